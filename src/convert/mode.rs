@@ -1,0 +1,119 @@
+//! From the channels that a tensor has to the mode that was asked for. Pure.
+
+use std::str::FromStr;
+
+use crate::media::ColorMode;
+
+/// A mode that can't be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("mode {got:?} {why}; want L, LA, RGB, RGBA or I;16")]
+pub struct ModeError {
+    got: String,
+    why: &'static str,
+}
+
+impl FromStr for ColorMode {
+    type Err = ModeError;
+
+    /// Reads Pillow's name of a mode, exactly as Pillow writes it.
+    fn from_str(name: &str) -> Result<Self, ModeError> {
+        let why = match name {
+            "L" => return Ok(Self::L),
+            "LA" => return Ok(Self::La),
+            "RGB" => return Ok(Self::Rgb),
+            "RGBA" => return Ok(Self::Rgba),
+            "I;16" => return Ok(Self::I16),
+            "1" => "needs dithering, which is not made here",
+            "P" | "PA" => "needs a palette, which is not made here",
+            "CMYK" | "YCbCr" | "LAB" | "HSV" | "F" | "I" | "RGBX" | "RGBa" | "La" => {
+                "can't be stored as PNG"
+            }
+            _ => "is not known",
+        };
+        Err(ModeError {
+            got: name.chars().take(32).collect(),
+            why,
+        })
+    }
+}
+
+/// Converts interleaved 8-bit samples of `from` to the pixels of `to`, as Pillow converts.
+///
+/// Gray of colour is (19595·r + 38470·g + 7471·b + 32768) >> 16; alpha is dropped, never
+/// composited; `I;16` holds the gray value, not scaled (`spec/image.md` B.3).
+#[must_use]
+pub fn convert(samples: Vec<u8>, from: ColorMode, to: ColorMode) -> Vec<u8> {
+    use ColorMode::{I16, L, La, Rgb, Rgba};
+    match (from, to) {
+        _ if from == to => samples,
+        (L, La) => map(&samples, |[v]: [u8; 1]| [v, 255]),
+        (L, Rgb) => map(&samples, |[v]: [u8; 1]| [v, v, v]),
+        (L, Rgba) => map(&samples, |[v]: [u8; 1]| [v, v, v, 255]),
+        (L, I16) => map(&samples, |[v]: [u8; 1]| [v, 0]),
+        (La, L) => map(&samples, |[v, _]: [u8; 2]| [v]),
+        (La, Rgb) => map(&samples, |[v, _]: [u8; 2]| [v, v, v]),
+        (La, Rgba) => map(&samples, |[v, a]: [u8; 2]| [v, v, v, a]),
+        (La, I16) => map(&samples, |[v, _]: [u8; 2]| [v, 0]),
+        (Rgb, L) => map(&samples, |rgb: [u8; 3]| [gray(rgb)]),
+        (Rgb, La) => map(&samples, |rgb: [u8; 3]| [gray(rgb), 255]),
+        (Rgb, Rgba) => map(&samples, |[r, g, b]: [u8; 3]| [r, g, b, 255]),
+        (Rgb, I16) => map(&samples, |rgb: [u8; 3]| [gray(rgb), 0]),
+        (Rgba, L) => map(&samples, |[r, g, b, _]: [u8; 4]| [gray([r, g, b])]),
+        (Rgba, La) => map(&samples, |[r, g, b, a]: [u8; 4]| [gray([r, g, b]), a]),
+        (Rgba, Rgb) => map(&samples, |[r, g, b, _]: [u8; 4]| [r, g, b]),
+        (Rgba, I16) => map(&samples, |[r, g, b, _]: [u8; 4]| [gray([r, g, b]), 0]),
+        (I16 | L | La | Rgb | Rgba, _) => unreachable!("samples of 8 bits have a natural mode"),
+    }
+}
+
+fn map<const FROM: usize, const TO: usize>(
+    samples: &[u8],
+    pixel: impl Fn([u8; FROM]) -> [u8; TO],
+) -> Vec<u8> {
+    samples
+        .as_chunks::<FROM>()
+        .0
+        .iter()
+        .flat_map(|&from| pixel(from))
+        .collect()
+}
+
+fn gray([r, g, b]: [u8; 3]) -> u8 {
+    let sum = 19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 32768;
+    // The weights add up to 65536, so that the sum is below 256 × 65536.
+    (sum >> 16).to_le_bytes()[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ColorMode::{L, La, Rgb, Rgba};
+
+    #[test]
+    fn vectors_of_the_specification() {
+        assert_eq!(
+            convert(vec![0, 7, 14, 21, 28, 35, 42, 49], Rgba, L),
+            [6, 34]
+        );
+        assert_eq!(
+            convert(vec![0, 7, 14, 21], La, Rgba),
+            [0, 0, 0, 7, 14, 14, 14, 21]
+        );
+        assert_eq!(convert(vec![255, 255, 255], Rgb, La), [255, 255]);
+        assert_eq!(convert(vec![9, 8], L, ColorMode::I16), [9, 0, 8, 0]);
+    }
+
+    #[test]
+    fn refused_modes_say_why() {
+        for (mode, want) in [
+            ("1", "dithering"),
+            ("P", "palette"),
+            ("CMYK", "PNG"),
+            ("rgb", "not known"),
+        ] {
+            let got = ColorMode::from_str(mode)
+                .map_or_else(|error| error.to_string(), |mode| mode.to_string());
+            assert!(got.contains(want), "{got}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! How many images a step may have, and how large one may be. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What to do with an image that is over `max_dimension`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OverDimension {
+    /// Hold it back.
+    #[default]
+    Hold,
+    /// Scale it down until it fits, and mark it so.
+    Downscale,
+}
+
+/// The limits of one step and of one image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Images kept for each (run, key, step).
+    pub max_items: u32,
+    /// The longest side of an image, in pixels.
+    pub max_dimension: u32,
+    /// What to do with a longer one.
+    pub over_dimension: OverDimension,
+    /// The largest dump that is read, in bytes.
+    pub dump_bytes_max: u64,
+    /// The most pixels (width × height) of one image.
+    pub pixels_max: u64,
+    /// The most images in one dump.
+    pub batch_max: u64,
+    /// The longest line of a media log and the longest sidecar, in bytes.
+    pub line_bytes_max: u64,
+    /// The longest header of a dump, in bytes.
+    pub header_bytes_max: u64,
+    /// The memory that one image's conversion may take, in bytes.
+    pub memory_bytes_max: u64,
+}
+
+/// `MAX_ITEMS` of `wandb.Image`: 108 images.
+pub const MAX_ITEMS: u32 = 108;
+
+/// `MAX_DIMENSION` of `wandb.Image`: 65,500 pixels a side.
+pub const MAX_DIMENSION: u32 = 65_500;
+
+/// What a (run, key, step) has so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StepUsage {
+    /// Each index that is taken, and whether by a kept image (else by one held back).
+    taken: BTreeMap<u32, bool>,
+    n_kept: u32,
+}
+
+impl StepUsage {
+    /// Images kept.
+    #[must_use]
+    pub fn n_kept(&self) -> u32 {
+        self.n_kept
+    }
+
+    /// Whether an image, kept or held back, stands at `index`.
+    #[must_use]
+    pub fn is_taken(&self, index: u32) -> bool {
+        self.taken.contains_key(&index)
+    }
+
+    /// The index after the highest that is taken; `None` where no number is left.
+    #[must_use]
+    pub fn next_index(&self) -> Option<u32> {
+        self.taken
+            .last_key_value()
+            .map_or(Some(0), |(last, _)| last.checked_add(1))
+    }
+
+    /// Takes `index` for an image, instead of what stood there.
+    pub fn take(&mut self, index: u32, kept: bool) {
+        self.free(index);
+        self.taken.insert(index, kept);
+        self.n_kept += u32::from(kept);
+    }
+
+    /// Makes `index` free again.
+    pub fn free(&mut self, index: u32) {
+        if self.taken.remove(&index) == Some(true) {
+            self.n_kept -= 1;
+        }
+    }
+}
+
+/// What becomes of an image, as the limits have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// Keep it.
+    Keep,
+    /// Keep it at this width and height.
+    Downscale(u32, u32),
+    /// Hold it back, for this reason.
+    Hold(String),
+}
+
+/// Decides on one more image of `width` × `height` pixels.
+#[must_use]
+pub fn admit(limits: &Limits, usage: &StepUsage, width: u64, height: u64) -> Admission {
+    if usage.n_kept >= limits.max_items {
+        let reason = format!(
+            "max_items: {} images of this key and step are kept",
+            usage.n_kept
+        );
+        return Admission::Hold(reason);
+    }
+    let (longest, max) = (width.max(height), u64::from(limits.max_dimension));
+    if longest <= max {
+        return Admission::Keep;
+    }
+    match limits.over_dimension {
+        OverDimension::Hold => Admission::Hold(format!(
+            "max_dimension: {width} × {height} pixels, a side may have {max}"
+        )),
+        OverDimension::Downscale => {
+            let scaled = |side: u64| {
+                let side = (u128::from(side) * u128::from(max) + u128::from(longest) / 2)
+                    / u128::from(longest);
+                u32::try_from(side.max(1)).unwrap_or(limits.max_dimension)
+            };
+            Admission::Downscale(scaled(width), scaled(height))
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const LIMITS: Limits = Limits {
+        max_items: MAX_ITEMS,
+        max_dimension: MAX_DIMENSION,
+        over_dimension: OverDimension::Hold,
+        dump_bytes_max: 1 << 31,
+        pixels_max: 178_956_970,
+        batch_max: 65_536,
+        line_bytes_max: 1 << 20,
+        header_bytes_max: 1 << 16,
+        memory_bytes_max: 1 << 29,
+    };
+
+    #[test]
+    fn the_first_108_are_kept() {
+        let mut usage = StepUsage::default();
+        for i in 0..200 {
+            let admission = admit(&LIMITS, &usage, 8, 8);
+            assert_eq!(admission == Admission::Keep, i < 108, "{i}: {admission:?}");
+            let index = usage.next_index().unwrap_or(0);
+            assert_eq!(index, i);
+            usage.take(index, admission == Admission::Keep);
+        }
+        assert_eq!(usage.n_kept(), 108);
+        usage.take(0, false);
+        assert_eq!(admit(&LIMITS, &usage, 8, 8), Admission::Keep);
+    }
+
+    #[test]
+    fn long_sides_are_held_or_scaled() {
+        let usage = StepUsage::default();
+        assert_eq!(admit(&LIMITS, &usage, 65_500, 1), Admission::Keep);
+        let held =
+            Admission::Hold("max_dimension: 65501 × 1 pixels, a side may have 65500".to_owned());
+        assert_eq!(admit(&LIMITS, &usage, 65_501, 1), held);
+        let limits = Limits {
+            over_dimension: OverDimension::Downscale,
+            max_dimension: 100,
+            ..LIMITS
+        };
+        assert_eq!(
+            admit(&limits, &usage, 400, 200),
+            Admission::Downscale(100, 50)
+        );
+        assert_eq!(
+            admit(&limits, &usage, 1, 100_000),
+            Admission::Downscale(1, 100)
+        );
+    }
+}

@@ -1,0 +1,528 @@
+//! What a job says of its images: a line of a media log, a sidecar, or a dump's path. Pure.
+
+pub mod pattern;
+
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::media::{ColorMode, DataFormat, Description, FileType, MediaKey, Profile, Step};
+use crate::tensor::DType;
+
+/// What a record or a rule may set of how an image is made. Where several set a field, the record
+/// wins over the rules and a later rule over an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageOptions {
+    /// Whose rule makes bytes of values: `auto`, `wandb-0.10`, `wandb-0.20` or `wandb-0.29`.
+    pub profile: Option<Profile>,
+    /// The values that become 0 and 255, whatever the profile: `[low, high]`, low < high.
+    #[serde(deserialize_with = "range")]
+    pub range: Option<(f64, f64)>,
+    /// Which axis of the tensor is which: `HW`, `HWC`, `CHW`, `NHW`, `NHWC` or `NCHW`.
+    pub format: Option<DataFormat>,
+    /// The kind of picture: `L`, `LA`, `RGB`, `RGBA`, or `I;16` under a `wandb-*` profile.
+    #[serde(deserialize_with = "mode")]
+    pub mode: Option<ColorMode>,
+    /// How the picture is encoded: `png`.
+    pub file_type: Option<FileType>,
+}
+
+impl ImageOptions {
+    /// These options, and where they say nothing, `base`.
+    #[must_use]
+    pub fn over(self, base: Self) -> Self {
+        Self {
+            profile: self.profile.or(base.profile),
+            range: self.range.or(base.range),
+            format: self.format.or(base.format),
+            mode: self.mode.or(base.mode),
+            file_type: self.file_type.or(base.file_type),
+        }
+    }
+}
+
+fn range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(f64, f64)>, D::Error> {
+    let Some([Number(lo), Number(hi)]) = Option::<[Number; 2]>::deserialize(from)? else {
+        return Ok(None);
+    };
+    if lo.is_finite() && hi.is_finite() && lo < hi && (hi - lo).is_finite() {
+        Ok(Some((lo, hi)))
+    } else {
+        Err(de::Error::custom(format!(
+            "got [{lo}, {hi}], want [low, high], finite, low < high"
+        )))
+    }
+}
+
+/// Empty text is no mode, as in wandb.
+fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ColorMode>, D::Error> {
+    let name = Option::<String>::deserialize(from)?.filter(|name| !name.is_empty());
+    name.map(|name| name.parse().map_err(de::Error::custom))
+        .transpose()
+}
+
+/// A number, or one of the three that JSON has no numbers for, as text (see [`parse_line`]).
+struct Number(f64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Value::deserialize(from)? {
+            Value::Number(number) => number.as_f64().map(Self),
+            Value::String(text) => match text.as_str() {
+                "NaN" => Some(Self(f64::NAN)),
+                "Infinity" => Some(Self(f64::INFINITY)),
+                "-Infinity" => Some(Self(f64::NEG_INFINITY)),
+                _ => None,
+            },
+            _ => None,
+        }
+        .ok_or_else(|| de::Error::custom("want a number"))
+    }
+}
+
+/// Where a record's tensor is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataRef {
+    /// The dump, as the record names it: relative to the run directory, or absolute and within it.
+    pub path: String,
+    /// Which array of it.
+    pub tensor: Option<String>,
+    /// The element type, where the dump leaves it open.
+    pub dtype: Option<DType>,
+    /// Whether the record describes raw bytes: shape and offset.
+    pub raw: bool,
+}
+
+/// One description of an image, or of a batch of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MediaRecord {
+    /// The series that the image belongs to.
+    pub key: MediaKey,
+    /// The training step.
+    pub step: Step,
+    /// Its place in the step; the next free one if not said.
+    pub index: Option<u32>,
+    /// The tensor.
+    pub data: DataRef,
+    /// How to make the image.
+    pub options: ImageOptions,
+    /// What to carry along.
+    pub description: Description,
+}
+
+/// A line of a media log.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Line {
+    /// An image or a batch.
+    Media(Box<MediaRecord>),
+    /// The step is complete.
+    Commit(Step),
+    /// The run is over.
+    Finish,
+}
+
+/// Why a line, or a sidecar, is no record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("column {column}: {message}")]
+pub struct RecordError {
+    /// The byte of the line where it shows, from 1; for a missing field, the line's last.
+    pub column: usize,
+    /// What was got and what was wanted.
+    pub message: String,
+}
+
+/// Reads a line of a media log, without its newline.
+///
+/// Python's bare `NaN`, `Infinity` and `-Infinity` are taken: as numbers where a number is wanted,
+/// elsewhere as the texts `"NaN"`, `"Infinity"` and `"-Infinity"`, since JSON has nothing better.
+///
+/// # Errors
+/// If it isn't one JSON object, a field has another type than it should, or `key`, `step` or `data`
+/// is missing from a description.
+pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
+    let fields = parse_fields(line)?;
+    let missing = |field: &str, want: &str| RecordError {
+        column: line.len().max(1),
+        message: format!("{field} is missing: want {want}"),
+    };
+    if fields.finish {
+        return Ok(Line::Finish);
+    }
+    if let Some(step) = fields.commit {
+        return Ok(Line::Commit(step));
+    }
+    Ok(Line::Media(Box::new(MediaRecord {
+        key: fields
+            .key
+            .ok_or_else(|| missing("key", "the name of a series, such as \"val/pred\""))?,
+        step: fields
+            .step
+            .ok_or_else(|| missing("step", "the training step, a whole number"))?,
+        index: fields.index,
+        data: fields
+            .data
+            .ok_or_else(|| missing("data", "the path of a dump"))?,
+        options: fields.options,
+        description: fields.description,
+    })))
+}
+
+/// Reads the sidecar of a dump that speaks for itself: a record that need not say what the path
+/// says.
+///
+/// # Errors
+/// As [`parse_line`], but that nothing can be missing.
+pub fn parse_sidecar(
+    text: &[u8],
+    path: &pattern::DumpPath,
+    data: DataRef,
+) -> Result<MediaRecord, RecordError> {
+    let fields = parse_fields(text)?;
+    let dtype = fields.data.and_then(|data| data.dtype);
+    Ok(MediaRecord {
+        key: fields.key.unwrap_or_else(|| path.key.clone()),
+        step: fields.step.unwrap_or(path.step),
+        index: fields.index.or(path.index),
+        data: DataRef { dtype, ..data },
+        options: fields.options,
+        description: fields.description,
+    })
+}
+
+fn parse_fields(text: &[u8]) -> Result<Fields, RecordError> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let text = std::str::from_utf8(text).map_err(|error| RecordError {
+        column: error.valid_up_to() + 1,
+        message: "not UTF-8 text".to_owned(),
+    })?;
+    serde_json::from_str(text).or_else(|error| {
+        let (quoted, places) = quote_non_finite(text);
+        if places.is_empty() {
+            return Err(record_error(&error, &[]));
+        }
+        serde_json::from_str(&quoted).map_err(|error| record_error(&error, &places))
+    })
+}
+
+/// `error` with the column in the text as it was before [`quote_non_finite`].
+fn record_error(error: &serde_json::Error, places: &[usize]) -> RecordError {
+    let column = error.column().max(1);
+    let n_quotes = places.iter().filter(|&&place| place < column).count() * 2;
+    let message = without_position(&error.to_string()).to_owned();
+    RecordError {
+        column: column.saturating_sub(n_quotes).max(1),
+        message,
+    }
+}
+
+/// serde_json ends its messages with a place in the text, which we tell in a field of its own.
+fn without_position(message: &str) -> &str {
+    message
+        .rfind(" at line ")
+        .map_or(message, |at| &message[..at])
+}
+
+/// Puts quotes around each bare `NaN`, `Infinity` and `-Infinity` outside of texts. Also returns
+/// where their ends came to lie.
+fn quote_non_finite(text: &str) -> (String, Vec<usize>) {
+    let (mut quoted, mut places) = (String::with_capacity(text.len() + 16), Vec::new());
+    let (mut in_text, mut rest) = (false, text);
+    while let Some(c) = rest.chars().next() {
+        let word = ["NaN", "Infinity", "-Infinity"]
+            .iter()
+            .find(|word| !in_text && rest.starts_with(**word));
+        if let Some(word) = word {
+            quoted.extend(["\"", word, "\""]);
+            places.push(quoted.len());
+            rest = &rest[word.len()..];
+            continue;
+        }
+        let mut n = c.len_utf8();
+        match c {
+            '"' => in_text = !in_text,
+            '\\' if in_text => n += rest[1..].chars().next().map_or(0, char::len_utf8),
+            _ => {}
+        }
+        quoted.push_str(&rest[..n]);
+        rest = &rest[n..];
+    }
+    (quoted, places)
+}
+
+/// The fields of a line, in any order, each at most once.
+#[derive(Default)]
+struct Fields {
+    key: Option<MediaKey>,
+    step: Option<Step>,
+    index: Option<u32>,
+    data: Option<DataRef>,
+    options: ImageOptions,
+    description: Description,
+    commit: Option<Step>,
+    finish: bool,
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object that describes an image")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = Fields::default();
+        let mut seen = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if seen.insert(name.clone(), Value::Null).is_some() {
+                return Err(de::Error::custom(format!("{name} stands twice")));
+            }
+            let options = &mut fields.options;
+            let description = &mut fields.description;
+            match name.as_str() {
+                "key" => fields.key = Some(field(&mut map, &name)?),
+                "step" => fields.step = Some(Step(field(&mut map, &name)?)),
+                "index" => fields.index = field(&mut map, &name)?,
+                "data" => fields.data = Some(field(&mut map, &name)?),
+                "commit" => fields.commit = Some(Step(field(&mut map, &name)?)),
+                "finish" => fields.finish = field(&mut map, &name)?,
+                "profile" => options.profile = field(&mut map, &name)?,
+                "format" => options.format = field(&mut map, &name)?,
+                "file_type" => options.file_type = field(&mut map, &name)?,
+                "mode" => options.mode = with(&mut map, &name, mode)?,
+                "range" => options.range = with(&mut map, &name, range)?,
+                "caption" => description.caption = field(&mut map, &name)?,
+                "grouping" => description.grouping = field(&mut map, &name)?,
+                "time" => {
+                    let time: Option<Number> = field(&mut map, &name)?;
+                    description.time = time
+                        .map(|Number(time)| time)
+                        .filter(|time| time.is_finite());
+                }
+                _ => {
+                    description.extra.insert(name, map.next_value()?);
+                }
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// The next value of `map`, whose errors begin with the field's name.
+fn field<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
+    map: &mut A,
+    name: &str,
+) -> Result<T, A::Error> {
+    map.next_value().map_err(|error| named(name, &error))
+}
+
+fn with<'de, A: MapAccess<'de>, T>(
+    map: &mut A,
+    name: &str,
+    read: fn(Value) -> Result<T, serde_json::Error>,
+) -> Result<T, A::Error> {
+    let value = map.next_value()?;
+    read(value).map_err(|error| named::<A::Error>(name, &error))
+}
+
+fn named<E: de::Error>(name: &str, error: &impl fmt::Display) -> E {
+    E::custom(format!("{name}: {}", without_position(&error.to_string())))
+}
+
+impl<'de> Deserialize<'de> for DataRef {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct DataVisitor;
+        impl<'de> Visitor<'de> for DataVisitor {
+            type Value = DataRef;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the path of a dump, or an object with it")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<DataRef, E> {
+                Ok(DataRef {
+                    path: path.to_owned(),
+                    tensor: None,
+                    dtype: None,
+                    raw: false,
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DataRef, A::Error> {
+                let (mut path, mut tensor, mut dtype, mut raw) = (None, None, None, false);
+                while let Some(name) = map.next_key::<String>()? {
+                    match name.as_str() {
+                        "path" => path = Some(field(&mut map, &name)?),
+                        "tensor" => tensor = field(&mut map, &name)?,
+                        "dtype" => dtype = map.next_value_seed(DTypeSeed)?,
+                        "shape" | "offset" => {
+                            map.next_value::<IgnoredAny>()?;
+                            raw = true;
+                        }
+                        _ => {
+                            let want = "path, tensor, dtype, shape or offset";
+                            return Err(de::Error::custom(format!("got {name:?}, want {want}")));
+                        }
+                    }
+                }
+                let path = path.ok_or_else(|| de::Error::custom("path is missing"))?;
+                Ok(DataRef {
+                    path,
+                    tensor,
+                    dtype,
+                    raw,
+                })
+            }
+        }
+        from.deserialize_any(DataVisitor)
+    }
+}
+
+/// Reads an element type by the name that a record gives it.
+struct DTypeSeed;
+
+impl<'de> DeserializeSeed<'de> for DTypeSeed {
+    type Value = Option<DType>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<DType>, D::Error> {
+        let name = String::deserialize(from)?;
+        if name == DType::BF16.name() {
+            Ok(Some(DType::BF16))
+        } else {
+            Err(de::Error::custom(format!(
+                "dtype: got {name:?}, want \"bfloat16\" (an npy file names all others itself)"
+            )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn media(line: &str) -> Result<MediaRecord, String> {
+        match parse_line(line.as_bytes()) {
+            Ok(Line::Media(record)) => Ok(*record),
+            Ok(other) => Err(format!("{other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn check_refused(line: &str, want: &str) {
+        let got = media(line).map_or_else(|error| error, |record| format!("{record:?}"));
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn a_full_line_is_read_and_unknown_fields_kept() {
+        let record = media(
+            r#"{"key":"val/pred","step":120,"data":"tensors/p.npy","caption":"epoch 3","format":"HWC",
+                "mode":"RGB","grouping":2,"range":[-1,1.5],"file_type":"png","time":1763900000.5,"index":4,
+                "profile":"wandb-0.20","boxes":{"pred":{"box_data":[]}},"loss":NaN}"#,
+        );
+        let record = record.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(
+            (record.key.as_str(), record.step, record.index),
+            ("val/pred", Step(120), Some(4))
+        );
+        assert_eq!(record.data.path, "tensors/p.npy");
+        let want = ImageOptions {
+            profile: Some(Profile::Wandb020),
+            range: Some((-1.0, 1.5)),
+            format: Some(DataFormat::Hwc),
+            mode: Some(ColorMode::Rgb),
+            file_type: Some(FileType::Png),
+        };
+        assert_eq!(record.options, want);
+        assert_eq!(record.description.caption, Some(json!("epoch 3")));
+        assert_eq!(record.description.grouping, Some(json!(2)));
+        assert_eq!(record.description.time, Some(1_763_900_000.5));
+        let extra = json!({"boxes": {"pred": {"box_data": []}}, "loss": "NaN"});
+        assert_eq!(Value::Object(record.description.extra), extra);
+    }
+
+    #[test]
+    fn other_lines_are_read() {
+        assert_eq!(parse_line(br#"{"commit":7}"#), Ok(Line::Commit(Step(7))));
+        assert_eq!(parse_line(br#"{"finish":true}"#), Ok(Line::Finish));
+        let record =
+            media(r#"{"key":"a","step":0,"data":{"path":"x.npy","dtype":"bfloat16"},"mode":""}"#);
+        assert_eq!(
+            record.map(|r| (r.data.dtype, r.options.mode)),
+            Ok((Some(DType::BF16), None))
+        );
+    }
+
+    #[test]
+    fn errors_name_field_and_column() {
+        check_refused(
+            r#"{"key":"a","step":-1,"data":"x"}"#,
+            "column 20: step: invalid value: integer `-1`, expected u64",
+        );
+        check_refused(
+            r#"{"key":"a","step":"b","data":"x"}"#,
+            "column 21: step: invalid type: string \"b\", expected u64",
+        );
+        check_refused(
+            r#"{"key":"","step":1,"data":"x"}"#,
+            "column 9: key: key \"\": want at least one character",
+        );
+        check_refused(
+            r#"{"key":"a","data":"x"}"#,
+            "column 22: step is missing: want the training step, a whole number",
+        );
+        check_refused(
+            r#"{"key":"a","step":1,"step":2}"#,
+            "column 26: step stands twice",
+        );
+        check_refused(
+            r#"{"key":"a","step":1,"mode":"1"}"#,
+            "column 31: mode: mode \"1\" needs dithering, which is not made here; want L, LA, RGB, RGBA or I;16",
+        );
+        check_refused(
+            r#"{"range":[1,0]}"#,
+            "column 15: range: got [1, 0], want [low, high], finite, low < high",
+        );
+        check_refused(
+            r#"{"x":NaN,"range":[NaN,0]}"#,
+            "column 25: range: got [NaN, 0], want [low, high], finite, low < high",
+        );
+        check_refused(r#"{"key":"a""#, "column 10: EOF while parsing an object");
+        check_refused(
+            "[1]",
+            "column 1: invalid type: sequence, expected an object that describes an image",
+        );
+        check_refused("", "column 1: EOF while parsing a value");
+        assert_eq!(
+            parse_line(b"{\"key\":\"\xff\"}").map_err(|e| e.column),
+            Err(9)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(line in proptest::collection::vec(any::<u8>(), 0..80), text in "[{}\\[\\]\":,aNInfity\\\\-]{0,40}") {
+            drop(parse_line(&line));
+            drop(parse_line(text.as_bytes()));
+        }
+
+        #[test]
+        fn quoting_leaves_texts_alone(text in "[a-zN\\\\\"é]{0,20}") {
+            let json = json!({"caption": text, "other": "NaN, -Infinity"}).to_string();
+            prop_assert_eq!(quote_non_finite(&json).0, json);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Paths that speak for themselves: `dumps/{key}/{step}_{index}.{ext}`. Pure.
+
+use regex::Regex;
+
+use crate::media::{MediaKey, Step};
+
+/// The extensions that `{ext}` stands for.
+const EXTENSIONS: &str = "npy|npz|safetensors|pt|pth";
+
+/// What a dump's path says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpPath {
+    /// The series.
+    pub key: MediaKey,
+    /// The training step.
+    pub step: Step,
+    /// The place in the step, where the path has one.
+    pub index: Option<u32>,
+}
+
+/// A pattern for paths relative to the run directory, with slashes.
+#[derive(Debug, Clone)]
+pub struct DumpPattern {
+    regex: Regex,
+    /// The folders before the first field: all that match lie below.
+    prefix: String,
+}
+
+/// A pattern that can't be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("pattern {pattern:?}: {problem}")]
+pub struct PatternError {
+    pattern: String,
+    problem: String,
+}
+
+impl DumpPattern {
+    /// Reads a pattern. `{key}` stands for one or more folders or a part of a name, `{step}` and
+    /// `{index}` for digits, `{ext}` for the extension of a dump; all else for itself.
+    ///
+    /// # Errors
+    /// If `{key}` or `{step}` is missing, a field is unknown or stands twice, or the path is
+    /// absolute or holds `..`.
+    pub fn new(pattern: &str) -> Result<Self, PatternError> {
+        let error = |problem: &str| PatternError {
+            pattern: pattern.to_owned(),
+            problem: problem.to_owned(),
+        };
+        if pattern
+            .split('/')
+            .any(|part| matches!(part, "" | "." | ".."))
+        {
+            return Err(error(
+                "want a path below the run directory, without empty parts, . and ..",
+            ));
+        }
+        let mut regex = "^".to_owned();
+        let mut rest = pattern;
+        while let Some((before, after)) = rest.split_once('{') {
+            regex.push_str(&regex::escape(before));
+            let (field, after) = after
+                .split_once('}')
+                .ok_or_else(|| error("a { without its }"))?;
+            let part = match field {
+                "key" => "(?P<key>.+)",
+                "step" => "(?P<step>[0-9]+)",
+                "index" => "(?P<index>[0-9]+)",
+                "ext" => &format!("(?P<ext>{EXTENSIONS})"),
+                _ => {
+                    return Err(error(&format!(
+                        "got {{{field}}}, want {{key}}, {{step}}, {{index}} or {{ext}}"
+                    )));
+                }
+            };
+            regex.push_str(part);
+            rest = after;
+        }
+        regex.push_str(&regex::escape(rest));
+        regex.push('$');
+        for field in ["{key}", "{step}"] {
+            if !pattern.contains(field) {
+                return Err(error(&format!("{field} is missing")));
+            }
+        }
+        let regex = Regex::new(&regex).map_err(|_| error("a field stands twice"))?;
+        let literal = &pattern[..pattern.find('{').unwrap_or(pattern.len())];
+        let prefix = literal
+            .rsplit_once('/')
+            .map_or("", |(folders, _)| folders)
+            .to_owned();
+        Ok(Self { regex, prefix })
+    }
+
+    /// What `path`, relative to the run directory, says; `None` if it doesn't match.
+    #[must_use]
+    pub fn read(&self, path: &str) -> Option<DumpPath> {
+        let captures = self.regex.captures(path)?;
+        let index = captures.name("index").map(|digits| digits.as_str().parse());
+        Some(DumpPath {
+            key: MediaKey::new(&captures["key"]).ok()?,
+            step: Step(captures["step"].parse().ok()?),
+            index: index.transpose().ok()?,
+        })
+    }
+
+    /// Whether a path that matches may lie in `folder` (relative, `""` for the run directory) or
+    /// below it.
+    #[must_use]
+    pub fn may_lie_below(&self, folder: &str) -> bool {
+        let is_within = |inner: &str, outer: &str| {
+            outer.is_empty()
+                || inner
+                    .strip_prefix(outer)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        is_within(folder, &self.prefix) || is_within(&self.prefix, folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pattern: &str, path: &str, want: Option<(&str, u64, Option<u32>)>) {
+        let got = DumpPattern::new(pattern).map(|pattern| pattern.read(path));
+        let want = want.map(|(key, step, index)| DumpPath {
+            key: MediaKey::new(key).unwrap_or_else(|error| panic!("{error}")),
+            step: Step(step),
+            index,
+        });
+        assert_eq!(got, Ok(want), "{pattern} {path}");
+    }
+
+    #[test]
+    fn paths_speak_for_themselves() {
+        let (plain, indexed) = (
+            "dumps/{key}/{step}.{ext}",
+            "dumps/{key}/{step}_{index}.{ext}",
+        );
+        check(
+            plain,
+            "dumps/val/pred/000120.npy",
+            Some(("val/pred", 120, None)),
+        );
+        check(plain, "dumps/a/000120_7.npy", None);
+        check(indexed, "dumps/a/000120_007.npy", Some(("a", 120, Some(7))));
+        check(plain, "dumps/a/000120.npy.json", None);
+        check(plain, "dumps/a/.000120.npy", None);
+        check(plain, "dumps/000120.npy", None);
+        check(plain, "dumps/a/99999999999999999999999.npy", None);
+        check("{key}-{step}.npy", "a-b-3.npy", Some(("a-b", 3, None)));
+    }
+
+    #[test]
+    fn patterns_are_refused_for_a_reason() {
+        for (pattern, want) in [
+            ("dumps/{step}.npy", "{key} is missing"),
+            ("{key}/{step}/{step}", "twice"),
+            ("{key}/{stp}", "got {stp}"),
+            ("/abs/{key}/{step}", "below the run directory"),
+            ("../{key}/{step}", "below the run directory"),
+            ("{key}/{step", "without its }"),
+        ] {
+            let got =
+                DumpPattern::new(pattern).map_or_else(|error| error.to_string(), |_| String::new());
+            assert!(got.contains(want), "{pattern}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn folders_without_a_match_are_not_entered() {
+        let pattern =
+            DumpPattern::new("dumps/x/{key}/{step}.npy").unwrap_or_else(|error| panic!("{error}"));
+        for (folder, want) in [
+            ("", true),
+            ("dumps", true),
+            ("dumps/x/a", true),
+            ("tensors", false),
+            ("dumps/xy", false),
+            ("dumpsy", false),
+        ] {
+            assert_eq!(pattern.may_lie_below(folder), want, "{folder}");
+        }
+    }
+}
