@@ -11,3 +11,9 @@ pub mod limits;
 pub mod plan;
 pub mod record;
 pub mod render;
+// Shell.
+mod durable;
+mod ingest;
+pub mod store;
+// Assembly.
+pub mod config;

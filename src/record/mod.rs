@@ -44,7 +44,7 @@ impl ImageOptions {
     }
 }
 
-fn range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(f64, f64)>, D::Error> {
+pub(crate) fn range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(f64, f64)>, D::Error> {
     let Some([Number(lo), Number(hi)]) = Option::<[Number; 2]>::deserialize(from)? else {
         return Ok(None);
     };
@@ -58,7 +58,7 @@ fn range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(f64, f64)>, D::Er
 }
 
 /// Empty text is no mode, as in wandb.
-fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ColorMode>, D::Error> {
+pub(crate) fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ColorMode>, D::Error> {
     let name = Option::<String>::deserialize(from)?.filter(|name| !name.is_empty());
     name.map(|name| name.parse().map_err(de::Error::custom))
         .transpose()
@@ -69,17 +69,21 @@ struct Number(f64);
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        match Value::deserialize(from)? {
-            Value::Number(number) => number.as_f64().map(Self),
-            Value::String(text) => match text.as_str() {
-                "NaN" => Some(Self(f64::NAN)),
-                "Infinity" => Some(Self(f64::INFINITY)),
-                "-Infinity" => Some(Self(f64::NEG_INFINITY)),
-                _ => None,
-            },
-            _ => None,
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "want a number")]
+        enum Given {
+            Float(f64),
+            Text(String),
         }
-        .ok_or_else(|| de::Error::custom("want a number"))
+        match Given::deserialize(from)? {
+            Given::Float(number) => Ok(Self(number)),
+            Given::Text(text) => match text.as_str() {
+                "NaN" => Ok(Self(f64::NAN)),
+                "Infinity" => Ok(Self(f64::INFINITY)),
+                "-Infinity" => Ok(Self(f64::NEG_INFINITY)),
+                _ => Err(de::Error::custom("want a number")),
+            },
+        }
     }
 }
 

@@ -19,7 +19,8 @@ pub struct DumpPath {
 }
 
 /// A pattern for paths relative to the run directory, with slashes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub struct DumpPattern {
     regex: Regex,
     /// The folders before the first field: all that match lie below.
@@ -107,14 +108,17 @@ impl DumpPattern {
     /// below it.
     #[must_use]
     pub fn may_lie_below(&self, folder: &str) -> bool {
-        let is_within = |inner: &str, outer: &str| {
-            outer.is_empty()
-                || inner
-                    .strip_prefix(outer)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        is_within(folder, &self.prefix) || is_within(&self.prefix, folder)
+        are_on_one_path(folder, &self.prefix)
     }
+}
+
+/// Whether one of two folders lies in the other, or they are the same.
+pub(crate) fn are_on_one_path(a: &str, b: &str) -> bool {
+    let is_within = |inner: &str, outer: &str| {
+        let rest = inner.strip_prefix(outer);
+        outer.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    is_within(a, b) || is_within(b, a)
 }
 
 #[cfg(test)]

@@ -1,0 +1,493 @@
+//! The configuration file as it is written: TOML, unknown names refused.
+
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use globset::{Glob, GlobBuilder, GlobMatcher};
+use serde::Deserialize;
+
+use super::{Config, ImageRules, IngestTimes, WatchConfig};
+use crate::limits::{Limits, MAX_DIMENSION, MAX_ITEMS, OverDimension};
+use crate::record::ImageOptions;
+use crate::record::pattern::DumpPattern;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConfigFile {
+    /// Where images are kept.
+    pub store: StoreSection,
+    /// What is watched.
+    pub watch: Vec<WatchSection>,
+    /// How images are made.
+    pub image: ImageSection,
+    /// What is kept.
+    pub limits: LimitsSection,
+    /// What the work may take.
+    pub work: WorkSection,
+    /// When files are looked at.
+    pub ingest: IngestSection,
+    /// Where the daemon answers.
+    pub control: ControlSection,
+    /// How the daemon logs.
+    pub log: LogSection,
+}
+
+/// `[store]`
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSection {
+    /// The store's directory.
+    pub path: Option<PathBuf>,
+}
+
+/// `[[watch]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchSection {
+    /// A directory that holds run directories, or is one.
+    pub path: PathBuf,
+    /// Which of its subdirectories are runs: a pattern, or `.` for the directory itself.
+    #[serde(default = "all_runs")]
+    pub runs: RunsPattern,
+    /// Which files of a run are media logs.
+    #[serde(default = "default_logs")]
+    pub logs: Vec<FilePattern>,
+    /// Which files of a run are dumps that speak for themselves.
+    #[serde(default = "default_dumps")]
+    pub dumps: Vec<DumpPattern>,
+    /// How changes are noticed.
+    #[serde(default)]
+    pub backend: Backend,
+}
+
+fn all_runs() -> RunsPattern {
+    RunsPattern::try_from("*".to_owned()).unwrap_or(RunsPattern(None))
+}
+
+fn default_logs() -> Vec<FilePattern> {
+    FilePattern::try_from("*.media.jsonl".to_owned())
+        .into_iter()
+        .collect()
+}
+
+fn default_dumps() -> Vec<DumpPattern> {
+    let patterns = [
+        "dumps/{key}/{step}.{ext}",
+        "dumps/{key}/{step}_{index}.{ext}",
+    ];
+    patterns.into_iter().flat_map(DumpPattern::new).collect()
+}
+
+/// How changes in a watched directory are noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// By events on local file systems, by looking on others.
+    #[default]
+    Auto,
+    /// By events, and by looking now and then.
+    Inotify,
+    /// By looking.
+    Poll,
+}
+
+/// A pattern for paths: `*` and `?` stay within one folder, `**` doesn't.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct FilePattern {
+    matcher: GlobMatcher,
+    /// The folders before the first wildcard.
+    prefix: String,
+}
+
+impl FilePattern {
+    /// Whether a path, relative and with slashes, matches.
+    #[must_use]
+    pub fn is_match(&self, path: &str) -> bool {
+        self.matcher.is_match(path)
+    }
+
+    /// Whether a path that matches may lie below a folder.
+    #[must_use]
+    pub fn may_lie_below(&self, folder: &str) -> bool {
+        let pattern = self.matcher.glob().glob();
+        if !pattern.contains("**")
+            && folder.split('/').count() >= pattern.split('/').count()
+            && !folder.is_empty()
+        {
+            return false;
+        }
+        crate::record::pattern::are_on_one_path(folder, &self.prefix)
+    }
+}
+
+impl TryFrom<String> for FilePattern {
+    type Error = globset::Error;
+    fn try_from(pattern: String) -> Result<Self, globset::Error> {
+        let glob = GlobBuilder::new(&pattern).literal_separator(true).build()?;
+        let literal = &pattern[..pattern.find(['*', '?', '[', '{']).unwrap_or(pattern.len())];
+        let prefix = literal
+            .rsplit_once('/')
+            .map_or("", |(folders, _)| folders)
+            .to_owned();
+        Ok(Self {
+            matcher: glob.compile_matcher(),
+            prefix,
+        })
+    }
+}
+
+/// Which subdirectories are runs; none if the directory itself is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RunsPattern(pub(super) Option<FilePattern>);
+
+impl TryFrom<String> for RunsPattern {
+    type Error = globset::Error;
+    fn try_from(pattern: String) -> Result<Self, globset::Error> {
+        if pattern == "." {
+            Ok(Self(None))
+        } else {
+            FilePattern::try_from(pattern).map(Some).map(Self)
+        }
+    }
+}
+
+/// A pattern for keys: `*` stands for any characters, slashes too, as in Python's `fnmatch`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct KeyPattern(GlobMatcher);
+
+impl TryFrom<String> for KeyPattern {
+    type Error = globset::Error;
+    fn try_from(pattern: String) -> Result<Self, globset::Error> {
+        Glob::new(&pattern).map(|glob| Self(glob.compile_matcher()))
+    }
+}
+
+impl TryFrom<String> for DumpPattern {
+    type Error = crate::record::pattern::PatternError;
+    fn try_from(pattern: String) -> Result<Self, Self::Error> {
+        Self::new(&pattern)
+    }
+}
+
+/// `[image]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageSection {
+    /// As in [`ImageOptions`].
+    pub profile: Option<crate::media::Profile>,
+    /// As in [`ImageOptions`].
+    pub file_type: Option<crate::media::FileType>,
+    /// What holds for some keys only.
+    pub rule: Vec<RuleSection>,
+}
+
+/// `[[image.rule]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSection {
+    /// Which keys it holds for.
+    pub key: KeyPattern,
+    #[expect(missing_docs, reason = "as in ImageOptions")]
+    pub profile: Option<crate::media::Profile>,
+    #[serde(default, deserialize_with = "crate::record::range")]
+    #[expect(missing_docs, reason = "as in ImageOptions")]
+    pub range: Option<(f64, f64)>,
+    #[expect(missing_docs, reason = "as in ImageOptions")]
+    pub format: Option<crate::media::DataFormat>,
+    #[serde(default, deserialize_with = "crate::record::mode")]
+    #[expect(missing_docs, reason = "as in ImageOptions")]
+    pub mode: Option<crate::media::ColorMode>,
+    #[expect(missing_docs, reason = "as in ImageOptions")]
+    pub file_type: Option<crate::media::FileType>,
+}
+
+/// `[limits]`: see the example file for what each means.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(
+    missing_docs,
+    reason = "documented in config/safelight.toml and in Limits"
+)]
+pub struct LimitsSection {
+    pub max_items: NonZeroU32,
+    pub max_dimension: NonZeroU32,
+    pub over_dimension: OverDimension,
+    pub dump_bytes_max: NonZeroU64,
+    pub pixels_max: NonZeroU64,
+    pub batch_max: NonZeroU64,
+    pub line_bytes_max: NonZeroU64,
+    pub header_bytes_max: NonZeroU64,
+}
+
+const fn non_zero_32(n: u32) -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(n - 1)
+}
+
+const fn non_zero_64(n: u64) -> NonZeroU64 {
+    NonZeroU64::MIN.saturating_add(n - 1)
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self {
+            max_items: non_zero_32(MAX_ITEMS),
+            max_dimension: non_zero_32(MAX_DIMENSION),
+            over_dimension: OverDimension::Hold,
+            dump_bytes_max: non_zero_64(8 << 30),
+            pixels_max: non_zero_64(178_956_970),
+            batch_max: non_zero_64(65_536),
+            line_bytes_max: non_zero_64(1 << 20),
+            header_bytes_max: non_zero_64(1 << 16),
+        }
+    }
+}
+
+/// `[work]`
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "documented in config/safelight.toml")]
+pub struct WorkSection {
+    pub threads: NonZeroUsize,
+    pub memory_bytes_max: NonZeroU64,
+}
+
+impl Default for WorkSection {
+    fn default() -> Self {
+        Self {
+            threads: NonZeroUsize::MIN,
+            memory_bytes_max: non_zero_64(512 << 20),
+        }
+    }
+}
+
+/// `[ingest]`
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "documented in config/safelight.toml")]
+pub struct IngestSection {
+    pub settle_ms: u32,
+    pub close_ms: u32,
+    pub wait_ms: u32,
+    pub poll_ms: NonZeroU32,
+    pub scan_ms: NonZeroU32,
+}
+
+impl Default for IngestSection {
+    fn default() -> Self {
+        Self {
+            settle_ms: 500,
+            close_ms: 100,
+            wait_ms: 30_000,
+            poll_ms: non_zero_32(2_000),
+            scan_ms: non_zero_32(30_000),
+        }
+    }
+}
+
+/// `[control]`
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "documented in config/safelight.toml")]
+pub struct ControlSection {
+    pub socket: Option<PathBuf>,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// To journald where it runs the program, as JSON in a pipe, as text on a terminal.
+    #[default]
+    Auto,
+    /// To journald, with fields.
+    Journald,
+    /// One JSON object a line, to standard error.
+    Json,
+    /// For eyes, to standard error.
+    Text,
+}
+
+/// `[log]`
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "documented in config/safelight.toml")]
+pub struct LogSection {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Auto,
+            level: LogLevel("info".to_owned()),
+        }
+    }
+}
+
+/// A level, or a filter such as `info,safelight::ingest=debug`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct LogLevel(String);
+
+impl TryFrom<String> for LogLevel {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match tracing_subscriber::EnvFilter::try_new(&text) {
+            Ok(_) => Ok(Self(text)),
+            Err(error) => Err(format!(
+                "level {text:?}: {error}; want error, warn, info, debug or trace"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl ConfigFile {
+    /// The names of all settings, for the test that the example shows each.
+    #[cfg(test)]
+    pub(super) const FIELDS: [&str; 28] = [
+        "path",
+        "runs",
+        "logs",
+        "dumps",
+        "backend",
+        "profile",
+        "file_type",
+        "key",
+        "range",
+        "format",
+        "mode",
+        "max_items",
+        "max_dimension",
+        "over_dimension",
+        "dump_bytes_max",
+        "pixels_max",
+        "batch_max",
+        "line_bytes_max",
+        "header_bytes_max",
+        "threads",
+        "memory_bytes_max",
+        "settle_ms",
+        "close_ms",
+        "wait_ms",
+        "poll_ms",
+        "scan_ms",
+        "socket",
+        "level",
+    ];
+
+    /// What the file means; relative paths start at `folder`.
+    #[must_use]
+    pub fn into_config(self, folder: &Path) -> Config {
+        let Self {
+            store,
+            watch,
+            image,
+            limits,
+            work,
+            ingest,
+            control,
+            log,
+        } = self;
+        let watches = watch.into_iter().map(|watch| WatchConfig {
+            path: folder.join(watch.path),
+            runs: watch.runs.0,
+            logs: watch.logs,
+            dumps: watch.dumps,
+            backend: watch.backend,
+        });
+        let base = ImageOptions {
+            profile: image.profile,
+            file_type: image.file_type,
+            ..ImageOptions::default()
+        };
+        let rules = image.rule.into_iter().map(|rule| {
+            let RuleSection {
+                key,
+                profile,
+                range,
+                format,
+                mode,
+                file_type,
+            } = rule;
+            (
+                key.0,
+                ImageOptions {
+                    profile,
+                    range,
+                    format,
+                    mode,
+                    file_type,
+                },
+            )
+        });
+        let ms = |ms: u32| Duration::from_millis(u64::from(ms));
+        Config {
+            store: folder.join(store.path.unwrap_or_else(default_store)),
+            watches: watches.collect(),
+            rules: ImageRules {
+                base,
+                rules: rules.collect(),
+            },
+            limits: Limits {
+                max_items: limits.max_items.get(),
+                max_dimension: limits.max_dimension.get(),
+                over_dimension: limits.over_dimension,
+                dump_bytes_max: limits.dump_bytes_max.get(),
+                pixels_max: limits.pixels_max.get(),
+                batch_max: limits.batch_max.get(),
+                line_bytes_max: limits.line_bytes_max.get(),
+                header_bytes_max: limits.header_bytes_max.get(),
+                memory_bytes_max: work.memory_bytes_max.get(),
+            },
+            n_threads: work.threads.get(),
+            times: IngestTimes {
+                settle: ms(ingest.settle_ms),
+                close: ms(ingest.close_ms),
+                wait: ms(ingest.wait_ms),
+                poll: ms(ingest.poll_ms.get()),
+                scan: ms(ingest.scan_ms.get()),
+            },
+            socket: folder.join(control.socket.unwrap_or_else(default_socket)),
+            log_format: log.format,
+            log_level: log.level.to_string(),
+        }
+    }
+}
+
+/// Where a store is kept unless told: the system's place for root, the user's own for others.
+fn default_store() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/safelight");
+    }
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
+    state
+        .or_else(home)
+        .unwrap_or_else(std::env::temp_dir)
+        .join("safelight")
+}
+
+/// Where the daemon answers unless told.
+fn default_socket() -> PathBuf {
+    let runtime = if rustix::process::geteuid().is_root() {
+        None
+    } else {
+        std::env::var_os("XDG_RUNTIME_DIR")
+    };
+    runtime
+        .map_or_else(|| PathBuf::from("/run"), PathBuf::from)
+        .join("safelight/control.sock")
+}

@@ -1,0 +1,293 @@
+//! Opens files of a run directory, and nothing outside of it.
+//!
+//! Names come from the job. No link is followed, no device or pipe is read, and no name leaves the
+//! directory, whatever is renamed meanwhile: the kernel resolves the name beneath the directory's
+//! descriptor.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::decode::ReadAt;
+use crate::plan::Verdict;
+use crate::store::journal::Stamp;
+
+/// A run directory.
+#[derive(Debug)]
+pub(crate) struct RunDir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// A regular file of a run directory, open for reading.
+#[derive(Debug)]
+pub(crate) struct Dump {
+    file: File,
+    /// What it looked like when it was opened.
+    pub(crate) stamp: Stamp,
+}
+
+/// What a file is told from its earlier versions by.
+pub(crate) fn stamp_of(meta: &std::fs::Metadata) -> Stamp {
+    let ns = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    Stamp {
+        ino: meta.ino(),
+        size: meta.len(),
+        mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
+        ctime_ns: ns(meta.ctime(), meta.ctime_nsec()),
+    }
+}
+
+const FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::NOFOLLOW);
+
+impl RunDir {
+    /// Opens the directory at `path`, which is absolute.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        Ok(Self {
+            fd: rustix::fs::open(path, flags, Mode::empty())?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The directory's path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the path still leads to this directory.
+    pub(crate) fn is_in_place(&self) -> bool {
+        match (rustix::fs::stat(&self.path), rustix::fs::fstat(&self.fd)) {
+            (Ok(there), Ok(here)) => (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino),
+            _ => false,
+        }
+    }
+
+    /// The path that a record names, relative to the run directory and in its plainest form.
+    ///
+    /// # Errors
+    /// Why it can't be, for a person to read.
+    pub(crate) fn relative(&self, name: &str) -> Result<String, String> {
+        let given = Path::new(name);
+        let inner = if given.is_absolute() {
+            given
+                .strip_prefix(&self.path)
+                .map_err(|_| format!("{name:?} lies outside of the run directory"))?
+        } else {
+            given
+        };
+        let mut parts: Vec<&str> = Vec::new();
+        for component in inner.components() {
+            match component {
+                Component::Normal(part) => parts.extend(part.to_str()),
+                Component::CurDir => {}
+                Component::ParentDir if parts.pop().is_some() => {}
+                _ => return Err(format!("{name:?} leaves the run directory")),
+            }
+        }
+        if parts.is_empty() || name.contains('\0') {
+            return Err(format!("{name:?} names no file"));
+        }
+        Ok(parts.join("/"))
+    }
+
+    /// Opens a regular file by its path relative to the directory.
+    ///
+    /// # Errors
+    /// `Wait` if it may yet come or become readable, `Reject` if it is no regular file or lies
+    /// behind a link.
+    pub(crate) fn open_file(&self, path: &str) -> Result<Dump, Verdict> {
+        let fd = self.open_beneath(path).map_err(|errno| match errno {
+            Errno::NOENT => Verdict::Wait(format!("{path:?} is missing")),
+            Errno::LOOP => Verdict::Reject(format!(
+                "{path:?} is a symbolic link or lies behind one, which is not followed"
+            )),
+            Errno::XDEV => Verdict::Reject(format!("{path:?} leaves the run directory")),
+            Errno::NOTDIR => Verdict::Reject(format!("{path:?} goes through what is no directory")),
+            Errno::NXIO => Verdict::Reject(format!(
+                "{path:?} is a socket or a device, want a regular file"
+            )),
+            Errno::NAMETOOLONG => Verdict::Reject(format!("{path:?} is too long a path")),
+            errno => Verdict::Wait(format!(
+                "{path:?} cannot be opened: {}",
+                io::Error::from(errno)
+            )),
+        })?;
+        let file = File::from(fd);
+        let meta = file
+            .metadata()
+            .map_err(|error| Verdict::Wait(error.to_string()))?;
+        let kind = meta.file_type();
+        if !kind.is_file() {
+            let what = match kind {
+                _ if kind.is_dir() => "a directory",
+                _ if kind.is_fifo() => "a FIFO",
+                _ => "a device",
+            };
+            return Err(Verdict::Reject(format!(
+                "{path:?} is {what}, want a regular file"
+            )));
+        }
+        Ok(Dump {
+            stamp: stamp_of(&meta),
+            file,
+        })
+    }
+
+    fn open_beneath(&self, path: &str) -> Result<OwnedFd, Errno> {
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&self.fd, path, FLAGS, Mode::empty(), resolve) {
+            // An old kernel, or a sandbox that doesn't know the call.
+            Err(Errno::NOSYS | Errno::PERM) => self.open_by_steps(path),
+            result => result,
+        }
+    }
+
+    /// The same, one folder at a time.
+    fn open_by_steps(&self, path: &str) -> Result<OwnedFd, Errno> {
+        let (folders, name) = path
+            .rsplit_once('/')
+            .map_or((None, path), |(folders, name)| (Some(folders), name));
+        let mut at: Option<OwnedFd> = None;
+        for folder in folders.into_iter().flat_map(|folders| folders.split('/')) {
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+            let from = at.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+            at = Some(rustix::fs::openat(from, folder, flags, Mode::empty())?);
+        }
+        let from = at.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+        rustix::fs::openat(from, name, FLAGS, Mode::empty())
+    }
+
+    /// What a file looks like, without following a link; `None` if it isn't there.
+    pub(crate) fn stat(&self, path: &str) -> Option<Stamp> {
+        let stat = rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let ns = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        Some(Stamp {
+            ino: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime_ns: ns(
+                stat.st_mtime,
+                i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            ),
+            ctime_ns: ns(
+                stat.st_ctime,
+                i64::try_from(stat.st_ctime_nsec).unwrap_or(0),
+            ),
+        })
+    }
+}
+
+impl Dump {
+    /// Whether nobody wrote to the file since it was opened. (A new name or other rights, which
+    /// only the change time tells of, do no harm.)
+    pub(crate) fn is_unchanged(&self) -> bool {
+        let content = |stamp: Stamp| (stamp.ino, stamp.size, stamp.mtime_ns);
+        self.file
+            .metadata()
+            .is_ok_and(|meta| content(stamp_of(&meta)) == content(self.stamp))
+    }
+
+    /// The open file.
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
+}
+
+impl ReadAt for Dump {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn n_bytes(&self) -> u64 {
+        self.stamp.size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn reason(result: Result<Dump, Verdict>) -> String {
+        match result {
+            Ok(_) => "opened".to_owned(),
+            Err(Verdict::Wait(reason)) => format!("wait: {reason}"),
+            Err(Verdict::Reject(reason)) => format!("reject: {reason}"),
+        }
+    }
+
+    #[test]
+    fn only_regular_files_beneath_are_opened() {
+        let outside = tempfile::tempdir().expect("a folder");
+        fs::write(outside.path().join("secret.npy"), "x").expect("a file");
+        let run = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| run.path().join(name);
+        fs::create_dir(at("d.npy")).expect("a folder");
+        fs::write(at("a.npy"), "x").expect("a file");
+        symlink(outside.path().join("secret.npy"), at("link.npy")).expect("a link");
+        symlink(outside.path(), at("folder")).expect("a link");
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo.npy"), Mode::RUSR).expect("a FIFO");
+        drop(std::os::unix::net::UnixListener::bind(at("socket.npy")).expect("a socket"));
+        let dir = RunDir::open(run.path()).expect("the run directory");
+        for (path, want) in [
+            ("a.npy", "opened"),
+            ("d.npy", "reject: \"d.npy\" is a directory"),
+            ("fifo.npy", "reject: \"fifo.npy\" is a FIFO"),
+            ("socket.npy", "reject: \"socket.npy\" is a socket"),
+            ("link.npy", "reject: \"link.npy\" is a symbolic link"),
+            (
+                "folder/secret.npy",
+                "reject: \"folder/secret.npy\" is a symbolic link or lies behind",
+            ),
+            (
+                "a.npy/b",
+                "reject: \"a.npy/b\" goes through what is no directory",
+            ),
+            ("no.npy", "wait: \"no.npy\" is missing"),
+        ] {
+            let by_kernel = reason(dir.open_file(path));
+            assert!(by_kernel.starts_with(want), "{path}: {by_kernel}");
+            let by_steps = dir.open_by_steps(path).is_ok();
+            let opens = ![
+                "link.npy",
+                "socket.npy",
+                "folder/secret.npy",
+                "a.npy/b",
+                "no.npy",
+            ]
+            .contains(&path);
+            assert_eq!(by_steps, opens, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_are_brought_into_the_run_directory_or_refused() {
+        let run = tempfile::tempdir().expect("a folder");
+        let dir = RunDir::open(run.path()).expect("the run directory");
+        let absolute = run.path().join("t/x.npy");
+        for (name, want) in [
+            ("t/x.npy", Some("t/x.npy")),
+            ("./t/../t//x.npy", Some("t/x.npy")),
+            (absolute.to_str().unwrap_or(""), Some("t/x.npy")),
+            ("../x.npy", None),
+            ("t/../../x.npy", None),
+            ("/etc/passwd", None),
+            ("", None),
+            (".", None),
+        ] {
+            assert_eq!(dir.relative(name).ok().as_deref(), want, "{name}");
+        }
+    }
+}

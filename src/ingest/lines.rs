@@ -1,0 +1,140 @@
+//! Bytes of a log → whole lines, wherever the bytes were cut. Pure.
+
+use std::collections::VecDeque;
+
+/// A line of a log, with its newline in the log, without it here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RawLine {
+    /// The bytes; of a line that is too long, the first [`HEAD_BYTES`].
+    pub(crate) bytes: Vec<u8>,
+    /// How many bytes it has.
+    pub(crate) n_bytes: u64,
+    /// Whether it is too long to be read.
+    pub(crate) is_too_long: bool,
+    /// The byte after its newline.
+    pub(crate) end: u64,
+    /// Its number, from 1.
+    pub(crate) number: u64,
+}
+
+/// How much of a line that is too long is kept for its report.
+const HEAD_BYTES: usize = 256;
+
+/// Splits a log into lines. A line without its newline isn't there yet.
+#[derive(Debug)]
+pub(crate) struct LineSplitter {
+    line_bytes_max: u64,
+    /// The begun line, as far as it is kept.
+    begun: Vec<u8>,
+    n_begun: u64,
+    /// Bytes and lines seen.
+    offset: u64,
+    number: u64,
+}
+
+impl LineSplitter {
+    /// A splitter whose next byte is that at `offset`, after `number` lines.
+    pub(crate) fn new(line_bytes_max: u64, offset: u64, number: u64) -> Self {
+        Self {
+            line_bytes_max,
+            begun: Vec::new(),
+            n_begun: 0,
+            offset,
+            number,
+        }
+    }
+
+    /// How many bytes were seen, from the log's start.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// How many bytes of a begun line wait for its newline.
+    pub(crate) fn n_begun(&self) -> u64 {
+        self.n_begun
+    }
+
+    /// Takes the next bytes and adds the lines that they complete to `lines`.
+    pub(crate) fn push(&mut self, bytes: &[u8], lines: &mut VecDeque<RawLine>) {
+        let mut rest = bytes;
+        while let Some(at) = memchr::memchr(b'\n', rest) {
+            self.keep(&rest[..at]);
+            self.offset += 1;
+            self.number += 1;
+            let is_too_long = self.n_begun > self.line_bytes_max;
+            let bytes = std::mem::take(&mut self.begun);
+            let n_bytes = std::mem::take(&mut self.n_begun);
+            lines.push_back(RawLine {
+                bytes,
+                n_bytes,
+                is_too_long,
+                end: self.offset,
+                number: self.number,
+            });
+            rest = &rest[at + 1..];
+        }
+        self.keep(rest);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let n = bytes.len() as u64;
+        self.offset += n;
+        self.n_begun += n;
+        if self.n_begun <= self.line_bytes_max {
+            self.begun.extend(bytes);
+        } else {
+            let missing = HEAD_BYTES.saturating_sub(self.begun.len()).min(bytes.len());
+            self.begun.extend(&bytes[..missing]);
+            self.begun.truncate(HEAD_BYTES);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn split(parts: &[&[u8]], max: u64) -> Vec<RawLine> {
+        let (mut splitter, mut lines) = (LineSplitter::new(max, 0, 0), VecDeque::new());
+        parts
+            .iter()
+            .for_each(|part| splitter.push(part, &mut lines));
+        lines.into()
+    }
+
+    #[test]
+    fn a_long_line_is_passed_over_and_the_next_is_read() {
+        let long = vec![b'x'; 1000];
+        let lines = split(&[b"a\n", &long, b"\nb\nc"], 100);
+        let seen: Vec<_> = lines
+            .iter()
+            .map(|l| (l.bytes.len(), l.n_bytes, l.is_too_long, l.end, l.number))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (1, 1, false, 2, 1),
+                (256, 1000, true, 1003, 2),
+                (1, 1, false, 1005, 3)
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_bytes_are_cut_makes_no_difference(
+            text in "[ab\n]{0,60}",
+            cuts in proptest::collection::vec(0usize..60, 0..6),
+            max in 1u64..8,
+        ) {
+            let text = text.as_bytes();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let parts: Vec<&[u8]> = cuts.windows(2).map(|w| &text[w[0]..w[1]]).collect();
+            prop_assert_eq!(split(&parts, max), split(&[text], max));
+        }
+    }
+}

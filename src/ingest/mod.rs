@@ -1,0 +1,7 @@
+//! Ingest.
+mod beneath;
+mod lines;
+mod pipeline;
+mod settle;
+mod tail;
+mod watch;

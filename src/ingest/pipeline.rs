@@ -1,0 +1,609 @@
+//! Plans → images → commits: renders in parallel within a memory budget, commits in the order of
+//! the plans.
+//!
+//! ```text
+//! engine ─ jobs ─▶ workers ─ results ─┐
+//!    └──── units, in order ───────────┴▶ committer ─▶ store
+//! ```
+//!
+//! The engine takes memory from the budget before it hands out a job, and a worker gives it back
+//! once the media file is written aside. A unit (all that came of one line or dump) is committed
+//! when all its images are there and all units before it are.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::beneath::Dump;
+use crate::decode::ReadAt;
+use crate::media::{Description, MediaEntry, MediaFile, MediaId, RunId, Sha256, Source, State};
+use crate::plan::{CHUNK_BYTES, ImagePlan, TensorPlan};
+use crate::render::{RenderError, Rendered, render};
+use crate::store::journal::{Event, SourceCursor};
+use crate::store::media_dir::{Staged, Staging, image_path};
+use crate::store::{Commit, RunInfo, Writer};
+
+/// Units between plan and commit, and so the most that a crash makes to be done again.
+const UNITS_MAX: usize = 1024;
+
+/// Units that are committed at once.
+const GROUP_MAX: usize = 256;
+
+/// How long a failed write waits before it is tried again, first and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// A dump that is being read, and its digest once someone needed it.
+#[derive(Debug)]
+pub(crate) struct OpenDump {
+    pub(crate) file: Dump,
+    digest: OnceLock<Result<Sha256, String>>,
+}
+
+impl OpenDump {
+    pub(crate) fn new(file: Dump) -> Self {
+        Self {
+            file,
+            digest: OnceLock::new(),
+        }
+    }
+
+    /// The digest of the whole dump.
+    ///
+    /// # Errors
+    /// If it can't be read any more.
+    pub(crate) fn digest(&self) -> Result<Sha256, String> {
+        self.digest
+            .get_or_init(|| digest(&self.file).map_err(|error| error.to_string()))
+            .clone()
+    }
+}
+
+fn digest(dump: &Dump) -> io::Result<Sha256> {
+    let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut at = 0;
+    while at < dump.n_bytes() {
+        let n = usize::try_from(dump.n_bytes() - at)
+            .unwrap_or(CHUNK_BYTES)
+            .min(CHUNK_BYTES);
+        dump.read_exact_at(&mut chunk[..n], at)?;
+        sha2::Digest::update(&mut hasher, &chunk[..n]);
+        at += n as u64;
+    }
+    Ok(Sha256::from_hasher(hasher))
+}
+
+/// What is to become of one image.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Make it.
+    Make {
+        id: MediaId,
+        description: Description,
+        plan: ImagePlan,
+    },
+    /// Journal this as it is.
+    Tell(Event),
+}
+
+/// All that comes of one line or dump.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) run: Arc<RunInfo>,
+    /// The dump and how to read it; none where no image is to be made.
+    pub(crate) dump: Option<(Arc<OpenDump>, Arc<TensorPlan>)>,
+    pub(crate) source: Source,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) cursor: SourceCursor,
+}
+
+/// An image to make.
+struct Job {
+    run: Arc<RunInfo>,
+    dump: Arc<OpenDump>,
+    tensor: Arc<TensorPlan>,
+    source: Source,
+    id: MediaId,
+    description: Description,
+    plan: ImagePlan,
+    slot: usize,
+    results: Sender<(usize, Made)>,
+    _memory: Share,
+}
+
+enum Made {
+    Image(Box<MediaEntry>, Staged),
+    /// No image can come of it, for this reason.
+    Failed(String),
+    /// The dump could not be read whole, for this reason; it may be later.
+    Unread(String),
+    /// The program stops and the disk takes nothing: it stays to be done.
+    GivenUp,
+}
+
+/// A unit on its way to the committer: events by slot, those of jobs still missing.
+struct Pending {
+    run: Arc<RunInfo>,
+    source: Source,
+    events: BTreeMap<usize, Event>,
+    n_jobs: usize,
+    /// What the jobs are to make, by slot.
+    to_make: Vec<(usize, MediaId, Description)>,
+    results: Receiver<(usize, Made)>,
+    cursor: SourceCursor,
+    dump: Option<Arc<OpenDump>>,
+}
+
+/// What the pipeline has done, for whoever wants to know.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Units that were handed in, and that were committed or given back.
+    pub(crate) n_planned: AtomicU64,
+    pub(crate) n_done: AtomicU64,
+    /// Images, and what was held back or rejected.
+    pub(crate) n_image: AtomicU64,
+    pub(crate) n_held: AtomicU64,
+    pub(crate) n_rejected: AtomicU64,
+    /// Why nothing is written at the moment, if so.
+    pub(crate) trouble: Mutex<Option<String>>,
+    dumps_done: Mutex<Vec<DumpDone>>,
+}
+
+/// A dump that speaks for itself whose unit is done.
+#[derive(Debug)]
+pub(crate) struct DumpDone {
+    pub(crate) run: RunId,
+    pub(crate) path: String,
+    /// Why it must be read again, if so.
+    pub(crate) unread: Option<String>,
+}
+
+impl Progress {
+    pub(crate) fn n_in_flight(&self) -> u64 {
+        self.n_planned
+            .load(Ordering::Acquire)
+            .saturating_sub(self.n_done.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn take_dumps_done(&self) -> Vec<DumpDone> {
+        std::mem::take(&mut lock(&self.dumps_done))
+    }
+
+    fn set_trouble(&self, trouble: Option<String>) {
+        *lock(&self.trouble) = trouble;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Memory that all renders share.
+#[derive(Debug)]
+struct Budget {
+    free: Mutex<u64>,
+    freed: Condvar,
+}
+
+/// A share of the budget, given back when dropped.
+struct Share {
+    budget: Arc<Budget>,
+    n_bytes: u64,
+}
+
+impl Budget {
+    /// Waits until `n_bytes` are free, and takes them.
+    fn take(self: &Arc<Self>, n_bytes: u64) -> Share {
+        let mut free = lock(&self.free);
+        while *free < n_bytes {
+            free = self
+                .freed
+                .wait(free)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= n_bytes;
+        Share {
+            budget: self.clone(),
+            n_bytes,
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        *lock(&self.budget.free) += self.n_bytes;
+        self.budget.freed.notify_one();
+    }
+}
+
+/// The threads that render and commit.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    jobs: Sender<Job>,
+    units: Sender<Pending>,
+    budget: Arc<Budget>,
+    memory_bytes_max: u64,
+    progress: Arc<Progress>,
+    workers: Vec<JoinHandle<()>>,
+    committer: JoinHandle<Writer>,
+}
+
+impl Pipeline {
+    /// Starts `n_threads` workers and the committer. While `stop` is set, failed writes are given up
+    /// instead of tried again.
+    ///
+    /// # Errors
+    /// If a thread can't be started.
+    pub(crate) fn start(
+        writer: Writer,
+        n_threads: usize,
+        memory_bytes_max: u64,
+        progress: Arc<Progress>,
+        stop: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
+        let (jobs, jobs_in) = bounded::<Job>(2 * n_threads);
+        let (units, units_in) = bounded(UNITS_MAX);
+        let staging = writer.staging();
+        let mut workers = Vec::new();
+        for i in 0..n_threads {
+            let (jobs, staging, progress, stop) = (
+                jobs_in.clone(),
+                staging.clone(),
+                progress.clone(),
+                stop.clone(),
+            );
+            let worker = thread::Builder::new().name(format!("render-{i}"));
+            workers.push(worker.spawn(move || {
+                jobs.iter()
+                    .for_each(|job| work(job, &staging, &progress, &stop))
+            })?);
+        }
+        let committer = thread::Builder::new().name("commit".to_owned());
+        let told = progress.clone();
+        let committer = committer.spawn(move || commit_all(writer, &units_in, &told, &stop))?;
+        let budget = Arc::new(Budget {
+            free: Mutex::new(memory_bytes_max),
+            freed: Condvar::new(),
+        });
+        Ok(Self {
+            jobs,
+            units,
+            budget,
+            memory_bytes_max,
+            progress,
+            workers,
+            committer,
+        })
+    }
+
+    /// Hands in a unit. Blocks while there is no memory or no room for it.
+    pub(crate) fn submit(&self, unit: Unit) {
+        let Unit {
+            run,
+            dump,
+            source,
+            tasks,
+            cursor,
+        } = unit;
+        let (done, results) = bounded(tasks.len().max(1));
+        let mut pending = Pending {
+            run: run.clone(),
+            source: source.clone(),
+            events: BTreeMap::new(),
+            n_jobs: 0,
+            to_make: Vec::new(),
+            results,
+            cursor,
+            dump: dump.as_ref().map(|(dump, _)| dump.clone()),
+        };
+        let mut to_make = Vec::new();
+        for (slot, task) in tasks.into_iter().enumerate() {
+            match task {
+                Task::Tell(event) => {
+                    pending.events.insert(slot, event);
+                }
+                Task::Make {
+                    id,
+                    description,
+                    plan,
+                } => {
+                    pending
+                        .to_make
+                        .push((slot, id.clone(), description.clone()));
+                    to_make.push((slot, id, description, plan));
+                }
+            }
+        }
+        pending.n_jobs = to_make.len();
+        self.progress.n_planned.fetch_add(1, Ordering::AcqRel);
+        // The committer only goes when the engine has dropped its end.
+        drop(self.units.send(pending));
+        let Some((dump, tensor)) = dump else { return };
+        for (slot, id, description, plan) in to_make {
+            // The plan was refused if it needed more than there is.
+            let memory = self
+                .budget
+                .take(tensor.memory_bytes.min(self.memory_bytes_max));
+            let (run, dump, tensor, source) =
+                (run.clone(), dump.clone(), tensor.clone(), source.clone());
+            let results = done.clone();
+            let job = Job {
+                run,
+                dump,
+                tensor,
+                source,
+                id,
+                description,
+                plan,
+                slot,
+                results,
+                _memory: memory,
+            };
+            drop(self.jobs.send(job));
+        }
+    }
+
+    /// Ends once all that was handed in is done. Gives the writer back.
+    pub(crate) fn finish(self) -> Option<Writer> {
+        drop(self.jobs);
+        drop(self.units);
+        for worker in self.workers {
+            if worker.join().is_err() {
+                tracing::error!("a render thread died");
+            }
+        }
+        self.committer.join().ok()
+    }
+}
+
+/// Makes one image, writes it aside, and tells the committer.
+fn work(job: Job, staging: &Staging, progress: &Progress, stop: &AtomicBool) {
+    // A bug in a decoder must not cost the other images: it rejects the one that it met.
+    let rendered = panic::catch_unwind(AssertUnwindSafe(|| render_unchanged(&job)));
+    let rendered = rendered.unwrap_or_else(|_| {
+        Err(Made::Failed(
+            "the conversion panicked, which is a bug".to_owned(),
+        ))
+    });
+    let made = match rendered {
+        Ok((rendered, digest)) => write_aside(&job, rendered, digest, staging, progress, stop),
+        Err(failed) => failed,
+    };
+    // The committer is there as long as it waits for a job.
+    drop(job.results.send((job.slot, made)));
+}
+
+/// Renders from a dump that stays the same meanwhile.
+fn render_unchanged(job: &Job) -> Result<(Rendered, Sha256), Made> {
+    let digest = job.dump.digest().map_err(Made::Unread)?;
+    let rendered = render(&job.dump.file, &job.tensor, &job.plan).map_err(|error| match error {
+        RenderError::Io(error) => Made::Unread(format!("cannot read: {error}")),
+        RenderError::Encode(error) => Made::Failed(error.to_string()),
+    })?;
+    if job.dump.file.is_unchanged() {
+        Ok((rendered, digest))
+    } else {
+        Err(Made::Unread(
+            "the dump changed while it was read".to_owned(),
+        ))
+    }
+}
+
+fn write_aside(
+    job: &Job,
+    rendered: Rendered,
+    digest: Sha256,
+    staging: &Staging,
+    progress: &Progress,
+    stop: &AtomicBool,
+) -> Made {
+    let Rendered { image, making } = rendered;
+    let path = image_path(&job.id, &image);
+    let written = retried("media file", progress, stop, || {
+        staging.write(&job.run.id, &path, &image)
+    });
+    let Some(staged) = written else {
+        return Made::GivenUp;
+    };
+    let reading = &job.tensor.reading;
+    let file = MediaFile {
+        path,
+        file_type: image.file_type,
+        mode: image.mode,
+        width: image.width,
+        height: image.height,
+        size: image.bytes.len() as u64,
+        sha256: image.sha256,
+        downscaled_from: job.plan.downscale.map(|_| (reading.width, reading.height)),
+    };
+    let source = Source {
+        sha256: Some(digest),
+        ..job.source.clone()
+    };
+    let entry = MediaEntry::image(
+        job.id.clone(),
+        file,
+        making,
+        job.description.clone(),
+        source,
+    );
+    Made::Image(Box::new(entry), staged)
+}
+
+/// Does `action` until it succeeds; `None` if it was stopped meanwhile.
+fn retried<T, E: std::fmt::Display>(
+    what: &str,
+    progress: &Progress,
+    stop: &AtomicBool,
+    mut action: impl FnMut() -> Result<T, E>,
+) -> Option<T> {
+    let mut delay = RETRY_FIRST;
+    let mut attempt = 0u32;
+    loop {
+        match action() {
+            Ok(value) => {
+                if attempt > 0 {
+                    tracing::info!(what, attempt, "writing goes on");
+                    progress.set_trouble(None);
+                }
+                return Some(value);
+            }
+            Err(error) => {
+                attempt += 1;
+                if attempt == 1 {
+                    tracing::error!(what, %error, "cannot write, will retry");
+                }
+                progress.set_trouble(Some(format!("{what}: {error}")));
+            }
+        }
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        thread::sleep(delay);
+        delay = (delay * 2).min(RETRY_MAX);
+    }
+}
+
+/// Commits units in order, several at once where they are ready. Ends early only when it gives up:
+/// what comes after a unit must not be committed without it.
+fn commit_all(
+    mut writer: Writer,
+    units: &Receiver<Pending>,
+    progress: &Progress,
+    stop: &AtomicBool,
+) -> Writer {
+    let mut next: Option<Pending> = None;
+    while let Some(head) = next.take().or_else(|| units.recv().ok()) {
+        let mut gathered = vec![head.gather()];
+        while gathered.len() < GROUP_MAX {
+            match units.try_recv() {
+                Ok(unit) if unit.is_ready() => gathered.push(unit.gather()),
+                Ok(unit) => {
+                    next = Some(unit);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let (mut group, mut tallies) = (Vec::new(), Vec::new());
+        let n_gathered = gathered.len();
+        for (commit, tally) in gathered.into_iter().map_while(|unit| unit) {
+            group.extend(commit);
+            tallies.push(tally);
+        }
+        let n_given_up = n_gathered - tallies.len();
+        if retried("journal", progress, stop, || writer.commit(&mut group)).is_none() {
+            break;
+        }
+        progress
+            .n_done
+            .fetch_add(tallies.len() as u64, Ordering::AcqRel);
+        tallies.into_iter().for_each(|tally| tally.tell(progress));
+        if n_given_up > 0 {
+            break;
+        }
+    }
+    writer
+}
+
+/// What a unit counts for.
+#[derive(Default)]
+struct Tally {
+    n_image: u64,
+    n_held: u64,
+    n_rejected: u64,
+    dump: Option<DumpDone>,
+}
+
+impl Tally {
+    fn count(&mut self, event: &Event) {
+        if let Event::Media(entry) = event {
+            match entry.state {
+                State::Image => self.n_image += 1,
+                State::Held => self.n_held += 1,
+                State::Rejected => self.n_rejected += 1,
+            }
+        }
+    }
+
+    fn tell(self, progress: &Progress) {
+        progress.n_image.fetch_add(self.n_image, Ordering::Relaxed);
+        progress.n_held.fetch_add(self.n_held, Ordering::Relaxed);
+        progress
+            .n_rejected
+            .fetch_add(self.n_rejected, Ordering::Relaxed);
+        lock(&progress.dumps_done).extend(self.dump);
+    }
+}
+
+impl Pending {
+    /// Whether all images of the unit are made.
+    fn is_ready(&self) -> bool {
+        self.results.len() == self.n_jobs
+    }
+
+    /// Waits for the unit's images. The commit is missing for a dump that speaks for itself and
+    /// could not be read whole: it is read again. `None` means that the unit was given up.
+    fn gather(mut self) -> Option<(Option<Commit>, Tally)> {
+        let mut files = Vec::new();
+        let mut unread = None;
+        for _ in 0..self.n_jobs {
+            let (slot, made) = self.results.recv().ok()?;
+            let event = match made {
+                Made::Image(entry, staged) => {
+                    files.push(staged);
+                    Some(Event::Media(entry))
+                }
+                Made::Failed(reason) => self.rejected(slot, reason),
+                Made::Unread(reason) => {
+                    unread = Some(reason.clone());
+                    self.rejected(slot, reason)
+                }
+                Made::GivenUp => return None,
+            };
+            self.events.extend(event.map(|event| (slot, event)));
+        }
+        let mut tally = Tally::default();
+        if let SourceCursor::Dump(cursor) = &mut self.cursor {
+            let again = unread.is_some();
+            tally.dump = Some(DumpDone {
+                run: self.run.id.clone(),
+                path: cursor.path.clone(),
+                unread,
+            });
+            if again {
+                return Some((None, tally));
+            }
+            cursor.sha256 = self.dump.as_ref().and_then(|dump| dump.digest().ok());
+        }
+        let events: Vec<Event> = self.events.into_values().collect();
+        events.iter().for_each(|event| tally.count(event));
+        Some((
+            Some(Commit {
+                run: self.run,
+                events,
+                files,
+                cursor: self.cursor,
+            }),
+            tally,
+        ))
+    }
+
+    fn rejected(&self, slot: usize, reason: String) -> Option<Event> {
+        let (_, id, description) = self.to_make.iter().find(|(of, ..)| *of == slot)?;
+        let (id, description) = (Some(id.clone()), description.clone());
+        Some(Event::Media(Box::new(MediaEntry::rejected(
+            id,
+            reason,
+            description,
+            self.source.clone(),
+        ))))
+    }
+}

@@ -1,0 +1,559 @@
+//! The index: a sled tree that says where in the journals everything stands. Derived, and rebuilt
+//! from the journals when it is missing or in doubt.
+//!
+//! One tree, so that one transaction moves rows and the journal position that they reflect. The
+//! first byte of a key is its kind; numbers are big-endian, so that they sort.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `i` run 0 key 0 step(8) index(4) | [`Row`] of an image, kept or held back |
+//! | `r` run 0 seq(8) | [`Row`] of a rejected line or dump |
+//! | `d` run 0 path | [`DumpRow`]: what became of a dump that speaks for itself |
+//! | `l` run 0 dev(8) ino(8) | a log's cursor |
+//! | `n` run | [`RunRow`]: counts, and how far its journal is applied |
+//! | `m` name | `schema`, `boot` |
+//!
+//! The rules for sled 0.34.7: one writer; transactions of at most 200 keys; no batch that removes;
+//! no `flush_async`; the cache bounded.
+
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
+
+use super::StoreError;
+use super::journal::{DumpCursor, LogCursor, Outline, Position, SourceCursor};
+use crate::limits::StepUsage;
+use crate::media::{MediaKey, RunId, State, Step};
+
+/// The version of keys and rows. Another version's index is rebuilt.
+const SCHEMA: &[u8] = b"1";
+
+/// Lines applied in one transaction. A line touches at most four keys.
+const LINES_PER_TRANSACTION: usize = 40;
+
+/// Where an item's line stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) state: State,
+    pub(crate) place: Position,
+    pub(crate) length: u32,
+}
+
+impl Row {
+    fn to_bytes(self) -> [u8; 17] {
+        let mut bytes = [0; 17];
+        bytes[0] = match self.state {
+            State::Image => b'i',
+            State::Held => b'h',
+            State::Rejected => b'r',
+        };
+        bytes[1..5].copy_from_slice(&self.place.segment.to_be_bytes());
+        bytes[5..13].copy_from_slice(&self.place.offset.to_be_bytes());
+        bytes[13..].copy_from_slice(&self.length.to_be_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (&[state], rest) = bytes.split_first_chunk::<1>()?;
+        let (segment, rest) = rest.split_first_chunk()?;
+        let (offset, rest) = rest.split_first_chunk()?;
+        let (length, _) = rest.split_first_chunk()?;
+        let state = match state {
+            b'i' => State::Image,
+            b'h' => State::Held,
+            b'r' => State::Rejected,
+            _ => return None,
+        };
+        let place = Position {
+            segment: u32::from_be_bytes(*segment),
+            offset: u64::from_be_bytes(*offset),
+        };
+        Some(Self {
+            state,
+            place,
+            length: u32::from_be_bytes(*length),
+        })
+    }
+}
+
+/// What became of a dump that speaks for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct DumpRow {
+    /// The version that was read last; none if its line was damaged.
+    pub(crate) cursor: Option<DumpCursor>,
+    /// The first index that its images have, and how many.
+    pub(crate) first: Option<u32>,
+    pub(crate) n: u32,
+    /// The line that rejected it.
+    pub(crate) rejected: Option<u64>,
+}
+
+/// A run as the index knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunRow {
+    pub(crate) n_image: u64,
+    pub(crate) n_held: u64,
+    pub(crate) n_rejected: u64,
+    /// Journal lines that are damaged.
+    pub(crate) n_damaged: u64,
+    pub(crate) finished: bool,
+    pub(crate) last_seq: u64,
+    /// Up to where the journal is applied.
+    pub(crate) applied: Position,
+}
+
+impl Default for RunRow {
+    fn default() -> Self {
+        let applied = Position::START;
+        Self {
+            n_image: 0,
+            n_held: 0,
+            n_rejected: 0,
+            n_damaged: 0,
+            finished: false,
+            last_seq: 0,
+            applied,
+        }
+    }
+}
+
+impl RunRow {
+    fn count(&mut self, state: State) -> &mut u64 {
+        match state {
+            State::Image => &mut self.n_image,
+            State::Held => &mut self.n_held,
+            State::Rejected => &mut self.n_rejected,
+        }
+    }
+}
+
+/// A journal line to apply.
+pub(crate) type Applied = (Outline, Position, u32);
+
+/// The open index. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Index {
+    db: sled::Db,
+    path: PathBuf,
+}
+
+fn key(kind: u8, run: &RunId, rest: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    bytes.extend(run.as_str().bytes());
+    bytes.push(0);
+    rest.iter().for_each(|part| bytes.extend(*part));
+    bytes
+}
+
+fn item_key(run: &RunId, key_: &MediaKey, step: Step, index: u32) -> Vec<u8> {
+    key(
+        b'i',
+        run,
+        &[
+            key_.as_str().as_bytes(),
+            b"\0",
+            &step.0.to_be_bytes(),
+            &index.to_be_bytes(),
+        ],
+    )
+}
+
+fn run_key(run: &RunId) -> Vec<u8> {
+    [b"n", run.as_str().as_bytes()].concat()
+}
+
+fn log_key(run: &RunId, cursor: &LogCursor) -> Vec<u8> {
+    key(
+        b'l',
+        run,
+        &[&cursor.dev.to_be_bytes(), &cursor.ino.to_be_bytes()],
+    )
+}
+
+fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+impl Index {
+    /// Opens the index in `path`, or an empty one in its place if it can't be trusted: it doesn't
+    /// open, has another schema, or the machine went down while it was open (sled's `flush` is no
+    /// fsync, so that nothing is known of what reached the disk).
+    ///
+    /// # Errors
+    /// If even an empty one can't be made.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let opened = Self::open_sled(path).or_else(|error| {
+            // A snapshot that was being written when the process died hides the whole ones.
+            let n_removed = remove_torn_snapshots(path);
+            if n_removed > 0 {
+                Self::open_sled(path)
+            } else {
+                Err(error)
+            }
+        });
+        let boot = boot_id();
+        match opened {
+            Ok(db) => {
+                let index = Self {
+                    db,
+                    path: path.to_owned(),
+                };
+                match index.distrust(&boot)? {
+                    None => return Ok(index),
+                    Some(why) => {
+                        tracing::warn!(why, "index is rebuilt from the journals");
+                        drop(index);
+                        fs::remove_dir_all(path)?;
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "index does not open, it is set aside and rebuilt from the journals");
+                set_aside(path)?;
+            }
+        }
+        let index = Self {
+            db: Self::open_sled(path)?,
+            path: path.to_owned(),
+        };
+        index.db.insert(b"mschema", SCHEMA)?;
+        index.db.insert(b"mboot", boot.as_bytes())?;
+        Ok(index)
+    }
+
+    fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
+        sled::Config::default()
+            .path(path)
+            .cache_capacity(32 << 20)
+            .flush_every_ms(Some(500))
+            .open()
+    }
+
+    /// Why what stands in the index may not be true, if so. Marks it as open in this boot.
+    fn distrust(&self, boot: &str) -> Result<Option<&'static str>, StoreError> {
+        if !self.db.was_recovered() || self.db.get(b"mschema")?.is_none() {
+            self.db.insert(b"mschema", SCHEMA)?;
+        } else if self.db.get(b"mschema")?.as_deref() != Some(SCHEMA) {
+            return Ok(Some("it has another version's schema"));
+        } else if self
+            .db
+            .get(b"mboot")?
+            .is_some_and(|open_in| open_in != "closed" && open_in != boot)
+        {
+            return Ok(Some("the machine went down while it was open"));
+        }
+        self.db.insert(b"mboot", boot.as_bytes())?;
+        Ok(None)
+    }
+
+    /// Makes everything durable and marks the index as closed.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub(crate) fn close(&self) -> Result<(), StoreError> {
+        self.db.flush()?;
+        self.db.insert(b"mboot", b"closed")?;
+        self.db.flush()?;
+        fs::File::open(self.path.join("db"))?.sync_all()?;
+        Ok(())
+    }
+
+    /// Applies journal lines of one run, up to `end`.
+    ///
+    /// # Errors
+    /// If sled fails; the lines stand in the journal all the same.
+    pub(crate) fn apply(
+        &self,
+        run: &RunId,
+        lines: &[Applied],
+        end: Position,
+    ) -> Result<(), StoreError> {
+        let mut chunks = lines.chunks(LINES_PER_TRANSACTION).peekable();
+        while let Some(chunk) = chunks.next() {
+            let applied = chunks.peek().map_or(end, |next| next[0].1);
+            let result = self.db.transaction(|tree| {
+                let mut row: RunRow = get_json(tree, &run_key(run))?.unwrap_or_default();
+                for line in chunk {
+                    apply_line(tree, run, &mut row, line)?;
+                }
+                row.applied = applied;
+                tree.insert(run_key(run), json(&row))?;
+                Ok::<_, ConflictableTransactionError<()>>(())
+            });
+            match result {
+                Ok(()) | Err(TransactionError::Abort(())) => {}
+                Err(TransactionError::Storage(error)) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes damaged lines, which no other line tells of.
+    pub(crate) fn add_damaged(
+        &self,
+        run: &RunId,
+        n: u64,
+        applied: Position,
+    ) -> Result<(), StoreError> {
+        let mut row = self.run(run)?.unwrap_or_default();
+        row.n_damaged += n;
+        row.applied = applied;
+        self.db.insert(run_key(run), json(&row))?;
+        Ok(())
+    }
+
+    /// Forgets a run whose journal is not the one that was applied.
+    pub(crate) fn forget(&self, run: &RunId) -> Result<(), StoreError> {
+        for kind in [b'i', b'r', b'd', b'l'] {
+            for key in self.db.scan_prefix(key(kind, run, &[])).keys() {
+                self.db.remove(key?)?;
+            }
+        }
+        self.db.remove(run_key(run))?;
+        Ok(())
+    }
+
+    pub(crate) fn run(&self, run: &RunId) -> Result<Option<RunRow>, StoreError> {
+        Ok(self
+            .db
+            .get(run_key(run))?
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// All runs, in order of their ids.
+    pub(crate) fn runs(&self) -> Result<Vec<(RunId, RunRow)>, StoreError> {
+        let mut runs = Vec::new();
+        for entry in self.db.scan_prefix(b"n") {
+            let (key, value) = entry?;
+            let run = std::str::from_utf8(&key[1..])
+                .ok()
+                .and_then(|id| RunId::new(id).ok());
+            if let (Some(run), Ok(row)) = (run, serde_json::from_slice(&value)) {
+                runs.push((run, row));
+            }
+        }
+        Ok(runs)
+    }
+
+    /// The images of a run (of one key, if given; within `steps`), kept and held back, in order of
+    /// key, step and index.
+    pub(crate) fn items(
+        &self,
+        run: &RunId,
+        key_: Option<&MediaKey>,
+        steps: RangeInclusive<u64>,
+    ) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
+        let prefix = match key_ {
+            Some(name) => key(b'i', run, &[name.as_str().as_bytes(), b"\0"]),
+            None => key(b'i', run, &[]),
+        };
+        self.db
+            .scan_prefix(prefix)
+            .filter_map(move |entry| match entry {
+                Ok((key, value)) => {
+                    let step = key
+                        .len()
+                        .checked_sub(12)
+                        .and_then(|at| key[at..].first_chunk().copied());
+                    let step = step.map(u64::from_be_bytes)?;
+                    steps
+                        .contains(&step)
+                        .then(|| Row::from_bytes(&value).map(Ok))?
+                }
+                Err(error) => Some(Err(error.into())),
+            })
+    }
+
+    /// The rejected lines and dumps of a run, in the order of the journal.
+    pub(crate) fn rejected(
+        &self,
+        run: &RunId,
+    ) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
+        self.db
+            .scan_prefix(key(b'r', run, &[]))
+            .filter_map(|entry| match entry {
+                Ok((_, value)) => Row::from_bytes(&value).map(Ok),
+                Err(error) => Some(Err(error.into())),
+            })
+    }
+
+    pub(crate) fn item(
+        &self,
+        run: &RunId,
+        key: &MediaKey,
+        step: Step,
+        index: u32,
+    ) -> Result<Option<Row>, StoreError> {
+        Ok(self
+            .db
+            .get(item_key(run, key, step, index))?
+            .and_then(|bytes| Row::from_bytes(&bytes)))
+    }
+
+    /// What a step has.
+    pub(crate) fn usage(
+        &self,
+        run: &RunId,
+        key_: &MediaKey,
+        step: Step,
+    ) -> Result<StepUsage, StoreError> {
+        let prefix = key(
+            b'i',
+            run,
+            &[key_.as_str().as_bytes(), b"\0", &step.0.to_be_bytes()],
+        );
+        let mut usage = StepUsage::default();
+        for entry in self.db.scan_prefix(prefix) {
+            let (key, value) = entry?;
+            if let (Some(index), Some(row)) = (key.last_chunk(), Row::from_bytes(&value)) {
+                usage.take(u32::from_be_bytes(*index), row.state == State::Image);
+            }
+        }
+        Ok(usage)
+    }
+
+    pub(crate) fn dump(&self, run: &RunId, path: &str) -> Result<Option<DumpRow>, StoreError> {
+        let bytes = self.db.get(key(b'd', run, &[path.as_bytes()]))?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// The cursors of a run's media logs.
+    pub(crate) fn logs(&self, run: &RunId) -> Result<Vec<LogCursor>, StoreError> {
+        let mut logs = Vec::new();
+        for value in self.db.scan_prefix(key(b'l', run, &[])).values() {
+            logs.extend(serde_json::from_slice::<LogCursor>(&value?).ok());
+        }
+        Ok(logs)
+    }
+}
+
+type Conflict = ConflictableTransactionError<()>;
+
+fn get_json<T: for<'a> Deserialize<'a>>(
+    tree: &TransactionalTree,
+    key: &[u8],
+) -> Result<Option<T>, Conflict> {
+    Ok(tree
+        .get(key)?
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+fn apply_line(
+    tree: &TransactionalTree,
+    run: &RunId,
+    run_row: &mut RunRow,
+    line: &Applied,
+) -> Result<(), Conflict> {
+    let (line, place, length) = line;
+    run_row.last_seq = line.seq;
+    let dump_key = |path: &str| key(b'd', run, &[path.as_bytes()]);
+    if let Some(state) = line.state {
+        let row = Row {
+            state,
+            place: *place,
+            length: *length,
+        };
+        let own_path = line
+            .source
+            .as_ref()
+            .filter(|source| source.log.is_none())
+            .map(|source| source.path.as_str());
+        let mut dump = None;
+        if let Some(path) = own_path {
+            dump = Some(get_json::<DumpRow>(tree, &dump_key(path))?.unwrap_or_default());
+        }
+        match (state, &line.key, line.step, line.index) {
+            (State::Image | State::Held, Some(key), Some(step), Some(index)) => {
+                let before = tree.insert(item_key(run, key, step, index), &row.to_bytes())?;
+                if let Some(before) = before.and_then(|bytes| Row::from_bytes(&bytes)) {
+                    *run_row.count(before.state) -= 1;
+                }
+                if let Some(dump) = &mut dump {
+                    let first = *dump.first.get_or_insert(index);
+                    dump.n = dump.n.max(index.saturating_sub(first) + 1);
+                }
+            }
+            _ => {
+                tree.insert(key(b'r', run, &[&line.seq.to_be_bytes()]), &row.to_bytes())?;
+            }
+        }
+        *run_row.count(state) += 1;
+        if let (Some(path), Some(mut dump)) = (own_path, dump) {
+            // A dump is rejected once, and no longer when a later version of it makes an image.
+            let now = (state == State::Rejected).then_some(line.seq);
+            if let Some(earlier) = std::mem::replace(&mut dump.rejected, now) {
+                if tree
+                    .remove(key(b'r', run, &[&earlier.to_be_bytes()]))?
+                    .is_some()
+                {
+                    run_row.n_rejected -= 1;
+                }
+            }
+            tree.insert(dump_key(path), json(&dump))?;
+        }
+    }
+    run_row.finished |= line.kind == "finish";
+    match &line.cursor {
+        Some(SourceCursor::Log(cursor)) => {
+            tree.insert(log_key(run, cursor), json(cursor))?;
+        }
+        Some(SourceCursor::Dump(cursor)) => {
+            let mut dump: DumpRow = get_json(tree, &dump_key(&cursor.path))?.unwrap_or_default();
+            dump.cursor = Some(cursor.clone());
+            tree.insert(dump_key(&cursor.path), json(&dump))?;
+        }
+        Some(SourceCursor::None) | None => {}
+    }
+    Ok(())
+}
+
+/// Removes snapshots that were being written when the process died; sled 0.34.7 takes them for the
+/// newest ones (spacejam/sled#1527). Returns how many.
+fn remove_torn_snapshots(path: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(path) else {
+        return 0;
+    };
+    let torn = entries.flatten().filter(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("snap.") && name.ends_with(".generating")
+    });
+    torn.filter(|entry| fs::remove_file(entry.path()).is_ok())
+        .count()
+}
+
+/// Moves an index that doesn't open out of the way; the last two are kept.
+fn set_aside(path: &Path) -> io::Result<()> {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".bad.{}", now.as_millis()));
+    fs::rename(path, path.with_file_name(name))?;
+    let above = path.parent().unwrap_or(Path::new("."));
+    let mut bad: Vec<PathBuf> = fs::read_dir(above)?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|entry| {
+            entry
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("index.bad."))
+        })
+        .collect();
+    bad.sort();
+    for old in bad.iter().rev().skip(2) {
+        fs::remove_dir_all(old)?;
+    }
+    Ok(())
+}
+
+/// Names the time since the machine came up.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned())
+}

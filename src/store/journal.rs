@@ -1,0 +1,452 @@
+//! The journal of one run: what was kept, held back and rejected, and how far each source was read.
+//!
+//! Append-only JSON Lines in segments `00000001.jsonl`, `00000002.jsonl`, …. Each line is one object
+//! that ends in a checksum of the bytes before it:
+//!
+//! ```text
+//! {"seq":7,"kind":"media","state":"image","key":"val/pred",…,"cursor":{…},"crc":"1c291ca3"}
+//! ```
+//!
+//! | field | what |
+//! | --- | --- |
+//! | `seq` | counts the run's lines from 1 |
+//! | `kind` | `media` (an image, one held back or one rejected), `commit` (a step is complete), `run` (the run's identity), `finish`, `cursor` |
+//! | `cursor` | how far a source was read; closes a *unit* |
+//! | `crc` | CRC-32 (IEEE) of the line up to, not including, `,"crc"` |
+//!
+//! The lines of a unit become true together: those up to the one with the cursor. What follows the
+//! last cursor was never acknowledged, and is cut off at the next start with any torn line. A whole
+//! line whose checksum is wrong was damaged later: it is skipped, counted, and left where it is.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::durable;
+use crate::media::{MediaEntry, MediaKey, Sha256, State, Step};
+
+/// A segment that has grown to this many bytes is followed by a new one.
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// What a line tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(crate) enum Event {
+    /// What became of one image.
+    Media(Box<MediaEntry>),
+    /// The job said that a step is complete.
+    Commit { step: Step },
+    /// What the job says of the run: `safelight.json`.
+    Run { identity: Map<String, Value> },
+    /// The job said that the run is over.
+    Finish,
+    /// Nothing but the cursor.
+    Cursor,
+}
+
+/// A line of the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub(crate) seq: u64,
+    #[serde(flatten)]
+    pub(crate) event: Event,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cursor: Option<SourceCursor>,
+}
+
+/// How far a source was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SourceCursor {
+    Log(LogCursor),
+    Dump(DumpCursor),
+    /// The store's own lines have no source.
+    None,
+}
+
+/// How far a media log was read, and what it looked like then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogCursor {
+    /// Relative to the run directory.
+    pub(crate) path: String,
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+    /// Bytes read: up to and with the last newline that was acted on.
+    pub(crate) offset: u64,
+    /// Lines read.
+    pub(crate) line: u64,
+    /// Of the first bytes.
+    pub(crate) head: Fingerprint,
+    /// Of the last bytes before `offset`.
+    pub(crate) tail: Fingerprint,
+}
+
+/// A digest of a few bytes of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Fingerprint {
+    pub(crate) n_bytes: u64,
+    pub(crate) digest: String,
+}
+
+impl Fingerprint {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let digest = Sha256::of(bytes).to_string()[..16].to_owned();
+        Self {
+            n_bytes: bytes.len() as u64,
+            digest,
+        }
+    }
+}
+
+/// Which version of a dump that speaks for itself was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DumpCursor {
+    /// Relative to the run directory.
+    pub(crate) path: String,
+    pub(crate) stamp: Stamp,
+    /// The sidecar's stamp, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sidecar: Option<Stamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sha256: Option<Sha256>,
+}
+
+/// What tells one version of a file from another. Times are compared for equality only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stamp {
+    pub(crate) ino: u64,
+    pub(crate) size: u64,
+    pub(crate) mtime_ns: i128,
+    pub(crate) ctime_ns: i128,
+}
+
+/// A line as the index needs it: cheap to read.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Outline {
+    pub(crate) seq: u64,
+    pub(crate) kind: String,
+    pub(crate) state: Option<State>,
+    pub(crate) key: Option<MediaKey>,
+    pub(crate) step: Option<Step>,
+    pub(crate) index: Option<u32>,
+    pub(crate) source: Option<OutlineSource>,
+    pub(crate) cursor: Option<SourceCursor>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct OutlineSource {
+    pub(crate) path: String,
+    pub(crate) log: Option<String>,
+}
+
+/// A place in a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// From 1.
+    pub(crate) segment: u32,
+    /// Bytes from the segment's start.
+    pub(crate) offset: u64,
+}
+
+impl Position {
+    pub(crate) const START: Self = Self {
+        segment: 1,
+        offset: 0,
+    };
+}
+
+/// The bytes of a line, newline and all.
+pub(crate) fn frame(line: &Line) -> Vec<u8> {
+    // A line's map keys are text and its numbers finite, which is all that serde_json asks for.
+    let mut bytes = serde_json::to_vec(line).unwrap_or_default();
+    bytes.pop();
+    let crc = crc32fast::hash(&bytes);
+    bytes.extend(format!(",\"crc\":\"{crc:08x}\"}}\n").bytes());
+    bytes
+}
+
+/// The line in `bytes` (without its newline), or `None` if it is damaged.
+pub(crate) fn unframe<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    const CRC: usize = ",\"crc\":\"00000000\"}".len();
+    let (body, crc) = bytes.split_at(bytes.len().checked_sub(CRC)?);
+    let want = format!(",\"crc\":\"{:08x}\"}}", crc32fast::hash(body));
+    (crc == want.as_bytes()).then(|| serde_json::from_slice(bytes).ok())?
+}
+
+pub(crate) fn segment_path(folder: &Path, segment: u32) -> PathBuf {
+    folder.join(format!("{segment:08}.jsonl"))
+}
+
+/// A journal that is open for appending.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    folder: PathBuf,
+    file: File,
+    end: Position,
+    last_seq: u64,
+}
+
+/// What [`Journal::open`] found.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// Lines that are damaged.
+    pub(crate) n_damaged: u64,
+    /// Bytes of a torn or unfinished end that were cut off.
+    pub(crate) n_cut: u64,
+}
+
+impl Journal {
+    /// Opens the journal in `folder`, which exists. Hands each line of each closed unit that lies
+    /// after `from` to `see`, with its place and length, and cuts off what follows the last unit.
+    ///
+    /// # Errors
+    /// If a segment can't be read, or `see` fails.
+    pub(crate) fn open(
+        folder: &Path,
+        from: Position,
+        last_seq: u64,
+        mut see: impl FnMut(Outline, Position, u32) -> io::Result<()>,
+    ) -> io::Result<(Self, Recovered)> {
+        let mut recovered = Recovered::default();
+        let (mut end, mut last_seq) = (from, last_seq);
+        let mut unit: Vec<(Outline, Position, u32)> = Vec::new();
+        let mut segment = from.segment;
+        loop {
+            let mut offset = if segment == from.segment {
+                from.offset
+            } else {
+                0
+            };
+            let path = segment_path(folder, segment);
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+            };
+            if segment > end.segment {
+                end = Position { segment, offset: 0 };
+            }
+            let mut lines = BufReader::with_capacity(1 << 16, file);
+            lines.seek(SeekFrom::Start(offset))?;
+            let mut bytes = Vec::new();
+            loop {
+                bytes.clear();
+                let n = lines.read_until(b'\n', &mut bytes)?;
+                if n == 0 || bytes.last() != Some(&b'\n') {
+                    break;
+                }
+                let place = Position { segment, offset };
+                offset += n as u64;
+                let Some(outline) = unframe::<Outline>(&bytes[..n - 1]) else {
+                    recovered.n_damaged += 1;
+                    if unit.is_empty() {
+                        end = Position { segment, offset };
+                    }
+                    continue;
+                };
+                let closes = outline.cursor.is_some();
+                let length = u32::try_from(n).unwrap_or(u32::MAX);
+                unit.push((outline, place, length));
+                if closes {
+                    for (outline, place, length) in unit.drain(..) {
+                        last_seq = outline.seq;
+                        see(outline, place, length)?;
+                    }
+                    end = Position { segment, offset };
+                }
+            }
+            segment += 1;
+        }
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(segment_path(folder, end.segment))?;
+        let length = file.metadata()?.len();
+        if length > end.offset {
+            recovered.n_cut = length - end.offset;
+            file.set_len(end.offset)?;
+            file.sync_all()?;
+        }
+        durable::sync_dir(folder)?;
+        Ok((
+            Self {
+                folder: folder.to_owned(),
+                file,
+                end,
+                last_seq,
+            },
+            recovered,
+        ))
+    }
+
+    /// The sequence number of the last line.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// Where the next line will begin.
+    pub(crate) fn end(&self) -> Position {
+        self.end
+    }
+
+    /// Appends framed lines whose last one closes a unit, and makes them durable. `last_seq` is the
+    /// last line's. Returns where they begin.
+    ///
+    /// # Errors
+    /// If they can't be written or synced. The journal then ends where it did, or can't be cut
+    /// there, which the next start will do.
+    pub(crate) fn append(&mut self, lines: &[u8], last_seq: u64) -> io::Result<Position> {
+        if self.end.offset >= SEGMENT_BYTES {
+            let segment = self.end.segment + 1;
+            let path = segment_path(&self.folder, segment);
+            self.file = OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .read(true)
+                .write(true)
+                .open(path)?;
+            durable::sync_dir(&self.folder)?;
+            self.end = Position { segment, offset: 0 };
+        }
+        let start = self.end;
+        self.file.seek(SeekFrom::Start(start.offset))?;
+        let written = self
+            .file
+            .write_all(lines)
+            .and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            self.file.set_len(start.offset)?;
+            return Err(error);
+        }
+        self.end.offset += lines.len() as u64;
+        self.last_seq = last_seq;
+        Ok(start)
+    }
+}
+
+/// Reads the line at a place that the index gave.
+///
+/// # Errors
+/// If it can't be read, or is damaged.
+pub(crate) fn read_line(folder: &Path, place: Position, length: u32) -> io::Result<Line> {
+    let file = File::open(segment_path(folder, place.segment))?;
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, place.offset)?;
+    bytes.pop();
+    unframe(&bytes).ok_or_else(|| {
+        let what = format!(
+            "damaged journal line at byte {} of segment {}",
+            place.offset, place.segment
+        );
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    })
+}
+
+/// The journal's folder within a run's.
+pub(crate) fn folder(run_folder: &Path) -> PathBuf {
+    run_folder.join("journal")
+}
+
+/// Whether a run's folder holds a journal.
+pub(crate) fn is_present(run_folder: &Path) -> bool {
+    fs::metadata(segment_path(&folder(run_folder), 1)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor(path: &str) -> Option<SourceCursor> {
+        let stamp = Stamp {
+            ino: 1,
+            size: 2,
+            mtime_ns: 3,
+            ctime_ns: 4,
+        };
+        Some(SourceCursor::Dump(DumpCursor {
+            path: path.to_owned(),
+            stamp,
+            sidecar: None,
+            sha256: None,
+        }))
+    }
+
+    fn line(seq: u64, closes: bool) -> Line {
+        let event = Event::Commit { step: Step(seq) };
+        Line {
+            seq,
+            event,
+            cursor: closes.then(|| cursor("x")).flatten(),
+        }
+    }
+
+    /// The sequence numbers that a journal with these bytes gives back, and what opening did.
+    fn recover(bytes: &[u8]) -> (Vec<u64>, Recovered, u64) {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(segment_path(folder.path(), 1), bytes).expect("a segment");
+        let mut seen = Vec::new();
+        let opened = Journal::open(folder.path(), Position::START, 0, |line, _, _| {
+            seen.push(line.seq);
+            Ok(())
+        });
+        let (journal, recovered) = opened.expect("an open journal");
+        let length = fs::metadata(segment_path(folder.path(), 1))
+            .expect("a segment")
+            .len();
+        assert_eq!(journal.end().offset, length);
+        (seen, recovered, length)
+    }
+
+    #[test]
+    fn a_frame_is_read_back_and_any_flipped_byte_is_noticed() {
+        let bytes = frame(&line(7, true));
+        assert_eq!(
+            unframe::<Line>(&bytes[..bytes.len() - 1]),
+            Some(line(7, true))
+        );
+        for i in 0..bytes.len() - 1 {
+            let mut flipped = bytes[..bytes.len() - 1].to_vec();
+            flipped[i] ^= 0x10;
+            assert_eq!(unframe::<Line>(&flipped), None, "byte {i}");
+        }
+    }
+
+    #[test]
+    fn an_unfinished_unit_and_a_torn_line_are_cut_off() {
+        let whole: Vec<u8> = [frame(&line(1, false)), frame(&line(2, true))].concat();
+        let next = [frame(&line(3, false)), frame(&line(4, true))].concat();
+        for cut in 0..next.len() {
+            let (seen, recovered, length) = recover(&[&whole, &next[..cut]].concat());
+            assert_eq!(
+                (seen, length),
+                (vec![1, 2], whole.len() as u64),
+                "cut at {cut}"
+            );
+            assert_eq!(recovered.n_cut, cut as u64);
+        }
+        assert_eq!(recover(&[&whole[..], &next[..]].concat()).0, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_damaged_line_is_skipped_and_kept() {
+        for damaged in [0, 1, 2] {
+            let mut lines = [
+                frame(&line(1, true)),
+                frame(&line(2, true)),
+                frame(&line(3, true)),
+            ];
+            lines[damaged][9] ^= 1;
+            let bytes = lines.concat();
+            let (seen, recovered, length) = recover(&bytes);
+            let want: Vec<u64> = (1..=3).filter(|&seq| seq != damaged as u64 + 1).collect();
+            assert_eq!((seen, recovered.n_damaged, recovered.n_cut), (want, 1, 0));
+            assert_eq!(length, bytes.len() as u64);
+        }
+    }
+}

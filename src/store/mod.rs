@@ -1,0 +1,610 @@
+//! The store: media files, journals, the index; and *when* they become durable.
+//!
+//! ```text
+//! STORE/
+//!   lock                                    who holds it
+//!   tmp/                                    media files on their way
+//!   runs/<run id>/run.json                  identity, source directory
+//!   runs/<run id>/journal/00000001.jsonl    the truth
+//!   runs/<run id>/media/images/…            the pictures
+//!   index/                                  sled; derived
+//! ```
+//!
+//! [`Writer::commit`] is the only place that decides durability:
+//!
+//! 1. media files are synced, renamed to names that end in their digests, and their directories
+//!    synced;
+//! 2. the group's journal lines are appended and synced, the source's cursor in the same unit as
+//!    what was made of it: **this is the commit**;
+//! 3. one sled transaction brings the index up to date and stores the journal position it reflects;
+//! 4. only then the caller goes on.
+//!
+//! A crash before 2 leaves nothing but stray files; a crash after it loses nothing, since
+//! [`Writer::open`] applies to the index what the journals have beyond it.
+
+mod index;
+pub(crate) mod journal;
+pub mod lock;
+pub(crate) mod media_dir;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use self::index::{Applied, Index};
+pub(crate) use self::index::{DumpRow, Row, RunRow};
+use self::journal::{
+    Event, Journal, Line, LogCursor, Outline, OutlineSource, Position, SourceCursor,
+};
+use self::lock::{Holder, Lock};
+use self::media_dir::{Staged, Staging};
+use crate::durable;
+use crate::limits::StepUsage;
+use crate::media::{MediaEntry, MediaKey, RunId, State, Step};
+
+/// The version of the layout above. A store of a newer version is not opened.
+const FORMAT: u32 = 1;
+
+/// How many journals are kept open at once.
+const OPEN_JOURNALS_MAX: usize = 64;
+
+/// Why the store can't do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds it.
+    #[error("store {path} is in use by process {} (safelight {})", .holder.pid, .holder.command)]
+    Held {
+        /// The store.
+        path: PathBuf,
+        /// Who holds it.
+        holder: Holder,
+    },
+    /// It is of a later version.
+    #[error("{path} has format {got}, this version reads up to {FORMAT}: use a newer safelight")]
+    TooNew {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format.
+        got: u32,
+    },
+    /// Another directory has the run's id in this store.
+    #[error(
+        "run {run} of this store came from {was}, not from {now}: give one of them another \"id\" in safelight.json"
+    )]
+    OtherSource {
+        /// The run.
+        run: RunId,
+        /// Where it came from.
+        was: PathBuf,
+        /// Where it would come from.
+        now: PathBuf,
+    },
+    /// The disk failed.
+    #[error("store: {0}")]
+    Io(#[from] io::Error),
+    /// A named file failed.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+    /// The index failed.
+    #[error("index: {0}")]
+    Index(#[from] sled::Error),
+}
+
+/// A run: its id, and the directory that it is written in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunInfo {
+    /// From `safelight.json`, else the directory's name.
+    pub id: RunId,
+    /// The run directory, absolute.
+    pub source: PathBuf,
+    /// `safelight.json`, as it is.
+    pub identity: Map<String, Value>,
+}
+
+/// `run.json`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct RunFile {
+    format: u32,
+    id: RunId,
+    source: PathBuf,
+    identity: Map<String, Value>,
+}
+
+/// What becomes true at once: all that came of one line or dump, and that it was read.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) run: std::sync::Arc<RunInfo>,
+    pub(crate) events: Vec<Event>,
+    /// The media files of the events.
+    pub(crate) files: Vec<Staged>,
+    pub(crate) cursor: SourceCursor,
+}
+
+/// The one that writes. It holds the store's lock.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    root: PathBuf,
+    index: Index,
+    journals: HashMap<RunId, Journal>,
+    staging: Staging,
+    _lock: Lock,
+}
+
+/// Reads the store. Clones share the index.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    root: PathBuf,
+    index: Index,
+}
+
+/// Opens a store: makes it if it isn't there, brings the index up to date with the journals.
+///
+/// # Errors
+/// If another process holds it for longer than `patience`, it is of a newer version, or the disk
+/// fails. Damage to the index is none of these: it is rebuilt.
+pub(crate) fn open(
+    root: &Path,
+    me: &Holder,
+    patience: Duration,
+) -> Result<(Writer, Reader), StoreError> {
+    durable::create_dir_all(&root.join("runs")).map_err(|source| StoreError::File {
+        path: root.to_owned(),
+        source,
+    })?;
+    let lock = Lock::take(root, me, patience)?.ok_or_else(|| StoreError::Held {
+        path: root.to_owned(),
+        holder: lock::holder(root).unwrap_or_default(),
+    })?;
+    let staging = Staging::open(root)?;
+    let index = Index::open(&root.join("index"))?;
+    let reader = Reader {
+        root: root.to_owned(),
+        index: index.clone(),
+    };
+    let mut writer = Writer {
+        root: root.to_owned(),
+        index,
+        journals: HashMap::new(),
+        staging,
+        _lock: lock,
+    };
+    writer.replay()?;
+    Ok((writer, reader))
+}
+
+/// Removes the index, so that the next [`open`] builds it from the journals.
+///
+/// # Errors
+/// If another process holds the store, or the disk fails.
+pub(crate) fn remove_index(root: &Path, me: &Holder, patience: Duration) -> Result<(), StoreError> {
+    let _lock = Lock::take(root, me, patience)?.ok_or_else(|| StoreError::Held {
+        path: root.to_owned(),
+        holder: lock::holder(root).unwrap_or_default(),
+    })?;
+    match fs::remove_dir_all(root.join("index")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn run_folder(root: &Path, run: &RunId) -> PathBuf {
+    root.join("runs").join(run.folder())
+}
+
+fn read_run_file(folder: &Path) -> Result<Option<RunFile>, StoreError> {
+    let path = folder.join("run.json");
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StoreError::File { path, source }),
+    };
+    let file: RunFile = serde_json::from_slice(&text).map_err(|error| StoreError::File {
+        path: path.clone(),
+        source: io::Error::other(error),
+    })?;
+    if file.format > FORMAT {
+        return Err(StoreError::TooNew {
+            path,
+            got: file.format,
+        });
+    }
+    Ok(Some(file))
+}
+
+impl Writer {
+    /// Where media files are written aside.
+    pub(crate) fn staging(&self) -> Staging {
+        self.staging.clone()
+    }
+
+    /// Applies to the index what the journals have beyond it.
+    fn replay(&mut self) -> Result<(), StoreError> {
+        let mut folders: Vec<PathBuf> = fs::read_dir(self.root.join("runs"))?
+            .map(|entry| entry.map(|e| e.path()))
+            .collect::<Result<_, _>>()?;
+        folders.sort();
+        let mut present = Vec::new();
+        for folder in folders.iter().filter(|folder| journal::is_present(folder)) {
+            let Some(file) = read_run_file(folder)? else {
+                tracing::error!(path = %folder.display(), "run folder without run.json is left out");
+                continue;
+            };
+            self.open_journal(&file.id)?;
+            present.push(file.id);
+        }
+        for (run, _) in self.index.runs()? {
+            if !present.contains(&run) {
+                self.index.forget(&run)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a run's journal and applies what the index doesn't have of it.
+    fn open_journal(&mut self, run: &RunId) -> Result<(), StoreError> {
+        if self.journals.contains_key(run) {
+            return Ok(());
+        }
+        if self.journals.len() >= OPEN_JOURNALS_MAX {
+            self.journals.clear();
+        }
+        let folder = journal::folder(&run_folder(&self.root, run));
+        let mut row = self.index.run(run)?.unwrap_or_default();
+        let length = |segment| {
+            fs::metadata(journal::segment_path(&folder, segment)).map_or(0, |meta| meta.len())
+        };
+        if length(row.applied.segment) < row.applied.offset {
+            tracing::warn!(%run, "index is ahead of the journal, the run is applied anew");
+            self.index.forget(run)?;
+            row = RunRow::default();
+        }
+        let index = &self.index;
+        let mut batch: Vec<Applied> = Vec::new();
+        let mut n_replayed = 0u64;
+        let other = |error: StoreError| io::Error::other(error.to_string());
+        let (journal, recovered) =
+            Journal::open(&folder, row.applied, row.last_seq, |line, place, length| {
+                n_replayed += 1;
+                if batch.len() == 4096 {
+                    index.apply(run, &batch, place).map_err(other)?;
+                    batch.clear();
+                }
+                batch.push((line, place, length));
+                Ok(())
+            })?;
+        index.apply(run, &batch, journal.end())?;
+        if recovered.n_damaged > 0 {
+            tracing::error!(%run, n_lines = recovered.n_damaged, "journal lines are damaged and left out");
+            index.add_damaged(run, recovered.n_damaged, journal.end())?;
+        }
+        if n_replayed > 0 || recovered.n_cut > 0 {
+            tracing::info!(%run, n_lines = n_replayed, n_bytes_cut = recovered.n_cut, "journal replayed");
+        }
+        self.journals.insert(run.clone(), journal);
+        Ok(())
+    }
+
+    /// Makes sure that the store knows the run. Returns the line that tells what it is, if it is
+    /// new or has changed.
+    fn ensure_run(&mut self, info: &RunInfo) -> Result<Option<Event>, StoreError> {
+        let folder = run_folder(&self.root, &info.id);
+        let known = read_run_file(&folder)?;
+        let now = RunFile {
+            format: FORMAT,
+            id: info.id.clone(),
+            source: info.source.clone(),
+            identity: info.identity.clone(),
+        };
+        if known.as_ref() == Some(&now) && journal::is_present(&folder) {
+            self.open_journal(&info.id)?;
+            return Ok(None);
+        }
+        durable::create_dir_all(&journal::folder(&folder))?;
+        durable::replace(
+            &folder.join("run.json"),
+            &serde_json::to_vec_pretty(&now).unwrap_or_default(),
+        )?;
+        self.open_journal(&info.id)?;
+        Ok(Some(Event::Run {
+            identity: info.identity.clone(),
+        }))
+    }
+
+    /// Makes a group of commits durable, in their order. Can be called again after a failure.
+    ///
+    /// # Errors
+    /// If the disk fails or is full: nothing of the group that was not journaled is then kept. An
+    /// error of the index is one after the commit: the lines stand in the journal, and the next
+    /// [`open`] applies them.
+    pub(crate) fn commit(&mut self, group: &mut Vec<Commit>) -> Result<(), StoreError> {
+        media_dir::publish(&self.root, group.iter().flat_map(|commit| &commit.files))?;
+        // One append for each stretch of commits of the same run.
+        while !group.is_empty() {
+            let run = group[0].run.clone();
+            let n = group
+                .iter()
+                .take_while(|commit| commit.run.id == run.id)
+                .count();
+            let first = self.ensure_run(&run)?;
+            let journal = self
+                .journals
+                .get_mut(&run.id)
+                .ok_or_else(|| io::Error::other("journal is not open"))?;
+            let (bytes, mut lines, last_seq) = framed(&group[..n], first, journal.last_seq());
+            let start = journal.append(&bytes, last_seq)?;
+            let end = journal.end();
+            for (_, place, _) in &mut lines {
+                *place = Position {
+                    segment: start.segment,
+                    offset: start.offset + place.offset,
+                };
+            }
+            drop(group.drain(..n));
+            self.index.apply(&run.id, &lines, end)?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable and lets go of the store.
+    ///
+    /// # Errors
+    /// If the index can't be written; the next start then rebuilds what is missing.
+    pub(crate) fn close(self) -> Result<(), StoreError> {
+        self.index.close()
+    }
+}
+
+/// The lines of some commits of one run: their bytes, and what the index takes of them, with places
+/// relative to the first.
+fn framed(commits: &[Commit], first: Option<Event>, mut seq: u64) -> (Vec<u8>, Vec<Applied>, u64) {
+    let (mut bytes, mut lines) = (Vec::new(), Vec::new());
+    let mut add = |event: &Event, cursor: Option<&SourceCursor>| {
+        seq += 1;
+        let line = Line {
+            seq,
+            event: event.clone(),
+            cursor: cursor.cloned(),
+        };
+        let framed = journal::frame(&line);
+        let place = Position {
+            segment: 0,
+            offset: bytes.len() as u64,
+        };
+        lines.push((
+            outline(line),
+            place,
+            u32::try_from(framed.len()).unwrap_or(u32::MAX),
+        ));
+        bytes.extend(framed);
+    };
+    if let Some(event) = first {
+        add(&event, Some(&SourceCursor::None));
+    }
+    for commit in commits {
+        match commit.events.split_last() {
+            None => add(&Event::Cursor, Some(&commit.cursor)),
+            Some((last, before)) => {
+                before.iter().for_each(|event| add(event, None));
+                add(last, Some(&commit.cursor));
+            }
+        }
+    }
+    (bytes, lines, seq)
+}
+
+/// A line as the index needs it.
+fn outline(line: Line) -> Outline {
+    let Line { seq, event, cursor } = line;
+    let mut outline = Outline {
+        seq,
+        kind: String::new(),
+        state: None,
+        key: None,
+        step: None,
+        index: None,
+        source: None,
+        cursor,
+    };
+    match event {
+        Event::Media(entry) => {
+            outline.state = Some(entry.state);
+            if let Some(id) = entry.id {
+                (outline.key, outline.step, outline.index) =
+                    (Some(id.key), Some(id.step), Some(id.index));
+            }
+            outline.source = Some(OutlineSource {
+                path: entry.source.path,
+                log: entry.source.log,
+            });
+        }
+        Event::Finish => "finish".clone_into(&mut outline.kind),
+        Event::Commit { .. } | Event::Run { .. } | Event::Cursor => {}
+    }
+    outline
+}
+
+/// Which items to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this run only.
+    pub run: Option<RunId>,
+    /// Of this key only.
+    pub key: Option<MediaKey>,
+    /// Within these steps only.
+    pub steps: Option<(u64, u64)>,
+    /// In this state only.
+    pub state: Option<State>,
+}
+
+/// A run, and what is kept of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The run's id.
+    pub run: RunId,
+    /// Where it is written.
+    pub source: PathBuf,
+    /// Images kept.
+    pub image: u64,
+    /// Images held back.
+    pub held: u64,
+    /// Lines and dumps rejected.
+    pub rejected: u64,
+    /// Damaged lines of its journal.
+    pub damaged: u64,
+    /// Whether the job said that it is over.
+    pub finished: bool,
+}
+
+impl Reader {
+    /// All runs, in order of their ids.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub fn runs(&self) -> Result<Vec<RunSummary>, StoreError> {
+        let runs = self.index.runs()?.into_iter().map(|(run, row)| {
+            let source = read_run_file(&run_folder(&self.root, &run))?.map(|file| file.source);
+            Ok(RunSummary {
+                run,
+                source: source.unwrap_or_default(),
+                image: row.n_image,
+                held: row.n_held,
+                rejected: row.n_rejected,
+                damaged: row.n_damaged,
+                finished: row.finished,
+            })
+        });
+        runs.collect()
+    }
+
+    /// The items that a filter lets through: of each run those with a place, in order of key, step
+    /// and index, then what was rejected.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub fn items(
+        &self,
+        filter: &Filter,
+    ) -> Result<impl Iterator<Item = Result<(RunId, MediaEntry), StoreError>> + use<>, StoreError>
+    {
+        let runs = match &filter.run {
+            Some(run) => vec![run.clone()],
+            None => self.index.runs()?.into_iter().map(|(run, _)| run).collect(),
+        };
+        let (reader, filter) = (self.clone(), filter.clone());
+        Ok(runs
+            .into_iter()
+            .flat_map(move |run| reader.items_of(run, &filter)))
+    }
+
+    fn items_of(
+        &self,
+        run: RunId,
+        filter: &Filter,
+    ) -> impl Iterator<Item = Result<(RunId, MediaEntry), StoreError>> + use<> {
+        let Filter {
+            key, steps, state, ..
+        } = filter.clone();
+        let in_steps: RangeInclusive<u64> =
+            steps.map_or(0..=u64::MAX, |(first, last)| first..=last);
+        let placed = (state != Some(State::Rejected))
+            .then(|| self.index.items(&run, key.as_ref(), in_steps.clone()));
+        let rejected = state
+            .is_none_or(|state| state == State::Rejected)
+            .then(|| self.index.rejected(&run));
+        let folder = journal::folder(&run_folder(&self.root, &run));
+        let narrow = key.is_some() || steps.is_some();
+        let rows = placed
+            .into_iter()
+            .flatten()
+            .chain(rejected.into_iter().flatten());
+        rows.filter_map(move |row| {
+            let entry = row.and_then(|row| {
+                if state.is_some_and(|state| state != row.state) {
+                    return Ok(None);
+                }
+                entry(&folder, row).map(Some)
+            });
+            let entry = entry.transpose()?;
+            let is_wanted = |entry: &MediaEntry| {
+                entry.state != State::Rejected
+                    || !narrow
+                    || entry.id.as_ref().is_some_and(|id| {
+                        key.as_ref().is_none_or(|key| *key == id.key)
+                            && in_steps.contains(&id.step.0)
+                    })
+            };
+            match entry {
+                Ok(entry) if !is_wanted(&entry) => None,
+                entry => Some(entry.map(|entry| (run.clone(), entry))),
+            }
+        })
+    }
+
+    /// One item.
+    ///
+    /// # Errors
+    /// If the index or the journal fails.
+    pub fn item(
+        &self,
+        run: &RunId,
+        key: &MediaKey,
+        step: Step,
+        index: u32,
+    ) -> Result<Option<MediaEntry>, StoreError> {
+        let row = self.index.item(run, key, step, index)?;
+        row.map(|row| entry(&journal::folder(&run_folder(&self.root, run)), row))
+            .transpose()
+    }
+
+    pub(crate) fn usage(
+        &self,
+        run: &RunId,
+        key: &MediaKey,
+        step: Step,
+    ) -> Result<StepUsage, StoreError> {
+        self.index.usage(run, key, step)
+    }
+
+    pub(crate) fn dump(&self, run: &RunId, path: &str) -> Result<Option<DumpRow>, StoreError> {
+        self.index.dump(run, path)
+    }
+
+    pub(crate) fn logs(&self, run: &RunId) -> Result<Vec<LogCursor>, StoreError> {
+        self.index.logs(run)
+    }
+
+    /// Checks that the directory may write the run: that no other one does.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherSource`] if the run came from a directory that is still there.
+    pub(crate) fn check_source(&self, info: &RunInfo) -> Result<(), StoreError> {
+        match read_run_file(&run_folder(&self.root, &info.id))? {
+            Some(file) if file.source != info.source && file.source.is_dir() => {
+                Err(StoreError::OtherSource {
+                    run: info.id.clone(),
+                    was: file.source,
+                    now: info.source.clone(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn entry(journal_folder: &Path, row: Row) -> Result<MediaEntry, StoreError> {
+    match journal::read_line(journal_folder, row.place, row.length)?.event {
+        Event::Media(entry) => Ok(*entry),
+        _ => Err(io::Error::other("the index points at a line that is no item").into()),
+    }
+}
