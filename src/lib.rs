@@ -7,13 +7,18 @@ pub mod tensor;
 pub mod convert;
 pub mod decode;
 pub mod encode;
+pub mod formats;
 pub mod limits;
 pub mod plan;
 pub mod record;
 pub mod render;
 // Shell.
+pub mod control;
 mod durable;
-mod ingest;
+pub mod ingest;
 pub mod store;
 // Assembly.
+pub mod cli;
 pub mod config;
+mod daemon;
+mod logging;

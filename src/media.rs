@@ -516,9 +516,15 @@ pub struct MediaId {
 pub struct MediaEntry {
     /// What became of it.
     pub state: State,
-    /// Where it stands; a rejected line may never have said so.
-    #[serde(flatten)]
-    pub id: Option<MediaId>,
+    /// The series; what was rejected may never have said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<MediaKey>,
+    /// The training step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// The place among the images of that key and step, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
     /// Why it was held or rejected; `None` for an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -545,29 +551,18 @@ impl MediaEntry {
         description: Description,
         source: Source,
     ) -> Self {
+        let (file, making) = (Some(file), Some(making));
         Self {
-            state: State::Image,
-            id: Some(id),
-            reason: None,
-            file: Some(file),
-            making: Some(making),
-            description,
-            source,
+            file,
+            making,
+            ..Self::at(State::Image, Some(id), None, description, source)
         }
     }
 
     /// An image that is held back because of a limit.
     #[must_use]
     pub fn held(id: MediaId, reason: String, description: Description, source: Source) -> Self {
-        Self {
-            state: State::Held,
-            id: Some(id),
-            reason: Some(reason),
-            file: None,
-            making: None,
-            description,
-            source,
-        }
+        Self::at(State::Held, Some(id), Some(reason), description, source)
     }
 
     /// A line or dump that can't become an image.
@@ -578,12 +573,29 @@ impl MediaEntry {
         description: Description,
         source: Source,
     ) -> Self {
+        Self::at(State::Rejected, id, Some(reason), description, source)
+    }
+
+    fn at(
+        state: State,
+        id: Option<MediaId>,
+        reason: Option<String>,
+        description: Description,
+        source: Source,
+    ) -> Self {
+        let (mut key, mut step, mut index) = (None, None, None);
+        if let Some(id) = id {
+            (key, step, index) = (Some(id.key), Some(id.step), Some(id.index));
+        }
+        let (file, making) = (None, None);
         Self {
-            state: State::Rejected,
-            id,
-            reason: Some(reason),
-            file: None,
-            making: None,
+            state,
+            key,
+            step,
+            index,
+            reason,
+            file,
+            making,
             description,
             source,
         }

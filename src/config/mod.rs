@@ -35,6 +35,22 @@ pub struct WatchConfig {
     pub backend: Backend,
 }
 
+impl WatchConfig {
+    /// What is read of a run directory that no configuration speaks of.
+    ///
+    /// # Errors
+    /// Never: the usual patterns can be read.
+    pub fn usual(path: &Path) -> Result<Self, ConfigError> {
+        let text = format!(
+            "[[watch]]\npath = {:?}\nruns = \".\"\n",
+            path.to_string_lossy()
+        );
+        let mut watches = parse(&text, path)?.watches;
+        let usual = watches.pop();
+        usual.ok_or_else(|| unreachable!("one [[watch]] is written above"))
+    }
+}
+
 /// Rules for how images are made, by key.
 #[derive(Debug, Clone, Default)]
 pub struct ImageRules {

@@ -144,15 +144,17 @@ struct Pending {
 /// What the pipeline has done, for whoever wants to know.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
+    /// Lines and dumps that were found, as far as they are counted.
+    n_expected: AtomicU64,
     /// Units that were handed in, and that were committed or given back.
-    pub(crate) n_planned: AtomicU64,
-    pub(crate) n_done: AtomicU64,
+    n_planned: AtomicU64,
+    n_done: AtomicU64,
     /// Images, and what was held back or rejected.
-    pub(crate) n_image: AtomicU64,
-    pub(crate) n_held: AtomicU64,
-    pub(crate) n_rejected: AtomicU64,
+    n_image: AtomicU64,
+    n_held: AtomicU64,
+    n_rejected: AtomicU64,
     /// Why nothing is written at the moment, if so.
-    pub(crate) trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<String>>,
     dumps_done: Mutex<Vec<DumpDone>>,
 }
 
@@ -170,6 +172,30 @@ impl Progress {
         self.n_planned
             .load(Ordering::Acquire)
             .saturating_sub(self.n_done.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn n_done(&self) -> u64 {
+        self.n_done.load(Ordering::Acquire)
+    }
+
+    /// Lines and dumps that were found so far; at least those that were handed in.
+    pub(crate) fn n_expected(&self) -> u64 {
+        self.n_expected
+            .load(Ordering::Relaxed)
+            .max(self.n_planned.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn expect(&self, n: u64) {
+        self.n_expected.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// How many images were kept, held back and rejected.
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        [&self.n_image, &self.n_held, &self.n_rejected].map(|n| n.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
     }
 
     pub(crate) fn take_dumps_done(&self) -> Vec<DumpDone> {
@@ -581,7 +607,11 @@ impl Pending {
             if again {
                 return Some((None, tally));
             }
-            cursor.sha256 = self.dump.as_ref().and_then(|dump| dump.digest().ok());
+            cursor.sha256 = self
+                .dump
+                .as_ref()
+                .and_then(|dump| dump.digest().ok())
+                .or(cursor.sha256);
         }
         let events: Vec<Event> = self.events.into_values().collect();
         events.iter().for_each(|event| tally.count(event));

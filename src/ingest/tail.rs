@@ -104,7 +104,7 @@ impl Tail {
         let meta = self.file.metadata()?;
         let mut polled = Polled::default();
         let mut offset = self.splitter.offset();
-        if meta.len() != offset || offset == 0 {
+        if meta.len() != offset && offset > 0 {
             let n_last = self.last.len() as u64;
             let is_same = meta.len() >= offset
                 && read_range(&self.file, offset - n_last, n_last)

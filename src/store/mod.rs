@@ -419,10 +419,7 @@ fn outline(line: Line) -> Outline {
     match event {
         Event::Media(entry) => {
             outline.state = Some(entry.state);
-            if let Some(id) = entry.id {
-                (outline.key, outline.step, outline.index) =
-                    (Some(id.key), Some(id.step), Some(id.index));
-            }
+            (outline.key, outline.step, outline.index) = (entry.key, entry.step, entry.index);
             outline.source = Some(OutlineSource {
                 path: entry.source.path,
                 log: entry.source.log,
@@ -539,10 +536,8 @@ impl Reader {
             let is_wanted = |entry: &MediaEntry| {
                 entry.state != State::Rejected
                     || !narrow
-                    || entry.id.as_ref().is_some_and(|id| {
-                        key.as_ref().is_none_or(|key| *key == id.key)
-                            && in_steps.contains(&id.step.0)
-                    })
+                    || (key.is_none() || key == entry.key)
+                        && entry.step.is_some_and(|step| in_steps.contains(&step.0))
             };
             match entry {
                 Ok(entry) if !is_wanted(&entry) => None,

@@ -1,0 +1,376 @@
+//! `safelight ls` and `safelight show`.
+
+use std::io::Write;
+
+use anyhow::{Context, anyhow};
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::{Access, Common, Ending, printable};
+use crate::control::protocol::{ITEMS_PATH, ItemsQuery};
+use crate::formats::wandb::logged;
+use crate::media::{MediaEntry, State};
+use crate::store::Filter;
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Of this run only
+    run: Option<String>,
+    /// Of this key only
+    key: Option<String>,
+    /// Of these steps only: 120, 100..200 (both included), 100.. or ..200
+    #[arg(long, value_name = "A..B", value_parser = steps)]
+    step: Option<(Option<u64>, Option<u64>)>,
+    /// In this state only
+    #[arg(long)]
+    state: Option<StateArg>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StateArg {
+    Image,
+    Held,
+    Rejected,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// The run
+    run: String,
+    /// The key
+    key: String,
+    /// The step
+    step: u64,
+    /// The place in the step, from 0; all of them if not given
+    index: Option<u32>,
+    /// How to show them: what the store keeps, or the value that a tracker would log
+    #[arg(long = "as", value_name = "FORM", default_value = "record")]
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Record,
+    Logged,
+}
+
+fn steps(text: &str) -> Result<(Option<u64>, Option<u64>), String> {
+    let number = |text: &str| {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_| {
+            format!("got {text:?}, want a step, such as 120, or steps, such as 100..200")
+        })
+    };
+    match text.split_once("..") {
+        None => number(text).map(|step| (step, step)),
+        Some((first, last)) => Ok((number(first)?, number(last)?)),
+    }
+}
+
+impl Access {
+    /// Hands each item that the query lets through to `see`.
+    fn each_item(
+        &mut self,
+        query: ItemsQuery,
+        mut see: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Daemon(client) => {
+                let path = format!("{ITEMS_PATH}?{}", serde_urlencoded::to_string(&query)?);
+                client.get(&path, |line| {
+                    see(serde_json::from_str(line).context("the daemon's answer is no item")?)
+                })
+            }
+            Self::Store(_, reader) => {
+                for item in reader.items(&Filter::try_from(query)?)? {
+                    let (run, entry) = item?;
+                    see(entry.to_json(&run))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+pub(super) fn list(
+    args: &ListArgs,
+    common: &Common,
+    out: &mut impl Write,
+) -> anyhow::Result<Ending> {
+    let (mut access, _) = common.access("ls")?;
+    let (first_step, last_step) = args.step.unwrap_or_default();
+    let state = args.state.map(|state| match state {
+        StateArg::Image => State::Image,
+        StateArg::Held => State::Held,
+        StateArg::Rejected => State::Rejected,
+    });
+    let query = ItemsQuery {
+        run: args.run.clone(),
+        key: args.key.clone(),
+        first_step,
+        last_step,
+        state,
+    };
+    let mut table = Table::new(out, args.run.is_none());
+    let mut n_items = 0u64;
+    access.each_item(query, |item| {
+        n_items += 1;
+        if common.json {
+            Ok(writeln!(table.out, "{item}")?)
+        } else {
+            table.add(&item)
+        }
+    })?;
+    table.flush()?;
+    if n_items == 0
+        && let Some(run) = &args.run
+    {
+        check_run(&mut access, run)?;
+    }
+    access.close()?;
+    Ok(Ending::Done)
+}
+
+/// An empty list of a run that isn't there is an error.
+fn check_run(access: &mut Access, run: &str) -> anyhow::Result<()> {
+    let runs = super::status::runs(access)?;
+    if runs.iter().any(|known| known.run.as_str() == run) {
+        return Ok(());
+    }
+    let nearest = runs
+        .iter()
+        .map(|known| known.run.as_str())
+        .min_by_key(|known| strsim::damerau_levenshtein(known, run));
+    let advice = nearest.map_or_else(
+        || "the store has no runs".to_owned(),
+        |near| format!("did you mean {near:?}?"),
+    );
+    Err(anyhow!("no run {run:?} in the store: {advice}"))
+}
+
+/// Items in columns, widths fitted to each page.
+struct Table<'a, W: Write> {
+    out: &'a mut W,
+    with_run: bool,
+    rows: Vec<Vec<String>>,
+    is_first: bool,
+}
+
+/// Rows that are fitted together: more would keep a long list waiting.
+const PAGE: usize = 500;
+
+impl<'a, W: Write> Table<'a, W> {
+    fn new(out: &'a mut W, with_run: bool) -> Self {
+        Self {
+            out,
+            with_run,
+            rows: Vec::new(),
+            is_first: true,
+        }
+    }
+
+    fn add(&mut self, item: &Value) -> anyhow::Result<()> {
+        let text = |name: &str| match &item[name] {
+            Value::Null => "-".to_owned(),
+            Value::String(text) => printable(text),
+            other => printable(&other.to_string()),
+        };
+        let size = if item["width"].is_null() {
+            "-".to_owned()
+        } else {
+            format!("{}×{}", text("width"), text("height"))
+        };
+        let stats = &item["stats"];
+        let range = match (stats["min"].as_f64(), stats["max"].as_f64()) {
+            (Some(min), Some(max)) => format!("{}..{}", short(min), short(max)),
+            _ => "-".to_owned(),
+        };
+        let odd: Vec<String> = ["nan", "inf"]
+            .iter()
+            .filter_map(|name| {
+                stats[name]
+                    .as_u64()
+                    .filter(|n| *n > 0)
+                    .map(|n| format!("{n} {name}"))
+            })
+            .collect();
+        let note = if item["state"] == "image" {
+            text("caption")
+        } else {
+            text("reason")
+        };
+        let note = if odd.is_empty() {
+            note
+        } else {
+            format!("{note} ({})", odd.join(", "))
+        };
+        let mut row = if self.with_run {
+            vec![text("run")]
+        } else {
+            Vec::new()
+        };
+        row.extend([
+            text("key"),
+            text("step"),
+            text("index"),
+            text("state"),
+            size,
+            text("mode"),
+            text("rule"),
+            range,
+            note,
+        ]);
+        self.rows.push(row);
+        if self.rows.len() == PAGE {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let mut rows = std::mem::take(&mut self.rows);
+        if std::mem::take(&mut self.is_first) {
+            let names = [
+                "RUN",
+                "KEY",
+                "STEP",
+                "INDEX",
+                "STATE",
+                "SIZE",
+                "MODE",
+                "RULE",
+                "VALUES",
+                "CAPTION OR REASON",
+            ];
+            let names = &names[usize::from(!self.with_run)..];
+            rows.insert(0, names.iter().map(|&name| name.to_owned()).collect());
+        }
+        let width = |column: usize| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+        for row in &rows {
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, &width)| format!("{cell:width$}"));
+            writeln!(
+                self.out,
+                "{}",
+                cells.collect::<Vec<_>>().join("  ").trim_end()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A number in few characters.
+fn short(value: f64) -> String {
+    if value != 0.0 && !(1e-3..1e6).contains(&value.abs()) {
+        return format!("{value:.2e}");
+    }
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+pub(super) fn show(
+    args: &ShowArgs,
+    common: &Common,
+    out: &mut impl Write,
+) -> anyhow::Result<Ending> {
+    let (mut access, _) = common.access("show")?;
+    let query = ItemsQuery {
+        run: Some(args.run.clone()),
+        key: Some(args.key.clone()),
+        first_step: Some(args.step),
+        last_step: Some(args.step),
+        state: None,
+    };
+    let mut items = Vec::new();
+    access.each_item(query, |item| {
+        let is_wanted = args.index.is_none_or(|index| item["index"] == index);
+        items.extend(is_wanted.then_some(item));
+        Ok(())
+    })?;
+    if items.is_empty() {
+        check_run(&mut access, &args.run)?;
+        let index = args
+            .index
+            .map_or_else(String::new, |index| format!(" index {index}"));
+        return Err(anyhow!(
+            "run {:?} has nothing under key {:?} step {}{index}",
+            args.run,
+            args.key,
+            args.step
+        ));
+    }
+    access.close()?;
+    if args.form == Form::Logged {
+        let folder = format!(
+            "runs/{}/",
+            crate::media::RunId::new(args.run.clone())?.folder()
+        );
+        let entries = items
+            .into_iter()
+            .map(|item| entry_from_json(item, &folder))
+            .collect::<Result<Vec<_>, _>>()?;
+        let value = logged(&entries, args.index.is_none() && entries.len() > 1);
+        items = vec![value.ok_or_else(|| anyhow!("no image of it is kept"))?];
+    }
+    for item in items {
+        if common.json {
+            writeln!(out, "{item}")?
+        } else {
+            writeln!(out, "{item:#}")?
+        }
+    }
+    Ok(Ending::Done)
+}
+
+/// The entry that [`MediaEntry::to_json`] printed.
+fn entry_from_json(mut item: Value, run_folder: &str) -> anyhow::Result<MediaEntry> {
+    if let Value::Object(fields) = &mut item {
+        fields.retain(|_, value| !value.is_null());
+        if let Some(Value::String(path)) = fields.get_mut("path") {
+            *path = path.strip_prefix(run_folder).unwrap_or(path).to_owned();
+        }
+    }
+    Ok(serde_json::from_value(item)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_one_or_a_range() {
+        assert_eq!(steps("120"), Ok((Some(120), Some(120))));
+        assert_eq!(steps("100..200"), Ok((Some(100), Some(200))));
+        assert_eq!(steps("..7"), Ok((None, Some(7))));
+        assert_eq!(steps("7.."), Ok((Some(7), None)));
+        assert!(steps("a..b").is_err_and(|error| error.contains("got \"a\"")));
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        for (value, want) in [
+            (0.0, "0"),
+            (1.0, "1"),
+            (0.12345, "0.123"),
+            (-254.5, "-254.5"),
+            (1e-7, "1.00e-7"),
+            (3e9, "3.00e9"),
+        ] {
+            assert_eq!(short(value), want);
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The commands.
+
+mod ingest;
+mod items;
+mod status;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config, ConfigError};
+use crate::control::client::Client;
+use crate::store::lock::{self, Holder};
+use crate::store::{self, Reader, StoreError, Writer};
+
+/// How long a command waits for another one that holds the store.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Turns raw tensor dumps and media logs of training runs into images, outside of the training
+/// process.
+#[derive(Debug, Parser)]
+#[command(name = "safelight", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// The configuration file [default: /etc/safelight/safelight.toml, if it is there]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// The store's directory, instead of the configuration's
+    #[arg(long, value_name = "DIR", global = true)]
+    store: Option<PathBuf>,
+    /// Print JSON: one object, or JSON Lines with one object an item
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch run directories and keep what comes, until told to stop
+    Daemon {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Read run directories once
+    Ingest {
+        /// The run directories
+        #[arg(required = true, value_name = "RUN_DIR")]
+        run_dirs: Vec<PathBuf>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List items: images, those held back, and what was rejected
+    Ls {
+        #[command(flatten)]
+        query: items::ListArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show the items of a key and step
+    Show {
+        #[command(flatten)]
+        query: items::ShowArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Say what is watched, kept, held back, rejected, and how far behind
+    Status {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Check a configuration file: exit code 0 if it can be used, 78 if not
+    Validate {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Build the index anew from the journals
+    Reindex {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// How a command ends, when it doesn't fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Done,
+    /// Done, but something was rejected.
+    Rejected,
+}
+
+const FAILED: u8 = 1;
+const REJECTED: u8 = 3;
+const BAD_CONFIG: u8 = 78;
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    // A bad command line prints its usage and ends with 2.
+    let cli = Cli::parse();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let result = run(cli.command, &mut out).and_then(|ending| {
+        out.flush()?;
+        Ok(ending)
+    });
+    match result {
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::Rejected) => ExitCode::from(REJECTED),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell it to if standard error is closed.
+            drop(writeln!(io::stderr(), "safelight: {error:#}"));
+            let is_config = error.downcast_ref::<ConfigError>().is_some();
+            ExitCode::from(if is_config { BAD_CONFIG } else { FAILED })
+        }
+    }
+}
+
+/// Whoever read the output has seen enough, as `head` has.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
+    match command {
+        Command::Daemon { common } => {
+            let (config, path) = common.config()?;
+            crate::daemon::run(config, path)?;
+            Ok(Ending::Done)
+        }
+        Command::Ingest { run_dirs, common } => ingest::run(&run_dirs, &common, out),
+        Command::Ls { query, common } => items::list(&query, &common, out),
+        Command::Show { query, common } => items::show(&query, &common, out),
+        Command::Status { common } => status::run(&common, out),
+        Command::Validate { common } => {
+            let (_, path) = common.config()?;
+            let path = path.ok_or_else(|| {
+                anyhow!(
+                    "{} is not there: name a file with --config",
+                    config::DEFAULT_PATH
+                )
+            })?;
+            writeln!(out, "{}: fine", path.display())?;
+            Ok(Ending::Done)
+        }
+        Command::Reindex { common } => reindex(&common, out),
+    }
+}
+
+fn reindex(common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
+    crate::logging::start_for_command(io::stderr);
+    let (config, _) = common.config()?;
+    check_store(&config.store)?;
+    let me = common.holder("reindex");
+    store::remove_index(&config.store, &me, PATIENCE)?;
+    let (writer, reader) = store::open(&config.store, &me, PATIENCE)?;
+    let runs = reader.runs()?;
+    writer.close()?;
+    let n_items: u64 = runs
+        .iter()
+        .map(|run| run.image + run.held + run.rejected)
+        .sum();
+    if common.json {
+        writeln!(
+            out,
+            "{}",
+            serde_json::json!({"runs": runs, "items": n_items})
+        )?;
+    } else {
+        writeln!(
+            out,
+            "index of {} built anew: {} runs, {n_items} items",
+            config.store.display(),
+            runs.len()
+        )?;
+    }
+    Ok(Ending::Done)
+}
+
+impl Common {
+    /// The configuration, and the file that it came from. Without a file the defaults hold.
+    fn config(&self) -> anyhow::Result<(Config, Option<PathBuf>)> {
+        let default = Path::new(config::DEFAULT_PATH);
+        let path = match &self.config {
+            Some(path) => Some(path.clone()),
+            None => default.is_file().then(|| default.to_owned()),
+        };
+        let mut config = path
+            .as_deref()
+            .map_or_else(|| Ok(Config::default()), config::load)?;
+        if let Some(store) = &self.store {
+            config.store = std::path::absolute(store)?;
+        }
+        Ok((config, path))
+    }
+
+    fn holder(&self, command: &str) -> Holder {
+        Holder {
+            pid: std::process::id(),
+            command: command.to_owned(),
+            socket: None,
+        }
+    }
+
+    /// Whoever can answer for the store: the daemon that holds it, else this process.
+    fn access(&self, command: &str) -> anyhow::Result<(Access, Config)> {
+        crate::logging::start_for_command(io::stderr);
+        let (config, _) = self.config()?;
+        let named = lock::holder(&config.store).and_then(|holder| holder.socket);
+        // A store that this user may not read can still be asked for.
+        let configured = self.store.is_none().then(|| config.socket.clone());
+        for socket in named.into_iter().chain(configured) {
+            if let Ok(client) = Client::connect(&socket) {
+                return Ok((Access::Daemon(client), config));
+            }
+        }
+        check_store(&config.store)?;
+        let (writer, reader) = store::open(&config.store, &self.holder(command), PATIENCE)?;
+        Ok((Access::Store(writer, reader), config))
+    }
+}
+
+/// Reading a store must not make one.
+fn check_store(path: &Path) -> anyhow::Result<()> {
+    if path.join("runs").is_dir() {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "no store at {}: `safelight ingest RUN_DIR --store DIR` makes one",
+        path.display()
+    ))
+}
+
+/// Whoever answers for a store.
+enum Access {
+    Daemon(Client),
+    Store(Writer, Reader),
+}
+
+impl Access {
+    /// Lets go of the store.
+    fn close(self) -> Result<(), StoreError> {
+        match self {
+            Self::Daemon(_) => Ok(()),
+            Self::Store(writer, _) => writer.close(),
+        }
+    }
+}
+
+/// A number for eyes: 1,234,567.
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Text from elsewhere, safe for a terminal and on one line.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
+        .collect()
+}

@@ -1,0 +1,130 @@
+//! `safelight status`.
+
+use std::io::Write;
+
+use anyhow::Context;
+
+use super::{Access, Common, Ending, printable, thousands};
+use crate::control::protocol::{STATUS_PATH, Status};
+use crate::store::RunSummary;
+
+pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
+    let (mut access, config) = common.access("status")?;
+    let status = match &mut access {
+        Access::Daemon(_) => ask(&mut access)?,
+        Access::Store(_, reader) => Status::new(config.store, reader.runs()?, None),
+    };
+    access.close()?;
+    if common.json {
+        writeln!(out, "{}", serde_json::to_value(&status)?)?;
+    } else {
+        print(&status, out)?;
+    }
+    Ok(Ending::Done)
+}
+
+/// The runs that the store knows.
+pub(super) fn runs(access: &mut Access) -> anyhow::Result<Vec<RunSummary>> {
+    match access {
+        Access::Daemon(_) => Ok(ask(access)?.runs),
+        Access::Store(_, reader) => Ok(reader.runs()?),
+    }
+}
+
+fn ask(access: &mut Access) -> anyhow::Result<Status> {
+    let Access::Daemon(client) = access else {
+        anyhow::bail!("no daemon to ask")
+    };
+    let mut answer = String::new();
+    client.get(STATUS_PATH, |line| {
+        answer.push_str(line);
+        Ok::<_, anyhow::Error>(())
+    })?;
+    serde_json::from_str(&answer).context("the daemon's answer is no status")
+}
+
+fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
+    let counts = |image: u64, held: u64, rejected: u64| {
+        format!(
+            "{} images, {} held back, {} rejected",
+            thousands(image),
+            thousands(held),
+            thousands(rejected)
+        )
+    };
+    match (status.pid, &status.ingest) {
+        (Some(pid), Some(_)) => writeln!(
+            out,
+            "daemon    runs as process {pid}, version {}",
+            status.version
+        )?,
+        _ => writeln!(out, "daemon    does not run on this store")?,
+    }
+    writeln!(out, "store     {}", status.store.display())?;
+    writeln!(
+        out,
+        "kept      {}",
+        counts(status.image, status.held, status.rejected)
+    )?;
+    if let Some(view) = &status.ingest {
+        for root in &view.watching {
+            let problem = root
+                .problem
+                .as_ref()
+                .map_or_else(String::new, |problem| format!(": {problem}"));
+            let (path, backend) = (root.path.display(), &root.backend);
+            writeln!(
+                out,
+                "watching  {path}  {} runs, {} folders by {backend}{problem}",
+                root.n_runs, root.n_folders
+            )?;
+        }
+        let behind = [
+            (view.log_bytes_behind, "bytes of logs to read"),
+            (view.n_in_flight, "lines and dumps being worked on"),
+            (view.n_settling, "dumps settling"),
+        ];
+        let behind: Vec<String> = behind
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, what)| format!("{} {what}", thousands(*n)))
+            .collect();
+        writeln!(
+            out,
+            "behind    {}",
+            if behind.is_empty() {
+                "nothing to do".to_owned()
+            } else {
+                behind.join(", ")
+            }
+        )?;
+        for waiting in &view.waiting {
+            writeln!(
+                out,
+                "waiting   {} {}: {}",
+                waiting.run,
+                printable(&waiting.what),
+                printable(&waiting.reason)
+            )?;
+        }
+        if let Some(trouble) = &view.trouble {
+            writeln!(out, "trouble   cannot write: {trouble}")?;
+        }
+    }
+    writeln!(out, "targets   none")?;
+    for run in &status.runs {
+        let over = if run.finished { ", finished" } else { "" };
+        let damaged = if run.damaged > 0 {
+            format!(", {} journal lines damaged", run.damaged)
+        } else {
+            String::new()
+        };
+        let counts = counts(run.image, run.held, run.rejected);
+        writeln!(
+            out,
+            "run       {}: {counts}{over}{damaged}",
+            printable(run.run.as_str())
+        )?;
+    }
+    Ok(())
+}

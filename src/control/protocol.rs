@@ -1,0 +1,98 @@
+//! What goes over the socket. Pure.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ingest::View;
+use crate::media::{MediaKey, NameError, RunId, State};
+use crate::store::{Filter, RunSummary};
+
+/// Where the status is.
+pub const STATUS_PATH: &str = "/v1/status";
+/// Where the items are.
+pub const ITEMS_PATH: &str = "/v1/items";
+/// Where the configuration is read again.
+pub const RELOAD_PATH: &str = "/v1/reload";
+
+/// The state of a store, and of the daemon that holds it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// The daemon's process; none if there is no daemon.
+    pub pid: Option<u32>,
+    /// The store.
+    pub store: PathBuf,
+    /// Images kept, in all runs.
+    pub image: u64,
+    /// Images held back.
+    pub held: u64,
+    /// Lines and dumps rejected.
+    pub rejected: u64,
+    /// Each run.
+    pub runs: Vec<RunSummary>,
+    /// What the daemon does at the moment.
+    pub ingest: Option<View>,
+}
+
+impl Status {
+    /// The status of a store with these runs.
+    #[must_use]
+    pub fn new(store: PathBuf, runs: Vec<RunSummary>, ingest: Option<View>) -> Self {
+        let sum = |count: fn(&RunSummary) -> u64| runs.iter().map(count).sum();
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: ingest.as_ref().map(|_| std::process::id()),
+            store,
+            image: sum(|run| run.image),
+            held: sum(|run| run.held),
+            rejected: sum(|run| run.rejected),
+            runs,
+            ingest,
+        }
+    }
+}
+
+/// Which items to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ItemsQuery {
+    /// Of this run only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Of this key only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// From this step on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_step: Option<u64>,
+    /// Up to this step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_step: Option<u64>,
+    /// In this state only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+}
+
+impl TryFrom<ItemsQuery> for Filter {
+    type Error = NameError;
+
+    fn try_from(query: ItemsQuery) -> Result<Self, NameError> {
+        let ItemsQuery {
+            run,
+            key,
+            first_step,
+            last_step,
+            state,
+        } = query;
+        let steps = (first_step.is_some() || last_step.is_some())
+            .then(|| (first_step.unwrap_or(0), last_step.unwrap_or(u64::MAX)));
+        Ok(Self {
+            run: run.map(RunId::new).transpose()?,
+            key: key.map(MediaKey::new).transpose()?,
+            steps,
+            state,
+        })
+    }
+}

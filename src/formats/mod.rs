@@ -1,0 +1,3 @@
+//! Entries → what each tracker reads. Pure.
+
+pub mod wandb;

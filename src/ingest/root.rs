@@ -1,0 +1,196 @@
+//! A watched directory: which runs are in it, and how changes in it are noticed.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::run::{Look, Run};
+use super::watch::Watch;
+use super::{Mode, RootView, SCANS_PER_FULL};
+use crate::config::WatchConfig;
+use crate::config::file::Backend;
+
+/// File systems whose events come from every writer: the magic numbers of `statfs`.
+const LOCAL: [(u64, &str); 9] = [
+    (0xEF53, "ext4"),
+    (0x5846_5342, "xfs"),
+    (0x9123_683E, "btrfs"),
+    (0x2FC1_2FC1, "zfs"),
+    (0x0102_1994, "tmpfs"),
+    (0x8584_58F6, "ramfs"),
+    (0x794C_7630, "overlay"),
+    (0xF2F5_2010, "f2fs"),
+    (0xCA45_1A4E, "bcachefs"),
+];
+
+/// A watched directory.
+#[derive(Debug)]
+pub(crate) struct Root {
+    pub(crate) watch: Arc<WatchConfig>,
+    /// When it is looked at next; `None` for never again.
+    pub(crate) next_scan: Option<Instant>,
+    n_scans: u32,
+    /// Why it is polled; events are used if there is no reason.
+    polled_because: Option<String>,
+    is_remote: bool,
+    /// The directories between it and its runs.
+    pub(crate) folders: BTreeSet<PathBuf>,
+    /// Why a run directory can't be read.
+    pub(crate) problems: HashMap<PathBuf, String>,
+}
+
+impl Root {
+    pub(crate) fn new(watch: Arc<WatchConfig>, has_events: bool, mode: Mode) -> Self {
+        let kind =
+            rustix::fs::statfs(&watch.path).map(|stat| u64::try_from(stat.f_type).unwrap_or(0));
+        let is_remote = kind.is_ok_and(|kind| LOCAL.iter().all(|(local, _)| *local != kind));
+        let polled_because = match (mode, watch.backend) {
+            (Mode::Once, _) => Some("read once".to_owned()),
+            (_, Backend::Poll) => Some("configured".to_owned()),
+            _ if !has_events => Some("the kernel gives no inotify instance".to_owned()),
+            (_, Backend::Auto) if is_remote => {
+                Some("the file system may send no events".to_owned())
+            }
+            (_, Backend::Auto | Backend::Inotify) => None,
+        };
+        Self {
+            watch,
+            next_scan: Some(Instant::now()),
+            n_scans: 0,
+            polled_because,
+            is_remote,
+            folders: BTreeSet::new(),
+            problems: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &PathBuf {
+        &self.watch.path
+    }
+
+    pub(crate) fn uses_events(&self) -> bool {
+        self.polled_because.is_none()
+    }
+
+    pub(crate) fn is_remote(&self) -> bool {
+        self.is_remote
+    }
+
+    /// From now on it is polled.
+    pub(crate) fn poll_because(&mut self, reason: &str) {
+        if self.polled_because.is_none() {
+            tracing::warn!(path = %self.watch.path.display(), reason, "directory is polled");
+            self.polled_because = Some(reason.to_owned());
+        }
+    }
+
+    /// The next scan is now, and of everything.
+    pub(crate) fn scan_everything_at(&mut self, now: Instant) {
+        self.next_scan = Some(now);
+        self.n_scans = 0;
+    }
+
+    /// How thoroughly this scan looks.
+    pub(crate) fn next_look(&mut self) -> Look {
+        let look = if self.n_scans % SCANS_PER_FULL == 0 {
+            Look::All
+        } else {
+            Look::Changed
+        };
+        self.n_scans = self.n_scans.wrapping_add(1);
+        look
+    }
+
+    /// The run directories in it, each with its name.
+    pub(crate) fn find_runs(&mut self, watcher: &mut Option<&mut Watch>) -> Vec<(PathBuf, String)> {
+        let path = self.watch.path.clone();
+        if self.watch.runs.is_none() {
+            let name = path.file_name().map_or_else(
+                || "run".to_owned(),
+                |name| name.to_string_lossy().into_owned(),
+            );
+            return if path.is_dir() {
+                vec![(path, name)]
+            } else {
+                Vec::new()
+            };
+        }
+        let mut found = Vec::new();
+        self.find_runs_in("", watcher, &mut found);
+        found.sort();
+        found
+    }
+
+    fn find_runs_in(
+        &mut self,
+        folder: &str,
+        watcher: &mut Option<&mut Watch>,
+        found: &mut Vec<(PathBuf, String)>,
+    ) {
+        let Some(pattern) = self.watch.runs.clone() else {
+            return;
+        };
+        let path = self.watch.path.join(folder);
+        if let Some(watcher) = watcher
+            && !self.folders.contains(&path)
+            && let Err(error) = watcher.add(&path)
+            && path.is_dir()
+        {
+            self.poll_because(&error.to_string());
+        }
+        let Ok(entries) = fs::read_dir(&path) else {
+            self.folders.remove(&path);
+            return;
+        };
+        self.folders.insert(path);
+        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        for entry in entries.flatten().filter(is_dir) {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
+                continue;
+            };
+            let inner = if folder.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{folder}/{name}")
+            };
+            if pattern.is_match(&inner) {
+                found.push((entry.path(), inner));
+            } else if pattern.may_lie_below(&inner) {
+                self.find_runs_in(&inner, watcher, found);
+            }
+        }
+    }
+
+    /// What a person may know of it; `runs` are those of all roots.
+    pub(crate) fn view<'a>(&self, runs: impl Iterator<Item = &'a Run>) -> RootView {
+        let mut view = RootView {
+            path: self.watch.path.clone(),
+            backend: if self.uses_events() {
+                "inotify"
+            } else {
+                "poll"
+            }
+            .to_owned(),
+            problem: self.polled_because.clone(),
+            n_runs: 0,
+            n_folders: self.folders.len() as u64,
+        };
+        for run in runs.filter(|run| run.watch.path == self.watch.path) {
+            view.n_runs += 1;
+            view.n_folders += run.n_folders() as u64;
+        }
+        let is_missing = !Path::new(&self.watch.path).is_dir();
+        let mut problems: Vec<String> = self.problems.values().cloned().collect();
+        problems.sort();
+        if is_missing {
+            problems.insert(0, "the directory is not there".to_owned());
+        }
+        if !problems.is_empty() {
+            view.problem = Some(problems.join("; "));
+        }
+        view
+    }
+}

@@ -1,0 +1,497 @@
+//! One run directory: its files, its logs, and how records lead to dumps.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Map, Value};
+
+use super::beneath::{Dump, RunDir};
+use super::tail::Tail;
+use super::watch::Watch;
+use crate::config::WatchConfig;
+use crate::decode::{self, DecodeError, DecodeOptions};
+use crate::limits::Limits;
+use crate::media::RunId;
+use crate::plan::Verdict;
+use crate::record::DataRef;
+use crate::record::pattern::DumpPath;
+use crate::store::RunInfo;
+use crate::store::journal::{LogCursor, Stamp};
+use crate::tensor::TensorHeader;
+
+/// What names a run and says what it is.
+const IDENTITY_FILE: &str = "safelight.json";
+
+/// The longest `safelight.json`, in bytes.
+const IDENTITY_BYTES_MAX: u64 = 1 << 20;
+
+/// A run directory that is being read.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) info: Arc<RunInfo>,
+    pub(crate) dir: RunDir,
+    pub(crate) watch: Arc<WatchConfig>,
+    pub(crate) tails: Vec<Tail>,
+    /// How far the store has read which log.
+    cursors: Vec<LogCursor>,
+    /// The folders that may hold logs or dumps, by their paths relative to the run directory.
+    folders: HashMap<String, Folder>,
+    /// Dumps that were looked at, by a hash of their paths: a listing passes them over.
+    seen: HashSet<u64>,
+    /// Unknown fields that were told of.
+    pub(crate) unknown_fields: HashSet<String>,
+    identity_stamp: Option<Stamp>,
+}
+
+#[derive(Debug)]
+struct Folder {
+    /// The folder's inode and modification time when it was listed last.
+    looks: Option<Looks>,
+    /// Whether to list it once more: a file that came in the same tick of the clock as the listing
+    /// leaves the modification time as it is.
+    recheck: bool,
+}
+
+/// What tells a folder from another, and from how it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Looks {
+    ino: u64,
+    mtime: (i64, i64),
+}
+
+/// How thoroughly to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// At folders that changed.
+    Changed,
+    /// At everything, also at dumps that were looked at before.
+    All,
+}
+
+/// What `safelight.json` says.
+fn identity(dir: &RunDir) -> Result<(Map<String, Value>, Option<Stamp>), String> {
+    let problem = |what: String| format!("{}: {what}", dir.path().join(IDENTITY_FILE).display());
+    let file = match dir.open_file(IDENTITY_FILE) {
+        Ok(file) => file,
+        Err(Verdict::Wait(_)) if dir.stat(IDENTITY_FILE).is_none() => {
+            return Ok((Map::new(), None));
+        }
+        Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => return Err(reason),
+    };
+    if file.stamp.size > IDENTITY_BYTES_MAX {
+        return Err(problem(format!(
+            "{} bytes, want at most {IDENTITY_BYTES_MAX}",
+            file.stamp.size
+        )));
+    }
+    let stamp = file.stamp;
+    let text = io::read_to_string(file.into_file()).map_err(|error| problem(error.to_string()))?;
+    let identity = serde_json::from_str(&text)
+        .map_err(|error| problem(format!("{error}; want one JSON object")))?;
+    Ok((identity, Some(stamp)))
+}
+
+impl Run {
+    /// Opens a run directory. Its id is what `safelight.json` says, else `name`.
+    ///
+    /// # Errors
+    /// If it can't be opened, or `safelight.json` can't be read: a person reads the reason.
+    pub(crate) fn open(path: &Path, name: &str, watch: Arc<WatchConfig>) -> Result<Self, String> {
+        let dir = RunDir::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let (identity, identity_stamp) = identity(&dir)?;
+        let id = match identity.get("id") {
+            None | Some(Value::Null) => name,
+            Some(Value::String(id)) => id,
+            Some(other) => {
+                return Err(format!(
+                    "{}: id: got {other}, want text",
+                    path.join(IDENTITY_FILE).display()
+                ));
+            }
+        };
+        let id = RunId::new(id).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self {
+            info: Arc::new(RunInfo {
+                id,
+                source: path.to_owned(),
+                identity,
+            }),
+            dir,
+            watch,
+            tails: Vec::new(),
+            cursors: Vec::new(),
+            folders: HashMap::new(),
+            seen: HashSet::new(),
+            unknown_fields: HashSet::new(),
+            identity_stamp,
+        })
+    }
+
+    /// Sets how far the store has read the run's logs.
+    pub(crate) fn set_cursors(&mut self, cursors: Vec<LogCursor>) {
+        self.cursors = cursors;
+    }
+
+    /// Reads `safelight.json` again if it changed.
+    pub(crate) fn refresh_identity(&mut self) {
+        let stamp = self.dir.stat(IDENTITY_FILE);
+        if stamp == self.identity_stamp {
+            return;
+        }
+        self.identity_stamp = stamp;
+        match identity(&self.dir) {
+            Ok((identity, _)) => {
+                let id = identity.get("id").and_then(Value::as_str);
+                if id.is_some_and(|id| id != self.info.id.as_str()) {
+                    tracing::warn!(run = %self.info.id, "safelight.json names another id now, which is not taken up");
+                    return;
+                }
+                self.info = Arc::new(RunInfo {
+                    identity,
+                    ..(*self.info).clone()
+                });
+            }
+            Err(error) => {
+                tracing::warn!(run = %self.info.id, %error, "safelight.json is not taken up")
+            }
+        }
+    }
+
+    /// How many folders are known.
+    pub(crate) fn n_folders(&self) -> usize {
+        self.folders.len()
+    }
+
+    /// The folders that are known, as absolute paths.
+    pub(crate) fn folder_paths(&self) -> impl Iterator<Item = std::path::PathBuf> + '_ {
+        self.folders
+            .keys()
+            .map(|folder| self.dir.path().join(folder))
+    }
+
+    /// Looks for new files. With `watcher`, every folder is watched before it is listed.
+    pub(crate) fn scan(
+        &mut self,
+        look: Look,
+        watcher: &mut Option<&mut Watch>,
+    ) -> io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        if look == Look::All {
+            self.seen.clear();
+        }
+        if self.folders.is_empty() {
+            self.list("", watcher, &mut found)?;
+            return Ok(found);
+        }
+        let mut folders: Vec<String> = self.folders.keys().cloned().collect();
+        folders.sort_unstable();
+        for folder in folders {
+            let looks = looks(&self.dir.path().join(&folder));
+            let Some(known) = self.folders.get(&folder) else {
+                continue;
+            };
+            if looks.is_none() {
+                self.folders.remove(&folder);
+            } else if look == Look::All || known.looks != looks || known.recheck {
+                self.list(&folder, watcher, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes up a folder that was just heard of, if it may hold anything, and lists what is in it.
+    pub(crate) fn list(
+        &mut self,
+        folder: &str,
+        watcher: &mut Option<&mut Watch>,
+        found: &mut Vec<String>,
+    ) -> io::Result<()> {
+        if !self.may_hold(folder) {
+            return Ok(());
+        }
+        let path = self.dir.path().join(folder);
+        // How it looks first: what comes after it is seen by the next look.
+        let Some(looks) = looks(&path) else {
+            return Ok(());
+        };
+        let before = self.folders.get(folder).and_then(|known| known.looks);
+        if before.is_none_or(|before| before.ino != looks.ino)
+            && let Some(watcher) = watcher
+        {
+            match watcher.add(&path) {
+                Err(notify::Error {
+                    kind: notify::ErrorKind::PathNotFound,
+                    ..
+                }) => return Ok(()),
+                result => result.map_err(io::Error::other)?,
+            }
+        }
+        let recheck = before != Some(looks);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => {
+                tracing::warn!(run = %self.info.id, path = %path.display(), %error, "cannot list");
+                return Ok(());
+            }
+        };
+        self.folders.insert(
+            folder.to_owned(),
+            Folder {
+                looks: Some(looks),
+                recheck,
+            },
+        );
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
+                continue;
+            };
+            let path = if folder.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{folder}/{name}")
+            };
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_dir && self.dump_path(&path).is_none() {
+                if !self.folders.contains_key(&path) {
+                    self.list(&path, watcher, found)?;
+                }
+            } else if self.is_log(&path) || self.is_rotated_log(entry.ino()) {
+                found.push(path);
+            } else if self.dump_of(&path).is_some() && self.see(&path) {
+                found.push(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether logs or dumps may lie in or below a folder.
+    fn may_hold(&self, folder: &str) -> bool {
+        folder.is_empty()
+            || self
+                .watch
+                .logs
+                .iter()
+                .any(|pattern| pattern.may_lie_below(folder))
+            || self
+                .watch
+                .dumps
+                .iter()
+                .any(|pattern| pattern.may_lie_below(folder))
+    }
+
+    /// Notes a path. Whether it is new.
+    fn see(&mut self, path: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        self.seen.insert(hasher.finish())
+    }
+
+    /// Whether a path is that of a media log.
+    pub(crate) fn is_log(&self, path: &str) -> bool {
+        self.watch.logs.iter().any(|pattern| pattern.is_match(path))
+    }
+
+    /// Whether a file is a log that was read under another name and not to its end.
+    fn is_rotated_log(&self, ino: u64) -> bool {
+        self.cursors.iter().any(|cursor| cursor.ino == ino)
+            && !self.tails.iter().any(|tail| tail.ino == ino)
+    }
+
+    /// What a dump's path says of it, if it speaks for itself.
+    pub(crate) fn dump_path(&self, path: &str) -> Option<DumpPath> {
+        self.watch
+            .dumps
+            .iter()
+            .find_map(|pattern| pattern.read(path))
+    }
+
+    /// The dump that a path stands for: itself, or the one that it is a sidecar of.
+    pub(crate) fn dump_of(&self, path: &str) -> Option<String> {
+        if self.dump_path(path).is_some() {
+            return Some(path.to_owned());
+        }
+        let stem = path.strip_suffix(".json")?;
+        let is_there =
+            |path: &String| self.dump_path(path).is_some() && self.dir.stat(path).is_some();
+        [stem.to_owned(), format!("{stem}.npy")]
+            .into_iter()
+            .find(is_there)
+    }
+
+    /// The sidecar of a dump: its path and what it looks like.
+    pub(crate) fn sidecar(&self, dump: &str) -> Option<(String, Stamp)> {
+        let stem = dump.rsplit_once('.').map_or(dump, |(stem, _)| stem);
+        [format!("{dump}.json"), format!("{stem}.json")]
+            .into_iter()
+            .find_map(|path| self.dir.stat(&path).map(|stamp| (path, stamp)))
+    }
+
+    /// Follows a log, from where the store has read it, unless it is followed already. Returns the
+    /// lines that wait in it.
+    ///
+    /// # Errors
+    /// If it can't be opened or read.
+    pub(crate) fn follow(
+        &mut self,
+        path: &str,
+        limits: &Limits,
+        count: bool,
+    ) -> Result<u64, String> {
+        let dump = match self.dir.open_file(path) {
+            Ok(dump) => dump,
+            Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => return Err(reason),
+        };
+        let file = dump.into_file();
+        let meta = file.metadata().map_err(|error| error.to_string())?;
+        let (dev, ino) = (meta.dev(), meta.ino());
+        if let Some(tail) = self
+            .tails
+            .iter_mut()
+            .find(|tail| (tail.dev, tail.ino) == (dev, ino))
+        {
+            path.clone_into(&mut tail.path);
+            return Ok(0);
+        }
+        let same_file = self
+            .cursors
+            .iter()
+            .find(|cursor| (cursor.dev, cursor.ino) == (dev, ino));
+        // A copied or newly mounted run directory has other inodes; its logs are known by their
+        // content. But a log that stands here while the one that stood here before is followed under
+        // another name, or lies beside it, is a new one.
+        let same_name = || {
+            let is_free = |cursor: &&LogCursor| {
+                cursor.path == path
+                    && !self
+                        .tails
+                        .iter()
+                        .any(|tail| (tail.dev, tail.ino) == (cursor.dev, cursor.ino))
+                    && !(cursor.dev == dev && self.lies_beside(path, cursor.ino))
+            };
+            self.cursors.iter().find(is_free)
+        };
+        let cursor = same_file
+            .filter(|cursor| Tail::matches(&file, cursor))
+            .or_else(|| {
+                if same_file.is_none() {
+                    same_name().filter(|cursor| Tail::matches(&file, cursor))
+                } else {
+                    None
+                }
+            })
+            .cloned();
+        if !self.is_log(path) && cursor.is_none() {
+            return Ok(0);
+        }
+        let tail = Tail::open(
+            file,
+            path.to_owned(),
+            cursor.as_ref(),
+            limits.line_bytes_max,
+        );
+        let tail = tail.map_err(|error| format!("{path:?} cannot be read: {error}"))?;
+        let n_lines = if count {
+            tail.count_unread_lines().unwrap_or(0)
+        } else {
+            0
+        };
+        tracing::debug!(run = %self.info.id, path, offset = cursor.map_or(0, |c| c.offset), "log is followed");
+        self.tails.push(tail);
+        Ok(n_lines)
+    }
+
+    /// Whether a file of this inode lies in the same folder.
+    fn lies_beside(&self, path: &str, ino: u64) -> bool {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        fs::read_dir(self.dir.path().join(folder)).is_ok_and(|mut entries| {
+            entries.any(|entry| entry.is_ok_and(|entry| entry.ino() == ino))
+        })
+    }
+
+    /// Reads on in all logs. Whether there are lines to act on, and whether anything was read.
+    pub(crate) fn poll_logs(&mut self, now: Instant) -> (bool, bool) {
+        let run = &self.info.id;
+        let mut has_read = false;
+        self.tails.retain_mut(|tail| {
+            // A full queue is worked off first.
+            if tail.front().is_some() {
+                return true;
+            }
+            match tail.poll(now) {
+                Ok(polled) => {
+                    if polled.restarted {
+                        tracing::info!(%run, path = tail.path, "log was cut off or written anew, it is read from its start");
+                    }
+                    has_read |= polled.n_bytes > 0;
+                    !polled.is_gone
+                }
+                Err(error) => {
+                    tracing::warn!(%run, path = tail.path, %error, "cannot read log");
+                    true
+                }
+            }
+        });
+        (
+            self.tails.iter().any(|tail| tail.front().is_some()),
+            has_read,
+        )
+    }
+
+    /// Opens the dump that a record names and reads its header.
+    ///
+    /// # Errors
+    /// `Wait` if the dump may yet come or be completed, `Reject` if nothing can come of it.
+    pub(crate) fn open_dump(
+        &self,
+        data: &DataRef,
+        limits: &Limits,
+    ) -> Result<(Dump, TensorHeader, String), Verdict> {
+        if data.raw {
+            return Err(Verdict::Reject(
+                "raw bytes with shape and offset are not read by this version; want an npy file"
+                    .to_owned(),
+            ));
+        }
+        if let Some(tensor) = &data.tensor {
+            return Err(Verdict::Reject(format!(
+                "tensor {tensor:?}: an npy file holds one array without a name"
+            )));
+        }
+        let path = self.dir.relative(&data.path).map_err(Verdict::Reject)?;
+        let dump = self.dir.open_file(&path)?;
+        if dump.stamp.size > limits.dump_bytes_max {
+            let (got, max) = (dump.stamp.size, limits.dump_bytes_max);
+            return Err(Verdict::Reject(format!(
+                "{path:?} has {got} bytes, limits.dump_bytes_max is {max}"
+            )));
+        }
+        let options = DecodeOptions {
+            header_bytes_max: limits.header_bytes_max,
+            dtype: data.dtype,
+        };
+        let named = |error: DecodeError| match Verdict::from(error) {
+            Verdict::Wait(reason) => Verdict::Wait(format!("{path:?} {reason}")),
+            Verdict::Reject(reason) => Verdict::Reject(format!("{path:?} {reason}")),
+        };
+        let header = decode::header(&dump, options).map_err(named)?;
+        Ok((dump, header, path))
+    }
+}
+
+fn looks(path: &Path) -> Option<Looks> {
+    let meta = fs::symlink_metadata(path)
+        .ok()
+        .filter(fs::Metadata::is_dir)?;
+    Some(Looks {
+        ino: meta.ino(),
+        mtime: (meta.mtime(), meta.mtime_nsec()),
+    })
+}
