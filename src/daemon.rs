@@ -48,9 +48,7 @@ pub(crate) fn run(config: Config, config_path: Option<PathBuf>) -> anyhow::Resul
         socket: Some(config.socket.clone()),
     };
     let (writer, reader) = store::open(&config.store, &me, PATIENCE)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config, config_path, writer, reader, level));
     // A listing that a client still reads doesn't hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(200));
@@ -75,20 +73,12 @@ async fn serve(
     let shared = Shared::default();
     let (commands, commands_in) = bounded(4);
     let (ended, mut end) = oneshot::channel();
-    let engine = Engine::new(
-        Mode::Follow,
-        config.clone(),
-        writer,
-        reader.clone(),
-        shared.clone(),
-    )?;
-    thread::Builder::new()
-        .name("ingest".to_owned())
-        .spawn(move || {
-            let result = engine.run(&commands_in);
-            // Whoever waited has gone only if the drain took too long.
-            drop(ended.send(result));
-        })?;
+    let engine = Engine::new(Mode::Follow, config.clone(), writer, reader.clone(), shared.clone())?;
+    thread::Builder::new().name("ingest".to_owned()).spawn(move || {
+        let result = engine.run(&commands_in);
+        // Whoever waited has gone only if the drain took too long.
+        drop(ended.send(result));
+    })?;
 
     let reload = Arc::new(Reload {
         config_path,
@@ -154,7 +144,7 @@ async fn serve(
             writer.close()?;
             tracing::info!("all that was begun is done");
             if n_left > 0 && is_ready {
-                tracing::debug!(n_left, "drained")
+                tracing::debug!(n_left, "drained");
             }
             Ok(())
         }
@@ -176,15 +166,11 @@ fn status(reader: &Reader, shared: &Shared) -> String {
     let view = shared.view();
     let runs = reader.runs().unwrap_or_default();
     let sum = |count: fn(&store::RunSummary) -> u64| runs.iter().map(count).sum::<u64>();
-    let (image, held, rejected) = (
-        sum(|run| run.image),
-        sum(|run| run.held),
-        sum(|run| run.rejected),
-    );
+    let (image, held, rejected) =
+        (sum(|run| run.image), sum(|run| run.held), sum(|run| run.rejected));
     let n_runs = runs.len();
-    let state = view
-        .trouble
-        .map_or_else(String::new, |trouble| format!("; cannot write: {trouble}"));
+    let state =
+        view.trouble.map_or_else(String::new, |trouble| format!("; cannot write: {trouble}"));
     let waiting = view.waiting.len();
     format!(
         "{n_runs} runs, {image} images, {held} held back, {rejected} rejected, {waiting} waiting{state}"
@@ -209,10 +195,8 @@ struct Reload {
 impl Reload {
     /// Goes by the file as it is now. If it can't be used, the last one stays.
     fn now(&self) -> Result<(), String> {
-        let result = self
-            .config_path
-            .as_deref()
-            .ok_or("started without a configuration file".to_owned());
+        let result =
+            self.config_path.as_deref().ok_or("started without a configuration file".to_owned());
         let result =
             result.and_then(|path: &Path| config::load(path).map_err(|error| error.to_string()));
         let config = match result {

@@ -39,12 +39,7 @@ pub struct EncodeError {
 /// # Errors
 /// If the encoder refuses.
 pub fn encode(pixels: Pixels) -> Result<EncodedImage, EncodeError> {
-    let Pixels {
-        mode,
-        width,
-        height,
-        bytes: samples,
-    } = pixels;
+    let Pixels { mode, width, height, bytes: samples } = pixels;
     let (color, samples) = match mode {
         ColorMode::L => (ExtendedColorType::L8, samples),
         ColorMode::La => (ExtendedColorType::La8, samples),
@@ -55,31 +50,15 @@ pub fn encode(pixels: Pixels) -> Result<EncodedImage, EncodeError> {
     let mut bytes = Vec::new();
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive)
         .write_image(&samples, width, height, color)
-        .map_err(|source| EncodeError {
-            mode,
-            width,
-            height,
-            source,
-        })?;
+        .map_err(|source| EncodeError { mode, width, height, source })?;
     let sha256 = Sha256::of(&bytes);
-    Ok(EncodedImage {
-        file_type: FileType::Png,
-        mode,
-        width,
-        height,
-        bytes,
-        sha256,
-    })
+    Ok(EncodedImage { file_type: FileType::Png, mode, width, height, bytes, sha256 })
 }
 
 /// Little-endian 16-bit samples in this machine's order, which the encoder wants.
 fn native_endian(mut samples: Vec<u8>) -> Vec<u8> {
     if cfg!(target_endian = "big") {
-        samples
-            .as_chunks_mut::<2>()
-            .0
-            .iter_mut()
-            .for_each(|sample| sample.reverse());
+        samples.as_chunks_mut::<2>().0.iter_mut().for_each(|sample| sample.reverse());
     }
     samples
 }
@@ -104,30 +83,15 @@ pub fn downscale(pixels: Pixels, width: u32, height: u32) -> Pixels {
         ColorMode::Rgba => resize::<image::Rgba<u8>>(pixels, width, height),
         // Such samples hold 0..255 only, so that their low bytes are the picture.
         ColorMode::I16 => {
-            let low = pixels
-                .bytes
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .map(|sample| sample[0])
-                .collect();
-            let gray = Pixels {
-                mode: ColorMode::L,
-                bytes: low,
-                ..pixels
-            };
+            let low = pixels.bytes.as_chunks::<2>().0.iter().map(|sample| sample[0]).collect();
+            let gray = Pixels { mode: ColorMode::L, bytes: low, ..pixels };
             resize::<image::Luma<u8>>(gray, width, height)
                 .into_iter()
                 .flat_map(|v| [v, 0])
                 .collect()
         }
     };
-    Pixels {
-        mode,
-        width,
-        height,
-        bytes,
-    }
+    Pixels { mode, width, height, bytes }
 }
 
 fn resize<P: Pixel<Subpixel = u8> + 'static>(pixels: Pixels, width: u32, height: u32) -> Vec<u8> {
@@ -150,12 +114,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Pixels {
         image::ColorType::L16 => ColorMode::I16,
         other => panic!("{other:?}"),
     };
-    Pixels {
-        mode,
-        width: picture.width(),
-        height: picture.height(),
-        bytes: picture.into_bytes(),
-    }
+    Pixels { mode, width: picture.width(), height: picture.height(), bytes: picture.into_bytes() }
 }
 
 #[cfg(test)]
@@ -164,23 +123,10 @@ mod tests {
 
     #[test]
     fn what_is_encoded_comes_back() {
-        for mode in [
-            ColorMode::L,
-            ColorMode::La,
-            ColorMode::Rgb,
-            ColorMode::Rgba,
-            ColorMode::I16,
-        ] {
+        for mode in [ColorMode::L, ColorMode::La, ColorMode::Rgb, ColorMode::Rgba, ColorMode::I16] {
             let n = 5 * 7 * mode.pixel_size();
-            let bytes = (0..n)
-                .map(|i| u8::try_from(i * 37 % 251).unwrap_or(0))
-                .collect();
-            let pixels = Pixels {
-                mode,
-                width: 5,
-                height: 7,
-                bytes,
-            };
+            let bytes = (0..n).map(|i| u8::try_from(i * 37 % 251).unwrap_or(0)).collect();
+            let pixels = Pixels { mode, width: 5, height: 7, bytes };
             let encoded = encode(pixels.clone()).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(decode(&encoded.bytes), pixels);
             assert!(encoded.bytes.len() as u64 <= encoded_bytes_max(n as u64, 7));
@@ -191,31 +137,12 @@ mod tests {
     fn a_smaller_picture_is_the_mean_of_the_larger() {
         for mode in [ColorMode::L, ColorMode::I16] {
             let sample = |v: u8| {
-                if mode == ColorMode::L {
-                    vec![v]
-                } else {
-                    vec![v, 0]
-                }
+                if mode == ColorMode::L { vec![v] } else { vec![v, 0] }
             };
-            let bytes = (0..64)
-                .flat_map(|i| sample(if i % 2 == 0 { 0 } else { 200 }))
-                .collect();
-            let small = downscale(
-                Pixels {
-                    mode,
-                    width: 64,
-                    height: 1,
-                    bytes,
-                },
-                4,
-                1,
-            );
+            let bytes = (0..64).flat_map(|i| sample(if i % 2 == 0 { 0 } else { 200 })).collect();
+            let small = downscale(Pixels { mode, width: 64, height: 1, bytes }, 4, 1);
             assert_eq!((small.width, small.height), (4, 1));
-            for value in small
-                .bytes
-                .chunks(mode.pixel_size())
-                .map(|sample| sample[0])
-            {
+            for value in small.bytes.chunks(mode.pixel_size()).map(|sample| sample[0]) {
                 assert!((90..=110).contains(&value), "{value}");
             }
         }

@@ -1,24 +1,66 @@
-//! Safelight.
+//! Watches training runs for raw tensor dumps and media logs, and keeps them as images.
+//!
+//! A training job writes what its model sees as raw tensors, and one line of JSON for each picture;
+//! this crate, in another process, makes image media of them and keeps them in an index.
+//!
+//! ```text
+//!  run directory       pure: values in, values out                          durable
+//!
+//!  media.jsonl ─line──▶ parse ─▶ MediaRecord ──┐
+//!  dump ──────header──▶ parse ─▶ TensorHeader ─┴▶ plan ─▶ Plan ─┐
+//!   │                                                           ▼
+//!   └─────────bytes───▶ convert ▸ Pixels ▸ encode ──────────▶ commit ─▶ journal ─▶ index
+//!                       └───────── render ────────┘           media file, line and cursor
+//! ```
+//!
+//! Four sentences hold it together:
+//!
+//! 1. **Two things are true and the rest follows from them**: the run directory, and the store's
+//!    media files with their journals. The index can be rebuilt from these two.
+//! 2. **The middle is functions.** Parse, plan and render take values and return values: no file,
+//!    clock, thread, log or global. A plan is cheap and made in order, so that limits fall the same
+//!    way each time; a render is heavy and made in parallel; commits keep the order of the plans.
+//! 3. **The edge is thin.** Watching, tailing and serving move bytes and wait. Each has a pure
+//!    neighbour that decides.
+//! 4. **Durability is decided in one function**, `store::Writer::commit`. Before it, work can be done
+//!    again from the run directory. After it, nothing is lost.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | [`media`], [`tensor`] | the vocabulary: what an image and a tensor are |
+//! | [`record`] | a line, a sidecar or a path → a record |
+//! | [`decode`] | a dump's bytes → a header |
+//! | [`convert`] | elements → pixels: which axis is which, whose rule, which mode |
+//! | [`encode`] | pixels → a media file |
+//! | [`limits`], [`plan`] | which images are made, and which are held back |
+//! | [`render`] | a plan and a dump → a media file |
+//! | [`formats`] | entries → what trackers read |
+//! | `durable`, [`store`] | how, and when, things become durable |
+//! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered, committed |
+//! | [`control`] | the unix socket |
+//! | [`config`], `logging`, `daemon`, [`cli`] | assembly |
+//!
+//! The modules from [`media`] to [`formats`] are pure; a test keeps them so.
 
 // Vocabulary.
 pub mod media;
 pub mod tensor;
 // Pure core, in the order that data meets it.
-pub mod convert;
+pub mod record;
 pub mod decode;
+pub mod convert;
 pub mod encode;
-pub mod formats;
 pub mod limits;
 pub mod plan;
-pub mod record;
 pub mod render;
+pub mod formats;
 // Shell.
-pub mod control;
 mod durable;
-pub mod ingest;
 pub mod store;
+pub mod ingest;
+pub mod control;
 // Assembly.
-pub mod cli;
 pub mod config;
-mod daemon;
 mod logging;
+mod daemon;
+pub mod cli;

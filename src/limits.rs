@@ -68,9 +68,7 @@ impl StepUsage {
     /// The index after the highest that is taken; `None` where no number is left.
     #[must_use]
     pub fn next_index(&self) -> Option<u32> {
-        self.taken
-            .last_key_value()
-            .map_or(Some(0), |(last, _)| last.checked_add(1))
+        self.taken.last_key_value().map_or(Some(0), |(last, _)| last.checked_add(1))
     }
 
     /// Takes `index` for an image, instead of what stood there.
@@ -103,10 +101,7 @@ pub enum Admission {
 #[must_use]
 pub fn admit(limits: &Limits, usage: &StepUsage, width: u64, height: u64) -> Admission {
     if usage.n_kept >= limits.max_items {
-        let reason = format!(
-            "max_items: {} images of this key and step are kept",
-            usage.n_kept
-        );
+        let reason = format!("max_items: {} images of this key and step are kept", usage.n_kept);
         return Admission::Hold(reason);
     }
     let (longest, max) = (width.max(height), u64::from(limits.max_dimension));
@@ -166,18 +161,9 @@ pub(crate) mod tests {
         let held =
             Admission::Hold("max_dimension: 65501 × 1 pixels, a side may have 65500".to_owned());
         assert_eq!(admit(&LIMITS, &usage, 65_501, 1), held);
-        let limits = Limits {
-            over_dimension: OverDimension::Downscale,
-            max_dimension: 100,
-            ..LIMITS
-        };
-        assert_eq!(
-            admit(&limits, &usage, 400, 200),
-            Admission::Downscale(100, 50)
-        );
-        assert_eq!(
-            admit(&limits, &usage, 1, 100_000),
-            Admission::Downscale(1, 100)
-        );
+        let limits =
+            Limits { over_dimension: OverDimension::Downscale, max_dimension: 100, ..LIMITS };
+        assert_eq!(admit(&limits, &usage, 400, 200), Admission::Downscale(100, 50));
+        assert_eq!(admit(&limits, &usage, 1, 100_000), Admission::Downscale(1, 100));
     }
 }

@@ -41,22 +41,14 @@ pub(crate) fn start(format: LogFormat, level: &str) -> io::Result<Level> {
         LogFormat::Journald => {
             Box::new(tracing_journald::layer()?.with_syslog_identifier("safelight".to_owned()))
         }
-        LogFormat::Json => Box::new(
-            fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_writer(io::stderr),
-        ),
-        LogFormat::Text | LogFormat::Auto => Box::new(
-            fmt::layer()
-                .with_ansi(io::stderr().is_terminal())
-                .with_writer(io::stderr),
-        ),
+        LogFormat::Json => {
+            Box::new(fmt::layer().json().flatten_event(true).with_writer(io::stderr))
+        }
+        LogFormat::Text | LogFormat::Auto => {
+            Box::new(fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr))
+        }
     };
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(layer)
-        .init();
+    tracing_subscriber::registry().with(filter).with(layer).init();
     Ok(Level(handle))
 }
 
@@ -65,20 +57,11 @@ pub(crate) fn start_for_command<W>(writer: W)
 where
     W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
-    let layer = fmt::layer()
-        .with_target(false)
-        .without_time()
-        .with_ansi(false)
-        .with_writer(writer);
+    let layer = fmt::layer().with_target(false).without_time().with_ansi(false).with_writer(writer);
     let filter =
         EnvFilter::try_from_env("SAFELIGHT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     // A second call, as tests make it, keeps the first one's log.
-    drop(
-        tracing_subscriber::registry()
-            .with(filter)
-            .with(layer)
-            .try_init(),
-    );
+    drop(tracing_subscriber::registry().with(filter).with(layer).try_init());
 }
 
 /// Whether journald reads standard error: it says so by the stream's device and inode.

@@ -98,7 +98,7 @@ impl RunId {
             if plain || (byte == b'.' && i > 0) {
                 folder.push(char::from(byte));
             } else {
-                folder.push_str(&format!("%{byte:02X}"));
+                folder.extend(["%".to_owned(), format!("{byte:02X}")]);
             }
         }
         shorten(&folder)
@@ -141,7 +141,7 @@ fn shorten(part: &str) -> String {
     format!("{}-{}", &part[..end], &digest[..16])
 }
 
-/// The training step that an image belongs to: W&B's `_step`, TensorBoard's `step`.
+/// The training step that an image belongs to: W&B's `_step`, `TensorBoard`'s `step`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Step(pub u64);
@@ -552,11 +552,7 @@ impl MediaEntry {
         source: Source,
     ) -> Self {
         let (file, making) = (Some(file), Some(making));
-        Self {
-            file,
-            making,
-            ..Self::at(State::Image, Some(id), None, description, source)
-        }
+        Self { file, making, ..Self::at(State::Image, Some(id), None, description, source) }
     }
 
     /// An image that is held back because of a limit.
@@ -576,6 +572,21 @@ impl MediaEntry {
         Self::at(State::Rejected, id, Some(reason), description, source)
     }
 
+    /// A line or dump that can't become an image, with what it said of its place: key, step, index.
+    #[must_use]
+    pub fn unplaced(
+        place: Option<(MediaKey, Step, Option<u32>)>,
+        reason: String,
+        description: Description,
+        source: Source,
+    ) -> Self {
+        let mut entry = Self::at(State::Rejected, None, Some(reason), description, source);
+        if let Some((key, step, index)) = place {
+            (entry.key, entry.step, entry.index) = (Some(key), Some(step), index);
+        }
+        entry
+    }
+
     fn at(
         state: State,
         id: Option<MediaId>,
@@ -588,17 +599,7 @@ impl MediaEntry {
             (key, step, index) = (Some(id.key), Some(id.step), Some(id.index));
         }
         let (file, making) = (None, None);
-        Self {
-            state,
-            key,
-            step,
-            index,
-            reason,
-            file,
-            making,
-            description,
-            source,
-        }
+        Self { state, key, step, index, reason, file, making, description, source }
     }
 
     /// The item as the interfaces print it: one flat object, absent fields as `null`.
@@ -628,9 +629,8 @@ impl MediaEntry {
             "stats",
             "source",
         ];
-        let mut given = match serde_json::to_value(self) {
-            Ok(Value::Object(given)) => given,
-            _ => unreachable!("an entry is an object with text keys"),
+        let Ok(Value::Object(mut given)) = serde_json::to_value(self) else {
+            unreachable!("an entry is an object with text keys")
         };
         if let Some(Value::String(path)) = given.get_mut("path") {
             *path = format!("runs/{}/{path}", run.folder());
@@ -650,9 +650,7 @@ mod tests {
     use super::*;
 
     fn stem(key: &str) -> String {
-        MediaKey::new(key)
-            .map(|key| key.file_stem())
-            .unwrap_or_default()
+        MediaKey::new(key).map(|key| key.file_stem()).unwrap_or_default()
     }
 
     #[test]
@@ -676,22 +674,16 @@ mod tests {
 
     #[test]
     fn long_names_fit_a_file_name_and_stay_apart() {
-        let (a, b) = (
-            stem(&("é".repeat(300) + "a")),
-            stem(&("é".repeat(300) + "b")),
-        );
+        let (a, b) = (stem(&("é".repeat(300) + "a")), stem(&("é".repeat(300) + "b")));
         assert!(a.len() <= 180 && b.len() <= 180);
         assert_ne!(a, b);
     }
 
     #[test]
     fn run_folders_never_leave_their_place() {
-        for (id, want) in [
-            ("run-1.a", "run-1.a"),
-            ("..", "%2E."),
-            ("a/b", "a%2Fb"),
-            ("é", "%C3%A9"),
-        ] {
+        for (id, want) in
+            [("run-1.a", "run-1.a"), ("..", "%2E."), ("a/b", "a%2Fb"), ("é", "%C3%A9")]
+        {
             assert_eq!(RunId::new(id).map(|id| id.folder()), Ok(want.to_owned()));
         }
     }

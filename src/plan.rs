@@ -104,12 +104,7 @@ pub fn plan(
     let profile = options.profile.unwrap_or_default();
     let reading = layout::read(&header.shape, options.format, profile, options.mode)?;
     let tensor = tensor_plan(header, reading, profile, options, limits)?;
-    let Reading {
-        n_images,
-        width,
-        height,
-        ..
-    } = reading;
+    let Reading { n_images, width, height, .. } = reading;
 
     let n_items = u32::try_from(n_images).unwrap_or(u32::MAX);
     let first = match (earlier, record.index) {
@@ -123,48 +118,31 @@ pub fn plan(
     let is_own = |index: u32| {
         earlier.is_some_and(|e| (e.first..e.first.saturating_add(e.n)).contains(&index))
     };
-    if let Some(index) = indices
-        .clone()
-        .find(|&index| usage.is_taken(index) && !is_own(index))
-    {
+    if let Some(index) = indices.clone().find(|&index| usage.is_taken(index) && !is_own(index)) {
         return Err(PlanError::Record(format!(
             "index {index} of this key and step is taken already"
         )));
     }
 
     let descriptions = descriptions(&record.description, n_items as usize)?;
-    let items = indices
-        .zip(0..)
-        .zip(descriptions)
-        .map(|((index, image_idx), description)| {
-            // An image that takes the place of an earlier one doesn't count twice.
-            usage.free(index);
-            let plan = match admit(limits, usage, width, height) {
-                Admission::Keep => Ok(ImagePlan {
-                    image_idx,
-                    downscale: None,
-                }),
-                Admission::Downscale(width, height) => Ok(ImagePlan {
-                    image_idx,
-                    downscale: Some((width, height)),
-                }),
-                Admission::Hold(reason) => Err(reason),
-            };
-            usage.take(index, plan.is_ok());
-            PlannedItem {
-                id: MediaId {
-                    key: record.key.clone(),
-                    step: record.step,
-                    index,
-                },
-                description,
-                plan,
+    let items = indices.zip(0..).zip(descriptions).map(|((index, image_idx), description)| {
+        // An image that takes the place of an earlier one doesn't count twice.
+        usage.free(index);
+        let plan = match admit(limits, usage, width, height) {
+            Admission::Keep => Ok(ImagePlan { image_idx, downscale: None }),
+            Admission::Downscale(width, height) => {
+                Ok(ImagePlan { image_idx, downscale: Some((width, height)) })
             }
-        });
-    Ok(Plan {
-        items: items.collect(),
-        tensor,
-    })
+            Admission::Hold(reason) => Err(reason),
+        };
+        usage.take(index, plan.is_ok());
+        PlannedItem {
+            id: MediaId { key: record.key.clone(), step: record.step, index },
+            description,
+            plan,
+        }
+    });
+    Ok(Plan { items: items.collect(), tensor })
 }
 
 fn tensor_plan(
@@ -175,32 +153,15 @@ fn tensor_plan(
     limits: &Limits,
 ) -> Result<TensorPlan, PlanError> {
     let over = |what: &str, got: u64, name: &str, max: u64| {
-        Err(PlanError::OverLimit(format!(
-            "{got} {what}, {name} is {max}"
-        )))
+        Err(PlanError::OverLimit(format!("{got} {what}, {name} is {max}")))
     };
-    let Reading {
-        n_images,
-        width,
-        height,
-        ..
-    } = reading;
+    let Reading { n_images, width, height, .. } = reading;
     if n_images > limits.batch_max {
-        return over(
-            "images in one dump",
-            n_images,
-            "limits.batch_max",
-            limits.batch_max,
-        );
+        return over("images in one dump", n_images, "limits.batch_max", limits.batch_max);
     }
     let n_pixels = width.saturating_mul(height);
     if n_pixels > limits.pixels_max {
-        return over(
-            "pixels in one image",
-            n_pixels,
-            "limits.pixels_max",
-            limits.pixels_max,
-        );
+        return over("pixels in one image", n_pixels, "limits.pixels_max", limits.pixels_max);
     }
     let natural = ColorMode::natural(reading.n_channels).unwrap_or(ColorMode::L);
     let mode = options.mode.or(reading.guessed_mode).unwrap_or(natural);
@@ -220,9 +181,7 @@ fn tensor_plan(
     // elements themselves where they must be put in order first.
     let reordered = match header.memory_order {
         MemoryOrder::C => 0,
-        MemoryOrder::Fortran => reading
-            .n_elements()
-            .saturating_mul(header.dtype.size() as u64),
+        MemoryOrder::Fortran => reading.n_elements().saturating_mul(header.dtype.size() as u64),
     };
     let memory_bytes = [
         size(natural),
@@ -242,14 +201,7 @@ fn tensor_plan(
             max,
         );
     }
-    Ok(TensorPlan {
-        header,
-        reading,
-        profile,
-        range: options.range,
-        mode,
-        memory_bytes,
-    })
+    Ok(TensorPlan { header, reading, profile, range: options.range, mode, memory_bytes })
 }
 
 /// How many bytes of a dump are read at once: a size that stays in a core's cache.
@@ -263,9 +215,7 @@ fn descriptions(given: &Description, n: usize) -> Result<Vec<Description>, PlanE
             return Ok(());
         };
         if values.len() == n {
-            each.iter_mut()
-                .zip(values)
-                .for_each(|(to, value)| set(to, value.clone()));
+            each.iter_mut().zip(values).for_each(|(to, value)| set(to, value.clone()));
         } else if n > 1 {
             let problem = format!("{name} has {} entries for {n} images", values.len());
             return Err(PlanError::Record(problem));
@@ -274,10 +224,10 @@ fn descriptions(given: &Description, n: usize) -> Result<Vec<Description>, PlanE
     };
     let some = |value: Value| Some(value).filter(|value| !value.is_null());
     split("caption", given.caption.as_ref(), &|to, value| {
-        to.caption = some(value)
+        to.caption = some(value);
     })?;
     split("grouping", given.grouping.as_ref(), &|to, value| {
-        to.grouping = some(value)
+        to.grouping = some(value);
     })?;
     for name in ["boxes", "masks"] {
         split(name, given.extra.get(name), &|to, value| {
@@ -323,17 +273,9 @@ mod tests {
             key: MediaKey::new("k").unwrap_or_else(|error| panic!("{error}")),
             step: Step(1),
             index,
-            data: DataRef {
-                path: "x.npy".to_owned(),
-                tensor: None,
-                dtype: None,
-                raw: false,
-            },
+            data: DataRef { path: "x.npy".to_owned(), tensor: None, dtype: None, raw: false },
             options: ImageOptions::default(),
-            description: Description {
-                caption: Some(caption),
-                ..Description::default()
-            },
+            description: Description { caption: Some(caption), ..Description::default() },
         }
     }
 
@@ -356,21 +298,9 @@ mod tests {
         usage: &mut StepUsage,
         earlier: Option<Earlier>,
     ) -> Result<Vec<(u32, bool)>, String> {
-        plan(
-            record,
-            record.options,
-            header(axes),
-            usage,
-            &LIMITS,
-            earlier,
-        )
-        .map(|plan| {
-            plan.items
-                .iter()
-                .map(|item| (item.id.index, item.plan.is_ok()))
-                .collect()
-        })
-        .map_err(|error| error.to_string())
+        plan(record, record.options, header(axes), usage, &LIMITS, earlier)
+            .map(|plan| plan.items.iter().map(|item| (item.id.index, item.plan.is_ok())).collect())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -387,37 +317,20 @@ mod tests {
     fn a_new_version_takes_the_place_of_the_old() {
         let mut usage = StepUsage::default();
         let plain = record(None, json!("c"));
+        assert_eq!(plan_of(&plain, &[4, 5], &mut usage, None), Ok(vec![(0, true)]));
+        assert_eq!(plan_of(&plain, &[4, 5], &mut usage, None), Ok(vec![(1, true)]));
         assert_eq!(
-            plan_of(&plain, &[4, 5], &mut usage, None),
-            Ok(vec![(0, true)])
-        );
-        assert_eq!(
-            plan_of(&plain, &[4, 5], &mut usage, None),
-            Ok(vec![(1, true)])
-        );
-        assert_eq!(
-            plan_of(
-                &plain,
-                &[4, 5],
-                &mut usage,
-                Some(Earlier { first: 0, n: 1 })
-            ),
+            plan_of(&plain, &[4, 5], &mut usage, Some(Earlier { first: 0, n: 1 })),
             Ok(vec![(0, true)])
         );
         assert_eq!(usage.n_kept(), 2);
         let taken = plan_of(&record(Some(1), json!("c")), &[4, 5], &mut usage, None);
-        assert_eq!(
-            taken,
-            Err("index 1 of this key and step is taken already".to_owned())
-        );
+        assert_eq!(taken, Err("index 1 of this key and step is taken already".to_owned()));
         assert_eq!(
             plan_of(&record(Some(7), json!("c")), &[4, 5], &mut usage, None),
             Ok(vec![(7, true)])
         );
-        assert_eq!(
-            plan_of(&plain, &[4, 5], &mut usage, None),
-            Ok(vec![(8, true)])
-        );
+        assert_eq!(plan_of(&plain, &[4, 5], &mut usage, None), Ok(vec![(8, true)]));
     }
 
     #[test]
@@ -431,15 +344,9 @@ mod tests {
             &LIMITS,
             None,
         );
-        assert_eq!(
-            plan.map(|p| p.items.len()),
-            Ok(1),
-            "channels first: one image, one list"
-        );
-        let options = ImageOptions {
-            format: Some(crate::media::DataFormat::Nhw),
-            ..record.options
-        };
+        assert_eq!(plan.map(|p| p.items.len()), Ok(1), "channels first: one image, one list");
+        let options =
+            ImageOptions { format: Some(crate::media::DataFormat::Nhw), ..record.options };
         let plan = super::plan(
             &record,
             options,
@@ -448,16 +355,9 @@ mod tests {
             &LIMITS,
             None,
         );
-        let captions = plan.map(|p| {
-            p.items
-                .into_iter()
-                .map(|i| i.description.caption)
-                .collect::<Vec<_>>()
-        });
-        assert_eq!(
-            captions,
-            Ok(vec![Some(json!("a")), None, Some(json!(["c"]))])
-        );
+        let captions =
+            plan.map(|p| p.items.into_iter().map(|i| i.description.caption).collect::<Vec<_>>());
+        assert_eq!(captions, Ok(vec![Some(json!("a")), None, Some(json!(["c"]))]));
         let refused = super::plan(
             &record,
             options,
@@ -476,44 +376,19 @@ mod tests {
     fn protective_limits_reject() {
         let refused = |axes: &[u64], limits: Limits| {
             let record = record(None, Value::Null);
-            plan(
-                &record,
-                record.options,
-                header(axes),
-                &mut StepUsage::default(),
-                &limits,
-                None,
-            )
-            .map(|_| ())
-            .map_err(|error| error.to_string())
+            plan(&record, record.options, header(axes), &mut StepUsage::default(), &limits, None)
+                .map(|_| ())
+                .map_err(|error| error.to_string())
         };
         assert_eq!(
-            refused(
-                &[9, 8, 8],
-                Limits {
-                    batch_max: 8,
-                    ..LIMITS
-                }
-            ),
+            refused(&[9, 8, 8], Limits { batch_max: 8, ..LIMITS }),
             Err("9 images in one dump, limits.batch_max is 8".to_owned())
         );
         assert_eq!(
-            refused(
-                &[8, 8],
-                Limits {
-                    pixels_max: 63,
-                    ..LIMITS
-                }
-            ),
+            refused(&[8, 8], Limits { pixels_max: 63, ..LIMITS }),
             Err("64 pixels in one image, limits.pixels_max is 63".to_owned())
         );
-        let memory = refused(
-            &[8, 8],
-            Limits {
-                memory_bytes_max: 1000,
-                ..LIMITS
-            },
-        );
+        let memory = refused(&[8, 8], Limits { memory_bytes_max: 1000, ..LIMITS });
         assert!(memory.is_err_and(|error| error.contains("work.memory_bytes_max is 1000")));
     }
 }

@@ -43,10 +43,7 @@ pub fn render(
     image: &ImagePlan,
 ) -> Result<Rendered, RenderError> {
     let (pixels, making) = pixels_from_tensor(dump, tensor, image)?;
-    Ok(Rendered {
-        image: encode::encode(pixels)?,
-        making,
-    })
+    Ok(Rendered { image: encode::encode(pixels)?, making })
 }
 
 /// Makes the pixels of one image of a tensor.
@@ -123,9 +120,7 @@ fn samples(
         while !rest.is_empty() {
             let (channel, pixel) = (at / n_pixels, at % n_pixels);
             let (run, after) = rest.split_at(rest.len().min(n_pixels - pixel));
-            let to = samples[pixel * n_channels + channel..]
-                .iter_mut()
-                .step_by(n_channels);
+            let to = samples[pixel * n_channels + channel..].iter_mut().step_by(n_channels);
             to.zip(run).for_each(|(to, &byte)| *to = byte);
             at += run.len();
             rest = after;
@@ -153,10 +148,7 @@ struct Source<'a, R> {
 impl<'a, R: ReadAt> Source<'a, R> {
     fn open(dump: &'a R, tensor: &TensorPlan, image_idx: u64) -> io::Result<Self> {
         let header = &tensor.header;
-        let elements = Elements {
-            dtype: header.dtype,
-            byte_order: header.byte_order,
-        };
+        let elements = Elements { dtype: header.dtype, byte_order: header.byte_order };
         let n_elements = tensor.reading.n_elements();
         let n_bytes = n_elements * elements.dtype.size() as u64;
         let mut source = Self {
@@ -186,34 +178,27 @@ impl<'a, R: ReadAt> Source<'a, R> {
         let mut ordered = vec![0; self.n_bytes];
         let n_all = usize_of(axes.iter().product::<u64>())? * size;
         let (mut place, mut c_index) = (vec![0u64; axes.len()], 0u64);
-        read_chunks(
-            self.dump,
-            self.offset,
-            n_all,
-            size,
-            &mut self.chunk,
-            |_, chunk| {
-                for element in chunk.chunks_exact(size) {
-                    let to = c_index
-                        .checked_sub(first)
-                        .and_then(|n| usize::try_from(n).ok())
-                        .map(|n| n * size);
-                    if let Some(to) = to.and_then(|to| ordered.get_mut(to..to + size)) {
-                        to.copy_from_slice(element);
-                    }
-                    // The next place in Fortran order: the first axis runs fastest.
-                    for ((at, &length), &stride) in place.iter_mut().zip(axes).zip(&c_strides) {
-                        *at += 1;
-                        c_index += stride;
-                        if *at < length {
-                            break;
-                        }
-                        c_index -= stride * length;
-                        *at = 0;
-                    }
+        read_chunks(self.dump, self.offset, n_all, size, &mut self.chunk, |_, chunk| {
+            for element in chunk.chunks_exact(size) {
+                let to = c_index
+                    .checked_sub(first)
+                    .and_then(|n| usize::try_from(n).ok())
+                    .map(|n| n * size);
+                if let Some(to) = to.and_then(|to| ordered.get_mut(to..to + size)) {
+                    to.copy_from_slice(element);
                 }
-            },
-        )?;
+                // The next place in Fortran order: the first axis runs fastest.
+                for ((at, &length), &stride) in place.iter_mut().zip(axes).zip(&c_strides) {
+                    *at += 1;
+                    c_index += stride;
+                    if *at < length {
+                        break;
+                    }
+                    c_index -= stride * length;
+                    *at = 0;
+                }
+            }
+        })?;
         Ok(ordered)
     }
 
@@ -226,14 +211,7 @@ impl<'a, R: ReadAt> Source<'a, R> {
             see(0, &mut self.chunk);
             return Ok(());
         }
-        read_chunks(
-            self.dump,
-            self.offset,
-            self.n_bytes,
-            size,
-            &mut self.chunk,
-            see,
-        )
+        read_chunks(self.dump, self.offset, self.n_bytes, size, &mut self.chunk, see)
     }
 }
 

@@ -47,7 +47,7 @@ impl DType {
         }
     }
 
-    /// NumPy's name of the type.
+    /// `NumPy`'s name of the type.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -98,7 +98,7 @@ pub enum MemoryOrder {
 pub struct Shape(Vec<u64>);
 
 impl Shape {
-    /// The most axes that a tensor may have. NumPy allows 64; no picture needs more than 5.
+    /// The most axes that a tensor may have. `NumPy` allows 64; no picture needs more than 5.
     pub const MAX_RANK: usize = 32;
 
     /// A shape with these axes, or `None` with more than [`Self::MAX_RANK`] of them or with more
@@ -125,7 +125,7 @@ impl Shape {
     }
 }
 
-/// Written as NumPy writes it, without the comma of one axis: `(480, 640, 3)`.
+/// Written as `NumPy` writes it, without the comma of one axis: `(480, 640, 3)`.
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(")?;

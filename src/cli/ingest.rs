@@ -1,7 +1,7 @@
 //! `safelight ingest`: reads run directories once.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Common, Ending, PATIENCE, printable, thousands};
+use super::{Common, Ending, PATIENCE, counts, printable};
 use crate::config::{Config, WatchConfig};
 use crate::control::client::Client;
 use crate::ingest::{Engine, Mode, Shared};
-use crate::media::State;
-use crate::store::{self, Filter, Reader};
+use crate::media::{RunId, State};
+use crate::store::{self, Filter, Reader, RunSummary, StoreError};
 
 /// How many rejections are printed; all are listed by `ls`.
 const REJECTED_SHOWN: usize = 10;
@@ -27,107 +27,124 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> anyhow::Result<Ending> {
     let (mut config, _) = common.config()?;
-    config.watches = run_dirs
-        .iter()
-        .map(|path| watch(path, &config))
-        .collect::<Result<_, _>>()?;
+    config.watches = run_dirs.iter().map(|path| watch(path, &config)).collect::<Result<_, _>>()?;
     let shared = Shared::default();
     let bar = progress_bar();
     let log = BarWriter { bar: bar.clone() };
     crate::logging::start_for_command(move || log.clone());
 
-    let me = common.holder("ingest");
-    let opened = store::open(&config.store, &me, PATIENCE);
-    let (writer, reader) = opened.map_err(|error| {
-        let holder = store::lock::holder(&config.store).and_then(|holder| holder.socket);
-        let is_daemon = holder.is_some_and(|socket| Client::connect(&socket).is_ok());
-        let advice = if is_daemon {
-            "a daemon holds the store: let it watch the directory, or take another --store"
-        } else {
-            "cannot open the store"
-        };
-        anyhow!(error).context(advice)
-    })?;
+    let opened = store::open(&config.store, &Common::holder("ingest"), PATIENCE);
+    let (writer, reader) = opened.map_err(|error| with_advice(error, &config.store))?;
     let start = Instant::now();
-    let engine = Engine::new(
-        Mode::Once,
-        config.clone(),
-        writer,
-        reader.clone(),
-        shared.clone(),
-    )?;
+    let engine = Engine::new(Mode::Once, config.clone(), writer, reader.clone(), shared.clone())?;
     let (_commands, commands_in) = crossbeam_channel::bounded(1);
     let is_over = Arc::new(AtomicBool::new(false));
     let painter = paint(bar.clone(), shared.clone(), is_over.clone())?;
     let writer = engine.run(&commands_in);
     is_over.store(true, Ordering::Relaxed);
-    painter
-        .join()
-        .map_err(|_| anyhow!("the progress thread died"))?;
+    painter.join().map_err(|_| anyhow!("the progress thread died"))?;
     bar.finish_and_clear();
     let writer = writer?.ok_or_else(|| anyhow!("the commit thread died"))?;
-    let elapsed = start.elapsed();
-    let problems: Vec<String> = shared
-        .view()
-        .watching
-        .into_iter()
-        .filter_map(|root| root.problem.filter(|problem| problem != "read once"))
-        .collect();
-    let [image, held, rejected] = shared.progress.counts();
-    let runs = reader.runs()?;
-    let of_these: Vec<_> = runs
-        .into_iter()
-        .filter(|run| config.watches.iter().any(|watch| watch.path == run.source))
-        .collect();
+
+    let report = Report::new(&config, &reader, &shared, start.elapsed())?;
     if common.json {
-        let new = json!({"image": image, "held": held, "rejected": rejected});
-        let summary = json!({
-            "store": config.store, "runs": of_these, "new": new, "elapsed_s": elapsed.as_secs_f64(), "problems": problems,
-        });
-        writeln!(out, "{summary}")?;
+        writeln!(out, "{}", report.to_json())?;
     } else {
-        let seconds = elapsed.as_secs_f64();
-        for run in &of_these {
-            let (image, held, rejected) = (
-                thousands(run.image),
-                thousands(run.held),
-                thousands(run.rejected),
-            );
-            writeln!(
-                out,
-                "{}: {image} images, {held} held back, {rejected} rejected",
-                printable(run.run.as_str())
-            )?;
-        }
-        let n_new = image + held + rejected;
-        writeln!(
-            out,
-            "new: {image} images, {held} held back, {rejected} rejected, in {seconds:.2} s"
-        )?;
-        if rejected > 0 {
-            show_rejected(&reader, &of_these, rejected, out)?;
-        }
-        let begun = shared.view().begun_lines;
-        for (_, log, n_bytes) in begun {
-            writeln!(
-                out,
-                "{}: ends in {n_bytes} bytes without a newline, which are not read yet",
-                printable(&log)
-            )?;
-        }
-        if n_new > 0 || !of_these.is_empty() {
-            show_where(&config, common, &of_these, out)?;
-        }
+        report.print(&reader, common, out)?;
     }
     writer.close()?;
-    if !problems.is_empty() {
-        return Err(anyhow!("not all was read: {}", problems.join("; ")));
+    if !report.problems.is_empty() {
+        return Err(anyhow!("not all was read: {}", report.problems.join("; ")));
     }
-    Ok(if rejected > 0 {
-        Ending::Rejected
+    Ok(if report.new[2] > 0 { Ending::Rejected } else { Ending::Done })
+}
+
+fn with_advice(error: StoreError, store: &Path) -> anyhow::Error {
+    let socket = store::lock::holder(store).and_then(|holder| holder.socket);
+    let is_daemon = socket.is_some_and(|socket| Client::connect(&socket).is_ok());
+    let error = anyhow!(error);
+    if is_daemon {
+        error.context(
+            "a daemon holds the store: let it watch the directory, or take another --store",
+        )
     } else {
-        Ending::Done
-    })
+        error
+    }
+}
+
+/// What came of it.
+struct Report {
+    store: PathBuf,
+    runs: Vec<RunSummary>,
+    /// Images, held back and rejected by this command.
+    new: [u64; 3],
+    elapsed: Duration,
+    /// Logs that end in a line without its newline.
+    begun_lines: Vec<(RunId, String, u64)>,
+    /// Why something was not read.
+    problems: Vec<String>,
+}
+
+impl Report {
+    fn new(
+        config: &Config,
+        reader: &Reader,
+        shared: &Shared,
+        elapsed: Duration,
+    ) -> Result<Self, StoreError> {
+        let view = shared.view();
+        let is_read =
+            |run: &RunSummary| config.watches.iter().any(|watch| watch.path == run.source);
+        Ok(Self {
+            store: config.store.clone(),
+            runs: reader.runs()?.into_iter().filter(is_read).collect(),
+            new: shared.progress.counts(),
+            elapsed,
+            begun_lines: view.begun_lines,
+            problems: view.watching.into_iter().filter_map(|root| root.problem).collect(),
+        })
+    }
+
+    fn to_json(&self) -> Value {
+        let [image, held, rejected] = self.new;
+        json!({
+            "store": self.store,
+            "runs": self.runs,
+            "new": {"image": image, "held": held, "rejected": rejected},
+            "begun_lines": self.begun_lines,
+            "problems": self.problems,
+            "elapsed_s": self.elapsed.as_secs_f64(),
+        })
+    }
+
+    fn print(&self, reader: &Reader, common: &Common, out: &mut impl Write) -> anyhow::Result<()> {
+        for run in &self.runs {
+            let counts = counts([run.image, run.held, run.rejected]);
+            writeln!(out, "{}: {counts}", printable(run.run.as_str()))?;
+        }
+        writeln!(out, "new: {}, in {:.2} s", counts(self.new), self.elapsed.as_secs_f64())?;
+        if self.new[2] > 0 {
+            show_rejected(reader, &self.runs, self.new[2], out)?;
+        }
+        for (run, log, n_bytes) in &self.begun_lines {
+            let log = printable(&format!("{run}/{log}"));
+            writeln!(
+                out,
+                "{log}: ends in {n_bytes} bytes without a newline, which are not read yet"
+            )?;
+        }
+        let given = |name: &str, path: Option<&PathBuf>| {
+            path.map_or_else(String::new, |path| format!(" --{name} {}", path.display()))
+        };
+        let options =
+            given("store", common.store.as_ref()) + &given("config", common.config.as_ref());
+        for run in &self.runs {
+            let folder = self.store.join("runs").join(run.run.folder()).join("media/images");
+            writeln!(out, "pictures: {}", folder.display())?;
+            writeln!(out, "list:     safelight ls {}{options}", printable(run.run.as_str()))?;
+        }
+        Ok(())
+    }
 }
 
 /// What is read of a run directory: what the configuration says of it, or the usual.
@@ -137,23 +154,14 @@ fn watch(path: &PathBuf, config: &Config) -> anyhow::Result<WatchConfig> {
     if !path.is_dir() {
         return Err(anyhow!("{} is not a directory", path.display()));
     }
-    let configured = config
-        .watches
-        .iter()
-        .find(|watch| path.starts_with(&watch.path));
-    let usual = configured
-        .cloned()
-        .map_or_else(|| WatchConfig::usual(&path), Ok)?;
-    Ok(WatchConfig {
-        path,
-        runs: None,
-        ..usual
-    })
+    let configured = config.watches.iter().find(|watch| path.starts_with(&watch.path));
+    let usual = configured.cloned().map_or_else(|| WatchConfig::usual(&path), Ok)?;
+    Ok(WatchConfig { path, runs: None, ..usual })
 }
 
 fn show_rejected(
     reader: &Reader,
-    runs: &[store::RunSummary],
+    runs: &[RunSummary],
     n_rejected: u64,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
@@ -174,9 +182,7 @@ fn show_rejected(
             ));
         }
     }
-    let n_new = usize::try_from(n_rejected)
-        .unwrap_or(usize::MAX)
-        .min(latest.len());
+    let n_new = usize::try_from(n_rejected).unwrap_or(usize::MAX).min(latest.len());
     let new = &latest[latest.len() - n_new..];
     for line in new.iter().take(REJECTED_SHOWN) {
         writeln!(out, "  rejected {line}")?;
@@ -191,32 +197,6 @@ fn show_rejected(
     Ok(())
 }
 
-fn show_where(
-    config: &Config,
-    common: &Common,
-    runs: &[store::RunSummary],
-    out: &mut impl Write,
-) -> io::Result<()> {
-    let store = common
-        .store
-        .as_ref()
-        .map_or_else(String::new, |store| format!(" --store {}", store.display()));
-    let named = common
-        .config
-        .as_ref()
-        .map_or_else(String::new, |path| format!(" --config {}", path.display()));
-    for run in runs {
-        let folder = config
-            .store
-            .join("runs")
-            .join(run.run.folder())
-            .join("media/images");
-        writeln!(out, "pictures: {}", folder.display())?;
-        writeln!(out, "list:     safelight ls {}{store}{named}", run.run)?;
-    }
-    Ok(())
-}
-
 /// A bar on a terminal, nothing elsewhere.
 fn progress_bar() -> ProgressBar {
     if !io::stderr().is_terminal() {
@@ -224,11 +204,7 @@ fn progress_bar() -> ProgressBar {
     }
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed}");
-    bar.set_style(
-        style
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("━╸ "),
-    );
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ "));
     bar
 }
 
@@ -238,19 +214,14 @@ fn paint(
     shared: Shared,
     is_over: Arc<AtomicBool>,
 ) -> io::Result<thread::JoinHandle<()>> {
-    thread::Builder::new()
-        .name("progress".to_owned())
-        .spawn(move || {
-            while !is_over.load(Ordering::Relaxed) {
-                let [image, held, rejected] = shared.progress.counts();
-                bar.set_length(shared.progress.n_expected());
-                bar.set_position(shared.progress.n_done());
-                bar.set_message(format!(
-                    "lines and dumps: {image} images, {held} held back, {rejected} rejected"
-                ));
-                thread::sleep(Duration::from_millis(50));
-            }
-        })
+    thread::Builder::new().name("progress".to_owned()).spawn(move || {
+        while !is_over.load(Ordering::Relaxed) {
+            bar.set_length(shared.progress.n_expected());
+            bar.set_position(shared.progress.n_done());
+            bar.set_message(format!("lines and dumps: {}", counts(shared.progress.counts())));
+            thread::sleep(Duration::from_millis(50));
+        }
+    })
 }
 
 /// Writes log lines above the bar.

@@ -106,22 +106,13 @@ pub(super) fn list(
         StateArg::Held => State::Held,
         StateArg::Rejected => State::Rejected,
     });
-    let query = ItemsQuery {
-        run: args.run.clone(),
-        key: args.key.clone(),
-        first_step,
-        last_step,
-        state,
-    };
+    let query =
+        ItemsQuery { run: args.run.clone(), key: args.key.clone(), first_step, last_step, state };
     let mut table = Table::new(out, args.run.is_none());
     let mut n_items = 0u64;
     access.each_item(query, |item| {
         n_items += 1;
-        if common.json {
-            Ok(writeln!(table.out, "{item}")?)
-        } else {
-            table.add(&item)
-        }
+        if common.json { Ok(writeln!(table.out, "{item}")?) } else { table.add(&item) }
     })?;
     table.flush()?;
     if n_items == 0
@@ -163,12 +154,7 @@ const PAGE: usize = 500;
 
 impl<'a, W: Write> Table<'a, W> {
     fn new(out: &'a mut W, with_run: bool) -> Self {
-        Self {
-            out,
-            with_run,
-            rows: Vec::new(),
-            is_first: true,
-        }
+        Self { out, with_run, rows: Vec::new(), is_first: true }
     }
 
     fn add(&mut self, item: &Value) -> anyhow::Result<()> {
@@ -190,27 +176,12 @@ impl<'a, W: Write> Table<'a, W> {
         let odd: Vec<String> = ["nan", "inf"]
             .iter()
             .filter_map(|name| {
-                stats[name]
-                    .as_u64()
-                    .filter(|n| *n > 0)
-                    .map(|n| format!("{n} {name}"))
+                stats[name].as_u64().filter(|n| *n > 0).map(|n| format!("{n} {name}"))
             })
             .collect();
-        let note = if item["state"] == "image" {
-            text("caption")
-        } else {
-            text("reason")
-        };
-        let note = if odd.is_empty() {
-            note
-        } else {
-            format!("{note} ({})", odd.join(", "))
-        };
-        let mut row = if self.with_run {
-            vec![text("run")]
-        } else {
-            Vec::new()
-        };
+        let note = if item["state"] == "image" { text("caption") } else { text("reason") };
+        let note = if odd.is_empty() { note } else { format!("{note} ({})", odd.join(", ")) };
+        let mut row = if self.with_run { vec![text("run")] } else { Vec::new() };
         row.extend([
             text("key"),
             text("step"),
@@ -223,11 +194,7 @@ impl<'a, W: Write> Table<'a, W> {
             note,
         ]);
         self.rows.push(row);
-        if self.rows.len() == PAGE {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.rows.len() == PAGE { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
@@ -251,23 +218,12 @@ impl<'a, W: Write> Table<'a, W> {
             let names = &names[usize::from(!self.with_run)..];
             rows.insert(0, names.iter().map(|&name| name.to_owned()).collect());
         }
-        let width = |column: usize| {
-            rows.iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        };
+        let width =
+            |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
         for row in &rows {
-            let cells = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, &width)| format!("{cell:width$}"));
-            writeln!(
-                self.out,
-                "{}",
-                cells.collect::<Vec<_>>().join("  ").trim_end()
-            )?;
+            let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+            writeln!(self.out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         Ok(())
     }
@@ -303,9 +259,7 @@ pub(super) fn show(
     })?;
     if items.is_empty() {
         check_run(&mut access, &args.run)?;
-        let index = args
-            .index
-            .map_or_else(String::new, |index| format!(" index {index}"));
+        let index = args.index.map_or_else(String::new, |index| format!(" index {index}"));
         return Err(anyhow!(
             "run {:?} has nothing under key {:?} step {}{index}",
             args.run,
@@ -315,10 +269,7 @@ pub(super) fn show(
     }
     access.close()?;
     if args.form == Form::Logged {
-        let folder = format!(
-            "runs/{}/",
-            crate::media::RunId::new(args.run.clone())?.folder()
-        );
+        let folder = format!("runs/{}/", crate::media::RunId::new(args.run.clone())?.folder());
         let entries = items
             .into_iter()
             .map(|item| entry_from_json(item, &folder))
@@ -328,9 +279,9 @@ pub(super) fn show(
     }
     for item in items {
         if common.json {
-            writeln!(out, "{item}")?
+            writeln!(out, "{item}")?;
         } else {
-            writeln!(out, "{item:#}")?
+            writeln!(out, "{item:#}")?;
         }
     }
     Ok(Ending::Done)

@@ -125,9 +125,7 @@ pub fn main() -> ExitCode {
 
 /// Whoever read the output has seen enough, as `head` has.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
@@ -144,10 +142,7 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
         Command::Validate { common } => {
             let (_, path) = common.config()?;
             let path = path.ok_or_else(|| {
-                anyhow!(
-                    "{} is not there: name a file with --config",
-                    config::DEFAULT_PATH
-                )
+                anyhow!("{} is not there: name a file with --config", config::DEFAULT_PATH)
             })?;
             writeln!(out, "{}: fine", path.display())?;
             Ok(Ending::Done)
@@ -160,21 +155,14 @@ fn reindex(common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
     crate::logging::start_for_command(io::stderr);
     let (config, _) = common.config()?;
     check_store(&config.store)?;
-    let me = common.holder("reindex");
+    let me = Common::holder("reindex");
     store::remove_index(&config.store, &me, PATIENCE)?;
     let (writer, reader) = store::open(&config.store, &me, PATIENCE)?;
     let runs = reader.runs()?;
     writer.close()?;
-    let n_items: u64 = runs
-        .iter()
-        .map(|run| run.image + run.held + run.rejected)
-        .sum();
+    let n_items: u64 = runs.iter().map(|run| run.image + run.held + run.rejected).sum();
     if common.json {
-        writeln!(
-            out,
-            "{}",
-            serde_json::json!({"runs": runs, "items": n_items})
-        )?;
+        writeln!(out, "{}", serde_json::json!({"runs": runs, "items": n_items}))?;
     } else {
         writeln!(
             out,
@@ -194,21 +182,15 @@ impl Common {
             Some(path) => Some(path.clone()),
             None => default.is_file().then(|| default.to_owned()),
         };
-        let mut config = path
-            .as_deref()
-            .map_or_else(|| Ok(Config::default()), config::load)?;
+        let mut config = path.as_deref().map_or_else(|| Ok(Config::default()), config::load)?;
         if let Some(store) = &self.store {
             config.store = std::path::absolute(store)?;
         }
         Ok((config, path))
     }
 
-    fn holder(&self, command: &str) -> Holder {
-        Holder {
-            pid: std::process::id(),
-            command: command.to_owned(),
-            socket: None,
-        }
+    fn holder(command: &str) -> Holder {
+        Holder { pid: std::process::id(), command: command.to_owned(), socket: None }
     }
 
     /// Whoever can answer for the store: the daemon that holds it, else this process.
@@ -224,7 +206,7 @@ impl Common {
             }
         }
         check_store(&config.store)?;
-        let (writer, reader) = store::open(&config.store, &self.holder(command), PATIENCE)?;
+        let (writer, reader) = store::open(&config.store, &Self::holder(command), PATIENCE)?;
         Ok((Access::Store(writer, reader), config))
     }
 }
@@ -234,10 +216,7 @@ fn check_store(path: &Path) -> anyhow::Result<()> {
     if path.join("runs").is_dir() {
         return Ok(());
     }
-    Err(anyhow!(
-        "no store at {}: `safelight ingest RUN_DIR --store DIR` makes one",
-        path.display()
-    ))
+    Err(anyhow!("no store at {}: `safelight ingest RUN_DIR --store DIR` makes one", path.display()))
 }
 
 /// Whoever answers for a store.
@@ -269,9 +248,17 @@ fn thousands(n: u64) -> String {
     text
 }
 
+/// How many images were kept, held back and rejected, for eyes.
+fn counts([image, held, rejected]: [u64; 3]) -> String {
+    format!(
+        "{} images, {} held back, {} rejected",
+        thousands(image),
+        thousands(held),
+        thousands(rejected)
+    )
+}
+
 /// Text from elsewhere, safe for a terminal and on one line.
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }

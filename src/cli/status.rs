@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Context;
 
-use super::{Access, Common, Ending, printable, thousands};
+use super::{Access, Common, Ending, counts, printable, thousands};
 use crate::control::protocol::{STATUS_PATH, Status};
 use crate::store::RunSummary;
 
@@ -32,9 +32,7 @@ pub(super) fn runs(access: &mut Access) -> anyhow::Result<Vec<RunSummary>> {
 }
 
 fn ask(access: &mut Access) -> anyhow::Result<Status> {
-    let Access::Daemon(client) = access else {
-        anyhow::bail!("no daemon to ask")
-    };
+    let Access::Daemon(client) = access else { anyhow::bail!("no daemon to ask") };
     let mut answer = String::new();
     client.get(STATUS_PATH, |line| {
         answer.push_str(line);
@@ -44,34 +42,18 @@ fn ask(access: &mut Access) -> anyhow::Result<Status> {
 }
 
 fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
-    let counts = |image: u64, held: u64, rejected: u64| {
-        format!(
-            "{} images, {} held back, {} rejected",
-            thousands(image),
-            thousands(held),
-            thousands(rejected)
-        )
-    };
     match (status.pid, &status.ingest) {
-        (Some(pid), Some(_)) => writeln!(
-            out,
-            "daemon    runs as process {pid}, version {}",
-            status.version
-        )?,
+        (Some(pid), Some(_)) => {
+            writeln!(out, "daemon    runs as process {pid}, version {}", status.version)?;
+        }
         _ => writeln!(out, "daemon    does not run on this store")?,
     }
     writeln!(out, "store     {}", status.store.display())?;
-    writeln!(
-        out,
-        "kept      {}",
-        counts(status.image, status.held, status.rejected)
-    )?;
+    writeln!(out, "kept      {}", counts([status.image, status.held, status.rejected]))?;
     if let Some(view) = &status.ingest {
         for root in &view.watching {
-            let problem = root
-                .problem
-                .as_ref()
-                .map_or_else(String::new, |problem| format!(": {problem}"));
+            let problem =
+                root.problem.as_ref().map_or_else(String::new, |problem| format!(": {problem}"));
             let (path, backend) = (root.path.display(), &root.backend);
             writeln!(
                 out,
@@ -92,11 +74,7 @@ fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(
             out,
             "behind    {}",
-            if behind.is_empty() {
-                "nothing to do".to_owned()
-            } else {
-                behind.join(", ")
-            }
+            if behind.is_empty() { "nothing to do".to_owned() } else { behind.join(", ") }
         )?;
         for waiting in &view.waiting {
             writeln!(
@@ -119,12 +97,8 @@ fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
         } else {
             String::new()
         };
-        let counts = counts(run.image, run.held, run.rejected);
-        writeln!(
-            out,
-            "run       {}: {counts}{over}{damaged}",
-            printable(run.run.as_str())
-        )?;
+        let counts = counts([run.image, run.held, run.rejected]);
+        writeln!(out, "run       {}: {counts}{over}{damaged}", printable(run.run.as_str()))?;
     }
     Ok(())
 }

@@ -68,16 +68,11 @@ fn all_runs() -> RunsPattern {
 }
 
 fn default_logs() -> Vec<FilePattern> {
-    FilePattern::try_from("*.media.jsonl".to_owned())
-        .into_iter()
-        .collect()
+    FilePattern::try_from("*.media.jsonl".to_owned()).into_iter().collect()
 }
 
 fn default_dumps() -> Vec<DumpPattern> {
-    let patterns = [
-        "dumps/{key}/{step}.{ext}",
-        "dumps/{key}/{step}_{index}.{ext}",
-    ];
+    let patterns = ["dumps/{key}/{step}.{ext}", "dumps/{key}/{step}_{index}.{ext}"];
     patterns.into_iter().flat_map(DumpPattern::new).collect()
 }
 
@@ -129,14 +124,8 @@ impl TryFrom<String> for FilePattern {
     fn try_from(pattern: String) -> Result<Self, globset::Error> {
         let glob = GlobBuilder::new(&pattern).literal_separator(true).build()?;
         let literal = &pattern[..pattern.find(['*', '?', '[', '{']).unwrap_or(pattern.len())];
-        let prefix = literal
-            .rsplit_once('/')
-            .map_or("", |(folders, _)| folders)
-            .to_owned();
-        Ok(Self {
-            matcher: glob.compile_matcher(),
-            prefix,
-        })
+        let prefix = literal.rsplit_once('/').map_or("", |(folders, _)| folders).to_owned();
+        Ok(Self { matcher: glob.compile_matcher(), prefix })
     }
 }
 
@@ -210,10 +199,7 @@ pub struct RuleSection {
 /// `[limits]`: see the example file for what each means.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(
-    missing_docs,
-    reason = "documented in config/safelight.toml and in Limits"
-)]
+#[expect(missing_docs, reason = "documented in config/safelight.toml and in Limits")]
 pub struct LimitsSection {
     pub max_items: NonZeroU32,
     pub max_dimension: NonZeroU32,
@@ -259,10 +245,7 @@ pub struct WorkSection {
 
 impl Default for WorkSection {
     fn default() -> Self {
-        Self {
-            threads: NonZeroUsize::MIN,
-            memory_bytes_max: non_zero_64(512 << 20),
-        }
+        Self { threads: NonZeroUsize::MIN, memory_bytes_max: non_zero_64(512 << 20) }
     }
 }
 
@@ -324,10 +307,7 @@ pub struct LogSection {
 
 impl Default for LogSection {
     fn default() -> Self {
-        Self {
-            format: LogFormat::Auto,
-            level: LogLevel("info".to_owned()),
-        }
+        Self { format: LogFormat::Auto, level: LogLevel("info".to_owned()) }
     }
 }
 
@@ -341,9 +321,9 @@ impl TryFrom<String> for LogLevel {
     fn try_from(text: String) -> Result<Self, String> {
         match tracing_subscriber::EnvFilter::try_new(&text) {
             Ok(_) => Ok(Self(text)),
-            Err(error) => Err(format!(
-                "level {text:?}: {error}; want error, warn, info, debug or trace"
-            )),
+            Err(error) => {
+                Err(format!("level {text:?}: {error}; want error, warn, info, debug or trace"))
+            }
         }
     }
 }
@@ -391,16 +371,7 @@ impl ConfigFile {
     /// What the file means; relative paths start at `folder`.
     #[must_use]
     pub fn into_config(self, folder: &Path) -> Config {
-        let Self {
-            store,
-            watch,
-            image,
-            limits,
-            work,
-            ingest,
-            control,
-            log,
-        } = self;
+        let Self { store, watch, image, limits, work, ingest, control, log } = self;
         let watches = watch.into_iter().map(|watch| WatchConfig {
             path: folder.join(watch.path),
             runs: watch.runs.0,
@@ -414,33 +385,14 @@ impl ConfigFile {
             ..ImageOptions::default()
         };
         let rules = image.rule.into_iter().map(|rule| {
-            let RuleSection {
-                key,
-                profile,
-                range,
-                format,
-                mode,
-                file_type,
-            } = rule;
-            (
-                key.0,
-                ImageOptions {
-                    profile,
-                    range,
-                    format,
-                    mode,
-                    file_type,
-                },
-            )
+            let RuleSection { key, profile, range, format, mode, file_type } = rule;
+            (key.0, ImageOptions { profile, range, format, mode, file_type })
         });
         let ms = |ms: u32| Duration::from_millis(u64::from(ms));
         Config {
             store: folder.join(store.path.unwrap_or_else(default_store)),
             watches: watches.collect(),
-            rules: ImageRules {
-                base,
-                rules: rules.collect(),
-            },
+            rules: ImageRules { base, rules: rules.collect() },
             limits: Limits {
                 max_items: limits.max_items.get(),
                 max_dimension: limits.max_dimension.get(),
@@ -474,10 +426,7 @@ fn default_store() -> PathBuf {
     }
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
-    state
-        .or_else(home)
-        .unwrap_or_else(std::env::temp_dir)
-        .join("safelight")
+    state.or_else(home).unwrap_or_else(std::env::temp_dir).join("safelight")
 }
 
 /// Where the daemon answers unless told.
@@ -487,7 +436,5 @@ fn default_socket() -> PathBuf {
     } else {
         std::env::var_os("XDG_RUNTIME_DIR")
     };
-    runtime
-        .map_or_else(|| PathBuf::from("/run"), PathBuf::from)
-        .join("safelight/control.sock")
+    runtime.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("safelight/control.sock")
 }

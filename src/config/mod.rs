@@ -41,10 +41,7 @@ impl WatchConfig {
     /// # Errors
     /// Never: the usual patterns can be read.
     pub fn usual(path: &Path) -> Result<Self, ConfigError> {
-        let text = format!(
-            "[[watch]]\npath = {:?}\nruns = \".\"\n",
-            path.to_string_lossy()
-        );
+        let text = format!("[[watch]]\npath = {:?}\nruns = \".\"\n", path.to_string_lossy());
         let mut watches = parse(&text, path)?.watches;
         let usual = watches.pop();
         usual.ok_or_else(|| unreachable!("one [[watch]] is written above"))
@@ -62,10 +59,7 @@ impl ImageRules {
     /// What holds for a key: of each field what the last rule says that matches and says anything.
     #[must_use]
     pub fn options(&self, key: &MediaKey) -> ImageOptions {
-        let matching = self
-            .rules
-            .iter()
-            .filter(|(pattern, _)| pattern.is_match(key.as_str()));
+        let matching = self.rules.iter().filter(|(pattern, _)| pattern.is_match(key.as_str()));
         matching.fold(self.base, |options, (_, rule)| rule.over(options))
     }
 }
@@ -132,11 +126,8 @@ impl fmt::Display for ConfigError {
         write!(f, ": {}", self.message)?;
         if let (Some((number, column)), Some(line)) = (self.place, &self.line) {
             let margin = " ".repeat(number.to_string().len());
-            let before: String = line
-                .chars()
-                .take(column - 1)
-                .map(|c| if c == '\t' { c } else { ' ' })
-                .collect();
+            let before: String =
+                line.chars().take(column - 1).map(|c| if c == '\t' { c } else { ' ' }).collect();
             write!(f, "\n{margin} |\n{number} | {line}\n{margin} | {before}^")?;
         }
         if let Some(suggestion) = &self.suggestion {
@@ -177,32 +168,19 @@ fn config_error(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError
     let place = error.span().map(|span| {
         let before = &text[..text.floor_char_boundary(span.start)];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        (
-            before.matches('\n').count() + 1,
-            before[line_start..].chars().count() + 1,
-        )
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     });
     let message = error.message().trim().to_owned();
     let suggestion = suggestion(&message);
-    let line = place
-        .and_then(|(line, _)| text.lines().nth(line - 1))
-        .map(str::to_owned);
-    ConfigError {
-        path: path.to_owned(),
-        place,
-        message,
-        suggestion,
-        line,
-    }
+    let line = place.and_then(|(line, _)| text.lines().nth(line - 1)).map(str::to_owned);
+    ConfigError { path: path.to_owned(), place, message, suggestion, line }
 }
 
 /// The known name that is nearest to the one that serde says is unknown.
 fn suggestion(message: &str) -> Option<String> {
     let mut names = message.split('`').skip(1).step_by(2);
     let unknown = names.next().filter(|_| message.starts_with("unknown "))?;
-    let nearest = names
-        .map(|name| (strsim::damerau_levenshtein(unknown, name), name))
-        .min()?;
+    let nearest = names.map(|name| (strsim::damerau_levenshtein(unknown, name), name)).min()?;
     (nearest.0 <= 1 + unknown.chars().count() / 3).then(|| nearest.1.to_owned())
 }
 
@@ -234,20 +212,14 @@ mod tests {
         );
         for (text, want) in [
             ("[limits]\nmax_items = 0", "s.toml:2:13: "),
-            (
-                "[image]\nprofile = \"wandb-0.28\"",
-                "s.toml:2:11: unknown variant `wandb-0.28`",
-            ),
+            ("[image]\nprofile = \"wandb-0.28\"", "s.toml:2:11: unknown variant `wandb-0.28`"),
             (
                 "[[watch]]\npath = \"/d\"\ndumps = [\"{key}\"]",
                 "pattern \"{key}\": {step} is missing",
             ),
             ("[[watch]]\nruns = \"*\"", "missing field `path`"),
             ("[[image.rule]]\nkey = \"a[\"\n", "s.toml:2:7: "),
-            (
-                "[[image.rule]]\nkey = \"a\"\nrange = [3, 1]\n",
-                "low < high",
-            ),
+            ("[[image.rule]]\nkey = \"a\"\nrange = [3, 1]\n", "low < high"),
             ("x = ", "s.toml:1:5: "),
         ] {
             let got = error(text);
@@ -262,25 +234,13 @@ mod tests {
                     [[image.rule]]\nkey = \"*/raw\"\nprofile = \"auto\"\nmode = \"RGB\"\n";
         let config = parse(text, Path::new("/x")).unwrap_or_else(|error| panic!("{error}"));
         let of = |key| {
-            config
-                .rules
-                .options(&MediaKey::new(key).unwrap_or_else(|error| panic!("{error}")))
+            config.rules.options(&MediaKey::new(key).unwrap_or_else(|error| panic!("{error}")))
         };
-        assert_eq!(
-            of("x"),
-            ImageOptions {
-                profile: Some(Profile::Wandb020),
-                ..of("x")
-            }
-        );
+        assert_eq!(of("x"), ImageOptions { profile: Some(Profile::Wandb020), ..of("x") });
         let depth = of("depth/a/b");
         assert_eq!(
             (depth.profile, depth.range, depth.mode),
-            (
-                Some(Profile::Wandb020),
-                Some((0.0, 80.0)),
-                Some(ColorMode::L)
-            )
+            (Some(Profile::Wandb020), Some((0.0, 80.0)), Some(ColorMode::L))
         );
         let both = of("depth/raw");
         assert_eq!(

@@ -41,14 +41,9 @@ impl Client {
     /// If none answers there.
     pub fn connect(socket: &Path) -> Result<Self, ClientError> {
         let name = socket.display().to_string();
-        let failed = |source: io::Error| ClientError::Io {
-            socket: name.clone(),
-            source,
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(failed)?;
+        let failed = |source: io::Error| ClientError::Io { socket: name.clone(), source };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let sender = runtime.block_on(async {
             let stream = UnixStream::connect(socket).await?;
             let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -57,11 +52,7 @@ impl Client {
             tokio::spawn(connection);
             Ok(sender)
         });
-        Ok(Self {
-            sender: sender.map_err(failed)?,
-            socket: name,
-            runtime,
-        })
+        Ok(Self { sender: sender.map_err(failed)?, socket: name, runtime })
     }
 
     /// Asks for `path` and hands each line of the answer to `see` as it comes.
@@ -98,10 +89,7 @@ impl Client {
         let request = request.map_err(|error| failed(&error))?;
         let sender = &mut self.sender;
         self.runtime.block_on(async {
-            let response = sender
-                .send_request(request)
-                .await
-                .map_err(|error| failed(&error))?;
+            let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
             let is_success = response.status().is_success();
             let mut refusal = String::new();
             let mut take = |line: &str| {
@@ -113,11 +101,7 @@ impl Client {
                 }
             };
             each_line(response, &mut take, &failed).await?;
-            if is_success {
-                Ok(())
-            } else {
-                Err(ClientError::Refused(refusal).into())
-            }
+            if is_success { Ok(()) } else { Err(ClientError::Refused(refusal).into()) }
         })
     }
 }
@@ -139,9 +123,5 @@ async fn each_line<E: From<ClientError>>(
             take(String::from_utf8_lossy(&line[..end]).as_ref())?;
         }
     }
-    if begun.is_empty() {
-        Ok(())
-    } else {
-        take(String::from_utf8_lossy(&begun).as_ref())
-    }
+    if begun.is_empty() { Ok(()) } else { take(String::from_utf8_lossy(&begun).as_ref()) }
 }

@@ -79,13 +79,7 @@ impl TryFrom<ItemsQuery> for Filter {
     type Error = NameError;
 
     fn try_from(query: ItemsQuery) -> Result<Self, NameError> {
-        let ItemsQuery {
-            run,
-            key,
-            first_step,
-            last_step,
-            state,
-        } = query;
+        let ItemsQuery { run, key, first_step, last_step, state } = query;
         let steps = (first_step.is_some() || last_step.is_some())
             .then(|| (first_step.unwrap_or(0), last_step.unwrap_or(u64::MAX)));
         Ok(Self {

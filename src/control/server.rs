@@ -69,9 +69,7 @@ pub(crate) async fn serve(
         .route(ITEMS_PATH, get(items))
         .route(RELOAD_PATH, post(reload))
         .with_state(Arc::new(answers));
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 /// A request that failed: the reason as text.
@@ -100,11 +98,8 @@ async fn blocking<T: Send + 'static>(
 
 async fn status(State(answers): State<Arc<Answers>>) -> Result<Response, Failed> {
     blocking(move || {
-        let status = Status::new(
-            answers.store.clone(),
-            answers.reader.runs()?,
-            Some(answers.shared.view()),
-        );
+        let status =
+            Status::new(answers.store.clone(), answers.reader.runs()?, Some(answers.shared.view()));
         Ok(axum::Json(status).into_response())
     })
     .await

@@ -86,26 +86,17 @@ fn named(shape: &Shape, format: DataFormat) -> Result<Reading, LayoutError> {
     let Some(format) = Some(format).filter(fits).or(batched.filter(fits)) else {
         let batch = batched.map_or(String::new(), |b| format!(" ({} with a batch)", b.rank()));
         let want = format!("{} axes{batch} for format {format}", format.rank());
-        return Err(LayoutError::Shape {
-            shape: shape.clone(),
-            want,
-        });
+        return Err(LayoutError::Shape { shape: shape.clone(), want });
     };
     let reading = of_format(axes, format);
     if (1..=4).contains(&reading.n_channels) {
         return Ok(reading);
     }
-    let want = format!(
-        "1 to 4 channels in format {format}, got {}",
-        reading.n_channels
-    );
-    Err(LayoutError::Shape {
-        shape: shape.clone(),
-        want,
-    })
+    let want = format!("1 to 4 channels in format {format}, got {}", reading.n_channels);
+    Err(LayoutError::Shape { shape: shape.clone(), want })
 }
 
-/// The one reading that makes sense; with two, the one that NumPy users mean, marked as a guess.
+/// The one reading that makes sense; with two, the one that `NumPy` users mean, marked as a guess.
 ///
 /// Rows and columns come first and channels, 1 to 4 of them, last; else 1, 3 or 4 channels come
 /// first; else the first axis of three counts gray pictures. (Two channels first are more often two
@@ -132,16 +123,10 @@ fn sensible(shape: &Shape) -> Result<Reading, LayoutError> {
         [_, c, _, _] if first(c) => (DataFormat::Nchw, false),
         _ => {
             let want = "2 to 4 axes: HW, HWC, CHW, or a batch of these, with 1 to 4 channels";
-            return Err(LayoutError::Shape {
-                shape: shape.clone(),
-                want: want.to_owned(),
-            });
+            return Err(LayoutError::Shape { shape: shape.clone(), want: want.to_owned() });
         }
     };
-    Ok(Reading {
-        guessed,
-        ..of_format(&axes, format)
-    })
+    Ok(Reading { guessed, ..of_format(&axes, format) })
 }
 
 /// `axes` in `format`, whose rank they have.
@@ -178,10 +163,7 @@ fn wandb_array(shape: &Shape, profile: Profile, mode: Option<ColorMode>) -> Opti
     match *axes {
         [height] if profile != Profile::Wandb010 && (given || matches!(height, 1 | 3 | 4)) => {
             let guessed_mode = ColorMode::natural(height);
-            Some(Reading {
-                guessed_mode,
-                ..of_format(&[height, 1], DataFormat::Hw)
-            })
+            Some(Reading { guessed_mode, ..of_format(&[height, 1], DataFormat::Hw) })
         }
         [_, _] => Some(of_format(&axes, DataFormat::Hw)),
         [_, _, 3 | 4] => Some(of_format(&axes, DataFormat::Hwc)),
@@ -268,12 +250,8 @@ mod tests {
     #[test]
     fn wandb_profiles_keep_the_accidents_of_the_library() {
         let got = |axes: &[u64], profile| {
-            read_as(axes, None, profile).map(|r| {
-                (
-                    [r.n_images, r.height, r.width, r.n_channels],
-                    r.guessed_mode,
-                )
-            })
+            read_as(axes, None, profile)
+                .map(|r| ([r.n_images, r.height, r.width, r.n_channels], r.guessed_mode))
         };
         for profile in [Profile::Wandb010, Profile::Wandb020, Profile::Wandb029] {
             assert_eq!(got(&[1, 7, 3], profile), Ok(([1, 7, 3, 1], None)));
@@ -285,14 +263,8 @@ mod tests {
             assert_eq!(got(&[3, 5, 6], profile), Ok(([1, 5, 6, 3], None)));
             assert_eq!(got(&[2, 4, 5, 3], profile), Ok(([2, 4, 5, 3], None)));
         }
-        assert_eq!(
-            got(&[1, 1, 3], Profile::Wandb020),
-            Ok(([1, 3, 1, 1], Some(ColorMode::Rgb)))
-        );
-        assert_eq!(
-            got(&[4], Profile::Wandb029),
-            Ok(([1, 4, 1, 1], Some(ColorMode::Rgba)))
-        );
+        assert_eq!(got(&[1, 1, 3], Profile::Wandb020), Ok(([1, 3, 1, 1], Some(ColorMode::Rgb))));
+        assert_eq!(got(&[4], Profile::Wandb029), Ok(([1, 4, 1, 1], Some(ColorMode::Rgba))));
         assert_eq!(got(&[1, 1, 3], Profile::Wandb010), Ok(([1, 1, 1, 3], None)));
     }
 }

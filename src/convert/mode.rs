@@ -30,10 +30,7 @@ impl FromStr for ColorMode {
             }
             _ => "is not known",
         };
-        Err(ModeError {
-            got: name.chars().take(32).collect(),
-            why,
-        })
+        Err(ModeError { got: name.chars().take(32).collect(), why })
     }
 }
 
@@ -70,12 +67,7 @@ fn map<const FROM: usize, const TO: usize>(
     samples: &[u8],
     pixel: impl Fn([u8; FROM]) -> [u8; TO],
 ) -> Vec<u8> {
-    samples
-        .as_chunks::<FROM>()
-        .0
-        .iter()
-        .flat_map(|&from| pixel(from))
-        .collect()
+    samples.as_chunks::<FROM>().0.iter().flat_map(|&from| pixel(from)).collect()
 }
 
 fn gray([r, g, b]: [u8; 3]) -> u8 {
@@ -91,26 +83,17 @@ mod tests {
 
     #[test]
     fn vectors_of_the_specification() {
-        assert_eq!(
-            convert(vec![0, 7, 14, 21, 28, 35, 42, 49], Rgba, L),
-            [6, 34]
-        );
-        assert_eq!(
-            convert(vec![0, 7, 14, 21], La, Rgba),
-            [0, 0, 0, 7, 14, 14, 14, 21]
-        );
+        assert_eq!(convert(vec![0, 7, 14, 21, 28, 35, 42, 49], Rgba, L), [6, 34]);
+        assert_eq!(convert(vec![0, 7, 14, 21], La, Rgba), [0, 0, 0, 7, 14, 14, 14, 21]);
         assert_eq!(convert(vec![255, 255, 255], Rgb, La), [255, 255]);
         assert_eq!(convert(vec![9, 8], L, ColorMode::I16), [9, 0, 8, 0]);
     }
 
     #[test]
     fn refused_modes_say_why() {
-        for (mode, want) in [
-            ("1", "dithering"),
-            ("P", "palette"),
-            ("CMYK", "PNG"),
-            ("rgb", "not known"),
-        ] {
+        for (mode, want) in
+            [("1", "dithering"), ("P", "palette"), ("CMYK", "PNG"), ("rgb", "not known")]
+        {
             let got = ColorMode::from_str(mode)
                 .map_or_else(|error| error.to_string(), |mode| mode.to_string());
             assert!(got.contains(want), "{got}");

@@ -5,7 +5,7 @@
 //! case of the oldest wandb needs a pass between ([`Decision::Measure`]).
 //!
 //! Source of the `wandb-*` rules: `spec/image.md` A.4; wandb 0.10.20, 0.28.2 and 0.31.0,
-//! `sdk/data_types/image.py`, with NumPy 2 on x86-64.
+//! `sdk/data_types/image.py`, with `NumPy` 2 on x86-64.
 
 use super::sample::{Complex, Element, Int, Real, for_dtype, normalize, round_f64, values};
 use crate::media::{Profile, Rule, Stats};
@@ -44,7 +44,7 @@ struct Finite {
     max: f64,
 }
 
-/// Minimum and maximum as NumPy finds them.
+/// Minimum and maximum as `NumPy` finds them.
 #[derive(Debug, Clone, Copy)]
 enum Extremes {
     Int { min: i128, max: i128 },
@@ -52,7 +52,7 @@ enum Extremes {
     Complex(Ordered<Complex<f64>>),
 }
 
-/// The least and the greatest of what was seen. NumPy gives the first NaN for both if there is one.
+/// The least and the greatest of what was seen. `NumPy` gives the first NaN for both if there is one.
 #[derive(Debug, Clone, Copy)]
 struct Ordered<T> {
     ends: Option<(T, T)>,
@@ -60,10 +60,7 @@ struct Ordered<T> {
 }
 
 impl<T: Copy> Ordered<T> {
-    const NONE: Self = Self {
-        ends: None,
-        first_nan: None,
-    };
+    const NONE: Self = Self { ends: None, first_nan: None };
 
     fn see(&mut self, value: T, is_nan: bool, less: impl Fn(T, T) -> bool) {
         if is_nan {
@@ -89,7 +86,7 @@ impl Complex<f64> {
         self.re.is_nan() || self.im.is_nan()
     }
 
-    /// NumPy orders complex numbers by real part, then by imaginary part. A NaN in the imaginary
+    /// `NumPy` orders complex numbers by real part, then by imaginary part. A NaN in the imaginary
     /// part alone hides behind real parts that differ.
     fn less(self, other: Self) -> bool {
         self.re < other.re || (self.re == other.re && self.im < other.im)
@@ -113,19 +110,8 @@ impl Scan {
             real _T => Extremes::Real(Ordered::NONE),
             complex _T => Extremes::Complex(Ordered::NONE),
         );
-        let finite = Finite {
-            n: 0,
-            sum: 0.0,
-            min: f64::INFINITY,
-            max: f64::NEG_INFINITY,
-        };
-        Self {
-            elements,
-            extremes,
-            finite,
-            nan: 0,
-            inf: 0,
-        }
+        let finite = Finite { n: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+        Self { elements, extremes, finite, nan: 0, inf: 0 }
     }
 
     /// Sees one more chunk of whole elements, which is brought into the form that
@@ -208,13 +194,7 @@ impl Scan {
     #[must_use]
     pub fn decide(&self, profile: Profile, range: Option<(f64, f64)>) -> Decision {
         let (rule, map) = match (range, profile) {
-            (Some((lo, hi)), _) => (
-                Rule::Range,
-                Map::Linear {
-                    lo,
-                    scale: 255.0 / (hi - lo),
-                },
-            ),
+            (Some((lo, hi)), _) => (Rule::Range, Map::Linear { lo, scale: 255.0 / (hi - lo) }),
             (None, Profile::Auto) => self.auto(),
             (None, Profile::Wandb020) => self.norm(),
             (None, Profile::Wandb029) => match self.elements.dtype {
@@ -232,23 +212,13 @@ impl Scan {
                 }
             },
         };
-        Decision::Convert(Conversion {
-            dtype: self.elements.dtype,
-            rule,
-            map,
-        })
+        Decision::Convert(Conversion { dtype: self.elements.dtype, rule, map })
     }
 
     /// Ours: bool 0 and 255; whole numbers clipped, never scaled; floats by their finite values.
     fn auto(&self) -> (Rule, Map) {
         match (self.elements.dtype, self.extremes) {
-            (DType::Bool, _) => (
-                Rule::X255,
-                Map::Linear {
-                    lo: 0.0,
-                    scale: 255.0,
-                },
-            ),
+            (DType::Bool, _) => (Rule::X255, Map::Linear { lo: 0.0, scale: 255.0 }),
             (DType::U8, _) => (Rule::None, Map::Clip),
             (_, Extremes::Int { .. }) => (Rule::Clip, Map::Clip),
             _ => {
@@ -268,20 +238,16 @@ impl Scan {
 
     /// wandb 0.20.1 to 0.28: A.4.1.
     ///
-    /// The library refuses int8 pictures of 0 and 1 with NumPy 2; they are drawn here as with NumPy 1.
+    /// The library refuses int8 pictures of 0 and 1 with `NumPy` 2; they are drawn here as with `NumPy` 1.
     fn norm(&self) -> (Rule, Map) {
         let (from_0, from_minus_1, to_1) = match self.extremes {
             Extremes::Int { min, max } => (min >= 0, min >= -1, max <= 1),
-            Extremes::Real(ordered) => ordered.get().map_or((false, false, false), |(min, max)| {
-                (min >= 0.0, min >= -1.0, max <= 1.0)
-            }),
+            Extremes::Real(ordered) => ordered
+                .get()
+                .map_or((false, false, false), |(min, max)| (min >= 0.0, min >= -1.0, max <= 1.0)),
             Extremes::Complex(ordered) => {
                 ordered.get().map_or((false, false, false), |(min, max)| {
-                    (
-                        ZERO.less_or_equal(min),
-                        MINUS_ONE.less_or_equal(min),
-                        max.less_or_equal(ONE),
-                    )
+                    (ZERO.less_or_equal(min), MINUS_ONE.less_or_equal(min), max.less_or_equal(ONE))
                 })
             }
         };
@@ -303,9 +269,11 @@ impl Scan {
                 ends => ends.is_some_and(|(_, max)| max <= 1.0),
             },
             // With the NumPy of those releases a complex64 with a NaN compares with nothing.
-            Extremes::Complex(Ordered {
-                first_nan: Some(_), ..
-            }) if self.elements.dtype == DType::Complex64 => false,
+            Extremes::Complex(Ordered { first_nan: Some(_), .. })
+                if self.elements.dtype == DType::Complex64 =>
+            {
+                false
+            }
             Extremes::Complex(ordered) => match ordered.get() {
                 Some((min, max)) if min.less(ZERO) => return Err(Stretch::Complex { min, max }),
                 ends => ends.is_some_and(|(_, max)| max.less_or_equal(ONE)),
@@ -356,41 +324,22 @@ impl Measure {
     /// The conversion, after all elements were seen.
     #[must_use]
     pub fn decide(self) -> Conversion {
-        let scaled = self
-            .max
-            .get()
-            .is_some_and(|(_, max)| max.less_or_equal(ONE));
-        let map = Map::Stretch {
-            stretch: self.stretch,
-            scaled,
-        };
-        Conversion {
-            dtype: self.elements.dtype,
-            rule: Rule::Stretch,
-            map,
-        }
+        let scaled = self.max.get().is_some_and(|(_, max)| max.less_or_equal(ONE));
+        let map = Map::Stretch { stretch: self.stretch, scaled };
+        Conversion { dtype: self.elements.dtype, rule: Rule::Stretch, map }
     }
 }
 
 /// (value − min) / (max − min), in the element's own type.
 #[derive(Debug, Clone, Copy)]
 enum Stretch {
-    Int {
-        min: i128,
-        max: i128,
-    },
-    Real {
-        min: f64,
-        max: f64,
-    },
-    Complex {
-        min: Complex<f64>,
-        max: Complex<f64>,
-    },
+    Int { min: i128, max: i128 },
+    Real { min: f64, max: f64 },
+    Complex { min: Complex<f64>, max: Complex<f64> },
 }
 
 impl Stretch {
-    /// The subtractions wrap in the type, the division is in f64: as NumPy has it.
+    /// The subtractions wrap in the type, the division is in f64: as `NumPy` has it.
     #[expect(clippy::cast_precision_loss, reason = "as NumPy divides whole numbers")]
     fn int<T: Int>(self, value: T) -> f64 {
         let Self::Int { min, max } = self else {
@@ -412,10 +361,7 @@ impl Stretch {
         let Self::Complex { min, max } = self else {
             return value;
         };
-        let narrow = |c: Complex<f64>| Complex {
-            re: T::of(c.re),
-            im: T::of(c.im),
-        };
+        let narrow = |c: Complex<f64>| Complex { re: T::of(c.re), im: T::of(c.im) };
         let (min, max) = (narrow(min), narrow(max));
         value.sub(min).div(max.sub(min))
     }
@@ -479,14 +425,8 @@ impl Conversion {
 }
 
 fn fill<E: Element>(chunk: &[u8], bytes: &mut [u8], byte: impl Fn(E::Value) -> u8) {
-    assert!(
-        bytes.len() >= chunk.len() / E::SIZE,
-        "a byte for each element"
-    );
-    bytes
-        .iter_mut()
-        .zip(values::<E>(chunk))
-        .for_each(|(to, value)| *to = byte(value));
+    assert!(bytes.len() >= chunk.len() / E::SIZE, "a byte for each element");
+    bytes.iter_mut().zip(values::<E>(chunk)).for_each(|(to, value)| *to = byte(value));
 }
 
 impl Map {
@@ -530,10 +470,7 @@ impl Map {
             Self::X255 { clip: true } => clip_cast(value.scaled_re(255.0).wide()),
             Self::X255 { clip: false } => cast(value.scaled_re(255.0).wide()),
             Self::Sym => {
-                let shifted = Complex {
-                    re: value.re + T::of(1.0),
-                    im: value.im,
-                };
+                let shifted = Complex { re: value.re + T::of(1.0), im: value.im };
                 cast(shifted.scaled_re(127.5).wide())
             }
             // NumPy clips no complex number with a NaN in it.
@@ -542,14 +479,7 @@ impl Map {
             Self::Wrap => cast(re),
             Self::Stretch { stretch, scaled } => {
                 let value = stretch.complex(value);
-                clip_cast(
-                    if scaled {
-                        value.scaled_re(255.0)
-                    } else {
-                        value.re
-                    }
-                    .wide(),
-                )
+                clip_cast(if scaled { value.scaled_re(255.0) } else { value.re }.wide())
             }
         }
     }
@@ -565,11 +495,7 @@ fn clip_cast(value: f64) -> u8 {
 
 /// C's cast of a float to an unsigned byte as x86-64 does it: truncated towards zero, then the low
 /// 8 bits; 0 where the truncated value doesn't fit 32 bits, NaN included (A.4.2).
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "it is the rule"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is the rule")]
 fn cast(value: f64) -> u8 {
     let truncated = value.trunc();
     if (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&truncated) {
@@ -591,10 +517,7 @@ pub fn bytes_from_values(
     range: Option<(f64, f64)>,
 ) -> (Vec<u8>, Rule, Stats) {
     assert!(data.len().is_multiple_of(dtype.size()), "whole elements");
-    let elements = Elements {
-        dtype,
-        byte_order: ByteOrder::Little,
-    };
+    let elements = Elements { dtype, byte_order: ByteOrder::Little };
     let mut chunk = data.to_vec();
     let mut scan = Scan::new(elements);
     scan.see(&mut chunk);
@@ -619,31 +542,16 @@ mod tests {
     use Profile::{Auto, Wandb010, Wandb020, Wandb029};
 
     fn f32s(values: &[f32]) -> (DType, Vec<u8>) {
-        (
-            DType::F32,
-            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        )
+        (DType::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
     fn f64s(values: &[f64]) -> (DType, Vec<u8>) {
-        (
-            DType::F64,
-            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        )
+        (DType::F64, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
     fn f16s(values: &[f64]) -> (DType, Vec<u8>) {
-        (
-            DType::F16,
-            values
-                .iter()
-                .flat_map(|v| f16::from_f64(*v).to_le_bytes())
-                .collect(),
-        )
+        (DType::F16, values.iter().flat_map(|v| f16::from_f64(*v).to_le_bytes()).collect())
     }
     fn i16s(values: &[i16]) -> (DType, Vec<u8>) {
-        (
-            DType::I16,
-            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        )
+        (DType::I16, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
     fn bytes(data: &(DType, Vec<u8>), profile: Profile) -> Vec<u8> {
         bytes_from_values(data.0, &data.1, profile, None).0
@@ -658,23 +566,13 @@ mod tests {
     #[test]
     fn worked_rows_of_the_specification() {
         let row: &[u8] = &[0, 63, 127, 191, 255, 254];
-        check(
-            &f32s(&[0.0, 0.25, 0.5, 0.75, 1.0, 0.999]),
-            [row, row, &[0, 0, 0, 0, 1, 0]],
-        );
+        check(&f32s(&[0.0, 0.25, 0.5, 0.75, 1.0, 0.999]), [row, row, &[0, 0, 0, 0, 1, 0]]);
         let row: &[u8] = &[0, 63, 127, 191, 255, 153];
-        check(
-            &f32s(&[-1.0, -0.5, 0.0, 0.5, 1.0, 0.2]),
-            [row, row, &[255, 0, 0, 0, 1, 0]],
-        );
+        check(&f32s(&[-1.0, -0.5, 0.0, 0.5, 1.0, 0.2]), [row, row, &[255, 0, 0, 0, 1, 0]]);
         check(&f64s(&[-0.2, 0.6]), [&[0, 255], &[102, 204], &[0, 0]]);
         check(
             &f32s(&[-2.0, -1.0, 0.0, 1.0, 2.0, 1.5]),
-            [
-                &[0, 63, 127, 191, 255, 223],
-                &[0, 0, 0, 1, 2, 1],
-                &[254, 255, 0, 1, 2, 1],
-            ],
+            [&[0, 63, 127, 191, 255, 223], &[0, 0, 0, 1, 2, 1], &[254, 255, 0, 1, 2, 1]],
         );
         check(
             &i16s(&[-300, -1, 0, 100, 255, 300]),
@@ -692,10 +590,7 @@ mod tests {
                 &[212, 255, 0, 100, 255, 44],
             ],
         );
-        let u16s = [0u16, 256, 1000, 40000, 65535]
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect();
+        let u16s = [0u16, 256, 1000, 40000, 65535].iter().flat_map(|v| v.to_le_bytes()).collect();
         let row: &[u8] = &[0, 255, 255, 255, 255];
         check(&(DType::U16, u16s), [row, row, &[0, 0, 232, 64, 255]]);
         let row: &[u8] = &[0, 255, 255];
@@ -729,21 +624,13 @@ mod tests {
         for profile in [Wandb010, Wandb020] {
             assert_eq!(bytes(&values, profile), [0, 255, 162, 148, 144, 32]);
         }
-        let i8s = (
-            DType::I8,
-            [-40i8, 63, -66, 30, 15, 38]
-                .iter()
-                .map(|v| v.to_le_bytes()[0])
-                .collect(),
-        );
+        let i8s =
+            (DType::I8, [-40i8, 63, -66, 30, 15, 38].iter().map(|v| v.to_le_bytes()[0]).collect());
         assert_eq!(bytes(&i8s, Wandb020), [0, 63, 0, 30, 15, 38]);
         assert_eq!(bytes(&i8s, Wandb029), [216, 63, 190, 30, 15, 38]);
         // The spread of 129 wraps in int8: to rubbish, and to 0 and 1 where a value comes out above 1.
         assert_eq!(bytes(&i8s, Wandb010), [0, 255, 0, 0, 0, 0]);
-        let i8s = (
-            DType::I8,
-            [-66i8, 62, 63].iter().map(|v| v.to_le_bytes()[0]).collect(),
-        );
+        let i8s = (DType::I8, [-66i8, 62, 63].iter().map(|v| v.to_le_bytes()[0]).collect());
         assert_eq!(bytes(&i8s, Wandb010), [0, 1, 1]);
     }
 
@@ -792,11 +679,7 @@ mod tests {
         check_auto(&f32s(&[-1.0, 0.0, 1.0]), Rule::Sym, &[0, 128, 255]);
         check_auto(&f32s(&[0.0, 254.6, 300.0]), Rule::Clip, &[0, 255, 255]);
         // No cliff at a small overshoot, a NaN or an infinity.
-        check_auto(
-            &f32s(&[-0.05, 0.5, 1.0001, 1.05]),
-            Rule::X255,
-            &[0, 128, 255, 255],
-        );
+        check_auto(&f32s(&[-0.05, 0.5, 1.0001, 1.05]), Rule::X255, &[0, 128, 255, 255]);
         check_auto(&f32s(&[-1.02, 0.0, 1.0001]), Rule::Sym, &[0, 128, 255]);
         check_auto(
             &f32s(&[0.5, f32::NAN, f32::INFINITY, f32::NEG_INFINITY]),
@@ -805,16 +688,8 @@ mod tests {
         );
         check_auto(&f32s(&[f32::NAN, f32::INFINITY]), Rule::Clip, &[0, 255]);
         check_auto(&f16s(&[0.0, 0.5, 1.0]), Rule::X255, &[0, 128, 255]);
-        check_auto(
-            &(DType::BF16, vec![0x80, 0x3f, 0, 0]),
-            Rule::X255,
-            &[255, 0],
-        );
-        check_auto(
-            &(DType::Complex64, f32s(&[0.5, 9.0, 1.0, -9.0]).1),
-            Rule::X255,
-            &[128, 255],
-        );
+        check_auto(&(DType::BF16, vec![0x80, 0x3f, 0, 0]), Rule::X255, &[255, 0]);
+        check_auto(&(DType::Complex64, f32s(&[0.5, 9.0, 1.0, -9.0]).1), Rule::X255, &[128, 255]);
     }
 
     #[test]
@@ -822,10 +697,7 @@ mod tests {
         for profile in [Auto, Wandb010, Wandb020, Wandb029] {
             let data = f32s(&[-10.0, 0.0, 40.0, 80.0, 90.0]);
             let got = bytes_from_values(data.0, &data.1, profile, Some((0.0, 80.0)));
-            assert_eq!(
-                (got.0.as_slice(), got.1),
-                (&[0u8, 0, 128, 255, 255][..], Rule::Range)
-            );
+            assert_eq!((got.0.as_slice(), got.1), (&[0u8, 0, 128, 255, 255][..], Rule::Range));
         }
     }
 
@@ -833,22 +705,10 @@ mod tests {
     fn statistics_are_of_the_values_before() {
         let data = f32s(&[1.0, 3.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
         let (_, _, stats) = bytes_from_values(data.0, &data.1, Auto, None);
-        let want = Stats {
-            min: Some(1.0),
-            max: Some(3.0),
-            mean: Some(2.0),
-            nan: 1,
-            inf: 2,
-        };
+        let want = Stats { min: Some(1.0), max: Some(3.0), mean: Some(2.0), nan: 1, inf: 2 };
         assert_eq!(stats, want);
         let (_, _, stats) = bytes_from_values(DType::F32, &f32s(&[f32::NAN]).1, Auto, None);
-        assert_eq!(
-            stats,
-            Stats {
-                nan: 1,
-                ..Stats::default()
-            }
-        );
+        assert_eq!(stats, Stats { nan: 1, ..Stats::default() });
     }
 
     proptest! {

@@ -26,11 +26,11 @@ pub(super) trait Int: Copy + Ord {
     fn wide(self) -> i128;
     /// Back from [`Self::wide`] of a value of this type.
     fn from_wide(value: i128) -> Self;
-    /// `self − other` in the type itself, as NumPy does it.
+    /// `self − other` in the type itself, as `NumPy` does it.
     fn wrapping_sub(self, other: Self) -> Self;
 }
 
-/// A float of any size. Each operation rounds to the type, as NumPy's do.
+/// A float of any size. Each operation rounds to the type, as `NumPy`'s do.
 pub(super) trait Real:
     Copy
     + PartialOrd
@@ -54,17 +54,11 @@ pub(super) struct Complex<T> {
 
 impl<T: Real> Complex<T> {
     pub(super) fn wide(self) -> Complex<f64> {
-        Complex {
-            re: self.re.wide(),
-            im: self.im.wide(),
-        }
+        Complex { re: self.re.wide(), im: self.im.wide() }
     }
 
     pub(super) fn sub(self, other: Self) -> Self {
-        Self {
-            re: self.re - other.re,
-            im: self.im - other.im,
-        }
+        Self { re: self.re - other.re, im: self.im - other.im }
     }
 
     /// The real part of `self` times a real number, as complex multiplication makes it.
@@ -72,16 +66,13 @@ impl<T: Real> Complex<T> {
         self.re * T::of(factor) - self.im * T::of(0.0)
     }
 
-    /// Smith's algorithm, which NumPy divides complex numbers by (`loops.c.src`).
+    /// Smith's algorithm, which `NumPy` divides complex numbers by (`loops.c.src`).
     pub(super) fn div(self, by: Self) -> Self {
         let abs = |x: T| x.wide().abs();
         if abs(by.re) >= abs(by.im) {
             if abs(by.re) == 0.0 && abs(by.im) == 0.0 {
                 let zero = T::of(0.0);
-                return Self {
-                    re: self.re / zero,
-                    im: self.im / zero,
-                };
+                return Self { re: self.re / zero, im: self.im / zero };
             }
             let ratio = by.im / by.re;
             let scale = T::of(1.0) / (by.re + by.im * ratio);
@@ -115,7 +106,7 @@ macro_rules! element {
 }
 element!(u8 u16 u32 u64 i8 i16 i32 i64 f16 f32 f64);
 
-/// bfloat16, which NumPy and wandb don't know, is computed with in f32.
+/// bfloat16, which `NumPy` and wandb don't know, is computed with in f32.
 impl Element for bf16 {
     type Value = f32;
     const SIZE: usize = 2;
@@ -129,10 +120,7 @@ impl<T: Element<Value: Real>> Element for Complex<T> {
     const SIZE: usize = 2 * T::SIZE;
     fn value(bytes: &[u8]) -> Self::Value {
         let (re, im) = bytes.split_at(T::SIZE);
-        Complex {
-            re: T::value(re),
-            im: T::value(im),
-        }
+        Complex { re: T::value(re), im: T::value(im) }
     }
 }
 
@@ -142,7 +130,8 @@ macro_rules! int {
             fn wide(self) -> i128 {
                 i128::from(self)
             }
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value came from this type")]
+            // Not `expect`: which of the two a cast may do depends on the type.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             fn from_wide(value: i128) -> Self {
                 value as Self
             }
@@ -167,10 +156,7 @@ impl Real for f64 {
 }
 
 impl Real for f32 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "rounding to the type is the purpose"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "rounding to the type is the purpose")]
     fn of(value: f64) -> Self {
         value as Self
     }

@@ -66,7 +66,7 @@ pub enum DecodeError {
 pub struct DecodeOptions {
     /// The longest header to read, in bytes.
     pub header_bytes_max: u64,
-    /// The type of elements that the dump itself leaves unnamed (NumPy's void types).
+    /// The type of elements that the dump itself leaves unnamed (`NumPy`'s void types).
     pub dtype: Option<DType>,
 }
 

@@ -1,4 +1,4 @@
-//! NumPy's npy format, versions 1.0 to 3.0. Pure.
+//! `NumPy`'s npy format, versions 1.0 to 3.0. Pure.
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -12,7 +12,7 @@
 //! text, `True`, `False`, and tuples of whole numbers. Bytes after the elements are legal (several
 //! arrays may stand in one file); the first array is taken.
 //!
-//! Source: `numpy/lib/format.py`, NumPy 2.4.
+//! Source: `numpy/lib/format.py`, `NumPy` 2.4.
 
 use super::{DecodeError, DecodeOptions, ReadAt};
 use crate::tensor::{ByteOrder, DType, MemoryOrder, Shape, TensorHeader};
@@ -46,10 +46,7 @@ pub fn header(dump: &impl ReadAt, options: DecodeOptions) -> Result<TensorHeader
             return Err(DecodeError::Unsupported(what));
         }
     };
-    let n_header = read(8, n_len)?
-        .iter()
-        .rev()
-        .fold(0, |n, &byte| n << 8 | u64::from(byte));
+    let n_header = read(8, n_len)?.iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte));
     if n_header > options.header_bytes_max {
         return Err(DecodeError::OverLimit(format!(
             "npy header of {n_header} bytes, limits.header_bytes_max is {}",
@@ -64,28 +61,14 @@ pub fn header(dump: &impl ReadAt, options: DecodeOptions) -> Result<TensorHeader
     let (dtype, byte_order) = element_type(&fields.descr, options.dtype)?;
     let too_large = || DecodeError::Malformed(format!("npy shape {:?} is too large", fields.shape));
     let shape = Shape::new(fields.shape.clone()).ok_or_else(too_large)?;
-    let n_bytes = shape
-        .n_elements()
-        .checked_mul(dtype.size() as u64)
-        .ok_or_else(too_large)?;
+    let n_bytes = shape.n_elements().checked_mul(dtype.size() as u64).ok_or_else(too_large)?;
     let data_offset = 8 + n_len + n_header;
     let want = data_offset.checked_add(n_bytes).ok_or_else(too_large)?;
     if got < want {
         return Err(DecodeError::Truncated { got, want });
     }
-    let memory_order = if fields.fortran_order {
-        MemoryOrder::Fortran
-    } else {
-        MemoryOrder::C
-    };
-    Ok(TensorHeader {
-        dtype,
-        byte_order,
-        memory_order,
-        shape,
-        data_offset,
-        n_bytes,
-    })
+    let memory_order = if fields.fortran_order { MemoryOrder::Fortran } else { MemoryOrder::C };
+    Ok(TensorHeader { dtype, byte_order, memory_order, shape, data_offset, n_bytes })
 }
 
 /// The element type that a `descr` such as `<f4` names.
@@ -172,11 +155,9 @@ impl<'a> Literal<'a> {
             return Err(self.error("nothing after the dict"));
         }
         match (descr, fortran_order, shape) {
-            (Some(descr), Some(fortran_order), Some(shape)) => Ok(Fields {
-                descr,
-                fortran_order,
-                shape,
-            }),
+            (Some(descr), Some(fortran_order), Some(shape)) => {
+                Ok(Fields { descr, fortran_order, shape })
+            }
             _ => Err(self.error("'descr', 'fortran_order' and 'shape'")),
         }
     }
@@ -219,13 +200,8 @@ impl<'a> Literal<'a> {
         while !self.take(')') {
             self.skip_space();
             let digits = self.rest().len()
-                - self
-                    .rest()
-                    .trim_start_matches(|c: char| c.is_ascii_digit())
-                    .len();
-            let number = self.rest()[..digits]
-                .parse()
-                .map_err(|_| self.error("a whole number"))?;
+                - self.rest().trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let number = self.rest()[..digits].parse().map_err(|_| self.error("a whole number"))?;
             self.at += digits;
             // Python 2 wrote long numbers so.
             self.take('L');
@@ -243,11 +219,7 @@ impl<'a> Literal<'a> {
 
     fn string(&mut self) -> Result<String, DecodeError> {
         self.skip_space();
-        let quote = self
-            .rest()
-            .chars()
-            .next()
-            .filter(|c| matches!(c, '\'' | '"'));
+        let quote = self.rest().chars().next().filter(|c| matches!(c, '\'' | '"'));
         let text = quote.and_then(|quote| {
             let inner = &self.rest()[1..];
             let text = &inner[..inner.find(quote)?];
@@ -260,11 +232,7 @@ impl<'a> Literal<'a> {
     }
 
     fn want(&mut self, c: char) -> Result<(), DecodeError> {
-        if self.take(c) {
-            Ok(())
-        } else {
-            Err(self.error(&format!("'{c}'")))
-        }
+        if self.take(c) { Ok(()) } else { Err(self.error(&format!("'{c}'"))) }
     }
 
     fn take(&mut self, c: char) -> bool {
@@ -286,10 +254,7 @@ impl<'a> Literal<'a> {
 
     fn error(&self, want: &str) -> DecodeError {
         let got: String = self.rest().chars().take(24).collect();
-        DecodeError::Malformed(format!(
-            "npy header at byte {}: got {got:?}, want {want}",
-            self.at
-        ))
+        DecodeError::Malformed(format!("npy header at byte {}: got {got:?}, want {want}", self.at))
     }
 }
 
@@ -299,19 +264,12 @@ mod tests {
 
     use super::*;
 
-    const OPTIONS: DecodeOptions = DecodeOptions {
-        header_bytes_max: 1 << 16,
-        dtype: None,
-    };
+    const OPTIONS: DecodeOptions = DecodeOptions { header_bytes_max: 1 << 16, dtype: None };
 
     /// An npy file of version 1.0 with this header and so many bytes of elements.
     fn npy(header: &str, n_bytes: usize) -> Vec<u8> {
         let mut file = b"\x93NUMPY\x01\x00".to_vec();
-        file.extend(
-            u16::try_from(header.len())
-                .unwrap_or(u16::MAX)
-                .to_le_bytes(),
-        );
+        file.extend(u16::try_from(header.len()).unwrap_or(u16::MAX).to_le_bytes());
         file.extend(header.as_bytes());
         file.resize(file.len() + n_bytes, 0);
         file
@@ -328,10 +286,7 @@ mod tests {
 
     #[test]
     fn plain_header_is_read() {
-        let file = npy(
-            "{'descr': '>f4', 'fortran_order': True, 'shape': (2, 3L,), }\n",
-            24,
-        );
+        let file = npy("{'descr': '>f4', 'fortran_order': True, 'shape': (2, 3L,), }\n", 24);
         let header = read(&file).map_err(|error| error.to_string());
         let want = TensorHeader {
             dtype: DType::F32,
@@ -347,10 +302,7 @@ mod tests {
     #[test]
     fn lies_are_refused_before_memory_is_taken() {
         let of = |descr: &str, shape: &str| {
-            npy(
-                &format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}"),
-                8,
-            )
+            npy(&format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}"), 8)
         };
         check_refused(&of("<f8", "(4294967296, 4294967296)"), "too large");
         check_refused(&of("<f8", "(4294967296, 8)"), "truncated");
@@ -363,10 +315,7 @@ mod tests {
         check_refused(&of("<V2", "(4,)"), "bfloat16");
         check_refused(&of("<f16", "(1,)"), "descr \"<f16\"");
         check_refused(
-            &npy(
-                "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}",
-                8,
-            ),
+            &npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", 8),
             "structures",
         );
         check_refused(
@@ -387,10 +336,7 @@ mod tests {
     #[test]
     fn bfloat16_needs_the_record_to_name_it() {
         let file = npy("{'descr': '<V2', 'fortran_order': False, 'shape': (2,)}", 4);
-        let options = DecodeOptions {
-            dtype: Some(DType::BF16),
-            ..OPTIONS
-        };
+        let options = DecodeOptions { dtype: Some(DType::BF16), ..OPTIONS };
         let dtype = header(&file.as_slice(), options).map(|header| header.dtype);
         assert!(matches!(dtype, Ok(DType::BF16)));
     }

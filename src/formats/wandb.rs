@@ -11,10 +11,8 @@ use crate::media::{MediaEntry, MediaFile};
 /// if the first image has none. Boxes and masks are not part of it.
 #[must_use]
 pub fn logged(entries: &[MediaEntry], as_list: bool) -> Option<Value> {
-    let images: Vec<(&MediaEntry, &MediaFile)> = entries
-        .iter()
-        .filter_map(|entry| Some((entry, entry.file.as_ref()?)))
-        .collect();
+    let images: Vec<(&MediaEntry, &MediaFile)> =
+        entries.iter().filter_map(|entry| Some((entry, entry.file.as_ref()?))).collect();
     match *images.as_slice() {
         [] => None,
         [(entry, file)] if !as_list => Some(image_file(entry, file)),
@@ -45,15 +43,10 @@ fn image_file(entry: &MediaEntry, file: &MediaFile) -> Value {
     object.insert("format".to_owned(), file.file_type.extension().into());
     object.insert("width".to_owned(), file.width.into());
     object.insert("height".to_owned(), file.height.into());
-    let optional = [
-        ("caption", &entry.description.caption),
-        ("grouping", &entry.description.grouping),
-    ];
+    let optional =
+        [("caption", &entry.description.caption), ("grouping", &entry.description.grouping)];
     for (name, value) in optional {
-        if let Some(value) = value
-            .as_ref()
-            .filter(|value| name == "caption" || is_truthy(value))
-        {
+        if let Some(value) = value.as_ref().filter(|value| name == "caption" || is_truthy(value)) {
             object.insert(name.to_owned(), value.clone());
         }
     }
@@ -64,13 +57,9 @@ fn image_file(entry: &MediaEntry, file: &MediaFile) -> Value {
 #[must_use]
 pub fn all_captions(entries: &[MediaEntry]) -> Option<Value> {
     let images = entries.iter().filter(|entry| entry.file.is_some());
-    let captions: Vec<Value> = images
-        .map(|entry| entry.description.caption.clone().unwrap_or_default())
-        .collect();
-    captions
-        .iter()
-        .any(|caption| !caption.is_null())
-        .then_some(Value::Array(captions))
+    let captions: Vec<Value> =
+        images.map(|entry| entry.description.caption.clone().unwrap_or_default()).collect();
+    captions.iter().any(|caption| !caption.is_null()).then_some(Value::Array(captions))
 }
 
 /// Whether Python takes a value for true.
@@ -119,11 +108,7 @@ mod tests {
         };
         let key = MediaKey::new("k").unwrap_or_else(|error| panic!("{error}"));
         MediaEntry::image(
-            MediaId {
-                key,
-                step: Step(1),
-                index,
-            },
+            MediaId { key, step: Step(1), index },
             file,
             making,
             description,
@@ -145,13 +130,8 @@ mod tests {
 
     #[test]
     fn several_are_a_list_that_keeps_its_captions() {
-        let list = logged(
-            &[
-                entry(0, Value::Null, Value::Null),
-                entry(1, json!("b"), Value::Null),
-            ],
-            false,
-        );
+        let list =
+            logged(&[entry(0, Value::Null, Value::Null), entry(1, json!("b"), Value::Null)], false);
         let want = json!({
             "_type": "images/separated", "width": 5, "height": 4, "format": "png", "count": 2,
             "filenames": ["media/images/k_1_0.png", "media/images/k_1_1.png"], "captions": [null, "b"],

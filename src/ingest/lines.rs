@@ -35,13 +35,7 @@ pub(crate) struct LineSplitter {
 impl LineSplitter {
     /// A splitter whose next byte is that at `offset`, after `number` lines.
     pub(crate) fn new(line_bytes_max: u64, offset: u64, number: u64) -> Self {
-        Self {
-            line_bytes_max,
-            begun: Vec::new(),
-            n_begun: 0,
-            offset,
-            number,
-        }
+        Self { line_bytes_max, begun: Vec::new(), n_begun: 0, offset, number }
     }
 
     /// How many bytes were seen, from the log's start.
@@ -98,9 +92,7 @@ mod tests {
 
     fn split(parts: &[&[u8]], max: u64) -> Vec<RawLine> {
         let (mut splitter, mut lines) = (LineSplitter::new(max, 0, 0), VecDeque::new());
-        parts
-            .iter()
-            .for_each(|part| splitter.push(part, &mut lines));
+        parts.iter().for_each(|part| splitter.push(part, &mut lines));
         lines.into()
     }
 
@@ -112,14 +104,7 @@ mod tests {
             .iter()
             .map(|l| (l.bytes.len(), l.n_bytes, l.is_too_long, l.end, l.number))
             .collect();
-        assert_eq!(
-            seen,
-            [
-                (1, 1, false, 2, 1),
-                (256, 1000, true, 1003, 2),
-                (1, 1, false, 1005, 3)
-            ]
-        );
+        assert_eq!(seen, [(1, 1, false, 2, 1), (256, 1000, true, 1003, 2), (1, 1, false, 1005, 3)]);
     }
 
     proptest! {

@@ -14,16 +14,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::beneath::Dump;
-use crate::decode::ReadAt;
+use super::unit::{OpenDump, Task, Unit};
 use crate::media::{Description, MediaEntry, MediaFile, MediaId, RunId, Sha256, Source, State};
-use crate::plan::{CHUNK_BYTES, ImagePlan, TensorPlan};
+use crate::plan::{ImagePlan, TensorPlan};
 use crate::render::{RenderError, Rendered, render};
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::media_dir::{Staged, Staging, image_path};
@@ -39,71 +38,6 @@ const GROUP_MAX: usize = 256;
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
-/// A dump that is being read, and its digest once someone needed it.
-#[derive(Debug)]
-pub(crate) struct OpenDump {
-    pub(crate) file: Dump,
-    digest: OnceLock<Result<Sha256, String>>,
-}
-
-impl OpenDump {
-    pub(crate) fn new(file: Dump) -> Self {
-        Self {
-            file,
-            digest: OnceLock::new(),
-        }
-    }
-
-    /// The digest of the whole dump.
-    ///
-    /// # Errors
-    /// If it can't be read any more.
-    pub(crate) fn digest(&self) -> Result<Sha256, String> {
-        self.digest
-            .get_or_init(|| digest(&self.file).map_err(|error| error.to_string()))
-            .clone()
-    }
-}
-
-fn digest(dump: &Dump) -> io::Result<Sha256> {
-    let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut at = 0;
-    while at < dump.n_bytes() {
-        let n = usize::try_from(dump.n_bytes() - at)
-            .unwrap_or(CHUNK_BYTES)
-            .min(CHUNK_BYTES);
-        dump.read_exact_at(&mut chunk[..n], at)?;
-        sha2::Digest::update(&mut hasher, &chunk[..n]);
-        at += n as u64;
-    }
-    Ok(Sha256::from_hasher(hasher))
-}
-
-/// What is to become of one image.
-#[derive(Debug)]
-pub(crate) enum Task {
-    /// Make it.
-    Make {
-        id: MediaId,
-        description: Description,
-        plan: ImagePlan,
-    },
-    /// Journal this as it is.
-    Tell(Event),
-}
-
-/// All that comes of one line or dump.
-#[derive(Debug)]
-pub(crate) struct Unit {
-    pub(crate) run: Arc<RunInfo>,
-    /// The dump and how to read it; none where no image is to be made.
-    pub(crate) dump: Option<(Arc<OpenDump>, Arc<TensorPlan>)>,
-    pub(crate) source: Source,
-    pub(crate) tasks: Vec<Task>,
-    pub(crate) cursor: SourceCursor,
-}
-
 /// An image to make.
 struct Job {
     run: Arc<RunInfo>,
@@ -111,7 +45,7 @@ struct Job {
     tensor: Arc<TensorPlan>,
     source: Source,
     id: MediaId,
-    description: Description,
+    description: Box<Description>,
     plan: ImagePlan,
     slot: usize,
     results: Sender<(usize, Made)>,
@@ -135,7 +69,7 @@ struct Pending {
     events: BTreeMap<usize, Event>,
     n_jobs: usize,
     /// What the jobs are to make, by slot.
-    to_make: Vec<(usize, MediaId, Description)>,
+    to_make: Vec<(usize, MediaId, Box<Description>)>,
     results: Receiver<(usize, Made)>,
     cursor: SourceCursor,
     dump: Option<Arc<OpenDump>>,
@@ -169,9 +103,7 @@ pub(crate) struct DumpDone {
 
 impl Progress {
     pub(crate) fn n_in_flight(&self) -> u64 {
-        self.n_planned
-            .load(Ordering::Acquire)
-            .saturating_sub(self.n_done.load(Ordering::Acquire))
+        self.n_planned.load(Ordering::Acquire).saturating_sub(self.n_done.load(Ordering::Acquire))
     }
 
     pub(crate) fn n_done(&self) -> u64 {
@@ -180,9 +112,7 @@ impl Progress {
 
     /// Lines and dumps that were found so far; at least those that were handed in.
     pub(crate) fn n_expected(&self) -> u64 {
-        self.n_expected
-            .load(Ordering::Relaxed)
-            .max(self.n_planned.load(Ordering::Acquire))
+        self.n_expected.load(Ordering::Relaxed).max(self.n_planned.load(Ordering::Acquire))
     }
 
     pub(crate) fn expect(&self, n: u64) {
@@ -229,16 +159,10 @@ impl Budget {
     fn take(self: &Arc<Self>, n_bytes: u64) -> Share {
         let mut free = lock(&self.free);
         while *free < n_bytes {
-            free = self
-                .freed
-                .wait(free)
-                .unwrap_or_else(PoisonError::into_inner);
+            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
         *free -= n_bytes;
-        Share {
-            budget: self.clone(),
-            n_bytes,
-        }
+        Share { budget: self.clone(), n_bytes }
     }
 }
 
@@ -279,45 +203,23 @@ impl Pipeline {
         let staging = writer.staging();
         let mut workers = Vec::new();
         for i in 0..n_threads {
-            let (jobs, staging, progress, stop) = (
-                jobs_in.clone(),
-                staging.clone(),
-                progress.clone(),
-                stop.clone(),
-            );
+            let (jobs, staging, progress, stop) =
+                (jobs_in.clone(), staging.clone(), progress.clone(), stop.clone());
             let worker = thread::Builder::new().name(format!("render-{i}"));
             workers.push(worker.spawn(move || {
-                jobs.iter()
-                    .for_each(|job| work(job, &staging, &progress, &stop))
+                jobs.iter().for_each(|job| work(&job, &staging, &progress, &stop));
             })?);
         }
         let committer = thread::Builder::new().name("commit".to_owned());
         let told = progress.clone();
         let committer = committer.spawn(move || commit_all(writer, &units_in, &told, &stop))?;
-        let budget = Arc::new(Budget {
-            free: Mutex::new(memory_bytes_max),
-            freed: Condvar::new(),
-        });
-        Ok(Self {
-            jobs,
-            units,
-            budget,
-            memory_bytes_max,
-            progress,
-            workers,
-            committer,
-        })
+        let budget = Arc::new(Budget { free: Mutex::new(memory_bytes_max), freed: Condvar::new() });
+        Ok(Self { jobs, units, budget, memory_bytes_max, progress, workers, committer })
     }
 
     /// Hands in a unit. Blocks while there is no memory or no room for it.
     pub(crate) fn submit(&self, unit: Unit) {
-        let Unit {
-            run,
-            dump,
-            source,
-            tasks,
-            cursor,
-        } = unit;
+        let Unit { run, dump, source, tasks, cursor } = unit;
         let (done, results) = bounded(tasks.len().max(1));
         let mut pending = Pending {
             run: run.clone(),
@@ -335,14 +237,8 @@ impl Pipeline {
                 Task::Tell(event) => {
                     pending.events.insert(slot, event);
                 }
-                Task::Make {
-                    id,
-                    description,
-                    plan,
-                } => {
-                    pending
-                        .to_make
-                        .push((slot, id.clone(), description.clone()));
+                Task::Make { id, description, plan } => {
+                    pending.to_make.push((slot, id.clone(), description.clone()));
                     to_make.push((slot, id, description, plan));
                 }
             }
@@ -354,9 +250,7 @@ impl Pipeline {
         let Some((dump, tensor)) = dump else { return };
         for (slot, id, description, plan) in to_make {
             // The plan was refused if it needed more than there is.
-            let memory = self
-                .budget
-                .take(tensor.memory_bytes.min(self.memory_bytes_max));
+            let memory = self.budget.take(tensor.memory_bytes.min(self.memory_bytes_max));
             let (run, dump, tensor, source) =
                 (run.clone(), dump.clone(), tensor.clone(), source.clone());
             let results = done.clone();
@@ -390,16 +284,14 @@ impl Pipeline {
 }
 
 /// Makes one image, writes it aside, and tells the committer.
-fn work(job: Job, staging: &Staging, progress: &Progress, stop: &AtomicBool) {
+fn work(job: &Job, staging: &Staging, progress: &Progress, stop: &AtomicBool) {
     // A bug in a decoder must not cost the other images: it rejects the one that it met.
-    let rendered = panic::catch_unwind(AssertUnwindSafe(|| render_unchanged(&job)));
+    let rendered = panic::catch_unwind(AssertUnwindSafe(|| render_unchanged(job)));
     let rendered = rendered.unwrap_or_else(|_| {
-        Err(Made::Failed(
-            "the conversion panicked, which is a bug".to_owned(),
-        ))
+        Err(Made::Failed("the conversion panicked, which is a bug".to_owned()))
     });
     let made = match rendered {
-        Ok((rendered, digest)) => write_aside(&job, rendered, digest, staging, progress, stop),
+        Ok((rendered, digest)) => write_aside(job, rendered, digest, staging, progress, stop),
         Err(failed) => failed,
     };
     // The committer is there as long as it waits for a job.
@@ -416,9 +308,7 @@ fn render_unchanged(job: &Job) -> Result<(Rendered, Sha256), Made> {
     if job.dump.file.is_unchanged() {
         Ok((rendered, digest))
     } else {
-        Err(Made::Unread(
-            "the dump changed while it was read".to_owned(),
-        ))
+        Err(Made::Unread("the dump changed while it was read".to_owned()))
     }
 }
 
@@ -432,9 +322,8 @@ fn write_aside(
 ) -> Made {
     let Rendered { image, making } = rendered;
     let path = image_path(&job.id, &image);
-    let written = retried("media file", progress, stop, || {
-        staging.write(&job.run.id, &path, &image)
-    });
+    let written =
+        retried("media file", progress, stop, || staging.write(&job.run.id, &path, &image));
     let Some(staged) = written else {
         return Made::GivenUp;
     };
@@ -449,17 +338,8 @@ fn write_aside(
         sha256: image.sha256,
         downscaled_from: job.plan.downscale.map(|_| (reading.width, reading.height)),
     };
-    let source = Source {
-        sha256: Some(digest),
-        ..job.source.clone()
-    };
-    let entry = MediaEntry::image(
-        job.id.clone(),
-        file,
-        making,
-        job.description.clone(),
-        source,
-    );
+    let source = Source { sha256: Some(digest), ..job.source.clone() };
+    let entry = MediaEntry::image(job.id.clone(), file, making, (*job.description).clone(), source);
     Made::Image(Box::new(entry), staged)
 }
 
@@ -528,9 +408,7 @@ fn commit_all(
         if retried("journal", progress, stop, || writer.commit(&mut group)).is_none() {
             break;
         }
-        progress
-            .n_done
-            .fetch_add(tallies.len() as u64, Ordering::AcqRel);
+        progress.n_done.fetch_add(tallies.len() as u64, Ordering::AcqRel);
         tallies.into_iter().for_each(|tally| tally.tell(progress));
         if n_given_up > 0 {
             break;
@@ -562,9 +440,7 @@ impl Tally {
     fn tell(self, progress: &Progress) {
         progress.n_image.fetch_add(self.n_image, Ordering::Relaxed);
         progress.n_held.fetch_add(self.n_held, Ordering::Relaxed);
-        progress
-            .n_rejected
-            .fetch_add(self.n_rejected, Ordering::Relaxed);
+        progress.n_rejected.fetch_add(self.n_rejected, Ordering::Relaxed);
         lock(&progress.dumps_done).extend(self.dump);
     }
 }
@@ -599,36 +475,22 @@ impl Pending {
         let mut tally = Tally::default();
         if let SourceCursor::Dump(cursor) = &mut self.cursor {
             let again = unread.is_some();
-            tally.dump = Some(DumpDone {
-                run: self.run.id.clone(),
-                path: cursor.path.clone(),
-                unread,
-            });
+            tally.dump =
+                Some(DumpDone { run: self.run.id.clone(), path: cursor.path.clone(), unread });
             if again {
                 return Some((None, tally));
             }
-            cursor.sha256 = self
-                .dump
-                .as_ref()
-                .and_then(|dump| dump.digest().ok())
-                .or(cursor.sha256);
+            cursor.sha256 =
+                self.dump.as_ref().and_then(|dump| dump.digest().ok()).or(cursor.sha256);
         }
         let events: Vec<Event> = self.events.into_values().collect();
         events.iter().for_each(|event| tally.count(event));
-        Some((
-            Some(Commit {
-                run: self.run,
-                events,
-                files,
-                cursor: self.cursor,
-            }),
-            tally,
-        ))
+        Some((Some(Commit { run: self.run, events, files, cursor: self.cursor }), tally))
     }
 
     fn rejected(&self, slot: usize, reason: String) -> Option<Event> {
         let (_, id, description) = self.to_make.iter().find(|(of, ..)| *of == slot)?;
-        let (id, description) = (Some(id.clone()), description.clone());
+        let (id, description) = (Some(id.clone()), (**description).clone());
         Some(Event::Media(Box::new(MediaEntry::rejected(
             id,
             reason,

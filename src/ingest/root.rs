@@ -8,9 +8,12 @@ use std::time::Instant;
 
 use super::run::{Look, Run};
 use super::watch::Watch;
-use super::{Mode, RootView, SCANS_PER_FULL};
+use super::{Mode, RootView};
 use crate::config::WatchConfig;
 use crate::config::file::Backend;
+
+/// Every so many scans everything is looked at, not only what changed.
+const SCANS_PER_FULL: u32 = 20;
 
 /// File systems whose events come from every writer: the magic numbers of `statfs`.
 const LOCAL: [(u64, &str); 9] = [
@@ -32,7 +35,7 @@ pub(crate) struct Root {
     /// When it is looked at next; `None` for never again.
     pub(crate) next_scan: Option<Instant>,
     n_scans: u32,
-    /// Why it is polled; events are used if there is no reason.
+    /// Why it is polled, as far as there is anything to say; events are used if this is `None`.
     polled_because: Option<String>,
     is_remote: bool,
     /// The directories between it and its runs.
@@ -47,7 +50,7 @@ impl Root {
             rustix::fs::statfs(&watch.path).map(|stat| u64::try_from(stat.f_type).unwrap_or(0));
         let is_remote = kind.is_ok_and(|kind| LOCAL.iter().all(|(local, _)| *local != kind));
         let polled_because = match (mode, watch.backend) {
-            (Mode::Once, _) => Some("read once".to_owned()),
+            (Mode::Once, _) => Some(String::new()),
             (_, Backend::Poll) => Some("configured".to_owned()),
             _ if !has_events => Some("the kernel gives no inotify instance".to_owned()),
             (_, Backend::Auto) if is_remote => {
@@ -94,11 +97,8 @@ impl Root {
 
     /// How thoroughly this scan looks.
     pub(crate) fn next_look(&mut self) -> Look {
-        let look = if self.n_scans % SCANS_PER_FULL == 0 {
-            Look::All
-        } else {
-            Look::Changed
-        };
+        let look =
+            if self.n_scans.is_multiple_of(SCANS_PER_FULL) { Look::All } else { Look::Changed };
         self.n_scans = self.n_scans.wrapping_add(1);
         look
     }
@@ -107,15 +107,10 @@ impl Root {
     pub(crate) fn find_runs(&mut self, watcher: &mut Option<&mut Watch>) -> Vec<(PathBuf, String)> {
         let path = self.watch.path.clone();
         if self.watch.runs.is_none() {
-            let name = path.file_name().map_or_else(
-                || "run".to_owned(),
-                |name| name.to_string_lossy().into_owned(),
-            );
-            return if path.is_dir() {
-                vec![(path, name)]
-            } else {
-                Vec::new()
-            };
+            let name = path
+                .file_name()
+                .map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
+            return if path.is_dir() { vec![(path, name)] } else { Vec::new() };
         }
         let mut found = Vec::new();
         self.find_runs_in("", watcher, &mut found);
@@ -151,11 +146,8 @@ impl Root {
             let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
                 continue;
             };
-            let inner = if folder.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{folder}/{name}")
-            };
+            let inner =
+                if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             if pattern.is_match(&inner) {
                 found.push((entry.path(), inner));
             } else if pattern.may_lie_below(&inner) {
@@ -168,13 +160,8 @@ impl Root {
     pub(crate) fn view<'a>(&self, runs: impl Iterator<Item = &'a Run>) -> RootView {
         let mut view = RootView {
             path: self.watch.path.clone(),
-            backend: if self.uses_events() {
-                "inotify"
-            } else {
-                "poll"
-            }
-            .to_owned(),
-            problem: self.polled_because.clone(),
+            backend: if self.uses_events() { "inotify" } else { "poll" }.to_owned(),
+            problem: self.polled_because.clone().filter(|reason| !reason.is_empty()),
             n_runs: 0,
             n_folders: self.folders.len() as u64,
         };

@@ -19,8 +19,8 @@ use crate::decode::{self, DecodeError, DecodeOptions};
 use crate::limits::Limits;
 use crate::media::RunId;
 use crate::plan::Verdict;
-use crate::record::DataRef;
 use crate::record::pattern::DumpPath;
+use crate::record::{DataRef, MediaRecord};
 use crate::store::RunInfo;
 use crate::store::journal::{LogCursor, Stamp};
 use crate::tensor::TensorHeader;
@@ -30,6 +30,9 @@ const IDENTITY_FILE: &str = "safelight.json";
 
 /// The longest `safelight.json`, in bytes.
 const IDENTITY_BYTES_MAX: u64 = 1 << 20;
+
+/// Fields of a record that are carried along as they are.
+const CARRIED_FIELDS: [&str; 3] = ["classes", "boxes", "masks"];
 
 /// A run directory that is being read.
 #[derive(Debug)]
@@ -45,7 +48,7 @@ pub(crate) struct Run {
     /// Dumps that were looked at, by a hash of their paths: a listing passes them over.
     seen: HashSet<u64>,
     /// Unknown fields that were told of.
-    pub(crate) unknown_fields: HashSet<String>,
+    unknown_fields: HashSet<String>,
     identity_stamp: Option<Stamp>,
 }
 
@@ -117,11 +120,7 @@ impl Run {
         };
         let id = RunId::new(id).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self {
-            info: Arc::new(RunInfo {
-                id,
-                source: path.to_owned(),
-                identity,
-            }),
+            info: Arc::new(RunInfo { id, source: path.to_owned(), identity }),
             dir,
             watch,
             tails: Vec::new(),
@@ -152,13 +151,10 @@ impl Run {
                     tracing::warn!(run = %self.info.id, "safelight.json names another id now, which is not taken up");
                     return;
                 }
-                self.info = Arc::new(RunInfo {
-                    identity,
-                    ..(*self.info).clone()
-                });
+                self.info = Arc::new(RunInfo { identity, ..(*self.info).clone() });
             }
             Err(error) => {
-                tracing::warn!(run = %self.info.id, %error, "safelight.json is not taken up")
+                tracing::warn!(run = %self.info.id, %error, "safelight.json is not taken up");
             }
         }
     }
@@ -170,9 +166,7 @@ impl Run {
 
     /// The folders that are known, as absolute paths.
     pub(crate) fn folder_paths(&self) -> impl Iterator<Item = std::path::PathBuf> + '_ {
-        self.folders
-            .keys()
-            .map(|folder| self.dir.path().join(folder))
+        self.folders.keys().map(|folder| self.dir.path().join(folder))
     }
 
     /// Looks for new files. With `watcher`, every folder is watched before it is listed.
@@ -225,10 +219,7 @@ impl Run {
             && let Some(watcher) = watcher
         {
             match watcher.add(&path) {
-                Err(notify::Error {
-                    kind: notify::ErrorKind::PathNotFound,
-                    ..
-                }) => return Ok(()),
+                Err(notify::Error { kind: notify::ErrorKind::PathNotFound, .. }) => return Ok(()),
                 result => result.map_err(io::Error::other)?,
             }
         }
@@ -241,32 +232,23 @@ impl Run {
                 return Ok(());
             }
         };
-        self.folders.insert(
-            folder.to_owned(),
-            Folder {
-                looks: Some(looks),
-                recheck,
-            },
-        );
+        self.folders.insert(folder.to_owned(), Folder { looks: Some(looks), recheck });
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
                 continue;
             };
-            let path = if folder.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{folder}/{name}")
-            };
+            let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if is_dir && self.dump_path(&path).is_none() {
                 if !self.folders.contains_key(&path) {
                     self.list(&path, watcher, found)?;
                 }
-            } else if self.is_log(&path) || self.is_rotated_log(entry.ino()) {
-                found.push(path);
-            } else if self.dump_of(&path).is_some() && self.see(&path) {
-                found.push(path);
+            } else {
+                let is_log = self.is_log(&path) || self.is_rotated_log(entry.ino());
+                if is_log || self.dump_of(&path).is_some() && self.see(&path) {
+                    found.push(path);
+                }
             }
         }
         Ok(())
@@ -275,16 +257,8 @@ impl Run {
     /// Whether logs or dumps may lie in or below a folder.
     fn may_hold(&self, folder: &str) -> bool {
         folder.is_empty()
-            || self
-                .watch
-                .logs
-                .iter()
-                .any(|pattern| pattern.may_lie_below(folder))
-            || self
-                .watch
-                .dumps
-                .iter()
-                .any(|pattern| pattern.may_lie_below(folder))
+            || self.watch.logs.iter().any(|pattern| pattern.may_lie_below(folder))
+            || self.watch.dumps.iter().any(|pattern| pattern.may_lie_below(folder))
     }
 
     /// Notes a path. Whether it is new.
@@ -307,10 +281,7 @@ impl Run {
 
     /// What a dump's path says of it, if it speaks for itself.
     pub(crate) fn dump_path(&self, path: &str) -> Option<DumpPath> {
-        self.watch
-            .dumps
-            .iter()
-            .find_map(|pattern| pattern.read(path))
+        self.watch.dumps.iter().find_map(|pattern| pattern.read(path))
     }
 
     /// The dump that a path stands for: itself, or the one that it is a sidecar of.
@@ -321,9 +292,7 @@ impl Run {
         let stem = path.strip_suffix(".json")?;
         let is_there =
             |path: &String| self.dump_path(path).is_some() && self.dir.stat(path).is_some();
-        [stem.to_owned(), format!("{stem}.npy")]
-            .into_iter()
-            .find(is_there)
+        [stem.to_owned(), format!("{stem}.npy")].into_iter().find(is_there)
     }
 
     /// The sidecar of a dump: its path and what it looks like.
@@ -352,18 +321,11 @@ impl Run {
         let file = dump.into_file();
         let meta = file.metadata().map_err(|error| error.to_string())?;
         let (dev, ino) = (meta.dev(), meta.ino());
-        if let Some(tail) = self
-            .tails
-            .iter_mut()
-            .find(|tail| (tail.dev, tail.ino) == (dev, ino))
-        {
+        if let Some(tail) = self.tails.iter_mut().find(|tail| (tail.dev, tail.ino) == (dev, ino)) {
             path.clone_into(&mut tail.path);
             return Ok(0);
         }
-        let same_file = self
-            .cursors
-            .iter()
-            .find(|cursor| (cursor.dev, cursor.ino) == (dev, ino));
+        let same_file = self.cursors.iter().find(|cursor| (cursor.dev, cursor.ino) == (dev, ino));
         // A copied or newly mounted run directory has other inodes; its logs are known by their
         // content. But a log that stands here while the one that stood here before is followed under
         // another name, or lies beside it, is a new one.
@@ -391,18 +353,9 @@ impl Run {
         if !self.is_log(path) && cursor.is_none() {
             return Ok(0);
         }
-        let tail = Tail::open(
-            file,
-            path.to_owned(),
-            cursor.as_ref(),
-            limits.line_bytes_max,
-        );
+        let tail = Tail::open(file, path.to_owned(), cursor.as_ref(), limits.line_bytes_max);
         let tail = tail.map_err(|error| format!("{path:?} cannot be read: {error}"))?;
-        let n_lines = if count {
-            tail.count_unread_lines().unwrap_or(0)
-        } else {
-            0
-        };
+        let n_lines = if count { tail.count_unread_lines().unwrap_or(0) } else { 0 };
         tracing::debug!(run = %self.info.id, path, offset = cursor.map_or(0, |c| c.offset), "log is followed");
         self.tails.push(tail);
         Ok(n_lines)
@@ -439,10 +392,22 @@ impl Run {
                 }
             }
         });
-        (
-            self.tails.iter().any(|tail| tail.front().is_some()),
-            has_read,
-        )
+        (self.tails.iter().any(|tail| tail.front().is_some()), has_read)
+    }
+
+    /// Fields that this version doesn't know are kept with the item, and told of once for each run.
+    pub(crate) fn tell_unknown_fields(&mut self, place: &str, record: &MediaRecord) {
+        for field in record
+            .description
+            .extra
+            .keys()
+            .filter(|field| !CARRIED_FIELDS.contains(&field.as_str()))
+        {
+            if self.unknown_fields.insert(field.clone()) {
+                let run = &self.info.id;
+                tracing::warn!(%run, place, field, "unknown field is kept with the item and has no effect");
+            }
+        }
     }
 
     /// Opens the dump that a record names and reads its header.
@@ -473,10 +438,8 @@ impl Run {
                 "{path:?} has {got} bytes, limits.dump_bytes_max is {max}"
             )));
         }
-        let options = DecodeOptions {
-            header_bytes_max: limits.header_bytes_max,
-            dtype: data.dtype,
-        };
+        let options =
+            DecodeOptions { header_bytes_max: limits.header_bytes_max, dtype: data.dtype };
         let named = |error: DecodeError| match Verdict::from(error) {
             Verdict::Wait(reason) => Verdict::Wait(format!("{path:?} {reason}")),
             Verdict::Reject(reason) => Verdict::Reject(format!("{path:?} {reason}")),
@@ -487,11 +450,6 @@ impl Run {
 }
 
 fn looks(path: &Path) -> Option<Looks> {
-    let meta = fs::symlink_metadata(path)
-        .ok()
-        .filter(fs::Metadata::is_dir)?;
-    Some(Looks {
-        ino: meta.ino(),
-        mtime: (meta.mtime(), meta.mtime_nsec()),
-    })
+    let meta = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir)?;
+    Some(Looks { ino: meta.ino(), mtime: (meta.mtime(), meta.mtime_nsec()) })
 }

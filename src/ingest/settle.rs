@@ -64,10 +64,7 @@ pub(crate) struct Due<Id> {
 
 impl<Id: Clone + Ord + Hash> Settler<Id> {
     pub(crate) fn new() -> Self {
-        Self {
-            files: HashMap::new(),
-            due: BTreeSet::new(),
-        }
+        Self { files: HashMap::new(), due: BTreeSet::new() }
     }
 
     /// How many files are not settled.
@@ -102,13 +99,10 @@ impl<Id: Clone + Ord + Hash> Settler<Id> {
     pub(crate) fn again(&mut self, file: Due<Id>, due: Instant) {
         let Due { id, stamp, since } = file;
         self.due.insert((due, id.clone()));
-        if let Some(before) = self
-            .files
-            .insert(id.clone(), Unsettled { stamp, since, due })
+        if let Some(before) = self.files.insert(id.clone(), Unsettled { stamp, since, due })
+            && before.due != due
         {
-            if before.due != due {
-                self.due.remove(&(before.due, id));
-            }
+            self.due.remove(&(before.due, id));
         }
     }
 
@@ -119,10 +113,10 @@ impl<Id: Clone + Ord + Hash> Settler<Id> {
             if *due > now {
                 break;
             }
-            if let Some((_, id)) = self.due.pop_first() {
-                if let Some(Unsettled { stamp, since, .. }) = self.files.remove(&id) {
-                    ready.push(Due { id, stamp, since });
-                }
+            if let Some((_, id)) = self.due.pop_first()
+                && let Some(Unsettled { stamp, since, .. }) = self.files.remove(&id)
+            {
+                ready.push(Due { id, stamp, since });
             }
         }
         ready
@@ -138,18 +132,11 @@ impl<Id: Clone + Ord + Hash> Settler<Id> {
 mod tests {
     use super::*;
 
-    const QUIET: QuietTimes = QuietTimes {
-        found: Duration::from_millis(500),
-        closed: Duration::from_millis(100),
-    };
+    const QUIET: QuietTimes =
+        QuietTimes { found: Duration::from_millis(500), closed: Duration::from_millis(100) };
 
     fn stamp(size: u64) -> Stamp {
-        Stamp {
-            ino: 1,
-            size,
-            mtime_ns: 0,
-            ctime_ns: 0,
-        }
+        Stamp { ino: 1, size, mtime_ns: 0, ctime_ns: 0 }
     }
 
     /// What is ready at each of `at` (milliseconds), after (time, size, arrival) was seen.
@@ -165,11 +152,7 @@ mod tests {
                 seen.next();
             }
             got.push(
-                settler
-                    .ready(ms(now))
-                    .into_iter()
-                    .map(|due| due.stamp.size)
-                    .collect::<Vec<_>>(),
+                settler.ready(ms(now)).into_iter().map(|due| due.stamp.size).collect::<Vec<_>>(),
             );
         }
         assert_eq!(got, want);
@@ -177,34 +160,18 @@ mod tests {
 
     #[test]
     fn the_quiet_time_depends_on_the_arrival() {
-        check(
-            &[(0, 1, Arrival::Found)],
-            &[499, 500, 501],
-            &[&[], &[1], &[]],
-        );
+        check(&[(0, 1, Arrival::Found)], &[499, 500, 501], &[&[], &[1], &[]]);
         check(&[(0, 1, Arrival::Closed)], &[99, 100], &[&[], &[1]]);
         check(&[(0, 1, Arrival::Renamed)], &[0], &[&[1]]);
         // Found by a listing, then closed: the shorter time counts, from when it was closed.
-        check(
-            &[(0, 1, Arrival::Found), (200, 1, Arrival::Closed)],
-            &[299, 300],
-            &[&[], &[1]],
-        );
-        check(
-            &[(0, 1, Arrival::Closed), (50, 1, Arrival::Found)],
-            &[99, 100],
-            &[&[], &[1]],
-        );
+        check(&[(0, 1, Arrival::Found), (200, 1, Arrival::Closed)], &[299, 300], &[&[], &[1]]);
+        check(&[(0, 1, Arrival::Closed), (50, 1, Arrival::Found)], &[99, 100], &[&[], &[1]]);
     }
 
     #[test]
     fn a_change_starts_the_time_anew() {
         check(
-            &[
-                (0, 1, Arrival::Found),
-                (400, 2, Arrival::Found),
-                (800, 3, Arrival::Found),
-            ],
+            &[(0, 1, Arrival::Found), (400, 2, Arrival::Found), (800, 3, Arrival::Found)],
             &[500, 900, 1299, 1300],
             &[&[], &[], &[], &[3]],
         );

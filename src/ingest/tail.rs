@@ -90,10 +90,7 @@ impl Tail {
                 .is_ok_and(|bytes| Fingerprint::of(&bytes) == *want)
         };
         is(0, &cursor.head)
-            && cursor
-                .offset
-                .checked_sub(cursor.tail.n_bytes)
-                .is_some_and(|at| is(at, &cursor.tail))
+            && cursor.offset.checked_sub(cursor.tail.n_bytes).is_some_and(|at| is(at, &cursor.tail))
     }
 
     /// Reads what was added, up to a chunk.
@@ -127,14 +124,11 @@ impl Tail {
         let n = self.file.read_at(&mut chunk, offset)?;
         let chunk = &chunk[..n];
         if n > 0 {
-            let n_head = usize::try_from(HEAD_BYTES)
-                .unwrap_or(0)
-                .saturating_sub(self.head.len())
-                .min(n);
+            let n_head =
+                usize::try_from(HEAD_BYTES).unwrap_or(0).saturating_sub(self.head.len()).min(n);
             self.head.extend(&chunk[..n_head]);
             self.last.extend(chunk);
-            self.last
-                .drain(..self.last.len().saturating_sub(TAIL_BYTES));
+            self.last.drain(..self.last.len().saturating_sub(TAIL_BYTES));
             self.splitter.push(chunk, &mut self.lines);
             self.saw(now);
         }
@@ -172,16 +166,9 @@ impl Tail {
 
     /// Where the log stands once `line` was acted on.
     pub(crate) fn cursor_after(&self, line: &RawLine) -> LogCursor {
-        let n_head = self
-            .head
-            .len()
-            .min(usize::try_from(line.end).unwrap_or(usize::MAX));
+        let n_head = self.head.len().min(usize::try_from(line.end).unwrap_or(usize::MAX));
         // Of a line that is too long only its newline is at hand.
-        let mut tail = if line.is_too_long {
-            Vec::new()
-        } else {
-            line.bytes.clone()
-        };
+        let mut tail = if line.is_too_long { Vec::new() } else { line.bytes.clone() };
         tail.push(b'\n');
         let tail = &tail[tail.len().saturating_sub(TAIL_BYTES)..];
         LogCursor {
@@ -254,11 +241,7 @@ mod tests {
     }
 
     fn append(path: &Path, text: &str) {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .expect("the log");
+        let mut file = OpenOptions::new().append(true).create(true).open(path).expect("the log");
         file.write_all(text.as_bytes()).expect("an append");
     }
 
@@ -291,10 +274,7 @@ mod tests {
         for text in ["a\n", "uno\ndue\n", "longer than before\nand more\n"] {
             fs::write(&path, text).expect("a truncation");
             let cursor = cursor.as_ref().expect("a cursor");
-            assert!(
-                !Tail::matches(&File::open(&path).expect("the log"), cursor),
-                "{text:?}"
-            );
+            assert!(!Tail::matches(&File::open(&path).expect("the log"), cursor), "{text:?}");
             if text.len() != 8 {
                 assert_eq!(drain(&mut tail).0, text.lines().collect::<Vec<_>>());
             }

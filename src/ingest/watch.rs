@@ -44,11 +44,7 @@ impl Watch {
         let config = notify::Config::default().with_follow_symlinks(false);
         let handler = move |event: notify::Result<notify::Event>| hear(&heard, &wake_up, event);
         let watcher = RecommendedWatcher::new(handler, config)?;
-        Ok(Self {
-            watcher,
-            hints,
-            wake,
-        })
+        Ok(Self { watcher, hints, wake })
     }
 
     /// Watches one directory. List it afterwards.

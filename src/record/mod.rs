@@ -51,17 +51,14 @@ pub(crate) fn range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(f64, f
     if lo.is_finite() && hi.is_finite() && lo < hi && (hi - lo).is_finite() {
         Ok(Some((lo, hi)))
     } else {
-        Err(de::Error::custom(format!(
-            "got [{lo}, {hi}], want [low, high], finite, low < high"
-        )))
+        Err(de::Error::custom(format!("got [{lo}, {hi}], want [low, high], finite, low < high")))
     }
 }
 
 /// Empty text is no mode, as in wandb.
 pub(crate) fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ColorMode>, D::Error> {
     let name = Option::<String>::deserialize(from)?.filter(|name| !name.is_empty());
-    name.map(|name| name.parse().map_err(de::Error::custom))
-        .transpose()
+    name.map(|name| name.parse().map_err(de::Error::custom)).transpose()
 }
 
 /// A number, or one of the three that JSON has no numbers for, as text (see [`parse_line`]).
@@ -162,13 +159,9 @@ pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
         key: fields
             .key
             .ok_or_else(|| missing("key", "the name of a series, such as \"val/pred\""))?,
-        step: fields
-            .step
-            .ok_or_else(|| missing("step", "the training step, a whole number"))?,
+        step: fields.step.ok_or_else(|| missing("step", "the training step, a whole number"))?,
         index: fields.index,
-        data: fields
-            .data
-            .ok_or_else(|| missing("data", "the path of a dump"))?,
+        data: fields.data.ok_or_else(|| missing("data", "the path of a dump"))?,
         options: fields.options,
         description: fields.description,
     })))
@@ -216,17 +209,12 @@ fn record_error(error: &serde_json::Error, places: &[usize]) -> RecordError {
     let column = error.column().max(1);
     let n_quotes = places.iter().filter(|&&place| place < column).count() * 2;
     let message = without_position(&error.to_string()).to_owned();
-    RecordError {
-        column: column.saturating_sub(n_quotes).max(1),
-        message,
-    }
+    RecordError { column: column.saturating_sub(n_quotes).max(1), message }
 }
 
-/// serde_json ends its messages with a place in the text, which we tell in a field of its own.
+/// `serde_json` ends its messages with a place in the text, which we tell in a field of its own.
 fn without_position(message: &str) -> &str {
-    message
-        .rfind(" at line ")
-        .map_or(message, |at| &message[..at])
+    message.rfind(" at line ").map_or(message, |at| &message[..at])
 }
 
 /// Puts quotes around each bare `NaN`, `Infinity` and `-Infinity` outside of texts. Also returns
@@ -309,9 +297,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "grouping" => description.grouping = field(&mut map, &name)?,
                 "time" => {
                     let time: Option<Number> = field(&mut map, &name)?;
-                    description.time = time
-                        .map(|Number(time)| time)
-                        .filter(|time| time.is_finite());
+                    description.time =
+                        time.map(|Number(time)| time).filter(|time| time.is_finite());
                 }
                 _ => {
                     description.extra.insert(name, map.next_value()?);
@@ -354,12 +341,7 @@ impl<'de> Deserialize<'de> for DataRef {
             }
 
             fn visit_str<E: de::Error>(self, path: &str) -> Result<DataRef, E> {
-                Ok(DataRef {
-                    path: path.to_owned(),
-                    tensor: None,
-                    dtype: None,
-                    raw: false,
-                })
+                Ok(DataRef { path: path.to_owned(), tensor: None, dtype: None, raw: false })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DataRef, A::Error> {
@@ -380,12 +362,7 @@ impl<'de> Deserialize<'de> for DataRef {
                     }
                 }
                 let path = path.ok_or_else(|| de::Error::custom("path is missing"))?;
-                Ok(DataRef {
-                    path,
-                    tensor,
-                    dtype,
-                    raw,
-                })
+                Ok(DataRef { path, tensor, dtype, raw })
             }
         }
         from.deserialize_any(DataVisitor)
@@ -464,10 +441,7 @@ mod tests {
         assert_eq!(parse_line(br#"{"finish":true}"#), Ok(Line::Finish));
         let record =
             media(r#"{"key":"a","step":0,"data":{"path":"x.npy","dtype":"bfloat16"},"mode":""}"#);
-        assert_eq!(
-            record.map(|r| (r.data.dtype, r.options.mode)),
-            Ok((Some(DType::BF16), None))
-        );
+        assert_eq!(record.map(|r| (r.data.dtype, r.options.mode)), Ok((Some(DType::BF16), None)));
     }
 
     #[test]
@@ -488,10 +462,7 @@ mod tests {
             r#"{"key":"a","data":"x"}"#,
             "column 22: step is missing: want the training step, a whole number",
         );
-        check_refused(
-            r#"{"key":"a","step":1,"step":2}"#,
-            "column 26: step stands twice",
-        );
+        check_refused(r#"{"key":"a","step":1,"step":2}"#, "column 26: step stands twice");
         check_refused(
             r#"{"key":"a","step":1,"mode":"1"}"#,
             "column 31: mode: mode \"1\" needs dithering, which is not made here; want L, LA, RGB, RGBA or I;16",
@@ -510,10 +481,7 @@ mod tests {
             "column 1: invalid type: sequence, expected an object that describes an image",
         );
         check_refused("", "column 1: EOF while parsing a value");
-        assert_eq!(
-            parse_line(b"{\"key\":\"\xff\"}").map_err(|e| e.column),
-            Err(9)
-        );
+        assert_eq!(parse_line(b"{\"key\":\"\xff\"}").map_err(|e| e.column), Err(9));
     }
 
     proptest! {

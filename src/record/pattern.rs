@@ -47,10 +47,7 @@ impl DumpPattern {
             pattern: pattern.to_owned(),
             problem: problem.to_owned(),
         };
-        if pattern
-            .split('/')
-            .any(|part| matches!(part, "" | "." | ".."))
-        {
+        if pattern.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(error(
                 "want a path below the run directory, without empty parts, . and ..",
             ));
@@ -59,9 +56,7 @@ impl DumpPattern {
         let mut rest = pattern;
         while let Some((before, after)) = rest.split_once('{') {
             regex.push_str(&regex::escape(before));
-            let (field, after) = after
-                .split_once('}')
-                .ok_or_else(|| error("a { without its }"))?;
+            let (field, after) = after.split_once('}').ok_or_else(|| error("a { without its }"))?;
             let part = match field {
                 "key" => "(?P<key>.+)",
                 "step" => "(?P<step>[0-9]+)",
@@ -85,10 +80,7 @@ impl DumpPattern {
         }
         let regex = Regex::new(&regex).map_err(|_| error("a field stands twice"))?;
         let literal = &pattern[..pattern.find('{').unwrap_or(pattern.len())];
-        let prefix = literal
-            .rsplit_once('/')
-            .map_or("", |(folders, _)| folders)
-            .to_owned();
+        let prefix = literal.rsplit_once('/').map_or("", |(folders, _)| folders).to_owned();
         Ok(Self { regex, prefix })
     }
 
@@ -137,15 +129,8 @@ mod tests {
 
     #[test]
     fn paths_speak_for_themselves() {
-        let (plain, indexed) = (
-            "dumps/{key}/{step}.{ext}",
-            "dumps/{key}/{step}_{index}.{ext}",
-        );
-        check(
-            plain,
-            "dumps/val/pred/000120.npy",
-            Some(("val/pred", 120, None)),
-        );
+        let (plain, indexed) = ("dumps/{key}/{step}.{ext}", "dumps/{key}/{step}_{index}.{ext}");
+        check(plain, "dumps/val/pred/000120.npy", Some(("val/pred", 120, None)));
         check(plain, "dumps/a/000120_7.npy", None);
         check(indexed, "dumps/a/000120_007.npy", Some(("a", 120, Some(7))));
         check(plain, "dumps/a/000120.npy.json", None);

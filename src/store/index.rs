@@ -69,15 +69,9 @@ impl Row {
             b'r' => State::Rejected,
             _ => return None,
         };
-        let place = Position {
-            segment: u32::from_be_bytes(*segment),
-            offset: u64::from_be_bytes(*offset),
-        };
-        Some(Self {
-            state,
-            place,
-            length: u32::from_be_bytes(*length),
-        })
+        let place =
+            Position { segment: u32::from_be_bytes(*segment), offset: u64::from_be_bytes(*offset) };
+        Some(Self { state, place, length: u32::from_be_bytes(*length) })
     }
 }
 
@@ -151,16 +145,7 @@ fn key(kind: u8, run: &RunId, rest: &[&[u8]]) -> Vec<u8> {
 }
 
 fn item_key(run: &RunId, key_: &MediaKey, step: Step, index: u32) -> Vec<u8> {
-    key(
-        b'i',
-        run,
-        &[
-            key_.as_str().as_bytes(),
-            b"\0",
-            &step.0.to_be_bytes(),
-            &index.to_be_bytes(),
-        ],
-    )
+    key(b'i', run, &[key_.as_str().as_bytes(), b"\0", &step.0.to_be_bytes(), &index.to_be_bytes()])
 }
 
 fn run_key(run: &RunId) -> Vec<u8> {
@@ -168,11 +153,7 @@ fn run_key(run: &RunId) -> Vec<u8> {
 }
 
 fn log_key(run: &RunId, cursor: &LogCursor) -> Vec<u8> {
-    key(
-        b'l',
-        run,
-        &[&cursor.dev.to_be_bytes(), &cursor.ino.to_be_bytes()],
-    )
+    key(b'l', run, &[&cursor.dev.to_be_bytes(), &cursor.ino.to_be_bytes()])
 }
 
 fn json<T: Serialize>(value: &T) -> Vec<u8> {
@@ -190,19 +171,12 @@ impl Index {
         let opened = Self::open_sled(path).or_else(|error| {
             // A snapshot that was being written when the process died hides the whole ones.
             let n_removed = remove_torn_snapshots(path);
-            if n_removed > 0 {
-                Self::open_sled(path)
-            } else {
-                Err(error)
-            }
+            if n_removed > 0 { Self::open_sled(path) } else { Err(error) }
         });
         let boot = boot_id();
         match opened {
             Ok(db) => {
-                let index = Self {
-                    db,
-                    path: path.to_owned(),
-                };
+                let index = Self { db, path: path.to_owned() };
                 match index.distrust(&boot)? {
                     None => return Ok(index),
                     Some(why) => {
@@ -217,21 +191,14 @@ impl Index {
                 set_aside(path)?;
             }
         }
-        let index = Self {
-            db: Self::open_sled(path)?,
-            path: path.to_owned(),
-        };
+        let index = Self { db: Self::open_sled(path)?, path: path.to_owned() };
         index.db.insert(b"mschema", SCHEMA)?;
         index.db.insert(b"mboot", boot.as_bytes())?;
         Ok(index)
     }
 
     fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
-        sled::Config::default()
-            .path(path)
-            .cache_capacity(32 << 20)
-            .flush_every_ms(Some(500))
-            .open()
+        sled::Config::default().path(path).cache_capacity(32 << 20).flush_every_ms(Some(500)).open()
     }
 
     /// Why what stands in the index may not be true, if so. Marks it as open in this boot.
@@ -319,10 +286,7 @@ impl Index {
     }
 
     pub(crate) fn run(&self, run: &RunId) -> Result<Option<RunRow>, StoreError> {
-        Ok(self
-            .db
-            .get(run_key(run))?
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        Ok(self.db.get(run_key(run))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// All runs, in order of their ids.
@@ -330,9 +294,7 @@ impl Index {
         let mut runs = Vec::new();
         for entry in self.db.scan_prefix(b"n") {
             let (key, value) = entry?;
-            let run = std::str::from_utf8(&key[1..])
-                .ok()
-                .and_then(|id| RunId::new(id).ok());
+            let run = std::str::from_utf8(&key[1..]).ok().and_then(|id| RunId::new(id).ok());
             if let (Some(run), Ok(row)) = (run, serde_json::from_slice(&value)) {
                 runs.push((run, row));
             }
@@ -352,21 +314,15 @@ impl Index {
             Some(name) => key(b'i', run, &[name.as_str().as_bytes(), b"\0"]),
             None => key(b'i', run, &[]),
         };
-        self.db
-            .scan_prefix(prefix)
-            .filter_map(move |entry| match entry {
-                Ok((key, value)) => {
-                    let step = key
-                        .len()
-                        .checked_sub(12)
-                        .and_then(|at| key[at..].first_chunk().copied());
-                    let step = step.map(u64::from_be_bytes)?;
-                    steps
-                        .contains(&step)
-                        .then(|| Row::from_bytes(&value).map(Ok))?
-                }
-                Err(error) => Some(Err(error.into())),
-            })
+        self.db.scan_prefix(prefix).filter_map(move |entry| match entry {
+            Ok((key, value)) => {
+                let step =
+                    key.len().checked_sub(12).and_then(|at| key[at..].first_chunk().copied());
+                let step = step.map(u64::from_be_bytes)?;
+                steps.contains(&step).then(|| Row::from_bytes(&value).map(Ok))?
+            }
+            Err(error) => Some(Err(error.into())),
+        })
     }
 
     /// The rejected lines and dumps of a run, in the order of the journal.
@@ -374,12 +330,10 @@ impl Index {
         &self,
         run: &RunId,
     ) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
-        self.db
-            .scan_prefix(key(b'r', run, &[]))
-            .filter_map(|entry| match entry {
-                Ok((_, value)) => Row::from_bytes(&value).map(Ok),
-                Err(error) => Some(Err(error.into())),
-            })
+        self.db.scan_prefix(key(b'r', run, &[])).filter_map(|entry| match entry {
+            Ok((_, value)) => Row::from_bytes(&value).map(Ok),
+            Err(error) => Some(Err(error.into())),
+        })
     }
 
     pub(crate) fn item(
@@ -389,10 +343,7 @@ impl Index {
         step: Step,
         index: u32,
     ) -> Result<Option<Row>, StoreError> {
-        Ok(self
-            .db
-            .get(item_key(run, key, step, index))?
-            .and_then(|bytes| Row::from_bytes(&bytes)))
+        Ok(self.db.get(item_key(run, key, step, index))?.and_then(|bytes| Row::from_bytes(&bytes)))
     }
 
     /// What a step has.
@@ -402,11 +353,7 @@ impl Index {
         key_: &MediaKey,
         step: Step,
     ) -> Result<StepUsage, StoreError> {
-        let prefix = key(
-            b'i',
-            run,
-            &[key_.as_str().as_bytes(), b"\0", &step.0.to_be_bytes()],
-        );
+        let prefix = key(b'i', run, &[key_.as_str().as_bytes(), b"\0", &step.0.to_be_bytes()]);
         let mut usage = StepUsage::default();
         for entry in self.db.scan_prefix(prefix) {
             let (key, value) = entry?;
@@ -438,9 +385,7 @@ fn get_json<T: for<'a> Deserialize<'a>>(
     tree: &TransactionalTree,
     key: &[u8],
 ) -> Result<Option<T>, Conflict> {
-    Ok(tree
-        .get(key)?
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    Ok(tree.get(key)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 fn apply_line(
@@ -453,11 +398,7 @@ fn apply_line(
     run_row.last_seq = line.seq;
     let dump_key = |path: &str| key(b'd', run, &[path.as_bytes()]);
     if let Some(state) = line.state {
-        let row = Row {
-            state,
-            place: *place,
-            length: *length,
-        };
+        let row = Row { state, place: *place, length: *length };
         let own_path = line
             .source
             .as_ref()
@@ -486,13 +427,10 @@ fn apply_line(
         if let (Some(path), Some(mut dump)) = (own_path, dump) {
             // A dump is rejected once, and no longer when a later version of it makes an image.
             let now = (state == State::Rejected).then_some(line.seq);
-            if let Some(earlier) = std::mem::replace(&mut dump.rejected, now) {
-                if tree
-                    .remove(key(b'r', run, &[&earlier.to_be_bytes()]))?
-                    .is_some()
-                {
-                    run_row.n_rejected -= 1;
-                }
+            if let Some(earlier) = std::mem::replace(&mut dump.rejected, now)
+                && tree.remove(key(b'r', run, &[&earlier.to_be_bytes()]))?.is_some()
+            {
+                run_row.n_rejected -= 1;
             }
             tree.insert(dump_key(path), json(&dump))?;
         }
@@ -523,15 +461,12 @@ fn remove_torn_snapshots(path: &Path) -> usize {
         let name = name.to_string_lossy();
         name.starts_with("snap.") && name.ends_with(".generating")
     });
-    torn.filter(|entry| fs::remove_file(entry.path()).is_ok())
-        .count()
+    torn.filter(|entry| fs::remove_file(entry.path()).is_ok()).count()
 }
 
 /// Moves an index that doesn't open out of the way; the last two are kept.
 fn set_aside(path: &Path) -> io::Result<()> {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".bad.{}", now.as_millis()));
     fs::rename(path, path.with_file_name(name))?;
@@ -540,9 +475,7 @@ fn set_aside(path: &Path) -> io::Result<()> {
         .flatten()
         .map(|entry| entry.path())
         .filter(|entry| {
-            entry
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("index.bad."))
+            entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with("index.bad."))
         })
         .collect();
     bad.sort();

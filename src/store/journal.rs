@@ -95,10 +95,7 @@ pub(crate) struct Fingerprint {
 impl Fingerprint {
     pub(crate) fn of(bytes: &[u8]) -> Self {
         let digest = Sha256::of(bytes).to_string()[..16].to_owned();
-        Self {
-            n_bytes: bytes.len() as u64,
-            digest,
-        }
+        Self { n_bytes: bytes.len() as u64, digest }
     }
 }
 
@@ -153,10 +150,7 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    pub(crate) const START: Self = Self {
-        segment: 1,
-        offset: 0,
-    };
+    pub(crate) const START: Self = Self { segment: 1, offset: 0 };
 }
 
 /// The bytes of a line, newline and all.
@@ -216,11 +210,7 @@ impl Journal {
         let mut unit: Vec<(Outline, Position, u32)> = Vec::new();
         let mut segment = from.segment;
         loop {
-            let mut offset = if segment == from.segment {
-                from.offset
-            } else {
-                0
-            };
+            let mut offset = if segment == from.segment { from.offset } else { 0 };
             let path = segment_path(folder, segment);
             let file = match File::open(&path) {
                 Ok(file) => file,
@@ -274,15 +264,7 @@ impl Journal {
             file.sync_all()?;
         }
         durable::sync_dir(folder)?;
-        Ok((
-            Self {
-                folder: folder.to_owned(),
-                file,
-                end,
-                last_seq,
-            },
-            recovered,
-        ))
+        Ok((Self { folder: folder.to_owned(), file, end, last_seq }, recovered))
     }
 
     /// The sequence number of the last line.
@@ -305,21 +287,14 @@ impl Journal {
         if self.end.offset >= SEGMENT_BYTES {
             let segment = self.end.segment + 1;
             let path = segment_path(&self.folder, segment);
-            self.file = OpenOptions::new()
-                .create(true)
-                .truncate(true)
-                .read(true)
-                .write(true)
-                .open(path)?;
+            self.file =
+                OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?;
             durable::sync_dir(&self.folder)?;
             self.end = Position { segment, offset: 0 };
         }
         let start = self.end;
         self.file.seek(SeekFrom::Start(start.offset))?;
-        let written = self
-            .file
-            .write_all(lines)
-            .and_then(|()| self.file.sync_data());
+        let written = self.file.write_all(lines).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
             self.file.set_len(start.offset)?;
             return Err(error);
@@ -340,10 +315,8 @@ pub(crate) fn read_line(folder: &Path, place: Position, length: u32) -> io::Resu
     file.read_exact_at(&mut bytes, place.offset)?;
     bytes.pop();
     unframe(&bytes).ok_or_else(|| {
-        let what = format!(
-            "damaged journal line at byte {} of segment {}",
-            place.offset, place.segment
-        );
+        let what =
+            format!("damaged journal line at byte {} of segment {}", place.offset, place.segment);
         io::Error::new(io::ErrorKind::InvalidData, what)
     })
 }
@@ -362,28 +335,14 @@ pub(crate) fn is_present(run_folder: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn cursor(path: &str) -> Option<SourceCursor> {
-        let stamp = Stamp {
-            ino: 1,
-            size: 2,
-            mtime_ns: 3,
-            ctime_ns: 4,
-        };
-        Some(SourceCursor::Dump(DumpCursor {
-            path: path.to_owned(),
-            stamp,
-            sidecar: None,
-            sha256: None,
-        }))
+    fn cursor(path: &str) -> SourceCursor {
+        let stamp = Stamp { ino: 1, size: 2, mtime_ns: 3, ctime_ns: 4 };
+        SourceCursor::Dump(DumpCursor { path: path.to_owned(), stamp, sidecar: None, sha256: None })
     }
 
     fn line(seq: u64, closes: bool) -> Line {
         let event = Event::Commit { step: Step(seq) };
-        Line {
-            seq,
-            event,
-            cursor: closes.then(|| cursor("x")).flatten(),
-        }
+        Line { seq, event, cursor: closes.then(|| cursor("x")) }
     }
 
     /// The sequence numbers that a journal with these bytes gives back, and what opening did.
@@ -396,9 +355,7 @@ mod tests {
             Ok(())
         });
         let (journal, recovered) = opened.expect("an open journal");
-        let length = fs::metadata(segment_path(folder.path(), 1))
-            .expect("a segment")
-            .len();
+        let length = fs::metadata(segment_path(folder.path(), 1)).expect("a segment").len();
         assert_eq!(journal.end().offset, length);
         (seen, recovered, length)
     }
@@ -406,10 +363,7 @@ mod tests {
     #[test]
     fn a_frame_is_read_back_and_any_flipped_byte_is_noticed() {
         let bytes = frame(&line(7, true));
-        assert_eq!(
-            unframe::<Line>(&bytes[..bytes.len() - 1]),
-            Some(line(7, true))
-        );
+        assert_eq!(unframe::<Line>(&bytes[..bytes.len() - 1]), Some(line(7, true)));
         for i in 0..bytes.len() - 1 {
             let mut flipped = bytes[..bytes.len() - 1].to_vec();
             flipped[i] ^= 0x10;
@@ -423,11 +377,7 @@ mod tests {
         let next = [frame(&line(3, false)), frame(&line(4, true))].concat();
         for cut in 0..next.len() {
             let (seen, recovered, length) = recover(&[&whole, &next[..cut]].concat());
-            assert_eq!(
-                (seen, length),
-                (vec![1, 2], whole.len() as u64),
-                "cut at {cut}"
-            );
+            assert_eq!((seen, length), (vec![1, 2], whole.len() as u64), "cut at {cut}");
             assert_eq!(recovered.n_cut, cut as u64);
         }
         assert_eq!(recover(&[&whole[..], &next[..]].concat()).0, [1, 2, 3, 4]);
@@ -436,11 +386,7 @@ mod tests {
     #[test]
     fn a_damaged_line_is_skipped_and_kept() {
         for damaged in [0, 1, 2] {
-            let mut lines = [
-                frame(&line(1, true)),
-                frame(&line(2, true)),
-                frame(&line(3, true)),
-            ];
+            let mut lines = [frame(&line(1, true)), frame(&line(2, true)), frame(&line(3, true))];
             lines[damaged][9] ^= 1;
             let bytes = lines.concat();
             let (seen, recovered, length) = recover(&bytes);

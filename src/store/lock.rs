@@ -32,10 +32,7 @@ fn path(store: &Path) -> PathBuf {
 #[must_use]
 pub fn holder(store: &Path) -> Option<Holder> {
     let mut text = String::new();
-    File::open(path(store))
-        .ok()?
-        .read_to_string(&mut text)
-        .ok()?;
+    File::open(path(store)).ok()?.read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
 }
 

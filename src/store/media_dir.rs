@@ -37,10 +37,7 @@ impl Staging {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir(&folder)?,
         }
-        Ok(Self {
-            folder,
-            next: Arc::default(),
-        })
+        Ok(Self { folder, next: Arc::default() })
     }
 
     /// Writes an image aside. It isn't durable yet.
@@ -53,13 +50,8 @@ impl Staging {
         path: &str,
         image: &EncodedImage,
     ) -> io::Result<Staged> {
-        let aside = self
-            .folder
-            .join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let staged = Staged {
-            aside,
-            place: Path::new("runs").join(run.folder()).join(path),
-        };
+        let aside = self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        let staged = Staged { aside, place: Path::new("runs").join(run.folder()).join(path) };
         File::create(&staged.aside)?.write_all(&image.bytes)?;
         Ok(staged)
     }
@@ -109,7 +101,5 @@ pub(crate) fn publish<'a>(
         }
         folders.insert(folder);
     }
-    folders
-        .iter()
-        .try_for_each(|folder| durable::sync_dir(folder))
+    folders.iter().try_for_each(|folder| durable::sync_dir(folder))
 }

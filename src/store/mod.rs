@@ -158,27 +158,17 @@ pub(crate) fn open(
     me: &Holder,
     patience: Duration,
 ) -> Result<(Writer, Reader), StoreError> {
-    durable::create_dir_all(&root.join("runs")).map_err(|source| StoreError::File {
-        path: root.to_owned(),
-        source,
-    })?;
+    durable::create_dir_all(&root.join("runs"))
+        .map_err(|source| StoreError::File { path: root.to_owned(), source })?;
     let lock = Lock::take(root, me, patience)?.ok_or_else(|| StoreError::Held {
         path: root.to_owned(),
         holder: lock::holder(root).unwrap_or_default(),
     })?;
     let staging = Staging::open(root)?;
     let index = Index::open(&root.join("index"))?;
-    let reader = Reader {
-        root: root.to_owned(),
-        index: index.clone(),
-    };
-    let mut writer = Writer {
-        root: root.to_owned(),
-        index,
-        journals: HashMap::new(),
-        staging,
-        _lock: lock,
-    };
+    let reader = Reader { root: root.to_owned(), index: index.clone() };
+    let mut writer =
+        Writer { root: root.to_owned(), index, journals: HashMap::new(), staging, _lock: lock };
     writer.replay()?;
     Ok((writer, reader))
 }
@@ -214,10 +204,7 @@ fn read_run_file(folder: &Path) -> Result<Option<RunFile>, StoreError> {
         source: io::Error::other(error),
     })?;
     if file.format > FORMAT {
-        return Err(StoreError::TooNew {
-            path,
-            got: file.format,
-        });
+        return Err(StoreError::TooNew { path, got: file.format });
     }
     Ok(Some(file))
 }
@@ -316,9 +303,7 @@ impl Writer {
             &serde_json::to_vec_pretty(&now).unwrap_or_default(),
         )?;
         self.open_journal(&info.id)?;
-        Ok(Some(Event::Run {
-            identity: info.identity.clone(),
-        }))
+        Ok(Some(Event::Run { identity: info.identity.clone() }))
     }
 
     /// Makes a group of commits durable, in their order. Can be called again after a failure.
@@ -332,10 +317,7 @@ impl Writer {
         // One append for each stretch of commits of the same run.
         while !group.is_empty() {
             let run = group[0].run.clone();
-            let n = group
-                .iter()
-                .take_while(|commit| commit.run.id == run.id)
-                .count();
+            let n = group.iter().take_while(|commit| commit.run.id == run.id).count();
             let first = self.ensure_run(&run)?;
             let journal = self
                 .journals
@@ -345,10 +327,7 @@ impl Writer {
             let start = journal.append(&bytes, last_seq)?;
             let end = journal.end();
             for (_, place, _) in &mut lines {
-                *place = Position {
-                    segment: start.segment,
-                    offset: start.offset + place.offset,
-                };
+                *place = Position { segment: start.segment, offset: start.offset + place.offset };
             }
             drop(group.drain(..n));
             self.index.apply(&run.id, &lines, end)?;
@@ -371,21 +350,10 @@ fn framed(commits: &[Commit], first: Option<Event>, mut seq: u64) -> (Vec<u8>, V
     let (mut bytes, mut lines) = (Vec::new(), Vec::new());
     let mut add = |event: &Event, cursor: Option<&SourceCursor>| {
         seq += 1;
-        let line = Line {
-            seq,
-            event: event.clone(),
-            cursor: cursor.cloned(),
-        };
+        let line = Line { seq, event: event.clone(), cursor: cursor.cloned() };
         let framed = journal::frame(&line);
-        let place = Position {
-            segment: 0,
-            offset: bytes.len() as u64,
-        };
-        lines.push((
-            outline(line),
-            place,
-            u32::try_from(framed.len()).unwrap_or(u32::MAX),
-        ));
+        let place = Position { segment: 0, offset: bytes.len() as u64 };
+        lines.push((outline(line), place, u32::try_from(framed.len()).unwrap_or(u32::MAX)));
         bytes.extend(framed);
     };
     if let Some(event) = first {
@@ -420,10 +388,7 @@ fn outline(line: Line) -> Outline {
         Event::Media(entry) => {
             outline.state = Some(entry.state);
             (outline.key, outline.step, outline.index) = (entry.key, entry.step, entry.index);
-            outline.source = Some(OutlineSource {
-                path: entry.source.path,
-                log: entry.source.log,
-            });
+            outline.source = Some(OutlineSource { path: entry.source.path, log: entry.source.log });
         }
         Event::Finish => "finish".clone_into(&mut outline.kind),
         Event::Commit { .. } | Event::Run { .. } | Event::Cursor => {}
@@ -499,9 +464,7 @@ impl Reader {
             None => self.index.runs()?.into_iter().map(|(run, _)| run).collect(),
         };
         let (reader, filter) = (self.clone(), filter.clone());
-        Ok(runs
-            .into_iter()
-            .flat_map(move |run| reader.items_of(run, &filter)))
+        Ok(runs.into_iter().flat_map(move |run| reader.items_of(run, &filter)))
     }
 
     fn items_of(
@@ -509,22 +472,16 @@ impl Reader {
         run: RunId,
         filter: &Filter,
     ) -> impl Iterator<Item = Result<(RunId, MediaEntry), StoreError>> + use<> {
-        let Filter {
-            key, steps, state, ..
-        } = filter.clone();
+        let Filter { key, steps, state, .. } = filter.clone();
         let in_steps: RangeInclusive<u64> =
             steps.map_or(0..=u64::MAX, |(first, last)| first..=last);
         let placed = (state != Some(State::Rejected))
             .then(|| self.index.items(&run, key.as_ref(), in_steps.clone()));
-        let rejected = state
-            .is_none_or(|state| state == State::Rejected)
-            .then(|| self.index.rejected(&run));
+        let rejected =
+            state.is_none_or(|state| state == State::Rejected).then(|| self.index.rejected(&run));
         let folder = journal::folder(&run_folder(&self.root, &run));
         let narrow = key.is_some() || steps.is_some();
-        let rows = placed
-            .into_iter()
-            .flatten()
-            .chain(rejected.into_iter().flatten());
+        let rows = placed.into_iter().flatten().chain(rejected.into_iter().flatten());
         rows.filter_map(move |row| {
             let entry = row.and_then(|row| {
                 if state.is_some_and(|state| state != row.state) {
@@ -558,8 +515,7 @@ impl Reader {
         index: u32,
     ) -> Result<Option<MediaEntry>, StoreError> {
         let row = self.index.item(run, key, step, index)?;
-        row.map(|row| entry(&journal::folder(&run_folder(&self.root, run)), row))
-            .transpose()
+        row.map(|row| entry(&journal::folder(&run_folder(&self.root, run)), row)).transpose()
     }
 
     pub(crate) fn usage(

@@ -1,4 +1,4 @@
-//! Pixels against what the real NumPy wrote and the real wandb made of it: `tests/golden/make.py`.
+//! Pixels against what the real `NumPy` wrote and the real wandb made of it: `tests/golden/make.py`.
 
 use std::path::{Path, PathBuf};
 
@@ -42,44 +42,20 @@ fn folder() -> PathBuf {
 
 /// The pixels of all images of a dump, or why there are none.
 fn pixels(file: &[u8], profile: Profile, mode: Option<&str>) -> Result<Vec<Pixels>, String> {
-    let header = decode::header(
-        &file,
-        DecodeOptions {
-            header_bytes_max: 1 << 16,
-            dtype: None,
-        },
-    );
+    let header = decode::header(&file, DecodeOptions { header_bytes_max: 1 << 16, dtype: None });
     let header = header.map_err(|error| error.to_string())?;
-    let mode: Option<ColorMode> = mode
-        .map(str::parse)
-        .transpose()
-        .map_err(|error| format!("{error}"))?;
-    let options = ImageOptions {
-        profile: Some(profile),
-        mode,
-        ..ImageOptions::default()
-    };
+    let mode: Option<ColorMode> =
+        mode.map(str::parse).transpose().map_err(|error| format!("{error}"))?;
+    let options = ImageOptions { profile: Some(profile), mode, ..ImageOptions::default() };
     let record = MediaRecord {
         key: MediaKey::new("golden").map_err(|error| error.to_string())?,
         step: Step(0),
         index: None,
-        data: DataRef {
-            path: String::new(),
-            tensor: None,
-            dtype: None,
-            raw: false,
-        },
+        data: DataRef { path: String::new(), tensor: None, dtype: None, raw: false },
         options,
         description: Description::default(),
     };
-    let plan = plan(
-        &record,
-        options,
-        header,
-        &mut StepUsage::default(),
-        &LIMITS,
-        None,
-    );
+    let plan = plan(&record, options, header, &mut StepUsage::default(), &LIMITS, None);
     let plan = plan.map_err(|error| error.to_string())?;
     let one = |item: &safelight::plan::PlannedItem| {
         let image = item.plan.as_ref().map_err(Clone::clone)?;
@@ -122,23 +98,16 @@ fn check_profile(profile: Profile, file: &str) {
         }
         let input = std::fs::read(folder().join(&case.input)).expect("a golden input");
         let want = Pixels {
-            mode: case
-                .pixels_mode
-                .as_deref()
-                .and_then(|mode| mode.parse().ok())
-                .expect("a mode"),
+            mode: case.pixels_mode.as_deref().and_then(|mode| mode.parse().ok()).expect("a mode"),
             width: case.width.expect("a width"),
             height: case.height.expect("a height"),
-            bytes: BASE64_STANDARD
-                .decode(case.pixels.as_deref().unwrap_or(""))
-                .expect("base64"),
+            bytes: BASE64_STANDARD.decode(case.pixels.as_deref().unwrap_or("")).expect("base64"),
         };
         match pixels(&input, profile, case.mode.as_deref()) {
             Ok(got) if got == [want.clone()] => n_equal += 1,
-            got => wrong.push(format!(
-                "{} {:?}: got {got:?}, want {want:?}",
-                case.input, case.mode
-            )),
+            got => {
+                wrong.push(format!("{} {:?}: got {got:?}, want {want:?}", case.input, case.mode));
+            }
         }
     }
     assert!(
@@ -173,10 +142,8 @@ fn what_makes_no_picture_is_refused_with_a_reason() {
     for entry in std::fs::read_dir(refused).expect("refused inputs") {
         let path = entry.expect("an entry").path();
         let file = std::fs::read(&path).expect("a refused input");
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let name =
+            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         match pixels(&file, Profile::Auto, None) {
             Ok(_) => panic!("{name} makes a picture"),
             Err(reason) => reasons.push(format!("{name}: {reason}")),
@@ -204,9 +171,8 @@ fn what_makes_no_picture_is_refused_with_a_reason() {
 
 #[test]
 fn auto_makes_a_picture_of_every_shape_that_has_one() {
-    for line in std::fs::read_to_string(folder().join("wandb-0.20.jsonl"))
-        .expect("golden answers")
-        .lines()
+    for line in
+        std::fs::read_to_string(folder().join("wandb-0.20.jsonl")).expect("golden answers").lines()
     {
         let case: Case = serde_json::from_str(line).expect("a golden answer");
         let input = std::fs::read(folder().join(&case.input)).expect("a golden input");

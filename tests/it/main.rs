@@ -1,3 +1,11 @@
 //! Tests that need more than one module: real files, real processes.
 
+mod bad_input;
+mod commands;
+mod crash;
+mod daemon;
 mod golden;
+mod harness;
+mod ingest;
+mod layers;
+mod wandb_peer;

@@ -1,0 +1,513 @@
+//! The engine: looks, listens, and gives everything its turn.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use super::pipeline::Pipeline;
+use super::root::Root;
+use super::run::{Look, Run};
+use super::settle::{Arrival, Due, QuietTimes, Settler};
+use super::watch::Watch;
+use super::{Command, Mode, Shared};
+use crate::config::Config;
+use crate::limits::StepUsage;
+use crate::media::{MediaKey, RunId, Step};
+use crate::plan::Earlier;
+use crate::record::pattern::DumpPath;
+use crate::store::journal::Stamp;
+use crate::store::{Reader, StoreError, Writer};
+
+/// How often logs are looked at without an event.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long after a failed look at a dump the next one is.
+pub(super) const AGAIN: Duration = Duration::from_millis(500);
+
+/// A step's usage is remembered for so many steps.
+const USAGE_MAX: usize = 4096;
+
+/// A dump that speaks for itself: which run, which path.
+pub(super) type DumpId = (usize, String);
+
+/// The one that reads run directories.
+pub(crate) struct Engine {
+    pub(super) mode: Mode,
+    pub(super) config: Config,
+    pub(super) reader: Reader,
+    pub(super) pipeline: Pipeline,
+    pub(super) shared: Shared,
+    pub(super) watch: Option<Watch>,
+    pub(super) roots: Vec<Root>,
+    /// Runs by number; `None` once a run's directory is gone.
+    pub(super) runs: Vec<Option<Run>>,
+    pub(super) settler: Settler<DumpId>,
+    /// Dumps in the pipeline, and the indices that they took.
+    pub(super) in_flight: HashMap<DumpId, InFlight>,
+    pub(super) usage: HashMap<(RunId, MediaKey, Step), StepUsage>,
+    pub(super) waiting: BTreeMap<DumpId, String>,
+}
+
+pub(super) struct InFlight {
+    pub(super) stamp: Stamp,
+    pub(super) earlier: Option<Earlier>,
+    pub(super) n_unread: u32,
+    pub(super) is_done: bool,
+}
+
+/// What came of looking at a line or dump.
+pub(super) enum Attempt {
+    /// It is planned, or there is nothing to do.
+    Done,
+    /// It waits for something, for this reason.
+    Wait(String),
+}
+
+impl Engine {
+    /// An engine that will read what `config` watches.
+    ///
+    /// # Errors
+    /// If its threads can't be started.
+    pub(crate) fn new(
+        mode: Mode,
+        config: Config,
+        writer: Writer,
+        reader: Reader,
+        shared: Shared,
+    ) -> io::Result<Self> {
+        let Shared { progress, stop, .. } = shared.clone();
+        let pipeline = Pipeline::start(
+            writer,
+            config.n_threads,
+            config.limits.memory_bytes_max,
+            progress,
+            stop,
+        )?;
+        let mut engine = Self {
+            mode,
+            config,
+            reader,
+            pipeline,
+            shared,
+            watch: None,
+            roots: Vec::new(),
+            runs: Vec::new(),
+            settler: Settler::new(),
+            in_flight: HashMap::new(),
+            usage: HashMap::new(),
+            waiting: BTreeMap::new(),
+        };
+        if mode == Mode::Follow {
+            match Watch::new() {
+                Ok(watch) => engine.watch = Some(watch),
+                Err(error) => {
+                    tracing::warn!(%error, "no events from the kernel, directories are polled");
+                }
+            }
+        }
+        engine.set_roots();
+        Ok(engine)
+    }
+
+    fn set_roots(&mut self) {
+        let has_watch = self.watch.is_some();
+        let roots = self.config.watches.iter();
+        self.roots =
+            roots.map(|watch| Root::new(Arc::new(watch.clone()), has_watch, self.mode)).collect();
+    }
+
+    /// Reads until it is told to stop or, in [`Mode::Once`], until all is read. Then gives the writer
+    /// back, all that was handed in being committed.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn run(
+        mut self,
+        commands: &Receiver<Command>,
+    ) -> Result<Option<Writer>, StoreError> {
+        let result = self.follow(commands);
+        let writer = self.pipeline.finish();
+        result.map(|()| writer)
+    }
+
+    fn follow(&mut self, commands: &Receiver<Command>) -> Result<(), StoreError> {
+        loop {
+            while let Ok(command) = commands.try_recv() {
+                match command {
+                    Command::Stop => return Ok(()),
+                    Command::Reload(config) => self.reload(*config),
+                }
+            }
+            if self.is_stopped() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            self.take_hints(now)?;
+            self.scan_due_roots(now)?;
+            self.take_back();
+            let is_busy = self.turn(now)?;
+            self.tell_view(!is_busy);
+            if is_busy {
+                continue;
+            }
+            if self.mode == Mode::Once && self.is_idle() {
+                return Ok(());
+            }
+            self.sleep(commands, now);
+        }
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is left that could become an item by itself.
+    fn is_idle(&self) -> bool {
+        let has_lines = self
+            .runs
+            .iter()
+            .flatten()
+            .any(|run| run.tails.iter().any(|tail| tail.front().is_some()));
+        self.settler.len() == 0 && self.in_flight.is_empty() && !has_lines
+    }
+
+    /// Waits for an event, a command, or the next thing's time.
+    fn sleep(&self, commands: &Receiver<Command>, now: Instant) {
+        let scans = self.roots.iter().filter_map(|root| root.next_scan);
+        let has_logs = self.runs.iter().flatten().any(|run| !run.tails.is_empty());
+        let tick = (has_logs || self.mode == Mode::Once)
+            .then(|| now + if self.mode == Mode::Once { TICK / 50 } else { TICK });
+        let in_flight = (!self.in_flight.is_empty()).then(|| now + TICK / 50);
+        let wake_at = scans
+            .chain(self.settler.wake_at())
+            .chain(tick)
+            .chain(in_flight)
+            .min()
+            .unwrap_or(now + TICK);
+        let timeout = wake_at.saturating_duration_since(Instant::now());
+        let never = crossbeam_channel::never();
+        let wake = self.watch.as_ref().map_or(&never, Watch::wake);
+        // A command stays in the channel for the next turn: only its coming counts here.
+        let mut select = crossbeam_channel::Select::new();
+        select.recv(commands);
+        let heard = select.recv(wake);
+        if select.ready_timeout(timeout) == Ok(heard) {
+            wake.try_recv().ok();
+        }
+    }
+
+    /// Goes by another configuration. What is in the pipeline is finished first, so that the store's
+    /// cursors are those of all that was read.
+    fn reload(&mut self, config: Config) {
+        self.drain();
+        if let Some(watch) = &mut self.watch {
+            let roots = self.roots.iter().flat_map(|root| root.folders.iter().cloned());
+            let runs = self.runs.iter().flatten().flat_map(Run::folder_paths);
+            roots.chain(runs).for_each(|folder| watch.remove(&folder));
+        }
+        self.config = config;
+        self.runs.clear();
+        self.settler = Settler::new();
+        self.in_flight.clear();
+        self.usage.clear();
+        self.waiting.clear();
+        self.set_roots();
+    }
+
+    /// Waits until the pipeline is empty.
+    fn drain(&self) {
+        while self.shared.progress.n_in_flight() > 0 && !self.is_stopped() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Acts on what was heard of.
+    fn take_hints(&mut self, now: Instant) -> Result<(), StoreError> {
+        let Some(watch) = &self.watch else {
+            return Ok(());
+        };
+        let hints = watch.take();
+        if hints.scan_all {
+            tracing::warn!("events were lost, everything is looked at");
+            self.roots.iter_mut().for_each(|root| root.scan_everything_at(now));
+        }
+        for (path, arrival) in sorted(hints.paths) {
+            let run = path.ancestors().find_map(|above| self.run_at(above));
+            let Some(number) = run else {
+                // Something new beside the runs: perhaps a run.
+                for root in &mut self.roots {
+                    if path.starts_with(root.path()) {
+                        root.next_scan = Some(now);
+                    }
+                }
+                continue;
+            };
+            let Some(run) = &mut self.runs[number] else {
+                continue;
+            };
+            let Some(inner) = path.strip_prefix(run.dir.path()).ok().and_then(Path::to_str) else {
+                continue;
+            };
+            let inner = inner.to_owned();
+            if path.symlink_metadata().is_ok_and(|meta| meta.is_dir())
+                && run.dump_path(&inner).is_none()
+            {
+                let mut found = Vec::new();
+                let result = run.list(&inner, &mut self.watch.as_mut(), &mut found);
+                self.watched(number, result);
+                for path in found {
+                    self.consider(number, &path, Arrival::Found, now)?;
+                }
+            } else {
+                self.consider(number, &inner, arrival, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_at(&self, path: &Path) -> Option<usize> {
+        self.runs.iter().position(|run| run.as_ref().is_some_and(|run| run.dir.path() == path))
+    }
+
+    /// A folder was to be watched. If the kernel allows no more, its root is polled from now on.
+    fn watched(&mut self, run: usize, result: io::Result<()>) {
+        let Err(error) = result else { return };
+        let Some(path) = self.runs[run].as_ref().map(|run| run.watch.path.clone()) else {
+            return;
+        };
+        for root in self.roots.iter_mut().filter(|root| *root.path() == path) {
+            root.poll_because(&error.to_string());
+        }
+    }
+
+    /// Scans the roots whose time has come.
+    fn scan_due_roots(&mut self, now: Instant) -> Result<(), StoreError> {
+        for i in 0..self.roots.len() {
+            if self.roots[i].next_scan.is_none_or(|at| at > now) {
+                continue;
+            }
+            let look = self.roots[i].next_look();
+            let is_events = self.roots[i].uses_events();
+            let mut watcher = self.watch.as_mut().filter(|_| is_events);
+            let candidates = self.roots[i].find_runs(&mut watcher);
+            for (path, name) in candidates {
+                self.adopt(i, &path, &name);
+            }
+            for number in 0..self.runs.len() {
+                self.scan_run(i, number, look, now)?;
+            }
+            let pause = if self.roots[i].uses_events() {
+                self.config.times.scan
+            } else {
+                self.config.times.poll
+            };
+            self.roots[i].next_scan = (self.mode == Mode::Follow).then(|| Instant::now() + pause);
+        }
+        Ok(())
+    }
+
+    fn scan_run(
+        &mut self,
+        root: usize,
+        number: usize,
+        look: Look,
+        now: Instant,
+    ) -> Result<(), StoreError> {
+        let is_events = self.roots[root].uses_events();
+        let Some(run) =
+            self.runs[number].as_mut().filter(|run| run.watch.path == *self.roots[root].path())
+        else {
+            return Ok(());
+        };
+        if !run.dir.is_in_place() {
+            tracing::info!(run = %run.info.id, path = %run.dir.path().display(), "run directory is gone");
+            self.runs[number] = None;
+            return Ok(());
+        }
+        run.refresh_identity();
+        let mut watcher = self.watch.as_mut().filter(|_| is_events);
+        match run.scan(look, &mut watcher) {
+            Ok(found) => {
+                for path in found {
+                    self.consider(number, &path, Arrival::Found, now)?;
+                }
+            }
+            Err(error) => {
+                self.watched(number, Err(error));
+                return self.scan_run(root, number, look, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up a run directory, unless it is already.
+    fn adopt(&mut self, root: usize, path: &Path, name: &str) {
+        if self.run_at(path).is_some() {
+            return;
+        }
+        // What an earlier directory of this name gave must be in the store's cursors.
+        self.drain();
+        let opened = Run::open(path, name, self.roots[root].watch.clone()).and_then(|mut run| {
+            self.reader.check_source(&run.info).map_err(|error| error.to_string())?;
+            if let Some(other) =
+                self.runs.iter().flatten().find(|other| other.info.id == run.info.id)
+            {
+                let (id, other) = (&run.info.id, other.dir.path().display());
+                return Err(format!("{}: {other} has the run id {id} too", path.display()));
+            }
+            run.set_cursors(self.reader.logs(&run.info.id).map_err(|error| error.to_string())?);
+            Ok(run)
+        });
+        match opened {
+            Ok(run) => {
+                tracing::info!(run = %run.info.id, path = %path.display(), "run directory is read");
+                self.roots[root].problems.remove(path);
+                self.runs.push(Some(run));
+            }
+            Err(error) => {
+                let told = self.roots[root].problems.insert(path.to_owned(), error.clone());
+                if told.as_ref() != Some(&error) {
+                    tracing::error!(%error, "run directory is not read");
+                }
+            }
+        }
+    }
+
+    /// Looks at a path that was found or heard of: a log is followed, a dump is to settle.
+    fn consider(
+        &mut self,
+        number: usize,
+        path: &str,
+        arrival: Arrival,
+        now: Instant,
+    ) -> Result<(), StoreError> {
+        let Some(run) = &mut self.runs[number] else {
+            return Ok(());
+        };
+        let count = self.mode == Mode::Once;
+        let Some(dump) = run.dump_of(path) else {
+            match run.follow(path, &self.config.limits, count) {
+                Ok(n_lines) => self.shared.progress.expect(n_lines),
+                Err(error) if run.is_log(path) => {
+                    tracing::warn!(run = %run.info.id, %error, "log is not followed");
+                }
+                Err(_) => {}
+            }
+            return Ok(());
+        };
+        let Some(stamp) = run.dir.stat(&dump) else {
+            return Ok(());
+        };
+        if self.is_known(number, &dump, stamp)? {
+            return Ok(());
+        }
+        let quiet = QuietTimes { found: self.quiet(number), closed: self.config.times.close };
+        let n_before = self.settler.len();
+        self.settler.saw(now, (number, dump), stamp, arrival, quiet);
+        if self.settler.len() > n_before {
+            self.shared.progress.expect(1);
+        }
+        Ok(())
+    }
+
+    /// How long a dump that was only found must stay the same: longer where events don't come from
+    /// all writers.
+    pub(super) fn quiet(&self, number: usize) -> Duration {
+        let settle = self.config.times.settle;
+        let is_remote = self.runs[number].as_ref().is_some_and(|run| {
+            self.roots.iter().any(|root| *root.path() == run.watch.path && root.is_remote())
+        });
+        if is_remote { settle.max(Duration::from_secs(3)) } else { settle }
+    }
+
+    /// Whether this version of a dump is in the store, or on its way there.
+    pub(super) fn is_known(
+        &self,
+        number: usize,
+        path: &str,
+        stamp: Stamp,
+    ) -> Result<bool, StoreError> {
+        let Some(run) = &self.runs[number] else {
+            return Ok(true);
+        };
+        if self.in_flight.get(&(number, path.to_owned())).is_some_and(|dump| dump.stamp == stamp) {
+            return Ok(true);
+        }
+        let row = self.reader.dump(&run.info.id, path)?;
+        let sidecar = run.sidecar(path).map(|(_, stamp)| stamp);
+        Ok(row
+            .and_then(|row| row.cursor)
+            .is_some_and(|cursor| cursor.stamp == stamp && cursor.sidecar == sidecar))
+    }
+
+    /// Takes back what the pipeline did with dumps that speak for themselves.
+    fn take_back(&mut self) {
+        for done in self.shared.progress.take_dumps_done() {
+            let number = self
+                .runs
+                .iter()
+                .position(|run| run.as_ref().is_some_and(|run| run.info.id == done.run));
+            let Some(number) = number else { continue };
+            let id = (number, done.path);
+            let Some(dump) = self.in_flight.get_mut(&id) else {
+                continue;
+            };
+            match done.unread {
+                None => {
+                    self.in_flight.remove(&id);
+                }
+                Some(reason) => {
+                    dump.n_unread += 1;
+                    dump.is_done = true;
+                    let now = Instant::now();
+                    let due = Due { id: id.clone(), stamp: dump.stamp, since: now };
+                    tracing::debug!(run = %done.run, path = id.1, reason, "dump is read again");
+                    self.settler.again(due, now + AGAIN);
+                }
+            }
+        }
+        if self.usage.len() > USAGE_MAX
+            && self.shared.progress.n_in_flight() == 0
+            && self.in_flight.is_empty()
+        {
+            self.usage.clear();
+        }
+    }
+
+    /// Plans what is ready. Whether there may be more at once.
+    fn turn(&mut self, now: Instant) -> Result<bool, StoreError> {
+        let mut is_busy = false;
+        for number in 0..self.runs.len() {
+            is_busy |= self.take_lines(number, now)?;
+        }
+        let mut ready: Vec<(Option<DumpPath>, Due<DumpId>)> = Vec::new();
+        for due in self.settler.ready(now) {
+            let run = self.runs[due.id.0].as_ref();
+            ready.push((run.and_then(|run| run.dump_path(&due.id.1)), due));
+        }
+        // Several that are ready at once come in the order of what they say, not of their names.
+        ready.sort_by(|(a, a_due), (b, b_due)| {
+            let order =
+                |path: &Option<DumpPath>| path.as_ref().map(|p| (p.key.clone(), p.step, p.index));
+            (a_due.id.0, order(a), &a_due.id.1).cmp(&(b_due.id.0, order(b), &b_due.id.1))
+        });
+        for (path, due) in ready {
+            if self.is_stopped() {
+                return Ok(false);
+            }
+            if let Some(path) = path {
+                self.take_dump(&path, due, now)?;
+            }
+        }
+        Ok(is_busy)
+    }
+}
+
+fn sorted(paths: HashMap<PathBuf, Arrival>) -> BTreeMap<PathBuf, Arrival> {
+    paths.into_iter().collect()
+}

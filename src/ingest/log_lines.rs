@@ -1,0 +1,192 @@
+//! Lines of media logs → units.
+
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Mode;
+use super::engine::{Attempt, Engine};
+use super::lines::RawLine;
+use super::run::Run;
+use super::unit::{OpenDump, Unit};
+use crate::limits::StepUsage;
+use crate::media::{Description, MediaEntry, RunId, Source};
+use crate::plan::{Verdict, plan};
+use crate::record::{Line, MediaRecord, RecordError, parse_line};
+use crate::store::journal::{Event, SourceCursor};
+use crate::store::{RunInfo, StoreError};
+
+/// Lines of one log that are planned before the next log's turn.
+const LINES_PER_TURN: usize = 64;
+
+/// A line, and where it stands.
+struct LogLine<'a> {
+    run: Arc<RunInfo>,
+    log: &'a str,
+    line: &'a RawLine,
+    /// Where the log stands once the line was acted on.
+    cursor: SourceCursor,
+}
+
+impl LogLine<'_> {
+    /// The line as the source of what comes of it, by way of a dump or by itself.
+    fn source(&self, dump: Option<&str>) -> Source {
+        Source {
+            path: dump.unwrap_or(self.log).to_owned(),
+            log: Some(self.log.to_owned()),
+            line: Some(self.line.number),
+            ..Source::default()
+        }
+    }
+
+    fn told(&self, event: Event) -> Unit {
+        Unit::told(&self.run, &self.source(None), Some(event), self.cursor.clone())
+    }
+
+    /// A line that is no record.
+    fn unreadable(&self, reason: String) -> Unit {
+        let entry = MediaEntry::unplaced(None, reason, Description::default(), self.source(None));
+        self.told(Event::Media(Box::new(entry)))
+    }
+
+    /// A record that no image can come of.
+    fn rejected(&self, record: &MediaRecord, source: Source, reason: String) -> Unit {
+        let place = Some((record.key.clone(), record.step, record.index));
+        let entry = MediaEntry::unplaced(place, reason, record.description.clone(), source);
+        self.told(Event::Media(Box::new(entry)))
+    }
+}
+
+impl Engine {
+    /// Plans the lines that wait in a run's logs, a few of each log. Whether there may be more.
+    pub(super) fn take_lines(&mut self, number: usize, now: Instant) -> Result<bool, StoreError> {
+        let Some(mut run) = self.runs[number].take() else {
+            return Ok(false);
+        };
+        let (has_lines, mut is_busy) = run.poll_logs(now);
+        let mut result = Ok(());
+        if has_lines {
+            let mut tails = std::mem::take(&mut run.tails);
+            for tail in &mut tails {
+                let what = (number, tail.path.clone());
+                for _ in 0..LINES_PER_TURN {
+                    let Some(line) = tail.front().filter(|_| !self.is_stopped()) else {
+                        break;
+                    };
+                    let patience = match self.mode {
+                        Mode::Once => self.config.times.settle,
+                        Mode::Follow => self.config.times.wait,
+                    };
+                    let is_over = tail
+                        .front_since()
+                        .is_some_and(|since| now.duration_since(since) >= patience);
+                    let cursor = SourceCursor::Log(tail.cursor_after(line));
+                    let of_log = LogLine { run: run.info.clone(), log: &tail.path, line, cursor };
+                    match self.take_line(&mut run, &of_log, is_over) {
+                        Ok(Attempt::Done) => {
+                            self.waiting.remove(&what);
+                            tail.pop();
+                            is_busy = true;
+                        }
+                        Ok(Attempt::Wait(reason)) => {
+                            self.waiting
+                                .insert(what.clone(), format!("line {}: {reason}", line.number));
+                            break;
+                        }
+                        Err(error) => {
+                            result = Err(error);
+                            break;
+                        }
+                    }
+                }
+            }
+            run.tails = tails;
+        }
+        self.runs[number] = Some(run);
+        result.map(|()| is_busy)
+    }
+
+    /// Plans one line. While it waits for its dump, `is_over` tells when that was long enough.
+    fn take_line(
+        &mut self,
+        run: &mut Run,
+        of_log: &LogLine<'_>,
+        is_over: bool,
+    ) -> Result<Attempt, StoreError> {
+        let LogLine { log, line, .. } = of_log;
+        let record = if line.is_too_long {
+            let (got, max) = (line.n_bytes, self.config.limits.line_bytes_max);
+            let begin = String::from_utf8_lossy(&line.bytes);
+            Err(format!(
+                "line of {got} bytes, limits.line_bytes_max is {max}; it begins {begin:.64}"
+            ))
+        } else if line.bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Attempt::Done);
+        } else {
+            parse_line(&line.bytes).map_err(|RecordError { column, message }| {
+                format!("{log}:{}:{column}: {message}", line.number)
+            })
+        };
+        let unit = match record {
+            Err(reason) => of_log.unreadable(reason),
+            Ok(Line::Commit(step)) => of_log.told(Event::Commit { step }),
+            Ok(Line::Finish) => of_log.told(Event::Finish),
+            Ok(Line::Media(record)) => match self.plan_line(run, of_log, &record, is_over)? {
+                Ok(unit) => unit,
+                Err(wait) => return Ok(wait),
+            },
+        };
+        self.pipeline.submit(unit);
+        Ok(Attempt::Done)
+    }
+
+    fn plan_line(
+        &mut self,
+        run: &mut Run,
+        of_log: &LogLine<'_>,
+        record: &MediaRecord,
+        is_over: bool,
+    ) -> Result<Result<Unit, Attempt>, StoreError> {
+        run.tell_unknown_fields(of_log.log, record);
+        let tensor = record.data.tensor.clone();
+        let source = |path: &str| Source { tensor: tensor.clone(), ..of_log.source(Some(path)) };
+        Ok(match run.open_dump(&record.data, &self.config.limits) {
+            Err(Verdict::Wait(reason)) if !is_over => Err(Attempt::Wait(reason)),
+            Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => {
+                Ok(of_log.rejected(record, source(&record.data.path), reason))
+            }
+            Ok((dump, header, path)) => {
+                let options = record.options.over(self.config.rules.options(&record.key));
+                let limits = self.config.limits;
+                let usage = self.usage_of(&run.info.id, record)?;
+                Ok(match plan(record, options, header, usage, &limits, None) {
+                    Err(error) => of_log.rejected(record, source(&path), error.to_string()),
+                    Ok(plan) => {
+                        let dump = OpenDump::new(dump);
+                        Unit::planned(
+                            &of_log.run,
+                            &source(&path),
+                            dump,
+                            plan,
+                            of_log.cursor.clone(),
+                        )
+                    }
+                })
+            }
+        })
+    }
+
+    /// What the step of a record has, what is on its way included.
+    pub(super) fn usage_of(
+        &mut self,
+        run: &RunId,
+        record: &MediaRecord,
+    ) -> Result<&mut StepUsage, StoreError> {
+        match self.usage.entry((run.clone(), record.key.clone(), record.step)) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                Ok(entry.insert(self.reader.usage(run, &record.key, record.step)?))
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Dumps that speak for themselves → units.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::Mode;
+use super::engine::{AGAIN, Attempt, DumpId, Engine, InFlight};
+use super::run::Run;
+use super::settle::{Arrival, Due, QuietTimes};
+use super::unit::{OpenDump, Unit};
+use crate::media::{Description, MediaEntry, Source};
+use crate::plan::{Earlier, Verdict, plan};
+use crate::record::pattern::DumpPath;
+use crate::record::{DataRef, ImageOptions, MediaRecord, parse_sidecar};
+use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
+use crate::store::{DumpRow, StoreError};
+
+/// How often a dump that changes while it is read is read again before it is rejected.
+const UNREAD_MAX: u32 = 10;
+
+/// A dump, and what is known of it.
+struct PathDump<'a> {
+    id: &'a DumpId,
+    says: &'a DumpPath,
+    stamp: Stamp,
+    /// The sidecar's path and what it looks like.
+    sidecar: Option<(String, Stamp)>,
+    /// What the store has of earlier versions.
+    row: DumpRow,
+}
+
+impl PathDump<'_> {
+    fn source(&self) -> Source {
+        Source { path: self.id.1.clone(), ..Source::default() }
+    }
+
+    fn cursor(&self, sha256: Option<crate::media::Sha256>) -> SourceCursor {
+        let sidecar = self.sidecar.as_ref().map(|(_, stamp)| *stamp);
+        SourceCursor::Dump(DumpCursor {
+            path: self.id.1.clone(),
+            stamp: self.stamp,
+            sidecar,
+            sha256,
+        })
+    }
+
+    fn rejected(&self, run: &Run, reason: String) -> Unit {
+        let place = Some((self.says.key.clone(), self.says.step, self.says.index));
+        let entry = MediaEntry::unplaced(place, reason, Description::default(), self.source());
+        Unit::told(
+            &run.info,
+            &self.source(),
+            Some(Event::Media(Box::new(entry))),
+            self.cursor(None),
+        )
+    }
+
+    /// Whether an earlier version had the same content and sidecar.
+    fn is_same(&self, dump: &OpenDump) -> bool {
+        let sidecar = self.sidecar.as_ref().map(|(_, stamp)| *stamp);
+        let known = self.row.cursor.as_ref().filter(|cursor| cursor.sidecar == sidecar);
+        known.and_then(|cursor| cursor.sha256).is_some_and(|sha256| dump.digest() == Ok(sha256))
+    }
+}
+
+impl Engine {
+    /// Plans a dump that has settled.
+    pub(super) fn take_dump(
+        &mut self,
+        says: &DumpPath,
+        due: Due<DumpId>,
+        now: Instant,
+    ) -> Result<(), StoreError> {
+        let number = due.id.0;
+        let Some(run) = &self.runs[number] else {
+            return Ok(());
+        };
+        let Some(stamp) = run.dir.stat(&due.id.1) else {
+            self.forget(&due.id);
+            return Ok(());
+        };
+        if stamp != due.stamp {
+            let quiet = QuietTimes { found: self.quiet(number), closed: self.config.times.close };
+            self.settler.saw(now, due.id, stamp, Arrival::Found, quiet);
+            return Ok(());
+        }
+        let in_flight = self.in_flight.get(&due.id);
+        if in_flight.is_some_and(|dump| !dump.is_done) {
+            // An earlier version is on its way: this one follows it.
+            self.settler.again(due, now + AGAIN);
+            return Ok(());
+        }
+        if in_flight.is_none() && self.is_known(number, &due.id.1, stamp)? {
+            self.forget(&due.id);
+            return Ok(());
+        }
+        let patience = match self.mode {
+            Mode::Once => Duration::ZERO,
+            Mode::Follow => self.config.times.wait,
+        };
+        let n_unread = in_flight.map_or(0, |dump| dump.n_unread);
+        let is_over = now.duration_since(due.since) >= patience || n_unread > UNREAD_MAX;
+        let Some(mut run) = self.runs[number].take() else {
+            return Ok(());
+        };
+        let attempt = self.plan_dump(&mut run, &due.id, says, stamp, is_over);
+        self.runs[number] = Some(run);
+        match attempt? {
+            Attempt::Done => {
+                self.waiting.remove(&due.id);
+            }
+            Attempt::Wait(reason) => {
+                self.waiting.insert(due.id.clone(), reason);
+                self.settler.again(due, now + AGAIN);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, id: &DumpId) {
+        self.waiting.remove(id);
+        self.in_flight.remove(id);
+    }
+
+    fn plan_dump(
+        &mut self,
+        run: &mut Run,
+        id: &DumpId,
+        says: &DumpPath,
+        stamp: Stamp,
+        is_over: bool,
+    ) -> Result<Attempt, StoreError> {
+        let row = self.reader.dump(&run.info.id, &id.1)?.unwrap_or_default();
+        let dump = PathDump { id, says, stamp, sidecar: run.sidecar(&id.1), row };
+        let before = self.in_flight.get(id);
+        let n_unread = before.map_or(0, |before| before.n_unread);
+        let of_row = dump.row.first.map(|first| Earlier { first, n: dump.row.n });
+        let mut earlier = before.and_then(|before| before.earlier).or(of_row);
+        let unit = match self.open_path_dump(run, &dump) {
+            Err(Verdict::Wait(reason)) if !is_over => return Ok(Attempt::Wait(reason)),
+            Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => dump.rejected(run, reason),
+            Ok((record, open, _)) if n_unread <= UNREAD_MAX && dump.is_same(&open) => {
+                // Written again with the same content: only the cursor moves.
+                tracing::debug!(run = %run.info.id, path = id.1, key = %record.key, "dump has the same content");
+                Unit::told(&run.info, &dump.source(), None, dump.cursor(open.digest().ok()))
+            }
+            Ok(_) if n_unread > UNREAD_MAX => dump.rejected(
+                run,
+                "the dump changes whenever it is read, or can't be read whole".to_owned(),
+            ),
+            Ok((record, open, header)) => {
+                let limits = self.config.limits;
+                let options = record.options.over(self.config.rules.options(&record.key));
+                let usage = self.usage_of(&run.info.id, &record)?;
+                match plan(&record, options, header, usage, &limits, earlier) {
+                    Err(error) => dump.rejected(run, error.to_string()),
+                    Ok(plan) => {
+                        let n = u32::try_from(plan.items.len()).unwrap_or(u32::MAX);
+                        earlier =
+                            plan.items.first().map(|item| Earlier { first: item.id.index, n });
+                        Unit::planned(&run.info, &dump.source(), open, plan, dump.cursor(None))
+                    }
+                }
+            }
+        };
+        self.in_flight.insert(id.clone(), InFlight { stamp, earlier, n_unread, is_done: false });
+        self.pipeline.submit(unit);
+        Ok(Attempt::Done)
+    }
+
+    fn open_path_dump(
+        &self,
+        run: &mut Run,
+        dump: &PathDump<'_>,
+    ) -> Result<(MediaRecord, OpenDump, crate::tensor::TensorHeader), Verdict> {
+        let record = read_sidecar(run, dump, self.config.limits.line_bytes_max)?;
+        run.tell_unknown_fields(&dump.id.1, &record);
+        let (open, header, _) = run.open_dump(&record.data, &self.config.limits)?;
+        Ok((record, OpenDump::new(open), header))
+    }
+}
+
+/// What a dump's path and its sidecar, if it has one, say of it.
+fn read_sidecar(run: &Run, dump: &PathDump<'_>, bytes_max: u64) -> Result<MediaRecord, Verdict> {
+    let data = DataRef { path: dump.id.1.clone(), tensor: None, dtype: None, raw: false };
+    let Some((name, _)) = &dump.sidecar else {
+        return Ok(MediaRecord {
+            key: dump.says.key.clone(),
+            step: dump.says.step,
+            index: dump.says.index,
+            data,
+            options: ImageOptions::default(),
+            description: Description::default(),
+        });
+    };
+    let file = run.dir.open_file(name)?;
+    if file.stamp.size > bytes_max {
+        let reason = format!(
+            "sidecar {name:?} has {} bytes, limits.line_bytes_max is {bytes_max}",
+            file.stamp.size
+        );
+        return Err(Verdict::Reject(reason));
+    }
+    let text = io::read_to_string(file.into_file());
+    let text = text.map_err(|error| Verdict::Wait(format!("sidecar {name:?}: {error}")))?;
+    // A sidecar that can't be read may be half written.
+    parse_sidecar(text.as_bytes(), dump.says, data)
+        .map_err(|error| Verdict::Wait(format!("sidecar {name:?}, {error}")))
+}

@@ -1,0 +1,193 @@
+//! The daemon beside a job that writes.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{PROGRAM, TempRun, gray, npy, wait_for};
+
+#[test]
+fn pictures_come_as_they_are_written() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon("");
+    for n in 0..20 {
+        temp.log_picture("live", n, n);
+        temp.write(&format!("dumps/a/b{n}/000001.npy"), &gray(n));
+        let want = 2 * (usize::try_from(n).expect("a small number") + 1);
+        wait_for("the pictures", || temp.items().len() == want);
+    }
+    let status: Value = serde_json::from_str(&temp.run(&["status", "--json"]).out).expect("JSON");
+    assert_eq!(status["pid"], daemon.child.id());
+    assert_eq!(
+        (&status["image"], &status["held"], &status["rejected"]),
+        (&json!(40), &json!(0), &json!(0))
+    );
+    assert_eq!(status["ingest"]["watching"][0]["n_runs"], 1);
+    let shown = temp.run(&["show", "run", "live", "3", "--json"]);
+    let shown: Value = serde_json::from_str(&shown.out).expect("JSON");
+    assert_eq!(shown["source"]["path"], "tensors/live-3-3.npy");
+    let (code, took) = daemon.stop();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(temp.items().len(), 40);
+}
+
+#[test]
+fn no_dump_in_fresh_nested_folders_is_missed() {
+    for backend in ["inotify", "poll"] {
+        let temp = TempRun::new();
+        let daemon = temp
+            .daemon(&format!("backend = \"{backend}\"\n[ingest]\nsettle_ms = 50\npoll_ms = 200\n"));
+        for n in 0..600u64 {
+            temp.write(&format!("dumps/{}/{}/k{}/{n:06}.npy", n % 7, n % 11, n % 13), &gray(n));
+        }
+        wait_for("all dumps", || temp.items().len() == 600);
+        let status: Value =
+            serde_json::from_str(&temp.run(&["status", "--json"]).out).expect("JSON");
+        assert_eq!(status["ingest"]["watching"][0]["backend"], backend);
+        assert_eq!(daemon.stop().0, Some(0));
+    }
+}
+
+#[test]
+fn a_log_is_followed_through_rotation_and_truncation() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon("");
+    let seen = |n: usize| wait_for("the lines", || temp.items().len() == n);
+    temp.log_picture("k", 1, 1);
+    seen(1);
+    // Renamed, with one more line under the new name, and a new log in its place.
+    fs::rename(temp.at("a.media.jsonl"), temp.at("a.media.jsonl.1")).expect("a rename");
+    temp.write("x.npy", &gray(9));
+    temp.append("a.media.jsonl.1", "{\"key\":\"k\",\"step\":2,\"data\":\"x.npy\"}\n");
+    temp.log_picture("k", 3, 3);
+    seen(3);
+    // Cut off, then shorter than before.
+    fs::write(temp.at("a.media.jsonl"), "").expect("a truncation");
+    std::thread::sleep(Duration::from_millis(1500));
+    temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":4,\"data\":\"x.npy\"}\n");
+    seen(4);
+    // Removed and made anew.
+    fs::remove_file(temp.at("a.media.jsonl")).expect("a removal");
+    temp.log_picture("k", 5, 5);
+    seen(5);
+    let steps: Vec<Value> = temp.items().iter().map(|item| item["step"].clone()).collect();
+    assert_eq!(steps, [1, 2, 3, 4, 5].map(Value::from));
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn half_written_dumps_are_waited_for() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon("[ingest]\nwait_ms = 20000\n");
+    let file = npy("|u1", &[64, 64], &[200; 4096]);
+    // A dump that speaks for itself grows slowly; another has its length before its bytes; a line
+    // comes before its dump.
+    temp.append("a.media.jsonl", "{\"key\":\"late\",\"step\":1,\"data\":\"late.npy\"}\n");
+    for n in [0, 40, 100, 1000, 3000] {
+        temp.write("dumps/slow/000001.npy", &file[..n]);
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    let status = temp.run(&["status"]).out;
+    assert!(
+        status.contains("waiting   run a.media.jsonl: line 1: \"late.npy\" is missing"),
+        "{status}"
+    );
+    assert_eq!(temp.items().len(), 0);
+    temp.write("dumps/slow/000001.npy", &file);
+    temp.write("late.npy", &file);
+    wait_for("both", || temp.counts() == [2, 0, 0]);
+    for item in temp.items() {
+        assert_eq!(item["stats"]["min"], 200.0, "{item}");
+    }
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_missing_dump_is_rejected_after_a_while_and_its_neighbours_are_not_lost() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon("[ingest]\nwait_ms = 300\n");
+    for n in 0..20 {
+        temp.append(
+            "a.media.jsonl",
+            &format!("{{\"key\":\"k\",\"step\":{n},\"data\":\"no-{n}.npy\"}}\n"),
+        );
+    }
+    temp.log_picture("k", 99, 99);
+    wait_for("all", || temp.counts() == [1, 0, 20]);
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_new_configuration_is_taken_up_and_a_broken_one_is_not() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon("");
+    let config = temp.folder().join("safelight.toml");
+    let text = fs::read_to_string(&config).expect("the configuration");
+    temp.log_picture("k", 1, 1);
+    wait_for("a picture", || temp.items().len() == 1);
+    fs::write(&config, text.clone() + "[limits]\nmax_itms = 2\n").expect("a broken configuration");
+    daemon.signal("-HUP");
+    wait_for("the refusal", || daemon.log_text().contains("max_itms"));
+    temp.log_picture("k", 1, 2);
+    wait_for("a picture", || temp.counts() == [2, 0, 0]);
+    fs::write(&config, text + "[limits]\nmax_items = 2\n").expect("a configuration");
+    daemon.signal("-HUP");
+    wait_for("the reload", || daemon.log_text().contains("taken up"));
+    wait_for("the reload", || daemon.log_text().matches("configuration is taken up").count() == 1);
+    temp.log_picture("k", 1, 3);
+    wait_for("a held picture", || temp.counts() == [2, 1, 0]);
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_run_directory_that_is_removed_and_made_again_is_read_again() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon("backend = \"inotify\"\n[ingest]\nscan_ms = 300\n");
+    temp.log_picture("k", 1, 1);
+    wait_for("a picture", || temp.items().len() == 1);
+    fs::remove_dir_all(temp.at("")).expect("a removal");
+    std::thread::sleep(Duration::from_millis(700));
+    fs::create_dir(temp.at("")).expect("a run directory");
+    temp.log_picture("k", 2, 2);
+    wait_for("another", || temp.items().len() == 2);
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn systemd_is_told_when_everything_is_watched() {
+    let temp = TempRun::new();
+    temp.log_picture("k", 1, 1);
+    let socket = temp.folder().join("notify");
+    let listener = UnixDatagram::bind(&socket).expect("a socket");
+    listener.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let config = temp.folder().join("c.toml");
+    fs::write(&config, "store.path = \"store\"\ncontrol.socket = \"control.sock\"\n[[watch]]\npath = \"run\"\nruns = \".\"\n")
+        .expect("a configuration");
+    let mut child = Command::new(PROGRAM)
+        .args(["daemon", "--config"])
+        .arg(&config)
+        .env("NOTIFY_SOCKET", &socket)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the daemon");
+    let mut said = String::new();
+    let mut hear = |want: &str| {
+        let start = Instant::now();
+        while !said.contains(want) {
+            assert!(start.elapsed() < Duration::from_secs(20), "no {want} in {said}");
+            let mut buffer = [0; 4096];
+            let n = listener.recv(&mut buffer).expect("a message");
+            said.push_str(&String::from_utf8_lossy(&buffer[..n]));
+            said.push('\n');
+        }
+    };
+    hear("READY=1");
+    hear("STATUS=1 runs, 1 images, 0 held back, 0 rejected");
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
+    hear("STOPPING=1");
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+}

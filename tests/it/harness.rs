@@ -1,0 +1,198 @@
+//! What the tests share: a run directory, a store, the program, and a daemon.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_safelight");
+
+/// A run directory `run` and a store beside it.
+pub(crate) struct TempRun {
+    folder: TempDir,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
+    }
+}
+
+impl TempRun {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("run")).expect("a run directory");
+        Self { folder }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A path in the run directory.
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
+        self.folder.path().join("run").join(path)
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    /// Writes a file of the run directory, and the folders above it.
+    pub(crate) fn write(&self, path: &str, bytes: &[u8]) {
+        let path = self.at(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        fs::write(path, bytes).expect("a file");
+    }
+
+    /// Adds text to a file of the run directory.
+    pub(crate) fn append(&self, path: &str, text: &str) {
+        let mut file =
+            OpenOptions::new().create(true).append(true).open(self.at(path)).expect("a log");
+        file.write_all(text.as_bytes()).expect("an append");
+    }
+
+    /// Writes a gray picture of 4 × 4 and the log line that describes it.
+    pub(crate) fn log_picture(&self, key: &str, step: u64, n: u64) {
+        let path = format!("tensors/{}-{step}-{n}.npy", key.replace('/', "-"));
+        self.write(&path, &gray(n));
+        self.append(
+            "a.media.jsonl",
+            &format!("{{\"key\":\"{key}\",\"step\":{step},\"data\":\"{path}\"}}\n"),
+        );
+    }
+
+    /// Runs the program with these arguments and `--store`.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        let mut command = Command::new(PROGRAM);
+        command.args(args).arg("--store").arg(self.store()).stdin(Stdio::null());
+        command.output().expect("the program").into()
+    }
+
+    pub(crate) fn ingest(&self) -> Ran {
+        let run = self.at("");
+        self.run(&["ingest", run.to_str().expect("a path")])
+    }
+
+    /// All items, as `ls --json` tells them.
+    pub(crate) fn items(&self) -> Vec<Value> {
+        let ran = self.run(&["ls", "--json"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.out.lines().map(|line| serde_json::from_str(line).expect("an item")).collect()
+    }
+
+    /// (state, reason) of each item, in order.
+    pub(crate) fn states(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+        self.items().iter().map(|item| (text(&item["state"]), text(&item["reason"]))).collect()
+    }
+
+    /// How many items are images, held back, rejected.
+    pub(crate) fn counts(&self) -> [usize; 3] {
+        let states = self.states();
+        ["image", "held", "rejected"].map(|state| states.iter().filter(|(s, _)| s == state).count())
+    }
+
+    /// Starts a daemon that watches the folder of the run directory.
+    pub(crate) fn daemon(&self, settings: &str) -> Daemon {
+        let config = self.folder.path().join("safelight.toml");
+        let text = format!(
+            "[store]\npath = \"store\"\n[control]\nsocket = \"control.sock\"\n\
+             [[watch]]\npath = \".\"\nruns = \"run*\"\n{settings}"
+        );
+        fs::write(&config, text).expect("a configuration");
+        let log = fs::File::create(self.folder.path().join("daemon.log")).expect("a log");
+        let child = Command::new(PROGRAM)
+            .args(["daemon", "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the daemon");
+        let daemon = Daemon { child, log: self.folder.path().join("daemon.log") };
+        wait_for("the daemon to be ready", || daemon.log_text().contains("looked at once"));
+        daemon
+    }
+}
+
+/// A running daemon, killed when dropped.
+pub(crate) struct Daemon {
+    pub(crate) child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    pub(crate) fn log_text(&self) -> String {
+        let mut text = String::new();
+        let read = fs::File::open(&self.log).and_then(|mut file| file.read_to_string(&mut text));
+        read.map_or_else(|_| String::new(), |_| text)
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args([signal, &pid]).status().expect("kill");
+        assert!(status.success());
+    }
+
+    /// Ends it with SIGTERM. Returns how it ended, and how long that took.
+    pub(crate) fn stop(mut self) -> (Option<i32>, Duration) {
+        let start = Instant::now();
+        self.signal("-TERM");
+        let status = self.child.wait().expect("the daemon's end");
+        (status.code(), start.elapsed())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Waits until `is_so`, for half a minute at most.
+pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// An npy file of version 1.0.
+pub(crate) fn npy(descr: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
+    let axes: String = shape.iter().map(|axis| format!("{axis}, ")).collect();
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes}), }}");
+    while !(10 + header.len() + 1).is_multiple_of(64) {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend(u16::try_from(header.len()).expect("a short header").to_le_bytes());
+    file.extend(header.as_bytes());
+    file.extend(data);
+    file
+}
+
+/// A gray picture of 4 × 4 that tells `n` from others: the first 8 pixels are its bytes.
+pub(crate) fn gray(n: u64) -> Vec<u8> {
+    let pixels: Vec<u8> = n.to_le_bytes().into_iter().chain([255; 8]).collect();
+    npy("|u1", &[4, 4], &pixels)
+}

@@ -1,0 +1,294 @@
+//! `safelight ingest` from dump to index.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::{PROGRAM, TempRun, gray, npy};
+
+#[test]
+fn the_example_becomes_what_its_training_wrote() {
+    let temp = TempRun::new();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits/run");
+    let ran = temp.run(&["ingest", example.to_str().expect("a path")]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("digits: 394 images, 12 held back, 0 rejected"), "{}", ran.out);
+    assert_eq!(temp.counts(), [394, 12, 0]);
+    let items = temp.items();
+    // Every file is there, as long and with the digest that the item says.
+    for item in items.iter().filter(|item| item["state"] == "image") {
+        let file = fs::read(temp.store().join(item["path"].as_str().expect("a path")))
+            .expect("a media file");
+        assert_eq!(item["size"], file.len());
+        assert_eq!(item["sha256"], safelight::media::Sha256::of(&file).to_string());
+    }
+    let of = |key: &str| items.iter().find(|item| item["key"] == key).cloned().unwrap_or_default();
+    assert_eq!(of("val/confidence")["stats"]["nan"], 4864);
+    assert_eq!(of("val/wrong")["rule"], "x255");
+    assert_eq!(of("val/saliency")["rule"], "sym");
+    assert_eq!(of("weights/conv1")["rule"], "range");
+    assert_eq!(
+        of("val/least_sure")["extra"]["boxes"]["predicted"]["box_data"].as_array().map(Vec::len),
+        Some(16)
+    );
+    // A second time there is nothing to do.
+    let again = temp.run(&["ingest", example.to_str().expect("a path")]);
+    assert!(again.out.contains("new: 0 images, 0 held back, 0 rejected"), "{}", again.out);
+    assert_eq!(temp.items(), items);
+}
+
+#[test]
+fn of_200_images_at_a_step_108_are_kept_and_92_held() {
+    let temp = TempRun::new();
+    for n in 0..200 {
+        temp.log_picture("k", 3, n);
+    }
+    let batch = npy("|u1", &[200, 5, 5], &vec![7; 5000]);
+    temp.write("dumps/batch/000001.npy", &batch);
+    for n in 0..200u64 {
+        temp.write(&format!("dumps/single/000001_{n}.npy"), &gray(n));
+    }
+    assert_eq!(temp.ingest().code, 0);
+    let before = temp.items();
+    for key in ["batch", "k", "single"] {
+        let of_key: Vec<&Value> = before.iter().filter(|item| item["key"] == key).collect();
+        let states: Vec<(u64, bool)> = of_key
+            .iter()
+            .map(|item| (item["index"].as_u64().unwrap_or(u64::MAX), item["state"] == "image"))
+            .collect();
+        assert_eq!(states, (0..200).map(|i| (i, i < 108)).collect::<Vec<_>>(), "{key}");
+    }
+    let held = before.iter().find(|item| item["state"] == "held").expect("a held item");
+    assert_eq!(held["reason"], "max_items: 108 images of this key and step are kept");
+    // After a restart, and after the index was deleted.
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.items(), before);
+    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    assert_eq!(temp.items(), before);
+    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.items(), before);
+    assert_eq!(temp.run(&["reindex"]).code, 0);
+    assert_eq!(temp.items(), before);
+}
+
+#[test]
+fn long_sides_are_held_or_scaled_down() {
+    let temp = TempRun::new();
+    temp.write("x.npy", &npy("|u1", &[1, 300], &[9; 300]));
+    temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":1,\"data\":\"x.npy\"}\n");
+    let config = temp.folder().join("c.toml");
+    let ingest = |over: &str| {
+        fs::write(&config, format!("[limits]\nmax_dimension = 100\nover_dimension = \"{over}\"\n"))
+            .expect("a file");
+        let run = temp.at("");
+        temp.run(&[
+            "ingest",
+            "--config",
+            config.to_str().expect("a path"),
+            run.to_str().expect("a path"),
+        ])
+    };
+    assert_eq!(ingest("hold").code, 0);
+    let want = "max_dimension: 300 × 1 pixels, a side may have 100";
+    assert_eq!(temp.states(), [("held".to_owned(), want.to_owned())]);
+    temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":2,\"data\":\"x.npy\"}\n");
+    assert_eq!(ingest("downscale").code, 0);
+    let item = temp.items().pop().expect("an item");
+    assert_eq!(
+        (&item["state"], &item["width"], &item["height"]),
+        (&json!("image"), &json!(100), &json!(1))
+    );
+    assert_eq!(item["downscaled_from"], json!([300, 1]));
+}
+
+#[test]
+fn a_batch_is_split_with_its_lists_and_rules_are_obeyed() {
+    let temp = TempRun::new();
+    let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    temp.write("b.npy", &npy("<f4", &[2, 1, 2], &floats(&[0.0, 40.0, 80.0, 20.0])));
+    let line = json!({"key": "depth/a", "step": 1, "data": "b.npy", "format": "NHW", "caption": ["x", "y"],
+                      "grouping": 2, "profile": "wandb-0.20", "mystery": {"kept": [1, null]}});
+    temp.append("a.media.jsonl", &format!("{line}\n"));
+    let config = temp.folder().join("c.toml");
+    fs::write(&config, "[[image.rule]]\nkey = \"depth/*\"\nrange = [0, 80]\n").expect("a file");
+    let run = temp.at("");
+    let ran = temp.run(&[
+        "ingest",
+        "--config",
+        config.to_str().expect("a path"),
+        run.to_str().expect("a path"),
+    ]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.err.contains("unknown field") && ran.err.contains("mystery"), "{}", ran.err);
+    let items = temp.items();
+    let told: Vec<Value> = items
+        .iter()
+        .map(|item| {
+            json!([
+                item["index"],
+                item["caption"],
+                item["grouping"],
+                item["rule"],
+                item["profile"],
+                item["extra"]
+            ])
+        })
+        .collect();
+    let extra = json!({"mystery": {"kept": [1, null]}});
+    assert_eq!(
+        told,
+        [
+            json!([0, "x", 2, "range", "wandb-0.20", extra]),
+            json!([1, "y", 2, "range", "wandb-0.20", extra])
+        ]
+    );
+    let stats = &items[1]["stats"];
+    assert_eq!(*stats, json!({"min": 20.0, "max": 80.0, "mean": 50.0, "nan": 0, "inf": 0}));
+}
+
+#[test]
+fn a_dump_written_anew_takes_the_place_of_the_old() {
+    let temp = TempRun::new();
+    temp.write("dumps/k/000001.npy", &gray(1));
+    temp.write("dumps/k/000002.npy", b"rubbish");
+    assert_eq!(temp.ingest().code, 3);
+    assert_eq!(temp.counts(), [1, 0, 1]);
+    let before = temp.items();
+    // The same content: nothing new.
+    temp.write("dumps/k/000001.npy", &gray(1));
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.items(), before);
+    // Another content, and rubbish that became a picture.
+    temp.write("dumps/k/000001.npy", &gray(2));
+    temp.write("dumps/k/000002.npy", &gray(3));
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.counts(), [2, 0, 0]);
+    assert_ne!(temp.items()[0]["sha256"], before[0]["sha256"]);
+    assert_eq!(temp.items()[0]["index"], 0);
+    let after = temp.items();
+    assert_eq!(temp.run(&["reindex"]).code, 0);
+    assert_eq!(temp.items(), after);
+}
+
+#[test]
+fn a_sidecar_describes_its_dump() {
+    let temp = TempRun::new();
+    temp.write("dumps/a/b/000007_3.npy", &gray(1));
+    temp.write("dumps/a/b/000007_3.npy.json", br#"{"caption":"from the side","mode":"RGB"}"#);
+    assert_eq!(temp.ingest().code, 0);
+    let item = temp.items().pop().expect("an item");
+    let told = json!([item["key"], item["step"], item["index"], item["caption"], item["mode"]]);
+    assert_eq!(told, json!(["a/b", 7, 3, "from the side", "RGB"]));
+}
+
+#[test]
+fn runs_are_named_by_their_identity_and_kept_apart() {
+    let temp = TempRun::new();
+    temp.write("safelight.json", br#"{"id":"exp/7","tags":["a"]}"#);
+    temp.log_picture("k", 1, 1);
+    let other = temp.folder().join("elsewhere/run");
+    fs::create_dir_all(&other).expect("a run directory");
+    fs::write(other.join("safelight.json"), br#"{"id":"exp/7"}"#).expect("an identity");
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.items()[0]["run"], "exp/7");
+    let ran = temp.run(&["ingest", other.to_str().expect("a path")]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("run exp/7 of this store came from"), "{}", ran.err);
+    // A copied store's folder tells the same.
+    let run_json: Value = serde_json::from_slice(
+        &fs::read(temp.store().join("runs/exp%2F7/run.json")).expect("run.json"),
+    )
+    .expect("JSON");
+    assert_eq!(run_json["identity"]["tags"], json!(["a"]));
+}
+
+#[test]
+fn logs_are_read_on_over_renames_copies_and_restarts() {
+    let temp = TempRun::new();
+    temp.log_picture("k", 1, 1);
+    temp.append("a.media.jsonl", "{\"key\":\"k\",\"st");
+    let first = temp.ingest();
+    assert!(first.out.contains("ends in 14 bytes without a newline"), "{}", first.out);
+    assert_eq!(temp.counts(), [1, 0, 0]);
+    // The begun line is completed, and the log renamed while nobody looks; a new one takes its name.
+    temp.append("a.media.jsonl", "ep\":2,\"data\":\"tensors/k-1-1.npy\"}\n");
+    fs::rename(temp.at("a.media.jsonl"), temp.at("a.media.jsonl.1")).expect("a rename");
+    temp.log_picture("k", 3, 3);
+    assert_eq!(temp.ingest().code, 0);
+    let steps: Vec<Value> = temp.items().iter().map(|item| item["step"].clone()).collect();
+    assert_eq!(steps, [json!(1), json!(2), json!(3)]);
+    // The run directory is moved by copying: other inodes, the same logs.
+    let status =
+        Command::new("cp").args(["-r", "run", "moved"]).current_dir(temp.folder()).status();
+    assert!(status.is_ok_and(|status| status.success()));
+    fs::remove_dir_all(temp.at("")).expect("a removal");
+    fs::rename(temp.folder().join("moved"), temp.at("")).expect("a rename");
+    temp.log_picture("k", 4, 4);
+    let output = temp.ingest();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(temp.items().len(), 4);
+}
+
+#[test]
+fn two_logs_that_begin_alike_stay_two() {
+    let temp = TempRun::new();
+    temp.write("x.npy", &gray(1));
+    let line = "{\"key\":\"k\",\"step\":1,\"data\":\"x.npy\"}\n";
+    temp.append("rank0.media.jsonl", line);
+    temp.append("rank1.media.jsonl", line);
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.counts(), [2, 0, 0]);
+    let indices: BTreeSet<u64> =
+        temp.items().iter().filter_map(|item| item["index"].as_u64()).collect();
+    assert_eq!(indices, BTreeSet::from([0, 1]));
+}
+
+#[test]
+fn a_damaged_index_is_rebuilt_and_a_damaged_journal_skipped() {
+    let temp = TempRun::new();
+    for n in 0..30 {
+        temp.log_picture("k", n, n);
+    }
+    assert_eq!(temp.ingest().code, 0);
+    let before = temp.items();
+    let index = temp.store().join("index");
+    let noise: Vec<u8> =
+        (0..50_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
+    fs::write(index.join("db"), &noise).expect("noise");
+    assert_eq!(temp.items(), before);
+    fs::write(index.join("snap.0000000000000FFF.generating"), &noise).expect("noise");
+    assert_eq!(temp.items(), before);
+    // A line of the journal is damaged: that item is lost to the index, the others are not.
+    let journal = temp.store().join("runs/run/journal/00000001.jsonl");
+    let mut bytes = fs::read(&journal).expect("the journal");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&journal, bytes).expect("the journal");
+    assert_eq!(temp.run(&["reindex"]).code, 0);
+    assert_eq!(temp.items().len(), 29);
+    let status: Value = serde_json::from_str(&temp.run(&["status", "--json"]).out).expect("JSON");
+    assert_eq!(status["runs"][0]["damaged"], 1);
+}
+
+#[test]
+fn only_one_process_holds_a_store() {
+    let temp = TempRun::new();
+    temp.log_picture("k", 1, 1);
+    let daemon = temp.daemon("");
+    crate::harness::wait_for("the picture", || temp.items().len() == 1);
+    let ran = temp.ingest();
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("a daemon holds the store"), "{}", ran.err);
+    let second = Command::new(PROGRAM)
+        .args(["daemon", "--config"])
+        .arg(temp.folder().join("safelight.toml"))
+        .output()
+        .expect("a second daemon");
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains(&format!("in use by process {}", daemon.child.id())), "{said}");
+}
