@@ -1,1 +1,63 @@
-fn main() {}
+//! What one picture costs: conversion, encoding, and both with the digest of the file.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use safelight::convert::Pixels;
+use safelight::convert::range::bytes_from_values;
+use safelight::encode::encode;
+use safelight::media::{ColorMode, Profile};
+use safelight::tensor::DType;
+
+/// Smooth waves with a little noise, like a generator's output: H × W × 3 values in [0, 1].
+fn picture(side: usize) -> Vec<f32> {
+    let mut seed = 1u32;
+    let mut noise = move || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from(u8::try_from(seed >> 24).unwrap_or(0)) / 255.0 - 0.5
+    };
+    let wave = |i: usize, period: f32| (f32::from(u16::try_from(i).unwrap_or(0)) / period).sin();
+    (0..side * side * 3)
+        .map(|i| {
+            let (y, x, c) = (i / 3 / side, i / 3 % side, i % 3);
+            let value = 0.5 + 0.2 * wave(x, 31.0) + 0.2 * wave(y + 40 * c, 57.0) + 0.02 * noise();
+            value.clamp(0.0, 1.0)
+        })
+        .collect()
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn convert(c: &mut Criterion) {
+    let mut group = c.benchmark_group("convert");
+    for side in [64, 512] {
+        let data = bytes_of(&picture(side));
+        group.throughput(Throughput::Bytes(data.len() as u64));
+        for (name, profile) in [("auto", Profile::Auto), ("wandb-0.20", Profile::Wandb020)] {
+            group.bench_with_input(BenchmarkId::new(name, side), &data, |b, data| {
+                b.iter(|| bytes_from_values(DType::F32, black_box(data), profile, None));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn encode_png(c: &mut Criterion) {
+    let mut group = c.benchmark_group("encode");
+    for side in [64u16, 512] {
+        let data = bytes_of(&picture(usize::from(side)));
+        let (bytes, _, _) = bytes_from_values(DType::F32, &data, Profile::Auto, None);
+        let (width, height) = (u32::from(side), u32::from(side));
+        let pixels = Pixels { mode: ColorMode::Rgb, width, height, bytes };
+        group.throughput(Throughput::Elements(u64::from(side) * u64::from(side)));
+        group.bench_with_input(BenchmarkId::new("png", side), &pixels, |b, pixels| {
+            b.iter(|| encode(black_box(pixels.clone())));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, convert, encode_png);
+criterion_main!(benches);

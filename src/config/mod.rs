@@ -1,6 +1,6 @@
 //! What the program is told to do.
 //!
-//! [`file`] is what was written, [`Config`] what it means: absolute paths, durations, one place for
+//! [`mod@file`] is what was written, [`Config`] what it means: absolute paths, durations, one place for
 //! each rule.
 
 pub mod file;

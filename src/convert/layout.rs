@@ -18,7 +18,7 @@ pub struct Reading {
     pub width: u64,
     /// Channels of each: 1 to 4.
     pub n_channels: u64,
-    /// The mode that `wandb.Image` guesses where it isn't the channels' own: see [`wandb_array`].
+    /// The mode that `wandb.Image` guesses where it isn't the channels' own: see `wandb_array`.
     pub guessed_mode: Option<ColorMode>,
 }
 
@@ -56,7 +56,7 @@ pub enum LayoutError {
 ///
 /// A `format` that the record or a rule names is taken at its word; one more axis in front of it is
 /// a batch. Without it a `wandb-*` profile reads what that library accepts as that library does,
-/// accidents included; everything else is read by [`sensible`].
+/// accidents included; everything else is read by `sensible`.
 ///
 /// # Errors
 /// If an axis has length 0, or no reading makes sense.

@@ -6,7 +6,7 @@
 //!                └────────┘ logs ──▶ tail ───▶ └──────┘
 //! ```
 //!
-//! One thread runs the [`Engine`](engine::Engine). A scan is the truth and an event only a hint; plans are made in
+//! One thread runs the `Engine`. A scan is the truth and an event only a hint; plans are made in
 //! order; a log that waits for a dump keeps its place while other logs go on.
 mod beneath;
 mod engine;

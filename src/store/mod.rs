@@ -10,7 +10,7 @@
 //!   index/                                  sled; derived
 //! ```
 //!
-//! [`Writer::commit`] is the only place that decides durability:
+//! `Writer::commit` is the only place that decides durability:
 //!
 //! 1. media files are synced, renamed to names that end in their digests, and their directories
 //!    synced;
@@ -20,7 +20,7 @@
 //! 4. only then the caller goes on.
 //!
 //! A crash before 2 leaves nothing but stray files; a crash after it loses nothing, since
-//! [`Writer::open`] applies to the index what the journals have beyond it.
+//! opening a store applies to the index what the journals have beyond it.
 
 mod index;
 pub(crate) mod journal;

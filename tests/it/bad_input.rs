@@ -130,7 +130,7 @@ fn bad_lines_are_rejected_by_file_line_and_column_and_cost_no_neighbour() {
     let rejected: Vec<_> =
         temp.states().into_iter().filter(|(state, _)| state == "rejected").collect();
     for ((line, want), (_, reason)) in bad.iter().zip(&rejected) {
-        assert!(reason.contains(want), "{:.40}: got {reason:?}, want {want:?}", line);
+        assert!(reason.contains(want), "{line:.40}: got {reason:?}, want {want:?}");
     }
 }
 

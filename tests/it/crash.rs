@@ -139,7 +139,7 @@ fn killed_at_random_during_ingest_each_item_is_there_once() {
         fs::remove_dir_all(temp.store().join("index")).expect("an index");
         assert_eq!(temp.items(), before);
     }
-    println!("{n_killed} kills in {round} stores: each item exactly once");
+    eprintln!("{n_killed} kills in {round} stores: each item exactly once");
 }
 
 #[test]

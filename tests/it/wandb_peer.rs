@@ -41,5 +41,5 @@ fn pictures_equal_those_that_wandb_makes_of_random_arrays() {
     let said = String::from_utf8_lossy(&compared.stdout).into_owned();
     assert!(compared.status.success(), "{said}{}", String::from_utf8_lossy(&compared.stderr));
     assert!(said.contains("equal"), "{said}");
-    println!("{said}");
+    eprintln!("{said}");
 }
