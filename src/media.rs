@@ -110,8 +110,8 @@ impl MediaKey {
     ///
     /// Leading slashes are dropped and a segment that is exactly `.` or `..` becomes `_` or `__`,
     /// as in wandb since 0.18.6 (`spec/image.md` F.2). Ours: an empty segment in the middle is
-    /// dropped, control characters become `_`, and a segment too long for a file system keeps its
-    /// beginning and a digest.
+    /// dropped, control characters become `_`, a segment too long for a file system keeps its
+    /// beginning and a digest, and a folder's name never ends as a media file's does.
     #[must_use]
     pub fn file_stem(&self) -> String {
         let segments: Vec<&str> = self.0.trim_start_matches('/').split('/').collect();
@@ -122,7 +122,13 @@ impl MediaKey {
                 "" if i < last => {}
                 "." => stem.push("_".to_owned()),
                 ".." => stem.push("__".to_owned()),
-                _ => stem.push(shorten(&segment.replace(char::is_control, "_"))),
+                _ => {
+                    let mut name = shorten(&segment.replace(char::is_control, "_"));
+                    if i < last && name.ends_with(".png") {
+                        name.push('_');
+                    }
+                    stem.push(name);
+                }
             }
         }
         stem.join("/")
@@ -667,6 +673,7 @@ mod tests {
             ("my key", "my key"),
             ("clé/猫", "clé/猫"),
             ("a\nb", "a_b"),
+            ("a.png/b.png", "a.png_/b.png"),
         ] {
             assert_eq!(stem(key), want, "{key:?}");
         }

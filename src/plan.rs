@@ -185,7 +185,7 @@ fn tensor_plan(
     };
     let memory_bytes = [
         size(natural),
-        size(mode),
+        if mode == natural { 0 } else { size(mode) },
         encoded_bytes_max(size(mode), height).saturating_mul(2),
         reordered,
         CHUNK_BYTES as u64,

@@ -55,7 +55,8 @@ pub(crate) struct Engine {
 
 pub(super) struct InFlight {
     pub(super) stamp: Stamp,
-    pub(super) earlier: Option<Earlier>,
+    /// The key, step and indices that its images took.
+    pub(super) reserved: Option<(MediaKey, Step, Earlier)>,
     pub(super) n_unread: u32,
     pub(super) is_done: bool,
 }
@@ -206,7 +207,7 @@ impl Engine {
     fn reload(&mut self, config: Config) {
         self.drain();
         if let Some(watch) = &mut self.watch {
-            let roots = self.roots.iter().flat_map(|root| root.folders.iter().cloned());
+            let roots = self.roots.iter().flat_map(|root| root.folders.keys().cloned());
             let runs = self.runs.iter().flatten().flat_map(Run::folder_paths);
             roots.chain(runs).for_each(|folder| watch.remove(&folder));
         }
@@ -250,6 +251,11 @@ impl Engine {
             let Some(run) = &mut self.runs[number] else {
                 continue;
             };
+            if path == run.dir.path() {
+                // The run directory itself: perhaps another one in its place.
+                let roots = self.roots.iter_mut().filter(|root| *root.path() == run.watch.path);
+                roots.for_each(|root| root.next_scan = Some(now));
+            }
             let Some(inner) = path.strip_prefix(run.dir.path()).ok().and_then(Path::to_str) else {
                 continue;
             };

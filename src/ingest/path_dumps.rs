@@ -134,8 +134,7 @@ impl Engine {
         let dump = PathDump { id, says, stamp, sidecar: run.sidecar(&id.1), row };
         let before = self.in_flight.get(id);
         let n_unread = before.map_or(0, |before| before.n_unread);
-        let of_row = dump.row.first.map(|first| Earlier { first, n: dump.row.n });
-        let mut earlier = before.and_then(|before| before.earlier).or(of_row);
+        let mut reserved = before.and_then(|before| before.reserved.clone());
         let unit = match self.open_path_dump(run, &dump) {
             Err(Verdict::Wait(reason)) if !is_over => return Ok(Attempt::Wait(reason)),
             Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => dump.rejected(run, reason),
@@ -152,18 +151,25 @@ impl Engine {
                 let limits = self.config.limits;
                 let options = record.options.over(self.config.rules.options(&record.key));
                 let usage = self.usage_of(&run.info.id, &record)?;
+                let here = reserved
+                    .as_ref()
+                    .filter(|(key, step, _)| (key, *step) == (&record.key, record.step));
+                let earlier = here
+                    .map(|(_, _, earlier)| *earlier)
+                    .or_else(|| dump.row.earlier(&record.key, record.step));
                 match plan(&record, options, header, usage, &limits, earlier) {
                     Err(error) => dump.rejected(run, error.to_string()),
                     Ok(plan) => {
                         let n = u32::try_from(plan.items.len()).unwrap_or(u32::MAX);
-                        earlier =
-                            plan.items.first().map(|item| Earlier { first: item.id.index, n });
+                        let first = plan.items.first().map(|item| item.id.index);
+                        reserved = first
+                            .map(|first| (record.key.clone(), record.step, Earlier { first, n }));
                         Unit::planned(&run.info, &dump.source(), open, plan, dump.cursor(None))
                     }
                 }
             }
         };
-        self.in_flight.insert(id.clone(), InFlight { stamp, earlier, n_unread, is_done: false });
+        self.in_flight.insert(id.clone(), InFlight { stamp, reserved, n_unread, is_done: false });
         self.pipeline.submit(unit);
         Ok(Attempt::Done)
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::unit::{OpenDump, Task, Unit};
+use super::unit::{OpenDump, SharedDigest, Task, Unit};
 use crate::media::{Description, MediaEntry, MediaFile, MediaId, RunId, Sha256, Source, State};
 use crate::plan::{ImagePlan, TensorPlan};
 use crate::render::{RenderError, Rendered, render};
@@ -29,7 +29,7 @@ use crate::store::media_dir::{Staged, Staging, image_path};
 use crate::store::{Commit, RunInfo, Writer};
 
 /// Units between plan and commit, and so the most that a crash makes to be done again.
-const UNITS_MAX: usize = 1024;
+const UNITS_MAX: usize = 512;
 
 /// Units that are committed at once.
 const GROUP_MAX: usize = 256;
@@ -72,7 +72,8 @@ struct Pending {
     to_make: Vec<(usize, MediaId, Box<Description>)>,
     results: Receiver<(usize, Made)>,
     cursor: SourceCursor,
-    dump: Option<Arc<OpenDump>>,
+    /// The dump's digest; its file is closed once its images are made.
+    digest: Option<SharedDigest>,
 }
 
 /// What the pipeline has done, for whoever wants to know.
@@ -229,7 +230,7 @@ impl Pipeline {
             to_make: Vec::new(),
             results,
             cursor,
-            dump: dump.as_ref().map(|(dump, _)| dump.clone()),
+            digest: dump.as_ref().map(|(dump, _)| dump.shared_digest()),
         };
         let mut to_make = Vec::new();
         for (slot, task) in tasks.into_iter().enumerate() {
@@ -480,8 +481,8 @@ impl Pending {
             if again {
                 return Some((None, tally));
             }
-            cursor.sha256 =
-                self.dump.as_ref().and_then(|dump| dump.digest().ok()).or(cursor.sha256);
+            let digest = self.digest.as_ref().and_then(|digest| digest.get()?.clone().ok());
+            cursor.sha256 = digest.or(cursor.sha256);
         }
         let events: Vec<Event> = self.events.into_values().collect();
         events.iter().for_each(|event| tally.count(event));

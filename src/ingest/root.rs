@@ -1,7 +1,8 @@
 //! A watched directory: which runs are in it, and how changes in it are noticed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,8 +39,8 @@ pub(crate) struct Root {
     /// Why it is polled, as far as there is anything to say; events are used if this is `None`.
     polled_because: Option<String>,
     is_remote: bool,
-    /// The directories between it and its runs.
-    pub(crate) folders: BTreeSet<PathBuf>,
+    /// The directories between it and its runs, with their inodes.
+    pub(crate) folders: BTreeMap<PathBuf, u64>,
     /// Why a run directory can't be read.
     pub(crate) problems: HashMap<PathBuf, String>,
 }
@@ -64,7 +65,7 @@ impl Root {
             n_scans: 0,
             polled_because,
             is_remote,
-            folders: BTreeSet::new(),
+            folders: BTreeMap::new(),
             problems: HashMap::new(),
         }
     }
@@ -128,18 +129,19 @@ impl Root {
             return;
         };
         let path = self.watch.path.join(folder);
+        let Ok(ino) = fs::symlink_metadata(&path).map(|meta| meta.ino()) else {
+            self.folders.remove(&path);
+            return;
+        };
+        let is_new = self.folders.insert(path.clone(), ino) != Some(ino);
         if let Some(watcher) = watcher
-            && !self.folders.contains(&path)
+            && is_new
             && let Err(error) = watcher.add(&path)
             && path.is_dir()
         {
             self.poll_because(&error.to_string());
         }
-        let Ok(entries) = fs::read_dir(&path) else {
-            self.folders.remove(&path);
-            return;
-        };
-        self.folders.insert(path);
+        let Ok(entries) = fs::read_dir(&path) else { return };
         let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
         for entry in entries.flatten().filter(is_dir) {
             let name = entry.file_name();

@@ -273,10 +273,10 @@ impl Run {
         self.watch.logs.iter().any(|pattern| pattern.is_match(path))
     }
 
-    /// Whether a file is a log that was read under another name and not to its end.
+    /// Whether a file is a log that was or is read under another name.
     fn is_rotated_log(&self, ino: u64) -> bool {
         self.cursors.iter().any(|cursor| cursor.ino == ino)
-            && !self.tails.iter().any(|tail| tail.ino == ino)
+            || self.tails.iter().any(|tail| tail.ino == ino)
     }
 
     /// What a dump's path says of it, if it speaks for itself.
@@ -314,6 +314,10 @@ impl Run {
         limits: &Limits,
         count: bool,
     ) -> Result<u64, String> {
+        let ino = self.dir.stat(path).map(|stamp| stamp.ino);
+        if !self.is_log(path) && !ino.is_some_and(|ino| self.is_rotated_log(ino)) {
+            return Ok(0);
+        }
         let dump = match self.dir.open_file(path) {
             Ok(dump) => dump,
             Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => return Err(reason),
@@ -384,6 +388,11 @@ impl Run {
                         tracing::info!(%run, path = tail.path, "log was cut off or written anew, it is read from its start");
                     }
                     has_read |= polled.n_bytes > 0;
+                    if polled.is_gone {
+                        // Its inode may be used again, for another log that begins alike.
+                        let is_other = |cursor: &LogCursor| (cursor.dev, cursor.ino) != (tail.dev, tail.ino);
+                        self.cursors.retain(is_other);
+                    }
                     !polled.is_gone
                 }
                 Err(error) => {

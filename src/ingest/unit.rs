@@ -14,12 +14,15 @@ use crate::store::journal::{Event, SourceCursor};
 #[derive(Debug)]
 pub(crate) struct OpenDump {
     pub(crate) file: Dump,
-    digest: OnceLock<Result<Sha256, String>>,
+    digest: SharedDigest,
 }
+
+/// A dump's digest, for whoever no longer needs the open file.
+pub(crate) type SharedDigest = Arc<OnceLock<Result<Sha256, String>>>;
 
 impl OpenDump {
     pub(crate) fn new(file: Dump) -> Self {
-        Self { file, digest: OnceLock::new() }
+        Self { file, digest: SharedDigest::default() }
     }
 
     /// The digest of the whole dump.
@@ -28,6 +31,11 @@ impl OpenDump {
     /// If it can't be read any more.
     pub(crate) fn digest(&self) -> Result<Sha256, String> {
         self.digest.get_or_init(|| digest(&self.file).map_err(|error| error.to_string())).clone()
+    }
+
+    /// The digest, once it is known.
+    pub(crate) fn shared_digest(&self) -> SharedDigest {
+        self.digest.clone()
     }
 }
 

@@ -189,6 +189,18 @@ pub fn parse_sidecar(
     })
 }
 
+/// How deep the fields that are carried along may be nested. serde_json reads no more than 128
+/// levels, and the journal puts some around them.
+const DEPTH_MAX: usize = 64;
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 fn parse_fields(text: &[u8]) -> Result<Fields, RecordError> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let text = std::str::from_utf8(text).map_err(|error| RecordError {
@@ -304,6 +316,15 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                     description.extra.insert(name, map.next_value()?);
                 }
             }
+        }
+        let Description { caption, grouping, extra, .. } = &fields.description;
+        if caption
+            .iter()
+            .chain(grouping)
+            .chain(extra.values())
+            .any(|value| depth(value) > DEPTH_MAX)
+        {
+            return Err(de::Error::custom(format!("nested deeper than {DEPTH_MAX} levels")));
         }
         Ok(fields)
     }

@@ -29,6 +29,7 @@ use super::StoreError;
 use super::journal::{DumpCursor, LogCursor, Outline, Position, SourceCursor};
 use crate::limits::StepUsage;
 use crate::media::{MediaKey, RunId, State, Step};
+use crate::plan::Earlier;
 
 /// The version of keys and rows. Another version's index is rebuilt.
 const SCHEMA: &[u8] = b"1";
@@ -80,11 +81,30 @@ impl Row {
 pub(crate) struct DumpRow {
     /// The version that was read last; none if its line was damaged.
     pub(crate) cursor: Option<DumpCursor>,
-    /// The first index that its images have, and how many.
+    /// The key and step of its images, the first index that they have, and how many.
+    pub(crate) place: Option<(MediaKey, Step)>,
     pub(crate) first: Option<u32>,
     pub(crate) n: u32,
     /// The line that rejected it.
     pub(crate) rejected: Option<u64>,
+}
+
+impl DumpRow {
+    /// One of the dump's images stands here.
+    fn add(&mut self, key: &MediaKey, step: Step, index: u32) {
+        let place = Some((key.clone(), step));
+        if self.place != place {
+            (self.place, self.first, self.n) = (place, None, 0);
+        }
+        let first = *self.first.get_or_insert(index);
+        self.n = self.n.max(index.saturating_sub(first) + 1);
+    }
+
+    /// The indices that its images have, if they stand under this key and step.
+    pub(crate) fn earlier(&self, key: &MediaKey, step: Step) -> Option<Earlier> {
+        let is_there = self.place.as_ref().is_some_and(|place| (&place.0, place.1) == (key, step));
+        self.first.filter(|_| is_there).map(|first| Earlier { first, n: self.n })
+    }
 }
 
 /// A run as the index knows it.
@@ -415,8 +435,7 @@ fn apply_line(
                     *run_row.count(before.state) -= 1;
                 }
                 if let Some(dump) = &mut dump {
-                    let first = *dump.first.get_or_insert(index);
-                    dump.n = dump.n.max(index.saturating_sub(first) + 1);
+                    dump.add(key, step, index);
                 }
             }
             _ => {

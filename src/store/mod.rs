@@ -137,6 +137,8 @@ pub(crate) struct Writer {
     root: PathBuf,
     index: Index,
     journals: HashMap<RunId, Journal>,
+    /// Runs whose journals have lines that the index failed to take.
+    behind: Vec<RunId>,
     staging: Staging,
     _lock: Lock,
 }
@@ -167,8 +169,14 @@ pub(crate) fn open(
     let staging = Staging::open(root)?;
     let index = Index::open(&root.join("index"))?;
     let reader = Reader { root: root.to_owned(), index: index.clone() };
-    let mut writer =
-        Writer { root: root.to_owned(), index, journals: HashMap::new(), staging, _lock: lock };
+    let mut writer = Writer {
+        root: root.to_owned(),
+        index,
+        journals: HashMap::new(),
+        behind: Vec::new(),
+        staging,
+        _lock: lock,
+    };
     writer.replay()?;
     Ok((writer, reader))
 }
@@ -313,6 +321,10 @@ impl Writer {
     /// error of the index is one after the commit: the lines stand in the journal, and the next
     /// [`open`] applies them.
     pub(crate) fn commit(&mut self, group: &mut Vec<Commit>) -> Result<(), StoreError> {
+        while let Some(run) = self.behind.last().cloned() {
+            self.open_journal(&run)?;
+            self.behind.pop();
+        }
         media_dir::publish(&self.root, group.iter().flat_map(|commit| &commit.files))?;
         // One append for each stretch of commits of the same run.
         while !group.is_empty() {
@@ -330,7 +342,12 @@ impl Writer {
                 *place = Position { segment: start.segment, offset: start.offset + place.offset };
             }
             drop(group.drain(..n));
-            self.index.apply(&run.id, &lines, end)?;
+            if let Err(error) = self.index.apply(&run.id, &lines, end) {
+                // Opening the journal anew applies what is missing, in order.
+                self.journals.remove(&run.id);
+                self.behind.push(run.id.clone());
+                return Err(error);
+            }
         }
         Ok(())
     }

@@ -178,8 +178,9 @@ pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// An npy file of version 1.0.
 pub(crate) fn npy(descr: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
-    let axes: String = shape.iter().map(|axis| format!("{axis}, ")).collect();
-    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes}), }}");
+    let axes = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let mut header =
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes},), }}");
     while !(10 + header.len() + 1).is_multiple_of(64) {
         header.push(' ');
     }
