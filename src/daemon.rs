@@ -80,9 +80,12 @@ async fn serve(
         drop(ended.send(result));
     })?;
 
+    let of_file = config_path.as_deref().and_then(|path| config::load(path).ok());
+    let store_of_file = of_file.map_or_else(|| config.store.clone(), |file| file.store);
     let reload = Arc::new(Reload {
         config_path,
         started_with: config.clone(),
+        store_of_file,
         commands: commands.clone(),
         level,
     });
@@ -143,9 +146,6 @@ async fn serve(
         Ok(Ok(Ok(Some(writer)))) => {
             writer.close()?;
             tracing::info!("all that was begun is done");
-            if n_left > 0 && is_ready {
-                tracing::debug!(n_left, "drained");
-            }
             Ok(())
         }
         Ok(Ok(Ok(None)) | Err(_)) => Err(anyhow!("the commit thread died")),
@@ -188,6 +188,8 @@ fn tell_systemd(state: &[NotifyState<'_>]) {
 struct Reload {
     config_path: Option<PathBuf>,
     started_with: Config,
+    /// What the file said at the start: the command line may have said something else.
+    store_of_file: PathBuf,
     commands: Sender<Command>,
     level: Level,
 }
@@ -208,7 +210,7 @@ impl Reload {
         };
         let was = &self.started_with;
         let fixed = [
-            ("store.path", was.store != config.store),
+            ("store.path", self.store_of_file != config.store),
             ("control.socket", was.socket != config.socket),
             ("work.threads", was.n_threads != config.n_threads),
             (
@@ -223,9 +225,11 @@ impl Reload {
         self.level.set(&config.log_level);
         let mut config = config;
         config.limits.memory_bytes_max = was.limits.memory_bytes_max;
+        config.store.clone_from(&was.store);
+        let command = Command::Reload(Box::new(config));
         self.commands
-            .send(Command::Reload(Box::new(config)))
-            .map_err(|_| "the daemon stops".to_owned())?;
+            .try_send(command)
+            .map_err(|_| "earlier reloads are not done yet".to_owned())?;
         tracing::info!("configuration is taken up");
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What a logged image *is*: run, key, step, index, and the entry that the store keeps. Pure.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -124,7 +125,7 @@ impl MediaKey {
                 ".." => stem.push("__".to_owned()),
                 _ => {
                     let mut name = shorten(&segment.replace(char::is_control, "_"));
-                    if i < last && name.ends_with(".png") {
+                    if i < last && Path::new(&name).extension().is_some_and(|part| part == "png") {
                         name.push('_');
                     }
                     stem.push(name);
@@ -453,6 +454,9 @@ pub struct Making {
     pub profile: Profile,
     /// Which of its rules applied.
     pub rule: Rule,
+    /// The values that became 0 and 255, under rule `range`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<(f64, f64)>,
     /// Which axis was taken for which.
     pub format: DataFormat,
     /// Whether another reading of the axes made sense too and nothing told which.

@@ -5,7 +5,6 @@
 use serde_json::Value;
 
 use crate::convert::layout::{self, LayoutError, Reading};
-use crate::decode::DecodeError;
 use crate::encode::encoded_bytes_max;
 use crate::limits::{Admission, Limits, StepUsage, admit};
 use crate::media::{ColorMode, Description, MediaId, Profile};
@@ -183,12 +182,20 @@ fn tensor_plan(
         MemoryOrder::C => 0,
         MemoryOrder::Fortran => reading.n_elements().saturating_mul(header.dtype.size() as u64),
     };
+    // Scaling down goes by rows of four floats a pixel, first in one direction.
+    let scaling = match admit(limits, &StepUsage::default(), width, height) {
+        Admission::Downscale(_, new_height) => {
+            width.saturating_mul(u64::from(new_height)).saturating_mul(16)
+        }
+        Admission::Keep | Admission::Hold(_) => 0,
+    };
     let memory_bytes = [
         size(natural),
         if mode == natural { 0 } else { size(mode) },
         encoded_bytes_max(size(mode), height).saturating_mul(2),
         reordered,
         CHUNK_BYTES as u64,
+        scaling,
     ]
     .into_iter()
     .fold(0, u64::saturating_add);
@@ -207,55 +214,53 @@ fn tensor_plan(
 /// How many bytes of a dump are read at once: a size that stays in a core's cache.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
+/// Fields of a record that are carried along as they are, and may be lists over a batch.
+pub const CARRIED_LISTS: [&str; 2] = ["boxes", "masks"];
+
+/// The most bytes that the descriptions of one batch may take in all. What a line says once may
+/// stand with each of its images.
+const DESCRIPTIONS_BYTES_MAX: usize = 64 << 20;
+
 /// One description for each image of a batch: fields that may be lists of that length are split.
 fn descriptions(given: &Description, n: usize) -> Result<Vec<Description>, PlanError> {
-    let mut each = vec![given.clone(); n];
-    let mut split = |name: &str, value: Option<&Value>, set: &dyn Fn(&mut Description, Value)| {
-        let Some(Value::Array(values)) = value else {
-            return Ok(());
-        };
-        if values.len() == n {
-            each.iter_mut().zip(values).for_each(|(to, value)| set(to, value.clone()));
-        } else if n > 1 {
-            let problem = format!("{name} has {} entries for {n} images", values.len());
-            return Err(PlanError::Record(problem));
+    let mut common = given.clone();
+    let mut lists: Vec<(&str, Vec<Value>)> = Vec::new();
+    let mut split = |name: &'static str, value: Option<Value>| match value {
+        Some(Value::Array(values)) if values.len() == n => {
+            lists.push((name, values));
+            Ok(None)
         }
-        Ok(())
+        Some(Value::Array(values)) if n > 1 => {
+            let problem = format!("{name} has {} entries for {n} images", values.len());
+            Err(PlanError::Record(problem))
+        }
+        value => Ok(value),
     };
-    let some = |value: Value| Some(value).filter(|value| !value.is_null());
-    split("caption", given.caption.as_ref(), &|to, value| {
-        to.caption = some(value);
-    })?;
-    split("grouping", given.grouping.as_ref(), &|to, value| {
-        to.grouping = some(value);
-    })?;
-    for name in ["boxes", "masks"] {
-        split(name, given.extra.get(name), &|to, value| {
-            to.extra.insert(name.to_owned(), value);
-        })?;
+    common.caption = split("caption", common.caption.take())?;
+    common.grouping = split("grouping", common.grouping.take())?;
+    for name in CARRIED_LISTS {
+        if let Some(value) = split(name, common.extra.shift_remove(name))? {
+            common.extra.insert(name.to_owned(), value);
+        }
     }
-    Ok(each)
-}
-
-/// What its reader does about a dump that can't be decoded.
-#[derive(Debug)]
-pub enum Verdict {
-    /// It may yet come: look again later.
-    Wait(String),
-    /// It never will.
-    Reject(String),
-}
-
-impl From<DecodeError> for Verdict {
-    fn from(error: DecodeError) -> Self {
-        let reason = error.to_string();
-        match error {
-            DecodeError::Truncated { .. } | DecodeError::Io(_) => Self::Wait(reason),
-            DecodeError::Malformed(_) | DecodeError::Unsupported(_) | DecodeError::OverLimit(_) => {
-                Self::Reject(reason)
+    let n_bytes = serde_json::to_string(&common).map_or(0, |text| text.len());
+    if n_bytes.saturating_mul(n) > DESCRIPTIONS_BYTES_MAX {
+        let problem = format!(
+            "a description of {n_bytes} bytes for each of {n} images, want {DESCRIPTIONS_BYTES_MAX} bytes at most in all"
+        );
+        return Err(PlanError::OverLimit(problem));
+    }
+    let mut each = vec![common; n];
+    for (name, values) in lists {
+        for (description, value) in each.iter_mut().zip(values) {
+            match name {
+                "caption" => description.caption = Some(value).filter(|value| !value.is_null()),
+                "grouping" => description.grouping = Some(value).filter(|value| !value.is_null()),
+                _ => drop(description.extra.insert(name.to_owned(), value)),
             }
         }
     }
+    Ok(each)
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ pub fn pixels_from_tensor(
     let making = Making {
         profile: tensor.profile,
         rule: conversion.rule(),
+        range: tensor.range,
         format: reading.format,
         format_guessed: reading.guessed,
         stats: scan.stats(),
@@ -207,8 +208,11 @@ impl<'a, R: ReadAt> Source<'a, R> {
     fn each_chunk(&mut self, mut see: impl FnMut(usize, &mut [u8])) -> io::Result<()> {
         let size = self.elements.dtype.size();
         if let Some(ordered) = &self.ordered {
-            self.chunk.clone_from(ordered);
-            see(0, &mut self.chunk);
+            for (i, part) in ordered.chunks(CHUNK_BYTES).enumerate() {
+                self.chunk.clear();
+                self.chunk.extend(part);
+                see(i * (CHUNK_BYTES / size), &mut self.chunk);
+            }
             return Ok(());
         }
         read_chunks(self.dump, self.offset, self.n_bytes, size, &mut self.chunk, see)

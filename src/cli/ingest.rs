@@ -101,7 +101,12 @@ impl Report {
             new: shared.progress.counts(),
             elapsed,
             begun_lines: view.begun_lines,
-            problems: view.watching.into_iter().filter_map(|root| root.problem).collect(),
+            problems: view
+                .watching
+                .into_iter()
+                .filter_map(|root| root.problem)
+                .chain(view.problems)
+                .collect(),
         })
     }
 

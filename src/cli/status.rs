@@ -52,8 +52,10 @@ fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out, "kept      {}", counts([status.image, status.held, status.rejected]))?;
     if let Some(view) = &status.ingest {
         for root in &view.watching {
-            let problem =
-                root.problem.as_ref().map_or_else(String::new, |problem| format!(": {problem}"));
+            let problem = root
+                .problem
+                .as_ref()
+                .map_or_else(String::new, |problem| format!(": {}", printable(problem)));
             let (path, backend) = (root.path.display(), &root.backend);
             writeln!(
                 out,
@@ -80,7 +82,7 @@ fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
             writeln!(
                 out,
                 "waiting   {} {}: {}",
-                waiting.run,
+                printable(waiting.run.as_str()),
                 printable(&waiting.what),
                 printable(&waiting.reason)
             )?;

@@ -97,6 +97,7 @@ mod tests {
         let making = Making {
             profile: Profile::Auto,
             rule: Rule::None,
+            range: None,
             format: DataFormat::Hw,
             format_guessed: false,
             stats: Stats::default(),

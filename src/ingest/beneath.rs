@@ -13,15 +13,61 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::decode::ReadAt;
-use crate::plan::Verdict;
+use crate::decode::{DecodeError, ReadAt};
 use crate::store::journal::Stamp;
+
+/// What the engine does about a file that can't be read.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It may yet come, or be completed: wait a while.
+    Wait(String),
+    /// The machine or the mount fails, not the file: wait as long as that lasts.
+    Trouble(String),
+    /// Nothing can come of it.
+    Reject(String),
+}
+
+impl Verdict {
+    /// Why.
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Self::Wait(reason) | Self::Trouble(reason) | Self::Reject(reason) => reason,
+        }
+    }
+
+    /// The same about a file of this name.
+    pub(crate) fn about(self, path: &str) -> Self {
+        let named = |reason: String| format!("{path:?} {reason}");
+        match self {
+            Self::Wait(reason) => Self::Wait(named(reason)),
+            Self::Trouble(reason) => Self::Trouble(named(reason)),
+            Self::Reject(reason) => Self::Reject(named(reason)),
+        }
+    }
+}
+
+impl From<DecodeError> for Verdict {
+    fn from(error: DecodeError) -> Self {
+        let reason = error.to_string();
+        match error {
+            DecodeError::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Self::Trouble(reason)
+            }
+            DecodeError::Truncated { .. } | DecodeError::Io(_) => Self::Wait(reason),
+            DecodeError::Malformed(_) | DecodeError::Unsupported(_) | DecodeError::OverLimit(_) => {
+                Self::Reject(reason)
+            }
+        }
+    }
+}
 
 /// A run directory.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     fd: OwnedFd,
     path: PathBuf,
+    /// The same without links, as a job may name it.
+    canonical: PathBuf,
 }
 
 /// A regular file of a run directory, open for reading.
@@ -53,7 +99,9 @@ impl RunDir {
     /// Opens the directory at `path`, which is absolute.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-        Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())?, path: path.to_owned() })
+        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        let canonical = std::fs::canonicalize(path)?;
+        Ok(Self { fd, path: path.to_owned(), canonical })
     }
 
     /// The directory's path.
@@ -78,6 +126,7 @@ impl RunDir {
         let inner = if given.is_absolute() {
             given
                 .strip_prefix(&self.path)
+                .or_else(|_| given.strip_prefix(&self.canonical))
                 .map_err(|_| format!("{name:?} lies outside of the run directory"))?
         } else {
             given
@@ -115,11 +164,11 @@ impl RunDir {
             }
             Errno::NAMETOOLONG => Verdict::Reject(format!("{path:?} is too long a path")),
             errno => {
-                Verdict::Wait(format!("{path:?} cannot be opened: {}", io::Error::from(errno)))
+                Verdict::Trouble(format!("{path:?} cannot be opened: {}", io::Error::from(errno)))
             }
         })?;
         let file = File::from(fd);
-        let meta = file.metadata().map_err(|error| Verdict::Wait(error.to_string()))?;
+        let meta = file.metadata().map_err(|error| Verdict::Trouble(error.to_string()))?;
         let kind = meta.file_type();
         if !kind.is_file() {
             let what = match kind {
@@ -154,6 +203,14 @@ impl RunDir {
         }
         let from = at.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
         rustix::fs::openat(from, name, FLAGS, Mode::empty())
+    }
+
+    /// Whether a file has far fewer blocks than its length asks for.
+    pub(crate) fn is_sparse(&self, path: &str) -> bool {
+        let stat = rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|stat| {
+            stat.st_size > 4096 && stat.st_blocks.saturating_mul(512) < stat.st_size / 2
+        })
     }
 
     /// What a file looks like, without following a link; `None` if it isn't there.
@@ -205,6 +262,7 @@ mod tests {
             Ok(_) => "opened".to_owned(),
             Err(Verdict::Wait(reason)) => format!("wait: {reason}"),
             Err(Verdict::Reject(reason)) => format!("reject: {reason}"),
+            Err(Verdict::Trouble(reason)) => format!("trouble: {reason}"),
         }
     }
 

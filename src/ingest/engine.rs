@@ -11,7 +11,7 @@ use crossbeam_channel::Receiver;
 
 use super::pipeline::Pipeline;
 use super::root::Root;
-use super::run::{Look, Run};
+use super::run::{IDENTITY_FILE, Look, Run};
 use super::settle::{Arrival, Due, QuietTimes, Settler};
 use super::watch::Watch;
 use super::{Command, Mode, Shared};
@@ -22,6 +22,9 @@ use crate::plan::Earlier;
 use crate::record::pattern::DumpPath;
 use crate::store::journal::Stamp;
 use crate::store::{Reader, StoreError, Writer};
+
+/// How long events are gathered after the first of them.
+const COALESCE: Duration = Duration::from_millis(3);
 
 /// How often logs are looked at without an event.
 const TICK: Duration = Duration::from_secs(1);
@@ -51,6 +54,10 @@ pub(crate) struct Engine {
     pub(super) in_flight: HashMap<DumpId, InFlight>,
     pub(super) usage: HashMap<(RunId, MediaKey, Step), StepUsage>,
     pub(super) waiting: BTreeMap<DumpId, String>,
+    /// Why something can't be read at all.
+    pub(super) problems: Vec<String>,
+    /// When others were told last.
+    pub(super) told_at: Option<Instant>,
 }
 
 pub(super) struct InFlight {
@@ -65,8 +72,10 @@ pub(super) struct InFlight {
 pub(super) enum Attempt {
     /// It is planned, or there is nothing to do.
     Done,
-    /// It waits for something, for this reason.
+    /// It waits a while for something, for this reason.
     Wait(String),
+    /// It waits until the machine works again.
+    Trouble(String),
 }
 
 impl Engine {
@@ -102,6 +111,8 @@ impl Engine {
             in_flight: HashMap::new(),
             usage: HashMap::new(),
             waiting: BTreeMap::new(),
+            problems: Vec::new(),
+            told_at: None,
         };
         if mode == Mode::Follow {
             match Watch::new() {
@@ -144,19 +155,28 @@ impl Engine {
                     Command::Reload(config) => self.reload(*config),
                 }
             }
-            if self.is_stopped() {
+            if self.is_stopped() || !self.pipeline.is_alive() {
                 return Ok(());
             }
             let now = Instant::now();
             self.take_hints(now)?;
             self.scan_due_roots(now)?;
             self.take_back();
+            if self.usage.len() > USAGE_MAX {
+                // Once all is in the store, the index knows what the steps have.
+                self.drain();
+                self.take_back();
+                if self.in_flight.is_empty() {
+                    self.usage.clear();
+                }
+            }
             let is_busy = self.turn(now)?;
-            self.tell_view(!is_busy);
+            self.tell_view(false);
             if is_busy {
                 continue;
             }
             if self.mode == Mode::Once && self.is_idle() {
+                self.tell_view(true);
                 return Ok(());
             }
             self.sleep(commands, now);
@@ -198,6 +218,8 @@ impl Engine {
         select.recv(commands);
         let heard = select.recv(wake);
         if select.ready_timeout(timeout) == Ok(heard) {
+            // Much comes at once: a moment later one look does for all of it.
+            std::thread::sleep(COALESCE);
             wake.try_recv().ok();
         }
     }
@@ -222,7 +244,10 @@ impl Engine {
 
     /// Waits until the pipeline is empty.
     fn drain(&self) {
-        while self.shared.progress.n_in_flight() > 0 && !self.is_stopped() {
+        while self.shared.progress.n_in_flight() > 0
+            && !self.is_stopped()
+            && self.pipeline.is_alive()
+        {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -238,42 +263,60 @@ impl Engine {
             self.roots.iter_mut().for_each(|root| root.scan_everything_at(now));
         }
         for (path, arrival) in sorted(hints.paths) {
-            let run = path.ancestors().find_map(|above| self.run_at(above));
-            let Some(number) = run else {
-                // Something new beside the runs: perhaps a run.
-                for root in &mut self.roots {
-                    if path.starts_with(root.path()) {
-                        root.next_scan = Some(now);
-                    }
+            match path.ancestors().find_map(|above| self.run_at(above)) {
+                Some(number) => self.take_hint(number, &path, arrival, now)?,
+                None if path.is_dir() || path.ends_with(IDENTITY_FILE) => {
+                    // Something new beside the runs: perhaps a run.
+                    let roots = self.roots.iter_mut().filter(|root| path.starts_with(root.path()));
+                    roots.for_each(|root| root.next_scan = Some(now));
                 }
-                continue;
-            };
-            let Some(run) = &mut self.runs[number] else {
-                continue;
-            };
-            if path == run.dir.path() {
-                // The run directory itself: perhaps another one in its place.
-                let roots = self.roots.iter_mut().filter(|root| *root.path() == run.watch.path);
-                roots.for_each(|root| root.next_scan = Some(now));
-            }
-            let Some(inner) = path.strip_prefix(run.dir.path()).ok().and_then(Path::to_str) else {
-                continue;
-            };
-            let inner = inner.to_owned();
-            if path.symlink_metadata().is_ok_and(|meta| meta.is_dir())
-                && run.dump_path(&inner).is_none()
-            {
-                let mut found = Vec::new();
-                let result = run.list(&inner, &mut self.watch.as_mut(), &mut found);
-                self.watched(number, result);
-                for path in found {
-                    self.consider(number, &path, Arrival::Found, now)?;
-                }
-            } else {
-                self.consider(number, &inner, arrival, now)?;
+                None => {}
             }
         }
         Ok(())
+    }
+
+    /// Acts on what was heard of in a run directory.
+    fn take_hint(
+        &mut self,
+        number: usize,
+        path: &Path,
+        arrival: Arrival,
+        now: Instant,
+    ) -> Result<(), StoreError> {
+        let Some(run) = &mut self.runs[number] else { return Ok(()) };
+        let inner = path.strip_prefix(run.dir.path()).ok().and_then(Path::to_str);
+        let Some(inner) = inner.map(str::to_owned) else { return Ok(()) };
+        // As in a listing: what is hidden is not there yet.
+        if inner.split('/').any(|part| part.starts_with('.')) {
+            return Ok(());
+        }
+        if !run.dir.is_in_place() || inner == IDENTITY_FILE && run.refresh_identity() {
+            let roots = self.roots.iter_mut().filter(|root| *root.path() == run.watch.path);
+            roots.for_each(|root| root.next_scan = Some(now));
+            self.drop_run(number);
+            return Ok(());
+        }
+        let is_dir = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+        if !is_dir || run.dump_path(&inner).is_some() {
+            return self.consider(number, &inner, arrival, now);
+        }
+        let mut found = Vec::new();
+        // A new folder may have the inode of one that was removed, whose watch is gone.
+        run.forget_folder(&inner);
+        let result = run.list(&inner, &mut self.watch.as_mut(), &mut found);
+        self.watched(number, result);
+        found.iter().try_for_each(|path| self.consider(number, path, Arrival::Found, now))
+    }
+
+    /// Lets go of a run directory.
+    fn drop_run(&mut self, number: usize) {
+        if let Some(run) = self.runs[number].take() {
+            let path = run.dir.path().display();
+            tracing::info!(run = %run.info.id, %path, "run directory is gone or has changed");
+        }
+        self.in_flight.retain(|id, _| id.0 != number);
+        self.waiting.retain(|id, _| id.0 != number);
     }
 
     fn run_at(&self, path: &Path) -> Option<usize> {
@@ -294,9 +337,11 @@ impl Engine {
     /// Scans the roots whose time has come.
     fn scan_due_roots(&mut self, now: Instant) -> Result<(), StoreError> {
         for i in 0..self.roots.len() {
-            if self.roots[i].next_scan.is_none_or(|at| at > now) {
+            let due = self.roots[i].next_scan;
+            if due.is_none_or(|at| at > now) {
                 continue;
             }
+            self.roots[i].next_scan = None;
             let look = self.roots[i].next_look();
             let is_events = self.roots[i].uses_events();
             let mut watcher = self.watch.as_mut().filter(|_| is_events);
@@ -312,7 +357,9 @@ impl Engine {
             } else {
                 self.config.times.poll
             };
-            self.roots[i].next_scan = (self.mode == Mode::Follow).then(|| Instant::now() + pause);
+            let next = (self.mode == Mode::Follow).then(|| Instant::now() + pause);
+            // A run that must be taken up anew asks for a look at once.
+            self.roots[i].next_scan = self.roots[i].next_scan.or(next);
         }
         Ok(())
     }
@@ -330,31 +377,32 @@ impl Engine {
         else {
             return Ok(());
         };
-        if !run.dir.is_in_place() {
-            tracing::info!(run = %run.info.id, path = %run.dir.path().display(), "run directory is gone");
-            self.runs[number] = None;
+        if !run.dir.is_in_place() || run.refresh_identity() {
+            self.drop_run(number);
+            self.roots[root].next_scan = Some(now);
             return Ok(());
         }
-        run.refresh_identity();
         let mut watcher = self.watch.as_mut().filter(|_| is_events);
-        match run.scan(look, &mut watcher) {
-            Ok(found) => {
-                for path in found {
-                    self.consider(number, &path, Arrival::Found, now)?;
-                }
-            }
-            Err(error) => {
-                self.watched(number, Err(error));
-                return self.scan_run(root, number, look, now);
-            }
+        let mut found = Vec::new();
+        let result = run.scan(look, &mut watcher, &mut found);
+        let is_again = result.is_err();
+        self.watched(number, result);
+        found.iter().try_for_each(|path| self.consider(number, path, Arrival::Found, now))?;
+        if is_again {
+            // Without events, from the folder on where they ended.
+            return self.scan_run(root, number, look, now);
         }
         Ok(())
     }
 
     /// Takes up a run directory, unless it is already.
     fn adopt(&mut self, root: usize, path: &Path, name: &str) {
-        if self.run_at(path).is_some() {
-            return;
+        if let Some(number) = self.run_at(path) {
+            let is_in_place = |run: &Run| run.dir.is_in_place();
+            if self.runs[number].as_ref().is_some_and(is_in_place) {
+                return;
+            }
+            self.drop_run(number);
         }
         // What an earlier directory of this name gave must be in the store's cursors.
         self.drain();
@@ -409,6 +457,8 @@ impl Engine {
         let Some(stamp) = run.dir.stat(&dump) else {
             return Ok(());
         };
+        // A memory map is closed at its full length before its first byte is written.
+        let arrival = if run.dir.is_sparse(&dump) { Arrival::Found } else { arrival };
         if self.is_known(number, &dump, stamp)? {
             return Ok(());
         }
@@ -476,12 +526,6 @@ impl Engine {
                     self.settler.again(due, now + AGAIN);
                 }
             }
-        }
-        if self.usage.len() > USAGE_MAX
-            && self.shared.progress.n_in_flight() == 0
-            && self.in_flight.is_empty()
-        {
-            self.usage.clear();
         }
     }
 

@@ -43,6 +43,11 @@ impl LineSplitter {
         self.offset
     }
 
+    /// How many whole lines were seen, from the log's start.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// How many bytes of a begun line wait for its newline.
     pub(crate) fn n_begun(&self) -> u64 {
         self.n_begun

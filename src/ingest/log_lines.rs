@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Mode;
+use super::beneath::Verdict;
 use super::engine::{Attempt, Engine};
 use super::lines::RawLine;
 use super::run::Run;
 use super::unit::{OpenDump, Unit};
 use crate::limits::StepUsage;
 use crate::media::{Description, MediaEntry, RunId, Source};
-use crate::plan::{Verdict, plan};
+use crate::plan::plan;
 use crate::record::{Line, MediaRecord, RecordError, parse_line};
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::{RunInfo, StoreError};
@@ -89,8 +90,18 @@ impl Engine {
                             is_busy = true;
                         }
                         Ok(Attempt::Wait(reason)) => {
-                            self.waiting
-                                .insert(what.clone(), format!("line {}: {reason}", line.number));
+                            let reason = format!("line {}: {reason}", line.number);
+                            self.waiting.insert(what.clone(), reason);
+                            break;
+                        }
+                        Ok(Attempt::Trouble(reason)) => {
+                            let reason = format!("line {}: {reason}", line.number);
+                            if self.mode == Mode::Once {
+                                // It stays to be read by the next ingest.
+                                self.problems.push(format!("{}: {reason}", tail.path));
+                                tail.give_up();
+                            }
+                            self.waiting.insert(what.clone(), reason);
                             break;
                         }
                         Err(error) => {
@@ -136,6 +147,7 @@ impl Engine {
                 Err(wait) => return Ok(wait),
             },
         };
+        run.has_given = true;
         self.pipeline.submit(unit);
         Ok(Attempt::Done)
     }
@@ -152,6 +164,7 @@ impl Engine {
         let source = |path: &str| Source { tensor: tensor.clone(), ..of_log.source(Some(path)) };
         Ok(match run.open_dump(&record.data, &self.config.limits) {
             Err(Verdict::Wait(reason)) if !is_over => Err(Attempt::Wait(reason)),
+            Err(Verdict::Trouble(reason)) => Err(Attempt::Trouble(reason)),
             Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => {
                 Ok(of_log.rejected(record, source(&record.data.path), reason))
             }

@@ -1,15 +1,16 @@
 //! Dumps that speak for themselves → units.
 
-use std::io;
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use super::Mode;
+use super::beneath::Verdict;
 use super::engine::{AGAIN, Attempt, DumpId, Engine, InFlight};
 use super::run::Run;
 use super::settle::{Arrival, Due, QuietTimes};
 use super::unit::{OpenDump, Unit};
 use crate::media::{Description, MediaEntry, Source};
-use crate::plan::{Earlier, Verdict, plan};
+use crate::plan::{Earlier, plan};
 use crate::record::pattern::DumpPath;
 use crate::record::{DataRef, ImageOptions, MediaRecord, parse_sidecar};
 use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
@@ -109,7 +110,12 @@ impl Engine {
             Attempt::Done => {
                 self.waiting.remove(&due.id);
             }
-            Attempt::Wait(reason) => {
+            Attempt::Trouble(reason) if self.mode == Mode::Once => {
+                // It stays to be read by the next ingest.
+                self.problems.push(reason);
+                self.forget(&due.id);
+            }
+            Attempt::Wait(reason) | Attempt::Trouble(reason) => {
                 self.waiting.insert(due.id.clone(), reason);
                 self.settler.again(due, now + AGAIN);
             }
@@ -137,6 +143,7 @@ impl Engine {
         let mut reserved = before.and_then(|before| before.reserved.clone());
         let unit = match self.open_path_dump(run, &dump) {
             Err(Verdict::Wait(reason)) if !is_over => return Ok(Attempt::Wait(reason)),
+            Err(Verdict::Trouble(reason)) => return Ok(Attempt::Trouble(reason)),
             Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => dump.rejected(run, reason),
             Ok((record, open, _)) if n_unread <= UNREAD_MAX && dump.is_same(&open) => {
                 // Written again with the same content: only the cursor moves.
@@ -170,6 +177,7 @@ impl Engine {
             }
         };
         self.in_flight.insert(id.clone(), InFlight { stamp, reserved, n_unread, is_done: false });
+        run.has_given = true;
         self.pipeline.submit(unit);
         Ok(Attempt::Done)
     }
@@ -207,7 +215,7 @@ fn read_sidecar(run: &Run, dump: &PathDump<'_>, bytes_max: u64) -> Result<MediaR
         );
         return Err(Verdict::Reject(reason));
     }
-    let text = io::read_to_string(file.into_file());
+    let text = io::read_to_string(file.into_file().take(bytes_max));
     let text = text.map_err(|error| Verdict::Wait(format!("sidecar {name:?}: {error}")))?;
     // A sidecar that can't be read may be half written.
     parse_sidecar(text.as_bytes(), dump.says, data)

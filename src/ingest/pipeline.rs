@@ -31,8 +31,15 @@ use crate::store::{Commit, RunInfo, Writer};
 /// Units between plan and commit, and so the most that a crash makes to be done again.
 const UNITS_MAX: usize = 512;
 
-/// Units that are committed at once.
+/// Events of units between plan and commit: a large batch may hold many back.
+const EVENTS_MAX: u64 = 131_072;
+
+/// Units, and their events, that are committed at once.
 const GROUP_MAX: usize = 256;
+const GROUP_EVENTS_MAX: u64 = 8192;
+
+/// How often a dump whose reading fails is read again before it is given back.
+const READ_AGAIN_MAX: u32 = 5;
 
 /// How long a failed write waits before it is tried again, first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -72,6 +79,8 @@ struct Pending {
     to_make: Vec<(usize, MediaId, Box<Description>)>,
     results: Receiver<(usize, Made)>,
     cursor: SourceCursor,
+    n_events: u64,
+    _events: Share,
     /// The dump's digest; its file is closed once its images are made.
     digest: Option<SharedDigest>,
 }
@@ -142,7 +151,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Memory that all renders share.
+/// What all renders, or all units, share: bytes of memory, or events.
 #[derive(Debug)]
 struct Budget {
     free: Mutex<u64>,
@@ -152,24 +161,24 @@ struct Budget {
 /// A share of the budget, given back when dropped.
 struct Share {
     budget: Arc<Budget>,
-    n_bytes: u64,
+    n: u64,
 }
 
 impl Budget {
-    /// Waits until `n_bytes` are free, and takes them.
-    fn take(self: &Arc<Self>, n_bytes: u64) -> Share {
+    /// Waits until `n` are free, and takes them.
+    fn take(self: &Arc<Self>, n: u64) -> Share {
         let mut free = lock(&self.free);
-        while *free < n_bytes {
+        while *free < n {
             free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
-        *free -= n_bytes;
-        Share { budget: self.clone(), n_bytes }
+        *free -= n;
+        Share { budget: self.clone(), n }
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        *lock(&self.budget.free) += self.n_bytes;
+        *lock(&self.budget.free) += self.n;
         self.budget.freed.notify_one();
     }
 }
@@ -179,8 +188,9 @@ impl Drop for Share {
 pub(crate) struct Pipeline {
     jobs: Sender<Job>,
     units: Sender<Pending>,
-    budget: Arc<Budget>,
+    memory: Arc<Budget>,
     memory_bytes_max: u64,
+    events: Arc<Budget>,
     progress: Arc<Progress>,
     workers: Vec<JoinHandle<()>>,
     committer: JoinHandle<Writer>,
@@ -214,15 +224,20 @@ impl Pipeline {
         let committer = thread::Builder::new().name("commit".to_owned());
         let told = progress.clone();
         let committer = committer.spawn(move || commit_all(writer, &units_in, &told, &stop))?;
-        let budget = Arc::new(Budget { free: Mutex::new(memory_bytes_max), freed: Condvar::new() });
-        Ok(Self { jobs, units, budget, memory_bytes_max, progress, workers, committer })
+        let budget = |n: u64| Arc::new(Budget { free: Mutex::new(n), freed: Condvar::new() });
+        let (memory, events) = (budget(memory_bytes_max), budget(EVENTS_MAX));
+        Ok(Self { jobs, units, memory, memory_bytes_max, events, progress, workers, committer })
     }
 
     /// Hands in a unit. Blocks while there is no memory or no room for it.
     pub(crate) fn submit(&self, unit: Unit) {
         let Unit { run, dump, source, tasks, cursor } = unit;
         let (done, results) = bounded(tasks.len().max(1));
+        let n_events = tasks.len() as u64;
+        let events = self.events.take(n_events.min(EVENTS_MAX));
         let mut pending = Pending {
+            n_events,
+            _events: events,
             run: run.clone(),
             source: source.clone(),
             events: BTreeMap::new(),
@@ -251,7 +266,7 @@ impl Pipeline {
         let Some((dump, tensor)) = dump else { return };
         for (slot, id, description, plan) in to_make {
             // The plan was refused if it needed more than there is.
-            let memory = self.budget.take(tensor.memory_bytes.min(self.memory_bytes_max));
+            let memory = self.memory.take(tensor.memory_bytes.min(self.memory_bytes_max));
             let (run, dump, tensor, source) =
                 (run.clone(), dump.clone(), tensor.clone(), source.clone());
             let results = done.clone();
@@ -271,6 +286,11 @@ impl Pipeline {
         }
     }
 
+    /// Whether what is handed in is still committed: not after a bug, or after giving up.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.committer.is_finished()
+    }
+
     /// Ends once all that was handed in is done. Gives the writer back.
     pub(crate) fn finish(self) -> Option<Writer> {
         drop(self.jobs);
@@ -287,14 +307,12 @@ impl Pipeline {
 /// Makes one image, writes it aside, and tells the committer.
 fn work(job: &Job, staging: &Staging, progress: &Progress, stop: &AtomicBool) {
     // A bug in a decoder must not cost the other images: it rejects the one that it met.
-    let rendered = panic::catch_unwind(AssertUnwindSafe(|| render_unchanged(job)));
-    let rendered = rendered.unwrap_or_else(|_| {
-        Err(Made::Failed("the conversion panicked, which is a bug".to_owned()))
-    });
-    let made = match rendered {
+    let made = panic::catch_unwind(AssertUnwindSafe(|| match render_unchanged(job) {
         Ok((rendered, digest)) => write_aside(job, rendered, digest, staging, progress, stop),
         Err(failed) => failed,
-    };
+    }));
+    let made =
+        made.unwrap_or_else(|_| Made::Failed("the conversion panicked, which is a bug".to_owned()));
     // The committer is there as long as it waits for a job.
     drop(job.results.send((job.slot, made)));
 }
@@ -302,7 +320,17 @@ fn work(job: &Job, staging: &Staging, progress: &Progress, stop: &AtomicBool) {
 /// Renders from a dump that stays the same meanwhile.
 fn render_unchanged(job: &Job) -> Result<(Rendered, Sha256), Made> {
     let digest = job.dump.digest().map_err(Made::Unread)?;
-    let rendered = render(&job.dump.file, &job.tensor, &job.plan).map_err(|error| match error {
+    let mut rendered = render(&job.dump.file, &job.tensor, &job.plan);
+    for attempt in 1..=READ_AGAIN_MAX {
+        // A mount that stalls for a moment must not cost the image.
+        if !matches!(&rendered, Err(RenderError::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof)
+        {
+            break;
+        }
+        thread::sleep(RETRY_FIRST * attempt);
+        rendered = render(&job.dump.file, &job.tensor, &job.plan);
+    }
+    let rendered = rendered.map_err(|error| match error {
         RenderError::Io(error) => Made::Unread(format!("cannot read: {error}")),
         RenderError::Encode(error) => Made::Failed(error.to_string()),
     })?;
@@ -388,10 +416,14 @@ fn commit_all(
 ) -> Writer {
     let mut next: Option<Pending> = None;
     while let Some(head) = next.take().or_else(|| units.recv().ok()) {
+        let mut n_events = head.n_events;
         let mut gathered = vec![head.gather()];
-        while gathered.len() < GROUP_MAX {
+        while gathered.len() < GROUP_MAX && n_events < GROUP_EVENTS_MAX {
             match units.try_recv() {
-                Ok(unit) if unit.is_ready() => gathered.push(unit.gather()),
+                Ok(unit) if unit.is_ready() => {
+                    n_events += unit.n_events;
+                    gathered.push(unit.gather());
+                }
                 Ok(unit) => {
                     next = Some(unit);
                     break;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
-use super::beneath::{Dump, RunDir};
+use super::beneath::{Dump, RunDir, Verdict};
 use super::tail::Tail;
 use super::watch::Watch;
 use crate::config::WatchConfig;
-use crate::decode::{self, DecodeError, DecodeOptions};
+use crate::decode::{self, DecodeOptions};
 use crate::limits::Limits;
 use crate::media::RunId;
-use crate::plan::Verdict;
+use crate::plan::CARRIED_LISTS;
 use crate::record::pattern::DumpPath;
 use crate::record::{DataRef, MediaRecord};
 use crate::store::RunInfo;
@@ -26,13 +26,16 @@ use crate::store::journal::{LogCursor, Stamp};
 use crate::tensor::TensorHeader;
 
 /// What names a run and says what it is.
-const IDENTITY_FILE: &str = "safelight.json";
+pub(crate) const IDENTITY_FILE: &str = "safelight.json";
 
 /// The longest `safelight.json`, in bytes.
 const IDENTITY_BYTES_MAX: u64 = 1 << 20;
 
+/// How many unknown fields of a run are told of.
+const UNKNOWN_FIELDS_MAX: usize = 100;
+
 /// Fields of a record that are carried along as they are.
-const CARRIED_FIELDS: [&str; 3] = ["classes", "boxes", "masks"];
+const CARRIED_FIELDS: [&str; 3] = ["classes", CARRIED_LISTS[0], CARRIED_LISTS[1]];
 
 /// A run directory that is being read.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub(crate) struct Run {
     seen: HashSet<u64>,
     /// Unknown fields that were told of.
     unknown_fields: HashSet<String>,
+    /// Whether anything of it was handed to the pipeline.
+    pub(crate) has_given: bool,
     identity_stamp: Option<Stamp>,
 }
 
@@ -85,7 +90,7 @@ fn identity(dir: &RunDir) -> Result<(Map<String, Value>, Option<Stamp>), String>
         Err(Verdict::Wait(_)) if dir.stat(IDENTITY_FILE).is_none() => {
             return Ok((Map::new(), None));
         }
-        Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => return Err(reason),
+        Err(verdict) => return Err(verdict.reason()),
     };
     if file.stamp.size > IDENTITY_BYTES_MAX {
         return Err(problem(format!(
@@ -94,7 +99,8 @@ fn identity(dir: &RunDir) -> Result<(Map<String, Value>, Option<Stamp>), String>
         )));
     }
     let stamp = file.stamp;
-    let text = io::read_to_string(file.into_file()).map_err(|error| problem(error.to_string()))?;
+    let text = io::read_to_string(file.into_file().take(IDENTITY_BYTES_MAX))
+        .map_err(|error| problem(error.to_string()))?;
     let identity = serde_json::from_str(&text)
         .map_err(|error| problem(format!("{error}; want one JSON object")))?;
     Ok((identity, Some(stamp)))
@@ -108,6 +114,8 @@ impl Run {
     pub(crate) fn open(path: &Path, name: &str, watch: Arc<WatchConfig>) -> Result<Self, String> {
         let dir = RunDir::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let (identity, identity_stamp) = identity(&dir)?;
+        // Another name for the directory doesn't make it another one.
+        let source = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let id = match identity.get("id") {
             None | Some(Value::Null) => name,
             Some(Value::String(id)) => id,
@@ -120,7 +128,7 @@ impl Run {
         };
         let id = RunId::new(id).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self {
-            info: Arc::new(RunInfo { id, source: path.to_owned(), identity }),
+            info: Arc::new(RunInfo { id, source, identity }),
             dir,
             watch,
             tails: Vec::new(),
@@ -128,6 +136,7 @@ impl Run {
             folders: HashMap::new(),
             seen: HashSet::new(),
             unknown_fields: HashSet::new(),
+            has_given: false,
             identity_stamp,
         })
     }
@@ -137,26 +146,27 @@ impl Run {
         self.cursors = cursors;
     }
 
-    /// Reads `safelight.json` again if it changed.
-    pub(crate) fn refresh_identity(&mut self) {
+    /// Reads `safelight.json` again if it changed. Whether the run must be taken up anew under
+    /// another id: a job makes its directory first and says a moment later what it is.
+    pub(crate) fn refresh_identity(&mut self) -> bool {
         let stamp = self.dir.stat(IDENTITY_FILE);
         if stamp == self.identity_stamp {
-            return;
+            return false;
         }
         self.identity_stamp = stamp;
+        let run = &self.info.id;
         match identity(&self.dir) {
-            Ok((identity, _)) => {
-                let id = identity.get("id").and_then(Value::as_str);
-                if id.is_some_and(|id| id != self.info.id.as_str()) {
-                    tracing::warn!(run = %self.info.id, "safelight.json names another id now, which is not taken up");
-                    return;
+            Ok((identity, _)) => match identity.get("id").and_then(Value::as_str) {
+                Some(id) if id != run.as_str() && self.has_given => {
+                    let why = "safelight.json names another id, but items are kept under this one";
+                    tracing::error!(%run, id, "{why}");
                 }
-                self.info = Arc::new(RunInfo { identity, ..(*self.info).clone() });
-            }
-            Err(error) => {
-                tracing::warn!(run = %self.info.id, %error, "safelight.json is not taken up");
-            }
+                Some(id) if id != run.as_str() => return true,
+                _ => self.info = Arc::new(RunInfo { identity, ..(*self.info).clone() }),
+            },
+            Err(error) => tracing::warn!(%run, %error, "safelight.json is not taken up"),
         }
+        false
     }
 
     /// How many folders are known.
@@ -169,34 +179,42 @@ impl Run {
         self.folders.keys().map(|folder| self.dir.path().join(folder))
     }
 
-    /// Looks for new files. With `watcher`, every folder is watched before it is listed.
+    /// Looks for new files and adds them to `found`. With `watcher`, every folder is watched before
+    /// it is listed.
+    ///
+    /// # Errors
+    /// If the kernel allows no more watches.
     pub(crate) fn scan(
         &mut self,
         look: Look,
         watcher: &mut Option<&mut Watch>,
-    ) -> io::Result<Vec<String>> {
-        let mut found = Vec::new();
+        found: &mut Vec<String>,
+    ) -> io::Result<()> {
         if look == Look::All {
             self.seen.clear();
         }
         if self.folders.is_empty() {
-            self.list("", watcher, &mut found)?;
-            return Ok(found);
+            return self.list("", watcher, found);
         }
         let mut folders: Vec<String> = self.folders.keys().cloned().collect();
         folders.sort_unstable();
         for folder in folders {
             let looks = looks(&self.dir.path().join(&folder));
-            let Some(known) = self.folders.get(&folder) else {
-                continue;
-            };
+            let Some(known) = self.folders.get(&folder) else { continue };
             if looks.is_none() {
                 self.folders.remove(&folder);
             } else if look == Look::All || known.looks != looks || known.recheck {
-                self.list(&folder, watcher, &mut found)?;
+                self.list(&folder, watcher, found)?;
             }
         }
-        Ok(found)
+        Ok(())
+    }
+
+    /// Takes a folder, and all below it, for new when it is listed next.
+    pub(crate) fn forget_folder(&mut self, folder: &str) {
+        let is_below =
+            |path: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        self.folders.retain(|path, _| path != folder && !is_below(path));
     }
 
     /// Takes up a folder that was just heard of, if it may hold anything, and lists what is in it.
@@ -220,6 +238,14 @@ impl Run {
         {
             match watcher.add(&path) {
                 Err(notify::Error { kind: notify::ErrorKind::PathNotFound, .. }) => return Ok(()),
+                Err(notify::Error { kind: notify::ErrorKind::Io(error), .. })
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                    ) =>
+                {
+                    tracing::debug!(run = %self.info.id, path = %path.display(), %error, "cannot watch");
+                }
                 result => result.map_err(io::Error::other)?,
             }
         }
@@ -320,7 +346,7 @@ impl Run {
         }
         let dump = match self.dir.open_file(path) {
             Ok(dump) => dump,
-            Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => return Err(reason),
+            Err(verdict) => return Err(verdict.reason()),
         };
         let file = dump.into_file();
         let meta = file.metadata().map_err(|error| error.to_string())?;
@@ -328,6 +354,16 @@ impl Run {
         if let Some(tail) = self.tails.iter_mut().find(|tail| (tail.dev, tail.ino) == (dev, ino)) {
             path.clone_into(&mut tail.path);
             return Ok(0);
+        }
+        if let Some(replaced) =
+            self.tails.iter().position(|tail| tail.path == path && tail.is_unlinked())
+        {
+            // Renamed over, as rsync and editors do. What was not read of the old file comes first.
+            if !self.tails[replaced].is_drained() {
+                return Ok(0);
+            }
+            let old = self.tails.swap_remove(replaced);
+            retire(&mut self.cursors, &old);
         }
         let same_file = self.cursors.iter().find(|cursor| (cursor.dev, cursor.ino) == (dev, ino));
         // A copied or newly mounted run directory has other inodes; its logs are known by their
@@ -342,7 +378,7 @@ impl Run {
                         .any(|tail| (tail.dev, tail.ino) == (cursor.dev, cursor.ino))
                     && !(cursor.dev == dev && self.lies_beside(path, cursor.ino))
             };
-            self.cursors.iter().find(is_free)
+            self.cursors.iter().rev().find(is_free)
         };
         let cursor = same_file
             .filter(|cursor| Tail::matches(&file, cursor))
@@ -389,9 +425,7 @@ impl Run {
                     }
                     has_read |= polled.n_bytes > 0;
                     if polled.is_gone {
-                        // Its inode may be used again, for another log that begins alike.
-                        let is_other = |cursor: &LogCursor| (cursor.dev, cursor.ino) != (tail.dev, tail.ino);
-                        self.cursors.retain(is_other);
+                        retire(&mut self.cursors, tail);
                     }
                     !polled.is_gone
                 }
@@ -412,7 +446,9 @@ impl Run {
             .keys()
             .filter(|field| !CARRIED_FIELDS.contains(&field.as_str()))
         {
-            if self.unknown_fields.insert(field.clone()) {
+            if self.unknown_fields.len() < UNKNOWN_FIELDS_MAX
+                && self.unknown_fields.insert(field.clone())
+            {
                 let run = &self.info.id;
                 tracing::warn!(%run, place, field, "unknown field is kept with the item and has no effect");
             }
@@ -449,13 +485,18 @@ impl Run {
         }
         let options =
             DecodeOptions { header_bytes_max: limits.header_bytes_max, dtype: data.dtype };
-        let named = |error: DecodeError| match Verdict::from(error) {
-            Verdict::Wait(reason) => Verdict::Wait(format!("{path:?} {reason}")),
-            Verdict::Reject(reason) => Verdict::Reject(format!("{path:?} {reason}")),
-        };
-        let header = decode::header(&dump, options).map_err(named)?;
+        let header =
+            decode::header(&dump, options).map_err(|error| Verdict::from(error).about(&path))?;
         Ok((dump, header, path))
     }
+}
+
+/// A log's file is gone. Another file that takes its name may be the same log (rsync and editors write
+/// a new file and rename it), which its content tells; but one that takes its inode is not.
+fn retire(cursors: &mut Vec<LogCursor>, gone: &Tail) {
+    cursors.retain(|cursor| (cursor.dev, cursor.ino) != (gone.dev, gone.ino));
+    cursors.retain(|cursor| (&cursor.path, cursor.ino) != (&gone.path, 0));
+    cursors.extend(gone.cursor_without_file());
 }
 
 fn looks(path: &Path) -> Option<Looks> {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,9 @@ use super::engine::Engine;
 use super::run::Run;
 use super::tail::Tail;
 use crate::media::RunId;
+
+/// How often others are told.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// Waiting dumps that are told of.
 const WAITING_MAX: usize = 100;
@@ -28,6 +32,8 @@ pub struct View {
     pub n_in_flight: u64,
     /// Bytes of media logs that are not acted on yet.
     pub log_bytes_behind: u64,
+    /// Why something can't be read at all.
+    pub problems: Vec<String>,
     /// Why nothing can be written, if so.
     pub trouble: Option<String>,
     /// Whether everything was looked at once.
@@ -62,7 +68,13 @@ pub struct Waiting {
 
 impl Engine {
     /// Tells others what the engine does, now and then.
-    pub(super) fn tell_view(&self, is_at_rest: bool) {
+    pub(super) fn tell_view(&mut self, is_last: bool) {
+        let now = Instant::now();
+        let is_due = self.told_at.is_none_or(|at| now.duration_since(at) >= TELL_EVERY);
+        if !is_due && !is_last {
+            return;
+        }
+        self.told_at = Some(now);
         let mut view = self.shared.view.lock().unwrap_or_else(PoisonError::into_inner);
         let runs = || self.runs.iter().flatten();
         view.watching = self.roots.iter().map(|root| root.view(runs())).collect();
@@ -81,6 +93,7 @@ impl Engine {
                 .collect::<Vec<_>>()
         };
         view.begun_lines = runs().flat_map(begun).collect();
-        view.is_ready |= is_at_rest;
+        view.problems.clone_from(&self.problems);
+        view.is_ready = true;
     }
 }

@@ -149,6 +149,10 @@ pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
         column: line.len().max(1),
         message: format!("{field} is missing: want {want}"),
     };
+    if fields.data.is_some() && (fields.finish || fields.commit.is_some()) {
+        let message = "data stands beside commit or finish: want a line for each".to_owned();
+        return Err(RecordError { column: line.len().max(1), message });
+    }
     if fields.finish {
         return Ok(Line::Finish);
     }
@@ -189,8 +193,8 @@ pub fn parse_sidecar(
     })
 }
 
-/// How deep the fields that are carried along may be nested. serde_json reads no more than 128
-/// levels, and the journal puts some around them.
+/// How deep the fields that are carried along may be nested. `serde_json` reads no more than
+/// 128 levels, and the journal puts some around them.
 const DEPTH_MAX: usize = 64;
 
 fn depth(value: &Value) -> usize {

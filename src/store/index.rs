@@ -85,8 +85,10 @@ pub(crate) struct DumpRow {
     pub(crate) place: Option<(MediaKey, Step)>,
     pub(crate) first: Option<u32>,
     pub(crate) n: u32,
-    /// The line that rejected it.
-    pub(crate) rejected: Option<u64>,
+    /// The lines that reject it or images of it, of the version that was read last.
+    pub(crate) rejected: Vec<u64>,
+    /// Whether lines of a version were seen and not yet the one that closes their unit.
+    pub(crate) is_open: bool,
 }
 
 impl DumpRow {
@@ -193,27 +195,38 @@ impl Index {
             let n_removed = remove_torn_snapshots(path);
             if n_removed > 0 { Self::open_sled(path) } else { Err(error) }
         });
-        let boot = boot_id();
-        match opened {
-            Ok(db) => {
-                let index = Self { db, path: path.to_owned() };
-                match index.distrust(&boot)? {
-                    None => return Ok(index),
-                    Some(why) => {
-                        tracing::warn!(why, "index is rebuilt from the journals");
-                        drop(index);
-                        fs::remove_dir_all(path)?;
-                    }
-                }
+        let index = match opened {
+            Ok(db) => Self { db, path: path.to_owned() },
+            Err(sled::Error::Io(error)) if is_disk_trouble(&error) => return Err(error.into()),
+            Err(error) => return Self::open_anew(path, &error),
+        };
+        match index.distrust(&boot_id()) {
+            Ok(None) => Ok(index),
+            Ok(Some(why)) => {
+                tracing::warn!(why, "index is rebuilt from the journals");
+                drop(index);
+                fs::remove_dir_all(path)?;
+                Self::open_empty(path)
             }
-            Err(error) => {
-                tracing::warn!(%error, "index does not open, it is set aside and rebuilt from the journals");
-                set_aside(path)?;
-            }
+            Err(StoreError::Index(error)) if is_damage(&error) => Self::open_anew(path, &error),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Opens an empty index in the place of one that is set aside because of `error`.
+    ///
+    /// # Errors
+    /// If that can't be made either.
+    pub(crate) fn open_anew(path: &Path, error: &sled::Error) -> Result<Self, StoreError> {
+        tracing::warn!(%error, "index is set aside and rebuilt from the journals");
+        set_aside(path)?;
+        Self::open_empty(path)
+    }
+
+    fn open_empty(path: &Path) -> Result<Self, StoreError> {
         let index = Self { db: Self::open_sled(path)?, path: path.to_owned() };
         index.db.insert(b"mschema", SCHEMA)?;
-        index.db.insert(b"mboot", boot.as_bytes())?;
+        index.db.insert(b"mboot", boot_id().as_bytes())?;
         Ok(index)
     }
 
@@ -223,10 +236,10 @@ impl Index {
 
     /// Why what stands in the index may not be true, if so. Marks it as open in this boot.
     fn distrust(&self, boot: &str) -> Result<Option<&'static str>, StoreError> {
-        if !self.db.was_recovered() || self.db.get(b"mschema")?.is_none() {
+        if !self.db.was_recovered() {
             self.db.insert(b"mschema", SCHEMA)?;
         } else if self.db.get(b"mschema")?.as_deref() != Some(SCHEMA) {
-            return Ok(Some("it has another version's schema"));
+            return Ok(Some("it has not this version's schema"));
         } else if self
             .db
             .get(b"mboot")?
@@ -444,13 +457,16 @@ fn apply_line(
         }
         *run_row.count(state) += 1;
         if let (Some(path), Some(mut dump)) = (own_path, dump) {
-            // A dump is rejected once, and no longer when a later version of it makes an image.
-            let now = (state == State::Rejected).then_some(line.seq);
-            if let Some(earlier) = std::mem::replace(&mut dump.rejected, now)
-                && tree.remove(key(b'r', run, &[&earlier.to_be_bytes()]))?.is_some()
-            {
-                run_row.n_rejected -= 1;
+            // What was rejected of an earlier version is so no longer.
+            if !dump.is_open {
+                for earlier in dump.rejected.drain(..) {
+                    if tree.remove(key(b'r', run, &[&earlier.to_be_bytes()]))?.is_some() {
+                        run_row.n_rejected -= 1;
+                    }
+                }
             }
+            dump.rejected.extend((state == State::Rejected).then_some(line.seq));
+            dump.is_open = line.cursor.is_none();
             tree.insert(dump_key(path), json(&dump))?;
         }
     }
@@ -467,6 +483,22 @@ fn apply_line(
         Some(SourceCursor::None) | None => {}
     }
     Ok(())
+}
+
+/// Whether the disk is full, or not ours.
+fn is_disk_trouble(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock,
+    };
+    matches!(
+        error.kind(),
+        PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull | WouldBlock
+    )
+}
+
+/// Whether an error tells of damaged files, not of a disk that fails.
+pub(crate) fn is_damage(error: &sled::Error) -> bool {
+    !matches!(error, sled::Error::Io(_))
 }
 
 /// Removes snapshots that were being written when the process died; sled 0.34.7 takes them for the
@@ -488,7 +520,10 @@ fn set_aside(path: &Path) -> io::Result<()> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".bad.{}", now.as_millis()));
-    fs::rename(path, path.with_file_name(name))?;
+    match fs::rename(path, path.with_file_name(name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let above = path.parent().unwrap_or(Path::new("."));
     let mut bad: Vec<PathBuf> = fs::read_dir(above)?
         .flatten()

@@ -199,12 +199,12 @@ impl Journal {
     ///
     /// # Errors
     /// If a segment can't be read, or `see` fails.
-    pub(crate) fn open(
+    pub(crate) fn open<E: From<io::Error>>(
         folder: &Path,
         from: Position,
         last_seq: u64,
-        mut see: impl FnMut(Outline, Position, u32) -> io::Result<()>,
-    ) -> io::Result<(Self, Recovered)> {
+        mut see: impl FnMut(Outline, Position, u32) -> Result<(), E>,
+    ) -> Result<(Self, Recovered), E> {
         let mut recovered = Recovered::default();
         let (mut end, mut last_seq) = (from, last_seq);
         let mut unit: Vec<(Outline, Position, u32)> = Vec::new();
@@ -215,7 +215,7 @@ impl Journal {
             let file = match File::open(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
             if segment > end.segment {
                 end = Position { segment, offset: 0 };
@@ -352,7 +352,7 @@ mod tests {
         let mut seen = Vec::new();
         let opened = Journal::open(folder.path(), Position::START, 0, |line, _, _| {
             seen.push(line.seq);
-            Ok(())
+            Ok::<_, io::Error>(())
         });
         let (journal, recovered) = opened.expect("an open journal");
         let length = fs::metadata(segment_path(folder.path(), 1)).expect("a segment").len();

@@ -51,6 +51,9 @@ use crate::media::{MediaEntry, MediaKey, RunId, State, Step};
 /// The version of the layout above. A store of a newer version is not opened.
 const FORMAT: u32 = 1;
 
+/// Lines that are applied to the index together when a journal is replayed.
+const REPLAY_LINES: usize = 4096;
+
 /// How many journals are kept open at once.
 const OPEN_JOURNALS_MAX: usize = 64;
 
@@ -167,17 +170,20 @@ pub(crate) fn open(
         holder: lock::holder(root).unwrap_or_default(),
     })?;
     let staging = Staging::open(root)?;
-    let index = Index::open(&root.join("index"))?;
-    let reader = Reader { root: root.to_owned(), index: index.clone() };
-    let mut writer = Writer {
-        root: root.to_owned(),
-        index,
-        journals: HashMap::new(),
-        behind: Vec::new(),
-        staging,
-        _lock: lock,
-    };
-    writer.replay()?;
+    let path = root.join("index");
+    let index = Index::open(&path)?;
+    let (root, journals, behind) = (root.to_owned(), HashMap::new(), Vec::new());
+    let mut writer = Writer { root, index, journals, behind, staging, _lock: lock };
+    match writer.replay() {
+        // Damage that shows only where it is read.
+        Err(StoreError::Index(error)) if index::is_damage(&error) => {
+            writer.index = Index::open_anew(&path, &error)?;
+            writer.journals.clear();
+            writer.replay()?;
+        }
+        result => result?,
+    }
+    let reader = Reader { root: writer.root.clone(), index: writer.index.clone() };
     Ok((writer, reader))
 }
 
@@ -267,16 +273,15 @@ impl Writer {
         let index = &self.index;
         let mut batch: Vec<Applied> = Vec::new();
         let mut n_replayed = 0u64;
-        let other = |error: StoreError| io::Error::other(error.to_string());
         let (journal, recovered) =
             Journal::open(&folder, row.applied, row.last_seq, |line, place, length| {
                 n_replayed += 1;
-                if batch.len() == 4096 {
-                    index.apply(run, &batch, place).map_err(other)?;
+                if batch.len() == REPLAY_LINES {
+                    index.apply(run, &batch, place)?;
                     batch.clear();
                 }
                 batch.push((line, place, length));
-                Ok(())
+                Ok::<_, StoreError>(())
             })?;
         index.apply(run, &batch, journal.end())?;
         if recovered.n_damaged > 0 {
@@ -329,7 +334,7 @@ impl Writer {
         // One append for each stretch of commits of the same run.
         while !group.is_empty() {
             let run = group[0].run.clone();
-            let n = group.iter().take_while(|commit| commit.run.id == run.id).count();
+            let n = group.iter().take_while(|commit| commit.run == run).count();
             let first = self.ensure_run(&run)?;
             let journal = self
                 .journals
@@ -506,6 +511,12 @@ impl Reader {
                 }
                 entry(&folder, row).map(Some)
             });
+            if let Err(StoreError::Io(error)) = &entry
+                && error.kind() == io::ErrorKind::InvalidData
+            {
+                tracing::warn!(%run, %error, "item is left out");
+                return None;
+            }
             let entry = entry.transpose()?;
             let is_wanted = |entry: &MediaEntry| {
                 entry.state != State::Rejected

@@ -191,3 +191,96 @@ fn systemd_is_told_when_everything_is_watched() {
     hear("STOPPING=1");
     assert_eq!(child.wait().expect("an end").code(), Some(0));
 }
+
+#[test]
+fn a_run_that_says_later_what_it_is_gets_that_name() {
+    // A job made its directory, the daemon took it up at once by its name, and the `safelight.json`
+    // that came a moment later was not taken up: after a restart everything was kept twice.
+    let temp = TempRun::new();
+    let daemon = temp.daemon("");
+    let run = temp.folder().join("run-7");
+    fs::create_dir(&run).expect("a run directory");
+    wait_for("the run to be read", || daemon.log_text().contains("run-7"));
+    fs::write(run.join("safelight.json"), br#"{"id":"named"}"#).expect("an identity");
+    fs::create_dir_all(run.join("dumps/k")).expect("folders");
+    fs::write(run.join("dumps/k/1.npy"), gray(1)).expect("a dump");
+    wait_for("the picture", || temp.items().len() == 1);
+    assert_eq!(temp.items()[0]["run"], "named");
+    assert_eq!(daemon.stop().0, Some(0));
+    let daemon = temp.daemon("");
+    std::thread::sleep(Duration::from_millis(800));
+    assert_eq!(temp.items().len(), 1);
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_log_that_is_replaced_by_a_copy_of_itself_is_read_on() {
+    // rsync writes a new file and renames it over the old one: every line was read again.
+    let temp = TempRun::new();
+    let daemon = temp.daemon("");
+    for n in 0..5 {
+        temp.log_picture("k", n, n);
+        let copy = temp.at(".copy");
+        fs::copy(temp.at("a.media.jsonl"), &copy).expect("a copy");
+        fs::rename(&copy, temp.at("a.media.jsonl")).expect("a rename");
+        let want = usize::try_from(n).expect("a small number") + 1;
+        wait_for("the line", || temp.items().len() >= want);
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(temp.items().len(), 5);
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_folder_in_the_making_is_not_read_before_it_has_its_name() {
+    // Events told of hidden folders that a listing passes over.
+    let temp = TempRun::new();
+    let daemon = temp.daemon("[ingest]\nsettle_ms = 30\nclose_ms = 5\n");
+    temp.write("dumps/real/1.npy", &gray(0));
+    for n in 0..20u64 {
+        temp.write(&format!("dumps/.tmp-5/{n}.npy"), &gray(n));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    fs::rename(temp.at("dumps/.tmp-5"), temp.at("dumps/key")).expect("a rename");
+    wait_for("the dumps", || temp.items().len() == 21);
+    assert!(temp.items().iter().all(|item| item["key"] != ".tmp-5"));
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_run_that_is_removed_and_made_again_at_once_is_read() {
+    // The daemon kept the old directory open and was blind for the new one until the next scan.
+    let temp = TempRun::new();
+    let daemon = temp.daemon("");
+    for n in 0..4 {
+        temp.log_picture("k", n, n);
+        let want = usize::try_from(n).expect("a small number") + 1;
+        wait_for("the picture", || temp.items().len() == want);
+        fs::remove_dir_all(temp.at("")).expect("a removal");
+        fs::create_dir(temp.at("")).expect("a run directory");
+    }
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn what_the_machine_fails_to_read_is_waited_for() {
+    // A folder without rights, as a mount that is away for a while: not the dump's fault.
+    if rustix::process::geteuid().is_root() {
+        eprintln!("left out: nothing is unreadable for root");
+        return;
+    }
+    let temp = TempRun::new();
+    let daemon = temp.daemon("[ingest]\nwait_ms = 100\n");
+    temp.write("away/x.npy", &gray(1));
+    let rights = |mode| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(temp.at("away"), fs::Permissions::from_mode(mode)).expect("rights");
+    };
+    rights(0o000);
+    temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":1,\"data\":\"away/x.npy\"}\n");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(temp.items().len(), 0);
+    rights(0o755);
+    wait_for("the picture", || temp.counts() == [1, 0, 0]);
+    assert_eq!(daemon.stop().0, Some(0));
+}

@@ -292,3 +292,59 @@ fn only_one_process_holds_a_store() {
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains(&format!("in use by process {}", daemon.child.id())), "{said}");
 }
+
+#[test]
+fn a_sidecar_that_moves_a_dump_overwrites_no_other() {
+    // The new version took the old one's index in a step that it had none in.
+    let temp = TempRun::new();
+    temp.write("dumps/b/1.npy", &gray(7));
+    assert_eq!(temp.ingest().code, 0);
+    temp.write("dumps/a/1.npy", &gray(8));
+    assert_eq!(temp.ingest().code, 0);
+    temp.write("dumps/a/1.npy.json", br#"{"key":"b"}"#);
+    assert_eq!(temp.ingest().code, 0);
+    let of_b: Vec<Value> = temp.items().into_iter().filter(|item| item["key"] == "b").collect();
+    assert_eq!(of_b.len(), 2);
+    assert_eq!(of_b[0]["source"]["path"], "dumps/b/1.npy");
+    assert_eq!(of_b[1]["source"]["path"], "dumps/a/1.npy");
+}
+
+#[test]
+fn a_key_that_looks_like_a_media_file_stops_nothing() {
+    // A folder was to be made where a file stood, for ever.
+    let temp = TempRun::new();
+    temp.log_picture("k", 1, 1);
+    assert_eq!(temp.ingest().code, 0);
+    let path = temp.items()[0]["path"].as_str().expect("a path").to_owned();
+    let name = path.rsplit('/').next().expect("a name").to_owned();
+    temp.log_picture(&format!("{name}/x"), 1, 2);
+    temp.log_picture("k", 2, 3);
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.counts(), [3, 0, 0]);
+}
+
+#[test]
+fn a_long_caption_for_a_large_batch_takes_no_memory() {
+    let temp = TempRun::new();
+    temp.write("b.npy", &npy("|u1", &[60_000, 1, 1], &vec![0; 60_000]));
+    let line = json!({"key": "k", "step": 1, "data": "b.npy", "format": "NHW", "caption": "x".repeat(500_000)});
+    temp.append("a.media.jsonl", &format!("{line}\n"));
+    temp.log_picture("good", 1, 1);
+    assert_eq!(temp.ingest().code, 3);
+    assert_eq!(temp.counts(), [1, 0, 1]);
+    let (_, reason) = temp.states().pop().expect("a rejection");
+    assert!(reason.contains("for each of 60000 images"), "{reason}");
+}
+
+#[test]
+fn an_explicit_range_is_recorded() {
+    let temp = TempRun::new();
+    temp.write("x.npy", &npy("|u1", &[2, 2], &[0, 10, 20, 30]));
+    temp.append(
+        "a.media.jsonl",
+        "{\"key\":\"k\",\"step\":1,\"data\":\"x.npy\",\"range\":[0,20]}\n",
+    );
+    assert_eq!(temp.ingest().code, 0);
+    let item = temp.items().pop().expect("an item");
+    assert_eq!((&item["rule"], &item["range"]), (&json!("range"), &json!([0.0, 20.0])));
+}
