@@ -202,7 +202,11 @@ impl Common {
         let configured = self.store.is_none().then(|| config.socket.clone());
         for socket in named.into_iter().chain(configured) {
             if let Ok(client) = Client::connect(&socket) {
-                return Ok((Access::Daemon(client), config));
+                let mut access = Access::Daemon(client);
+                // The lock file may be that of a daemon which is gone, and the socket another's.
+                if status::ask(&mut access).is_ok_and(|status| status.store == config.store) {
+                    return Ok((access, config));
+                }
             }
         }
         check_store(&config.store)?;

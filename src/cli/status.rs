@@ -31,7 +31,7 @@ pub(super) fn runs(access: &mut Access) -> anyhow::Result<Vec<RunSummary>> {
     }
 }
 
-fn ask(access: &mut Access) -> anyhow::Result<Status> {
+pub(super) fn ask(access: &mut Access) -> anyhow::Result<Status> {
     let Access::Daemon(client) = access else { anyhow::bail!("no daemon to ask") };
     let mut answer = String::new();
     client.get(STATUS_PATH, |line| {
