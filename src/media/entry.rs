@@ -1,0 +1,261 @@
+//! What the store keeps of an image, and of what could not become one. Pure.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{
+    ColorMode, DataFormat, FileType, MediaId, MediaKey, Profile, Rule, RunId, Sha256, Step,
+};
+
+/// Statistics of one image's values before conversion; of complex ones, of the real parts.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// The least finite value; none if no value is finite.
+    pub min: Option<f64>,
+    /// The greatest finite value.
+    pub max: Option<f64>,
+    /// The mean of the finite values.
+    pub mean: Option<f64>,
+    /// How many values are NaN.
+    pub nan: u64,
+    /// How many values are +∞ or −∞.
+    pub inf: u64,
+}
+
+/// Where an item came from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Source {
+    /// The dump, relative to the run directory; for a line that names none, the media log.
+    pub path: String,
+    /// Which tensor of the dump, where it holds several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensor: Option<String>,
+    /// The digest of the whole dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+    /// The media log that described it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// The line of that log, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+}
+
+/// A media file of the store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MediaFile {
+    /// Relative to the run's folder in the store: `media/images/val/pred_120_….png`.
+    pub path: String,
+    /// How it is encoded.
+    pub file_type: FileType,
+    /// The kind of picture.
+    pub mode: ColorMode,
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Digest of the file.
+    pub sha256: Sha256,
+    /// Width and height before `over_dimension = "downscale"` made it smaller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downscaled_from: Option<(u64, u64)>,
+}
+
+/// How the pixels were made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Making {
+    /// Whose rule.
+    pub profile: Profile,
+    /// Which of its rules applied.
+    pub rule: Rule,
+    /// The values that became 0 and 255, under rule `range`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<(f64, f64)>,
+    /// Which axis was taken for which.
+    pub format: DataFormat,
+    /// Whether another reading of the axes made sense too and nothing told which.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub format_guessed: bool,
+    /// The values before conversion.
+    pub stats: Stats,
+}
+
+/// What the job said of an image, carried along unread.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Description {
+    /// Text under the picture; any JSON value, as in wandb.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption: Option<Value>,
+    /// W&B's `grouping`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grouping: Option<Value>,
+    /// Seconds since the Unix epoch, as the job gave them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<f64>,
+    /// Every other field, as it was given.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
+}
+
+/// What became of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Kept as a media file.
+    Image,
+    /// Over a limit; its dump is where it was.
+    Held,
+    /// It can't become an image.
+    Rejected,
+}
+
+impl State {
+    /// The name as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Held => "held",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// One outcome as the store keeps it: an image, one held back, or one rejected.
+///
+/// Made by [`Self::image`], [`Self::held`] and [`Self::rejected`], which keep `state` and the
+/// optional parts in step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MediaEntry {
+    /// What became of it.
+    pub state: State,
+    /// The series; what was rejected may never have said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<MediaKey>,
+    /// The training step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// The place among the images of that key and step, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// Why it was held or rejected; `None` for an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The media file of an image.
+    #[serde(flatten)]
+    pub file: Option<MediaFile>,
+    /// How an image was made.
+    #[serde(flatten)]
+    pub making: Option<Making>,
+    /// What the job said of it.
+    #[serde(flatten)]
+    pub description: Description,
+    /// Where it came from.
+    pub source: Source,
+}
+
+impl MediaEntry {
+    /// An image and its media file.
+    #[must_use]
+    pub fn image(
+        id: MediaId,
+        file: MediaFile,
+        making: Making,
+        description: Description,
+        source: Source,
+    ) -> Self {
+        let (file, making) = (Some(file), Some(making));
+        Self { file, making, ..Self::at(State::Image, Some(id), None, description, source) }
+    }
+
+    /// An image that is held back because of a limit.
+    #[must_use]
+    pub fn held(id: MediaId, reason: String, description: Description, source: Source) -> Self {
+        Self::at(State::Held, Some(id), Some(reason), description, source)
+    }
+
+    /// A line or dump that can't become an image.
+    #[must_use]
+    pub fn rejected(
+        id: Option<MediaId>,
+        reason: String,
+        description: Description,
+        source: Source,
+    ) -> Self {
+        Self::at(State::Rejected, id, Some(reason), description, source)
+    }
+
+    /// A line or dump that can't become an image, with what it said of its place: key, step, index.
+    #[must_use]
+    pub fn unplaced(
+        place: Option<(MediaKey, Step, Option<u32>)>,
+        reason: String,
+        description: Description,
+        source: Source,
+    ) -> Self {
+        let mut entry = Self::at(State::Rejected, None, Some(reason), description, source);
+        if let Some((key, step, index)) = place {
+            (entry.key, entry.step, entry.index) = (Some(key), Some(step), index);
+        }
+        entry
+    }
+
+    fn at(
+        state: State,
+        id: Option<MediaId>,
+        reason: Option<String>,
+        description: Description,
+        source: Source,
+    ) -> Self {
+        let (mut key, mut step, mut index) = (None, None, None);
+        if let Some(id) = id {
+            (key, step, index) = (Some(id.key), Some(id.step), Some(id.index));
+        }
+        let (file, making) = (None, None);
+        Self { state, key, step, index, reason, file, making, description, source }
+    }
+
+    /// The item as the interfaces print it: one flat object, absent fields as `null`.
+    ///
+    /// # Panics
+    /// Never: an entry serializes to an object.
+    #[must_use]
+    pub fn to_json(&self, run: &RunId) -> Value {
+        const FIELDS: [&str; 19] = [
+            "key",
+            "step",
+            "index",
+            "state",
+            "reason",
+            "path",
+            "file_type",
+            "mode",
+            "width",
+            "height",
+            "size",
+            "sha256",
+            "caption",
+            "grouping",
+            "profile",
+            "rule",
+            "format",
+            "stats",
+            "source",
+        ];
+        let Ok(Value::Object(mut given)) = serde_json::to_value(self) else {
+            unreachable!("an entry is an object with text keys")
+        };
+        if let Some(Value::String(path)) = given.get_mut("path") {
+            *path = format!("runs/{}/{path}", run.folder());
+        }
+        let mut object = Map::new();
+        object.insert("run".to_owned(), run.as_str().into());
+        for field in FIELDS {
+            object.insert(field.to_owned(), given.remove(field).unwrap_or_default());
+        }
+        object.extend(given);
+        Value::Object(object)
+    }
+}

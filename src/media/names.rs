@@ -1,0 +1,275 @@
+//! What names an image: run, key, step, index; and a digest. Pure.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// A name that can't be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {got:?}: want {want}")]
+pub struct NameError {
+    what: &'static str,
+    got: String,
+    want: &'static str,
+}
+
+/// The longest run id or media key, in bytes. Keys and run ids are parts of index keys and file
+/// names, and no tracker shows a longer one.
+pub const NAME_BYTES_MAX: usize = 1024;
+
+fn check_name(what: &'static str, name: &str) -> Result<(), NameError> {
+    let want = if name.is_empty() {
+        "at least one character"
+    } else if name.len() > NAME_BYTES_MAX {
+        "at most 1024 bytes"
+    } else if name.contains('\0') {
+        "no NUL character"
+    } else {
+        return Ok(());
+    };
+    let got = name.chars().take(64).collect();
+    Err(NameError { what, got, want })
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks the name.
+            ///
+            /// # Errors
+            /// If it is empty, over [`NAME_BYTES_MAX`] or holds a NUL.
+            pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
+                let name = name.into();
+                check_name($what, &name)?;
+                Ok(Self(name))
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(name: String) -> Result<Self, NameError> {
+                Self::new(name)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// Names one training run: non-empty, without NUL.
+    RunId, "run id"
+}
+name! {
+    /// Names a series of images within a run, such as `val/pred`: non-empty, without NUL.
+    MediaKey, "key"
+}
+
+impl RunId {
+    /// The name of the run's folder in the store: the id with every byte outside `[A-Za-z0-9._-]`
+    /// (and a leading dot) as `%XX`, so that two ids never share a folder and none leaves its place.
+    #[must_use]
+    pub fn folder(&self) -> String {
+        let mut folder = String::with_capacity(self.0.len());
+        for (i, byte) in self.0.bytes().enumerate() {
+            let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+            if plain || (byte == b'.' && i > 0) {
+                folder.push(char::from(byte));
+            } else {
+                folder.extend(["%".to_owned(), format!("{byte:02X}")]);
+            }
+        }
+        shorten(&folder)
+    }
+}
+
+impl MediaKey {
+    /// The key's part of a file name, relative to `media/images`: slashes make folders.
+    ///
+    /// Leading slashes are dropped and a segment that is exactly `.` or `..` becomes `_` or `__`,
+    /// as in wandb since 0.18.6 (`spec/image.md` F.2). Ours: an empty segment in the middle is
+    /// dropped, control characters become `_`, a segment too long for a file system keeps its
+    /// beginning and a digest, and a folder's name never ends as a media file's does.
+    #[must_use]
+    pub fn file_stem(&self) -> String {
+        let segments: Vec<&str> = self.0.trim_start_matches('/').split('/').collect();
+        let last = segments.len() - 1;
+        let mut stem = Vec::with_capacity(segments.len());
+        for (i, segment) in segments.into_iter().enumerate() {
+            match segment {
+                "" if i < last => {}
+                "." => stem.push("_".to_owned()),
+                ".." => stem.push("__".to_owned()),
+                _ => {
+                    let mut name = shorten(&segment.replace(char::is_control, "_"));
+                    if i < last && Path::new(&name).extension().is_some_and(|part| part == "png") {
+                        name.push('_');
+                    }
+                    stem.push(name);
+                }
+            }
+        }
+        stem.join("/")
+    }
+}
+
+/// Cuts a file name's part to a length that leaves room for step, digest and extension within
+/// 255 bytes. Two long names stay apart by the digest of the whole.
+fn shorten(part: &str) -> String {
+    const MAX: usize = 180;
+    if part.len() <= MAX {
+        return part.to_owned();
+    }
+    let end = part.floor_char_boundary(MAX - 17);
+    let digest = Sha256::of(part.as_bytes()).to_string();
+    format!("{}-{}", &part[..end], &digest[..16])
+}
+
+/// The training step that an image belongs to: W&B's `_step`, `TensorBoard`'s `step`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Step(pub u64);
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A SHA-256 digest, written as 64 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha256([u8; 32]);
+
+impl Sha256 {
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::from_hasher(<sha2::Sha256 as sha2::Digest>::new_with_prefix(bytes))
+    }
+
+    /// The digest of what `hasher` was fed.
+    #[must_use]
+    pub fn from_hasher(hasher: sha2::Sha256) -> Self {
+        Self(sha2::Digest::finalize(hasher).into())
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Sha256> for String {
+    fn from(digest: Sha256) -> Self {
+        digest.to_string()
+    }
+}
+
+impl TryFrom<String> for Sha256 {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const WANT: &str = "want 64 hex digits";
+        let digits = text.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return Err(WANT);
+        }
+        let mut bytes = [0; 32];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| WANT)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// Where in a run an image stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MediaId {
+    /// The series.
+    pub key: MediaKey,
+    /// The training step.
+    pub step: Step,
+    /// The place among the images of that key and step, from 0.
+    pub index: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stem(key: &str) -> String {
+        MediaKey::new(key).map(|key| key.file_stem()).unwrap_or_default()
+    }
+
+    #[test]
+    fn file_stems_follow_the_table_of_the_specification() {
+        for (key, want) in [
+            ("/abs/x", "abs/x"),
+            ("../up/x", "__/up/x"),
+            ("a/../b", "a/__/b"),
+            ("./x", "_/x"),
+            ("a/", "a/"),
+            ("a//b", "a/b"),
+            ("[a*b?]", "[a*b?]"),
+            ("a:b", "a:b"),
+            ("my key", "my key"),
+            ("clé/猫", "clé/猫"),
+            ("a\nb", "a_b"),
+            ("a.png/b.png", "a.png_/b.png"),
+        ] {
+            assert_eq!(stem(key), want, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn long_names_fit_a_file_name_and_stay_apart() {
+        let (a, b) = (stem(&("é".repeat(300) + "a")), stem(&("é".repeat(300) + "b")));
+        assert!(a.len() <= 180 && b.len() <= 180);
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn run_folders_never_leave_their_place() {
+        for (id, want) in
+            [("run-1.a", "run-1.a"), ("..", "%2E."), ("a/b", "a%2Fb"), ("é", "%C3%A9")]
+        {
+            assert_eq!(RunId::new(id).map(|id| id.folder()), Ok(want.to_owned()));
+        }
+    }
+
+    #[test]
+    fn names_are_refused_for_a_reason() {
+        assert!(MediaKey::new("").is_err());
+        assert!(MediaKey::new("a\0b").is_err());
+        assert!(RunId::new("x".repeat(NAME_BYTES_MAX + 1)).is_err());
+    }
+}
