@@ -8,7 +8,7 @@ use crate::convert::layout::{self, LayoutError, Reading};
 use crate::encode::encoded_bytes_max;
 use crate::limits::{Admission, Limits, StepUsage, admit};
 use crate::media::{ColorMode, Description, MediaId, Profile};
-use crate::record::{ImageOptions, MediaRecord};
+use crate::record::{CARRIED_LISTS, ImageOptions, MediaRecord};
 use crate::tensor::{MemoryOrder, TensorHeader};
 
 /// How to make one image of a tensor.
@@ -213,9 +213,6 @@ fn tensor_plan(
 
 /// How many bytes of a dump are read at once: a size that stays in a core's cache.
 pub const CHUNK_BYTES: usize = 256 * 1024;
-
-/// Fields of a record that are carried along as they are, and may be lists over a batch.
-pub const CARRIED_LISTS: [&str; 2] = ["boxes", "masks"];
 
 /// The most bytes that the descriptions of one batch may take in all. What a line says once may
 /// stand with each of its images.

@@ -41,6 +41,9 @@ const GROUP_EVENTS_MAX: u64 = 8192;
 /// How often a dump whose reading fails is read again before it is given back.
 const READ_AGAIN_MAX: u32 = 5;
 
+/// How many rejections of one line or dump are logged.
+const REJECTED_TOLD_MAX: usize = 3;
+
 /// How long a failed write waits before it is tried again, first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -456,6 +459,8 @@ struct Tally {
     n_image: u64,
     n_held: u64,
     n_rejected: u64,
+    /// What to log of the rejected ones.
+    told: Vec<(Source, Option<String>)>,
     dump: Option<DumpDone>,
 }
 
@@ -465,12 +470,21 @@ impl Tally {
             match entry.state {
                 State::Image => self.n_image += 1,
                 State::Held => self.n_held += 1,
-                State::Rejected => self.n_rejected += 1,
+                State::Rejected => {
+                    self.n_rejected += 1;
+                    if self.told.len() < REJECTED_TOLD_MAX {
+                        self.told.push((entry.source.clone(), entry.reason.clone()));
+                    }
+                }
             }
         }
     }
 
     fn tell(self, progress: &Progress) {
+        for (source, reason) in &self.told {
+            let Source { path, log, line, .. } = source;
+            tracing::info!(path, log, line, reason, "rejected");
+        }
         progress.n_image.fetch_add(self.n_image, Ordering::Relaxed);
         progress.n_held.fetch_add(self.n_held, Ordering::Relaxed);
         progress.n_rejected.fetch_add(self.n_rejected, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! One run directory: its files, its logs, and how records lead to dumps.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
@@ -18,9 +18,8 @@ use crate::config::WatchConfig;
 use crate::decode::{self, DecodeOptions};
 use crate::limits::Limits;
 use crate::media::RunId;
-use crate::plan::CARRIED_LISTS;
 use crate::record::pattern::DumpPath;
-use crate::record::{DataRef, MediaRecord};
+use crate::record::{CARRIED_FIELDS, DataRef, MediaRecord};
 use crate::store::RunInfo;
 use crate::store::journal::{LogCursor, Stamp};
 use crate::tensor::TensorHeader;
@@ -33,9 +32,6 @@ const IDENTITY_BYTES_MAX: u64 = 1 << 20;
 
 /// How many unknown fields of a run are told of.
 const UNKNOWN_FIELDS_MAX: usize = 100;
-
-/// Fields of a record that are carried along as they are.
-const CARRIED_FIELDS: [&str; 3] = ["classes", CARRIED_LISTS[0], CARRIED_LISTS[1]];
 
 /// A run directory that is being read.
 #[derive(Debug)]
@@ -365,31 +361,7 @@ impl Run {
             let old = self.tails.swap_remove(replaced);
             retire(&mut self.cursors, &old);
         }
-        let same_file = self.cursors.iter().find(|cursor| (cursor.dev, cursor.ino) == (dev, ino));
-        // A copied or newly mounted run directory has other inodes; its logs are known by their
-        // content. But a log that stands here while the one that stood here before is followed under
-        // another name, or lies beside it, is a new one.
-        let same_name = || {
-            let is_free = |cursor: &&LogCursor| {
-                cursor.path == path
-                    && !self
-                        .tails
-                        .iter()
-                        .any(|tail| (tail.dev, tail.ino) == (cursor.dev, cursor.ino))
-                    && !(cursor.dev == dev && self.lies_beside(path, cursor.ino))
-            };
-            self.cursors.iter().rev().find(is_free)
-        };
-        let cursor = same_file
-            .filter(|cursor| Tail::matches(&file, cursor))
-            .or_else(|| {
-                if same_file.is_none() {
-                    same_name().filter(|cursor| Tail::matches(&file, cursor))
-                } else {
-                    None
-                }
-            })
-            .cloned();
+        let cursor = self.cursor_of(&file, path, (dev, ino)).cloned();
         if !self.is_log(path) && cursor.is_none() {
             return Ok(0);
         }
@@ -399,6 +371,22 @@ impl Run {
         tracing::debug!(run = %self.info.id, path, offset = cursor.map_or(0, |c| c.offset), "log is followed");
         self.tails.push(tail);
         Ok(n_lines)
+    }
+
+    /// How far the store has read the log that this file is: the one of the same inode or, since a
+    /// copied or newly mounted run directory has other inodes, the one of the same name; if it still
+    /// begins as it did, and has the line that was read last. But a log whose name moved on with its
+    /// file, which is followed under another name or lies beside, is not the one that stands here now.
+    fn cursor_of(&self, file: &File, path: &str, file_id: (u64, u64)) -> Option<&LogCursor> {
+        let id = |cursor: &LogCursor| (cursor.dev, cursor.ino);
+        let same_file = self.cursors.iter().find(|cursor| id(cursor) == file_id);
+        let same_name = |cursor: &&LogCursor| {
+            let is_followed = self.tails.iter().any(|tail| (tail.dev, tail.ino) == id(cursor));
+            let lies_beside = cursor.dev == file_id.0 && self.lies_beside(path, cursor.ino);
+            cursor.path == path && !is_followed && !lies_beside
+        };
+        let cursor = same_file.or_else(|| self.cursors.iter().rev().find(same_name));
+        cursor.filter(|cursor| Tail::matches(file, cursor))
     }
 
     /// Whether a file of this inode lies in the same folder.

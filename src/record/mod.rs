@@ -97,6 +97,12 @@ pub struct DataRef {
     pub raw: bool,
 }
 
+/// Known fields that are carried along as they are.
+pub const CARRIED_FIELDS: [&str; 3] = ["classes", CARRIED_LISTS[0], CARRIED_LISTS[1]];
+
+/// Those of them that may be lists over a batch.
+pub const CARRIED_LISTS: [&str; 2] = ["boxes", "masks"];
+
 /// One description of an image, or of a batch of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MediaRecord {
