@@ -144,8 +144,10 @@ async fn serve(
     drop(std::fs::remove_file(&socket));
     match result {
         Ok(Ok(Ok(Some(writer)))) => {
-            writer.close()?;
-            tracing::info!("all that was begun is done");
+            if let Err(error) = writer.close() {
+                tracing::warn!(%error, "index is not closed, the next start brings it up to date");
+            }
+            tracing::info!("stopped");
             Ok(())
         }
         Ok(Ok(Ok(None)) | Err(_)) => Err(anyhow!("the commit thread died")),

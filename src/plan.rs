@@ -2,6 +2,8 @@
 //!
 //! Plans are made in order, so that limits fall the same way each time.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
 use crate::convert::layout::{self, LayoutError, Reading};
@@ -88,6 +90,14 @@ pub struct Earlier {
     pub n: u32,
 }
 
+impl Earlier {
+    /// The indices.
+    #[must_use]
+    pub fn indices(self) -> Range<u32> {
+        self.first..self.first.saturating_add(self.n)
+    }
+}
+
 /// Plans the images of one record and takes their indices in `usage`.
 ///
 /// # Errors
@@ -114,9 +124,7 @@ pub fn plan(
     let indices = first
         .and_then(|first| Some(first..first.checked_add(n_items)?))
         .ok_or_else(|| PlanError::Record("no index is left in this step".to_owned()))?;
-    let is_own = |index: u32| {
-        earlier.is_some_and(|e| (e.first..e.first.saturating_add(e.n)).contains(&index))
-    };
+    let is_own = |index: u32| earlier.is_some_and(|earlier| earlier.indices().contains(&index));
     if let Some(index) = indices.clone().find(|&index| usage.is_taken(index) && !is_own(index)) {
         return Err(PlanError::Record(format!(
             "index {index} of this key and step is taken already"

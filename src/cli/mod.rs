@@ -116,11 +116,23 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell it to if standard error is closed.
-            drop(writeln!(io::stderr(), "safelight: {error:#}"));
+            drop(writeln!(io::stderr(), "safelight: {}", with_causes(&error)));
             let is_config = error.downcast_ref::<ConfigError>().is_some();
             ExitCode::from(if is_config { BAD_CONFIG } else { FAILED })
         }
     }
+}
+
+/// An error with its causes, each told once.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// Whoever read the output has seen enough, as `head` has.
@@ -144,7 +156,11 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
             let path = path.ok_or_else(|| {
                 anyhow!("{} is not there: name a file with --config", config::DEFAULT_PATH)
             })?;
-            writeln!(out, "{}: fine", path.display())?;
+            if common.json {
+                writeln!(out, "{}", serde_json::json!({"path": path, "ok": true}))?;
+            } else {
+                writeln!(out, "{}: fine", path.display())?;
+            }
             Ok(Ending::Done)
         }
         Command::Reindex { common } => reindex(&common, out),

@@ -40,7 +40,33 @@ pub struct ConfigFile {
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSection {
     /// The store's directory.
+    #[serde(deserialize_with = "some_path")]
     pub path: Option<PathBuf>,
+}
+
+/// A path that names something.
+fn path<'de, D: serde::Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(from)?;
+    if path.as_os_str().is_empty() {
+        return Err(serde::de::Error::custom("an empty path: want a directory"));
+    }
+    Ok(path)
+}
+
+fn some_path<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    path(from).map(Some)
+}
+
+/// A path that a unix socket can have.
+fn socket<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    const BYTES_MAX: usize = 107;
+    let path = path(from)?;
+    let n_bytes = path.as_os_str().len();
+    if n_bytes > BYTES_MAX {
+        let problem = format!("a socket's path of {n_bytes} bytes: want at most {BYTES_MAX}");
+        return Err(serde::de::Error::custom(problem));
+    }
+    Ok(Some(path))
 }
 
 /// `[[watch]]`
@@ -48,6 +74,7 @@ pub struct StoreSection {
 #[serde(deny_unknown_fields)]
 pub struct WatchSection {
     /// A directory that holds run directories, or is one.
+    #[serde(deserialize_with = "path")]
     pub path: PathBuf,
     /// Which of its subdirectories are runs: a pattern, or `.` for the directory itself.
     #[serde(default = "all_runs")]
@@ -278,6 +305,7 @@ impl Default for IngestSection {
 #[serde(deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "documented in config/safelight.toml")]
 pub struct ControlSection {
+    #[serde(deserialize_with = "socket")]
     pub socket: Option<PathBuf>,
 }
 
@@ -319,8 +347,12 @@ pub struct LogLevel(String);
 impl TryFrom<String> for LogLevel {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
+        // A word alone must be a level: the filter would take it for a module's name.
+        let is_level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
+        let is_known = text.split(',').all(|part| part.contains('=') || is_level(part.trim()));
         match tracing_subscriber::EnvFilter::try_new(&text) {
-            Ok(_) => Ok(Self(text)),
+            Ok(_) if is_known => Ok(Self(text)),
+            Ok(_) => Err(format!("level {text:?}: want error, warn, info, debug or trace")),
             Err(error) => {
                 Err(format!("level {text:?}: {error}; want error, warn, info, debug or trace"))
             }

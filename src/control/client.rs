@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -9,6 +10,9 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+
+/// How long the daemon may take to begin its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the daemon gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +93,9 @@ impl Client {
         let request = request.map_err(|error| failed(&error))?;
         let sender = &mut self.sender;
         self.runtime.block_on(async {
-            let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
+            let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
+            let response =
+                answer.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
             let is_success = response.status().is_success();
             let mut refusal = String::new();
             let mut take = |line: &str| {

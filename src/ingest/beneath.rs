@@ -123,13 +123,21 @@ impl RunDir {
     /// Why it can't be, for a person to read.
     pub(crate) fn relative(&self, name: &str) -> Result<String, String> {
         let given = Path::new(name);
+        // An absolute name may lead here by way of links.
+        let resolved = || {
+            let folder = std::fs::canonicalize(given.parent()?).ok()?;
+            Some(folder.join(given.file_name()?))
+        };
+        let within = |path: &Path| {
+            let inner =
+                path.strip_prefix(&self.path).or_else(|_| path.strip_prefix(&self.canonical));
+            inner.ok().map(Path::to_owned)
+        };
         let inner = if given.is_absolute() {
-            given
-                .strip_prefix(&self.path)
-                .or_else(|_| given.strip_prefix(&self.canonical))
-                .map_err(|_| format!("{name:?} lies outside of the run directory"))?
+            let inner = within(given).or_else(|| within(&resolved()?));
+            inner.ok_or_else(|| format!("{name:?} lies outside of the run directory"))?
         } else {
-            given
+            given.to_owned()
         };
         let mut parts: Vec<&str> = Vec::new();
         for component in inner.components() {

@@ -13,14 +13,15 @@ use super::pipeline::Pipeline;
 use super::root::Root;
 use super::run::{IDENTITY_FILE, Look, Run};
 use super::settle::{Arrival, Due, QuietTimes, Settler};
+use super::unit::Unit;
 use super::watch::Watch;
 use super::{Command, Mode, Shared};
 use crate::config::Config;
 use crate::limits::StepUsage;
-use crate::media::{MediaKey, RunId, Step};
+use crate::media::{MediaKey, RunId, Source, Step};
 use crate::plan::Earlier;
 use crate::record::pattern::DumpPath;
-use crate::store::journal::Stamp;
+use crate::store::journal::{SourceCursor, Stamp};
 use crate::store::{Reader, StoreError, Writer};
 
 /// How long events are gathered after the first of them.
@@ -304,7 +305,7 @@ impl Engine {
         let mut found = Vec::new();
         // A new folder may have the inode of one that was removed, whose watch is gone.
         run.forget_folder(&inner);
-        let result = run.list(&inner, &mut self.watch.as_mut(), &mut found);
+        let result = run.list(&inner, Look::All, &mut self.watch.as_mut(), &mut found);
         self.watched(number, result);
         found.iter().try_for_each(|path| self.consider(number, path, Arrival::Found, now))
     }
@@ -446,7 +447,15 @@ impl Engine {
         let count = self.mode == Mode::Once;
         let Some(dump) = run.dump_of(path) else {
             match run.follow(path, &self.config.limits, count) {
-                Ok(n_lines) => self.shared.progress.expect(n_lines),
+                Ok((n_lines, start)) => {
+                    self.shared.progress.expect(n_lines);
+                    if let Some(start) = start {
+                        run.has_given = true;
+                        let source = Source { path: path.to_owned(), ..Source::default() };
+                        let cursor = SourceCursor::Log(start);
+                        self.pipeline.submit(Unit::told(&run.info, &source, None, cursor));
+                    }
+                }
                 Err(error) if run.is_log(path) => {
                     tracing::warn!(run = %run.info.id, %error, "log is not followed");
                 }

@@ -8,8 +8,8 @@ use super::beneath::Verdict;
 use super::engine::{AGAIN, Attempt, DumpId, Engine, InFlight};
 use super::run::Run;
 use super::settle::{Arrival, Due, QuietTimes};
-use super::unit::{OpenDump, Unit};
-use crate::media::{Description, MediaEntry, Source};
+use super::unit::{OpenDump, Task, Unit};
+use crate::media::{Description, MediaEntry, MediaId, MediaKey, Source, Step};
 use crate::plan::{Earlier, plan};
 use crate::record::pattern::DumpPath;
 use crate::record::{DataRef, ImageOptions, MediaRecord, parse_sidecar};
@@ -158,20 +158,28 @@ impl Engine {
                 let limits = self.config.limits;
                 let options = record.options.over(self.config.rules.options(&record.key));
                 let usage = self.usage_of(&run.info.id, &record)?;
-                let here = reserved
-                    .as_ref()
-                    .filter(|(key, step, _)| (key, *step) == (&record.key, record.step));
-                let earlier = here
-                    .map(|(_, _, earlier)| *earlier)
-                    .or_else(|| dump.row.earlier(&record.key, record.step));
+                let stands = reserved.take().or_else(|| dump.row.stands());
+                let is_here =
+                    |(key, step, _): &&(_, _, _)| (key, *step) == (&record.key, record.step);
+                let earlier = stands.as_ref().filter(is_here).map(|(_, _, earlier)| *earlier);
                 match plan(&record, options, header, usage, &limits, earlier) {
                     Err(error) => dump.rejected(run, error.to_string()),
                     Ok(plan) => {
                         let n = u32::try_from(plan.items.len()).unwrap_or(u32::MAX);
                         let first = plan.items.first().map(|item| item.id.index);
-                        reserved = first
+                        let now = first
                             .map(|first| (record.key.clone(), record.step, Earlier { first, n }));
-                        Unit::planned(&run.info, &dump.source(), open, plan, dump.cursor(None))
+                        let gone = gone(stands.as_ref(), now.as_ref());
+                        reserved = now;
+                        for id in &gone {
+                            let step = (run.info.id.clone(), id.key.clone(), id.step);
+                            self.usage.entry(step).and_modify(|usage| usage.free(id.index));
+                        }
+                        let cursor = dump.cursor(None);
+                        let mut unit = Unit::planned(&run.info, &dump.source(), open, plan, cursor);
+                        unit.tasks
+                            .extend(gone.into_iter().map(|id| Task::Tell(Event::Gone { id })));
+                        unit
                     }
                 }
             }
@@ -192,6 +200,19 @@ impl Engine {
         let (open, header, _) = run.open_dump(&record.data, &self.config.limits)?;
         Ok((record, OpenDump::new(open), header))
     }
+}
+
+/// Where a dump's images stand: key, step, indices.
+type Standing = (MediaKey, Step, Earlier);
+
+/// The images that an earlier version had and this one has no more.
+fn gone(before: Option<&Standing>, now: Option<&Standing>) -> Vec<MediaId> {
+    let Some((key, step, earlier)) = before else { return Vec::new() };
+    let kept =
+        now.filter(|now| (&now.0, now.1) == (key, *step)).map_or(0..0, |now| now.2.indices());
+    let is_gone = |index: &u32| !kept.contains(index);
+    let id = |index| MediaId { key: key.clone(), step: *step, index };
+    earlier.indices().filter(is_gone).map(id).collect()
 }
 
 /// What a dump's path and its sidecar, if it has one, say of it.

@@ -142,15 +142,19 @@ impl Root {
             self.poll_because(&error.to_string());
         }
         let Ok(entries) = fs::read_dir(&path) else { return };
-        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        for entry in entries.flatten().filter(is_dir) {
+        for entry in entries.flatten() {
+            let Ok(kind) = entry.file_type() else { continue };
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
                 continue;
             };
             let inner =
                 if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-            if pattern.is_match(&inner) {
+            if kind.is_symlink() && pattern.is_match(&inner) {
+                let problem = format!("{inner:?} is a symbolic link, which is not followed");
+                self.problems.insert(entry.path(), problem);
+            } else if !kind.is_dir() {
+            } else if pattern.is_match(&inner) {
                 found.push((entry.path(), inner));
             } else if pattern.may_lie_below(&inner) {
                 self.find_runs_in(&inner, watcher, found);

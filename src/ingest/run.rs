@@ -19,7 +19,7 @@ use crate::decode::{self, DecodeOptions};
 use crate::limits::Limits;
 use crate::media::RunId;
 use crate::record::pattern::DumpPath;
-use crate::record::{CARRIED_FIELDS, DataRef, MediaRecord};
+use crate::record::{CARRIED_FIELDS, DEPTH_MAX, DataRef, MediaRecord, depth};
 use crate::store::RunInfo;
 use crate::store::journal::{LogCursor, Stamp};
 use crate::tensor::TensorHeader;
@@ -97,8 +97,11 @@ fn identity(dir: &RunDir) -> Result<(Map<String, Value>, Option<Stamp>), String>
     let stamp = file.stamp;
     let text = io::read_to_string(file.into_file().take(IDENTITY_BYTES_MAX))
         .map_err(|error| problem(error.to_string()))?;
-    let identity = serde_json::from_str(&text)
+    let identity: Map<String, Value> = serde_json::from_str(&text)
         .map_err(|error| problem(format!("{error}; want one JSON object")))?;
+    if identity.values().any(|value| depth(value) > DEPTH_MAX) {
+        return Err(problem(format!("nested deeper than {DEPTH_MAX} levels")));
+    }
     Ok((identity, Some(stamp)))
 }
 
@@ -190,7 +193,7 @@ impl Run {
             self.seen.clear();
         }
         if self.folders.is_empty() {
-            return self.list("", watcher, found);
+            return self.list("", look, watcher, found);
         }
         let mut folders: Vec<String> = self.folders.keys().cloned().collect();
         folders.sort_unstable();
@@ -200,7 +203,7 @@ impl Run {
             if looks.is_none() {
                 self.folders.remove(&folder);
             } else if look == Look::All || known.looks != looks || known.recheck {
-                self.list(&folder, watcher, found)?;
+                self.list(&folder, look, watcher, found)?;
             }
         }
         Ok(())
@@ -213,10 +216,15 @@ impl Run {
         self.folders.retain(|path, _| path != folder && !is_below(path));
     }
 
-    /// Takes up a folder that was just heard of, if it may hold anything, and lists what is in it.
+    /// Takes up a folder, if it may hold anything, and adds what is new in it to `found`; with
+    /// [`Look::All`], everything in it.
+    ///
+    /// # Errors
+    /// If the kernel allows no more watches.
     pub(crate) fn list(
         &mut self,
         folder: &str,
+        look: Look,
         watcher: &mut Option<&mut Watch>,
         found: &mut Vec<String>,
     ) -> io::Result<()> {
@@ -264,11 +272,12 @@ impl Run {
             let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if is_dir && self.dump_path(&path).is_none() {
                 if !self.folders.contains_key(&path) {
-                    self.list(&path, watcher, found)?;
+                    self.list(&path, look, watcher, found)?;
                 }
             } else {
                 let is_log = self.is_log(&path) || self.is_rotated_log(entry.ino());
-                if is_log || self.dump_of(&path).is_some() && self.see(&path) {
+                if is_log || self.dump_of(&path).is_some() && (self.see(&path) || look == Look::All)
+                {
                     found.push(path);
                 }
             }
@@ -297,7 +306,7 @@ impl Run {
 
     /// Whether a file is a log that was or is read under another name.
     fn is_rotated_log(&self, ino: u64) -> bool {
-        self.cursors.iter().any(|cursor| cursor.ino == ino)
+        self.cursors.iter().any(|cursor| cursor.ino == ino && cursor.head.n_bytes > 0)
             || self.tails.iter().any(|tail| tail.ino == ino)
     }
 
@@ -326,7 +335,8 @@ impl Run {
     }
 
     /// Follows a log, from where the store has read it, unless it is followed already. Returns the
-    /// lines that wait in it.
+    /// lines that wait in it and, for one that the store doesn't know, a cursor at its start: by that
+    /// it is found again if it is renamed before its first line is acted on.
     ///
     /// # Errors
     /// If it can't be opened or read.
@@ -335,10 +345,10 @@ impl Run {
         path: &str,
         limits: &Limits,
         count: bool,
-    ) -> Result<u64, String> {
+    ) -> Result<(u64, Option<LogCursor>), String> {
         let ino = self.dir.stat(path).map(|stamp| stamp.ino);
         if !self.is_log(path) && !ino.is_some_and(|ino| self.is_rotated_log(ino)) {
-            return Ok(0);
+            return Ok((0, None));
         }
         let dump = match self.dir.open_file(path) {
             Ok(dump) => dump,
@@ -349,28 +359,29 @@ impl Run {
         let (dev, ino) = (meta.dev(), meta.ino());
         if let Some(tail) = self.tails.iter_mut().find(|tail| (tail.dev, tail.ino) == (dev, ino)) {
             path.clone_into(&mut tail.path);
-            return Ok(0);
+            return Ok((0, None));
         }
         if let Some(replaced) =
             self.tails.iter().position(|tail| tail.path == path && tail.is_unlinked())
         {
             // Renamed over, as rsync and editors do. What was not read of the old file comes first.
             if !self.tails[replaced].is_drained() {
-                return Ok(0);
+                return Ok((0, None));
             }
             let old = self.tails.swap_remove(replaced);
             retire(&mut self.cursors, &old);
         }
         let cursor = self.cursor_of(&file, path, (dev, ino)).cloned();
         if !self.is_log(path) && cursor.is_none() {
-            return Ok(0);
+            return Ok((0, None));
         }
         let tail = Tail::open(file, path.to_owned(), cursor.as_ref(), limits.line_bytes_max);
         let tail = tail.map_err(|error| format!("{path:?} cannot be read: {error}"))?;
         let n_lines = if count { tail.count_unread_lines().unwrap_or(0) } else { 0 };
-        tracing::debug!(run = %self.info.id, path, offset = cursor.map_or(0, |c| c.offset), "log is followed");
+        tracing::debug!(run = %self.info.id, path, offset = cursor.as_ref().map_or(0, |c| c.offset), "log is followed");
+        let start = if cursor.is_none() { tail.cursor_at_start() } else { None };
         self.tails.push(tail);
-        Ok(n_lines)
+        Ok((n_lines, start))
     }
 
     /// How far the store has read the log that this file is: the one of the same inode or, since a
@@ -402,8 +413,10 @@ impl Run {
         let run = &self.info.id;
         let mut has_read = false;
         self.tails.retain_mut(|tail| {
-            // A full queue is worked off first.
+            // What was read is acted on first. A line waits from when it was there, not from when it is
+            // read.
             if tail.front().is_some() {
+                tail.note_growth(now);
                 return true;
             }
             match tail.poll(now) {

@@ -140,19 +140,24 @@ impl Tail {
             self.last.extend(chunk);
             self.last.drain(..self.last.len().saturating_sub(TAIL_BYTES));
             self.splitter.push(chunk, &mut self.lines);
-            self.saw(now);
+            self.note_growth(now);
         }
         polled.n_bytes = n as u64;
         polled.is_gone = meta.nlink() == 0 && n == 0 && self.lines.is_empty();
         Ok(polled)
     }
 
-    fn saw(&mut self, now: Instant) {
+    /// Notes how long the log is by now.
+    pub(crate) fn note_growth(&mut self, now: Instant) {
         const MARKS_MAX: usize = 64;
+        let length = self.file.metadata().map_or(0, |meta| meta.len()).max(self.splitter.offset());
+        if self.growth.back().is_some_and(|(end, _)| *end >= length) {
+            return;
+        }
         if self.growth.len() == MARKS_MAX {
             self.growth.remove(MARKS_MAX / 2);
         }
-        self.growth.push_back((self.splitter.offset(), now));
+        self.growth.push_back((length, now));
     }
 
     /// Acts on no more lines.
@@ -169,6 +174,21 @@ impl Tail {
     /// Whether all of the file was read and acted on.
     pub(crate) fn is_drained(&self) -> bool {
         self.lines.is_empty() && self.n_behind() == 0
+    }
+
+    /// A cursor before the first line; `None` if nothing is there yet to tell the log by.
+    pub(crate) fn cursor_at_start(&self) -> Option<LogCursor> {
+        let length = self.file.metadata().ok()?.len().min(HEAD_BYTES);
+        let head = read_range(&self.file, 0, length).ok().filter(|head| !head.is_empty())?;
+        Some(LogCursor {
+            path: self.path.clone(),
+            dev: self.dev,
+            ino: self.ino,
+            offset: 0,
+            line: 0,
+            head: Fingerprint::of(&head),
+            tail: Fingerprint::of(b""),
+        })
     }
 
     /// Where the log stands, all lines that were read being acted on, told by its content alone: its

@@ -201,9 +201,10 @@ pub fn parse_sidecar(
 
 /// How deep the fields that are carried along may be nested. `serde_json` reads no more than
 /// 128 levels, and the journal puts some around them.
-const DEPTH_MAX: usize = 64;
+pub(crate) const DEPTH_MAX: usize = 64;
 
-fn depth(value: &Value) -> usize {
+/// How deep a value is nested.
+pub(crate) fn depth(value: &Value) -> usize {
     match value {
         Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
         Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),

@@ -102,10 +102,10 @@ impl DumpRow {
         self.n = self.n.max(index.saturating_sub(first) + 1);
     }
 
-    /// The indices that its images have, if they stand under this key and step.
-    pub(crate) fn earlier(&self, key: &MediaKey, step: Step) -> Option<Earlier> {
-        let is_there = self.place.as_ref().is_some_and(|place| (&place.0, place.1) == (key, step));
-        self.first.filter(|_| is_there).map(|first| Earlier { first, n: self.n })
+    /// Where its images stand.
+    pub(crate) fn stands(&self) -> Option<(MediaKey, Step, Earlier)> {
+        let (key, step) = self.place.clone()?;
+        Some((key, step, Earlier { first: self.first?, n: self.n }))
     }
 }
 
@@ -448,6 +448,9 @@ fn apply_line(
                     *run_row.count(before.state) -= 1;
                 }
                 if let Some(dump) = &mut dump {
+                    if !dump.is_open {
+                        dump.place = None;
+                    }
                     dump.add(key, step, index);
                 }
             }
@@ -469,6 +472,13 @@ fn apply_line(
             dump.is_open = line.cursor.is_none();
             tree.insert(dump_key(path), json(&dump))?;
         }
+    }
+    if let ("gone", Some(key), Some(step), Some(index)) =
+        (&*line.kind, &line.key, line.step, line.index)
+        && let Some(before) = tree.remove(item_key(run, key, step, index))?
+        && let Some(before) = Row::from_bytes(&before)
+    {
+        *run_row.count(before.state) -= 1;
     }
     run_row.finished |= line.kind == "finish";
     match &line.cursor {

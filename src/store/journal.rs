@@ -10,7 +10,7 @@
 //! | field | what |
 //! | --- | --- |
 //! | `seq` | counts the run's lines from 1 |
-//! | `kind` | `media` (an image, one held back or one rejected), `commit` (a step is complete), `run` (the run's identity), `finish`, `cursor` |
+//! | `kind` | `media` (an image, one held back or one rejected), `gone` (an image that a dump's new version has no more), `commit` (a step is complete), `run` (the run's identity), `finish`, `cursor` |
 //! | `cursor` | how far a source was read; closes a *unit* |
 //! | `crc` | CRC-32 (IEEE) of the line up to, not including, `,"crc"` |
 //!
@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::durable;
-use crate::media::{MediaEntry, MediaKey, Sha256, State, Step};
+use crate::media::{MediaEntry, MediaId, MediaKey, Sha256, State, Step};
 
 /// A segment that has grown to this many bytes is followed by a new one.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -40,6 +40,11 @@ pub(crate) enum Event {
     Media(Box<MediaEntry>),
     /// The job said that a step is complete.
     Commit { step: Step },
+    /// A new version of a dump has no image any more where an earlier one had.
+    Gone {
+        #[serde(flatten)]
+        id: MediaId,
+    },
     /// What the job says of the run: `safelight.json`.
     Run { identity: Map<String, Value> },
     /// The job said that the run is over.

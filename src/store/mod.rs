@@ -237,9 +237,16 @@ impl Writer {
         folders.sort();
         let mut present = Vec::new();
         for folder in folders.iter().filter(|folder| journal::is_present(folder)) {
-            let Some(file) = read_run_file(folder)? else {
-                tracing::error!(path = %folder.display(), "run folder without run.json is left out");
-                continue;
+            let file = match read_run_file(folder) {
+                Ok(Some(file)) => file,
+                Err(error @ StoreError::TooNew { .. }) => return Err(error),
+                // One run's damage must not cost the others.
+                result => {
+                    let error = result.err().map(|error| error.to_string());
+                    let path = folder.display();
+                    tracing::error!(%path, error, "run folder without a run.json that can be read is left out");
+                    continue;
+                }
             };
             self.open_journal(&file.id)?;
             present.push(file.id);
@@ -412,6 +419,11 @@ fn outline(line: Line) -> Outline {
             (outline.key, outline.step, outline.index) = (entry.key, entry.step, entry.index);
             outline.source = Some(OutlineSource { path: entry.source.path, log: entry.source.log });
         }
+        Event::Gone { id } => {
+            "gone".clone_into(&mut outline.kind);
+            (outline.key, outline.step, outline.index) =
+                (Some(id.key), Some(id.step), Some(id.index));
+        }
         Event::Finish => "finish".clone_into(&mut outline.kind),
         Event::Commit { .. } | Event::Run { .. } | Event::Cursor => {}
     }
@@ -457,7 +469,8 @@ impl Reader {
     /// If the index fails.
     pub fn runs(&self) -> Result<Vec<RunSummary>, StoreError> {
         let runs = self.index.runs()?.into_iter().map(|(run, row)| {
-            let source = read_run_file(&run_folder(&self.root, &run))?.map(|file| file.source);
+            let file = read_run_file(&run_folder(&self.root, &run)).ok().flatten();
+            let source = file.map(|file| file.source);
             Ok(RunSummary {
                 run,
                 source: source.unwrap_or_default(),

@@ -284,3 +284,46 @@ fn what_the_machine_fails_to_read_is_waited_for() {
     wait_for("the picture", || temp.counts() == [1, 0, 0]);
     assert_eq!(daemon.stop().0, Some(0));
 }
+
+#[test]
+fn a_log_renamed_before_its_first_line_was_acted_on_is_found_again() {
+    // Only its inode tells that it was a log, and that was kept with its first line.
+    let temp = TempRun::new();
+    let daemon = temp.daemon("");
+    temp.write("x.npy", &gray(1));
+    temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":1,\"data\":\"late.npy\"}\n");
+    wait_for("the line", || temp.run(&["status"]).out.contains("late.npy"));
+    drop(daemon);
+    fs::rename(temp.at("a.media.jsonl"), temp.at("a.media.jsonl.1")).expect("a rename");
+    temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":2,\"data\":\"x.npy\"}\n");
+    temp.write("late.npy", &gray(2));
+    let daemon = temp.daemon("");
+    wait_for("both", || temp.counts() == [2, 0, 0]);
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn folders_that_are_replaced_or_moved_are_seen_at_once() {
+    // A new folder with the inode of a removed one was not watched again.
+    let temp = TempRun::new();
+    let daemon = temp.daemon("[ingest]\nsettle_ms = 50\nclose_ms = 5\n");
+    let start = Instant::now();
+    for n in 0..5u64 {
+        temp.write("dumps/a/b/1.npy", &gray(n));
+        let is_seen = |item: &Value| item["stats"]["mean"] == mean(n);
+        wait_for("the dump", || temp.items().iter().any(is_seen));
+        fs::remove_dir_all(temp.at("dumps")).expect("a removal");
+    }
+    temp.write("aside/x/2.npy", &gray(77));
+    fs::create_dir_all(temp.at("dumps")).expect("a folder");
+    fs::rename(temp.at("aside/x"), temp.at("dumps/x")).expect("a rename");
+    wait_for("the moved folder", || temp.items().len() == 2);
+    assert!(start.elapsed() < Duration::from_secs(25), "as late as the next scan");
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+/// The mean of the picture that [`gray`] makes.
+fn mean(n: u64) -> f64 {
+    let bytes: u32 = n.to_le_bytes().iter().map(|&byte| u32::from(byte)).sum();
+    f64::from(bytes + 8 * 255) / 16.0
+}

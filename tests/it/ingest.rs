@@ -348,3 +348,77 @@ fn an_explicit_range_is_recorded() {
     let item = temp.items().pop().expect("an item");
     assert_eq!((&item["rule"], &item["range"]), (&json!("range"), &json!([0.0, 20.0])));
 }
+
+#[test]
+fn a_new_version_with_fewer_images_leaves_none_of_the_old() {
+    let temp = TempRun::new();
+    let batch = |n: u8| npy("|u1", &[usize::from(n), 9, 9], &vec![n; 81 * usize::from(n)]);
+    temp.write("dumps/k/1.npy", &batch(7));
+    assert_eq!(temp.ingest().code, 0);
+    temp.write("dumps/k/1.npy", &batch(2));
+    assert_eq!(temp.ingest().code, 0);
+    let told: Vec<Value> =
+        temp.items().iter().map(|i| json!([i["index"], i["stats"]["max"]])).collect();
+    assert_eq!(told, [json!([0, 2.0]), json!([1, 2.0])]);
+    temp.write("dumps/k/1.npy", &batch(5));
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.counts(), [5, 0, 0]);
+    let before = temp.items();
+    assert_eq!(temp.run(&["reindex"]).code, 0);
+    assert_eq!(temp.items(), before);
+}
+
+#[test]
+fn damage_to_one_run_or_line_costs_no_other() {
+    // One bad run.json, or one flipped bit in a journal, made every command fail for all runs.
+    let temp = TempRun::new();
+    for n in 0..5 {
+        temp.log_picture("k", n, n);
+    }
+    assert_eq!(temp.ingest().code, 0);
+    let other = temp.store().join("runs/other");
+    fs::create_dir_all(other.join("journal")).expect("folders");
+    fs::write(other.join("journal/00000001.jsonl"), "").expect("a journal");
+    fs::write(other.join("run.json"), "rubbish").expect("a file");
+    assert_eq!(temp.items().len(), 5);
+    let journal = temp.store().join("runs/run/journal/00000001.jsonl");
+    let mut bytes = fs::read(&journal).expect("the journal");
+    let at = bytes.len() - 40;
+    bytes[at] ^= 1;
+    fs::write(&journal, bytes).expect("the journal");
+    let ran = temp.run(&["ls", "--json"]);
+    assert_eq!((ran.code, ran.out.lines().count()), (0, 4), "{ran:?}");
+    assert!(ran.err.contains("damaged journal line"), "{}", ran.err);
+}
+
+#[test]
+fn what_is_nested_too_deep_is_refused_before_it_is_kept() {
+    // It was written one level deeper than it was read, and could then not be read back.
+    let temp = TempRun::new();
+    let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
+    temp.write("x.npy", &gray(1));
+    for (step, n) in [(1, 60), (2, 126), (3, 127), (4, 100_000)] {
+        let line =
+            format!("{{\"key\":\"k\",\"step\":{step},\"data\":\"x.npy\",\"x\":{}}}\n", deep(n));
+        temp.append("a.media.jsonl", &line);
+    }
+    assert_eq!(temp.ingest().code, 3);
+    assert_eq!(temp.counts(), [1, 0, 3]);
+    temp.write("safelight.json", format!("{{\"config\":{}}}", deep(126)).as_bytes());
+    let ran = temp.ingest();
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("nested deeper than 64 levels"), "{}", ran.err);
+    assert_eq!(temp.counts(), [1, 0, 3]);
+}
+
+#[test]
+fn an_absolute_path_may_come_by_way_of_a_link() {
+    let temp = TempRun::new();
+    temp.write("x.npy", &gray(1));
+    let alias = temp.folder().join("alias");
+    std::os::unix::fs::symlink(temp.at(""), &alias).expect("a link");
+    let line = json!({"key": "k", "step": 1, "data": alias.join("x.npy")});
+    temp.append("a.media.jsonl", &format!("{line}\n"));
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.items()[0]["source"]["path"], "x.npy");
+}
