@@ -44,6 +44,24 @@ pub const MAX_ITEMS: u32 = 108;
 /// `MAX_DIMENSION` of `wandb.Image`: 65,500 pixels a side.
 pub const MAX_DIMENSION: u32 = 65_500;
 
+impl Default for Limits {
+    /// What holds where no configuration says anything.
+    fn default() -> Self {
+        Self {
+            max_items: MAX_ITEMS,
+            max_dimension: MAX_DIMENSION,
+            over_dimension: OverDimension::Hold,
+            dump_bytes_max: 8 << 30,
+            // Pillow's limit, above which it refuses to open a picture.
+            pixels_max: 178_956_970,
+            batch_max: 65_536,
+            line_bytes_max: 1 << 20,
+            header_bytes_max: 1 << 16,
+            memory_bytes_max: 512 << 20,
+        }
+    }
+}
+
 /// What a (run, key, step) has so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StepUsage {
@@ -124,26 +142,14 @@ pub fn admit(limits: &Limits, usage: &StepUsage, width: u64, height: u64) -> Adm
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    pub(crate) const LIMITS: Limits = Limits {
-        max_items: MAX_ITEMS,
-        max_dimension: MAX_DIMENSION,
-        over_dimension: OverDimension::Hold,
-        dump_bytes_max: 1 << 31,
-        pixels_max: 178_956_970,
-        batch_max: 65_536,
-        line_bytes_max: 1 << 20,
-        header_bytes_max: 1 << 16,
-        memory_bytes_max: 1 << 29,
-    };
 
     #[test]
     fn the_first_108_are_kept() {
         let mut usage = StepUsage::default();
         for i in 0..200 {
-            let admission = admit(&LIMITS, &usage, 8, 8);
+            let admission = admit(&Limits::default(), &usage, 8, 8);
             assert_eq!(admission == Admission::Keep, i < 108, "{i}: {admission:?}");
             let index = usage.next_index().unwrap_or(0);
             assert_eq!(index, i);
@@ -151,18 +157,21 @@ pub(crate) mod tests {
         }
         assert_eq!(usage.n_kept(), 108);
         usage.take(0, false);
-        assert_eq!(admit(&LIMITS, &usage, 8, 8), Admission::Keep);
+        assert_eq!(admit(&Limits::default(), &usage, 8, 8), Admission::Keep);
     }
 
     #[test]
     fn long_sides_are_held_or_scaled() {
         let usage = StepUsage::default();
-        assert_eq!(admit(&LIMITS, &usage, 65_500, 1), Admission::Keep);
+        assert_eq!(admit(&Limits::default(), &usage, 65_500, 1), Admission::Keep);
         let held =
             Admission::Hold("max_dimension: 65501 × 1 pixels, a side may have 65500".to_owned());
-        assert_eq!(admit(&LIMITS, &usage, 65_501, 1), held);
-        let limits =
-            Limits { over_dimension: OverDimension::Downscale, max_dimension: 100, ..LIMITS };
+        assert_eq!(admit(&Limits::default(), &usage, 65_501, 1), held);
+        let limits = Limits {
+            over_dimension: OverDimension::Downscale,
+            max_dimension: 100,
+            ..Limits::default()
+        };
         assert_eq!(admit(&limits, &usage, 400, 200), Admission::Downscale(100, 50));
         assert_eq!(admit(&limits, &usage, 1, 100_000), Admission::Downscale(1, 100));
     }

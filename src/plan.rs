@@ -273,7 +273,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::limits::tests::LIMITS;
     use crate::media::{MediaKey, Step};
     use crate::record::DataRef;
     use crate::tensor::{ByteOrder, DType, Shape};
@@ -308,7 +307,7 @@ mod tests {
         usage: &mut StepUsage,
         earlier: Option<Earlier>,
     ) -> Result<Vec<(u32, bool)>, String> {
-        plan(record, record.options, header(axes), usage, &LIMITS, earlier)
+        plan(record, record.options, header(axes), usage, &Limits::default(), earlier)
             .map(|plan| plan.items.iter().map(|item| (item.id.index, item.plan.is_ok())).collect())
             .map_err(|error| error.to_string())
     }
@@ -351,7 +350,7 @@ mod tests {
             record.options,
             header(&[3, 8, 9]),
             &mut StepUsage::default(),
-            &LIMITS,
+            &Limits::default(),
             None,
         );
         assert_eq!(plan.map(|p| p.items.len()), Ok(1), "channels first: one image, one list");
@@ -362,7 +361,7 @@ mod tests {
             options,
             header(&[3, 8, 9]),
             &mut StepUsage::default(),
-            &LIMITS,
+            &Limits::default(),
             None,
         );
         let captions =
@@ -373,7 +372,7 @@ mod tests {
             options,
             header(&[2, 8, 9]),
             &mut StepUsage::default(),
-            &LIMITS,
+            &Limits::default(),
             None,
         );
         assert_eq!(
@@ -391,14 +390,14 @@ mod tests {
                 .map_err(|error| error.to_string())
         };
         assert_eq!(
-            refused(&[9, 8, 8], Limits { batch_max: 8, ..LIMITS }),
+            refused(&[9, 8, 8], Limits { batch_max: 8, ..Limits::default() }),
             Err("9 images in one dump, limits.batch_max is 8".to_owned())
         );
         assert_eq!(
-            refused(&[8, 8], Limits { pixels_max: 63, ..LIMITS }),
+            refused(&[8, 8], Limits { pixels_max: 63, ..Limits::default() }),
             Err("64 pixels in one image, limits.pixels_max is 63".to_owned())
         );
-        let memory = refused(&[8, 8], Limits { memory_bytes_max: 1000, ..LIMITS });
+        let memory = refused(&[8, 8], Limits { memory_bytes_max: 1000, ..Limits::default() });
         assert!(memory.is_err_and(|error| error.contains("work.memory_bytes_max is 1000")));
     }
 }

@@ -9,7 +9,7 @@ use globset::{Glob, GlobBuilder, GlobMatcher};
 use serde::Deserialize;
 
 use super::{Config, ImageRules, IngestTimes, WatchConfig};
-use crate::limits::{Limits, MAX_DIMENSION, MAX_ITEMS, OverDimension};
+use crate::limits::{Limits, OverDimension};
 use crate::record::ImageOptions;
 use crate::record::pattern::DumpPattern;
 
@@ -248,15 +248,16 @@ const fn non_zero_64(n: u64) -> NonZeroU64 {
 
 impl Default for LimitsSection {
     fn default() -> Self {
+        let limits = Limits::default();
         Self {
-            max_items: non_zero_32(MAX_ITEMS),
-            max_dimension: non_zero_32(MAX_DIMENSION),
-            over_dimension: OverDimension::Hold,
-            dump_bytes_max: non_zero_64(8 << 30),
-            pixels_max: non_zero_64(178_956_970),
-            batch_max: non_zero_64(65_536),
-            line_bytes_max: non_zero_64(1 << 20),
-            header_bytes_max: non_zero_64(1 << 16),
+            max_items: non_zero_32(limits.max_items),
+            max_dimension: non_zero_32(limits.max_dimension),
+            over_dimension: limits.over_dimension,
+            dump_bytes_max: non_zero_64(limits.dump_bytes_max),
+            pixels_max: non_zero_64(limits.pixels_max),
+            batch_max: non_zero_64(limits.batch_max),
+            line_bytes_max: non_zero_64(limits.line_bytes_max),
+            header_bytes_max: non_zero_64(limits.header_bytes_max),
         }
     }
 }
@@ -272,7 +273,10 @@ pub struct WorkSection {
 
 impl Default for WorkSection {
     fn default() -> Self {
-        Self { threads: NonZeroUsize::MIN, memory_bytes_max: non_zero_64(512 << 20) }
+        Self {
+            threads: NonZeroUsize::MIN,
+            memory_bytes_max: non_zero_64(Limits::default().memory_bytes_max),
+        }
     }
 }
 

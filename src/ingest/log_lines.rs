@@ -46,14 +46,14 @@ impl LogLine<'_> {
 
     /// A line that is no record.
     fn unreadable(&self, reason: String) -> Unit {
-        let entry = MediaEntry::unplaced(None, reason, Description::default(), self.source(None));
+        let entry = MediaEntry::rejected(None, reason, Description::default(), self.source(None));
         self.told(Event::Media(Box::new(entry)))
     }
 
     /// A record that no image can come of.
     fn rejected(&self, record: &MediaRecord, source: Source, reason: String) -> Unit {
         let place = Some((record.key.clone(), record.step, record.index));
-        let entry = MediaEntry::unplaced(place, reason, record.description.clone(), source);
+        let entry = MediaEntry::rejected(place, reason, record.description.clone(), source);
         self.told(Event::Media(Box::new(entry)))
     }
 }

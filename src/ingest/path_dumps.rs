@@ -47,7 +47,7 @@ impl PathDump<'_> {
 
     fn rejected(&self, run: &Run, reason: String) -> Unit {
         let place = Some((self.says.key.clone(), self.says.step, self.says.index));
-        let entry = MediaEntry::unplaced(place, reason, Description::default(), self.source());
+        let entry = MediaEntry::rejected(place, reason, Description::default(), self.source());
         Unit::told(
             &run.info,
             &self.source(),

@@ -537,9 +537,10 @@ impl Pending {
 
     fn rejected(&self, slot: usize, reason: String) -> Option<Event> {
         let (_, id, description) = self.to_make.iter().find(|(of, ..)| *of == slot)?;
-        let (id, description) = (Some(id.clone()), (**description).clone());
+        let place = Some((id.key.clone(), id.step, Some(id.index)));
+        let description = (**description).clone();
         Some(Event::Media(Box::new(MediaEntry::rejected(
-            id,
+            place,
             reason,
             description,
             self.source.clone(),

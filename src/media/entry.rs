@@ -176,20 +176,9 @@ impl MediaEntry {
         Self::at(State::Held, Some(id), Some(reason), description, source)
     }
 
-    /// A line or dump that can't become an image.
-    #[must_use]
-    pub fn rejected(
-        id: Option<MediaId>,
-        reason: String,
-        description: Description,
-        source: Source,
-    ) -> Self {
-        Self::at(State::Rejected, id, Some(reason), description, source)
-    }
-
     /// A line or dump that can't become an image, with what it said of its place: key, step, index.
     #[must_use]
-    pub fn unplaced(
+    pub fn rejected(
         place: Option<(MediaKey, Step, Option<u32>)>,
         reason: String,
         description: Description,

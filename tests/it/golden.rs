@@ -6,24 +6,12 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use safelight::convert::Pixels;
 use safelight::decode::{self, DecodeOptions};
-use safelight::limits::{Limits, MAX_DIMENSION, MAX_ITEMS, OverDimension, StepUsage};
+use safelight::limits::{Limits, StepUsage};
 use safelight::media::{ColorMode, Description, MediaKey, Profile, Step};
 use safelight::plan::plan;
 use safelight::record::{DataRef, ImageOptions, MediaRecord};
 use safelight::render::pixels_from_tensor;
 use serde::Deserialize;
-
-const LIMITS: Limits = Limits {
-    max_items: MAX_ITEMS,
-    max_dimension: MAX_DIMENSION,
-    over_dimension: OverDimension::Hold,
-    dump_bytes_max: 1 << 31,
-    pixels_max: 178_956_970,
-    batch_max: 65_536,
-    line_bytes_max: 1 << 20,
-    header_bytes_max: 1 << 16,
-    memory_bytes_max: 1 << 29,
-};
 
 #[derive(Deserialize)]
 struct Case {
@@ -55,7 +43,7 @@ fn pixels(file: &[u8], profile: Profile, mode: Option<&str>) -> Result<Vec<Pixel
         options,
         description: Description::default(),
     };
-    let plan = plan(&record, options, header, &mut StepUsage::default(), &LIMITS, None);
+    let plan = plan(&record, options, header, &mut StepUsage::default(), &Limits::default(), None);
     let plan = plan.map_err(|error| error.to_string())?;
     let one = |item: &safelight::plan::PlannedItem| {
         let image = item.plan.as_ref().map_err(Clone::clone)?;
