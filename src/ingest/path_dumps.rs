@@ -15,6 +15,7 @@ use crate::record::pattern::DumpPath;
 use crate::record::{DataRef, ImageOptions, MediaRecord, parse_sidecar};
 use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
 use crate::store::{DumpRow, StoreError};
+use crate::tensor::TensorHeader;
 
 /// How often a dump that changes while it is read is read again before it is rejected.
 const UNREAD_MAX: u32 = 10;
@@ -154,35 +155,7 @@ impl Engine {
                 run,
                 "the dump changes whenever it is read, or can't be read whole".to_owned(),
             ),
-            Ok((record, open, header)) => {
-                let limits = self.config.limits;
-                let options = record.options.over(self.config.rules.options(&record.key));
-                let usage = self.usage_of(&run.info.id, &record)?;
-                let stands = reserved.take().or_else(|| dump.row.stands());
-                let is_here =
-                    |(key, step, _): &&(_, _, _)| (key, *step) == (&record.key, record.step);
-                let earlier = stands.as_ref().filter(is_here).map(|(_, _, earlier)| *earlier);
-                match plan(&record, options, header, usage, &limits, earlier) {
-                    Err(error) => dump.rejected(run, error.to_string()),
-                    Ok(plan) => {
-                        let n = u32::try_from(plan.items.len()).unwrap_or(u32::MAX);
-                        let first = plan.items.first().map(|item| item.id.index);
-                        let now = first
-                            .map(|first| (record.key.clone(), record.step, Earlier { first, n }));
-                        let gone = gone(stands.as_ref(), now.as_ref());
-                        reserved = now;
-                        for id in &gone {
-                            let step = (run.info.id.clone(), id.key.clone(), id.step);
-                            self.usage.entry(step).and_modify(|usage| usage.free(id.index));
-                        }
-                        let cursor = dump.cursor(None);
-                        let mut unit = Unit::planned(&run.info, &dump.source(), open, plan, cursor);
-                        unit.tasks
-                            .extend(gone.into_iter().map(|id| Task::Tell(Event::Gone { id })));
-                        unit
-                    }
-                }
-            }
+            Ok(opened) => self.plan_version(run, &dump, opened, &mut reserved)?,
         };
         self.in_flight.insert(id.clone(), InFlight { stamp, reserved, n_unread, is_done: false });
         run.has_given = true;
@@ -190,17 +163,46 @@ impl Engine {
         Ok(Attempt::Done)
     }
 
-    fn open_path_dump(
-        &self,
-        run: &mut Run,
+    /// Plans a version of a dump in the place of the one before, if there was one.
+    fn plan_version(
+        &mut self,
+        run: &Run,
         dump: &PathDump<'_>,
-    ) -> Result<(MediaRecord, OpenDump, crate::tensor::TensorHeader), Verdict> {
+        (record, open, header): Opened,
+        reserved: &mut Option<Standing>,
+    ) -> Result<Unit, StoreError> {
+        let limits = self.config.limits;
+        let options = record.options.over(self.config.rules.options(&record.key));
+        let before = reserved.clone().or_else(|| dump.row.stands());
+        let is_here = |(key, step, _): &&Standing| (key, *step) == (&record.key, record.step);
+        let earlier = before.as_ref().filter(is_here).map(|(_, _, earlier)| *earlier);
+        let usage = self.usage_of(&run.info.id, &record)?;
+        let plan = match plan(&record, options, header, usage, &limits, earlier) {
+            Ok(plan) => plan,
+            Err(error) => return Ok(dump.rejected(run, error.to_string())),
+        };
+        let n = u32::try_from(plan.items.len()).unwrap_or(u32::MAX);
+        let first = plan.items.first().map(|item| item.id.index);
+        *reserved = first.map(|first| (record.key, record.step, Earlier { first, n }));
+        let mut unit = Unit::planned(&run.info, &dump.source(), open, plan, dump.cursor(None));
+        for id in gone(before.as_ref(), reserved.as_ref()) {
+            let step = (run.info.id.clone(), id.key.clone(), id.step);
+            self.usage.entry(step).and_modify(|usage| usage.free(id.index));
+            unit.tasks.push(Task::Tell(Event::Gone { id }));
+        }
+        Ok(unit)
+    }
+
+    fn open_path_dump(&self, run: &mut Run, dump: &PathDump<'_>) -> Result<Opened, Verdict> {
         let record = read_sidecar(run, dump, self.config.limits.line_bytes_max)?;
         run.tell_unknown_fields(&dump.id.1, &record);
         let (open, header, _) = run.open_dump(&record.data, &self.config.limits)?;
         Ok((record, OpenDump::new(open), header))
     }
 }
+
+/// A dump that can be read, and what is said of it.
+type Opened = (MediaRecord, OpenDump, TensorHeader);
 
 /// Where a dump's images stand: key, step, indices.
 type Standing = (MediaKey, Step, Earlier);
