@@ -11,10 +11,15 @@ if [ "${1:-}" = kills ]; then
     exit
 fi
 
-# The live peer of the pixel tests: the real wandb, NumPy and Pillow, in an environment of their own.
-python="target/python/bin/python"
-if ! "$python" -c 'import numpy, PIL, wandb' 2>/dev/null; then
-    python3 -m venv target/python
-    "$python" -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
-fi
-SAFELIGHT_PYTHON="$PWD/$python" cargo test --locked
+# The live peers of the pixel tests: the real NumPy, Pillow and wandb, one environment for each
+# release whose pixels are a profile of ours.
+pythons=""
+for wandb in 0.28.2 0.31.0; do
+    python="target/python/wandb-$wandb/bin/python"
+    if ! "$python" -c 'import numpy, PIL, wandb' 2>/dev/null; then
+        python3 -m venv "target/python/wandb-$wandb"
+        "$python" -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt "wandb==$wandb"
+    fi
+    pythons="$pythons:$PWD/$python"
+done
+SAFELIGHT_PYTHONS="${pythons#:}" cargo test --locked
