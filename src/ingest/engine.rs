@@ -544,24 +544,23 @@ impl Engine {
         for number in 0..self.runs.len() {
             is_busy |= self.take_lines(number, now)?;
         }
-        let mut ready: Vec<(Option<DumpPath>, Due<DumpId>)> = Vec::new();
+        let mut ready: Vec<(Result<DumpPath, String>, Due<DumpId>)> = Vec::new();
         for due in self.settler.ready(now) {
-            let run = self.runs[due.id.0].as_ref();
-            ready.push((run.and_then(|run| run.dump_path(&due.id.1)), due));
+            let says = self.runs[due.id.0].as_ref().and_then(|run| run.dump_path(&due.id.1));
+            ready.extend(says.map(|says| (says, due)));
         }
         // Several that are ready at once come in the order of what they say, not of their names.
         ready.sort_by(|(a, a_due), (b, b_due)| {
-            let order =
-                |path: &Option<DumpPath>| path.as_ref().map(|p| (p.key.clone(), p.step, p.index));
+            let order = |says: &Result<DumpPath, String>| {
+                says.as_ref().ok().map(|says| (says.key.clone(), says.step, says.index))
+            };
             (a_due.id.0, order(a), &a_due.id.1).cmp(&(b_due.id.0, order(b), &b_due.id.1))
         });
-        for (path, due) in ready {
+        for (says, due) in ready {
             if self.is_stopped() {
                 return Ok(false);
             }
-            if let Some(path) = path {
-                self.take_dump(&path, due, now)?;
-            }
+            self.take_dump(&says, due, now)?;
         }
         Ok(is_busy)
     }

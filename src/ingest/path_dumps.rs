@@ -23,7 +23,8 @@ const UNREAD_MAX: u32 = 10;
 /// A dump, and what is known of it.
 struct PathDump<'a> {
     id: &'a DumpId,
-    says: &'a DumpPath,
+    /// What its path says of it, or why that can't be.
+    says: &'a Result<DumpPath, String>,
     stamp: Stamp,
     /// The sidecar's path and what it looks like.
     sidecar: Option<(String, Stamp)>,
@@ -47,7 +48,8 @@ impl PathDump<'_> {
     }
 
     fn rejected(&self, run: &Run, reason: String) -> Unit {
-        let place = Some((self.says.key.clone(), self.says.step, self.says.index));
+        let place = self.says.as_ref().ok();
+        let place = place.map(|says| (says.key.clone(), says.step, says.index));
         let entry = MediaEntry::rejected(place, reason, Description::default(), self.source());
         Unit::told(
             &run.info,
@@ -69,7 +71,7 @@ impl Engine {
     /// Plans a dump that has settled.
     pub(super) fn take_dump(
         &mut self,
-        says: &DumpPath,
+        says: &Result<DumpPath, String>,
         due: Due<DumpId>,
         now: Instant,
     ) -> Result<(), StoreError> {
@@ -133,7 +135,7 @@ impl Engine {
         &mut self,
         run: &mut Run,
         id: &DumpId,
-        says: &DumpPath,
+        says: &Result<DumpPath, String>,
         stamp: Stamp,
         is_over: bool,
     ) -> Result<Attempt, StoreError> {
@@ -220,11 +222,12 @@ fn gone(before: Option<&Standing>, now: Option<&Standing>) -> Vec<MediaId> {
 /// What a dump's path and its sidecar, if it has one, say of it.
 fn read_sidecar(run: &Run, dump: &PathDump<'_>, bytes_max: u64) -> Result<MediaRecord, Verdict> {
     let data = DataRef { path: dump.id.1.clone(), tensor: None, dtype: None, raw: false };
+    let says = dump.says.as_ref().map_err(|reason| Verdict::Reject(reason.clone()))?;
     let Some((name, _)) = &dump.sidecar else {
         return Ok(MediaRecord {
-            key: dump.says.key.clone(),
-            step: dump.says.step,
-            index: dump.says.index,
+            key: says.key.clone(),
+            step: says.step,
+            index: says.index,
             data,
             options: ImageOptions::default(),
             description: Description::default(),
@@ -241,6 +244,6 @@ fn read_sidecar(run: &Run, dump: &PathDump<'_>, bytes_max: u64) -> Result<MediaR
     let text = io::read_to_string(file.into_file().take(bytes_max));
     let text = text.map_err(|error| Verdict::Wait(format!("sidecar {name:?}: {error}")))?;
     // A sidecar that can't be read may be half written.
-    parse_sidecar(text.as_bytes(), dump.says, data)
+    parse_sidecar(text.as_bytes(), says, data)
         .map_err(|error| Verdict::Wait(format!("sidecar {name:?}, {error}")))
 }

@@ -310,8 +310,8 @@ impl Run {
             || self.tails.iter().any(|tail| tail.ino == ino)
     }
 
-    /// What a dump's path says of it, if it speaks for itself.
-    pub(crate) fn dump_path(&self, path: &str) -> Option<DumpPath> {
+    /// What a dump's path says of it, if it speaks for itself, or why that can't be.
+    pub(crate) fn dump_path(&self, path: &str) -> Option<Result<DumpPath, String>> {
         self.watch.dumps.iter().find_map(|pattern| pattern.read(path))
     }
 

@@ -85,15 +85,24 @@ impl DumpPattern {
     }
 
     /// What `path`, relative to the run directory, says; `None` if it doesn't match.
+    ///
+    /// # Errors
+    /// If it matches and what it says can't be: a number that is too large, a key that is too long.
     #[must_use]
-    pub fn read(&self, path: &str) -> Option<DumpPath> {
+    pub fn read(&self, path: &str) -> Option<Result<DumpPath, String>> {
         let captures = self.regex.captures(path)?;
-        let index = captures.name("index").map(|digits| digits.as_str().parse());
-        Some(DumpPath {
-            key: MediaKey::new(&captures["key"]).ok()?,
-            step: Step(captures["step"].parse().ok()?),
-            index: index.transpose().ok()?,
-        })
+        let too_large = |name: &str, max: u64| {
+            let got = &captures[name];
+            format!("{name} {got} in {path:?}: want at most {max}")
+        };
+        let parts = || {
+            let key = MediaKey::new(&captures["key"]).map_err(|error| error.to_string())?;
+            let step = captures["step"].parse().map_err(|_| too_large("step", u64::MAX))?;
+            let index = captures.name("index").map(|digits| digits.as_str().parse());
+            let index = index.transpose().map_err(|_| too_large("index", u32::MAX.into()))?;
+            Ok(DumpPath { key, step: Step(step), index })
+        };
+        Some(parts())
     }
 
     /// Whether a path that matches may lie in `folder` (relative, `""` for the run directory) or
@@ -119,10 +128,9 @@ mod tests {
 
     fn check(pattern: &str, path: &str, want: Option<(&str, u64, Option<u32>)>) {
         let got = DumpPattern::new(pattern).map(|pattern| pattern.read(path));
-        let want = want.map(|(key, step, index)| DumpPath {
-            key: MediaKey::new(key).unwrap_or_else(|error| panic!("{error}")),
-            step: Step(step),
-            index,
+        let want = want.map(|(key, step, index)| {
+            let key = MediaKey::new(key).unwrap_or_else(|error| panic!("{error}"));
+            Ok(DumpPath { key, step: Step(step), index })
         });
         assert_eq!(got, Ok(want), "{pattern} {path}");
     }
@@ -136,8 +144,16 @@ mod tests {
         check(plain, "dumps/a/000120.npy.json", None);
         check(plain, "dumps/a/.000120.npy", None);
         check(plain, "dumps/000120.npy", None);
-        check(plain, "dumps/a/99999999999999999999999.npy", None);
         check("{key}-{step}.npy", "a-b-3.npy", Some(("a-b", 3, None)));
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_is_an_error_and_no_other_path() {
+        let pattern = DumpPattern::new("dumps/{key}/{step}_{index}.{ext}")
+            .unwrap_or_else(|error| panic!("{error}"));
+        let error = |path: &str| pattern.read(path).and_then(Result::err).unwrap_or_default();
+        assert!(error("dumps/a/99999999999999999999_0.npy").contains("step 99999999999999999999"));
+        assert!(error("dumps/a/1_4294967296.npy").ends_with("want at most 4294967295"));
     }
 
     #[test]

@@ -148,3 +148,15 @@ fn control_characters_reach_no_terminal() {
     assert!(!listed.contains(['\u{1b}', '\u{7}']), "{listed:?}");
     assert_eq!(temp.items()[0]["caption"], "two\nlines\u{7}");
 }
+
+#[test]
+fn a_path_that_says_what_cannot_be_is_rejected() {
+    let temp = TempRun::new();
+    temp.write("dumps/k/1.npy", &gray(1));
+    temp.write("dumps/k/99999999999999999999.npy", &gray(2));
+    temp.write("dumps/k/1_4294967296.npy", &gray(3));
+    assert_eq!(temp.ingest().code, 3);
+    assert_eq!(temp.counts(), [1, 0, 2]);
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.counts(), [1, 0, 2]);
+}
