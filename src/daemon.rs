@@ -135,6 +135,7 @@ async fn serve(
     // A full channel holds a command that wakes the engine as well.
     drop(commands.try_send(Command::Stop));
     stop.cancel();
+    let ended_by_itself = early_end.is_some();
     let result = match early_end {
         Some(result) => Ok(result),
         None => timeout(DRAIN, end).await,
@@ -148,7 +149,8 @@ async fn serve(
                 tracing::warn!(%error, "index is not closed, the next start brings it up to date");
             }
             tracing::info!("stopped");
-            Ok(())
+            // A bug: systemd starts the daemon again.
+            if ended_by_itself { Err(anyhow!("reading ended by itself")) } else { Ok(()) }
         }
         Ok(Ok(Ok(None)) | Err(_)) => Err(anyhow!("the commit thread died")),
         Ok(Ok(Err(error))) => Err(error.into()),

@@ -93,6 +93,11 @@ impl Report {
         elapsed: Duration,
     ) -> Result<Self, StoreError> {
         let view = shared.view();
+        let of_roots = view.watching.into_iter().filter_map(|root| root.problem);
+        let mut problems: Vec<String> = of_roots.chain(view.problems).collect();
+        if view.n_in_flight > 0 {
+            problems.push(format!("{} lines and dumps were begun and not done", view.n_in_flight));
+        }
         let is_read =
             |run: &RunSummary| config.watches.iter().any(|watch| watch.path == run.source);
         Ok(Self {
@@ -101,12 +106,7 @@ impl Report {
             new: shared.progress.counts(),
             elapsed,
             begun_lines: view.begun_lines,
-            problems: view
-                .watching
-                .into_iter()
-                .filter_map(|root| root.problem)
-                .chain(view.problems)
-                .collect(),
+            problems,
         })
     }
 

@@ -141,14 +141,29 @@ impl Scan {
     }
 
     fn see_real<E: Element<Value: Real>>(&mut self, chunk: &[u8]) {
+        // Nearly all pictures are finite: one plain loop tells, and is all that they need.
+        let Finite { mut sum, mut min, mut max, n } = self.finite;
+        let (mut all_finite, mut n_seen) = (true, 0);
         for value in values::<E>(chunk) {
             let value = value.wide();
-            self.see_finite(value);
-            let Extremes::Real(ordered) = &mut self.extremes else {
-                return;
-            };
+            all_finite &= value.is_finite();
+            min = if value < min { value } else { min };
+            max = if value > max { value } else { max };
+            sum += value;
+            n_seen += 1;
+        }
+        let Extremes::Real(ordered) = &mut self.extremes else { return };
+        if all_finite && n_seen > 0 {
+            self.finite = Finite { n: n + n_seen, sum, min, max };
+            let ends = ordered.ends.get_or_insert((min, max));
+            *ends = (min.min(ends.0), max.max(ends.1));
+            return;
+        }
+        for value in values::<E>(chunk) {
+            let value = value.wide();
             ordered.see(value, value.is_nan(), |a, b| a < b);
         }
+        values::<E>(chunk).for_each(|value| self.see_finite(value.wide()));
     }
 
     fn see_complex<T: Element<Value: Real>>(&mut self, chunk: &[u8]) {

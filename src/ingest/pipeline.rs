@@ -102,6 +102,7 @@ pub(crate) struct Progress {
     n_rejected: AtomicU64,
     /// Why nothing is written at the moment, if so.
     trouble: Mutex<Option<String>>,
+    /// Dumps whose units are done and that the engine has not taken back.
     dumps_done: Mutex<Vec<DumpDone>>,
 }
 
@@ -444,8 +445,10 @@ fn commit_all(
         if retried("journal", progress, stop, || writer.commit(&mut group)).is_none() {
             break;
         }
-        progress.n_done.fetch_add(tallies.len() as u64, Ordering::AcqRel);
+        // Whoever sees that a unit is done must find what it gave.
+        let n_done = tallies.len() as u64;
         tallies.into_iter().for_each(|tally| tally.tell(progress));
+        progress.n_done.fetch_add(n_done, Ordering::AcqRel);
         if n_given_up > 0 {
             break;
         }
