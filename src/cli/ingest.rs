@@ -143,10 +143,12 @@ impl Report {
         };
         let options =
             given("store", common.store.as_ref()) + &given("config", common.config.as_ref());
+        // As it was called, so that the line can be called too.
+        let program = std::env::args().next().unwrap_or_else(|| "safelight".to_owned());
         for run in &self.runs {
             let folder = self.store.join("runs").join(run.run.folder()).join("media/images");
             writeln!(out, "pictures: {}", folder.display())?;
-            writeln!(out, "list:     safelight ls {}{options}", printable(run.run.as_str()))?;
+            writeln!(out, "list:     {program} ls {}{options}", printable(run.run.as_str()))?;
         }
         Ok(())
     }
