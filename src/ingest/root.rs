@@ -150,13 +150,13 @@ impl Root {
             };
             let inner =
                 if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-            if kind.is_symlink() && pattern.is_match(&inner) {
+            let is_run = pattern.is_match(&inner);
+            if is_run && kind.is_symlink() {
                 let problem = format!("{inner:?} is a symbolic link, which is not followed");
                 self.problems.insert(entry.path(), problem);
-            } else if !kind.is_dir() {
-            } else if pattern.is_match(&inner) {
+            } else if is_run && kind.is_dir() {
                 found.push((entry.path(), inner));
-            } else if pattern.may_lie_below(&inner) {
+            } else if kind.is_dir() && pattern.may_lie_below(&inner) {
                 self.find_runs_in(&inner, watcher, found);
             }
         }

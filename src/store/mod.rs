@@ -215,12 +215,24 @@ fn read_run_file(folder: &Path) -> Result<Option<RunFile>, StoreError> {
     };
     let file: RunFile = serde_json::from_slice(&text).map_err(|error| StoreError::File {
         path: path.clone(),
-        source: io::Error::other(error),
+        source: io::Error::new(io::ErrorKind::InvalidData, error),
     })?;
     if file.format > FORMAT {
         return Err(StoreError::TooNew { path, got: file.format });
     }
     Ok(Some(file))
+}
+
+/// The same, where a damaged file counts as none: all that it says is known again from the run
+/// directory, which it is written anew from.
+fn read_sound_run_file(folder: &Path) -> Result<Option<RunFile>, StoreError> {
+    match read_run_file(folder) {
+        Err(StoreError::File { path, source }) if source.kind() == io::ErrorKind::InvalidData => {
+            tracing::warn!(path = %path.display(), error = %source, "damaged file is written anew");
+            Ok(None)
+        }
+        result => result,
+    }
 }
 
 impl Writer {
@@ -306,7 +318,7 @@ impl Writer {
     /// new or has changed.
     fn ensure_run(&mut self, info: &RunInfo) -> Result<Option<Event>, StoreError> {
         let folder = run_folder(&self.root, &info.id);
-        let known = read_run_file(&folder)?;
+        let known = read_sound_run_file(&folder)?;
         let now = RunFile {
             format: FORMAT,
             id: info.id.clone(),
@@ -581,7 +593,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::OtherSource`] if the run came from a directory that is still there.
     pub(crate) fn check_source(&self, info: &RunInfo) -> Result<(), StoreError> {
-        match read_run_file(&run_folder(&self.root, &info.id))? {
+        match read_sound_run_file(&run_folder(&self.root, &info.id))? {
             Some(file) if file.source != info.source && file.source.is_dir() => {
                 Err(StoreError::OtherSource {
                     run: info.id.clone(),

@@ -422,3 +422,19 @@ fn an_absolute_path_may_come_by_way_of_a_link() {
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(temp.items()[0]["source"]["path"], "x.npy");
 }
+
+#[test]
+fn a_damaged_run_file_is_written_anew_by_its_run() {
+    // The run could not be read or committed any more, and a commit that fails holds up all others.
+    let temp = TempRun::new();
+    temp.log_picture("k", 1, 1);
+    assert_eq!(temp.ingest().code, 0);
+    let run_file = temp.store().join("runs/run/run.json");
+    let sound = fs::read(&run_file).expect("run.json");
+    fs::write(&run_file, "rubbish").expect("a file");
+    temp.log_picture("k", 2, 2);
+    let ran = temp.ingest();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(fs::read(&run_file).expect("run.json"), sound);
+    assert_eq!(temp.counts(), [2, 0, 0]);
+}
