@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use safelight::convert::Pixels;
-use safelight::convert::range::bytes_from_values;
-use safelight::encode::encode;
+use safelight::convert::range::to_uint8;
+use safelight::encode::{Encoding, encode};
 use safelight::media::{ColorMode, Profile};
 use safelight::tensor::DType;
 
@@ -37,7 +37,7 @@ fn convert(c: &mut Criterion) {
         group.throughput(Throughput::Bytes(data.len() as u64));
         for (name, profile) in [("auto", Profile::Auto), ("wandb-0.20", Profile::Wandb020)] {
             group.bench_with_input(BenchmarkId::new(name, side), &data, |b, data| {
-                b.iter(|| bytes_from_values(DType::F32, black_box(data), profile, None));
+                b.iter(|| to_uint8(DType::F32, black_box(data), profile, None));
             });
         }
     }
@@ -48,12 +48,12 @@ fn encode_png(c: &mut Criterion) {
     let mut group = c.benchmark_group("encode");
     for side in [64u16, 512] {
         let data = bytes_of(&picture(usize::from(side)));
-        let (bytes, _, _) = bytes_from_values(DType::F32, &data, Profile::Auto, None);
+        let (bytes, _, _) = to_uint8(DType::F32, &data, Profile::Auto, None);
         let (width, height) = (u32::from(side), u32::from(side));
         let pixels = Pixels { mode: ColorMode::Rgb, width, height, bytes };
         group.throughput(Throughput::Elements(u64::from(side) * u64::from(side)));
         group.bench_with_input(BenchmarkId::new("png", side), &pixels, |b, pixels| {
-            b.iter(|| encode(black_box(pixels.clone())));
+            b.iter(|| encode(black_box(pixels.clone()), Encoding::default()));
         });
     }
     group.finish();

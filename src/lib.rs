@@ -28,12 +28,13 @@
 //! | module | its one job |
 //! | --- | --- |
 //! | [`media`], [`tensor`] | the vocabulary: what an image and a tensor are |
+//! | [`decode`] | a dump's bytes → headers, then one tensor's bytes |
 //! | [`record`] | a line, a sidecar or a path → a record |
-//! | [`decode`] | a dump's bytes → a header |
+//! | [`annotations`] | what lies on an image: classes, boxes, masks |
 //! | [`convert`] | elements → pixels: which axis is which, whose rule, which mode |
 //! | [`encode`] | pixels → a media file |
 //! | [`limits`], [`plan`] | which images are made, and which are held back |
-//! | [`render`] | a plan and a dump → a media file |
+//! | [`render`] | a plan and a tensor's bytes → media files |
 //! | [`formats`] | entries → what trackers read |
 //! | `durable`, [`store`] | how, and when, things become durable |
 //! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered, committed |
@@ -46,8 +47,9 @@
 pub mod media;
 pub mod tensor;
 // Pure core, in the order that data meets it.
-pub mod record;
 pub mod decode;
+pub mod record;
+pub mod annotations;
 pub mod convert;
 pub mod encode;
 pub mod limits;

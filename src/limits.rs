@@ -56,7 +56,7 @@ impl Default for Limits {
             pixels_max: 178_956_970,
             batch_max: 65_536,
             line_bytes_max: 1 << 20,
-            header_bytes_max: 1 << 16,
+            header_bytes_max: 4 << 20,
             memory_bytes_max: 512 << 20,
         }
     }
@@ -131,14 +131,21 @@ pub fn admit(limits: &Limits, usage: &StepUsage, width: u64, height: u64) -> Adm
             "max_dimension: {width} × {height} pixels, a side may have {max}"
         )),
         OverDimension::Downscale => {
-            let scaled = |side: u64| {
-                let side = (u128::from(side) * u128::from(max) + u128::from(longest) / 2)
-                    / u128::from(longest);
-                u32::try_from(side.max(1)).unwrap_or(limits.max_dimension)
-            };
-            Admission::Downscale(scaled(width), scaled(height))
+            let (width, height) = scaled_to(width, height, max);
+            Admission::Downscale(width, height)
         }
     }
+}
+
+/// Width and height scaled so that the longest side has `side` pixels; neither becomes 0.
+#[must_use]
+pub fn scaled_to(width: u64, height: u64, side: u64) -> (u32, u32) {
+    let longest = u128::from(width.max(height).max(1));
+    let scaled = |length: u64| {
+        let length = (u128::from(length) * u128::from(side) + longest / 2) / longest;
+        u32::try_from(length.max(1)).unwrap_or(u32::MAX)
+    };
+    (scaled(width), scaled(height))
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! The configuration file as it is written: TOML, unknown names refused.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::{Config, ImageRules, IngestTimes, WatchConfig};
 use crate::limits::{Limits, OverDimension};
@@ -191,36 +193,63 @@ impl TryFrom<String> for DumpPattern {
     }
 }
 
-/// `[image]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// `[image]`: any of the [`ImageOptions`], and what holds for some keys only.
+#[derive(Debug, Default)]
 pub struct ImageSection {
-    /// As in [`ImageOptions`].
-    pub profile: Option<crate::media::Profile>,
-    /// As in [`ImageOptions`].
-    pub file_type: Option<crate::media::FileType>,
-    /// What holds for some keys only.
+    /// What holds for all keys.
+    pub options: ImageOptions,
+    /// What holds for some.
     pub rule: Vec<RuleSection>,
 }
 
-/// `[[image.rule]]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// `[[image.rule]]`: a pattern of keys, and any of the [`ImageOptions`].
+#[derive(Debug)]
 pub struct RuleSection {
     /// Which keys it holds for.
     pub key: KeyPattern,
-    #[expect(missing_docs, reason = "as in ImageOptions")]
-    pub profile: Option<crate::media::Profile>,
-    #[serde(default, deserialize_with = "crate::record::range")]
-    #[expect(missing_docs, reason = "as in ImageOptions")]
-    pub range: Option<(f64, f64)>,
-    #[expect(missing_docs, reason = "as in ImageOptions")]
-    pub format: Option<crate::media::DataFormat>,
-    #[serde(default, deserialize_with = "crate::record::mode")]
-    #[expect(missing_docs, reason = "as in ImageOptions")]
-    pub mode: Option<crate::media::ColorMode>,
-    #[expect(missing_docs, reason = "as in ImageOptions")]
-    pub file_type: Option<crate::media::FileType>,
+    /// What holds for them.
+    pub options: ImageOptions,
+}
+
+impl<'de> Deserialize<'de> for ImageSection {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (options, rule) = from.deserialize_map(OptionsAnd("rule", PhantomData))?;
+        Ok(Self { options, rule: rule.unwrap_or_default() })
+    }
+}
+
+impl<'de> Deserialize<'de> for RuleSection {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (options, key) = from.deserialize_map(OptionsAnd("key", PhantomData))?;
+        Ok(Self { key: key.ok_or_else(|| de::Error::missing_field("key"))?, options })
+    }
+}
+
+/// Reads a table of image options and one more field.
+struct OptionsAnd<T>(&'static str, PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionsAnd<T> {
+    type Value = (ImageOptions, Option<T>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a table of image options and {}", self.0)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut options, mut other) = (ImageOptions::default(), None);
+        while let Some(name) = map.next_key::<String>()? {
+            if name == self.0 {
+                other = Some(map.next_value()?);
+            } else if !options.read_field(&name, &mut map)? {
+                let known = ImageOptions::FIELDS.iter().chain([&self.0]);
+                let known: Vec<String> = known.map(|known| format!("`{known}`")).collect();
+                let known = known.join(", ");
+                let problem = format!("unknown field `{name}`, expected one of {known}");
+                return Err(de::Error::custom(problem));
+            }
+        }
+        Ok((options, other))
+    }
 }
 
 /// `[limits]`: see the example file for what each means.
@@ -415,20 +444,15 @@ impl ConfigFile {
             dumps: watch.dumps,
             backend: watch.backend,
         });
-        let base = ImageOptions {
-            profile: image.profile,
-            file_type: image.file_type,
-            ..ImageOptions::default()
-        };
         let rules = image.rule.into_iter().map(|rule| {
-            let RuleSection { key, profile, range, format, mode, file_type } = rule;
-            (key.0, ImageOptions { profile, range, format, mode, file_type })
+            let RuleSection { key, options } = rule;
+            (key.0, options)
         });
         let ms = |ms: u32| Duration::from_millis(u64::from(ms));
         Config {
             store: folder.join(store.path.unwrap_or_else(default_store)),
             watches: watches.collect(),
-            rules: ImageRules { base, rules: rules.collect() },
+            rules: ImageRules { base: image.options, rules: rules.collect() },
             limits: Limits {
                 max_items: limits.max_items.get(),
                 max_dimension: limits.max_dimension.get(),

@@ -1,7 +1,7 @@
 //! Which axis of a tensor is which. Pure.
 
 use crate::media::{ColorMode, DataFormat, Profile};
-use crate::tensor::Shape;
+use crate::tensor::{Shape, Writer};
 
 /// How a tensor is read as pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,17 +18,15 @@ pub struct Reading {
     pub width: u64,
     /// Channels of each: 1 to 4.
     pub n_channels: u64,
+    /// Which axes of the tensor count pictures, rows, columns and channels.
+    pub axes: [Option<usize>; 4],
     /// The mode that `wandb.Image` guesses where it isn't the channels' own: see `wandb_array`.
     pub guessed_mode: Option<ColorMode>,
+    /// Whether wandb's oldest path for torch tensors applies: one sheet, normalized as a whole.
+    pub is_torch_sheet: bool,
 }
 
 impl Reading {
-    /// Whether the channels lie before the rows.
-    #[must_use]
-    pub fn channels_first(&self) -> bool {
-        matches!(self.format, DataFormat::Chw | DataFormat::Nchw)
-    }
-
     /// Elements of one picture.
     #[must_use]
     pub fn n_elements(&self) -> u64 {
@@ -62,6 +60,7 @@ pub enum LayoutError {
 /// If an axis has length 0, or no reading makes sense.
 pub fn read(
     shape: &Shape,
+    writer: Writer,
     format: Option<DataFormat>,
     profile: Profile,
     mode: Option<ColorMode>,
@@ -69,13 +68,14 @@ pub fn read(
     if shape.axes().contains(&0) {
         return Err(LayoutError::Empty(shape.clone()));
     }
-    match format {
-        Some(format) => named(shape, format),
-        None => match wandb_array(shape, profile, mode) {
-            Some(reading) => Ok(reading),
-            None => sensible(shape),
-        },
-    }
+    let of_wandb = match (format, profile, writer) {
+        (Some(format), ..) => return named(shape, format),
+        (None, Profile::Auto, _) => None,
+        (None, _, Writer::NumPy) => wandb_array(shape, profile, mode),
+        (None, Profile::Wandb010, Writer::Torch) => torch_sheet(shape),
+        (None, _, Writer::Torch) => wandb_torch(shape, mode),
+    };
+    of_wandb.map_or_else(|| sensible(shape, writer), Ok)
 }
 
 /// The reading that `format` names.
@@ -88,7 +88,7 @@ fn named(shape: &Shape, format: DataFormat) -> Result<Reading, LayoutError> {
         let want = format!("{} axes{batch} for format {format}", format.rank());
         return Err(LayoutError::Shape { shape: shape.clone(), want });
     };
-    let reading = of_format(axes, format);
+    let reading = whole(shape, format);
     if (1..=4).contains(&reading.n_channels) {
         return Ok(reading);
     }
@@ -96,51 +96,70 @@ fn named(shape: &Shape, format: DataFormat) -> Result<Reading, LayoutError> {
     Err(LayoutError::Shape { shape: shape.clone(), want })
 }
 
-/// The one reading that makes sense; with two, the one that `NumPy` users mean, marked as a guess.
+/// The one reading that makes sense; with two, the one that is usual for the dump's writer, marked as
+/// a guess.
 ///
-/// Rows and columns come first and channels, 1 to 4 of them, last; else 1, 3 or 4 channels come
-/// first; else the first axis of three counts gray pictures. (Two channels first are more often two
-/// pictures.) A one-row or one-column picture is one: axes of length 1 are dropped, from the front,
-/// only where there are more than four.
+/// Channels, 1 to 4 of them, come last, or 1, 3 or 4 of them come first (two channels first are more
+/// often two pictures); else the first axis of three counts gray pictures. A one-row or one-column
+/// picture is one: axes of length 1 are dropped, from the front, only where there are more than four.
 ///
 /// # Errors
 /// If no reading makes sense.
-fn sensible(shape: &Shape) -> Result<Reading, LayoutError> {
-    let mut axes = shape.axes().to_vec();
-    while axes.len() > 4
-        && let Some(one) = axes.iter().position(|&axis| axis == 1)
+fn sensible(shape: &Shape, writer: Writer) -> Result<Reading, LayoutError> {
+    use DataFormat::{Chw, Hw, Hwc, Nchw, Nhw, Nhwc};
+    let mut kept: Vec<usize> = (0..shape.axes().len()).collect();
+    while kept.len() > 4
+        && let Some(one) = kept.iter().position(|&axis| shape.axes()[axis] == 1)
     {
-        axes.remove(one);
+        kept.remove(one);
     }
-    let last = |n: u64| (1..=4).contains(&n);
-    let first = |n: u64| matches!(n, 1 | 3 | 4);
-    let (format, guessed) = match *axes {
-        [_, _] => (DataFormat::Hw, false),
-        [c, _, d] if last(d) => (DataFormat::Hwc, first(c)),
-        [c, _, _] if first(c) => (DataFormat::Chw, false),
-        [_, _, _] => (DataFormat::Nhw, false),
-        [_, c, _, d] if last(d) => (DataFormat::Nhwc, first(c)),
-        [_, c, _, _] if first(c) => (DataFormat::Nchw, false),
-        _ => {
-            let want = "2 to 4 axes: HW, HWC, CHW, or a batch of these, with 1 to 4 channels";
-            return Err(LayoutError::Shape { shape: shape.clone(), want: want.to_owned() });
-        }
+    let lengths: Vec<u64> = kept.iter().map(|&axis| shape.axes()[axis]).collect();
+    let (channels_last, channels_first, batch) = match *lengths {
+        [_, _] => return Ok(of_format(shape, &kept, Hw)),
+        [first, _, last] => ((last, Hwc), (first, Chw), Some(Nhw)),
+        [_, first, _, last] => ((last, Nhwc), (first, Nchw), None),
+        _ => ((0, Nhwc), (0, Nchw), None),
     };
-    Ok(Reading { guessed, ..of_format(&axes, format) })
+    let last = (1..=4).contains(&channels_last.0).then_some(channels_last.1);
+    let first = matches!(channels_first.0, 1 | 3 | 4).then_some(channels_first.1);
+    let (usual, other) = match writer {
+        Writer::NumPy => (last, first),
+        Writer::Torch => (first, last),
+    };
+    let Some(format) = usual.or(other).or(batch) else {
+        let want = "2 to 4 axes: HW, HWC, CHW, or a batch of these, with 1 to 4 channels";
+        return Err(LayoutError::Shape { shape: shape.clone(), want: want.to_owned() });
+    };
+    let guessed = usual.is_some() && other.is_some();
+    Ok(Reading { guessed, ..of_format(shape, &kept, format) })
 }
 
-/// `axes` in `format`, whose rank they have.
-fn of_format(axes: &[u64], format: DataFormat) -> Reading {
-    let axis = |name: char| format.name().find(name).map_or(1, |i| axes[i]);
+/// Those axes of `shape` that `kept` names, in `format`, whose rank they have.
+fn of_format(shape: &Shape, kept: &[usize], format: DataFormat) -> Reading {
+    let axes = ['N', 'H', 'W', 'C'].map(|name| format.name().find(name).map(|i| kept[i]));
+    of_axes(shape, axes, format)
+}
+
+fn of_axes(shape: &Shape, axes: [Option<usize>; 4], format: DataFormat) -> Reading {
+    let [n_images, height, width, n_channels] =
+        axes.map(|axis| axis.map_or(1, |axis| shape.axes()[axis]));
     Reading {
         format,
         guessed: false,
-        n_images: axis('N'),
-        height: axis('H'),
-        width: axis('W'),
-        n_channels: axis('C'),
+        n_images,
+        height,
+        width,
+        n_channels,
+        axes,
         guessed_mode: None,
+        is_torch_sheet: false,
     }
+}
+
+/// All axes of `shape` in `format`, whose rank it has.
+fn whole(shape: &Shape, format: DataFormat) -> Reading {
+    let all: Vec<usize> = (0..shape.axes().len()).collect();
+    of_format(shape, &all, format)
 }
 
 /// The reading of `wandb.Image` for an array that it accepts, or `None`.
@@ -152,24 +171,71 @@ fn of_format(axes: &[u64], format: DataFormat) -> Reading {
 ///
 /// Source: `spec/image.md` A.3; wandb `sdk/data_types/image.py`.
 fn wandb_array(shape: &Shape, profile: Profile, mode: Option<ColorMode>) -> Option<Reading> {
-    if profile == Profile::Auto {
-        return None;
+    let mut kept: Vec<usize> = (0..shape.axes().len()).collect();
+    if kept.len() > 2 {
+        kept.retain(|&axis| shape.axes()[axis] != 1);
     }
-    let mut axes = shape.axes().to_vec();
-    if axes.len() > 2 {
-        axes.retain(|&axis| axis != 1);
-    }
-    let given = mode.is_some();
-    match *axes {
-        [height] if profile != Profile::Wandb010 && (given || matches!(height, 1 | 3 | 4)) => {
-            let guessed_mode = ColorMode::natural(height);
-            Some(Reading { guessed_mode, ..of_format(&[height, 1], DataFormat::Hw) })
+    let lengths: Vec<u64> = kept.iter().map(|&axis| shape.axes()[axis]).collect();
+    match *lengths {
+        [n] if profile != Profile::Wandb010 && (mode.is_some() || matches!(n, 1 | 3 | 4)) => {
+            Some(Reading { guessed_mode: ColorMode::natural(n), ..column(shape, kept[0]) })
         }
-        [_, _] => Some(of_format(&axes, DataFormat::Hw)),
-        [_, _, 3 | 4] => Some(of_format(&axes, DataFormat::Hwc)),
-        [_, _, 2] if given => Some(of_format(&axes, DataFormat::Hwc)),
+        [_, _] => Some(of_format(shape, &kept, DataFormat::Hw)),
+        [_, _, 3 | 4] => Some(of_format(shape, &kept, DataFormat::Hwc)),
+        [_, _, 2] if mode.is_some() => Some(of_format(shape, &kept, DataFormat::Hwc)),
         _ => None,
     }
+}
+
+/// A gray picture, 1 wide.
+fn column(shape: &Shape, axis: usize) -> Reading {
+    of_axes(shape, [None, Some(axis), None, None], DataFormat::Hw)
+}
+
+/// The reading of `wandb.Image` since 0.20 for a torch tensor that it accepts, or `None`.
+///
+/// Channels come first and tell the mode. Then they go last, and only then are axes of length 1
+/// dropped, so that (3, H, 1) becomes a gray picture, 3 wide, in mode RGB.
+///
+/// Source: `spec/image.md` A.6.
+fn wandb_torch(shape: &Shape, mode: Option<ColorMode>) -> Option<Reading> {
+    let &[n_channels, _, _] = shape.axes() else { return None };
+    let guessed_mode = match n_channels {
+        1 | 3 | 4 => ColorMode::natural(n_channels),
+        _ if mode.is_some() => None,
+        _ => return None,
+    };
+    let mut kept = vec![1, 2, 0];
+    kept.retain(|&axis| shape.axes()[axis] != 1);
+    let reading = match *kept {
+        [height, width, channels] if (2..=4).contains(&n_channels) => {
+            let axes = [None, Some(height), Some(width), Some(channels)];
+            of_axes(shape, axes, DataFormat::Chw)
+        }
+        [height, width] => {
+            let axes = [None, Some(height), Some(width), None];
+            of_axes(shape, axes, DataFormat::Chw)
+        }
+        [axis] => column(shape, axis),
+        _ => return None,
+    };
+    Some(Reading { guessed_mode, ..reading })
+}
+
+/// The reading of wandb 0.10 for a torch tensor, which it gives to torchvision's `make_grid`.
+///
+/// Source: `spec/image.md` A.6; torchvision 0.13, `utils.py`.
+fn torch_sheet(shape: &Shape) -> Option<Reading> {
+    use DataFormat::{Chw, Hw, Nchw};
+    let (format, n_channels) = match *shape.axes() {
+        [_, _] => (Hw, 1),
+        [c @ 1..=4, _, _] => (Chw, c),
+        [_, c @ 1..=4, _, _] => (Nchw, c),
+        _ => return None,
+    };
+    // One channel is repeated.
+    let guessed_mode = (n_channels == 1).then_some(ColorMode::Rgb);
+    Some(Reading { guessed_mode, is_torch_sheet: true, ..whole(shape, format) })
 }
 
 #[cfg(test)]
@@ -183,7 +249,12 @@ mod tests {
         profile: Profile,
     ) -> Result<Reading, String> {
         let shape = Shape::new(axes.to_vec()).ok_or("shape")?;
-        read(&shape, format, profile, None).map_err(|error| error.to_string())
+        read(&shape, Writer::NumPy, format, profile, None).map_err(|error| error.to_string())
+    }
+
+    fn read_torch(axes: &[u64], profile: Profile) -> Result<Reading, String> {
+        let shape = Shape::new(axes.to_vec()).ok_or("shape")?;
+        read(&shape, Writer::Torch, None, profile, None).map_err(|error| error.to_string())
     }
 
     /// `want`: format, whether guessed, N × H × W × C.
@@ -245,6 +316,43 @@ mod tests {
             got(&[20, 30, 5], Hwc),
             Err("shape (20, 30, 5): want 1 to 4 channels in format HWC, got 5".to_owned())
         );
+    }
+
+    #[test]
+    fn torch_writes_channels_first() {
+        let got = |axes: &[u64]| {
+            let reading = read_torch(axes, Profile::Auto);
+            reading.map(|r| (r.format, r.guessed, [r.n_images, r.height, r.width, r.n_channels]))
+        };
+        assert_eq!(got(&[3, 20, 30]), Ok((Chw, false, [1, 20, 30, 3])));
+        assert_eq!(got(&[3, 20, 3]), Ok((Chw, true, [1, 20, 3, 3])));
+        assert_eq!(got(&[8, 3, 20, 4]), Ok((Nchw, true, [8, 20, 4, 3])));
+        assert_eq!(got(&[20, 30, 3]), Ok((Hwc, false, [1, 20, 30, 3])));
+        assert_eq!(got(&[16, 20, 30]), Ok((Nhw, false, [16, 20, 30, 1])));
+        assert_eq!(got(&[20, 30]), Ok((Hw, false, [1, 20, 30, 1])));
+        assert_eq!(got(&[1, 1, 3, 20, 30]), Ok((Nchw, false, [1, 20, 30, 3])));
+    }
+
+    #[test]
+    fn wandb_profiles_read_torch_tensors_as_the_library_does() {
+        let got = |axes: &[u64], profile| {
+            let reading = read_torch(axes, profile);
+            reading.map(|r| ([r.n_images, r.height, r.width, r.n_channels], r.axes, r.guessed_mode))
+        };
+        let rgb = Some(ColorMode::Rgb);
+        for profile in [Profile::Wandb020, Profile::Wandb029] {
+            let chw = [None, Some(1), Some(2), Some(0)];
+            assert_eq!(got(&[3, 5, 6], profile), Ok(([1, 5, 6, 3], chw, rgb)));
+            let turned = [None, Some(1), Some(0), None];
+            assert_eq!(got(&[3, 5, 1], profile), Ok(([1, 5, 3, 1], turned, rgb)));
+            let turned = [None, Some(2), Some(0), None];
+            assert_eq!(got(&[3, 1, 6], profile), Ok(([1, 6, 3, 1], turned, rgb)));
+            let gray = [None, Some(1), Some(2), None];
+            assert_eq!(got(&[1, 5, 6], profile), Ok(([1, 5, 6, 1], gray, Some(ColorMode::L))));
+        }
+        let sheet = read_torch(&[9, 1, 2, 2], Profile::Wandb010);
+        assert_eq!(sheet.map(|r| (r.is_torch_sheet, r.guessed_mode)), Ok((true, rgb)));
+        assert_eq!(read_torch(&[5, 7, 6], Profile::Wandb010).map(|r| r.format), Ok(Nhw));
     }
 
     #[test]

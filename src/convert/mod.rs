@@ -1,17 +1,23 @@
 //! Tensor → pixels. Pure.
 //!
-//! [`layout`] decides which axis is which, [`range`] makes bytes of values, [`mode`] makes the
-//! picture that was asked for of the bytes.
+//! [`layout`] decides which axis is which, [`scan`] sees the values, [`range`] chooses the rule that
+//! `kernel` makes samples by, [`mode`] and [`color`] make the picture that was asked for of the
+//! samples, [`mask`] makes class ids.
 
+pub mod color;
+mod kernel;
 pub mod layout;
+pub mod mask;
 pub mod mode;
 pub mod range;
+pub mod scan;
 mod sample;
 
+pub use self::sample::Sample;
 use crate::media::ColorMode;
 
-/// A picture in memory: 8-bit samples (16-bit little-endian ones in mode `I;16`), row by row, the
-/// channels of a pixel together. No side has length 0.
+/// A picture in memory: 8-bit samples (16-bit little-endian ones in mode `I;16`; 0 or 255 in mode
+/// `1`), row by row, the channels of a pixel together. No side has length 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pixels {
     /// The kind of picture.

@@ -6,7 +6,7 @@ use crate::media::ColorMode;
 
 /// A mode that can't be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("mode {got:?} {why}; want L, LA, RGB, RGBA or I;16")]
+#[error("mode {got:?} {why}; want 1, L, LA, RGB, RGBA or I;16")]
 pub struct ModeError {
     got: String,
     why: &'static str,
@@ -23,7 +23,7 @@ impl FromStr for ColorMode {
             "RGB" => return Ok(Self::Rgb),
             "RGBA" => return Ok(Self::Rgba),
             "I;16" => return Ok(Self::I16),
-            "1" => "needs dithering, which is not made here",
+            "1" => return Ok(Self::Bit),
             "P" | "PA" => "needs a palette, which is not made here",
             "CMYK" | "YCbCr" | "LAB" | "HSV" | "F" | "I" | "RGBX" | "RGBa" | "La" => {
                 "can't be stored as PNG"
@@ -34,33 +34,85 @@ impl FromStr for ColorMode {
     }
 }
 
-/// Converts interleaved 8-bit samples of `from` to the pixels of `to`, as Pillow converts.
+/// Converts interleaved 8-bit samples of `from`, `width` pixels to a row, to the pixels of `to`, as
+/// Pillow converts.
 ///
 /// Gray of colour is (19595·r + 38470·g + 7471·b + 32768) >> 16; alpha is dropped, never
-/// composited; `I;16` holds the gray value, not scaled (`spec/image.md` B.3).
+/// composited; `I;16` holds the gray value, not scaled; `1` is dithered (`spec/image.md` B.3).
 #[must_use]
-pub fn convert(samples: Vec<u8>, from: ColorMode, to: ColorMode) -> Vec<u8> {
-    use ColorMode::{I16, L, La, Rgb, Rgba};
+pub fn convert(samples: Vec<u8>, from: ColorMode, to: ColorMode, width: usize) -> Vec<u8> {
+    use ColorMode::{Bit, I16, L, La, Rgb, Rgba};
     match (from, to) {
         _ if from == to => samples,
         (L, La) => map(&samples, |[v]: [u8; 1]| [v, 255]),
         (L, Rgb) => map(&samples, |[v]: [u8; 1]| [v, v, v]),
         (L, Rgba) => map(&samples, |[v]: [u8; 1]| [v, v, v, 255]),
         (L, I16) => map(&samples, |[v]: [u8; 1]| [v, 0]),
+        (L, Bit) => dithered(samples, width),
         (La, L) => map(&samples, |[v, _]: [u8; 2]| [v]),
         (La, Rgb) => map(&samples, |[v, _]: [u8; 2]| [v, v, v]),
         (La, Rgba) => map(&samples, |[v, a]: [u8; 2]| [v, v, v, a]),
         (La, I16) => map(&samples, |[v, _]: [u8; 2]| [v, 0]),
+        (La, Bit) => dithered(map(&samples, |[v, _]: [u8; 2]| [v]), width),
         (Rgb, L) => map(&samples, |rgb: [u8; 3]| [gray(rgb)]),
         (Rgb, La) => map(&samples, |rgb: [u8; 3]| [gray(rgb), 255]),
         (Rgb, Rgba) => map(&samples, |[r, g, b]: [u8; 3]| [r, g, b, 255]),
         (Rgb, I16) => map(&samples, |rgb: [u8; 3]| [gray(rgb), 0]),
+        (Rgb, Bit) => dithered(map(&samples, |rgb: [u8; 3]| [dither_gray(rgb)]), width),
         (Rgba, L) => map(&samples, |[r, g, b, _]: [u8; 4]| [gray([r, g, b])]),
         (Rgba, La) => map(&samples, |[r, g, b, a]: [u8; 4]| [gray([r, g, b]), a]),
         (Rgba, Rgb) => map(&samples, |[r, g, b, _]: [u8; 4]| [r, g, b]),
         (Rgba, I16) => map(&samples, |[r, g, b, _]: [u8; 4]| [gray([r, g, b]), 0]),
-        (I16 | L | La | Rgb | Rgba, _) => unreachable!("samples of 8 bits have a natural mode"),
+        (Rgba, Bit) => {
+            let gray = map(&samples, |[r, g, b, _]: [u8; 4]| [dither_gray([r, g, b])]);
+            dithered(gray, width)
+        }
+        (Bit | I16 | L | La | Rgb | Rgba, _) => {
+            unreachable!("samples of 8 bits have a natural mode")
+        }
     }
+}
+
+/// Interleaved 16-bit samples of `n_channels`, 1 to 4, as little-endian gray of 16 bits: colour by
+/// the same weights as of 8 bits, alpha dropped.
+#[must_use]
+pub fn gray_16(samples: &[u16], n_channels: usize) -> Vec<u8> {
+    let gray = |pixel: &[u16]| match *pixel {
+        [r, g, b, ..] => {
+            let sum = 19595 * u64::from(r) + 38470 * u64::from(g) + 7471 * u64::from(b) + 32768;
+            u16::try_from(sum >> 16).unwrap_or(u16::MAX)
+        }
+        [v, ..] => v,
+        [] => 0,
+    };
+    samples.chunks_exact(n_channels).flat_map(|pixel| gray(pixel).to_le_bytes()).collect()
+}
+
+/// Black and white by Floyd's and Steinberg's error diffusion, in whole numbers as Pillow does it
+/// (`spec/image.md` B.3; Pillow, `libImaging/Convert.c`, `tobilevel`).
+fn dithered(mut gray: Vec<u8>, width: usize) -> Vec<u8> {
+    let mut errors = vec![0i32; width + 1];
+    for row in gray.chunks_exact_mut(width) {
+        let (mut l, mut l0, mut l1) = (0, 0, 0);
+        for (x, sample) in row.iter_mut().enumerate() {
+            let value = (i32::from(*sample) + (l + errors[x + 1]) / 16).clamp(0, 255);
+            *sample = if value > 128 { 255 } else { 0 };
+            let error = value - i32::from(*sample);
+            errors[x] = 3 * error + l0;
+            l0 = 5 * error + l1;
+            l1 = error;
+            l = 7 * error;
+        }
+        errors[width] = l0;
+    }
+    gray
+}
+
+/// Gray as Pillow takes it for dithering.
+fn dither_gray([r, g, b]: [u8; 3]) -> u8 {
+    let sum = 299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b);
+    // The weights add up to 1000, so that the quotient is a byte.
+    (sum / 1000).to_le_bytes()[0]
 }
 
 fn map<const FROM: usize, const TO: usize>(
@@ -70,7 +122,8 @@ fn map<const FROM: usize, const TO: usize>(
     samples.as_chunks::<FROM>().0.iter().flat_map(|&from| pixel(from)).collect()
 }
 
-fn gray([r, g, b]: [u8; 3]) -> u8 {
+/// Gray of a colour.
+pub(super) fn gray([r, g, b]: [u8; 3]) -> u8 {
     let sum = 19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 32768;
     // The weights add up to 65536, so that the sum is below 256 × 65536.
     (sum >> 16).to_le_bytes()[0]
@@ -83,16 +136,16 @@ mod tests {
 
     #[test]
     fn vectors_of_the_specification() {
-        assert_eq!(convert(vec![0, 7, 14, 21, 28, 35, 42, 49], Rgba, L), [6, 34]);
-        assert_eq!(convert(vec![0, 7, 14, 21], La, Rgba), [0, 0, 0, 7, 14, 14, 14, 21]);
-        assert_eq!(convert(vec![255, 255, 255], Rgb, La), [255, 255]);
-        assert_eq!(convert(vec![9, 8], L, ColorMode::I16), [9, 0, 8, 0]);
+        assert_eq!(convert(vec![0, 7, 14, 21, 28, 35, 42, 49], Rgba, L, 2), [6, 34]);
+        assert_eq!(convert(vec![0, 7, 14, 21], La, Rgba, 2), [0, 0, 0, 7, 14, 14, 14, 21]);
+        assert_eq!(convert(vec![255, 255, 255], Rgb, La, 1), [255, 255]);
+        assert_eq!(convert(vec![9, 8], L, ColorMode::I16, 2), [9, 0, 8, 0]);
+        assert_eq!(gray_16(&[65535, 65535, 65535, 0, 1, 0], 3), [255, 255, 1, 0]);
     }
 
     #[test]
     fn refused_modes_say_why() {
-        for (mode, want) in
-            [("1", "dithering"), ("P", "palette"), ("CMYK", "PNG"), ("rgb", "not known")]
+        for (mode, want) in [("P", "palette"), ("F", "PNG"), ("CMYK", "PNG"), ("rgb", "not known")]
         {
             let got = ColorMode::from_str(mode)
                 .map_or_else(|error| error.to_string(), |mode| mode.to_string());

@@ -16,6 +16,34 @@ pub(super) trait Element {
     fn value(bytes: &[u8]) -> Self::Value;
 }
 
+/// What a value becomes: 8 or 16 bits.
+pub trait Sample: Copy + Default + From<u8> {
+    /// To the nearest sample, halves up; what lies below 0 and NaN to 0, what lies above to the
+    /// largest.
+    fn round(value: f64) -> Self;
+    /// The same of a number that is computed with in f32.
+    fn round_f32(value: f32) -> Self;
+}
+
+macro_rules! sample {
+    ($($type:ty)*) => {$(
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "`as` saturates, and NaN becomes 0"
+        )]
+        impl Sample for $type {
+            fn round(value: f64) -> Self {
+                (value + 0.5) as Self
+            }
+            fn round_f32(value: f32) -> Self {
+                (value + 0.5) as Self
+            }
+        }
+    )*};
+}
+sample!(u8 u16);
+
 /// The numbers in a chunk of whole, little-endian elements.
 pub(super) fn values<E: Element>(chunk: &[u8]) -> impl Iterator<Item = E::Value> {
     chunk.chunks_exact(E::SIZE).map(E::value)
@@ -24,6 +52,10 @@ pub(super) fn values<E: Element>(chunk: &[u8]) -> impl Iterator<Item = E::Value>
 /// A whole number of any size.
 pub(super) trait Int: Copy + Ord {
     fn wide(self) -> i128;
+    #[expect(clippy::cast_precision_loss, reason = "statistics and ranges are f64")]
+    fn to_f64(self) -> f64 {
+        self.wide() as f64
+    }
     /// Back from [`Self::wide`] of a value of this type.
     fn from_wide(value: i128) -> Self;
     /// `self − other` in the type itself, as `NumPy` does it.
@@ -42,7 +74,7 @@ pub(super) trait Real:
     fn of(value: f64) -> Self;
     fn wide(self) -> f64;
     /// The value in the type that our own rules compute in: f32, or f64 for f64.
-    fn linear(self, lo: f64, scale: f64) -> u8;
+    fn linear<S: Sample>(self, lo: f64, scale: f64) -> S;
 }
 
 /// Real and imaginary part.
@@ -115,6 +147,89 @@ impl Element for bf16 {
     }
 }
 
+/// A float of 8 bits, computed with in f32. Each value is looked up: there are 256.
+macro_rules! float8 {
+    ($($name:ident $table:ident { exponent: $exponent:literal, mantissa: $mantissa:literal, bias: $bias:literal, special: $special:path })*) => {$(
+        pub(super) struct $name;
+        static $table: [f32; 256] = table($exponent, $mantissa, $bias, $special);
+        impl Element for $name {
+            type Value = f32;
+            const SIZE: usize = 1;
+            fn value(bytes: &[u8]) -> f32 {
+                $table[usize::from(bytes[0])]
+            }
+        }
+    )*};
+}
+
+/// What the bit patterns at the end of the exponents mean.
+#[derive(Clone, Copy, PartialEq)]
+enum Special {
+    /// As in IEEE 754: infinities and NaN.
+    Ieee,
+    /// All ones are NaN; there is no infinity.
+    Finite,
+    /// Negative zero is the only NaN; there is no infinity.
+    Unsigned,
+}
+
+float8! {
+    F8E4M3Fn E4M3FN { exponent: 4, mantissa: 3, bias: 7, special: Special::Finite }
+    F8E4M3Fnuz E4M3FNUZ { exponent: 4, mantissa: 3, bias: 8, special: Special::Unsigned }
+    F8E5M2 E5M2 { exponent: 5, mantissa: 2, bias: 15, special: Special::Ieee }
+    F8E5M2Fnuz E5M2FNUZ { exponent: 5, mantissa: 2, bias: 16, special: Special::Unsigned }
+}
+
+/// The value of each bit pattern.
+///
+/// Source: "FP8 Formats for Deep Learning" (arXiv 2209.05433) and `ml_dtypes`' README for the `fnuz`
+/// types.
+#[expect(clippy::cast_precision_loss, reason = "numbers of at most 4 bits")]
+const fn table(exponent: u32, mantissa: u32, bias: i32, special: Special) -> [f32; 256] {
+    let mut values = [0.0; 256];
+    let mut bits = 0u32;
+    while bits < 256 {
+        let field = bits >> mantissa & ((1 << exponent) - 1);
+        let fraction = bits & ((1 << mantissa) - 1);
+        let is_top = field == (1 << exponent) - 1;
+        let value = match special {
+            Special::Ieee if is_top && fraction == 0 => f32::INFINITY,
+            Special::Ieee if is_top => f32::NAN,
+            Special::Finite if is_top && fraction == (1 << mantissa) - 1 => f32::NAN,
+            Special::Unsigned if bits == 0x80 => f32::NAN,
+            // Without the leading one, in units of the least place of the lowest exponent.
+            _ if field == 0 => fraction as f32 * power_of_2(1 - bias - mantissa.cast_signed()),
+            _ => {
+                let whole = fraction + (1 << mantissa);
+                whole as f32 * power_of_2(field.cast_signed() - bias - mantissa.cast_signed())
+            }
+        };
+        values[bits as usize] = if bits & 0x80 == 0 { value } else { -value };
+        bits += 1;
+    }
+    values
+}
+
+/// 2 to a power that normal f32 numbers have.
+const fn power_of_2(exponent: i32) -> f32 {
+    f32::from_bits((exponent + 127).cast_unsigned() << 23)
+}
+
+/// `float8_e8m0fnu`: powers of two from -127 on, the last one NaN.
+pub(super) struct F8E8M0Fnu;
+
+impl Element for F8E8M0Fnu {
+    type Value = f32;
+    const SIZE: usize = 1;
+    fn value(bytes: &[u8]) -> f32 {
+        match bytes[0] {
+            0 => f32::from_bits(1 << 22),
+            255 => f32::NAN,
+            field => f32::from_bits(u32::from(field) << 23),
+        }
+    }
+}
+
 impl<T: Element<Value: Real>> Element for Complex<T> {
     type Value = Complex<T::Value>;
     const SIZE: usize = 2 * T::SIZE;
@@ -150,8 +265,8 @@ impl Real for f64 {
     fn wide(self) -> f64 {
         self
     }
-    fn linear(self, lo: f64, scale: f64) -> u8 {
-        round_f64((self - lo) * scale)
+    fn linear<S: Sample>(self, lo: f64, scale: f64) -> S {
+        S::round((self - lo) * scale)
     }
 }
 
@@ -163,13 +278,8 @@ impl Real for f32 {
     fn wide(self) -> f64 {
         f64::from(self)
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "`as` saturates, and NaN becomes 0"
-    )]
-    fn linear(self, lo: f64, scale: f64) -> u8 {
-        ((self - Self::of(lo)) * Self::of(scale) + 0.5) as u8
+    fn linear<S: Sample>(self, lo: f64, scale: f64) -> S {
+        S::round_f32((self - Self::of(lo)) * Self::of(scale))
     }
 }
 
@@ -180,19 +290,9 @@ impl Real for f16 {
     fn wide(self) -> f64 {
         self.to_f64()
     }
-    fn linear(self, lo: f64, scale: f64) -> u8 {
+    fn linear<S: Sample>(self, lo: f64, scale: f64) -> S {
         self.to_f32().linear(lo, scale)
     }
-}
-
-/// To the nearest byte, halves up; below 0 and NaN to 0, above 255 to 255.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "`as` saturates, and NaN becomes 0"
-)]
-pub(super) fn round_f64(value: f64) -> u8 {
-    (value + 0.5) as u8
 }
 
 /// Runs one expression for the type that a [`DType`] names: whole numbers (bool among them, as 0
@@ -216,6 +316,11 @@ macro_rules! for_dtype {
             DType::I64 => arm!($i i64, $int),
             DType::F16 => arm!($r half::f16, $real),
             DType::BF16 => arm!($r half::bf16, $real),
+            DType::F8E4M3Fn => arm!($r crate::convert::sample::F8E4M3Fn, $real),
+            DType::F8E4M3Fnuz => arm!($r crate::convert::sample::F8E4M3Fnuz, $real),
+            DType::F8E5M2 => arm!($r crate::convert::sample::F8E5M2, $real),
+            DType::F8E5M2Fnuz => arm!($r crate::convert::sample::F8E5M2Fnuz, $real),
+            DType::F8E8M0Fnu => arm!($r crate::convert::sample::F8E8M0Fnu, $real),
             DType::F32 => arm!($r f32, $real),
             DType::F64 => arm!($r f64, $real),
             DType::Complex64 => arm!($c f32, $complex),

@@ -15,7 +15,7 @@
 //! Source: `numpy/lib/format.py`, `NumPy` 2.4.
 
 use super::{DecodeError, DecodeOptions, ReadAt};
-use crate::tensor::{ByteOrder, DType, MemoryOrder, Shape, TensorHeader};
+use crate::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader};
 
 /// The first bytes of every npy file.
 pub const MAGIC: &[u8] = b"\x93NUMPY";
@@ -25,7 +25,30 @@ pub const MAGIC: &[u8] = b"\x93NUMPY";
 /// # Errors
 /// `Truncated` if the file is shorter than its header promises; `Malformed`, `Unsupported` or
 /// `OverLimit` if no picture can come of it.
-pub fn header(dump: &impl ReadAt, options: DecodeOptions) -> Result<TensorHeader, DecodeError> {
+pub fn header(dump: &impl ReadAt, options: &DecodeOptions) -> Result<TensorHeader, DecodeError> {
+    let Npy { dtype, byte_order, shape, strides, data_offset, n_bytes } = parse(dump, options)?;
+    let (got, want) = (dump.n_bytes(), data_offset + n_bytes);
+    if got < want {
+        return Err(DecodeError::Truncated { got, want });
+    }
+    let storage = Storage::plain(data_offset, n_bytes);
+    TensorHeader::new(dtype, byte_order, shape, strides, storage, 0)
+        .map_err(|_| DecodeError::Malformed("npy shape is too large".to_owned()))
+}
+
+/// What a header says, and where it ends.
+pub(super) struct Npy {
+    pub(super) dtype: DType,
+    pub(super) byte_order: ByteOrder,
+    pub(super) shape: Shape,
+    pub(super) strides: Vec<u64>,
+    pub(super) data_offset: u64,
+    /// Bytes of all elements; with `data_offset` they fit.
+    pub(super) n_bytes: u64,
+}
+
+/// Reads a header without asking whether the elements are there.
+pub(super) fn parse(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Npy, DecodeError> {
     let got = dump.n_bytes();
     let read = |offset: u64, n: u64| {
         let want = offset + n;
@@ -38,6 +61,10 @@ pub fn header(dump: &impl ReadAt, options: DecodeOptions) -> Result<TensorHeader
         Ok(bytes)
     };
     let start = read(0, 8)?;
+    if !start.starts_with(MAGIC) {
+        let start = start.escape_ascii();
+        return Err(DecodeError::Malformed(format!("begins with {start}, want npy's \\x93NUMPY")));
+    }
     let n_len = match (start[6], start[7]) {
         (1, 0) => 2,
         (2 | 3, 0) => 4,
@@ -63,12 +90,9 @@ pub fn header(dump: &impl ReadAt, options: DecodeOptions) -> Result<TensorHeader
     let shape = Shape::new(fields.shape.clone()).ok_or_else(too_large)?;
     let n_bytes = shape.n_elements().checked_mul(dtype.size() as u64).ok_or_else(too_large)?;
     let data_offset = 8 + n_len + n_header;
-    let want = data_offset.checked_add(n_bytes).ok_or_else(too_large)?;
-    if got < want {
-        return Err(DecodeError::Truncated { got, want });
-    }
-    let memory_order = if fields.fortran_order { MemoryOrder::Fortran } else { MemoryOrder::C };
-    Ok(TensorHeader { dtype, byte_order, memory_order, shape, data_offset, n_bytes })
+    data_offset.checked_add(n_bytes).ok_or_else(too_large)?;
+    let strides = if fields.fortran_order { shape.fortran_strides() } else { shape.c_strides() };
+    Ok(Npy { dtype, byte_order, shape, strides, data_offset, n_bytes })
 }
 
 /// The element type that a `descr` such as `<f4` names.
@@ -93,15 +117,18 @@ fn element_type(descr: &str, void: Option<DType>) -> Result<(DType, ByteOrder), 
         "f8" => DType::F64,
         "c8" => DType::Complex64,
         "c16" => DType::Complex128,
-        "V2" if void == Some(DType::BF16) => DType::BF16,
+        // How NumPy writes the types of ml_dtypes, which it has no names for.
+        "V1" | "V2" | "f1" if void.is_some_and(|dtype| kind[1..] == dtype.size().to_string()) => {
+            return void.map(|dtype| (dtype, byte_order)).ok_or_else(|| unreachable!("some above"));
+        }
         _ => {
             let what = match kind.as_bytes().first() {
                 Some(b'O') => "Python objects, which only unpickling could read",
                 Some(b'U' | b'S' | b'a') => "text",
                 Some(b'M' | b'm') => "dates or times",
-                Some(b'V') if kind == "V2" => {
-                    "2-byte values without a type; if it is bfloat16, say so in the record: \
-                     \"data\": {\"path\": …, \"dtype\": \"bfloat16\"}"
+                Some(b'V' | b'f') if matches!(kind, "V1" | "V2" | "f1") => {
+                    "values whose type NumPy can't name, such as bfloat16 or float8_e4m3fn; say it in \
+                     the record: \"data\": {\"path\": …, \"dtype\": \"bfloat16\"}"
                 }
                 Some(b'V' | b'[') => "values without a type that NumPy knows, or structures",
                 _ => "an element type that makes no picture",
@@ -264,7 +291,9 @@ mod tests {
 
     use super::*;
 
-    const OPTIONS: DecodeOptions = DecodeOptions { header_bytes_max: 1 << 16, dtype: None };
+    fn options() -> DecodeOptions {
+        DecodeOptions { header_bytes_max: 1 << 16, ..DecodeOptions::default() }
+    }
 
     /// An npy file of version 1.0 with this header and so many bytes of elements.
     fn npy(header: &str, n_bytes: usize) -> Vec<u8> {
@@ -276,7 +305,7 @@ mod tests {
     }
 
     fn read(file: &[u8]) -> Result<TensorHeader, DecodeError> {
-        super::super::header(&file, OPTIONS)
+        header(&file, &options())
     }
 
     fn check_refused(file: &[u8], want: &str) {
@@ -291,10 +320,10 @@ mod tests {
         let want = TensorHeader {
             dtype: DType::F32,
             byte_order: ByteOrder::Big,
-            memory_order: MemoryOrder::Fortran,
             shape: Shape::new(vec![2, 3]).unwrap_or_else(|| unreachable!("a small shape")),
-            data_offset: file.len() as u64 - 24,
-            n_bytes: 24,
+            strides: vec![1, 2],
+            storage: Storage::plain(file.len() as u64 - 24, 24),
+            first: 0,
         };
         assert_eq!(header, Ok(want));
     }
@@ -328,17 +357,18 @@ mod tests {
         check_refused(b"\x93NUMPY\x09\x00aaaa", "version 9.0");
         check_refused(b"", "got 0 bytes, want 8");
         check_refused(b"\x93NUM", "truncated");
-        check_refused(b"PK\x03\x04aaaa", "zip");
-        check_refused(b"\x80\x02}q", "pickle");
-        check_refused(b"hello, world", "not a dump");
+        check_refused(b"hello, world", "want npy's");
     }
 
     #[test]
     fn bfloat16_needs_the_record_to_name_it() {
         let file = npy("{'descr': '<V2', 'fortran_order': False, 'shape': (2,)}", 4);
-        let options = DecodeOptions { dtype: Some(DType::BF16), ..OPTIONS };
-        let dtype = header(&file.as_slice(), options).map(|header| header.dtype);
-        assert!(matches!(dtype, Ok(DType::BF16)));
+        let named = |dtype| {
+            let options = DecodeOptions { dtype: Some(dtype), ..options() };
+            header(&file.as_slice(), &options).map(|header| header.dtype).ok()
+        };
+        assert_eq!(named(DType::BF16), Some(DType::BF16));
+        assert_eq!(named(DType::F8E5M2), None, "it has one byte");
     }
 
     proptest! {

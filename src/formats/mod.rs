@@ -1,3 +1,4 @@
-//! Entries → what each tracker reads. Pure.
+//! What the store keeps → the bytes that trackers expect. Pure.
 
+mod python;
 pub mod wandb;

@@ -35,6 +35,16 @@ impl Verdict {
         }
     }
 
+    /// The same about a mask's file.
+    pub(crate) fn about_mask(self) -> Self {
+        let named = |reason: String| format!("mask {reason}");
+        match self {
+            Self::Wait(reason) => Self::Wait(named(reason)),
+            Self::Trouble(reason) => Self::Trouble(named(reason)),
+            Self::Reject(reason) => Self::Reject(named(reason)),
+        }
+    }
+
     /// The same about a file of this name.
     pub(crate) fn about(self, path: &str) -> Self {
         let named = |reason: String| format!("{path:?} {reason}");
@@ -53,7 +63,9 @@ impl From<DecodeError> for Verdict {
             DecodeError::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
                 Self::Trouble(reason)
             }
-            DecodeError::Truncated { .. } | DecodeError::Io(_) => Self::Wait(reason),
+            DecodeError::Truncated { .. } | DecodeError::Unfinished(_) | DecodeError::Io(_) => {
+                Self::Wait(reason)
+            }
             DecodeError::Malformed(_) | DecodeError::Unsupported(_) | DecodeError::OverLimit(_) => {
                 Self::Reject(reason)
             }
@@ -238,8 +250,13 @@ impl Dump {
     /// Whether nobody wrote to the file since it was opened. (A new name or other rights, which
     /// only the change time tells of, do no harm.)
     pub(crate) fn is_unchanged(&self) -> bool {
+        self.file.metadata().is_ok_and(|meta| self.is_same_as(stamp_of(&meta)))
+    }
+
+    /// Whether the file was opened with the content that it had by another stamp.
+    pub(crate) fn is_same_as(&self, stamp: Stamp) -> bool {
         let content = |stamp: Stamp| (stamp.ino, stamp.size, stamp.mtime_ns);
-        self.file.metadata().is_ok_and(|meta| content(stamp_of(&meta)) == content(self.stamp))
+        content(stamp) == content(self.stamp)
     }
 
     /// The open file.

@@ -18,7 +18,7 @@ use super::watch::Watch;
 use super::{Command, Mode, Shared};
 use crate::config::Config;
 use crate::limits::StepUsage;
-use crate::media::{MediaKey, RunId, Source, Step};
+use crate::media::{MediaKey, RunId, Step};
 use crate::plan::Earlier;
 use crate::record::pattern::DumpPath;
 use crate::store::journal::{SourceCursor, Stamp};
@@ -64,7 +64,7 @@ pub(crate) struct Engine {
 pub(super) struct InFlight {
     pub(super) stamp: Stamp,
     /// The key, step and indices that its images took.
-    pub(super) reserved: Option<(MediaKey, Step, Earlier)>,
+    pub(super) reserved: Vec<(MediaKey, Step, Earlier)>,
     pub(super) n_unread: u32,
     pub(super) is_done: bool,
 }
@@ -451,9 +451,8 @@ impl Engine {
                     self.shared.progress.expect(n_lines);
                     if let Some(start) = start {
                         run.has_given = true;
-                        let source = Source { path: path.to_owned(), ..Source::default() };
                         let cursor = SourceCursor::Log(start);
-                        self.pipeline.submit(Unit::told(&run.info, &source, None, cursor));
+                        self.pipeline.submit(Unit::new(&run.info, cursor));
                     }
                 }
                 Err(error) if run.is_log(path) => {

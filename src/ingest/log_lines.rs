@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Mode;
-use super::beneath::Verdict;
+use super::beneath::{RunDir, Verdict};
 use super::engine::{Attempt, Engine};
 use super::lines::RawLine;
+use super::opened::{MaskDump, OpenDump, Opened, parts};
 use super::run::Run;
-use super::unit::{OpenDump, Unit};
-use crate::limits::StepUsage;
+use super::unit::Unit;
+use crate::annotations::mask_dumps;
+use crate::decode::Contents;
+use crate::limits::{Limits, StepUsage};
 use crate::media::{Description, MediaEntry, RunId, Source};
 use crate::plan::plan;
 use crate::record::{Line, MediaRecord, RecordError, parse_line};
@@ -41,7 +44,7 @@ impl LogLine<'_> {
     }
 
     fn told(&self, event: Event) -> Unit {
-        Unit::told(&self.run, &self.source(None), Some(event), self.cursor.clone())
+        Unit::told(&self.run, event, self.cursor.clone())
     }
 
     /// A line that is no record.
@@ -52,10 +55,44 @@ impl LogLine<'_> {
 
     /// A record that no image can come of.
     fn rejected(&self, record: &MediaRecord, source: Source, reason: String) -> Unit {
-        let place = Some((record.key.clone(), record.step, record.index));
-        let entry = MediaEntry::rejected(place, reason, record.description.clone(), source);
-        self.told(Event::Media(Box::new(entry)))
+        self.told(Event::Media(Box::new(rejected(record, source, reason))))
     }
+}
+
+/// What the store keeps of a record that no image can come of.
+pub(super) fn rejected(record: &MediaRecord, source: Source, reason: String) -> MediaEntry {
+    let place = Some((record.key.clone(), record.step, record.index));
+    MediaEntry::rejected(place, reason, record.description.clone(), source)
+}
+
+/// Takes up what the dump itself says of its images.
+///
+/// # Errors
+/// If that can't be read.
+pub(super) fn add_metadata(
+    record: &mut MediaRecord,
+    opened: &Opened,
+    says_place: bool,
+) -> Result<(), Verdict> {
+    match &opened.contents {
+        Contents::Tensors { metadata, .. } if !metadata.is_empty() => record
+            .add_metadata(metadata, says_place)
+            .map_err(|error| Verdict::Reject(format!("{:?}: {}", opened.path, error.message))),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the dumps of a record's masks.
+///
+/// # Errors
+/// If one of them can't be opened.
+pub(super) fn open_masks(
+    dir: &RunDir,
+    record: &MediaRecord,
+    limits: &Limits,
+) -> Result<Vec<MaskDump>, Verdict> {
+    let masks = record.description.annotations.get("masks").map(mask_dumps).unwrap_or_default();
+    masks.iter().map(|data| MaskDump::open(dir, data, limits)).collect()
 }
 
 impl Engine {
@@ -160,33 +197,43 @@ impl Engine {
         is_over: bool,
     ) -> Result<Result<Unit, Attempt>, StoreError> {
         run.tell_unknown_fields(of_log.log, record);
-        let tensor = record.data.tensor.clone();
-        let source = |path: &str| Source { tensor: tensor.clone(), ..of_log.source(Some(path)) };
-        Ok(match run.open_dump(&record.data, &self.config.limits) {
-            Err(Verdict::Wait(reason)) if !is_over => Err(Attempt::Wait(reason)),
-            Err(Verdict::Trouble(reason)) => Err(Attempt::Trouble(reason)),
+        let limits = self.config.limits;
+        let opened = run.dir.open_dump(&record.data, &limits).and_then(|opened| {
+            let tensor = record.data.tensor.as_deref();
+            let parts = parts(&opened.contents, &record.key, tensor, &opened.path)?;
+            let mut record = record.clone();
+            add_metadata(&mut record, &opened, true)?;
+            let masks = open_masks(&run.dir, &record, &limits)?;
+            Ok((opened, record, parts, masks))
+        });
+        let (opened, record, parts, masks) = match opened {
+            Err(Verdict::Wait(reason)) if !is_over => return Ok(Err(Attempt::Wait(reason))),
+            Err(Verdict::Trouble(reason)) => return Ok(Err(Attempt::Trouble(reason))),
             Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => {
-                Ok(of_log.rejected(record, source(&record.data.path), reason))
+                let tensor = record.data.tensor.clone();
+                let source = Source { tensor, ..of_log.source(Some(&record.data.path)) };
+                return Ok(Ok(of_log.rejected(record, source, reason)));
             }
-            Ok((dump, header, path)) => {
-                let options = record.options.over(self.config.rules.options(&record.key));
-                let limits = self.config.limits;
-                let usage = self.usage_of(&run.info.id, record)?;
-                Ok(match plan(record, options, header, usage, &limits, None) {
-                    Err(error) => of_log.rejected(record, source(&path), error.to_string()),
-                    Ok(plan) => {
-                        let dump = OpenDump::new(dump);
-                        Unit::planned(
-                            &of_log.run,
-                            &source(&path),
-                            dump,
-                            plan,
-                            of_log.cursor.clone(),
-                        )
-                    }
-                })
+            Ok(opened) => opened,
+        };
+        let mut unit = Unit::new(&of_log.run, of_log.cursor.clone());
+        let dump = Arc::new(OpenDump::new(opened.file));
+        for part in parts {
+            let source = Source { tensor: part.tensor, ..of_log.source(Some(&opened.path)) };
+            let record = MediaRecord { key: part.key, ..record.clone() };
+            let options = record.options.over(self.config.rules.options(&record.key));
+            let usage = self.usage_of(&run.info.id, &record)?;
+            let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
+            let plan = part.found.and_then(|found| {
+                plan(&record, options, found, &sources, usage, &limits, None)
+                    .map_err(|error| error.to_string())
+            });
+            match plan {
+                Ok(plan) => unit.add(plan, &dump, &masks, &run.dir, &source),
+                Err(reason) => unit.tell_entry(rejected(&record, source, reason)),
             }
-        })
+        }
+        Ok(Ok(unit))
     }
 
     /// What the step of a record has, what is on its way included.

@@ -12,6 +12,8 @@ mod beneath;
 mod engine;
 mod lines;
 mod log_lines;
+mod make;
+mod opened;
 mod path_dumps;
 mod pipeline;
 mod root;

@@ -1,21 +1,23 @@
 //! Dumps that speak for themselves → units.
 
-use std::io::{self, Read};
+use std::io::{self, Read as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Mode;
 use super::beneath::Verdict;
 use super::engine::{AGAIN, Attempt, DumpId, Engine, InFlight};
+use super::log_lines::{add_metadata, open_masks, rejected};
+use super::opened::{MaskDump, OpenDump, Part, parts};
 use super::run::Run;
 use super::settle::{Arrival, Due, QuietTimes};
-use super::unit::{OpenDump, Task, Unit};
+use super::unit::Unit;
 use crate::media::{Description, MediaEntry, MediaId, MediaKey, Source, Step};
-use crate::plan::{Earlier, plan};
+use crate::plan::{Earlier, Outcome, PlannedItem, plan};
 use crate::record::pattern::DumpPath;
-use crate::record::{DataRef, ImageOptions, MediaRecord, parse_sidecar};
+use crate::record::{MediaRecord, parse_sidecar};
 use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
 use crate::store::{DumpRow, StoreError};
-use crate::tensor::TensorHeader;
 
 /// How often a dump that changes while it is read is read again before it is rejected.
 const UNREAD_MAX: u32 = 10;
@@ -51,12 +53,7 @@ impl PathDump<'_> {
         let place = self.says.as_ref().ok();
         let place = place.map(|says| (says.key.clone(), says.step, says.index));
         let entry = MediaEntry::rejected(place, reason, Description::default(), self.source());
-        Unit::told(
-            &run.info,
-            &self.source(),
-            Some(Event::Media(Box::new(entry))),
-            self.cursor(None),
-        )
+        Unit::told(&run.info, Event::Media(Box::new(entry)), self.cursor(None))
     }
 
     /// Whether an earlier version had the same content and sidecar.
@@ -143,15 +140,17 @@ impl Engine {
         let dump = PathDump { id, says, stamp, sidecar: run.sidecar(&id.1), row };
         let before = self.in_flight.get(id);
         let n_unread = before.map_or(0, |before| before.n_unread);
-        let mut reserved = before.and_then(|before| before.reserved.clone());
+        let mut reserved = before.map(|before| before.reserved.clone()).unwrap_or_default();
         let unit = match self.open_path_dump(run, &dump) {
             Err(Verdict::Wait(reason)) if !is_over => return Ok(Attempt::Wait(reason)),
             Err(Verdict::Trouble(reason)) => return Ok(Attempt::Trouble(reason)),
             Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => dump.rejected(run, reason),
-            Ok((record, open, _)) if n_unread <= UNREAD_MAX && dump.is_same(&open) => {
+            Ok(Read { record, dump: open, .. })
+                if n_unread <= UNREAD_MAX && dump.is_same(&open) =>
+            {
                 // Written again with the same content: only the cursor moves.
                 tracing::debug!(run = %run.info.id, path = id.1, key = %record.key, "dump has the same content");
-                Unit::told(&run.info, &dump.source(), None, dump.cursor(open.digest().ok()))
+                Unit::new(&run.info, dump.cursor(open.digest().ok()))
             }
             Ok(_) if n_unread > UNREAD_MAX => dump.rejected(
                 run,
@@ -170,68 +169,93 @@ impl Engine {
         &mut self,
         run: &Run,
         dump: &PathDump<'_>,
-        (record, open, header): Opened,
-        reserved: &mut Option<Standing>,
+        read: Read,
+        reserved: &mut Vec<Standing>,
     ) -> Result<Unit, StoreError> {
         let limits = self.config.limits;
-        let options = record.options.over(self.config.rules.options(&record.key));
-        let before = reserved.clone().or_else(|| dump.row.stands());
-        let is_here = |(key, step, _): &&Standing| (key, *step) == (&record.key, record.step);
-        let earlier = before.as_ref().filter(is_here).map(|(_, _, earlier)| *earlier);
-        let usage = self.usage_of(&run.info.id, &record)?;
-        let plan = match plan(&record, options, header, usage, &limits, earlier) {
-            Ok(plan) => plan,
-            Err(error) => return Ok(dump.rejected(run, error.to_string())),
-        };
-        let n = u32::try_from(plan.items.len()).unwrap_or(u32::MAX);
-        let first = plan.items.first().map(|item| item.id.index);
-        *reserved = first.map(|first| (record.key, record.step, Earlier { first, n }));
-        let mut unit = Unit::planned(&run.info, &dump.source(), open, plan, dump.cursor(None));
-        for id in gone(before.as_ref(), reserved.as_ref()) {
+        let Read { record, dump: open, parts, masks } = read;
+        let before = if reserved.is_empty() { dump.row.stands.clone() } else { reserved.clone() };
+        let mut unit = Unit::new(&run.info, dump.cursor(None));
+        let (open, is_one) = (Arc::new(open), parts.len() == 1);
+        let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
+        let mut now: Vec<Standing> = Vec::new();
+        for part in parts {
+            let source = Source { tensor: part.tensor, ..dump.source() };
+            let record = MediaRecord { key: part.key, ..record.clone() };
+            let options = record.options.over(self.config.rules.options(&record.key));
+            let is_here = |(key, step, _): &&Standing| (key, *step) == (&record.key, record.step);
+            let earlier = before.iter().find(is_here).map(|(_, _, earlier)| *earlier);
+            let usage = self.usage_of(&run.info.id, &record)?;
+            let plan = part.found.and_then(|found| {
+                plan(&record, options, found, &sources, usage, &limits, earlier)
+                    .map_err(|error| error.to_string())
+            });
+            match plan {
+                Ok(plan) => {
+                    let placed = |item: &&PlannedItem| !matches!(item.outcome, Outcome::Reject(_));
+                    let indices = plan.items.iter().filter(placed).map(|item| item.id.index);
+                    if let (Some(first), Some(last)) = (indices.clone().min(), indices.max()) {
+                        let standing = Earlier { first, n: last - first + 1 };
+                        now.push((record.key, record.step, standing));
+                    }
+                    unit.add(plan, &open, &masks, &run.dir, &source);
+                }
+                // A version that is no picture at all doesn't take away the picture before it.
+                Err(reason) if is_one => return Ok(dump.rejected(run, reason)),
+                Err(reason) => unit.tell_entry(rejected(&record, source, reason)),
+            }
+        }
+        for id in gone(&before, &now) {
             let step = (run.info.id.clone(), id.key.clone(), id.step);
             self.usage.entry(step).and_modify(|usage| usage.free(id.index));
-            unit.tasks.push(Task::Tell(Event::Gone { id }));
+            unit.tell(Event::Gone { id });
         }
+        *reserved = now;
         Ok(unit)
     }
 
-    fn open_path_dump(&self, run: &mut Run, dump: &PathDump<'_>) -> Result<Opened, Verdict> {
-        let record = read_sidecar(run, dump, self.config.limits.line_bytes_max)?;
+    fn open_path_dump(&self, run: &mut Run, dump: &PathDump<'_>) -> Result<Read, Verdict> {
+        let limits = &self.config.limits;
+        let mut record = read_sidecar(run, dump, limits.line_bytes_max)?;
         run.tell_unknown_fields(&dump.id.1, &record);
-        let (open, header, _) = run.open_dump(&record.data, &self.config.limits)?;
-        Ok((record, OpenDump::new(open), header))
+        let opened = run.dir.open_dump(&record.data, limits)?;
+        add_metadata(&mut record, &opened, dump.sidecar.is_some())?;
+        let tensor = record.data.tensor.as_deref();
+        let parts = parts(&opened.contents, &record.key, tensor, &opened.path)?;
+        let masks = open_masks(&run.dir, &record, limits)?;
+        Ok(Read { record, dump: OpenDump::new(opened.file), parts, masks })
     }
 }
 
 /// A dump that can be read, and what is said of it.
-type Opened = (MediaRecord, OpenDump, TensorHeader);
+struct Read {
+    record: MediaRecord,
+    dump: OpenDump,
+    parts: Vec<Part>,
+    masks: Vec<MaskDump>,
+}
 
 /// Where a dump's images stand: key, step, indices.
 type Standing = (MediaKey, Step, Earlier);
 
 /// The images that an earlier version had and this one has no more.
-fn gone(before: Option<&Standing>, now: Option<&Standing>) -> Vec<MediaId> {
-    let Some((key, step, earlier)) = before else { return Vec::new() };
-    let kept =
-        now.filter(|now| (&now.0, now.1) == (key, *step)).map_or(0..0, |now| now.2.indices());
-    let is_gone = |index: &u32| !kept.contains(index);
-    let id = |index| MediaId { key: key.clone(), step: *step, index };
-    earlier.indices().filter(is_gone).map(id).collect()
+fn gone(before: &[Standing], now: &[Standing]) -> Vec<MediaId> {
+    let mut gone = Vec::new();
+    for (key, step, earlier) in before {
+        let kept = now.iter().find(|now| (&now.0, now.1) == (key, *step));
+        let kept = kept.map_or(0..0, |now| now.2.indices());
+        let is_gone = |index: &u32| !kept.contains(index);
+        let id = |index| MediaId { key: key.clone(), step: *step, index };
+        gone.extend(earlier.indices().filter(is_gone).map(id));
+    }
+    gone
 }
 
 /// What a dump's path and its sidecar, if it has one, say of it.
 fn read_sidecar(run: &Run, dump: &PathDump<'_>, bytes_max: u64) -> Result<MediaRecord, Verdict> {
-    let data = DataRef { path: dump.id.1.clone(), tensor: None, dtype: None, raw: false };
     let says = dump.says.as_ref().map_err(|reason| Verdict::Reject(reason.clone()))?;
     let Some((name, _)) = &dump.sidecar else {
-        return Ok(MediaRecord {
-            key: says.key.clone(),
-            step: says.step,
-            index: says.index,
-            data,
-            options: ImageOptions::default(),
-            description: Description::default(),
-        });
+        return Ok(MediaRecord::of_path(says));
     };
     let file = run.dir.open_file(name)?;
     if file.stamp.size > bytes_max {
@@ -244,6 +268,6 @@ fn read_sidecar(run: &Run, dump: &PathDump<'_>, bytes_max: u64) -> Result<MediaR
     let text = io::read_to_string(file.into_file().take(bytes_max));
     let text = text.map_err(|error| Verdict::Wait(format!("sidecar {name:?}: {error}")))?;
     // A sidecar that can't be read may be half written.
-    parse_sidecar(text.as_bytes(), says, data)
+    parse_sidecar(text.as_bytes(), says)
         .map_err(|error| Verdict::Wait(format!("sidecar {name:?}, {error}")))
 }

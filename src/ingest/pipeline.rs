@@ -20,12 +20,13 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::unit::{OpenDump, SharedDigest, Task, Unit};
-use crate::media::{Description, MediaEntry, MediaFile, MediaId, RunId, Sha256, Source, State};
-use crate::plan::{ImagePlan, TensorPlan};
-use crate::render::{RenderError, Rendered, render};
+use super::make::{Made, Order, make};
+use super::opened::SharedDigest;
+use super::unit::{Material, Task, Unit};
+use crate::media::{Description, MediaEntry, MediaId, RunId, Source, State};
+use crate::plan::ImagePlan;
 use crate::store::journal::{Event, SourceCursor};
-use crate::store::media_dir::{Staged, Staging, image_path};
+use crate::store::media_dir::Staging;
 use crate::store::{Commit, RunInfo, Writer};
 
 /// Units between plan and commit, and so the most that a crash makes to be done again.
@@ -38,48 +39,33 @@ const EVENTS_MAX: u64 = 131_072;
 const GROUP_MAX: usize = 256;
 const GROUP_EVENTS_MAX: u64 = 8192;
 
-/// How often a dump whose reading fails is read again before it is given back.
-const READ_AGAIN_MAX: u32 = 5;
-
 /// How many rejections of one line or dump are logged.
 const REJECTED_TOLD_MAX: usize = 3;
 
 /// How long a failed write waits before it is tried again, first and at most.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
+pub(super) const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// An image to make.
 struct Job {
     run: Arc<RunInfo>,
-    dump: Arc<OpenDump>,
-    tensor: Arc<TensorPlan>,
-    source: Source,
     id: MediaId,
     description: Box<Description>,
-    plan: ImagePlan,
+    plan: Box<ImagePlan>,
+    material: Arc<Material>,
     slot: usize,
     results: Sender<(usize, Made)>,
-    _memory: Share,
-}
-
-enum Made {
-    Image(Box<MediaEntry>, Staged),
-    /// No image can come of it, for this reason.
-    Failed(String),
-    /// The dump could not be read whole, for this reason; it may be later.
-    Unread(String),
-    /// The program stops and the disk takes nothing: it stays to be done.
-    GivenUp,
+    #[expect(dead_code, reason = "given back when dropped")]
+    memory: Share,
 }
 
 /// A unit on its way to the committer: events by slot, those of jobs still missing.
 struct Pending {
     run: Arc<RunInfo>,
-    source: Source,
     events: BTreeMap<usize, Event>,
     n_jobs: usize,
     /// What the jobs are to make, by slot.
-    to_make: Vec<(usize, MediaId, Box<Description>)>,
+    to_make: Vec<(usize, MediaId, Box<Description>, Source)>,
     results: Receiver<(usize, Made)>,
     cursor: SourceCursor,
     n_events: u64,
@@ -222,7 +208,8 @@ impl Pipeline {
                 (jobs_in.clone(), staging.clone(), progress.clone(), stop.clone());
             let worker = thread::Builder::new().name(format!("render-{i}"));
             workers.push(worker.spawn(move || {
-                jobs.iter().for_each(|job| work(&job, &staging, &progress, &stop));
+                let writing = Writing { staging: &staging, progress: &progress, stop: &stop };
+                jobs.iter().for_each(|job| work(&job, &writing));
             })?);
         }
         let committer = thread::Builder::new().name("commit".to_owned());
@@ -235,7 +222,7 @@ impl Pipeline {
 
     /// Hands in a unit. Blocks while there is no memory or no room for it.
     pub(crate) fn submit(&self, unit: Unit) {
-        let Unit { run, dump, source, tasks, cursor } = unit;
+        let Unit { run, digest, tasks, cursor } = unit;
         let (done, results) = bounded(tasks.len().max(1));
         let n_events = tasks.len() as u64;
         let events = self.events.take(n_events.min(EVENTS_MAX));
@@ -243,13 +230,12 @@ impl Pipeline {
             n_events,
             _events: events,
             run: run.clone(),
-            source: source.clone(),
             events: BTreeMap::new(),
             n_jobs: 0,
             to_make: Vec::new(),
             results,
             cursor,
-            digest: dump.as_ref().map(|(dump, _)| dump.shared_digest()),
+            digest,
         };
         let mut to_make = Vec::new();
         for (slot, task) in tasks.into_iter().enumerate() {
@@ -257,9 +243,10 @@ impl Pipeline {
                 Task::Tell(event) => {
                     pending.events.insert(slot, event);
                 }
-                Task::Make { id, description, plan } => {
-                    pending.to_make.push((slot, id.clone(), description.clone()));
-                    to_make.push((slot, id, description, plan));
+                Task::Make { id, description, plan, material } => {
+                    let source = material.source.clone();
+                    pending.to_make.push((slot, id.clone(), description.clone(), source));
+                    to_make.push((slot, id, description, plan, material));
                 }
             }
         }
@@ -267,25 +254,11 @@ impl Pipeline {
         self.progress.n_planned.fetch_add(1, Ordering::AcqRel);
         // The committer only goes when the engine has dropped its end.
         drop(self.units.send(pending));
-        let Some((dump, tensor)) = dump else { return };
-        for (slot, id, description, plan) in to_make {
+        for (slot, id, description, plan, material) in to_make {
             // The plan was refused if it needed more than there is.
-            let memory = self.memory.take(tensor.memory_bytes.min(self.memory_bytes_max));
-            let (run, dump, tensor, source) =
-                (run.clone(), dump.clone(), tensor.clone(), source.clone());
-            let results = done.clone();
-            let job = Job {
-                run,
-                dump,
-                tensor,
-                source,
-                id,
-                description,
-                plan,
-                slot,
-                results,
-                _memory: memory,
-            };
+            let memory = self.memory.take(plan.memory_bytes.min(self.memory_bytes_max));
+            let (run, results) = (run.clone(), done.clone());
+            let job = Job { run, id, description, plan, material, slot, results, memory };
             drop(self.jobs.send(job));
         }
     }
@@ -309,71 +282,33 @@ impl Pipeline {
 }
 
 /// Makes one image, writes it aside, and tells the committer.
-fn work(job: &Job, staging: &Staging, progress: &Progress, stop: &AtomicBool) {
+fn work(job: &Job, writing: &Writing<'_>) {
+    let Job { run, id, description, plan, material, .. } = job;
+    let order = Order { run: &run.id, id, description, plan, material };
     // A bug in a decoder must not cost the other images: it rejects the one that it met.
-    let made = panic::catch_unwind(AssertUnwindSafe(|| match render_unchanged(job) {
-        Ok((rendered, digest)) => write_aside(job, rendered, digest, staging, progress, stop),
-        Err(failed) => failed,
-    }));
-    let made =
-        made.unwrap_or_else(|_| Made::Failed("the conversion panicked, which is a bug".to_owned()));
+    let made = panic::catch_unwind(AssertUnwindSafe(|| make(&order, writing)));
+    let bug = || Made::Failed("the conversion panicked, which is a bug".to_owned());
+    let made = made.map_or_else(|_| bug(), |made| made.unwrap_or_else(|failed| failed));
     // The committer is there as long as it waits for a job.
     drop(job.results.send((job.slot, made)));
 }
 
-/// Renders from a dump that stays the same meanwhile.
-fn render_unchanged(job: &Job) -> Result<(Rendered, Sha256), Made> {
-    let digest = job.dump.digest().map_err(Made::Unread)?;
-    let mut rendered = render(&job.dump.file, &job.tensor, &job.plan);
-    for attempt in 1..=READ_AGAIN_MAX {
-        // A mount that stalls for a moment must not cost the image.
-        if !matches!(&rendered, Err(RenderError::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof)
-        {
-            break;
-        }
-        thread::sleep(RETRY_FIRST * attempt);
-        rendered = render(&job.dump.file, &job.tensor, &job.plan);
-    }
-    let rendered = rendered.map_err(|error| match error {
-        RenderError::Io(error) => Made::Unread(format!("cannot read: {error}")),
-        RenderError::Encode(error) => Made::Failed(error.to_string()),
-    })?;
-    if job.dump.file.is_unchanged() {
-        Ok((rendered, digest))
-    } else {
-        Err(Made::Unread("the dump changed while it was read".to_owned()))
-    }
+/// Where workers write, and whom they tell.
+pub(super) struct Writing<'a> {
+    pub(super) staging: &'a Staging,
+    progress: &'a Progress,
+    stop: &'a AtomicBool,
 }
 
-fn write_aside(
-    job: &Job,
-    rendered: Rendered,
-    digest: Sha256,
-    staging: &Staging,
-    progress: &Progress,
-    stop: &AtomicBool,
-) -> Made {
-    let Rendered { image, making } = rendered;
-    let path = image_path(&job.id, &image);
-    let written =
-        retried("media file", progress, stop, || staging.write(&job.run.id, &path, &image));
-    let Some(staged) = written else {
-        return Made::GivenUp;
-    };
-    let reading = &job.tensor.reading;
-    let file = MediaFile {
-        path,
-        file_type: image.file_type,
-        mode: image.mode,
-        width: image.width,
-        height: image.height,
-        size: image.bytes.len() as u64,
-        sha256: image.sha256,
-        downscaled_from: job.plan.downscale.map(|_| (reading.width, reading.height)),
-    };
-    let source = Source { sha256: Some(digest), ..job.source.clone() };
-    let entry = MediaEntry::image(job.id.clone(), file, making, (*job.description).clone(), source);
-    Made::Image(Box::new(entry), staged)
+impl Writing<'_> {
+    /// Does `action` until it succeeds; `None` if the program was stopped meanwhile.
+    pub(super) fn retried<T>(
+        &self,
+        what: &str,
+        action: impl FnMut() -> io::Result<T>,
+    ) -> Option<T> {
+        retried(what, self.progress, self.stop, action)
+    }
 }
 
 /// Does `action` until it succeeds; `None` if it was stopped meanwhile.
@@ -510,7 +445,7 @@ impl Pending {
             let (slot, made) = self.results.recv().ok()?;
             let event = match made {
                 Made::Image(entry, staged) => {
-                    files.push(staged);
+                    files.extend(staged);
                     Some(Event::Media(entry))
                 }
                 Made::Failed(reason) => self.rejected(slot, reason),
@@ -539,14 +474,14 @@ impl Pending {
     }
 
     fn rejected(&self, slot: usize, reason: String) -> Option<Event> {
-        let (_, id, description) = self.to_make.iter().find(|(of, ..)| *of == slot)?;
+        let (_, id, description, source) = self.to_make.iter().find(|(of, ..)| *of == slot)?;
         let place = Some((id.key.clone(), id.step, Some(id.index)));
         let description = (**description).clone();
         Some(Event::Media(Box::new(MediaEntry::rejected(
             place,
             reason,
             description,
-            self.source.clone(),
+            source.clone(),
         ))))
     }
 }

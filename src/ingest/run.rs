@@ -11,18 +11,16 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
-use super::beneath::{Dump, RunDir, Verdict};
+use super::beneath::{RunDir, Verdict};
 use super::tail::Tail;
 use super::watch::Watch;
 use crate::config::WatchConfig;
-use crate::decode::{self, DecodeOptions};
 use crate::limits::Limits;
 use crate::media::RunId;
 use crate::record::pattern::DumpPath;
-use crate::record::{CARRIED_FIELDS, DEPTH_MAX, DataRef, MediaRecord, depth};
+use crate::record::{DEPTH_MAX, MediaRecord, depth};
 use crate::store::RunInfo;
 use crate::store::journal::{LogCursor, Stamp};
-use crate::tensor::TensorHeader;
 
 /// What names a run and says what it is.
 pub(crate) const IDENTITY_FILE: &str = "safelight.json";
@@ -37,7 +35,7 @@ const UNKNOWN_FIELDS_MAX: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) info: Arc<RunInfo>,
-    pub(crate) dir: RunDir,
+    pub(crate) dir: Arc<RunDir>,
     pub(crate) watch: Arc<WatchConfig>,
     pub(crate) tails: Vec<Tail>,
     /// How far the store has read which log.
@@ -128,7 +126,7 @@ impl Run {
         let id = RunId::new(id).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self {
             info: Arc::new(RunInfo { id, source, identity }),
-            dir,
+            dir: Arc::new(dir),
             watch,
             tails: Vec::new(),
             cursors: Vec::new(),
@@ -441,12 +439,7 @@ impl Run {
 
     /// Fields that this version doesn't know are kept with the item, and told of once for each run.
     pub(crate) fn tell_unknown_fields(&mut self, place: &str, record: &MediaRecord) {
-        for field in record
-            .description
-            .extra
-            .keys()
-            .filter(|field| !CARRIED_FIELDS.contains(&field.as_str()))
-        {
+        for field in record.description.extra.keys() {
             if self.unknown_fields.len() < UNKNOWN_FIELDS_MAX
                 && self.unknown_fields.insert(field.clone())
             {
@@ -454,41 +447,6 @@ impl Run {
                 tracing::warn!(%run, place, field, "unknown field is kept with the item and has no effect");
             }
         }
-    }
-
-    /// Opens the dump that a record names and reads its header.
-    ///
-    /// # Errors
-    /// `Wait` if the dump may yet come or be completed, `Reject` if nothing can come of it.
-    pub(crate) fn open_dump(
-        &self,
-        data: &DataRef,
-        limits: &Limits,
-    ) -> Result<(Dump, TensorHeader, String), Verdict> {
-        if data.raw {
-            return Err(Verdict::Reject(
-                "raw bytes with shape and offset are not read by this version; want an npy file"
-                    .to_owned(),
-            ));
-        }
-        if let Some(tensor) = &data.tensor {
-            return Err(Verdict::Reject(format!(
-                "tensor {tensor:?}: an npy file holds one array without a name"
-            )));
-        }
-        let path = self.dir.relative(&data.path).map_err(Verdict::Reject)?;
-        let dump = self.dir.open_file(&path)?;
-        if dump.stamp.size > limits.dump_bytes_max {
-            let (got, max) = (dump.stamp.size, limits.dump_bytes_max);
-            return Err(Verdict::Reject(format!(
-                "{path:?} has {got} bytes, limits.dump_bytes_max is {max}"
-            )));
-        }
-        let options =
-            DecodeOptions { header_bytes_max: limits.header_bytes_max, dtype: data.dtype };
-        let header =
-            decode::header(&dump, options).map_err(|error| Verdict::from(error).about(&path))?;
-        Ok((dump, header, path))
     }
 }
 

@@ -1,109 +1,108 @@
 //! What the engine hands to the pipeline: all that comes of one line or dump.
 
-use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use super::beneath::Dump;
-use crate::decode::ReadAt;
-use crate::media::{Description, MediaEntry, MediaId, Sha256, Source};
-use crate::plan::{CHUNK_BYTES, ImagePlan, Plan, PlannedItem, TensorPlan};
+use super::beneath::RunDir;
+use super::opened::{MaskDump, OpenDump, OpenStorage, SharedDigest};
+use crate::media::{Description, MediaEntry, MediaId, Source};
+use crate::plan::{ImagePlan, Making, Outcome, Plan, PlannedItem};
 use crate::store::RunInfo;
 use crate::store::journal::{Event, SourceCursor};
 
-/// A dump that is being read, and its digest once someone needed it.
+/// What the images of one tensor or picture are made of.
 #[derive(Debug)]
-pub(crate) struct OpenDump {
-    pub(crate) file: Dump,
-    digest: SharedDigest,
-}
-
-/// A dump's digest, for whoever no longer needs the open file.
-pub(crate) type SharedDigest = Arc<OnceLock<Result<Sha256, String>>>;
-
-impl OpenDump {
-    pub(crate) fn new(file: Dump) -> Self {
-        Self { file, digest: SharedDigest::default() }
-    }
-
-    /// The digest of the whole dump.
-    ///
-    /// # Errors
-    /// If it can't be read any more.
-    pub(crate) fn digest(&self) -> Result<Sha256, String> {
-        self.digest.get_or_init(|| digest(&self.file).map_err(|error| error.to_string())).clone()
-    }
-
-    /// The digest, once it is known.
-    pub(crate) fn shared_digest(&self) -> SharedDigest {
-        self.digest.clone()
-    }
-}
-
-fn digest(dump: &Dump) -> io::Result<Sha256> {
-    let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut at = 0;
-    while at < dump.n_bytes() {
-        let n = usize::try_from(dump.n_bytes() - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-        dump.read_exact_at(&mut chunk[..n], at)?;
-        sha2::Digest::update(&mut hasher, &chunk[..n]);
-        at += n as u64;
-    }
-    Ok(Sha256::from_hasher(hasher))
+pub(super) struct Material {
+    pub(super) dump: Arc<OpenDump>,
+    pub(super) making: Making,
+    /// Where the tensor's elements lie; none where a file is kept.
+    pub(super) storage: Option<OpenStorage>,
+    pub(super) masks: Vec<MaskDump>,
+    pub(super) dir: Arc<RunDir>,
+    pub(super) source: Source,
 }
 
 /// What is to become of one image.
 #[derive(Debug)]
-pub(crate) enum Task {
+pub(super) enum Task {
     /// Make it.
-    Make { id: MediaId, description: Box<Description>, plan: ImagePlan },
+    Make {
+        id: MediaId,
+        description: Box<Description>,
+        plan: Box<ImagePlan>,
+        material: Arc<Material>,
+    },
     /// Journal this as it is.
     Tell(Event),
 }
 
 /// All that comes of one line or dump.
 #[derive(Debug)]
-pub(crate) struct Unit {
-    pub(crate) run: Arc<RunInfo>,
-    /// The dump and how to read it; none where no image is to be made.
-    pub(crate) dump: Option<(Arc<OpenDump>, Arc<TensorPlan>)>,
-    pub(crate) source: Source,
-    pub(crate) tasks: Vec<Task>,
-    pub(crate) cursor: SourceCursor,
+pub(super) struct Unit {
+    pub(super) run: Arc<RunInfo>,
+    /// The digest of the dump, once it is known.
+    pub(super) digest: Option<SharedDigest>,
+    pub(super) tasks: Vec<Task>,
+    pub(super) cursor: SourceCursor,
 }
 
 impl Unit {
-    /// A unit that makes no image: one event, or only the cursor.
-    pub(crate) fn told(
-        run: &Arc<RunInfo>,
-        source: &Source,
-        event: Option<Event>,
-        cursor: SourceCursor,
-    ) -> Self {
-        let tasks = event.into_iter().map(Task::Tell).collect();
-        Self { run: run.clone(), dump: None, source: source.clone(), tasks, cursor }
+    /// A unit of nothing but its cursor.
+    pub(super) fn new(run: &Arc<RunInfo>, cursor: SourceCursor) -> Self {
+        Self { run: run.clone(), digest: None, tasks: Vec::new(), cursor }
     }
 
-    /// A unit that makes the images of a plan.
-    pub(crate) fn planned(
-        run: &Arc<RunInfo>,
-        source: &Source,
-        dump: OpenDump,
+    /// A unit of one event.
+    pub(super) fn told(run: &Arc<RunInfo>, event: Event, cursor: SourceCursor) -> Self {
+        Self { tasks: vec![Task::Tell(event)], ..Self::new(run, cursor) }
+    }
+
+    /// Adds an event.
+    pub(super) fn tell(&mut self, event: Event) {
+        self.tasks.push(Task::Tell(event));
+    }
+
+    /// Adds an outcome without an image.
+    pub(super) fn tell_entry(&mut self, entry: MediaEntry) {
+        self.tell(Event::Media(Box::new(entry)));
+    }
+
+    /// Adds the images of a plan.
+    pub(super) fn add(
+        &mut self,
         plan: Plan,
-        cursor: SourceCursor,
-    ) -> Self {
-        let task = |item: PlannedItem| {
-            let PlannedItem { id, description, plan } = item;
-            match plan {
-                Ok(plan) => Task::Make { id, description: Box::new(description), plan },
-                Err(reason) => {
-                    let entry = MediaEntry::held(id, reason, description, source.clone());
-                    Task::Tell(Event::Media(Box::new(entry)))
+        dump: &Arc<OpenDump>,
+        masks: &[MaskDump],
+        dir: &Arc<RunDir>,
+        source: &Source,
+    ) {
+        self.digest.get_or_insert_with(|| dump.shared_digest());
+        let storage = match &plan.making {
+            Making::Tensor(tensor) => Some(OpenStorage::new(tensor.header.storage.clone())),
+            Making::Keep(_) => None,
+        };
+        let material = Arc::new(Material {
+            dump: dump.clone(),
+            making: plan.making,
+            storage,
+            masks: masks.to_vec(),
+            dir: dir.clone(),
+            source: source.clone(),
+        });
+        for PlannedItem { id, description, outcome } in plan.items {
+            match outcome {
+                Outcome::Make(plan) => {
+                    let (description, material) = (Box::new(description), material.clone());
+                    self.tasks.push(Task::Make { id, description, plan, material });
+                }
+                Outcome::Hold(reason) => {
+                    self.tell_entry(MediaEntry::held(id, reason, description, source.clone()));
+                }
+                Outcome::Reject(reason) => {
+                    let place = Some((id.key, id.step, Some(id.index)));
+                    let source = source.clone();
+                    self.tell_entry(MediaEntry::rejected(place, reason, description, source));
                 }
             }
-        };
-        let tasks = plan.items.into_iter().map(task).collect();
-        let dump = Some((Arc::new(dump), Arc::new(plan.tensor)));
-        Self { run: run.clone(), dump, source: source.clone(), tasks, cursor }
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! What the store keeps of an image, and of what could not become one. Pure.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    ColorMode, DataFormat, FileType, MediaId, MediaKey, Profile, Rule, RunId, Sha256, Step,
+    ColorMode, Colormap, DataFormat, FileType, MediaId, MediaKey, Profile, Rule, RunId, Sha256,
+    Step,
 };
 
 /// Statistics of one image's values before conversion; of complex ones, of the real parts.
@@ -16,10 +19,20 @@ pub struct Stats {
     pub max: Option<f64>,
     /// The mean of the finite values.
     pub mean: Option<f64>,
+    /// Their standard deviation, as of a whole population.
+    #[serde(default)]
+    pub std: Option<f64>,
     /// How many values are NaN.
     pub nan: u64,
     /// How many values are +∞ or −∞.
     pub inf: u64,
+    /// The share of all values, 0 to 1, that are finite and lie outside of what the rule maps: they
+    /// were clipped or, under rule `wrap`, wrapped.
+    #[serde(default)]
+    pub clipped: f64,
+    /// Whether all values are finite and the same.
+    #[serde(default)]
+    pub constant: bool,
 }
 
 /// Where an item came from.
@@ -48,8 +61,9 @@ pub struct MediaFile {
     pub path: String,
     /// How it is encoded.
     pub file_type: FileType,
-    /// The kind of picture.
-    pub mode: ColorMode,
+    /// The kind of picture; of files that are kept as they are only where it is one of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ColorMode>,
     /// Columns.
     pub width: u32,
     /// Rows.
@@ -63,6 +77,56 @@ pub struct MediaFile {
     pub downscaled_from: Option<(u64, u64)>,
 }
 
+/// A class: what a number in boxes and masks stands for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Class {
+    /// A whole number or text.
+    pub id: Value,
+    /// Its name.
+    pub name: String,
+}
+
+/// Names of class ids, in the order in which they were given.
+pub type ClassLabels = Map<String, Value>;
+
+/// A file that belongs to an image: a set of boxes, or a mask.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// Relative to the run's folder in the store.
+    pub path: String,
+    /// Digest of the file.
+    pub sha256: Sha256,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Names by class id: those that were given, or `class_<id>` for each id that occurs.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub class_labels: ClassLabels,
+    /// Where the mask came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+}
+
+/// Sets of boxes or masks by name.
+pub type Annotations = BTreeMap<String, Annotation>;
+
+/// What lies on an image.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Layers {
+    /// The classes of the image: those of its boxes, of its masks, then its own, each id once
+    /// (`spec/image.md` C.3).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<Class>,
+    /// Sets of boxes.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub boxes: Annotations,
+    /// Masks.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub masks: Annotations,
+    /// What is odd about them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
 /// How the pixels were made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Making {
@@ -73,6 +137,9 @@ pub struct Making {
     /// The values that became 0 and 255, under rule `range`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<(f64, f64)>,
+    /// The colormap that gray values were drawn by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub colormap: Option<Colormap>,
     /// Which axis was taken for which.
     pub format: DataFormat,
     /// Whether another reading of the axes made sense too and nothing told which.
@@ -94,6 +161,9 @@ pub struct Description {
     /// Seconds since the Unix epoch, as the job gave them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<f64>,
+    /// Its `classes`, `boxes` and `masks` as they were given, of what is no image (yet).
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub annotations: Map<String, Value>,
     /// Every other field, as it was given.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
@@ -149,6 +219,9 @@ pub struct MediaEntry {
     /// How an image was made.
     #[serde(flatten)]
     pub making: Option<Making>,
+    /// Boxes, masks and classes of an image.
+    #[serde(flatten)]
+    pub layers: Layers,
     /// What the job said of it.
     #[serde(flatten)]
     pub description: Description,
@@ -157,17 +230,18 @@ pub struct MediaEntry {
 }
 
 impl MediaEntry {
-    /// An image and its media file.
+    /// An image and its media file; `making` is none for one that is kept as it came.
     #[must_use]
     pub fn image(
         id: MediaId,
         file: MediaFile,
-        making: Making,
+        making: Option<Making>,
+        layers: Layers,
         description: Description,
         source: Source,
     ) -> Self {
-        let (file, making) = (Some(file), Some(making));
-        Self { file, making, ..Self::at(State::Image, Some(id), None, description, source) }
+        let file = Some(file);
+        Self { file, making, layers, ..Self::at(State::Image, Some(id), None, description, source) }
     }
 
     /// An image that is held back because of a limit.
@@ -202,8 +276,8 @@ impl MediaEntry {
         if let Some(id) = id {
             (key, step, index) = (Some(id.key), Some(id.step), Some(id.index));
         }
-        let (file, making) = (None, None);
-        Self { state, key, step, index, reason, file, making, description, source }
+        let (file, making, layers) = (None, None, Layers::default());
+        Self { state, key, step, index, reason, file, making, layers, description, source }
     }
 
     /// The item as the interfaces print it: one flat object, absent fields as `null`.

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The kind of picture: how many channels, how wide. The names are Pillow's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ColorMode {
+    /// Black and white, 1 bit.
+    #[serde(rename = "1")]
+    Bit,
     /// Gray, 8 bit.
     #[serde(rename = "L")]
     L,
@@ -19,7 +22,7 @@ pub enum ColorMode {
     /// Red, green, blue, alpha, 8 bit each.
     #[serde(rename = "RGBA")]
     Rgba,
-    /// Gray, 16 bit. Only by request under a `wandb-*` profile, and then holding 0..255.
+    /// Gray, 16 bit; under a `wandb-*` profile holding 0..255 only.
     #[serde(rename = "I;16")]
     I16,
 }
@@ -29,14 +32,14 @@ impl ColorMode {
     #[must_use]
     pub const fn n_channels(self) -> usize {
         match self {
-            Self::L | Self::I16 => 1,
+            Self::Bit | Self::L | Self::I16 => 1,
             Self::La => 2,
             Self::Rgb => 3,
             Self::Rgba => 4,
         }
     }
 
-    /// Bytes of one pixel: 1 to 4.
+    /// Bytes of one pixel in memory: 1 to 4. (A black and white one has a byte, 0 or 255.)
     #[must_use]
     pub const fn pixel_size(self) -> usize {
         match self {
@@ -57,10 +60,27 @@ impl ColorMode {
         }
     }
 
+    /// The same without alpha.
+    #[must_use]
+    pub const fn opaque(self) -> Self {
+        match self {
+            Self::La => Self::L,
+            Self::Rgba => Self::Rgb,
+            other => other,
+        }
+    }
+
+    /// Whether pixels have an alpha channel.
+    #[must_use]
+    pub const fn has_alpha(self) -> bool {
+        matches!(self, Self::La | Self::Rgba)
+    }
+
     /// Pillow's name of the mode.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Bit => "1",
             Self::L => "L",
             Self::La => "LA",
             Self::Rgb => "RGB",
@@ -76,12 +96,24 @@ impl fmt::Display for ColorMode {
     }
 }
 
-/// How a media file is encoded.
+/// How a media file is encoded. `jpg` and `jpeg` are one encoding; the word that was given stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileType {
     /// Portable Network Graphics: lossless.
     Png,
+    /// JPEG: lossy, without alpha.
+    Jpg,
+    /// The same under its other name.
+    Jpeg,
+    /// Windows bitmap: lossless, not compressed.
+    Bmp,
+    /// WebP; ours are lossless.
+    Webp,
+    /// Only of files that are kept as they are.
+    Gif,
+    /// Only of files that are kept as they are.
+    Tiff,
 }
 
 impl FileType {
@@ -90,7 +122,48 @@ impl FileType {
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
+            Self::Jpg => "jpg",
+            Self::Jpeg => "jpeg",
+            Self::Bmp => "bmp",
+            Self::Webp => "webp",
+            Self::Gif => "gif",
+            Self::Tiff => "tiff",
         }
+    }
+
+    /// Whether pixels can be encoded so here.
+    #[must_use]
+    pub const fn is_made(self) -> bool {
+        !matches!(self, Self::Gif | Self::Tiff)
+    }
+
+    /// Whether pictures of this mode can be encoded so.
+    #[must_use]
+    pub const fn holds(self, mode: ColorMode) -> bool {
+        match self {
+            Self::Png => true,
+            Self::Jpg | Self::Jpeg => matches!(mode, ColorMode::L | ColorMode::Rgb),
+            Self::Bmp | Self::Webp => {
+                matches!(mode, ColorMode::L | ColorMode::Rgb | ColorMode::Rgba)
+            }
+            Self::Gif | Self::Tiff => false,
+        }
+    }
+
+    /// The most pixels of a side: JPEG's and WebP's own limits.
+    #[must_use]
+    pub const fn side_max(self) -> u32 {
+        match self {
+            Self::Jpg | Self::Jpeg => 65_500,
+            Self::Webp => 16_383,
+            _ => u32::MAX,
+        }
+    }
+}
+
+impl fmt::Display for FileType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.extension())
     }
 }
 
@@ -169,16 +242,74 @@ pub enum Profile {
 pub enum Rule {
     /// \[0, 1\] × 255.
     X255,
+    /// \[0, 1\] × 65535, of 16-bit pictures.
+    X65535,
     /// \[−1, 1\] shifted and scaled to \[0, 255\].
     Sym,
     /// The data's own minimum and maximum to 0 and 255.
     Stretch,
-    /// Clipped to \[0, 255\].
+    /// Clipped to \[0, 255\]; to \[0, 65535\] in 16-bit pictures.
     Clip,
     /// The low 8 bits.
     Wrap,
     /// Bytes as they are.
     None,
-    /// An explicit `range` to \[0, 255\].
+    /// An explicit `range` to \[0, 255\], or to \[0, 65535\].
     Range,
+}
+
+/// How the values of one channel are drawn in colour. The names are matplotlib's, in lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are matplotlib's")]
+pub enum Colormap {
+    Gray,
+    Viridis,
+    Magma,
+    Inferno,
+    Plasma,
+    Cividis,
+    Turbo,
+    Cubehelix,
+    Blues,
+    Greens,
+    Greys,
+    Oranges,
+    Purples,
+    Reds,
+    Spectral,
+    RdBu,
+    RdYlBu,
+    RdYlGn,
+    PiYg,
+    PrGn,
+    BrBg,
+    PuOr,
+}
+
+/// A colour: red, green, blue. Written `#rrggbb`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Rgb(pub [u8; 3]);
+
+impl TryFrom<String> for Rgb {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = text.strip_prefix('#').filter(|digits| {
+            digits.len() == 6 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+        });
+        let value = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        let [_, r, g, b] = value.map(u32::to_be_bytes).ok_or_else(|| {
+            let got: String = text.chars().take(32).collect();
+            format!("got {got:?}, want a colour such as \"#ff00ff\"")
+        })?;
+        Ok(Self([r, g, b]))
+    }
+}
+
+impl From<Rgb> for String {
+    fn from(Rgb([r, g, b]): Rgb) -> Self {
+        format!("#{r:02x}{g:02x}{b:02x}")
+    }
 }

@@ -4,6 +4,9 @@ mod entry;
 mod kinds;
 mod names;
 
-pub use self::entry::{Description, Making, MediaEntry, MediaFile, Source, State, Stats};
-pub use self::kinds::{ColorMode, DataFormat, FileType, Profile, Rule};
+pub use self::entry::{
+    Annotation, Annotations, Class, ClassLabels, Description, Layers, Making, MediaEntry,
+    MediaFile, Source, State, Stats,
+};
+pub use self::kinds::{ColorMode, Colormap, DataFormat, FileType, Profile, Rgb, Rule};
 pub use self::names::{MediaId, MediaKey, NAME_BYTES_MAX, NameError, RunId, Sha256, Step};

@@ -105,6 +105,10 @@ impl RunId {
     }
 }
 
+/// How the names of media files end.
+const MEDIA_ENDINGS: [&str; 9] =
+    ["png", "jpg", "jpeg", "bmp", "webp", "gif", "tiff", "json", "tif"];
+
 impl MediaKey {
     /// The key's part of a file name, relative to `media/images`: slashes make folders.
     ///
@@ -124,7 +128,9 @@ impl MediaKey {
                 ".." => stem.push("__".to_owned()),
                 _ => {
                     let mut name = shorten(&segment.replace(char::is_control, "_"));
-                    if i < last && Path::new(&name).extension().is_some_and(|part| part == "png") {
+                    let ending = Path::new(&name).extension();
+                    if i < last && MEDIA_ENDINGS.iter().any(|media| ending == Some(media.as_ref()))
+                    {
                         name.push('_');
                     }
                     stem.push(name);

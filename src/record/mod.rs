@@ -1,65 +1,20 @@
 //! What a job says of its images: a line of a media log, a sidecar, or a dump's path. Pure.
 
+mod data;
+mod options;
 pub mod pattern;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::media::{ColorMode, DataFormat, Description, FileType, MediaKey, Profile, Step};
-use crate::tensor::DType;
-
-/// What a record or a rule may set of how an image is made. Where several set a field, the record
-/// wins over the rules and a later rule over an earlier one.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ImageOptions {
-    /// Whose rule makes bytes of values: `auto`, `wandb-0.10`, `wandb-0.20` or `wandb-0.29`.
-    pub profile: Option<Profile>,
-    /// The values that become 0 and 255, whatever the profile: `[low, high]`, low < high.
-    #[serde(deserialize_with = "range")]
-    pub range: Option<(f64, f64)>,
-    /// Which axis of the tensor is which: `HW`, `HWC`, `CHW`, `NHW`, `NHWC` or `NCHW`.
-    pub format: Option<DataFormat>,
-    /// The kind of picture: `L`, `LA`, `RGB`, `RGBA`, or `I;16` under a `wandb-*` profile.
-    #[serde(deserialize_with = "mode")]
-    pub mode: Option<ColorMode>,
-    /// How the picture is encoded: `png`.
-    pub file_type: Option<FileType>,
-}
-
-impl ImageOptions {
-    /// These options, and where they say nothing, `base`.
-    #[must_use]
-    pub fn over(self, base: Self) -> Self {
-        Self {
-            profile: self.profile.or(base.profile),
-            range: self.range.or(base.range),
-            format: self.format.or(base.format),
-            mode: self.mode.or(base.mode),
-            file_type: self.file_type.or(base.file_type),
-        }
-    }
-}
-
-pub(crate) fn range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(f64, f64)>, D::Error> {
-    let Some([Number(lo), Number(hi)]) = Option::<[Number; 2]>::deserialize(from)? else {
-        return Ok(None);
-    };
-    if lo.is_finite() && hi.is_finite() && lo < hi && (hi - lo).is_finite() {
-        Ok(Some((lo, hi)))
-    } else {
-        Err(de::Error::custom(format!("got [{lo}, {hi}], want [low, high], finite, low < high")))
-    }
-}
-
-/// Empty text is no mode, as in wandb.
-pub(crate) fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ColorMode>, D::Error> {
-    let name = Option::<String>::deserialize(from)?.filter(|name| !name.is_empty());
-    name.map(|name| name.parse().map_err(de::Error::custom)).transpose()
-}
+use self::data::DataFields;
+pub use self::data::DataRef;
+pub use self::options::{Alpha, Grid, GridOption, ImageOptions};
+use crate::media::{Description, MediaKey, Step};
 
 /// A number, or one of the three that JSON has no numbers for, as text (see [`parse_line`]).
 struct Number(f64);
@@ -84,24 +39,8 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// Where a record's tensor is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DataRef {
-    /// The dump, as the record names it: relative to the run directory, or absolute and within it.
-    pub path: String,
-    /// Which array of it.
-    pub tensor: Option<String>,
-    /// The element type, where the dump leaves it open.
-    pub dtype: Option<DType>,
-    /// Whether the record describes raw bytes: shape and offset.
-    pub raw: bool,
-}
-
-/// Known fields that are carried along as they are.
-pub const CARRIED_FIELDS: [&str; 3] = ["classes", CARRIED_LISTS[0], CARRIED_LISTS[1]];
-
-/// Those of them that may be lists over a batch.
-pub const CARRIED_LISTS: [&str; 2] = ["boxes", "masks"];
+/// The fields that say what lies on an image: [`Description::annotations`].
+pub const ANNOTATION_FIELDS: [&str; 3] = ["classes", "boxes", "masks"];
 
 /// One description of an image, or of a batch of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,32 +110,106 @@ pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
             .ok_or_else(|| missing("key", "the name of a series, such as \"val/pred\""))?,
         step: fields.step.ok_or_else(|| missing("step", "the training step, a whole number"))?,
         index: fields.index,
-        data: fields.data.ok_or_else(|| missing("data", "the path of a dump"))?,
+        data: fields.data.ok_or_else(|| missing("data", "the path of a dump"))?.finish().map_err(
+            |message| RecordError {
+                column: line.len().max(1),
+                message: format!("data: {message}"),
+            },
+        )?,
         options: fields.options,
         description: fields.description,
     })))
 }
 
 /// Reads the sidecar of a dump that speaks for itself: a record that need not say what the path
-/// says.
+/// says. Beside a dump of raw bytes it may hold `dtype`, `shape`, `offset` and `byte_order` as fields
+/// of its own.
 ///
 /// # Errors
 /// As [`parse_line`], but that nothing can be missing.
-pub fn parse_sidecar(
-    text: &[u8],
-    path: &pattern::DumpPath,
-    data: DataRef,
-) -> Result<MediaRecord, RecordError> {
-    let fields = parse_fields(text)?;
-    let dtype = fields.data.and_then(|data| data.dtype);
+pub fn parse_sidecar(text: &[u8], path: &pattern::DumpPath) -> Result<MediaRecord, RecordError> {
+    let mut fields = parse_fields(text)?;
+    let at_end = |message| RecordError { column: text.len().max(1), message };
+    let mut data = fields.data.take().unwrap_or_default();
+    for name in data::RAW_FIELDS {
+        if let Some(value) = fields.description.extra.shift_remove(name) {
+            data.set(name, &value).map_err(at_end)?;
+        }
+    }
+    data.path = Some(path.path.clone());
+    let data = data.finish().map_err(at_end)?;
     Ok(MediaRecord {
         key: fields.key.unwrap_or_else(|| path.key.clone()),
         step: fields.step.unwrap_or(path.step),
         index: fields.index.or(path.index),
-        data: DataRef { dtype, ..data },
+        data,
         options: fields.options,
         description: fields.description,
     })
+}
+
+impl MediaRecord {
+    /// What a dump's path says of it, without a sidecar.
+    #[must_use]
+    pub fn of_path(path: &pattern::DumpPath) -> Self {
+        Self {
+            key: path.key.clone(),
+            step: path.step,
+            index: path.index,
+            data: DataRef { path: path.path.clone(), ..DataRef::default() },
+            options: ImageOptions::default(),
+            description: Description::default(),
+        }
+    }
+
+    /// Takes up what the dump itself says of its images, where the record says nothing: the fields of
+    /// a line, as texts. Fields that a line doesn't have are somebody else's, as is a `format` such as
+    /// `pt`, by which other programs tell who wrote the file.
+    ///
+    /// # Errors
+    /// If a field can't be read.
+    pub fn add_metadata(
+        &mut self,
+        metadata: &BTreeMap<String, String>,
+        says_place: bool,
+    ) -> Result<(), RecordError> {
+        const TEXTS: [&str; 8] =
+            ["key", "caption", "profile", "mode", "file_type", "colormap", "alpha", "format"];
+        let mut line = Map::new();
+        for (name, text) in metadata {
+            let is_ours = match name.as_str() {
+                "format" => text.bytes().all(|letter| letter.is_ascii_uppercase()),
+                "key" | "step" | "index" | "caption" | "grouping" | "time" => true,
+                name => ANNOTATION_FIELDS.contains(&name) || ImageOptions::FIELDS.contains(&name),
+            };
+            if is_ours {
+                let value = match serde_json::from_str(text) {
+                    Ok(value) if !TEXTS.contains(&name.as_str()) => value,
+                    _ => Value::String(text.clone()),
+                };
+                line.insert(name.clone(), value);
+            }
+        }
+        let fields = parse_fields(Value::Object(line).to_string().as_bytes());
+        let fields = fields.map_err(|error| RecordError {
+            message: format!("the dump's metadata: {}", error.message),
+            ..error
+        })?;
+        if !says_place {
+            self.key = fields.key.unwrap_or_else(|| self.key.clone());
+            self.step = fields.step.unwrap_or(self.step);
+            self.index = self.index.or(fields.index);
+        }
+        self.options = self.options.over(fields.options);
+        let (ours, theirs) = (&mut self.description, fields.description);
+        ours.caption = ours.caption.take().or(theirs.caption);
+        ours.grouping = ours.grouping.take().or(theirs.grouping);
+        ours.time = ours.time.or(theirs.time);
+        for (name, value) in theirs.annotations {
+            ours.annotations.entry(name).or_insert(value);
+        }
+        Ok(())
+    }
 }
 
 /// How deep the fields that are carried along may be nested. `serde_json` reads no more than
@@ -273,7 +286,7 @@ struct Fields {
     key: Option<MediaKey>,
     step: Option<Step>,
     index: Option<u32>,
-    data: Option<DataRef>,
+    data: Option<DataFields>,
     options: ImageOptions,
     description: Description,
     commit: Option<Step>,
@@ -302,7 +315,6 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             if seen.insert(name.clone(), Value::Null).is_some() {
                 return Err(de::Error::custom(format!("{name} stands twice")));
             }
-            let options = &mut fields.options;
             let description = &mut fields.description;
             match name.as_str() {
                 "key" => fields.key = Some(field(&mut map, &name)?),
@@ -311,11 +323,6 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "data" => fields.data = Some(field(&mut map, &name)?),
                 "commit" => fields.commit = Some(Step(field(&mut map, &name)?)),
                 "finish" => fields.finish = field(&mut map, &name)?,
-                "profile" => options.profile = field(&mut map, &name)?,
-                "format" => options.format = field(&mut map, &name)?,
-                "file_type" => options.file_type = field(&mut map, &name)?,
-                "mode" => options.mode = with(&mut map, &name, mode)?,
-                "range" => options.range = with(&mut map, &name, range)?,
                 "caption" => description.caption = field(&mut map, &name)?,
                 "grouping" => description.grouping = field(&mut map, &name)?,
                 "time" => {
@@ -323,15 +330,25 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                     description.time =
                         time.map(|Number(time)| time).filter(|time| time.is_finite());
                 }
+                _ if ANNOTATION_FIELDS.contains(&name.as_str()) => {
+                    let value: Value = field(&mut map, &name)?;
+                    if !value.is_null() {
+                        description.annotations.insert(name, value);
+                    }
+                }
                 _ => {
-                    description.extra.insert(name, map.next_value()?);
+                    let read = fields.options.read_field(&name, &mut map);
+                    if !read.map_err(|error| named(&name, &error))? {
+                        description.extra.insert(name, map.next_value()?);
+                    }
                 }
             }
         }
-        let Description { caption, grouping, extra, .. } = &fields.description;
+        let Description { caption, grouping, annotations, extra, .. } = &fields.description;
         if caption
             .iter()
             .chain(grouping)
+            .chain(annotations.values())
             .chain(extra.values())
             .any(|value| depth(value) > DEPTH_MAX)
         {
@@ -349,74 +366,8 @@ fn field<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
     map.next_value().map_err(|error| named(name, &error))
 }
 
-fn with<'de, A: MapAccess<'de>, T>(
-    map: &mut A,
-    name: &str,
-    read: fn(Value) -> Result<T, serde_json::Error>,
-) -> Result<T, A::Error> {
-    let value = map.next_value()?;
-    read(value).map_err(|error| named::<A::Error>(name, &error))
-}
-
 fn named<E: de::Error>(name: &str, error: &impl fmt::Display) -> E {
     E::custom(format!("{name}: {}", without_position(&error.to_string())))
-}
-
-impl<'de> Deserialize<'de> for DataRef {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct DataVisitor;
-        impl<'de> Visitor<'de> for DataVisitor {
-            type Value = DataRef;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the path of a dump, or an object with it")
-            }
-
-            fn visit_str<E: de::Error>(self, path: &str) -> Result<DataRef, E> {
-                Ok(DataRef { path: path.to_owned(), tensor: None, dtype: None, raw: false })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DataRef, A::Error> {
-                let (mut path, mut tensor, mut dtype, mut raw) = (None, None, None, false);
-                while let Some(name) = map.next_key::<String>()? {
-                    match name.as_str() {
-                        "path" => path = Some(field(&mut map, &name)?),
-                        "tensor" => tensor = field(&mut map, &name)?,
-                        "dtype" => dtype = map.next_value_seed(DTypeSeed)?,
-                        "shape" | "offset" => {
-                            map.next_value::<IgnoredAny>()?;
-                            raw = true;
-                        }
-                        _ => {
-                            let want = "path, tensor, dtype, shape or offset";
-                            return Err(de::Error::custom(format!("got {name:?}, want {want}")));
-                        }
-                    }
-                }
-                let path = path.ok_or_else(|| de::Error::custom("path is missing"))?;
-                Ok(DataRef { path, tensor, dtype, raw })
-            }
-        }
-        from.deserialize_any(DataVisitor)
-    }
-}
-
-/// Reads an element type by the name that a record gives it.
-struct DTypeSeed;
-
-impl<'de> DeserializeSeed<'de> for DTypeSeed {
-    type Value = Option<DType>;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<DType>, D::Error> {
-        let name = String::deserialize(from)?;
-        if name == DType::BF16.name() {
-            Ok(Some(DType::BF16))
-        } else {
-            Err(de::Error::custom(format!(
-                "dtype: got {name:?}, want \"bfloat16\" (an npy file names all others itself)"
-            )))
-        }
-    }
 }
 
 #[cfg(test)]
@@ -425,6 +376,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::media::{ColorMode, DataFormat, FileType, Profile};
+    use crate::tensor::DType;
 
     fn media(line: &str) -> Result<MediaRecord, String> {
         match parse_line(line.as_bytes()) {
@@ -458,13 +411,15 @@ mod tests {
             format: Some(DataFormat::Hwc),
             mode: Some(ColorMode::Rgb),
             file_type: Some(FileType::Png),
+            ..ImageOptions::default()
         };
         assert_eq!(record.options, want);
         assert_eq!(record.description.caption, Some(json!("epoch 3")));
         assert_eq!(record.description.grouping, Some(json!(2)));
         assert_eq!(record.description.time, Some(1_763_900_000.5));
-        let extra = json!({"boxes": {"pred": {"box_data": []}}, "loss": "NaN"});
-        assert_eq!(Value::Object(record.description.extra), extra);
+        assert_eq!(Value::Object(record.description.extra), json!({"loss": "NaN"}));
+        let annotations = json!({"boxes": {"pred": {"box_data": []}}});
+        assert_eq!(Value::Object(record.description.annotations), annotations);
     }
 
     #[test]
@@ -496,8 +451,8 @@ mod tests {
         );
         check_refused(r#"{"key":"a","step":1,"step":2}"#, "column 26: step stands twice");
         check_refused(
-            r#"{"key":"a","step":1,"mode":"1"}"#,
-            "column 31: mode: mode \"1\" needs dithering, which is not made here; want L, LA, RGB, RGBA or I;16",
+            r#"{"key":"a","step":1,"mode":"P"}"#,
+            "column 31: mode: mode \"P\" needs a palette, which is not made here; want 1, L, LA, RGB, RGBA or I;16",
         );
         check_refused(
             r#"{"range":[1,0]}"#,

@@ -5,11 +5,13 @@ use regex::Regex;
 use crate::media::{MediaKey, Step};
 
 /// The extensions that `{ext}` stands for.
-const EXTENSIONS: &str = "npy|npz|safetensors|pt|pth";
+const EXTENSIONS: &str = "npy|npz|safetensors|pt|pth|bin|raw|png|jpg|jpeg|bmp|gif|webp|tif|tiff";
 
 /// What a dump's path says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DumpPath {
+    /// The path, relative to the run directory.
+    pub path: String,
     /// The series.
     pub key: MediaKey,
     /// The training step.
@@ -100,7 +102,7 @@ impl DumpPattern {
             let step = captures["step"].parse().map_err(|_| too_large("step", u64::MAX))?;
             let index = captures.name("index").map(|digits| digits.as_str().parse());
             let index = index.transpose().map_err(|_| too_large("index", u32::MAX.into()))?;
-            Ok(DumpPath { key, step: Step(step), index })
+            Ok(DumpPath { path: path.to_owned(), key, step: Step(step), index })
         };
         Some(parts())
     }
@@ -130,7 +132,7 @@ mod tests {
         let got = DumpPattern::new(pattern).map(|pattern| pattern.read(path));
         let want = want.map(|(key, step, index)| {
             let key = MediaKey::new(key).unwrap_or_else(|error| panic!("{error}"));
-            Ok(DumpPath { key, step: Step(step), index })
+            Ok(DumpPath { path: path.to_owned(), key, step: Step(step), index })
         });
         assert_eq!(got, Ok(want), "{pattern} {path}");
     }

@@ -32,7 +32,7 @@ use crate::media::{MediaKey, RunId, State, Step};
 use crate::plan::Earlier;
 
 /// The version of keys and rows. Another version's index is rebuilt.
-const SCHEMA: &[u8] = b"1";
+const SCHEMA: &[u8] = b"2";
 
 /// Lines applied in one transaction. A line touches at most four keys.
 const LINES_PER_TRANSACTION: usize = 40;
@@ -81,10 +81,10 @@ impl Row {
 pub(crate) struct DumpRow {
     /// The version that was read last; none if its line was damaged.
     pub(crate) cursor: Option<DumpCursor>,
-    /// The key and step of its images, the first index that they have, and how many.
-    pub(crate) place: Option<(MediaKey, Step)>,
-    pub(crate) first: Option<u32>,
-    pub(crate) n: u32,
+    /// Where its images stand: of each of its tensors the key, the step and the indices.
+    pub(crate) stands: Vec<(MediaKey, Step, Earlier)>,
+    /// Whether `stands` tells of the version whose lines are being seen.
+    pub(crate) is_replaced: bool,
     /// The lines that reject it or images of it, of the version that was read last.
     pub(crate) rejected: Vec<u64>,
     /// Whether lines of a version were seen and not yet the one that closes their unit.
@@ -94,18 +94,18 @@ pub(crate) struct DumpRow {
 impl DumpRow {
     /// One of the dump's images stands here.
     fn add(&mut self, key: &MediaKey, step: Step, index: u32) {
-        let place = Some((key.clone(), step));
-        if self.place != place {
-            (self.place, self.first, self.n) = (place, None, 0);
+        if !self.is_replaced {
+            self.stands.clear();
+            self.is_replaced = true;
         }
-        let first = *self.first.get_or_insert(index);
-        self.n = self.n.max(index.saturating_sub(first) + 1);
-    }
-
-    /// Where its images stand.
-    pub(crate) fn stands(&self) -> Option<(MediaKey, Step, Earlier)> {
-        let (key, step) = self.place.clone()?;
-        Some((key, step, Earlier { first: self.first?, n: self.n }))
+        match self.stands.iter_mut().find(|(of, at, _)| (of, *at) == (key, step)) {
+            Some((.., Earlier { first, n })) => {
+                let end = first.saturating_add(*n).max(index.saturating_add(1));
+                *first = index.min(*first);
+                *n = end - *first;
+            }
+            None => self.stands.push((key.clone(), step, Earlier { first: index, n: 1 })),
+        }
     }
 }
 
@@ -448,9 +448,7 @@ fn apply_line(
                     *run_row.count(before.state) -= 1;
                 }
                 if let Some(dump) = &mut dump {
-                    if !dump.is_open {
-                        dump.place = None;
-                    }
+                    dump.is_replaced &= dump.is_open;
                     dump.add(key, step, index);
                 }
             }
@@ -462,6 +460,7 @@ fn apply_line(
         if let (Some(path), Some(mut dump)) = (own_path, dump) {
             // What was rejected of an earlier version is so no longer.
             if !dump.is_open {
+                dump.is_replaced &= state != State::Rejected;
                 for earlier in dump.rejected.drain(..) {
                     if tree.remove(key(b'r', run, &[&earlier.to_be_bytes()]))?.is_some() {
                         run_row.n_rejected -= 1;
@@ -488,6 +487,7 @@ fn apply_line(
         Some(SourceCursor::Dump(cursor)) => {
             let mut dump: DumpRow = get_json(tree, &dump_key(&cursor.path))?.unwrap_or_default();
             dump.cursor = Some(cursor.clone());
+            dump.is_open = false;
             tree.insert(dump_key(&cursor.path), json(&dump))?;
         }
         Some(SourceCursor::None) | None => {}

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::durable;
-use crate::encode::EncodedImage;
-use crate::media::{MediaId, RunId};
+use crate::media::{MediaId, RunId, Sha256};
 
 /// Where media files are written aside: a folder of the store, emptied at each start.
 #[derive(Debug, Clone)]
@@ -40,20 +39,25 @@ impl Staging {
         Ok(Self { folder, next: Arc::default() })
     }
 
-    /// Writes an image aside. It isn't durable yet.
+    /// Writes a media file aside. It isn't durable yet.
     ///
     /// # Errors
     /// If it can't be written; nothing is then left of it.
-    pub(crate) fn write(
-        &self,
-        run: &RunId,
-        path: &str,
-        image: &EncodedImage,
-    ) -> io::Result<Staged> {
+    pub(crate) fn write(&self, run: &RunId, path: &str, bytes: &[u8]) -> io::Result<Staged> {
         let aside = self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         let staged = Staged { aside, place: Path::new("runs").join(run.folder()).join(path) };
-        File::create(&staged.aside)?.write_all(&image.bytes)?;
+        File::create(&staged.aside)?.write_all(bytes)?;
         Ok(staged)
+    }
+}
+
+impl Staging {
+    /// Makes a file without a name, which goes when it is closed.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub(crate) fn nameless(&self) -> io::Result<File> {
+        tempfile::tempfile_in(&self.folder)
     }
 }
 
@@ -64,12 +68,35 @@ impl Drop for Staged {
     }
 }
 
-/// The path of an image's file, relative to the run's folder: `media/images/<key>_<step>_<20 hex
-/// digits of its digest>.<extension>`, as W&B has it (`spec/image.md` F), but with the true step.
-pub(crate) fn image_path(id: &MediaId, image: &EncodedImage) -> String {
-    let digest = image.sha256.to_string();
-    let (stem, step, extension) = (id.key.file_stem(), id.step, image.file_type.extension());
-    format!("media/images/{stem}_{step}_{}.{extension}", &digest[..20])
+/// Where a media file lies, below the run's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MediaFolder {
+    Images,
+    Masks,
+    Boxes,
+}
+
+impl MediaFolder {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Images => "media/images",
+            Self::Masks => "media/images/mask",
+            Self::Boxes => "media/metadata/boxes2D",
+        }
+    }
+}
+
+/// The path of a media file, relative to the run's folder: `<folder>/<key>_<step>_<20 hex digits of
+/// its digest>.<suffix>`, as W&B has it (`spec/image.md` F), but with the true step.
+pub(crate) fn media_path(
+    folder: MediaFolder,
+    id: &MediaId,
+    sha256: Sha256,
+    suffix: &str,
+) -> String {
+    let (folder, stem, step) = (folder.name(), id.key.file_stem(), id.step);
+    let digest = sha256.to_string();
+    format!("{folder}/{stem}_{step}_{}.{suffix}", &digest[..20])
 }
 
 /// Brings files to their places, durably. A file that is there already has the same content, since

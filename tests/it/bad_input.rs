@@ -34,7 +34,7 @@ fn bad_dumps(temp: &TempRun) -> Vec<(&'static str, &'static str)> {
         ("truncated.npy", "truncated: got 143 bytes, want 144"),
         ("lying.npy", "truncated"),
         ("huge.npy", "truncated"),
-        ("header.npy", "limits.header_bytes_max is 65536"),
+        ("header.npy", "limits.header_bytes_max is 4194304"),
         ("object.npy", "Python objects"),
         ("text.npy", "not a dump: begins with this i"),
         ("none.npy", "an axis has length 0"),

@@ -30,10 +30,11 @@ fn the_example_becomes_what_its_training_wrote() {
     assert_eq!(of("val/wrong")["rule"], "x255");
     assert_eq!(of("val/saliency")["rule"], "sym");
     assert_eq!(of("weights/conv1")["rule"], "range");
-    assert_eq!(
-        of("val/least_sure")["extra"]["boxes"]["predicted"]["box_data"].as_array().map(Vec::len),
-        Some(16)
-    );
+    let boxes = &of("val/least_sure")["boxes"]["predicted"];
+    let file = temp.store().join("runs/digits").join(boxes["path"].as_str().expect("a path"));
+    let file: Value =
+        serde_json::from_slice(&fs::read(file).expect("a file of boxes")).expect("JSON");
+    assert_eq!(file["box_data"].as_array().map(Vec::len), Some(16));
     // A second time there is nothing to do.
     let again = temp.run(&["ingest", example.to_str().expect("a path")]);
     assert!(again.out.contains("new: 0 images, 0 held back, 0 rejected"), "{}", again.out);
@@ -147,7 +148,11 @@ fn a_batch_is_split_with_its_lists_and_rules_are_obeyed() {
         ]
     );
     let stats = &items[1]["stats"];
-    assert_eq!(*stats, json!({"min": 20.0, "max": 80.0, "mean": 50.0, "nan": 0, "inf": 0}));
+    let want = json!({
+        "min": 20.0, "max": 80.0, "mean": 50.0, "std": 30.0, "nan": 0, "inf": 0, "clipped": 0.0,
+        "constant": false,
+    });
+    assert_eq!(*stats, want);
 }
 
 #[test]

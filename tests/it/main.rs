@@ -5,6 +5,7 @@ mod commands;
 mod crash;
 mod daemon;
 mod golden;
+mod golden_dumps;
 mod harness;
 mod ingest;
 mod layers;

@@ -1,0 +1,982 @@
+"""Tests of the module `safelight`: what it writes is read back, as bytes and as JSON.
+
+    python3 -m unittest discover python/tests
+
+Needs no other package. Groups for NumPy, torch, Pillow, matplotlib and JAX are left out where these are
+not installed.
+"""
+
+from __future__ import annotations
+
+import array
+import ast
+import ctypes
+import glob
+import io
+import json
+import logging
+import os
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from unittest import mock
+
+import live
+from live import installed
+
+import safelight
+from safelight import Image, Run
+
+numpy: Any = installed("numpy")
+ml_dtypes: Any = installed("ml_dtypes")
+torch: Any = installed("torch")
+pillow: Any = installed("PIL.Image")
+matplotlib: Any = installed("matplotlib")
+jax: Any = installed("jax")
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(safelight.__file__)))
+GRAY = [[0, 128, 255], [1, 2, 3]]
+
+
+class Npy(NamedTuple):
+    descr: str
+    shape: tuple[int, ...]
+    elements: bytes
+
+
+def read_npy(path: str) -> Npy:
+    """Reads an npy file as its specification has it, without NumPy."""
+    with open(path, "rb") as file:
+        content = file.read()
+    assert content[:8] == b"\x93NUMPY\x01\x00", content[:8]
+    start = 10 + struct.unpack("<H", content[8:10])[0]
+    assert start % 64 == 0 and content[start - 1 : start] == b"\n", "padding"
+    header = ast.literal_eval(content[10:start].decode("ascii"))
+    assert list(header) == ["descr", "fortran_order", "shape"] and header["fortran_order"] is False
+    return Npy(header["descr"], header["shape"], content[start:])
+
+
+class Case(unittest.TestCase):
+    """A test with a run directory, and the warnings of the module."""
+
+    def setUp(self) -> None:
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.dir = os.path.join(self.folder, "run")
+        self.warnings: list[str] = []
+        handler = logging.Handler()
+        handler.emit = lambda record: self.warnings.append(record.getMessage())  # type: ignore[method-assign]
+        logger = logging.getLogger("safelight")
+        logger.addHandler(handler)
+        logger.propagate = False
+        self.addCleanup(logger.removeHandler, handler)
+
+    def path(self, *names: str) -> str:
+        return os.path.join(self.dir, *names)
+
+    def logs(self) -> list[str]:
+        return sorted(glob.glob(self.path("*.media.jsonl")))
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines of all logs, in order; each must be whole."""
+        lines = []
+        for path in self.logs():
+            with open(path, encoding="utf-8") as file:
+                content = file.read()
+            self.assertTrue(content == "" or content.endswith("\n"), "an unfinished line")
+            lines += [json.loads(line) for line in content.splitlines()]
+        return lines
+
+    def dumps(self) -> list[str]:
+        return sorted(os.listdir(self.path("tensors")))
+
+    def log(self, data: Any, key: str = "k", **options: Any) -> dict[str, Any]:
+        """The line that comes of an image, in a strict run."""
+        self.assertTrue(Run(self.dir, strict=True).log({key: Image(data, **options)}))
+        line = self.lines()[-1]
+        self.assertEqual((line.pop("key"), line.pop("step")), (key, 0))
+        self.assertIsInstance(line.pop("time"), float)
+        return line
+
+    def content(self, line: dict[str, Any]) -> bytes:
+        with open(self.path(line["data"]), "rb") as file:
+            return file.read()
+
+    def npy(self, data: Any) -> Npy:
+        return read_npy(self.path(self.log(data)["data"]))
+
+    def check_refused(self, data: Any, kind: type[Exception], want: str, **options: Any) -> None:
+        """Nothing is written of `data`; a strict run raises, any other warns."""
+        with self.assertRaises(kind) as caught:
+            Run(self.dir, strict=True).log({"k": Image(data, **options)})
+        self.assertIn(want, str(caught.exception))
+        self.warnings.clear()
+        self.assertIs(Run(self.dir).log({"k": Image(data, **options)}), False)
+        self.assertEqual(len(self.warnings), 1, self.warnings)
+        self.assertIn(want, self.warnings[0])
+        self.assertEqual((self.lines(), self.dumps()), ([], []))
+
+
+class InputTest(Case):
+    def test_lists_of_whole_numbers(self) -> None:
+        want = Npy("<i8", (2, 3), struct.pack("<6q", 0, 128, 255, 1, 2, 3))
+        self.assertEqual(self.npy(GRAY), want)
+        self.assertEqual(self.npy(tuple(map(tuple, GRAY))), want)
+
+    def test_lists_of_floats_and_of_bool(self) -> None:
+        self.assertEqual(self.npy([[0, 0.5]]), Npy("<f8", (1, 2), struct.pack("<2d", 0, 0.5)))
+        self.assertEqual(self.npy([[True], [False]]), Npy("|b1", (2, 1), b"\1\0"))
+
+    def test_lists_of_four_axes(self) -> None:
+        self.assertEqual(self.npy(live.nested(list(range(24)), 2, 2, 2, 3)).shape, (2, 2, 2, 3))
+
+    def test_lists_that_are_no_array(self) -> None:
+        self.check_refused([[1, 2], [3]], ValueError, "lists of different lengths at depth 1")
+        self.check_refused([[1], 2], ValueError, "lists of different lengths")
+        self.check_refused([["a"]], TypeError, "want nested lists of numbers")
+        self.check_refused([[1 << 64]], OverflowError, "")
+
+    def test_buffers(self) -> None:
+        want = Npy("<f4", (2, 2), struct.pack("<4f", 1, 2, 3, 4))
+        self.assertEqual(self.npy(((ctypes.c_float * 2) * 2)((1, 2), (3, 4))), want)
+        shorts = memoryview(struct.pack("4H", 1, 2, 3, 4)).cast("B").cast("H", [2, 2])
+        self.assertEqual(self.npy(shorts), Npy("<u2", (2, 2), struct.pack("<4H", 1, 2, 3, 4)))
+        numbers = memoryview(bytes(range(6))).cast("B", [2, 3])
+        self.assertEqual(self.npy(numbers), Npy("|u1", (2, 3), bytes(range(6))))
+        self.assertEqual(self.npy(array.array("d", [1.5])), Npy("<f8", (1,), struct.pack("<d", 1.5)))
+
+    def test_encoded_images_are_kept(self) -> None:
+        for extension, content in [
+            ("png", live.png()),
+            ("jpg", b"\xff\xd8\xff\xe0 and so on"),
+            ("gif", b"GIF89a and so on"),
+            ("bmp", b"BM and so on"),
+            ("webp", b"RIFF\x0a\x00\x00\x00WEBP and so on"),
+            ("tiff", b"II*\x00 and so on"),
+            ("tiff", b"MM\x00* and so on"),
+        ]:
+            for data in (content, bytearray(content), memoryview(content), io.BytesIO(content)):
+                line = self.log(data)
+                self.assertTrue(line["data"].endswith(f".{extension}"), line)
+                self.assertEqual(self.content(line), content)
+
+    def test_files_are_copied_by_what_they_hold(self) -> None:
+        named = os.path.join(self.folder, "named.jpg")
+        with open(named, "wb") as file:
+            file.write(live.png())
+        image = Image(named, mode="L", file_type="jpg", caption="c")
+        os.remove(named)
+        self.assertTrue(Run(self.dir, strict=True).log({"k": image}))
+        (line,) = self.lines()
+        self.assertTrue(line["data"].endswith(".png"))
+        self.assertEqual(self.content(line), live.png())
+        self.assertEqual(set(line), {"key", "step", "data", "time", "caption"})
+
+    def test_what_is_no_image_is_refused(self) -> None:
+        text = os.path.join(self.folder, "text.png")
+        with open(text, "w") as file:
+            file.write("no image")
+        self.check_refused(text, ValueError, "got b'no image', want the bytes of a png")
+        self.check_refused(os.path.join(self.folder, "none.png"), FileNotFoundError, "none.png")
+        self.check_refused("/dev/zero", ValueError, "want the bytes of a png")
+        self.check_refused(b"", ValueError, "got nothing")
+        self.check_refused(io.StringIO("text"), TypeError, "")
+        for address in ("http://h/a.png", "https://h/a.png", "s3://b/a.png", "gs://b/a.png"):
+            self.check_refused(
+                address, ValueError, f"want an image file on this machine (download it first): {address}"
+            )
+        self.check_refused(None, TypeError, "got a builtins.NoneType, want an array")
+        self.check_refused(3, TypeError, "got a builtins.int")
+        self.check_refused(object(), TypeError, "got a builtins.object")
+
+    def test_an_image_holds_a_copy(self) -> None:
+        values = (ctypes.c_uint8 * 2 * 1)((1, 2))
+        image = Image(values)
+        values[0][0] = 9
+        self.assertTrue(Run(self.dir, strict=True).log({"k": image}))
+        self.assertEqual(read_npy(self.path(self.lines()[0]["data"])).elements, b"\1\2")
+
+    def test_copying_an_image(self) -> None:
+        boxes = {"a": {"box_data": []}}
+        first = Image(GRAY, "L", "old", 1, [{"id": 1, "name": "a"}], boxes, {"m": {"mask_data": GRAY}})
+        run = Run(self.dir, strict=True)
+        run.log({"same": Image(first), "new": Image(first, caption="new", grouping=2, boxes={"b": {}})})
+        same, new = self.lines()
+        self.assertEqual((same["caption"], same["grouping"], same["mode"]), ("old", 1, "L"))
+        self.assertEqual((same["boxes"], list(same["masks"])), (boxes, ["m"]))
+        self.assertEqual((new["caption"], new["grouping"], new["boxes"]), ("new", 2, {"b": {}}))
+        self.assertEqual(new["classes"], [{"id": 1, "name": "a"}])
+        self.assertNotEqual(same["data"], new["data"])
+        with self.assertRaisesRegex(TypeError, "got a builtins.object"):
+            run.log({"k": Image(Image(object()), caption="new")})
+
+    def test_nothing_is_imported(self) -> None:
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[1]); import safelight;"
+            "safelight.Run(sys.argv[2], strict=True).log({'k': safelight.Image([[1]])});"
+            "print([name for name in ('numpy', 'torch', 'PIL', 'matplotlib', 'jax') if name in sys.modules])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, PACKAGE, self.dir], stdout=subprocess.PIPE, check=True
+        )
+        self.assertEqual(done.stdout, b"[]\n")
+
+
+class LineTest(Case):
+    def test_a_line_says_what_was_given(self) -> None:
+        given = {
+            "mode": "L",
+            "caption": "épreuve ⚠",
+            "grouping": 2,
+            "classes": [{"id": 1, "name": "car"}],
+            "file_type": "jpg",
+            "format": "HW",
+            "profile": "auto",
+            "range": [-1, 1],
+            "colormap": "viridis",
+            "nan_color": "#ff0000",
+            "quality": 90,
+            "alpha": "drop",
+            "background": "#ffffff",
+            "grid": {"nrow": 8},
+            "downscale": 256,
+        }
+        line = self.log(GRAY, **given)
+        self.assertRegex(line.pop("data"), r"^tensors/k-0-[0-9a-f]{12}-1\.npy$")
+        self.assertEqual(line, given)
+        with open(self.logs()[0], encoding="utf-8") as file:
+            self.assertIn("épreuve ⚠", file.read())
+
+    def test_a_line_says_no_more(self) -> None:
+        self.assertEqual(list(self.log(GRAY, mode="", file_type="", boxes={}, masks={})), ["data"])
+
+    def test_the_first_parameters_are_those_of_wandb(self) -> None:
+        names = "data_or_path mode caption grouping classes boxes masks file_type".split()
+        code = Image.__init__.__code__
+        self.assertEqual(list(code.co_varnames[1 : code.co_argcount]), names)
+
+    def test_normalize_is_a_profile(self) -> None:
+        self.assertNotIn("profile", self.log(GRAY))
+        self.assertEqual(self.log(GRAY, normalize=True)["profile"], "wandb-0.20")
+        self.assertEqual(self.log(GRAY, normalize=False)["profile"], "wandb-0.29")
+        self.assertEqual(self.log(GRAY, normalize=False, profile="auto")["profile"], "auto")
+
+    def test_numbers_of_any_library_become_numbers(self) -> None:
+        def number(value: Any) -> Any:
+            return SimpleNamespace(tolist=lambda: value)
+
+        box = {
+            "position": {"middle": number([1, 2]), "width": number(0.5), "height": 1},
+            "class_id": number(3),
+        }
+        line = self.log(
+            GRAY,
+            boxes={"p": {"box_data": [box], "class_labels": {3: "car", 4.5: "x"}}},
+            grouping=SimpleNamespace(numpy=lambda: number(7)),
+            classes=SimpleNamespace(_class_set=({"id": number(1), "name": "a"},)),
+            caption={"set": {1}, "path": os.PathLike, "nan": float("nan")},
+        )
+        plain = {"position": {"middle": [1, 2], "width": 0.5, "height": 1}, "class_id": 3}
+        self.assertEqual(
+            line["boxes"], {"p": {"box_data": [plain], "class_labels": {"3": "car", "4.5": "x"}}}
+        )
+        self.assertEqual((line["grouping"], line["classes"]), (7, [{"id": 1, "name": "a"}]))
+        self.assertEqual(line["caption"]["set"], [1])
+
+    def test_masks_are_dumped(self) -> None:
+        ready = os.path.join(self.folder, "ready.png")
+        with open(ready, "wb") as file:
+            file.write(live.png())
+        line = self.log(
+            GRAY,
+            key="val/pred",
+            masks={
+                "gt": {"mask_data": [[0, 1]], "class_labels": {0: "road"}, "one_hot": False},
+                "ready": {"path": ready},
+            },
+        )
+        gt, ready_mask = line["masks"]["gt"], line["masks"]["ready"]
+        self.assertEqual((gt["class_labels"], gt["one_hot"]), ({"0": "road"}, False))
+        self.assertEqual(read_npy(self.path(gt["mask_data"])).elements, struct.pack("<2q", 0, 1))
+        self.assertEqual(self.content({"data": ready_mask["path"]}), live.png())
+        self.assertEqual(len(self.dumps()), 3)
+
+    def test_masks_of_a_batch(self) -> None:
+        line = self.log([GRAY, GRAY], masks=[{"gt": {"mask_data": GRAY}}, None])
+        self.assertEqual(line["masks"][1], None)
+        self.assertIn("mask", line["masks"][0]["gt"]["mask_data"])
+
+    def test_masks_that_are_none(self) -> None:
+        self.check_refused(GRAY, TypeError, "got masks of type int", masks=3)
+        self.check_refused(GRAY, TypeError, "got a list as a mask", masks={"gt": GRAY})
+        self.check_refused(GRAY, TypeError, "got a dict as a mask", masks={"gt": {"class_labels": {}}})
+        self.check_refused(GRAY, TypeError, "ready mask goes to", masks={"gt": {"mask_data": live.png()}})
+
+    def test_text_that_is_no_unicode(self) -> None:
+        self.assertEqual(self.log(GRAY, caption="a\udcffb")["caption"], "a?b")
+
+    def test_keys_make_safe_names(self) -> None:
+        run = Run(self.dir, strict=True)
+        keys = ["/abs", "../../up", "a/../b", "..", ".hidden", "n\nl", "é" * 400, "k" * 1024, "a b[*]?:"]
+        for key in keys:
+            self.assertTrue(run.log({key: Image(GRAY)}, step=(1 << 64) - 1))
+        lines = self.lines()
+        self.assertEqual([line["key"] for line in lines], keys)
+        for line in lines:
+            self.assertRegex(line["data"], r"^tensors/[A-Za-z0-9_][A-Za-z0-9_.-]{0,160}\.npy$")
+            self.assertTrue(os.path.isfile(self.path(line["data"])))
+        self.assertEqual(sorted(os.listdir(self.folder)), ["run"])
+
+    def test_keys_that_can_be_none(self) -> None:
+        for key in ("", "a\0b", "k" * 1025):
+            with self.assertRaisesRegex(ValueError, "want 1 to 1024 bytes without NUL"):
+                Run(self.dir, strict=True).log({key: Image(GRAY)})
+
+
+class RunTest(Case):
+    def test_what_is_no_image_is_passed_over(self) -> None:
+        run = Run(self.dir, strict=True)
+        image = Image(GRAY)
+        data = {
+            "loss": 0.5,
+            "text": "t",
+            "lists": [1, 2, None],
+            "array": GRAY,
+            "val": {"deep": {"pred": image}, "acc": 1, 7: image},
+            "several": [image, None, Image(GRAY, caption="b")],
+            "pair": (image,),
+        }
+        self.assertIs(run.log(data), True)
+        got = [(line["key"], line.get("caption")) for line in self.lines()]
+        want = ["val/deep/pred", "val/7", "several", "several", "pair"]
+        self.assertEqual(got, [(key, "b" if i == 3 else None) for i, key in enumerate(want)])
+
+    def test_steps_count_as_in_wandb(self) -> None:
+        run = Run(self.dir, strict=True)
+        for arguments, want in [
+            ({}, 0),
+            ({}, 1),
+            ({"commit": False}, 2),
+            ({}, 2),
+            ({"step": 10}, 10),
+            ({"step": 10}, 10),
+            ({}, 10),
+            ({"step": 20, "commit": True}, 20),
+            ({"step": 3}, 3),
+            ({}, 21),
+            ({"commit": True}, 22),
+            ({"step": True}, 1),
+        ]:
+            run.log({"k": Image(GRAY)}, **arguments)
+            self.assertEqual(self.lines()[-1]["step"], want, arguments)
+        for step in (-1, 1 << 64, 1.5, "3"):
+            with self.assertRaises((ValueError, TypeError)):
+                run.log({"k": Image(GRAY)}, step=step)
+
+    def test_steps_count_without_images_and_over_failures(self) -> None:
+        run = Run(self.dir)
+        run.log({"loss": 1})
+        run.log({"k": Image(None)})
+        run.log({"k": Image(GRAY)})
+        self.assertEqual([line["step"] for line in self.lines()], [2])
+
+    def test_finish(self) -> None:
+        with Run(self.dir) as run:
+            run.log({"k": Image(GRAY)})
+        run.finish()
+        self.assertEqual(self.lines()[1:], [{"finish": True}])
+        self.assertIs(run.log({"k": Image(GRAY)}), False)
+        self.assertIn("the run is finished", self.warnings[0])
+        self.assertEqual(len(self.dumps()), 1)
+
+    def test_a_handler_at_exit_may_finish(self) -> None:
+        code = (
+            "import sys, atexit; sys.path.insert(0, sys.argv[1]); import safelight;"
+            "run = safelight.Run(sys.argv[2], strict=True); atexit.register(run.finish);"
+            "run.log({'k': safelight.Image([[1]])})"
+        )
+        subprocess.run([sys.executable, "-c", code, PACKAGE, self.dir], check=True)
+        self.assertEqual([list(line)[0] for line in self.lines()], ["key", "finish"])
+
+    def test_a_run_that_fails_is_not_finished(self) -> None:
+        with self.assertRaises(ZeroDivisionError), Run(self.dir) as run:
+            run.log({"k": Image(GRAY)})
+            raise ZeroDivisionError
+        self.assertEqual([line["key"] for line in self.lines()], ["k"])
+
+    def test_identity(self) -> None:
+        path = self.path("safelight.json")
+        Run(self.dir)
+        self.assertFalse(os.path.exists(path))
+        given = {"id": "7", "project": "p", "name": "n", "group": "g", "job_type": "j", "entity": "e"}
+        config = SimpleNamespace(lr=0.1, inf=float("inf"))
+        Run(self.dir, tags="one", config=config, **given)
+        want = {**given, "tags": ["one"], "config": {"lr": 0.1, "inf": "Infinity"}}
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(json.load(file), want)
+        before = os.stat(path)
+        Run(self.dir, id="7", config=config)
+        after = os.stat(path)
+        self.assertEqual((before.st_ino, before.st_mtime_ns), (after.st_ino, after.st_mtime_ns))
+        Run(self.dir, tags=("two", "three"))
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(json.load(file), {**want, "tags": ["two", "three"]})
+        self.assertEqual(sorted(os.listdir(self.dir)), ["safelight.json", "tensors"])
+
+    def test_the_directory_stays_where_it_was(self) -> None:
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.folder)
+        run = Run("run", strict=True)
+        os.chdir(before)
+        run.log({"k": Image(GRAY)})
+        self.assertEqual(len(self.lines()), 1)
+
+    def test_rank(self) -> None:
+        for environment, rank, want in [
+            ({}, None, 0),
+            ({"SLURM_PROCID": "3"}, None, 3),
+            ({"LOCAL_RANK": "1", "SLURM_PROCID": "5"}, None, 1),
+            ({"RANK": "4", "LOCAL_RANK": "1"}, None, 4),
+            ({"RANK": "none"}, None, 0),
+            ({"RANK": "4"}, 2, 2),
+        ]:
+            with mock.patch.dict(os.environ, environment, clear=True):
+                run = Run(self.dir, rank=rank)
+            self.assertEqual(run.rank, want, environment)
+            run.log({"k": Image(GRAY)})
+            self.assertTrue(any(f"/rank{want}-" in path for path in self.logs()))
+
+
+class FailureTest(Case):
+    def test_each_kind_is_told_once(self) -> None:
+        run = Run(self.dir)
+        for _ in range(3):
+            self.assertIs(run.log({"a": Image(None), "b": Image(GRAY), "c": Image("/none.png")}), False)
+        self.assertEqual(len(self.warnings), 2, self.warnings)
+        self.assertIn("a is not logged: TypeError: got a builtins.NoneType", self.warnings[0])
+        self.assertEqual([line["key"] for line in self.lines()], ["b"] * 3)
+
+    def test_kinds_are_told_up_to_a_bound(self) -> None:
+        run = Run(self.dir)
+        for i in range(300):
+            run.log({"k": Image(b"%d" % i)})
+        self.assertEqual(len(self.warnings), 100)
+
+    def test_nothing_is_raised(self) -> None:
+        class Wicked:
+            def __getattr__(self, name: str) -> Any:
+                raise RuntimeError(f"no {name}")
+
+            def __bool__(self) -> bool:
+                raise RuntimeError("no bool")
+
+            __str__ = __repr__ = __bool__  # type: ignore[assignment]
+
+        cycle: dict[str, Any] = {}
+        cycle["cycle"] = cycle
+        run = Run(self.dir)
+        for data in (None, 3, [Image(GRAY)], {"k": Image(Wicked())}, cycle, {Wicked(): 1}):
+            self.assertIs(run.log(data), False)  # type: ignore[arg-type]
+        for name in "mode caption grouping classes boxes masks file_type range grid profile".split():
+            self.assertIs(run.log({"k": Image(GRAY, **{name: Wicked()})}), False, name)
+            self.assertIs(run.log({"k": Image(GRAY, **{name: cycle})}), False, name)
+        self.assertIs(run.log({"k": Image(GRAY)}, step="x"), False)  # type: ignore[arg-type]
+        self.assertEqual((self.lines(), self.dumps()), ([], []))
+
+    def test_a_directory_that_cannot_be(self) -> None:
+        with open(self.dir, "w"):
+            pass
+        with self.assertRaises(OSError):
+            Run(self.dir, strict=True)
+        run = Run(self.dir, id="7")
+        self.assertIn("the run is not logged: NotADirectoryError", self.warnings[0])
+        self.assertIs(run.log({"k": Image(GRAY)}), False)
+        run.finish()
+
+    def test_an_interrupt_is_passed_on(self) -> None:
+        run = Run(self.dir)
+        with mock.patch("os.replace", side_effect=KeyboardInterrupt), self.assertRaises(KeyboardInterrupt):
+            run.log({"k": Image(GRAY)})
+        with mock.patch.object(safelight, "_dump_from", side_effect=KeyboardInterrupt):
+            self.assertRaises(KeyboardInterrupt, Image, GRAY)
+        self.assertEqual((self.logs(), self.dumps()), ([], []))
+
+    def limit_files(self, n_bytes: int) -> None:
+        """No file may grow over this: writes then are cut short, and fail, as on a full disk."""
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGXFSZ, handler)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+
+    def test_a_full_disk_takes_no_dump(self) -> None:
+        run = Run(self.dir)
+        large = Image([[0] * 1000])
+        with_mask = Image(GRAY, masks={"gt": {"mask_data": [[0] * 1000]}})
+        self.limit_files(4096)
+        self.assertIs(run.log({"large": large, "mask": with_mask, "small": Image(GRAY)}), False)
+        self.assertEqual([line["key"] for line in self.lines()], ["small"])
+        self.assertEqual(self.dumps(), [os.path.basename(self.lines()[0]["data"])])
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("File too large", self.warnings[0])
+
+    def test_a_line_cut_short_costs_no_other(self) -> None:
+        run = Run(self.dir)
+        image = Image(GRAY, caption="c" * 500)
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        self.limit_files(4096)
+        written = [run.log({"k": image}) for _ in range(10)]
+        self.assertEqual(written, sorted(written, reverse=True))
+        n_whole = sum(written)
+        self.assertLess(n_whole, 10)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        self.assertTrue(run.log({"after": image}))
+        run.finish()
+        with open(self.logs()[0]) as file:
+            lines = file.read().split("\n")
+        torn = lines.pop(n_whole)
+        self.assertTrue(torn.startswith('{"key":"k"') and not torn.endswith("}"), torn)
+        keys = [json.loads(line).get("key") for line in lines if line]
+        self.assertEqual(keys, ["k"] * n_whole + ["after", None])
+        self.assertEqual(len(self.dumps()), n_whole + 1)
+
+
+def log_many(directory: str, name: str, n: int) -> None:
+    run = Run(directory, strict=True)
+    for i in range(n):
+        run.log({name: Image([[i]])})
+
+
+def in_fork(work: Any) -> int:
+    """The exit code of a forked process that does `work`."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1]
+
+
+class SharingTest(Case):
+    def check_many(self, names: dict[str, int]) -> None:
+        """Every line is whole, every dump is there once and holds what its line's number says."""
+        lines = [line for line in self.lines() if "key" in line]
+        for name, n in names.items():
+            of_name = [line for line in lines if line["key"] == name]
+            self.assertEqual(len(of_name), n, name)
+            values = [struct.unpack("<q", read_npy(self.path(line["data"])).elements)[0] for line in of_name]
+            self.assertEqual(values, list(range(n)), name)
+        self.assertEqual(sorted(os.path.basename(line["data"]) for line in lines), self.dumps())
+
+    def test_threads(self) -> None:
+        run = Run(self.dir, strict=True)
+
+        def work(name: str) -> None:
+            for i in range(200):
+                run.log({name: Image([[i]])}, step=i)
+
+        threads = [threading.Thread(target=work, args=(f"thread{i}",)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.check_many({f"thread{i}": 200 for i in range(8)})
+        self.assertEqual(len(self.logs()), 1)
+
+    def test_threads_count_steps_together(self) -> None:
+        run = Run(self.dir, strict=True)
+        threads = [
+            threading.Thread(target=lambda: [run.log({"k": Image(GRAY)}) for _ in range(50)])
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(sorted(line["step"] for line in self.lines()), list(range(400)))
+
+    def test_a_fork_logs_on_in_a_log_of_its_own(self) -> None:
+        run = Run(self.dir, strict=True)
+        run.log({"parent": Image([[0]])})
+        self.assertEqual(in_fork(lambda: run.log({"child": Image([[0]])})), 0)
+        run.log({"parent": Image([[1]])})
+        self.assertEqual(in_fork(lambda: run.log({"second": Image([[0]])})), 0)
+        self.check_many({"parent": 2, "child": 1, "second": 1})
+        # The second child takes the log that the first one left.
+        self.assertEqual(len(self.logs()), 2)
+        steps = [line["step"] for line in self.lines() if line["key"] == "child"]
+        self.assertEqual(steps, [1])
+
+    def test_a_fork_while_another_thread_holds_the_lock(self) -> None:
+        run = Run(self.dir, strict=True)
+        held, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with run._lock:
+                held.set()
+                done.wait()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(done.set)
+        held.wait()
+        self.assertEqual(in_fork(lambda: (signal.alarm(20), run.log({"child": Image([[0]])}))), 0)
+        self.check_many({"child": 1})
+
+    def test_a_run_is_forgotten_by_forks(self) -> None:
+        Run(self.dir)
+        self.assertEqual(in_fork(lambda: None), 0)
+
+    def test_many_processes(self) -> None:
+        code = (
+            "import sys; sys.path[:0] = sys.argv[1:3]; import test_safelight;"
+            "test_safelight.log_many(sys.argv[3], sys.argv[4], 50)"
+        )
+        tests = os.path.dirname(os.path.abspath(__file__))
+        processes = [
+            subprocess.Popen([sys.executable, "-c", code, PACKAGE, tests, self.dir, f"process{i}"])
+            for i in range(12)
+        ]
+        self.assertEqual([process.wait() for process in processes], [0] * 12)
+        self.check_many({f"process{i}": 50 for i in range(12)})
+        self.assertLessEqual(len(self.logs()), 12)
+
+    def test_a_restart_takes_the_log_that_was_left(self) -> None:
+        for _ in range(5):
+            self.assertEqual(in_fork(lambda: log_many(self.dir, "k", 1)), 0)
+        self.assertEqual(len(self.logs()), 1)
+        self.assertEqual(len(self.lines()), 5)
+
+    def test_two_runs_of_one_process_have_two_logs(self) -> None:
+        runs = [Run(self.dir, strict=True) for _ in range(2)]
+        for run in runs:
+            run.log({"k": Image(GRAY)})
+        self.assertEqual(len(self.logs()), 2)
+
+    def test_a_line_that_a_killed_writer_left_costs_no_other(self) -> None:
+        log_many(self.dir, "k", 1)
+        with open(self.logs()[0], "a") as file:
+            file.write('{"key":"k","st')
+        log_many(self.dir, "after", 1)
+        with open(self.logs()[0]) as file:
+            lines = file.read().split("\n")
+        self.assertEqual(lines[1], '{"key":"k","st')
+        self.assertEqual(json.loads(lines[2])["key"], "after")
+
+    def test_more_writers_than_numbers(self) -> None:
+        with mock.patch.object(safelight, "_LOGS_MAX", 1):
+            runs = [Run(self.dir, strict=True) for _ in range(3)]
+            for run in runs:
+                run.log({"k": Image(GRAY)})
+        self.assertEqual(len(self.logs()), 3)
+
+    def test_a_file_system_without_locks(self) -> None:
+        with mock.patch("fcntl.flock", side_effect=OSError(38, "Function not implemented")):
+            for _ in range(2):
+                log_many(self.dir, "k", 1)
+        self.assertEqual([os.path.getsize(path) > 0 for path in self.logs()], [False, True, True])
+
+    def test_a_signal_may_log_while_its_thread_does(self) -> None:
+        run = Run(self.dir, strict=True)
+        handler = signal.signal(signal.SIGALRM, lambda *_: run.log({"signal": Image([[0]])}))
+        self.addCleanup(signal.signal, signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        for i in range(300):
+            run.log({"k": Image([[i]])})
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        lines = self.lines()
+        self.assertEqual(len([line for line in lines if line["key"] == "k"]), 300)
+
+
+@unittest.skipUnless(numpy, "numpy is not installed")
+class NumpyTest(Case):
+    def check(self, values: Any) -> None:
+        line = self.log(values)
+        self.assertEqual(list(line), ["data"])
+        loaded = numpy.load(self.path(line["data"]), allow_pickle=False)
+        self.assertEqual((loaded.dtype, loaded.shape), (values.dtype, values.shape))
+        self.assertEqual(loaded.tobytes(), values.tobytes())
+        self.assertTrue(loaded.flags.c_contiguous)
+
+    def test_types(self) -> None:
+        values = numpy.arange(24).reshape(2, 4, 3)
+        for dtype in "? u1 u2 u4 u8 i1 i2 i4 i8 f2 f4 f8 c8 c16 >u2 >i8 >f4 >c16".split():
+            self.check(values.astype(dtype))
+
+    def test_shapes_and_strides(self) -> None:
+        values = numpy.arange(120, dtype="f4").reshape(2, 4, 5, 3)
+        for view in [
+            values.transpose(0, 3, 1, 2),
+            values[0, ::-1, ::2],
+            values[..., 1],
+            numpy.asfortranarray(values[0]),
+            numpy.broadcast_to(values[0, 0], (4, 5, 3)),
+            values[:0],
+            values[0, 0, 0, 0],
+            values[0, 0, 0, 0].reshape(()),
+        ]:
+            self.check(view)
+
+    def test_bytes_are_those_of_numpy(self) -> None:
+        values = numpy.ones((3, 4), "f4")
+        file = io.BytesIO()
+        numpy.save(file, values)
+        self.assertEqual(self.content(self.log(values)), file.getvalue())
+
+    def test_a_copy_is_taken(self) -> None:
+        values = numpy.zeros((2, 2), "u1")
+        image = Image(values)
+        values[:] = 9
+        Run(self.dir, strict=True).log({"k": image})
+        self.assertEqual(read_npy(self.path(self.lines()[0]["data"])).elements, b"\0" * 4)
+
+    def test_types_that_make_no_picture(self) -> None:
+        for values in (
+            numpy.array(["a"]),
+            numpy.array([None]),
+            numpy.zeros(2, "M8[s]"),
+            numpy.zeros(2, "i4,f4"),
+        ):
+            self.check_refused(values, TypeError, f"got elements of type {values.dtype}, want")
+        if numpy.dtype("longdouble").itemsize > 8:
+            self.check_refused(numpy.zeros((2, 2), "longdouble"), TypeError, "up to 64 bits")
+
+    def test_what_can_become_an_array(self) -> None:
+        values = numpy.arange(6, dtype="i2").reshape(2, 3)
+        interface = SimpleNamespace(__array_interface__=values.__array_interface__)
+        tensor = SimpleNamespace(numpy=lambda: values)
+        on_gpu = SimpleNamespace(__cuda_array_interface__={}, get=lambda: values)
+        array_like = type("ArrayLike", (), {"__array__": lambda *_, **__: values})()
+        for data in (interface, tensor, on_gpu, array_like):
+            self.assertEqual(self.npy(data), Npy("<i2", (2, 3), values.tobytes()))
+
+    def test_scalars_in_options(self) -> None:
+        line = self.log(
+            numpy.zeros((2, 2), "u1"),
+            caption=numpy.str_("c"),
+            grouping=numpy.int64(3),
+            range=numpy.array([0, 0.5]),
+            boxes={"p": {"box_data": numpy.array([{"class_id": numpy.int32(1)}], object)}},
+        )
+        self.assertEqual((line["caption"], line["grouping"], line["range"]), ("c", 3, [0.0, 0.5]))
+        self.assertEqual(line["boxes"], {"p": {"box_data": [{"class_id": 1}]}})
+        run = Run(self.dir, strict=True)
+        run.log({"k": Image(GRAY)}, step=numpy.int64(7))
+        self.assertEqual(run._step, 7)
+
+    def test_what_is_ours_is_not_copied(self) -> None:
+        for dtype in ("u1", "f2", "c16", "?"):
+            values = numpy.ones((3, 4, 2), dtype)
+            dump = safelight._dump_from_ndarray(values, is_ours=True)
+            self.assertEqual(bytes(dump.parts[1]), values.tobytes())
+            values[:] = 0
+            self.assertEqual(bytes(dump.parts[1]), values.tobytes())
+            turned = values.T.copy().T
+            self.assertEqual(
+                bytes(safelight._dump_from_ndarray(turned, is_ours=True).parts[1]), turned.tobytes()
+            )
+
+    @unittest.skipUnless(ml_dtypes, "ml_dtypes is not installed")
+    def test_types_that_numpy_cannot_name(self) -> None:
+        for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+            values = numpy.arange(6).reshape(2, 3).astype(getattr(ml_dtypes, name))
+            data = self.log(values)["data"]
+            self.assertTrue(data["path"].endswith(".bin"))
+            self.assertEqual(self.content({"data": data.pop("path")}), values.tobytes())
+            self.assertEqual(data, {"dtype": name, "shape": [2, 3], "byte_order": "little"})
+            line = self.log(GRAY, masks={"m": {"mask_data": values}})
+            self.assertEqual(line["masks"]["m"]["mask_data"]["dtype"], name)
+
+    @unittest.skipUnless(ml_dtypes, "ml_dtypes is not installed")
+    def test_types_of_half_a_byte_make_no_picture(self) -> None:
+        self.check_refused(numpy.zeros((2, 2), ml_dtypes.int4), TypeError, "got elements of type int4")
+
+
+@unittest.skipUnless(torch, "torch is not installed")
+class TorchTest(Case):
+    def test_formats(self) -> None:
+        for shape, want in [
+            ((4, 5), "HW"),
+            ((3, 4, 5), "CHW"),
+            ((1, 4, 5), "CHW"),
+            ((2, 3, 4, 5), "NCHW"),
+            ((40, 50, 3), None),
+            ((16, 28, 28), None),
+            ((2, 40, 50, 3), None),
+            ((5,), None),
+        ]:
+            self.assertEqual(self.log(torch.zeros(shape)).get("format"), want, shape)
+        self.assertEqual(self.log(torch.zeros(3, 4, 5), format="HWC")["format"], "HWC")
+
+    def test_types(self) -> None:
+        values = torch.arange(24).reshape(2, 3, 4)
+        for name, descr in [
+            ("bool", "|b1"), ("uint8", "|u1"), ("int8", "|i1"), ("int16", "<i2"), ("int32", "<i4"),
+            ("int64", "<i8"), ("float16", "<f2"), ("float32", "<f4"), ("float64", "<f8"),
+            ("complex64", "<c8"),
+        ]:  # fmt: skip
+            tensor = values.to(getattr(torch, name))
+            got = read_npy(self.path(self.log(tensor)["data"]))
+            self.assertEqual(got, Npy(descr, (2, 3, 4), tensor.numpy().tobytes()))
+
+    def test_types_that_numpy_cannot_name(self) -> None:
+        values = torch.arange(24).reshape(2, 3, 4).permute(2, 0, 1)
+        for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+            if not hasattr(torch, name):
+                continue
+            tensor = values.to(torch.float32).to(getattr(torch, name))
+            line = self.log(tensor)
+            content = self.content({"data": line["data"].pop("path")})
+            self.assertEqual(line["data"], {"dtype": name, "shape": [4, 2, 3], "byte_order": "little"})
+            self.assertEqual(line["format"], "CHW")
+            size = tensor.element_size()
+            bits = torch.frombuffer(bytearray(content), dtype=torch.uint8 if size == 1 else torch.int16)
+            self.assertTrue(torch.equal(bits.view(tensor.dtype).reshape(4, 2, 3).float(), tensor.float()))
+
+    def test_gradients_strides_and_copies(self) -> None:
+        tensor = torch.arange(24.0).reshape(2, 3, 4).requires_grad_()
+        image = Image((tensor * 1).permute(2, 0, 1))
+        parameter = Image(torch.nn.Parameter(tensor.detach()))
+        bfloat = torch.zeros(2, 2, dtype=torch.bfloat16)
+        snapshot = Image(bfloat)
+        with torch.no_grad():
+            want = tensor.permute(2, 0, 1).contiguous().numpy().tobytes()
+            tensor.fill_(9)
+            bfloat.fill_(9)
+        Run(self.dir, strict=True).log({"a": image, "b": parameter, "c": snapshot})
+        line, _, last = self.lines()
+        self.assertEqual(read_npy(self.path(line["data"])), Npy("<f4", (4, 2, 3), want))
+        self.assertEqual(self.content({"data": last["data"]["path"]}), bytes(8))
+
+    def test_options_and_masks(self) -> None:
+        line = self.log(
+            torch.zeros(3, 2, 2),
+            grouping=torch.tensor(3),
+            boxes={"p": {"box_data": [{"position": {"middle": torch.tensor([1.0, 2.0])}}]}},
+            masks={"m": {"mask_data": torch.ones(2, 2, dtype=torch.int64)}},
+        )
+        self.assertEqual(line["grouping"], 3)
+        self.assertEqual(line["boxes"]["p"]["box_data"][0]["position"]["middle"], [1.0, 2.0])
+        self.assertEqual(read_npy(self.path(line["masks"]["m"]["mask_data"])).shape, (2, 2))
+
+    def test_tensors_without_values(self) -> None:
+        self.check_refused(torch.zeros(2, 2, device="meta"), NotImplementedError, "")
+
+
+@unittest.skipUnless(pillow, "Pillow is not installed")
+class PillowTest(Case):
+    def test_pixels_are_kept(self) -> None:
+        for mode, (n_channels, pixels) in live.CHANNELS.items():
+            line = self.log(pillow.frombytes(mode, (live.WIDTH, live.HEIGHT), pixels))
+            want = Npy("|u1", (live.HEIGHT, live.WIDTH, n_channels), pixels)
+            self.assertEqual(read_npy(self.path(line.pop("data"))), want)
+            self.assertEqual(line, {"format": "HWC", "range": [0, 255]})
+
+    def test_a_mode_converts(self) -> None:
+        image = pillow.frombytes("RGB", (live.WIDTH, live.HEIGHT), live.RGB)
+        line = self.log(image, mode="L")
+        self.assertEqual(read_npy(self.path(line["data"])).elements, image.convert("L").tobytes())
+        self.assertNotIn("mode", line)
+
+    def test_modes_that_only_a_file_holds(self) -> None:
+        rgb = pillow.frombytes("RGB", (live.WIDTH, live.HEIGHT), live.RGB)
+        for image in [rgb.convert("1"), rgb.convert("P"), pillow.frombytes("I;16", (4, 3), live.LA)]:
+            line = self.log(image)
+            self.assertEqual(list(line), ["data"])
+            with pillow.open(self.path(line["data"])) as kept:
+                self.assertEqual(kept.convert("RGB").tobytes(), image.convert("RGB").tobytes(), image.mode)
+                self.assertEqual(kept.mode, image.mode)
+
+    def test_whole_numbers_become_16_bits(self) -> None:
+        image = pillow.new("I", (4, 3), 40000)
+        with pillow.open(self.path(self.log(image)["data"])) as kept:
+            self.assertEqual(kept.getpixel((0, 0)), 40000)
+
+    def test_modes_that_png_does_not_have(self) -> None:
+        rgb = pillow.frombytes("RGB", (live.WIDTH, live.HEIGHT), live.RGB)
+        for mode, become in [
+            ("CMYK", "RGB"),
+            ("YCbCr", "RGB"),
+            ("HSV", "RGB"),
+            ("PA", "RGBA"),
+            ("RGBX", "RGB"),
+        ]:
+            image = rgb.convert("P").convert("PA") if mode == "PA" else rgb.convert(mode)
+            got = read_npy(self.path(self.log(image)["data"]))
+            self.assertEqual((got.shape[2], got.elements), (len(become), image.convert(become).tobytes()))
+        got = read_npy(self.path(self.log(pillow.new("F", (4, 3), 0.5))["data"]))
+        self.assertEqual(got, Npy("<f4", (3, 4), struct.pack("<f", 0.5) * 12))
+
+    def test_masks_are_indices(self) -> None:
+        for mode, descr, n_bytes in [("L", "|u1", 1), ("P", "|u1", 1), ("I;16", "<u2", 2), ("I", "<i4", 4)]:
+            ids = pillow.new(mode, (4, 3), 7)
+            line = self.log(GRAY, masks={"m": {"mask_data": ids}})
+            got = read_npy(self.path(line["masks"]["m"]["mask_data"]))
+            self.assertEqual(got, Npy(descr, (3, 4), (b"\7" + bytes(n_bytes - 1)) * 12))
+
+    def test_files_that_are_open_already(self) -> None:
+        path = os.path.join(self.folder, "a.png")
+        with open(path, "wb") as file:
+            file.write(live.png())
+        with pillow.open(path) as image:
+            line = self.log(image)
+        self.assertEqual(read_npy(self.path(line["data"])).elements, live.RGB)
+
+
+@unittest.skipUnless(matplotlib, "matplotlib is not installed")
+class MatplotlibTest(Case):
+    def test_figures(self) -> None:
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        figure, axes = plt.subplots(figsize=(1, 1))
+        self.addCleanup(plt.close, "all")
+        inner = plt.figure(figsize=(1, 1)).subfigures(1, 2)[1]
+        for data in (figure, axes, plt, inner, inner.subplots()):
+            line = self.log(data)
+            self.assertEqual(list(line), ["data"])
+            self.assertTrue(self.content(line).startswith(b"\x89PNG"), data)
+
+
+@unittest.skipUnless(jax, "jax is not installed")
+class JaxTest(Case):
+    def test_arrays(self) -> None:
+        values = jax.numpy.arange(24, dtype="float32").reshape(2, 4, 3)
+        self.assertEqual(self.npy(values), Npy("<f4", (2, 4, 3), struct.pack("<24f", *range(24))))
+        data = self.log(values.astype("bfloat16"))["data"]
+        self.assertEqual((data["dtype"], data["shape"]), ("bfloat16", [2, 4, 3]))
+        line = self.log(values, grouping=jax.numpy.asarray(3))
+        self.assertEqual(line["grouping"], 3)
+
+    def test_a_traced_array_is_told(self) -> None:
+        run = Run(self.dir)
+        jax.jit(lambda x: (run.log({"k": Image(x)}), x)[1])(jax.numpy.zeros((2, 2)))
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("Tracer", self.warnings[0])
+
+
+class LiveTest(Case):
+    def test_the_live_run_is_whole(self) -> None:
+        with mock.patch("sys.stderr", io.StringIO()):
+            expected = live.write(self.dir)
+        keys = {(line["key"], line["step"]) for line in self.lines() if "key" in line}
+        self.assertEqual({(item["key"], item["step"]) for item in expected}, keys)
+        self.assertEqual(self.lines()[-1], {"finish": True})
+        json.dumps(expected)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,189 @@
+//! Bounding boxes. Pure.
+
+use serde_json::{Map, Value};
+
+use super::classes::{generated_labels, read_labels};
+use super::place::{AnnotationError, Place};
+use crate::media::ClassLabels;
+
+/// The most boxes of one set.
+const BOXES_MAX: usize = 100_000;
+
+/// How many odd boxes of a set are told of one by one.
+const WARNINGS_MAX: usize = 8;
+
+const POSITION: &str = "an object with minX, maxX, minY and maxY, or middle, width and height";
+
+/// One set of boxes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BoxSet {
+    /// Its name.
+    pub name: String,
+    /// The JSON file that trackers read: `box_data` and, if they were given, `class_labels`; compact,
+    /// in UTF-8, as wandb writes it since 0.27.
+    pub file: Vec<u8>,
+    /// The labels that were given, or those generated.
+    pub class_labels: ClassLabels,
+}
+
+pub(super) fn read(
+    name: &str,
+    set: &Value,
+    place: &Place<'_>,
+    picture: (u64, u64),
+    warnings: &mut Vec<String>,
+) -> Result<BoxSet, AnnotationError> {
+    let Value::Object(set) = set else {
+        return Err(place.error(set, "an object with box_data"));
+    };
+    let labels = place.field("class_labels");
+    let labels = match set.get("class_labels") {
+        None | Some(Value::Null) => None,
+        Some(given) => Some(read_labels(given, &labels)?),
+    };
+    let place = place.field("box_data");
+    let boxes = match set.get("box_data") {
+        None => return Err(place.missing("a list of boxes")),
+        Some(Value::Array(boxes)) if boxes.len() > BOXES_MAX => {
+            return Err(place.over(&format!("{} boxes", boxes.len()), &BOXES_MAX.to_string()));
+        }
+        Some(Value::Array(boxes)) => boxes,
+        Some(other) => return Err(place.error(other, "a list of boxes")),
+    };
+    let (mut box_data, mut ids, mut n_odd) = (Vec::new(), Vec::new(), 0);
+    for (i, given) in boxes.iter().enumerate() {
+        let place = place.index(i);
+        let (read, id) = read_box(given, &place, labels.is_some())?;
+        if let Some(odd) = oddity(&read, picture) {
+            n_odd += 1;
+            if n_odd <= WARNINGS_MAX {
+                warnings.push(format!("{place}: {odd}"));
+            }
+        }
+        box_data.push(Value::Object(read));
+        ids.extend(id);
+    }
+    if n_odd > WARNINGS_MAX {
+        warnings.push(format!("{place}: {} more odd boxes", n_odd - WARNINGS_MAX));
+    }
+    let mut file = Map::new();
+    file.insert("box_data".to_owned(), Value::Array(box_data));
+    if let Some(labels) = &labels {
+        file.insert("class_labels".to_owned(), Value::Object(labels.clone()));
+    }
+    Ok(BoxSet {
+        name: name.to_owned(),
+        file: Value::Object(file).to_string().into_bytes(),
+        class_labels: labels.unwrap_or_else(|| generated_labels(ids)),
+    })
+}
+
+/// A box as it is written, and its class. Fields that are not known are kept.
+fn read_box(
+    given: &Value,
+    place: &Place<'_>,
+    has_labels: bool,
+) -> Result<(Map<String, Value>, Option<i64>), AnnotationError> {
+    let Value::Object(given) = given else { return Err(place.error(given, "a box, an object")) };
+    let mut read = given.clone();
+    let position = place.field("position");
+    check_position(given.get("position"), &position)?;
+    let class_id = place.field("class_id");
+    let id = match given.get("class_id") {
+        None if has_labels => None,
+        None => {
+            return Err(class_id.missing("a whole number, or class_labels beside box_data"));
+        }
+        Some(value) => Some(class_id.whole(value)?),
+    };
+    if let Some(id) = id {
+        read.insert("class_id".to_owned(), id.into());
+    }
+    if let Some(caption) = given.get("box_caption") {
+        if caption.is_null() {
+            read.shift_remove("box_caption");
+        } else {
+            place.field("box_caption").text(caption)?;
+        }
+    }
+    match given.get("scores") {
+        None => {}
+        Some(Value::Null) => drop(read.shift_remove("scores")),
+        Some(Value::Object(scores)) => {
+            let place = place.field("scores");
+            for (name, score) in scores {
+                if !score.is_boolean() {
+                    place.field(name).number(score)?;
+                }
+            }
+        }
+        Some(other) => {
+            return Err(place.field("scores").error(other, "an object of numbers by name"));
+        }
+    }
+    Ok((read, id))
+}
+
+fn check_position(position: Option<&Value>, place: &Place<'_>) -> Result<(), AnnotationError> {
+    let position = match position {
+        None => return Err(place.missing(POSITION)),
+        Some(Value::Object(position)) => position,
+        Some(other) => return Err(place.error(other, POSITION)),
+    };
+    let numbers: &[&str] = if let Some(middle) = position.get("middle") {
+        let place = place.field("middle");
+        match middle.as_array().map(Vec::as_slice) {
+            Some([x, y]) => {
+                place.index(0).number(x)?;
+                place.index(1).number(y)?;
+            }
+            _ => return Err(place.error(middle, "two numbers")),
+        }
+        &["width", "height"]
+    } else {
+        &["minX", "maxX", "minY", "maxY"]
+    };
+    for name in numbers {
+        let place = place.field(name);
+        place.number(position.get(*name).ok_or_else(|| place.missing("a number"))?)?;
+    }
+    Ok(())
+}
+
+/// What is odd about a box, if anything.
+fn oddity(given: &Map<String, Value>, (width, height): (u64, u64)) -> Option<String> {
+    let position = given.get("position")?;
+    let number = |name: &str| position[name].as_f64();
+    let [min_x, max_x, min_y, max_y] = if let Some(middle) = position.get("middle") {
+        let (x, y) = (middle[0].as_f64()?, middle[1].as_f64()?);
+        let (half_width, half_height) = (number("width")? / 2.0, number("height")? / 2.0);
+        for (name, half) in [("width", half_width), ("height", half_height)] {
+            if half < 0.0 {
+                return Some(format!("{name} {} is negative", half * 2.0));
+            }
+        }
+        [x - half_width, x + half_width, y - half_height, y + half_height]
+    } else {
+        [number("minX")?, number("maxX")?, number("minY")?, number("maxY")?]
+    };
+    for (axis, min, max) in [("X", min_x, max_x), ("Y", min_y, max_y)] {
+        if min > max {
+            return Some(format!("min{axis} {min} is greater than max{axis} {max}"));
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "sides are far below 2^53")]
+    let (right, bottom, what) = if given.get("domain").and_then(Value::as_str) == Some("pixel") {
+        (width as f64, height as f64, format!("the picture of {width} × {height} pixels"))
+    } else {
+        let what = "the picture (fractions 0 to 1; domain \"pixel\" would mean pixels)";
+        (1.0, 1.0, what.to_owned())
+    };
+    // A rounding error is no oddity.
+    let slack = 1e-6 * right.max(bottom);
+    let is_within = |value: f64, max: f64| (-slack..=max + slack).contains(&value);
+    let is_inside = is_within(min_x, right)
+        && is_within(max_x, right)
+        && is_within(min_y, bottom)
+        && is_within(max_y, bottom);
+    (!is_inside).then(|| format!("reaches beyond {what}"))
+}

@@ -1,0 +1,111 @@
+//! Where in what a job gave something stands, for its errors. Pure.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// Something isn't what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct AnnotationError {
+    /// `boxes.pred.box_data[3].position.minX`
+    place: String,
+    /// What was got and what was wanted.
+    problem: String,
+}
+
+/// A field of a field of …: written `boxes.pred.box_data[3]`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    above: Option<&'a Self>,
+    part: Part<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Part<'a> {
+    Root,
+    Field(&'a str),
+    Index(usize),
+}
+
+impl<'a> Place<'a> {
+    pub(super) const fn root() -> Self {
+        Self { above: None, part: Part::Root }
+    }
+
+    pub(super) const fn field(&'a self, name: &'a str) -> Self {
+        Self { above: Some(self), part: Part::Field(name) }
+    }
+
+    pub(super) const fn index(&'a self, index: usize) -> Self {
+        Self { above: Some(self), part: Part::Index(index) }
+    }
+
+    pub(super) fn problem(&self, problem: String) -> AnnotationError {
+        AnnotationError { place: self.to_string(), problem }
+    }
+
+    pub(super) fn error(&self, got: &Value, want: &str) -> AnnotationError {
+        let got = got.to_string();
+        let shown: String = got.chars().take(64).collect();
+        let cut = if shown.len() < got.len() { "…" } else { "" };
+        self.problem(format!("got {shown}{cut}, want {want}"))
+    }
+
+    pub(super) fn missing(&self, want: &str) -> AnnotationError {
+        self.problem(format!("missing, want {want}"))
+    }
+
+    pub(super) fn over(&self, got: &str, max: &str) -> AnnotationError {
+        self.problem(format!("got {got}, want at most {max}"))
+    }
+
+    /// A finite number.
+    ///
+    /// # Errors
+    /// If it isn't one: JSON, and so what trackers read, has no others.
+    pub(super) fn number(&self, value: &Value) -> Result<f64, AnnotationError> {
+        match value {
+            Value::String(text) if matches!(text.as_str(), "NaN" | "Infinity" | "-Infinity") => {
+                Err(self.error(value, "a finite number"))
+            }
+            value => value.as_f64().ok_or_else(|| self.error(value, "a number")),
+        }
+    }
+
+    /// A whole number, be it written as one or as a float or bool.
+    ///
+    /// # Errors
+    /// If it isn't whole.
+    pub(super) fn whole(&self, value: &Value) -> Result<i64, AnnotationError> {
+        /// Up to here floats hold all whole numbers.
+        const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+        let number = match value {
+            Value::Bool(value) => Some(i64::from(*value)),
+            Value::Number(number) => number.as_i64().or_else(|| {
+                let float = number.as_f64()?;
+                #[expect(clippy::cast_possible_truncation, reason = "whole, and within the range")]
+                (float.fract() == 0.0 && float.abs() <= EXACT_MAX).then_some(float as i64)
+            }),
+            _ => None,
+        };
+        number.ok_or_else(|| self.error(value, "a whole number"))
+    }
+
+    pub(super) fn text<'v>(&self, value: &'v Value) -> Result<&'v str, AnnotationError> {
+        value.as_str().ok_or_else(|| self.error(value, "text"))
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(above) = self.above else { return Ok(()) };
+        above.fmt(f)?;
+        match self.part {
+            Part::Root => Ok(()),
+            Part::Field(name) if above.above.is_none() => f.write_str(name),
+            Part::Field(name) => write!(f, ".{name}"),
+            Part::Index(index) => write!(f, "[{index}]"),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Colours that the data doesn't have: colormaps, the colour of NaN, a background. Pure.
+
+use colorous::Gradient;
+
+use crate::media::{Colormap, Rgb};
+
+/// The 256 colours of a map.
+///
+/// The tables of d3 by way of the `colorous` crate. Viridis, magma, inferno and plasma are
+/// matplotlib's own, byte for byte; turbo and cividis are computed by polynomials and differ from
+/// matplotlib's by a few steps of 255; the rest are d3's of that name.
+#[must_use]
+pub fn colors(map: Colormap) -> [[u8; 3]; 256] {
+    let gradient: Option<Gradient> = match map {
+        Colormap::Gray => None,
+        Colormap::Viridis => Some(colorous::VIRIDIS),
+        Colormap::Magma => Some(colorous::MAGMA),
+        Colormap::Inferno => Some(colorous::INFERNO),
+        Colormap::Plasma => Some(colorous::PLASMA),
+        Colormap::Cividis => Some(colorous::CIVIDIS),
+        Colormap::Turbo => Some(colorous::TURBO),
+        Colormap::Cubehelix => Some(colorous::CUBEHELIX),
+        Colormap::Blues => Some(colorous::BLUES),
+        Colormap::Greens => Some(colorous::GREENS),
+        Colormap::Greys => Some(colorous::GREYS),
+        Colormap::Oranges => Some(colorous::ORANGES),
+        Colormap::Purples => Some(colorous::PURPLES),
+        Colormap::Reds => Some(colorous::REDS),
+        Colormap::Spectral => Some(colorous::SPECTRAL),
+        Colormap::RdBu => Some(colorous::RED_BLUE),
+        Colormap::RdYlBu => Some(colorous::RED_YELLOW_BLUE),
+        Colormap::RdYlGn => Some(colorous::RED_YELLOW_GREEN),
+        Colormap::PiYg => Some(colorous::PINK_GREEN),
+        Colormap::PrGn => Some(colorous::PURPLE_GREEN),
+        Colormap::BrBg => Some(colorous::BROWN_GREEN),
+        Colormap::PuOr => Some(colorous::PURPLE_ORANGE),
+    };
+    let mut colors = [[0; 3]; 256];
+    for (value, color) in (0u8..=255).zip(&mut colors) {
+        *color = gradient
+            .map_or([value; 3], |gradient| gradient.eval_rational(value.into(), 256).as_array());
+    }
+    colors
+}
+
+/// Draws gray samples in the colours of a map.
+#[must_use]
+pub fn mapped(gray: &[u8], map: Colormap) -> Vec<u8> {
+    let colors = colors(map);
+    gray.iter().flat_map(|&value| colors[usize::from(value)]).collect()
+}
+
+/// Gives the pixels that `is_marked` tells of one colour. `samples` have 3 or 4 channels.
+pub fn mark(samples: &mut [u8], n_channels: usize, is_marked: &[bool], Rgb(color): Rgb) {
+    for (pixel, _) in samples.chunks_exact_mut(n_channels).zip(is_marked).filter(|(_, is)| **is) {
+        pixel[..3].copy_from_slice(&color);
+        pixel[3..].fill(255);
+    }
+}
+
+/// Puts a picture with alpha on a background: `alpha × value + (1 − alpha) × background`, to the
+/// nearest. The last of `n_channels`, 2 or 4, is alpha, and goes.
+#[must_use]
+pub fn composited(samples: &[u8], n_channels: usize, Rgb(background): Rgb) -> Vec<u8> {
+    let n_colors = n_channels - 1;
+    let mut opaque = Vec::with_capacity(samples.len() / n_channels * n_colors);
+    let behind = if n_colors == 1 { [super::mode::gray(background); 3] } else { background };
+    for pixel in samples.chunks_exact(n_channels) {
+        let alpha = u32::from(pixel[n_colors]);
+        opaque.extend(pixel[..n_colors].iter().zip(behind).map(|(&value, behind)| {
+            let sum = u32::from(value) * alpha + u32::from(behind) * (255 - alpha);
+            // At most 255 × 255, so that the quotient is a byte.
+            ((sum + 127) / 255).to_le_bytes()[0]
+        }));
+    }
+    opaque
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colormaps_are_those_that_people_know() {
+        // matplotlib 3.11, `colormaps[name](range(256), bytes=True)`.
+        for (map, first, middle, last) in [
+            (Colormap::Gray, [0, 0, 0], [128, 128, 128], [255, 255, 255]),
+            (Colormap::Viridis, [68, 1, 84], [33, 145, 140], [253, 231, 37]),
+            (Colormap::Magma, [0, 0, 4], [183, 55, 121], [252, 253, 191]),
+            (Colormap::Inferno, [0, 0, 4], [188, 55, 84], [252, 255, 164]),
+            (Colormap::Plasma, [13, 8, 135], [204, 71, 120], [240, 249, 33]),
+        ] {
+            let colors = colors(map);
+            let near = |a: [u8; 3], b: [u8; 3]| a.iter().zip(b).all(|(a, b)| a.abs_diff(b) <= 1);
+            assert!(near(colors[0], first), "{map:?}: {:?}", colors[0]);
+            assert!(near(colors[128], middle), "{map:?}: {:?}", colors[128]);
+            assert!(near(colors[255], last), "{map:?}: {:?}", colors[255]);
+        }
+    }
+
+    #[test]
+    fn alpha_weighs_the_background() {
+        let samples = [100, 200, 50, 255, 100, 200, 50, 0, 0, 0, 0, 128];
+        let got = composited(&samples, 4, Rgb([255, 0, 10]));
+        assert_eq!(got, [100, 200, 50, 255, 0, 10, 127, 0, 5]);
+        assert_eq!(composited(&[10, 255, 10, 0], 2, Rgb([255, 255, 255])), [10, 255]);
+    }
+
+    #[test]
+    fn marked_pixels_take_the_colour() {
+        let mut samples = [1, 2, 3, 4, 5, 6];
+        mark(&mut samples, 3, &[false, true], Rgb([9, 8, 7]));
+        assert_eq!(samples, [1, 2, 3, 9, 8, 7]);
+    }
+}

@@ -1,0 +1,41 @@
+//! Raw bytes, of which the record says what they are. Pure.
+
+use super::{DecodeError, DecodeOptions, RawLayout, ReadAt};
+use crate::tensor::{DType, Storage, TensorHeader};
+
+/// The header that a record gives to raw bytes, checked against the file's length.
+///
+/// # Errors
+/// `Truncated` if the file is too short; `Malformed` if it is too long though the record names no
+/// offset, so that one of the two is likely wrong.
+pub(super) fn header(
+    dump: &impl ReadAt,
+    layout: &RawLayout,
+    options: &DecodeOptions,
+) -> Result<TensorHeader, DecodeError> {
+    let RawLayout { shape, offset, byte_order } = layout.clone();
+    let Some(dtype) = options.dtype else {
+        let names = DType::ALL.map(DType::name).join(", ");
+        return Err(DecodeError::Malformed(format!(
+            "raw bytes without dtype: want one of {names}"
+        )));
+    };
+    let (got, first) = (dump.n_bytes(), offset.unwrap_or(0));
+    let n_bytes = shape.n_elements().checked_mul(dtype.size() as u64);
+    let want = n_bytes.and_then(|n_bytes| first.checked_add(n_bytes));
+    let (Some(n_bytes), Some(want)) = (n_bytes, want) else {
+        return Err(DecodeError::Malformed(format!("raw shape {shape} is too large")));
+    };
+    if got < want {
+        return Err(DecodeError::Truncated { got, want });
+    }
+    if got > want && offset.is_none() {
+        return Err(DecodeError::Malformed(format!(
+            "raw file of {got} bytes, {dtype} {shape} is {want}; name an offset if that is right"
+        )));
+    }
+    let strides = shape.c_strides();
+    let too_large = |_| DecodeError::Malformed("raw shape is too large".to_owned());
+    TensorHeader::new(dtype, byte_order, shape, strides, Storage::plain(first, n_bytes), 0)
+        .map_err(too_large)
+}

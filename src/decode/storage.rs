@@ -1,0 +1,204 @@
+//! The stretch of a dump where a tensor's elements lie, as bytes that can be read at any place. Pure.
+
+use std::io::{self, Read, Write};
+
+use flate2::read::DeflateDecoder;
+
+use super::{DecodeError, ReadAt};
+use crate::tensor::{Encoding, Storage};
+
+/// A storage whose bytes lie in the dump as they are.
+#[derive(Debug)]
+pub struct Plain<'a, R> {
+    dump: &'a R,
+    storage: &'a Storage,
+}
+
+impl<R: ReadAt> ReadAt for Plain<'_, R> {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > self.storage.n_bytes) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.dump.read_exact_at(buffer, self.storage.offset + offset)
+    }
+
+    fn n_bytes(&self) -> u64 {
+        self.storage.n_bytes
+    }
+}
+
+/// A storage whose bytes lie in the dump as they are; `None` if it must be [decoded](decode) first.
+#[must_use]
+pub fn plain<'a, R: ReadAt>(dump: &'a R, storage: &'a Storage) -> Option<Plain<'a, R>> {
+    (storage.encoding == Encoding::Plain).then_some(Plain { dump, storage })
+}
+
+/// Bytes of a dump from one place to another, in order.
+struct Stretch<'a, R> {
+    dump: &'a R,
+    at: u64,
+    end: u64,
+}
+
+impl<R: ReadAt> Read for Stretch<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        self.dump.read_exact_at(&mut buffer[..n], self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+fn stretch<'a, R: ReadAt>(dump: &'a R, storage: &Storage) -> io::BufReader<Stretch<'a, R>> {
+    let end = storage.offset.saturating_add(storage.n_stored);
+    io::BufReader::with_capacity(64 << 10, Stretch { dump, at: storage.offset, end })
+}
+
+/// The first `n` bytes of a storage, decoded.
+///
+/// # Errors
+/// If reading fails, or they aren't what they should be.
+pub(super) fn inflate_start(
+    dump: &impl ReadAt,
+    storage: &Storage,
+    n: u64,
+) -> Result<Vec<u8>, DecodeError> {
+    let n = usize::try_from(n).map_err(io::Error::other)?;
+    let mut bytes = vec![0; n];
+    match storage.encoding {
+        Encoding::Plain => dump.read_exact_at(&mut bytes, storage.offset)?,
+        _ => DeflateDecoder::new(stretch(dump, storage)).read_exact(&mut bytes).map_err(wrong)?,
+    }
+    Ok(bytes)
+}
+
+/// Writes a storage's bytes to `to`, decoded, and checks their number and checksum. Never writes more
+/// than [`Storage::n_bytes`].
+///
+/// # Errors
+/// `Malformed` if they aren't what the dump promises; `Io` if reading or writing fails.
+pub fn decode(
+    dump: &impl ReadAt,
+    storage: &Storage,
+    to: &mut impl Write,
+) -> Result<(), DecodeError> {
+    let from = stretch(dump, storage);
+    let n_bytes = match storage.encoding {
+        Encoding::Plain => pump(from, storage, to),
+        Encoding::Deflated => pump(DeflateDecoder::new(from), storage, to),
+        Encoding::Packed { exponent, mantissa } => {
+            pump(Unpacked { from, exponent, mantissa, bits: 0, n_bits: 0 }, storage, to)
+        }
+    }?;
+    if n_bytes == storage.n_bytes {
+        return Ok(());
+    }
+    let want = storage.n_bytes;
+    Err(DecodeError::Malformed(format!("got {n_bytes} bytes, the dump promises {want}")))
+}
+
+/// Checks a storage that lies in the dump as it is.
+///
+/// # Errors
+/// As [`decode`].
+pub fn verify(dump: &impl ReadAt, storage: &Storage) -> Result<(), DecodeError> {
+    match storage.crc32 {
+        Some(_) => decode(dump, storage, &mut io::sink()),
+        None => Ok(()),
+    }
+}
+
+fn pump(from: impl Read, storage: &Storage, to: &mut impl Write) -> Result<u64, DecodeError> {
+    // One byte more tells that there are more.
+    let mut from = from.take(storage.n_bytes.saturating_add(1));
+    let (mut crc, mut n_bytes) = (crc32fast::Hasher::new(), 0u64);
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let n = from.read(&mut chunk).map_err(wrong)?;
+        if n == 0 {
+            break;
+        }
+        n_bytes += n as u64;
+        if n_bytes > storage.n_bytes {
+            let want = storage.n_bytes;
+            let what = format!("more bytes than the {want} that the dump promises");
+            return Err(DecodeError::Malformed(what));
+        }
+        crc.update(&chunk[..n]);
+        to.write_all(&chunk[..n])?;
+    }
+    let got = crc.finalize();
+    match storage.crc32 {
+        Some(want) if want != got && n_bytes == storage.n_bytes => Err(DecodeError::Malformed(
+            format!("checksum: got {got:08x}, the dump says {want:08x}"),
+        )),
+        _ => Ok(n_bytes),
+    }
+}
+
+/// The decoder tells of bad bytes by an error of a kind that no file gives.
+fn wrong(error: io::Error) -> DecodeError {
+    match error.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+            DecodeError::Malformed(format!("deflate: {error}"))
+        }
+        io::ErrorKind::UnexpectedEof => {
+            DecodeError::Malformed("fewer bytes than the dump promises".to_owned())
+        }
+        _ => error.into(),
+    }
+}
+
+/// Packed floats of fewer than 8 bits as `float8_e4m3fn`, one to a byte.
+struct Unpacked<R> {
+    from: R,
+    exponent: u8,
+    mantissa: u8,
+    bits: u32,
+    n_bits: u8,
+}
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let width = 1 + self.exponent + self.mantissa;
+        let mut n = 0;
+        for to in buffer {
+            if self.n_bits < width {
+                let mut byte = [0];
+                if self.from.read(&mut byte)? == 0 {
+                    break;
+                }
+                self.bits |= u32::from(byte[0]) << self.n_bits;
+                self.n_bits += 8;
+            }
+            let [low, ..] = self.bits.to_le_bytes();
+            *to = widen(low & ((1 << width) - 1), self.exponent, self.mantissa);
+            self.bits >>= width;
+            self.n_bits -= width;
+            n += 1;
+        }
+        Ok(n)
+    }
+}
+
+/// A small float as the `float8_e4m3fn` of the same value.
+fn widen(bits: u8, exponent: u8, mantissa: u8) -> u8 {
+    let sign = bits >> (exponent + mantissa) << 7;
+    let field = bits >> mantissa & ((1 << exponent) - 1);
+    let mut fraction = (bits & ((1 << mantissa) - 1)) << (3 - mantissa);
+    let bias = (1 << (exponent - 1)) - 1;
+    if field > 0 {
+        return sign | (field + 7 - bias) << 3 | fraction;
+    }
+    if fraction == 0 {
+        return sign;
+    }
+    // Below the small type's normal numbers, but not below those of the wide one.
+    let mut field = 8 - bias;
+    while fraction & 8 == 0 {
+        fraction <<= 1;
+        field -= 1;
+    }
+    sign | field << 3 | (fraction & 7)
+}

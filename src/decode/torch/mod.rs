@@ -1,0 +1,198 @@
+//! torch's zip format, as `torch.save` writes it since 1.6. Pure.
+//!
+//! | member | what |
+//! | --- | --- |
+//! | `NAME/data.pkl` | a pickle of the saved value, in which storages are named |
+//! | `NAME/data/KEY` | the bytes of one storage |
+//! | `NAME/byteorder` | `little` or `big`; little where it is missing |
+//!
+//! The pickle is [read](pickle), never run. A tensor is a view of a storage: an offset, a shape and
+//! strides, all in elements, which may leave gaps, overlap, or repeat elements.
+//!
+//! Source: `torch/serialization.py` and `torch/_utils.py`, torch 1.13 to 2.9.
+
+mod pickle;
+
+use std::collections::{BTreeMap, HashMap};
+
+use self::pickle::{Id, Pickle, Value};
+use super::zip::{self, Member};
+use super::{Contents, DecodeError, DecodeOptions, NamedTensor, ReadAt, TENSORS_MAX};
+use crate::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader, Writer};
+
+/// How deep lists and dicts may be nested.
+const DEPTH_MAX: usize = 32;
+
+/// How many values are looked at for tensors. A value may stand in several places.
+const VISITS_MAX: usize = 1 << 20;
+
+/// Whether a zip file is one of torch's.
+pub(super) fn is_archive(members: &[Member]) -> bool {
+    members.iter().any(|member| is_pickle(&member.name))
+}
+
+fn is_pickle(name: &str) -> bool {
+    name == "data.pkl" || name.ends_with("/data.pkl")
+}
+
+/// What to say of a file that is a pickle itself.
+pub(super) fn legacy(start: &[u8]) -> DecodeError {
+    // A protocol and torch's magic number: how its format before 1.6 begins.
+    let is_torch =
+        start.get(2..).is_some_and(|rest| rest.starts_with(b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"));
+    let what = if is_torch {
+        "torch's format from before 1.6; save without _use_new_zipfile_serialization=False"
+    } else {
+        "a pickle, which could run code; want torch.save's zip format, npy, npz or safetensors"
+    };
+    DecodeError::Unsupported(what.to_owned())
+}
+
+/// The tensors of a torch file, named by where they stand: keys of dicts and places in lists, joined
+/// by slashes.
+///
+/// # Errors
+/// If the pickle names anything that a tensor doesn't need, or a tensor reaches outside of its
+/// storage.
+pub(super) fn contents(
+    dump: &impl ReadAt,
+    members: &[Member],
+    options: &DecodeOptions,
+) -> Result<Contents, DecodeError> {
+    let by_name: HashMap<&str, &Member> =
+        members.iter().map(|member| (member.name.as_str(), member)).collect();
+    let Some(data) = members.iter().find(|member| is_pickle(&member.name)) else {
+        return Err(malformed("no data.pkl"));
+    };
+    let prefix = data.name.trim_end_matches("data.pkl");
+    if by_name.contains_key(format!("{prefix}constants.pkl").as_str()) {
+        let what = "a TorchScript program; want torch.save of tensors";
+        return Err(DecodeError::Unsupported(what.to_owned()));
+    }
+    let byte_order = match by_name.get(format!("{prefix}byteorder").as_str()) {
+        None => ByteOrder::Little,
+        Some(member) => match zip::read(dump, member, options)?.as_slice() {
+            b"little" => ByteOrder::Little,
+            b"big" => ByteOrder::Big,
+            _ => return Err(malformed("byteorder is neither little nor big")),
+        },
+    };
+    let pickle = Pickle::read(&zip::read(dump, data, options)?)?;
+    let mut finder = Finder { pickle: &pickle, n_visits: 0, found: Vec::new() };
+    finder.visit(pickle.root(), &mut Vec::new())?;
+
+    let tensors = finder.found.into_iter().map(|(name, tensor)| {
+        let member = format!("{prefix}data/{}", tensor.storage.key);
+        let member = by_name
+            .get(member.as_str())
+            .ok_or_else(|| malformed(&format!("storage {:?} is missing", tensor.storage.key)))?;
+        // torch can be told to leave checksums out, and writes 0 for them.
+        let crc32 = member.storage.crc32.filter(|&crc32| crc32 != 0);
+        let storage = Storage { crc32, ..member.storage.clone() };
+        let header = header(tensor, storage, byte_order).map_err(|error| match error {
+            DecodeError::Malformed(what) => {
+                malformed(&format!("{:?}: {what}", name.as_deref().unwrap_or("tensor")))
+            }
+            error => error,
+        })?;
+        Ok(NamedTensor { name, header: Ok(header) })
+    });
+    let tensors = tensors.collect::<Result<Vec<_>, DecodeError>>()?;
+    Ok(Contents::Tensors { writer: Writer::Torch, tensors, metadata: BTreeMap::new() })
+}
+
+fn malformed(what: &str) -> DecodeError {
+    DecodeError::Malformed(format!("torch: {what}"))
+}
+
+/// A storage as a pickle names it.
+#[derive(Debug, Clone)]
+struct NamedStorage {
+    /// The member that holds it.
+    key: String,
+    /// The type of its elements; none for one of bytes.
+    dtype: Option<DType>,
+    n_elements: u64,
+}
+
+/// A tensor as a pickle describes it.
+#[derive(Debug, Clone)]
+struct View {
+    storage: NamedStorage,
+    dtype: DType,
+    /// In elements.
+    first: u64,
+    axes: Vec<u64>,
+    strides: Vec<u64>,
+}
+
+fn header(
+    view: &View,
+    storage: Storage,
+    byte_order: ByteOrder,
+) -> Result<TensorHeader, DecodeError> {
+    let malformed = |what: String| DecodeError::Malformed(what);
+    let size = view.dtype.size() as u64;
+    let n_bytes = match view.storage.dtype {
+        Some(dtype) => view.storage.n_elements.checked_mul(dtype.size() as u64),
+        None => Some(view.storage.n_elements),
+    };
+    if n_bytes.is_none_or(|n_bytes| n_bytes > storage.n_bytes) {
+        let (n, got) = (view.storage.n_elements, storage.n_bytes);
+        return Err(malformed(format!("a storage of {n} elements in {got} bytes")));
+    }
+    let shape = Shape::new(view.axes.clone())
+        .filter(|_| view.axes.len() == view.strides.len())
+        .ok_or_else(|| malformed(format!("shape {:?} is too large", view.axes)))?;
+    let first = view.first.checked_mul(size);
+    let first = first.ok_or_else(|| malformed("the offset is too large".to_owned()))?;
+    let n_bytes = storage.n_bytes;
+    TensorHeader::new(view.dtype, byte_order, shape, view.strides.clone(), storage, first)
+        .map_err(|_| malformed(format!("it reaches outside of its storage of {n_bytes} bytes")))
+}
+
+struct Finder<'a> {
+    pickle: &'a Pickle,
+    n_visits: usize,
+    found: Vec<(Option<String>, &'a View)>,
+}
+
+impl Finder<'_> {
+    fn visit(&mut self, id: Id, path: &mut Vec<String>) -> Result<(), DecodeError> {
+        self.n_visits += 1;
+        if self.n_visits > VISITS_MAX || path.len() > DEPTH_MAX {
+            let what = format!("values nested more than {DEPTH_MAX} deep, or over and over");
+            return Err(DecodeError::OverLimit(what));
+        }
+        match self.pickle.get(id) {
+            Value::Tensor(view) => {
+                if self.found.len() == TENSORS_MAX {
+                    let what = format!("more than {TENSORS_MAX} tensors");
+                    return Err(DecodeError::OverLimit(what));
+                }
+                let name = (!path.is_empty()).then(|| path.join("/"));
+                self.found.push((name, view));
+            }
+            Value::Tuple(values) | Value::List(values) => {
+                for (i, &value) in values.iter().enumerate() {
+                    path.push(i.to_string());
+                    self.visit(value, path)?;
+                    path.pop();
+                }
+            }
+            Value::Dict(entries) => {
+                for &(key, value) in entries {
+                    path.push(match self.pickle.get(key) {
+                        Value::Text(text) => text.clone(),
+                        Value::Int(number) => number.to_string(),
+                        _ => continue,
+                    });
+                    self.visit(value, path)?;
+                    path.pop();
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! Makes one image: its media file and those of its masks and boxes, written aside.
+
+use std::io;
+use std::sync::Arc;
+
+use super::beneath::Dump;
+use super::opened::{OpenStorage, SpoolResult, spooled};
+use super::pipeline::Writing;
+use super::unit::Material;
+use crate::annotations::{MaskData, class_set, generated_labels};
+use crate::decode::{DecodeError, ReadAt};
+use crate::encode::EncodedImage;
+use crate::media::{
+    Annotation, Annotations, Description, Layers, Making as MadeBy, MediaEntry, MediaFile, MediaId,
+    RunId, Sha256, Source,
+};
+use crate::plan::{ImagePlan, Making, MaskPlan, MaskReading};
+use crate::render::{MaskError, RenderError, Rendered, render, render_mask};
+use crate::store::media_dir::{MediaFolder, Staged, media_path};
+
+/// How often a dump whose reading fails is read again before it is given back.
+const READ_AGAIN_MAX: u32 = 5;
+
+/// What came of an image.
+pub(super) enum Made {
+    /// It is written aside, the media file first.
+    Image(Box<MediaEntry>, Vec<Staged>),
+    /// No image can come of it, for this reason.
+    Failed(String),
+    /// The dump could not be read whole, for this reason; it may be later.
+    Unread(String),
+    /// The program stops and the disk takes nothing: it stays to be done.
+    GivenUp,
+}
+
+/// An image to make.
+pub(super) struct Order<'a> {
+    pub(super) run: &'a RunId,
+    pub(super) id: &'a MediaId,
+    pub(super) description: &'a Description,
+    pub(super) plan: &'a ImagePlan,
+    pub(super) material: &'a Arc<Material>,
+}
+
+/// A media file in memory: what it is, and where it goes.
+struct Piece {
+    path: String,
+    bytes: Vec<u8>,
+}
+
+/// Makes an image.
+///
+/// # Errors
+/// Why there is none: never [`Made::Image`].
+pub(super) fn make(order: &Order<'_>, writing: &Writing<'_>) -> Result<Made, Made> {
+    let Order { run, id, description, plan, material } = order;
+    let digest = material.dump.digest().map_err(Made::Unread)?;
+    let (file, piece, making) = picture(order, digest, writing)?;
+    let (masks, mut pieces) = masks(order, writing)?;
+    if !material.dump.file.is_unchanged() {
+        return Err(Made::Unread("the dump changed while it was read".to_owned()));
+    }
+    let mut boxes = Annotations::new();
+    for set in &plan.annotations.boxes {
+        let sha256 = Sha256::of(&set.file);
+        let path = media_path(MediaFolder::Boxes, id, sha256, "boxes2D.json");
+        let annotation = Annotation {
+            path: path.clone(),
+            sha256,
+            size: set.file.len() as u64,
+            class_labels: set.class_labels.clone(),
+            source: None,
+        };
+        boxes.insert(set.name.clone(), annotation);
+        pieces.push(Piece { path, bytes: set.file.clone() });
+    }
+    let in_order = plan.masks.iter().filter_map(|mask| masks.get(&mask.spec.name));
+    let labels = in_order.map(|mask| &mask.class_labels);
+    let classes = class_set(&plan.annotations, labels);
+    let warnings = plan.annotations.warnings.clone();
+    let layers = Layers { classes, boxes, masks, warnings };
+
+    pieces.insert(0, piece);
+    let mut staged = Vec::with_capacity(pieces.len());
+    for Piece { path, bytes } in &pieces {
+        let written = writing.retried("media file", || writing.staging.write(run, path, bytes));
+        staged.push(written.ok_or(Made::GivenUp)?);
+    }
+    let source = Source { sha256: Some(digest), ..material.source.clone() };
+    let description = (*description).clone();
+    let entry = MediaEntry::image((*id).clone(), file, making, layers, description, source);
+    Ok(Made::Image(Box::new(entry), staged))
+}
+
+/// The picture: made of a tensor, or the dump itself.
+fn picture(
+    order: &Order<'_>,
+    digest: Sha256,
+    writing: &Writing<'_>,
+) -> Result<(MediaFile, Piece, Option<MadeBy>), Made> {
+    let Order { id, plan, material, .. } = order;
+    match (&material.making, &material.storage) {
+        (Making::Tensor(tensor), Some(storage)) => {
+            let rendered = read_again(|| {
+                let bytes = storage_bytes(storage, &material.dump.file, writing)?;
+                render(&bytes, tensor, plan).map_err(|error| match error {
+                    RenderError::Io(error) => Unmade::Io(error),
+                    RenderError::Encode(error) => Unmade::Failed(error.to_string()),
+                })
+            })?;
+            let Rendered { image, making } = rendered;
+            let downscaled_from = plan.downscale.map(|_| (tensor.width, tensor.height));
+            let path =
+                media_path(MediaFolder::Images, id, image.sha256, image.file_type.extension());
+            let file = media_file(&path, &image, downscaled_from);
+            let piece = Piece { path, bytes: image.bytes };
+            Ok((file, piece, Some(making)))
+        }
+        (Making::Keep(picture), _) => {
+            let bytes = read_again(|| read_all(&material.dump.file))?;
+            let path = media_path(MediaFolder::Images, id, digest, picture.file_type.extension());
+            let file = MediaFile {
+                path: path.clone(),
+                file_type: picture.file_type,
+                mode: picture.mode,
+                width: picture.width,
+                height: picture.height,
+                size: bytes.len() as u64,
+                sha256: digest,
+                downscaled_from: None,
+            };
+            Ok((file, Piece { path, bytes }, None))
+        }
+        (Making::Tensor(_), None) => unreachable!("a tensor has a storage"),
+    }
+}
+
+fn media_file(path: &str, image: &EncodedImage, downscaled_from: Option<(u64, u64)>) -> MediaFile {
+    MediaFile {
+        path: path.to_owned(),
+        file_type: image.file_type,
+        mode: Some(image.mode),
+        width: image.width,
+        height: image.height,
+        size: image.bytes.len() as u64,
+        sha256: image.sha256,
+        downscaled_from,
+    }
+}
+
+/// The masks of an image, and their files.
+fn masks(order: &Order<'_>, writing: &Writing<'_>) -> Result<(Annotations, Vec<Piece>), Made> {
+    let Order { id, plan, material, .. } = order;
+    let (mut masks, mut pieces) = (Annotations::new(), Vec::new());
+    for MaskPlan { spec, source_idx, reading } in &plan.masks {
+        let name = &spec.name;
+        let field = match spec.data {
+            MaskData::Tensor { .. } => "mask_data",
+            MaskData::File(_) => "path",
+        };
+        let about = |made: Made| match made {
+            Made::Failed(reason) => Made::Failed(format!("masks.{name}.{field}: {reason}")),
+            made => made,
+        };
+        let dump = &material.masks[*source_idx];
+        let file = dump.reopen(&material.dir).map_err(Made::Unread)?;
+        let (bytes, sha256, suffix, ids) = match reading {
+            MaskReading::Tensor { header, .. } => {
+                let storage = OpenStorage::new(header.storage.clone());
+                let rendered = read_again(|| {
+                    let bytes = storage_bytes(&storage, &file, writing)?;
+                    render_mask(&bytes, reading).map_err(|error| match error {
+                        MaskError::Io(error) => Unmade::Io(error),
+                        error => Unmade::Failed(error.to_string()),
+                    })
+                });
+                let Some(mask) = rendered.map_err(about)? else { continue };
+                let ids = mask.class_ids.into_iter().map(i64::from).collect();
+                (mask.image.bytes, mask.image.sha256, "mask.png".to_owned(), ids)
+            }
+            MaskReading::File(picture) => {
+                let bytes = read_again(|| read_all(&file)).map_err(about)?;
+                let sha256 = Sha256::of(&bytes);
+                // A file that is kept keeps its ending, as in wandb.
+                (bytes, sha256, picture.file_type.extension().to_owned(), Vec::new())
+            }
+        };
+        if !file.is_unchanged() {
+            return Err(Made::Unread("the mask changed while it was read".to_owned()));
+        }
+        let path = media_path(MediaFolder::Masks, id, sha256, &suffix);
+        let tensor = spec.data.data().tensor.clone();
+        let annotation = Annotation {
+            path: path.clone(),
+            sha256,
+            size: bytes.len() as u64,
+            class_labels: spec.class_labels.clone().unwrap_or_else(|| generated_labels(ids)),
+            source: Some(Source { path: dump.path.clone(), tensor, ..Source::default() }),
+        };
+        masks.insert(name.clone(), annotation);
+        pieces.push(Piece { path, bytes });
+    }
+    Ok((masks, pieces))
+}
+
+/// Why something was not made, this time.
+enum Unmade {
+    /// Reading failed.
+    Io(io::Error),
+    Failed(String),
+    GivenUp,
+}
+
+impl From<DecodeError> for Unmade {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Io(error) => Self::Io(io::Error::new(error.kind(), error.to_string())),
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Does `action` again if reading fails: a mount that stalls for a moment must not cost the image.
+fn read_again<T>(mut action: impl FnMut() -> Result<T, Unmade>) -> Result<T, Made> {
+    let mut attempt = 0;
+    loop {
+        match action() {
+            Ok(value) => return Ok(value),
+            Err(Unmade::Failed(reason)) => return Err(Made::Failed(reason)),
+            Err(Unmade::GivenUp) => return Err(Made::GivenUp),
+            Err(Unmade::Io(error)) => {
+                attempt += 1;
+                if error.kind() == io::ErrorKind::UnexpectedEof || attempt > READ_AGAIN_MAX {
+                    return Err(Made::Unread(format!("cannot read: {error}")));
+                }
+                std::thread::sleep(super::pipeline::RETRY_FIRST * attempt);
+            }
+        }
+    }
+}
+
+fn read_all(file: &Dump) -> Result<Vec<u8>, Unmade> {
+    let n = usize::try_from(file.n_bytes()).map_err(|error| Unmade::Failed(error.to_string()))?;
+    let mut bytes = vec![0; n];
+    file.read_exact_at(&mut bytes, 0).map_err(Unmade::Io)?;
+    Ok(bytes)
+}
+
+fn storage_bytes<'a>(
+    storage: &'a OpenStorage,
+    dump: &'a Dump,
+    writing: &Writing<'_>,
+) -> Result<super::opened::StorageBytes<'a>, Unmade> {
+    let mut is_given_up = false;
+    let bytes = storage.bytes(dump, |fill| -> SpoolResult {
+        let made = writing.retried("decoded tensor", || spooled(writing.staging, fill));
+        made.unwrap_or_else(|| {
+            is_given_up = true;
+            Err(io::Error::from(io::ErrorKind::Interrupted).into())
+        })
+    });
+    if is_given_up { Err(Unmade::GivenUp) } else { bytes.map_err(Unmade::from) }
+}

@@ -1,0 +1,341 @@
+//! Dumps that are being read: their digests, and the tensors in them.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, OnceLock};
+
+use super::beneath::{Dump, RunDir, Verdict};
+use crate::decode::storage::{self, Plain};
+use crate::decode::{self, Contents, DecodeError, DecodeOptions, NamedTensor, ReadAt};
+use crate::limits::Limits;
+use crate::media::{MediaKey, Sha256};
+use crate::plan::{CHUNK_BYTES, Found, MaskContents, MaskSource};
+use crate::record::DataRef;
+use crate::store::journal::Stamp;
+use crate::store::media_dir::Staging;
+use crate::tensor::Storage;
+
+/// A dump that is being read, and its digest once someone needed it.
+#[derive(Debug)]
+pub(super) struct OpenDump {
+    pub(super) file: Dump,
+    digest: SharedDigest,
+}
+
+/// A dump's digest, for whoever no longer needs the open file.
+pub(super) type SharedDigest = Arc<OnceLock<Result<Sha256, String>>>;
+
+impl OpenDump {
+    pub(super) fn new(file: Dump) -> Self {
+        Self { file, digest: SharedDigest::default() }
+    }
+
+    /// The digest of the whole dump.
+    ///
+    /// # Errors
+    /// If it can't be read any more.
+    pub(super) fn digest(&self) -> Result<Sha256, String> {
+        self.digest.get_or_init(|| digest(&self.file).map_err(|error| error.to_string())).clone()
+    }
+
+    /// The digest, once it is known.
+    pub(super) fn shared_digest(&self) -> SharedDigest {
+        self.digest.clone()
+    }
+}
+
+fn digest(dump: &Dump) -> io::Result<Sha256> {
+    let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut at = 0;
+    while at < dump.n_bytes() {
+        let n = usize::try_from(dump.n_bytes() - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        dump.read_exact_at(&mut chunk[..n], at)?;
+        sha2::Digest::update(&mut hasher, &chunk[..n]);
+        at += n as u64;
+    }
+    Ok(Sha256::from_hasher(hasher))
+}
+
+/// A dump that a record names, and what it holds.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: Dump,
+    /// Relative to the run directory.
+    pub(super) path: String,
+    pub(super) contents: Contents,
+}
+
+impl RunDir {
+    /// Opens the dump that a record names and reads its headers.
+    ///
+    /// # Errors
+    /// `Wait` if the dump may yet come or be completed, `Reject` if nothing can come of it.
+    pub(super) fn open_dump(&self, data: &DataRef, limits: &Limits) -> Result<Opened, Verdict> {
+        let path = self.relative(&data.path).map_err(Verdict::Reject)?;
+        let file = self.open_file(&path)?;
+        if file.stamp.size > limits.dump_bytes_max {
+            let (got, max) = (file.stamp.size, limits.dump_bytes_max);
+            return Err(Verdict::Reject(format!(
+                "{path:?} has {got} bytes, limits.dump_bytes_max is {max}"
+            )));
+        }
+        let options = DecodeOptions {
+            header_bytes_max: limits.header_bytes_max,
+            storage_bytes_max: limits.dump_bytes_max,
+            dtype: data.dtype,
+            raw: data.raw.clone(),
+        };
+        let contents =
+            decode::contents(&file, &options).map_err(|error| Verdict::from(error).about(&path))?;
+        Ok(Opened { file, path, contents })
+    }
+}
+
+/// A tensor or picture of a dump, and the key of its images.
+pub(super) struct Part {
+    pub(super) key: MediaKey,
+    /// Its name, where the dump has several.
+    pub(super) tensor: Option<String>,
+    /// The tensor, or why it can't be one.
+    pub(super) found: Result<Found, String>,
+}
+
+/// What a record leads to in a dump: the tensor that it names, else all; where there are several, the
+/// name of each is appended to the key.
+///
+/// # Errors
+/// If it leads to nothing.
+pub(super) fn parts(
+    contents: &Contents,
+    key: &MediaKey,
+    tensor: Option<&str>,
+    path: &str,
+) -> Result<Vec<Part>, Verdict> {
+    let one = |found, tensor: Option<&str>| Part {
+        key: key.clone(),
+        tensor: tensor.map(str::to_owned),
+        found,
+    };
+    let (writer, tensors) = match contents {
+        Contents::Picture(picture) if tensor.is_none() => {
+            return Ok(vec![one(Ok(Found::Picture(picture.clone())), None)]);
+        }
+        Contents::Picture(_) => {
+            let reason = format!("{path:?} is an image file, which has no tensor to name");
+            return Err(Verdict::Reject(reason));
+        }
+        Contents::Tensors { writer, tensors, .. } => (*writer, tensors),
+    };
+    let found = |tensor: &NamedTensor| match &tensor.header {
+        Ok(header) => Ok(Found::Tensor(writer, Box::new(header.clone()))),
+        Err(error) => Err(format!("{path:?} {error}")),
+    };
+    if let Some(name) = tensor {
+        return match tensors.iter().find(|tensor| tensor.name.as_deref() == Some(name)) {
+            Some(tensor) => Ok(vec![one(found(tensor), Some(name))]),
+            None => Err(Verdict::Reject(no_such_tensor(path, name, tensors))),
+        };
+    }
+    match tensors.as_slice() {
+        [] => Err(Verdict::Reject(format!("{path:?} holds no tensor"))),
+        [tensor] => Ok(vec![one(found(tensor), tensor.name.as_deref())]),
+        tensors => Ok(tensors
+            .iter()
+            .map(|tensor| {
+                let name = tensor.name.clone().unwrap_or_default();
+                match MediaKey::new(format!("{key}/{name}")) {
+                    Ok(key) => Part { key, tensor: Some(name), found: found(tensor) },
+                    Err(error) => one(Err(error.to_string()), Some(&name)),
+                }
+            })
+            .collect()),
+    }
+}
+
+fn no_such_tensor(path: &str, name: &str, tensors: &[NamedTensor]) -> String {
+    const SHOWN: usize = 8;
+    let mut names: Vec<&str> = tensors.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
+    if names.is_empty() {
+        return format!("{path:?} holds one tensor without a name, got {name:?}");
+    }
+    names.sort_by_key(|known| strsim::damerau_levenshtein(known, name));
+    let n_more = names.len().saturating_sub(SHOWN);
+    let more = if n_more > 0 { format!(" and {n_more} more") } else { String::new() };
+    names.truncate(SHOWN);
+    format!("{path:?} holds no tensor {name:?}, but {names:?}{more}")
+}
+
+/// A dump that a mask comes from: read when its plan is made, and again when the mask is.
+#[derive(Debug, Clone)]
+pub(super) struct MaskDump {
+    pub(super) source: MaskSource,
+    /// Relative to the run directory.
+    pub(super) path: String,
+    stamp: Stamp,
+}
+
+impl MaskDump {
+    /// Opens the dump of a mask.
+    ///
+    /// # Errors
+    /// As [`RunDir::open_dump`].
+    pub(super) fn open(dir: &RunDir, data: &DataRef, limits: &Limits) -> Result<Self, Verdict> {
+        let about = |verdict: Verdict| verdict.about_mask();
+        let Opened { file, path, contents } = dir.open_dump(data, limits).map_err(about)?;
+        let contents = match contents {
+            Contents::Picture(picture) => MaskContents::File(picture),
+            Contents::Tensors { writer, tensors, .. } => {
+                let named = data.tensor.as_deref();
+                let mut matching = tensors
+                    .iter()
+                    .filter(|tensor| named.is_none_or(|name| tensor.name.as_deref() == Some(name)));
+                match (matching.next(), matching.next(), named) {
+                    (Some(tensor), None, _) => match &tensor.header {
+                        Ok(header) => MaskContents::Tensor(writer, header.clone()),
+                        Err(error) => return Err(Verdict::from(error.clone()).about(&path)),
+                    },
+                    (Some(_), Some(_), _) => {
+                        let n = tensors.len();
+                        let reason = format!(
+                            "mask {path:?} holds {n} tensors: want {{\"path\": …, \"tensor\": …}}"
+                        );
+                        return Err(Verdict::Reject(reason));
+                    }
+                    (None, _, name) => {
+                        let reason = no_such_tensor(&path, name.unwrap_or_default(), &tensors);
+                        return Err(Verdict::Reject(reason));
+                    }
+                }
+            }
+        };
+        let source = MaskSource { data: data.clone(), contents };
+        Ok(Self { source, path, stamp: file.stamp })
+    }
+
+    /// Opens it once more.
+    ///
+    /// # Errors
+    /// If it is gone, or another file by now.
+    pub(super) fn reopen(&self, dir: &RunDir) -> Result<Dump, String> {
+        let file = dir.open_file(&self.path).map_err(Verdict::reason)?;
+        if file.is_same_as(self.stamp) {
+            Ok(file)
+        } else {
+            Err(format!("mask {:?} changed while it was read", self.path))
+        }
+    }
+}
+
+/// The stretch of a dump where a tensor's elements lie. What must be decoded first is decoded once,
+/// into a file without a name in the store.
+#[derive(Debug)]
+pub(super) struct OpenStorage {
+    storage: Storage,
+    decoded: OnceLock<Result<Option<Spool>, DecodeError>>,
+}
+
+/// Decoded bytes, in a file that goes when it is closed.
+#[derive(Debug)]
+pub(super) struct Spool {
+    file: File,
+    n_bytes: u64,
+}
+
+impl ReadAt for Spool {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+}
+
+/// A storage's bytes.
+pub(super) enum StorageBytes<'a> {
+    Plain(Plain<'a, Dump>),
+    Spooled(&'a Spool),
+}
+
+impl ReadAt for StorageBytes<'_> {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        match self {
+            Self::Plain(plain) => plain.read_exact_at(buffer, offset),
+            Self::Spooled(spool) => spool.read_exact_at(buffer, offset),
+        }
+    }
+
+    fn n_bytes(&self) -> u64 {
+        match self {
+            Self::Plain(plain) => plain.n_bytes(),
+            Self::Spooled(spool) => spool.n_bytes(),
+        }
+    }
+}
+
+impl OpenStorage {
+    pub(super) fn new(storage: Storage) -> Self {
+        Self { storage, decoded: OnceLock::new() }
+    }
+
+    /// The bytes, checked by the dump's own checksum where it has one. `spool` makes the file that
+    /// decoded bytes go to, and tells again and again while the disk takes none.
+    ///
+    /// # Errors
+    /// If they can't be read, or aren't what the dump promises.
+    pub(super) fn bytes<'a>(
+        &'a self,
+        dump: &'a Dump,
+        spool: impl FnOnce(&mut dyn FnMut(&mut File) -> Result<(), DecodeError>) -> SpoolResult,
+    ) -> Result<StorageBytes<'a>, DecodeError> {
+        let decoded = self.decoded.get_or_init(|| {
+            if storage::plain(dump, &self.storage).is_some() {
+                storage::verify(dump, &self.storage)?;
+                return Ok(None);
+            }
+            let file = spool(&mut |file| storage::decode(dump, &self.storage, file))?;
+            Ok(Some(Spool { file, n_bytes: self.storage.n_bytes }))
+        });
+        match (decoded, storage::plain(dump, &self.storage)) {
+            (Err(error), _) => Err(error.clone()),
+            (Ok(Some(spool)), _) => Ok(StorageBytes::Spooled(spool)),
+            (Ok(None), Some(plain)) => Ok(StorageBytes::Plain(plain)),
+            (Ok(None), None) => unreachable!("what isn't plain is decoded above"),
+        }
+    }
+}
+
+/// A file of decoded bytes, or why there is none.
+pub(super) type SpoolResult = Result<File, DecodeError>;
+
+/// Makes a file of what `fill` writes, in the store's own folder.
+///
+/// # Errors
+/// `Err` if the disk fails: to be tried again; else what `fill` says.
+pub(super) fn spooled(
+    staging: &Staging,
+    fill: &mut dyn FnMut(&mut File) -> Result<(), DecodeError>,
+) -> io::Result<SpoolResult> {
+    let mut file = staging.nameless()?;
+    match fill(&mut file) {
+        // The dump's own errors are those of a file that is only read.
+        Err(DecodeError::Io(error)) if is_write_error(&error) => {
+            Err(io::Error::new(error.kind(), error.to_string()))
+        }
+        Err(error) => Ok(Err(error)),
+        Ok(()) => match file.flush() {
+            Ok(()) => Ok(Ok(file)),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+fn is_write_error(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WriteZero};
+    matches!(
+        error.kind(),
+        FileTooLarge | QuotaExceeded | ReadOnlyFilesystem | StorageFull | WriteZero
+    )
+}

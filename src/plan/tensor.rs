@@ -1,0 +1,242 @@
+//! How the images of one tensor are made. Pure.
+
+use super::PlanError;
+use crate::convert::layout::{self, Reading};
+use crate::convert::range::{Depth, Wish};
+use crate::encode::{Encoding, QUALITY, encoded_bytes_max};
+use crate::limits::{Limits, OverDimension, scaled_to};
+use crate::media::{ColorMode, Colormap, FileType, Profile, Rgb};
+use crate::record::{Alpha, Grid, GridOption, ImageOptions};
+use crate::tensor::{TensorHeader, Writer};
+
+/// How many bytes of a dump are read at once: a size that stays in a core's cache.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+
+/// How all images of a tensor are made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorPlan {
+    /// The tensor.
+    pub header: TensorHeader,
+    /// Which axis is which.
+    pub reading: Reading,
+    /// What the rule is chosen by.
+    pub wish: Wish,
+    /// The arrangement, if all its pictures make one image.
+    pub sheet: Option<Sheet>,
+    /// Columns of an image.
+    pub width: u64,
+    /// Rows of an image.
+    pub height: u64,
+    /// The colours of a one-channel picture.
+    pub colormap: Option<Colormap>,
+    /// The colour of pixels that are NaN.
+    pub nan_color: Option<Rgb>,
+    /// The background that alpha is composited with.
+    pub background: Option<Rgb>,
+    /// The mode to make.
+    pub mode: ColorMode,
+    /// How it is encoded.
+    pub encoding: Encoding,
+    /// The memory that making one image takes at most, in bytes.
+    pub memory_bytes: u64,
+    /// What was asked for and has no effect.
+    pub warnings: Vec<String>,
+}
+
+/// A contact sheet: pictures side by side, row by row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sheet {
+    /// Pictures in a row.
+    pub n_columns: u64,
+    /// Pixels between pictures, and around them.
+    pub padding: u64,
+}
+
+impl TensorPlan {
+    /// The mode of the tensor's own channels.
+    #[must_use]
+    pub fn natural_mode(&self) -> ColorMode {
+        natural(&self.reading)
+    }
+
+    /// How many images it makes.
+    #[must_use]
+    pub fn n_images(&self) -> u64 {
+        if self.sheet.is_some() { 1 } else { self.reading.n_images }
+    }
+}
+
+fn natural(reading: &Reading) -> ColorMode {
+    // A reading has 1 to 4 channels.
+    ColorMode::natural(reading.n_channels).unwrap_or(ColorMode::L)
+}
+
+/// Plans how a tensor is read, and what its pictures look like.
+///
+/// # Errors
+/// If its shape makes no sense, what is asked for can't be, or a protective limit is passed.
+pub(super) fn plan(
+    header: TensorHeader,
+    writer: Writer,
+    options: ImageOptions,
+    limits: &Limits,
+) -> Result<TensorPlan, PlanError> {
+    let profile = options.profile.unwrap_or_default();
+    let reading = layout::read(&header.shape, writer, options.format, profile, options.mode)?;
+    let over = |what: &str, got: u64, name: &str, max: u64| {
+        Err(PlanError::OverLimit(format!("{got} {what}, {name} is {max}")))
+    };
+    if reading.n_images > limits.batch_max {
+        let max = limits.batch_max;
+        return over("images in one dump", reading.n_images, "limits.batch_max", max);
+    }
+    let sheet = sheet(&reading, options.grid);
+    let (width, height) = sheet.map_or((reading.width, reading.height), |sheet| {
+        let n_rows = reading.n_images.div_ceil(sheet.n_columns);
+        let side = |n: u64, length: u64| {
+            n.saturating_mul(length.saturating_add(sheet.padding)).saturating_add(sheet.padding)
+        };
+        (side(sheet.n_columns, reading.width), side(n_rows, reading.height))
+    });
+    let n_pixels = width.saturating_mul(height);
+    if n_pixels > limits.pixels_max {
+        return over("pixels in one image", n_pixels, "limits.pixels_max", limits.pixels_max);
+    }
+    let natural = natural(&reading);
+    let mut warnings = Vec::new();
+    let colormap = options.colormap.filter(|_| {
+        if reading.n_channels > 1 {
+            warnings.push(format!("colormap has no effect on {} channels", reading.n_channels));
+        }
+        reading.n_channels == 1
+    });
+    let nan_color = options.nan_color.filter(|_| header.dtype.is_float());
+    let file_type = options.file_type.unwrap_or(FileType::Png);
+    // What the picture is before the mode that was asked for.
+    let mut base = natural;
+    if colormap.is_some() || nan_color.is_some() {
+        base = if natural.has_alpha() { ColorMode::Rgba } else { ColorMode::Rgb };
+    }
+    let alpha = options.alpha.unwrap_or(Alpha::Keep);
+    let composites = base.has_alpha() && alpha == Alpha::Composite;
+    let background = composites.then(|| options.background.unwrap_or(Rgb([255; 3])));
+    if alpha != Alpha::Keep {
+        base = base.opaque();
+    }
+    let asked = options.mode.filter(|_| !reading.is_torch_sheet);
+    let guessed = reading.guessed_mode.filter(|_| base == natural).unwrap_or(base);
+    let mode = match asked {
+        Some(mode) => check_mode(mode, base, profile, file_type)?,
+        None if file_type.holds(guessed) => guessed,
+        // Without alpha where the file type has none; gray and alpha as colour and alpha.
+        None if file_type.holds(ColorMode::Rgba) => ColorMode::Rgba,
+        None => guessed.opaque(),
+    };
+    let is_wide = mode == ColorMode::I16 && profile == Profile::Auto;
+    if is_wide && base != natural {
+        let problem = "mode I;16 beside colormap, nan_color or alpha: want one or the other";
+        return Err(PlanError::Record(problem.to_owned()));
+    }
+    let depth = if is_wide { Depth::Sixteen } else { Depth::Eight };
+    let is_torch_sheet = reading.is_torch_sheet;
+    let wish = Wish { profile, range: options.range, depth, is_torch_sheet };
+    let encoding = Encoding { file_type, quality: options.quality.unwrap_or(QUALITY) };
+    let mut plan = TensorPlan {
+        header,
+        reading,
+        wish,
+        sheet,
+        width,
+        height,
+        colormap,
+        nan_color,
+        background,
+        mode,
+        encoding,
+        memory_bytes: 0,
+        warnings,
+    };
+    plan.memory_bytes = memory_bytes(&plan, options.downscale, limits);
+    if plan.memory_bytes > limits.memory_bytes_max {
+        let (what, max) = ("bytes of memory needed for one image", limits.memory_bytes_max);
+        return over(what, plan.memory_bytes, "work.memory_bytes_max", max);
+    }
+    Ok(plan)
+}
+
+/// The contact sheet that a batch makes, if it makes one. One picture alone is no sheet.
+fn sheet(reading: &Reading, grid: Option<GridOption>) -> Option<Sheet> {
+    let grid = match grid {
+        _ if reading.is_torch_sheet => Grid::default(),
+        Some(GridOption::Yes(grid)) => grid,
+        Some(GridOption::No) | None => return None,
+    };
+    let n_columns = u64::from(grid.nrow).min(reading.n_images);
+    (reading.n_images > 1).then_some(Sheet { n_columns, padding: grid.padding.into() })
+}
+
+/// Checks a mode that was asked for.
+fn check_mode(
+    mode: ColorMode,
+    base: ColorMode,
+    profile: Profile,
+    file_type: FileType,
+) -> Result<ColorMode, PlanError> {
+    if profile == Profile::Wandb010 && mode != base {
+        return Err(PlanError::Record(format!(
+            "mode {mode} for {base} data: profile wandb-0.10 would relabel the bytes, which scrambles \
+             the picture; want {base}, or another profile"
+        )));
+    }
+    if file_type.holds(mode) {
+        return Ok(mode);
+    }
+    let modes = [
+        ColorMode::Bit,
+        ColorMode::L,
+        ColorMode::La,
+        ColorMode::Rgb,
+        ColorMode::Rgba,
+        ColorMode::I16,
+    ];
+    let held = modes.into_iter().filter(|&mode| file_type.holds(mode)).map(ColorMode::name);
+    let held = held.collect::<Vec<_>>().join(", ");
+    Err(PlanError::Record(format!(
+        "mode {mode} can't be stored as {file_type}: want one of {held}"
+    )))
+}
+
+/// The most that making one image takes: what is made on the way, the encoded file and the encoder's
+/// own copy.
+fn memory_bytes(plan: &TensorPlan, downscale: Option<u32>, limits: &Limits) -> u64 {
+    let n_pixels = plan.width.saturating_mul(plan.height);
+    let natural = plan.natural_mode().pixel_size() as u64;
+    let made = plan.mode.pixel_size() as u64;
+    let colored = plan.colormap.is_some() || plan.nan_color.is_some() || plan.background.is_some();
+    let samples = match plan.wish.depth {
+        Depth::Eight => natural,
+        Depth::Sixteen => 2 * natural,
+    };
+    // Colours and what they are made of; a flag for each pixel that is NaN.
+    let on_the_way = if colored { 4 + 4 + 1 } else { 0 };
+    let side = downscale.map_or(u64::MAX, u64::from);
+    let side = match limits.over_dimension {
+        OverDimension::Downscale => side.min(limits.max_dimension.into()),
+        OverDimension::Hold => side,
+    };
+    let scaling = if plan.width.max(plan.height) > side {
+        // Scaling goes by rows of four floats a pixel, first in one direction.
+        let (_, new_height) = scaled_to(plan.width, plan.height, side);
+        plan.width.saturating_mul(u64::from(new_height)).saturating_mul(16)
+    } else {
+        0
+    };
+    [
+        n_pixels.saturating_mul(samples + on_the_way + made),
+        encoded_bytes_max(n_pixels.saturating_mul(made), plan.height).saturating_mul(2),
+        3 * CHUNK_BYTES as u64,
+        scaling,
+    ]
+    .into_iter()
+    .fold(0, u64::saturating_add)
+}

@@ -1,0 +1,150 @@
+//! Where a record's tensor, mask or picture is. Pure.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+
+use crate::decode::RawLayout;
+use crate::tensor::{ByteOrder, DType, Shape};
+
+/// The fields by which a record describes raw bytes.
+pub(super) const RAW_FIELDS: [&str; 4] = ["dtype", "shape", "offset", "byte_order"];
+
+/// A dump, or one tensor of it: in JSON a path, or an object with `path` and more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DataRef {
+    /// The dump, as the record names it: relative to the run directory, or absolute and within it.
+    pub path: String,
+    /// Which tensor of it.
+    pub tensor: Option<String>,
+    /// The element type, where the dump leaves it open.
+    pub dtype: Option<DType>,
+    /// What raw bytes are, where that was said: with it the file is read as such, whatever it begins
+    /// with.
+    pub raw: Option<RawLayout>,
+}
+
+impl DataRef {
+    /// A whole dump.
+    #[must_use]
+    pub fn of_path(path: impl Into<String>) -> Self {
+        Self { path: path.into(), ..Self::default() }
+    }
+
+    /// Reads the path or object that names a dump.
+    ///
+    /// # Errors
+    /// What was got and wanted, for a person to read.
+    pub(crate) fn from_value(value: Value) -> Result<Self, String> {
+        let fields = DataFields::deserialize(value);
+        fields.map_err(|error: serde_json::Error| error.to_string())?.finish()
+    }
+}
+
+/// The fields of a [`DataRef`] as they are written.
+#[derive(Debug, Default)]
+pub(super) struct DataFields {
+    pub(super) path: Option<String>,
+    tensor: Option<String>,
+    dtype: Option<DType>,
+    shape: Option<Shape>,
+    offset: Option<u64>,
+    byte_order: Option<ByteOrder>,
+}
+
+impl DataFields {
+    /// Sets the field of this name.
+    ///
+    /// # Errors
+    /// What was got and wanted, for a person to read.
+    pub(super) fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
+        let wrong = |want: &str| {
+            let got: String = value.to_string().chars().take(64).collect();
+            format!("{name}: got {got}, want {want}")
+        };
+        let text = || value.as_str().map(str::to_owned).ok_or_else(|| wrong("text"));
+        let numbers = || value.as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<_>>>();
+        match name {
+            "path" => self.path = Some(text()?),
+            "tensor" if value.is_null() => {}
+            "tensor" => self.tensor = Some(text()?),
+            "dtype" => {
+                let dtype = value.as_str().and_then(DType::from_name);
+                let names = || DType::ALL.map(DType::name).join(", ");
+                self.dtype = Some(dtype.ok_or_else(|| wrong(&format!("one of {}", names())))?);
+            }
+            "shape" => {
+                let shape = numbers().and_then(Shape::new);
+                let want = "a list of at most 32 whole numbers from 0 on";
+                self.shape = Some(shape.ok_or_else(|| wrong(want))?);
+            }
+            "offset" => {
+                self.offset = Some(value.as_u64().ok_or_else(|| wrong("bytes, a whole number"))?);
+            }
+            "byte_order" => {
+                self.byte_order = Some(match value.as_str() {
+                    Some("little" | "<") => ByteOrder::Little,
+                    Some("big" | ">") => ByteOrder::Big,
+                    _ => return Err(wrong("\"little\" or \"big\"")),
+                });
+            }
+            _ => {
+                let want = "path, tensor, dtype, shape, offset or byte_order";
+                return Err(format!("got {name:?}, want {want}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The reference that the fields make.
+    ///
+    /// # Errors
+    /// If `path` is missing, or the description of raw bytes is half there.
+    pub(super) fn finish(self) -> Result<DataRef, String> {
+        let Self { path, tensor, dtype, shape, offset, byte_order } = self;
+        let path = path.ok_or("path is missing")?;
+        let raw = shape.map(|shape| {
+            let byte_order = byte_order.unwrap_or(ByteOrder::Little);
+            RawLayout { shape, offset, byte_order }
+        });
+        match (&raw, dtype, tensor.is_some()) {
+            (Some(_), None, _) => Err("shape without dtype: want both for raw bytes".to_owned()),
+            (Some(_), _, true) => Err("tensor beside shape: raw bytes have no names".to_owned()),
+            (None, _, _) if offset.is_some() || byte_order.is_some() => {
+                Err("offset or byte_order without shape: want shape and dtype for raw bytes"
+                    .to_owned())
+            }
+            _ => Ok(DataRef { path, tensor, dtype, raw }),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for DataFields {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(DataVisitor)
+    }
+}
+
+struct DataVisitor;
+
+impl<'de> Visitor<'de> for DataVisitor {
+    type Value = DataFields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the path of a dump, or an object with it")
+    }
+
+    fn visit_str<E: de::Error>(self, path: &str) -> Result<DataFields, E> {
+        Ok(DataFields { path: Some(path.to_owned()), ..DataFields::default() })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DataFields, A::Error> {
+        let mut data = DataFields::default();
+        while let Some(name) = map.next_key::<String>()? {
+            data.set(&name, &map.next_value()?).map_err(de::Error::custom)?;
+        }
+        Ok(data)
+    }
+}

@@ -1,0 +1,99 @@
+//! A mask's tensor → its PNG file, whose gray value is the class id. Pure.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::source::{Axis, Source, Target, View};
+use super::view;
+use crate::convert::Pixels;
+use crate::convert::mask::{ClassIdError, beats, each_class_id, each_score};
+use crate::convert::scan::{Elements, normalized};
+use crate::decode::ReadAt;
+use crate::encode::{self, EncodeError, EncodedImage, Encoding};
+use crate::media::ColorMode;
+use crate::plan::MaskReading;
+
+/// A mask's file, and what is in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RenderedMask {
+    /// A PNG of 8 bit, or of 16 if a class id is above 255.
+    pub image: EncodedImage,
+    /// The class ids that occur.
+    pub class_ids: BTreeSet<u16>,
+}
+
+/// Why a mask that was planned could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MaskError {
+    /// The dump could not be read.
+    #[error("cannot read: {0}")]
+    Io(#[from] io::Error),
+    /// It holds something else than class ids.
+    #[error(transparent)]
+    ClassId(#[from] ClassIdError),
+    /// The picture could not be written.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+/// Makes a mask of a tensor, whose [storage](crate::decode::storage) is given; none where the mask is
+/// a file that is kept as it is.
+///
+/// # Errors
+/// If the storage can't be read, or holds what is no class id.
+pub fn render_mask(
+    storage: &impl ReadAt,
+    reading: &MaskReading,
+) -> Result<Option<RenderedMask>, MaskError> {
+    let MaskReading::Tensor { header, axes, image_idx, width, height, n_classes } = reading else {
+        return Ok(None);
+    };
+    let elements = Elements { dtype: header.dtype, byte_order: header.byte_order };
+    let mut source = Source::new(storage, elements);
+    let n =
+        usize::try_from(width * height).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    let mut ids = vec![0u16; n];
+    let whole = view(header, *axes, *image_idx, 0, [*width, 1, 0]);
+    if *n_classes == 1 {
+        source.each_chunk(&whole, |Target { first, step }, chunk| {
+            normalized(chunk, elements);
+            each_class_id(elements.dtype, chunk, |i, id| ids[first + i * step] = id)?;
+            Ok::<(), MaskError>(())
+        })?;
+    } else {
+        // The scores of one class after the other: the best so far is all that is kept.
+        let [rows, columns, classes] = whole.axes[..] else { return Ok(None) };
+        let mut best = vec![f64::NEG_INFINITY; n];
+        ids.fill(u16::MAX);
+        for class in 0..*n_classes {
+            let first = whole.first + class * classes.from * header.dtype.size() as u64;
+            let one: [Axis; 2] = [rows, columns];
+            let view = View { first, to: 0, axes: one.to_vec() };
+            // At most 65536 classes: the plan saw to it.
+            let class = u16::try_from(class).unwrap_or(u16::MAX);
+            source.each_chunk(&view, |Target { first, step }, chunk| {
+                normalized(chunk, elements);
+                each_score(elements.dtype, chunk, |i, score| {
+                    let at = first + i * step;
+                    if beats(score, class, best[at], ids[at]) {
+                        (best[at], ids[at]) = (score, class);
+                    }
+                });
+                io::Result::Ok(())
+            })?;
+        }
+    }
+    let mut is_seen = vec![false; usize::from(u16::MAX) + 1];
+    ids.iter().for_each(|&id| is_seen[usize::from(id)] = true);
+    let class_ids: BTreeSet<u16> = (0..=u16::MAX).filter(|&id| is_seen[usize::from(id)]).collect();
+    let is_wide = class_ids.last().is_some_and(|&last| last > 255);
+    let (mode, bytes) = if is_wide {
+        (ColorMode::I16, ids.iter().flat_map(|id| id.to_le_bytes()).collect())
+    } else {
+        (ColorMode::L, ids.iter().map(|id| id.to_le_bytes()[0]).collect())
+    };
+    // The plan let no side through that doesn't fit.
+    let side = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    let pixels = Pixels { mode, width: side(*width), height: side(*height), bytes };
+    Ok(Some(RenderedMask { image: encode::encode(pixels, Encoding::default())?, class_ids }))
+}
