@@ -1,4 +1,4 @@
-//! `safelight ls` and `safelight show`.
+//! `safelight ls`.
 
 use std::io::Write;
 
@@ -6,10 +6,10 @@ use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
+use super::condition::Condition;
 use super::{Access, Common, Ending, printable};
 use crate::control::protocol::{ITEMS_PATH, ItemsQuery};
-use crate::formats::wandb::logged;
-use crate::media::{MediaEntry, State};
+use crate::media::State;
 use crate::store::Filter;
 
 #[derive(Debug, Args)]
@@ -24,6 +24,10 @@ pub(super) struct ListArgs {
     /// In this state only
     #[arg(long)]
     state: Option<StateArg>,
+    /// Only items that fulfil this, such as 'nan>0', 'std<0.01', mode=RGB or caption~car; several
+    /// must all hold
+    #[arg(long = "where", value_name = "CONDITION")]
+    conditions: Vec<Condition>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -31,27 +35,6 @@ enum StateArg {
     Image,
     Held,
     Rejected,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ShowArgs {
-    /// The run
-    run: String,
-    /// The key
-    key: String,
-    /// The step
-    step: u64,
-    /// The place in the step, from 0; all of them if not given
-    index: Option<u32>,
-    /// How to show them: what the store keeps, or the value that a tracker would log
-    #[arg(long = "as", value_name = "FORM", default_value = "record")]
-    form: Form,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Form {
-    Record,
-    Logged,
 }
 
 fn steps(text: &str) -> Result<(Option<u64>, Option<u64>), String> {
@@ -71,7 +54,7 @@ fn steps(text: &str) -> Result<(Option<u64>, Option<u64>), String> {
 
 impl Access {
     /// Hands each item that the query lets through to `see`.
-    fn each_item(
+    pub(super) fn each_item(
         &mut self,
         query: ItemsQuery,
         mut see: impl FnMut(Value) -> anyhow::Result<()>,
@@ -112,6 +95,9 @@ pub(super) fn list(
     let mut n_items = 0u64;
     access.each_item(query, |item| {
         n_items += 1;
+        if !args.conditions.iter().all(|condition| condition.holds(&item)) {
+            return Ok(());
+        }
         if common.json { Ok(writeln!(table.out, "{item}")?) } else { table.add(&item) }
     })?;
     table.flush()?;
@@ -125,7 +111,7 @@ pub(super) fn list(
 }
 
 /// An empty list of a run that isn't there is an error.
-fn check_run(access: &mut Access, run: &str) -> anyhow::Result<()> {
+pub(super) fn check_run(access: &mut Access, run: &str) -> anyhow::Result<()> {
     let runs = super::status::runs(access)?;
     if runs.iter().any(|known| known.run.as_str() == run) {
         return Ok(());
@@ -180,6 +166,12 @@ impl<'a, W: Write> Table<'a, W> {
             })
             .collect();
         let note = if item["state"] == "image" { text("caption") } else { text("reason") };
+        let n_warnings = item["warnings"].as_array().map_or(0, Vec::len);
+        let note = match n_warnings {
+            0 => note,
+            1 => format!("{note} (1 warning)"),
+            n => format!("{note} ({n} warnings)"),
+        };
         let note = if odd.is_empty() { note } else { format!("{note} ({})", odd.join(", ")) };
         let mut row = if self.with_run { vec![text("run")] } else { Vec::new() };
         row.extend([
@@ -236,66 +228,6 @@ fn short(value: f64) -> String {
     }
     let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-pub(super) fn show(
-    args: &ShowArgs,
-    common: &Common,
-    out: &mut impl Write,
-) -> anyhow::Result<Ending> {
-    let (mut access, _) = common.access("show")?;
-    let query = ItemsQuery {
-        run: Some(args.run.clone()),
-        key: Some(args.key.clone()),
-        first_step: Some(args.step),
-        last_step: Some(args.step),
-        state: None,
-    };
-    let mut items = Vec::new();
-    access.each_item(query, |item| {
-        let is_wanted = args.index.is_none_or(|index| item["index"] == index);
-        items.extend(is_wanted.then_some(item));
-        Ok(())
-    })?;
-    if items.is_empty() {
-        check_run(&mut access, &args.run)?;
-        let index = args.index.map_or_else(String::new, |index| format!(" index {index}"));
-        return Err(anyhow!(
-            "run {:?} has nothing under key {:?} step {}{index}",
-            args.run,
-            args.key,
-            args.step
-        ));
-    }
-    access.close()?;
-    if args.form == Form::Logged {
-        let folder = format!("runs/{}/", crate::media::RunId::new(args.run.clone())?.folder());
-        let entries = items
-            .into_iter()
-            .map(|item| entry_from_json(item, &folder))
-            .collect::<Result<Vec<_>, _>>()?;
-        let value = logged(&entries, args.index.is_none() && entries.len() > 1);
-        items = vec![value.ok_or_else(|| anyhow!("no image of it is kept"))?];
-    }
-    for item in items {
-        if common.json {
-            writeln!(out, "{item}")?;
-        } else {
-            writeln!(out, "{item:#}")?;
-        }
-    }
-    Ok(Ending::Done)
-}
-
-/// The entry that [`MediaEntry::to_json`] printed.
-fn entry_from_json(mut item: Value, run_folder: &str) -> anyhow::Result<MediaEntry> {
-    if let Value::Object(fields) = &mut item {
-        fields.retain(|_, value| !value.is_null());
-        if let Some(Value::String(path)) = fields.get_mut("path") {
-            *path = path.strip_prefix(run_folder).unwrap_or(path).to_owned();
-        }
-    }
-    Ok(serde_json::from_value(item)?)
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The commands.
 
+mod condition;
 mod ingest;
 mod items;
+mod show;
 mod status;
 
 use std::io::{self, Write};
@@ -67,7 +69,7 @@ enum Command {
     /// Show the items of a key and step
     Show {
         #[command(flatten)]
-        query: items::ShowArgs,
+        query: show::ShowArgs,
         #[command(flatten)]
         common: Common,
     },
@@ -149,7 +151,7 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
         }
         Command::Ingest { run_dirs, common } => ingest::run(&run_dirs, &common, out),
         Command::Ls { query, common } => items::list(&query, &common, out),
-        Command::Show { query, common } => items::show(&query, &common, out),
+        Command::Show { query, common } => show::show(&query, &common, out),
         Command::Status { common } => status::run(&common, out),
         Command::Validate { common } => {
             let (_, path) = common.config()?;

@@ -265,6 +265,23 @@ impl MediaEntry {
         entry
     }
 
+    /// The entry that [`Self::to_json`] made an object of.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn from_json(mut item: Value, run: &RunId) -> serde_json::Result<Self> {
+        if let Value::Object(fields) = &mut item {
+            fields.retain(|_, value| !value.is_null());
+            let folder = format!("runs/{}/", run.folder());
+            paths(fields).for_each(|path| {
+                if path.starts_with(&folder) {
+                    path.drain(..folder.len());
+                }
+            });
+        }
+        serde_json::from_value(item)
+    }
+
     fn at(
         state: State,
         id: Option<MediaId>,
@@ -310,9 +327,8 @@ impl MediaEntry {
         let Ok(Value::Object(mut given)) = serde_json::to_value(self) else {
             unreachable!("an entry is an object with text keys")
         };
-        if let Some(Value::String(path)) = given.get_mut("path") {
-            *path = format!("runs/{}/{path}", run.folder());
-        }
+        let folder = format!("runs/{}/", run.folder());
+        paths(&mut given).for_each(|path| path.insert_str(0, &folder));
         let mut object = Map::new();
         object.insert("run".to_owned(), run.as_str().into());
         for field in FIELDS {
@@ -321,4 +337,23 @@ impl MediaEntry {
         object.extend(given);
         Value::Object(object)
     }
+}
+
+/// The paths of an item's media files: its own, and those of its boxes and masks.
+fn paths(item: &mut Map<String, Value>) -> impl Iterator<Item = &mut String> {
+    fn text(value: &mut Value) -> Option<&mut String> {
+        match value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+    item.iter_mut().flat_map(|(name, value)| {
+        let (own, sets) = match (name.as_str(), value) {
+            ("path", value) => (text(value), None),
+            ("boxes" | "masks", Value::Object(sets)) => (None, Some(sets)),
+            _ => (None, None),
+        };
+        let of_sets = sets.into_iter().flat_map(Map::values_mut);
+        own.into_iter().chain(of_sets.filter_map(|set| set.get_mut("path").and_then(text)))
+    })
 }

@@ -188,7 +188,8 @@ fn check_mode(
              the picture; want {base}, or another profile"
         )));
     }
-    if file_type.holds(mode) {
+    // Black and white is gray where there is nothing smaller, as in Pillow's JPEG.
+    if file_type.holds(mode) || mode == ColorMode::Bit && file_type.holds(ColorMode::L) {
         return Ok(mode);
     }
     let modes = [

@@ -1,46 +1,53 @@
-//! Pixels against the real wandb, on arrays that no file in the repository holds.
+//! Pictures and JSON against the real wandb: on arrays that no file in the repository holds, and on
+//! 65 cases with the answers of three releases.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::{Value, json};
-
-use crate::harness::TempRun;
+use crate::harness::{PROGRAM, TempRun};
 
 /// Pythons with real releases of wandb, as `./test.sh` sets them up.
 fn pythons() -> Vec<PathBuf> {
     let paths = std::env::var_os("SAFELIGHT_PYTHONS");
-    paths.map_or_else(Vec::new, |paths| std::env::split_paths(&paths).collect())
-}
-
-#[test]
-fn pictures_equal_those_that_wandb_makes_of_random_arrays() {
-    let pythons = pythons();
+    let pythons: Vec<PathBuf> =
+        paths.map_or_else(Vec::new, |paths| std::env::split_paths(&paths).collect());
     if pythons.is_empty() {
         eprintln!("left out: SAFELIGHT_PYTHONS is not set; ./test.sh sets it up");
     }
-    for python in pythons {
-        check(&python);
+    pythons
+}
+
+/// Runs a script of `tests/` and returns what it said.
+fn run(python: &Path, script: &str, args: &[&Path]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
+    let ran = Command::new(python).arg(&script).args(args).output().expect("Python");
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+    eprintln!("{said}");
+    said
+}
+
+#[test]
+fn pictures_and_json_equal_those_that_wandb_makes_of_random_arrays() {
+    for python in pythons() {
+        let temp = TempRun::new();
+        run(&python, "wandb_peer.py", &[Path::new("make"), &temp.at("")]);
+        let ran = temp.ingest();
+        assert!(matches!(ran.code, 0 | 3), "{ran:?}");
+        let args = [Path::new("compare"), Path::new(PROGRAM), &temp.at(""), &temp.store()];
+        let said = run(&python, "wandb_peer.py", &args);
+        assert!(said.contains(" 0 differ"), "{said}");
     }
 }
 
-fn check(python: &Path) {
-    let temp = TempRun::new();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wandb_peer.py");
-    let run = |args: &[&Path]| {
-        let ran = Command::new(python).arg(&script).args(args).output().expect("Python");
-        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-        assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
-        said
-    };
-    run(&[Path::new("make"), &temp.at("")]);
-    let ran = temp.ingest();
-    assert!(matches!(ran.code, 0 | 3), "{ran:?}");
-    let told = |item: &Value| json!({"data": item["source"]["path"], "path": item["path"], "reason": item["reason"]});
-    let listed = temp.folder().join("items.json");
-    let items: Vec<Value> = temp.items().iter().map(told).collect();
-    std::fs::write(&listed, Value::Array(items).to_string()).expect("a list");
-    let said = run(&[Path::new("compare"), &temp.at(""), &temp.store(), &listed]);
-    assert!(said.contains(" 0 differ"), "{said}");
-    eprintln!("{said}");
+#[test]
+fn three_releases_of_wandb_made_the_same_of_65_cases() {
+    for python in pythons().iter().take(1) {
+        for profile in ["wandb-0.10", "wandb-0.20", "wandb-0.29"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let args = [Path::new(PROGRAM), Path::new(profile), folder.path()];
+            let said = run(python, "wandb_cases.py", &args);
+            assert!(said.contains(" 0 differ,"), "{said}");
+        }
+    }
 }

@@ -1,0 +1,120 @@
+//! `safelight show`.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::items::check_run;
+use super::{Common, Ending};
+use crate::control::protocol::ItemsQuery;
+use crate::formats::wandb::{artifact, class_labels_config, logged};
+use crate::media::{MediaEntry, MediaKey, RunId};
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// The run
+    run: String,
+    /// The key
+    key: String,
+    /// The step
+    step: u64,
+    /// The place in the step, from 0; all of them if not given
+    index: Option<u32>,
+    /// How to show them
+    #[arg(long = "as", value_name = "FORM", default_value = "record")]
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// What the store keeps
+    Record,
+    /// The value that wandb.log would record
+    Logged,
+    /// The JSON of each image in a W&B artifact
+    Artifact,
+    /// The class labels that logging them would add to the run's config
+    Config,
+}
+
+pub(super) fn show(
+    args: &ShowArgs,
+    common: &Common,
+    out: &mut impl Write,
+) -> anyhow::Result<Ending> {
+    let (mut access, config) = common.access("show")?;
+    let query = ItemsQuery {
+        run: Some(args.run.clone()),
+        key: Some(args.key.clone()),
+        first_step: Some(args.step),
+        last_step: Some(args.step),
+        state: None,
+    };
+    let mut items = Vec::new();
+    access.each_item(query, |item| {
+        let is_wanted = args.index.is_none_or(|index| item["index"] == index);
+        items.extend(is_wanted.then_some(item));
+        Ok(())
+    })?;
+    if items.is_empty() {
+        check_run(&mut access, &args.run)?;
+        let index = args.index.map_or_else(String::new, |index| format!(" index {index}"));
+        return Err(anyhow!(
+            "run {:?} has nothing under key {:?} step {}{index}",
+            args.run,
+            args.key,
+            args.step
+        ));
+    }
+    access.close()?;
+    let run = RunId::new(args.run.clone())?;
+    let values = match args.form {
+        Form::Record => items,
+        form => other_form(form, args, items, &run, &config.store)?,
+    };
+    for value in values {
+        if common.json {
+            writeln!(out, "{value}")?;
+        } else {
+            writeln!(out, "{value:#}")?;
+        }
+    }
+    Ok(Ending::Done)
+}
+
+fn other_form(
+    form: Form,
+    args: &ShowArgs,
+    items: Vec<Value>,
+    run: &RunId,
+    store: &Path,
+) -> anyhow::Result<Vec<Value>> {
+    let entries = items.into_iter().map(|item| MediaEntry::from_json(item, run));
+    let entries: Vec<MediaEntry> = entries.collect::<Result<_, _>>()?;
+    let no_image = || anyhow!("no image of it is kept");
+    Ok(match form {
+        Form::Artifact => {
+            let folder = store.join("runs").join(run.folder());
+            let made =
+                entries.iter().map(|entry| artifact(entry, |path| fs::read(folder.join(path))));
+            let made: Vec<_> = made.collect::<Result<_, _>>()?;
+            let values: Vec<Value> = made.into_iter().flatten().map(|made| made.value).collect();
+            if values.is_empty() {
+                return Err(no_image());
+            }
+            values
+        }
+        Form::Config => {
+            let key = MediaKey::new(args.key.clone())?;
+            vec![Value::Object(class_labels_config(&key, &entries))]
+        }
+        Form::Logged | Form::Record => {
+            let value = logged(&entries, args.index.is_none() && entries.len() > 1);
+            vec![value.ok_or_else(no_image)?]
+        }
+    })
+}
