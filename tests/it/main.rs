@@ -9,4 +9,6 @@ mod golden_dumps;
 mod harness;
 mod ingest;
 mod layers;
+mod media;
+mod python;
 mod wandb_peer;

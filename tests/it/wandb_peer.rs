@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::harness::{PROGRAM, TempRun};
 
 /// Pythons with real releases of wandb, as `./test.sh` sets them up.
-fn pythons() -> Vec<PathBuf> {
+pub(crate) fn pythons() -> Vec<PathBuf> {
     let paths = std::env::var_os("SAFELIGHT_PYTHONS");
     let pythons: Vec<PathBuf> =
         paths.map_or_else(Vec::new, |paths| std::env::split_paths(&paths).collect());

@@ -1,0 +1,127 @@
+//! The Python module: its own tests, and what the daemon makes of what it writes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use safelight::media::Sha256;
+use serde_json::Value;
+
+use crate::harness::{TempRun, wait_for};
+use crate::wandb_peer::pythons;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("python")
+}
+
+/// Python as it comes, which has neither `NumPy` nor Pillow, and those that have.
+fn all_pythons() -> Vec<PathBuf> {
+    let mut pythons = pythons();
+    pythons.push(PathBuf::from("python3"));
+    pythons
+}
+
+#[test]
+fn the_modules_own_tests_pass() {
+    for python in all_pythons() {
+        let mut command = Command::new(&python);
+        command.args(["-B", "-m", "unittest", "discover", "tests"]).current_dir(folder());
+        let ran = command.output().expect("Python");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{}: {said}", python.display());
+        assert!(said.contains("\nOK"), "{}: {said}", python.display());
+    }
+}
+
+#[test]
+fn the_daemon_makes_of_every_kind_of_input_what_it_was() {
+    for python in all_pythons() {
+        let temp = TempRun::new();
+        fs::remove_dir(temp.at("")).expect("the run directory");
+        let daemon = temp.daemon("");
+        let mut command = Command::new(&python);
+        command.arg("-B").arg(folder().join("tests/live.py")).arg(temp.folder().join("run"));
+        let ran = command.output().expect("Python");
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{told}");
+        let expected: Vec<Value> = serde_json::from_slice(&ran.stdout).expect("a list");
+        wait_for("all images", || {
+            temp.items().iter().filter(|item| item["state"] == "image").count() >= expected.len()
+        });
+        let items = temp.items();
+        drop(daemon);
+        let mut by_place = BTreeMap::new();
+        for item in &items {
+            assert_eq!(item["state"], "image", "{item}");
+            by_place.insert(place(item), item);
+        }
+        assert_eq!(items.len(), expected.len(), "{told}");
+        for want in &expected {
+            let item = by_place.get(&place(want)).unwrap_or_else(|| panic!("missing: {want}"));
+            check(&temp, item, want);
+        }
+    }
+}
+
+fn place(item: &Value) -> String {
+    format!("{} {} {}", item["key"], item["step"], item["index"])
+}
+
+fn check(temp: &TempRun, item: &Value, want: &Value) {
+    check_file(temp, item, want, &place(want));
+    for field in ["caption", "grouping", "classes"] {
+        if !want[field].is_null() && field != "classes" {
+            assert_eq!(item[field], want[field], "{field} of {}", place(want));
+        }
+    }
+    for class in want["classes"].as_array().into_iter().flatten() {
+        let classes = item["classes"].as_array().expect("classes");
+        assert!(classes.contains(class), "{class} of {}: {classes:?}", place(want));
+    }
+    for (name, set) in want["boxes"].as_object().into_iter().flatten() {
+        let path = item["boxes"][name]["path"].as_str().expect("a file of boxes");
+        let file = fs::read(temp.store().join(path)).expect("a file of boxes");
+        let file: Value = serde_json::from_slice(&file).expect("JSON");
+        assert_eq!(file, *set, "boxes {name} of {}", place(want));
+    }
+    for (name, mask) in want["masks"].as_object().into_iter().flatten() {
+        let what = format!("mask {name} of {}", place(want));
+        check_file(temp, &item["masks"][name], mask, &what);
+        if !mask["class_labels"].is_null() {
+            assert_eq!(item["masks"][name]["class_labels"], mask["class_labels"], "{what}");
+        }
+    }
+}
+
+/// Compares a media file: by its digest where it is kept untouched, else pixel by pixel.
+fn check_file(temp: &TempRun, item: &Value, want: &Value, what: &str) {
+    let path = item["path"].as_str().unwrap_or_else(|| panic!("{what}: no path in {item}"));
+    let file = fs::read(temp.store().join(path)).expect("a media file");
+    if let Some(sha256) = want["sha256"].as_str() {
+        assert_eq!(Sha256::of(&file).to_string(), sha256, "{what}");
+    }
+    let Some(pixels) = want["pixels"].as_str() else { return };
+    let picture = image::load_from_memory(&file).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let size = (u64::from(picture.width()), u64::from(picture.height()));
+    assert_eq!(
+        (Some(size.0), Some(size.1)),
+        (want["width"].as_u64(), want["height"].as_u64()),
+        "{what}"
+    );
+    let mode = match picture.color() {
+        image::ColorType::L8 => "L",
+        image::ColorType::La8 => "LA",
+        image::ColorType::Rgb8 => "RGB",
+        image::ColorType::Rgba8 => "RGBA",
+        image::ColorType::L16 => "I;16",
+        other => panic!("{what}: {other:?}"),
+    };
+    if let Some(want) = want["mode"].as_str() {
+        assert_eq!(mode, want, "{what}");
+    }
+    let want = BASE64_STANDARD.decode(pixels).expect("base64");
+    assert_eq!(picture.into_bytes(), want, "{what}");
+}
