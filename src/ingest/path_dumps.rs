@@ -218,6 +218,11 @@ impl Engine {
         let limits = &self.config.limits;
         let mut record = read_sidecar(run, dump, limits.line_bytes_max)?;
         run.tell_unknown_fields(&dump.id.1, &record);
+        let is_raw = [".bin", ".raw"].iter().any(|ending| dump.id.1.ends_with(ending));
+        if is_raw && record.data.raw.is_none() {
+            let what = "raw bytes without a sidecar that names dtype and shape";
+            return Err(Verdict::Wait(format!("{:?}: {what}", dump.id.1)));
+        }
         let opened = run.dir.open_dump(&record.data, limits)?;
         add_metadata(&mut record, &opened, dump.sidecar.is_some())?;
         let tensor = record.data.tensor.as_deref();

@@ -222,7 +222,7 @@ impl Pipeline {
 
     /// Hands in a unit. Blocks while there is no memory or no room for it.
     pub(crate) fn submit(&self, unit: Unit) {
-        let Unit { run, digest, tasks, cursor } = unit;
+        let Unit { run, digest, tasks, cursor, .. } = unit;
         let (done, results) = bounded(tasks.len().max(1));
         let n_events = tasks.len() as u64;
         let events = self.events.take(n_events.min(EVENTS_MAX));

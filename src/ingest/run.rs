@@ -17,7 +17,7 @@ use super::watch::Watch;
 use crate::config::WatchConfig;
 use crate::limits::Limits;
 use crate::media::RunId;
-use crate::record::pattern::DumpPath;
+use crate::record::pattern::{DumpPath, EXTENSIONS};
 use crate::record::{DEPTH_MAX, MediaRecord, depth};
 use crate::store::RunInfo;
 use crate::store::journal::{LogCursor, Stamp};
@@ -321,7 +321,8 @@ impl Run {
         let stem = path.strip_suffix(".json")?;
         let is_there =
             |path: &String| self.dump_path(path).is_some() && self.dir.stat(path).is_some();
-        [stem.to_owned(), format!("{stem}.npy")].into_iter().find(is_there)
+        let endings = EXTENSIONS.iter().map(|ending| format!("{stem}.{ending}"));
+        std::iter::once(stem.to_owned()).chain(endings).find(is_there)
     }
 
     /// The sidecar of a dump: its path and what it looks like.

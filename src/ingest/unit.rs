@@ -1,5 +1,6 @@
 //! What the engine hands to the pipeline: all that comes of one line or dump.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::beneath::RunDir;
@@ -8,6 +9,7 @@ use crate::media::{Description, MediaEntry, MediaId, Source};
 use crate::plan::{ImagePlan, Making, Outcome, Plan, PlannedItem};
 use crate::store::RunInfo;
 use crate::store::journal::{Event, SourceCursor};
+use crate::tensor::Storage;
 
 /// What the images of one tensor or picture are made of.
 #[derive(Debug)]
@@ -15,7 +17,7 @@ pub(super) struct Material {
     pub(super) dump: Arc<OpenDump>,
     pub(super) making: Making,
     /// Where the tensor's elements lie; none where a file is kept.
-    pub(super) storage: Option<OpenStorage>,
+    pub(super) storage: Option<Arc<OpenStorage>>,
     pub(super) masks: Vec<MaskDump>,
     pub(super) dir: Arc<RunDir>,
     pub(super) source: Source,
@@ -43,12 +45,15 @@ pub(super) struct Unit {
     pub(super) digest: Option<SharedDigest>,
     pub(super) tasks: Vec<Task>,
     pub(super) cursor: SourceCursor,
+    /// Each storage once: thousands of tensors may be views of the same one.
+    storages: HashMap<Storage, Arc<OpenStorage>>,
 }
 
 impl Unit {
     /// A unit of nothing but its cursor.
     pub(super) fn new(run: &Arc<RunInfo>, cursor: SourceCursor) -> Self {
-        Self { run: run.clone(), digest: None, tasks: Vec::new(), cursor }
+        let (tasks, storages) = (Vec::new(), HashMap::new());
+        Self { run: run.clone(), digest: None, tasks, cursor, storages }
     }
 
     /// A unit of one event.
@@ -77,7 +82,11 @@ impl Unit {
     ) {
         self.digest.get_or_insert_with(|| dump.shared_digest());
         let storage = match &plan.making {
-            Making::Tensor(tensor) => Some(OpenStorage::new(tensor.header.storage.clone())),
+            Making::Tensor(tensor) => {
+                let storage = &tensor.header.storage;
+                let known = self.storages.entry(storage.clone());
+                Some(known.or_insert_with(|| Arc::new(OpenStorage::new(storage.clone()))).clone())
+            }
             Making::Keep(_) => None,
         };
         let material = Arc::new(Material {

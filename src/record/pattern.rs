@@ -5,7 +5,23 @@ use regex::Regex;
 use crate::media::{MediaKey, Step};
 
 /// The extensions that `{ext}` stands for.
-const EXTENSIONS: &str = "npy|npz|safetensors|pt|pth|bin|raw|png|jpg|jpeg|bmp|gif|webp|tif|tiff";
+pub const EXTENSIONS: [&str; 15] = [
+    "npy",
+    "npz",
+    "safetensors",
+    "pt",
+    "pth",
+    "bin",
+    "raw",
+    "png",
+    "jpg",
+    "jpeg",
+    "bmp",
+    "gif",
+    "webp",
+    "tif",
+    "tiff",
+];
 
 /// What a dump's path says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +79,7 @@ impl DumpPattern {
                 "key" => "(?P<key>.+)",
                 "step" => "(?P<step>[0-9]+)",
                 "index" => "(?P<index>[0-9]+)",
-                "ext" => &format!("(?P<ext>{EXTENSIONS})"),
+                "ext" => &format!("(?P<ext>{})", EXTENSIONS.join("|")),
                 _ => {
                     return Err(error(&format!(
                         "got {{{field}}}, want {{key}}, {{step}}, {{index}} or {{ext}}"
