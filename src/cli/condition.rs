@@ -4,31 +4,23 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-/// Fields that may be named by themselves; others by a path, such as `source.path` or `extra.epoch`.
-const FIELDS: [&str; 16] = [
-    "run",
-    "key",
-    "step",
-    "index",
-    "state",
-    "reason",
-    "path",
-    "file_type",
-    "mode",
-    "width",
-    "height",
-    "size",
-    "sha256",
-    "profile",
-    "rule",
-    "format",
-];
+use crate::media::MediaEntry;
 
-/// Fields of `stats`, which may be named by themselves too.
+/// Fields of `stats`, which may be named by themselves.
 const STATS: [&str; 8] = ["min", "max", "mean", "std", "nan", "inf", "clipped", "constant"];
 
-/// Fields whose values are texts or more.
-const OTHERS: [&str; 4] = ["caption", "grouping", "colormap", "warnings"];
+/// Fields that only some items have; others are named by a path, such as `extra.epoch`.
+const OTHERS: [&str; 9] = [
+    "run",
+    "range",
+    "colormap",
+    "format_guessed",
+    "downscaled_from",
+    "classes",
+    "boxes",
+    "masks",
+    "warnings",
+];
 
 const WANT: &str = "want FIELD OP VALUE, such as nan>0, std<0.01, mode=RGB or caption~car";
 
@@ -93,10 +85,11 @@ fn pointer(field: &str) -> Result<String, String> {
     if STATS.contains(&field) {
         return Ok(format!("/stats/{field}"));
     }
-    if field.contains('.') || FIELDS.contains(&field) || OTHERS.contains(&field) {
+    let mut known = MediaEntry::FIELDS.iter().chain(&OTHERS);
+    if field.contains('.') || known.any(|known| *known == field) {
         return Ok(format!("/{}", field.replace('.', "/")));
     }
-    let known = FIELDS.iter().chain(&STATS).chain(&OTHERS);
+    let known = MediaEntry::FIELDS.iter().chain(&STATS).chain(&OTHERS);
     let near = known.min_by_key(|known| strsim::damerau_levenshtein(known, field));
     Err(format!("no field {field:?}: did you mean {:?}? {WANT}", near.unwrap_or(&"")))
 }

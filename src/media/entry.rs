@@ -230,6 +230,29 @@ pub struct MediaEntry {
 }
 
 impl MediaEntry {
+    /// The fields that every item has, in the order in which they are printed, after `run`.
+    pub const FIELDS: [&str; 19] = [
+        "key",
+        "step",
+        "index",
+        "state",
+        "reason",
+        "path",
+        "file_type",
+        "mode",
+        "width",
+        "height",
+        "size",
+        "sha256",
+        "caption",
+        "grouping",
+        "profile",
+        "rule",
+        "format",
+        "stats",
+        "source",
+    ];
+
     /// An image and its media file; `making` is none for one that is kept as it came.
     #[must_use]
     pub fn image(
@@ -303,27 +326,6 @@ impl MediaEntry {
     /// Never: an entry serializes to an object.
     #[must_use]
     pub fn to_json(&self, run: &RunId) -> Value {
-        const FIELDS: [&str; 19] = [
-            "key",
-            "step",
-            "index",
-            "state",
-            "reason",
-            "path",
-            "file_type",
-            "mode",
-            "width",
-            "height",
-            "size",
-            "sha256",
-            "caption",
-            "grouping",
-            "profile",
-            "rule",
-            "format",
-            "stats",
-            "source",
-        ];
         let Ok(Value::Object(mut given)) = serde_json::to_value(self) else {
             unreachable!("an entry is an object with text keys")
         };
@@ -331,7 +333,7 @@ impl MediaEntry {
         paths(&mut given).for_each(|path| path.insert_str(0, &folder));
         let mut object = Map::new();
         object.insert("run".to_owned(), run.as_str().into());
-        for field in FIELDS {
+        for field in Self::FIELDS {
             object.insert(field.to_owned(), given.remove(field).unwrap_or_default());
         }
         object.extend(given);
