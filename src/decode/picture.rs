@@ -74,7 +74,7 @@ fn kind(start: &[u8]) -> Option<FileType> {
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => FileType::Gif,
         [b'B', b'M', ..] => FileType::Bmp,
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => FileType::Webp,
-        [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => FileType::Tiff,
+        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => FileType::Tiff,
         _ => return None,
     })
 }

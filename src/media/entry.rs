@@ -334,7 +334,7 @@ impl MediaEntry {
         let mut object = Map::new();
         object.insert("run".to_owned(), run.as_str().into());
         for field in Self::FIELDS {
-            object.insert(field.to_owned(), given.remove(field).unwrap_or_default());
+            object.insert(field.to_owned(), given.shift_remove(field).unwrap_or_default());
         }
         object.extend(given);
         Value::Object(object)
