@@ -88,7 +88,7 @@ pub(super) fn read(
     Ok(MaskSpec { name: name.to_owned(), data, class_labels })
 }
 
-/// The dumps that the `masks` of a record name, each once. What can't be read is left to [`read`].
+/// The dumps that the `masks` of a record name, each once. What can't be read is left to the plan.
 #[must_use]
 pub fn mask_dumps(masks: &Value) -> Vec<DataRef> {
     let of_image = |masks: &Value| match masks {

@@ -180,7 +180,7 @@ impl Scan {
     }
 
     /// Sees one more chunk of whole elements, which is brought into the form that
-    /// [`Conversion::convert`] takes on the way.
+    /// conversions take on the way.
     pub fn see(&mut self, chunk: &mut [u8]) {
         normalize(chunk, self.elements.dtype, self.elements.byte_order);
         for_dtype!(self.elements.dtype,

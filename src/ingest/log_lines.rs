@@ -171,7 +171,7 @@ impl Engine {
         } else if line.bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Attempt::Done);
         } else {
-            parse_line(&line.bytes).map_err(|RecordError { column, message }| {
+            parse_line(&line.bytes).map_err(|RecordError { column, message, .. }| {
                 format!("{log}:{}:{column}: {message}", line.number)
             })
         };

@@ -72,12 +72,23 @@ pub enum Line {
 
 /// Why a line, or a sidecar, is no record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("column {column}: {message}")]
+#[error("{}column {column}: {message}", if *line > 1 { format!("line {line}, ") } else { String::new() })]
 pub struct RecordError {
+    /// The line of a sidecar, from 1.
+    pub line: usize,
     /// The byte of the line where it shows, from 1; for a missing field, the line's last.
     pub column: usize,
     /// What was got and what was wanted.
     pub message: String,
+}
+
+impl RecordError {
+    /// An error about what the whole text lacks.
+    fn at_end(text: &[u8], message: String) -> Self {
+        let last = text.rsplit(|&byte| byte == b'\n').next().map_or(0, <[u8]>::len);
+        let line = text.split(|&byte| byte == b'\n').count();
+        Self { line, column: last.max(1), message }
+    }
 }
 
 /// Reads a line of a media log, without its newline.
@@ -90,13 +101,12 @@ pub struct RecordError {
 /// is missing from a description.
 pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
     let fields = parse_fields(line)?;
-    let missing = |field: &str, want: &str| RecordError {
-        column: line.len().max(1),
-        message: format!("{field} is missing: want {want}"),
+    let missing = |field: &str, want: &str| {
+        RecordError::at_end(line, format!("{field} is missing: want {want}"))
     };
     if fields.data.is_some() && (fields.finish || fields.commit.is_some()) {
         let message = "data stands beside commit or finish: want a line for each".to_owned();
-        return Err(RecordError { column: line.len().max(1), message });
+        return Err(RecordError::at_end(line, message));
     }
     if fields.finish {
         return Ok(Line::Finish);
@@ -110,12 +120,11 @@ pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
             .ok_or_else(|| missing("key", "the name of a series, such as \"val/pred\""))?,
         step: fields.step.ok_or_else(|| missing("step", "the training step, a whole number"))?,
         index: fields.index,
-        data: fields.data.ok_or_else(|| missing("data", "the path of a dump"))?.finish().map_err(
-            |message| RecordError {
-                column: line.len().max(1),
-                message: format!("data: {message}"),
-            },
-        )?,
+        data: fields
+            .data
+            .ok_or_else(|| missing("data", "the path of a dump"))?
+            .finish()
+            .map_err(|problem| RecordError::at_end(line, format!("data: {problem}")))?,
         options: fields.options,
         description: fields.description,
     })))
@@ -129,7 +138,7 @@ pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
 /// As [`parse_line`], but that nothing can be missing.
 pub fn parse_sidecar(text: &[u8], path: &pattern::DumpPath) -> Result<MediaRecord, RecordError> {
     let mut fields = parse_fields(text)?;
-    let at_end = |message| RecordError { column: text.len().max(1), message };
+    let at_end = |message| RecordError::at_end(text, message);
     let mut data = fields.data.take().unwrap_or_default();
     for name in data::RAW_FIELDS {
         if let Some(value) = fields.description.extra.shift_remove(name) {
@@ -227,25 +236,28 @@ pub(crate) fn depth(value: &Value) -> usize {
 
 fn parse_fields(text: &[u8]) -> Result<Fields, RecordError> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let text = std::str::from_utf8(text).map_err(|error| RecordError {
-        column: error.valid_up_to() + 1,
-        message: "not UTF-8 text".to_owned(),
+    let text = std::str::from_utf8(text).map_err(|error| {
+        let RecordError { line, column, .. } =
+            RecordError::at_end(&text[..=error.valid_up_to()], String::new());
+        RecordError { line, column, message: "not UTF-8 text".to_owned() }
     })?;
     serde_json::from_str(text).or_else(|error| {
         let (quoted, places) = quote_non_finite(text);
         if places.is_empty() {
-            return Err(record_error(&error, &[]));
+            return Err(record_error(&error, text, &[]));
         }
-        serde_json::from_str(&quoted).map_err(|error| record_error(&error, &places))
+        serde_json::from_str(&quoted).map_err(|error| record_error(&error, &quoted, &places))
     })
 }
 
-/// `error` with the column in the text as it was before [`quote_non_finite`].
-fn record_error(error: &serde_json::Error, places: &[usize]) -> RecordError {
-    let column = error.column().max(1);
-    let n_quotes = places.iter().filter(|&&place| place < column).count() * 2;
+/// `error` with the column in the text as it was before [`quote_non_finite`] made `quoted` of it.
+fn record_error(error: &serde_json::Error, quoted: &str, places: &[usize]) -> RecordError {
+    let (line, column) = (error.line().max(1), error.column().max(1));
+    let line_start: usize = quoted.split_inclusive('\n').take(line - 1).map(str::len).sum();
+    let on_line = line_start..=line_start + column;
+    let n_quotes = places.iter().filter(|place| on_line.contains(place)).count() * 2;
     let message = without_position(&error.to_string()).to_owned();
-    RecordError { column: column.saturating_sub(n_quotes).max(1), message }
+    RecordError { line, column: column.saturating_sub(n_quotes).max(1), message }
 }
 
 /// `serde_json` ends its messages with a place in the text, which we tell in a field of its own.
@@ -468,6 +480,14 @@ mod tests {
             "column 1: invalid type: sequence, expected an object that describes an image",
         );
         check_refused("", "column 1: EOF while parsing a value");
+        check_refused(
+            "-Infinity",
+            "column 9: invalid type: string \"-Infinity\", expected an object that describes an image",
+        );
+        check_refused(
+            "{\"caption\": NaN,\n \"step\": NaN}",
+            "line 2, column 13: step: invalid type: string \"NaN\", expected u64",
+        );
         assert_eq!(parse_line(b"{\"key\":\"\xff\"}").map_err(|e| e.column), Err(9));
     }
 

@@ -6,7 +6,7 @@
 //! | `NAME/data/KEY` | the bytes of one storage |
 //! | `NAME/byteorder` | `little` or `big`; little where it is missing |
 //!
-//! The pickle is [read](pickle), never run. A tensor is a view of a storage: an offset, a shape and
+//! The pickle is read, never run. A tensor is a view of a storage: an offset, a shape and
 //! strides, all in elements, which may leave gaps, overlap, or repeat elements.
 //!
 //! Source: `torch/serialization.py` and `torch/_utils.py`, torch 1.13 to 2.9.
@@ -14,10 +14,12 @@
 mod pickle;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use self::pickle::{Id, Pickle, Value};
 use super::zip::{self, Member};
 use super::{Contents, DecodeError, DecodeOptions, NamedTensor, ReadAt, TENSORS_MAX};
+use crate::media::NAME_BYTES_MAX;
 use crate::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader, Writer};
 
 /// How deep lists and dicts may be nested.
@@ -109,7 +111,7 @@ fn malformed(what: &str) -> DecodeError {
 #[derive(Debug, Clone)]
 struct NamedStorage {
     /// The member that holds it.
-    key: String,
+    key: Arc<str>,
     /// The type of its elements; none for one of bytes.
     dtype: Option<DType>,
     n_elements: u64,
@@ -183,7 +185,12 @@ impl Finder<'_> {
             Value::Dict(entries) => {
                 for &(key, value) in entries {
                     path.push(match self.pickle.get(key) {
-                        Value::Text(text) => text.clone(),
+                        Value::Text(text) if text.len() > NAME_BYTES_MAX => {
+                            let got = text.len();
+                            let what = format!("a key of {got} bytes, want {NAME_BYTES_MAX}");
+                            return Err(DecodeError::OverLimit(what));
+                        }
+                        Value::Text(text) => text.to_string(),
                         Value::Int(number) => number.to_string(),
                         _ => continue,
                     });

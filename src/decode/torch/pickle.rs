@@ -3,15 +3,16 @@
 //! A pickle is a program for a stack machine. Of its opcodes those are known that `torch.save` writes
 //! for tensors, plain values and containers of them; of the names that it may call, those that make
 //! tensors, which are acted out on values of ours. Everything else is an error. Each opcode makes at
-//! most one value, so that the pickle's length bounds the memory.
+//! most one value, and no value is copied whole, so that the pickle's length bounds the memory.
 //!
 //! Source: Python's `pickletools`; `torch/_weights_only_unpickler.py`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::{NamedStorage, View};
 use crate::decode::DecodeError;
-use crate::tensor::DType;
+use crate::tensor::{DType, Shape};
 
 /// The place of a value in its [`Pickle`].
 pub(super) type Id = usize;
@@ -20,7 +21,7 @@ pub(super) type Id = usize;
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Int(i64),
-    Text(String),
+    Text(Arc<str>),
     Tuple(Vec<Id>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
@@ -243,7 +244,7 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(mark))
     }
 
-    fn pop_text(&mut self) -> Result<String, DecodeError> {
+    fn pop_text(&mut self) -> Result<Arc<str>, DecodeError> {
         let id = self.pop()?;
         match &self.values[id] {
             Value::Text(text) => Ok(text.clone()),
@@ -276,7 +277,7 @@ impl<'a> Machine<'a> {
     fn text(&mut self, n_length: usize) -> Result<(), DecodeError> {
         let bytes = self.counted(n_length)?;
         // Python writes lone surrogates in a way of its own.
-        self.push(Value::Text(String::from_utf8_lossy(bytes).into_owned()));
+        self.push(Value::Text(String::from_utf8_lossy(bytes).into()));
         Ok(())
     }
 
@@ -355,8 +356,9 @@ impl<'a> Machine<'a> {
                 };
                 Value::Tensor(self.view([storage, first, axes, strides], Some(dtype))?)
             }
-            (Global::Parameter, &[tensor, ..]) | (Global::Size, &[tensor]) => {
-                self.values[tensor].clone()
+            (Global::Parameter, &[inner, ..]) | (Global::Size, &[inner]) => {
+                self.stack.push(inner);
+                return Ok(());
             }
             (Global::Other, _) => Value::Other,
             _ => return Err(malformed("calls with the wrong arguments")),
@@ -382,7 +384,7 @@ impl<'a> Machine<'a> {
             _ => None,
         };
         let numbers = |value: &Value| match value {
-            Value::Tuple(values) | Value::List(values) => {
+            Value::Tuple(values) | Value::List(values) if values.len() <= Shape::MAX_RANK => {
                 values.iter().map(|&id| number(&self.values[id])).collect::<Option<Vec<_>>>()
             }
             _ => None,
@@ -391,7 +393,9 @@ impl<'a> Machine<'a> {
             (Some(first), Some(axes), Some(strides)) => {
                 Ok(View { storage: storage.clone(), dtype, first, axes, strides })
             }
-            _ => Err(malformed("a tensor's offset, size or stride is no whole number from 0 on")),
+            _ => {
+                Err(malformed("a tensor's offset, size or strides are no whole numbers from 0 on"))
+            }
         }
     }
 
@@ -407,7 +411,7 @@ impl<'a> Machine<'a> {
                 Value::Global(Global::Storage(dtype)),
                 Value::Text(key),
                 Value::Int(n_elements),
-            ] if kind == "storage" => {
+            ] if &**kind == "storage" => {
                 let n_elements = u64::try_from(*n_elements).map_err(|_| wrong())?;
                 let storage = NamedStorage { key: key.clone(), dtype: *dtype, n_elements };
                 self.push(Value::Storage(storage));
