@@ -38,8 +38,16 @@ pub(super) fn header(
     let name = file_type.extension();
     let from = BufReader::new(Cursor { dump, at: 0 });
     let size = imagesize::reader_size(from).map_err(|error| match error {
-        ImageError::IoError(error) if error.kind() != io::ErrorKind::UnexpectedEof => error.into(),
-        ImageError::IoError(_) => DecodeError::Unfinished("an image file that ends in its header"),
+        ImageError::IoError(error) => match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                DecodeError::Unfinished("an image file that ends in its header")
+            }
+            // The header points to places that no file has.
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+                DecodeError::Malformed(format!("{name}: {error}"))
+            }
+            _ => error.into(),
+        },
         error => DecodeError::Malformed(format!("{name}: {error}")),
     })?;
     let side = |side: usize| u32::try_from(side).ok().filter(|&side| side > 0);

@@ -1,0 +1,12 @@
+//! npy files.
+#![no_main]
+
+use libfuzzer_sys::{Corpus, fuzz_target};
+
+fuzz_target!(|file: &[u8]| -> Corpus {
+    if !file.starts_with(b"\x93NUMPY") {
+        return Corpus::Reject;
+    }
+    safelight_fuzz::check_dump(file);
+    Corpus::Keep
+});
