@@ -83,6 +83,12 @@ impl StepUsage {
         self.taken.contains_key(&index)
     }
 
+    /// Whether the image at `index` is kept, else held back; `None` if there is none.
+    #[must_use]
+    pub fn kept_at(&self, index: u32) -> Option<bool> {
+        self.taken.get(&index).copied()
+    }
+
     /// The index after the highest that is taken; `None` where no number is left.
     #[must_use]
     pub fn next_index(&self) -> Option<u32> {

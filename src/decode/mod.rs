@@ -153,6 +153,10 @@ pub fn contents(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Contents,
     dump.read_exact_at(start, 0)?;
     match start {
         [] => Err(DecodeError::Truncated { got: 0, want: 8 }),
+        // Too few bytes to tell what it will be.
+        _ if n < 12 && !npy::MAGIC.starts_with(start) && !start.starts_with(npy::MAGIC) => {
+            Err(DecodeError::Unfinished("fewer bytes than any dump has"))
+        }
         _ if npy::MAGIC.starts_with(start) || start.starts_with(npy::MAGIC) => {
             Ok(one(Writer::NumPy, npy::header(dump, options)?))
         }
@@ -166,7 +170,7 @@ pub fn contents(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Contents,
         }
         [0x80, 2..=5, ..] => Err(torch::legacy(start)),
         [_, _, _, _, _, _, _, _, b'{', ..] => safetensors::contents(dump, options),
-        _ => match picture::header(dump, start)? {
+        _ => match picture::header(dump, start, options.header_bytes_max)? {
             Some(picture) => Ok(Contents::Picture(picture)),
             None => Err(DecodeError::Malformed(format!(
                 "not a dump: begins with {}, want npy, npz, safetensors, torch or an image file",

@@ -25,23 +25,41 @@ pub struct PictureHeader {
     pub n_bytes: u64,
 }
 
-/// The header of an image file, by its first bytes; `None` if it is none.
+/// The header of an image file, by its first bytes; `None` if it is none. Of JPEG files at most
+/// `header_bytes_max` bytes are searched for it.
 ///
 /// # Errors
 /// `Unfinished` if the file's end is missing, `Malformed` if its header makes no sense.
 pub(super) fn header(
     dump: &impl ReadAt,
     start: &[u8],
+    header_bytes_max: u64,
 ) -> Result<Option<PictureHeader>, DecodeError> {
     let Some(file_type) = kind(start) else { return Ok(None) };
-    check_end(dump, file_type)?;
     let name = file_type.extension();
-    let from = BufReader::new(Cursor { dump, at: 0 });
-    let size = imagesize::reader_size(from).map_err(|error| match error {
+    let (width, height) = match file_type {
+        FileType::Jpg | FileType::Jpeg => jpeg_size(dump, header_bytes_max)?,
+        FileType::Bmp => bmp_size(dump)?,
+        _ => {
+            check_end(dump, file_type)?;
+            let from = BufReader::new(Cursor { dump, at: 0 });
+            let size = imagesize::reader_size(from).map_err(|error| of_size(error, name))?;
+            let side = |side: usize| u64::try_from(side).unwrap_or(u64::MAX);
+            (side(size.width), side(size.height))
+        }
+    };
+    let side = |side: u64| u32::try_from(side).ok().filter(|&side| side > 0);
+    let (Some(width), Some(height)) = (side(width), side(height)) else {
+        return Err(DecodeError::Malformed(format!("{name} of {width} × {height} pixels")));
+    };
+    let mode = if file_type == FileType::Png { png_mode(dump)? } else { None };
+    Ok(Some(PictureHeader { file_type, width, height, mode, n_bytes: dump.n_bytes() }))
+}
+
+fn of_size(error: ImageError, name: &str) -> DecodeError {
+    match error {
         ImageError::IoError(error) => match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                DecodeError::Unfinished("an image file that ends in its header")
-            }
+            io::ErrorKind::UnexpectedEof => unfinished(),
             // The header points to places that no file has.
             io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
                 DecodeError::Malformed(format!("{name}: {error}"))
@@ -49,14 +67,82 @@ pub(super) fn header(
             _ => error.into(),
         },
         error => DecodeError::Malformed(format!("{name}: {error}")),
-    })?;
-    let side = |side: usize| u32::try_from(side).ok().filter(|&side| side > 0);
-    let (Some(width), Some(height)) = (side(size.width), side(size.height)) else {
-        let (width, height) = (size.width, size.height);
-        return Err(DecodeError::Malformed(format!("{name} of {width} × {height} pixels")));
-    };
-    let mode = if file_type == FileType::Png { png_mode(dump)? } else { None };
-    Ok(Some(PictureHeader { file_type, width, height, mode, n_bytes: dump.n_bytes() }))
+    }
+}
+
+fn unfinished() -> DecodeError {
+    DecodeError::Unfinished("an image file without its end")
+}
+
+/// Bytes of the file, which may not be there yet.
+fn bytes_at<const N: usize>(dump: &impl ReadAt, offset: u64) -> Result<[u8; N], DecodeError> {
+    let mut bytes = [0; N];
+    match dump.read_exact_at(&mut bytes, offset) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(unfinished()),
+        result => Ok(result.map(|()| bytes)?),
+    }
+}
+
+/// Width and height of a JPEG file, whose end must come after its picture begins: the one of a
+/// thumbnail in its header doesn't count.
+///
+/// Source: ITU-T T.81, annex B.
+fn jpeg_size(dump: &impl ReadAt, header_bytes_max: u64) -> Result<(u64, u64), DecodeError> {
+    let (mut at, mut size) = (2, None);
+    loop {
+        if at > header_bytes_max {
+            let what =
+                format!("jpg header of {at} bytes, limits.header_bytes_max is {header_bytes_max}");
+            return Err(DecodeError::OverLimit(what));
+        }
+        let [ff, marker] = bytes_at(dump, at)?;
+        match (ff, marker) {
+            (0xff, 0xff) => {
+                at += 1;
+                continue;
+            }
+            // SOF0 to SOF15, without DHT, JPG and DAC.
+            (0xff, 0xc0..=0xcf) if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
+                let [h1, h0, w1, w0] = bytes_at(dump, at + 5)?;
+                let side = |high, low| u64::from(u16::from_be_bytes([high, low]));
+                size = size.or(Some((side(w1, w0), side(h1, h0))));
+            }
+            (0xff, 0xda) => break,
+            (0xff, _) => {}
+            _ => return Err(DecodeError::Malformed("jpg: a marker is missing".to_owned())),
+        }
+        at += 2 + u64::from(u16::from_be_bytes(bytes_at(dump, at + 2)?));
+    }
+    if !ends_with(dump, b"\xff\xd9", at)? {
+        return Err(unfinished());
+    }
+    size.ok_or_else(|| DecodeError::Malformed("jpg: no picture before its data".to_owned()))
+}
+
+/// Width and height of a BMP file; a negative height tells that rows begin at the top.
+fn bmp_size(dump: &impl ReadAt) -> Result<(u64, u64), DecodeError> {
+    let number = |at| Ok::<_, DecodeError>(u32::from_le_bytes(bytes_at(dump, at)?));
+    if dump.n_bytes() < u64::from(number(2)?) {
+        return Err(unfinished());
+    }
+    if number(14)? == 12 {
+        let [w0, w1, h0, h1] = bytes_at(dump, 18)?;
+        let side = |low, high| u64::from(u16::from_le_bytes([low, high]));
+        return Ok((side(w0, w1), side(h0, h1)));
+    }
+    let height = number(22)?.cast_signed().unsigned_abs();
+    Ok((number(18)?.into(), height.into()))
+}
+
+/// Whether `end` stands among the last bytes, from `first` on: a writer may put some bytes of its own
+/// after it.
+fn ends_with(dump: &impl ReadAt, end: &[u8], first: u64) -> io::Result<bool> {
+    const SEARCHED: u64 = 64 << 10;
+    let n = dump.n_bytes();
+    let first = first.min(n).max(n.saturating_sub(SEARCHED));
+    let mut bytes = vec![0; usize::try_from(n - first).unwrap_or(0)];
+    dump.read_exact_at(&mut bytes, first)?;
+    Ok(bytes.windows(end.len()).any(|bytes| bytes == end))
 }
 
 /// The mode that the bit depth and colour type of a PNG file stand for.
@@ -87,30 +173,16 @@ fn kind(start: &[u8]) -> Option<FileType> {
     })
 }
 
-/// Looks for the end that the format has. (GIF files and TIFF files are taken as they come.)
+/// Looks for the end that the format has. (TIFF files are taken as they come.)
 fn check_end(dump: &impl ReadAt, file_type: FileType) -> Result<(), DecodeError> {
-    /// A writer may put some bytes of its own after the end.
-    const SEARCHED: u64 = 64 << 10;
     let n = dump.n_bytes();
-    let last = |want: &[u8]| -> io::Result<bool> {
-        let mut bytes = vec![0; usize::try_from(n.min(SEARCHED)).unwrap_or(0)];
-        let first = n - bytes.len() as u64;
-        dump.read_exact_at(&mut bytes, first)?;
-        Ok(bytes.windows(want.len()).any(|bytes| bytes == want))
-    };
-    let size_at = |offset: u64| -> io::Result<u64> {
-        let mut bytes = [0; 4];
-        dump.read_exact_at(&mut bytes, offset)?;
-        Ok(u32::from_le_bytes(bytes).into())
-    };
     let is_whole = match file_type {
-        FileType::Png => last(b"IEND\xae\x42\x60\x82")?,
-        FileType::Jpg | FileType::Jpeg => last(b"\xff\xd9")?,
-        FileType::Webp => n >= size_at(4)? + 8,
-        FileType::Bmp => n >= size_at(2)?,
-        FileType::Gif | FileType::Tiff => true,
+        FileType::Png => ends_with(dump, b"IEND\xae\x42\x60\x82", 0)?,
+        FileType::Webp => n >= u64::from(u32::from_le_bytes(bytes_at(dump, 4)?)) + 8,
+        FileType::Gif => bytes_at::<1>(dump, n - 1)? == *b";",
+        _ => true,
     };
-    if is_whole { Ok(()) } else { Err(DecodeError::Unfinished("an image file without its end")) }
+    if is_whole { Ok(()) } else { Err(unfinished()) }
 }
 
 /// A dump as a file that is read in order.
@@ -138,5 +210,54 @@ impl<R: ReadAt> Seek for Cursor<'_, R> {
         };
         self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(file: &[u8]) -> String {
+        match header(&file, &file[..file.len().min(16)], 1 << 20) {
+            Ok(Some(PictureHeader { file_type, width, height, .. })) => {
+                format!("{file_type} {width} × {height}")
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_jpeg_ends_after_its_picture_not_after_its_thumbnail() {
+        let mut file = b"\xff\xd8\xff\xe1\x00\x0eExif\x00\x00thumb\xff".to_vec();
+        // The end of the thumbnail, within the first segment.
+        file[17] = 0xff;
+        file.extend(b"\xff\xc0\x00\x0b\x08\x00\x07\x00\x05\x01\x01\x11\x00");
+        file.extend(b"\xff\xda\x00\x02data");
+        assert!(told(&file).contains("without its end"), "{}", told(&file));
+        file.extend(b"\xff\xd9");
+        assert_eq!(told(&file), "jpg 5 × 7");
+        assert!(told(b"\xff\xd8\xff\xfe\x00\x02\x00\x00").contains("Malformed"));
+        assert!(told(b"\xff\xd8\xff").contains("without its end"));
+    }
+
+    #[test]
+    fn a_bmp_may_begin_at_the_top() {
+        let mut file = b"BM".to_vec();
+        file.extend([26u32, 0, 26, 40, 5].iter().flat_map(|n| n.to_le_bytes()));
+        file.extend((-7i32).to_le_bytes());
+        assert_eq!(told(&file), "bmp 5 × 7");
+        assert!(told(&file[..20]).contains("without its end"));
+    }
+
+    #[test]
+    fn headers_that_point_nowhere_are_malformed() {
+        let tiff = [b"II*\0".as_slice(), &[0xff; 60]].concat();
+        assert!(
+            told(&tiff).contains("Malformed") || told(&tiff).contains("Unfinished"),
+            "{}",
+            told(&tiff)
+        );
+        let webp = [b"RIFF\x10\0\0\0WEBPVP8?".as_slice(), &[0; 40]].concat();
+        assert!(told(&webp).contains("Malformed"), "{}", told(&webp));
     }
 }

@@ -158,7 +158,10 @@ fn of_zip(error: rawzip::Error) -> DecodeError {
             DecodeError::Unfinished("a zip file without its directory")
         }
         ErrorKind::Eof => DecodeError::Unfinished("a zip file that ends in its directory"),
-        ErrorKind::IO(error) if error.kind() != io::ErrorKind::UnexpectedEof => error.into(),
+        ErrorKind::IO(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            DecodeError::Unfinished("a zip file that became shorter")
+        }
+        ErrorKind::IO(error) => error.into(),
         kind => malformed(&kind.to_string()),
     }
 }

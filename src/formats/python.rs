@@ -1,7 +1,9 @@
 //! JSON values as Python prints them, where digests are made of the text. Pure.
 
 use std::fmt::Write;
+use std::sync::LazyLock;
 
+use regex::Regex;
 use serde_json::Value;
 
 /// `json.dumps(value, sort_keys=True)`: `", "` and `": "` between, other characters than ASCII
@@ -78,12 +80,24 @@ fn repr_text(text: &str) -> String {
             '\t' => shown.push_str("\\t"),
             '\\' => shown.push_str("\\\\"),
             c if c == quote => shown.extend(['\\', c]),
-            c if c.is_control() => push(&mut shown, format_args!("\\x{:02x}", u32::from(c))),
-            c => shown.push(c),
+            c if is_printable(c) => shown.push(c),
+            c => match u32::from(c) {
+                code @ ..=0xff => push(&mut shown, format_args!("\\x{code:02x}")),
+                code @ ..=0xffff => push(&mut shown, format_args!("\\u{code:04x}")),
+                code => push(&mut shown, format_args!("\\U{code:08x}")),
+            },
         }
     }
     shown.push(quote);
     shown
+}
+
+/// Whether Python prints a character as it is: none of the categories "other" and "separator", but for
+/// the space.
+fn is_printable(c: char) -> bool {
+    static HIDDEN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\p{C}\p{Z}]").ok());
+    let mut bytes = [0; 4];
+    c == ' ' || HIDDEN.as_ref().is_some_and(|hidden| !hidden.is_match(c.encode_utf8(&mut bytes)))
 }
 
 fn push(text: &mut String, what: std::fmt::Arguments<'_>) {
@@ -105,6 +119,10 @@ mod tests {
         assert_eq!(
             repr(&value),
             "[{'name': \"it's\", 'id': 0}, {'id': 1.5, 'name': 'é\"\\n'}, None, True, '猫😀']"
+        );
+        assert_eq!(
+            repr(&json!("a\u{a0}👩\u{200d}🔬\u{e0001} é")),
+            "'a\\xa0👩\\u200d🔬\\U000e0001 é'"
         );
         assert_eq!(
             json(&value),

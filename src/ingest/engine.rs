@@ -39,6 +39,9 @@ const USAGE_MAX: usize = 4096;
 /// A dump that speaks for itself: which run, which path.
 pub(super) type DumpId = (usize, String);
 
+/// Where images of a dump stand: key, step, indices.
+pub(super) type Standing = (MediaKey, Step, Earlier);
+
 /// The one that reads run directories.
 pub(crate) struct Engine {
     pub(super) mode: Mode,
@@ -63,8 +66,8 @@ pub(crate) struct Engine {
 
 pub(super) struct InFlight {
     pub(super) stamp: Stamp,
-    /// The key, step and indices that its images took.
-    pub(super) reserved: Vec<(MediaKey, Step, Earlier)>,
+    /// The keys, steps and indices that its images took.
+    pub(super) reserved: Vec<Standing>,
     pub(super) n_unread: u32,
     pub(super) is_done: bool,
 }
@@ -511,6 +514,10 @@ impl Engine {
 
     /// Takes back what the pipeline did with dumps that speak for themselves.
     fn take_back(&mut self) {
+        for (run, id) in self.shared.progress.take_failed() {
+            let step = (run, id.key, id.step);
+            self.usage.entry(step).and_modify(|usage| usage.free(id.index));
+        }
         for done in self.shared.progress.take_dumps_done() {
             let number = self
                 .runs

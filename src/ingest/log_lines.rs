@@ -5,17 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Mode;
-use super::beneath::{RunDir, Verdict};
+use super::beneath::Verdict;
 use super::engine::{Attempt, Engine};
 use super::lines::RawLine;
-use super::opened::{MaskDump, OpenDump, Opened, parts};
 use super::run::Run;
+use super::to_plan::{self, ToPlan};
 use super::unit::Unit;
-use crate::annotations::mask_dumps;
-use crate::decode::Contents;
-use crate::limits::{Limits, StepUsage};
+use crate::limits::StepUsage;
 use crate::media::{Description, MediaEntry, RunId, Source};
-use crate::plan::plan;
 use crate::record::{Line, MediaRecord, RecordError, parse_line};
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::{RunInfo, StoreError};
@@ -55,44 +52,8 @@ impl LogLine<'_> {
 
     /// A record that no image can come of.
     fn rejected(&self, record: &MediaRecord, source: Source, reason: String) -> Unit {
-        self.told(Event::Media(Box::new(rejected(record, source, reason))))
+        self.told(Event::Media(Box::new(to_plan::rejected(record, source, reason))))
     }
-}
-
-/// What the store keeps of a record that no image can come of.
-pub(super) fn rejected(record: &MediaRecord, source: Source, reason: String) -> MediaEntry {
-    let place = Some((record.key.clone(), record.step, record.index));
-    MediaEntry::rejected(place, reason, record.description.clone(), source)
-}
-
-/// Takes up what the dump itself says of its images.
-///
-/// # Errors
-/// If that can't be read.
-pub(super) fn add_metadata(
-    record: &mut MediaRecord,
-    opened: &Opened,
-    says_place: bool,
-) -> Result<(), Verdict> {
-    match &opened.contents {
-        Contents::Tensors { metadata, .. } if !metadata.is_empty() => record
-            .add_metadata(metadata, says_place)
-            .map_err(|error| Verdict::Reject(format!("{:?}: {}", opened.path, error.message))),
-        _ => Ok(()),
-    }
-}
-
-/// Opens the dumps of a record's masks.
-///
-/// # Errors
-/// If one of them can't be opened.
-pub(super) fn open_masks(
-    dir: &RunDir,
-    record: &MediaRecord,
-    limits: &Limits,
-) -> Result<Vec<MaskDump>, Verdict> {
-    let masks = record.description.annotations.get("masks").map(mask_dumps).unwrap_or_default();
-    masks.iter().map(|data| MaskDump::open(dir, data, limits)).collect()
 }
 
 impl Engine {
@@ -198,15 +159,12 @@ impl Engine {
     ) -> Result<Result<Unit, Attempt>, StoreError> {
         run.tell_unknown_fields(of_log.log, record);
         let limits = self.config.limits;
-        let opened = run.dir.open_dump(&record.data, &limits).and_then(|opened| {
-            let tensor = record.data.tensor.as_deref();
-            let parts = parts(&opened.contents, &record.key, tensor, &opened.path)?;
-            let mut record = record.clone();
-            add_metadata(&mut record, &opened, true)?;
-            let masks = open_masks(&run.dir, &record, &limits)?;
-            Ok((opened, record, parts, masks))
+        let dir = run.dir.clone();
+        let planned = run.last_opened.open(&dir, &record.data, &limits).and_then(|opened| {
+            let source = of_log.source(Some(&opened.path));
+            ToPlan::read(&dir, record.clone(), opened, source, true, &limits)
         });
-        let (opened, record, parts, masks) = match opened {
+        let to_plan = match planned {
             Err(Verdict::Wait(reason)) if !is_over => return Ok(Err(Attempt::Wait(reason))),
             Err(Verdict::Trouble(reason)) => return Ok(Err(Attempt::Trouble(reason))),
             Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => {
@@ -214,25 +172,10 @@ impl Engine {
                 let source = Source { tensor, ..of_log.source(Some(&record.data.path)) };
                 return Ok(Ok(of_log.rejected(record, source, reason)));
             }
-            Ok(opened) => opened,
+            Ok(to_plan) => to_plan,
         };
         let mut unit = Unit::new(&of_log.run, of_log.cursor.clone());
-        let dump = Arc::new(OpenDump::new(opened.file));
-        for part in parts {
-            let source = Source { tensor: part.tensor, ..of_log.source(Some(&opened.path)) };
-            let record = MediaRecord { key: part.key, ..record.clone() };
-            let options = record.options.over(self.config.rules.options(&record.key));
-            let usage = self.usage_of(&run.info.id, &record)?;
-            let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
-            let plan = part.found.and_then(|found| {
-                plan(&record, options, found, &sources, usage, &limits, None)
-                    .map_err(|error| error.to_string())
-            });
-            match plan {
-                Ok(plan) => unit.add(plan, &dump, &masks, &run.dir, &source),
-                Err(reason) => unit.tell_entry(rejected(&record, source, reason)),
-            }
-        }
+        self.plan_parts(run, to_plan, &[], &mut unit)?;
         Ok(Ok(unit))
     }
 

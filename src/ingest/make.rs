@@ -3,8 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::beneath::Dump;
-use super::opened::{OpenStorage, SpoolResult, spooled};
+use super::beneath::{Dump, Verdict};
 use super::pipeline::Writing;
 use super::unit::Material;
 use crate::annotations::{MaskData, class_set, generated_labels};
@@ -20,6 +19,9 @@ use crate::store::media_dir::{MediaFolder, Staged, media_path};
 
 /// How often a dump whose reading fails is read again before it is given back.
 const READ_AGAIN_MAX: u32 = 5;
+
+/// The most class ids of a mask that labels are generated for: as many as 8 bits hold.
+const LABELS_MAX: usize = 256;
 
 /// What came of an image.
 pub(super) enum Made {
@@ -54,9 +56,10 @@ struct Piece {
 /// Why there is none: never [`Made::Image`].
 pub(super) fn make(order: &Order<'_>, writing: &Writing<'_>) -> Result<Made, Made> {
     let Order { run, id, description, plan, material } = order;
-    let digest = material.dump.digest().map_err(Made::Unread)?;
+    let digest = read_again(|| material.dump.digest().map_err(Unmade::Io))?;
     let (file, piece, making) = picture(order, digest, writing)?;
-    let (masks, mut pieces) = masks(order, writing)?;
+    let mut warnings = plan.annotations.warnings.clone();
+    let (masks, mut pieces) = masks(order, writing, &mut warnings)?;
     if !material.dump.file.is_unchanged() {
         return Err(Made::Unread("the dump changed while it was read".to_owned()));
     }
@@ -77,7 +80,6 @@ pub(super) fn make(order: &Order<'_>, writing: &Writing<'_>) -> Result<Made, Mad
     let in_order = plan.masks.iter().filter_map(|mask| masks.get(&mask.spec.name));
     let labels = in_order.map(|mask| &mask.class_labels);
     let classes = class_set(&plan.annotations, labels);
-    let warnings = plan.annotations.warnings.clone();
     let layers = Layers { classes, boxes, masks, warnings };
 
     pieces.insert(0, piece);
@@ -102,7 +104,7 @@ fn picture(
     match (&material.making, &material.storage) {
         (Making::Tensor(tensor), Some(storage)) => {
             let rendered = read_again(|| {
-                let bytes = storage_bytes(storage, &material.dump.file, writing)?;
+                let bytes = storage.bytes(&material.dump.file, writing.staging)?;
                 render(&bytes, tensor, plan).map_err(|error| match error {
                     RenderError::Io(error) => Unmade::Io(error),
                     RenderError::Encode(error) => Unmade::Failed(error.to_string()),
@@ -149,7 +151,11 @@ fn media_file(path: &str, image: &EncodedImage, downscaled_from: Option<(u64, u6
 }
 
 /// The masks of an image, and their files.
-fn masks(order: &Order<'_>, writing: &Writing<'_>) -> Result<(Annotations, Vec<Piece>), Made> {
+fn masks(
+    order: &Order<'_>,
+    writing: &Writing<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<(Annotations, Vec<Piece>), Made> {
     let Order { id, plan, material, .. } = order;
     let (mut masks, mut pieces) = (Annotations::new(), Vec::new());
     for MaskPlan { spec, source_idx, reading } in &plan.masks {
@@ -163,27 +169,40 @@ fn masks(order: &Order<'_>, writing: &Writing<'_>) -> Result<(Annotations, Vec<P
             made => made,
         };
         let dump = &material.masks[*source_idx];
-        let file = dump.reopen(&material.dir).map_err(Made::Unread)?;
-        let (bytes, sha256, suffix, ids) = match reading {
-            MaskReading::Tensor { header, .. } => {
-                let storage = OpenStorage::new(header.storage.clone());
+        let file = read_again(|| {
+            dump.reopen(&material.dir).map_err(|verdict| match verdict {
+                Verdict::Wait(reason) | Verdict::Trouble(reason) => {
+                    Unmade::Io(io::Error::other(reason))
+                }
+                Verdict::Reject(reason) => Unmade::Failed(reason),
+            })
+        })?;
+        let (bytes, sha256, suffix, ids) = match (reading, &dump.storage) {
+            (MaskReading::Tensor { .. }, Some(storage)) => {
                 let rendered = read_again(|| {
-                    let bytes = storage_bytes(&storage, &file, writing)?;
+                    let bytes = storage.bytes(&file, writing.staging)?;
                     render_mask(&bytes, reading).map_err(|error| match error {
                         MaskError::Io(error) => Unmade::Io(error),
                         error => Unmade::Failed(error.to_string()),
                     })
                 });
                 let Some(mask) = rendered.map_err(about)? else { continue };
-                let ids = mask.class_ids.into_iter().map(i64::from).collect();
+                let mut ids: Vec<i64> = mask.class_ids.into_iter().map(i64::from).collect();
+                if ids.len() > LABELS_MAX && spec.class_labels.is_none() {
+                    let n = ids.len();
+                    let what = format!("labels are generated for at most {LABELS_MAX}");
+                    warnings.push(format!("masks.{name}: {n} class ids without labels; {what}"));
+                    ids.clear();
+                }
                 (mask.image.bytes, mask.image.sha256, "mask.png".to_owned(), ids)
             }
-            MaskReading::File(picture) => {
+            (MaskReading::File(picture), _) => {
                 let bytes = read_again(|| read_all(&file)).map_err(about)?;
                 let sha256 = Sha256::of(&bytes);
-                // A file that is kept keeps its ending, as in wandb.
+                // No `.mask.png`, as in wandb: it may be of another type.
                 (bytes, sha256, picture.file_type.extension().to_owned(), Vec::new())
             }
+            (MaskReading::Tensor { .. }, None) => unreachable!("a tensor has a storage"),
         };
         if !file.is_unchanged() {
             return Err(Made::Unread("the mask changed while it was read".to_owned()));
@@ -205,10 +224,9 @@ fn masks(order: &Order<'_>, writing: &Writing<'_>) -> Result<(Annotations, Vec<P
 
 /// Why something was not made, this time.
 enum Unmade {
-    /// Reading failed.
+    /// Reading failed; it may not the next time.
     Io(io::Error),
     Failed(String),
-    GivenUp,
 }
 
 impl From<DecodeError> for Unmade {
@@ -227,7 +245,6 @@ fn read_again<T>(mut action: impl FnMut() -> Result<T, Unmade>) -> Result<T, Mad
         match action() {
             Ok(value) => return Ok(value),
             Err(Unmade::Failed(reason)) => return Err(Made::Failed(reason)),
-            Err(Unmade::GivenUp) => return Err(Made::GivenUp),
             Err(Unmade::Io(error)) => {
                 attempt += 1;
                 if error.kind() == io::ErrorKind::UnexpectedEof || attempt > READ_AGAIN_MAX {
@@ -244,20 +261,4 @@ fn read_all(file: &Dump) -> Result<Vec<u8>, Unmade> {
     let mut bytes = vec![0; n];
     file.read_exact_at(&mut bytes, 0).map_err(Unmade::Io)?;
     Ok(bytes)
-}
-
-fn storage_bytes<'a>(
-    storage: &'a OpenStorage,
-    dump: &'a Dump,
-    writing: &Writing<'_>,
-) -> Result<super::opened::StorageBytes<'a>, Unmade> {
-    let mut is_given_up = false;
-    let bytes = storage.bytes(dump, |fill| -> SpoolResult {
-        let made = writing.retried("decoded tensor", || spooled(writing.staging, fill));
-        made.unwrap_or_else(|| {
-            is_given_up = true;
-            Err(io::Error::from(io::ErrorKind::Interrupted).into())
-        })
-    });
-    if is_given_up { Err(Unmade::GivenUp) } else { bytes.map_err(Unmade::from) }
 }

@@ -20,6 +20,7 @@ mod root;
 mod run;
 mod settle;
 mod tail;
+mod to_plan;
 mod unit;
 mod view;
 mod watch;

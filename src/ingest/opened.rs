@@ -1,9 +1,10 @@
 //! Dumps that are being read: their digests, and the tensors in them.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::beneath::{Dump, RunDir, Verdict};
 use crate::decode::storage::{self, Plain};
@@ -24,7 +25,7 @@ pub(super) struct OpenDump {
 }
 
 /// A dump's digest, for whoever no longer needs the open file.
-pub(super) type SharedDigest = Arc<OnceLock<Result<Sha256, String>>>;
+pub(super) type SharedDigest = Arc<OnceLock<Sha256>>;
 
 impl OpenDump {
     pub(super) fn new(file: Dump) -> Self {
@@ -34,9 +35,15 @@ impl OpenDump {
     /// The digest of the whole dump.
     ///
     /// # Errors
-    /// If it can't be read any more.
-    pub(super) fn digest(&self) -> Result<Sha256, String> {
-        self.digest.get_or_init(|| digest(&self.file).map_err(|error| error.to_string())).clone()
+    /// If it can't be read, this time.
+    pub(super) fn digest(&self) -> io::Result<Sha256> {
+        match self.digest.get() {
+            Some(digest) => Ok(*digest),
+            None => Ok(*self.digest.get_or_init({
+                let digest = digest(&self.file)?;
+                move || digest
+            })),
+        }
     }
 
     /// The digest, once it is known.
@@ -59,12 +66,43 @@ fn digest(dump: &Dump) -> io::Result<Sha256> {
 }
 
 /// A dump that a record names, and what it holds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Opened {
-    pub(super) file: Dump,
+    pub(super) dump: Arc<OpenDump>,
     /// Relative to the run directory.
     pub(super) path: String,
-    pub(super) contents: Contents,
+    pub(super) contents: Arc<Contents>,
+}
+
+/// The dump that was opened last, if it holds several tensors: line after line may name one of them.
+#[derive(Debug, Default)]
+pub(super) struct LastOpened(Option<(DataRef, Opened)>);
+
+impl LastOpened {
+    /// Opens a dump, unless it was the last one and is still the same.
+    ///
+    /// # Errors
+    /// As [`RunDir::open_dump`].
+    pub(super) fn open(
+        &mut self,
+        dir: &RunDir,
+        data: &DataRef,
+        limits: &Limits,
+    ) -> Result<Opened, Verdict> {
+        let data = DataRef { tensor: None, ..data.clone() };
+        if let Some((last, opened)) = &self.0
+            && *last == data
+            && dir.stat(&opened.path) == Some(opened.dump.file.stamp)
+        {
+            return Ok(opened.clone());
+        }
+        self.0 = None;
+        let opened = dir.open_dump(&data, limits)?;
+        if matches!(&*opened.contents, Contents::Tensors { tensors, .. } if tensors.len() > 1) {
+            self.0 = Some((data, opened.clone()));
+        }
+        Ok(opened)
+    }
 }
 
 impl RunDir {
@@ -89,7 +127,8 @@ impl RunDir {
         };
         let contents =
             decode::contents(&file, &options).map_err(|error| Verdict::from(error).about(&path))?;
-        Ok(Opened { file, path, contents })
+        let (dump, contents) = (Arc::new(OpenDump::new(file)), Arc::new(contents));
+        Ok(Opened { dump, path, contents })
     }
 }
 
@@ -141,16 +180,20 @@ pub(super) fn parts(
     match tensors.as_slice() {
         [] => Err(Verdict::Reject(format!("{path:?} holds no tensor"))),
         [tensor] => Ok(vec![one(found(tensor), tensor.name.as_deref())]),
-        tensors => Ok(tensors
-            .iter()
-            .map(|tensor| {
+        tensors => {
+            let mut names = HashSet::new();
+            let part = |tensor: &NamedTensor| {
                 let name = tensor.name.clone().unwrap_or_default();
+                if !names.insert(name.clone()) {
+                    return one(Err(format!("{path:?} holds two tensors {name:?}")), Some(&name));
+                }
                 match MediaKey::new(format!("{key}/{name}")) {
                     Ok(key) => Part { key, tensor: Some(name), found: found(tensor) },
                     Err(error) => one(Err(error.to_string()), Some(&name)),
                 }
-            })
-            .collect()),
+            };
+            Ok(tensors.iter().map(part).collect())
+        }
     }
 }
 
@@ -174,6 +217,8 @@ pub(super) struct MaskDump {
     /// Relative to the run directory.
     pub(super) path: String,
     stamp: Stamp,
+    /// Where the tensor's elements lie; none where a file is kept.
+    pub(super) storage: Option<Arc<OpenStorage>>,
 }
 
 impl MaskDump {
@@ -183,9 +228,9 @@ impl MaskDump {
     /// As [`RunDir::open_dump`].
     pub(super) fn open(dir: &RunDir, data: &DataRef, limits: &Limits) -> Result<Self, Verdict> {
         let about = |verdict: Verdict| verdict.about_mask();
-        let Opened { file, path, contents } = dir.open_dump(data, limits).map_err(about)?;
-        let contents = match contents {
-            Contents::Picture(picture) => MaskContents::File(picture),
+        let Opened { dump, path, contents } = dir.open_dump(data, limits).map_err(about)?;
+        let contents = match &*contents {
+            Contents::Picture(picture) => MaskContents::File(picture.clone()),
             Contents::Tensors { writer, tensors, .. } => {
                 let named = data.tensor.as_deref();
                 let mut matching = tensors
@@ -193,7 +238,7 @@ impl MaskDump {
                     .filter(|tensor| named.is_none_or(|name| tensor.name.as_deref() == Some(name)));
                 match (matching.next(), matching.next(), named) {
                     (Some(tensor), None, _) => match &tensor.header {
-                        Ok(header) => MaskContents::Tensor(writer, header.clone()),
+                        Ok(header) => MaskContents::Tensor(*writer, header.clone()),
                         Err(error) => return Err(Verdict::from(error.clone()).about(&path)),
                     },
                     (Some(_), Some(_), _) => {
@@ -204,26 +249,32 @@ impl MaskDump {
                         return Err(Verdict::Reject(reason));
                     }
                     (None, _, name) => {
-                        let reason = no_such_tensor(&path, name.unwrap_or_default(), &tensors);
+                        let reason = no_such_tensor(&path, name.unwrap_or_default(), tensors);
                         return Err(Verdict::Reject(reason));
                     }
                 }
             }
         };
+        let storage = match &contents {
+            MaskContents::Tensor(_, header) => {
+                Some(Arc::new(OpenStorage::new(header.storage.clone())))
+            }
+            MaskContents::File(_) => None,
+        };
         let source = MaskSource { data: data.clone(), contents };
-        Ok(Self { source, path, stamp: file.stamp })
+        Ok(Self { source, path, stamp: dump.file.stamp, storage })
     }
 
     /// Opens it once more.
     ///
     /// # Errors
     /// If it is gone, or another file by now.
-    pub(super) fn reopen(&self, dir: &RunDir) -> Result<Dump, String> {
-        let file = dir.open_file(&self.path).map_err(Verdict::reason)?;
+    pub(super) fn reopen(&self, dir: &RunDir) -> Result<Dump, Verdict> {
+        let file = dir.open_file(&self.path).map_err(Verdict::about_mask)?;
         if file.is_same_as(self.stamp) {
             Ok(file)
         } else {
-            Err(format!("mask {:?} changed while it was read", self.path))
+            Err(Verdict::Wait(format!("mask {:?} changed while it was read", self.path)))
         }
     }
 }
@@ -233,6 +284,8 @@ impl MaskDump {
 #[derive(Debug)]
 pub(super) struct OpenStorage {
     storage: Storage,
+    /// Held by whoever decodes or checks it.
+    at_work: Mutex<()>,
     decoded: OnceLock<Result<Option<Spool>, DecodeError>>,
 }
 
@@ -277,65 +330,50 @@ impl ReadAt for StorageBytes<'_> {
 
 impl OpenStorage {
     pub(super) fn new(storage: Storage) -> Self {
-        Self { storage, decoded: OnceLock::new() }
+        Self { storage, at_work: Mutex::new(()), decoded: OnceLock::new() }
     }
 
-    /// The bytes, checked by the dump's own checksum where it has one. `spool` makes the file that
-    /// decoded bytes go to, and tells again and again while the disk takes none.
+    /// The bytes, checked by the dump's own checksum where it has one.
     ///
     /// # Errors
-    /// If they can't be read, or aren't what the dump promises.
+    /// If they aren't what the dump promises; or `Io`, which another try may mend.
     pub(super) fn bytes<'a>(
         &'a self,
         dump: &'a Dump,
-        spool: impl FnOnce(&mut dyn FnMut(&mut File) -> Result<(), DecodeError>) -> SpoolResult,
+        staging: &Staging,
     ) -> Result<StorageBytes<'a>, DecodeError> {
-        let decoded = self.decoded.get_or_init(|| {
-            if storage::plain(dump, &self.storage).is_some() {
-                storage::verify(dump, &self.storage)?;
-                return Ok(None);
+        let at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.decoded.get().is_none() {
+            match self.decode(dump, staging) {
+                Err(error @ DecodeError::Io(_)) => return Err(error),
+                decoded => drop(self.decoded.set(decoded)),
             }
-            let file = spool(&mut |file| storage::decode(dump, &self.storage, file))?;
-            Ok(Some(Spool { file, n_bytes: self.storage.n_bytes }))
-        });
-        match (decoded, storage::plain(dump, &self.storage)) {
-            (Err(error), _) => Err(error.clone()),
-            (Ok(Some(spool)), _) => Ok(StorageBytes::Spooled(spool)),
-            (Ok(None), Some(plain)) => Ok(StorageBytes::Plain(plain)),
-            (Ok(None), None) => unreachable!("what isn't plain is decoded above"),
+        }
+        drop(at_work);
+        match (self.decoded.get(), storage::plain(dump, &self.storage)) {
+            (Some(Err(error)), _) => Err(error.clone()),
+            (Some(Ok(Some(spool))), _) => Ok(StorageBytes::Spooled(spool)),
+            (_, Some(plain)) => Ok(StorageBytes::Plain(plain)),
+            (_, None) => unreachable!("what isn't plain is decoded above"),
         }
     }
-}
 
-/// A file of decoded bytes, or why there is none.
-pub(super) type SpoolResult = Result<File, DecodeError>;
-
-/// Makes a file of what `fill` writes, in the store's own folder.
-///
-/// # Errors
-/// `Err` if the disk fails: to be tried again; else what `fill` says.
-pub(super) fn spooled(
-    staging: &Staging,
-    fill: &mut dyn FnMut(&mut File) -> Result<(), DecodeError>,
-) -> io::Result<SpoolResult> {
-    let mut file = staging.nameless()?;
-    match fill(&mut file) {
-        // The dump's own errors are those of a file that is only read.
-        Err(DecodeError::Io(error)) if is_write_error(&error) => {
-            Err(io::Error::new(error.kind(), error.to_string()))
+    /// Checks the bytes if they lie in the dump as they are, else decodes them.
+    fn decode(&self, dump: &Dump, staging: &Staging) -> Result<Option<Spool>, DecodeError> {
+        if storage::plain(dump, &self.storage).is_some() {
+            storage::verify(dump, &self.storage)?;
+            return Ok(None);
         }
-        Err(error) => Ok(Err(error)),
-        Ok(()) => match file.flush() {
-            Ok(()) => Ok(Ok(file)),
-            Err(error) => Err(error),
-        },
+        let mut file = staging.nameless()?;
+        let n_bytes = self.storage.n_bytes;
+        let disk = rustix::fs::fstatvfs(&file).map_err(io::Error::from)?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if n_bytes > free / 2 {
+            let what = "more than half of what the store's disk has free";
+            let what = format!("{n_bytes} bytes once decoded, {what}: {free} bytes");
+            return Err(DecodeError::OverLimit(what));
+        }
+        storage::decode(dump, &self.storage, &mut file)?;
+        Ok(Some(Spool { file, n_bytes }))
     }
-}
-
-fn is_write_error(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WriteZero};
-    matches!(
-        error.kind(),
-        FileTooLarge | QuotaExceeded | ReadOnlyFilesystem | StorageFull | WriteZero
-    )
 }

@@ -1,19 +1,18 @@
 //! Dumps that speak for themselves → units.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read as _};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Mode;
 use super::beneath::Verdict;
-use super::engine::{AGAIN, Attempt, DumpId, Engine, InFlight};
-use super::log_lines::{add_metadata, open_masks, rejected};
-use super::opened::{MaskDump, OpenDump, Part, parts};
+use super::engine::{AGAIN, Attempt, DumpId, Engine, InFlight, Standing};
+use super::opened::OpenDump;
 use super::run::Run;
 use super::settle::{Arrival, Due, QuietTimes};
+use super::to_plan::ToPlan;
 use super::unit::Unit;
-use crate::media::{Description, MediaEntry, MediaId, MediaKey, Source, Step};
-use crate::plan::{Earlier, Outcome, PlannedItem, plan};
+use crate::media::{Description, MediaEntry, MediaId, Source};
 use crate::record::pattern::DumpPath;
 use crate::record::{MediaRecord, parse_sidecar};
 use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
@@ -60,7 +59,8 @@ impl PathDump<'_> {
     fn is_same(&self, dump: &OpenDump) -> bool {
         let sidecar = self.sidecar.as_ref().map(|(_, stamp)| *stamp);
         let known = self.row.cursor.as_ref().filter(|cursor| cursor.sidecar == sidecar);
-        known.and_then(|cursor| cursor.sha256).is_some_and(|sha256| dump.digest() == Ok(sha256))
+        let known = known.and_then(|cursor| cursor.sha256);
+        known.is_some_and(|sha256| dump.digest().is_ok_and(|digest| digest == sha256))
     }
 }
 
@@ -145,7 +145,7 @@ impl Engine {
             Err(Verdict::Wait(reason)) if !is_over => return Ok(Attempt::Wait(reason)),
             Err(Verdict::Trouble(reason)) => return Ok(Attempt::Trouble(reason)),
             Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => dump.rejected(run, reason),
-            Ok(Read { record, dump: open, .. })
+            Ok(ToPlan { record, dump: open, .. })
                 if n_unread <= UNREAD_MAX && dump.is_same(&open) =>
             {
                 // Written again with the same content: only the cursor moves.
@@ -169,54 +169,30 @@ impl Engine {
         &mut self,
         run: &Run,
         dump: &PathDump<'_>,
-        read: Read,
+        to_plan: ToPlan,
         reserved: &mut Vec<Standing>,
     ) -> Result<Unit, StoreError> {
-        let limits = self.config.limits;
-        let Read { record, dump: open, parts, masks } = read;
-        let before = if reserved.is_empty() { dump.row.stands.clone() } else { reserved.clone() };
+        // A version that is on its way comes before what the store has.
+        let mut before = reserved.clone();
+        before.extend(dump.row.stands.iter().cloned());
         let mut unit = Unit::new(&run.info, dump.cursor(None));
-        let (open, is_one) = (Arc::new(open), parts.len() == 1);
-        let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
-        let mut now: Vec<Standing> = Vec::new();
-        for part in parts {
-            let source = Source { tensor: part.tensor, ..dump.source() };
-            let record = MediaRecord { key: part.key, ..record.clone() };
-            let options = record.options.over(self.config.rules.options(&record.key));
-            let is_here = |(key, step, _): &&Standing| (key, *step) == (&record.key, record.step);
-            let earlier = before.iter().find(is_here).map(|(_, _, earlier)| *earlier);
-            let usage = self.usage_of(&run.info.id, &record)?;
-            let plan = part.found.and_then(|found| {
-                plan(&record, options, found, &sources, usage, &limits, earlier)
-                    .map_err(|error| error.to_string())
-            });
-            match plan {
-                Ok(plan) => {
-                    let placed = |item: &&PlannedItem| !matches!(item.outcome, Outcome::Reject(_));
-                    let indices = plan.items.iter().filter(placed).map(|item| item.id.index);
-                    if let (Some(first), Some(last)) = (indices.clone().min(), indices.max()) {
-                        let standing = Earlier { first, n: last - first + 1 };
-                        now.push((record.key, record.step, standing));
-                    }
-                    unit.add(plan, &open, &masks, &run.dir, &source);
-                }
-                // A version that is no picture at all doesn't take away the picture before it.
-                Err(reason) if is_one => return Ok(dump.rejected(run, reason)),
-                Err(reason) => unit.tell_entry(rejected(&record, source, reason)),
-            }
+        let now = self.plan_parts(run, to_plan, &before, &mut unit)?;
+        // A version that is no picture at all doesn't take away the pictures before it.
+        if now.is_empty() {
+            return Ok(unit);
         }
         for id in gone(&before, &now) {
             let step = (run.info.id.clone(), id.key.clone(), id.step);
             self.usage.entry(step).and_modify(|usage| usage.free(id.index));
-            unit.tell(Event::Gone { id });
+            unit.tell(Event::Gone { id, path: Some(dump.id.1.clone()) });
         }
         *reserved = now;
         Ok(unit)
     }
 
-    fn open_path_dump(&self, run: &mut Run, dump: &PathDump<'_>) -> Result<Read, Verdict> {
+    fn open_path_dump(&self, run: &mut Run, dump: &PathDump<'_>) -> Result<ToPlan, Verdict> {
         let limits = &self.config.limits;
-        let mut record = read_sidecar(run, dump, limits.line_bytes_max)?;
+        let record = read_sidecar(run, dump, limits.line_bytes_max)?;
         run.tell_unknown_fields(&dump.id.1, &record);
         let is_raw = [".bin", ".raw"].iter().any(|ending| dump.id.1.ends_with(ending));
         if is_raw && record.data.raw.is_none() {
@@ -224,28 +200,14 @@ impl Engine {
             return Err(Verdict::Wait(format!("{:?}: {what}", dump.id.1)));
         }
         let opened = run.dir.open_dump(&record.data, limits)?;
-        add_metadata(&mut record, &opened, dump.sidecar.is_some())?;
-        let tensor = record.data.tensor.as_deref();
-        let parts = parts(&opened.contents, &record.key, tensor, &opened.path)?;
-        let masks = open_masks(&run.dir, &record, limits)?;
-        Ok(Read { record, dump: OpenDump::new(opened.file), parts, masks })
+        let says_place = dump.sidecar.is_some();
+        ToPlan::read(&run.dir, record, opened, dump.source(), says_place, limits)
     }
 }
 
-/// A dump that can be read, and what is said of it.
-struct Read {
-    record: MediaRecord,
-    dump: OpenDump,
-    parts: Vec<Part>,
-    masks: Vec<MaskDump>,
-}
-
-/// Where a dump's images stand: key, step, indices.
-type Standing = (MediaKey, Step, Earlier);
-
 /// The images that an earlier version had and this one has no more.
-fn gone(before: &[Standing], now: &[Standing]) -> Vec<MediaId> {
-    let mut gone = Vec::new();
+fn gone(before: &[Standing], now: &[Standing]) -> BTreeSet<MediaId> {
+    let mut gone = BTreeSet::new();
     for (key, step, earlier) in before {
         let kept = now.iter().find(|now| (&now.0, now.1) == (key, *step));
         let kept = kept.map_or(0..0, |now| now.2.indices());

@@ -90,6 +90,8 @@ pub(crate) struct Progress {
     trouble: Mutex<Option<String>>,
     /// Dumps whose units are done and that the engine has not taken back.
     dumps_done: Mutex<Vec<DumpDone>>,
+    /// Images of lines that could not be made: their places are free again.
+    failed: Mutex<Vec<(RunId, MediaId)>>,
 }
 
 /// A dump that speaks for itself whose unit is done.
@@ -130,6 +132,10 @@ impl Progress {
 
     pub(crate) fn take_dumps_done(&self) -> Vec<DumpDone> {
         std::mem::take(&mut lock(&self.dumps_done))
+    }
+
+    pub(crate) fn take_failed(&self) -> Vec<(RunId, MediaId)> {
+        std::mem::take(&mut lock(&self.failed))
     }
 
     fn set_trouble(&self, trouble: Option<String>) {
@@ -400,6 +406,7 @@ struct Tally {
     /// What to log of the rejected ones.
     told: Vec<(Source, Option<String>)>,
     dump: Option<DumpDone>,
+    failed: Vec<(RunId, MediaId)>,
 }
 
 impl Tally {
@@ -427,6 +434,7 @@ impl Tally {
         progress.n_held.fetch_add(self.n_held, Ordering::Relaxed);
         progress.n_rejected.fetch_add(self.n_rejected, Ordering::Relaxed);
         lock(&progress.dumps_done).extend(self.dump);
+        lock(&progress.failed).extend(self.failed);
     }
 }
 
@@ -440,7 +448,7 @@ impl Pending {
     /// could not be read whole: it is read again. `None` means that the unit was given up.
     fn gather(mut self) -> Option<(Option<Commit>, Tally)> {
         let mut files = Vec::new();
-        let mut unread = None;
+        let (mut unread, mut failed) = (None, Vec::new());
         for _ in 0..self.n_jobs {
             let (slot, made) = self.results.recv().ok()?;
             let event = match made {
@@ -448,8 +456,12 @@ impl Pending {
                     files.extend(staged);
                     Some(Event::Media(entry))
                 }
-                Made::Failed(reason) => self.rejected(slot, reason),
+                Made::Failed(reason) => {
+                    failed.extend(self.id_of(slot));
+                    self.rejected(slot, reason)
+                }
                 Made::Unread(reason) => {
+                    failed.extend(self.id_of(slot));
                     unread = Some(reason.clone());
                     self.rejected(slot, reason)
                 }
@@ -465,12 +477,22 @@ impl Pending {
             if again {
                 return Some((None, tally));
             }
-            let digest = self.digest.as_ref().and_then(|digest| digest.get()?.clone().ok());
+            let digest = self.digest.as_ref().and_then(|digest| digest.get().copied());
             cursor.sha256 = digest.or(cursor.sha256);
+            // What was rejected may be an image the next time, though the dump is the same.
+            let is_rejected = |event: &Event| matches!(event, Event::Media(entry) if entry.state == State::Rejected);
+            cursor.sha256 = cursor.sha256.filter(|_| !self.events.values().any(is_rejected));
+        } else {
+            tally.failed = failed;
         }
         let events: Vec<Event> = self.events.into_values().collect();
         events.iter().for_each(|event| tally.count(event));
         Some((Some(Commit { run: self.run, events, files, cursor: self.cursor }), tally))
+    }
+
+    fn id_of(&self, slot: usize) -> Option<(RunId, MediaId)> {
+        let (_, id, ..) = self.to_make.iter().find(|(of, ..)| *of == slot)?;
+        Some((self.run.id.clone(), id.clone()))
     }
 
     fn rejected(&self, slot: usize, reason: String) -> Option<Event> {

@@ -12,6 +12,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 
 use super::beneath::{RunDir, Verdict};
+use super::opened::LastOpened;
 use super::tail::Tail;
 use super::watch::Watch;
 use crate::config::WatchConfig;
@@ -44,6 +45,8 @@ pub(crate) struct Run {
     folders: HashMap<String, Folder>,
     /// Dumps that were looked at, by a hash of their paths: a listing passes them over.
     seen: HashSet<u64>,
+    /// The dump that a line named last.
+    pub(super) last_opened: LastOpened,
     /// Unknown fields that were told of.
     unknown_fields: HashSet<String>,
     /// Whether anything of it was handed to the pipeline.
@@ -132,6 +135,7 @@ impl Run {
             cursors: Vec::new(),
             folders: HashMap::new(),
             seen: HashSet::new(),
+            last_opened: LastOpened::default(),
             unknown_fields: HashSet::new(),
             has_given: false,
             identity_stamp,

@@ -59,8 +59,8 @@ pub enum MaskReading {
         width: u64,
         /// Rows.
         height: u64,
-        /// Classes that there are scores of; 1 where the values are class ids.
-        n_classes: u64,
+        /// Classes that there are scores of; none where the values are class ids.
+        n_classes: Option<u64>,
     },
     /// The whole file.
     File(PictureHeader),
@@ -82,7 +82,7 @@ impl MaskReading {
         match self {
             Self::Tensor { width, height, n_classes, .. } => {
                 let n_pixels = width.saturating_mul(*height);
-                let scores = if *n_classes > 1 { 8 } else { 0 };
+                let scores = if n_classes.is_some() { 8 } else { 0 };
                 let encoded = encoded_bytes_max(n_pixels.saturating_mul(2), *height);
                 n_pixels.saturating_mul(4 + scores).saturating_add(encoded.saturating_mul(2))
             }
@@ -150,8 +150,11 @@ fn read(
     let mut kept: Vec<usize> = (0..shape.axes().len()).collect();
     let n_wanted = if one_hot { 3 } else { 2 };
     let mut pictures = None;
-    // One axis for pictures, then those of length 1, from the outside in.
-    if kept.len() > n_wanted && image.n_images > 1 && length(0) == image.n_images {
+    // One axis for pictures, unless the mask is one of the image's size without it; then those of
+    // length 1, from the outside in.
+    let longer: Vec<u64> = shape.axes().iter().copied().filter(|&axis| axis != 1).collect();
+    let is_one = !one_hot && longer == [image.height, image.width];
+    if kept.len() > n_wanted && image.n_images > 1 && length(0) == image.n_images && !is_one {
         pictures = Some(kept.remove(0));
     }
     while kept.len() > n_wanted {
@@ -184,12 +187,12 @@ fn read(
             return Err(format!("shape {shape}, want {want}{batch}{hint}"));
         }
     };
-    let n_classes = classes.map_or(1, length);
+    let n_classes = classes.map(length);
     let (width, height) = (length(columns), length(rows));
-    if width == 0 || height == 0 || n_classes == 0 {
+    if width == 0 || height == 0 || n_classes == Some(0) {
         return Err(format!("shape {shape} holds no mask: an axis has length 0"));
     }
-    if n_classes > CLASSES_MAX || shape.n_elements() > SCORES_MAX {
+    if n_classes.is_some_and(|n| n > CLASSES_MAX) || shape.n_elements() > SCORES_MAX {
         return Err(format!(
             "shape {shape}: want at most {CLASSES_MAX} classes and {SCORES_MAX} values"
         ));
@@ -234,6 +237,7 @@ mod tests {
         check(&[4, 5, 6], false, 4, Ok([Some(0), Some(1), Some(2), None]));
         check(&[4, 1, 5, 6], false, 4, Ok([Some(0), Some(2), Some(3), None]));
         check(&[5, 6], false, 4, plain);
+        check(&[5, 6, 1], false, 5, plain);
         check(
             &[3, 5, 6],
             false,

@@ -83,6 +83,8 @@ pub struct Plan {
     pub making: Making,
     /// Its images, in order.
     pub items: Vec<PlannedItem>,
+    /// What their descriptions take in all, in bytes.
+    pub description_bytes: usize,
 }
 
 /// Why nothing can be made of a record: its dump is rejected.
@@ -153,9 +155,10 @@ pub fn plan(
         )));
     }
 
-    let descriptions = descriptions(&record.description, n_items as usize)?;
+    let (descriptions, description_bytes) = descriptions(&record.description, n_items as usize)?;
     let items = indices.zip(0..).zip(descriptions).map(|((index, image_idx), mut description)| {
         // An image that takes the place of an earlier one doesn't count twice.
+        let before = usage.kept_at(index);
         usage.free(index);
         let outcome = match images.plan(image_idx, &description, masks, usage, limits) {
             Ok(outcome) => outcome,
@@ -167,13 +170,17 @@ pub fn plan(
                 usage.take(index, true);
             }
             Outcome::Hold(_) => usage.take(index, false),
-            // What is rejected has no place.
-            Outcome::Reject(_) => {}
+            // What is rejected has no place, and leaves what stood there.
+            Outcome::Reject(_) => {
+                if let Some(kept) = before {
+                    usage.take(index, kept);
+                }
+            }
         }
         let id = MediaId { key: record.key.clone(), step: record.step, index };
         PlannedItem { id, description, outcome }
     });
-    Ok(Plan { items: items.collect(), making })
+    Ok(Plan { items: items.collect(), making, description_bytes })
 }
 
 /// What all images of a record have in common.
@@ -215,6 +222,13 @@ impl Images {
                 if got > max {
                     return Err(PlanError::OverLimit(format!(
                         "an image file of {got} bytes, work.memory_bytes_max is {max}"
+                    )));
+                }
+                let n_pixels = u64::from(picture.width) * u64::from(picture.height);
+                if n_pixels > limits.pixels_max {
+                    let max = limits.pixels_max;
+                    return Err(PlanError::OverLimit(format!(
+                        "{n_pixels} pixels in one image, limits.pixels_max is {max}"
                     )));
                 }
                 let what = "options of the record have no effect: an image file is kept as it is";
@@ -299,12 +313,13 @@ impl Images {
     }
 }
 
-/// The most bytes that the descriptions of one batch may take in all. What a line says once may
+/// The most bytes that the descriptions of one dump's images may take in all. What a line says once may
 /// stand with each of its images.
-const DESCRIPTIONS_BYTES_MAX: usize = 64 << 20;
+pub const DESCRIPTIONS_BYTES_MAX: usize = 64 << 20;
 
 /// One description for each image of a batch: fields that may be lists of that length are split.
-fn descriptions(given: &Description, n: usize) -> Result<Vec<Description>, PlanError> {
+/// Also returns what they take in all, in bytes.
+fn descriptions(given: &Description, n: usize) -> Result<(Vec<Description>, usize), PlanError> {
     let mut common = given.clone();
     let mut lists: Vec<(&str, Vec<Value>)> = Vec::new();
     let mut split = |name: &'static str, value: Option<Value>| match value {
@@ -326,7 +341,10 @@ fn descriptions(given: &Description, n: usize) -> Result<Vec<Description>, PlanE
         }
     }
     let n_bytes = serde_json::to_string(&common).map_or(0, |text| text.len());
-    if n_bytes.saturating_mul(n) > DESCRIPTIONS_BYTES_MAX {
+    let in_lists = lists.iter().flat_map(|(_, values)| values);
+    let n_in_lists: usize = in_lists.map(|value| value.to_string().len()).sum();
+    let n_all = n_bytes.saturating_mul(n).saturating_add(n_in_lists);
+    if n_all > DESCRIPTIONS_BYTES_MAX {
         let problem = format!(
             "a description of {n_bytes} bytes for each of {n} images, want {DESCRIPTIONS_BYTES_MAX} bytes at most in all"
         );
@@ -342,7 +360,7 @@ fn descriptions(given: &Description, n: usize) -> Result<Vec<Description>, PlanE
             }
         }
     }
-    Ok(each)
+    Ok((each, n_all))
 }
 
 #[cfg(test)]

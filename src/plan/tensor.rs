@@ -31,6 +31,8 @@ pub struct TensorPlan {
     pub colormap: Option<Colormap>,
     /// The colour of pixels that are NaN.
     pub nan_color: Option<Rgb>,
+    /// Whether alpha is left out before anything else is made of the picture.
+    pub drops_alpha: bool,
     /// The background that alpha is composited with.
     pub background: Option<Rgb>,
     /// The mode to make.
@@ -120,6 +122,7 @@ pub(super) fn plan(
     let alpha = options.alpha.unwrap_or(Alpha::Keep);
     let composites = base.has_alpha() && alpha == Alpha::Composite;
     let background = composites.then(|| options.background.unwrap_or(Rgb([255; 3])));
+    let drops_alpha = base.has_alpha() && alpha == Alpha::Drop;
     if alpha != Alpha::Keep {
         base = base.opaque();
     }
@@ -150,6 +153,7 @@ pub(super) fn plan(
         height,
         colormap,
         nan_color,
+        drops_alpha,
         background,
         mode,
         encoding,
@@ -213,7 +217,10 @@ fn memory_bytes(plan: &TensorPlan, downscale: Option<u32>, limits: &Limits) -> u
     let n_pixels = plan.width.saturating_mul(plan.height);
     let natural = plan.natural_mode().pixel_size() as u64;
     let made = plan.mode.pixel_size() as u64;
-    let colored = plan.colormap.is_some() || plan.nan_color.is_some() || plan.background.is_some();
+    let colored = plan.colormap.is_some()
+        || plan.nan_color.is_some()
+        || plan.background.is_some()
+        || plan.drops_alpha;
     let samples = match plan.wish.depth {
         Depth::Eight => natural,
         Depth::Sixteen => 2 * natural,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::source::{Axis, Source, Target, View};
+use super::source::{Source, Target, View};
 use super::view;
 use crate::convert::Pixels;
 use crate::convert::mask::{ClassIdError, beats, each_class_id, each_score};
@@ -54,34 +54,45 @@ pub fn render_mask(
         usize::try_from(width * height).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
     let mut ids = vec![0u16; n];
     let whole = view(header, *axes, *image_idx, 0, [*width, 1, 0]);
-    if *n_classes == 1 {
+    if let Some(n_classes) = *n_classes {
+        let mut best = Best { scores: vec![f64::NEG_INFINITY; n], ids: vec![u16::MAX; n] };
+        let [rows, columns, classes] = whole.axes[..] else { return Ok(None) };
+        if n_classes > 1 && classes.from < rows.from.min(columns.from) {
+            // The scores of a pixel lie together: they come one after the other.
+            let (mut pixel, mut first_class) = (usize::MAX, 0);
+            source.each_chunk(&whole, |Target { first, .. }, chunk| {
+                normalized(chunk, elements);
+                if first != pixel {
+                    (pixel, first_class) = (first, 0);
+                }
+                each_score(elements.dtype, chunk, |i, score| {
+                    best.see(first, first_class + i, score);
+                });
+                first_class += chunk.len() / elements.dtype.size();
+                io::Result::Ok(())
+            })?;
+        } else {
+            // The scores of one class after the other: the best so far is all that is kept.
+            for class in 0..n_classes {
+                let first = whole.first + class * classes.from * elements.dtype.size() as u64;
+                let view = View { first, to: 0, axes: vec![rows, columns] };
+                let class = usize::try_from(class).unwrap_or(usize::MAX);
+                source.each_chunk(&view, |Target { first, step }, chunk| {
+                    normalized(chunk, elements);
+                    each_score(elements.dtype, chunk, |i, score| {
+                        best.see(first + i * step, class, score);
+                    });
+                    io::Result::Ok(())
+                })?;
+            }
+        }
+        ids = best.ids;
+    } else {
         source.each_chunk(&whole, |Target { first, step }, chunk| {
             normalized(chunk, elements);
             each_class_id(elements.dtype, chunk, |i, id| ids[first + i * step] = id)?;
             Ok::<(), MaskError>(())
         })?;
-    } else {
-        // The scores of one class after the other: the best so far is all that is kept.
-        let [rows, columns, classes] = whole.axes[..] else { return Ok(None) };
-        let mut best = vec![f64::NEG_INFINITY; n];
-        ids.fill(u16::MAX);
-        for class in 0..*n_classes {
-            let first = whole.first + class * classes.from * header.dtype.size() as u64;
-            let one: [Axis; 2] = [rows, columns];
-            let view = View { first, to: 0, axes: one.to_vec() };
-            // At most 65536 classes: the plan saw to it.
-            let class = u16::try_from(class).unwrap_or(u16::MAX);
-            source.each_chunk(&view, |Target { first, step }, chunk| {
-                normalized(chunk, elements);
-                each_score(elements.dtype, chunk, |i, score| {
-                    let at = first + i * step;
-                    if beats(score, class, best[at], ids[at]) {
-                        (best[at], ids[at]) = (score, class);
-                    }
-                });
-                io::Result::Ok(())
-            })?;
-        }
     }
     let mut is_seen = vec![false; usize::from(u16::MAX) + 1];
     ids.iter().for_each(|&id| is_seen[usize::from(id)] = true);
@@ -96,4 +107,21 @@ pub fn render_mask(
     let side = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let pixels = Pixels { mode, width: side(*width), height: side(*height), bytes };
     Ok(Some(RenderedMask { image: encode::encode(pixels, Encoding::default())?, class_ids }))
+}
+
+/// The class of the greatest score of each pixel so far.
+struct Best {
+    scores: Vec<f64>,
+    ids: Vec<u16>,
+}
+
+impl Best {
+    fn see(&mut self, pixel: usize, class: usize, score: f64) {
+        // At most 65536 classes: the plan saw to it.
+        let class = u16::try_from(class).unwrap_or(u16::MAX);
+        let (best, id) = (&mut self.scores[pixel], &mut self.ids[pixel]);
+        if beats(score, class, *best, *id) {
+            (*best, *id) = (score, class);
+        }
+    }
 }

@@ -217,6 +217,10 @@ impl<R: ReadAt> Maker<'_, R> {
                 color::mark(&mut samples, colored.n_channels(), &self.nan_pixels()?, nan_color);
             }
         }
+        if tensor.drops_alpha {
+            samples = mode::convert(samples, mode_now, mode_now.opaque(), width);
+            mode_now = mode_now.opaque();
+        }
         if let Some(background) = tensor.background {
             samples = color::composited(&samples, mode_now.n_channels(), background);
             mode_now = mode_now.opaque();

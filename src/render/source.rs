@@ -4,7 +4,7 @@
 //! are walked by their strides in the storage, the longest outermost, and those that lie without a
 //! gap on both sides are walked as one: a picture in C order is one run of bytes, one with channels
 //! first a run for each channel, and everything else (Fortran order, a torch view) as long runs as
-//! there are. Whatever the strides, the storage is read from its beginning to its end.
+//! there are. But where a view repeats elements, the storage is read from its beginning to its end.
 
 use std::io;
 
@@ -45,7 +45,8 @@ impl View {
     fn walked(&self) -> Vec<Axis> {
         let mut axes: Vec<Axis> =
             self.axes.iter().copied().filter(|axis| axis.length != 1).collect();
-        axes.sort_by_key(|axis| std::cmp::Reverse(axis.from));
+        // Repeated elements (stride 0) are read again and again, in long runs.
+        axes.sort_by_key(|axis| (axis.from != 0, std::cmp::Reverse(axis.from)));
         let mut walked: Vec<Axis> = Vec::with_capacity(axes.len());
         for axis in axes {
             match walked.last_mut() {
@@ -150,12 +151,13 @@ struct Window {
 
 impl Window {
     fn get(&mut self, storage: &impl ReadAt, first: u64, n: usize) -> io::Result<&[u8]> {
-        /// Read where the next run may be far away.
+        /// Read where the next run may be far away; and how near is near.
         const ALONE: u64 = 4096;
+        const NEAR: u64 = 32 << 10;
         let end = self.first + self.bytes.len() as u64;
         if first < self.first || first + n as u64 > end {
             let left = storage.n_bytes().saturating_sub(first);
-            let is_near = first >= self.first && first - self.first <= 2 * CHUNK_BYTES as u64;
+            let is_near = (self.first..=end + NEAR).contains(&first);
             let ahead = if is_near { CHUNK_BYTES as u64 } else { ALONE };
             let n_read = index(left.min(ahead))?.max(n);
             self.bytes.resize(n_read, 0);

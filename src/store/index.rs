@@ -84,7 +84,10 @@ pub(crate) struct DumpRow {
     /// Where its images stand: of each of its tensors the key, the step and the indices.
     pub(crate) stands: Vec<(MediaKey, Step, Earlier)>,
     /// Whether `stands` tells of the version whose lines are being seen.
-    pub(crate) is_replaced: bool,
+    is_replaced: bool,
+    /// Where images of that version were rejected, as long as it has no others: a version that is no
+    /// picture at all leaves those before it.
+    held_back: Vec<(MediaKey, Step, u32)>,
     /// The lines that reject it or images of it, of the version that was read last.
     pub(crate) rejected: Vec<u64>,
     /// Whether lines of a version were seen and not yet the one that closes their unit.
@@ -92,12 +95,44 @@ pub(crate) struct DumpRow {
 }
 
 impl DumpRow {
+    /// The lines of another version begin.
+    fn begin(&mut self) {
+        self.is_replaced = false;
+        self.held_back.clear();
+    }
+
     /// One of the dump's images stands here.
     fn add(&mut self, key: &MediaKey, step: Step, index: u32) {
         if !self.is_replaced {
             self.stands.clear();
             self.is_replaced = true;
+            for (key, step, index) in std::mem::take(&mut self.held_back) {
+                self.extend(&key, step, index);
+            }
         }
+        self.extend(key, step, index);
+    }
+
+    /// One of the dump's images was rejected. Its place stays that of the dump.
+    fn add_rejected(&mut self, key: &MediaKey, step: Step, index: u32) {
+        if self.is_replaced {
+            self.extend(key, step, index);
+        } else {
+            self.held_back.push((key.clone(), step, index));
+        }
+    }
+
+    /// The dump has no image here any more, nor behind it.
+    fn end_at(&mut self, key: &MediaKey, step: Step, index: u32) {
+        self.stands.retain_mut(|(of, at, earlier)| {
+            if (&*of, *at) == (key, step) && earlier.indices().contains(&index) {
+                earlier.n = index - earlier.first;
+            }
+            earlier.n > 0
+        });
+    }
+
+    fn extend(&mut self, key: &MediaKey, step: Step, index: u32) {
         match self.stands.iter_mut().find(|(of, at, _)| (of, *at) == (key, step)) {
             Some((.., Earlier { first, n })) => {
                 let end = first.saturating_add(*n).max(index.saturating_add(1));
@@ -439,28 +474,35 @@ fn apply_line(
             .map(|source| source.path.as_str());
         let mut dump = None;
         if let Some(path) = own_path {
-            dump = Some(get_json::<DumpRow>(tree, &dump_key(path))?.unwrap_or_default());
+            let mut row = get_json::<DumpRow>(tree, &dump_key(path))?.unwrap_or_default();
+            if !row.is_open {
+                row.begin();
+            }
+            dump = Some(row);
         }
-        match (state, &line.key, line.step, line.index) {
-            (State::Image | State::Held, Some(key), Some(step), Some(index)) => {
-                let before = tree.insert(item_key(run, key, step, index), &row.to_bytes())?;
-                if let Some(before) = before.and_then(|bytes| Row::from_bytes(&bytes)) {
-                    *run_row.count(before.state) -= 1;
-                }
-                if let Some(dump) = &mut dump {
-                    dump.is_replaced &= dump.is_open;
-                    dump.add(key, step, index);
-                }
+        let place = match (&line.key, line.step, line.index) {
+            (Some(key), Some(step), Some(index)) => Some((key, step, index)),
+            _ => None,
+        };
+        if let (State::Image | State::Held, Some((key, step, index))) = (state, place) {
+            let before = tree.insert(item_key(run, key, step, index), &row.to_bytes())?;
+            if let Some(before) = before.and_then(|bytes| Row::from_bytes(&bytes)) {
+                *run_row.count(before.state) -= 1;
             }
-            _ => {
-                tree.insert(key(b'r', run, &[&line.seq.to_be_bytes()]), &row.to_bytes())?;
+        } else {
+            tree.insert(key(b'r', run, &[&line.seq.to_be_bytes()]), &row.to_bytes())?;
+        }
+        match (&mut dump, place, state) {
+            (Some(dump), Some((key, step, index)), State::Rejected) => {
+                dump.add_rejected(key, step, index);
             }
+            (Some(dump), Some((key, step, index)), _) => dump.add(key, step, index),
+            _ => {}
         }
         *run_row.count(state) += 1;
         if let (Some(path), Some(mut dump)) = (own_path, dump) {
             // What was rejected of an earlier version is so no longer.
             if !dump.is_open {
-                dump.is_replaced &= state != State::Rejected;
                 for earlier in dump.rejected.drain(..) {
                     if tree.remove(key(b'r', run, &[&earlier.to_be_bytes()]))?.is_some() {
                         run_row.n_rejected -= 1;
@@ -478,6 +520,13 @@ fn apply_line(
         && let Some(before) = Row::from_bytes(&before)
     {
         *run_row.count(before.state) -= 1;
+    }
+    if let ("gone", Some(key), Some(step), Some(index), Some(path)) =
+        (&*line.kind, &line.key, line.step, line.index, &line.path)
+        && let Some(mut dump) = get_json::<DumpRow>(tree, &dump_key(path))?
+    {
+        dump.end_at(key, step, index);
+        tree.insert(dump_key(path), json(&dump))?;
     }
     run_row.finished |= line.kind == "finish";
     match &line.cursor {

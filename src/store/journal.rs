@@ -44,6 +44,9 @@ pub(crate) enum Event {
     Gone {
         #[serde(flatten)]
         id: MediaId,
+        /// The dump.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
     },
     /// What the job says of the run: `safelight.json`.
     Run { identity: Map<String, Value> },
@@ -135,6 +138,8 @@ pub(crate) struct Outline {
     pub(crate) key: Option<MediaKey>,
     pub(crate) step: Option<Step>,
     pub(crate) index: Option<u32>,
+    /// Of an image that is gone, its dump; else a media file.
+    pub(crate) path: Option<String>,
     pub(crate) source: Option<OutlineSource>,
     pub(crate) cursor: Option<SourceCursor>,
 }

@@ -422,6 +422,7 @@ fn outline(line: Line) -> Outline {
         key: None,
         step: None,
         index: None,
+        path: None,
         source: None,
         cursor,
     };
@@ -431,8 +432,9 @@ fn outline(line: Line) -> Outline {
             (outline.key, outline.step, outline.index) = (entry.key, entry.step, entry.index);
             outline.source = Some(OutlineSource { path: entry.source.path, log: entry.source.log });
         }
-        Event::Gone { id } => {
+        Event::Gone { id, path } => {
             "gone".clone_into(&mut outline.kind);
+            outline.path = path;
             (outline.key, outline.step, outline.index) =
                 (Some(id.key), Some(id.step), Some(id.index));
         }

@@ -173,6 +173,10 @@ impl Finder<'_> {
                     return Err(DecodeError::OverLimit(what));
                 }
                 let name = (!path.is_empty()).then(|| path.join("/"));
+                if name.as_ref().is_some_and(|name| name.len() > NAME_BYTES_MAX) {
+                    let what = format!("a tensor's name of more than {NAME_BYTES_MAX} bytes");
+                    return Err(DecodeError::OverLimit(what));
+                }
                 self.found.push((name, view));
             }
             Value::Tuple(values) | Value::List(values) => {

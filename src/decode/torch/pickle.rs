@@ -14,6 +14,9 @@ use super::{NamedStorage, View};
 use crate::decode::DecodeError;
 use crate::tensor::{DType, Shape};
 
+/// The most values of a pickle. A tensor takes some thirty.
+const VALUES_MAX: usize = 1 << 20;
+
 /// The place of a value in its [`Pickle`].
 pub(super) type Id = usize;
 
@@ -27,8 +30,8 @@ pub(super) enum Value {
     Dict(Vec<(Id, Id)>),
     /// A name that may be called, or stands for a type.
     Global(Global),
-    Storage(NamedStorage),
-    Tensor(View),
+    Storage(Box<NamedStorage>),
+    Tensor(Box<View>),
     /// A value that no tensor depends on: a float, `None`, a device.
     Other,
 }
@@ -67,6 +70,10 @@ impl Pickle {
     pub(super) fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut machine = Machine { rest: bytes, ..Machine::default() };
         loop {
+            if machine.values.len() > VALUES_MAX {
+                let what = format!("a pickle of more than {VALUES_MAX} values");
+                return Err(DecodeError::OverLimit(what));
+            }
             if let Some(root) = machine.step()? {
                 return Ok(Self { values: machine.values, root });
             }
@@ -347,14 +354,14 @@ impl<'a> Machine<'a> {
                 return Err(DecodeError::Unsupported(what.to_owned()));
             }
             (Global::Tensor, &[storage, first, axes, strides, ..]) => {
-                Value::Tensor(self.view([storage, first, axes, strides], None)?)
+                Value::Tensor(Box::new(self.view([storage, first, axes, strides], None)?))
             }
             (Global::TensorV3, &[storage, first, axes, strides, _, _, dtype, ..]) => {
                 let Value::Global(Global::DType(dtype)) = self.values[dtype] else {
                     let what = "a tensor of a dtype that makes no picture".to_owned();
                     return Err(DecodeError::Unsupported(what));
                 };
-                Value::Tensor(self.view([storage, first, axes, strides], Some(dtype))?)
+                Value::Tensor(Box::new(self.view([storage, first, axes, strides], Some(dtype))?))
             }
             (Global::Parameter, &[inner, ..]) | (Global::Size, &[inner]) => {
                 self.stack.push(inner);
@@ -391,7 +398,7 @@ impl<'a> Machine<'a> {
         };
         match (number(first), numbers(axes), numbers(strides)) {
             (Some(first), Some(axes), Some(strides)) => {
-                Ok(View { storage: storage.clone(), dtype, first, axes, strides })
+                Ok(View { storage: (**storage).clone(), dtype, first, axes, strides })
             }
             _ => {
                 Err(malformed("a tensor's offset, size or strides are no whole numbers from 0 on"))
@@ -414,7 +421,7 @@ impl<'a> Machine<'a> {
             ] if &**kind == "storage" => {
                 let n_elements = u64::try_from(*n_elements).map_err(|_| wrong())?;
                 let storage = NamedStorage { key: key.clone(), dtype: *dtype, n_elements };
-                self.push(Value::Storage(storage));
+                self.push(Value::Storage(Box::new(storage)));
                 Ok(())
             }
             _ => Err(wrong()),

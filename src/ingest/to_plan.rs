@@ -1,0 +1,128 @@
+//! What a line or a dump that speaks for itself leads to, and the plan that is made of it.
+
+use std::sync::Arc;
+
+use super::beneath::{RunDir, Verdict};
+use super::engine::{Engine, Standing};
+use super::opened::{MaskDump, OpenDump, Opened, Part, parts};
+use super::run::Run;
+use super::unit::Unit;
+use crate::annotations::mask_dumps;
+use crate::decode::Contents;
+use crate::limits::Limits;
+use crate::media::{Description, MediaEntry, Source};
+use crate::plan::{DESCRIPTIONS_BYTES_MAX, Earlier, Outcome, plan};
+use crate::record::MediaRecord;
+use crate::store::StoreError;
+
+/// A record and all that it names, opened.
+pub(super) struct ToPlan {
+    pub(super) record: MediaRecord,
+    pub(super) dump: Arc<OpenDump>,
+    parts: Vec<Part>,
+    masks: Vec<MaskDump>,
+    source: Source,
+}
+
+impl ToPlan {
+    /// Takes up what the dump itself says, and opens the dumps of masks. `says_place` tells whether
+    /// the record's key and step are more than a path's.
+    ///
+    /// # Errors
+    /// If something that the record names can't be opened, or isn't there.
+    pub(super) fn read(
+        dir: &RunDir,
+        mut record: MediaRecord,
+        opened: Opened,
+        source: Source,
+        says_place: bool,
+        limits: &Limits,
+    ) -> Result<Self, Verdict> {
+        let Opened { dump, path, contents } = opened;
+        if let Contents::Tensors { metadata, .. } = &*contents
+            && !metadata.is_empty()
+        {
+            record
+                .add_metadata(metadata, says_place)
+                .map_err(|error| Verdict::Reject(format!("{path:?}: {}", error.message)))?;
+        }
+        let parts = parts(&contents, &record.key, record.data.tensor.as_deref(), &path)?;
+        let masks = record.description.annotations.get("masks").map(mask_dumps).unwrap_or_default();
+        let masks = masks.iter().map(|data| MaskDump::open(dir, data, limits));
+        let masks = masks.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { record, dump, parts, masks, source })
+    }
+}
+
+/// What the store keeps of a record that no image can come of.
+pub(super) fn rejected(record: &MediaRecord, source: Source, reason: String) -> MediaEntry {
+    let place = Some((record.key.clone(), record.step, record.index));
+    MediaEntry::rejected(place, reason, record.description.clone(), source)
+}
+
+impl Engine {
+    /// Plans the images of each part, in the places of those that stood there `before`. Returns where
+    /// they stand; nowhere if none could be planned.
+    pub(super) fn plan_parts(
+        &mut self,
+        run: &Run,
+        to_plan: ToPlan,
+        before: &[Standing],
+        unit: &mut Unit,
+    ) -> Result<Vec<Standing>, StoreError> {
+        let limits = self.config.limits;
+        let ToPlan { record, dump, parts, masks, source } = to_plan;
+        let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
+        // The limits of a dump are those of all its tensors together.
+        let (n_max, mut n_images, mut n_bytes) = (limits.batch_max, 0u64, 0usize);
+        let mut now = Vec::new();
+        for part in parts {
+            let source = Source { tensor: part.tensor, ..source.clone() };
+            let record = MediaRecord { key: part.key, ..record.clone() };
+            let options = record.options.over(self.config.rules.options(&record.key));
+            let is_here = |(key, step, _): &&Standing| (key, *step) == (&record.key, record.step);
+            let earlier = before.iter().find(is_here).map(|(_, _, earlier)| *earlier);
+            let usage = self.usage_of(&run.info.id, &record)?;
+            let plan = part.found.and_then(|found| {
+                plan(&record, options, found, &sources, usage, &limits, earlier)
+                    .map_err(|error| error.to_string())
+            });
+            let (n, n_described) = match &plan {
+                Ok(plan) => (plan.items.len() as u64, plan.description_bytes),
+                Err(_) => (1, serde_json::to_string(&record.description).map_or(0, |t| t.len())),
+            };
+            n_images += n;
+            n_bytes = n_bytes.saturating_add(n_described);
+            let is_over = n_images > n_max || n_bytes > DESCRIPTIONS_BYTES_MAX;
+            let plan = match plan {
+                Ok(plan) if is_over => {
+                    plan.items.iter().for_each(|item| usage.free(item.id.index));
+                    Err(format!(
+                        "{n_images} images in one dump so far, with {n_bytes} bytes of descriptions: \
+                         limits.batch_max is {n_max}, descriptions may have {DESCRIPTIONS_BYTES_MAX}"
+                    ))
+                }
+                plan => plan,
+            };
+            match plan {
+                Ok(plan) => {
+                    let is_placed = |outcome: &Outcome| !matches!(outcome, Outcome::Reject(_));
+                    if plan.items.iter().any(|item| is_placed(&item.outcome))
+                        && let Some(first) = plan.items.first().map(|item| item.id.index)
+                    {
+                        let n = u32::try_from(plan.items.len()).unwrap_or(u32::MAX);
+                        now.push((record.key, record.step, Earlier { first, n }));
+                    }
+                    unit.add(plan, &dump, &masks, &run.dir, &source);
+                }
+                Err(reason) if is_over => {
+                    // What is said of all of them is not said with each.
+                    let record = MediaRecord { description: Description::default(), ..record };
+                    unit.tell_entry(rejected(&record, source, reason));
+                }
+                Err(reason) => unit.tell_entry(rejected(&record, source, reason)),
+            }
+        }
+        Ok(now)
+    }
+}
