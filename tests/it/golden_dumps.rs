@@ -230,8 +230,11 @@ fn files_that_are_cut_off_never_make_a_tensor() {
     ] {
         let file = fs::read(folder().join(name)).expect("a golden file");
         for end in 0..file.len() {
+            // More may come: nothing is rejected for good.
             let cut = contents(&file[..end], None);
-            assert!(cut.is_err(), "{name} of {end} bytes: {cut:?}");
+            let waits =
+                matches!(cut, Err(DecodeError::Truncated { .. } | DecodeError::Unfinished(_)));
+            assert!(waits, "{name} of {end} bytes: {cut:?}");
             n += 1;
         }
     }

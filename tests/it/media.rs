@@ -389,3 +389,120 @@ fn conditions_pick_items() {
     assert_eq!(wrong.code, 2);
     assert!(wrong.err.contains("did you mean \"nan\"?"), "{}", wrong.err);
 }
+
+/// An npz file of gray arrays of 2 × 2; of those without a value one of one axis, which is no picture.
+fn npz(arrays: &[(&str, Option<u8>)]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut archive = rawzip::ZipArchiveWriter::new(&mut file);
+    for (name, value) in arrays {
+        let array = match value {
+            Some(value) => npy("|u1", &[2, 2], &[*value; 4]),
+            None => npy("|u1", &[7], &[0; 7]),
+        };
+        let name = format!("{name}.npy");
+        let member = archive.new_file(&name).compression_method(rawzip::CompressionMethod::STORE);
+        let (mut entry, config) = member.start().expect("a member");
+        let mut writer = config.wrap(&mut entry);
+        std::io::Write::write_all(&mut writer, &array).expect("an array");
+        let (_, descriptor) = writer.finish().expect("a member");
+        entry.finish(descriptor).expect("a member");
+    }
+    archive.finish().expect("a zip file");
+    file
+}
+
+/// Where images stand and what their first pixel is, and how many rejections are listed.
+fn standing(temp: &TempRun) -> (Vec<String>, usize) {
+    let items = temp.items();
+    let images = items.iter().filter(|item| item["state"] == "image");
+    let told = images.map(|item| {
+        let pixel = picture(temp, item).to_luma8().get_pixel(0, 0)[0];
+        format!("{} {} {pixel}", item["key"].as_str().unwrap_or(""), item["index"])
+    });
+    (told.collect(), items.iter().filter(|item| item["state"] == "rejected").count())
+}
+
+/// Ingests, and checks what stands; also after the index was built anew.
+fn check_standing(temp: &TempRun, images: &[&str], n_rejected: usize) {
+    let ran = temp.ingest();
+    assert!(matches!(ran.code, 0 | 3), "{ran:?}");
+    let want = (images.iter().map(ToString::to_string).collect::<Vec<_>>(), n_rejected);
+    assert_eq!(standing(temp), want, "{ran:?}");
+    assert_eq!(temp.run(&["reindex"]).code, 0);
+    assert_eq!(standing(temp), want, "after reindex");
+}
+
+#[test]
+fn versions_with_fewer_more_and_other_arrays_leave_nothing_stale_or_doubled() {
+    let temp = TempRun::new();
+    let version = |arrays: &[(&str, Option<u8>)]| temp.write("dumps/k/1.npz", &npz(arrays));
+    version(&[("a", Some(10)), ("b", Some(20)), ("c", Some(30))]);
+    check_standing(&temp, &["k/a 0 10", "k/b 0 20", "k/c 0 30"], 0);
+    version(&[("a", Some(11)), ("c", Some(31))]);
+    check_standing(&temp, &["k/a 0 11", "k/c 0 31"], 0);
+    version(&[("a", Some(12)), ("b", None), ("d", Some(42))]);
+    check_standing(&temp, &["k/a 0 12", "k/d 0 42"], 1);
+    version(&[("a", Some(13)), ("b", Some(23)), ("d", Some(43))]);
+    check_standing(&temp, &["k/a 0 13", "k/b 0 23", "k/d 0 43"], 0);
+    // One array alone has the key itself.
+    version(&[("a", Some(14))]);
+    check_standing(&temp, &["k 0 14"], 0);
+    version(&[("a", None)]);
+    check_standing(&temp, &["k 0 14"], 1);
+    version(&[("a", Some(15))]);
+    check_standing(&temp, &["k 0 15"], 0);
+}
+
+#[test]
+fn a_rejected_image_of_a_batch_moves_no_other() {
+    let temp = TempRun::new();
+    let boxes = |is_good: bool| {
+        let min_x = if is_good { json!(0) } else { json!("a") };
+        let position = json!({"minX": min_x, "maxX": 1, "minY": 0, "maxY": 1});
+        json!({"p": {"box_data": [{"position": position, "class_id": 1}]}})
+    };
+    let version = |first: u8, good: [bool; 3]| {
+        let batch: Vec<u8> = (0..3).flat_map(|i| [first + i; 20]).collect();
+        let sidecar = json!({"boxes": good.map(boxes), "format": "NHW"});
+        temp.write("dumps/k/1.npy", &npy("|u1", &[3, 4, 5], &batch));
+        temp.write("dumps/k/1.npy.json", sidecar.to_string().as_bytes());
+    };
+    version(10, [true; 3]);
+    check_standing(&temp, &["k 0 10", "k 1 11", "k 2 12"], 0);
+    // What was there before stays where its new version is rejected.
+    version(20, [true, false, true]);
+    check_standing(&temp, &["k 0 20", "k 1 11", "k 2 22"], 1);
+    version(30, [false, true, true]);
+    check_standing(&temp, &["k 0 20", "k 1 31", "k 2 32"], 1);
+    version(40, [false; 3]);
+    check_standing(&temp, &["k 0 20", "k 1 31", "k 2 32"], 3);
+    version(50, [true; 3]);
+    check_standing(&temp, &["k 0 50", "k 1 51", "k 2 52"], 0);
+}
+
+#[test]
+fn a_dump_is_read_again_once_the_mask_that_it_was_rejected_for_is_mended() {
+    let temp = TempRun::new();
+    let dump = npy("|u1", &[2, 2], &[9; 4]);
+    temp.write("m.npy", &npy("<f4", &[2, 2], &floats(&[0.5; 4])));
+    temp.write("dumps/k/1.npy.json", br#"{"masks": {"m": {"mask_data": "m.npy"}}}"#);
+    temp.write("dumps/k/1.npy", &dump);
+    check_standing(&temp, &[], 1);
+    temp.write("m.npy", &npy("<f4", &[2, 2], &floats(&[3.0; 4])));
+    temp.write("dumps/k/1.npy", &dump);
+    check_standing(&temp, &["k 0 9"], 0);
+}
+
+#[test]
+fn the_limits_of_a_dump_are_those_of_all_its_tensors_together() {
+    let temp = TempRun::new();
+    let config = temp.folder().join("safelight.toml");
+    fs::write(&config, "[limits]\nbatch_max = 2\n").expect("a configuration");
+    let arrays = [("a", Some(1)), ("b", Some(2)), ("c", Some(3)), ("d", Some(4))];
+    temp.write("dumps/k/1.npz", &npz(&arrays));
+    let (run, config) = (temp.at(""), config.to_string_lossy().into_owned());
+    temp.run(&["ingest", run.to_str().expect("a path"), "--config", &config]);
+    assert_eq!(temp.counts(), [2, 0, 2]);
+    let reasons: Vec<_> = temp.states().into_iter().map(|(_, reason)| reason).collect();
+    assert!(reasons.iter().any(|reason| reason.contains("limits.batch_max is 2")), "{reasons:?}");
+}
