@@ -142,7 +142,7 @@ pub fn check_plan(
 ) -> u64 {
     let (mut usage, limits) = (StepUsage::default(), limits());
     let plan = plan(record, record.options, found, masks, &mut usage, &limits, None);
-    let Ok(Plan { making, items }) = plan else { return 0 };
+    let Ok(Plan { making, items, .. }) = plan else { return 0 };
     assert!(items.len() as u64 <= limits.batch_max, "{} images", items.len());
     assert!(usage.n_kept() <= limits.max_items, "{} images are kept", usage.n_kept());
     let mut n_elements = 0;

@@ -181,7 +181,10 @@ fn show_rejected(
         };
         for item in reader.items(&filter)? {
             let (_, entry) = item?;
-            let place = entry.source.path;
+            let mut place = entry.source.path;
+            if let Some(tensor) = entry.source.tensor {
+                place = format!("{place} {tensor}");
+            }
             latest.push(format!(
                 "{}: {}",
                 printable(&place),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::condition::Condition;
 use super::{Access, Common, Ending, printable};
 use crate::control::protocol::{ITEMS_PATH, ItemsQuery};
-use crate::media::State;
+use crate::media::{State, shortened};
 use crate::store::Filter;
 
 #[derive(Debug, Args)]
@@ -135,6 +135,9 @@ struct Table<'a, W: Write> {
     is_first: bool,
 }
 
+/// The longest caption or reason in a row; `show` and `--json` have them whole.
+const NOTE_CHARS_MAX: usize = 120;
+
 /// Rows that are fitted together: more would keep a long list waiting.
 const PAGE: usize = 500;
 
@@ -166,6 +169,7 @@ impl<'a, W: Write> Table<'a, W> {
             })
             .collect();
         let note = if item["state"] == "image" { text("caption") } else { text("reason") };
+        let note = shortened(note, NOTE_CHARS_MAX);
         let n_warnings = item["warnings"].as_array().map_or(0, Vec::len);
         let note = match n_warnings {
             0 => note,

@@ -169,6 +169,17 @@ pub struct Description {
     pub extra: Map<String, Value>,
 }
 
+/// The longest reason that is kept, in characters: names and shapes in it come from the dump.
+const REASON_CHARS_MAX: usize = 1000;
+
+/// A text of at most so many characters; what is cut off is marked.
+pub(crate) fn shortened(text: String, n_chars: usize) -> String {
+    match text.char_indices().nth(n_chars) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
 /// What became of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -312,6 +323,7 @@ impl MediaEntry {
         description: Description,
         source: Source,
     ) -> Self {
+        let reason = reason.map(|reason| shortened(reason, REASON_CHARS_MAX));
         let (mut key, mut step, mut index) = (None, None, None);
         if let Some(id) = id {
             (key, step, index) = (Some(id.key), Some(id.step), Some(id.index));

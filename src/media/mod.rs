@@ -4,6 +4,7 @@ mod entry;
 mod kinds;
 mod names;
 
+pub(crate) use self::entry::shortened;
 pub use self::entry::{
     Annotation, Annotations, Class, ClassLabels, Description, Layers, Making, MediaEntry,
     MediaFile, Source, State, Stats,

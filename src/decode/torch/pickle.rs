@@ -70,7 +70,7 @@ impl Pickle {
     pub(super) fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut machine = Machine { rest: bytes, ..Machine::default() };
         loop {
-            if machine.values.len() > VALUES_MAX {
+            if machine.values.len().max(machine.memo.len()) > VALUES_MAX {
                 let what = format!("a pickle of more than {VALUES_MAX} values");
                 return Err(DecodeError::OverLimit(what));
             }
