@@ -4,9 +4,6 @@
 #   ./test.sh              all tests
 #   ./test.sh kills 1000   the crash test alone, with so many kills
 #   ./test.sh fuzz 600     every fuzz target for so many seconds; or only those that are named after
-#   ./test.sh fuzz 60      each fuzz target for so many seconds, until one finds something
-#   ./test.sh fuzz 600 npy npz
-#                          these targets alone
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -26,26 +23,11 @@ if [ "${1:-}" = fuzz ]; then
     [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo fuzz list)
     for target in "${targets[@]}"; do
         echo "== $target"
-        flags=("-max_total_time=$seconds" -rss_limit_mb=2048 -timeout=20)
+        flags=("-max_total_time=$seconds" -rss_limit_mb=2048 -timeout=20
+            -print_final_stats=1)
         words="fuzz/dictionaries/$target"
         [ ! -f "$words" ] || flags+=("-dict=$words")
         cargo +nightly fuzz run "$target" -- "${flags[@]}"
-    done
-    exit
-fi
-
-if [ "${1:-}" = fuzz ]; then
-    seconds="${2:-60}"
-    shift "$(($# < 2 ? $# : 2))"
-    rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
-    cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
-    fuzz/seed.sh
-    targets="${*:-$(cargo fuzz list)}"
-    for target in $targets; do
-        echo "== $target"
-        options=(-max_total_time="$seconds" -rss_limit_mb=2048 -timeout=20 -print_final_stats=1)
-        [ -f "fuzz/dictionaries/$target" ] && options+=(-dict="fuzz/dictionaries/$target")
-        cargo +nightly fuzz run "$target" -- "${options[@]}"
     done
     exit
 fi

@@ -24,6 +24,8 @@ pub struct BoxSet {
     pub file: Vec<u8>,
     /// The labels that were given, or those generated.
     pub class_labels: ClassLabels,
+    /// Whether any box is in pixels.
+    pub has_pixels: bool,
 }
 
 pub(super) fn read(
@@ -51,6 +53,7 @@ pub(super) fn read(
         Some(other) => return Err(place.error(other, "a list of boxes")),
     };
     let (mut box_data, mut ids, mut n_odd) = (Vec::new(), Vec::new(), 0);
+    let mut has_pixels = false;
     for (i, given) in boxes.iter().enumerate() {
         let place = place.index(i);
         let (read, id) = read_box(given, &place, labels.is_some())?;
@@ -60,6 +63,7 @@ pub(super) fn read(
                 warnings.push(format!("{place}: {odd}"));
             }
         }
+        has_pixels |= is_in_pixels(&read);
         box_data.push(Value::Object(read));
         ids.extend(id);
     }
@@ -75,6 +79,7 @@ pub(super) fn read(
         name: name.to_owned(),
         file: Value::Object(file).to_string().into_bytes(),
         class_labels: labels.unwrap_or_else(|| generated_labels(ids)),
+        has_pixels,
     })
 }
 
@@ -150,6 +155,10 @@ fn check_position(position: Option<&Value>, place: &Place<'_>) -> Result<(), Ann
     Ok(())
 }
 
+fn is_in_pixels(given: &Map<String, Value>) -> bool {
+    given.get("domain").and_then(Value::as_str) == Some("pixel")
+}
+
 /// What is odd about a box, if anything.
 fn oddity(given: &Map<String, Value>, (width, height): (u64, u64)) -> Option<String> {
     let position = given.get("position")?;
@@ -172,7 +181,7 @@ fn oddity(given: &Map<String, Value>, (width, height): (u64, u64)) -> Option<Str
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "sides are far below 2^53")]
-    let (right, bottom, what) = if given.get("domain").and_then(Value::as_str) == Some("pixel") {
+    let (right, bottom, what) = if is_in_pixels(given) {
         (width as f64, height as f64, format!("the picture of {width} × {height} pixels"))
     } else {
         let what = "the picture (fractions 0 to 1; domain \"pixel\" would mean pixels)";

@@ -72,6 +72,10 @@ impl FromStr for Condition {
             Ok(Value::String(text)) => Value::String(text),
             _ => Value::String(value.to_owned()),
         };
+        if text[at + sign.len()..].starts_with(['<', '>', '=', '!', '~']) {
+            let signs = "=, !=, <, <=, >, >= or ~";
+            return Err(format!("got {:?}, want one of {signs}", &text[at..]));
+        }
         let is_order = matches!(op, Op::Less | Op::LessOrEqual | Op::Greater | Op::GreaterOrEqual);
         if is_order && !value.is_number() {
             return Err(format!("got {value} after {sign}, want a number"));
@@ -169,6 +173,7 @@ mod tests {
             ("nan", "got \"nan\", want FIELD OP VALUE"),
             (">0", "got \">0\", want FIELD"),
             ("nam>0", "no field \"nam\": did you mean \"nan\"?"),
+            ("nan=>0", "got \"=>0\", want one of ="),
             ("nan>many", "got \"many\" after >, want a number"),
         ] {
             assert!(holds(text).is_err_and(|error| error.starts_with(want)), "{text}");

@@ -121,7 +121,13 @@ fn sensible(shape: &Shape, writer: Writer) -> Result<Reading, LayoutError> {
         _ => ((0, Nhwc), (0, Nchw), None),
     };
     let last = (1..=4).contains(&channels_last.0).then_some(channels_last.1);
-    let first = matches!(channels_first.0, 1 | 3 | 4).then_some(channels_first.1);
+    // In a batch two channels first are two channels, unless some come last.
+    let is_first = match channels_first {
+        (1 | 3 | 4, _) => true,
+        (2, Nchw) => last.is_none(),
+        _ => false,
+    };
+    let first = is_first.then_some(channels_first.1);
     let (usual, other) = match writer {
         Writer::NumPy => (last, first),
         Writer::Torch => (first, last),
@@ -282,6 +288,7 @@ mod tests {
         check(&[2, 28, 28], Ok((Nhw, false, [2, 28, 28, 1])));
         check(&[8, 32, 32, 3], Ok((Nhwc, false, [8, 32, 32, 3])));
         check(&[8, 3, 32, 32], Ok((Nchw, false, [8, 32, 32, 3])));
+        check(&[9, 2, 5, 7], Ok((Nchw, false, [9, 5, 7, 2])));
         check(&[1, 1, 1, 4, 5], Ok((Nchw, false, [1, 4, 5, 1])));
         // One row, one column: pictures like any other.
         check(&[1, 640, 3], Ok((Hwc, true, [1, 1, 640, 3])));

@@ -105,7 +105,9 @@ impl Finite {
     fn mean_and_std(&self) -> (f64, f64) {
         let n = self.n as f64;
         let offset = self.sum / n;
-        let variance = (self.squares / n - offset * offset).max(0.0);
+        let variance = self.squares / n - offset * offset;
+        // Rounding may leave less than nothing; an overflow leaves NaN.
+        let variance = if variance < 0.0 { 0.0 } else { variance };
         (self.origin.unwrap_or(0.0) + offset, variance.sqrt())
     }
 }
@@ -245,16 +247,21 @@ impl Scan {
         let some = |value: f64| Some(value).filter(|value| self.finite.n > 0 && value.is_finite());
         let Finite { min, max, .. } = self.finite;
         let (mean, std) = self.finite.mean_and_std();
-        let is_all = self.nan + self.inf == 0;
+        let is_constant = match self.extremes {
+            Extremes::Int { min, max } => min == max,
+            _ => min == max && self.nan + self.inf == 0,
+        };
+        // What f64 can't hold, because it is too large or too small, is not told.
+        let std = Some(std).filter(|&std| std > 0.0 || min == max);
         Stats {
             min: some(min),
             max: some(max),
             mean: some(mean),
-            std: some(std),
+            std: std.and_then(some),
             nan: self.nan,
             inf: self.inf,
             clipped: 0.0,
-            constant: self.finite.n > 0 && is_all && min == max,
+            constant: self.finite.n > 0 && is_constant,
         }
     }
 

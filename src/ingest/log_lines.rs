@@ -13,7 +13,7 @@ use super::to_plan::{self, ToPlan};
 use super::unit::Unit;
 use crate::limits::StepUsage;
 use crate::media::{Description, MediaEntry, RunId, Source};
-use crate::record::{Line, MediaRecord, RecordError, parse_line};
+use crate::record::{Line, MediaRecord, RecordError, parse_line, place_of};
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::{RunInfo, StoreError};
 
@@ -46,7 +46,8 @@ impl LogLine<'_> {
 
     /// A line that is no record.
     fn unreadable(&self, reason: String) -> Unit {
-        let entry = MediaEntry::rejected(None, reason, Description::default(), self.source(None));
+        let place = place_of(&self.line.bytes).map(|(key, step)| (key, step, None));
+        let entry = MediaEntry::rejected(place, reason, Description::default(), self.source(None));
         self.told(Event::Media(Box::new(entry)))
     }
 

@@ -140,6 +140,13 @@ pub fn plan(
     let images = Images::of(&making, record, options, limits)?;
 
     let n_items = u32::try_from(images.n).unwrap_or(u32::MAX);
+    // A version with more images than there is room for moves behind the others.
+    let others = |earlier: &Earlier| {
+        let grown = earlier.first..earlier.first.saturating_add(n_items);
+        let mut taken = grown.filter(|&index| usage.is_taken(index));
+        taken.any(|index| !earlier.indices().contains(&index))
+    };
+    let earlier = earlier.filter(|earlier| record.index.is_some() || !others(earlier));
     let first = match (earlier, record.index) {
         (Some(earlier), _) => Some(earlier.first),
         (None, Some(index)) => Some(index),
@@ -293,10 +300,11 @@ impl Images {
         for mask in &masks {
             memory_bytes = memory_bytes.saturating_add(mask.reading.memory_bytes());
             let (got_width, got_height) = mask.reading.size();
-            if (got_width, got_height) != (width, height) {
+            let made = downscale.map_or((width, height), |(w, h)| (w.into(), h.into()));
+            if (got_width, got_height) != made {
                 given.warnings.push(format!(
-                    "masks.{}: {got_width} × {got_height} pixels on a picture of {width} × {height}",
-                    mask.spec.name
+                    "masks.{}: {got_width} × {got_height} pixels on a picture of {} × {}",
+                    mask.spec.name, made.0, made.1
                 ));
             }
         }
@@ -306,6 +314,15 @@ impl Images {
                 "{memory_bytes} bytes of memory needed for one image and its masks, \
                  work.memory_bytes_max is {max}"
             )));
+        }
+        if let Some((new_width, new_height)) = downscale {
+            for set in given.boxes.iter().filter(|set| set.has_pixels) {
+                given.warnings.push(format!(
+                    "boxes.{}: in pixels of the picture before it was scaled down from {width} × \
+                     {height} to {new_width} × {new_height}",
+                    set.name
+                ));
+            }
         }
         given.warnings.splice(0..0, self.warnings.iter().cloned());
         let plan = ImagePlan { image_idx, downscale, annotations: given, masks, memory_bytes };

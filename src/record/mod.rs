@@ -130,6 +130,15 @@ pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
     })))
 }
 
+/// The key and step of a line that is no record because of something else, where they can be read.
+#[must_use]
+pub fn place_of(line: &[u8]) -> Option<(MediaKey, Step)> {
+    let (quoted, _) = quote_non_finite(std::str::from_utf8(line).ok()?);
+    let fields: Map<String, Value> = serde_json::from_str(&quoted).ok()?;
+    let key = MediaKey::new(fields.get("key")?.as_str()?).ok()?;
+    Some((key, Step(fields.get("step")?.as_u64()?)))
+}
+
 /// Reads the sidecar of a dump that speaks for itself: a record that need not say what the path
 /// says. Beside a dump of raw bytes it may hold `dtype`, `shape`, `offset` and `byte_order` as fields
 /// of its own.
