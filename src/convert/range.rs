@@ -488,6 +488,18 @@ mod tests {
     }
 
     #[test]
+    fn statistics_that_f64_cannot_hold_are_not_told() {
+        let (_, _, stats) = to_uint8(DType::F64, &f64s(&[1e300, -1e300]).1, Auto, None);
+        assert_eq!((stats.min, stats.std, stats.constant), (Some(-1e300), None, false));
+        let (_, _, stats) = to_uint8(DType::F64, &f64s(&[1e-200, 2e-200]).1, Auto, None);
+        assert_eq!(stats.std, None);
+        let u64s =
+            [u64::MAX, u64::MAX - 1].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+        let (_, _, stats) = to_uint8(DType::U64, &u64s, Auto, None);
+        assert!(!stats.constant);
+    }
+
+    #[test]
     fn sixteen_bits_are_scaled_to_their_own_white() {
         let check = |data: &(DType, Vec<u8>), range, want: (Rule, &[u16])| {
             let mut chunk = data.1.clone();

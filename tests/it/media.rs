@@ -506,3 +506,48 @@ fn the_limits_of_a_dump_are_those_of_all_its_tensors_together() {
     let reasons: Vec<_> = temp.states().into_iter().map(|(_, reason)| reason).collect();
     assert!(reasons.iter().any(|reason| reason.contains("limits.batch_max is 2")), "{reasons:?}");
 }
+
+#[test]
+fn a_version_that_grows_into_another_dumps_place_moves_behind_it() {
+    let temp = TempRun::new();
+    let batch = |first: u8, n: u8| {
+        let pixels: Vec<u8> = (0..n).flat_map(|i| [first + i; 42]).collect();
+        npy("|u1", &[usize::from(n), 6, 7], &pixels)
+    };
+    temp.write("dumps/k/1.npy", &batch(10, 5));
+    check_standing(&temp, &["k 0 10", "k 1 11", "k 2 12", "k 3 13", "k 4 14"], 0);
+    temp.write("dumps/k/000001.npy", &npy("|u1", &[2, 2], &[99; 4]));
+    temp.ingest();
+    temp.write("dumps/k/1.npy", &batch(20, 6));
+    let moved: Vec<_> = (5..11).map(|i| format!("k {} {}", i + 1, i + 15)).collect();
+    let mut want = vec!["k 5 99"];
+    want.extend(moved.iter().map(String::as_str));
+    check_standing(&temp, &want, 0);
+}
+
+#[test]
+fn a_line_with_one_bad_option_keeps_its_key_and_a_long_caption_harms_no_list() {
+    let temp = TempRun::new();
+    temp.write("x.npy", &npy("|u1", &[2, 2], &[9; 4]));
+    temp.append(
+        "a.media.jsonl",
+        "{\"key\":\"k\",\"step\":1,\"data\":\"x.npy\",\"file_type\":\"PNG\"}\n",
+    );
+    let items =
+        items_of(&temp, &json!({"step": 2, "data": "x.npy", "caption": "c".repeat(70_000)}));
+    let rejected = items.iter().find(|item| item["state"] == "rejected").expect("the bad line");
+    assert_eq!((&rejected["key"], &rejected["step"]), (&json!("k"), &json!(1)));
+    let listed = temp.run(&["ls", "run", "k"]);
+    assert_eq!(listed.code, 0, "{}", listed.err);
+    assert!(listed.out.lines().all(|line| line.len() < 300), "rows are short");
+}
+
+#[test]
+fn boxes_in_pixels_of_a_picture_that_was_scaled_down_are_warned_about() {
+    let position = json!({"minX": 0, "maxX": 30, "minY": 0, "maxY": 20});
+    let boxes =
+        json!({"p": {"box_data": [{"position": position, "domain": "pixel", "class_id": 1}]}});
+    let (_, item) = item_of("|u1", &[20, 30], &[7; 600], &json!({"downscale": 15, "boxes": boxes}));
+    let warning = item["warnings"][0].as_str().unwrap_or("");
+    assert!(warning.contains("scaled down from 30 × 20 to 15 × 10"), "{item}");
+}
