@@ -7,9 +7,9 @@ use safelight::convert::Pixels;
 use safelight::decode::{self, Contents, DecodeOptions, ReadAt, TENSORS_MAX, storage};
 use safelight::limits::{Limits, StepUsage};
 use safelight::media::{Description, MediaKey, Profile, Step};
-use safelight::plan::{Found, Making, MaskSource, Outcome, Plan, plan};
+use safelight::plan::{Found, Making, MaskReading, MaskSource, Outcome, Plan, plan};
 use safelight::record::{DataRef, ImageOptions, MediaRecord, RecordError};
-use safelight::render::{MaskError, pixels_from_tensor, render_mask};
+use safelight::render::{MaskError, RenderedMask, pixels_from_tensor, render_mask};
 use safelight::tensor::{DType, TensorHeader, Writer};
 
 /// The most bytes of storages and elements of pictures that one input may ask for: beyond, it would
@@ -165,7 +165,8 @@ pub fn check_plan(
         }
         for mask in &image.masks {
             match render_mask(storage, &mask.reading) {
-                Ok(_) | Err(MaskError::ClassId(_)) => {}
+                Ok(Some(made)) => check_mask(&made, &mask.reading),
+                Ok(None) | Err(MaskError::ClassId(_)) => {}
                 Err(error) => assert!(!is_whole, "{error}: {mask:?}"),
             }
         }
@@ -177,6 +178,14 @@ fn check_pixels(pixels: &Pixels, width: u64, height: u64) {
     let Pixels { mode, bytes, .. } = pixels;
     assert_eq!((u64::from(pixels.width), u64::from(pixels.height)), (width, height));
     assert_eq!(bytes.len() as u64, width * height * mode.pixel_size() as u64, "{mode}");
+}
+
+/// The class with the greatest score is one that has a score.
+fn check_mask(made: &RenderedMask, reading: &MaskReading) {
+    if let MaskReading::Tensor { n_classes: Some(n), .. } = reading {
+        let is_one = |&id: &u16| u64::from(id) < *n;
+        assert!(made.class_ids.iter().all(is_one), "{:?}: {reading:?}", made.class_ids);
+    }
 }
 
 /// The place that an error tells is one of the text.
