@@ -37,6 +37,7 @@
 //! | [`render`] | a plan and a tensor's bytes → media files |
 //! | [`formats`] | entries → what trackers read |
 //! | `durable`, [`store`] | how, and when, things become durable |
+//! | `pulse` | whether each thread gets on |
 //! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered, committed |
 //! | [`control`] | the unix socket |
 //! | [`config`], `logging`, `daemon`, [`cli`] | assembly |
@@ -58,6 +59,7 @@ pub mod render;
 pub mod formats;
 // Shell.
 mod durable;
+mod pulse;
 pub mod store;
 pub mod ingest;
 pub mod control;

@@ -1,6 +1,7 @@
 //! The commands.
 
 mod condition;
+mod daemon;
 mod ingest;
 mod items;
 mod show;
@@ -9,7 +10,7 @@ mod status;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
@@ -21,6 +22,9 @@ use crate::store::{self, Reader, StoreError, Writer};
 
 /// How long a command waits for another one that holds the store.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long it waits at a time, before it looks whether a daemon answers by now.
+const TURN: Duration = Duration::from_millis(200);
 
 /// Turns raw tensor dumps and media logs of training runs into images, outside of the training
 /// process.
@@ -78,6 +82,16 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Say whether the daemon does what it is there for: exit code 0 if so, 1 if not
+    Health {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Have the daemon go by its configuration file as it is now: 0 once it does, 1 if it can't be used
+    Reload {
+        #[command(flatten)]
+        common: Common,
+    },
     /// Check a configuration file: exit code 0 if it can be used, 78 if not
     Validate {
         #[command(flatten)]
@@ -96,6 +110,8 @@ enum Ending {
     Done,
     /// Done, but something was rejected.
     Rejected,
+    /// Not as it should be, which was said.
+    Failed,
 }
 
 const FAILED: u8 = 1;
@@ -115,6 +131,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Rejected) => ExitCode::from(REJECTED),
+        Ok(Ending::Failed) => ExitCode::from(FAILED),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell it to if standard error is closed.
@@ -165,6 +182,8 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
             }
             Ok(Ending::Done)
         }
+        Command::Health { common } => daemon::health(&common, out),
+        Command::Reload { common } => daemon::reload(&common, out),
         Command::Reindex { common } => reindex(&common, out),
     }
 }
@@ -211,25 +230,38 @@ impl Common {
         Holder { pid: std::process::id(), command: command.to_owned(), socket: None }
     }
 
+    /// The daemon that holds the configured store, if one answers.
+    fn daemon(&self, config: &Config) -> Option<Client> {
+        let named = lock::holder(&config.store).and_then(|holder| holder.socket);
+        // A store that this user may not read can still be asked for.
+        let configured = self.store.is_none().then(|| config.socket.clone());
+        named.into_iter().chain(configured).find_map(|socket| {
+            let mut client = Client::connect(&socket).ok()?;
+            // The lock file may be that of a daemon which is gone, and the socket another's.
+            let status = status::ask(&mut client).ok()?;
+            (status.store == config.store).then_some(client)
+        })
+    }
+
     /// Whoever can answer for the store: the daemon that holds it, else this process.
     fn access(&self, command: &str) -> anyhow::Result<(Access, Config)> {
         crate::logging::start_for_command(io::stderr);
         let (config, _) = self.config()?;
-        let named = lock::holder(&config.store).and_then(|holder| holder.socket);
-        // A store that this user may not read can still be asked for.
-        let configured = self.store.is_none().then(|| config.socket.clone());
-        for socket in named.into_iter().chain(configured) {
-            if let Ok(client) = Client::connect(&socket) {
-                let mut access = Access::Daemon(client);
-                // The lock file may be that of a daemon which is gone, and the socket another's.
-                if status::ask(&mut access).is_ok_and(|status| status.store == config.store) {
-                    return Ok((access, config));
+        let start = Instant::now();
+        loop {
+            if let Some(client) = self.daemon(&config) {
+                return Ok((Access::Daemon(client), config));
+            }
+            check_store(&config.store)?;
+            match store::open(&config.store, &Self::holder(command), TURN) {
+                // A daemon that is just starting holds its store before it can be asked.
+                Err(StoreError::Held { .. }) if start.elapsed() < PATIENCE => {}
+                opened => {
+                    let (writer, reader) = opened?;
+                    return Ok((Access::Store(writer, reader), config));
                 }
             }
         }
-        check_store(&config.store)?;
-        let (writer, reader) = store::open(&config.store, &Self::holder(command), PATIENCE)?;
-        Ok((Access::Store(writer, reader), config))
     }
 }
 

@@ -5,13 +5,14 @@ use std::io::Write;
 use anyhow::Context;
 
 use super::{Access, Common, Ending, counts, printable, thousands};
+use crate::control::client::Client;
 use crate::control::protocol::{STATUS_PATH, Status};
 use crate::store::RunSummary;
 
 pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
     let (mut access, config) = common.access("status")?;
     let status = match &mut access {
-        Access::Daemon(_) => ask(&mut access)?,
+        Access::Daemon(client) => ask(client)?,
         Access::Store(_, reader) => Status::new(config.store, reader.runs()?, None),
     };
     access.close()?;
@@ -26,13 +27,12 @@ pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<Endin
 /// The runs that the store knows.
 pub(super) fn runs(access: &mut Access) -> anyhow::Result<Vec<RunSummary>> {
     match access {
-        Access::Daemon(_) => Ok(ask(access)?.runs),
+        Access::Daemon(client) => Ok(ask(client)?.runs),
         Access::Store(_, reader) => Ok(reader.runs()?),
     }
 }
 
-pub(super) fn ask(access: &mut Access) -> anyhow::Result<Status> {
-    let Access::Daemon(client) = access else { anyhow::bail!("no daemon to ask") };
+pub(super) fn ask(client: &mut Client) -> anyhow::Result<Status> {
     let mut answer = String::new();
     client.get(STATUS_PATH, |line| {
         answer.push_str(line);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct ConfigFile {
     pub ingest: IngestSection,
     /// Where the daemon answers.
     pub control: ControlSection,
+    /// Where Prometheus asks.
+    pub metrics: MetricsSection,
     /// How the daemon logs.
     pub log: LogSection,
 }
@@ -44,6 +47,8 @@ pub struct StoreSection {
     /// The store's directory.
     #[serde(deserialize_with = "some_path")]
     pub path: Option<PathBuf>,
+    /// How many bytes of its disk must stay free: below, nothing more is kept.
+    pub free_bytes_min: Option<u64>,
 }
 
 /// A path that names something.
@@ -125,6 +130,13 @@ pub struct FilePattern {
     matcher: GlobMatcher,
     /// The folders before the first wildcard.
     prefix: String,
+}
+
+/// Patterns are the same that are written the same.
+impl PartialEq for FilePattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.matcher.glob() == other.matcher.glob()
+    }
 }
 
 impl FilePattern {
@@ -298,6 +310,7 @@ impl Default for LimitsSection {
 pub struct WorkSection {
     pub threads: NonZeroUsize,
     pub memory_bytes_max: NonZeroU64,
+    pub read_bytes_per_s_max: u64,
 }
 
 impl Default for WorkSection {
@@ -305,6 +318,7 @@ impl Default for WorkSection {
         Self {
             threads: NonZeroUsize::MIN,
             memory_bytes_max: non_zero_64(Limits::default().memory_bytes_max),
+            read_bytes_per_s_max: 256 << 20,
         }
     }
 }
@@ -317,6 +331,7 @@ pub struct IngestSection {
     pub settle_ms: u32,
     pub close_ms: u32,
     pub wait_ms: u32,
+    pub incomplete_ms: u32,
     pub poll_ms: NonZeroU32,
     pub scan_ms: NonZeroU32,
 }
@@ -327,6 +342,7 @@ impl Default for IngestSection {
             settle_ms: 500,
             close_ms: 100,
             wait_ms: 30_000,
+            incomplete_ms: 600_000,
             poll_ms: non_zero_32(2_000),
             scan_ms: non_zero_32(30_000),
         }
@@ -340,6 +356,14 @@ impl Default for IngestSection {
 pub struct ControlSection {
     #[serde(deserialize_with = "socket")]
     pub socket: Option<PathBuf>,
+}
+
+/// `[metrics]`
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "documented in config/safelight.toml")]
+pub struct MetricsSection {
+    pub listen: Option<SocketAddr>,
 }
 
 /// How log lines are written.
@@ -402,7 +426,7 @@ impl fmt::Display for LogLevel {
 impl ConfigFile {
     /// The names of all settings, for the test that the example shows each.
     #[cfg(test)]
-    pub(super) const FIELDS: [&str; 28] = [
+    pub(super) const FIELDS: [&str; 32] = [
         "path",
         "runs",
         "logs",
@@ -424,19 +448,23 @@ impl ConfigFile {
         "header_bytes_max",
         "threads",
         "memory_bytes_max",
+        "read_bytes_per_s_max",
+        "free_bytes_min",
+        "incomplete_ms",
         "settle_ms",
         "close_ms",
         "wait_ms",
         "poll_ms",
         "scan_ms",
         "socket",
+        "listen",
         "level",
     ];
 
     /// What the file means; relative paths start at `folder`.
     #[must_use]
     pub fn into_config(self, folder: &Path) -> Config {
-        let Self { store, watch, image, limits, work, ingest, control, log } = self;
+        let Self { store, watch, image, limits, work, ingest, control, metrics, log } = self;
         let watches = watch.into_iter().map(|watch| WatchConfig {
             path: folder.join(watch.path),
             runs: watch.runs.0,
@@ -464,15 +492,19 @@ impl ConfigFile {
                 header_bytes_max: limits.header_bytes_max.get(),
                 memory_bytes_max: work.memory_bytes_max.get(),
             },
+            free_bytes_min: store.free_bytes_min,
             n_threads: work.threads.get(),
+            read_bytes_per_s_max: work.read_bytes_per_s_max,
             times: IngestTimes {
                 settle: ms(ingest.settle_ms),
                 close: ms(ingest.close_ms),
                 wait: ms(ingest.wait_ms),
+                incomplete: ms(ingest.incomplete_ms),
                 poll: ms(ingest.poll_ms.get()),
                 scan: ms(ingest.scan_ms.get()),
             },
             socket: folder.join(control.socket.unwrap_or_else(default_socket)),
+            metrics_listen: metrics.listen,
             log_format: log.format,
             log_level: log.level.to_string(),
         }

@@ -6,6 +6,7 @@
 pub mod file;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::record::pattern::DumpPattern;
 pub const DEFAULT_PATH: &str = "/etc/safelight/safelight.toml";
 
 /// A directory that holds run directories, or is one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WatchConfig {
     /// The directory, absolute.
     pub path: PathBuf,
@@ -73,6 +74,8 @@ pub struct IngestTimes {
     pub close: Duration,
     /// How long a missing or incomplete dump is waited for.
     pub wait: Duration,
+    /// The same of a dump that speaks for itself.
+    pub incomplete: Duration,
     /// Between two looks at directories that send no events.
     pub poll: Duration,
     /// Between two looks at directories that do.
@@ -90,12 +93,18 @@ pub struct Config {
     pub rules: ImageRules,
     /// What is kept.
     pub limits: Limits,
+    /// How many bytes of the store's disk must stay free; none for what is usual.
+    pub free_bytes_min: Option<u64>,
+    /// How many bytes of dumps are read from the disk in a second at most; 0 for as fast as it goes.
+    pub read_bytes_per_s_max: u64,
     /// Images that are made at the same time; at least 1.
     pub n_threads: usize,
     /// When files are looked at.
     pub times: IngestTimes,
     /// Where the daemon answers, absolute.
     pub socket: PathBuf,
+    /// Where Prometheus asks, beside the socket.
+    pub metrics_listen: Option<SocketAddr>,
     /// How the daemon logs.
     pub log_format: LogFormat,
     /// What the daemon logs, as `tracing_subscriber` filters.

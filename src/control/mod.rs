@@ -4,8 +4,13 @@
 //! | --- | --- |
 //! | `GET /v1/status` | a [`protocol::Status`] |
 //! | `GET /v1/items?`[`protocol::ItemsQuery`] | JSON Lines, one object an item |
-//! | `POST /v1/reload` | the configuration is read again; 409 and the reason if it can't be used |
+//! | `GET /v1/health` | a [`protocol::Health`]; 503 if something is wrong |
+//! | `GET /metrics` | metrics, for Prometheus |
+//! | `POST /v1/reload` | goes by the configuration as it is now; 409 and the reason if it can't be used |
+//!
+//! Whoever may connect may ask. What changes something is for root and the daemon's own user.
 
 pub mod client;
+pub(crate) mod metrics;
 pub mod protocol;
 pub mod server;

@@ -15,6 +15,41 @@ pub const ITEMS_PATH: &str = "/v1/items";
 /// Where the configuration is read again.
 pub const RELOAD_PATH: &str = "/v1/reload";
 
+/// Where the health is.
+pub const HEALTH_PATH: &str = "/v1/health";
+/// Where the metrics are.
+pub const METRICS_PATH: &str = "/metrics";
+
+/// Whether the daemon does what it is there for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether everything was looked at once since the start.
+    pub ready: bool,
+    /// Whether nothing is wrong.
+    pub healthy: bool,
+    /// What is wrong.
+    pub reasons: Vec<String>,
+}
+
+impl Health {
+    /// Judges by what the daemon does, and the threads that get on no more.
+    #[must_use]
+    pub fn new(view: &View, stalled: &[String]) -> Self {
+        let mut reasons: Vec<String> =
+            stalled.iter().map(|thread| format!("thread {thread} is stalled")).collect();
+        reasons.extend(view.trouble.iter().map(|trouble| format!("cannot write: {trouble}")));
+        reasons.extend(view.problems.iter().cloned());
+        for root in &view.watching {
+            let broken = root.broken.iter().map(|why| format!("{}: {why}", root.path.display()));
+            reasons.extend(broken);
+        }
+        if !view.is_ready {
+            reasons.push("not everything was looked at since the start".to_owned());
+        }
+        Self { ready: view.is_ready, healthy: reasons.is_empty(), reasons }
+    }
+}
+
 /// The state of a store, and of the daemon that holds it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Status {

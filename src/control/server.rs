@@ -1,10 +1,13 @@
 //! Answers over the socket. It holds a reader: nothing here can change the store.
 
+use std::fmt;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
@@ -12,17 +15,36 @@ use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::protocol::{ITEMS_PATH, ItemsQuery, RELOAD_PATH, STATUS_PATH, Status};
+use super::metrics::{CONTENT_TYPE, Process, Snapshot};
+use super::protocol::{
+    HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, METRICS_PATH, RELOAD_PATH, STATUS_PATH, Status,
+};
+use crate::daemon::STALLED;
 use crate::ingest::Shared;
 use crate::store::{Filter, Reader, StoreError};
 
 /// Items that are read ahead of a slow client.
 const ITEMS_AHEAD: usize = 256;
+
+/// Clients that are answered at the same time.
+const CLIENTS_MAX: usize = 32;
+
+/// How long a client may take to say what it wants, and in how many bytes.
+const REQUEST_MAX: Duration = Duration::from_secs(5);
+const REQUEST_BYTES_MAX: usize = 64 << 10;
+
+/// How long a client may take to read its answers: somebody may read a list page by page.
+const CONVERSATION_MAX: Duration = Duration::from_mins(10);
+
+/// How long the listener rests after a failure.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// What the answers are made from.
 pub(crate) struct Answers {
@@ -33,13 +55,25 @@ pub(crate) struct Answers {
     pub(crate) reload: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
+impl Answers {
+    fn status(&self) -> Result<Status, StoreError> {
+        Ok(Status::new(self.store.clone(), self.reader.runs()?, Some(self.shared.view())))
+    }
+
+    fn health(&self) -> Health {
+        let stalled = self.shared.pulses.stalled(Instant::now(), STALLED);
+        let stalled: Vec<String> = stalled.into_iter().map(|stalled| stalled.thread).collect();
+        Health::new(&self.shared.view(), &stalled)
+    }
+}
+
 /// Binds the socket, in the place of one that no process listens on any more.
 ///
 /// # Errors
 /// If a process listens there, or the socket can't be made.
 pub(crate) async fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
-        tokio::fs::create_dir_all(folder).await?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
     }
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -58,19 +92,77 @@ pub(crate) async fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Answers until `stop`.
 ///
 /// # Errors
-/// If the listener fails.
+/// If the listener fails for good.
 pub(crate) async fn serve(
     listener: UnixListener,
-    answers: Answers,
+    answers: Arc<Answers>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let routes = Router::new()
         .route(STATUS_PATH, get(status))
         .route(ITEMS_PATH, get(items))
+        .route(HEALTH_PATH, get(health))
+        .route(METRICS_PATH, get(metrics))
         .route(RELOAD_PATH, post(reload))
-        .with_state(Arc::new(answers));
+        .with_state(answers);
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    loop {
+        let (stream, place) = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => (stream, places.clone().try_acquire_owned()),
+                Err(error) => {
+                    // No descriptor is left, say: there may be one a moment later.
+                    tracing::warn!(%error, "cannot accept a client");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    continue;
+                }
+            },
+        };
+        let Ok(place) = place else {
+            tracing::warn!(clients_max = CLIENTS_MAX, "too many clients, one is turned away");
+            continue;
+        };
+        let may_change = stream
+            .peer_cred()
+            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw());
+        let routes = routes.clone().layer(Extension(MayChange(may_change)));
+        tokio::spawn(async move {
+            converse(stream, routes).await;
+            drop(place);
+        });
+    }
+}
+
+/// Answers Prometheus over TCP until `stop`.
+///
+/// # Errors
+/// If the listener fails for good.
+pub(crate) async fn serve_metrics(
+    listener: TcpListener,
+    answers: Arc<Answers>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let routes = Router::new().route(METRICS_PATH, get(metrics)).with_state(answers);
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
+
+/// One client's requests and their answers.
+async fn converse(stream: UnixStream, routes: Router) {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(REQUEST_MAX).max_buf_size(REQUEST_BYTES_MAX);
+    let conversation =
+        http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    match tokio::time::timeout(CONVERSATION_MAX, conversation).await {
+        Ok(Err(error)) => tracing::debug!(%error, "client broke off"),
+        Err(_) => tracing::debug!("client took too long"),
+        Ok(Ok(())) => {}
+    }
+}
+
+/// Whether the client may change something.
+#[derive(Debug, Clone, Copy)]
+struct MayChange(bool);
 
 /// A request that failed: the reason as text.
 struct Failed(StatusCode, String);
@@ -97,12 +189,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 async fn status(State(answers): State<Arc<Answers>>) -> Result<Response, Failed> {
-    blocking(move || {
-        let status =
-            Status::new(answers.store.clone(), answers.reader.runs()?, Some(answers.shared.view()));
-        Ok(axum::Json(status).into_response())
-    })
-    .await
+    blocking(move || Ok(axum::Json(answers.status()?).into_response())).await
 }
 
 async fn items(
@@ -132,7 +219,63 @@ async fn items(
     Ok((json_lines, Body::from_stream(ReceiverStream::new(body))).into_response())
 }
 
-async fn reload(State(answers): State<Arc<Answers>>) -> Result<Response, Failed> {
+async fn health(State(answers): State<Arc<Answers>>) -> Response {
+    let health = answers.health();
+    let code = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, axum::Json(health)).into_response()
+}
+
+async fn metrics(State(answers): State<Arc<Answers>>) -> Result<Response, Failed> {
+    blocking(move || {
+        let (n_commits, commit_time) = answers.shared.progress.commits();
+        let snapshot = Snapshot {
+            status: answers.status()?,
+            health: answers.health(),
+            ledger: answers.shared.progress.ledger(),
+            commits: (n_commits, commit_time.as_secs_f64()),
+            process: process(),
+            room: answers.reader.room(),
+        };
+        let failed =
+            |error: fmt::Error| Failed(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+        Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], snapshot.into_text().map_err(failed)?)
+            .into_response())
+    })
+    .await
+}
+
+/// What this process takes, as the kernel tells; what it doesn't tell is 0.
+fn process() -> Process {
+    let seconds = |time: rustix::time::Timespec| {
+        Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or(0),
+            u32::try_from(time.tv_nsec).unwrap_or(0),
+        )
+        .as_secs_f64()
+    };
+    let of_status = |name: &str| {
+        let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    };
+    let n_fds = std::fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64);
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Process {
+        cpu_s: seconds(cpu),
+        resident_bytes: 1024 * of_status("VmRSS"),
+        n_fds,
+        n_threads: of_status("Threads"),
+    }
+}
+
+async fn reload(
+    State(answers): State<Arc<Answers>>,
+    Extension(MayChange(may_change)): Extension<MayChange>,
+) -> Result<Response, Failed> {
+    if !may_change {
+        let reason = "only root and the daemon's own user may have it read its configuration again";
+        return Err(Failed(StatusCode::FORBIDDEN, reason.to_owned()));
+    }
     blocking(move || {
         (answers.reload)().map_err(|reason| Failed(StatusCode::CONFLICT, reason))?;
         Ok(StatusCode::NO_CONTENT.into_response())

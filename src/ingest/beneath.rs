@@ -9,11 +9,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::fs::{Advice, AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, ReadWriteFlags};
 
+use super::pace::Pace;
 use crate::decode::{DecodeError, ReadAt};
+use crate::pulse;
 use crate::store::journal::Stamp;
 
 /// What the engine does about a file that can't be read.
@@ -77,6 +80,7 @@ impl From<DecodeError> for Verdict {
 #[derive(Debug)]
 pub(crate) struct RunDir {
     fd: OwnedFd,
+    pace: Arc<Pace>,
     path: PathBuf,
     /// The same without links, as a job may name it.
     canonical: PathBuf,
@@ -86,6 +90,9 @@ pub(crate) struct RunDir {
 #[derive(Debug)]
 pub(crate) struct Dump {
     file: File,
+    pace: Arc<Pace>,
+    /// Whether the kernel had it in memory before it was read.
+    was_cached: OnceLock<bool>,
     /// What it looked like when it was opened.
     pub(crate) stamp: Stamp,
 }
@@ -108,12 +115,12 @@ const FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW);
 
 impl RunDir {
-    /// Opens the directory at `path`, which is absolute.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    /// Opens the directory at `path`, which is absolute. Its files are read at this pace.
+    pub(crate) fn open(path: &Path, pace: Arc<Pace>) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         let fd = rustix::fs::open(path, flags, Mode::empty())?;
         let canonical = std::fs::canonicalize(path)?;
-        Ok(Self { fd, path: path.to_owned(), canonical })
+        Ok(Self { fd, pace, path: path.to_owned(), canonical })
     }
 
     /// The directory's path.
@@ -198,7 +205,8 @@ impl RunDir {
             };
             return Err(Verdict::Reject(format!("{path:?} is {what}, want a regular file")));
         }
-        Ok(Dump { stamp: stamp_of(&meta), file })
+        let (stamp, pace) = (stamp_of(&meta), self.pace.clone());
+        Ok(Dump { stamp, file, pace, was_cached: OnceLock::new() })
     }
 
     fn open_beneath(&self, path: &str) -> Result<OwnedFd, Errno> {
@@ -259,6 +267,25 @@ impl Dump {
         content(stamp) == content(self.stamp)
     }
 
+    /// Whether the kernel has the file in memory, as far as a look at three places tells.
+    fn is_cached(&self) -> bool {
+        let last = self.stamp.size.saturating_sub(1);
+        [0, last / 2, last].into_iter().all(|offset| {
+            let mut byte = [0];
+            let mut buffers = [io::IoSliceMut::new(&mut byte)];
+            let without_waiting = ReadWriteFlags::NOWAIT;
+            rustix::io::preadv2(&self.file, &mut buffers, offset, without_waiting).is_ok()
+        })
+    }
+
+    /// Leaves the kernel's memory of files as it was before this one was read.
+    pub(crate) fn give_back_cache(&self) {
+        if self.was_cached.get() == Some(&false) {
+            // Only advice: some file systems take none.
+            rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed).ok();
+        }
+    }
+
     /// The open file.
     pub(crate) fn into_file(self) -> File {
         self.file
@@ -267,6 +294,10 @@ impl Dump {
 
 impl ReadAt for Dump {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        pulse::beat();
+        if !*self.was_cached.get_or_init(|| self.is_cached()) {
+            self.pace.wait_for(buffer.len() as u64);
+        }
         self.file.read_exact_at(buffer, offset)
     }
 
@@ -303,7 +334,7 @@ mod tests {
         symlink(outside.path(), at("folder")).expect("a link");
         rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo.npy"), Mode::RUSR).expect("a FIFO");
         drop(std::os::unix::net::UnixListener::bind(at("socket.npy")).expect("a socket"));
-        let dir = RunDir::open(run.path()).expect("the run directory");
+        let dir = RunDir::open(run.path(), Arc::default()).expect("the run directory");
         for (path, want) in [
             ("a.npy", "opened"),
             ("d.npy", "reject: \"d.npy\" is a directory"),
@@ -329,7 +360,7 @@ mod tests {
     #[test]
     fn names_are_brought_into_the_run_directory_or_refused() {
         let run = tempfile::tempdir().expect("a folder");
-        let dir = RunDir::open(run.path()).expect("the run directory");
+        let dir = RunDir::open(run.path(), Arc::default()).expect("the run directory");
         let absolute = run.path().join("t/x.npy");
         for (name, want) in [
             ("t/x.npy", Some("t/x.npy")),

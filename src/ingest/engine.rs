@@ -1,6 +1,6 @@
 //! The engine: looks, listens, and gives everything its turn.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,8 +20,10 @@ use crate::config::Config;
 use crate::limits::StepUsage;
 use crate::media::{MediaKey, RunId, Step};
 use crate::plan::Earlier;
+use crate::pulse;
 use crate::record::pattern::DumpPath;
 use crate::store::journal::{SourceCursor, Stamp};
+use crate::store::space::{Full, Space};
 use crate::store::{Reader, StoreError, Writer};
 
 /// How long events are gathered after the first of them.
@@ -32,6 +34,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How long after a failed look at a dump the next one is.
 pub(super) const AGAIN: Duration = Duration::from_millis(500);
+pub(super) const AGAIN_MAX: Duration = Duration::from_secs(10);
 
 /// A step's usage is remembered for so many steps.
 const USAGE_MAX: usize = 4096;
@@ -60,6 +63,11 @@ pub(crate) struct Engine {
     pub(super) waiting: BTreeMap<DumpId, String>,
     /// Why something can't be read at all.
     pub(super) problems: Vec<String>,
+    /// Why nothing more is kept at the moment, if so.
+    pub(super) full: Option<Full>,
+    space: Space,
+    /// How often events were lost.
+    pub(super) n_overflows: u64,
     /// When others were told last.
     pub(super) told_at: Option<Instant>,
 }
@@ -94,14 +102,9 @@ impl Engine {
         reader: Reader,
         shared: Shared,
     ) -> io::Result<Self> {
-        let Shared { progress, stop, .. } = shared.clone();
-        let pipeline = Pipeline::start(
-            writer,
-            config.n_threads,
-            config.limits.memory_bytes_max,
-            progress,
-            stop,
-        )?;
+        let space = Space::new(&config.store);
+        let memory_bytes_max = config.limits.memory_bytes_max;
+        let pipeline = Pipeline::start(writer, config.n_threads, memory_bytes_max, &shared)?;
         let mut engine = Self {
             mode,
             config,
@@ -116,8 +119,12 @@ impl Engine {
             usage: HashMap::new(),
             waiting: BTreeMap::new(),
             problems: Vec::new(),
+            full: None,
+            space,
+            n_overflows: 0,
             told_at: None,
         };
+        engine.set_pace();
         if mode == Mode::Follow {
             match Watch::new() {
                 Ok(watch) => engine.watch = Some(watch),
@@ -133,8 +140,45 @@ impl Engine {
     fn set_roots(&mut self) {
         let has_watch = self.watch.is_some();
         let roots = self.config.watches.iter();
-        self.roots =
-            roots.map(|watch| Root::new(Arc::new(watch.clone()), has_watch, self.mode)).collect();
+        let mut before = std::mem::take(&mut self.roots);
+        self.roots = roots
+            .map(|watch| match before.iter().position(|root| *root.watch == *watch) {
+                Some(i) => before.swap_remove(i),
+                None => Root::new(Arc::new(watch.clone()), has_watch, self.mode),
+            })
+            .collect();
+        for gone in before {
+            self.let_go(&gone);
+        }
+    }
+
+    /// Whoever runs `ingest` waits for it: only the daemon takes its time.
+    fn set_pace(&self) {
+        let rate = self.config.read_bytes_per_s_max;
+        let is_paced = self.mode == Mode::Follow && rate > 0;
+        self.shared.pace.set(is_paced.then_some(rate));
+    }
+
+    /// Reads no more in a root.
+    fn let_go(&mut self, root: &Root) {
+        let numbers = 0..self.runs.len();
+        let is_in = |run: &Run| Arc::ptr_eq(&run.watch, &root.watch);
+        let runs: Vec<usize> =
+            numbers.filter(|&number| self.runs[number].as_ref().is_some_and(is_in)).collect();
+        if let Some(watch) = &mut self.watch {
+            let of_runs = runs.iter().flat_map(|&number| &self.runs[number]);
+            let folders = of_runs.flat_map(Run::folder_paths);
+            root.folders.keys().cloned().chain(folders).for_each(|folder| watch.remove(&folder));
+        }
+        for number in runs {
+            self.runs[number] = None;
+            self.forget_run(number);
+        }
+    }
+
+    fn forget_run(&mut self, number: usize) {
+        self.in_flight.retain(|id, _| id.0 != number);
+        self.waiting.retain(|id, _| id.0 != number);
     }
 
     /// Reads until it is told to stop or, in [`Mode::Once`], until all is read. Then gives the writer
@@ -146,6 +190,7 @@ impl Engine {
         mut self,
         commands: &Receiver<Command>,
     ) -> Result<Option<Writer>, StoreError> {
+        self.shared.pulses.watch_this_thread("ingest");
         let result = self.follow(commands);
         let writer = self.pipeline.finish();
         result.map(|()| writer)
@@ -156,12 +201,17 @@ impl Engine {
             while let Ok(command) = commands.try_recv() {
                 match command {
                     Command::Stop => return Ok(()),
-                    Command::Reload(config) => self.reload(*config),
+                    Command::Reload(config, done) => {
+                        self.reload(*config);
+                        // Whoever asked may have gone.
+                        done.try_send(()).ok();
+                    }
                 }
             }
             if self.is_stopped() || !self.pipeline.is_alive() {
                 return Ok(());
             }
+            pulse::beat();
             let now = Instant::now();
             self.take_hints(now)?;
             self.scan_due_roots(now)?;
@@ -174,17 +224,31 @@ impl Engine {
                     self.usage.clear();
                 }
             }
-            let is_busy = self.turn(now)?;
+            self.roots.iter_mut().for_each(|root| root.judge_events(now));
+            let is_busy = self.has_room() && self.turn(now)?;
             self.tell_view(false);
             if is_busy {
                 continue;
             }
-            if self.mode == Mode::Once && self.is_idle() {
+            if self.mode == Mode::Once && (self.is_idle() || self.full.is_some()) {
+                self.problems.extend(self.full.map(|full| full.to_string()));
                 self.tell_view(true);
                 return Ok(());
             }
             self.sleep(commands, now);
         }
+    }
+
+    /// Whether the store's disk has room for more.
+    fn has_room(&mut self) -> bool {
+        let full = self.space.check(self.config.free_bytes_min).err();
+        match (&self.full, &full) {
+            (None, Some(full)) => tracing::error!(error = %full, "nothing more is kept"),
+            (Some(_), None) => tracing::info!("the store's disk has room again"),
+            _ => {}
+        }
+        self.full = full;
+        full.is_none()
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -208,8 +272,13 @@ impl Engine {
         let tick = (has_logs || self.mode == Mode::Once)
             .then(|| now + if self.mode == Mode::Once { TICK / 50 } else { TICK });
         let in_flight = (!self.in_flight.is_empty()).then(|| now + TICK / 50);
+        let judgements = self.roots.iter().filter_map(|root| root.evidence.wake_at());
+        // Without room nothing is due.
+        let due = self.settler.wake_at().filter(|_| self.full.is_none());
+        let tick = tick.or_else(|| self.full.map(|_| now + TICK));
         let wake_at = scans
-            .chain(self.settler.wake_at())
+            .chain(judgements)
+            .chain(due)
             .chain(tick)
             .chain(in_flight)
             .min()
@@ -221,28 +290,17 @@ impl Engine {
         let mut select = crossbeam_channel::Select::new();
         select.recv(commands);
         let heard = select.recv(wake);
-        if select.ready_timeout(timeout) == Ok(heard) {
+        if pulse::idle(|| select.ready_timeout(timeout)) == Ok(heard) {
             // Much comes at once: a moment later one look does for all of it.
             std::thread::sleep(COALESCE);
             wake.try_recv().ok();
         }
     }
 
-    /// Goes by another configuration. What is in the pipeline is finished first, so that the store's
-    /// cursors are those of all that was read.
+    /// Goes by another configuration. Directories of which it says the same are read on.
     fn reload(&mut self, config: Config) {
-        self.drain();
-        if let Some(watch) = &mut self.watch {
-            let roots = self.roots.iter().flat_map(|root| root.folders.keys().cloned());
-            let runs = self.runs.iter().flatten().flat_map(Run::folder_paths);
-            roots.chain(runs).for_each(|folder| watch.remove(&folder));
-        }
         self.config = config;
-        self.runs.clear();
-        self.settler = Settler::new();
-        self.in_flight.clear();
-        self.usage.clear();
-        self.waiting.clear();
+        self.set_pace();
         self.set_roots();
     }
 
@@ -252,6 +310,7 @@ impl Engine {
             && !self.is_stopped()
             && self.pipeline.is_alive()
         {
+            pulse::beat();
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -264,6 +323,7 @@ impl Engine {
         let hints = watch.take();
         if hints.scan_all {
             tracing::warn!("events were lost, everything is looked at");
+            self.n_overflows += 1;
             self.roots.iter_mut().for_each(|root| root.scan_everything_at(now));
         }
         for (path, arrival) in sorted(hints.paths) {
@@ -303,14 +363,21 @@ impl Engine {
         }
         let is_dir = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
         if !is_dir || run.dump_path(&inner).is_some() {
-            return self.consider(number, &inner, arrival, now);
+            let watch = run.watch.clone();
+            self.consider(number, &inner, arrival, now)?;
+            let roots = self.roots.iter_mut().filter(|root| Arc::ptr_eq(&root.watch, &watch));
+            roots.for_each(|root| root.evidence.announced(&(number, inner.clone())));
+            return Ok(());
         }
         let mut found = Vec::new();
         // A new folder may have the inode of one that was removed, whose watch is gone.
         run.forget_folder(&inner);
         let result = run.list(&inner, Look::All, &mut self.watch.as_mut(), &mut found);
         self.watched(number, result);
-        found.iter().try_for_each(|path| self.consider(number, path, Arrival::Found, now))
+        for path in &found {
+            self.consider(number, path, Arrival::Found, now)?;
+        }
+        Ok(())
     }
 
     /// Lets go of a run directory.
@@ -319,8 +386,7 @@ impl Engine {
             let path = run.dir.path().display();
             tracing::info!(run = %run.info.id, %path, "run directory is gone or has changed");
         }
-        self.in_flight.retain(|id, _| id.0 != number);
-        self.waiting.retain(|id, _| id.0 != number);
+        self.forget_run(number);
     }
 
     fn run_at(&self, path: &Path) -> Option<usize> {
@@ -356,6 +422,7 @@ impl Engine {
             for number in 0..self.runs.len() {
                 self.scan_run(i, number, look, now)?;
             }
+            self.roots[i].is_catching_up = false;
             let pause = if self.roots[i].uses_events() {
                 self.config.times.scan
             } else {
@@ -388,10 +455,19 @@ impl Engine {
         }
         let mut watcher = self.watch.as_mut().filter(|_| is_events);
         let mut found = Vec::new();
+        let is_evidence = is_events && run.is_scanned && !self.roots[root].is_catching_up;
+        let watched = if is_evidence { run.folder_names() } else { HashSet::new() };
         let result = run.scan(look, &mut watcher, &mut found);
         let is_again = result.is_err();
+        run.is_scanned |= !is_again;
         self.watched(number, result);
-        found.iter().try_for_each(|path| self.consider(number, path, Arrival::Found, now))?;
+        for path in &found {
+            let is_new = self.consider(number, path, Arrival::Found, now)?;
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            if is_new && watched.contains(folder) {
+                self.roots[root].evidence.found((number, path.clone()), now);
+            }
+        }
         if is_again {
             // Without events, from the folder on where they ended.
             return self.scan_run(root, number, look, now);
@@ -410,7 +486,8 @@ impl Engine {
         }
         // What an earlier directory of this name gave must be in the store's cursors.
         self.drain();
-        let opened = Run::open(path, name, self.roots[root].watch.clone()).and_then(|mut run| {
+        let (watch, pace) = (self.roots[root].watch.clone(), self.shared.pace.clone());
+        let opened = Run::open(path, name, watch, pace).and_then(|mut run| {
             self.reader.check_source(&run.info).map_err(|error| error.to_string())?;
             if let Some(other) =
                 self.runs.iter().flatten().find(|other| other.info.id == run.info.id)
@@ -436,16 +513,18 @@ impl Engine {
         }
     }
 
-    /// Looks at a path that was found or heard of: a log is followed, a dump is to settle.
+    /// Looks at a path that was found or heard of: a log is followed, a dump is to settle. Whether
+    /// it is a dump that was not known.
     fn consider(
         &mut self,
         number: usize,
         path: &str,
         arrival: Arrival,
         now: Instant,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
+        pulse::beat();
         let Some(run) = &mut self.runs[number] else {
-            return Ok(());
+            return Ok(false);
         };
         let count = self.mode == Mode::Once;
         let Some(dump) = run.dump_of(path) else {
@@ -463,23 +542,24 @@ impl Engine {
                 }
                 Err(_) => {}
             }
-            return Ok(());
+            return Ok(false);
         };
         let Some(stamp) = run.dir.stat(&dump) else {
-            return Ok(());
+            return Ok(false);
         };
         // A memory map is closed at its full length before its first byte is written.
         let arrival = if run.dir.is_sparse(&dump) { Arrival::Found } else { arrival };
         if self.is_known(number, &dump, stamp)? {
-            return Ok(());
+            return Ok(false);
         }
         let quiet = QuietTimes { found: self.quiet(number), closed: self.config.times.close };
         let n_before = self.settler.len();
         self.settler.saw(now, (number, dump), stamp, arrival, quiet);
         if self.settler.len() > n_before {
             self.shared.progress.expect(1);
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// How long a dump that was only found must stay the same: longer where events don't come from

@@ -204,6 +204,7 @@ fn masks(
             }
             (MaskReading::Tensor { .. }, None) => unreachable!("a tensor has a storage"),
         };
+        file.give_back_cache();
         if !file.is_unchanged() {
             return Err(Made::Unread("the mask changed while it was read".to_owned()));
         }

@@ -10,10 +10,13 @@
 //! order; a log that waits for a dump keeps its place while other logs go on.
 mod beneath;
 mod engine;
+mod evidence;
+mod ledger;
 mod lines;
 mod log_lines;
 mod make;
 mod opened;
+mod pace;
 mod path_dumps;
 mod pipeline;
 mod root;
@@ -29,9 +32,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use self::engine::Engine;
+pub(crate) use self::ledger::Ledger;
+use self::pace::Pace;
 use self::pipeline::Progress;
 pub use self::view::{RootView, View, Waiting};
+use crossbeam_channel::Sender;
+
 use crate::config::Config;
+use crate::pulse::Pulses;
 
 /// What to do with a run directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +53,8 @@ pub(crate) enum Mode {
 /// What the engine can be told.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Go by this configuration from now on.
-    Reload(Box<Config>),
+    /// Go by this configuration from now on, and say so once it is so.
+    Reload(Box<Config>, Sender<()>),
     /// End. The stop flag is set too, for whoever waits for the disk.
     Stop,
 }
@@ -56,6 +64,9 @@ pub(crate) enum Command {
 pub(crate) struct Shared {
     pub(crate) progress: Arc<Progress>,
     pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) pulses: Pulses,
+    /// How fast dumps are read.
+    pub(crate) pace: Arc<Pace>,
     view: Arc<Mutex<View>>,
 }
 
@@ -64,7 +75,7 @@ impl Shared {
     pub(crate) fn view(&self) -> View {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
         view.n_in_flight = self.progress.n_in_flight();
-        view.trouble = self.progress.trouble();
+        view.trouble = self.progress.trouble().or(view.trouble);
         view
     }
 }

@@ -52,6 +52,12 @@ impl OpenDump {
     }
 }
 
+impl Drop for OpenDump {
+    fn drop(&mut self) {
+        self.file.give_back_cache();
+    }
+}
+
 fn digest(dump: &Dump) -> io::Result<Sha256> {
     let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
     let mut chunk = vec![0; CHUNK_BYTES];

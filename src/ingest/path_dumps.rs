@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Mode;
 use super::beneath::Verdict;
-use super::engine::{AGAIN, Attempt, DumpId, Engine, InFlight, Standing};
+use super::engine::{AGAIN, AGAIN_MAX, Attempt, DumpId, Engine, InFlight, Standing};
 use super::opened::OpenDump;
 use super::run::Run;
 use super::settle::{Arrival, Due, QuietTimes};
@@ -97,7 +97,7 @@ impl Engine {
         }
         let patience = match self.mode {
             Mode::Once => Duration::ZERO,
-            Mode::Follow => self.config.times.wait,
+            Mode::Follow => self.config.times.incomplete,
         };
         let n_unread = in_flight.map_or(0, |dump| dump.n_unread);
         let is_over = now.duration_since(due.since) >= patience || n_unread > UNREAD_MAX;
@@ -117,7 +117,10 @@ impl Engine {
             }
             Attempt::Wait(reason) | Attempt::Trouble(reason) => {
                 self.waiting.insert(due.id.clone(), reason);
-                self.settler.again(due, now + AGAIN);
+                // One that is cut for ever is looked at less and less often.
+                let waited = now.saturating_duration_since(due.since);
+                let pause = (waited / 8).clamp(AGAIN, AGAIN_MAX);
+                self.settler.again(due, now + pause);
             }
         }
         Ok(())

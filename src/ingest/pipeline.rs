@@ -16,15 +16,18 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::Shared;
+use super::ledger::Ledger;
 use super::make::{Made, Order, make};
 use super::opened::SharedDigest;
 use super::unit::{Material, Task, Unit};
 use crate::media::{Description, MediaEntry, MediaId, RunId, Source, State};
 use crate::plan::ImagePlan;
+use crate::pulse::{self, idle};
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::media_dir::Staging;
 use crate::store::{Commit, RunInfo, Writer};
@@ -69,6 +72,8 @@ struct Pending {
     results: Receiver<(usize, Made)>,
     cursor: SourceCursor,
     n_events: u64,
+    /// Of those, how many the ledger counts.
+    n_counted: u64,
     _events: Share,
     /// The dump's digest; its file is closed once its images are made.
     digest: Option<SharedDigest>,
@@ -82,10 +87,10 @@ pub(crate) struct Progress {
     /// Units that were handed in, and that were committed or given back.
     n_planned: AtomicU64,
     n_done: AtomicU64,
-    /// Images, and what was held back or rejected.
-    n_image: AtomicU64,
-    n_held: AtomicU64,
-    n_rejected: AtomicU64,
+    ledger: Mutex<Ledger>,
+    /// How often a group was committed, and how long that took in all, in microseconds.
+    n_commits: AtomicU64,
+    commit_us: AtomicU64,
     /// Why nothing is written at the moment, if so.
     trouble: Mutex<Option<String>>,
     /// Dumps whose units are done and that the engine has not taken back.
@@ -121,9 +126,20 @@ impl Progress {
         self.n_expected.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// What went in and what came of it.
+    pub(crate) fn ledger(&self) -> Ledger {
+        *lock(&self.ledger)
+    }
+
     /// How many images were kept, held back and rejected.
     pub(crate) fn counts(&self) -> [u64; 3] {
-        [&self.n_image, &self.n_held, &self.n_rejected].map(|n| n.load(Ordering::Relaxed))
+        self.ledger().counts()
+    }
+
+    /// How often a group was committed, and how long that took in all.
+    pub(crate) fn commits(&self) -> (u64, Duration) {
+        let us = self.commit_us.load(Ordering::Relaxed);
+        (self.n_commits.load(Ordering::Relaxed), Duration::from_micros(us))
     }
 
     pub(crate) fn trouble(&self) -> Option<String> {
@@ -202,25 +218,32 @@ impl Pipeline {
         writer: Writer,
         n_threads: usize,
         memory_bytes_max: u64,
-        progress: Arc<Progress>,
-        stop: Arc<AtomicBool>,
+        shared: &Shared,
     ) -> io::Result<Self> {
+        let Shared { progress, stop, pulses, .. } = shared.clone();
         let (jobs, jobs_in) = bounded::<Job>(2 * n_threads);
         let (units, units_in) = bounded(UNITS_MAX);
         let staging = writer.staging();
         let mut workers = Vec::new();
         for i in 0..n_threads {
-            let (jobs, staging, progress, stop) =
-                (jobs_in.clone(), staging.clone(), progress.clone(), stop.clone());
-            let worker = thread::Builder::new().name(format!("render-{i}"));
+            let (jobs, staging, progress, stop, pulses) =
+                (jobs_in.clone(), staging.clone(), progress.clone(), stop.clone(), pulses.clone());
+            let name = format!("render-{i}");
+            let worker = thread::Builder::new().name(name.clone());
             workers.push(worker.spawn(move || {
+                pulses.watch_this_thread(&name);
                 let writing = Writing { staging: &staging, progress: &progress, stop: &stop };
-                jobs.iter().for_each(|job| work(&job, &writing));
+                while let Ok(job) = idle(|| jobs.recv()) {
+                    work(&job, &writing);
+                }
             })?);
         }
         let committer = thread::Builder::new().name("commit".to_owned());
         let told = progress.clone();
-        let committer = committer.spawn(move || commit_all(writer, &units_in, &told, &stop))?;
+        let committer = committer.spawn(move || {
+            pulses.watch_this_thread("commit");
+            commit_all(writer, &units_in, &told, &stop)
+        })?;
         let budget = |n: u64| Arc::new(Budget { free: Mutex::new(n), freed: Condvar::new() });
         let (memory, events) = (budget(memory_bytes_max), budget(EVENTS_MAX));
         Ok(Self { jobs, units, memory, memory_bytes_max, events, progress, workers, committer })
@@ -231,9 +254,13 @@ impl Pipeline {
         let Unit { run, digest, tasks, cursor, .. } = unit;
         let (done, results) = bounded(tasks.len().max(1));
         let n_events = tasks.len() as u64;
-        let events = self.events.take(n_events.min(EVENTS_MAX));
+        let is_counted =
+            |task: &&Task| !matches!(task, Task::Tell(event) if !matches!(event, Event::Media(_)));
+        let n_counted = tasks.iter().filter(is_counted).count() as u64;
+        let events = idle(|| self.events.take(n_events.min(EVENTS_MAX)));
         let mut pending = Pending {
             n_events,
+            n_counted,
             _events: events,
             run: run.clone(),
             events: BTreeMap::new(),
@@ -258,14 +285,19 @@ impl Pipeline {
         }
         pending.n_jobs = to_make.len();
         self.progress.n_planned.fetch_add(1, Ordering::AcqRel);
+        {
+            let mut ledger = lock(&self.progress.ledger);
+            ledger.n_in += n_counted;
+            ledger.n_in_flight += n_counted;
+        }
         // The committer only goes when the engine has dropped its end.
-        drop(self.units.send(pending));
+        idle(|| drop(self.units.send(pending)));
         for (slot, id, description, plan, material) in to_make {
             // The plan was refused if it needed more than there is.
-            let memory = self.memory.take(plan.memory_bytes.min(self.memory_bytes_max));
+            let memory = idle(|| self.memory.take(plan.memory_bytes.min(self.memory_bytes_max)));
             let (run, results) = (run.clone(), done.clone());
             let job = Job { run, id, description, plan, material, slot, results, memory };
-            drop(self.jobs.send(job));
+            idle(|| drop(self.jobs.send(job)));
         }
     }
 
@@ -327,6 +359,7 @@ fn retried<T, E: std::fmt::Display>(
     let mut delay = RETRY_FIRST;
     let mut attempt = 0u32;
     loop {
+        pulse::beat();
         match action() {
             Ok(value) => {
                 if attempt > 0 {
@@ -360,7 +393,7 @@ fn commit_all(
     stop: &AtomicBool,
 ) -> Writer {
     let mut next: Option<Pending> = None;
-    while let Some(head) = next.take().or_else(|| units.recv().ok()) {
+    while let Some(head) = next.take().or_else(|| idle(|| units.recv().ok())) {
         let mut n_events = head.n_events;
         let mut gathered = vec![head.gather()];
         while gathered.len() < GROUP_MAX && n_events < GROUP_EVENTS_MAX {
@@ -383,9 +416,13 @@ fn commit_all(
             tallies.push(tally);
         }
         let n_given_up = n_gathered - tallies.len();
+        let start = Instant::now();
         if retried("journal", progress, stop, || writer.commit(&mut group)).is_none() {
             break;
         }
+        let us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        progress.commit_us.fetch_add(us, Ordering::Relaxed);
+        progress.n_commits.fetch_add(1, Ordering::Relaxed);
         // Whoever sees that a unit is done must find what it gave.
         let n_done = tallies.len() as u64;
         tallies.into_iter().for_each(|tally| tally.tell(progress));
@@ -400,9 +437,12 @@ fn commit_all(
 /// What a unit counts for.
 #[derive(Default)]
 struct Tally {
+    /// How many the ledger counts, and what became of them.
+    n_counted: u64,
     n_image: u64,
     n_held: u64,
     n_rejected: u64,
+    n_given_back: u64,
     /// What to log of the rejected ones.
     told: Vec<(Source, Option<String>)>,
     dump: Option<DumpDone>,
@@ -430,9 +470,14 @@ impl Tally {
             let Source { path, log, line, .. } = source;
             tracing::info!(path, log, line, reason, "rejected");
         }
-        progress.n_image.fetch_add(self.n_image, Ordering::Relaxed);
-        progress.n_held.fetch_add(self.n_held, Ordering::Relaxed);
-        progress.n_rejected.fetch_add(self.n_rejected, Ordering::Relaxed);
+        {
+            let mut ledger = lock(&progress.ledger);
+            ledger.n_in_flight = ledger.n_in_flight.saturating_sub(self.n_counted);
+            ledger.n_image += self.n_image;
+            ledger.n_held += self.n_held;
+            ledger.n_rejected += self.n_rejected;
+            ledger.n_given_back += self.n_given_back;
+        }
         lock(&progress.dumps_done).extend(self.dump);
         lock(&progress.failed).extend(self.failed);
     }
@@ -450,7 +495,7 @@ impl Pending {
         let mut files = Vec::new();
         let (mut unread, mut failed) = (None, Vec::new());
         for _ in 0..self.n_jobs {
-            let (slot, made) = self.results.recv().ok()?;
+            let (slot, made) = idle(|| self.results.recv().ok())?;
             let event = match made {
                 Made::Image(entry, staged) => {
                     files.extend(staged);
@@ -469,12 +514,13 @@ impl Pending {
             };
             self.events.extend(event.map(|event| (slot, event)));
         }
-        let mut tally = Tally::default();
+        let mut tally = Tally { n_counted: self.n_counted, ..Tally::default() };
         if let SourceCursor::Dump(cursor) = &mut self.cursor {
             let again = unread.is_some();
             tally.dump =
                 Some(DumpDone { run: self.run.id.clone(), path: cursor.path.clone(), unread });
             if again {
+                tally.n_given_back = self.events.len() as u64 - self.n_uncounted();
                 return Some((None, tally));
             }
             let digest = self.digest.as_ref().and_then(|digest| digest.get().copied());
@@ -488,6 +534,10 @@ impl Pending {
         let events: Vec<Event> = self.events.into_values().collect();
         events.iter().for_each(|event| tally.count(event));
         Some((Some(Commit { run: self.run, events, files, cursor: self.cursor }), tally))
+    }
+
+    fn n_uncounted(&self) -> u64 {
+        self.n_events - self.n_counted
     }
 
     fn id_of(&self, slot: usize) -> Option<(RunId, MediaId)> {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::engine::DumpId;
+use super::evidence::Evidence;
 use super::run::{Look, Run};
 use super::watch::Watch;
 use super::{Mode, RootView};
@@ -39,6 +41,10 @@ pub(crate) struct Root {
     /// Why it is polled, as far as there is anything to say; events are used if this is `None`.
     polled_because: Option<String>,
     is_remote: bool,
+    /// Whether events tell of all that comes.
+    pub(crate) evidence: Evidence<DumpId>,
+    /// Whether events were lost since the last scan: what it finds is no evidence against the rest.
+    pub(crate) is_catching_up: bool,
     /// The directories between it and its runs, with their inodes.
     pub(crate) folders: BTreeMap<PathBuf, u64>,
     /// Why a run directory can't be read.
@@ -65,6 +71,8 @@ impl Root {
             n_scans: 0,
             polled_because,
             is_remote,
+            evidence: Evidence::new(),
+            is_catching_up: false,
             folders: BTreeMap::new(),
             problems: HashMap::new(),
         }
@@ -94,6 +102,17 @@ impl Root {
     pub(crate) fn scan_everything_at(&mut self, now: Instant) {
         self.next_scan = Some(now);
         self.n_scans = 0;
+        self.is_catching_up = true;
+    }
+
+    /// Polls it from now on if events told of too little.
+    pub(crate) fn judge_events(&mut self, now: Instant) {
+        if self.uses_events()
+            && let Some((n_missed, n_all)) = self.evidence.judge(now)
+        {
+            self.poll_because(&format!("events told of all but {n_missed} of {n_all} new files"));
+            self.next_scan = Some(now);
+        }
     }
 
     /// How thoroughly this scan looks.
@@ -168,6 +187,8 @@ impl Root {
             path: self.watch.path.clone(),
             backend: if self.uses_events() { "inotify" } else { "poll" }.to_owned(),
             problem: self.polled_because.clone().filter(|reason| !reason.is_empty()),
+            broken: Vec::new(),
+            n_missed: self.evidence.n_missed_ever(),
             n_runs: 0,
             n_folders: self.folders.len() as u64,
         };
@@ -184,6 +205,7 @@ impl Root {
         if !problems.is_empty() {
             view.problem = Some(problems.join("; "));
         }
+        view.broken = problems;
         view
     }
 }

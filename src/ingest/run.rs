@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::beneath::{RunDir, Verdict};
 use super::opened::LastOpened;
+use super::pace::Pace;
 use super::tail::Tail;
 use super::watch::Watch;
 use crate::config::WatchConfig;
@@ -51,6 +52,8 @@ pub(crate) struct Run {
     unknown_fields: HashSet<String>,
     /// Whether anything of it was handed to the pipeline.
     pub(crate) has_given: bool,
+    /// Whether all of it was looked at once.
+    pub(crate) is_scanned: bool,
     identity_stamp: Option<Stamp>,
 }
 
@@ -111,8 +114,14 @@ impl Run {
     ///
     /// # Errors
     /// If it can't be opened, or `safelight.json` can't be read: a person reads the reason.
-    pub(crate) fn open(path: &Path, name: &str, watch: Arc<WatchConfig>) -> Result<Self, String> {
-        let dir = RunDir::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    pub(crate) fn open(
+        path: &Path,
+        name: &str,
+        watch: Arc<WatchConfig>,
+        pace: Arc<Pace>,
+    ) -> Result<Self, String> {
+        let dir =
+            RunDir::open(path, pace).map_err(|error| format!("{}: {error}", path.display()))?;
         let (identity, identity_stamp) = identity(&dir)?;
         // Another name for the directory doesn't make it another one.
         let source = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -138,6 +147,7 @@ impl Run {
             last_opened: LastOpened::default(),
             unknown_fields: HashSet::new(),
             has_given: false,
+            is_scanned: false,
             identity_stamp,
         })
     }
@@ -173,6 +183,11 @@ impl Run {
     /// How many folders are known.
     pub(crate) fn n_folders(&self) -> usize {
         self.folders.len()
+    }
+
+    /// The folders that are known, relative to the run directory.
+    pub(crate) fn folder_names(&self) -> HashSet<String> {
+        self.folders.keys().cloned().collect()
     }
 
     /// The folders that are known, as absolute paths.

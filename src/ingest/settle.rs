@@ -122,6 +122,11 @@ impl<Id: Clone + Ord + Hash> Settler<Id> {
         ready
     }
 
+    /// Since when the file that waits longest has been as it is.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.files.values().map(|file| file.since).min()
+    }
+
     /// When the next file's time comes.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         self.due.first().map(|(due, _)| *due)

@@ -36,6 +36,10 @@ pub struct View {
     pub problems: Vec<String>,
     /// Why nothing can be written, if so.
     pub trouble: Option<String>,
+    /// How often the kernel lost events.
+    pub n_overflows: u64,
+    /// How long the oldest of what waits has waited, in seconds.
+    pub lag_s: f64,
     /// Whether everything was looked at once.
     pub is_ready: bool,
 }
@@ -49,6 +53,10 @@ pub struct RootView {
     pub backend: String,
     /// Why it is polled, or can't be read, if so.
     pub problem: Option<String>,
+    /// What of it can't be read.
+    pub broken: Vec<String>,
+    /// New files that no event announced.
+    pub n_missed: u64,
     /// Run directories in it.
     pub n_runs: u64,
     /// Folders that are watched or polled in them.
@@ -94,6 +102,11 @@ impl Engine {
         };
         view.begun_lines = runs().flat_map(begun).collect();
         view.problems.clone_from(&self.problems);
+        view.trouble = self.full.map(|full| full.to_string());
+        view.n_overflows = self.n_overflows;
+        let logs = runs().flat_map(|run| &run.tails).filter_map(Tail::front_since);
+        let oldest = logs.chain(self.settler.oldest()).min();
+        view.lag_s = oldest.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64());
         view.is_ready = true;
     }
 }

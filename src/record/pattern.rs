@@ -45,6 +45,13 @@ pub struct DumpPattern {
     prefix: String,
 }
 
+/// Patterns are the same that are written the same.
+impl PartialEq for DumpPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.regex.as_str() == other.regex.as_str()
+    }
+}
+
 /// A pattern that can't be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("pattern {pattern:?}: {problem}")]

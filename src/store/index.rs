@@ -14,13 +14,17 @@
 //! | `m` name | `schema`, `boot` |
 //!
 //! The rules for sled 0.34.7: one writer; transactions of at most 200 keys; no batch that removes;
-//! no `flush_async`; the cache bounded.
+//! no `flush_async`; the cache bounded. After any failed write it is replaced: sled writes no more then,
+//! even when there is room again.
 
 use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
@@ -30,6 +34,7 @@ use super::journal::{DumpCursor, LogCursor, Outline, Position, SourceCursor};
 use crate::limits::StepUsage;
 use crate::media::{MediaKey, RunId, State, Step};
 use crate::plan::Earlier;
+use crate::pulse;
 
 /// The version of keys and rows. Another version's index is rebuilt.
 const SCHEMA: &[u8] = b"2";
@@ -189,8 +194,51 @@ pub(crate) type Applied = (Outline, Position, u32);
 /// The open index. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Index {
-    db: sled::Db,
+    current: Arc<RwLock<Arc<Generation>>>,
+}
+
+/// One sled database. Another takes its place when it fails or has grown too large; it goes with its
+/// last reader.
+#[derive(Debug)]
+struct Generation {
+    db: Option<sled::Db>,
+    /// `index`, or `index.<number>` until the next start.
     path: PathBuf,
+    number: u32,
+    is_replaced: AtomicBool,
+}
+
+/// Rows that are read one by one. Their generation stays as long as they are.
+struct Rows {
+    // Let go of first.
+    rows: sled::Iter,
+    _generation: Arc<Generation>,
+}
+
+impl Iterator for Rows {
+    type Item = sled::Result<(sled::IVec, sled::IVec)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rows.next()
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        drop(self.db.take());
+        if self.is_replaced.load(Ordering::Relaxed) {
+            // What is left of it is removed at the next start.
+            drop(fs::remove_dir_all(&self.path));
+        }
+    }
+}
+
+impl std::ops::Deref for Generation {
+    type Target = sled::Db;
+
+    fn deref(&self) -> &sled::Db {
+        self.db.as_ref().unwrap_or_else(|| unreachable!("it is taken in drop only"))
+    }
 }
 
 fn key(kind: u8, run: &RunId, rest: &[&[u8]]) -> Vec<u8> {
@@ -218,33 +266,39 @@ fn json<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 impl Index {
-    /// Opens the index in `path`, or an empty one in its place if it can't be trusted: it doesn't
-    /// open, has another schema, or the machine went down while it was open (sled's `flush` is no
-    /// fsync, so that nothing is known of what reached the disk).
+    /// Opens the index of the store `root`, or an empty one in its place if it can't be trusted: it
+    /// doesn't open, has another schema, or the machine went down while it was open (sled's `flush`
+    /// is no fsync, so that nothing is known of what reached the disk).
     ///
     /// # Errors
     /// If even an empty one can't be made.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let opened = Self::open_sled(path).or_else(|error| {
+    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+        let path = root.join("index");
+        adopt_latest(root, &path)?;
+        let opened = open_sled(&path).or_else(|error| {
             // A snapshot that was being written when the process died hides the whole ones.
-            let n_removed = remove_torn_snapshots(path);
-            if n_removed > 0 { Self::open_sled(path) } else { Err(error) }
+            let n_removed = remove_torn_snapshots(&path);
+            if n_removed > 0 { open_sled(&path) } else { Err(error) }
         });
-        let index = match opened {
-            Ok(db) => Self { db, path: path.to_owned() },
+        let db = match opened {
+            Ok(db) => db,
             Err(sled::Error::Io(error)) if is_disk_trouble(&error) => return Err(error.into()),
-            Err(error) => return Self::open_anew(path, &error),
+            Err(error) if is_locked(&error) => return Err(error.into()),
+            Err(error) => return Self::open_anew(root, &error),
         };
-        match index.distrust(&boot_id()) {
-            Ok(None) => Ok(index),
+        match guarded(|| distrust(&db, &boot_id())) {
+            Ok(None) => Ok(Self::of(Generation::new(db, path, 0))),
             Ok(Some(why)) => {
                 tracing::warn!(why, "index is rebuilt from the journals");
-                drop(index);
-                fs::remove_dir_all(path)?;
-                Self::open_empty(path)
+                drop(db);
+                fs::remove_dir_all(&path)?;
+                Ok(Self::of(Generation::empty(path, 0)?))
             }
-            Err(StoreError::Index(error)) if is_damage(&error) => Self::open_anew(path, &error),
-            Err(error) => Err(error),
+            Err(error) if is_damage(&error) => {
+                drop(db);
+                Self::open_anew(root, &error)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -252,38 +306,53 @@ impl Index {
     ///
     /// # Errors
     /// If that can't be made either.
-    pub(crate) fn open_anew(path: &Path, error: &sled::Error) -> Result<Self, StoreError> {
+    pub(crate) fn open_anew(root: &Path, error: &sled::Error) -> Result<Self, StoreError> {
         tracing::warn!(%error, "index is set aside and rebuilt from the journals");
-        set_aside(path)?;
-        Self::open_empty(path)
+        let path = root.join("index");
+        set_aside(&path)?;
+        Ok(Self::of(Generation::empty(path, 0)?))
     }
 
-    fn open_empty(path: &Path) -> Result<Self, StoreError> {
-        let index = Self { db: Self::open_sled(path)?, path: path.to_owned() };
-        index.db.insert(b"mschema", SCHEMA)?;
-        index.db.insert(b"mboot", boot_id().as_bytes())?;
-        Ok(index)
+    fn of(generation: Generation) -> Self {
+        Self { current: Arc::new(RwLock::new(Arc::new(generation))) }
     }
 
-    fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
-        sled::Config::default().path(path).cache_capacity(32 << 20).flush_every_ms(Some(500)).open()
-    }
-
-    /// Why what stands in the index may not be true, if so. Marks it as open in this boot.
-    fn distrust(&self, boot: &str) -> Result<Option<&'static str>, StoreError> {
-        if !self.db.was_recovered() {
-            self.db.insert(b"mschema", SCHEMA)?;
-        } else if self.db.get(b"mschema")?.as_deref() != Some(SCHEMA) {
-            return Ok(Some("it has not this version's schema"));
-        } else if self
-            .db
-            .get(b"mboot")?
-            .is_some_and(|open_in| open_in != "closed" && open_in != boot)
-        {
-            return Ok(Some("the machine went down while it was open"));
+    /// An empty index, which can take this one's place once it is filled.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub(crate) fn successor(&self) -> Result<Self, StoreError> {
+        let now = self.now();
+        let number = now.number + 1;
+        let path = now.path.with_file_name(format!("index.{number}"));
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
         }
-        self.db.insert(b"mboot", boot.as_bytes())?;
-        Ok(None)
+        Ok(Self::of(Generation::empty(path, number)?))
+    }
+
+    /// Has all that share this index go on with another one.
+    pub(crate) fn replace_by(&self, other: &Self) {
+        let next = other.now();
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *current, next);
+        drop(current);
+        before.is_replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Has it removed from the disk when the last one lets go of it.
+    pub(crate) fn discard(&self) {
+        self.now().is_replaced.store(true, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Arc<Generation> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Bytes on the disk.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.now().size_on_disk().unwrap_or(0)
     }
 
     /// Makes everything durable and marks the index as closed.
@@ -291,10 +360,11 @@ impl Index {
     /// # Errors
     /// If it can't be written.
     pub(crate) fn close(&self) -> Result<(), StoreError> {
-        self.db.flush()?;
-        self.db.insert(b"mboot", b"closed")?;
-        self.db.flush()?;
-        fs::File::open(self.path.join("db"))?.sync_all()?;
+        let now = self.now();
+        now.flush()?;
+        now.insert(b"mboot", b"closed")?;
+        now.flush()?;
+        fs::File::open(now.path.join("db"))?.sync_all()?;
         Ok(())
     }
 
@@ -308,10 +378,21 @@ impl Index {
         lines: &[Applied],
         end: Position,
     ) -> Result<(), StoreError> {
+        guarded(|| self.apply_chunks(run, lines, end))
+    }
+
+    fn apply_chunks(
+        &self,
+        run: &RunId,
+        lines: &[Applied],
+        end: Position,
+    ) -> Result<(), StoreError> {
+        let db = self.now();
         let mut chunks = lines.chunks(LINES_PER_TRANSACTION).peekable();
         while let Some(chunk) = chunks.next() {
+            pulse::beat();
             let applied = chunks.peek().map_or(end, |next| next[0].1);
-            let result = self.db.transaction(|tree| {
+            let result = db.transaction(|tree| {
                 let mut row: RunRow = get_json(tree, &run_key(run))?.unwrap_or_default();
                 for line in chunk {
                     apply_line(tree, run, &mut row, line)?;
@@ -338,29 +419,30 @@ impl Index {
         let mut row = self.run(run)?.unwrap_or_default();
         row.n_damaged += n;
         row.applied = applied;
-        self.db.insert(run_key(run), json(&row))?;
+        self.now().insert(run_key(run), json(&row))?;
         Ok(())
     }
 
     /// Forgets a run whose journal is not the one that was applied.
     pub(crate) fn forget(&self, run: &RunId) -> Result<(), StoreError> {
+        let db = self.now();
         for kind in [b'i', b'r', b'd', b'l'] {
-            for key in self.db.scan_prefix(key(kind, run, &[])).keys() {
-                self.db.remove(key?)?;
+            for key in db.scan_prefix(key(kind, run, &[])).keys() {
+                db.remove(key?)?;
             }
         }
-        self.db.remove(run_key(run))?;
+        db.remove(run_key(run))?;
         Ok(())
     }
 
     pub(crate) fn run(&self, run: &RunId) -> Result<Option<RunRow>, StoreError> {
-        Ok(self.db.get(run_key(run))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        Ok(self.now().get(run_key(run))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// All runs, in order of their ids.
     pub(crate) fn runs(&self) -> Result<Vec<(RunId, RunRow)>, StoreError> {
         let mut runs = Vec::new();
-        for entry in self.db.scan_prefix(b"n") {
+        for entry in self.now().scan_prefix(b"n") {
             let (key, value) = entry?;
             let run = std::str::from_utf8(&key[1..]).ok().and_then(|id| RunId::new(id).ok());
             if let (Some(run), Ok(row)) = (run, serde_json::from_slice(&value)) {
@@ -382,7 +464,7 @@ impl Index {
             Some(name) => key(b'i', run, &[name.as_str().as_bytes(), b"\0"]),
             None => key(b'i', run, &[]),
         };
-        self.db.scan_prefix(prefix).filter_map(move |entry| match entry {
+        self.rows(prefix).filter_map(move |entry| match entry {
             Ok((key, value)) => {
                 let step =
                     key.len().checked_sub(12).and_then(|at| key[at..].first_chunk().copied());
@@ -393,12 +475,18 @@ impl Index {
         })
     }
 
+    /// What stands under a prefix.
+    fn rows(&self, prefix: Vec<u8>) -> Rows {
+        let generation = self.now();
+        Rows { rows: generation.scan_prefix(prefix), _generation: generation }
+    }
+
     /// The rejected lines and dumps of a run, in the order of the journal.
     pub(crate) fn rejected(
         &self,
         run: &RunId,
     ) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
-        self.db.scan_prefix(key(b'r', run, &[])).filter_map(|entry| match entry {
+        self.rows(key(b'r', run, &[])).filter_map(|entry| match entry {
             Ok((_, value)) => Row::from_bytes(&value).map(Ok),
             Err(error) => Some(Err(error.into())),
         })
@@ -411,7 +499,10 @@ impl Index {
         step: Step,
         index: u32,
     ) -> Result<Option<Row>, StoreError> {
-        Ok(self.db.get(item_key(run, key, step, index))?.and_then(|bytes| Row::from_bytes(&bytes)))
+        Ok(self
+            .now()
+            .get(item_key(run, key, step, index))?
+            .and_then(|bytes| Row::from_bytes(&bytes)))
     }
 
     /// What a step has.
@@ -423,7 +514,7 @@ impl Index {
     ) -> Result<StepUsage, StoreError> {
         let prefix = key(b'i', run, &[key_.as_str().as_bytes(), b"\0", &step.0.to_be_bytes()]);
         let mut usage = StepUsage::default();
-        for entry in self.db.scan_prefix(prefix) {
+        for entry in self.now().scan_prefix(prefix) {
             let (key, value) = entry?;
             if let (Some(index), Some(row)) = (key.last_chunk(), Row::from_bytes(&value)) {
                 usage.take(u32::from_be_bytes(*index), row.state == State::Image);
@@ -433,17 +524,123 @@ impl Index {
     }
 
     pub(crate) fn dump(&self, run: &RunId, path: &str) -> Result<Option<DumpRow>, StoreError> {
-        let bytes = self.db.get(key(b'd', run, &[path.as_bytes()]))?;
+        let bytes = self.now().get(key(b'd', run, &[path.as_bytes()]))?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// The cursors of a run's media logs.
     pub(crate) fn logs(&self, run: &RunId) -> Result<Vec<LogCursor>, StoreError> {
         let mut logs = Vec::new();
-        for value in self.db.scan_prefix(key(b'l', run, &[])).values() {
+        for value in self.now().scan_prefix(key(b'l', run, &[])).values() {
             logs.extend(serde_json::from_slice::<LogCursor>(&value?).ok());
         }
         Ok(logs)
+    }
+}
+
+impl Generation {
+    fn new(db: sled::Db, path: PathBuf, number: u32) -> Self {
+        Self { db: Some(db), path, number, is_replaced: AtomicBool::new(false) }
+    }
+
+    fn empty(path: PathBuf, number: u32) -> Result<Self, StoreError> {
+        let db = open_sled(&path)?;
+        db.insert(b"mschema", SCHEMA)?;
+        db.insert(b"mboot", boot_id().as_bytes())?;
+        Ok(Self::new(db, path, number))
+    }
+}
+
+/// How long the opening of an index may take before it counts as damaged.
+const OPENING: Duration = Duration::from_mins(1);
+
+/// How long sled's threads may hold the files of a process that has let go of the store.
+const LETTING_GO: Duration = Duration::from_secs(10);
+
+/// Opens the database in `path`. We hold the store: whoever holds sled's own lock is about to end.
+fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
+    let start = Instant::now();
+    loop {
+        match open_sled_once(path) {
+            Err(error) if is_locked(&error) && start.elapsed() < LETTING_GO => {
+                pulse::beat();
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// sled says so in words only.
+fn is_locked(error: &sled::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
+/// sled 0.34.7 panics, or never comes back, on some damaged files.
+fn open_sled_once(path: &Path) -> Result<sled::Db, sled::Error> {
+    let config =
+        sled::Config::default().path(path).cache_capacity(32 << 20).flush_every_ms(Some(500));
+    let (opened, result) = crossbeam_channel::bounded(1);
+    let opening = std::thread::Builder::new().name("index-open".to_owned());
+    opening.spawn(move || drop(opened.send(guarded(|| config.open()))))?;
+    let start = Instant::now();
+    loop {
+        pulse::beat();
+        match result.recv_timeout(Duration::from_secs(1)) {
+            Ok(result) => return result,
+            Err(_) if start.elapsed() < OPENING => {}
+            Err(_) => return Err(sled::Error::ReportableBug("it does not open".to_owned())),
+        }
+    }
+}
+
+/// Does something with sled; a panic of its counts as damage.
+fn guarded<T, E: From<sled::Error>>(action: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    panic::catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|_| {
+        Err(sled::Error::ReportableBug("sled panicked on damaged files".to_owned()).into())
+    })
+}
+
+/// Why what stands in the index may not be true, if so. Marks it as open in this boot.
+fn distrust(db: &sled::Db, boot: &str) -> Result<Option<&'static str>, sled::Error> {
+    if !db.was_recovered() {
+        db.insert(b"mschema", SCHEMA)?;
+    } else if db.get(b"mschema")?.as_deref() != Some(SCHEMA) {
+        return Ok(Some("it has not this version's schema"));
+    } else if db.get(b"mboot")?.is_some_and(|open_in| open_in != "closed" && open_in != boot) {
+        return Ok(Some("the machine went down while it was open"));
+    }
+    db.insert(b"mboot", boot.as_bytes())?;
+    Ok(None)
+}
+
+/// Brings the latest generation, if an earlier process began one, to its place at `path`.
+fn adopt_latest(root: &Path, path: &Path) -> io::Result<()> {
+    let number = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        name.to_str()?.strip_prefix("index.")?.parse::<u32>().ok()
+    };
+    let entries = fs::read_dir(root)?.flatten();
+    let mut later: Vec<(u32, PathBuf)> =
+        entries.filter_map(|entry| Some((number(&entry)?, entry.path()))).collect();
+    later.sort();
+    let Some((_, latest)) = later.pop() else { return Ok(()) };
+    for (_, old) in later {
+        fs::remove_dir_all(old)?;
+    }
+    remove_index(path)?;
+    fs::rename(latest, path)
+}
+
+/// Removes what stands in the place of an index, if anything does.
+pub(crate) fn remove_index(path: &Path) -> io::Result<()> {
+    let removed = match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
+        result => result,
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -544,15 +741,10 @@ fn apply_line(
     Ok(())
 }
 
-/// Whether the disk is full, or not ours.
-fn is_disk_trouble(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock,
-    };
-    matches!(
-        error.kind(),
-        PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull | WouldBlock
-    )
+/// Whether the disk takes nothing, so that another index would do no better.
+pub(crate) fn is_disk_trouble(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock};
+    matches!(error.kind(), QuotaExceeded | ReadOnlyFilesystem | StorageFull | WouldBlock)
 }
 
 /// Whether an error tells of damaged files, not of a disk that fails.
@@ -592,8 +784,11 @@ fn set_aside(path: &Path) -> io::Result<()> {
         })
         .collect();
     bad.sort();
+    // One that stays is no reason not to start.
     for old in bad.iter().rev().skip(2) {
-        fs::remove_dir_all(old)?;
+        if let Err(error) = remove_index(old) {
+            tracing::warn!(path = %old.display(), %error, "an old index is left where it is");
+        }
     }
     Ok(())
 }

@@ -18,19 +18,19 @@
 //! last cursor was never acknowledged, and is cut off at the next start with any torn line. A whole
 //! line whose checksum is wrong was damaged later: it is skipped, counted, and left where it is.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::durable;
+use crate::durable::{Disk, DiskFile};
 use crate::media::{MediaEntry, MediaId, MediaKey, Sha256, State, Step};
 
 /// A segment that has grown to this many bytes is followed by a new one.
-const SEGMENT_BYTES: u64 = 64 << 20;
+const SEGMENT_BYTES: u64 = if cfg!(test) { 2048 } else { 64 << 20 };
 
 /// What a line tells.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -188,8 +188,9 @@ pub(crate) fn segment_path(folder: &Path, segment: u32) -> PathBuf {
 /// A journal that is open for appending.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    disk: Disk,
     folder: PathBuf,
-    file: File,
+    file: DiskFile,
     end: Position,
     last_seq: u64,
 }
@@ -210,6 +211,7 @@ impl Journal {
     /// # Errors
     /// If a segment can't be read, or `see` fails.
     pub(crate) fn open<E: From<io::Error>>(
+        disk: &Disk,
         folder: &Path,
         from: Position,
         last_seq: u64,
@@ -261,20 +263,21 @@ impl Journal {
             }
             segment += 1;
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(segment_path(folder, end.segment))?;
-        let length = file.metadata()?.len();
+        let path = segment_path(folder, end.segment);
+        let file = match disk.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(&path)?,
+            result => result?,
+        };
+        let length = file.n_bytes()?;
         if length > end.offset {
             recovered.n_cut = length - end.offset;
             file.set_len(end.offset)?;
-            file.sync_all()?;
         }
-        durable::sync_dir(folder)?;
-        Ok((Self { folder: folder.to_owned(), file, end, last_seq }, recovered))
+        // What a killed process wrote may be in memory only: a cursor must not rest on it.
+        file.sync()?;
+        disk.sync_dir(folder)?;
+        let (disk, folder) = (disk.clone(), folder.to_owned());
+        Ok((Self { disk, folder, file, end, last_seq }, recovered))
     }
 
     /// The sequence number of the last line.
@@ -297,14 +300,12 @@ impl Journal {
         if self.end.offset >= SEGMENT_BYTES {
             let segment = self.end.segment + 1;
             let path = segment_path(&self.folder, segment);
-            self.file =
-                OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?;
-            durable::sync_dir(&self.folder)?;
+            self.file = self.disk.create(&path)?;
+            self.disk.sync_dir(&self.folder)?;
             self.end = Position { segment, offset: 0 };
         }
         let start = self.end;
-        self.file.seek(SeekFrom::Start(start.offset))?;
-        let written = self.file.write_all(lines).and_then(|()| self.file.sync_data());
+        let written = self.file.write_all_at(lines, start.offset).and_then(|()| self.file.sync());
         if let Err(error) = written {
             self.file.set_len(start.offset)?;
             return Err(error);
@@ -360,10 +361,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(segment_path(folder.path(), 1), bytes).expect("a segment");
         let mut seen = Vec::new();
-        let opened = Journal::open(folder.path(), Position::START, 0, |line, _, _| {
-            seen.push(line.seq);
-            Ok::<_, io::Error>(())
-        });
+        let opened =
+            Journal::open(&Disk::default(), folder.path(), Position::START, 0, |line, _, _| {
+                seen.push(line.seq);
+                Ok::<_, io::Error>(())
+            });
         let (journal, recovered) = opened.expect("an open journal");
         let length = fs::metadata(segment_path(folder.path(), 1)).expect("a segment").len();
         assert_eq!(journal.end().offset, length);

@@ -41,7 +41,7 @@ impl Lock {
     /// means that it is held.
     ///
     /// # Errors
-    /// If the lock file can't be opened, locked or written.
+    /// If the lock file can't be opened or locked.
     pub(crate) fn take(store: &Path, me: &Holder, patience: Duration) -> io::Result<Option<Self>> {
         let mut file = OpenOptions::new()
             .create(true)
@@ -60,9 +60,12 @@ impl Lock {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(&serde_json::to_vec(me)?)?;
+        // On a full disk only whoever asks who holds the store misses it.
+        drop(
+            file.set_len(0)
+                .and_then(|()| file.rewind())
+                .and_then(|()| file.write_all(&serde_json::to_vec(me)?)),
+        );
         Ok(Some(Self { _file: file }))
     }
 }

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::durable;
+use crate::durable::Disk;
 use crate::media::{MediaId, RunId, Sha256};
 
 /// Where media files are written aside: a folder of the store, emptied at each start.
 #[derive(Debug, Clone)]
 pub(crate) struct Staging {
+    disk: Disk,
     folder: PathBuf,
     next: Arc<AtomicU64>,
 }
@@ -23,6 +24,8 @@ pub(crate) struct Staged {
     aside: PathBuf,
     /// Relative to the store.
     place: PathBuf,
+    /// Whether syncing it failed once.
+    is_doubtful: AtomicBool,
 }
 
 impl Staging {
@@ -30,13 +33,13 @@ impl Staging {
     ///
     /// # Errors
     /// If it can't be emptied or made.
-    pub(crate) fn open(store: &Path) -> io::Result<Self> {
+    pub(crate) fn open(disk: &Disk, store: &Path) -> io::Result<Self> {
         let folder = store.join("tmp");
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir(&folder)?,
         }
-        Ok(Self { folder, next: Arc::default() })
+        Ok(Self { disk: disk.clone(), folder, next: Arc::default() })
     }
 
     /// Writes a media file aside. It isn't durable yet.
@@ -45,8 +48,9 @@ impl Staging {
     /// If it can't be written; nothing is then left of it.
     pub(crate) fn write(&self, run: &RunId, path: &str, bytes: &[u8]) -> io::Result<Staged> {
         let aside = self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let staged = Staged { aside, place: Path::new("runs").join(run.folder()).join(path) };
-        File::create(&staged.aside)?.write_all(bytes)?;
+        let place = Path::new("runs").join(run.folder()).join(path);
+        let staged = Staged { aside, place, is_doubtful: AtomicBool::new(false) };
+        self.disk.create(&staged.aside)?.write_all_at(bytes, 0)?;
         Ok(staged)
     }
 }
@@ -105,28 +109,40 @@ pub(crate) fn media_path(
 /// # Errors
 /// If a file can't be synced or renamed, or a directory made or synced.
 pub(crate) fn publish<'a>(
+    disk: &Disk,
     store: &Path,
     files: impl Iterator<Item = &'a Staged> + Clone,
 ) -> io::Result<()> {
-    for file in files.clone() {
-        match durable::sync_file(&file.aside) {
-            // An earlier try brought it to its place.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => result?,
-        }
-    }
+    files.clone().try_for_each(|file| sync(disk, file))?;
     let mut folders = BTreeSet::new();
     for file in files {
         let place = store.join(&file.place);
         let folder = place.parent().unwrap_or(store).to_owned();
         if !folders.contains(&folder) {
-            durable::create_dir_all(&folder)?;
+            disk.create_dir_all(&folder)?;
         }
-        match fs::rename(&file.aside, &place) {
+        match disk.rename(&file.aside, &place) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && place.is_file() => {}
             result => result?,
         }
         folders.insert(folder);
     }
-    folders.iter().try_for_each(|folder| durable::sync_dir(folder))
+    folders.iter().try_for_each(|folder| disk.sync_dir(folder))
+}
+
+/// Makes the content of a file that was written aside durable.
+fn sync(disk: &Disk, staged: &Staged) -> io::Result<()> {
+    let file = match disk.open(&staged.aside) {
+        // An earlier try brought it to its place.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    // After a sync that failed the next one may succeed without having written anything.
+    if staged.is_doubtful.swap(true, Ordering::Relaxed) {
+        file.write_all_at(&file.read_all()?, 0)?;
+    }
+    file.sync()?;
+    file.give_back_cache();
+    staged.is_doubtful.store(false, Ordering::Relaxed);
+    Ok(())
 }

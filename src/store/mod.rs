@@ -3,6 +3,7 @@
 //! ```text
 //! STORE/
 //!   lock                                    who holds it
+//!   ballast                                 8 MiB in reserve for a full disk
 //!   tmp/                                    media files on their way
 //!   runs/<run id>/run.json                  identity, source directory
 //!   runs/<run id>/journal/00000001.jsonl    the truth
@@ -22,10 +23,13 @@
 //! A crash before 2 leaves nothing but stray files; a crash after it loses nothing, since
 //! opening a store applies to the index what the journals have beyond it.
 
+#[cfg(test)]
+mod faults;
 mod index;
 pub(crate) mod journal;
 pub mod lock;
 pub(crate) mod media_dir;
+pub(crate) mod space;
 
 use std::collections::HashMap;
 use std::fs;
@@ -44,7 +48,8 @@ use self::journal::{
 };
 use self::lock::{Holder, Lock};
 use self::media_dir::{Staged, Staging};
-use crate::durable;
+use self::space::Space;
+use crate::durable::Disk;
 use crate::limits::StepUsage;
 use crate::media::{MediaEntry, MediaKey, RunId, State, Step};
 
@@ -53,6 +58,15 @@ const FORMAT: u32 = 1;
 
 /// Lines that are applied to the index together when a journal is replayed.
 const REPLAY_LINES: usize = 4096;
+
+/// How often it is asked whether the index has grown too large.
+const COMMITS_PER_SIZE_CHECK: u32 = 1024;
+
+/// An index up to this size, in bytes, is never too large.
+const INDEX_BYTES_MIN: u64 = 256 << 20;
+
+/// What an item takes in the index, in bytes, its dump's row included: more than was seen.
+const INDEX_BYTES_PER_ITEM: u64 = 1024;
 
 /// How many journals are kept open at once.
 const OPEN_JOURNALS_MAX: usize = 64;
@@ -104,6 +118,21 @@ pub enum StoreError {
     Index(#[from] sled::Error),
 }
 
+impl StoreError {
+    /// Whether the disk is full: it may have room again.
+    pub(crate) fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Io(error)
+            | Self::File { source: error, .. }
+            | Self::Index(sled::Error::Io(error)) => {
+                matches!(error.kind(), StorageFull | QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A run: its id, and the directory that it is written in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunInfo {
@@ -139,9 +168,12 @@ pub(crate) struct Commit {
 pub(crate) struct Writer {
     root: PathBuf,
     index: Index,
+    disk: Disk,
+    space: Space,
     journals: HashMap<RunId, Journal>,
-    /// Runs whose journals have lines that the index failed to take.
-    behind: Vec<RunId>,
+    /// Whether the index failed, and must be replaced before anything else is written.
+    is_index_failed: bool,
+    n_commits: u32,
     staging: Staging,
     _lock: Lock,
 }
@@ -163,28 +195,59 @@ pub(crate) fn open(
     me: &Holder,
     patience: Duration,
 ) -> Result<(Writer, Reader), StoreError> {
-    durable::create_dir_all(&root.join("runs"))
+    open_on(Disk::default(), root, me, patience)
+}
+
+/// The same on a given disk.
+fn open_on(
+    disk: Disk,
+    root: &Path,
+    me: &Holder,
+    patience: Duration,
+) -> Result<(Writer, Reader), StoreError> {
+    disk.create_dir_all(&root.join("runs"))
         .map_err(|source| StoreError::File { path: root.to_owned(), source })?;
-    let lock = Lock::take(root, me, patience)?.ok_or_else(|| StoreError::Held {
-        path: root.to_owned(),
-        holder: lock::holder(root).unwrap_or_default(),
-    })?;
-    let staging = Staging::open(root)?;
-    let path = root.join("index");
-    let index = Index::open(&path)?;
-    let (root, journals, behind) = (root.to_owned(), HashMap::new(), Vec::new());
-    let mut writer = Writer { root, index, journals, behind, staging, _lock: lock };
+    let lock = take_lock(root, me, patience)?;
+    let space = Space::new(root);
+    if space.release_ballast() {
+        tracing::warn!("the store's disk is full, its reserve is given up to open the index");
+    }
+    let staging = Staging::open(&disk, root)?;
+    let index = Index::open(root)?;
+    let root = root.to_owned();
+    let mut writer = Writer {
+        root,
+        index,
+        disk,
+        space,
+        journals: HashMap::new(),
+        is_index_failed: false,
+        n_commits: 0,
+        staging,
+        _lock: lock,
+    };
     match writer.replay() {
         // Damage that shows only where it is read.
         Err(StoreError::Index(error)) if index::is_damage(&error) => {
-            writer.index = Index::open_anew(&path, &error)?;
+            writer.index = Index::open_anew(&writer.root, &error)?;
             writer.journals.clear();
             writer.replay()?;
         }
         result => result?,
     }
+    if writer.is_index_overgrown()? {
+        writer.renew_index()?;
+    }
+    writer.space.keep_ballast();
     let reader = Reader { root: writer.root.clone(), index: writer.index.clone() };
     Ok((writer, reader))
+}
+
+fn take_lock(root: &Path, me: &Holder, patience: Duration) -> Result<Lock, StoreError> {
+    Lock::take(root, me, patience)?.ok_or_else(|| StoreError::Held {
+        path: root.to_owned(),
+        holder: lock::holder(root).unwrap_or_default(),
+    })
 }
 
 /// Removes the index, so that the next [`open`] builds it from the journals.
@@ -192,14 +255,8 @@ pub(crate) fn open(
 /// # Errors
 /// If another process holds the store, or the disk fails.
 pub(crate) fn remove_index(root: &Path, me: &Holder, patience: Duration) -> Result<(), StoreError> {
-    let _lock = Lock::take(root, me, patience)?.ok_or_else(|| StoreError::Held {
-        path: root.to_owned(),
-        holder: lock::holder(root).unwrap_or_default(),
-    })?;
-    match fs::remove_dir_all(root.join("index")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
+    let _lock = take_lock(root, me, patience)?;
+    Ok(index::remove_index(&root.join("index"))?)
 }
 
 fn run_folder(root: &Path, run: &RunId) -> PathBuf {
@@ -292,8 +349,12 @@ impl Writer {
         let index = &self.index;
         let mut batch: Vec<Applied> = Vec::new();
         let mut n_replayed = 0u64;
-        let (journal, recovered) =
-            Journal::open(&folder, row.applied, row.last_seq, |line, place, length| {
+        let (journal, recovered) = Journal::open(
+            &self.disk,
+            &folder,
+            row.applied,
+            row.last_seq,
+            |line, place, length| {
                 n_replayed += 1;
                 if batch.len() == REPLAY_LINES {
                     index.apply(run, &batch, place)?;
@@ -301,7 +362,8 @@ impl Writer {
                 }
                 batch.push((line, place, length));
                 Ok::<_, StoreError>(())
-            })?;
+            },
+        )?;
         index.apply(run, &batch, journal.end())?;
         if recovered.n_damaged > 0 {
             tracing::error!(%run, n_lines = recovered.n_damaged, "journal lines are damaged and left out");
@@ -329,8 +391,8 @@ impl Writer {
             self.open_journal(&info.id)?;
             return Ok(None);
         }
-        durable::create_dir_all(&journal::folder(&folder))?;
-        durable::replace(
+        self.disk.create_dir_all(&journal::folder(&folder))?;
+        self.disk.replace(
             &folder.join("run.json"),
             &serde_json::to_vec_pretty(&now).unwrap_or_default(),
         )?;
@@ -345,11 +407,10 @@ impl Writer {
     /// error of the index is one after the commit: the lines stand in the journal, and the next
     /// [`open`] applies them.
     pub(crate) fn commit(&mut self, group: &mut Vec<Commit>) -> Result<(), StoreError> {
-        while let Some(run) = self.behind.last().cloned() {
-            self.open_journal(&run)?;
-            self.behind.pop();
+        if self.is_index_failed {
+            self.renew_index()?;
         }
-        media_dir::publish(&self.root, group.iter().flat_map(|commit| &commit.files))?;
+        media_dir::publish(&self.disk, &self.root, group.iter().flat_map(|commit| &commit.files))?;
         // One append for each stretch of commits of the same run.
         while !group.is_empty() {
             let run = group[0].run.clone();
@@ -367,12 +428,46 @@ impl Writer {
             }
             drop(group.drain(..n));
             if let Err(error) = self.index.apply(&run.id, &lines, end) {
-                // Opening the journal anew applies what is missing, in order.
-                self.journals.remove(&run.id);
-                self.behind.push(run.id.clone());
+                self.is_index_failed = true;
                 return Err(error);
             }
         }
+        self.space.keep_ballast();
+        self.n_commits = self.n_commits.wrapping_add(1);
+        if self.n_commits.is_multiple_of(COMMITS_PER_SIZE_CHECK) && self.is_index_overgrown()? {
+            // A failure costs nothing but the room.
+            if let Err(error) = self.renew_index() {
+                tracing::warn!(%error, "index is not replaced by a smaller one");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the index takes much more room than what stands in it: sled 0.34.7 gives none back.
+    fn is_index_overgrown(&self) -> Result<bool, StoreError> {
+        let runs = self.index.runs()?;
+        let n_items: u64 =
+            runs.iter().map(|(_, row)| row.n_image + row.n_held + row.n_rejected).sum();
+        Ok(self.index.n_bytes() > INDEX_BYTES_MIN.max(4 * INDEX_BYTES_PER_ITEM * n_items))
+    }
+
+    /// Builds another index from the journals, which then takes the place of the one at hand.
+    /// Readers read that one until then.
+    fn renew_index(&mut self) -> Result<(), StoreError> {
+        tracing::warn!("index is replaced by one that is built from the journals");
+        let next = self.index.successor()?;
+        let before = std::mem::replace(&mut self.index, next);
+        self.journals.clear();
+        let replayed = self.replay();
+        let next = std::mem::replace(&mut self.index, before);
+        if let Err(error) = replayed {
+            self.journals.clear();
+            next.discard();
+            return Err(error);
+        }
+        self.index.replace_by(&next);
+        self.is_index_failed = false;
+        tracing::info!("index is replaced");
         Ok(())
     }
 
@@ -556,6 +651,11 @@ impl Reader {
                 entry => Some(entry.map(|entry| (run.clone(), entry))),
             }
         })
+    }
+
+    /// How many bytes are free on the store's disk, and how many the index takes.
+    pub(crate) fn room(&self) -> (u64, u64) {
+        (Space::new(&self.root).free(), self.index.n_bytes())
     }
 
     /// One item.

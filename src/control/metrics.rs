@@ -1,0 +1,186 @@
+//! The daemon's metrics, as Prometheus reads them (`OpenMetrics` text). Pure.
+//!
+//! The labels are runs' roots, states and threads: their number doesn't grow with what is kept.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::protocol::{Health, Status};
+use crate::ingest::Ledger;
+
+/// What the text is written in.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All that the metrics tell, at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) status: Status,
+    pub(crate) health: Health,
+    pub(crate) ledger: Ledger,
+    /// How often something was committed, and how many seconds that took in all.
+    pub(crate) commits: (u64, f64),
+    pub(crate) process: Process,
+    /// Bytes that are free on the store's disk, and that the index takes.
+    pub(crate) room: (u64, u64),
+}
+
+/// What the process takes.
+#[derive(Debug, Default)]
+pub(crate) struct Process {
+    pub(crate) cpu_s: f64,
+    pub(crate) resident_bytes: u64,
+    pub(crate) n_fds: u64,
+    pub(crate) n_threads: u64,
+}
+
+impl Snapshot {
+    /// The text.
+    ///
+    /// # Errors
+    /// Never: a text takes all.
+    pub(crate) fn into_text(self) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix("safelight");
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// Writes metrics one after the other.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn family(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        values: impl IntoIterator<Item = (Labels, f64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in values {
+            let encoder = family.encode_family(&labels)?;
+            match kind {
+                MetricType::Counter => ConstCounter::new(value).encode(encoder)?,
+                _ => ConstGauge::new(value).encode(encoder)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.family(name, help, MetricType::Counter, [(Labels::new(), value)])
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.family(name, help, MetricType::Gauge, [(Labels::new(), value)])
+    }
+}
+
+/// Metrics are floats: beyond 2^53 they are not exact, which no count comes near.
+#[expect(clippy::cast_precision_loss, reason = "see above")]
+fn float(n: u64) -> f64 {
+    n as f64
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        let Ledger { n_in, n_in_flight, n_image, n_held, n_rejected, n_given_back } = self.ledger;
+        let of = |name, value: &str| vec![(name, value.to_owned())];
+        page.counter("items_in", "Items that were planned, by this process", float(n_in))?;
+        let states = [("image", n_image), ("held", n_held), ("rejected", n_rejected)];
+        page.family(
+            "items_out",
+            "What became of items, by this process",
+            MetricType::Counter,
+            states.map(|(state, n)| (of("state", state), float(n))),
+        )?;
+        let help =
+            "Items that could not be read whole or written: they are read, and counted, again";
+        page.counter("items_given_back", help, float(n_given_back))?;
+        page.gauge("items_in_flight", "Items between plan and commit", float(n_in_flight))?;
+
+        let Status { image, held, rejected, runs, .. } = &self.status;
+        let states = [("image", *image), ("held", *held), ("rejected", *rejected)];
+        page.family(
+            "store_items",
+            "Items in the store",
+            MetricType::Gauge,
+            states.map(|(state, n)| (of("state", state), float(n))),
+        )?;
+        page.gauge("store_runs", "Runs in the store", float(runs.len() as u64))?;
+        let n_damaged = runs.iter().map(|run| run.damaged).sum();
+        page.gauge("store_damaged_lines", "Damaged lines of journals", float(n_damaged))?;
+        page.gauge("store_free_bytes", "Room on the store's disk", float(self.room.0))?;
+        page.gauge("index_bytes", "What the index takes", float(self.room.1))?;
+        let (n_commits, commit_s) = self.commits;
+        page.counter("commits", "Groups that were committed", float(n_commits))?;
+        page.counter("commit_seconds", "Time that commits took", commit_s)?;
+
+        if let Some(view) = &self.status.ingest {
+            page.gauge("lag_seconds", "How long the oldest of what waits has waited", view.lag_s)?;
+            page.gauge(
+                "log_bytes_behind",
+                "Bytes of media logs to read",
+                float(view.log_bytes_behind),
+            )?;
+            page.gauge("dumps_settling", "Dumps that are not settled", float(view.n_settling))?;
+            page.gauge(
+                "dumps_waiting",
+                "Lines and dumps that wait",
+                float(view.waiting.len() as u64),
+            )?;
+            page.counter(
+                "event_overflows",
+                "Times that the kernel lost events",
+                float(view.n_overflows),
+            )?;
+            let root = |root: &crate::ingest::RootView| {
+                vec![("root", root.path.display().to_string()), ("backend", root.backend.clone())]
+            };
+            page.family(
+                "watched_folders",
+                "Folders that are watched or polled",
+                MetricType::Gauge,
+                view.watching.iter().map(|watched| (root(watched), float(watched.n_folders))),
+            )?;
+            page.family(
+                "missed_by_events",
+                "New files that no event announced",
+                MetricType::Counter,
+                view.watching.iter().map(|watched| (root(watched), float(watched.n_missed))),
+            )?;
+        }
+        page.gauge(
+            "ready",
+            "Whether everything was looked at once",
+            f64::from(u8::from(self.health.ready)),
+        )?;
+        page.gauge(
+            "healthy",
+            "Whether nothing is wrong",
+            f64::from(u8::from(self.health.healthy)),
+        )?;
+
+        let Process { cpu_s, resident_bytes, n_fds, n_threads } = self.process;
+        page.counter("process_cpu_seconds", "CPU time of the process", cpu_s)?;
+        page.gauge(
+            "process_resident_memory_bytes",
+            "Memory of the process",
+            float(resident_bytes),
+        )?;
+        page.gauge("process_open_fds", "Open files of the process", float(n_fds))?;
+        page.gauge("process_threads", "Threads of the process", float(n_threads))
+    }
+}

@@ -1,0 +1,68 @@
+//! How fast dumps may be read from the disk that the training reads its data from. Pure, but for
+//! [`Pace::wait_for`].
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::pulse;
+
+/// What may be read at once after a pause, as a time at full pace.
+const BURST: Duration = Duration::from_millis(250);
+
+/// A byte rate that all readers share.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// None for as fast as it goes.
+    bytes_per_s: Option<u64>,
+    /// When all that was read until now would have been read at full pace.
+    paid_until: Option<Instant>,
+}
+
+impl Pace {
+    /// Goes by this rate from now on.
+    pub(crate) fn set(&self, bytes_per_s: Option<u64>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).bytes_per_s = bytes_per_s;
+    }
+
+    /// How long to wait before reading `n_bytes`.
+    fn delay(&self, now: Instant, n_bytes: u64) -> Duration {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rate) = state.bytes_per_s else { return Duration::ZERO };
+        #[expect(clippy::cast_precision_loss, reason = "a pause need not be exact")]
+        let takes = Duration::from_secs_f64(n_bytes as f64 / rate.max(1) as f64);
+        let earliest = now.checked_sub(BURST).unwrap_or(now);
+        let paid_until = state.paid_until.map_or(earliest, |at| at.max(earliest)) + takes;
+        state.paid_until = Some(paid_until);
+        paid_until.saturating_duration_since(now)
+    }
+
+    /// Waits until `n_bytes` may be read.
+    pub(crate) fn wait_for(&self, n_bytes: u64) {
+        let delay = self.delay(Instant::now(), n_bytes);
+        if !delay.is_zero() {
+            pulse::idle(|| std::thread::sleep(delay));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_kept_after_a_burst_and_a_pause_saves_no_more_than_that() {
+        let (pace, start) = (Pace::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(pace.delay(start, u64::MAX), Duration::ZERO, "no rate is set");
+        pace.set(Some(1000));
+        assert_eq!(pace.delay(at(1000), 250), Duration::ZERO, "the burst");
+        assert_eq!(pace.delay(at(1000), 100), Duration::from_millis(100));
+        assert_eq!(pace.delay(at(1000), 100), Duration::from_millis(200), "readers queue");
+        assert_eq!(pace.delay(at(9000), 300), Duration::from_millis(50), "after a long pause");
+    }
+}

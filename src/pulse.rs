@@ -1,0 +1,156 @@
+//! Whether each thread gets on: what the watchdog goes by.
+//!
+//! A thread that has work says so again and again, with [`beat`]; one that has none, or waits for
+//! another thread, waits within [`idle`]. A thread that does neither for long is stalled, and the
+//! process is of no use any more, however well its other threads answer.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The threads that are watched. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Pulses {
+    start: Instant,
+    threads: Arc<Mutex<Vec<Arc<Pulse>>>>,
+}
+
+#[derive(Debug)]
+struct Pulse {
+    name: String,
+    start: Instant,
+    /// When it beat last, in milliseconds from `start`.
+    beat_ms: AtomicU64,
+    is_idle: AtomicBool,
+    /// It ended, by itself or by a panic.
+    is_over: AtomicBool,
+}
+
+/// A thread that gets on no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stalled {
+    pub(crate) thread: String,
+    pub(crate) since: Duration,
+}
+
+/// Marks the thread as over when it ends.
+struct Mine(Arc<Pulse>);
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+thread_local! {
+    static MINE: RefCell<Option<Mine>> = const { RefCell::new(None) };
+}
+
+/// This thread gets on. Does nothing on a thread that isn't watched.
+pub(crate) fn beat() {
+    MINE.with_borrow(|mine| {
+        if let Some(Mine(pulse)) = mine {
+            pulse.beat(Instant::now());
+        }
+    });
+}
+
+/// Waits for something by design, for as long as it takes.
+pub(crate) fn idle<T>(wait: impl FnOnce() -> T) -> T {
+    let set = |is_idle| {
+        MINE.with_borrow(|mine| {
+            if let Some(Mine(pulse)) = mine {
+                pulse.beat(Instant::now());
+                pulse.is_idle.store(is_idle, Ordering::Release);
+            }
+        });
+    };
+    set(true);
+    let result = wait();
+    set(false);
+    result
+}
+
+impl Default for Pulses {
+    fn default() -> Self {
+        Self { start: Instant::now(), threads: Arc::default() }
+    }
+}
+
+impl Pulses {
+    /// Watches this thread from now on, under this name.
+    pub(crate) fn watch_this_thread(&self, name: &str) {
+        let pulse = Arc::new(Pulse {
+            name: name.to_owned(),
+            start: self.start,
+            beat_ms: AtomicU64::new(0),
+            is_idle: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+        });
+        pulse.beat(Instant::now());
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(pulse.clone());
+        MINE.set(Some(Mine(pulse)));
+    }
+
+    /// The threads that have not got on for `patience`, or have ended.
+    pub(crate) fn stalled(&self, now: Instant, patience: Duration) -> Vec<Stalled> {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let stalled = threads.iter().filter_map(|pulse| {
+            let since = pulse.still_for(now);
+            let is_still = !pulse.is_idle.load(Ordering::Acquire) && since >= patience;
+            (is_still || pulse.is_over.load(Ordering::Relaxed))
+                .then(|| Stalled { thread: pulse.name.clone(), since })
+        });
+        stalled.collect()
+    }
+}
+
+impl Pulse {
+    fn beat(&self, now: Instant) {
+        let ms = now.saturating_duration_since(self.start).as_millis();
+        self.beat_ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
+    fn still_for(&self, now: Instant) -> Duration {
+        let at = self.start + Duration::from_millis(self.beat_ms.load(Ordering::Acquire));
+        now.saturating_duration_since(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_neither_beats_nor_waits_is_stalled() {
+        let pulses = Pulses::default();
+        let (tell, told) = crossbeam_channel::bounded::<()>(0);
+        let (ready, is_ready) = crossbeam_channel::bounded::<()>(0);
+        let of_thread = pulses.clone();
+        let thread = std::thread::Builder::new().spawn(move || {
+            of_thread.watch_this_thread("worker");
+            ready.send(()).ok();
+            // Busy without a beat.
+            told.recv().ok();
+            beat();
+            ready.send(()).ok();
+            idle(|| told.recv().ok());
+        });
+        let thread = thread.expect("a thread");
+        let patience = Duration::from_secs(30);
+        let later = || Instant::now() + patience;
+        is_ready.recv().expect("a thread that began");
+        assert_eq!(pulses.stalled(Instant::now(), patience), []);
+        assert_eq!(pulses.stalled(later(), patience)[0].thread, "worker");
+        tell.send(()).expect("a thread that listens");
+        is_ready.recv().expect("a thread that went on");
+        // It is idle now, or about to be: for as long as it likes.
+        while !pulses.stalled(later(), patience).is_empty() {
+            std::thread::yield_now();
+        }
+        tell.send(()).expect("a thread that listens");
+        thread.join().expect("a thread that ends");
+        assert_eq!(pulses.stalled(Instant::now(), patience).len(), 1, "it ended");
+    }
+}

@@ -1,0 +1,107 @@
+//! How much room the store's disk has, and a little that is kept in reserve.
+//!
+//! A disk that is quite full hurts the training that shares it, and sled 0.34.7 doesn't open on one.
+//! So nothing more is kept once less than `store.free_bytes_min` is free, and a *ballast* of 8 MiB
+//! lies in the store: given up where there is no room to open the index, made again once there is.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+
+/// The bytes that are kept in reserve.
+const BALLAST_BYTES: u64 = 8 << 20;
+
+/// The free bytes below which nothing is kept, unless told otherwise: so many, or, on a small disk,
+/// its twentieth part.
+const FREE_BYTES_MIN: u64 = 1 << 30;
+
+/// The disk of a store, as room.
+#[derive(Debug, Clone)]
+pub(crate) struct Space {
+    root: PathBuf,
+}
+
+/// There is too little room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the store's disk has {free} bytes free, store.free_bytes_min is {min}: nothing more is kept until there is room"
+)]
+pub(crate) struct Full {
+    free: u64,
+    min: u64,
+}
+
+impl Space {
+    pub(crate) fn new(store: &Path) -> Self {
+        Self { root: store.to_owned() }
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.root.join("ballast")
+    }
+
+    /// Bytes that are free for this process, and the disk's size.
+    fn measure(&self) -> io::Result<(u64, u64)> {
+        let disk = rustix::fs::statvfs(&self.root)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        Ok((bytes(disk.f_bavail), bytes(disk.f_blocks)))
+    }
+
+    /// Bytes that are free.
+    pub(crate) fn free(&self) -> u64 {
+        self.measure().map_or(0, |(free, _)| free)
+    }
+
+    /// Checks that there is room to keep more; `min` as configured.
+    ///
+    /// # Errors
+    /// If there is too little. A disk that can't be asked has room: a write will tell.
+    pub(crate) fn check(&self, min: Option<u64>) -> Result<(), Full> {
+        let Ok((free, size)) = self.measure() else { return Ok(()) };
+        let min = min.unwrap_or_else(|| FREE_BYTES_MIN.min(size / 20));
+        if free < min { Err(Full { free, min }) } else { Ok(()) }
+    }
+
+    /// Gives the ballast up if the disk is so full that the index may not open. Whether there was
+    /// one.
+    pub(crate) fn release_ballast(&self) -> bool {
+        let is_tight = self.measure().is_ok_and(|(free, _)| free < BALLAST_BYTES);
+        is_tight && std::fs::remove_file(self.ballast()).is_ok()
+    }
+
+    /// Makes the ballast where it is missing and there is room for it twice.
+    pub(crate) fn keep_ballast(&self) {
+        let has_room = self.measure().is_ok_and(|(free, _)| free > 2 * BALLAST_BYTES);
+        if !has_room || self.ballast().is_file() {
+            return;
+        }
+        let made = std::fs::File::create(self.ballast()).and_then(|file| {
+            rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, BALLAST_BYTES)?;
+            Ok(())
+        });
+        // Without it (some file systems can't reserve room) all works as long as the disk isn't full.
+        if made.is_err() {
+            drop(std::fs::remove_file(self.ballast()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_free_is_compared_with_what_must_be() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let space = Space::new(folder.path());
+        assert_eq!(space.check(Some(0)), Ok(()));
+        assert!(space.check(Some(u64::MAX)).is_err());
+        space.keep_ballast();
+        let length = std::fs::metadata(space.ballast()).expect("a ballast").len();
+        assert_eq!(length, BALLAST_BYTES);
+        // There is room: it stays.
+        assert!(!space.release_ballast());
+        assert!(space.ballast().is_file());
+    }
+}
