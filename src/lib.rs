@@ -39,6 +39,7 @@
 //! | `durable`, [`store`] | how, and when, things become durable |
 //! | `pulse` | whether each thread gets on |
 //! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered, committed |
+//! | [`retention`] | removes media and dumps that are no longer wanted |
 //! | [`control`] | the unix socket |
 //! | [`config`], `logging`, `daemon`, [`cli`] | assembly |
 //!
@@ -62,6 +63,7 @@ mod durable;
 mod pulse;
 pub mod store;
 pub mod ingest;
+pub mod retention;
 pub mod control;
 // Assembly.
 pub mod config;

@@ -10,12 +10,13 @@ use crate::media::MediaEntry;
 const STATS: [&str; 8] = ["min", "max", "mean", "std", "nan", "inf", "clipped", "constant"];
 
 /// Fields that only some items have; others are named by a path, such as `extra.epoch`.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 10] = [
     "run",
     "range",
     "colormap",
     "format_guessed",
     "downscaled_from",
+    "pruned",
     "classes",
     "boxes",
     "masks",

@@ -4,6 +4,7 @@ mod condition;
 mod daemon;
 mod ingest;
 mod items;
+mod prune;
 mod show;
 mod status;
 
@@ -97,6 +98,14 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Show what [retention] of the configuration would remove and, with --apply, remove it
+    Prune {
+        /// Remove it
+        #[arg(long)]
+        apply: bool,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Build the index anew from the journals
     Reindex {
         #[command(flatten)]
@@ -184,6 +193,7 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
         }
         Command::Health { common } => daemon::health(&common, out),
         Command::Reload { common } => daemon::reload(&common, out),
+        Command::Prune { apply, common } => prune::run(apply, &common, out),
         Command::Reindex { common } => reindex(&common, out),
     }
 }

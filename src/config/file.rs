@@ -15,6 +15,8 @@ use super::{Config, ImageRules, IngestTimes, WatchConfig};
 use crate::limits::{Limits, OverDimension};
 use crate::record::ImageOptions;
 use crate::record::pattern::DumpPattern;
+use crate::retention::Rules;
+use crate::retention::policy::Dumps;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +32,8 @@ pub struct ConfigFile {
     pub limits: LimitsSection,
     /// What the work may take.
     pub work: WorkSection,
+    /// What is removed.
+    pub retention: RetentionSection,
     /// When files are looked at.
     pub ingest: IngestSection,
     /// Where the daemon answers.
@@ -349,6 +353,28 @@ impl Default for IngestSection {
     }
 }
 
+/// `[retention]`
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "documented in config/safelight.toml")]
+pub struct RetentionSection {
+    pub dumps: Dumps,
+    pub dump_age_min_s: u32,
+    pub media_age_max_days: Option<NonZeroU32>,
+    pub media_bytes_per_run_max: Option<NonZeroU64>,
+}
+
+impl Default for RetentionSection {
+    fn default() -> Self {
+        Self {
+            dumps: Dumps::Keep,
+            dump_age_min_s: 3600,
+            media_age_max_days: None,
+            media_bytes_per_run_max: None,
+        }
+    }
+}
+
 /// `[control]`
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -426,7 +452,7 @@ impl fmt::Display for LogLevel {
 impl ConfigFile {
     /// The names of all settings, for the test that the example shows each.
     #[cfg(test)]
-    pub(super) const FIELDS: [&str; 32] = [
+    pub(super) const FIELDS: [&str; 36] = [
         "path",
         "runs",
         "logs",
@@ -456,6 +482,10 @@ impl ConfigFile {
         "wait_ms",
         "poll_ms",
         "scan_ms",
+        "dumps",
+        "dump_age_min_s",
+        "media_age_max_days",
+        "media_bytes_per_run_max",
         "socket",
         "listen",
         "level",
@@ -464,7 +494,8 @@ impl ConfigFile {
     /// What the file means; relative paths start at `folder`.
     #[must_use]
     pub fn into_config(self, folder: &Path) -> Config {
-        let Self { store, watch, image, limits, work, ingest, control, metrics, log } = self;
+        let Self { store, watch, image, limits, work, retention, ingest, control, metrics, log } =
+            self;
         let watches = watch.into_iter().map(|watch| WatchConfig {
             path: folder.join(watch.path),
             runs: watch.runs.0,
@@ -495,6 +526,14 @@ impl ConfigFile {
             free_bytes_min: store.free_bytes_min,
             n_threads: work.threads.get(),
             read_bytes_per_s_max: work.read_bytes_per_s_max,
+            retention: Rules {
+                dumps: retention.dumps,
+                dump_age_min: Duration::from_secs(u64::from(retention.dump_age_min_s)),
+                media_age_max: retention
+                    .media_age_max_days
+                    .map(|days| Duration::from_secs(86_400 * u64::from(days.get()))),
+                media_bytes_max: retention.media_bytes_per_run_max.map(NonZeroU64::get),
+            },
             times: IngestTimes {
                 settle: ms(ingest.settle_ms),
                 close: ms(ingest.close_ms),

@@ -17,6 +17,7 @@ use crate::limits::Limits;
 use crate::media::MediaKey;
 use crate::record::ImageOptions;
 use crate::record::pattern::DumpPattern;
+use crate::retention::Rules;
 
 /// The configuration file that is read where none is named, if it is there.
 pub const DEFAULT_PATH: &str = "/etc/safelight/safelight.toml";
@@ -99,6 +100,8 @@ pub struct Config {
     pub read_bytes_per_s_max: u64,
     /// Images that are made at the same time; at least 1.
     pub n_threads: usize,
+    /// What is removed.
+    pub retention: Rules,
     /// When files are looked at.
     pub times: IngestTimes,
     /// Where the daemon answers, absolute.
@@ -202,6 +205,7 @@ impl Default for Config {
 
 #[cfg(test)]
 mod tests {
+    use super::file::RetentionSection;
     use super::*;
     use crate::media::{ColorMode, Profile};
 
@@ -292,6 +296,9 @@ mod tests {
         assert_eq!(shown.limits, defaults.limits);
         assert_eq!(shown.work, defaults.work);
         assert_eq!(shown.ingest, defaults.ingest);
+        let RetentionSection { dumps, dump_age_min_s, .. } = shown.retention;
+        assert_eq!(dumps, defaults.retention.dumps);
+        assert_eq!(dump_age_min_s, defaults.retention.dump_age_min_s);
         assert_eq!(shown.log, defaults.log);
         for field in ConfigFile::FIELDS {
             assert!(

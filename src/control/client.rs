@@ -11,8 +11,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-/// How long the daemon may take to begin its answer.
+/// How long the daemon may take to begin its answer, and to do something that it is told.
 const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE_TO_DO: Duration = Duration::from_mins(10);
 
 /// Why the daemon gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +94,8 @@ impl Client {
         let request = request.map_err(|error| failed(&error))?;
         let sender = &mut self.sender;
         self.runtime.block_on(async {
-            let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
+            let patience = if method == Method::GET { PATIENCE } else { PATIENCE_TO_DO };
+            let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
             let response =
                 answer.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
             let is_success = response.status().is_success();

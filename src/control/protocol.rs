@@ -17,6 +17,8 @@ pub const RELOAD_PATH: &str = "/v1/reload";
 
 /// Where the health is.
 pub const HEALTH_PATH: &str = "/v1/health";
+/// Where media and dumps are removed.
+pub const PRUNE_PATH: &str = "/v1/prune";
 /// Where the metrics are.
 pub const METRICS_PATH: &str = "/metrics";
 
@@ -87,6 +89,14 @@ impl Status {
             ingest,
         }
     }
+}
+
+/// Whether to remove what retention says, or only to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PruneQuery {
+    /// Whether to remove it.
+    pub apply: bool,
 }
 
 /// Which items to list.

@@ -24,10 +24,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::{CONTENT_TYPE, Process, Snapshot};
 use super::protocol::{
-    HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, METRICS_PATH, RELOAD_PATH, STATUS_PATH, Status,
+    HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, METRICS_PATH, PRUNE_PATH, PruneQuery, RELOAD_PATH,
+    STATUS_PATH, Status,
 };
 use crate::daemon::STALLED;
 use crate::ingest::Shared;
+use crate::retention::Report;
 use crate::store::{Filter, Reader, StoreError};
 
 /// Items that are read ahead of a slow client.
@@ -53,6 +55,8 @@ pub(crate) struct Answers {
     pub(crate) shared: Shared,
     /// Reads the configuration again; why it can't be used, if so.
     pub(crate) reload: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Has retention look for what may go and, if told so, remove it.
+    pub(crate) prune: Box<dyn Fn(bool) -> Result<Report, StoreError> + Send + Sync>,
 }
 
 impl Answers {
@@ -104,6 +108,7 @@ pub(crate) async fn serve(
         .route(HEALTH_PATH, get(health))
         .route(METRICS_PATH, get(metrics))
         .route(RELOAD_PATH, post(reload))
+        .route(PRUNE_PATH, post(prune))
         .with_state(answers);
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     loop {
@@ -163,6 +168,13 @@ async fn converse(stream: UnixStream, routes: Router) {
 /// Whether the client may change something.
 #[derive(Debug, Clone, Copy)]
 struct MayChange(bool);
+
+impl MayChange {
+    fn check(self, what: &str) -> Result<(), Failed> {
+        let reason = || format!("only root and the daemon's own user may {what}");
+        self.0.then_some(()).ok_or_else(|| Failed(StatusCode::FORBIDDEN, reason()))
+    }
+}
 
 /// A request that failed: the reason as text.
 struct Failed(StatusCode, String);
@@ -268,14 +280,24 @@ fn process() -> Process {
     }
 }
 
+async fn prune(
+    State(answers): State<Arc<Answers>>,
+    Extension(may_change): Extension<MayChange>,
+    query: Result<Query<PruneQuery>, QueryRejection>,
+) -> Result<Response, Failed> {
+    let bad = |rejection: QueryRejection| Failed(StatusCode::BAD_REQUEST, rejection.body_text());
+    let Query(PruneQuery { apply }) = query.map_err(bad)?;
+    if apply {
+        may_change.check("have it remove something")?;
+    }
+    blocking(move || Ok(axum::Json((answers.prune)(apply)?).into_response())).await
+}
+
 async fn reload(
     State(answers): State<Arc<Answers>>,
-    Extension(MayChange(may_change)): Extension<MayChange>,
+    Extension(may_change): Extension<MayChange>,
 ) -> Result<Response, Failed> {
-    if !may_change {
-        let reason = "only root and the daemon's own user may have it read its configuration again";
-        return Err(Failed(StatusCode::FORBIDDEN, reason.to_owned()));
-    }
+    may_change.check("have it read its configuration again")?;
     blocking(move || {
         (answers.reload)().map_err(|reason| Failed(StatusCode::CONFLICT, reason))?;
         Ok(StatusCode::NO_CONTENT.into_response())

@@ -1,6 +1,7 @@
 //! The daemon: starts the parts, tells systemd, and stops them in order.
 
 mod reload;
+mod retention;
 mod systemd;
 
 use std::io;
@@ -21,6 +22,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::reload::Reload;
+use self::retention::Retention;
 pub(crate) use self::systemd::STALLED;
 use self::systemd::{Watchdog, tell_opening, tell_systemd};
 use crate::config::{self, Config};
@@ -147,7 +149,11 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
 
     let of_file = config_path.as_deref().and_then(|path| config::load(path).ok());
     let store_of_file = of_file.map_or_else(|| config.store.clone(), |file| file.store);
+    let retention = Retention::new(reader.clone(), config.retention, commands.clone());
+    let (_going_on, is_over) = bounded(0);
+    retention.clone().keep_on(is_over)?;
     let reload = Arc::new(Reload {
+        retention: retention.clone(),
         config_path,
         started_with: config.clone(),
         store_of_file,
@@ -163,6 +169,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
             let reload = reload.clone();
             move || reload.now()
         }),
+        prune: Box::new(move |apply| retention.sweep(apply)),
     });
     let mut servers = JoinSet::new();
     if let Some(address) = config.metrics_listen {

@@ -1,10 +1,12 @@
 //! Reads the configuration again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
+use super::retention::Retention;
 use crate::config::{self, Config};
 use crate::ingest::Command;
 use crate::logging::Level;
@@ -14,6 +16,7 @@ const RELOAD_MAX: Duration = Duration::from_secs(30);
 
 /// Reads the configuration again.
 pub(super) struct Reload {
+    pub(super) retention: Arc<Retention>,
     pub(super) config_path: Option<PathBuf>,
     pub(super) started_with: Config,
     /// What the file said at the start: the command line may have said something else.
@@ -55,6 +58,7 @@ impl Reload {
         let mut config = config;
         config.limits.memory_bytes_max = was.limits.memory_bytes_max;
         config.store.clone_from(&was.store);
+        let rules = config.retention;
         let (done, is_done) = bounded(1);
         let command = Command::Reload(Box::new(config), done);
         self.commands
@@ -64,6 +68,7 @@ impl Reload {
         is_done.recv_timeout(RELOAD_MAX).map_err(|_| {
             "the configuration is fine, but what is read at the moment holds it up".to_owned()
         })?;
+        self.retention.set(rules);
         tracing::info!("configuration is taken up");
         Ok(())
     }

@@ -11,11 +11,13 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{Advice, AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Advice, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::pace::Pace;
 use crate::decode::{DecodeError, ReadAt};
+use crate::media::Sha256;
+use crate::plan::CHUNK_BYTES;
 use crate::pulse;
 use crate::store::journal::Stamp;
 
@@ -105,6 +107,16 @@ pub(crate) fn stamp_of(meta: &std::fs::Metadata) -> Stamp {
         size: meta.len(),
         mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
         ctime_ns: ns(meta.ctime(), meta.ctime_nsec()),
+    }
+}
+
+fn stamp_of_stat(stat: &rustix::fs::Stat) -> Stamp {
+    let ns = |seconds: i64, nanos: u64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    Stamp {
+        ino: stat.st_ino,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec),
+        ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec),
     }
 }
 
@@ -210,17 +222,21 @@ impl RunDir {
     }
 
     fn open_beneath(&self, path: &str) -> Result<OwnedFd, Errno> {
+        self.open_beneath_with(path, FLAGS)
+    }
+
+    fn open_beneath_with(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(&self.fd, path, FLAGS, Mode::empty(), resolve) {
+        match rustix::fs::openat2(&self.fd, path, flags, Mode::empty(), resolve) {
             // An old kernel, or a sandbox that doesn't know the call.
-            Err(Errno::NOSYS | Errno::PERM) => self.open_by_steps(path),
+            Err(Errno::NOSYS | Errno::PERM) => self.open_by_steps(path, flags),
             result => result,
         }
     }
 
     /// The same, one folder at a time.
-    fn open_by_steps(&self, path: &str) -> Result<OwnedFd, Errno> {
+    fn open_by_steps(&self, path: &str, last: OFlags) -> Result<OwnedFd, Errno> {
         let (folders, name) =
             path.rsplit_once('/').map_or((None, path), |(folders, name)| (Some(folders), name));
         let mut at: Option<OwnedFd> = None;
@@ -230,7 +246,30 @@ impl RunDir {
             at = Some(rustix::fs::openat(from, folder, flags, Mode::empty())?);
         }
         let from = at.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
-        rustix::fs::openat(from, name, FLAGS, Mode::empty())
+        rustix::fs::openat(from, name, last, Mode::empty())
+    }
+
+    /// Removes a file that still looks like this.
+    ///
+    /// It is renamed first: what a job renames to its place meanwhile is another file, and stays.
+    ///
+    /// # Errors
+    /// Why it is still there.
+    pub(crate) fn remove(&self, path: &str, stamp: Stamp) -> Result<(), String> {
+        let told = |errno: Errno| io::Error::from(errno).to_string();
+        let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        let folder = self.open_beneath_with(folder, flags).map_err(told)?;
+        let aside = format!(".{name}.removed");
+        rustix::fs::renameat(&folder, name, &folder, &aside).map_err(told)?;
+        let is_same = rustix::fs::statat(&folder, &aside, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| stamp.has_content_of(stamp_of_stat(&stat)));
+        if is_same {
+            return rustix::fs::unlinkat(&folder, &aside, AtFlags::empty()).map_err(told);
+        }
+        let back = RenameFlags::NOREPLACE;
+        rustix::fs::renameat_with(&folder, &aside, &folder, name, back).map_err(told)?;
+        Err("it was written anew meanwhile".to_owned())
     }
 
     /// Whether a file has far fewer blocks than its length asks for.
@@ -243,14 +282,9 @@ impl RunDir {
 
     /// What a file looks like, without following a link; `None` if it isn't there.
     pub(crate) fn stat(&self, path: &str) -> Option<Stamp> {
-        let stat = rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        let ns = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-        Some(Stamp {
-            ino: stat.st_ino,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime_ns: ns(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
-            ctime_ns: ns(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0)),
-        })
+        rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW)
+            .ok()
+            .map(|stat| stamp_of_stat(&stat))
     }
 }
 
@@ -263,8 +297,24 @@ impl Dump {
 
     /// Whether the file was opened with the content that it had by another stamp.
     pub(crate) fn is_same_as(&self, stamp: Stamp) -> bool {
-        let content = |stamp: Stamp| (stamp.ino, stamp.size, stamp.mtime_ns);
-        content(stamp) == content(self.stamp)
+        self.stamp.has_content_of(stamp)
+    }
+
+    /// The digest of the whole file.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub(crate) fn digest(&self) -> io::Result<Sha256> {
+        let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut at = 0;
+        while at < self.n_bytes() {
+            let n = usize::try_from(self.n_bytes() - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+            self.read_exact_at(&mut chunk[..n], at)?;
+            sha2::Digest::update(&mut hasher, &chunk[..n]);
+            at += n as u64;
+        }
+        Ok(Sha256::from_hasher(hasher))
     }
 
     /// Whether the kernel has the file in memory, as far as a look at three places tells.
@@ -350,7 +400,7 @@ mod tests {
         ] {
             let by_kernel = reason(dir.open_file(path));
             assert!(by_kernel.starts_with(want), "{path}: {by_kernel}");
-            let by_steps = dir.open_by_steps(path).is_ok();
+            let by_steps = dir.open_by_steps(path, FLAGS).is_ok();
             let opens = !["link.npy", "socket.npy", "folder/secret.npy", "a.npy/b", "no.npy"]
                 .contains(&path);
             assert_eq!(by_steps, opens, "{path}");

@@ -22,7 +22,7 @@ use crate::media::{MediaKey, RunId, Step};
 use crate::plan::Earlier;
 use crate::pulse;
 use crate::record::pattern::DumpPath;
-use crate::store::journal::{SourceCursor, Stamp};
+use crate::store::journal::{Event, SourceCursor, Stamp};
 use crate::store::space::{Full, Space};
 use crate::store::{Reader, StoreError, Writer};
 
@@ -201,6 +201,12 @@ impl Engine {
             while let Ok(command) = commands.try_recv() {
                 match command {
                     Command::Stop => return Ok(()),
+                    Command::Prune(run, ids, done) => {
+                        let mut unit = Unit::new(&run, SourceCursor::None);
+                        ids.into_iter().for_each(|id| unit.tell(Event::Pruned(id)));
+                        unit.done = Some(done);
+                        self.pipeline.submit(unit);
+                    }
                     Command::Reload(config, done) => {
                         self.reload(*config);
                         // Whoever asked may have gone.

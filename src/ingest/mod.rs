@@ -31,6 +31,7 @@ mod watch;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub(crate) use self::beneath::RunDir;
 pub(crate) use self::engine::Engine;
 pub(crate) use self::ledger::Ledger;
 use self::pace::Pace;
@@ -39,7 +40,9 @@ pub use self::view::{RootView, View, Waiting};
 use crossbeam_channel::Sender;
 
 use crate::config::Config;
+use crate::media::MediaId;
 use crate::pulse::Pulses;
+use crate::store::RunInfo;
 
 /// What to do with a run directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub(crate) enum Mode {
 pub(crate) enum Command {
     /// Go by this configuration from now on, and say so once it is so.
     Reload(Box<Config>, Sender<()>),
+    /// Journal that images of a run are pruned, and say so once that is durable.
+    Prune(Arc<RunInfo>, Vec<MediaId>, Sender<()>),
     /// End. The stop flag is set too, for whoever waits for the disk.
     Stop,
 }

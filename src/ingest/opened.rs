@@ -11,7 +11,7 @@ use crate::decode::storage::{self, Plain};
 use crate::decode::{self, Contents, DecodeError, DecodeOptions, NamedTensor, ReadAt};
 use crate::limits::Limits;
 use crate::media::{MediaKey, Sha256};
-use crate::plan::{CHUNK_BYTES, Found, MaskContents, MaskSource};
+use crate::plan::{Found, MaskContents, MaskSource};
 use crate::record::DataRef;
 use crate::store::journal::Stamp;
 use crate::store::media_dir::Staging;
@@ -40,7 +40,7 @@ impl OpenDump {
         match self.digest.get() {
             Some(digest) => Ok(*digest),
             None => Ok(*self.digest.get_or_init({
-                let digest = digest(&self.file)?;
+                let digest = self.file.digest()?;
                 move || digest
             })),
         }
@@ -56,19 +56,6 @@ impl Drop for OpenDump {
     fn drop(&mut self) {
         self.file.give_back_cache();
     }
-}
-
-fn digest(dump: &Dump) -> io::Result<Sha256> {
-    let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut at = 0;
-    while at < dump.n_bytes() {
-        let n = usize::try_from(dump.n_bytes() - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-        dump.read_exact_at(&mut chunk[..n], at)?;
-        sha2::Digest::update(&mut hasher, &chunk[..n]);
-        at += n as u64;
-    }
-    Ok(Sha256::from_hasher(hasher))
 }
 
 /// A dump that a record names, and what it holds.

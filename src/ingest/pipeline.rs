@@ -71,6 +71,8 @@ struct Pending {
     to_make: Vec<(usize, MediaId, Box<Description>, Source)>,
     results: Receiver<(usize, Made)>,
     cursor: SourceCursor,
+    /// Whom to tell once it is committed.
+    committed: Option<Sender<()>>,
     n_events: u64,
     /// Of those, how many the ledger counts.
     n_counted: u64,
@@ -251,7 +253,7 @@ impl Pipeline {
 
     /// Hands in a unit. Blocks while there is no memory or no room for it.
     pub(crate) fn submit(&self, unit: Unit) {
-        let Unit { run, digest, tasks, cursor, .. } = unit;
+        let Unit { run, digest, tasks, cursor, done: committed, .. } = unit;
         let (done, results) = bounded(tasks.len().max(1));
         let n_events = tasks.len() as u64;
         let is_counted =
@@ -268,6 +270,7 @@ impl Pipeline {
             to_make: Vec::new(),
             results,
             cursor,
+            committed,
             digest,
         };
         let mut to_make = Vec::new();
@@ -447,6 +450,7 @@ struct Tally {
     told: Vec<(Source, Option<String>)>,
     dump: Option<DumpDone>,
     failed: Vec<(RunId, MediaId)>,
+    committed: Option<Sender<()>>,
 }
 
 impl Tally {
@@ -480,6 +484,10 @@ impl Tally {
         }
         lock(&progress.dumps_done).extend(self.dump);
         lock(&progress.failed).extend(self.failed);
+        if let Some(committed) = self.committed {
+            // Whoever waited may have gone.
+            committed.try_send(()).ok();
+        }
     }
 }
 
@@ -514,7 +522,8 @@ impl Pending {
             };
             self.events.extend(event.map(|event| (slot, event)));
         }
-        let mut tally = Tally { n_counted: self.n_counted, ..Tally::default() };
+        let (n_counted, committed) = (self.n_counted, self.committed.take());
+        let mut tally = Tally { n_counted, committed, ..Tally::default() };
         if let SourceCursor::Dump(cursor) = &mut self.cursor {
             let again = unread.is_some();
             tally.dump =

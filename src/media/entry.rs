@@ -227,6 +227,10 @@ pub struct MediaEntry {
     /// The media file of an image.
     #[serde(flatten)]
     pub file: Option<MediaFile>,
+    /// Whether its files were removed by retention. Never in a journal, which tells it by a line of its
+    /// own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pruned: bool,
     /// How an image was made.
     #[serde(flatten)]
     pub making: Option<Making>,
@@ -328,8 +332,8 @@ impl MediaEntry {
         if let Some(id) = id {
             (key, step, index) = (Some(id.key), Some(id.step), Some(id.index));
         }
-        let (file, making, layers) = (None, None, Layers::default());
-        Self { state, key, step, index, reason, file, making, layers, description, source }
+        let (file, pruned, making, layers) = (None, false, None, Layers::default());
+        Self { state, key, step, index, reason, file, pruned, making, layers, description, source }
     }
 
     /// The item as the interfaces print it: one flat object, absent fields as `null`.

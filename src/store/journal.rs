@@ -10,7 +10,7 @@
 //! | field | what |
 //! | --- | --- |
 //! | `seq` | counts the run's lines from 1 |
-//! | `kind` | `media` (an image, one held back or one rejected), `gone` (an image that a dump's new version has no more), `commit` (a step is complete), `run` (the run's identity), `finish`, `cursor` |
+//! | `kind` | `media` (an image, one held back or one rejected), `gone` (an image that a dump's new version has no more), `pruned` (an image whose files were removed), `commit` (a step is complete), `run` (the run's identity), `finish`, `cursor` |
 //! | `cursor` | how far a source was read; closes a *unit* |
 //! | `crc` | CRC-32 (IEEE) of the line up to, not including, `,"crc"` |
 //!
@@ -48,6 +48,8 @@ pub(crate) enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<String>,
     },
+    /// The files of an image were removed by retention: the image is known, and shown, without them.
+    Pruned(MediaId),
     /// What the job says of the run: `safelight.json`.
     Run { identity: Map<String, Value> },
     /// The job said that the run is over.
@@ -127,6 +129,14 @@ pub(crate) struct Stamp {
     pub(crate) size: u64,
     pub(crate) mtime_ns: i128,
     pub(crate) ctime_ns: i128,
+}
+
+impl Stamp {
+    /// Whether the file has the content that it had by the other stamp. (A new name or other rights,
+    /// which only the change time tells of, do no harm.)
+    pub(crate) fn has_content_of(self, other: Self) -> bool {
+        (self.ino, self.size, self.mtime_ns) == (other.ino, other.size, other.mtime_ns)
+    }
 }
 
 /// A line as the index needs it: cheap to read.

@@ -36,6 +36,7 @@ use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -51,7 +52,7 @@ use self::media_dir::{Staged, Staging};
 use self::space::Space;
 use crate::durable::Disk;
 use crate::limits::StepUsage;
-use crate::media::{MediaEntry, MediaKey, RunId, State, Step};
+use crate::media::{MediaEntry, MediaId, MediaKey, RunId, State, Step};
 
 /// The version of the layout above. A store of a newer version is not opened.
 const FORMAT: u32 = 1;
@@ -156,11 +157,19 @@ struct RunFile {
 /// What becomes true at once: all that came of one line or dump, and that it was read.
 #[derive(Debug)]
 pub(crate) struct Commit {
-    pub(crate) run: std::sync::Arc<RunInfo>,
+    pub(crate) run: Arc<RunInfo>,
     pub(crate) events: Vec<Event>,
     /// The media files of the events.
     pub(crate) files: Vec<Staged>,
     pub(crate) cursor: SourceCursor,
+}
+
+impl Commit {
+    /// That images of a run are pruned.
+    pub(crate) fn pruned(run: &Arc<RunInfo>, ids: Vec<MediaId>) -> Self {
+        let events = ids.into_iter().map(Event::Pruned).collect();
+        Self { run: run.clone(), events, files: Vec::new(), cursor: SourceCursor::None }
+    }
 }
 
 /// The one that writes. It holds the store's lock.
@@ -533,6 +542,11 @@ fn outline(line: Line) -> Outline {
             (outline.key, outline.step, outline.index) =
                 (Some(id.key), Some(id.step), Some(id.index));
         }
+        Event::Pruned(id) => {
+            "pruned".clone_into(&mut outline.kind);
+            (outline.key, outline.step, outline.index) =
+                (Some(id.key), Some(id.step), Some(id.index));
+        }
         Event::Finish => "finish".clone_into(&mut outline.kind),
         Event::Commit { .. } | Event::Run { .. } | Event::Cursor => {}
     }
@@ -565,6 +579,9 @@ pub struct RunSummary {
     pub held: u64,
     /// Lines and dumps rejected.
     pub rejected: u64,
+    /// Of the images, those whose files were removed by retention.
+    #[serde(default)]
+    pub pruned: u64,
     /// Damaged lines of its journal.
     pub damaged: u64,
     /// Whether the job said that it is over.
@@ -586,6 +603,7 @@ impl Reader {
                 image: row.n_image,
                 held: row.n_held,
                 rejected: row.n_rejected,
+                pruned: row.n_pruned,
                 damaged: row.n_damaged,
                 finished: row.finished,
             })
@@ -653,6 +671,30 @@ impl Reader {
         })
     }
 
+    /// All items of a run that have a place, and what was rejected, each with where its line stands.
+    pub(crate) fn placed(
+        &self,
+        run: &RunId,
+    ) -> impl Iterator<Item = Result<(Position, MediaEntry), StoreError>> + use<> {
+        let folder = journal::folder(&run_folder(&self.root, run));
+        let rows = self.index.items(run, None, 0..=u64::MAX).chain(self.index.rejected(run));
+        rows.map(move |row| {
+            let row = row?;
+            Ok((row.place, entry(&folder, row)?))
+        })
+    }
+
+    /// Where a run's files lie.
+    pub(crate) fn run_folder(&self, run: &RunId) -> PathBuf {
+        run_folder(&self.root, run)
+    }
+
+    /// What is known of a run.
+    pub(crate) fn run_info(&self, run: &RunId) -> Result<Option<RunInfo>, StoreError> {
+        let file = read_sound_run_file(&run_folder(&self.root, run))?;
+        Ok(file.map(|RunFile { id, source, identity, .. }| RunInfo { id, source, identity }))
+    }
+
     /// How many bytes are free on the store's disk, and how many the index takes.
     pub(crate) fn room(&self) -> (u64, u64) {
         (Space::new(&self.root).free(), self.index.n_bytes())
@@ -710,7 +752,10 @@ impl Reader {
 
 fn entry(journal_folder: &Path, row: Row) -> Result<MediaEntry, StoreError> {
     match journal::read_line(journal_folder, row.place, row.length)?.event {
-        Event::Media(entry) => Ok(*entry),
+        Event::Media(mut entry) => {
+            entry.pruned = row.is_pruned;
+            Ok(*entry)
+        }
         _ => Err(io::Error::other("the index points at a line that is no item").into()),
     }
 }

@@ -11,4 +11,5 @@ mod ingest;
 mod layers;
 mod media;
 mod python;
+mod retention;
 mod wandb_peer;

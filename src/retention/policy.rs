@@ -1,0 +1,257 @@
+//! Which media files and dumps may go. Pure.
+
+use std::time::Duration;
+
+use crate::store::journal::Position;
+
+/// What becomes of a dump once its images are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dumps {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It goes once its images are in the store.
+    Committed,
+    /// It goes once every target has them.
+    Delivered,
+}
+
+/// What is kept how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// What becomes of dumps.
+    pub dumps: Dumps,
+    /// How long a dump must have been as it is before it goes.
+    pub dump_age_min: Duration,
+    /// How long media files stay; none for ever.
+    pub media_age_max: Option<Duration>,
+    /// How many bytes of media files a run may have; none for any number.
+    pub media_bytes_max: Option<u64>,
+}
+
+impl Rules {
+    /// Whether anything may go at all.
+    pub(crate) fn is_any(&self) -> bool {
+        self.media_age_max.is_some() || self.media_bytes_max.is_some() || self.dumps != Dumps::Keep
+    }
+}
+
+/// How far a target has a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Delivered {
+    pub(crate) target: String,
+    /// It has what stands before this place of the journal.
+    pub(crate) until: Position,
+}
+
+/// An image whose files are in the store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    pub(crate) place: Position,
+    /// Of all its files.
+    pub(crate) bytes: u64,
+    /// Since its media file was written; none if that can't be told.
+    pub(crate) age: Option<Duration>,
+}
+
+/// What is to become of something, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Keep,
+    Remove(String),
+    /// It would go, but for this reason.
+    Skip(String),
+}
+
+/// The first target that doesn't have what stands at a place.
+fn missing(targets: &[Delivered], place: Position) -> Option<&str> {
+    targets.iter().find(|target| target.until <= place).map(|target| &*target.target)
+}
+
+fn unless_missing(targets: &[Delivered], place: Position, why: String) -> Verdict {
+    match missing(targets, place) {
+        Some(target) => Verdict::Skip(format!("target {target:?} doesn't have it yet")),
+        None => Verdict::Remove(why),
+    }
+}
+
+/// What is to become of the media of a run, each in its turn: what is too old goes; then, while there
+/// is too much, what was kept first.
+pub(crate) fn judge_media(rules: &Rules, kept: &[Kept], targets: &[Delivered]) -> Vec<Verdict> {
+    let mut verdicts: Vec<Verdict> = kept
+        .iter()
+        .map(|kept| match (rules.media_age_max, kept.age) {
+            (Some(max), Some(age)) if age > max => {
+                let days = max.as_secs() / 86_400;
+                unless_missing(targets, kept.place, format!("older than {days} days"))
+            }
+            _ => Verdict::Keep,
+        })
+        .collect();
+    let Some(max) = rules.media_bytes_max else { return verdicts };
+    let stays = |verdict: &Verdict| !matches!(verdict, Verdict::Remove(_));
+    let all = kept.iter().zip(&verdicts).filter(|(_, verdict)| stays(verdict));
+    let mut left: u64 = all.map(|(kept, _)| kept.bytes).sum();
+    let mut oldest: Vec<usize> =
+        (0..kept.len()).filter(|&i| verdicts[i] == Verdict::Keep).collect();
+    oldest.sort_by_key(|&i| kept[i].place);
+    for i in oldest {
+        if left <= max {
+            break;
+        }
+        verdicts[i] = unless_missing(
+            targets,
+            kept[i].place,
+            format!("the run has more than {max} bytes of media"),
+        );
+        if !stays(&verdicts[i]) {
+            left -= kept[i].bytes;
+        }
+    }
+    verdicts
+}
+
+/// What the store knows of a dump.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct DumpUse {
+    pub(crate) n_images: u64,
+    pub(crate) n_held: u64,
+    pub(crate) n_rejected: u64,
+    /// Of the images, those with a mask in it.
+    pub(crate) n_masks: u64,
+    /// Where the last of its images stands.
+    pub(crate) last: Option<Position>,
+    /// A log line named it, and not all lines of the run's logs were read.
+    pub(crate) has_unread_lines: bool,
+}
+
+/// What is to become of a dump; `age` since it was written last.
+pub(crate) fn judge_dump(
+    rules: &Rules,
+    dump: &DumpUse,
+    age: Option<Duration>,
+    targets: &[Delivered],
+) -> Verdict {
+    let skip = |why: &str| Verdict::Skip(why.to_owned());
+    match rules.dumps {
+        Dumps::Keep => return Verdict::Keep,
+        Dumps::Delivered if targets.is_empty() => {
+            return skip("no target is configured that it could be delivered to");
+        }
+        Dumps::Committed | Dumps::Delivered => {}
+    }
+    if dump.n_held > 0 {
+        return skip("images of it are held back");
+    }
+    if dump.n_rejected > 0 {
+        return skip("something of it was rejected");
+    }
+    let Some(last) = dump.last else { return Verdict::Keep };
+    if dump.n_masks > 0 {
+        return skip("it is a mask, which later images may have too");
+    }
+    if dump.has_unread_lines {
+        return skip("the run's media logs are not read to their ends");
+    }
+    if age.is_none_or(|age| age < rules.dump_age_min) {
+        return skip("it was written a short time ago");
+    }
+    match rules.dumps {
+        Dumps::Delivered => unless_missing(targets, last, "every target has its images".to_owned()),
+        _ => Verdict::Remove("its images are kept".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: u64) -> Position {
+        Position { segment: 1, offset }
+    }
+
+    fn days(n: u64) -> Duration {
+        Duration::from_secs(n * 86_400)
+    }
+
+    /// Which of images of 100 bytes, `ages` days old and kept in this order, go (`x`), are skipped
+    /// (`s`) or stay (`.`).
+    fn check(rules: Rules, ages: &[u64], targets: &[Delivered], want: &str) {
+        let kept: Vec<Kept> = (0u64..)
+            .zip(ages)
+            .map(|(i, &age)| Kept { place: at(i), bytes: 100, age: Some(days(age)) })
+            .collect();
+        let got: String = judge_media(&rules, &kept, targets)
+            .iter()
+            .map(|verdict| match verdict {
+                Verdict::Keep => '.',
+                Verdict::Remove(_) => 'x',
+                Verdict::Skip(_) => 's',
+            })
+            .collect();
+        assert_eq!(got, want, "{rules:?} {targets:?}");
+    }
+
+    #[test]
+    fn media_go_by_age_and_by_bytes_the_first_kept_first() {
+        let by_age = Rules { media_age_max: Some(days(30)), ..Rules::default() };
+        let by_bytes = Rules { media_bytes_max: Some(250), ..Rules::default() };
+        let both = Rules { media_bytes_max: Some(250), ..by_age };
+        check(Rules::default(), &[900, 0], &[], "..");
+        check(by_age, &[31, 30, 0, 99], &[], "x..x");
+        check(by_bytes, &[0, 0, 0, 0], &[], "xx..");
+        check(by_bytes, &[0, 0], &[], "..");
+        // What goes by age makes room.
+        check(both, &[0, 0, 31, 31], &[], "..xx");
+        check(both, &[0, 0, 0, 31], &[], "x..x");
+    }
+
+    #[test]
+    fn what_a_target_does_not_have_stays_and_counts() {
+        let rules = Rules { media_bytes_max: Some(150), ..Rules::default() };
+        let team = |until| vec![Delivered { target: "team".to_owned(), until: at(until) }];
+        check(rules, &[0, 0, 0], &team(9), "xx.");
+        check(rules, &[0, 0, 0], &team(1), "xss");
+        check(rules, &[0, 0, 0], &team(0), "sss");
+        let by_age = Rules { media_age_max: Some(days(1)), ..Rules::default() };
+        check(by_age, &[5, 5, 5], &team(2), "xxs");
+    }
+
+    #[test]
+    fn a_dump_goes_only_when_nothing_needs_it() {
+        let rules = Rules {
+            dumps: Dumps::Committed,
+            dump_age_min: Duration::from_mins(1),
+            ..Rules::default()
+        };
+        let dump = DumpUse { n_images: 2, last: Some(at(5)), ..DumpUse::default() };
+        let old = Some(Duration::from_mins(1));
+        let judge = |rules: &Rules, dump: &DumpUse, age, targets: &[Delivered]| match judge_dump(
+            rules, dump, age, targets,
+        ) {
+            Verdict::Keep => "keep".to_owned(),
+            Verdict::Remove(_) => "remove".to_owned(),
+            Verdict::Skip(why) => why,
+        };
+        assert_eq!(judge(&rules, &dump, old, &[]), "remove");
+        assert_eq!(judge(&Rules { dumps: Dumps::Keep, ..rules }, &dump, old, &[]), "keep");
+        assert_eq!(judge(&rules, &DumpUse { last: None, ..dump }, old, &[]), "keep");
+        for (dump, age, why) in [
+            (DumpUse { n_held: 1, ..dump }, old, "held back"),
+            (DumpUse { n_rejected: 1, ..dump }, old, "rejected"),
+            (DumpUse { n_masks: 1, ..dump }, old, "mask"),
+            (DumpUse { has_unread_lines: true, ..dump }, old, "not read"),
+            (dump, Some(Duration::from_secs(59)), "short time"),
+            (dump, None, "short time"),
+        ] {
+            let got = judge(&rules, &dump, age, &[]);
+            assert!(got.contains(why), "{got}");
+        }
+        let rules = Rules { dumps: Dumps::Delivered, ..rules };
+        let team = |until| vec![Delivered { target: "team".to_owned(), until: at(until) }];
+        assert!(judge(&rules, &dump, old, &[]).contains("no target"));
+        assert!(judge(&rules, &dump, old, &team(5)).contains("\"team\" doesn't have it"));
+        assert_eq!(judge(&rules, &dump, old, &team(6)), "remove");
+    }
+}

@@ -1,0 +1,361 @@
+//! The index: a sled tree that says where in the journals everything stands. Derived, and rebuilt
+//! from the journals when it is missing or in doubt.
+//!
+//! One tree, so that one transaction moves rows and the journal position that they reflect. The
+//! first byte of a key is its kind; numbers are big-endian, so that they sort.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `i` run 0 key 0 step(8) index(4) | [`Row`] of an image, kept or held back |
+//! | `r` run 0 seq(8) | [`Row`] of a rejected line or dump |
+//! | `d` run 0 path | [`DumpRow`]: what became of a dump that speaks for itself |
+//! | `l` run 0 dev(8) ino(8) | a log's cursor |
+//! | `n` run | [`RunRow`]: counts, and how far its journal is applied |
+//! | `m` name | `schema`, `boot` |
+//!
+//! The rules for sled 0.34.7: one writer; transactions of at most 200 keys; no batch that removes;
+//! no `flush_async`; the cache bounded. After any failed write it is replaced: sled writes no more then,
+//! even when there is room again.
+
+mod apply;
+mod generation;
+mod rows;
+
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::Serialize;
+use sled::transaction::{ConflictableTransactionError, TransactionError};
+
+use self::apply::{apply_line, get_json};
+use self::generation::{
+    Generation, Rows, adopt_latest, boot_id, check, distrust, guarded, is_disk_trouble, is_locked,
+    open_sled, remove_torn_snapshots, set_aside,
+};
+pub(crate) use self::generation::{is_damage, remove_index};
+pub(crate) use self::rows::{DumpRow, Row, RunRow};
+use super::StoreError;
+use super::journal::{LogCursor, Outline, Position};
+use crate::limits::StepUsage;
+use crate::media::{MediaKey, RunId, State, Step};
+use crate::pulse;
+
+/// The version of keys and rows. Another version's index is rebuilt.
+const SCHEMA: &[u8] = b"3";
+
+/// Lines applied in one transaction. A line touches at most four keys.
+const LINES_PER_TRANSACTION: usize = 40;
+
+/// A journal line to apply.
+pub(crate) type Applied = (Outline, Position, u32);
+
+/// The open index. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Index {
+    current: Arc<RwLock<Arc<Generation>>>,
+}
+
+fn key(kind: u8, run: &RunId, rest: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    bytes.extend(run.as_str().bytes());
+    bytes.push(0);
+    rest.iter().for_each(|part| bytes.extend(*part));
+    bytes
+}
+
+fn item_key(run: &RunId, key_: &MediaKey, step: Step, index: u32) -> Vec<u8> {
+    key(b'i', run, &[key_.as_str().as_bytes(), b"\0", &step.0.to_be_bytes(), &index.to_be_bytes()])
+}
+
+fn run_key(run: &RunId) -> Vec<u8> {
+    [b"n", run.as_str().as_bytes()].concat()
+}
+
+fn log_key(run: &RunId, cursor: &LogCursor) -> Vec<u8> {
+    key(b'l', run, &[&cursor.dev.to_be_bytes(), &cursor.ino.to_be_bytes()])
+}
+
+fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+impl Index {
+    /// Opens the index of the store `root`, or an empty one in its place if it can't be trusted: it
+    /// doesn't open, has another schema, or the machine went down while it was open (sled's `flush`
+    /// is no fsync, so that nothing is known of what reached the disk).
+    ///
+    /// # Errors
+    /// If even an empty one can't be made.
+    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+        let path = root.join("index");
+        adopt_latest(root, &path)?;
+        let opened = open_sled(&path).or_else(|error| {
+            // A snapshot that was being written when the process died hides the whole ones.
+            let n_removed = remove_torn_snapshots(&path);
+            if n_removed > 0 { open_sled(&path) } else { Err(error) }
+        });
+        let db = match opened {
+            Ok(db) => db,
+            Err(sled::Error::Io(error)) if is_disk_trouble(&error) => return Err(error.into()),
+            Err(error) if is_locked(&error) => return Err(error.into()),
+            Err(error) => return Self::open_anew(root, &error),
+        };
+        let why = guarded(|| match distrust(&db, &boot_id())? {
+            None => check(&db),
+            why => Ok(why),
+        });
+        match why {
+            Ok(None) => Ok(Self::of(Generation::new(db, path, 0))),
+            Ok(Some(why)) => {
+                tracing::warn!(why, "index is rebuilt from the journals");
+                drop(db);
+                fs::remove_dir_all(&path)?;
+                Ok(Self::of(Generation::empty(path, 0)?))
+            }
+            Err(error) if is_damage(&error) => {
+                drop(db);
+                Self::open_anew(root, &error)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens an empty index in the place of one that is set aside because of `error`.
+    ///
+    /// # Errors
+    /// If that can't be made either.
+    pub(crate) fn open_anew(root: &Path, error: &sled::Error) -> Result<Self, StoreError> {
+        tracing::warn!(%error, "index is set aside and rebuilt from the journals");
+        let path = root.join("index");
+        set_aside(&path)?;
+        Ok(Self::of(Generation::empty(path, 0)?))
+    }
+
+    fn of(generation: Generation) -> Self {
+        Self { current: Arc::new(RwLock::new(Arc::new(generation))) }
+    }
+
+    /// An empty index, which can take this one's place once it is filled.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub(crate) fn successor(&self) -> Result<Self, StoreError> {
+        let now = self.now();
+        let number = now.number + 1;
+        let path = now.path.with_file_name(format!("index.{number}"));
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        Ok(Self::of(Generation::empty(path, number)?))
+    }
+
+    /// Has all that share this index go on with another one.
+    pub(crate) fn replace_by(&self, other: &Self) {
+        let next = other.now();
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *current, next);
+        drop(current);
+        before.is_replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Has it removed from the disk when the last one lets go of it.
+    pub(crate) fn discard(&self) {
+        self.now().is_replaced.store(true, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Arc<Generation> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Bytes on the disk.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.now().size_on_disk().unwrap_or(0)
+    }
+
+    /// Makes everything durable and marks the index as closed.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub(crate) fn close(&self) -> Result<(), StoreError> {
+        let now = self.now();
+        now.flush()?;
+        now.insert(b"mboot", b"closed")?;
+        now.flush()?;
+        fs::File::open(now.path.join("db"))?.sync_all()?;
+        Ok(())
+    }
+
+    /// Applies journal lines of one run, up to `end`.
+    ///
+    /// # Errors
+    /// If sled fails; the lines stand in the journal all the same.
+    pub(crate) fn apply(
+        &self,
+        run: &RunId,
+        lines: &[Applied],
+        end: Position,
+    ) -> Result<(), StoreError> {
+        guarded(|| self.apply_chunks(run, lines, end))
+    }
+
+    fn apply_chunks(
+        &self,
+        run: &RunId,
+        lines: &[Applied],
+        end: Position,
+    ) -> Result<(), StoreError> {
+        let db = self.now();
+        let mut chunks = lines.chunks(LINES_PER_TRANSACTION).peekable();
+        while let Some(chunk) = chunks.next() {
+            pulse::beat();
+            let applied = chunks.peek().map_or(end, |next| next[0].1);
+            let result = db.transaction(|tree| {
+                let mut row: RunRow = get_json(tree, &run_key(run))?.unwrap_or_default();
+                for line in chunk {
+                    apply_line(tree, run, &mut row, line)?;
+                }
+                row.applied = applied;
+                tree.insert(run_key(run), json(&row))?;
+                Ok::<_, ConflictableTransactionError<()>>(())
+            });
+            match result {
+                Ok(()) | Err(TransactionError::Abort(())) => {}
+                Err(TransactionError::Storage(error)) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes damaged lines, which no other line tells of.
+    pub(crate) fn add_damaged(
+        &self,
+        run: &RunId,
+        n: u64,
+        applied: Position,
+    ) -> Result<(), StoreError> {
+        let mut row = self.run(run)?.unwrap_or_default();
+        row.n_damaged += n;
+        row.applied = applied;
+        self.now().insert(run_key(run), json(&row))?;
+        Ok(())
+    }
+
+    /// Forgets a run whose journal is not the one that was applied.
+    pub(crate) fn forget(&self, run: &RunId) -> Result<(), StoreError> {
+        let db = self.now();
+        for kind in [b'i', b'r', b'd', b'l'] {
+            for key in db.scan_prefix(key(kind, run, &[])).keys() {
+                db.remove(key?)?;
+            }
+        }
+        db.remove(run_key(run))?;
+        Ok(())
+    }
+
+    pub(crate) fn run(&self, run: &RunId) -> Result<Option<RunRow>, StoreError> {
+        Ok(self.now().get(run_key(run))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// All runs, in order of their ids.
+    pub(crate) fn runs(&self) -> Result<Vec<(RunId, RunRow)>, StoreError> {
+        let mut runs = Vec::new();
+        for entry in self.now().scan_prefix(b"n") {
+            let (key, value) = entry?;
+            let run = std::str::from_utf8(&key[1..]).ok().and_then(|id| RunId::new(id).ok());
+            if let (Some(run), Ok(row)) = (run, serde_json::from_slice(&value)) {
+                runs.push((run, row));
+            }
+        }
+        Ok(runs)
+    }
+
+    /// The images of a run (of one key, if given; within `steps`), kept and held back, in order of
+    /// key, step and index.
+    pub(crate) fn items(
+        &self,
+        run: &RunId,
+        key_: Option<&MediaKey>,
+        steps: RangeInclusive<u64>,
+    ) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
+        let prefix = match key_ {
+            Some(name) => key(b'i', run, &[name.as_str().as_bytes(), b"\0"]),
+            None => key(b'i', run, &[]),
+        };
+        self.rows(prefix).filter_map(move |entry| match entry {
+            Ok((key, value)) => {
+                let step =
+                    key.len().checked_sub(12).and_then(|at| key[at..].first_chunk().copied());
+                let step = step.map(u64::from_be_bytes)?;
+                steps.contains(&step).then(|| Row::from_bytes(&value).map(Ok))?
+            }
+            Err(error) => Some(Err(error.into())),
+        })
+    }
+
+    /// What stands under a prefix.
+    fn rows(&self, prefix: Vec<u8>) -> Rows {
+        let generation = self.now();
+        Rows { rows: generation.scan_prefix(prefix), _generation: generation }
+    }
+
+    /// The rejected lines and dumps of a run, in the order of the journal.
+    pub(crate) fn rejected(
+        &self,
+        run: &RunId,
+    ) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
+        self.rows(key(b'r', run, &[])).filter_map(|entry| match entry {
+            Ok((_, value)) => Row::from_bytes(&value).map(Ok),
+            Err(error) => Some(Err(error.into())),
+        })
+    }
+
+    pub(crate) fn item(
+        &self,
+        run: &RunId,
+        key: &MediaKey,
+        step: Step,
+        index: u32,
+    ) -> Result<Option<Row>, StoreError> {
+        Ok(self
+            .now()
+            .get(item_key(run, key, step, index))?
+            .and_then(|bytes| Row::from_bytes(&bytes)))
+    }
+
+    /// What a step has.
+    pub(crate) fn usage(
+        &self,
+        run: &RunId,
+        key_: &MediaKey,
+        step: Step,
+    ) -> Result<StepUsage, StoreError> {
+        let prefix = key(b'i', run, &[key_.as_str().as_bytes(), b"\0", &step.0.to_be_bytes()]);
+        let mut usage = StepUsage::default();
+        for entry in self.now().scan_prefix(prefix) {
+            let (key, value) = entry?;
+            if let (Some(index), Some(row)) = (key.last_chunk(), Row::from_bytes(&value)) {
+                usage.take(u32::from_be_bytes(*index), row.state == State::Image);
+            }
+        }
+        Ok(usage)
+    }
+
+    pub(crate) fn dump(&self, run: &RunId, path: &str) -> Result<Option<DumpRow>, StoreError> {
+        let bytes = self.now().get(key(b'd', run, &[path.as_bytes()]))?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// The cursors of a run's media logs.
+    pub(crate) fn logs(&self, run: &RunId) -> Result<Vec<LogCursor>, StoreError> {
+        let mut logs = Vec::new();
+        for value in self.now().scan_prefix(key(b'l', run, &[])).values() {
+            logs.extend(serde_json::from_slice::<LogCursor>(&value?).ok());
+        }
+        Ok(logs)
+    }
+}

@@ -1,0 +1,221 @@
+//! `safelight prune` and `[retention]`: what goes, what stays, and why.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::harness::{TempRun, gray, npy, wait_for};
+
+/// Sets the modification time of a file, or of all files of a folder, to some days ago.
+fn age(path: &Path, days: u64) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("a folder") {
+            age(&entry.expect("an entry").path(), days);
+        }
+        return;
+    }
+    let time = SystemTime::now() - Duration::from_secs(86_400 * days);
+    File::options().write(true).open(path).and_then(|f| f.set_modified(time)).expect("a time");
+}
+
+/// A configuration beside the run directory, with these settings.
+fn config(temp: &TempRun, retention: &str) -> String {
+    let path = temp.folder().join("retention.toml");
+    let text = format!("[store]\npath = \"store\"\n[retention]\n{retention}\n");
+    fs::write(&path, text).expect("a configuration");
+    path.to_str().expect("a path").to_owned()
+}
+
+fn prune(temp: &TempRun, config: &str, args: &[&str]) -> String {
+    let ran = temp.run(&[&["prune", "--config", config], args].concat());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    ran.out
+}
+
+fn n_media(temp: &TempRun) -> usize {
+    let mut find = Command::new("find");
+    find.arg(temp.store()).args(["-path", "*/media/*", "-type", "f"]);
+    let found = find.output().expect("find");
+    String::from_utf8_lossy(&found.stdout).lines().count()
+}
+
+fn pruned(temp: &TempRun) -> Vec<(u64, bool)> {
+    let is_pruned = |item: &Value| item["pruned"] == true;
+    temp.items().iter().map(|i| (i["step"].as_u64().expect("a step"), is_pruned(i))).collect()
+}
+
+#[test]
+fn what_would_go_is_shown_and_goes_only_when_told() {
+    let temp = TempRun::new();
+    for step in 0..6 {
+        temp.log_picture("k", step, step);
+    }
+    assert_eq!(temp.ingest().code, 0);
+    for step in [0, 1] {
+        let item = &temp.items()[step];
+        age(&temp.store().join(item["path"].as_str().expect("a path")), 40);
+    }
+    let config = config(&temp, "media_age_max_days = 30");
+    let said = prune(&temp, &config, &[]);
+    assert!(said.contains("run: would remove 2 images' media"), "{said}");
+    assert!(said.contains("2: older than 30 days"), "{said}");
+    assert!(said.contains("say --apply"), "{said}");
+    assert_eq!(n_media(&temp), 6);
+    let said = prune(&temp, &config, &["--apply"]);
+    assert!(said.contains("run: removed 2 images' media"), "{said}");
+    assert_eq!(n_media(&temp), 4);
+    let want = [(0, true), (1, true), (2, false), (3, false), (4, false), (5, false)];
+    assert_eq!(pruned(&temp), want);
+    assert!(prune(&temp, &config, &["--apply"]).contains("nothing to remove"));
+    // The journal knows it, and what was pruned isn't made again.
+    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(pruned(&temp), want);
+    let status: Value = serde_json::from_str(&temp.run(&["status", "--json"]).out).expect("JSON");
+    assert_eq!((&status["image"], &status["runs"][0]["pruned"]), (&6.into(), &2.into()));
+}
+
+#[test]
+fn a_run_keeps_its_newest_bytes_and_files_that_others_share() {
+    let temp = TempRun::new();
+    // The first two are one picture at the same step, and so one file.
+    for n in [7, 7, 8, 9] {
+        temp.log_picture("k", 1, n);
+    }
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(n_media(&temp), 3);
+    let sizes: Vec<u64> =
+        temp.items().iter().map(|i| i["size"].as_u64().expect("a size")).collect();
+    let max = sizes[1..].iter().sum::<u64>();
+    let config = config(&temp, &format!("media_bytes_per_run_max = {max}"));
+    let report: Value =
+        serde_json::from_str(&prune(&temp, &config, &["--apply", "--json"])).expect("JSON");
+    assert_eq!(report["runs"][0]["media"]["n"], 1, "{report}");
+    assert_eq!(n_media(&temp), 3, "the second image still has the file");
+    let states: Vec<bool> = pruned(&temp).iter().map(|(_, is_pruned)| *is_pruned).collect();
+    assert_eq!(states, [true, false, false, false]);
+    // A pruned image still counts for the step.
+    assert_eq!(temp.items()[0]["state"], "image");
+}
+
+#[test]
+fn media_of_earlier_versions_are_strays() {
+    let temp = TempRun::new();
+    for n in 0..3 {
+        temp.write("dumps/k/1.npy", &gray(n));
+        assert_eq!(temp.ingest().code, 0);
+    }
+    assert_eq!((n_media(&temp), temp.items().len()), (3, 1));
+    let config = config(&temp, "");
+    assert!(prune(&temp, &config, &["--apply"]).contains("nothing to remove"), "they are new");
+    age(&temp.store().join("runs"), 1);
+    let said = prune(&temp, &config, &["--apply"]);
+    assert!(said.contains("run: removed 2 stray files"), "{said}");
+    let items = temp.items();
+    assert_eq!(n_media(&temp), 1);
+    assert!(temp.store().join(items[0]["path"].as_str().expect("a path")).is_file());
+}
+
+#[test]
+fn dumps_go_when_nothing_needs_them_any_more() {
+    let temp = TempRun::new();
+    temp.write("dumps/done/1.npy", &gray(1));
+    temp.write("dumps/done/1.npy.json", b"{\"caption\":\"x\"}");
+    temp.write("dumps/bad/1.npy", &npy("|O8", &[4, 4], &[0; 128]));
+    temp.write("many.npy", &npy("|u1", &[120, 2, 2], &[1; 480]));
+    temp.append(
+        "a.media.jsonl",
+        "{\"key\":\"many\",\"step\":1,\"data\":\"many.npy\",\"format\":\"NHW\"}\n",
+    );
+    temp.write("mask.npy", &npy("|u1", &[4, 4], &[1; 16]));
+    temp.write("masked.npy", &gray(3));
+    temp.append("a.media.jsonl", "{\"key\":\"masked\",\"step\":1,\"data\":\"masked.npy\",\"masks\":{\"m\":{\"mask_data\":\"mask.npy\"}}}\n");
+    temp.write("new.npy", &gray(4));
+    temp.append("a.media.jsonl", "{\"key\":\"new\",\"step\":1,\"data\":\"new.npy\"}\n");
+    temp.write("changed.npy", &gray(5));
+    temp.append("a.media.jsonl", "{\"key\":\"changed\",\"step\":1,\"data\":\"changed.npy\"}\n");
+    let ran = temp.ingest();
+    assert_eq!(ran.code, 3, "{ran:?}");
+    fs::write(temp.at("changed.npy"), gray(6)).expect("another content");
+    age(&temp.at(""), 1);
+    age(&temp.at("new.npy"), 0);
+    let there = |path: &str| temp.at(path).is_file();
+
+    let keep = config(&temp, "");
+    assert!(prune(&temp, &keep, &["--apply"]).contains("nothing to remove"));
+    let delivered = config(&temp, "dumps = \"delivered\"");
+    let said = prune(&temp, &delivered, &["--apply"]);
+    assert!(said.contains("no target is configured"), "{said}");
+    assert!(there("dumps/done/1.npy"));
+
+    let committed = config(&temp, "dumps = \"committed\"");
+    let said = prune(&temp, &committed, &[]);
+    for part in [
+        "run: would remove 2 dumps",
+        "1 dumps skipped: images of it are held back",
+        "1 dumps skipped: something of it was rejected",
+        "1 dumps skipped: it was written a short time ago",
+        "1 dumps skipped: it is not as it was when it was read",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // A line that was not read yet may name a dump of the log again.
+    temp.append("a.media.jsonl", "\n{\"key\":\"late\",\"step\":2,\"data\":\"masked.npy\"}\n");
+    let said = prune(&temp, &committed, &["--apply"]);
+    assert!(said.contains("run: removed 1 dumps"), "{said}");
+    assert!(said.contains("not read to their ends"), "{said}");
+    assert!(!there("dumps/done/1.npy") && there("masked.npy"));
+    assert_eq!(temp.ingest().code, 0);
+    assert!(prune(&temp, &committed, &["--apply"]).contains("run: removed 1 dumps"));
+    for path in ["dumps/bad/1.npy", "many.npy", "mask.npy", "new.npy", "changed.npy"] {
+        assert!(there(path), "{path}");
+    }
+    assert!(!there("masked.npy"));
+    // Nothing of it is read, or missed, again.
+    let before = temp.items();
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.items(), before);
+}
+
+#[test]
+fn a_daemon_prunes_for_those_who_may() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon("[retention]\nmedia_bytes_per_run_max = 1\n");
+    for step in 0..4 {
+        temp.log_picture("k", step, step);
+    }
+    wait_for("the pictures", || temp.items().len() == 4);
+    let config = temp.folder().join("safelight.toml");
+    let config = config.to_str().expect("a path");
+    let said = prune(&temp, config, &[]);
+    assert!(said.contains("would remove 4 images' media"), "{said}");
+    if rustix::process::geteuid().is_root() {
+        // Somebody else: may look, not remove.
+        use std::os::unix::fs::PermissionsExt;
+        for path in [temp.folder().to_owned(), temp.folder().join("control.sock")] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("rights");
+        }
+        let socket = temp.folder().join("control.sock");
+        let ask = |path: &str| {
+            let mut curl = Command::new("curl");
+            curl.args(["-s", "-X", "POST", "--unix-socket"]).arg(&socket);
+            curl.arg(format!("http://safelight{path}")).uid(65534).stderr(Stdio::null());
+            String::from_utf8_lossy(&curl.output().expect("curl").stdout).into_owned()
+        };
+        assert!(ask("/v1/prune?apply=false").contains("\"n\":4"));
+        assert!(ask("/v1/prune?apply=true").contains("only root and the daemon's own user"));
+        assert!(ask("/v1/reload").contains("only root and the daemon's own user"));
+    } else {
+        eprintln!("left out: only root can ask as somebody else");
+    }
+    assert_eq!(n_media(&temp), 4);
+    let said = prune(&temp, config, &["--apply"]);
+    assert!(said.contains("removed 4 images' media"), "{said}");
+    assert_eq!((n_media(&temp), temp.items().len()), (0, 4));
+    assert!(pruned(&temp).iter().all(|(_, is_pruned)| *is_pruned));
+    assert_eq!(daemon.stop().0, Some(0));
+}
