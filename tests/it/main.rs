@@ -7,6 +7,7 @@ mod daemon;
 mod golden;
 mod golden_dumps;
 mod harness;
+mod index_damage;
 mod ingest;
 mod layers;
 mod media;
