@@ -215,7 +215,8 @@ impl<'a> Producer<'a> {
                 );
                 self.oracle.n_bad_lines += 1;
             }
-            // No dump at first, and perhaps a good one later.
+            // No dump at first, and perhaps a good one later. Not the other way: whether a bad version
+            // has good ones before it hangs on whether those were seen.
             17 => {
                 let step = self.random.below(20);
                 let path = format!("dumps/odd/{step}.npy");
