@@ -149,9 +149,11 @@ fn copy(from: &Path, to: &Path) {
 fn config(folder: &Path, store: &Path, runs: &Path) -> PathBuf {
     let path = folder.join("safelight.toml");
     let text = format!(
-        "[store]\npath = {store:?}\n[control]\nsocket = {:?}\n[[watch]]\npath = {runs:?}\n\
+        "[store]\npath = \"{}\"\n[control]\nsocket = \"{}\"\n[[watch]]\npath = \"{}\"\n\
          runs = \"run*\"\n[ingest]\nsettle_ms = 30\nclose_ms = 5\n",
-        folder.join("control.sock")
+        store.display(),
+        folder.join("control.sock").display(),
+        runs.display()
     );
     fs::write(&path, text).expect("a configuration");
     path
@@ -327,6 +329,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Damages an index. Returns what was done.
+#[expect(clippy::too_many_lines, reason = "a list of damages")]
 fn damage(index: &Path, random: &mut Random) -> String {
     let db = index.join("db");
     let length = fs::metadata(&db).expect("a database").len();
