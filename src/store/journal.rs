@@ -191,6 +191,26 @@ pub(crate) fn unframe<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
     (crc == want.as_bytes()).then(|| serde_json::from_slice(bytes).ok())?
 }
 
+/// The numbers of a journal's segments, in order. One may be missing.
+fn segments(folder: &Path) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".jsonl")?.parse().ok());
+        numbers.extend(number.filter(|&number: &u32| number > 0));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Whether all segments before this one are there, at their full length: another one was begun after
+/// each.
+pub(crate) fn is_whole_before(folder: &Path, segment: u32) -> bool {
+    (1..segment).all(|number| {
+        fs::metadata(segment_path(folder, number)).is_ok_and(|meta| meta.len() >= SEGMENT_BYTES)
+    })
+}
+
 pub(crate) fn segment_path(folder: &Path, segment: u32) -> PathBuf {
     folder.join(format!("{segment:08}.jsonl"))
 }
@@ -208,7 +228,7 @@ pub(crate) struct Journal {
 /// What [`Journal::open`] found.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
-    /// Lines that are damaged.
+    /// Lines that are damaged or, as their numbers tell, missing.
     pub(crate) n_damaged: u64,
     /// Bytes of a torn or unfinished end that were cut off.
     pub(crate) n_cut: u64,
@@ -230,15 +250,12 @@ impl Journal {
         let mut recovered = Recovered::default();
         let (mut end, mut last_seq) = (from, last_seq);
         let mut unit: Vec<(Outline, Position, u32)> = Vec::new();
-        let mut segment = from.segment;
-        loop {
+        // The last line that was seen, and how many damaged ones since: more are missing where the
+        // numbers say so.
+        let (mut seen, mut n_bad) = (last_seq, 0);
+        for segment in segments(folder)?.into_iter().filter(|&number| number >= from.segment) {
             let mut offset = if segment == from.segment { from.offset } else { 0 };
-            let path = segment_path(folder, segment);
-            let file = match File::open(&path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) => return Err(error.into()),
-            };
+            let file = File::open(segment_path(folder, segment))?;
             if segment > end.segment {
                 end = Position { segment, offset: 0 };
             }
@@ -255,11 +272,14 @@ impl Journal {
                 offset += n as u64;
                 let Some(outline) = unframe::<Outline>(&bytes[..n - 1]) else {
                     recovered.n_damaged += 1;
+                    n_bad += 1;
                     if unit.is_empty() {
                         end = Position { segment, offset };
                     }
                     continue;
                 };
+                recovered.n_damaged += outline.seq.saturating_sub(seen + 1).saturating_sub(n_bad);
+                (seen, n_bad) = (outline.seq, 0);
                 let closes = outline.cursor.is_some();
                 let length = u32::try_from(n).unwrap_or(u32::MAX);
                 unit.push((outline, place, length));
@@ -271,7 +291,6 @@ impl Journal {
                     end = Position { segment, offset };
                 }
             }
-            segment += 1;
         }
         let path = segment_path(folder, end.segment);
         let file = match disk.open(&path) {
@@ -329,17 +348,29 @@ impl Journal {
 /// Reads the line at a place that the index gave.
 ///
 /// # Errors
-/// If it can't be read, or is damaged.
+/// If it can't be read, or is damaged or missing: `InvalidData`.
 pub(crate) fn read_line(folder: &Path, place: Position, length: u32) -> io::Result<Line> {
-    let file = File::open(segment_path(folder, place.segment))?;
-    let mut bytes = vec![0; length as usize];
-    file.read_exact_at(&mut bytes, place.offset)?;
-    bytes.pop();
-    unframe(&bytes).ok_or_else(|| {
-        let what =
-            format!("damaged journal line at byte {} of segment {}", place.offset, place.segment);
+    let read = || {
+        let file = File::open(segment_path(folder, place.segment))?;
+        let mut bytes = vec![0; length as usize];
+        file.read_exact_at(&mut bytes, place.offset)?;
+        bytes.pop();
+        Ok::<_, io::Error>(unframe(&bytes))
+    };
+    let lost = |how: &str| {
+        let Position { segment, offset } = place;
+        let what = format!("{how} journal line at byte {offset} of segment {segment}");
         io::Error::new(io::ErrorKind::InvalidData, what)
-    })
+    };
+    match read() {
+        Ok(line) => line.ok_or_else(|| lost("damaged")),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) =>
+        {
+            Err(lost("missing"))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The journal's folder within a run's.
@@ -349,7 +380,7 @@ pub(crate) fn folder(run_folder: &Path) -> PathBuf {
 
 /// Whether a run's folder holds a journal.
 pub(crate) fn is_present(run_folder: &Path) -> bool {
-    fs::metadata(segment_path(&folder(run_folder), 1)).is_ok()
+    segments(&folder(run_folder)).is_ok_and(|segments| !segments.is_empty())
 }
 
 #[cfg(test)]

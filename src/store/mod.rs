@@ -24,6 +24,8 @@
 //! opening a store applies to the index what the journals have beyond it.
 
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod faults;
 mod index;
 pub(crate) mod journal;
@@ -350,7 +352,9 @@ impl Writer {
         let length = |segment| {
             fs::metadata(journal::segment_path(&folder, segment)).map_or(0, |meta| meta.len())
         };
-        if length(row.applied.segment) < row.applied.offset {
+        // What is missing in the middle is counted once, and then known.
+        let is_whole = row.n_damaged > 0 || journal::is_whole_before(&folder, row.applied.segment);
+        if length(row.applied.segment) < row.applied.offset || !is_whole {
             tracing::warn!(%run, "index is ahead of the journal, the run is applied anew");
             self.index.forget(run)?;
             row = RunRow::default();
