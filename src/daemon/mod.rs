@@ -39,7 +39,7 @@ const DRAIN: Duration = Duration::from_secs(9);
 /// How often systemd is told how things are.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
 
-/// How long another process may hold the store at the start.
+/// How long another daemon may hold the store at the start.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long opening the store may take before systemd is told that it goes on, and between two tries
@@ -98,10 +98,11 @@ async fn open_store(
         command: "daemon".to_owned(),
         socket: Some(config.socket.clone()),
     };
-    let mut is_told = false;
+    let (mut is_told, mut waits_for) = (false, None);
     loop {
-        let (path, me) = (config.store.clone(), me.clone());
-        let mut opening = tokio::task::spawn_blocking(move || store::open(&path, &me, PATIENCE));
+        let (path, holder) = (config.store.clone(), me.clone());
+        let mut opening =
+            tokio::task::spawn_blocking(move || store::open(&path, &holder, PATIENCE));
         let opened = loop {
             tokio::select! {
                 opened = &mut opening => break opened?,
@@ -117,6 +118,15 @@ async fn open_store(
                 }
                 is_told = true;
                 tell_opening(&format!("cannot open the store: {error}"), OPENING_STEP);
+            }
+            // Whoever lists a store, or ingests, will be done in a while; a daemon won't.
+            Err(StoreError::Held { holder, .. }) if holder.command != me.command => {
+                let Holder { pid, command, .. } = holder;
+                tell_opening(&format!("waits for process {pid} (safelight {command})"), OPENING_STEP);
+                if waits_for.replace(pid) != Some(pid) {
+                    tracing::warn!(pid, command, "another process holds the store, waits for it");
+                }
+                continue;
             }
             Err(error) => return Err(error.into()),
         }

@@ -9,6 +9,7 @@ mod golden_dumps;
 mod harness;
 mod index_damage;
 mod ingest;
+mod instances;
 mod layers;
 mod media;
 mod python;
