@@ -122,7 +122,10 @@ async fn open_store(
             // Whoever lists a store, or ingests, will be done in a while; a daemon won't.
             Err(StoreError::Held { holder, .. }) if holder.command != me.command => {
                 let Holder { pid, command, .. } = holder;
-                tell_opening(&format!("waits for process {pid} (safelight {command})"), OPENING_STEP);
+                tell_opening(
+                    &format!("waits for process {pid} (safelight {command})"),
+                    OPENING_STEP,
+                );
                 if waits_for.replace(pid) != Some(pid) {
                     tracing::warn!(pid, command, "another process holds the store, waits for it");
                 }

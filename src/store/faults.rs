@@ -219,6 +219,7 @@ fn write_all(disk: &Disk, recorder: &Recorder, root: &Path) -> Reader {
         opened.is_some()
     });
     let (mut writer, reader) = opened.expect("an open store");
+    writer.segment_bytes = 2048;
     for n in (0..N_UNITS).step_by(2) {
         let mut group = Vec::new();
         for n in [n, n + 1] {

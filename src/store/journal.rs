@@ -30,7 +30,7 @@ use crate::durable::{Disk, DiskFile};
 use crate::media::{MediaEntry, MediaId, MediaKey, Sha256, State, Step};
 
 /// A segment that has grown to this many bytes is followed by a new one.
-const SEGMENT_BYTES: u64 = if cfg!(test) { 2048 } else { 64 << 20 };
+pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// What a line tells.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -223,6 +223,7 @@ pub(crate) struct Journal {
     file: DiskFile,
     end: Position,
     last_seq: u64,
+    segment_bytes: u64,
 }
 
 /// What [`Journal::open`] found.
@@ -306,12 +307,17 @@ impl Journal {
         file.sync()?;
         disk.sync_dir(folder)?;
         let (disk, folder) = (disk.clone(), folder.to_owned());
-        Ok((Self { disk, folder, file, end, last_seq }, recovered))
+        Ok((Self { disk, folder, file, end, last_seq, segment_bytes: SEGMENT_BYTES }, recovered))
     }
 
     /// The sequence number of the last line.
     pub(crate) fn last_seq(&self) -> u64 {
         self.last_seq
+    }
+
+    /// Begins another segment after so many bytes.
+    pub(crate) fn set_segment_bytes(&mut self, n_bytes: u64) {
+        self.segment_bytes = n_bytes;
     }
 
     /// Where the next line will begin.
@@ -326,7 +332,7 @@ impl Journal {
     /// If they can't be written or synced. The journal then ends where it did, or can't be cut
     /// there, which the next start will do.
     pub(crate) fn append(&mut self, lines: &[u8], last_seq: u64) -> io::Result<Position> {
-        if self.end.offset >= SEGMENT_BYTES {
+        if self.end.offset >= self.segment_bytes {
             let segment = self.end.segment + 1;
             let path = segment_path(&self.folder, segment);
             self.file = self.disk.create(&path)?;

@@ -185,6 +185,7 @@ pub(crate) struct Writer {
     /// Whether the index failed, and must be replaced before anything else is written.
     is_index_failed: bool,
     n_commits: u32,
+    segment_bytes: u64,
     staging: Staging,
     _lock: Lock,
 }
@@ -234,6 +235,7 @@ fn open_on(
         journals: HashMap::new(),
         is_index_failed: false,
         n_commits: 0,
+        segment_bytes: journal::SEGMENT_BYTES,
         staging,
         _lock: lock,
     };
@@ -362,7 +364,7 @@ impl Writer {
         let index = &self.index;
         let mut batch: Vec<Applied> = Vec::new();
         let mut n_replayed = 0u64;
-        let (journal, recovered) = Journal::open(
+        let (mut journal, recovered) = Journal::open(
             &self.disk,
             &folder,
             row.applied,
@@ -385,6 +387,7 @@ impl Writer {
         if n_replayed > 0 || recovered.n_cut > 0 {
             tracing::info!(%run, n_lines = n_replayed, n_bytes_cut = recovered.n_cut, "journal replayed");
         }
+        journal.set_segment_bytes(self.segment_bytes);
         self.journals.insert(run.clone(), journal);
         Ok(())
     }
