@@ -32,6 +32,20 @@ if [ "${1:-}" = fuzz ]; then
     exit
 fi
 
+# Some tests boot a real systemd in a container, some trace system calls or shift the clock. Those that
+# lack their tool say so and are left out.
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    missing=()
+    for package in systemd-container dbus libpam-systemd strace libfaketime; do
+        dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+    done
+    install() {
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null
+    }
+    [ ${#missing[@]} -eq 0 ] || install || { apt-get update -qq && install; } ||
+        echo "cannot install ${missing[*]}: the tests that need them are left out" >&2
+fi
+
 # The live peers of the pixel tests: the real NumPy, Pillow and wandb, one environment for each
 # release whose pixels are a profile of ours.
 pythons=""

@@ -14,4 +14,5 @@ mod layers;
 mod media;
 mod python;
 mod retention;
+mod systemd;
 mod wandb_peer;

@@ -1,0 +1,408 @@
+//! The units of `systemd/`: what systemd thinks of them, and the daemon under a real systemd.
+//!
+//! The real one is booted in a container by `tests/systemd/box.sh`, which takes root and
+//! `systemd-nspawn`; what is done there is in `tests/systemd/guest.sh`.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{PROGRAM, npy};
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn unit(name: &str) -> String {
+    fs::read_to_string(repository().join("systemd").join(name)).expect("a unit")
+}
+
+/// Whether a program is there. If not, says that a test is left out for it.
+fn has(program: &str) -> bool {
+    let has = Command::new(program).arg("--version").output().is_ok();
+    if !has {
+        eprintln!("left out: {program} is not installed");
+    }
+    has
+}
+
+/// Units in a folder of their own, as if the program were installed where they look for it.
+struct Units {
+    folder: TempDir,
+}
+
+impl Units {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        let text =
+            text.replace("/usr/bin/safelight", PROGRAM).replace("%h/.local/bin/safelight", PROGRAM);
+        fs::write(path, text).expect("a unit");
+    }
+
+    fn systemd_analyze(&self, name: &str, args: &[&str]) -> (bool, String) {
+        let output = Command::new("systemd-analyze")
+            .args(args)
+            .arg(self.folder.path().join(name))
+            .env("XDG_RUNTIME_DIR", self.folder.path())
+            .output()
+            .expect("systemd-analyze");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// What systemd has to say against a unit, with its drop-ins.
+    fn complaints(&self, name: &str, manager: &str) -> Option<String> {
+        let (is_fine, said) = self.systemd_analyze(name, &["verify", manager]);
+        // systemd skips what it doesn't know with a warning, and ends with 0.
+        (!is_fine || !said.is_empty()).then_some(said)
+    }
+
+    /// What a unit could give up in systemd's eyes, but doesn't.
+    fn open_to(&self, name: &str) -> BTreeSet<String> {
+        let args = ["security", "--offline=true", "--no-pager", "--json=short"];
+        let (_, said) = self.systemd_analyze(name, &args);
+        let checks: Vec<Value> = serde_json::from_str(&said).expect("a list of checks");
+        let is_open = |check: &&Value| check["set"] == false;
+        checks.iter().filter(is_open).map(|check| check["name"].to_string()).collect()
+    }
+
+    /// Whether the exposure is at most this, in tenths.
+    fn is_exposed_at_most(&self, name: &str, tenths: u32) -> bool {
+        let threshold = format!("--threshold={tenths}");
+        let args = ["security", "--offline=true", "--no-pager", &threshold];
+        let (is_below, said) = self.systemd_analyze(name, &args);
+        assert!(said.contains("Overall exposure level"), "{said}");
+        is_below
+    }
+}
+
+#[test]
+fn systemd_has_nothing_against_the_units() {
+    if !has("systemd-analyze") {
+        return;
+    }
+    let units = Units::new();
+    units.put("safelight.service", &unit("safelight.service"));
+    units.put("safelight@team.service", &unit("safelight@.service"));
+    units.put("user/safelight.service", &unit("user/safelight.service"));
+    let check = |name: &str, manager: &str| {
+        assert_eq!(units.complaints(name, manager), None, "{name}");
+    };
+    check("safelight.service", "--system");
+    check("safelight@team.service", "--system");
+    check("user/safelight.service", "--user");
+    units.put("user/safelight.service.d/sandbox.conf", &unit("user/sandbox.conf"));
+    check("user/safelight.service", "--user");
+    for name in ["safelight-network.conf", "safelight-retention.conf"] {
+        for service in ["safelight.service", "safelight@team.service"] {
+            units.put(&format!("{service}.d/{name}"), &unit(name));
+            check(service, "--system");
+        }
+    }
+
+    // The check can fail.
+    units.put("typo.service", &unit("safelight.service").replace("PrivateTmp=", "PrivateTemp="));
+    let said = units.complaints("typo.service", "--system").unwrap_or_default();
+    assert!(said.contains("Unknown key"), "{said}");
+    let elsewhere =
+        unit("safelight.service").replace("/usr/bin/safelight daemon", "/no/such daemon");
+    units.put("elsewhere.service", &elsewhere);
+    let said = units.complaints("elsewhere.service", "--system").unwrap_or_default();
+    assert!(said.contains("not executable"), "{said}");
+}
+
+#[test]
+fn the_drop_in_for_reloads_by_signal_is_one_for_systemd_253() {
+    if !has("systemd-analyze") {
+        return;
+    }
+    let version = Command::new("systemd-analyze").arg("--version").output().expect("a version");
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    let version: u32 =
+        version.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    let units = Units::new();
+    units.put("safelight.service", &unit("safelight.service"));
+    units.put("safelight.service.d/reload.conf", &unit("notify-reload.conf"));
+    let complaints = units.complaints("safelight.service", "--system").unwrap_or_default();
+    if version >= 253 {
+        assert_eq!(complaints, "");
+    } else {
+        eprintln!("systemd {version} has no Type=notify-reload: only what it says then is checked");
+        assert!(complaints.lines().all(|line| line.contains("notify-reload")), "{complaints}");
+        assert!(complaints.contains("Failed to parse service type"), "{complaints}");
+    }
+}
+
+#[test]
+fn the_sandbox_is_as_tight_as_promised() {
+    if !has("systemd-analyze") {
+        return;
+    }
+    let units = Units::new();
+    let local = unit("safelight.service");
+    units.put("safelight.service", &local);
+    units.put("safelight@team.service", &unit("safelight@.service"));
+    assert!(units.is_exposed_at_most("safelight.service", 3));
+    assert!(units.is_exposed_at_most("safelight@team.service", 3));
+    let network = unit("safelight-network.conf");
+    units.put("network.service", &local);
+    units.put("network.service.d/network.conf", &network);
+    assert!(units.is_exposed_at_most("network.service", 15));
+    units.put("safelight@team.service.d/network.conf", &network);
+    assert!(units.is_exposed_at_most("safelight@team.service", 15));
+    assert!(!units.is_exposed_at_most("network.service", 3), "the drop-in allows nothing");
+
+    // The check can fail: whatever line of the sandbox is missed, it is seen. Some weigh less than a
+    // tenth, so that only the list of what is open shows them; some systemd doesn't judge at all.
+    let open = units.open_to("safelight.service");
+    let (_, sandbox) = local.split_once("\n# It reads files").expect("the sandbox");
+    let is_setting = |line: &&str| {
+        line.contains('=') && !line.starts_with(['#', '[']) && !line.starts_with("WantedBy=")
+    };
+    let mut unseen = BTreeSet::new();
+    for line in sandbox.lines().filter(is_setting) {
+        let without: String =
+            local.lines().filter(|other| *other != line).flat_map(|line| [line, "\n"]).collect();
+        units.put("without.service", &without);
+        let is_seen = !units.is_exposed_at_most("without.service", 3)
+            || units.open_to("without.service") != open;
+        if !is_seen {
+            unseen.insert(line);
+        }
+    }
+    assert_eq!(
+        unseen.into_iter().collect::<Vec<_>>(),
+        [
+            "AmbientCapabilities=",
+            "DevicePolicy=closed",
+            "KeyringMode=private",
+            "PrivateIPC=yes",
+            "ReadOnlyPaths=-/dev/shm",
+            "SystemCallErrorNumber=EPERM"
+        ]
+    );
+}
+
+#[test]
+fn the_template_is_the_unit_with_places_of_its_own() {
+    let settings = |name: &str| {
+        let text = unit(name);
+        let (_, text) = text.split_once("[Unit]").expect("a section");
+        text.to_owned()
+    };
+    let want = settings("safelight.service")
+        .replace("Safelight: keeps", "Safelight %i: keeps")
+        .replace("/etc/safelight/safelight.toml", "/etc/safelight/%i.toml")
+        .replace("Directory=safelight\n", "Directory=safelight-%i\n");
+    assert_eq!(settings("safelight@.service"), want);
+}
+
+/// What was said in the container.
+struct Guest {
+    said: String,
+    temp: TempDir,
+}
+
+impl Guest {
+    /// Boots a systemd and runs a part of `guest.sh`. `None` if this can't be done here.
+    fn run(part: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("left out: booting a systemd takes root");
+            return None;
+        }
+        if !has("systemd-nspawn") {
+            return None;
+        }
+        let temp = tempfile::tempdir().expect("a folder");
+        let [layers, out] = ["layers", "out"].map(|name| temp.path().join(name));
+        for folder in [&layers, &out] {
+            fs::create_dir(folder).expect("a folder");
+        }
+        fs::write(out.join("install.sh"), installation()).expect("a script");
+        let pixels_begin = npy("|u1", &[4, 4], &[]);
+        fs::write(out.join("npy-header"), pixels_begin).expect("a header");
+
+        // One at a time: the container's name and groups are this machine's.
+        let lock = File::create(std::env::temp_dir().join("safelight-test-systemd.lock"));
+        let lock = lock.expect("a lock file");
+        lock.lock().expect("a lock");
+        let output = Command::new("unshare")
+            .args(["--mount", "--propagation", "private"])
+            .arg(repository().join("tests/systemd/box.sh"))
+            .args([&layers, &out])
+            .args([repository(), Path::new(PROGRAM)])
+            .arg(part)
+            .output()
+            .expect("unshare");
+        drop(lock);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        let denied = "Operation not permitted";
+        if !output.status.success()
+            && (errors.contains("permission denied") || errors.contains(denied))
+        {
+            eprintln!("left out: nothing may be mounted here: {errors}");
+            return None;
+        }
+        let guest = Self { said: String::new(), temp };
+        let said = guest.read("said");
+        assert!(output.status.success(), "{errors}\n{said}\n{}", guest.read("console"));
+        Some(Self { said, ..guest })
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.temp.path().join("out").join(name)
+    }
+
+    /// A file that the container left.
+    fn read(&self, name: &str) -> String {
+        fs::read(self.out(name)).map_or_else(
+            |error| format!("{name}: {error}"),
+            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
+        )
+    }
+
+    /// Each of these was checked, in this order, and held.
+    fn assert_checks(&self, names: &[&str]) {
+        let ok: Vec<&str> = self.said.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
+        let has_failed = self.said.lines().any(|line| line.starts_with("FAIL "));
+        if has_failed || ok != names {
+            let journal = self.read("journal");
+            let journal: Vec<&str> =
+                journal.lines().filter(|line| !line.contains("notification message")).collect();
+            panic!("want {names:?}\n{}\n--- journal\n{}", self.said, journal.join("\n"));
+        }
+    }
+}
+
+/// What the README says to install the service, but for the build.
+fn installation() -> String {
+    let readme = fs::read_to_string(repository().join("README.md")).expect("the README");
+    let (_, use_it) = readme.split_once("\n## Use it\n").expect("a section");
+    let (_, block) = use_it.split_once("```sh\n").expect("a block");
+    let (block, _) = block.split_once("```").expect("its end");
+    let build = "cargo install --path . --root /usr\n";
+    assert_eq!(block.matches(build).count(), 1, "{block}");
+    block.replace(build, "")
+}
+
+#[test]
+fn a_real_systemd_starts_reloads_watches_and_stops_it() {
+    let Some(guest) = Guest::run("service") else { return };
+    guest.assert_checks(&[
+        "installed",
+        "ready",
+        "items-at-once",
+        "status-text",
+        "gentle",
+        "inotify",
+        "group-only",
+        "nowhere-else",
+        "no-network",
+        "reload",
+        "bad-reload",
+        "bad-config",
+        "repaired",
+        "killed",
+        "watchdog",
+        "stop",
+        "complete",
+    ]);
+    // Whatever happened to the daemon: what the job wrote all the while is there, each once.
+    let n_written: usize = guest.read("n").trim().parse().expect("a number");
+    assert!(n_written > 50, "{n_written}");
+    let items = guest.read("items.jsonl");
+    let items: Vec<Value> =
+        items.lines().map(|line| serde_json::from_str(line).expect("an item")).collect();
+    let mut steps: Vec<u64> = items.iter().filter_map(|item| item["step"].as_u64()).collect();
+    steps.sort_unstable();
+    let want: Vec<u64> = (0..n_written as u64).collect();
+    assert_eq!(steps, want);
+    for item in &items {
+        let step = item["step"].as_u64().expect("a step");
+        let path = if step.is_multiple_of(2) {
+            format!("dumps/seq/{step:06}.npy")
+        } else {
+            format!("tensors/{step}.npy")
+        };
+        assert_eq!((&item["state"], &item["source"]["path"]), (&"image".into(), &path.into()));
+    }
+    // All that its user made on the disk.
+    let owned = guest.read("owned");
+    let store = Path::new("/var/lib/safelight");
+    assert!(owned.lines().any(|path| Path::new(path) == store), "{owned}");
+    let elsewhere: Vec<&str> =
+        owned.lines().filter(|path| !Path::new(path).starts_with(store)).collect();
+    assert_eq!(elsewhere, [""; 0]);
+}
+
+#[test]
+fn run_directories_are_read_wherever_they_lie_and_drop_ins_allow_more() {
+    let Some(guest) = Guest::run("places") else { return };
+    guest.assert_checks(&[
+        "tmpfiles",
+        "start",
+        "of-the-group",
+        "at-home",
+        "by-acl",
+        "mounted-later",
+        "made-later",
+        "store-elsewhere",
+        "no-removal",
+        "drop-ins",
+        "removal",
+        "network",
+        "credential",
+        "credential-of-nobody-else",
+        "still-read",
+        "end",
+    ]);
+}
+
+#[test]
+fn instances_run_side_by_side() {
+    let Some(guest) = Guest::run("instances") else { return };
+    guest.assert_checks(&[
+        "instances",
+        "red",
+        "blue",
+        "apart",
+        "wrong-store",
+        "others-go-on",
+        "reload-one",
+        "stop",
+    ]);
+}
+
+#[test]
+fn whoever_has_no_root_runs_it_too() {
+    let Some(guest) = Guest::run("user") else { return };
+    let all = [
+        "manager",
+        "start",
+        "kept",
+        "status-text",
+        "socket",
+        "store",
+        "reload",
+        "sandbox",
+        "sandboxed",
+        "kept-on",
+        "stop",
+    ];
+    let has_namespaces = !guest.said.lines().any(|line| line == "none sandbox");
+    if !has_namespaces {
+        eprintln!("left out: no user namespaces, so no sandbox.conf");
+    }
+    let possible: Vec<&str> =
+        all.into_iter().filter(|name| has_namespaces || !name.starts_with("sandbox")).collect();
+    guest.assert_checks(&possible);
+}

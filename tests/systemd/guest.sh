@@ -1,0 +1,427 @@
+#!/usr/bin/env bash
+# What is checked under a real systemd: one line for each check, `ok NAME` or `FAIL NAME` with what
+# was said. Runs as root in the container that box.sh boots.
+set -uo pipefail
+out=/opt/out
+cd /opt/repository
+
+# check NAME COMMAND...
+check() {
+    local name="$1" said
+    said="$(mktemp)"
+    if "${@:2}" >"$said" 2>&1; then
+        echo "ok $name"
+    else
+        echo "FAIL $name"
+        uniq "$said" | tail -n 40 | sed 's/^/    /'
+    fi
+    rm "$said"
+}
+
+# Tries a command until it works, for so many seconds.
+within() {
+    local end=$((SECONDS + $1))
+    until "${@:2}"; do
+        [ $SECONDS -lt $end ] || return 1
+        sleep 0.1
+    done
+}
+
+# The command must fail, and say this.
+refused() {
+    local said
+    if said="$("${@:2}" 2>&1)"; then
+        echo "it worked: $said"
+        return 1
+    fi
+    echo "$said"
+    grep -q -- "$1" <<<"$said"
+}
+
+property() { systemctl show --property="$1" --value "${2:-safelight}"; }
+main_pid() { property MainPID "${1:-safelight}"; }
+is() { [ "$(property "$1" "${3:-safelight}")" = "$2" ] || { systemctl status "${3:-safelight}"; false; }; }
+
+# Asks as the daemon's own user, who may open the store too while the daemon is away.
+ask() { runuser -u safelight -- safelight "$@"; }
+
+# n_items STATE KEY N: a run `live` has so many items of this key and state.
+n_items() {
+    local n
+    n="$(ask ls live "$2" --state "$1" --json ${config:+--config "$config"} | wc -l)"
+    [ "$n" = "$3" ] || { echo "$n of $2 are $1, want $3"; false; }
+}
+
+# A gray picture of 4 × 4 whose bytes are the digits of a number; written aside, then renamed.
+dump() {
+    mkdir -p "${1%/*}"
+    { cat $out/npy-header; printf '%016d' "$2"; } >"${1%/*}/.part-$2"
+    mv "${1%/*}/.part-$2" "$1"
+}
+
+# say RUN KEY STEP N: a dump and the line that describes it.
+say() {
+    dump "$1/tensors/$4.npy" "$4"
+    echo "{\"key\":\"$2\",\"step\":$3,\"data\":\"tensors/$4.npy\"}" >>"$1/a.media.jsonl"
+}
+
+# A drop-in of a unit: drop_in UNIT NAME, from standard input.
+drop_in() {
+    mkdir -p "/etc/systemd/system/$1.d"
+    cat >"/etc/systemd/system/$1.d/$2.conf"
+    systemctl daemon-reload
+}
+
+# In the mount and network namespaces of the daemon, as its user, without its seccomp filter: what the
+# namespaces allow.
+inside() { nsenter --target "$(main_pid "${unit:-safelight}")" --mount --net setpriv --reuid=safelight --regid=safelight --init-groups "$@"; }
+
+install_as_the_readme_says() {
+    install -D -m 755 /opt/safelight /usr/bin/safelight
+    bash -e $out/install.sh
+}
+
+# ---------------------------------------------------------------------------------------------------
+# The unit as it is shipped, from the first start to the last stop. A job writes all the while.
+
+job() {
+    local n=0
+    while [ ! -e /tmp/enough ]; do
+        if [ $((n % 2)) = 0 ]; then
+            dump "/data/runs/live/dumps/seq/$(printf %06d $n).npy" $n
+        else
+            say /data/runs/live seq $n $n
+        fi
+        n=$((n + 1))
+        sleep 0.05
+    done
+    echo $n >$out/n
+}
+
+is_restarted() {
+    is ActiveState active && is NRestarts "$2" && [ "$(main_pid)" != "$1" ]
+}
+
+is_gentle() {
+    local pid
+    pid="$(main_pid)"
+    [ "$(stat -c %U /proc/"$pid")" = safelight ] &&
+        grep -E '^(NoNewPrivs:\s1|Seccomp:\s2|CapBnd:\s0+|CapEff:\s0+)$' /proc/"$pid"/status | wc -l | grep -qx 4 &&
+        [ "$(ps -o ni= -p "$pid" | tr -d ' ')" = 10 ] && chrt -p "$pid" | grep -q SCHED_BATCH &&
+        [ "$(ionice -p "$pid")" = idle ] && [ "$(cat /proc/"$pid"/oom_score_adj)" = 500 ]
+}
+
+has_items_at_once() {
+    # Lines of the log are dealt with before READY=1; what speaks for itself settles first.
+    local n
+    n="$(ask ls digits --json | wc -l)"
+    echo "$n items"
+    [ "$n" -ge 326 ]
+}
+
+is_seen_by_inotify() {
+    ask status --json | grep -o '"backend":"[a-z]*"' | grep -qx '"backend":"inotify"' || return 1
+    say /data/runs/live fresh 1 1000001
+    # Looks come every half minute; only an event is so quick.
+    within 10 n_items image fresh 1
+}
+
+writes_nowhere_else() {
+    local found
+    found="$(find /run /tmp /var/tmp /dev/shm /data -user safelight -o -group safelight)"
+    echo "$found"
+    [ "$found" = $'/run/safelight\n/run/safelight/control.sock' ] || return 1
+    inside touch /var/lib/safelight/probe && inside rm /var/lib/safelight/probe || return 1
+    # These could be written by everybody, but for the sandbox.
+    mkdir -m 777 /data/open /home/open
+    chmod 777 /data/runs/live
+    for place in /data/open /home/open /data/runs/live /dev/shm /mnt; do
+        chmod 1777 /mnt
+        refused 'Read-only file system\|Permission denied' inside touch $place/probe || return 1
+    done
+}
+
+sees_no_network() {
+    inside cat /proc/self/net/dev
+    [ "$(inside cat /proc/self/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' ')" = lo ] &&
+        [ "$(readlink /proc/"$(main_pid)"/ns/net)" != "$(readlink /proc/self/ns/net)" ]
+}
+
+is_answered_to_its_group_only() {
+    useradd --groups safelight friend && useradd stranger || return 1
+    runuser -u friend safelight ls digits >/dev/null || return 1
+    runuser -u friend -- test -r /var/lib/safelight/runs/digits/run.json || return 1
+    refused . runuser -u stranger safelight status
+}
+
+reloads() {
+    local n
+    sed -i 's/^#max_items = 108/max_items = 2/' /etc/safelight/safelight.toml
+    systemctl reload safelight || return 1
+    # In force when the command is back.
+    for n in 1 2 3; do say /data/runs/live limited 1 $((2000000 + n)); done
+    within 10 n_items held limited 1 && n_items image limited 2
+}
+
+keeps_the_last_configuration() {
+    local good=/tmp/good.toml n
+    cp /etc/safelight/safelight.toml $good
+    echo 'max_itms = 3' >>/etc/safelight/safelight.toml
+    refused 'failed' systemctl reload safelight || return 1
+    is ActiveState active || return 1
+    for n in 1 2 3; do say /data/runs/live limited 2 $((3000000 + n)); done
+    config=$good within 10 n_items held limited 2 && config=$good n_items image limited 4 || return 1
+    journalctl -u safelight -b --no-pager --output=cat | grep -q 'max_itms' || { echo "not in the journal"; return 1; }
+}
+
+is_killed_and_started() {
+    local pid
+    pid="$(main_pid)"
+    kill -KILL "$pid"
+    within 15 is_restarted "$pid" 1
+}
+
+is_watched() {
+    local pid
+    drop_in safelight.service watchdog <<<$'[Service]\nWatchdogSec=2'
+    systemctl restart safelight || return 1
+    pid="$(main_pid)"
+    # While it works it is left alone.
+    sleep 4
+    [ "$(main_pid)" = "$pid" ] && is NRestarts 0 || return 1
+    kill -STOP "$pid"
+    within 20 is_restarted "$pid" 1 || return 1
+    journalctl -u safelight -b --no-pager --output=cat | grep -q 'Watchdog timeout'
+}
+
+stops() {
+    local start=$SECONDS
+    journalctl --sync
+    systemctl stop safelight && [ $((SECONDS - start)) -le 10 ] || return 1
+    is Result success && is ActiveState inactive || return 1
+    journalctl --sync
+    journalctl -b --no-pager --output=cat | grep -c 'Got notification message from PID .*STOPPING=1' && [ ! -e /run/safelight ]
+}
+
+is_not_tried_again() {
+    # The configuration is the broken one.
+    refused 'failed' systemctl start safelight || return 1
+    # Longer than RestartSec.
+    sleep 3
+    is ActiveState failed && is NRestarts 0 && is ExecMainStatus 78 || return 1
+    # What to do about it stands in the journal and in the status.
+    systemctl status safelight | grep -q 'safelight.toml:[0-9]*:1: unknown field `max_itms`'
+}
+
+is_complete() {
+    sed -i '/^max_itms/d; s/^max_items = 2/max_items = 108/' /etc/safelight/safelight.toml
+    systemctl start safelight || return 1
+    touch /tmp/enough
+    wait "$job"
+    within 20 n_items image seq "$(cat $out/n)"
+    ask ls live seq --json >$out/items.jsonl
+}
+
+part_service() {
+    systemctl log-level debug
+    # A system call that the filter doesn't know is to end the daemon here, where it would only fail on
+    # a real box: nothing that it needs may be missing.
+    drop_in safelight.service strict <<<$'[Service]\nSystemCallErrorNumber=kill'
+    mkdir -p /data/runs
+    cp -r examples/digits/run /data/runs/digits
+    job &
+    job=$!
+    check installed install_as_the_readme_says
+    check ready is ActiveState active
+    check items-at-once has_items_at_once
+    check status-text eval "within 10 eval 'systemctl status safelight | grep -E \"Status: .*[0-9]+ images\"'"
+    check gentle is_gentle
+    check inotify is_seen_by_inotify
+    check group-only is_answered_to_its_group_only
+    check nowhere-else writes_nowhere_else
+    check no-network sees_no_network
+    check reload reloads
+    check bad-reload keeps_the_last_configuration
+    check bad-config eval 'systemctl stop safelight; is_not_tried_again'
+    check repaired eval "sed -i '/^max_itms/d' /etc/safelight/safelight.toml; systemctl start safelight"
+    check killed is_killed_and_started
+    check watchdog is_watched
+    check stop stops
+    check complete is_complete
+}
+
+# ---------------------------------------------------------------------------------------------------
+# Where run directories lie, who wrote them, and the drop-ins.
+
+as_trainer() { runuser -u trainer -- bash -c "out=$out; $(declare -f dump say); umask $1; ${*:2}"; }
+
+is_read() { within 15 eval "ask ls $1 --state image --json | grep -q ."; }
+
+part_places() {
+    groupadd trainers
+    useradd --create-home --gid trainers trainer
+    chmod 710 /home/trainer
+    install -d -o trainer -g trainers -m 2770 /data/team
+    install -d -o trainer -g trainers -m 700 /data/private
+    mkdir -p /data/runs /data/later
+    # The lines that are commented out are put to work.
+    mkdir -p /usr/lib/sysusers.d /usr/lib/tmpfiles.d
+    sed 's/^#m /m /' systemd/safelight.sysusers >/usr/lib/sysusers.d/safelight.conf
+    systemd-sysusers
+    sed 's/^#d /d /; s/^#a+ .data.runs /a+ \/data\/private /' systemd/safelight.tmpfiles >/usr/lib/tmpfiles.d/safelight.conf
+    check tmpfiles systemd-tmpfiles --create safelight.conf
+    install -D -m 755 /opt/safelight /usr/bin/safelight
+    install -m 644 -t /etc/systemd/system systemd/safelight.service
+    drop_in safelight.service strict <<<$'[Service]\nSystemCallErrorNumber=kill\nReadWritePaths=/data/safelight'
+    cat >/etc/safelight/safelight.toml <<'END'
+store.path = "/data/safelight"
+ingest.scan_ms = 1000
+[[watch]]
+path = "/data/team"
+[[watch]]
+path = "/home/trainer/runs"
+[[watch]]
+path = "/data/private"
+[[watch]]
+path = "/data/later"
+[[watch]]
+path = "/data/not-there-yet"
+END
+    check start systemctl start safelight
+    as_trainer 007 'say /data/team/of-the-group k 1 1'
+    check of-the-group is_read of-the-group
+    as_trainer 027 'say /home/trainer/runs/at-home k 1 1'
+    check at-home is_read at-home
+    as_trainer 077 'say /data/private/by-acl k 1 1; dump /data/private/by-acl/dumps/k/2.npy 2'
+    check by-acl is_read by-acl
+    mount -t tmpfs tmpfs /data/later
+    say /data/later/mounted-later k 1 1
+    check mounted-later is_read mounted-later
+    mkdir /data/not-there-yet
+    say /data/not-there-yet/made-later k 1 1
+    check made-later is_read made-later
+    check store-elsewhere test -d /data/safelight/runs/at-home -a ! -e /var/lib/safelight/runs
+
+    touch /data/runs/old.npy
+    chown -R safelight /data/runs
+    check no-removal refused 'Read-only file system' inside rm /data/runs/old.npy
+    install -D -m 644 systemd/safelight-retention.conf /etc/systemd/system/safelight.service.d/retention.conf
+    install -D -m 644 systemd/safelight-network.conf /etc/systemd/system/safelight.service.d/network.conf
+    sed -i 's/^#LoadCredential/LoadCredential/' /etc/systemd/system/safelight.service.d/network.conf
+    (umask 077; echo secret >/etc/safelight/credentials/team)
+    systemctl daemon-reload
+    check drop-ins systemctl restart safelight
+    check removal inside rm /data/runs/old.npy
+    check network eval '[ "$(readlink /proc/$(main_pid)/ns/net)" = "$(readlink /proc/self/ns/net)" ]'
+    check credential inside grep -qx secret /run/credentials/safelight.service/team
+    check credential-of-nobody-else refused 'Permission denied' runuser -u trainer cat /run/credentials/safelight.service/team
+    check still-read eval "as_trainer 007 'say /data/team/again k 1 1'; is_read again"
+    check end systemctl stop safelight
+}
+
+# ---------------------------------------------------------------------------------------------------
+# Two instances of the template beside the plain unit.
+
+instance() {
+    cat >"/etc/safelight/$1.toml" <<END
+[store]
+path = "/var/lib/safelight-$1"
+[control]
+socket = "/run/safelight-$1/control.sock"
+[[watch]]
+path = "/data/$1"
+END
+}
+
+items_of() { within 10 eval "ask ls --config /etc/safelight/$1.toml --json | grep -q '\"run\":\"of-$1\"'"; }
+
+instances_are_apart() {
+    local n
+    for n in red blue; do
+        n="$(ask ls --config /etc/safelight/$n.toml --json | wc -l)"
+        [ "$n" = 1 ] || { echo "$n items"; return 1; }
+    done
+    unit=safelight@red refused 'Read-only file system' inside touch /var/lib/safelight-blue/probe
+}
+
+others_go_on() {
+    systemctl stop safelight safelight@red || return 1
+    [ ! -e /run/safelight ] && [ ! -e /run/safelight-red ] || return 1
+    say /data/blue/of-blue k 2 2
+    within 10 eval 'ask ls --config /etc/safelight/blue.toml --json | wc -l | grep -qx 2'
+}
+
+part_instances() {
+    mkdir -p /data/runs
+    install_as_the_readme_says
+    for name in red blue; do
+        instance $name
+        say /data/$name/of-$name k 1 1
+    done
+    check instances systemctl enable --now safelight@red safelight@blue
+    check red items_of red
+    check blue items_of blue
+    check apart instances_are_apart
+    instance green
+    sed -i s/safelight-green/safelight-red/ /etc/safelight/green.toml
+    check wrong-store refused failed systemctl start safelight@green
+    systemctl stop safelight@green
+    check others-go-on others_go_on
+    check reload-one eval 'echo "limits.max_items = 3" >>/etc/safelight/blue.toml; systemctl reload safelight@blue'
+    check stop systemctl stop safelight@blue
+}
+
+# ---------------------------------------------------------------------------------------------------
+# The user unit, of somebody who isn't root.
+
+part_user() {
+    useradd --create-home --shell /bin/bash alice
+    loginctl enable-linger alice
+    check manager within 10 test -S "/run/user/$(id -u alice)/systemd/private"
+    runuser -l alice -c "bash /opt/repository/tests/systemd/guest.sh user_herself"
+}
+
+as_its_user() { systemctl --user "$@"; }
+
+user_is_sandboxed() {
+    local pid
+    pid="$(systemctl --user show --property=MainPID --value safelight)"
+    [ "$(readlink "/proc/$pid/ns/user")" != "$(readlink /proc/self/ns/user)" ] || { echo 'no namespace'; return 1; }
+    # The home is shown read-only, the store is not.
+    grep -E " $HOME/.local/state/safelight .* rw" "/proc/$pid/mountinfo" &&
+        grep -E " / / ro" "/proc/$pid/mountinfo"
+}
+
+part_user_herself() {
+    XDG_RUNTIME_DIR="/run/user/$(id -u)"
+    export XDG_RUNTIME_DIR PATH="$HOME/.local/bin:$PATH"
+    install -D -m 755 /opt/safelight ~/.local/bin/safelight
+    # The lines at the head of the unit, but for those that build and edit.
+    grep -E '^#   (install|systemctl)' systemd/user/safelight.service | sed 's/^#   //; /safelight.toml/d' >~/install.sh
+    mkdir -p ~/.config/safelight ~/runs
+    printf '[[watch]]\npath = "%s/runs"\n' "$HOME" >~/.config/safelight/safelight.toml
+    say ~/runs/mine k 1 1
+    check start bash -ex ~/install.sh
+    check kept eval "within 10 eval 'safelight ls mine --json | grep -q .'"
+    check status-text eval "systemctl --user status safelight | grep 'Status: .*images'"
+    check socket test -S "$XDG_RUNTIME_DIR/safelight/control.sock"
+    check store test -d ~/.local/state/safelight/runs/mine
+    check reload systemctl --user reload safelight
+    if unshare -Ur true; then
+        sed -n 's/^#   //p' systemd/user/sandbox.conf >~/sandbox.sh
+        check sandbox bash -ex ~/sandbox.sh
+        check sandboxed user_is_sandboxed
+    else
+        echo 'none sandbox'
+    fi
+    say ~/runs/mine k 2 2
+    check kept-on eval "within 10 eval 'safelight ls mine --json | wc -l | grep -qx 2'"
+    check stop systemctl --user stop safelight
+}
+
+"part_$1"
+if [ "$(id -u)" = 0 ]; then
+    journalctl --sync
+    journalctl -b --priority=info --no-pager --output=short-precise --unit='safelight*' --unit='user@*' >$out/journal
+    journalctl -b --no-pager --output=short-precise --user-unit=safelight >>$out/journal
+fi
