@@ -35,10 +35,8 @@ After=basic.target dbus.socket
 Wants=dbus.socket
 [Service]
 Type=oneshot
-ExecStart=/bin/bash /opt/repository/tests/systemd/guest.sh $part
-StandardOutput=file:/opt/out/said
-StandardError=file:/opt/out/said
-ExecStopPost=/bin/systemctl --no-block poweroff
+ExecStart=/bin/bash -c 'exec bash /opt/repository/tests/systemd/guest.sh $part >/opt/out/said 2>&1'
+ExecStopPost=/bin/systemctl --no-block start poweroff.target
 END
 
 ended=0

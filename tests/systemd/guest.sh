@@ -235,7 +235,7 @@ part_service() {
     check installed install_as_the_readme_says
     check ready is ActiveState active
     check items-at-once has_items_at_once
-    check status-text eval "within 10 eval 'systemctl status safelight | grep -E \"Status: .*[0-9]+ images\"'"
+    check status-text within 10 eval "systemctl status safelight | grep 'Status: .*[0-9] images'"
     check gentle is_gentle
     check inotify is_seen_by_inotify
     check group-only is_answered_to_its_group_only
@@ -368,7 +368,7 @@ part_instances() {
     check wrong-store refused failed systemctl start safelight@green
     systemctl stop safelight@green
     check others-go-on others_go_on
-    check reload-one eval 'echo "limits.max_items = 3" >>/etc/safelight/blue.toml; systemctl reload safelight@blue'
+    check reload-one eval 'sed -i "1i limits.max_items = 3" /etc/safelight/blue.toml; systemctl reload safelight@blue'
     check stop systemctl stop safelight@blue
 }
 
@@ -381,8 +381,6 @@ part_user() {
     check manager within 10 test -S "/run/user/$(id -u alice)/systemd/private"
     runuser -l alice -c "bash /opt/repository/tests/systemd/guest.sh user_herself"
 }
-
-as_its_user() { systemctl --user "$@"; }
 
 user_is_sandboxed() {
     local pid
@@ -403,8 +401,8 @@ part_user_herself() {
     printf '[[watch]]\npath = "%s/runs"\n' "$HOME" >~/.config/safelight/safelight.toml
     say ~/runs/mine k 1 1
     check start bash -ex ~/install.sh
-    check kept eval "within 10 eval 'safelight ls mine --json | grep -q .'"
-    check status-text eval "systemctl --user status safelight | grep 'Status: .*images'"
+    check kept within 10 eval "safelight ls mine --json | grep -q ."
+    check status-text within 10 eval "systemctl --user status safelight | grep 'Status: .*images'"
     check socket test -S "$XDG_RUNTIME_DIR/safelight/control.sock"
     check store test -d ~/.local/state/safelight/runs/mine
     check reload systemctl --user reload safelight
@@ -416,7 +414,7 @@ part_user_herself() {
         echo 'none sandbox'
     fi
     say ~/runs/mine k 2 2
-    check kept-on eval "within 10 eval 'safelight ls mine --json | wc -l | grep -qx 2'"
+    check kept-on within 10 eval "safelight ls mine --json | wc -l | grep -qx 2"
     check stop systemctl --user stop safelight
 }
 
