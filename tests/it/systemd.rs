@@ -52,6 +52,7 @@ impl Units {
         let output = Command::new("systemd-analyze")
             .args(args)
             .arg(self.folder.path().join(name))
+            .env("HOME", self.folder.path())
             .env("XDG_RUNTIME_DIR", self.folder.path())
             .output()
             .expect("systemd-analyze");
@@ -62,8 +63,13 @@ impl Units {
     /// What systemd has to say against a unit, with its drop-ins.
     fn complaints(&self, name: &str, manager: &str) -> Option<String> {
         let (is_fine, said) = self.systemd_analyze(name, &["verify", manager]);
-        // systemd skips what it doesn't know with a warning, and ends with 0.
-        (!is_fine || !said.is_empty()).then_some(said)
+        // systemd skips what it doesn't know with a warning, and ends with 0. It looks at the units that
+        // this one needs, too; what this machine has there is not ours.
+        let file = Path::new(name).file_name().and_then(|file| file.to_str()).expect("a name");
+        let folder = self.folder.path().to_str().expect("a path");
+        let is_ours = |line: &&str| line.contains(folder) || line.contains(file);
+        let ours: String = said.lines().filter(is_ours).flat_map(|line| [line, "\n"]).collect();
+        (!is_fine || !ours.is_empty()).then_some(said)
     }
 
     /// What a unit could give up in systemd's eyes, but doesn't.
@@ -300,7 +306,8 @@ fn a_real_systemd_starts_reloads_watches_and_stops_it() {
     guest.assert_checks(&[
         "installed",
         "ready",
-        "items-at-once",
+        "answers",
+        "items",
         "status-text",
         "gentle",
         "inotify",
@@ -358,6 +365,7 @@ fn run_directories_are_read_wherever_they_lie_and_drop_ins_allow_more() {
         "store-elsewhere",
         "no-removal",
         "drop-ins",
+        "metrics",
         "removal",
         "network",
         "credential",

@@ -111,12 +111,16 @@ is_gentle() {
         [ "$(ionice -p "$pid")" = idle ] && [ "$(cat /proc/"$pid"/oom_score_adj)" = 500 ]
 }
 
-has_items_at_once() {
-    # Lines of the log are dealt with before READY=1; what speaks for itself settles first.
+answers_at_once() {
+    # READY=1 comes once everything was looked at: there is nothing to wait for.
+    ask status >/tmp/status && cat /tmp/status && grep -q 'watching  /data/runs  2 runs' /tmp/status && ask health
+}
+
+has_items() {
     local n
     n="$(ask ls digits --json | wc -l)"
     echo "$n items"
-    [ "$n" -ge 326 ]
+    [ "$n" = 406 ]
 }
 
 is_seen_by_inotify() {
@@ -151,6 +155,7 @@ is_answered_to_its_group_only() {
     useradd --groups safelight friend && useradd stranger || return 1
     runuser -u friend safelight ls digits >/dev/null || return 1
     runuser -u friend -- test -r /var/lib/safelight/runs/digits/run.json || return 1
+    refused 'only root and the daemon.s own user' runuser -u friend safelight reload || return 1
     refused . runuser -u stranger safelight status
 }
 
@@ -183,11 +188,11 @@ is_killed_and_started() {
 
 is_watched() {
     local pid
-    drop_in safelight.service watchdog <<<$'[Service]\nWatchdogSec=2'
+    drop_in safelight.service watchdog <<<$'[Service]\nWatchdogSec=3'
     systemctl restart safelight || return 1
     pid="$(main_pid)"
     # While it works it is left alone.
-    sleep 4
+    sleep 5
     [ "$(main_pid)" = "$pid" ] && is NRestarts 0 || return 1
     kill -STOP "$pid"
     within 20 is_restarted "$pid" 1 || return 1
@@ -234,7 +239,8 @@ part_service() {
     job=$!
     check installed install_as_the_readme_says
     check ready is ActiveState active
-    check items-at-once has_items_at_once
+    check answers answers_at_once
+    check items within 20 has_items
     check status-text within 10 eval "systemctl status safelight | grep 'Status: .*[0-9] images'"
     check gentle is_gentle
     check inotify is_seen_by_inotify
@@ -255,6 +261,12 @@ part_service() {
 # Where run directories lie, who wrote them, and the drop-ins.
 
 as_trainer() { runuser -u trainer -- bash -c "out=$out; $(declare -f dump say); umask $1; ${*:2}"; }
+
+scrapes() {
+    exec 3<>/dev/tcp/127.0.0.1/9464 || return 1
+    printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
+    grep -q '^safelight_items_in_total' <&3
+}
 
 is_read() { within 15 eval "ask ls $1 --state image --json | grep -q ."; }
 
@@ -311,7 +323,9 @@ END
     sed -i 's/^#LoadCredential/LoadCredential/' /etc/systemd/system/safelight.service.d/network.conf
     (umask 077; echo secret >/etc/safelight/credentials/team)
     systemctl daemon-reload
+    sed -i '1i metrics.listen = "127.0.0.1:9464"' /etc/safelight/safelight.toml
     check drop-ins systemctl restart safelight
+    check metrics scrapes
     check removal inside rm /data/runs/old.npy
     check network eval '[ "$(readlink /proc/$(main_pid)/ns/net)" = "$(readlink /proc/self/ns/net)" ]'
     check credential inside grep -qx secret /run/credentials/safelight.service/team
