@@ -104,7 +104,8 @@ impl Engine {
     ) -> io::Result<Self> {
         let space = Space::new(&config.store);
         let memory_bytes_max = config.limits.memory_bytes_max;
-        let pipeline = Pipeline::start(writer, config.n_threads, memory_bytes_max, &shared)?;
+        let pipeline =
+            Pipeline::start(writer, config.n_threads, memory_bytes_max, &space, &shared)?;
         let mut engine = Self {
             mode,
             config,
@@ -124,7 +125,7 @@ impl Engine {
             n_overflows: 0,
             told_at: None,
         };
-        engine.set_pace();
+        engine.set_bounds();
         if mode == Mode::Follow {
             match Watch::new() {
                 Ok(watch) => engine.watch = Some(watch),
@@ -152,8 +153,10 @@ impl Engine {
         }
     }
 
-    /// Whoever runs `ingest` waits for it: only the daemon takes its time.
-    fn set_pace(&self) {
+    /// Goes by the configured pace and room. Whoever runs `ingest` waits for it: only the daemon takes
+    /// its time.
+    fn set_bounds(&self) {
+        self.space.set_min(self.config.free_bytes_min);
         let rate = self.config.read_bytes_per_s_max;
         let is_paced = self.mode == Mode::Follow && rate > 0;
         self.shared.pace.set(is_paced.then_some(rate));
@@ -237,7 +240,11 @@ impl Engine {
                 continue;
             }
             if self.mode == Mode::Once && (self.is_idle() || self.full.is_some()) {
-                self.problems.extend(self.full.map(|full| full.to_string()));
+                if let Some(full) = self.full {
+                    self.problems.push(full.to_string());
+                    // What waits for room is given up.
+                    self.shared.stop.store(true, Ordering::Relaxed);
+                }
                 self.tell_view(true);
                 return Ok(());
             }
@@ -247,7 +254,7 @@ impl Engine {
 
     /// Whether the store's disk has room for more.
     fn has_room(&mut self) -> bool {
-        let full = self.space.check(self.config.free_bytes_min).err();
+        let full = self.space.check().err();
         match (&self.full, &full) {
             (None, Some(full)) => tracing::error!(error = %full, "nothing more is kept"),
             (Some(_), None) => tracing::info!("the store's disk has room again"),
@@ -306,7 +313,7 @@ impl Engine {
     /// Goes by another configuration. Directories of which it says the same are read on.
     fn reload(&mut self, config: Config) {
         self.config = config;
-        self.set_pace();
+        self.set_bounds();
         self.set_roots();
     }
 

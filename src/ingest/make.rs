@@ -85,8 +85,7 @@ pub(super) fn make(order: &Order<'_>, writing: &Writing<'_>) -> Result<Made, Mad
     pieces.insert(0, piece);
     let mut staged = Vec::with_capacity(pieces.len());
     for Piece { path, bytes } in &pieces {
-        let written = writing.retried("media file", || writing.staging.write(run, path, bytes));
-        staged.push(written.ok_or(Made::GivenUp)?);
+        staged.push(writing.write(run, path, bytes).ok_or(Made::GivenUp)?);
     }
     let source = Source { sha256: Some(digest), ..material.source.clone() };
     let description = (*description).clone();

@@ -29,7 +29,8 @@ use crate::media::{Description, MediaEntry, MediaId, RunId, Source, State};
 use crate::plan::ImagePlan;
 use crate::pulse::{self, idle};
 use crate::store::journal::{Event, SourceCursor};
-use crate::store::media_dir::Staging;
+use crate::store::media_dir::{Staged, Staging};
+use crate::store::space::Space;
 use crate::store::{Commit, RunInfo, Writer};
 
 /// Units between plan and commit, and so the most that a crash makes to be done again.
@@ -220,6 +221,7 @@ impl Pipeline {
         writer: Writer,
         n_threads: usize,
         memory_bytes_max: u64,
+        space: &Space,
         shared: &Shared,
     ) -> io::Result<Self> {
         let Shared { progress, stop, pulses, .. } = shared.clone();
@@ -228,13 +230,14 @@ impl Pipeline {
         let staging = writer.staging();
         let mut workers = Vec::new();
         for i in 0..n_threads {
-            let (jobs, staging, progress, stop, pulses) =
-                (jobs_in.clone(), staging.clone(), progress.clone(), stop.clone(), pulses.clone());
+            let (jobs, staging, space) = (jobs_in.clone(), staging.clone(), space.clone());
+            let (progress, stop, pulses) = (progress.clone(), stop.clone(), pulses.clone());
             let name = format!("render-{i}");
             let worker = thread::Builder::new().name(name.clone());
             workers.push(worker.spawn(move || {
                 pulses.watch_this_thread(&name);
-                let writing = Writing { staging: &staging, progress: &progress, stop: &stop };
+                let (staging, space) = (&staging, &space);
+                let writing = Writing { staging, space, progress: &progress, stop: &stop };
                 while let Ok(job) = idle(|| jobs.recv()) {
                     work(&job, &writing);
                 }
@@ -337,18 +340,19 @@ fn work(job: &Job, writing: &Writing<'_>) {
 /// Where workers write, and whom they tell.
 pub(super) struct Writing<'a> {
     pub(super) staging: &'a Staging,
+    space: &'a Space,
     progress: &'a Progress,
     stop: &'a AtomicBool,
 }
 
 impl Writing<'_> {
-    /// Does `action` until it succeeds; `None` if the program was stopped meanwhile.
-    pub(super) fn retried<T>(
-        &self,
-        what: &str,
-        action: impl FnMut() -> io::Result<T>,
-    ) -> Option<T> {
-        retried(what, self.progress, self.stop, action)
+    /// Writes a media file aside as soon as there is room for it; `None` if the program was stopped
+    /// meanwhile.
+    pub(super) fn write(&self, run: &RunId, path: &str, bytes: &[u8]) -> Option<Staged> {
+        retried("media file", self.progress, self.stop, || {
+            self.space.check().map_err(io::Error::other)?;
+            self.staging.write(run, path, bytes)
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::FallocateFlags;
 
@@ -20,6 +21,8 @@ const FREE_BYTES_MIN: u64 = 1 << 30;
 #[derive(Debug, Clone)]
 pub(crate) struct Space {
     root: PathBuf,
+    /// `store.free_bytes_min`.
+    min: Arc<Mutex<Option<u64>>>,
 }
 
 /// There is too little room.
@@ -34,7 +37,12 @@ pub(crate) struct Full {
 
 impl Space {
     pub(crate) fn new(store: &Path) -> Self {
-        Self { root: store.to_owned() }
+        Self { root: store.to_owned(), min: Arc::default() }
+    }
+
+    /// Goes by this `store.free_bytes_min` from now on, and all clones too.
+    pub(crate) fn set_min(&self, min: Option<u64>) {
+        *self.min.lock().unwrap_or_else(PoisonError::into_inner) = min;
     }
 
     fn ballast(&self) -> PathBuf {
@@ -53,13 +61,17 @@ impl Space {
         self.measure().map_or(0, |(free, _)| free)
     }
 
-    /// Checks that there is room to keep more; `min` as configured.
+    /// Checks that there is room to keep more.
     ///
     /// # Errors
     /// If there is too little. A disk that can't be asked has room: a write will tell.
-    pub(crate) fn check(&self, min: Option<u64>) -> Result<(), Full> {
+    pub(crate) fn check(&self) -> Result<(), Full> {
         let Ok((free, size)) = self.measure() else { return Ok(()) };
+        let min = *self.min.lock().unwrap_or_else(PoisonError::into_inner);
         let min = min.unwrap_or_else(|| FREE_BYTES_MIN.min(size / 20));
+        // What the ballast gave is for the index: it is made again first.
+        let missing = if self.ballast().is_file() { 0 } else { BALLAST_BYTES };
+        let min = min.saturating_add(missing);
         if free < min { Err(Full { free, min }) } else { Ok(()) }
     }
 
@@ -95,8 +107,13 @@ mod tests {
     fn what_is_free_is_compared_with_what_must_be() {
         let folder = tempfile::tempdir().expect("a folder");
         let space = Space::new(folder.path());
-        assert_eq!(space.check(Some(0)), Ok(()));
-        assert!(space.check(Some(u64::MAX)).is_err());
+        space.set_min(Some(0));
+        assert_eq!(space.check(), Ok(()));
+        let free = space.free();
+        space.set_min(Some(free - BALLAST_BYTES / 2));
+        assert!(space.check().is_err(), "half of the ballast is missing");
+        space.clone().set_min(Some(u64::MAX));
+        assert!(space.check().is_err());
         space.keep_ballast();
         let length = std::fs::metadata(space.ballast()).expect("a ballast").len();
         assert_eq!(length, BALLAST_BYTES);

@@ -1,0 +1,212 @@
+//! The watchdog goes by what each thread does, health says what is wrong, and events that miss files
+//! are given up.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{PROGRAM, TempRun, gray, wait_for};
+
+/// Whether a program can be run here; a word of it if not.
+fn has(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !found {
+        eprintln!("left out: {program} is not installed");
+    }
+    found
+}
+
+/// Ends a process when dropped.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // A tracer lets go of its process.
+        Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn a_thread_that_stands_still_keeps_the_watchdog_unfed() {
+    if !has("strace") {
+        return;
+    }
+    let temp = TempRun::new();
+    let socket = temp.folder().join("notify");
+    let listener = UnixDatagram::bind(&socket).expect("a socket");
+    listener.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    let config = temp.folder().join("c.toml");
+    let text = "store.path = \"store\"\ncontrol.socket = \"control.sock\"\n[[watch]]\npath = \"run\"\nruns = \".\"\n";
+    fs::write(&config, text).expect("a configuration");
+    let log = temp.folder().join("daemon.log");
+    let mut daemon = Command::new(PROGRAM)
+        .args(["daemon", "--config"])
+        .arg(&config)
+        .env("NOTIFY_SOCKET", &socket)
+        .env("WATCHDOG_USEC", "1200000")
+        .stderr(fs::File::create(&log).expect("a log"))
+        .spawn()
+        .expect("the daemon");
+    let pid = daemon.id().to_string();
+    // How often the watchdog is fed in a while.
+    let fed = |time: Duration| {
+        let (start, mut n) = (Instant::now(), 0);
+        let mut buffer = [0; 4096];
+        while start.elapsed() < time {
+            if let Ok(n_bytes) = listener.recv(&mut buffer) {
+                n += usize::from(buffer[..n_bytes].starts_with(b"WATCHDOG=1"));
+            }
+        }
+        n
+    };
+    wait_for("the daemon", || fs::read_to_string(&log).is_ok_and(|text| text.contains("at once")));
+    assert!(fed(Duration::from_secs(2)) > 0, "it is fed while all is well");
+    // The commit thread's next sync takes very long; the others go on.
+    let tracer = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"])
+        .args(["-e", "inject=fdatasync:delay_enter=8000000", "-p", &pid])
+        .spawn()
+        .expect("strace");
+    let tracer = Ended(tracer);
+    let is_traced = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+    };
+    let start = Instant::now();
+    while !is_traced() && start.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    if !is_traced() {
+        eprintln!("left out: no process can be traced here");
+        daemon.kill().expect("a kill");
+        daemon.wait().expect("an end");
+        return;
+    }
+    temp.log_picture("k", 1, 1);
+    wait_for("the stall to be told", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("thread is stalled"))
+    });
+    let text = fs::read_to_string(&log).expect("the log");
+    assert!(text.contains("\"thread\":\"commit\""), "{text}");
+    fed(Duration::from_millis(100));
+    assert_eq!(fed(Duration::from_secs(2)), 0, "it is fed though the commit thread is stalled");
+    drop(tracer);
+    wait_for("the thread to go on", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("all threads get on again"))
+    });
+    assert!(fed(Duration::from_secs(2)) > 0, "it is fed again");
+    wait_for("the picture", || temp.items().len() == 1);
+    Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
+    assert_eq!(daemon.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn health_says_what_is_wrong() {
+    let temp = TempRun::new();
+    let nobody = temp.run(&["health"]);
+    assert_eq!(nobody.code, 1);
+    assert!(nobody.err.contains("no daemon answers for the store"), "{nobody:?}");
+    let daemon = temp.daemon("[[watch]]\npath = \"elsewhere\"\n");
+    let health: Value = serde_json::from_str(&temp.run(&["health", "--json"]).out).expect("JSON");
+    assert_eq!((&health["ready"], &health["healthy"]), (&true.into(), &false.into()));
+    let said = temp.run(&["health"]);
+    assert_eq!(said.code, 1);
+    assert!(said.out.contains("elsewhere: the directory is not there"), "{said:?}");
+    fs::create_dir(temp.folder().join("elsewhere")).expect("a folder");
+    wait_for("good health", || temp.run(&["health"]).code == 0);
+    assert_eq!(temp.run(&["health"]).out, "healthy\n");
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_directory_whose_events_miss_files_is_polled() {
+    // What is written below an overlay, behind its back, makes no events in it.
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: only root can mount an overlay");
+        return;
+    }
+    let temp = TempRun::new();
+    for folder in ["lower/run/dumps/k", "upper", "work", "merged"] {
+        fs::create_dir_all(temp.folder().join(folder)).expect("a folder");
+    }
+    let config = temp.folder().join("c.toml");
+    let text = "[store]\npath = \"store\"\n[control]\nsocket = \"control.sock\"\n[[watch]]\npath = \
+                \"merged\"\n[ingest]\nsettle_ms = 50\nscan_ms = 500\npoll_ms = 300\n";
+    fs::write(&config, text).expect("a configuration");
+    let log = temp.folder().join("daemon.log");
+    let mount = "mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged && \
+                 mkdir -p merged/run/dumps/k && touch merged/run/dumps/k/.x && \
+                 exec \"$0\" daemon --config c.toml";
+    let daemon = Command::new("unshare")
+        .args(["-m", "--", "sh", "-c", mount, PROGRAM])
+        .current_dir(temp.folder())
+        .stderr(fs::File::create(&log).expect("a log"))
+        .spawn()
+        .expect("unshare");
+    let mut daemon = daemon;
+    let text = || fs::read_to_string(&log).unwrap_or_default();
+    let mut is_over = false;
+    wait_for("the daemon", || {
+        is_over = daemon.try_wait().expect("a status").is_some();
+        is_over || text().contains("looked at once")
+    });
+    if is_over {
+        eprintln!("left out: no overlay can be mounted here: {}", text());
+        return;
+    }
+    let status =
+        || -> Value { serde_json::from_str(&temp.run(&["status", "--json"]).out).expect("JSON") };
+    let root = |status: &Value| status["ingest"]["watching"][0].clone();
+    assert_eq!(root(&status())["backend"], "inotify");
+    let upper = temp.folder().join("upper/run/dumps/k");
+    for n in 0..8 {
+        fs::write(upper.join(format!("{n}.npy")), gray(n)).expect("a dump");
+    }
+    wait_for("the dumps", || temp.items().len() == 8);
+    wait_for("the change", || root(&status())["backend"] == "poll");
+    let root = root(&status());
+    assert!(
+        root["problem"].as_str().is_some_and(|why| why.contains("events told of all but")),
+        "{root}"
+    );
+    assert!(text().contains("directory is polled"), "{}", text());
+    fs::write(upper.join("9.npy"), gray(9)).expect("a dump");
+    wait_for("the next one", || temp.items().len() == 9);
+    Command::new("kill").args(["-TERM", &daemon.id().to_string()]).status().expect("kill");
+    assert_eq!(daemon.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn a_hundred_reloads_under_load_miss_nothing() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon("[ingest]\nsettle_ms = 30\nclose_ms = 5\n");
+    let config = temp.folder().join("safelight.toml");
+    let text = fs::read_to_string(&config).expect("the configuration");
+    let taken_up = |text: &str| {
+        fs::write(&config, text).expect("a configuration");
+        let ran = temp.run(&["reload", "--config", config.to_str().expect("a path")]);
+        (ran.code, ran.err)
+    };
+    for n in 0..100 {
+        temp.log_picture("line", n, n);
+        temp.write(&format!("dumps/own/{n}.npy"), &gray(n));
+        // A limit changes, and now and then what is watched.
+        let other = if n % 3 == 0 { "[[watch]]\npath = \"elsewhere\"\n" } else { "" };
+        let text = format!("{text}{other}[limits]\nmax_items = {}\n", 100 + n);
+        assert_eq!(taken_up(&text), (0, String::new()));
+        if n % 10 == 0 {
+            let (code, error) = taken_up(&format!("{text}max_itms = 3\n"));
+            assert_eq!(code, 78, "{error}");
+            assert!(error.contains("did you mean \"max_items\""), "{error}");
+        }
+    }
+    wait_for("all", || temp.counts() == [200, 0, 0]);
+    // The directory was watched all the while, not taken up anew.
+    let n_taken_up = daemon.log_text().matches("run directory is read").count();
+    assert_eq!(n_taken_up, 1);
+    assert_eq!(daemon.stop().0, Some(0));
+}
