@@ -1,26 +1,100 @@
 //! Where log lines go.
 
+use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::callsite::Identifier;
+use tracing::{Event, Metadata};
+use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::config::file::LogFormat;
 
+/// Lines of one kind that are logged in a while; the rest is counted.
+const LINES_MAX: u32 = 100;
+
+/// How long that while is.
+const WINDOW: Duration = Duration::from_secs(10);
+
 /// Changes what is logged while the program runs.
-pub(crate) struct Level(Handle<EnvFilter, Registry>);
+pub(crate) struct Level {
+    filter: Handle<EnvFilter, Registry>,
+    floods: Floods,
+}
 
 impl Level {
     /// Logs by this filter from now on. A filter that can't be read changes nothing.
     pub(crate) fn set(&self, level: &str) {
         if let Ok(filter) = EnvFilter::try_new(level)
-            && let Err(error) = self.0.reload(filter)
+            && let Err(error) = self.filter.reload(filter)
         {
             tracing::warn!(%error, "log level is not changed");
         }
+    }
+
+    /// Logs how many lines were left out since the last call.
+    pub(crate) fn tell_left_out(&self) {
+        for (line, n_lines) in self.floods.take_left_out() {
+            tracing::warn!(n_lines, line, "log lines of one kind are too many, some are left out");
+        }
+    }
+}
+
+/// Keeps one kind of line from drowning the others: a job that writes broken dumps as fast as it can
+/// must not fill the log.
+#[derive(Debug, Clone, Default)]
+struct Floods(Arc<Mutex<HashMap<Identifier, Flood>>>);
+
+#[derive(Debug)]
+struct Flood {
+    since: Instant,
+    n: u32,
+    n_left_out: u64,
+    /// Where in the source the line is logged.
+    place: String,
+}
+
+impl Floods {
+    /// Whether one more line of this kind may be logged.
+    fn allow(&self, metadata: &Metadata<'_>, now: Instant) -> bool {
+        let mut floods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let flood = floods.entry(metadata.callsite()).or_insert_with(|| Flood {
+            since: now,
+            n: 0,
+            n_left_out: 0,
+            place: format!("{}:{}", metadata.target(), metadata.line().unwrap_or(0)),
+        });
+        if now.saturating_duration_since(flood.since) >= WINDOW {
+            (flood.since, flood.n) = (now, 0);
+        }
+        flood.n = flood.n.saturating_add(1);
+        let is_allowed = flood.n <= LINES_MAX;
+        flood.n_left_out += u64::from(!is_allowed);
+        is_allowed
+    }
+
+    fn take_left_out(&self) -> Vec<(String, u64)> {
+        let mut floods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_out = floods.values_mut().filter(|flood| flood.n_left_out > 0);
+        let mut left_out: Vec<_> =
+            left_out.map(|f| (f.place.clone(), std::mem::take(&mut f.n_left_out))).collect();
+        left_out.sort();
+        left_out
+    }
+}
+
+impl<S> Filter<S> for Floods {
+    fn enabled(&self, _metadata: &Metadata<'_>, _context: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _context: &Context<'_, S>) -> bool {
+        self.allow(event.metadata(), Instant::now())
     }
 }
 
@@ -48,8 +122,10 @@ pub(crate) fn start(format: LogFormat, level: &str) -> io::Result<Level> {
             Box::new(fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr))
         }
     };
+    let floods = Floods::default();
+    let layer = layer.with_filter(floods.clone());
     tracing_subscriber::registry().with(filter).with(layer).init();
-    Ok(Level(handle))
+    Ok(Level { filter: handle, floods })
 }
 
 /// Starts the log of a command: warnings and errors, written by `writer`.
@@ -71,4 +147,43 @@ fn is_run_by_journald() -> bool {
     };
     let is_stderr = |stat: rustix::fs::Stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino);
     rustix::fs::fstat(io::stderr().as_fd()).is_ok_and(is_stderr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("the lines").extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn one_kind_of_line_does_not_drown_the_others() {
+        let (lines, floods) = (Lines::default(), Floods::default());
+        let writer = lines.clone();
+        let layer = fmt::layer().with_writer(move || writer.clone()).with_ansi(false);
+        let subscriber = tracing_subscriber::registry().with(layer.with_filter(floods.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            for n in 0..1000 {
+                tracing::info!(n, "flood");
+            }
+            tracing::info!("other");
+        });
+        let text = String::from_utf8(lines.0.lock().expect("the lines").clone()).expect("text");
+        assert_eq!(text.matches("flood").count(), 100);
+        assert_eq!(text.matches("other").count(), 1);
+        let left_out = floods.take_left_out();
+        assert_eq!(left_out.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [900]);
+        assert_eq!(floods.take_left_out(), []);
+    }
 }

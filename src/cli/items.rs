@@ -10,7 +10,7 @@ use super::condition::Condition;
 use super::{Access, Common, Ending, printable};
 use crate::control::protocol::{ITEMS_PATH, ItemsQuery};
 use crate::media::{State, shortened};
-use crate::store::Filter;
+use crate::store::{Filter, RunSummary};
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
@@ -53,26 +53,43 @@ fn steps(text: &str) -> Result<(Option<u64>, Option<u64>), String> {
 }
 
 impl Access {
-    /// Hands each item that the query lets through to `see`.
+    /// Hands each item that the query lets through to `see`, whoever answers for the store being let go
+    /// of first: a pager may read for hours.
+    ///
+    /// # Errors
+    /// If there is nothing and not even the run.
     pub(super) fn each_item(
-        &mut self,
+        self,
         query: ItemsQuery,
         mut see: impl FnMut(Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        match self {
-            Self::Daemon(client) => {
+        let run = query.run.clone();
+        let mut n_seen = 0u64;
+        let runs = match self {
+            Self::Daemon(mut client) => {
                 let path = format!("{ITEMS_PATH}?{}", serde_urlencoded::to_string(&query)?);
                 client.get(&path, |line| {
+                    n_seen += 1;
                     see(serde_json::from_str(line).context("the daemon's answer is no item")?)
-                })
+                })?;
+                if n_seen > 0 { Vec::new() } else { super::status::ask(&mut client)?.runs }
             }
-            Self::Store(_, reader) => {
-                for item in reader.items(&Filter::try_from(query)?)? {
+            Self::Store(writer, reader) => {
+                let items = reader.snapshot(&Filter::try_from(query)?)?;
+                let runs = reader.runs()?;
+                drop(reader);
+                writer.close()?;
+                for item in items {
+                    n_seen += 1;
                     let (run, entry) = item?;
                     see(entry.to_json(&run))?;
                 }
-                Ok(())
+                runs
             }
+        };
+        match run {
+            Some(run) if n_seen == 0 => check_run(&runs, &run),
+            _ => Ok(()),
         }
     }
 }
@@ -82,7 +99,7 @@ pub(super) fn list(
     common: &Common,
     out: &mut impl Write,
 ) -> anyhow::Result<Ending> {
-    let (mut access, _) = common.access("ls")?;
+    let (access, _) = common.access("ls")?;
     let (first_step, last_step) = args.step.unwrap_or_default();
     let state = args.state.map(|state| match state {
         StateArg::Image => State::Image,
@@ -92,27 +109,18 @@ pub(super) fn list(
     let query =
         ItemsQuery { run: args.run.clone(), key: args.key.clone(), first_step, last_step, state };
     let mut table = Table::new(out, args.run.is_none());
-    let mut n_items = 0u64;
     access.each_item(query, |item| {
-        n_items += 1;
         if !args.conditions.iter().all(|condition| condition.holds(&item)) {
             return Ok(());
         }
         if common.json { Ok(writeln!(table.out, "{item}")?) } else { table.add(&item) }
     })?;
     table.flush()?;
-    if n_items == 0
-        && let Some(run) = &args.run
-    {
-        check_run(&mut access, run)?;
-    }
-    access.close()?;
     Ok(Ending::Done)
 }
 
 /// An empty list of a run that isn't there is an error.
-pub(super) fn check_run(access: &mut Access, run: &str) -> anyhow::Result<()> {
-    let runs = super::status::runs(access)?;
+fn check_run(runs: &[RunSummary], run: &str) -> anyhow::Result<()> {
     if runs.iter().any(|known| known.run.as_str() == run) {
         return Ok(());
     }

@@ -8,7 +8,6 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::items::check_run;
 use super::{Common, Ending};
 use crate::control::protocol::ItemsQuery;
 use crate::formats::wandb::{artifact, class_labels_config, logged};
@@ -46,7 +45,7 @@ pub(super) fn show(
     common: &Common,
     out: &mut impl Write,
 ) -> anyhow::Result<Ending> {
-    let (mut access, config) = common.access("show")?;
+    let (access, config) = common.access("show")?;
     let query = ItemsQuery {
         run: Some(args.run.clone()),
         key: Some(args.key.clone()),
@@ -61,7 +60,6 @@ pub(super) fn show(
         Ok(())
     })?;
     if items.is_empty() {
-        check_run(&mut access, &args.run)?;
         let index = args.index.map_or_else(String::new, |index| format!(" index {index}"));
         return Err(anyhow!(
             "run {:?} has nothing under key {:?} step {}{index}",
@@ -70,7 +68,6 @@ pub(super) fn show(
             args.step
         ));
     }
-    access.close()?;
     let run = RunId::new(args.run.clone())?;
     let values = match args.form {
         Form::Record => items,

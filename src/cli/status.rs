@@ -7,7 +7,6 @@ use anyhow::Context;
 use super::{Access, Common, Ending, counts, printable, thousands};
 use crate::control::client::Client;
 use crate::control::protocol::{STATUS_PATH, Status};
-use crate::store::RunSummary;
 
 pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
     let (mut access, config) = common.access("status")?;
@@ -22,14 +21,6 @@ pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<Endin
         print(&status, out)?;
     }
     Ok(Ending::Done)
-}
-
-/// The runs that the store knows.
-pub(super) fn runs(access: &mut Access) -> anyhow::Result<Vec<RunSummary>> {
-    match access {
-        Access::Daemon(client) => Ok(ask(client)?.runs),
-        Access::Store(_, reader) => Ok(reader.runs()?),
-    }
 }
 
 pub(super) fn ask(client: &mut Client) -> anyhow::Result<Status> {

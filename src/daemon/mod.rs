@@ -266,6 +266,7 @@ async fn follow(
             }
             _ = ticks.tick() => {
                 watchdog.look(shared);
+                reload.tell_left_out();
                 if is_ready {
                     let now = status(reader, shared);
                     if now != said {

@@ -26,6 +26,11 @@ pub(super) struct Reload {
 }
 
 impl Reload {
+    /// Logs how many lines of the log were left out lately.
+    pub(super) fn tell_left_out(&self) {
+        self.level.tell_left_out();
+    }
+
     /// Goes by the file as it is now. If it can't be used, the last one stays.
     pub(super) fn now(&self) -> Result<(), String> {
         let result =

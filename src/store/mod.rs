@@ -31,12 +31,12 @@ mod index;
 pub(crate) mod journal;
 pub mod lock;
 pub(crate) mod media_dir;
+mod reader;
 pub(crate) mod space;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,16 +45,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::index::{Applied, Index};
-pub(crate) use self::index::{DumpRow, Row, RunRow};
-use self::journal::{
-    Event, Journal, Line, LogCursor, Outline, OutlineSource, Position, SourceCursor,
-};
+pub(crate) use self::index::{DumpRow, RunRow};
+use self::journal::{Event, Journal, Line, Outline, OutlineSource, Position, SourceCursor};
 use self::lock::{Holder, Lock};
 use self::media_dir::{Staged, Staging};
+pub use self::reader::{Filter, Reader, RunSummary};
 use self::space::Space;
 use crate::durable::Disk;
-use crate::limits::StepUsage;
-use crate::media::{MediaEntry, MediaId, MediaKey, RunId, State, Step};
+use crate::media::{MediaId, RunId};
 
 /// The version of the layout above. A store of a newer version is not opened.
 const FORMAT: u32 = 1;
@@ -188,13 +186,6 @@ pub(crate) struct Writer {
     segment_bytes: u64,
     staging: Staging,
     _lock: Lock,
-}
-
-/// Reads the store. Clones share the index.
-#[derive(Debug, Clone)]
-pub struct Reader {
-    root: PathBuf,
-    index: Index,
 }
 
 /// Opens a store: makes it if it isn't there, brings the index up to date with the journals.
@@ -558,211 +549,4 @@ fn outline(line: Line) -> Outline {
         Event::Commit { .. } | Event::Run { .. } | Event::Cursor => {}
     }
     outline
-}
-
-/// Which items to list.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Of this run only.
-    pub run: Option<RunId>,
-    /// Of this key only.
-    pub key: Option<MediaKey>,
-    /// Within these steps only.
-    pub steps: Option<(u64, u64)>,
-    /// In this state only.
-    pub state: Option<State>,
-}
-
-/// A run, and what is kept of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunSummary {
-    /// The run's id.
-    pub run: RunId,
-    /// Where it is written.
-    pub source: PathBuf,
-    /// Images kept.
-    pub image: u64,
-    /// Images held back.
-    pub held: u64,
-    /// Lines and dumps rejected.
-    pub rejected: u64,
-    /// Of the images, those whose files were removed by retention.
-    #[serde(default)]
-    pub pruned: u64,
-    /// Damaged lines of its journal.
-    pub damaged: u64,
-    /// Whether the job said that it is over.
-    pub finished: bool,
-}
-
-impl Reader {
-    /// All runs, in order of their ids.
-    ///
-    /// # Errors
-    /// If the index fails.
-    pub fn runs(&self) -> Result<Vec<RunSummary>, StoreError> {
-        let runs = self.index.runs()?.into_iter().map(|(run, row)| {
-            let file = read_run_file(&run_folder(&self.root, &run)).ok().flatten();
-            let source = file.map(|file| file.source);
-            Ok(RunSummary {
-                run,
-                source: source.unwrap_or_default(),
-                image: row.n_image,
-                held: row.n_held,
-                rejected: row.n_rejected,
-                pruned: row.n_pruned,
-                damaged: row.n_damaged,
-                finished: row.finished,
-            })
-        });
-        runs.collect()
-    }
-
-    /// The items that a filter lets through: of each run those with a place, in order of key, step
-    /// and index, then what was rejected.
-    ///
-    /// # Errors
-    /// If the index fails.
-    pub fn items(
-        &self,
-        filter: &Filter,
-    ) -> Result<impl Iterator<Item = Result<(RunId, MediaEntry), StoreError>> + use<>, StoreError>
-    {
-        let runs = match &filter.run {
-            Some(run) => vec![run.clone()],
-            None => self.index.runs()?.into_iter().map(|(run, _)| run).collect(),
-        };
-        let (reader, filter) = (self.clone(), filter.clone());
-        Ok(runs.into_iter().flat_map(move |run| reader.items_of(run, &filter)))
-    }
-
-    fn items_of(
-        &self,
-        run: RunId,
-        filter: &Filter,
-    ) -> impl Iterator<Item = Result<(RunId, MediaEntry), StoreError>> + use<> {
-        let Filter { key, steps, state, .. } = filter.clone();
-        let in_steps: RangeInclusive<u64> =
-            steps.map_or(0..=u64::MAX, |(first, last)| first..=last);
-        let placed = (state != Some(State::Rejected))
-            .then(|| self.index.items(&run, key.as_ref(), in_steps.clone()));
-        let rejected =
-            state.is_none_or(|state| state == State::Rejected).then(|| self.index.rejected(&run));
-        let folder = journal::folder(&run_folder(&self.root, &run));
-        let narrow = key.is_some() || steps.is_some();
-        let rows = placed.into_iter().flatten().chain(rejected.into_iter().flatten());
-        rows.filter_map(move |row| {
-            let entry = row.and_then(|row| {
-                if state.is_some_and(|state| state != row.state) {
-                    return Ok(None);
-                }
-                entry(&folder, row).map(Some)
-            });
-            if let Err(StoreError::Io(error)) = &entry
-                && error.kind() == io::ErrorKind::InvalidData
-            {
-                tracing::warn!(%run, %error, "item is left out");
-                return None;
-            }
-            let entry = entry.transpose()?;
-            let is_wanted = |entry: &MediaEntry| {
-                entry.state != State::Rejected
-                    || !narrow
-                    || (key.is_none() || key == entry.key)
-                        && entry.step.is_some_and(|step| in_steps.contains(&step.0))
-            };
-            match entry {
-                Ok(entry) if !is_wanted(&entry) => None,
-                entry => Some(entry.map(|entry| (run.clone(), entry))),
-            }
-        })
-    }
-
-    /// All items of a run that have a place, and what was rejected, each with where its line stands.
-    pub(crate) fn placed(
-        &self,
-        run: &RunId,
-    ) -> impl Iterator<Item = Result<(Position, MediaEntry), StoreError>> + use<> {
-        let folder = journal::folder(&run_folder(&self.root, run));
-        let rows = self.index.items(run, None, 0..=u64::MAX).chain(self.index.rejected(run));
-        rows.map(move |row| {
-            let row = row?;
-            Ok((row.place, entry(&folder, row)?))
-        })
-    }
-
-    /// Where a run's files lie.
-    pub(crate) fn run_folder(&self, run: &RunId) -> PathBuf {
-        run_folder(&self.root, run)
-    }
-
-    /// What is known of a run.
-    pub(crate) fn run_info(&self, run: &RunId) -> Result<Option<RunInfo>, StoreError> {
-        let file = read_sound_run_file(&run_folder(&self.root, run))?;
-        Ok(file.map(|RunFile { id, source, identity, .. }| RunInfo { id, source, identity }))
-    }
-
-    /// How many bytes are free on the store's disk, and how many the index takes.
-    pub(crate) fn room(&self) -> (u64, u64) {
-        (Space::new(&self.root).free(), self.index.n_bytes())
-    }
-
-    /// One item.
-    ///
-    /// # Errors
-    /// If the index or the journal fails.
-    pub fn item(
-        &self,
-        run: &RunId,
-        key: &MediaKey,
-        step: Step,
-        index: u32,
-    ) -> Result<Option<MediaEntry>, StoreError> {
-        let row = self.index.item(run, key, step, index)?;
-        row.map(|row| entry(&journal::folder(&run_folder(&self.root, run)), row)).transpose()
-    }
-
-    pub(crate) fn usage(
-        &self,
-        run: &RunId,
-        key: &MediaKey,
-        step: Step,
-    ) -> Result<StepUsage, StoreError> {
-        self.index.usage(run, key, step)
-    }
-
-    pub(crate) fn dump(&self, run: &RunId, path: &str) -> Result<Option<DumpRow>, StoreError> {
-        self.index.dump(run, path)
-    }
-
-    pub(crate) fn logs(&self, run: &RunId) -> Result<Vec<LogCursor>, StoreError> {
-        self.index.logs(run)
-    }
-
-    /// Checks that the directory may write the run: that no other one does.
-    ///
-    /// # Errors
-    /// [`StoreError::OtherSource`] if the run came from a directory that is still there.
-    pub(crate) fn check_source(&self, info: &RunInfo) -> Result<(), StoreError> {
-        match read_sound_run_file(&run_folder(&self.root, &info.id))? {
-            Some(file) if file.source != info.source && file.source.is_dir() => {
-                Err(StoreError::OtherSource {
-                    run: info.id.clone(),
-                    was: file.source,
-                    now: info.source.clone(),
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn entry(journal_folder: &Path, row: Row) -> Result<MediaEntry, StoreError> {
-    match journal::read_line(journal_folder, row.place, row.length)?.event {
-        Event::Media(mut entry) => {
-            entry.pruned = row.is_pruned;
-            Ok(*entry)
-        }
-        _ => Err(io::Error::other("the index points at a line that is no item").into()),
-    }
 }
