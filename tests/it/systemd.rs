@@ -364,6 +364,7 @@ fn run_directories_are_read_wherever_they_lie_and_drop_ins_allow_more() {
         "made-later",
         "store-elsewhere",
         "no-removal",
+        "still-there",
         "drop-ins",
         "metrics",
         "removal",
