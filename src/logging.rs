@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::callsite::Identifier;
-use tracing::{Event, Metadata};
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
@@ -105,27 +108,88 @@ impl<S> Filter<S> for Floods {
 pub(crate) fn start(format: LogFormat, level: &str) -> io::Result<Level> {
     let (filter, handle) =
         reload::Layer::new(EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info")));
-    let format = match format {
-        LogFormat::Auto if is_run_by_journald() => LogFormat::Journald,
-        LogFormat::Auto if io::stderr().is_terminal() => LogFormat::Text,
-        LogFormat::Auto => LogFormat::Json,
-        named => named,
-    };
     let layer: Box<dyn Layer<_> + Send + Sync> = match format {
         LogFormat::Journald => {
             Box::new(tracing_journald::layer()?.with_syslog_identifier("safelight".to_owned()))
         }
-        LogFormat::Json => {
-            Box::new(fmt::layer().json().flatten_event(true).with_writer(io::stderr))
+        LogFormat::Auto if is_run_by_journald() => {
+            let lines = fmt::format().compact().without_time().with_level(false).with_ansi(false);
+            let format = WithPriority(lines.with_target(false));
+            Box::new(
+                fmt::layer().event_format(format).with_writer(|| OneLine { keeps_ansi: false }),
+            )
         }
+        LogFormat::Auto if !io::stderr().is_terminal() => json(),
+        LogFormat::Json => json(),
         LogFormat::Text | LogFormat::Auto => {
-            Box::new(fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr))
+            let keeps_ansi = io::stderr().is_terminal();
+            let writer = move || OneLine { keeps_ansi };
+            Box::new(fmt::layer().with_ansi(keeps_ansi).with_writer(writer))
         }
     };
     let floods = Floods::default();
     let layer = layer.with_filter(floods.clone());
     tracing_subscriber::registry().with(filter).with(layer).init();
     Ok(Level { filter: handle, floods })
+}
+
+fn json<S: Subscriber + for<'a> LookupSpan<'a>>() -> Box<dyn Layer<S> + Send + Sync> {
+    Box::new(fmt::layer().json().flatten_event(true).with_writer(io::stderr))
+}
+
+/// Begins each line with its priority, as journald reads it (`sd-daemon(3)`): whoever reads the journal
+/// without further ado sees fields as well as the message.
+struct WithPriority<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for WithPriority<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let priority = match *event.metadata().level() {
+            tracing::Level::ERROR => 3,
+            tracing::Level::WARN => 4,
+            tracing::Level::INFO => 6,
+            _ => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        self.0.format_event(context, writer, event)
+    }
+}
+
+/// Standard error, for one line at a time: what a file's name has of line ends and other control
+/// characters forges none.
+struct OneLine {
+    keeps_ansi: bool,
+}
+
+impl OneLine {
+    fn printable(&self, line: &str) -> String {
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        let is_shown = |c: char| !c.is_control() || c == '\x1b' && self.keeps_ansi;
+        let shown = line.chars().map(|c| if is_shown(c) { c } else { '\u{FFFD}' });
+        shown.chain(['\n']).collect()
+    }
+}
+
+impl io::Write for OneLine {
+    // The layer writes a whole line at once.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let line = self.printable(&String::from_utf8_lossy(bytes));
+        io::stderr().write_all(line.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Starts the log of a command: warnings and errors, written by `writer`.
@@ -152,6 +216,16 @@ fn is_run_by_journald() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_forges_a_line() {
+        let line = |keeps_ansi: bool, text: &str| OneLine { keeps_ansi }.printable(text);
+        assert_eq!(
+            line(false, "a\n<0>b\r\u{9b}c\x1b[2Jd\n"),
+            "a\u{FFFD}<0>b\u{FFFD}\u{FFFD}c\u{FFFD}[2Jd\n"
+        );
+        assert_eq!(line(true, "\x1b[2mx\x1b[0m\ny\n"), "\x1b[2mx\x1b[0m\u{FFFD}y\n");
+    }
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);

@@ -33,6 +33,7 @@ pub(super) fn run(
     let log = BarWriter { bar: bar.clone() };
     crate::logging::start_for_command(move || log.clone());
 
+    super::act_as_owner_of(&config.store)?;
     let opened = store::open(&config.store, &Common::holder("ingest"), PATIENCE);
     let (writer, reader) = opened.map_err(|error| with_advice(error, &config.store))?;
     let start = Instant::now();

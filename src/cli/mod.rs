@@ -9,11 +9,12 @@ mod show;
 mod status;
 
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigError};
@@ -202,6 +203,7 @@ fn reindex(common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
     crate::logging::start_for_command(io::stderr);
     let (config, _) = common.config()?;
     check_store(&config.store)?;
+    act_as_owner_of(&config.store)?;
     let me = Common::holder("reindex");
     store::remove_index(&config.store, &me, PATIENCE)?;
     let (writer, reader) = store::open(&config.store, &me, PATIENCE)?;
@@ -257,6 +259,7 @@ impl Common {
     fn access(&self, command: &str) -> anyhow::Result<(Access, Config)> {
         crate::logging::start_for_command(io::stderr);
         let (config, _) = self.config()?;
+        act_as_owner_of(&config.store)?;
         let start = Instant::now();
         loop {
             if let Some(client) = self.daemon(&config) {
@@ -275,12 +278,35 @@ impl Common {
     }
 }
 
-/// Reading a store must not make one.
-fn check_store(path: &Path) -> anyhow::Result<()> {
-    if path.join("runs").is_dir() {
+/// Root, at the store of another user, goes on as that user. Whatever root makes in it is root's, and the
+/// daemon could neither read nor replace it any more. To be called before any thread is started.
+fn act_as_owner_of(store: &Path) -> anyhow::Result<()> {
+    use rustix::process::{Gid, Uid, geteuid};
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+    let Ok(meta) = std::fs::metadata(store) else { return Ok(()) };
+    if !geteuid().is_root() || meta.uid() == 0 {
         return Ok(());
     }
-    Err(anyhow!("no store at {}: `safelight ingest RUN_DIR --store DIR` makes one", path.display()))
+    let (uid, gid) = (Uid::from_raw(meta.uid()), Gid::from_raw(meta.gid()));
+    set_thread_groups(&[gid])
+        .and_then(|()| set_thread_res_gid(gid, gid, gid))
+        .and_then(|()| set_thread_res_uid(uid, uid, uid))
+        .with_context(|| format!("cannot act as the owner of {}", store.display()))
+}
+
+/// Reading a store must not make one.
+fn check_store(path: &Path) -> anyhow::Result<()> {
+    match std::fs::metadata(path.join("runs")) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("store {}", path.display()))
+        }
+        _ => Err(anyhow!(
+            "no store at {}: `safelight ingest RUN_DIR --store DIR` makes one",
+            path.display()
+        )),
+    }
 }
 
 /// Whoever answers for a store.

@@ -396,7 +396,7 @@ pub struct MetricsSection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// To journald where it runs the program, as JSON in a pipe, as text on a terminal.
+    /// Text lines with priorities where journald reads them, text on a terminal, JSON in a pipe.
     #[default]
     Auto,
     /// To journald, with fields.

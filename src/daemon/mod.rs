@@ -187,7 +187,9 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
     let mut servers = JoinSet::new();
     if let Some(address) = config.metrics_listen {
         let listener = TcpListener::bind(address).await;
-        let listener = listener.with_context(|| format!("metrics.listen {address}"))?;
+        let listener = listener.with_context(|| {
+            format!("metrics.listen {address} (the unit allows it with safelight-network.conf)")
+        })?;
         servers.spawn(server::serve_metrics(listener, answers.clone(), stop.clone()));
     }
     servers.spawn(server::serve(listener, answers, stop.clone()));
@@ -261,18 +263,21 @@ async fn follow(
                 is_ready = shared.view().is_ready;
                 if is_ready {
                     tracing::info!("everything was looked at once, new files are waited for");
-                    tell_systemd(&[NotifyState::Ready]);
+                    said = status(reader, shared);
+                    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&said)]);
                 }
             }
             _ = ticks.tick() => {
                 watchdog.look(shared);
                 reload.tell_left_out();
-                if is_ready {
-                    let now = status(reader, shared);
-                    if now != said {
-                        tell_systemd(&[NotifyState::Status(&now)]);
-                        said = now;
-                    }
+                if !is_ready {
+                    tell_opening("looking at everything once", OPENING_STEP);
+                    continue;
+                }
+                let now = status(reader, shared);
+                if now != said {
+                    tell_systemd(&[NotifyState::Status(&now)]);
+                    said = now;
                 }
             }
         }
@@ -298,11 +303,14 @@ fn status(reader: &Reader, shared: &Shared) -> String {
     let sum = |count: fn(&store::RunSummary) -> u64| runs.iter().map(count).sum::<u64>();
     let (image, held, rejected) =
         (sum(|run| run.image), sum(|run| run.held), sum(|run| run.rejected));
-    let n_runs = runs.len();
+    let n_runs = match runs.len() {
+        1 => "1 run".to_owned(),
+        n => format!("{n} runs"),
+    };
     let state =
         view.trouble.map_or_else(String::new, |trouble| format!("; cannot write: {trouble}"));
     let waiting = view.waiting.len();
     format!(
-        "{n_runs} runs, {image} images, {held} held back, {rejected} rejected, {waiting} waiting{state}"
+        "{n_runs}, {image} images, {held} held back, {rejected} rejected, {waiting} waiting{state}"
     )
 }

@@ -425,6 +425,7 @@ impl Engine {
                 continue;
             }
             self.roots[i].next_scan = None;
+            let is_there = self.roots[i].tell_presence();
             let look = self.roots[i].next_look();
             let is_events = self.roots[i].uses_events();
             let mut watcher = self.watch.as_mut().filter(|_| is_events);
@@ -436,7 +437,10 @@ impl Engine {
                 self.scan_run(i, number, look, now)?;
             }
             self.roots[i].is_catching_up = false;
-            let pause = if self.roots[i].uses_events() {
+            let pause = if !is_there {
+                // No event tells that it comes.
+                TICK
+            } else if self.roots[i].uses_events() {
                 self.config.times.scan
             } else {
                 self.config.times.poll

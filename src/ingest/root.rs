@@ -47,6 +47,8 @@ pub(crate) struct Root {
     pub(crate) is_catching_up: bool,
     /// The directories between it and its runs, with their inodes.
     pub(crate) folders: BTreeMap<PathBuf, u64>,
+    /// Whether it was there at the last look.
+    is_there: Option<bool>,
     /// Why a run directory can't be read.
     pub(crate) problems: HashMap<PathBuf, String>,
 }
@@ -74,6 +76,7 @@ impl Root {
             evidence: Evidence::new(),
             is_catching_up: false,
             folders: BTreeMap::new(),
+            is_there: None,
             problems: HashMap::new(),
         }
     }
@@ -88,6 +91,20 @@ impl Root {
 
     pub(crate) fn is_remote(&self) -> bool {
         self.is_remote
+    }
+
+    /// Whether it is there. Logs when it has gone, or come.
+    pub(crate) fn tell_presence(&mut self) -> bool {
+        let is_there = self.watch.path.is_dir();
+        let path = self.watch.path.display();
+        match self.is_there.replace(is_there) {
+            Some(true) | None if !is_there => {
+                tracing::warn!(%path, "watched directory is not there, waits for it");
+            }
+            Some(false) if is_there => tracing::info!(%path, "watched directory is there"),
+            _ => {}
+        }
+        is_there
     }
 
     /// From now on it is polled.

@@ -215,8 +215,15 @@ fn open_on(
     if space.release_ballast() {
         tracing::warn!("the store's disk is full, its reserve is given up to open the index");
     }
-    let staging = Staging::open(&disk, root)?;
-    let index = Index::open(root)?;
+    let at = |name: &str| {
+        let path = root.join(name);
+        move |source| StoreError::File { path, source }
+    };
+    let staging = Staging::open(&disk, root).map_err(at("tmp"))?;
+    let index = Index::open(root).map_err(|error| match error {
+        StoreError::Io(source) => at("index")(source),
+        error => error,
+    })?;
     let root = root.to_owned();
     let mut writer = Writer {
         root,
@@ -248,7 +255,9 @@ fn open_on(
 }
 
 fn take_lock(root: &Path, me: &Holder, patience: Duration) -> Result<Lock, StoreError> {
-    Lock::take(root, me, patience)?.ok_or_else(|| StoreError::Held {
+    let taken = Lock::take(root, me, patience);
+    let taken = taken.map_err(|source| StoreError::File { path: root.join("lock"), source })?;
+    taken.ok_or_else(|| StoreError::Held {
         path: root.to_owned(),
         holder: lock::holder(root).unwrap_or_default(),
     })

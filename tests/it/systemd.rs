@@ -321,6 +321,7 @@ fn a_real_systemd_starts_reloads_watches_and_stops_it() {
         "killed",
         "watchdog",
         "stop",
+        "root-looks",
         "complete",
     ]);
     // Whatever happened to the daemon: what the job wrote all the while is there, each once.

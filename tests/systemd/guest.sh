@@ -220,6 +220,19 @@ is_not_tried_again() {
     systemctl status --full safelight | tee /dev/stderr | grep -q 'safelight.toml:[0-9]*:1: unknown field `max_itms`'
 }
 
+root_looks() {
+    # Files that root's `safelight ls` left in the store kept the daemon from starting, for ever.
+    local found
+    (umask 077; safelight ls >/dev/null) || return 1
+    found="$(find /var/lib/safelight ! -user safelight -o ! -group safelight)"
+    echo "$found"
+    [ -z "$found" ] || return 1
+    systemctl start safelight && kill -KILL "$(main_pid)" && safelight ls >/dev/null || return 1
+    found="$(find /var/lib/safelight ! -user safelight -o ! -group safelight)"
+    echo "$found"
+    [ -z "$found" ]
+}
+
 is_complete() {
     sed -i '/^max_itms/d; s/^max_items = 2/max_items = 108/' /etc/safelight/safelight.toml
     systemctl start safelight || return 1
@@ -254,6 +267,7 @@ part_service() {
     check killed is_killed_and_started
     check watchdog is_watched
     check stop stops
+    check root-looks root_looks
     check complete is_complete
 }
 

@@ -130,7 +130,10 @@ pub(super) fn distrust(db: &sled::Db, boot: &str) -> Result<Option<&'static str>
         db.insert(b"mschema", SCHEMA)?;
     } else if db.get(b"mschema")?.as_deref() != Some(SCHEMA) {
         return Ok(Some("it has not this version's schema"));
-    } else if db.get(b"mboot")?.is_some_and(|open_in| open_in != "closed" && open_in != boot) {
+    } else if db
+        .get(b"mboot")?
+        .is_some_and(|open_in| open_in != "closed" && (open_in != boot || boot == UNKNOWN_BOOT))
+    {
         return Ok(Some("the machine went down while it was open"));
     }
     Ok(None)
@@ -264,8 +267,11 @@ pub(super) fn set_aside(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// A sandbox may hide which boot it is: it may be another one then.
+const UNKNOWN_BOOT: &str = "unknown";
+
 /// Names the time since the machine came up.
 pub(super) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned())
+        .map_or_else(|_| UNKNOWN_BOOT.to_owned(), |id| id.trim().to_owned())
 }
