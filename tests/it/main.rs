@@ -16,5 +16,6 @@ mod media;
 mod python;
 mod retention;
 mod systemd;
+mod upgrade;
 mod wandb_peer;
 mod watchdog;
