@@ -541,3 +541,50 @@ fn an_index_that_may_not_be_written_is_set_aside() {
         ran.out.lines().map(|line| serde_json::from_str(line).expect("an item")).collect();
     assert_eq!(got, items);
 }
+
+#[test]
+fn an_index_is_rebuilt_at_fifty_thousand_items_a_second() {
+    // A goal for a release build on a machine that does nothing else:
+    // SAFELIGHT_REBUILD_ITEMS=100000 cargo test --release --test it index_damage:: -- --nocapture
+    let Some(n_items) = number_of("SAFELIGHT_REBUILD_ITEMS") else {
+        eprintln!("left out: SAFELIGHT_REBUILD_ITEMS says for how many items it is measured");
+        return;
+    };
+    let temp = TempRun::new();
+    temp.write("x.npy", &gray(1));
+    let lines = (0..n_items).map(|n| {
+        let (key, step) = (n % 7, n / 700);
+        format!("{{\"key\":\"val/k{key}\",\"step\":{step},\"data\":\"x.npy\",\"caption\":\"picture {n}\"}}\n")
+    });
+    temp.append("a.media.jsonl", &lines.collect::<String>());
+    // All but one in a hundred are held back: media files are not what is measured.
+    let config = temp.folder().join("limits.toml");
+    fs::write(&config, "[limits]\nmax_items = 1\n").expect("a configuration");
+    let run = temp.at("").display().to_string();
+    let ran = temp.run(&["ingest", &run, "--config", &config.display().to_string()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let store = temp.store();
+    let timed = || {
+        let start = Instant::now();
+        let ran = temp.run(&["status", "--json"]);
+        let status: Value = serde_json::from_str(&ran.out).expect("JSON");
+        let counts = ["image", "held"].map(|state| status[state].as_u64().expect("a count"));
+        assert_eq!(counts.iter().sum::<u64>(), n_items);
+        start.elapsed().as_secs_f64()
+    };
+    let rates: Vec<u64> = (0..3)
+        .map(|_| {
+            fs::remove_dir_all(store.join("index")).expect("an index");
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a rate for eyes"
+            )]
+            let rate = (n_items as f64 / timed()) as u64;
+            rate
+        })
+        .collect();
+    eprintln!("rebuilt {n_items} items at {rates:?} a second; opened in {:.2} s", timed());
+    assert!(rates.iter().any(|&rate| rate >= 50_000), "{rates:?}");
+}
