@@ -498,6 +498,88 @@ impl<'a> Scene<'a> {
     }
 }
 
+/// What a small run directory needs written: lines, dumps, a batch over the limit, a mask, a bad line.
+fn write_a_little(temp: &TempRun) -> Oracle {
+    let mut producer = Producer::new(temp, 7, false);
+    for n in 1..=2 {
+        let path = format!("tensors/{n}.npy");
+        producer.write_at_once(&path, &gray(n));
+        producer.log("a.media.jsonl", &json!({"key": "line", "step": 1, "data": path}));
+        producer.oracle.add("line", 1, n, false);
+    }
+    temp.append("a.media.jsonl", "broken\n");
+    producer.oracle.n_bad_lines += 1;
+    let numbers: Vec<u64> = (10..18).collect();
+    producer.write_at_once("dumps/sheet/1.npy.json", b"{\"format\":\"NHW\"}");
+    producer.write_at_once("dumps/sheet/1.npy", &batch(&numbers));
+    producer.oracle.replace("sheet", 1, &numbers);
+    producer.oracle
+}
+
+/// Writes another version of a dump, with fewer pictures.
+fn write_a_little_more(temp: &TempRun, oracle: &mut Oracle) {
+    temp.write("dumps/sheet/1.npy", &batch(&[20, 21]));
+    oracle.replace("sheet", 1, &[20, 21]);
+}
+
+#[test]
+fn killed_at_each_call_that_makes_something_durable_nothing_is_lost_or_doubled() {
+    // strace kills the program as a thread of it enters its n-th call: every third, from another first for
+    // each kind of call, unless many kills are asked for.
+    let has_strace = Command::new("strace").args(["-f", "-e", "trace=fsync", "true"]).output();
+    if !has_strace.is_ok_and(|ran| ran.status.success()) {
+        eprintln!("left out: there is no strace here, or it may not trace");
+        return;
+    }
+    let every = if n_kills() > 50 { 1 } else { 3 };
+    let mut n_killed = 0;
+    for (first, call) in (1..).zip(["fsync", "fdatasync", "rename", "ftruncate", "sync_file_range"])
+    {
+        for n in (first..).step_by(every) {
+            let temp = TempRun::new();
+            let scene = Scene::new(&temp);
+            let mut oracle = write_a_little(&temp);
+            let mut was_killed = false;
+            // In a new store, then in one that has it all but the new version.
+            for is_second in [false, true] {
+                if is_second {
+                    assert!(matches!(scene.ingest().code, 0 | 3));
+                    write_a_little_more(&temp, &mut oracle);
+                }
+                let log = File::create(scene.log()).expect("a log");
+                let status = Command::new("strace")
+                    .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+                    .args(["-e", &format!("inject={call}:signal=KILL:when={n}"), PROGRAM])
+                    .args(["ingest", temp.at("").to_str().expect("a path"), "--config"])
+                    .arg(&scene.config)
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(log)
+                    .status()
+                    .expect("strace");
+                was_killed |= !matches!(status.code(), Some(0 | 3));
+                n_killed += u64::from(!matches!(status.code(), Some(0 | 3)));
+            }
+            let ran = scene.ingest();
+            assert!(matches!(ran.code, 0 | 3), "{call} {n}: {ran:?}");
+            let items = temp.items();
+            let (got, _) = holds(&temp.store(), &items);
+            assert_eq!(differences(&oracle, &got), Vec::<String>::new(), "{call} {n}");
+            fs::remove_dir_all(temp.store().join("index")).expect("an index");
+            assert!(
+                temp.items() == items,
+                "{call} {n}: the index says otherwise than the journals"
+            );
+            // There are not so many calls of this kind.
+            if !was_killed {
+                break;
+            }
+        }
+    }
+    assert!(n_killed > 5, "{n_killed} kills only: nothing was tried");
+    eprintln!("killed at {n_killed} calls: each item exactly once");
+}
+
 /// Kills the program so often while a job writes, in as many stores as that takes. `is_daemon` says of
 /// each start whether it is the daemon's.
 fn kill_often(
