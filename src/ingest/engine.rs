@@ -543,21 +543,10 @@ impl Engine {
         let Some(run) = &mut self.runs[number] else {
             return Ok(false);
         };
-        let count = self.mode == Mode::Once;
         let Some(dump) = run.dump_of(path) else {
-            match run.follow(path, &self.config.limits, count) {
-                Ok((n_lines, start)) => {
-                    self.shared.progress.expect(n_lines);
-                    if let Some(start) = start {
-                        run.has_given = true;
-                        let cursor = SourceCursor::Log(start);
-                        self.pipeline.submit(Unit::new(&run.info, cursor));
-                    }
-                }
-                Err(error) if run.is_log(path) => {
-                    tracing::warn!(run = %run.info.id, %error, "log is not followed");
-                }
-                Err(_) => {}
+            if let Some(mut run) = self.runs[number].take() {
+                self.follow_log(&mut run, path);
+                self.runs[number] = Some(run);
             }
             return Ok(false);
         };

@@ -43,11 +43,6 @@ impl LineSplitter {
         self.offset
     }
 
-    /// How many whole lines were seen, from the log's start.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
     /// How many bytes of a begun line wait for its newline.
     pub(crate) fn n_begun(&self) -> u64 {
         self.n_begun
@@ -76,8 +71,11 @@ impl LineSplitter {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
+        self.offset += bytes.len() as u64;
+        // Zero bytes before a line are a hole: a log was cut off, and its writer went on where it was.
+        let n_zero = bytes.iter().take_while(|byte| **byte == 0).count();
+        let bytes = if self.n_begun == 0 { &bytes[n_zero..] } else { bytes };
         let n = bytes.len() as u64;
-        self.offset += n;
         self.n_begun += n;
         if self.n_begun <= self.line_bytes_max {
             self.begun.extend(bytes);
@@ -112,10 +110,18 @@ mod tests {
         assert_eq!(seen, [(1, 1, false, 2, 1), (256, 1000, true, 1003, 2), (1, 1, false, 1005, 3)]);
     }
 
+    #[test]
+    fn zero_bytes_before_a_line_are_not_of_it() {
+        // The first line after a truncation was rejected if its writer went on where it was.
+        let lines = split(&[b"a\n\0\0", b"\0b\0c\n\0\n"], 100);
+        let seen: Vec<_> = lines.iter().map(|line| (&*line.bytes, line.end)).collect();
+        assert_eq!(seen, [(&b"a"[..], 2), (b"b\0c", 9), (b"", 11)]);
+    }
+
     proptest! {
         #[test]
         fn where_the_bytes_are_cut_makes_no_difference(
-            text in "[ab\n]{0,60}",
+            text in "[ab\n\0]{0,60}",
             cuts in proptest::collection::vec(0usize..60, 0..6),
             max in 1u64..8,
         ) {

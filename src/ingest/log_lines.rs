@@ -63,7 +63,11 @@ impl Engine {
         let Some(mut run) = self.runs[number].take() else {
             return Ok(false);
         };
+        for path in run.put_off(now) {
+            self.follow_log(&mut run, &path);
+        }
         let (has_lines, mut is_busy) = run.poll_logs(now);
+        self.tell_store(&mut run);
         let mut result = Ok(());
         if has_lines {
             let mut tails = std::mem::take(&mut run.tails);
@@ -114,6 +118,21 @@ impl Engine {
         }
         self.runs[number] = Some(run);
         result.map(|()| is_busy)
+    }
+
+    /// Follows a log that was found.
+    pub(super) fn follow_log(&mut self, run: &mut Run, path: &str) {
+        let n_lines = run.follow(path, &self.config.limits, self.mode == Mode::Once);
+        self.shared.progress.expect(n_lines);
+        self.tell_store(run);
+    }
+
+    /// Tells the store which logs there are.
+    fn tell_store(&mut self, run: &mut Run) {
+        for cursor in run.take_to_store() {
+            run.has_given = true;
+            self.pipeline.submit(Unit::new(&run.info, SourceCursor::Log(cursor)));
+        }
     }
 
     /// Plans one line. While it waits for its dump, `is_over` tells when that was long enough.

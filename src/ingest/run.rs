@@ -1,13 +1,13 @@
 //! One run directory: its files, its logs, and how records lead to dumps.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
@@ -22,13 +22,16 @@ use crate::media::RunId;
 use crate::record::pattern::{DumpPath, EXTENSIONS};
 use crate::record::{DEPTH_MAX, MediaRecord, depth};
 use crate::store::RunInfo;
-use crate::store::journal::{LogCursor, Stamp};
+use crate::store::journal::{Fingerprint, LogCursor, Stamp};
 
 /// What names a run and says what it is.
 pub(crate) const IDENTITY_FILE: &str = "safelight.json";
 
 /// The longest `safelight.json`, in bytes.
 const IDENTITY_BYTES_MAX: u64 = 1 << 20;
+
+/// How long after a failed look at a log the next one is.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// How many unknown fields of a run are told of.
 const UNKNOWN_FIELDS_MAX: usize = 100;
@@ -48,6 +51,14 @@ pub(crate) struct Run {
     seen: HashSet<u64>,
     /// The dump that a line named last.
     pub(super) last_opened: LastOpened,
+    /// Logs that could not be followed, and why; no reason if one comes before.
+    put_off: BTreeMap<String, String>,
+    /// Cursors that the store is to be told of: without them a log that is renamed before its next line
+    /// is acted on would be taken for none, and a file with the inode of a removed log for that log.
+    to_store: Vec<LogCursor>,
+    retry_at: Option<Instant>,
+    /// Whether it was just taken up.
+    is_new: bool,
     /// Unknown fields that were told of.
     unknown_fields: HashSet<String>,
     /// Whether anything of it was handed to the pipeline.
@@ -145,6 +156,10 @@ impl Run {
             folders: HashMap::new(),
             seen: HashSet::new(),
             last_opened: LastOpened::default(),
+            put_off: BTreeMap::new(),
+            to_store: Vec::new(),
+            retry_at: None,
+            is_new: true,
             unknown_fields: HashSet::new(),
             has_given: false,
             is_scanned: false,
@@ -352,54 +367,122 @@ impl Run {
             .find_map(|path| self.dir.stat(&path).map(|stamp| (path, stamp)))
     }
 
-    /// Follows a log, from where the store has read it, unless it is followed already. Returns the
-    /// lines that wait in it and, for one that the store doesn't know, a cursor at its start: by that
-    /// it is found again if it is renamed before its first line is acted on.
-    ///
-    /// # Errors
-    /// If it can't be opened or read.
-    pub(crate) fn follow(
+    /// Follows a log, from where the store has read it, unless it is followed already. One that can't
+    /// be is put off. Returns the lines that wait in it.
+    pub(crate) fn follow(&mut self, path: &str, limits: &Limits, count: bool) -> u64 {
+        let stamp = self.dir.stat(path);
+        if !self.is_log(path) && !stamp.is_some_and(|stamp| self.is_rotated_log(stamp.ino)) {
+            self.put_off.remove(path);
+            return 0;
+        }
+        match self.try_to_follow(path, limits, count) {
+            Ok(Some(n_lines)) => {
+                self.put_off.remove(path);
+                n_lines
+            }
+            Ok(None) => {
+                self.put_off.insert(path.to_owned(), String::new());
+                0
+            }
+            // It was removed meanwhile.
+            Err(Verdict::Wait(_)) => {
+                self.put_off.remove(path);
+                0
+            }
+            Err(verdict) => {
+                let (run, error) = (&self.info.id, verdict.reason());
+                if self.is_log(path) && self.put_off.get(path) != Some(&error) {
+                    tracing::warn!(%run, %error, "log is not followed");
+                }
+                self.put_off.insert(path.to_owned(), error);
+                0
+            }
+        }
+    }
+
+    /// The same; `None` if it must be tried again.
+    fn try_to_follow(
         &mut self,
         path: &str,
         limits: &Limits,
         count: bool,
-    ) -> Result<(u64, Option<LogCursor>), String> {
-        let ino = self.dir.stat(path).map(|stamp| stamp.ino);
-        if !self.is_log(path) && !ino.is_some_and(|ino| self.is_rotated_log(ino)) {
-            return Ok((0, None));
-        }
-        let dump = match self.dir.open_file(path) {
-            Ok(dump) => dump,
-            Err(verdict) => return Err(verdict.reason()),
-        };
-        let file = dump.into_file();
-        let meta = file.metadata().map_err(|error| error.to_string())?;
+    ) -> Result<Option<u64>, Verdict> {
+        let trouble =
+            |error: io::Error| Verdict::Trouble(format!("{path:?} cannot be read: {error}"));
+        let file = self.dir.open_file(path)?.into_file();
+        let meta = file.metadata().map_err(trouble)?;
         let (dev, ino) = (meta.dev(), meta.ino());
         if let Some(tail) = self.tails.iter_mut().find(|tail| (tail.dev, tail.ino) == (dev, ino)) {
-            path.clone_into(&mut tail.path);
-            return Ok((0, None));
+            if tail.path != path {
+                path.clone_into(&mut tail.path);
+                self.to_store.extend(tail.cursor());
+            }
+            return Ok(Some(0));
         }
-        if let Some(replaced) =
+        while let Some(replaced) =
             self.tails.iter().position(|tail| tail.path == path && tail.is_unlinked())
         {
             // Renamed over, as rsync and editors do. What was not read of the old file comes first.
             if !self.tails[replaced].is_drained() {
-                return Ok((0, None));
+                return Ok(None);
             }
             let old = self.tails.swap_remove(replaced);
-            retire(&mut self.cursors, &old);
+            retire(&mut self.cursors, &mut self.to_store, &old);
         }
         let cursor = self.cursor_of(&file, path, (dev, ino)).cloned();
         if !self.is_log(path) && cursor.is_none() {
-            return Ok((0, None));
+            return Ok(Some(0));
         }
         let tail = Tail::open(file, path.to_owned(), cursor.as_ref(), limits.line_bytes_max);
-        let tail = tail.map_err(|error| format!("{path:?} cannot be read: {error}"))?;
+        let mut tail = tail.map_err(trouble)?;
         let n_lines = if count { tail.count_unread_lines().unwrap_or(0) } else { 0 };
         tracing::debug!(run = %self.info.id, path, offset = cursor.as_ref().map_or(0, |c| c.offset), "log is followed");
-        let start = if cursor.is_none() { tail.cursor_at_start() } else { None };
+        self.free_inode((dev, ino), cursor.as_ref());
+        match cursor {
+            Some(before) => {
+                let now = LogCursor { path: path.to_owned(), dev, ino, ..before.clone() };
+                self.move_cursor(&before, now);
+            }
+            None => self.to_store.extend(tail.start()),
+        }
         self.tails.push(tail);
-        Ok((n_lines, start))
+        Ok(Some(n_lines))
+    }
+
+    /// A log has this inode, and stands at this cursor if it stood anywhere: what else is known by the
+    /// inode is of a log that is gone, and may come again under its name.
+    fn free_inode(&mut self, id: (u64, u64), own: Option<&LogCursor>) {
+        let is_gone = |cursor: &mut LogCursor| {
+            (cursor.dev, cursor.ino) == id && Some(&*cursor) != own && !cursor.path.is_empty()
+        };
+        let gone: Vec<LogCursor> = self.cursors.extract_if(.., is_gone).map(by_content).collect();
+        self.to_store.extend(gone.clone());
+        self.cursors.extend(gone);
+    }
+
+    /// A log has another name or is another file than the store knows. If its file is another, the old
+    /// one is gone, and a new one may have its inode soon.
+    fn move_cursor(&mut self, before: &LogCursor, now: LogCursor) {
+        if *before == now {
+            return;
+        }
+        let id = (before.dev, before.ino);
+        self.cursors.retain(|cursor| cursor != before);
+        self.cursors.push(now.clone());
+        let is_gone = id != (now.dev, now.ino)
+            && before.dev != 0
+            && self.tails.iter().all(|tail| (tail.dev, tail.ino) != id);
+        self.to_store.push(now);
+        self.to_store.extend(is_gone.then(|| forgotten(before.dev, before.ino)));
+    }
+
+    /// The logs that could not be followed, now and then: the time has come to try again.
+    pub(crate) fn put_off(&mut self, now: Instant) -> Vec<String> {
+        if self.put_off.is_empty() || self.retry_at.is_some_and(|at| at > now) {
+            return Vec::new();
+        }
+        self.retry_at = Some(now + RETRY);
+        self.put_off.keys().cloned().collect()
     }
 
     /// How far the store has read the log that this file is: the one of the same inode or, since a
@@ -408,26 +491,39 @@ impl Run {
     /// file, which is followed under another name or lies beside, is not the one that stands here now.
     fn cursor_of(&self, file: &File, path: &str, file_id: (u64, u64)) -> Option<&LogCursor> {
         let id = |cursor: &LogCursor| (cursor.dev, cursor.ino);
-        let same_file = self.cursors.iter().find(|cursor| id(cursor) == file_id);
-        let same_name = |cursor: &&LogCursor| {
-            let is_followed = self.tails.iter().any(|tail| (tail.dev, tail.ino) == id(cursor));
-            let lies_beside = cursor.dev == file_id.0 && self.lies_beside(path, cursor.ino);
-            cursor.path == path && !is_followed && !lies_beside
+        // An inode is soon used again: a cursor that doesn't match is that of another file.
+        let mut matching: Vec<&LogCursor> =
+            self.cursors.iter().filter(|cursor| Tail::matches(file, cursor)).collect();
+        matching.sort_by_key(|cursor| cursor.offset);
+        let same_file = matching.iter().rfind(|cursor| id(cursor) == file_id);
+        let same_name = |cursor: &&&LogCursor| {
+            let is_followed = self.tails.iter().any(|tail| tail.is_of(cursor));
+            cursor.path == path && !is_followed && !self.lies_beside(path, cursor, file_id)
         };
-        let cursor = same_file.or_else(|| self.cursors.iter().rev().find(same_name));
-        cursor.filter(|cursor| Tail::matches(file, cursor))
+        same_file.or_else(|| matching.iter().rfind(same_name)).copied()
     }
 
-    /// Whether a file of this inode lies in the same folder.
-    fn lies_beside(&self, path: &str, ino: u64) -> bool {
+    /// Whether the file that a cursor stands for lies in the same folder, under another name.
+    fn lies_beside(&self, path: &str, cursor: &LogCursor, file_id: (u64, u64)) -> bool {
+        if cursor.dev != file_id.0 || cursor.ino == file_id.1 {
+            return false;
+        }
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        fs::read_dir(self.dir.path().join(folder)).is_ok_and(|mut entries| {
-            entries.any(|entry| entry.is_ok_and(|entry| entry.ino() == ino))
+        let entries = fs::read_dir(self.dir.path().join(folder)).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.ino() == cursor.ino).any(|entry| {
+            let name = entry.file_name();
+            let beside = name.to_str().map(|name| match folder {
+                "" => name.to_owned(),
+                _ => format!("{folder}/{name}"),
+            });
+            let file = beside.and_then(|beside| self.dir.open_file(&beside).ok());
+            file.is_some_and(|file| Tail::matches(&file.into_file(), cursor))
         })
     }
 
     /// Reads on in all logs. Whether there are lines to act on, and whether anything was read.
     pub(crate) fn poll_logs(&mut self, now: Instant) -> (bool, bool) {
+        self.forget_inodes();
         let run = &self.info.id;
         let mut has_read = false;
         self.tails.retain_mut(|tail| {
@@ -442,19 +538,59 @@ impl Run {
                     if polled.restarted {
                         tracing::info!(%run, path = tail.path, "log was cut off or written anew, it is read from its start");
                     }
+                    if tail.trouble.take().is_some() {
+                        tracing::info!(%run, path = tail.path, "log can be read again");
+                    }
                     has_read |= polled.n_bytes > 0;
+                    self.to_store.extend(if polled.n_bytes > 0 { tail.start() } else { None });
                     if polled.is_gone {
-                        retire(&mut self.cursors, tail);
+                        retire(&mut self.cursors, &mut self.to_store, tail);
+                        self.retry_at = None;
                     }
                     !polled.is_gone
                 }
                 Err(error) => {
-                    tracing::warn!(%run, path = tail.path, %error, "cannot read log");
+                    let error = error.to_string();
+                    if tail.trouble.as_ref() != Some(&error) {
+                        tracing::warn!(%run, path = tail.path, error, "cannot read log");
+                        tail.trouble = Some(error);
+                    }
                     true
                 }
             }
         });
         (self.tails.iter().any(|tail| tail.front().is_some()), has_read)
+    }
+
+    /// Once everything was looked at: a log that isn't there any more keeps no inode, which may be that
+    /// of another file soon.
+    fn forget_inodes(&mut self) {
+        if !self.is_new || self.folders.is_empty() || !self.put_off.is_empty() {
+            return;
+        }
+        self.is_new = false;
+        let is_here = |cursor: &LogCursor| {
+            cursor.dev == 0
+                || cursor.path.is_empty()
+                || self.tails.iter().any(|tail| tail.is_of(cursor))
+        };
+        let (here, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.cursors).into_iter().partition(is_here);
+        self.cursors = here;
+        for cursor in gone {
+            let is_taken =
+                self.tails.iter().any(|tail| (tail.dev, tail.ino) == (cursor.dev, cursor.ino));
+            let forgotten = (!is_taken).then(|| forgotten(cursor.dev, cursor.ino));
+            let by_content = by_content(cursor);
+            self.cursors.push(by_content.clone());
+            self.to_store.push(by_content);
+            self.to_store.extend(forgotten);
+        }
+    }
+
+    /// The cursors that the store is to be told of.
+    pub(crate) fn take_to_store(&mut self) -> Vec<LogCursor> {
+        std::mem::take(&mut self.to_store)
     }
 
     /// Fields that this version doesn't know are kept with the item, and told of once for each run.
@@ -472,10 +608,37 @@ impl Run {
 
 /// A log's file is gone. Another file that takes its name may be the same log (rsync and editors write
 /// a new file and rename it), which its content tells; but one that takes its inode is not.
-fn retire(cursors: &mut Vec<LogCursor>, gone: &Tail) {
-    cursors.retain(|cursor| (cursor.dev, cursor.ino) != (gone.dev, gone.ino));
-    cursors.retain(|cursor| (&cursor.path, cursor.ino) != (&gone.path, 0));
-    cursors.extend(gone.cursor_without_file());
+fn retire(cursors: &mut Vec<LogCursor>, to_store: &mut Vec<LogCursor>, gone: &Tail) {
+    let by_content = gone.cursor().map(by_content);
+    let id = |cursor: &LogCursor| (cursor.dev, cursor.ino);
+    cursors.retain(|cursor| id(cursor) != (gone.dev, gone.ino));
+    cursors.retain(|cursor| by_content.as_ref().is_none_or(|new| id(new) != id(cursor)));
+    cursors.extend(by_content.clone());
+    if gone.is_known() {
+        to_store.extend(by_content);
+        to_store.push(forgotten(gone.dev, gone.ino));
+    }
+}
+
+/// The same place in a log, told by its name and content alone: its inode means nothing any more.
+fn by_content(cursor: LogCursor) -> LogCursor {
+    let mut hasher = DefaultHasher::new();
+    cursor.path.hash(&mut hasher);
+    LogCursor { dev: 0, ino: hasher.finish(), ..cursor }
+}
+
+/// A cursor that says nothing of an inode: it takes the place of one that did.
+fn forgotten(dev: u64, ino: u64) -> LogCursor {
+    let nothing = Fingerprint::of(b"");
+    LogCursor {
+        path: String::new(),
+        dev,
+        ino,
+        offset: 0,
+        line: 0,
+        head: nothing.clone(),
+        tail: nothing,
+    }
 }
 
 fn looks(path: &Path) -> Option<Looks> {

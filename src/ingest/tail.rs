@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::lines::{LineSplitter, RawLine};
 use crate::store::journal::{Fingerprint, LogCursor};
@@ -18,6 +18,9 @@ const HEAD_BYTES: u64 = 1024;
 
 /// How much of the last line that was read tells whether it is still there.
 const TAIL_BYTES: usize = 256;
+
+/// Within this time a file may change twice and show it once.
+const CLOCK_TICK: Duration = Duration::from_secs(2);
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -37,11 +40,26 @@ pub(crate) struct Tail {
     /// The last bytes that were read, to notice when the log was written anew.
     last: Vec<u8>,
     lines: VecDeque<RawLine>,
+    acted: Acted,
     is_given_up: bool,
-    /// When the file was changed last, as far as was seen.
-    mtime: Option<(i64, i64)>,
+    /// Whether the store has no cursor of it.
+    is_unknown: bool,
+    /// Why it can't be read at the moment.
+    pub(crate) trouble: Option<String>,
+    /// When the file was changed last, by its own word, and when that was seen.
+    ctime: Option<(i64, i64)>,
+    touched: Option<Instant>,
     /// Up to where the log had come by when: oldest first.
     growth: VecDeque<(u64, Instant)>,
+}
+
+/// Where a log stands after the last line that was acted on.
+#[derive(Debug)]
+struct Acted {
+    offset: u64,
+    number: u64,
+    /// The last bytes before `offset`.
+    last: Vec<u8>,
 }
 
 /// What [`Tail::poll`] found.
@@ -78,13 +96,18 @@ impl Tail {
             head: Vec::new(),
             last: Vec::new(),
             lines: VecDeque::new(),
+            acted: Acted { offset, number, last: Vec::new() },
             is_given_up: false,
-            mtime: None,
+            is_unknown: cursor.is_none(),
+            trouble: None,
+            ctime: None,
+            touched: None,
             growth: VecDeque::new(),
         };
         tail.head = read_range(&tail.file, 0, offset.min(HEAD_BYTES))?;
         let n_last = offset.min(TAIL_BYTES as u64);
         tail.last = read_range(&tail.file, offset - n_last, n_last)?;
+        tail.acted.last.clone_from(&tail.last);
         Ok(tail)
     }
 
@@ -94,8 +117,14 @@ impl Tail {
             read_range(file, offset, want.n_bytes)
                 .is_ok_and(|bytes| Fingerprint::of(&bytes) == *want)
         };
-        is(0, &cursor.head)
+        cursor.head.n_bytes > 0
+            && is(0, &cursor.head)
             && cursor.offset.checked_sub(cursor.tail.n_bytes).is_some_and(|at| is(at, &cursor.tail))
+    }
+
+    /// Whether a cursor is of the file that is followed.
+    pub(crate) fn is_of(&self, cursor: &LogCursor) -> bool {
+        (self.dev, self.ino) == (cursor.dev, cursor.ino) && Self::matches(&self.file, cursor)
     }
 
     /// Reads what was added, up to a chunk.
@@ -108,30 +137,35 @@ impl Tail {
             return Ok(polled);
         }
         let meta = self.file.metadata()?;
-        let mut offset = self.splitter.offset();
-        let mtime = (meta.mtime(), meta.mtime_nsec());
-        let is_touched = self.mtime.replace(mtime) != Some(mtime);
-        if offset > 0 && (meta.len() != offset || is_touched) {
-            let n_last = self.last.len() as u64;
-            let is_same = meta.len() >= offset
-                && read_range(&self.file, offset - n_last, n_last)
-                    .is_ok_and(|bytes| bytes == self.last);
-            if !is_same {
-                polled.restarted = true;
-                self.splitter = LineSplitter::new(self.line_bytes_max, 0, 0);
-                self.head.clear();
-                self.last.clear();
-                self.growth.clear();
-                offset = 0;
-            }
+        let ctime = (meta.ctime(), meta.ctime_nsec());
+        if self.ctime.replace(ctime) != Some(ctime) {
+            self.touched = Some(now);
         }
-        let mut chunk = vec![
-            0;
-            READ_BYTES.min(
-                usize::try_from(meta.len().saturating_sub(offset)).unwrap_or(READ_BYTES)
-            )
-        ];
-        let n = self.file.read_at(&mut chunk, offset)?;
+        // What is written in the same tick of the clock leaves the time as it is.
+        let is_touched = self.touched.is_some_and(|at| now.duration_since(at) <= CLOCK_TICK);
+        let length = self.splitter.offset();
+        if length > 0 && (meta.len() != length || is_touched) && !self.is_as_read(meta.len()) {
+            polled.restarted = true;
+            self.is_unknown = true;
+            self.splitter = LineSplitter::new(self.line_bytes_max, 0, 0);
+            self.acted = Acted { offset: 0, number: 0, last: Vec::new() };
+            self.head.clear();
+            self.last.clear();
+            self.growth.clear();
+        }
+        let offset = self.splitter.offset();
+        let n_unread = usize::try_from(meta.len().saturating_sub(offset)).unwrap_or(READ_BYTES);
+        let mut chunk = vec![0; READ_BYTES.min(n_unread)];
+        let mut n = self.file.read_at(&mut chunk, offset)?;
+        if n > 0 && !self.is_as_read(self.file.metadata()?.len()) {
+            // It was written anew just now: the next look sees that.
+            self.touched = Some(now);
+            return Ok(polled);
+        }
+        if offset + n as u64 >= meta.len() {
+            // Zero bytes at the end are bytes that are not there yet.
+            n -= chunk[..n].iter().rev().take_while(|byte| **byte == 0).count();
+        }
         let chunk = &chunk[..n];
         if n > 0 {
             let n_head =
@@ -145,6 +179,15 @@ impl Tail {
         polled.n_bytes = n as u64;
         polled.is_gone = meta.nlink() == 0 && n == 0 && self.lines.is_empty();
         Ok(polled)
+    }
+
+    /// Whether the file, of this length, still has what was read: its first bytes, and the last ones.
+    fn is_as_read(&self, length: u64) -> bool {
+        let offset = self.splitter.offset();
+        let is = |at: u64, want: &[u8]| {
+            read_range(&self.file, at, want.len() as u64).is_ok_and(|bytes| bytes == want)
+        };
+        length >= offset && is(0, &self.head) && is(offset - self.last.len() as u64, &self.last)
     }
 
     /// Notes how long the log is by now.
@@ -173,38 +216,45 @@ impl Tail {
 
     /// Whether all of the file was read and acted on.
     pub(crate) fn is_drained(&self) -> bool {
-        self.lines.is_empty() && self.n_behind() == 0
+        let length = self.file.metadata().map_or(0, |meta| meta.len());
+        // It may have been written anew before it lost its name.
+        self.lines.is_empty() && self.splitter.offset() == length && self.is_as_read(length)
     }
 
-    /// A cursor before the first line; `None` if nothing is there yet to tell the log by.
-    pub(crate) fn cursor_at_start(&self) -> Option<LogCursor> {
-        let length = self.file.metadata().ok()?.len().min(HEAD_BYTES);
-        let head = read_range(&self.file, 0, length).ok().filter(|head| !head.is_empty())?;
-        Some(LogCursor {
+    /// Where a log stands that the store doesn't know, once; `None` while nothing is there to tell it by.
+    pub(crate) fn start(&mut self) -> Option<LogCursor> {
+        if !self.is_unknown {
+            return None;
+        }
+        let start = self.cursor();
+        self.is_unknown = start.is_none();
+        start
+    }
+
+    /// Where the log stands after the last line that was acted on; `None` if nothing is there to tell
+    /// it by.
+    pub(crate) fn cursor(&self) -> Option<LogCursor> {
+        let Acted { offset, number, last } = &self.acted;
+        let head = if *offset > 0 {
+            self.head_fingerprint(*offset)
+        } else {
+            let length = self.file.metadata().ok()?.len().min(HEAD_BYTES);
+            Fingerprint::of(&read_range(&self.file, 0, length).ok()?)
+        };
+        (head.n_bytes > 0).then(|| LogCursor {
             path: self.path.clone(),
             dev: self.dev,
             ino: self.ino,
-            offset: 0,
-            line: 0,
-            head: Fingerprint::of(&head),
-            tail: Fingerprint::of(b""),
+            offset: *offset,
+            line: *number,
+            head,
+            tail: Fingerprint::of(last),
         })
     }
 
-    /// Where the log stands, all lines that were read being acted on, told by its content alone: its
-    /// inode means nothing any more. `None` if too much of a begun line was read to tell.
-    pub(crate) fn cursor_without_file(&self) -> Option<LogCursor> {
-        let n_begun = self.splitter.n_begun();
-        let n_last = self.last.len().checked_sub(usize::try_from(n_begun).ok()?)?;
-        Some(LogCursor {
-            path: self.path.clone(),
-            dev: 0,
-            ino: 0,
-            offset: self.splitter.offset() - n_begun,
-            line: self.splitter.number(),
-            head: Fingerprint::of(&self.head),
-            tail: Fingerprint::of(&self.last[..n_last]),
-        })
+    /// Whether the store has a cursor of this file.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.is_unknown
     }
 
     /// The next line that was not acted on.
@@ -215,6 +265,8 @@ impl Tail {
     /// The next line was acted on.
     pub(crate) fn pop(&mut self) {
         if let Some(line) = self.lines.pop_front() {
+            self.is_unknown = false;
+            self.acted = Acted { offset: line.end, number: line.number, last: line.last_bytes() };
             while self.growth.front().is_some_and(|(end, _)| *end <= line.end) {
                 self.growth.pop_front();
             }
@@ -228,20 +280,20 @@ impl Tail {
 
     /// Where the log stands once `line` was acted on.
     pub(crate) fn cursor_after(&self, line: &RawLine) -> LogCursor {
-        let n_head = self.head.len().min(usize::try_from(line.end).unwrap_or(usize::MAX));
-        // Of a line that is too long only its newline is at hand.
-        let mut tail = if line.is_too_long { Vec::new() } else { line.bytes.clone() };
-        tail.push(b'\n');
-        let tail = &tail[tail.len().saturating_sub(TAIL_BYTES)..];
         LogCursor {
             path: self.path.clone(),
             dev: self.dev,
             ino: self.ino,
             offset: line.end,
             line: line.number,
-            head: Fingerprint::of(&self.head[..n_head]),
-            tail: Fingerprint::of(tail),
+            head: self.head_fingerprint(line.end),
+            tail: Fingerprint::of(&line.last_bytes()),
         }
+    }
+
+    fn head_fingerprint(&self, offset: u64) -> Fingerprint {
+        let n = self.head.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
+        Fingerprint::of(&self.head[..n])
     }
 
     /// How many bytes are not acted on yet: unread, or read and waiting.
@@ -268,6 +320,16 @@ impl Tail {
             n_lines += memchr::memchr_iter(b'\n', &chunk[..n]).count() as u64;
             offset += n as u64;
         }
+    }
+}
+
+impl RawLine {
+    /// The last bytes, newline and all. Of a line that is too long only its newline is at hand.
+    fn last_bytes(&self) -> Vec<u8> {
+        let bytes = if self.is_too_long { &[] } else { &*self.bytes };
+        let mut last = bytes[bytes.len().saturating_sub(TAIL_BYTES - 1)..].to_vec();
+        last.push(b'\n');
+        last
     }
 }
 
