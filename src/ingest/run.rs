@@ -645,3 +645,6 @@ fn looks(path: &Path) -> Option<Looks> {
     let meta = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir)?;
     Some(Looks { ino: meta.ino(), mtime: (meta.mtime(), meta.mtime_nsec()) })
 }
+
+#[cfg(test)]
+mod log_model;
