@@ -37,7 +37,12 @@ impl From<Output> for Ran {
 
 impl TempRun {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same in a folder of one's choice.
+    pub(crate) fn below(folder: &Path) -> Self {
+        let folder = tempfile::tempdir_in(folder).expect("a folder");
         fs::create_dir(folder.path().join("run")).expect("a run directory");
         Self { folder }
     }
@@ -110,16 +115,38 @@ impl TempRun {
         ["image", "held", "rejected"].map(|state| states.iter().filter(|(s, _)| s == state).count())
     }
 
-    /// Starts a daemon that watches the folder of the run directory.
-    pub(crate) fn daemon(&self, settings: &str) -> Daemon {
+    /// What `status --json` tells.
+    pub(crate) fn status(&self) -> Value {
+        let ran = self.run(&["status", "--json"]);
+        serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("no status: {ran:?}"))
+    }
+
+    /// How many images are kept, as `status` tells.
+    pub(crate) fn n_images(&self) -> u64 {
+        self.status()["image"].as_u64().expect("a number")
+    }
+
+    /// Writes a configuration that watches the folder of the run directory.
+    pub(crate) fn configure(&self, settings: &str) -> PathBuf {
         let config = self.folder.path().join("safelight.toml");
         let text = format!(
             "[store]\npath = \"store\"\n[control]\nsocket = \"control.sock\"\n\
              [[watch]]\npath = \".\"\nruns = \"run*\"\n{settings}"
         );
         fs::write(&config, text).expect("a configuration");
+        config
+    }
+
+    /// Starts a daemon that watches the folder of the run directory.
+    pub(crate) fn daemon(&self, settings: &str) -> Daemon {
+        self.daemon_by(settings, Command::new(PROGRAM))
+    }
+
+    /// The same by another command, which ends in the program: `daemon` and its options are added.
+    pub(crate) fn daemon_by(&self, settings: &str, mut command: Command) -> Daemon {
+        let config = self.configure(settings);
         let log = fs::File::create(self.folder.path().join("daemon.log")).expect("a log");
-        let child = Command::new(PROGRAM)
+        let child = command
             .args(["daemon", "--config"])
             .arg(&config)
             .stdin(Stdio::null())
@@ -151,6 +178,15 @@ impl Daemon {
         assert!(status.success());
     }
 
+    /// How many seconds of a processor it has taken so far.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("stat");
+        // The second field is the name in parentheses; of the rest, utime and stime.
+        let (_, rest) = stat.rsplit_once(") ").expect("a name");
+        let ticks = rest.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
+        ticks.sum::<f64>() / 100.0
+    }
+
     /// Ends it with SIGTERM. Returns how it ended, and how long that took.
     pub(crate) fn stop(mut self) -> (Option<i32>, Duration) {
         let start = Instant::now();
@@ -174,6 +210,39 @@ pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Waits until `count` is `want`, as long as it grows at least once a minute.
+pub(crate) fn wait_for_all(what: &str, want: u64, mut count: impl FnMut() -> u64) {
+    let (mut last, mut since) = (0, Instant::now());
+    loop {
+        let now = count();
+        if now >= want {
+            assert_eq!(now, want, "{what}");
+            return;
+        }
+        if now > last {
+            (last, since) = (now, Instant::now());
+        }
+        assert!(
+            since.elapsed() < Duration::from_secs(60),
+            "waited in vain for {what}: {now} of {want}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A number from the environment, or `usual`.
+pub(crate) fn number_from(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
+/// The number that [`gray`] put into the picture of an item.
+pub(crate) fn number_in(store: &Path, item: &Value) -> u64 {
+    let path = store.join(item["path"].as_str().expect("a path"));
+    let picture = image::load_from_memory(&fs::read(path).expect("a media file"));
+    let pixels = picture.expect("a PNG").into_luma8().into_raw();
+    u64::from_le_bytes(pixels[..8].try_into().expect("eight pixels"))
 }
 
 /// An npy file of version 1.0.
