@@ -272,12 +272,21 @@ impl RunDir {
         Err("it was written anew meanwhile".to_owned())
     }
 
-    /// Whether a file has far fewer blocks than its length asks for.
-    pub(crate) fn is_sparse(&self, path: &str) -> bool {
-        let stat = rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW);
-        stat.is_ok_and(|stat| {
-            stat.st_size > 4096 && stat.st_blocks.saturating_mul(512) < stat.st_size / 2
-        })
+    /// Whether a file may have its length before its bytes, as a memory map has: it has fewer blocks than
+    /// its length asks for or, where one block would do for all of it, ends in nothing but zero bytes.
+    pub(crate) fn may_be_unfilled(&self, path: &str) -> bool {
+        const BLOCK_BYTES: u64 = 4096;
+        let Ok(stat) = rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW) else {
+            return false;
+        };
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        if size > BLOCK_BYTES {
+            return u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size;
+        }
+        let Ok(file) = self.open_file(path) else { return false };
+        let mut bytes = vec![0; usize::try_from(size - size / 2).unwrap_or(0)];
+        let is_read = file.read_exact_at(&mut bytes, size / 2).is_ok();
+        is_read && bytes.iter().all(|byte| *byte == 0)
     }
 
     /// What a file looks like, without following a link; `None` if it isn't there.

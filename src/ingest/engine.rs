@@ -59,6 +59,8 @@ pub(crate) struct Engine {
     pub(super) settler: Settler<DumpId>,
     /// Dumps in the pipeline, and the indices that they took.
     pub(super) in_flight: HashMap<DumpId, InFlight>,
+    /// Dumps that were read, and closed by a writer after that: their content tells if they are the same.
+    pub(super) to_compare: HashSet<DumpId>,
     pub(super) usage: HashMap<(RunId, MediaKey, Step), StepUsage>,
     pub(super) waiting: BTreeMap<DumpId, String>,
     /// Why something can't be read at all.
@@ -117,6 +119,7 @@ impl Engine {
             runs: Vec::new(),
             settler: Settler::new(),
             in_flight: HashMap::new(),
+            to_compare: HashSet::new(),
             usage: HashMap::new(),
             waiting: BTreeMap::new(),
             problems: Vec::new(),
@@ -181,6 +184,7 @@ impl Engine {
 
     fn forget_run(&mut self, number: usize) {
         self.in_flight.retain(|id, _| id.0 != number);
+        self.to_compare.retain(|id| id.0 != number);
         self.waiting.retain(|id, _| id.0 != number);
     }
 
@@ -554,9 +558,14 @@ impl Engine {
             return Ok(false);
         };
         // A memory map is closed at its full length before its first byte is written.
-        let arrival = if run.dir.is_sparse(&dump) { Arrival::Found } else { arrival };
+        let is_whole = arrival == Arrival::Found || !run.dir.may_be_unfilled(&dump);
+        let arrival = if is_whole { arrival } else { Arrival::Found };
         if self.is_known(number, &dump, stamp)? {
-            return Ok(false);
+            if arrival != Arrival::Closed {
+                return Ok(false);
+            }
+            // A memory map is written to without a sign but its close at the end.
+            self.to_compare.insert((number, dump.clone()));
         }
         let quiet = QuietTimes { found: self.quiet(number), closed: self.config.times.close };
         let n_before = self.settler.len();

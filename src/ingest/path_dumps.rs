@@ -55,6 +55,13 @@ impl PathDump<'_> {
         Unit::told(&run.info, Event::Media(Box::new(entry)), self.cursor(None))
     }
 
+    /// Whether the store has this version, as far as all but the content tells.
+    fn is_known(&self) -> bool {
+        let sidecar = self.sidecar.as_ref().map(|(_, stamp)| *stamp);
+        let known = self.row.cursor.as_ref();
+        known.is_some_and(|known| (known.stamp, known.sidecar) == (self.stamp, sidecar))
+    }
+
     /// Whether an earlier version had the same content and sidecar.
     fn is_same(&self, dump: &OpenDump) -> bool {
         let sidecar = self.sidecar.as_ref().map(|(_, stamp)| *stamp);
@@ -91,7 +98,8 @@ impl Engine {
             self.settler.again(due, now + AGAIN);
             return Ok(());
         }
-        if in_flight.is_none() && self.is_known(number, &due.id.1, stamp)? {
+        let is_compared = self.to_compare.remove(&due.id);
+        if in_flight.is_none() && !is_compared && self.is_known(number, &due.id.1, stamp)? {
             self.forget(&due.id);
             return Ok(());
         }
@@ -148,6 +156,9 @@ impl Engine {
             Err(Verdict::Wait(reason)) if !is_over => return Ok(Attempt::Wait(reason)),
             Err(Verdict::Trouble(reason)) => return Ok(Attempt::Trouble(reason)),
             Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => dump.rejected(run, reason),
+            Ok(ToPlan { dump: open, .. }) if dump.is_known() && dump.is_same(&open) => {
+                return Ok(Attempt::Done);
+            }
             Ok(ToPlan { record, dump: open, .. })
                 if n_unread <= UNREAD_MAX && dump.is_same(&open) =>
             {
