@@ -232,6 +232,18 @@ pub(crate) fn wait_for_all(what: &str, want: u64, mut count: impl FnMut() -> u64
     }
 }
 
+/// A small generator of numbers that seem random: the same for each run of the tests.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
 /// A number from the environment, or `usual`.
 pub(crate) fn number_from(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
