@@ -13,6 +13,7 @@ use super::pipeline::Pipeline;
 use super::root::Root;
 use super::run::{IDENTITY_FILE, Look, Run};
 use super::settle::{Arrival, Due, QuietTimes, Settler};
+use super::troubles::Troubles;
 use super::unit::Unit;
 use super::watch::Watch;
 use super::{Command, Mode, Shared};
@@ -63,6 +64,7 @@ pub(crate) struct Engine {
     pub(super) to_compare: HashSet<DumpId>,
     pub(super) usage: HashMap<(RunId, MediaKey, Step), StepUsage>,
     pub(super) waiting: BTreeMap<DumpId, String>,
+    pub(super) troubles: Troubles,
     /// Why something can't be read at all.
     pub(super) problems: Vec<String>,
     /// Why nothing more is kept at the moment, if so.
@@ -122,6 +124,7 @@ impl Engine {
             to_compare: HashSet::new(),
             usage: HashMap::new(),
             waiting: BTreeMap::new(),
+            troubles: Troubles::default(),
             problems: Vec::new(),
             full: None,
             space,
@@ -186,6 +189,7 @@ impl Engine {
         self.in_flight.retain(|id, _| id.0 != number);
         self.to_compare.retain(|id| id.0 != number);
         self.waiting.retain(|id, _| id.0 != number);
+        self.troubles.forget_run(number);
     }
 
     /// Reads until it is told to stop or, in [`Mode::Once`], until all is read. Then gives the writer

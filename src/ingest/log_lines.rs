@@ -89,6 +89,7 @@ impl Engine {
                     match self.take_line(&mut run, &of_log, is_over) {
                         Ok(Attempt::Done) => {
                             self.waiting.remove(&what);
+                            self.troubles.ends(&run.info.id, &what);
                             tail.pop();
                             is_busy = true;
                         }
@@ -104,6 +105,7 @@ impl Engine {
                                 self.problems.push(format!("{}: {reason}", tail.path));
                                 tail.give_up();
                             }
+                            self.troubles.begins(&run.info.id, &what, &reason);
                             self.waiting.insert(what.clone(), reason);
                             break;
                         }

@@ -24,6 +24,7 @@ mod run;
 mod settle;
 mod tail;
 mod to_plan;
+mod troubles;
 mod unit;
 mod view;
 mod watch;

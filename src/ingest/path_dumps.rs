@@ -114,16 +114,19 @@ impl Engine {
         };
         let attempt = self.plan_dump(&mut run, &due.id, says, stamp, is_over);
         self.runs[number] = Some(run);
-        match attempt? {
-            Attempt::Done => {
-                self.waiting.remove(&due.id);
-            }
+        let attempt = attempt?;
+        let is_trouble = matches!(attempt, Attempt::Trouble(_));
+        match attempt {
+            Attempt::Done => self.is_read(&due.id),
             Attempt::Trouble(reason) if self.mode == Mode::Once => {
                 // It stays to be read by the next ingest.
                 self.problems.push(reason);
                 self.forget(&due.id);
             }
             Attempt::Wait(reason) | Attempt::Trouble(reason) => {
+                if is_trouble && let Some(run) = &self.runs[number] {
+                    self.troubles.begins(&run.info.id, &due.id, &reason);
+                }
                 self.waiting.insert(due.id.clone(), reason);
                 // One that is cut for ever is looked at less and less often.
                 let waited = now.saturating_duration_since(due.since);
@@ -134,8 +137,16 @@ impl Engine {
         Ok(())
     }
 
-    fn forget(&mut self, id: &DumpId) {
+    /// Nothing is waited for.
+    fn is_read(&mut self, id: &DumpId) {
         self.waiting.remove(id);
+        if let Some(run) = &self.runs[id.0] {
+            self.troubles.ends(&run.info.id, id);
+        }
+    }
+
+    fn forget(&mut self, id: &DumpId) {
+        self.is_read(id);
         self.in_flight.remove(id);
     }
 

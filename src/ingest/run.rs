@@ -47,6 +47,8 @@ pub(crate) struct Run {
     cursors: Vec<LogCursor>,
     /// The folders that may hold logs or dumps, by their paths relative to the run directory.
     folders: HashMap<String, Folder>,
+    /// Those that can't be listed, and why.
+    unlisted: HashMap<String, String>,
     /// Dumps that were looked at, by a hash of their paths: a listing passes them over.
     seen: HashSet<u64>,
     /// The dump that a line named last.
@@ -82,6 +84,7 @@ struct Folder {
 struct Looks {
     ino: u64,
     mtime: (i64, i64),
+    mode: u32,
 }
 
 /// How thoroughly to look.
@@ -154,6 +157,7 @@ impl Run {
             tails: Vec::new(),
             cursors: Vec::new(),
             folders: HashMap::new(),
+            unlisted: HashMap::new(),
             seen: HashSet::new(),
             last_opened: LastOpened::default(),
             put_off: BTreeMap::new(),
@@ -234,6 +238,7 @@ impl Run {
             let Some(known) = self.folders.get(&folder) else { continue };
             if looks.is_none() {
                 self.folders.remove(&folder);
+                self.unlisted.remove(&folder);
             } else if look == Look::All || known.looks != looks || known.recheck {
                 self.list(&folder, look, watcher, found)?;
             }
@@ -286,14 +291,28 @@ impl Run {
             }
         }
         let recheck = before != Some(looks);
+        let (run, shown) = (&self.info.id, path.display());
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => {
-                tracing::warn!(run = %self.info.id, path = %path.display(), %error, "cannot list");
+                let error = error.to_string();
+                if self.unlisted.get(folder) != Some(&error) {
+                    tracing::warn!(%run, path = %shown, error, "cannot list, will retry");
+                    self.unlisted.insert(folder.to_owned(), error);
+                }
+                // It looks like nothing, so that the next scan lists it.
+                self.folders.insert(folder.to_owned(), Folder { looks: None, recheck });
                 return Ok(());
             }
         };
+        let was_unlisted = self.unlisted.remove(folder).is_some();
+        if was_unlisted {
+            tracing::info!(%run, path = %shown, "is listed again");
+        }
+        // What was found before the rights changed may not have been read.
+        let has_other_rights = before.is_some_and(|before| before.mode != looks.mode);
+        let look = if was_unlisted || has_other_rights { Look::All } else { look };
         self.folders.insert(folder.to_owned(), Folder { looks: Some(looks), recheck });
         for entry in entries.flatten() {
             let name = entry.file_name();
@@ -565,7 +584,8 @@ impl Run {
     /// Once everything was looked at: a log that isn't there any more keeps no inode, which may be that
     /// of another file soon.
     fn forget_inodes(&mut self) {
-        if !self.is_new || self.folders.is_empty() || !self.put_off.is_empty() {
+        let is_all_seen = self.put_off.is_empty() && self.unlisted.is_empty();
+        if !self.is_new || self.folders.is_empty() || !is_all_seen {
             return;
         }
         self.is_new = false;
@@ -643,7 +663,7 @@ fn forgotten(dev: u64, ino: u64) -> LogCursor {
 
 fn looks(path: &Path) -> Option<Looks> {
     let meta = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir)?;
-    Some(Looks { ino: meta.ino(), mtime: (meta.mtime(), meta.mtime_nsec()) })
+    Some(Looks { ino: meta.ino(), mtime: (meta.mtime(), meta.mtime_nsec()), mode: meta.mode() })
 }
 
 #[cfg(test)]
