@@ -263,29 +263,6 @@ fn a_run_that_is_removed_and_made_again_at_once_is_read() {
 }
 
 #[test]
-fn what_the_machine_fails_to_read_is_waited_for() {
-    // A folder without rights, as a mount that is away for a while: not the dump's fault.
-    if rustix::process::geteuid().is_root() {
-        eprintln!("left out: nothing is unreadable for root");
-        return;
-    }
-    let temp = TempRun::new();
-    let daemon = temp.daemon("[ingest]\nwait_ms = 100\n");
-    temp.write("away/x.npy", &gray(1));
-    let rights = |mode| {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(temp.at("away"), fs::Permissions::from_mode(mode)).expect("rights");
-    };
-    rights(0o000);
-    temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":1,\"data\":\"away/x.npy\"}\n");
-    std::thread::sleep(Duration::from_millis(1500));
-    assert_eq!(temp.items().len(), 0);
-    rights(0o755);
-    wait_for("the picture", || temp.counts() == [1, 0, 0]);
-    assert_eq!(daemon.stop().0, Some(0));
-}
-
-#[test]
 fn a_log_renamed_before_its_first_line_was_acted_on_is_found_again() {
     // Only its inode tells that it was a log, and that was kept with its first line.
     let temp = TempRun::new();

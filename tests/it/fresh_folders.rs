@@ -129,10 +129,8 @@ fn what_the_kernel_forgets_to_tell_is_found() {
 
 /// A daemon in a user namespace of its own, where these limits of inotify hold.
 fn limited(limits: &[(&str, u32)]) -> Option<Command> {
-    let mut script = String::new();
-    for (limit, n) in limits {
-        script.push_str(&format!("echo {n} > /proc/sys/user/{limit} && "));
-    }
+    let set = |(limit, n): &(&str, u32)| format!("echo {n} > /proc/sys/user/{limit} &&");
+    let script = limits.iter().map(set).collect::<Vec<_>>().join(" ");
     let can = Command::new("unshare").args(["-Ur", "sh", "-c", &format!("{script} true")]).output();
     if !can.as_ref().is_ok_and(|output| output.status.success()) {
         eprintln!("left out: no user namespace with limits of its own: {can:?}");

@@ -47,11 +47,6 @@ impl Job<'_> {
         folder.join(self.path.replace('/', "-"))
     }
 
-    fn create(&self, path: &Path) -> File {
-        fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
-        File::create(path).expect("a dump")
-    }
-
     fn pause(&mut self, longest: Duration) {
         let ms = u64::try_from(longest.as_millis()).expect("a short time");
         thread::sleep(Duration::from_millis(self.random.below(ms + 1)));
@@ -84,14 +79,19 @@ impl Job<'_> {
     }
 }
 
-const SHORT: Duration = Duration::from_millis(SETTLE.as_millis() as u64 / 10);
+const SHORT: Duration = Duration::from_millis(150);
+
+fn create(path: &Path) -> File {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+    File::create(path).expect("a dump")
+}
 
 /// A way to write a dump.
 type Style = fn(&mut Job<'_>);
 
 /// In place, at its final name; for longer than any time to settle, now and then.
 fn in_place(job: &mut Job<'_>) {
-    let file = job.create(&job.at());
+    let file = create(&job.at());
     let long = job.random.below(20) == 0;
     job.write_pieces(&file, if long { SETTLE * 3 / 2 } else { SHORT });
     // Its own length tells that it isn't whole.
@@ -100,7 +100,7 @@ fn in_place(job: &mut Job<'_>) {
 
 /// Opened anew for each piece: each is followed by a close.
 fn in_parts(job: &mut Job<'_>) {
-    drop(job.create(&job.at()));
+    drop(create(&job.at()));
     for (from, to) in job.pieces() {
         let mut file = OpenOptions::new().append(true).open(job.at()).expect("the dump");
         file.write_all(&job.bytes[from..to]).expect("a write");
@@ -111,7 +111,7 @@ fn in_parts(job: &mut Job<'_>) {
 
 /// Its length first, without blocks.
 fn set_length_first(job: &mut Job<'_>) {
-    let file = job.create(&job.at());
+    let file = create(&job.at());
     file.set_len(job.bytes.len() as u64).expect("a length");
     job.last = Instant::now();
     job.write_pieces(&file, SHORT);
@@ -119,7 +119,7 @@ fn set_length_first(job: &mut Job<'_>) {
 
 /// Its blocks first, all of them zero; its beginning last.
 fn allocate_first(job: &mut Job<'_>) {
-    let file = job.create(&job.at());
+    let file = create(&job.at());
     let n = job.bytes.len() as u64;
     let mode = rustix::fs::FallocateFlags::empty();
     rustix::fs::fallocate(&file, mode, 0, n).expect("blocks");
@@ -134,7 +134,7 @@ fn allocate_first(job: &mut Job<'_>) {
 
 /// As `np.lib.format.open_memmap`: header and length, closed at once, and only then the elements.
 fn length_and_close_first(job: &mut Job<'_>) {
-    let mut file = job.create(&job.at());
+    let mut file = create(&job.at());
     file.write_all(&job.bytes[..128]).expect("a header");
     file.set_len(job.bytes.len() as u64).expect("a length");
     drop(file);
@@ -150,7 +150,7 @@ fn under_another_name(job: &mut Job<'_>) {
     let name = job.at();
     let number = job.random.below(1 << 40);
     let aside = name.with_file_name(format!(".tmp{number:010x}"));
-    let file = job.create(&aside);
+    let file = create(&aside);
     file.set_len(job.bytes.len() as u64).expect("a length");
     job.write_pieces(&file, SHORT);
     drop(file);
@@ -161,7 +161,7 @@ fn under_another_name(job: &mut Job<'_>) {
 /// In another folder, and renamed from there.
 fn renamed_from_aside(job: &mut Job<'_>) {
     let aside = job.aside();
-    let file = job.create(&aside);
+    let file = create(&aside);
     job.write_pieces(&file, SHORT);
     drop(file);
     fs::create_dir_all(job.at().parent().expect("a folder")).expect("folders");
@@ -172,7 +172,7 @@ fn renamed_from_aside(job: &mut Job<'_>) {
 /// In another folder, and linked from there: nothing tells of a close.
 fn linked_from_aside(job: &mut Job<'_>) {
     let aside = job.aside();
-    let file = job.create(&aside);
+    let file = create(&aside);
     job.write_pieces(&file, SHORT);
     fs::create_dir_all(job.at().parent().expect("a folder")).expect("folders");
     fs::hard_link(&aside, job.at()).expect("a link");
@@ -183,7 +183,7 @@ fn linked_from_aside(job: &mut Job<'_>) {
 /// Linked while it is written under another name: nothing tells of the writes.
 fn linked_half_written(job: &mut Job<'_>) {
     let aside = job.aside();
-    let file = job.create(&aside);
+    let file = create(&aside);
     file.set_len(job.bytes.len() as u64).expect("a length");
     fs::create_dir_all(job.at().parent().expect("a folder")).expect("folders");
     job.last = Instant::now();
