@@ -74,6 +74,8 @@ pub(crate) struct Engine {
     pub(super) n_overflows: u64,
     /// When others were told last.
     pub(super) told_at: Option<Instant>,
+    /// When they are to be told what has happened since, if anything has.
+    pub(super) tell_at: Option<Instant>,
 }
 
 pub(super) struct InFlight {
@@ -130,6 +132,7 @@ impl Engine {
             space,
             n_overflows: 0,
             told_at: None,
+            tell_at: None,
         };
         engine.set_bounds();
         if mode == Mode::Follow {
@@ -298,6 +301,7 @@ impl Engine {
         let due = self.settler.wake_at().filter(|_| self.full.is_none());
         let tick = tick.or_else(|| self.full.map(|_| now + TICK));
         let wake_at = scans
+            .chain(self.tell_at)
             .chain(judgements)
             .chain(due)
             .chain(tick)

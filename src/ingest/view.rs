@@ -80,9 +80,11 @@ impl Engine {
         let now = Instant::now();
         let is_due = self.told_at.is_none_or(|at| now.duration_since(at) >= TELL_EVERY);
         if !is_due && !is_last {
+            self.tell_at = self.told_at.map(|at| at + TELL_EVERY);
             return;
         }
         self.told_at = Some(now);
+        self.tell_at = None;
         let mut view = self.shared.view.lock().unwrap_or_else(PoisonError::into_inner);
         let runs = || self.runs.iter().flatten();
         view.watching = self.roots.iter().map(|root| root.view(runs())).collect();
