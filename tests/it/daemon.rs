@@ -193,6 +193,36 @@ fn systemd_is_told_when_everything_is_watched() {
 }
 
 #[test]
+fn told_to_stop_in_the_midst_of_work_it_stops_soon_and_loses_nothing() {
+    let n_stops = std::env::var("SAFELIGHT_STOPS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
+    let temp = TempRun::new();
+    let (mut n_written, mut longest) = (0, Duration::ZERO);
+    for n in 0..n_stops {
+        let daemon = temp.daemon("[ingest]\nsettle_ms = 20\nclose_ms = 2\n");
+        for _ in 0..30 {
+            temp.log_picture("k", n_written, n_written);
+            temp.write(&format!("dumps/own/{n_written}.npy"), &gray(n_written));
+            n_written += 1;
+        }
+        std::thread::sleep(Duration::from_millis(n * 37 % 120));
+        // Every third time somebody is in a hurry.
+        if n % 3 == 2 {
+            daemon.signal("-TERM");
+        }
+        let (code, took) = daemon.stop();
+        assert_eq!(code, Some(0), "stop {n}");
+        assert!(took < Duration::from_secs(45), "stop {n} took {took:?}");
+        longest = longest.max(took);
+    }
+    eprintln!("{n_stops} stops, the longest took {longest:?}");
+    let daemon = temp.daemon("[ingest]\nsettle_ms = 20\n");
+    let n_items = 2 * usize::try_from(n_written).expect("a small number");
+    wait_for("all", || temp.items().len() == n_items);
+    assert_eq!(temp.counts(), [n_items, 0, 0]);
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
 fn a_run_that_says_later_what_it_is_gets_that_name() {
     // A job made its directory, the daemon took it up at once by its name, and the `safelight.json`
     // that came a moment later was not taken up: after a restart everything was kept twice.
