@@ -135,6 +135,21 @@ impl RunDir {
         Ok(Self { fd, pace, path: path.to_owned(), canonical })
     }
 
+    /// Opens a directory below this one, `path` being relative. No link is followed, whatever is renamed
+    /// meanwhile.
+    pub(crate) fn open_inner(&self, path: &Path) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NOFOLLOW;
+        let name = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        let fd = self.open_beneath_with(name, flags)?;
+        let (pace, canonical) = (self.pace.clone(), self.canonical.join(path));
+        Ok(Self { fd, pace, path: self.path.join(path), canonical })
+    }
+
+    /// The directory's path without links.
+    pub(crate) fn canonical(&self) -> &Path {
+        &self.canonical
+    }
+
     /// The directory's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -104,7 +104,9 @@ fn identity(dir: &RunDir) -> Result<(Map<String, Value>, Option<Stamp>), String>
         Err(Verdict::Wait(_)) if dir.stat(IDENTITY_FILE).is_none() => {
             return Ok((Map::new(), None));
         }
-        Err(verdict) => return Err(verdict.reason()),
+        Err(verdict) => {
+            return Err(format!("{}: {}", dir.path().display(), verdict.reason()));
+        }
     };
     if file.stamp.size > IDENTITY_BYTES_MAX {
         return Err(problem(format!(
@@ -134,11 +136,17 @@ impl Run {
         watch: Arc<WatchConfig>,
         pace: Arc<Pace>,
     ) -> Result<Self, String> {
-        let dir =
-            RunDir::open(path, pace).map_err(|error| format!("{}: {error}", path.display()))?;
+        // A run that was found below the watched directory is no link, and does not lie behind one.
+        let dir = match path.strip_prefix(&watch.path) {
+            Ok(inner) if !inner.as_os_str().is_empty() => {
+                RunDir::open(&watch.path, pace).and_then(|root| root.open_inner(inner))
+            }
+            _ => RunDir::open(path, pace),
+        };
+        let dir = dir.map_err(|error| format!("{}: {error}", path.display()))?;
         let (identity, identity_stamp) = identity(&dir)?;
         // Another name for the directory doesn't make it another one.
-        let source = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let source = dir.canonical().to_owned();
         let id = match identity.get("id") {
             None | Some(Value::Null) => name,
             Some(Value::String(id)) => id,
