@@ -15,6 +15,7 @@ mod index_damage;
 mod ingest;
 mod instances;
 mod layers;
+mod links;
 mod media;
 mod python;
 mod retention;
