@@ -51,7 +51,7 @@ fi
 pythons=""
 for wandb in 0.28.2 0.31.0; do
     python="target/python/wandb-$wandb/bin/python"
-    if ! "$python" -c 'import numpy, PIL, wandb' 2>/dev/null; then
+    if ! "$python" -c 'import numpy, PIL, prometheus_client, wandb' 2>/dev/null; then
         python3 -m venv "target/python/wandb-$wandb"
         "$python" -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt "wandb==$wandb"
     fi

@@ -19,6 +19,7 @@ use super::watch::Watch;
 use crate::config::WatchConfig;
 use crate::limits::Limits;
 use crate::media::RunId;
+use crate::pulse;
 use crate::record::pattern::{DumpPath, EXTENSIONS};
 use crate::record::{DEPTH_MAX, MediaRecord, depth};
 use crate::store::RunInfo;
@@ -242,6 +243,7 @@ impl Run {
         let mut folders: Vec<String> = self.folders.keys().cloned().collect();
         folders.sort_unstable();
         for folder in folders {
+            pulse::beat();
             let looks = looks(&self.dir.path().join(&folder));
             let Some(known) = self.folders.get(&folder) else { continue };
             if looks.is_none() {

@@ -17,6 +17,7 @@ mod instances;
 mod layers;
 mod links;
 mod media;
+mod metrics;
 mod python;
 mod retention;
 mod systemd;
