@@ -134,7 +134,8 @@ pub(crate) fn start(format: LogFormat, level: &str) -> io::Result<Level> {
 }
 
 fn json<S: Subscriber + for<'a> LookupSpan<'a>>() -> Box<dyn Layer<S> + Send + Sync> {
-    Box::new(fmt::layer().json().flatten_event(true).with_writer(io::stderr))
+    let writer = || OneLine { keeps_ansi: false };
+    Box::new(fmt::layer().json().flatten_event(true).with_writer(writer))
 }
 
 /// Begins each line with its priority, as journald reads it (`sd-daemon(3)`): whoever reads the journal

@@ -271,7 +271,7 @@ impl Common {
                 Err(StoreError::Held { .. }) if start.elapsed() < PATIENCE => {}
                 opened => {
                     let (writer, reader) = opened?;
-                    return Ok((Access::Store(writer, reader), config));
+                    return Ok((Access::Store(Box::new(writer), reader), config));
                 }
             }
         }
@@ -312,7 +312,7 @@ fn check_store(path: &Path) -> anyhow::Result<()> {
 /// Whoever answers for a store.
 enum Access {
     Daemon(Client),
-    Store(Writer, Reader),
+    Store(Box<Writer>, Reader),
 }
 
 impl Access {

@@ -1,14 +1,19 @@
 //! `safelight prune`: what retention would remove, and its removal.
 
 use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use hyper::Method;
 
 use super::{Access, Common, Ending, printable, thousands};
 use crate::control::protocol::PRUNE_PATH;
-use crate::retention::{self, Clock, Report, RunReport};
-use crate::store::Commit;
+use crate::ingest::Removed;
+use crate::media::RunId;
+use crate::retention::{self, Clock, Remove, Report, RunReport};
+use crate::store::{Leaving, Writer};
 
 pub(super) fn run(apply: bool, common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
     let (mut access, config) = common.access("prune")?;
@@ -22,10 +27,10 @@ pub(super) fn run(apply: bool, common: &Common, out: &mut impl Write) -> anyhow:
             serde_json::from_str(&answer).context("the daemon's answer is no report")?
         }
         Access::Store(writer, reader) => {
-            let mut prune = |run: &_, ids| writer.commit(&mut vec![Commit::pruned(run, ids)]);
-            let apply: Option<&mut retention::Prune<'_>> =
-                if apply { Some(&mut prune) } else { None };
-            retention::sweep(reader, &config.retention, Clock::start(), apply)?
+            let mut own = Own(writer);
+            let remove: Option<&mut dyn Remove> = if apply { Some(&mut own) } else { None };
+            let (rules, pace) = (&config.retention, Arc::default());
+            retention::sweep(reader, rules, Clock::start(), &pace, remove)?
         }
     };
     access.close()?;
@@ -38,6 +43,23 @@ pub(super) fn run(apply: bool, common: &Common, out: &mut impl Write) -> anyhow:
         [&run.media, &run.strays, &run.dumps].iter().any(|going| !going.failed.is_empty())
     };
     Ok(if report.runs.iter().any(has_failed) { Ending::Failed } else { Ending::Done })
+}
+
+/// The store that this command holds.
+struct Own<'a>(&'a mut Writer);
+
+impl Remove for Own<'_> {
+    fn prune(&mut self, run: &RunId, leaving: Vec<Leaving>) -> Removed {
+        self.0.prune(run, &leaving)
+    }
+
+    fn remove_strays(&mut self, strays: Vec<PathBuf>, age_min: Duration) -> Removed {
+        self.0.remove_strays(&strays, age_min)
+    }
+
+    fn goes_on(&self) -> bool {
+        true
+    }
 }
 
 fn print(report: &Report, out: &mut impl Write) -> anyhow::Result<()> {

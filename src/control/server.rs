@@ -1,4 +1,4 @@
-//! Answers over the socket. It holds a reader: nothing here can change the store.
+//! Answers over the socket. It holds a reader: what changes the store is asked of others.
 
 use std::fmt;
 use std::io;
@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -152,11 +153,36 @@ pub(crate) async fn serve_metrics(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let routes = Router::new().route(METRICS_PATH, get(metrics)).with_state(answers);
-    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        match (accepted, places.clone().try_acquire_owned()) {
+            (Ok((stream, _)), Ok(place)) => {
+                let routes = routes.clone();
+                tokio::spawn(async move {
+                    converse(stream, routes).await;
+                    drop(place);
+                });
+            }
+            (Ok(_), Err(_)) => {
+                tracing::warn!(clients_max = CLIENTS_MAX, "too many ask for metrics");
+            }
+            (Err(error), _) => {
+                tracing::warn!(%error, "cannot accept a client");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
 }
 
 /// One client's requests and their answers.
-async fn converse(stream: UnixStream, routes: Router) {
+async fn converse<S>(stream: S, routes: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(REQUEST_MAX).max_buf_size(REQUEST_BYTES_MAX);
     let conversation =

@@ -6,8 +6,8 @@ mod systemd;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -57,7 +57,10 @@ pub(crate) fn run(config: Config, config_path: Option<PathBuf>) -> anyhow::Resul
     if config.watches.is_empty() {
         tracing::warn!("the configuration has no [[watch]]: nothing is read");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(serve(config, config_path, level));
     // A listing that a client still reads doesn't hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(200));
@@ -162,11 +165,13 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
 
     let of_file = config_path.as_deref().and_then(|path| config::load(path).ok());
     let store_of_file = of_file.map_or_else(|| config.store.clone(), |file| file.store);
-    let retention = Retention::new(reader.clone(), config.retention, commands.clone());
+    let retention = Retention::new(reader.clone(), config.retention, shared.clone());
     let (_going_on, is_over) = bounded(0);
     retention.clone().keep_on(is_over)?;
     let reload = Arc::new(Reload {
         retention: retention.clone(),
+        shared: shared.clone(),
+        at_work: Mutex::new(()),
         config_path,
         started_with: config.clone(),
         store_of_file,
@@ -248,6 +253,7 @@ async fn follow(
     let mut first = interval(Duration::from_millis(20));
     let mut is_ready = false;
     let mut said = String::new();
+    let (mut counted, mut trouble) = (None, None);
     let early_end = loop {
         tokio::select! {
             () = end_signals.recv() => break None,
@@ -255,9 +261,11 @@ async fn follow(
             _ = hang_up.recv() => {
                 tell_systemd(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?]);
                 let reload = reload.clone();
-                // The reason was logged.
-                drop(tokio::task::spawn_blocking(move || reload.now()).await);
-                tell_systemd(&[NotifyState::Ready]);
+                tokio::task::spawn_blocking(move || {
+                    // The reason was logged.
+                    drop(reload.now());
+                    tell_systemd(&[NotifyState::Ready]);
+                });
             }
             _ = first.tick(), if !is_ready => {
                 is_ready = shared.view().is_ready;
@@ -274,6 +282,12 @@ async fn follow(
                     tell_opening("looking at everything once", OPENING_STEP);
                     continue;
                 }
+                // An idle daemon doesn't count.
+                let ledger = shared.progress.ledger();
+                if counted == Some(ledger) && shared.view().trouble == trouble {
+                    continue;
+                }
+                (counted, trouble) = (Some(ledger), shared.view().trouble);
                 let now = status(reader, shared);
                 if now != said {
                     tell_systemd(&[NotifyState::Status(&now)]);
@@ -299,11 +313,8 @@ fn close(ended: Result<Option<Writer>, StoreError>, ended_by_itself: bool) -> an
 /// What `systemctl status` shows.
 fn status(reader: &Reader, shared: &Shared) -> String {
     let view = shared.view();
-    let runs = reader.runs().unwrap_or_default();
-    let sum = |count: fn(&store::RunSummary) -> u64| runs.iter().map(count).sum::<u64>();
-    let (image, held, rejected) =
-        (sum(|run| run.image), sum(|run| run.held), sum(|run| run.rejected));
-    let n_runs = match runs.len() {
+    let (n_runs, [image, held, rejected]) = reader.totals().unwrap_or_default();
+    let n_runs = match n_runs {
         1 => "1 run".to_owned(),
         n => format!("{n} runs"),
     };

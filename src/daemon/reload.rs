@@ -1,14 +1,14 @@
 //! Reads the configuration again.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
 use super::retention::Retention;
 use crate::config::{self, Config};
-use crate::ingest::Command;
+use crate::ingest::{Command, Shared};
 use crate::logging::Level;
 
 /// How long a reload may take.
@@ -17,6 +17,9 @@ const RELOAD_MAX: Duration = Duration::from_secs(30);
 /// Reads the configuration again.
 pub(super) struct Reload {
     pub(super) retention: Arc<Retention>,
+    pub(super) shared: Shared,
+    /// One reload at a time, so that the last file wins.
+    pub(super) at_work: Mutex<()>,
     pub(super) config_path: Option<PathBuf>,
     pub(super) started_with: Config,
     /// What the file said at the start: the command line may have said something else.
@@ -33,6 +36,7 @@ impl Reload {
 
     /// Goes by the file as it is now. If it can't be used, the last one stays.
     pub(super) fn now(&self) -> Result<(), String> {
+        let _at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         let result =
             self.config_path.as_deref().ok_or("started without a configuration file".to_owned());
         let result =
@@ -63,7 +67,8 @@ impl Reload {
         let mut config = config;
         config.limits.memory_bytes_max = was.limits.memory_bytes_max;
         config.store.clone_from(&was.store);
-        let rules = config.retention;
+        self.retention.set(config.retention);
+        self.shared.set_free_bytes_min(config.free_bytes_min);
         let (done, is_done) = bounded(1);
         let command = Command::Reload(Box::new(config), done);
         self.commands
@@ -73,7 +78,6 @@ impl Reload {
         is_done.recv_timeout(RELOAD_MAX).map_err(|_| {
             "the configuration is fine, but what is read at the moment holds it up".to_owned()
         })?;
-        self.retention.set(rules);
         tracing::info!("configuration is taken up");
         Ok(())
     }

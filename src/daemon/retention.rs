@@ -1,66 +1,69 @@
 //! Retention in the daemon: now and then by itself, and when it is asked.
 
 use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::ingest::Command;
-use crate::media::MediaId;
-use crate::retention::{self, Clock, Report, Rules};
-use crate::store::{Reader, RunInfo, StoreError};
+use crate::ingest::{Removed, Request, Shared};
+use crate::media::RunId;
+use crate::retention::{self, Clock, Remove, Report, Rules};
+use crate::store::{Leaving, Reader, StoreError};
 
 /// How often the store is looked through.
 const EVERY: Duration = Duration::from_hours(1);
 
-/// How long the daemon may take to journal that images are pruned.
+/// How long the committer may take to do what it is asked for.
 const COMMIT_MAX: Duration = Duration::from_mins(1);
 
 pub(super) struct Retention {
     reader: Reader,
-    rules: Mutex<Rules>,
+    /// The rules, and how often they were set.
+    rules: Mutex<(Rules, u64)>,
     clock: Clock,
-    commands: Sender<Command>,
+    shared: Shared,
     /// One sweep at a time.
     at_work: Mutex<()>,
 }
 
 impl Retention {
-    pub(super) fn new(reader: Reader, rules: Rules, commands: Sender<Command>) -> Arc<Self> {
+    pub(super) fn new(reader: Reader, rules: Rules, shared: Shared) -> Arc<Self> {
         let (clock, at_work) = (Clock::start(), Mutex::new(()));
-        Arc::new(Self { reader, rules: Mutex::new(rules), clock, commands, at_work })
+        Arc::new(Self { reader, rules: Mutex::new((rules, 0)), clock, shared, at_work })
     }
 
-    /// Goes by these rules from now on.
+    /// Goes by these rules from now on. A sweep by others ends.
     pub(super) fn set(&self, rules: Rules) {
-        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+        let mut now = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.0 != rules {
+            *now = (rules, now.1 + 1);
+        }
     }
 
-    fn rules(&self) -> Rules {
+    fn rules(&self) -> (Rules, u64) {
         *self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks for what may go and, with `apply`, removes it.
     pub(super) fn sweep(&self, apply: bool) -> Result<Report, StoreError> {
-        let _at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy = || io::Error::other("what is committed at the moment holds it up");
-        let mut prune = |run: &Arc<RunInfo>, ids: Vec<MediaId>| {
-            let (done, is_done) = bounded(1);
-            let command = Command::Prune(run.clone(), ids, done);
-            self.commands.send_timeout(command, COMMIT_MAX).map_err(|_| busy())?;
-            Ok(is_done.recv_timeout(COMMIT_MAX).map_err(|_| busy())?)
+        let Ok(_at_work) = self.at_work.try_lock() else {
+            return Err(io::Error::other("a sweep is under way: ask again later").into());
         };
-        let apply: Option<&mut retention::Prune<'_>> = if apply { Some(&mut prune) } else { None };
-        retention::sweep(&self.reader, &self.rules(), self.clock, apply)
+        let (rules, number) = self.rules();
+        let mut committer = Committer { retention: self, number };
+        let remove: Option<&mut dyn Remove> = if apply { Some(&mut committer) } else { None };
+        retention::sweep(&self.reader, &rules, self.clock, &self.shared.pace, remove)
     }
 
     /// Sweeps every hour where the configuration has anything removed, until `stop` is closed.
     pub(super) fn keep_on(self: Arc<Self>, stop: Receiver<()>) -> io::Result<()> {
         thread::Builder::new().name("retention".to_owned()).spawn(move || {
             while stop.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-                if self.rules().is_any() {
+                if self.rules().0.is_any() {
                     self.sweep_and_tell();
                 }
             }
@@ -82,5 +85,37 @@ impl Retention {
             }
             Err(error) => tracing::warn!(%error, "retention is not done, will retry in an hour"),
         }
+    }
+}
+
+/// The committer, which removes between its commits.
+struct Committer<'a> {
+    retention: &'a Retention,
+    /// Which rules the sweep goes by.
+    number: u64,
+}
+
+impl Committer<'_> {
+    fn ask(&self, request: impl FnOnce(Sender<Removed>) -> Request) -> Removed {
+        let busy = || io::Error::other("what is committed at the moment holds it up");
+        let (told, tell) = bounded(1);
+        let ask = &self.retention.shared.requests.ask;
+        ask.send_timeout(request(told), COMMIT_MAX).map_err(|_| busy())?;
+        tell.recv_timeout(COMMIT_MAX).map_err(|_| busy())?
+    }
+}
+
+impl Remove for Committer<'_> {
+    fn prune(&mut self, run: &RunId, leaving: Vec<Leaving>) -> Removed {
+        self.ask(|told| Request::Prune(run.clone(), leaving, told))
+    }
+
+    fn remove_strays(&mut self, strays: Vec<PathBuf>, age_min: Duration) -> Removed {
+        self.ask(|told| Request::Strays(strays, age_min, told))
+    }
+
+    fn goes_on(&self) -> bool {
+        let is_stopped = self.retention.shared.stop.load(Ordering::Relaxed);
+        self.retention.rules().1 == self.number && !is_stopped
     }
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{Advice, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{Access, Advice, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::pace::Pace;
@@ -264,6 +264,12 @@ impl RunDir {
         rustix::fs::openat(from, name, last, Mode::empty())
     }
 
+    /// Whether a file may be removed, as far as its folder goes.
+    pub(crate) fn may_remove(&self, path: &str) -> bool {
+        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
+        rustix::fs::accessat(&self.fd, folder, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+    }
+
     /// Removes a file that still looks like this.
     ///
     /// It is renamed first: what a job renames to its place meanwhile is another file, and stays.
@@ -276,14 +282,27 @@ impl RunDir {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         let folder = self.open_beneath_with(folder, flags).map_err(told)?;
         let aside = format!(".{name}.removed");
+        let is_same = |name: &str| {
+            rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| stamp.has_content_of(stamp_of_stat(&stat)))
+        };
+        if !is_same(name) {
+            return Err("it was written anew meanwhile".to_owned());
+        }
         rustix::fs::renameat(&folder, name, &folder, &aside).map_err(told)?;
-        let is_same = rustix::fs::statat(&folder, &aside, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| stamp.has_content_of(stamp_of_stat(&stat)));
-        if is_same {
+        if is_same(&aside) {
             return rustix::fs::unlinkat(&folder, &aside, AtFlags::empty()).map_err(told);
         }
         let back = RenameFlags::NOREPLACE;
-        rustix::fs::renameat_with(&folder, &aside, &folder, name, back).map_err(told)?;
+        match rustix::fs::renameat_with(&folder, &aside, &folder, name, back) {
+            // Not every file system can.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                rustix::fs::linkat(&folder, &aside, &folder, name, AtFlags::empty())
+                    .and_then(|()| rustix::fs::unlinkat(&folder, &aside, AtFlags::empty()))
+                    .map_err(told)?;
+            }
+            result => result.map_err(told)?,
+        }
         Err("it was written anew meanwhile".to_owned())
     }
 

@@ -14,7 +14,7 @@ use super::root::Root;
 use super::run::{IDENTITY_FILE, Look, Run};
 use super::settle::{Arrival, Due, QuietTimes, Settler};
 use super::troubles::Troubles;
-use super::unit::Unit;
+
 use super::watch::Watch;
 use super::{Command, Mode, Shared};
 use crate::config::Config;
@@ -23,7 +23,7 @@ use crate::media::{MediaKey, RunId, Step};
 use crate::plan::Earlier;
 use crate::pulse;
 use crate::record::pattern::DumpPath;
-use crate::store::journal::{Event, SourceCursor, Stamp};
+use crate::store::journal::Stamp;
 use crate::store::space::{Full, Space};
 use crate::store::{Reader, StoreError, Writer};
 
@@ -108,7 +108,7 @@ impl Engine {
         reader: Reader,
         shared: Shared,
     ) -> io::Result<Self> {
-        let space = Space::new(&config.store);
+        let space = Space::new(&config.store, shared.free_bytes_min.clone());
         let memory_bytes_max = config.limits.memory_bytes_max;
         let pipeline =
             Pipeline::start(writer, config.n_threads, memory_bytes_max, &space, &shared)?;
@@ -165,7 +165,7 @@ impl Engine {
     /// Goes by the configured pace and room. Whoever runs `ingest` waits for it: only the daemon takes
     /// its time.
     fn set_bounds(&self) {
-        self.space.set_min(self.config.free_bytes_min);
+        self.shared.set_free_bytes_min(self.config.free_bytes_min);
         let rate = self.config.read_bytes_per_s_max;
         let is_paced = self.mode == Mode::Follow && rate > 0;
         self.shared.pace.set(is_paced.then_some(rate));
@@ -215,12 +215,6 @@ impl Engine {
             while let Ok(command) = commands.try_recv() {
                 match command {
                     Command::Stop => return Ok(()),
-                    Command::Prune(run, ids, done) => {
-                        let mut unit = Unit::new(&run, SourceCursor::None);
-                        ids.into_iter().for_each(|id| unit.tell(Event::Pruned(id)));
-                        unit.done = Some(done);
-                        self.pipeline.submit(unit);
-                    }
                     Command::Reload(config, done) => {
                         self.reload(*config);
                         // Whoever asked may have gone.

@@ -19,6 +19,7 @@ mod opened;
 mod pace;
 mod path_dumps;
 mod pipeline;
+mod request;
 mod root;
 mod run;
 mod settle;
@@ -32,18 +33,17 @@ mod watch;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(crate) use self::beneath::RunDir;
+pub(crate) use self::beneath::{RunDir, Verdict};
 pub(crate) use self::engine::Engine;
 pub(crate) use self::ledger::Ledger;
-use self::pace::Pace;
+pub(crate) use self::pace::Pace;
 use self::pipeline::Progress;
+pub(crate) use self::request::{Removed, Request, Requests};
 pub use self::view::{RootView, View, Waiting};
 use crossbeam_channel::Sender;
 
 use crate::config::Config;
-use crate::media::MediaId;
 use crate::pulse::Pulses;
-use crate::store::RunInfo;
 
 /// What to do with a run directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +59,6 @@ pub(crate) enum Mode {
 pub(crate) enum Command {
     /// Go by this configuration from now on, and say so once it is so.
     Reload(Box<Config>, Sender<()>),
-    /// Journal that images of a run are pruned, and say so once that is durable.
-    Prune(Arc<RunInfo>, Vec<MediaId>, Sender<()>),
     /// End. The stop flag is set too, for whoever waits for the disk.
     Stop,
 }
@@ -73,10 +71,19 @@ pub(crate) struct Shared {
     pub(crate) pulses: Pulses,
     /// How fast dumps are read.
     pub(crate) pace: Arc<Pace>,
+    /// `store.free_bytes_min`.
+    pub(crate) free_bytes_min: Arc<Mutex<Option<u64>>>,
+    /// What the committer is asked for.
+    pub(crate) requests: Requests,
     view: Arc<Mutex<View>>,
 }
 
 impl Shared {
+    /// Goes by this `store.free_bytes_min` from now on.
+    pub(crate) fn set_free_bytes_min(&self, min: Option<u64>) {
+        *self.free_bytes_min.lock().unwrap_or_else(PoisonError::into_inner) = min;
+    }
+
     /// What the engine did when it last told.
     pub(crate) fn view(&self) -> View {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -12,6 +12,7 @@ use crate::decode::{self, Contents, DecodeError, DecodeOptions, NamedTensor, Rea
 use crate::limits::Limits;
 use crate::media::{MediaKey, Sha256};
 use crate::plan::{Found, MaskContents, MaskSource};
+use crate::pulse;
 use crate::record::DataRef;
 use crate::store::journal::Stamp;
 use crate::store::media_dir::Staging;
@@ -291,11 +292,26 @@ pub(super) struct Spool {
 
 impl ReadAt for Spool {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        pulse::beat();
         self.file.read_exact_at(buffer, offset)
     }
 
     fn n_bytes(&self) -> u64 {
         self.n_bytes
+    }
+}
+
+/// What is written tells that the thread gets on: little of a dump may inflate to much.
+struct Beating<'a>(&'a mut File);
+
+impl io::Write for Beating<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        pulse::beat();
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -335,7 +351,7 @@ impl OpenStorage {
         dump: &'a Dump,
         staging: &Staging,
     ) -> Result<StorageBytes<'a>, DecodeError> {
-        let at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_work = pulse::idle(|| self.at_work.lock().unwrap_or_else(PoisonError::into_inner));
         if self.decoded.get().is_none() {
             match self.decode(dump, staging) {
                 Err(error @ DecodeError::Io(_)) => return Err(error),
@@ -366,7 +382,7 @@ impl OpenStorage {
             let what = format!("{n_bytes} bytes once decoded, {what}: {free} bytes");
             return Err(DecodeError::OverLimit(what));
         }
-        storage::decode(dump, &self.storage, &mut file)?;
+        storage::decode(dump, &self.storage, &mut Beating(&mut file))?;
         Ok(Some(Spool { file, n_bytes }))
     }
 }

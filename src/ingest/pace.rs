@@ -9,6 +9,9 @@ use crate::pulse;
 /// What may be read at once after a pause, as a time at full pace.
 const BURST: Duration = Duration::from_millis(250);
 
+/// How long is slept in one piece.
+const SLICE: Duration = Duration::from_millis(500);
+
 /// A byte rate that all readers share.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
@@ -26,7 +29,12 @@ struct State {
 impl Pace {
     /// Goes by this rate from now on.
     pub(crate) fn set(&self, bytes_per_s: Option<u64>) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).bytes_per_s = bytes_per_s;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.bytes_per_s, state.paid_until) = (bytes_per_s, None);
+    }
+
+    fn rate(&self) -> Option<u64> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).bytes_per_s
     }
 
     /// How long to wait before reading `n_bytes`.
@@ -43,9 +51,12 @@ impl Pace {
 
     /// Waits until `n_bytes` may be read.
     pub(crate) fn wait_for(&self, n_bytes: u64) {
-        let delay = self.delay(Instant::now(), n_bytes);
-        if !delay.is_zero() {
-            pulse::idle(|| std::thread::sleep(delay));
+        let (until, rate) = (Instant::now() + self.delay(Instant::now(), n_bytes), self.rate());
+        // Another rate holds at once.
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|d| !d.is_zero())
+            && self.rate() == rate
+        {
+            pulse::idle(|| std::thread::sleep(left.min(SLICE)));
         }
     }
 }

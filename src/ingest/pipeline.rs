@@ -24,6 +24,7 @@ use super::Shared;
 use super::ledger::Ledger;
 use super::make::{Made, Order, make};
 use super::opened::SharedDigest;
+use super::request::Request;
 use super::unit::{Material, Task, Unit};
 use crate::media::{Description, MediaEntry, MediaId, RunId, Source, State};
 use crate::plan::ImagePlan;
@@ -72,8 +73,6 @@ struct Pending {
     to_make: Vec<(usize, MediaId, Box<Description>, Source)>,
     results: Receiver<(usize, Made)>,
     cursor: SourceCursor,
-    /// Whom to tell once it is committed.
-    committed: Option<Sender<()>>,
     n_events: u64,
     /// Of those, how many the ledger counts.
     n_counted: u64,
@@ -224,7 +223,7 @@ impl Pipeline {
         space: &Space,
         shared: &Shared,
     ) -> io::Result<Self> {
-        let Shared { progress, stop, pulses, .. } = shared.clone();
+        let Shared { progress, stop, pulses, requests, .. } = shared.clone();
         let (jobs, jobs_in) = bounded::<Job>(2 * n_threads);
         let (units, units_in) = bounded(UNITS_MAX);
         let staging = writer.staging();
@@ -247,7 +246,7 @@ impl Pipeline {
         let told = progress.clone();
         let committer = committer.spawn(move || {
             pulses.watch_this_thread("commit");
-            commit_all(writer, &units_in, &told, &stop)
+            commit_all(writer, &units_in, &requests.asked, &told, &stop)
         })?;
         let budget = |n: u64| Arc::new(Budget { free: Mutex::new(n), freed: Condvar::new() });
         let (memory, events) = (budget(memory_bytes_max), budget(EVENTS_MAX));
@@ -256,7 +255,7 @@ impl Pipeline {
 
     /// Hands in a unit. Blocks while there is no memory or no room for it.
     pub(crate) fn submit(&self, unit: Unit) {
-        let Unit { run, digest, tasks, cursor, done: committed, .. } = unit;
+        let Unit { run, digest, tasks, cursor, .. } = unit;
         let (done, results) = bounded(tasks.len().max(1));
         let n_events = tasks.len() as u64;
         let is_counted =
@@ -273,7 +272,6 @@ impl Pipeline {
             to_make: Vec::new(),
             results,
             cursor,
-            committed,
             digest,
         };
         let mut to_make = Vec::new();
@@ -396,18 +394,19 @@ fn retried<T, E: std::fmt::Display>(
 fn commit_all(
     mut writer: Writer,
     units: &Receiver<Pending>,
+    requests: &Receiver<Request>,
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Writer {
     let mut next: Option<Pending> = None;
-    while let Some(head) = next.take().or_else(|| idle(|| units.recv().ok())) {
+    while let Some(head) = next.take().or_else(|| wait(units, requests, &mut writer)) {
         let mut n_events = head.n_events;
-        let mut gathered = vec![head.gather()];
+        let mut gathered = vec![head.gather(requests, &mut writer)];
         while gathered.len() < GROUP_MAX && n_events < GROUP_EVENTS_MAX {
             match units.try_recv() {
                 Ok(unit) if unit.is_ready() => {
                     n_events += unit.n_events;
-                    gathered.push(unit.gather());
+                    gathered.push(unit.gather(requests, &mut writer));
                 }
                 Ok(unit) => {
                     next = Some(unit);
@@ -441,6 +440,23 @@ fn commit_all(
     writer
 }
 
+/// Waits for what comes next, and does meanwhile what the committer is asked for: where the disk is full,
+/// that is what makes room.
+fn wait<T>(next: &Receiver<T>, requests: &Receiver<Request>, writer: &mut Writer) -> Option<T> {
+    loop {
+        let request = idle(|| {
+            crossbeam_channel::select! {
+                recv(next) -> next => Err(next.ok()),
+                recv(requests) -> request => Ok(request),
+            }
+        });
+        match request {
+            Err(next) => return next,
+            Ok(request) => request.into_iter().for_each(|request| request.serve(writer)),
+        }
+    }
+}
+
 /// What a unit counts for.
 #[derive(Default)]
 struct Tally {
@@ -454,7 +470,6 @@ struct Tally {
     told: Vec<(Source, Option<String>)>,
     dump: Option<DumpDone>,
     failed: Vec<(RunId, MediaId)>,
-    committed: Option<Sender<()>>,
 }
 
 impl Tally {
@@ -488,10 +503,6 @@ impl Tally {
         }
         lock(&progress.dumps_done).extend(self.dump);
         lock(&progress.failed).extend(self.failed);
-        if let Some(committed) = self.committed {
-            // Whoever waited may have gone.
-            committed.try_send(()).ok();
-        }
     }
 }
 
@@ -503,11 +514,15 @@ impl Pending {
 
     /// Waits for the unit's images. The commit is missing for a dump that speaks for itself and
     /// could not be read whole: it is read again. `None` means that the unit was given up.
-    fn gather(mut self) -> Option<(Option<Commit>, Tally)> {
+    fn gather(
+        mut self,
+        requests: &Receiver<Request>,
+        writer: &mut Writer,
+    ) -> Option<(Option<Commit>, Tally)> {
         let mut files = Vec::new();
         let (mut unread, mut failed) = (None, Vec::new());
         for _ in 0..self.n_jobs {
-            let (slot, made) = idle(|| self.results.recv().ok())?;
+            let (slot, made) = wait(&self.results, requests, writer)?;
             let event = match made {
                 Made::Image(entry, staged) => {
                     files.extend(staged);
@@ -526,8 +541,7 @@ impl Pending {
             };
             self.events.extend(event.map(|event| (slot, event)));
         }
-        let (n_counted, committed) = (self.n_counted, self.committed.take());
-        let mut tally = Tally { n_counted, committed, ..Tally::default() };
+        let mut tally = Tally { n_counted: self.n_counted, ..Tally::default() };
         if let SourceCursor::Dump(cursor) = &mut self.cursor {
             let again = unread.is_some();
             tally.dump =

@@ -51,6 +51,8 @@ pub(crate) struct Root {
     is_there: Option<bool>,
     /// Why a run directory can't be read.
     pub(crate) problems: HashMap<PathBuf, String>,
+    /// What is passed over: links that have the names of runs, such as `latest`.
+    passed_over: Vec<String>,
 }
 
 impl Root {
@@ -78,6 +80,7 @@ impl Root {
             folders: BTreeMap::new(),
             is_there: None,
             problems: HashMap::new(),
+            passed_over: Vec::new(),
         }
     }
 
@@ -149,6 +152,9 @@ impl Root {
                 .map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
             return if path.is_dir() { vec![(path, name)] } else { Vec::new() };
         }
+        self.passed_over.clear();
+        // What was removed is no problem any more.
+        self.problems.retain(|path, _| path.symlink_metadata().is_ok());
         let mut found = Vec::new();
         self.find_runs_in("", watcher, &mut found);
         found.sort();
@@ -188,8 +194,8 @@ impl Root {
                 if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             let is_run = pattern.is_match(&inner);
             if is_run && kind.is_symlink() {
-                let problem = format!("{inner:?} is a symbolic link, which is not followed");
-                self.problems.insert(entry.path(), problem);
+                self.passed_over
+                    .push(format!("{inner:?} is a symbolic link, which is not followed"));
             } else if is_run && kind.is_dir() {
                 found.push((entry.path(), inner));
             } else if kind.is_dir() && pattern.may_lie_below(&inner) {
@@ -219,10 +225,11 @@ impl Root {
         if is_missing {
             problems.insert(0, "the directory is not there".to_owned());
         }
+        view.broken.clone_from(&problems);
+        problems.extend(self.passed_over.iter().cloned());
         if !problems.is_empty() {
             view.problem = Some(problems.join("; "));
         }
-        view.broken = problems;
         view
     }
 }

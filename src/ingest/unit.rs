@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
-
 use super::beneath::RunDir;
 use super::opened::{MaskDump, OpenDump, OpenStorage, SharedDigest};
 use crate::media::{Description, MediaEntry, MediaId, Source};
@@ -47,8 +45,6 @@ pub(super) struct Unit {
     pub(super) digest: Option<SharedDigest>,
     pub(super) tasks: Vec<Task>,
     pub(super) cursor: SourceCursor,
-    /// Whom to tell that it is committed.
-    pub(super) done: Option<Sender<()>>,
     /// Each storage once: thousands of tensors may be views of the same one.
     storages: HashMap<Storage, Arc<OpenStorage>>,
 }
@@ -57,7 +53,7 @@ impl Unit {
     /// A unit of nothing but its cursor.
     pub(super) fn new(run: &Arc<RunInfo>, cursor: SourceCursor) -> Self {
         let (tasks, storages) = (Vec::new(), HashMap::new());
-        Self { run: run.clone(), digest: None, tasks, cursor, done: None, storages }
+        Self { run: run.clone(), digest: None, tasks, cursor, storages }
     }
 
     /// A unit of one event.

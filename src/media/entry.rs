@@ -336,6 +336,13 @@ impl MediaEntry {
         Self { state, key, step, index, reason, file, pruned, making, layers, description, source }
     }
 
+    /// The paths of its files, relative to the run's folder in the store.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let of_layers = self.layers.boxes.values().chain(self.layers.masks.values());
+        let own = self.file.iter().map(|file| file.path.clone());
+        own.chain(of_layers.map(|annotation| annotation.path.clone())).collect()
+    }
+
     /// The item as the interfaces print it: one flat object, absent fields as `null`.
     ///
     /// # Panics

@@ -18,11 +18,12 @@ use self::policy::DumpUse;
 pub use self::policy::Rules;
 use self::policy::{Delivered, Dumps, Kept, Verdict, judge_dump, judge_media};
 pub use self::report::{Report, RunReport};
-use crate::ingest::RunDir;
-use crate::media::{MediaEntry, MediaId, Sha256, State};
-use crate::pulse;
+use crate::annotations::mask_dumps;
+use crate::ingest::{Pace, Removed, RunDir, Verdict as Missing};
+use crate::media::{MediaEntry, MediaId, RunId, Sha256, State};
 use crate::store::journal::Position;
-use crate::store::{Reader, RunInfo, StoreError};
+use crate::store::media_dir::is_older;
+use crate::store::{Leaving, Reader, RunInfo, StoreError};
 
 /// A media file that no item names may be one of a commit that is under way: this old it is not.
 const STRAY_AGE_MIN: Duration = Duration::from_hours(1);
@@ -32,6 +33,9 @@ const CLOCK_JUMP_MAX: Duration = Duration::from_hours(1);
 
 /// How many images are pruned in one commit.
 const GROUP: usize = 256;
+
+/// How many strays are removed at a time.
+const STRAYS_GROUP: usize = 256;
 
 /// What time it is, and whether that can be believed: ages decide what goes.
 #[derive(Debug, Clone, Copy)]
@@ -53,10 +57,20 @@ impl Clock {
     }
 }
 
-/// Tells the store that images are pruned, and returns once that is durable.
-pub(crate) type Prune<'a> = dyn FnMut(&Arc<RunInfo>, Vec<MediaId>) -> Result<(), StoreError> + 'a;
+/// Removes from the store, between its commits.
+pub(crate) trait Remove {
+    /// As [`Writer::prune`](crate::store::Writer::prune). With nothing to prune: checks that all that
+    /// was committed is in the index.
+    fn prune(&mut self, run: &RunId, leaving: Vec<Leaving>) -> Removed;
 
-/// Looks through the store for what may go. With `prune`, it goes.
+    /// As [`Writer::remove_strays`](crate::store::Writer::remove_strays).
+    fn remove_strays(&mut self, strays: Vec<PathBuf>, age_min: Duration) -> Removed;
+
+    /// Whether to go on by the rules that were given.
+    fn goes_on(&self) -> bool;
+}
+
+/// Looks through the store for what may go. With `remove`, it goes. Dumps are read at `pace`.
 ///
 /// # Errors
 /// If the store can't be read, or doesn't take that something is pruned. What can't be removed is
@@ -65,18 +79,25 @@ pub(crate) fn sweep(
     reader: &Reader,
     rules: &Rules,
     clock: Clock,
-    mut prune: Option<&mut Prune<'_>>,
+    pace: &Arc<Pace>,
+    mut remove: Option<&mut dyn Remove>,
 ) -> Result<Report, StoreError> {
     let now = clock.now();
-    let mut report = Report { applied: prune.is_some(), runs: Vec::new(), problem: None };
+    let mut report = Report { applied: remove.is_some(), runs: Vec::new(), problem: None };
     if now.is_none() {
         let what = "the system's clock was set: nothing is removed by its age until the next start";
         report.problem = Some(what.to_owned());
     }
     for summary in reader.runs()? {
         let Some(info) = reader.run_info(&summary.run)? else { continue };
-        let sweep = Sweep { reader, rules, now, run: Arc::new(info), targets: &[] };
-        let of_run = sweep.run(prune.as_deref_mut())?;
+        if remove.as_ref().is_some_and(|remove| !remove.goes_on()) {
+            let what = "other rules hold by now: what was not removed yet is left";
+            report.problem = Some(what.to_owned());
+            break;
+        }
+        let is_damaged = summary.damaged > 0;
+        let sweep = Sweep { reader, rules, now, run: info, is_damaged, targets: &[], pace };
+        let of_run = sweep.run(&mut remove)?;
         report.runs.extend((!of_run.is_empty()).then_some(of_run));
     }
     Ok(report)
@@ -86,9 +107,12 @@ struct Sweep<'a> {
     reader: &'a Reader,
     rules: &'a Rules,
     now: Option<SystemTime>,
-    run: Arc<RunInfo>,
+    run: RunInfo,
+    /// Whether lines of its journal are damaged: nobody knows what they named.
+    is_damaged: bool,
     /// How far each target has the run.
     targets: &'a [Delivered],
+    pace: &'a Arc<Pace>,
 }
 
 /// What is known of a run after a look at all its items.
@@ -98,10 +122,18 @@ struct Found {
     dumps: BTreeMap<String, (DumpUse, Option<Sha256>)>,
 }
 
+/// Whoever removes, if anything is to be removed.
+type Remover<'r, 'a> = &'r mut Option<&'a mut dyn Remove>;
+
 impl Sweep<'_> {
-    fn run(&self, prune: Option<&mut Prune<'_>>) -> Result<RunReport, StoreError> {
-        let mut report = RunReport::new(self.run.id.clone());
-        let found = self.look()?;
+    fn run(&self, remove: Remover<'_, '_>) -> Result<RunReport, StoreError> {
+        let id = &self.run.id;
+        let mut report = RunReport::new(id.clone());
+        if let Some(remove) = remove {
+            remove.prune(id, Vec::new())?;
+        }
+        let dir = self.open();
+        let found = self.look(dir.as_ref())?;
         let verdicts = judge_media(self.rules, &found.kept, self.targets);
         let mut going = BTreeSet::new();
         for (kept, verdict) in found.kept.iter().zip(verdicts) {
@@ -110,28 +142,17 @@ impl Sweep<'_> {
             }
             report.media.count(verdict, kept.bytes);
         }
-        let (live, leaving) = self.files(&going)?;
-        let apply = prune.is_some();
-        if let Some(prune) = prune {
+        let (mut named, leaving) = self.files(&going)?;
+        named.extend(leaving.iter().flat_map(|leaving| &leaving.paths).map(|path| hash_of(path)));
+        if let Some(remove) = remove {
             for group in leaving.chunks(GROUP) {
-                pulse::beat();
-                prune(&self.run, group.iter().map(|(id, _)| id.clone()).collect())?;
-                for path in group.iter().flat_map(|(_, paths)| paths) {
-                    // Another image of the same content may have the same file.
-                    if !live.contains(&hash_of(path)) {
-                        report.media.removed_file(&self.folder().join(path));
-                    }
-                }
+                report.media.failed_files(remove.prune(id, group.to_vec())?);
             }
         }
-        let named: HashSet<u64> = leaving
-            .iter()
-            .flat_map(|(_, paths)| paths)
-            .map(|path| hash_of(path))
-            .chain(live.iter().copied())
-            .collect();
-        self.strays(&named, apply, &mut report)?;
-        self.dumps(&found.dumps, apply, &mut report);
+        self.strays(&named, remove, &mut report)?;
+        if let Some(dir) = dir {
+            self.dumps(&dir, &found.dumps, remove, &mut report);
+        }
         Ok(report)
     }
 
@@ -139,53 +160,55 @@ impl Sweep<'_> {
         self.reader.run_folder(&self.run.id)
     }
 
-    fn age(&self, path: &Path) -> Option<Duration> {
-        let written = fs::symlink_metadata(path).and_then(|meta| meta.modified()).ok()?;
+    /// The run directory, unless it is gone. No link is followed: it may be another one's by now.
+    fn open(&self) -> Option<RunDir> {
+        let inner = self.run.source.strip_prefix("/").ok()?;
+        RunDir::open(Path::new("/"), self.pace.clone()).ok()?.open_inner(inner).ok()
+    }
+
+    fn age(&self, written: SystemTime) -> Option<Duration> {
         // What was written in the future is new.
         self.now.map(|now| now.duration_since(written).unwrap_or_default())
     }
 
     /// Looks at all items of the run.
-    fn look(&self) -> Result<Found, StoreError> {
+    fn look(&self, dir: Option<&RunDir>) -> Result<Found, StoreError> {
         let mut found = Found::default();
         if !self.rules.is_any() {
             return Ok(found);
         }
         for item in self.reader.placed(&self.run.id) {
-            pulse::beat();
             let (place, entry) = item?;
             if entry.state == State::Image && !entry.pruned {
-                let (path, bytes) = (own_file(&entry), n_bytes(&entry));
-                let age = match (self.rules.media_age_max, path) {
-                    (Some(_), Some(path)) => self.age(&self.folder().join(path)),
-                    _ => None,
-                };
-                found.kept.push(Kept { place, bytes, age });
+                let path = entry.file.as_ref().map(|file| self.folder().join(&file.path));
+                let written =
+                    path.and_then(|path| fs::symlink_metadata(path).ok()?.modified().ok());
+                let age = written.and_then(|written| self.age(written));
+                found.kept.push(Kept { place, bytes: n_bytes(&entry), age });
             }
             if self.rules.dumps != Dumps::Keep {
-                note_dumps(&entry, place, &mut found);
+                note_dumps(&entry, place, dir, &mut found);
             }
         }
         Ok(found)
     }
 
     /// The files of images that stay, as hashes of their paths, and the images that go with theirs.
-    #[expect(clippy::type_complexity, reason = "a pair that is taken apart at once")]
     fn files(
         &self,
         going: &BTreeSet<Position>,
-    ) -> Result<(HashSet<u64>, Vec<(MediaId, Vec<String>)>), StoreError> {
+    ) -> Result<(HashSet<u64>, Vec<Leaving>), StoreError> {
         let (mut live, mut leaving) = (HashSet::new(), Vec::new());
         for item in self.reader.placed(&self.run.id) {
-            pulse::beat();
             let (place, entry) = item?;
             if entry.pruned || entry.state != State::Image {
                 continue;
             }
-            let paths = paths(&entry);
+            let paths = entry.paths();
             match (&entry.key, entry.step, entry.index) {
                 (Some(key), Some(step), Some(index)) if going.contains(&place) => {
-                    leaving.push((MediaId { key: key.clone(), step, index }, paths));
+                    let id = MediaId { key: key.clone(), step, index };
+                    leaving.push(Leaving { id, place, paths });
                 }
                 _ => live.extend(paths.iter().map(|path| hash_of(path))),
             }
@@ -198,13 +221,12 @@ impl Sweep<'_> {
     fn strays(
         &self,
         named: &HashSet<u64>,
-        apply: bool,
+        remove: Remover<'_, '_>,
         report: &mut RunReport,
     ) -> Result<(), StoreError> {
         let root = self.folder();
-        let mut folders = vec![root.join("media")];
+        let (mut folders, mut found) = (vec![root.join("media")], Vec::new());
         while let Some(folder) = folders.pop() {
-            pulse::beat();
             let entries = match fs::read_dir(&folder) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 result => result?,
@@ -218,14 +240,23 @@ impl Sweep<'_> {
                 }
                 let inner = path.strip_prefix(&root).ok().and_then(Path::to_str);
                 let is_named = inner.is_some_and(|inner| named.contains(&hash_of(inner)));
-                if is_named || self.age(&path).is_none_or(|age| age < STRAY_AGE_MIN) {
+                if is_named || self.now.is_none() || !is_older(&path, STRAY_AGE_MIN) {
                     continue;
                 }
+                let why = "lines of the journal are damaged: it may be one of theirs";
+                let verdict = if self.is_damaged {
+                    Verdict::Skip(why.to_owned())
+                } else {
+                    found.push(path);
+                    Verdict::Remove("no item names it".to_owned())
+                };
                 let bytes = entry.metadata().map_or(0, |meta| meta.len());
-                report.strays.count(Verdict::Remove("no item names it".to_owned()), bytes);
-                if apply {
-                    report.strays.removed_file(&path);
-                }
+                report.strays.count(verdict, bytes);
+            }
+        }
+        if let Some(remove) = remove {
+            for group in found.chunks(STRAYS_GROUP) {
+                report.strays.failed_files(remove.remove_strays(group.to_vec(), STRAY_AGE_MIN)?);
             }
         }
         Ok(())
@@ -233,43 +264,60 @@ impl Sweep<'_> {
 
     fn dumps(
         &self,
+        dir: &RunDir,
         dumps: &BTreeMap<String, (DumpUse, Option<Sha256>)>,
-        apply: bool,
+        remove: Remover<'_, '_>,
         report: &mut RunReport,
     ) {
-        if dumps.is_empty() {
-            return;
-        }
-        let Ok(dir) = RunDir::open(&self.run.source, Arc::default()) else { return };
-        let has_unread_lines = self.has_unread_lines(&dir);
+        let has_unread_lines = self.has_unread_lines(dir);
         for (path, (dump, sha256)) in dumps {
-            pulse::beat();
-            // Already gone.
-            let Ok(file) = dir.open_file(path) else { continue };
-            let mut dump = *dump;
-            dump.has_unread_lines &= has_unread_lines;
-            let age = self.age(&self.run.source.join(path));
+            if remove.as_ref().is_some_and(|remove| !remove.goes_on()) {
+                return;
+            }
+            let file = match dir.open_file(path) {
+                Ok(file) => file,
+                // Gone already.
+                Err(Missing::Wait(_)) => continue,
+                Err(verdict) => {
+                    report.dumps.count(Verdict::Skip(verdict.reason()), 0);
+                    continue;
+                }
+            };
+            let dump = DumpUse { has_unread_lines, ..*dump };
+            let age = self.age(file.stamp.modified());
             let mut verdict = judge_dump(self.rules, &dump, age, self.targets);
-            if matches!(verdict, Verdict::Remove(_))
-                && !sha256.is_some_and(|want| file.digest().is_ok_and(|got| got == want))
-            {
-                verdict = Verdict::Skip("it is not as it was when it was read".to_owned());
+            if matches!(verdict, Verdict::Remove(_)) && !dir.may_remove(path) {
+                verdict = Verdict::Skip("its folder may not be written by this process".to_owned());
+            }
+            // Only what goes is read.
+            if matches!(verdict, Verdict::Remove(_)) && remove.is_some() {
+                let is_same = sha256.is_some_and(|want| file.digest().is_ok_and(|got| got == want));
+                file.give_back_cache();
+                if !is_same {
+                    let why = "it is not as it was when it was read";
+                    verdict = Verdict::Skip(why.to_owned());
+                }
             }
             let is_leaving = matches!(verdict, Verdict::Remove(_));
             report.dumps.count(verdict, file.stamp.size);
-            if is_leaving && apply {
+            if is_leaving && remove.is_some() {
                 report.dumps.removed(path, dir.remove(path, file.stamp));
             }
         }
     }
 
-    /// Whether a log of the run has lines that the store doesn't know.
+    /// Whether a log of the run has lines that the store doesn't know: one that it reads, or one that
+    /// lies in the run directory and has not been read at all.
     fn has_unread_lines(&self, dir: &RunDir) -> bool {
-        self.reader.logs(&self.run.id).map_or(true, |logs| {
-            logs.iter().any(|log| {
-                let stamp = dir.stat(&log.path).filter(|stamp| stamp.ino == log.ino);
-                stamp.is_some_and(|stamp| stamp.size != log.offset)
-            })
+        let Ok(logs) = self.reader.logs(&self.run.id) else { return true };
+        let Ok(entries) = fs::read_dir(dir.path()) else { return true };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let names = names.filter(|name| name.rsplit_once('.').is_some_and(|(_, e)| e == "jsonl"));
+        let paths: BTreeSet<String> =
+            logs.iter().map(|log| log.path.clone()).chain(names).collect();
+        paths.iter().filter_map(|path| dir.stat(path)).any(|stamp| {
+            let is_read = |ino, offset| (ino, offset) == (stamp.ino, stamp.size);
+            stamp.size > 0 && !logs.iter().any(|log| is_read(log.ino, log.offset))
         })
     }
 }
@@ -280,37 +328,34 @@ fn hash_of(path: &str) -> u64 {
     hasher.finish()
 }
 
-fn own_file(entry: &MediaEntry) -> Option<&str> {
-    entry.file.as_ref().map(|file| &*file.path)
-}
-
-/// The paths of an image's files, relative to the run's folder.
-fn paths(entry: &MediaEntry) -> Vec<String> {
-    let of_layers = entry.layers.boxes.values().chain(entry.layers.masks.values());
-    let of_layers = of_layers.map(|annotation| annotation.path.clone());
-    own_file(entry).map(str::to_owned).into_iter().chain(of_layers).collect()
-}
-
 fn n_bytes(entry: &MediaEntry) -> u64 {
     let of_layers = entry.layers.boxes.values().chain(entry.layers.masks.values());
     entry.file.as_ref().map_or(0, |file| file.size) + of_layers.map(|a| a.size).sum::<u64>()
 }
 
 /// Notes what an item says of the dumps that it came from.
-fn note_dumps(entry: &MediaEntry, place: Position, found: &mut Found) {
+fn note_dumps(entry: &MediaEntry, place: Position, dir: Option<&RunDir>, found: &mut Found) {
     let source = &entry.source;
-    let (dump, sha256) = found.dumps.entry(source.path.clone()).or_default();
+    // What was rejected is told by the name that the line gave.
+    let plain = |name: &str| dir.and_then(|dir| dir.relative(name).ok()).unwrap_or(name.to_owned());
+    let (dump, sha256) = found.dumps.entry(plain(&source.path)).or_default();
     match entry.state {
         State::Image => {
             dump.n_images += 1;
+            dump.n_pruned += u64::from(entry.pruned);
             dump.last = dump.last.max(Some(place));
             *sha256 = source.sha256.or(*sha256);
         }
         State::Held => dump.n_held += 1,
         State::Rejected => dump.n_rejected += 1,
     }
-    dump.has_unread_lines |= source.log.is_some();
-    for mask in entry.layers.masks.values().filter_map(|mask| mask.source.as_ref()) {
-        found.dumps.entry(mask.path.clone()).or_default().0.n_masks += 1;
+    let is_raw = [".bin", ".raw"].iter().any(|ending| source.path.ends_with(ending));
+    dump.n_parts += u64::from(source.log.is_some() && (source.tensor.is_some() || is_raw));
+    let of_image = entry.layers.masks.values().filter_map(|mask| mask.source.as_ref());
+    let mut masks: Vec<String> = of_image.map(|mask| mask.path.clone()).collect();
+    let given = entry.description.annotations.get("masks").map(mask_dumps).unwrap_or_default();
+    masks.extend(given.iter().map(|mask| plain(&mask.path)));
+    for mask in masks {
+        found.dumps.entry(mask).or_default().0.n_masks += 1;
     }
 }

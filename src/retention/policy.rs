@@ -116,13 +116,17 @@ pub(crate) fn judge_media(rules: &Rules, kept: &[Kept], targets: &[Delivered]) -
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DumpUse {
     pub(crate) n_images: u64,
+    /// Of them, those whose own files were removed.
+    pub(crate) n_pruned: u64,
+    /// Of them, those of a part of the dump that a log line named.
+    pub(crate) n_parts: u64,
     pub(crate) n_held: u64,
     pub(crate) n_rejected: u64,
     /// Of the images, those with a mask in it.
     pub(crate) n_masks: u64,
     /// Where the last of its images stands.
     pub(crate) last: Option<Position>,
-    /// A log line named it, and not all lines of the run's logs were read.
+    /// Not all lines of the run's logs were read: one may name it.
     pub(crate) has_unread_lines: bool,
 }
 
@@ -148,6 +152,12 @@ pub(crate) fn judge_dump(
         return skip("something of it was rejected");
     }
     let Some(last) = dump.last else { return Verdict::Keep };
+    if dump.n_pruned > 0 {
+        return skip("files of its images were pruned: it is all that is left");
+    }
+    if dump.n_parts > 0 {
+        return skip("log lines name parts of it, not the whole");
+    }
     if dump.n_masks > 0 {
         return skip("it is a mask, which later images may have too");
     }
@@ -240,6 +250,8 @@ mod tests {
         for (dump, age, why) in [
             (DumpUse { n_held: 1, ..dump }, old, "held back"),
             (DumpUse { n_rejected: 1, ..dump }, old, "rejected"),
+            (DumpUse { n_pruned: 1, ..dump }, old, "all that is left"),
+            (DumpUse { n_parts: 1, ..dump }, old, "parts of it"),
             (DumpUse { n_masks: 1, ..dump }, old, "mask"),
             (DumpUse { has_unread_lines: true, ..dump }, old, "not read"),
             (dump, Some(Duration::from_secs(59)), "short time"),

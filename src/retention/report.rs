@@ -1,9 +1,6 @@
 //! What retention removed, or would remove, and what it left and why.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -72,13 +69,9 @@ impl Going {
         }
     }
 
-    /// Removes a file of the store.
-    pub(super) fn removed_file(&mut self, path: &Path) {
-        let result = match fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.map_err(|error| error.to_string()),
-        };
-        self.removed(&path.display().to_string(), result);
+    /// Notes the files that could not be removed.
+    pub(super) fn failed_files(&mut self, failed: Vec<(String, String)>) {
+        failed.into_iter().for_each(|(path, error)| self.removed(&path, Err(error)));
     }
 
     /// Notes how a removal went.

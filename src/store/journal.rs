@@ -22,6 +22,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -49,7 +50,12 @@ pub(crate) enum Event {
         path: Option<String>,
     },
     /// The files of an image were removed by retention: the image is known, and shown, without them.
-    Pruned(MediaId),
+    Pruned {
+        #[serde(flatten)]
+        id: MediaId,
+        /// Where the line of the image stands: a later version of it is another one.
+        place: Position,
+    },
     /// What the job says of the run: `safelight.json`.
     Run { identity: Map<String, Value> },
     /// The job said that the run is over.
@@ -132,6 +138,12 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
+    /// When the file was written last.
+    pub(crate) fn modified(self) -> SystemTime {
+        let since = Duration::from_nanos(u64::try_from(self.mtime_ns).unwrap_or(0));
+        SystemTime::UNIX_EPOCH + since
+    }
+
     /// Whether the file has the content that it had by the other stamp. (A new name or other rights,
     /// which only the change time tells of, do no harm.)
     pub(crate) fn has_content_of(self, other: Self) -> bool {
@@ -150,6 +162,8 @@ pub(crate) struct Outline {
     pub(crate) index: Option<u32>,
     /// Of an image that is gone, its dump; else a media file.
     pub(crate) path: Option<String>,
+    /// Of an image that was pruned, where its line stands.
+    pub(crate) place: Option<Position>,
     pub(crate) source: Option<OutlineSource>,
     pub(crate) cursor: Option<SourceCursor>,
 }

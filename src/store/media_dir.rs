@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use crate::durable::Disk;
 use crate::media::{MediaId, RunId, Sha256};
+use crate::pulse;
 
 /// Where media files are written aside: a folder of the store, emptied at each start.
 #[derive(Debug, Clone)]
@@ -113,9 +116,13 @@ pub(crate) fn publish<'a>(
     store: &Path,
     files: impl Iterator<Item = &'a Staged> + Clone,
 ) -> io::Result<()> {
-    files.clone().try_for_each(|file| sync(disk, file))?;
+    files.clone().try_for_each(|file| {
+        pulse::beat();
+        sync(disk, file)
+    })?;
     let mut folders = BTreeSet::new();
     for file in files {
+        pulse::beat();
         let place = store.join(&file.place);
         let folder = place.parent().unwrap_or(store).to_owned();
         if !folders.contains(&folder) {
@@ -139,10 +146,25 @@ fn sync(disk: &Disk, staged: &Staged) -> io::Result<()> {
     };
     // After a sync that failed the next one may succeed without having written anything.
     if staged.is_doubtful.swap(true, Ordering::Relaxed) {
-        file.write_all_at(&file.read_all()?, 0)?;
+        let bytes = file.read_all()?;
+        let digest = Sha256::of(&bytes).to_string();
+        if !staged.place.to_string_lossy().contains(&digest[..20]) {
+            let what = "a media file was lost in a failed write: the next start makes it again";
+            return Err(io::Error::other(what));
+        }
+        file.write_all_at(&bytes, 0)?;
     }
     file.sync()?;
     file.give_back_cache();
     staged.is_doubtful.store(false, Ordering::Relaxed);
     Ok(())
+}
+
+/// Whether a file came to its place so long ago. Renaming it there sets the time that counts.
+pub(crate) fn is_older(path: &Path, age: Duration) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| {
+        let since = Duration::from_secs(u64::try_from(meta.ctime()).unwrap_or(u64::MAX));
+        let since = SystemTime::UNIX_EPOCH.checked_add(since);
+        since.and_then(|since| since.elapsed().ok()).is_some_and(|got| got >= age)
+    })
 }

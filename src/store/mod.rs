@@ -8,7 +8,8 @@
 //!   runs/<run id>/run.json                  identity, source directory
 //!   runs/<run id>/journal/00000001.jsonl    the truth
 //!   runs/<run id>/media/images/…            the pictures
-//!   index/                                  sled; derived
+//!   index/                                  sled; derived. `index.<n>` took its place meanwhile, and
+//!                                           `index.bad.<time>` was set aside: the last two stay
 //! ```
 //!
 //! `Writer::commit` is the only place that decides durability:
@@ -34,7 +35,7 @@ pub(crate) mod media_dir;
 mod reader;
 pub(crate) mod space;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ use self::media_dir::{Staged, Staging};
 pub use self::reader::{Filter, Reader, RunSummary};
 use self::space::Space;
 use crate::durable::Disk;
-use crate::media::{MediaId, RunId};
+use crate::media::{MediaId, RunId, State};
 
 /// The version of the layout above. A store of a newer version is not opened.
 const FORMAT: u32 = 1;
@@ -164,12 +165,14 @@ pub(crate) struct Commit {
     pub(crate) cursor: SourceCursor,
 }
 
-impl Commit {
-    /// That images of a run are pruned.
-    pub(crate) fn pruned(run: &Arc<RunInfo>, ids: Vec<MediaId>) -> Self {
-        let events = ids.into_iter().map(Event::Pruned).collect();
-        Self { run: run.clone(), events, files: Vec::new(), cursor: SourceCursor::None }
-    }
+/// An image that is to be pruned.
+#[derive(Debug, Clone)]
+pub(crate) struct Leaving {
+    pub(crate) id: MediaId,
+    /// Where its line stands.
+    pub(crate) place: Position,
+    /// Its files, relative to the run's folder.
+    pub(crate) paths: Vec<String>,
 }
 
 /// The one that writes. It holds the store's lock.
@@ -182,6 +185,8 @@ pub(crate) struct Writer {
     journals: HashMap<RunId, Journal>,
     /// Whether the index failed, and must be replaced before anything else is written.
     is_index_failed: bool,
+    /// What it failed with, until that is told.
+    failed: Option<StoreError>,
     n_commits: u32,
     segment_bytes: u64,
     staging: Staging,
@@ -211,7 +216,7 @@ fn open_on(
     disk.create_dir_all(&root.join("runs"))
         .map_err(|source| StoreError::File { path: root.to_owned(), source })?;
     let lock = take_lock(root, me, patience)?;
-    let space = Space::new(root);
+    let space = Space::new(root, Arc::default());
     if space.release_ballast() {
         tracing::warn!("the store's disk is full, its reserve is given up to open the index");
     }
@@ -232,6 +237,7 @@ fn open_on(
         space,
         journals: HashMap::new(),
         is_index_failed: false,
+        failed: None,
         n_commits: 0,
         segment_bytes: journal::SEGMENT_BYTES,
         staging,
@@ -250,7 +256,7 @@ fn open_on(
         writer.renew_index()?;
     }
     writer.space.keep_ballast();
-    let reader = Reader { root: writer.root.clone(), index: writer.index.clone() };
+    let reader = writer.reader();
     Ok((writer, reader))
 }
 
@@ -269,7 +275,15 @@ fn take_lock(root: &Path, me: &Holder, patience: Duration) -> Result<Lock, Store
 /// If another process holds the store, or the disk fails.
 pub(crate) fn remove_index(root: &Path, me: &Holder, patience: Duration) -> Result<(), StoreError> {
     let _lock = take_lock(root, me, patience)?;
-    Ok(index::remove_index(&root.join("index"))?)
+    Ok(index::remove_all(root)?)
+}
+
+/// Removes a file that may be gone already.
+fn remove(path: &Path) -> Result<(), String> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
+        _ => Ok(()),
+    }
 }
 
 fn run_folder(root: &Path, run: &RunId) -> PathBuf {
@@ -432,21 +446,10 @@ impl Writer {
             let run = group[0].run.clone();
             let n = group.iter().take_while(|commit| commit.run == run).count();
             let first = self.ensure_run(&run)?;
-            let journal = self
-                .journals
-                .get_mut(&run.id)
-                .ok_or_else(|| io::Error::other("journal is not open"))?;
-            let (bytes, mut lines, last_seq) = framed(&group[..n], first, journal.last_seq());
-            let start = journal.append(&bytes, last_seq)?;
-            let end = journal.end();
-            for (_, place, _) in &mut lines {
-                *place = Position { segment: start.segment, offset: start.offset + place.offset };
-            }
+            let units = group[..n].iter().map(|commit| (&commit.events[..], &commit.cursor));
+            self.journal(&run.id, |seq| framed(units, first, seq))?;
             drop(group.drain(..n));
-            if let Err(error) = self.index.apply(&run.id, &lines, end) {
-                self.is_index_failed = true;
-                return Err(error);
-            }
+            self.tell_index()?;
         }
         self.space.keep_ballast();
         self.n_commits = self.n_commits.wrapping_add(1);
@@ -465,6 +468,98 @@ impl Writer {
         let n_items: u64 =
             runs.iter().map(|(_, row)| row.n_image + row.n_held + row.n_rejected).sum();
         Ok(self.index.n_bytes() > INDEX_BYTES_MIN.max(4 * INDEX_BYTES_PER_ITEM * n_items))
+    }
+
+    /// Appends lines to an open journal and has the index take them. What makes them gets the last line's
+    /// number.
+    fn journal(
+        &mut self,
+        run: &RunId,
+        lines: impl FnOnce(u64) -> (Vec<u8>, Vec<Applied>, u64),
+    ) -> Result<(), StoreError> {
+        let journal =
+            self.journals.get_mut(run).ok_or_else(|| io::Error::other("journal is not open"))?;
+        let (bytes, mut lines, last_seq) = lines(journal.last_seq());
+        let start = journal.append(&bytes, last_seq)?;
+        let end = journal.end();
+        for (_, place, _) in &mut lines {
+            *place = Position { segment: start.segment, offset: start.offset + place.offset };
+        }
+        // The lines stand in the journal: a failure of the index is one after the commit.
+        self.failed = self.index.apply(run, &lines, end).err();
+        self.is_index_failed |= self.failed.is_some();
+        Ok(())
+    }
+
+    /// What the index failed with last, once.
+    fn tell_index(&mut self) -> Result<(), StoreError> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Prunes images: journals that they are, then removes their files, those that another image has
+    /// as well left out. Returns what could not be removed: the file, and why.
+    ///
+    /// # Errors
+    /// If it can't be journaled: nothing is then removed.
+    pub(crate) fn prune(
+        &mut self,
+        run: &RunId,
+        leaving: &[Leaving],
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        if self.is_index_failed {
+            self.renew_index()?;
+        }
+        if leaving.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.open_journal(run)?;
+        let events = leaving.iter().map(|leaving| {
+            let Leaving { id, place, .. } = leaving;
+            Event::Pruned { id: id.clone(), place: *place }
+        });
+        let events: Vec<Event> = events.collect();
+        self.journal(run, |seq| framed([(&events[..], &SourceCursor::None)], None, seq))?;
+        self.tell_index()?;
+        let folder = run_folder(&self.root, run);
+        let reader = self.reader();
+        let mut failed = Vec::new();
+        for leaving in leaving {
+            let step = (leaving.id.step.0, leaving.id.step.0);
+            let (key, steps) = (Some(leaving.id.key.clone()), Some(step));
+            let filter = Filter { run: Some(run.clone()), key, steps, state: Some(State::Image) };
+            let mut named = HashSet::new();
+            for item in reader.items(&filter)? {
+                let (_, entry) = item?;
+                named.extend((!entry.pruned).then(|| entry.paths()).into_iter().flatten());
+            }
+            for path in leaving.paths.iter().filter(|path| !named.contains(*path)) {
+                failed.extend(remove(&folder.join(path)).err().map(|why| (path.clone(), why)));
+            }
+        }
+        Ok(failed)
+    }
+
+    /// Removes files that no item names, as far as they came to their places before `age`.
+    ///
+    /// # Errors
+    /// If the index is not up to date, so that nobody knows what is named.
+    pub(crate) fn remove_strays(
+        &mut self,
+        strays: &[PathBuf],
+        age_min: Duration,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        if self.is_index_failed {
+            self.renew_index()?;
+        }
+        let mut failed = Vec::new();
+        for path in strays.iter().filter(|path| media_dir::is_older(path, age_min)) {
+            failed.extend(remove(path).err().map(|why| (path.display().to_string(), why)));
+        }
+        Ok(failed)
+    }
+
+    fn reader(&self) -> Reader {
+        Reader { root: self.root.clone(), index: self.index.clone() }
     }
 
     /// Builds another index from the journals, which then takes the place of the one at hand.
@@ -492,13 +587,21 @@ impl Writer {
     /// # Errors
     /// If the index can't be written; the next start then rebuilds what is missing.
     pub(crate) fn close(self) -> Result<(), StoreError> {
+        if self.is_index_failed {
+            // Not to be trusted at the next start.
+            return Ok(());
+        }
         self.index.close()
     }
 }
 
 /// The lines of some commits of one run: their bytes, and what the index takes of them, with places
 /// relative to the first.
-fn framed(commits: &[Commit], first: Option<Event>, mut seq: u64) -> (Vec<u8>, Vec<Applied>, u64) {
+fn framed<'a>(
+    units: impl IntoIterator<Item = (&'a [Event], &'a SourceCursor)>,
+    first: Option<Event>,
+    mut seq: u64,
+) -> (Vec<u8>, Vec<Applied>, u64) {
     let (mut bytes, mut lines) = (Vec::new(), Vec::new());
     let mut add = |event: &Event, cursor: Option<&SourceCursor>| {
         seq += 1;
@@ -511,12 +614,12 @@ fn framed(commits: &[Commit], first: Option<Event>, mut seq: u64) -> (Vec<u8>, V
     if let Some(event) = first {
         add(&event, Some(&SourceCursor::None));
     }
-    for commit in commits {
-        match commit.events.split_last() {
-            None => add(&Event::Cursor, Some(&commit.cursor)),
+    for (events, cursor) in units {
+        match events.split_last() {
+            None => add(&Event::Cursor, Some(cursor)),
             Some((last, before)) => {
                 before.iter().for_each(|event| add(event, None));
-                add(last, Some(&commit.cursor));
+                add(last, Some(cursor));
             }
         }
     }
@@ -534,6 +637,7 @@ fn outline(line: Line) -> Outline {
         step: None,
         index: None,
         path: None,
+        place: None,
         source: None,
         cursor,
     };
@@ -549,7 +653,8 @@ fn outline(line: Line) -> Outline {
             (outline.key, outline.step, outline.index) =
                 (Some(id.key), Some(id.step), Some(id.index));
         }
-        Event::Pruned(id) => {
+        Event::Pruned { id, place } => {
+            outline.place = Some(place);
             "pruned".clone_into(&mut outline.kind);
             (outline.key, outline.step, outline.index) =
                 (Some(id.key), Some(id.step), Some(id.index));

@@ -93,6 +93,18 @@ impl Reader {
         runs.collect()
     }
 
+    /// How many runs there are, and how many images kept, held back, and rejected items in all of them.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn totals(&self) -> Result<(usize, [u64; 3]), StoreError> {
+        let runs = self.index.runs()?;
+        let counts = runs.iter().fold([0; 3], |[image, held, rejected], (_, row)| {
+            [image + row.n_image, held + row.n_held, rejected + row.n_rejected]
+        });
+        Ok((runs.len(), counts))
+    }
+
     /// The items that a filter lets through: of each run those with a place, in order of key, step
     /// and index, then what was rejected.
     ///
@@ -164,9 +176,12 @@ impl Reader {
     ) -> impl Iterator<Item = Result<(Position, MediaEntry), StoreError>> + use<> {
         let folder = journal::folder(&run_folder(&self.root, run));
         let rows = self.index.items(run, None, 0..=u64::MAX).chain(self.index.rejected(run));
-        rows.map(move |row| {
-            let row = row?;
-            Ok((row.place, entry(&folder, row)?))
+        rows.filter_map(move |row| {
+            match row.and_then(|row| Ok((row.place, entry(&folder, row)?))) {
+                // Its files stay: a damaged line names what it will.
+                Err(StoreError::Io(error)) if is_gone(&error) => None,
+                item => Some(item),
+            }
         })
     }
 
@@ -183,7 +198,7 @@ impl Reader {
 
     /// How many bytes are free on the store's disk, and how many the index takes.
     pub(crate) fn room(&self) -> (u64, u64) {
-        (Space::new(&self.root).free(), self.index.n_bytes())
+        (Space::new(&self.root, std::sync::Arc::default()).free(), self.index.n_bytes())
     }
 
     /// One item.

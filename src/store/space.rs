@@ -36,13 +36,9 @@ pub(crate) struct Full {
 }
 
 impl Space {
-    pub(crate) fn new(store: &Path) -> Self {
-        Self { root: store.to_owned(), min: Arc::default() }
-    }
-
-    /// Goes by this `store.free_bytes_min` from now on, and all clones too.
-    pub(crate) fn set_min(&self, min: Option<u64>) {
-        *self.min.lock().unwrap_or_else(PoisonError::into_inner) = min;
+    /// `min` is `store.free_bytes_min` as it is set from time to time.
+    pub(crate) fn new(store: &Path, min: Arc<Mutex<Option<u64>>>) -> Self {
+        Self { root: store.to_owned(), min }
     }
 
     fn ballast(&self) -> PathBuf {
@@ -106,13 +102,15 @@ mod tests {
     #[test]
     fn what_is_free_is_compared_with_what_must_be() {
         let folder = tempfile::tempdir().expect("a folder");
-        let space = Space::new(folder.path());
-        space.set_min(Some(0));
+        let min = Arc::new(Mutex::new(None));
+        let space = Space::new(folder.path(), min.clone());
+        let set_min = |bytes| *min.lock().expect("a minimum") = Some(bytes);
+        set_min(0);
         assert_eq!(space.check(), Ok(()));
         let free = space.free();
-        space.set_min(Some(free - BALLAST_BYTES / 2));
+        set_min(free - BALLAST_BYTES / 2);
         assert!(space.check().is_err(), "half of the ballast is missing");
-        space.clone().set_min(Some(u64::MAX));
+        set_min(u64::MAX);
         assert!(space.check().is_err());
         space.keep_ballast();
         let length = std::fs::metadata(space.ballast()).expect("a ballast").len();

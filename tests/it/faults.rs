@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, PROGRAM, TempRun, gray, number_in, wait_for};
+use crate::harness::{Daemon, PROGRAM, TempRun, faketime, gray, number_in, wait_for};
 
 /// Who a service runs as that is not root.
 const NOBODY: u32 = 65534;
@@ -300,18 +300,6 @@ fn a_directory_that_is_mounted_over_a_root_is_read_and_the_root_again_after_it()
     write_dump(&data, "r", 4);
     wait_for("what comes after it", || seen(&temp) == [1, 2, 3, 4].map(place));
     assert_eq!(daemon.stop().0, Some(0));
-}
-
-/// The library that gives a program another clock.
-fn faketime() -> Option<String> {
-    let places =
-        ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
-    let library = places.iter().map(|place| format!("{place}/faketime/libfaketime.so.1"));
-    let found = library.into_iter().find(|path| Path::new(path).is_file());
-    if found.is_none() {
-        eprintln!("left out: no libfaketime");
-    }
-    found
 }
 
 #[test]

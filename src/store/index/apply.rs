@@ -82,11 +82,11 @@ pub(super) fn apply_line(
     {
         run_row.uncount(before);
     }
-    if let ("pruned", Some(key), Some(step), Some(index)) =
-        (&*line.kind, &line.key, line.step, line.index)
+    if let ("pruned", Some(key), Some(step), Some(index), Some(place)) =
+        (&*line.kind, &line.key, line.step, line.index, line.place)
         && let Some(before) = tree.get(item_key(run, key, step, index))?
         && let Some(before) = Row::from_bytes(&before)
-        && !before.is_pruned
+        && (before.state, before.place, before.is_pruned) == (State::Image, place, false)
     {
         let row = Row { is_pruned: true, ..before };
         tree.insert(item_key(run, key, step, index), &row.to_bytes())?;

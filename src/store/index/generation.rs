@@ -203,8 +203,15 @@ pub(super) fn adopt_latest(root: &Path, path: &Path) -> io::Result<()> {
     fs::rename(latest, path)
 }
 
+/// Removes the index of a store, whatever generation it is.
+pub(crate) fn remove_all(root: &Path) -> io::Result<()> {
+    let path = root.join("index");
+    adopt_latest(root, &path)?;
+    remove_index(&path)
+}
+
 /// Removes what stands in the place of an index, if anything does.
-pub(crate) fn remove_index(path: &Path) -> io::Result<()> {
+fn remove_index(path: &Path) -> io::Result<()> {
     let removed = match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
         result => result,

@@ -36,7 +36,7 @@ use self::generation::{
     Generation, Rows, adopt_latest, boot_id, check, distrust, guarded, is_disk_trouble, is_locked,
     open_sled, remove_torn_snapshots, set_aside,
 };
-pub(crate) use self::generation::{is_damage, remove_index};
+pub(crate) use self::generation::{is_damage, remove_all};
 pub(crate) use self::rows::{DumpRow, Row, RunRow};
 use super::StoreError;
 use super::journal::{LogCursor, Outline, Position};
