@@ -4,6 +4,9 @@
 #   ./test.sh              all tests
 #   ./test.sh kills 1000   the crash test alone, with so many kills
 #   ./test.sh fuzz 600     every fuzz target for so many seconds; or only those that are named after
+#   ./test.sh soak 1800    the soak test alone, for so many seconds, with a plot in target/soak
+#   ./test.sh gentle       what the daemon costs the box, as figures: idle, page cache, step time, reads
+#   ./test.sh load         what it bears, as figures: latency, throughput, a million files, index growth
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -46,15 +49,56 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "cannot install ${missing[*]}: the tests that need them are left out" >&2
 fi
 
-# The live peers of the pixel tests: the real NumPy, Pillow and wandb, one environment for each
-# release whose pixels are a profile of ours.
+# Makes a Python environment with the real NumPy, Pillow and a release of wandb, unless it is there.
+python_with() {
+    local python="target/python/wandb-$1/bin/python"
+    if ! "$python" -c 'import numpy, PIL, prometheus_client, wandb' 2>/dev/null; then
+        python3 -m venv "target/python/wandb-$1"
+        "$python" -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt "wandb==$1"
+    fi
+}
+
+# Figures, with the goal beside each. A machine is noisy: only what no noise explains fails.
+if [ "${1:-}" = gentle ] || [ "${1:-}" = load ]; then
+    python_with 0.28.2
+    cargo build --locked --release
+    if [ "$1" = load ] && { [ -z "${2:-}" ] || [ "$2" = churn ]; }; then
+        SAFELIGHT_CHURN="${SAFELIGHT_CHURN:-10000000}" \
+            cargo test --locked --release --lib store::churn -- --nocapture
+        [ -z "${2:-}" ] || exit 0
+    fi
+    exec target/python/wandb-0.28.2/bin/python "tests/measure/$1.py" "${@:2}"
+fi
+
+# The store lies on a disk of its own, which is filled now and then: in a mount namespace of its own.
+if [ "${1:-}" = soak ]; then
+    seconds="${2:-1800}"
+    python_with 0.28.2
+    cargo build --locked --release
+    cargo test --locked --test it --no-run
+    export SAFELIGHT_SOAK="$seconds" SAFELIGHT_PROGRAM="$PWD/target/release/safelight"
+    store="$PWD/target/soak/store"
+    mkdir -p "$store"
+    soak=(cargo test --locked --test it soak:: -- --nocapture)
+    apart=(unshare -m)
+    [ "$(id -u)" = 0 ] || apart=(unshare -Urm)
+    # In memory: not for days.
+    if [ "$seconds" -le 7200 ] && "${apart[@]}" mount -t tmpfs none "$store"; then
+        "${apart[@]}" bash -c 'mount -t tmpfs -o "size=$1" none "$2" && export SAFELIGHT_SOAK_STORE="$2" &&
+            exec "${@:3}"' soak "$((64 + seconds / 5))m" "$store" "${soak[@]}"
+    else
+        echo "the store's disk is never full in this soak" >&2
+        "${soak[@]}"
+    fi
+    target/python/wandb-0.28.2/bin/python tests/measure/soak_plot.py target/soak/soak.{tsv,png}
+    echo "target/soak/soak.png"
+    exit
+fi
+
+# The live peers of the pixel tests: one environment for each release whose pixels are a profile of ours.
 pythons=""
 for wandb in 0.28.2 0.31.0; do
-    python="target/python/wandb-$wandb/bin/python"
-    if ! "$python" -c 'import numpy, PIL, prometheus_client, wandb' 2>/dev/null; then
-        python3 -m venv "target/python/wandb-$wandb"
-        "$python" -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt "wandb==$wandb"
-    fi
-    pythons="$pythons:$PWD/$python"
+    python_with "$wandb"
+    pythons="$pythons:$PWD/target/python/wandb-$wandb/bin/python"
 done
 SAFELIGHT_PYTHONS="${pythons#:}" cargo test --locked

@@ -25,6 +25,8 @@
 //! opening a store applies to the index what the journals have beyond it.
 
 #[cfg(test)]
+mod churn;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod faults;
@@ -188,6 +190,10 @@ pub(crate) struct Writer {
     /// What it failed with, until that is told.
     failed: Option<StoreError>,
     n_commits: u32,
+    /// [`INDEX_BYTES_MIN`], [`COMMITS_PER_SIZE_CHECK`] and a journal's [`journal::SEGMENT_BYTES`]; less in
+    /// tests.
+    index_bytes_max: u64,
+    commits_per_size_check: u32,
     segment_bytes: u64,
     staging: Staging,
     _lock: Lock,
@@ -239,6 +245,8 @@ fn open_on(
         is_index_failed: false,
         failed: None,
         n_commits: 0,
+        index_bytes_max: INDEX_BYTES_MIN,
+        commits_per_size_check: COMMITS_PER_SIZE_CHECK,
         segment_bytes: journal::SEGMENT_BYTES,
         staging,
         _lock: lock,
@@ -453,7 +461,9 @@ impl Writer {
         }
         self.space.keep_ballast();
         self.n_commits = self.n_commits.wrapping_add(1);
-        if self.n_commits.is_multiple_of(COMMITS_PER_SIZE_CHECK) && self.is_index_overgrown()? {
+        if self.n_commits.is_multiple_of(self.commits_per_size_check)
+            && self.is_index_overgrown()?
+        {
             // A failure costs nothing but the room.
             if let Err(error) = self.renew_index() {
                 tracing::warn!(%error, "index is not replaced by a smaller one");
@@ -467,7 +477,7 @@ impl Writer {
         let runs = self.index.runs()?;
         let n_items: u64 =
             runs.iter().map(|(_, row)| row.n_image + row.n_held + row.n_rejected).sum();
-        Ok(self.index.n_bytes() > INDEX_BYTES_MIN.max(4 * INDEX_BYTES_PER_ITEM * n_items))
+        Ok(self.index.n_bytes() > self.index_bytes_max.max(4 * INDEX_BYTES_PER_ITEM * n_items))
     }
 
     /// Appends lines to an open journal and has the index take them. What makes them gets the last line's

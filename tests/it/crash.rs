@@ -26,10 +26,10 @@ const KILLS_PER_STORE: u64 = 25;
 const ITEMS_MAX: usize = 6;
 
 /// A small generator of numbers that seem random: the same for each run of the tests.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -289,7 +289,7 @@ fn is_known(store: &Path, log: &Path) -> bool {
     journal.is_ok_and(|text| text.contains(&format!("\"ino\":{},\"offset\":", meta.ino())))
 }
 
-fn first_pixels(path: &Path) -> u64 {
+pub(crate) fn first_pixels(path: &Path) -> u64 {
     let bytes = fs::read(path).expect("a media file");
     let pixels = image::load_from_memory(&bytes).expect("a picture").into_luma8().into_raw();
     u64::from_le_bytes(pixels[..8].try_into().expect("eight pixels"))

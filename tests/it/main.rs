@@ -22,5 +22,6 @@ mod python;
 mod retention;
 mod systemd;
 mod upgrade;
+mod soak;
 mod wandb_peer;
 mod watchdog;

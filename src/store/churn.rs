@@ -1,0 +1,120 @@
+//! What the index takes when the same dumps are written again and again: sled 0.34.7 gives no room back,
+//! so that it is replaced by a new one now and then, and nothing is lost by that.
+//!
+//! Every run of the tests does it with a low limit; with `SAFELIGHT_CHURN=10000000`, as `./test.sh load`
+//! sets it, there are that many rewrites under the real one, and the figures are printed.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::journal::{DumpCursor, Event, SourceCursor, Stamp};
+use super::{Commit, Filter, INDEX_BYTES_MIN, INDEX_BYTES_PER_ITEM, Reader, RunInfo, open};
+use crate::media::{Description, MediaEntry, MediaId, MediaKey, RunId, Source, Step};
+use crate::store::lock::Holder;
+
+/// Rewrites that are committed at once, as the pipeline does it.
+const GROUP: u64 = 256;
+
+fn rewrite(run: &Arc<RunInfo>, n_dumps: u64, n: u64) -> Commit {
+    let (dump, version) = (n % n_dumps, n / n_dumps);
+    let key = MediaKey::new("k").expect("a key");
+    let id = MediaId { key, step: Step(dump), index: 0 };
+    let path = format!("dumps/k/{dump}.npy");
+    let source = Source { path: path.clone(), ..Source::default() };
+    // An image without its file: only the index counts here.
+    let reason = format!("version {version}");
+    let entry = MediaEntry::held(id, reason, Description::default(), source);
+    let stamp = Stamp { ino: dump, size: 1, mtime_ns: i128::from(version), ctime_ns: 3 };
+    let cursor = SourceCursor::Dump(DumpCursor { path, stamp, sidecar: None, sha256: None });
+    let events = vec![Event::Media(Box::new(entry))];
+    Commit { run: run.clone(), events, files: Vec::new(), cursor }
+}
+
+/// That each dump is there once, in its last version.
+fn check(reader: &Reader, run: &RunId, n_dumps: u64, n_rewrites: u64) {
+    let mut n_items = 0;
+    for item in reader.items(&Filter::default()).expect("items") {
+        let (_, entry) = item.expect("an item");
+        let dump = entry.step.expect("a step").0;
+        assert_eq!(dump, n_items, "each once, in order");
+        n_items += 1;
+        let last = (n_rewrites - 1 - dump) / n_dumps;
+        assert_eq!(entry.reason, Some(format!("version {last}")), "dump {dump}");
+        let row = reader.dump(run, &format!("dumps/k/{dump}.npy")).expect("an index");
+        let cursor = row.and_then(|row| row.cursor).expect("a cursor");
+        assert_eq!(cursor.stamp.mtime_ns, i128::from(last), "dump {dump}");
+    }
+    assert_eq!(n_items, n_dumps.min(n_rewrites));
+}
+
+fn resident_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
+#[test]
+fn an_index_whose_rows_are_written_again_and_again_is_replaced_and_nothing_is_lost() {
+    let asked = std::env::var("SAFELIGHT_CHURN").ok().and_then(|n| n.parse::<u64>().ok());
+    // The dumps that are written again and again, and how often that is done.
+    let n_dumps = if asked.is_some() { 10_000 } else { 100 };
+    let n_rewrites = asked.unwrap_or(20_000);
+    let memory = std::path::Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let folder = folder.expect("a folder");
+    let root = folder.path().join("store");
+    let me = Holder { pid: 1, command: "test".to_owned(), socket: None };
+    let (mut writer, reader) = open(&root, &me, Duration::ZERO).expect("a store");
+    if asked.is_none() {
+        writer.index_bytes_max = 1 << 20;
+        writer.commits_per_size_check = 8;
+    }
+    let index_bytes_max = writer.index_bytes_max;
+    let run = Arc::new(RunInfo {
+        id: RunId::new("a").expect("a name"),
+        source: "/runs/a".into(),
+        identity: serde_json::Map::new(),
+    });
+    let (start, mut n_replaced, mut most) = (Instant::now(), 0, 0);
+    let mut before = reader.room().1;
+    for first in (0..n_rewrites).step_by(usize::try_from(GROUP).expect("a small number")) {
+        let mut group: Vec<Commit> =
+            (first..n_rewrites.min(first + GROUP)).map(|n| rewrite(&run, n_dumps, n)).collect();
+        writer.commit(&mut group).expect("a commit");
+        let now = reader.room().1;
+        n_replaced += u64::from(now < before / 2);
+        (before, most) = (now, most.max(now));
+        if asked.is_some() && (first / GROUP).is_multiple_of(n_rewrites / GROUP / 20 + 1) {
+            eprintln!(
+                "churn: {first} rewrites in {:.0} s, index {} MB, replaced {n_replaced} times, {} MB resident",
+                start.elapsed().as_secs_f64(),
+                now / 1_000_000,
+                resident_bytes() / 1_000_000
+            );
+        }
+    }
+    let took = start.elapsed().as_secs_f64();
+    assert!(n_replaced > 0 || most < index_bytes_max, "{most} bytes and never replaced");
+    if asked.is_none() {
+        assert!(n_replaced > 0, "a low limit was never passed: {most} bytes");
+    }
+    check(&reader, &run.id, n_dumps, n_rewrites);
+    #[expect(clippy::cast_precision_loss, reason = "a figure")]
+    let rate = n_rewrites as f64 / took;
+    eprintln!(
+        "churn: {n_rewrites} rewrites of {n_dumps} dumps, {rate:.0} a second; the index took {} MB at most \
+         (of a limit of {} MB), is {} MB, estimated {} MB of live rows; replaced {n_replaced} times; {} MB \
+         resident",
+        most / 1_000_000,
+        index_bytes_max / 1_000_000,
+        reader.room().1 / 1_000_000,
+        n_dumps * INDEX_BYTES_PER_ITEM / 1_000_000,
+        resident_bytes() / 1_000_000
+    );
+    assert_eq!(INDEX_BYTES_MIN, 256 << 20, "the limit that docs name");
+    // As after a restart.
+    writer.close().expect("a closed store");
+    drop(reader);
+    let (_writer, reader) = open(&root, &me, Duration::ZERO).expect("a store");
+    check(&reader, &run.id, n_dumps, n_rewrites);
+}

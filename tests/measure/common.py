@@ -1,0 +1,243 @@
+"""What the measurements share: dumps, a daemon as the unit starts it, and what the kernel knows of it.
+
+They print figures beside their goals. A figure is no verdict: machines are noisy, and the load of the
+machine is printed with it. Only what no noise explains (an item that is lost) ends one with an error.
+"""
+
+import ctypes
+import http.client
+import mmap
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+PROGRAM = os.environ.get("SAFELIGHT_PROGRAM", str(REPO / "target/release/safelight"))
+FOLDER = Path(os.environ.get("SAFELIGHT_MEASURE", REPO / "target/measure"))
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def say(text=""):
+    print(text, flush=True)
+
+
+def figure(row, what, got, goal):
+    """One figure of the table in the design's goals."""
+    load = os.getloadavg()[0]
+    say(f"row {row:>2}  {what}: {got}   (goal: {goal}; load {load:.1f} on {os.cpu_count()} cores)")
+
+
+def npy(descr, shape, data):
+    axes = "".join(f"{n}, " for n in shape)
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes}), }}"
+    header += " " * (-(11 + len(header)) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data
+
+
+def gray(n, side=256):
+    """64 KiB of pixels that tell n from others."""
+    row = bytes((n * 7 + i * 3) & 255 for i in range(side))
+    return npy("|u1", (side, side), n.to_bytes(8, "little") + (row * side)[8:])
+
+
+def fresh_folder(name):
+    folder = FOLDER / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write_uncached(path, parts):
+    """A file that is on the disk and not in the kernel's memory."""
+    with open(path, "wb") as file:
+        for part in parts:
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+LIBC.mmap.restype = ctypes.c_void_p
+LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+
+
+def cached_bytes(path):
+    """How much of a file the kernel has in memory."""
+    size = os.path.getsize(path)
+    if size == 0:
+        return 0
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        place = LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        if place in (None, ctypes.c_void_p(-1).value):
+            return 0
+        pages = ctypes.create_string_buffer((size + PAGE - 1) // PAGE)
+        LIBC.mincore(place, size, pages)
+        LIBC.munmap(place, size)
+        return sum(byte & 1 for byte in pages.raw) * PAGE
+    finally:
+        os.close(fd)
+
+
+def files_below(folder):
+    return [Path(above) / name for above, _, names in os.walk(folder) for name in names]
+
+
+def cached_below(folder):
+    total = 0
+    for path in files_below(folder):
+        try:
+            total += cached_bytes(path)
+        except OSError:
+            pass
+    return total
+
+
+def be_gentle():
+    """Nice=10, CPUSchedulingPolicy=batch and IOSchedulingClass=idle, as in the unit."""
+    os.nice(10)
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    SYS_IOPRIO_SET, IDLE = 251, 3 << 13
+    if os.uname().machine == "x86_64":
+        LIBC.syscall(SYS_IOPRIO_SET, 1, 0, IDLE)
+
+
+def be_idle():
+    """CPUSchedulingPolicy=idle instead."""
+    be_gentle()
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+class Connection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("safelight", timeout=20)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class Daemon:
+    """A daemon that watches FOLDER/runs."""
+
+    def __init__(self, folder, settings="", prepare=be_gentle, wait_s=600, watch=""):
+        self.folder = Path(folder)
+        (self.folder / "runs").mkdir(exist_ok=True)
+        config = self.folder / "safelight.toml"
+        config.write_text(
+            '[store]\npath = "store"\n[control]\nsocket = "control.sock"\n'
+            f'[[watch]]\npath = "runs"\n{watch}\n{settings}\n'
+        )
+        self.log = self.folder / "daemon.log"
+        start = time.monotonic()
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [PROGRAM, "daemon", "--config", str(config)], stderr=log, preexec_fn=prepare
+            )
+        self.pid = self.process.pid
+        self.connection = None
+        while "looked at once" not in self.log_text():
+            if self.process.poll() is not None or time.monotonic() - start > wait_s:
+                sys.exit(f"the daemon is not ready: {self.log_text()[-2000:]}")
+            time.sleep(0.01)
+        self.ready_s = time.monotonic() - start
+
+    def log_text(self):
+        return self.log.read_text(errors="replace")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def get(self, path):
+        # One that was not used for a while is closed by the daemon.
+        for is_last in (False, True):
+            if self.connection is None:
+                self.connection = Connection(self.folder / "control.sock")
+            try:
+                self.connection.request("GET", path)
+                return self.connection.getresponse().read().decode()
+            except (OSError, http.client.HTTPException):
+                self.connection = None
+                if is_last:
+                    raise
+
+    def metrics(self):
+        lines = (line.rsplit(" ", 1) for line in self.get("/metrics").splitlines() if line[0] != "#")
+        return {name: float(value) for name, value in lines}
+
+    def n_items(self):
+        """Images, held back and rejected, in the index."""
+        metrics = self.metrics()
+        return sum(int(metrics[f'safelight_store_items{{state="{state}"}}'])
+                   for state in ("image", "held", "rejected"))
+
+    def wait_for_items(self, n, wait_s=3600, pause_s=0.05):
+        start = time.monotonic()
+        while (got := self.n_items()) < n:
+            if time.monotonic() - start > wait_s:
+                sys.exit(f"{got} items, want {n}: some are lost, or it is too slow by far")
+            time.sleep(pause_s)
+        if got != n:
+            sys.exit(f"{got} items, want {n}")
+        return time.monotonic() - start
+
+    def cpu_s(self):
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+    def status(self, name):
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(name + ":"):
+                return int(line.split()[1])
+        return 0
+
+    def rss_mb(self):
+        return self.status("VmRSS") * 1024 / 1e6
+
+    def peak_rss_mb(self):
+        return self.status("VmHWM") * 1024 / 1e6
+
+    def written_bytes(self):
+        for line in Path(f"/proc/{self.pid}/io").read_text().splitlines():
+            if line.startswith("write_bytes"):
+                return int(line.split()[1])
+        return 0
+
+    def pause(self):
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self):
+        os.kill(self.pid, signal.SIGCONT)
+
+
+def rest_of(daemon, seconds):
+    """CPU share of one core, RSS and bytes written while nothing happens for so long."""
+    cpu, written, start = daemon.cpu_s(), daemon.written_bytes(), time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - start
+    return (daemon.cpu_s() - cpu) / took * 100, daemon.rss_mb(), daemon.written_bytes() - written
+
+
+def percentile(values, share):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(share * len(values)))]

@@ -1,0 +1,162 @@
+"""How much the daemon bears: how soon a dump is kept, how many a second, a tree of a million files.
+
+    ./test.sh load [latency|throughput|tree ...] [--files N] [--samples N]
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+from common import (PROGRAM, Daemon, be_gentle, figure, fresh_folder, gray, percentile, rest_of, say)
+
+
+def latency(options):
+    """Rows 2 and 3: from the close of a dump of 64 KiB to where the index shows it, one at a time."""
+    for row, backend, goal in ((2, "inotify", "p50 <= 150 ms, p99 <= 1 s"), (3, "poll", "<= 10 s")):
+        folder = fresh_folder("latency")
+        place = folder / "runs/run/dumps/k"
+        place.mkdir(parents=True)
+        watch = f'backend = "{backend}"'
+        n_samples = options.samples if backend == "inotify" else max(options.samples // 5, 10)
+        with Daemon(folder, watch=watch, prepare=be_gentle) as daemon:
+            times = []
+            for n in range(n_samples):
+                # Anywhere between two looks of a poll.
+                time.sleep((0.3 if backend == "inotify" else 0.5) * (1 + n % 7 / 7))
+                bytes_ = gray(n)
+                with open(place / f"{n}.npy", "wb") as file:
+                    file.write(bytes_)
+                closed = time.monotonic()
+                daemon.wait_for_items(n + 1, wait_s=60, pause_s=0.004)
+                times.append(time.monotonic() - closed)
+            p50, p99 = percentile(times, 0.5), percentile(times, 0.99)
+            figure(row, f"close to committed, {backend}, {n_samples} dumps of 64 KiB",
+                   f"p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms, most {max(times) * 1e3:.0f} ms", goal)
+        shutil.rmtree(folder)
+
+
+def once(folder, threads, settings=""):
+    """How long `ingest` takes."""
+    shutil.rmtree(folder / "store", ignore_errors=True)
+    config = folder / "safelight.toml"
+    config.write_text(f'[store]\npath = "store"\n[work]\nthreads = {threads}\n{settings}')
+    start = time.monotonic()
+    result = subprocess.run([PROGRAM, "ingest", str(folder / "runs/run"), "--config", str(config)],
+                            capture_output=True, text=True)
+    took = time.monotonic() - start
+    if result.returncode != 0:
+        sys.exit(f"ingest: {result.returncode} {result.stdout} {result.stderr}")
+    return took, result.stdout
+
+
+def throughput(options):
+    """Row 27."""
+    folder = fresh_folder("throughput")
+    place = folder / "runs/run/dumps/k"
+    place.mkdir(parents=True)
+    n = 4000
+    for i in range(n):
+        (place / f"{i}.npy").write_bytes(gray(i))
+    for threads in (1, 2):
+        took, said = once(folder, threads)
+        assert f"{n} images" in said.replace(",", ""), said
+        figure(27, f"`ingest` of {n} dumps of 64 KiB, {threads} threads", f"{n / took:.0f} a second",
+               ">= 200 a second")
+        shutil.rmtree(folder / "store")
+        with Daemon(folder, f"[work]\nthreads = {threads}\n") as daemon:
+            start, cpu = time.monotonic(), daemon.cpu_s()
+            daemon.wait_for_items(n)
+            took, metrics = time.monotonic() - start, daemon.metrics()
+            commits, commit_s = metrics["safelight_commits_total"], metrics["safelight_commit_seconds_total"]
+            figure(27, f"the daemon, the same; {threads} threads",
+                   f"{n / took:.0f} a second; {commits:.0f} commits, {commit_s / commits * 1e3:.0f} ms each;"
+                   f" {(daemon.cpu_s() - cpu) / n * 1e3:.2f} ms of CPU a dump", ">= 200 a second")
+    shutil.rmtree(folder / "runs")
+
+    # Lines of one dump: of one step, so that all but 108 are held back, and of many, each with a picture.
+    run = folder / "runs/run"
+    run.mkdir(parents=True)
+    (run / "tiny.npy").write_bytes(gray(1, 4))
+    for n_lines, per_step, what, goal in (
+            (400_000, 10**9, "lines that are held back", ">= 50,000 a second"),
+            (20_000, 100, "lines with a picture of 4x4 each", "-")):
+        with open(run / "a.media.jsonl", "w") as log:
+            log.writelines(f'{{"key":"k","step":{i // per_step},"data":"tiny.npy","caption":"line {i}"}}\n'
+                           for i in range(n_lines))
+        took, said = once(folder, 1)
+        figure(27, f"`ingest` of {n_lines} {what}", f"{n_lines / took:.0f} a second", goal)
+        shutil.rmtree(folder / "store")
+        with Daemon(folder) as daemon:
+            start, cpu = time.monotonic(), daemon.cpu_s()
+            daemon.wait_for_items(n_lines)
+            took, metrics = time.monotonic() - start, daemon.metrics()
+            commits, commit_s = metrics["safelight_commits_total"], metrics["safelight_commit_seconds_total"]
+            figure(27, f"the daemon, {n_lines} {what}",
+                   f"{n_lines / took:.0f} a second; {commits:.0f} commits, {commit_s / commits * 1e3:.1f} ms"
+                   f" each; {(daemon.cpu_s() - cpu) / n_lines * 1e6:.0f} us of CPU a line;"
+                   f" {daemon.peak_rss_mb():.0f} MB", goal)
+        shutil.rmtree(folder / "store")
+    shutil.rmtree(folder)
+
+
+def tree(options):
+    """Row 14: many tiny dumps in one run. They are links of a thousand files, and all but one of each
+    thousand are held back, so that the tree and the store are made soon."""
+    folder = fresh_folder("tree")
+    n = options.files
+    per_folder = 1000
+    start = time.monotonic()
+    for i in range((n + per_folder - 1) // per_folder):
+        place = folder / f"runs/run/dumps/part{i % 10}/k{i}"
+        place.mkdir(parents=True)
+        first = place / "1_0.npy"
+        first.write_bytes(gray(i, 8))
+        for j in range(1, min(per_folder, n - i * per_folder)):
+            os.link(first, place / f"1_{j}.npy")
+    say(f"{n} files in {time.monotonic() - start:.0f} s")
+    limits = "[limits]\nmax_items = 1\n"
+    with Daemon(folder, limits, wait_s=3600) as daemon:
+        figure(14, f"READY with {n} new dumps", f"{daemon.ready_s:.1f} s", "<= 60 s")
+        start = time.monotonic()
+        daemon.wait_for_items(n, wait_s=6 * 3600, pause_s=0.5)
+        took = daemon.ready_s + time.monotonic() - start
+        figure(14, "all of them kept or held back", f"{took:.0f} s; {daemon.rss_mb():.0f} MB,"
+               f" {daemon.peak_rss_mb():.0f} MB at most", "<= 250 MB")
+    for pass_ in ("warm", "cold") if os.geteuid() == 0 else ("warm",):
+        if pass_ == "cold":
+            with open("/proc/sys/vm/drop_caches", "w") as drop:
+                drop.write("2")
+        with Daemon(folder, limits, wait_s=3600) as daemon:
+            figure(14, f"READY with {n} dumps that are all in the store ({pass_})",
+                   f"{daemon.ready_s:.1f} s, {daemon.cpu_s():.1f} s of CPU", "<= 60 s")
+            if pass_ == "warm":
+                daemon.wait_for_items(n)
+                time.sleep(35)
+                # Long enough for looks of every kind.
+                for i in range(options.periods):
+                    cpu, rss, written = rest_of(daemon, 120)
+                    figure(14, f"then idle for 2 minutes ({i + 1})",
+                           f"{cpu:.2f} % of a core, {rss:.0f} MB ({daemon.peak_rss_mb():.0f} at most),"
+                           f" {written} bytes written", "<= 1 % of a core, <= 250 MB")
+    shutil.rmtree(folder)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./test.sh load")
+    parts = {"latency": latency, "throughput": throughput, "tree": tree}
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")
+    parser.add_argument("--files", type=int, default=1_000_000, help="in the tree")
+    parser.add_argument("--periods", type=int, default=6, help="of two minutes beside the tree")
+    parser.add_argument("--samples", type=int, default=200, help="of latency")
+    options = parser.parse_args()
+    for name in options.parts or parts:
+        if name not in parts:
+            parser.error(f"{name!r}: want {', '.join(parts)}")
+        parts[name](options)
+
+
+if __name__ == "__main__":
+    main()
