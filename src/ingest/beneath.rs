@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{Access, Advice, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
@@ -95,6 +96,8 @@ pub(crate) struct Dump {
     pace: Arc<Pace>,
     /// Whether the kernel had it in memory before it was read.
     was_cached: OnceLock<bool>,
+    /// Up to where it was read: what is read again comes from the kernel's memory.
+    read_until: AtomicU64,
     /// What it looked like when it was opened.
     pub(crate) stamp: Stamp,
 }
@@ -233,7 +236,8 @@ impl RunDir {
             return Err(Verdict::Reject(format!("{path:?} is {what}, want a regular file")));
         }
         let (stamp, pace) = (stamp_of(&meta), self.pace.clone());
-        Ok(Dump { stamp, file, pace, was_cached: OnceLock::new() })
+        let (was_cached, read_until) = (OnceLock::new(), AtomicU64::new(0));
+        Ok(Dump { file, pace, was_cached, read_until, stamp })
     }
 
     fn open_beneath(&self, path: &str) -> Result<OwnedFd, Errno> {
@@ -371,6 +375,14 @@ impl Dump {
         })
     }
 
+    /// How many of these bytes were not read before. (A digest, the range of the values and the pixels
+    /// take a look of their own each.)
+    fn n_unread(&self, offset: u64, n: u64) -> u64 {
+        let end = offset.saturating_add(n);
+        let before = self.read_until.fetch_max(end, Ordering::Relaxed);
+        end.saturating_sub(before.max(offset))
+    }
+
     /// Leaves the kernel's memory of files as it was before this one was read.
     pub(crate) fn give_back_cache(&self) {
         if self.was_cached.get() == Some(&false) {
@@ -389,7 +401,7 @@ impl ReadAt for Dump {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         pulse::beat();
         if !*self.was_cached.get_or_init(|| self.is_cached()) {
-            self.pace.wait_for(buffer.len() as u64);
+            self.pace.wait_for(self.n_unread(offset, buffer.len() as u64));
         }
         self.file.read_exact_at(buffer, offset)
     }
@@ -448,6 +460,19 @@ mod tests {
                 .contains(&path);
             assert_eq!(by_steps, opens, "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_read_again_is_not_paid_again() {
+        // A dump was read three times, and each time counted against `read_bytes_per_s_max`: the rate
+        // was a third of what the configuration says.
+        let run = tempfile::tempdir().expect("a folder");
+        fs::write(run.path().join("a.npy"), [0; 300]).expect("a file");
+        let dir = RunDir::open(run.path(), Arc::default()).expect("the run directory");
+        let dump = dir.open_file("a.npy").expect("a dump");
+        let reads = [(0, 10), (0, 10), (10, 190), (0, 100), (150, 150), (0, 300)];
+        let paid = reads.map(|(offset, n)| dump.n_unread(offset, n));
+        assert_eq!(paid, [10, 0, 190, 0, 100, 0]);
     }
 
     #[test]
