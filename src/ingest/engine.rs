@@ -432,7 +432,7 @@ impl Engine {
             }
             self.roots[i].next_scan = None;
             let is_there = self.roots[i].tell_presence();
-            let look = self.roots[i].next_look();
+            let (look, start) = (self.roots[i].next_look(now), Instant::now());
             let is_events = self.roots[i].uses_events();
             let mut watcher = self.watch.as_mut().filter(|_| is_events);
             let candidates = self.roots[i].find_runs(&mut watcher);
@@ -441,6 +441,9 @@ impl Engine {
             }
             for number in 0..self.runs.len() {
                 self.scan_run(i, number, look, now)?;
+            }
+            if look == Look::All {
+                self.roots[i].looked(start, Instant::now());
             }
             self.roots[i].is_catching_up = false;
             let pause = if !is_there {

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::engine::DumpId;
 use super::evidence::Evidence;
@@ -15,8 +15,12 @@ use super::{Mode, RootView};
 use crate::config::WatchConfig;
 use crate::config::file::Backend;
 
-/// Every so many scans everything is looked at, not only what changed.
+/// Every so many scans everything is looked at, not only what changed,
 const SCANS_PER_FULL: u32 = 20;
+
+/// but no sooner than so many times what that took the last time: a look at a million dumps takes half
+/// a minute.
+const PAUSE_PER_FULL: u32 = 100;
 
 /// File systems whose events come from every writer: the magic numbers of `statfs`.
 const LOCAL: [(u64, &str); 9] = [
@@ -37,7 +41,10 @@ pub(crate) struct Root {
     pub(crate) watch: Arc<WatchConfig>,
     /// When it is looked at next; `None` for never again.
     pub(crate) next_scan: Option<Instant>,
-    n_scans: u32,
+    /// Scans since everything was looked at; `None` if it must be next.
+    n_scans: Option<u32>,
+    /// When everything was looked at last, and how long that took.
+    full: Option<(Instant, Duration)>,
     /// Why it is polled, as far as there is anything to say; events are used if this is `None`.
     polled_because: Option<String>,
     is_remote: bool,
@@ -72,7 +79,8 @@ impl Root {
         Self {
             watch,
             next_scan: Some(Instant::now()),
-            n_scans: 0,
+            n_scans: None,
+            full: None,
             polled_because,
             is_remote,
             evidence: Evidence::new(),
@@ -121,7 +129,7 @@ impl Root {
     /// The next scan is now, and of everything.
     pub(crate) fn scan_everything_at(&mut self, now: Instant) {
         self.next_scan = Some(now);
-        self.n_scans = 0;
+        self.n_scans = None;
         self.is_catching_up = true;
     }
 
@@ -136,11 +144,19 @@ impl Root {
     }
 
     /// How thoroughly this scan looks.
-    pub(crate) fn next_look(&mut self) -> Look {
-        let look =
-            if self.n_scans.is_multiple_of(SCANS_PER_FULL) { Look::All } else { Look::Changed };
-        self.n_scans = self.n_scans.wrapping_add(1);
-        look
+    pub(crate) fn next_look(&mut self, now: Instant) -> Look {
+        let is_rested = self.full.is_none_or(|(at, took)| {
+            now.saturating_duration_since(at) >= took.saturating_mul(PAUSE_PER_FULL)
+        });
+        let n_scans = self.n_scans.map_or(SCANS_PER_FULL, |n| n.saturating_add(1));
+        let is_full = self.n_scans.is_none() || n_scans >= SCANS_PER_FULL && is_rested;
+        self.n_scans = Some(if is_full { 0 } else { n_scans });
+        if is_full { Look::All } else { Look::Changed }
+    }
+
+    /// Everything was looked at.
+    pub(crate) fn looked(&mut self, from: Instant, until: Instant) {
+        self.full = Some((until, until.saturating_duration_since(from)));
     }
 
     /// The run directories in it, each with its name.
