@@ -5,8 +5,9 @@
 //! sets it, there are that many rewrites under the real one, and the figures are printed.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::journal::{DumpCursor, Event, SourceCursor, Stamp};
 use super::{Commit, Filter, INDEX_BYTES_MIN, INDEX_BYTES_PER_ITEM, Reader, RunInfo, open};
@@ -29,6 +30,45 @@ fn rewrite(run: &Arc<RunInfo>, n_dumps: u64, n: u64) -> Commit {
     let cursor = SourceCursor::Dump(DumpCursor { path, stamp, sidecar: None, sha256: None });
     let events = vec![Event::Media(Box::new(entry))];
     Commit { run: run.clone(), events, files: Vec::new(), cursor }
+}
+
+/// When the index's file was written to last.
+fn written_at(root: &Path) -> SystemTime {
+    let meta = fs::metadata(root.join("index/db")).expect("an index");
+    meta.modified().expect("a time")
+}
+
+#[test]
+fn an_index_to_which_nothing_comes_writes_nothing() {
+    // sled's flusher cleaned up a segment each half second, wrote what was left of it into a new one, and
+    // filled that up with half a megabyte of nothing, so that it was the next to clean up: an idle
+    // daemon wrote 80 GB a day once its index was large enough.
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().join("store");
+    let me = Holder { pid: 1, command: "test".to_owned(), socket: None };
+    let (mut writer, reader) = open(&root, &me, Duration::ZERO).expect("a store");
+    let run = run();
+    let (n_dumps, n) = (12_000, 12_000);
+    for first in (0..n).step_by(256) {
+        let mut group = (first..n.min(first + 256)).map(|n| rewrite(&run, n_dumps, n)).collect();
+        writer.commit(&mut group).expect("a commit");
+    }
+    writer.close().expect("a closed store");
+    drop(reader);
+    let (_writer, reader) = open(&root, &me, Duration::ZERO).expect("a store");
+    check(&reader, &run.id, n_dumps, n);
+    std::thread::sleep(Duration::from_millis(1200));
+    let before = written_at(&root);
+    std::thread::sleep(Duration::from_millis(2200));
+    assert_eq!(written_at(&root), before);
+}
+
+fn run() -> Arc<RunInfo> {
+    Arc::new(RunInfo {
+        id: RunId::new("a").expect("a name"),
+        source: "/runs/a".into(),
+        identity: serde_json::Map::new(),
+    })
 }
 
 /// That each dump is there once, in its last version.
@@ -59,7 +99,7 @@ fn an_index_whose_rows_are_written_again_and_again_is_replaced_and_nothing_is_lo
     // The dumps that are written again and again, and how often that is done.
     let n_dumps = if asked.is_some() { 10_000 } else { 100 };
     let n_rewrites = asked.unwrap_or(20_000);
-    let memory = std::path::Path::new("/dev/shm");
+    let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     let folder = folder.expect("a folder");
     let root = folder.path().join("store");
@@ -70,11 +110,7 @@ fn an_index_whose_rows_are_written_again_and_again_is_replaced_and_nothing_is_lo
         writer.commits_per_size_check = 8;
     }
     let index_bytes_max = writer.index_bytes_max;
-    let run = Arc::new(RunInfo {
-        id: RunId::new("a").expect("a name"),
-        source: "/runs/a".into(),
-        identity: serde_json::Map::new(),
-    });
+    let run = run();
     let (start, mut n_replaced, mut most) = (Instant::now(), 0, 0);
     let mut before = reader.room().1;
     for first in (0..n_rewrites).step_by(usize::try_from(GROUP).expect("a small number")) {

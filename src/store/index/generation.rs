@@ -99,8 +99,9 @@ pub(super) fn is_locked(error: &sled::Error) -> bool {
 
 /// sled 0.34.7 panics, or never comes back, on some damaged files.
 fn open_sled_once(path: &Path) -> Result<sled::Db, sled::Error> {
-    let config =
-        sled::Config::default().path(path).cache_capacity(32 << 20).flush_every_ms(Some(500));
+    // Its flusher would write half a megabyte each half second, with nothing to write: what it cleans up
+    // fills a segment by a hundredth, which is then the next to clean up.
+    let config = sled::Config::default().path(path).cache_capacity(32 << 20).flush_every_ms(None);
     let (opened, result) = crossbeam_channel::bounded(1);
     let opening = std::thread::Builder::new().name("index-open".to_owned());
     opening.spawn(move || drop(opened.send(guarded(|| config.open()))))?;

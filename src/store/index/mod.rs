@@ -14,7 +14,8 @@
 //! | `m` name | `schema`, `boot` |
 //!
 //! The rules for sled 0.34.7: one writer; transactions of at most 200 keys; no batch that removes;
-//! no `flush_async`; the cache bounded. After any failed write it is replaced: sled writes no more then,
+//! no `flush_async`; the cache bounded; no flusher, which cleans up for ever. (What a kill takes from its
+//! buffers is applied again from the journals.) After any failed write it is replaced: sled writes no more then,
 //! even when there is room again.
 
 mod apply;
