@@ -249,3 +249,36 @@ impl Root {
         view
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_at_everything_that_takes_long_is_not_taken_often() {
+        // With a million dumps it took half a minute, and came every ten minutes: 5 % of a core.
+        let watch = WatchConfig {
+            path: "/nowhere".into(),
+            runs: None,
+            logs: Vec::new(),
+            dumps: Vec::new(),
+            backend: Backend::Poll,
+        };
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (took, want) in [(1, [0, 600, 1200]), (30, [0, 3030, 6060])] {
+            let mut root = Root::new(Arc::new(watch.clone()), false, Mode::Follow);
+            let mut fulls = Vec::new();
+            for now in (0..6100).step_by(30) {
+                if root.next_look(at(now)) == Look::All {
+                    root.looked(at(now), at(now + took));
+                    fulls.push(now);
+                }
+            }
+            assert_eq!(fulls[..3], want, "{took} s");
+            // Where events were lost, it is taken all the same.
+            root.scan_everything_at(at(6101));
+            assert_eq!(root.next_look(at(6101)), Look::All);
+        }
+    }
+}

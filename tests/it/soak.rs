@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_mins(3);
 const LIFETIME_MIN: Duration = Duration::from_mins(3);
 
 fn seconds() -> u64 {
-    std::env::var("SAFELIGHT_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(12)
+    std::env::var("SAFELIGHT_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(8)
 }
 
 /// Where runs and store lie, and the program.
