@@ -132,8 +132,15 @@ impl Sweep<'_> {
         if let Some(remove) = remove {
             remove.prune(id, Vec::new())?;
         }
-        let dir = self.open();
+        let (dir, unopened) = match self.open() {
+            Ok(dir) => (dir, None),
+            Err(error) => (None, Some(error)),
+        };
         let found = self.look(dir.as_ref())?;
+        if let Some(error) = unopened.filter(|_| !found.dumps.is_empty()) {
+            let why = format!("the run directory cannot be opened: {error}");
+            report.dumps.count(Verdict::Skip(why), 0);
+        }
         let verdicts = judge_media(self.rules, &found.kept, self.targets);
         let mut going = BTreeSet::new();
         for (kept, verdict) in found.kept.iter().zip(verdicts) {
@@ -161,9 +168,16 @@ impl Sweep<'_> {
     }
 
     /// The run directory, unless it is gone. No link is followed: it may be another one's by now.
-    fn open(&self) -> Option<RunDir> {
-        let inner = self.run.source.strip_prefix("/").ok()?;
-        RunDir::open(Path::new("/"), self.pace.clone()).ok()?.open_inner(inner).ok()
+    ///
+    /// # Errors
+    /// If it is there and can't be opened.
+    fn open(&self) -> io::Result<Option<RunDir>> {
+        let inner = self.run.source.strip_prefix("/").map_err(io::Error::other)?;
+        let opened = RunDir::open(Path::new("/"), self.pace.clone())?.open_inner(inner);
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            result => result.map(Some),
+        }
     }
 
     fn age(&self, written: SystemTime) -> Option<Duration> {
