@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use safelight::media::Sha256;
 use serde_json::{Value, json};
 
-use crate::harness::{Random, TempRun, npy, number_from, wait_for, wait_for_all};
+use crate::harness::{Random, TempRun, npy, npz, number_from, wait_for, wait_for_all};
 
 /// How long a dump must be left alone. Its writers leave it alone for a tenth of this at most.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -210,31 +210,6 @@ fn safetensors(pixels: &[u8]) -> Vec<u8> {
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header.as_bytes());
     file.extend(pixels);
-    file
-}
-
-/// An npz file of these arrays, as `np.savez` writes it.
-fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let (mut file, mut directory) = (Vec::new(), Vec::new());
-    let n_arrays = u16::try_from(arrays.len()).expect("a few");
-    for (name, array) in arrays {
-        let length = u32::try_from(array.len()).expect("a small array").to_le_bytes();
-        let name_length = u16::try_from(name.len()).expect("a short name").to_le_bytes();
-        let at = u32::try_from(file.len()).expect("a small file").to_le_bytes();
-        let crc = crc32fast::hash(array).to_le_bytes();
-        // From the version that is needed to the length of what is extra.
-        let described =
-            [&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &crc, &length, &length, &name_length, &[0, 0]]
-                .concat();
-        file.extend([b"PK\x03\x04", &*described, name.as_bytes(), array].concat());
-        directory.extend(
-            [b"PK\x01\x02", &[20, 0][..], &described, &[0; 10], &at, name.as_bytes()].concat(),
-        );
-    }
-    let at = u32::try_from(file.len()).expect("a small file").to_le_bytes();
-    let length = u32::try_from(directory.len()).expect("a small directory").to_le_bytes();
-    let n = n_arrays.to_le_bytes();
-    file.extend([&*directory, b"PK\x05\x06", &[0; 4], &n, &n, &length, &at, &[0; 2]].concat());
     file
 }
 

@@ -1,0 +1,141 @@
+//! Lines that are begun, lines that are long, logs that are short: through the daemon, and kills of it.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{TempRun, gray, wait_for};
+
+fn steps(temp: &TempRun) -> Vec<(String, u64)> {
+    let items = temp.items();
+    let place = |item: &Value| {
+        assert_eq!(item["state"], "image", "{item}");
+        (item["key"].as_str().expect("a key").to_owned(), item["step"].as_u64().expect("a step"))
+    };
+    items.iter().map(place).collect()
+}
+
+fn line(step: u64) -> String {
+    format!("{}\n", json!({"key": "k", "step": step, "data": "x.npy"}))
+}
+
+#[test]
+fn a_line_that_was_begun_before_a_kill_comes_once() {
+    let temp = TempRun::new();
+    temp.write("x.npy", &gray(1));
+    let want = |n: u64| (1..=n).map(|step| ("k".to_owned(), step)).collect::<Vec<_>>();
+    let mut daemon = temp.daemon("");
+    for round in 0..4 {
+        // The second half, and after it the first half of the next one.
+        let (first, second) = (line(2 * round + 1), line(2 * round + 2));
+        let half = [1, 20, second.len() - 1, 7][usize::try_from(round).expect("0 to 3")];
+        temp.append("a.media.jsonl", &(first + &second[..half]));
+        wait_for("the whole line", || steps(&temp) == want(2 * round + 1));
+        let begun = || temp.status()["ingest"]["begun_lines"][0][2] == half;
+        wait_for("the begun line", begun);
+        // Dropping it is kill -9. The line is ended while nobody looks, and before, in turn.
+        if round % 2 == 0 {
+            drop(daemon);
+            temp.append("a.media.jsonl", &second[half..]);
+            daemon = temp.daemon("");
+        } else {
+            drop(daemon);
+            daemon = temp.daemon("");
+            wait_for("the begun line", begun);
+            temp.append("a.media.jsonl", &second[half..]);
+        }
+        wait_for("the line", || steps(&temp) == want(2 * round + 2));
+    }
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_line_of_8_mib_costs_its_neighbours_nothing_and_a_restart_in_it_neither() {
+    let temp = TempRun::new();
+    temp.write("x.npy", &gray(1));
+    let daemon = temp.daemon("");
+    let long = format!("{{\"caption\":\"{}\"}}\n", "x".repeat(8 << 20));
+    let (first, rest) = long.split_at(5 << 20);
+    temp.append("a.media.jsonl", &(line(1) + first));
+    wait_for("the first line", || temp.counts() == [1, 0, 0]);
+    wait_for("the begun line", || {
+        temp.status()["ingest"]["begun_lines"][0][2].as_u64() == Some(5 << 20)
+    });
+    drop(daemon);
+    let daemon = temp.daemon("");
+    temp.append("a.media.jsonl", rest);
+    temp.append("a.media.jsonl", &line(2));
+    wait_for("the last line", || temp.counts() == [2, 0, 1]);
+    let (_, reason) =
+        temp.states().into_iter().find(|(state, _)| state == "rejected").expect("one");
+    assert!(reason.contains("line of 8388622 bytes, limits.line_bytes_max is 1048576"), "{reason}");
+    drop(daemon);
+    let daemon = temp.daemon("");
+    temp.append("a.media.jsonl", &line(3));
+    wait_for("a line after it", || temp.counts() == [3, 0, 1]);
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_log_of_one_byte_is_followed_and_told_from_another() {
+    let temp = TempRun::new();
+    temp.write("x.npy", &gray(1));
+    let daemon = temp.daemon("");
+    temp.append("a.media.jsonl", "{");
+    temp.append("b.media.jsonl", "\n");
+    temp.append("c.media.jsonl", "");
+    let begun = || temp.status()["ingest"]["begun_lines"].as_array().map(Vec::len) == Some(1);
+    wait_for("the begun line", begun);
+    drop(daemon);
+    // Renamed while nobody looks: only the one byte, and the inode, tell that it was a log.
+    fs::rename(temp.at("a.media.jsonl"), temp.at("a.media.jsonl.1")).expect("a rename");
+    fs::rename(temp.at("b.media.jsonl"), temp.at("b.media.jsonl.1")).expect("a rename");
+    temp.append("a.media.jsonl.1", &line(1)[1..]);
+    temp.append("b.media.jsonl.1", &line(2));
+    for log in ["a", "b", "c"] {
+        temp.append(&format!("{log}.media.jsonl"), &line(3));
+    }
+    let daemon = temp.daemon("");
+    // The same first line in three logs is three lines.
+    let want = [1, 2, 3, 3, 3].map(|step| ("k".to_owned(), step));
+    wait_for("all", || steps(&temp) == want);
+    std::thread::sleep(Duration::from_millis(1200));
+    assert_eq!(steps(&temp), want);
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_log_that_is_rotated_and_cut_off_while_it_is_written_loses_no_line_that_was_there() {
+    // What `log_model` asks of the reading is so of the daemon, by its events and threads.
+    let temp = TempRun::new();
+    temp.write("x.npy", &gray(1));
+    let daemon = temp.daemon("[ingest]\nscan_ms = 1000\n");
+    let mut step = 0;
+    let mut next = |n: u64| {
+        let lines: String = (step + 1..=step + n).map(line).collect();
+        step += n;
+        lines
+    };
+    for round in 0..6 {
+        temp.append("a.media.jsonl", &next(40));
+        // A log must be seen under its name before it gets another.
+        wait_for("the log", || temp.items().len() > 49 * round);
+        // By renaming, with lines after it.
+        fs::rename(temp.at("a.media.jsonl"), temp.at("a.media.jsonl.1")).expect("a rename");
+        temp.append("a.media.jsonl.1", &next(3));
+        temp.append("a.media.jsonl", &next(5));
+        // A copy with one line more is renamed over it.
+        let text = fs::read_to_string(temp.at("a.media.jsonl")).expect("the log");
+        fs::write(temp.at("aside"), text + &next(1)).expect("a copy");
+        fs::rename(temp.at("aside"), temp.at("a.media.jsonl")).expect("a rename");
+        wait_for("what is there", || temp.items().len() == 49 * (round + 1));
+        if round % 2 == 1 {
+            fs::write(temp.at("a.media.jsonl"), "").expect("a truncation");
+        }
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    let want: Vec<_> = (1..=49 * 6).map(|step| ("k".to_owned(), step)).collect();
+    assert_eq!(steps(&temp), want);
+    assert_eq!(daemon.stop().0, Some(0));
+}

@@ -1,0 +1,156 @@
+//! What is held back is the same after the index is built anew, and no step ever keeps one too many.
+//!
+//! `SAFELIGHT_LIMIT_CASES` says how many random runs are tried.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::harness::{TempRun, gray, npy, number_from};
+
+/// What a job writes next, of a key and a step.
+#[derive(Debug, Clone)]
+enum Written {
+    /// A line of a batch of so many pictures.
+    Line(u64, u64, usize),
+    /// A line that says its place in the step.
+    LineAt(u64, u64, u32),
+    /// A dump that speaks for itself, of so many pictures.
+    Dump(u64, u64, usize),
+    /// A dump that says its place, and an earlier one of that name is gone.
+    DumpAt(u64, u64, u32),
+    /// A line of rubbish for a step.
+    Bad(u64, u64),
+}
+
+fn written() -> impl Strategy<Value = Written> {
+    let place = || (0u64..3, 0u64..3);
+    prop_oneof![
+        4 => (place(), 1usize..5).prop_map(|((key, step), n)| Written::Line(key, step, n)),
+        1 => (place(), 0u32..9).prop_map(|((key, step), at)| Written::LineAt(key, step, at)),
+        3 => (place(), 1usize..5).prop_map(|((key, step), n)| Written::Dump(key, step, n)),
+        1 => (place(), 0u32..9).prop_map(|((key, step), at)| Written::DumpAt(key, step, at)),
+        1 => place().prop_map(|(key, step)| Written::Bad(key, step)),
+    ]
+}
+
+fn batch(n: usize, number: u64) -> Vec<u8> {
+    if n == 1 {
+        return gray(number);
+    }
+    npy("|u1", &[n, 5, 7], &vec![number.to_le_bytes()[0]; n * 35])
+}
+
+fn write(temp: &TempRun, what: &Written, number: u64) {
+    let line =
+        |line: Value| temp.append(&format!("{}.media.jsonl", number % 2), &format!("{line}\n"));
+    let tensor = format!("tensors/{number}.npy");
+    match what {
+        Written::Line(key, step, n) => {
+            temp.write(&tensor, &batch(*n, number));
+            let format = if *n == 1 { "HW" } else { "NHW" };
+            line(json!({"key": format!("k{key}"), "step": step, "data": tensor, "format": format}));
+        }
+        Written::LineAt(key, step, index) => {
+            temp.write(&tensor, &gray(number));
+            line(json!({"key": format!("k{key}"), "step": step, "data": tensor, "index": index}));
+        }
+        Written::Dump(key, step, n) => {
+            let path = format!("dumps/k{key}/{step}.npy");
+            let format = if *n == 1 { "HW" } else { "NHW" };
+            temp.write(&format!("{path}.json"), json!({"format": format}).to_string().as_bytes());
+            temp.write(&path, &batch(*n, number));
+        }
+        Written::DumpAt(key, step, index) => {
+            temp.write(&format!("dumps/k{key}/{step}_{index}.npy"), &gray(number));
+        }
+        Written::Bad(key, step) => {
+            line(json!({"key": format!("k{key}"), "step": step, "data": "none.npy", "mode": "?"}));
+        }
+    }
+}
+
+/// No step keeps more than it may, and none has two of an index.
+fn check_counts(items: &[Value], max_items: usize) -> Result<(), TestCaseError> {
+    let mut kept = BTreeMap::<(String, u64), usize>::new();
+    let mut places = std::collections::BTreeSet::new();
+    for item in items.iter().filter(|item| item["state"] != "rejected") {
+        let place = ["key", "step", "index"].map(|field| item[field].to_string());
+        prop_assert!(places.insert(place), "two in one place: {}", item);
+        let key = item["key"].as_str().expect("a key").to_owned();
+        let n = kept.entry((key, item["step"].as_u64().expect("a step"))).or_default();
+        *n += usize::from(item["state"] == "image");
+        prop_assert!(*n <= max_items, "{} is one too many", item);
+        let reason = item["reason"].as_str().unwrap_or("");
+        prop_assert!(item["state"] == "image" || reason.contains("max_items"), "{}", item);
+    }
+    Ok(())
+}
+
+fn check(parts: &[Vec<Written>], max_items: usize, by_daemon: bool) -> Result<(), TestCaseError> {
+    let temp = TempRun::new();
+    let settings = format!(
+        "[limits]\nmax_items = {max_items}\n[work]\nthreads = 2\n[ingest]\nsettle_ms = 20\nclose_ms = 5\nwait_ms = 50\n"
+    );
+    let config = temp.configure(&settings);
+    let config = config.to_str().expect("a path");
+    let mut number = 0;
+    for part in parts {
+        let daemon = by_daemon.then(|| temp.daemon(&settings));
+        for what in part {
+            write(&temp, what, number);
+            number += 1;
+        }
+        // With the daemon, at any moment of its work. What is left is read below.
+        drop(daemon);
+        let run = temp.at("");
+        let ran = temp.run(&["ingest", "--config", config, run.to_str().expect("a path")]);
+        prop_assert!(matches!(ran.code, 0 | 3), "{:?}", ran);
+        let items = temp.items();
+        check_counts(&items, max_items)?;
+        fs::remove_dir_all(temp.store().join("index")).expect("an index");
+        prop_assert_eq!(temp.items(), items.clone());
+        let again = temp.run(&["ingest", "--config", config, run.to_str().expect("a path")]);
+        prop_assert!(again.out.contains("new: 0 images, 0 held back, 0 rejected"), "{:?}", again);
+        prop_assert_eq!(temp.items(), items);
+    }
+    Ok(())
+}
+
+fn config(cases: u64) -> ProptestConfig {
+    let cases = u32::try_from(number_from("SAFELIGHT_LIMIT_CASES", cases)).expect("a number");
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 40,
+        ..ProptestConfig::default()
+    }
+}
+
+fn parts() -> impl Strategy<Value = Vec<Vec<Written>>> {
+    proptest::collection::vec(proptest::collection::vec(written(), 1..25), 1..4)
+}
+
+proptest! {
+    #![proptest_config(config(6))]
+
+    #[test]
+    fn no_step_keeps_one_too_many_and_a_new_index_says_the_same(
+        parts in parts(), max_items in 1usize..6,
+    ) {
+        check(&parts, max_items, false)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(4))]
+
+    #[test]
+    fn no_step_keeps_one_too_many_where_a_daemon_is_killed_at_its_work(
+        parts in parts(), max_items in 1usize..6,
+    ) {
+        check(&parts, max_items, true)?;
+    }
+}
