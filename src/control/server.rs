@@ -115,14 +115,20 @@ pub(crate) async fn serve(
         .route(PRUNE_PATH, post(prune))
         .with_state(answers);
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let mut refused = None;
     loop {
         let (stream, place) = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => (stream, places.clone().try_acquire_owned()),
+                Ok((stream, _)) => {
+                    refused = None;
+                    (stream, places.clone().try_acquire_owned())
+                }
                 Err(error) => {
                     // No descriptor is left, say: there may be one a moment later.
-                    tracing::warn!(%error, "cannot accept a client");
+                    if refused.replace(error.kind()) != Some(error.kind()) {
+                        tracing::warn!(%error, "cannot accept clients");
+                    }
                     tokio::time::sleep(ACCEPT_AGAIN).await;
                     continue;
                 }
