@@ -52,7 +52,7 @@ fn check_lost_rights(backend: &str) {
     }
     let command = as_nobody(&temp);
     let settings = format!(
-        "backend = \"{backend}\"\n[ingest]\nwait_ms = 100\nincomplete_ms = 100\nscan_ms = 1000\npoll_ms = 300\n"
+        "backend = \"{backend}\"\n[ingest]\nwait_ms = 100\nincomplete_ms = 100\nsettle_ms = 1500\nclose_ms = 1500\nscan_ms = 2000\npoll_ms = 2000\n"
     );
     let daemon = temp.daemon_by(&settings, command);
     for round in 1..3usize {
@@ -66,6 +66,8 @@ fn check_lost_rights(backend: &str) {
         );
         set_mode(&temp.at("away"), 0o000);
         temp.write(&format!("dumps/away/{round}.npy"), &gray(number));
+        // Seen, and not read yet: its next look is a full one, long after this test has given up.
+        wait_for("the dump", || temp.status()["ingest"]["n_settling"] == 1);
         set_mode(&temp.at("dumps/away"), 0o000);
         let never = temp.at(&format!("dumps/never{round}"));
         fs::create_dir(&never).expect("a folder");
@@ -86,7 +88,7 @@ fn check_lost_rights(backend: &str) {
         closed(&log, line.as_bytes());
         closed(&dump, &gray(number));
 
-        thread::sleep(Duration::from_secs(4));
+        thread::sleep(Duration::from_secs(5));
         assert_eq!(temp.counts(), [5 * (round - 1), 0, 0], "{}", daemon.log_text());
         // One each, though all was tried again several times.
         for (of, n) in [
