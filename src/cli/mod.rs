@@ -99,7 +99,7 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Show what [retention] of the configuration would remove and, with --apply, remove it
+    /// Show what `[retention]` of the configuration would remove and, with --apply, remove it
     Prune {
         /// Remove it
         #[arg(long)]
