@@ -599,13 +599,16 @@ impl Run {
             return;
         }
         self.is_new = false;
+        let cursors = std::mem::take(&mut self.cursors);
+        // One that was renamed between the listing and the look at what was found is followed under no
+        // name yet: its inode is all that will tell that it is a log.
         let is_here = |cursor: &LogCursor| {
             cursor.dev == 0
                 || cursor.path.is_empty()
                 || self.tails.iter().any(|tail| tail.is_of(cursor))
+                || self.lies_beside(&cursor.path, cursor, (cursor.dev, 0))
         };
-        let (here, gone): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.cursors).into_iter().partition(is_here);
+        let (here, gone): (Vec<_>, Vec<_>) = cursors.into_iter().partition(is_here);
         self.cursors = here;
         for cursor in gone {
             let is_taken =

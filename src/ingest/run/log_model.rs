@@ -52,6 +52,8 @@ enum Action {
     Hear(usize),
     /// The daemon lists what changed, or everything.
     Scan(bool),
+    /// A log is rotated between the daemon's listing and its look at what it found.
+    RotateWhileListed(usize),
     /// The daemon reads on, and acts on so many lines of each log; the others wait.
     Read(usize),
     /// So many of the lines that were acted on become durable.
@@ -347,6 +349,13 @@ impl World {
         found.iter().for_each(|name| self.follow(name));
     }
 
+    fn rotate_while_listed(&mut self, name: &str) {
+        let mut found = Vec::new();
+        self.run.scan(Look::All, &mut None, &mut found).expect("a scan");
+        self.do_rotate(name);
+        found.iter().for_each(|name| self.follow(name));
+    }
+
     /// Reads on and acts on so many lines of each log. Whether anything was read or acted on.
     fn read(&mut self, n_lines: usize) -> Result<bool, TestCaseError> {
         let now = Instant::now();
@@ -463,6 +472,7 @@ impl World {
             Action::CopyAll => self.do_copy_all(),
             Action::Hear(log) => self.follow(LOGS[*log]),
             Action::Scan(all) => self.scan(if *all { Look::All } else { Look::Changed }),
+            Action::RotateWhileListed(log) => self.rotate_while_listed(LOGS[*log]),
             Action::Read(n_lines) => drop(self.read(*n_lines)?),
             Action::Commit(n) => self.commit(*n),
             Action::Restart => {
@@ -503,6 +513,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::CopyAll),
         3 => log().prop_map(Action::Hear),
         2 => any::<bool>().prop_map(Action::Scan),
+        1 => log().prop_map(Action::RotateWhileListed),
         4 => (0usize..4).prop_map(Action::Read),
         2 => (0usize..6).prop_map(Action::Commit),
         2 => Just(Action::Restart),
@@ -585,6 +596,22 @@ mod that_failed {
         // A removed log that was shorter than before was taken for read.
         check(&[Append(0, vec![300]), Settle, Rewrite(0, vec![9]), Recreate(0, vec![9])])
             .expect("each line once");
+    }
+
+    #[test]
+    fn a_log_is_rotated_while_a_daemon_that_was_just_started_lists() {
+        // It was found under no name, so its inode was forgotten, and nothing told any more that what
+        // lies under the new name is a log: its last lines never came.
+        check(&[
+            Append(0, vec![9]),
+            Settle,
+            Kill,
+            Append(0, vec![9]),
+            RotateWhileListed(0),
+            Read(9),
+            Settle,
+        ])
+        .expect("each line once");
     }
 
     #[test]
