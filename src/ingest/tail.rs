@@ -44,6 +44,8 @@ pub(crate) struct Tail {
     is_given_up: bool,
     /// Whether the store has no cursor of it.
     is_unknown: bool,
+    /// The beginning that the store was told of before anything was read.
+    told_head: Option<Fingerprint>,
     /// Why it can't be read at the moment.
     pub(crate) trouble: Option<String>,
     /// When the file was changed last, by its own word, and when that was seen.
@@ -99,6 +101,7 @@ impl Tail {
             acted: Acted { offset, number, last: Vec::new() },
             is_given_up: false,
             is_unknown: cursor.is_none(),
+            told_head: None,
             trouble: None,
             ctime: None,
             touched: None,
@@ -171,6 +174,12 @@ impl Tail {
             let n_head =
                 usize::try_from(HEAD_BYTES).unwrap_or(0).saturating_sub(self.head.len()).min(n);
             self.head.extend(&chunk[..n_head]);
+            // It may have been written anew between the two.
+            let is_as_told = self.told_head.take().is_none_or(|told| {
+                let n_told = usize::try_from(told.n_bytes).unwrap_or(usize::MAX);
+                self.head.get(..n_told).is_some_and(|head| Fingerprint::of(head) == told)
+            });
+            self.is_unknown |= !is_as_told;
             self.last.extend(chunk);
             self.last.drain(..self.last.len().saturating_sub(TAIL_BYTES));
             self.splitter.push(chunk, &mut self.lines);
@@ -228,6 +237,7 @@ impl Tail {
         }
         let start = self.cursor();
         self.is_unknown = start.is_none();
+        self.told_head = start.as_ref().map(|start| start.head.clone());
         start
     }
 
@@ -239,7 +249,9 @@ impl Tail {
             self.head_fingerprint(*offset)
         } else {
             let length = self.file.metadata().ok()?.len().min(HEAD_BYTES);
-            Fingerprint::of(&read_range(&self.file, 0, length).ok()?)
+            let head = read_range(&self.file, 0, length).ok()?;
+            // One hole is like another.
+            Fingerprint::of(if head.iter().all(|byte| *byte == 0) { b"" } else { &head })
         };
         (head.n_bytes > 0).then(|| LogCursor {
             path: self.path.clone(),
