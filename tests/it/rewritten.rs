@@ -82,10 +82,6 @@ fn of_a_dump_that_is_written_again_and_again_the_last_content_stays() {
     assert_eq!(daemon.stop().0, Some(0));
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(temp.items(), items);
-    // No file of an earlier content is left.
-    let media = temp.store().join(items[0]["path"].as_str().expect("a path"));
-    let beside = fs::read_dir(media.parent().expect("a folder")).expect("media");
-    eprintln!("{} media files", beside.count());
 }
 
 /// Dumps of each format, by their endings, with the places where they are cut.

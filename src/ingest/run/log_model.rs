@@ -72,6 +72,8 @@ struct Written {
     lines: Vec<usize>,
     begun: Option<usize>,
     n_begun: usize,
+    /// It begins with zero bytes: any other hole looks like this one until a line of it was acted on.
+    has_hole: bool,
     /// The daemon looked into it when it had a name of a log, and something was in it.
     is_noticed: bool,
     /// The same, and the store was told.
@@ -83,7 +85,7 @@ struct Written {
 impl Written {
     /// The daemon looks into it.
     fn note_look(&mut self) {
-        self.is_noticed |= !self.lines.is_empty() || self.begun.is_some();
+        self.is_noticed |= !self.has_hole && (!self.lines.is_empty() || self.begun.is_some());
     }
 }
 
@@ -223,7 +225,7 @@ impl World {
     fn forget_lines(&mut self, file: usize, lines: Vec<usize>) {
         let written = &mut self.files[file];
         (written.lines, written.begun) = (lines, None);
-        (written.is_noticed, written.is_known) = (false, false);
+        (written.is_noticed, written.is_known, written.has_hole) = (false, false, false);
     }
 
     fn do_rotate(&mut self, name: &str) {
@@ -255,6 +257,7 @@ impl World {
             log.write_all(self.text(&lines).as_bytes()).expect("a line");
         }
         self.forget_lines(file, lines);
+        self.files[file].has_hole = stale.is_some();
     }
 
     /// Renames a file over a log: a copy of it to which lines are added, or nothing but these.
@@ -264,8 +267,8 @@ impl World {
         let mut written = Written::default();
         if let Some(&file) = self.names.get(name).filter(|_| is_copy) {
             fs::copy(self.at(name), &aside).expect("a copy");
-            let Written { lines, begun, n_begun, .. } = self.files[file].clone();
-            written = Written { lines, begun, n_begun, ..Written::default() };
+            let Written { lines, begun, n_begun, has_hole, .. } = self.files[file].clone();
+            written = Written { lines, begun, n_begun, has_hole, ..Written::default() };
         }
         if written.begun.is_none() {
             let lines = self.lines(lengths);
@@ -381,6 +384,10 @@ impl World {
                     is_whole && want.starts_with(&*text) && want.len() as u64 == line.n_bytes
                 });
                 prop_assert!(want.is_some(), "{:.60} was not written", text);
+                let has_it = |file: &&mut Written| file.lines.iter().any(|l| Some(*l) == number);
+                self.files.iter_mut().filter(has_it).for_each(|file| {
+                    file.is_noticed |= file.is_followed;
+                });
                 self.in_flight.push((number, cursor));
                 tail.pop();
                 is_busy = true;
@@ -589,6 +596,21 @@ mod that_failed {
         // The store had nothing to tell the file by.
         check(&[Touch(0), Hear(0), Append(0, vec![9]), Read(0), Commit(9), Kill, Rotate(0)])
             .expect("each line once");
+    }
+
+    #[test]
+    fn a_log_is_written_anew_before_it_is_read_and_renamed_while_its_first_line_waits() {
+        // The store was told of the beginning that the log had when it was found.
+        check(&[
+            Append(0, vec![9]),
+            Hear(0),
+            Rewrite(0, vec![9]),
+            Read(0),
+            Commit(9),
+            Restart,
+            Rotate(0),
+        ])
+        .expect("each line once");
     }
 
     #[test]
