@@ -68,6 +68,7 @@ enum Action {
 
 /// A file as the model knows it.
 #[derive(Debug, Default, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Written {
     lines: Vec<usize>,
     begun: Option<usize>,
