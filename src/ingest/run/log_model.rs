@@ -52,7 +52,8 @@ enum Action {
     Hear(usize),
     /// The daemon lists what changed, or everything.
     Scan(bool),
-    /// A log is rotated between the daemon's listing and its look at what it found.
+    /// A log is rotated between the daemon's listing and its look at what it found. Not among the random
+    /// actions: a log that was written anew and is then seen under no name it had is told by nothing.
     RotateWhileListed(usize),
     /// The daemon reads on, and acts on so many lines of each log; the others wait.
     Read(usize),
@@ -521,7 +522,6 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::CopyAll),
         3 => log().prop_map(Action::Hear),
         2 => any::<bool>().prop_map(Action::Scan),
-        1 => log().prop_map(Action::RotateWhileListed),
         4 => (0usize..4).prop_map(Action::Read),
         2 => (0usize..6).prop_map(Action::Commit),
         2 => Just(Action::Restart),
