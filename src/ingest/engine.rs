@@ -37,6 +37,11 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) const AGAIN: Duration = Duration::from_millis(500);
 pub(super) const AGAIN_MAX: Duration = Duration::from_secs(10);
 
+/// Dumps that are settling at once: of a million that are met together, the rest is looked for again
+/// when these are done, so that they take no more memory than a few. (Few in debug builds, so that the
+/// tests come by.)
+const SETTLING_MAX: usize = if cfg!(debug_assertions) { 256 } else { 131_072 };
+
 /// A step's usage is remembered for so many steps.
 const USAGE_MAX: usize = 4096;
 
@@ -67,6 +72,8 @@ pub(crate) struct Engine {
     pub(super) troubles: Troubles,
     /// Why something can't be read at all.
     pub(super) problems: Vec<String>,
+    /// Whether dumps were found that there was no room for.
+    has_passed_over: bool,
     /// Why nothing more is kept at the moment, if so.
     pub(super) full: Option<Full>,
     space: Space,
@@ -128,6 +135,7 @@ impl Engine {
             waiting: BTreeMap::new(),
             troubles: Troubles::default(),
             problems: Vec::new(),
+            has_passed_over: false,
             full: None,
             space,
             n_overflows: 0,
@@ -230,6 +238,10 @@ impl Engine {
             self.take_hints(now)?;
             self.scan_due_roots(now)?;
             self.take_back();
+            if self.has_passed_over && self.settler.len() < SETTLING_MAX / 2 {
+                self.has_passed_over = false;
+                self.roots.iter_mut().for_each(|root| root.scan_everything_at(now));
+            }
             if self.usage.len() > USAGE_MAX {
                 // Once all is in the store, the index knows what the steps have.
                 self.drain();
@@ -280,7 +292,7 @@ impl Engine {
             .iter()
             .flatten()
             .any(|run| run.tails.iter().any(|tail| tail.front().is_some()));
-        self.settler.len() == 0 && self.in_flight.is_empty() && !has_lines
+        self.settler.len() == 0 && !self.has_passed_over && self.in_flight.is_empty() && !has_lines
     }
 
     /// Waits for an event, a command, or the next thing's time.
@@ -573,8 +585,12 @@ impl Engine {
             self.to_compare.insert((number, dump.clone()));
         }
         let quiet = QuietTimes { found: self.quiet(number), closed: self.config.times.close };
-        let n_before = self.settler.len();
-        self.settler.saw(now, (number, dump), stamp, arrival, quiet);
+        let (id, n_before) = ((number, dump), self.settler.len());
+        if n_before >= SETTLING_MAX && !self.settler.contains(&id) {
+            self.has_passed_over = true;
+            return Ok(false);
+        }
+        self.settler.saw(now, id, stamp, arrival, quiet);
         if self.settler.len() > n_before {
             self.shared.progress.expect(1);
             return Ok(true);

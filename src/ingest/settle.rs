@@ -72,6 +72,11 @@ impl<Id: Clone + Ord + Hash> Settler<Id> {
         self.files.len()
     }
 
+    /// Whether a file is among them.
+    pub(crate) fn contains(&self, id: &Id) -> bool {
+        self.files.contains_key(id)
+    }
+
     /// The file looks like this now, and is to be looked at again after `quiet`. If it looks as it
     /// did, an earlier time for that stays.
     pub(crate) fn saw(
