@@ -253,7 +253,7 @@ async fn follow(
     let mut first = interval(Duration::from_millis(20));
     let mut is_ready = false;
     let mut said = String::new();
-    let (mut counted, mut trouble) = (None, None);
+    let mut counted = None;
     let early_end = loop {
         tokio::select! {
             () = end_signals.recv() => break None,
@@ -283,11 +283,12 @@ async fn follow(
                     continue;
                 }
                 // An idle daemon doesn't count.
-                let ledger = shared.progress.ledger();
-                if counted == Some(ledger) && shared.view().trouble == trouble {
+                let view = shared.view();
+                let now = (shared.progress.ledger(), view.waiting.len(), view.trouble);
+                if counted.as_ref() == Some(&now) {
                     continue;
                 }
-                (counted, trouble) = (Some(ledger), shared.view().trouble);
+                counted = Some(now);
                 let now = status(reader, shared);
                 if now != said {
                     tell_systemd(&[NotifyState::Status(&now)]);

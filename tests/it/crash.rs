@@ -17,25 +17,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::harness::{PROGRAM, Ran, TempRun, gray, npy, wait_for};
+use crate::harness::{PROGRAM, Ran, Random, TempRun, gray, npy, wait_for};
 
 /// Kills of one store, before all of it is compared.
 const KILLS_PER_STORE: u64 = 25;
 
 /// More than so many images of a step are held back.
 const ITEMS_MAX: usize = 6;
-
-/// A small generator of numbers that seem random: the same for each run of the tests.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
 
 fn n_kills() -> u64 {
     std::env::var("SAFELIGHT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(50)

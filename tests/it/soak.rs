@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::crash::{Random, first_pixels};
-use crate::harness::{PROGRAM, gray, wait_for};
+use crate::crash::first_pixels;
+use crate::harness::{PROGRAM, Random, gray, wait_for};
 
 /// More than so many images of a step are held back, of so many that the job makes.
 const ITEMS_MAX: u64 = 6;
