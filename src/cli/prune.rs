@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,7 +9,7 @@ use hyper::Method;
 
 use super::{Access, Common, Ending, printable, thousands};
 use crate::control::protocol::PRUNE_PATH;
-use crate::ingest::Removed;
+use crate::ingest::{Reading, Removed};
 use crate::media::RunId;
 use crate::retention::{self, Clock, Remove, Report, RunReport};
 use crate::store::{Leaving, Writer};
@@ -29,8 +28,8 @@ pub(super) fn run(apply: bool, common: &Common, out: &mut impl Write) -> anyhow:
         Access::Store(writer, reader) => {
             let mut own = Own(writer);
             let remove: Option<&mut dyn Remove> = if apply { Some(&mut own) } else { None };
-            let (rules, pace) = (&config.retention, Arc::default());
-            retention::sweep(reader, rules, Clock::start(), &pace, remove)?
+            let (rules, reading) = (&config.retention, Reading::default());
+            retention::sweep(reader, rules, Clock::start(), &reading, remove)?
         }
     };
     access.close()?;

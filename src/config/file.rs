@@ -13,6 +13,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::{Config, ImageRules, IngestTimes, WatchConfig};
 use crate::limits::{Limits, OverDimension};
+use crate::media::DigestKind;
 use crate::record::ImageOptions;
 use crate::record::pattern::DumpPattern;
 use crate::retention::Rules;
@@ -315,6 +316,8 @@ pub struct WorkSection {
     pub threads: NonZeroUsize,
     pub memory_bytes_max: NonZeroU64,
     pub read_bytes_per_s_max: u64,
+    pub dump_digest: DigestKind,
+    pub nice: Nice,
 }
 
 impl Default for WorkSection {
@@ -323,7 +326,27 @@ impl Default for WorkSection {
             threads: NonZeroUsize::MIN,
             memory_bytes_max: non_zero_64(Limits::default().memory_bytes_max),
             read_bytes_per_s_max: 256 << 20,
+            dump_digest: DigestKind::default(),
+            nice: Nice::default(),
         }
+    }
+}
+
+/// How far the daemon steps back: 0 to 19.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u8")]
+pub struct Nice(pub u8);
+
+impl Default for Nice {
+    fn default() -> Self {
+        Self(19)
+    }
+}
+
+impl TryFrom<u8> for Nice {
+    type Error = String;
+    fn try_from(nice: u8) -> Result<Self, String> {
+        if nice <= 19 { Ok(Self(nice)) } else { Err(format!("got {nice}, want 0 to 19")) }
     }
 }
 
@@ -344,7 +367,7 @@ impl Default for IngestSection {
     fn default() -> Self {
         Self {
             settle_ms: 500,
-            close_ms: 100,
+            close_ms: 5,
             wait_ms: 30_000,
             incomplete_ms: 600_000,
             poll_ms: non_zero_32(2_000),
@@ -452,7 +475,7 @@ impl fmt::Display for LogLevel {
 impl ConfigFile {
     /// The names of all settings, for the test that the example shows each.
     #[cfg(test)]
-    pub(super) const FIELDS: [&str; 36] = [
+    pub(super) const FIELDS: [&str; 38] = [
         "path",
         "runs",
         "logs",
@@ -475,6 +498,8 @@ impl ConfigFile {
         "threads",
         "memory_bytes_max",
         "read_bytes_per_s_max",
+        "dump_digest",
+        "nice",
         "free_bytes_min",
         "incomplete_ms",
         "settle_ms",
@@ -526,6 +551,8 @@ impl ConfigFile {
             free_bytes_min: store.free_bytes_min,
             n_threads: work.threads.get(),
             read_bytes_per_s_max: work.read_bytes_per_s_max,
+            dump_digest: work.dump_digest,
+            nice: work.nice.0,
             retention: Rules {
                 dumps: retention.dumps,
                 dump_age_min: Duration::from_secs(u64::from(retention.dump_age_min_s)),

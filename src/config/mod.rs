@@ -14,7 +14,7 @@ use globset::GlobMatcher;
 
 use self::file::{Backend, ConfigFile, FilePattern, LogFormat};
 use crate::limits::Limits;
-use crate::media::MediaKey;
+use crate::media::{DigestKind, MediaKey};
 use crate::record::ImageOptions;
 use crate::record::pattern::DumpPattern;
 use crate::retention::Rules;
@@ -98,6 +98,10 @@ pub struct Config {
     pub free_bytes_min: Option<u64>,
     /// How many bytes of dumps are read from the disk in a second at most; 0 for as fast as it goes.
     pub read_bytes_per_s_max: u64,
+    /// How the content of dumps is told.
+    pub dump_digest: DigestKind,
+    /// The daemon's nice value, 0 to 19.
+    pub nice: u8,
     /// Images that are made at the same time; at least 1.
     pub n_threads: usize,
     /// What is removed.

@@ -6,14 +6,14 @@ use crate::media::Rule;
 use crate::tensor::{ByteOrder, DType};
 
 /// A rule for one picture's values.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conversion {
     dtype: DType,
     rule: Rule,
     map: Map,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Map {
     /// (value − lo) × white / (hi − lo), to the nearest sample.
     Linear {
@@ -79,6 +79,12 @@ impl Conversion {
                 values::<Complex<T>>(chunk).enumerate().for_each(|(i, v)| see(i, v.re.wide().is_nan()));
             }
         );
+    }
+
+    /// The type of the elements that it maps.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// The rule's name.

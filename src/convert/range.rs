@@ -225,7 +225,7 @@ impl Measure {
 }
 
 /// (value − min) / (max − min), in the element's own type.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Stretch {
     Int { min: i128, max: i128 },
     Real { min: f64, max: f64 },

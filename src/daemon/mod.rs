@@ -1,5 +1,6 @@
 //! The daemon: starts the parts, tells systemd, and stops them in order.
 
+mod priority;
 mod reload;
 mod retention;
 mod systemd;
@@ -54,6 +55,7 @@ pub(crate) fn run(config: Config, config_path: Option<PathBuf>) -> anyhow::Resul
     let level =
         logging::start(config.log_format, &config.log_level).context("cannot log to journald")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), store = %config.store.display(), "safelight starts");
+    priority::step_back(config.nice);
     if config.watches.is_empty() {
         tracing::warn!("the configuration has no [[watch]]: nothing is read");
     }

@@ -57,6 +57,8 @@ impl Reload {
                 "work.memory_bytes_max",
                 was.limits.memory_bytes_max != config.limits.memory_bytes_max,
             ),
+            ("work.dump_digest", was.dump_digest != config.dump_digest),
+            ("work.nice", was.nice != config.nice),
             ("log.format", was.log_format != config.log_format),
             ("metrics.listen", was.metrics_listen != config.metrics_listen),
         ];
@@ -66,6 +68,7 @@ impl Reload {
         self.level.set(&config.log_level);
         let mut config = config;
         config.limits.memory_bytes_max = was.limits.memory_bytes_max;
+        config.dump_digest = was.dump_digest;
         config.store.clone_from(&was.store);
         self.retention.set(config.retention);
         self.shared.set_free_bytes_min(config.free_bytes_min);

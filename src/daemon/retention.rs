@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::ingest::{Removed, Request, Shared};
+use crate::ingest::{Reading, Removed, Request, Shared};
 use crate::media::RunId;
 use crate::retention::{self, Clock, Remove, Report, Rules};
 use crate::store::{Leaving, Reader, StoreError};
@@ -56,7 +56,8 @@ impl Retention {
         let (rules, number) = self.rules();
         let mut committer = Committer { retention: self, number };
         let remove: Option<&mut dyn Remove> = if apply { Some(&mut committer) } else { None };
-        retention::sweep(&self.reader, &rules, self.clock, &self.shared.pace, remove)
+        let reading = Reading { pace: self.shared.pace.clone(), ..Reading::default() };
+        retention::sweep(&self.reader, &rules, self.clock, &reading, remove)
     }
 
     /// Sweeps every hour where the configuration has anything removed, until `stop` is closed.

@@ -17,7 +17,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::pace::Pace;
 use crate::decode::{DecodeError, ReadAt};
-use crate::media::Sha256;
+use crate::media::{Digest, DigestKind, Hasher};
 use crate::plan::CHUNK_BYTES;
 use crate::pulse;
 use crate::store::journal::Stamp;
@@ -79,11 +79,19 @@ impl From<DecodeError> for Verdict {
     }
 }
 
+/// How dumps are read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reading {
+    pub(crate) pace: Arc<Pace>,
+    /// How their content is told.
+    pub(crate) digest: DigestKind,
+}
+
 /// A run directory.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     fd: OwnedFd,
-    pace: Arc<Pace>,
+    pub(super) reading: Reading,
     path: PathBuf,
     /// The same without links, as a job may name it.
     canonical: PathBuf,
@@ -130,12 +138,12 @@ const FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW);
 
 impl RunDir {
-    /// Opens the directory at `path`, which is absolute. Its files are read at this pace.
-    pub(crate) fn open(path: &Path, pace: Arc<Pace>) -> io::Result<Self> {
+    /// Opens the directory at `path`, which is absolute. Its files are read in this way.
+    pub(crate) fn open(path: &Path, reading: Reading) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         let fd = rustix::fs::open(path, flags, Mode::empty())?;
         let canonical = std::fs::canonicalize(path)?;
-        Ok(Self { fd, pace, path: path.to_owned(), canonical })
+        Ok(Self { fd, reading, path: path.to_owned(), canonical })
     }
 
     /// Opens a directory below this one, `path` being relative. No link is followed, whatever is renamed
@@ -144,8 +152,8 @@ impl RunDir {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NOFOLLOW;
         let name = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         let fd = self.open_beneath_with(name, flags)?;
-        let (pace, canonical) = (self.pace.clone(), self.canonical.join(path));
-        Ok(Self { fd, pace, path: self.path.join(path), canonical })
+        let (reading, canonical) = (self.reading.clone(), self.canonical.join(path));
+        Ok(Self { fd, reading, path: self.path.join(path), canonical })
     }
 
     /// The directory's path without links.
@@ -235,7 +243,7 @@ impl RunDir {
             };
             return Err(Verdict::Reject(format!("{path:?} is {what}, want a regular file")));
         }
-        let (stamp, pace) = (stamp_of(&meta), self.pace.clone());
+        let (stamp, pace) = (stamp_of(&meta), self.reading.pace.clone());
         let (was_cached, read_until) = (OnceLock::new(), AtomicU64::new(0));
         Ok(Dump { file, pace, was_cached, read_until, stamp })
     }
@@ -351,17 +359,28 @@ impl Dump {
     ///
     /// # Errors
     /// If it can't be read.
-    pub(crate) fn digest(&self) -> io::Result<Sha256> {
-        let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
+    pub(crate) fn digest(&self, kind: DigestKind) -> io::Result<Digest> {
+        let mut hasher = Hasher::new(kind);
+        self.digest_rest(&mut hasher, 0)?;
+        Ok(hasher.digest())
+    }
+
+    /// Has `hasher` see the file from `at` on.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub(super) fn digest_rest(&self, hasher: &mut Hasher, mut at: u64) -> io::Result<()> {
+        if at == self.n_bytes() {
+            return Ok(());
+        }
         let mut chunk = vec![0; CHUNK_BYTES];
-        let mut at = 0;
         while at < self.n_bytes() {
             let n = usize::try_from(self.n_bytes() - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
             self.read_exact_at(&mut chunk[..n], at)?;
-            sha2::Digest::update(&mut hasher, &chunk[..n]);
+            hasher.update(&chunk[..n]);
             at += n as u64;
         }
-        Ok(Sha256::from_hasher(hasher))
+        Ok(())
     }
 
     /// Whether the kernel has the file in memory, as far as a look at three places tells.
@@ -439,7 +458,7 @@ mod tests {
         symlink(outside.path(), at("folder")).expect("a link");
         rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo.npy"), Mode::RUSR).expect("a FIFO");
         drop(std::os::unix::net::UnixListener::bind(at("socket.npy")).expect("a socket"));
-        let dir = RunDir::open(run.path(), Arc::default()).expect("the run directory");
+        let dir = RunDir::open(run.path(), Reading::default()).expect("the run directory");
         for (path, want) in [
             ("a.npy", "opened"),
             ("d.npy", "reject: \"d.npy\" is a directory"),
@@ -468,7 +487,7 @@ mod tests {
         // was a third of what the configuration says.
         let run = tempfile::tempdir().expect("a folder");
         fs::write(run.path().join("a.npy"), [0; 300]).expect("a file");
-        let dir = RunDir::open(run.path(), Arc::default()).expect("the run directory");
+        let dir = RunDir::open(run.path(), Reading::default()).expect("the run directory");
         let dump = dir.open_file("a.npy").expect("a dump");
         let reads = [(0, 10), (0, 10), (10, 190), (0, 100), (150, 150), (0, 300)];
         let paid = reads.map(|(offset, n)| dump.n_unread(offset, n));
@@ -478,7 +497,7 @@ mod tests {
     #[test]
     fn names_are_brought_into_the_run_directory_or_refused() {
         let run = tempfile::tempdir().expect("a folder");
-        let dir = RunDir::open(run.path(), Arc::default()).expect("the run directory");
+        let dir = RunDir::open(run.path(), Reading::default()).expect("the run directory");
         let absolute = run.path().join("t/x.npy");
         for (name, want) in [
             ("t/x.npy", Some("t/x.npy")),

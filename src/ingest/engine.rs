@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use super::beneath::Reading;
 use super::pipeline::Pipeline;
 use super::root::Root;
 use super::run::{IDENTITY_FILE, Look, Run};
@@ -256,6 +257,7 @@ impl Engine {
             if is_busy {
                 continue;
             }
+            self.pipeline.flush();
             if self.mode == Mode::Once && (self.is_idle() || self.full.is_some()) {
                 if let Some(full) = self.full {
                     self.problems.push(full.to_string());
@@ -336,7 +338,8 @@ impl Engine {
     }
 
     /// Waits until the pipeline is empty.
-    fn drain(&self) {
+    fn drain(&mut self) {
+        self.pipeline.flush();
         while self.shared.progress.n_in_flight() > 0
             && !self.is_stopped()
             && self.pipeline.is_alive()
@@ -524,8 +527,9 @@ impl Engine {
         }
         // What an earlier directory of this name gave must be in the store's cursors.
         self.drain();
-        let (watch, pace) = (self.roots[root].watch.clone(), self.shared.pace.clone());
-        let opened = Run::open(path, name, watch, pace).and_then(|mut run| {
+        let watch = self.roots[root].watch.clone();
+        let reading = Reading { pace: self.shared.pace.clone(), digest: self.config.dump_digest };
+        let opened = Run::open(path, name, watch, reading).and_then(|mut run| {
             self.reader.check_source(&run.info).map_err(|error| error.to_string())?;
             if let Some(other) =
                 self.runs.iter().flatten().find(|other| other.info.id == run.info.id)
@@ -621,11 +625,11 @@ impl Engine {
         if self.in_flight.get(&(number, path.to_owned())).is_some_and(|dump| dump.stamp == stamp) {
             return Ok(true);
         }
-        let row = self.reader.dump(&run.info.id, path)?;
-        let sidecar = run.sidecar(path).map(|(_, stamp)| stamp);
-        Ok(row
-            .and_then(|row| row.cursor)
-            .is_some_and(|cursor| cursor.stamp == stamp && cursor.sidecar == sidecar))
+        let cursor = self.reader.dump(&run.info.id, path)?.and_then(|row| row.cursor);
+        let cursor = cursor.filter(|cursor| cursor.stamp == stamp);
+        // Only now is it worth a look at the disk.
+        let sidecar = || run.sidecar(path).map(|(_, stamp)| stamp);
+        Ok(cursor.is_some_and(|cursor| cursor.sidecar == sidecar()))
     }
 
     /// Takes back what the pipeline did with dumps that speak for themselves.

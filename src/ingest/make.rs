@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::beneath::{Dump, Verdict};
+use super::beneath::Verdict;
 use super::pipeline::Writing;
 use super::unit::Material;
 use crate::annotations::{MaskData, class_set, generated_labels};
@@ -14,7 +14,7 @@ use crate::media::{
     RunId, Sha256, Source,
 };
 use crate::plan::{ImagePlan, Making, MaskPlan, MaskReading};
-use crate::render::{MaskError, RenderError, Rendered, render, render_mask};
+use crate::render::{MaskError, RenderError, Rendered, Renderer, render_mask};
 use crate::store::media_dir::{MediaFolder, Staged, media_path};
 
 /// How often a dump whose reading fails is read again before it is given back.
@@ -54,10 +54,15 @@ struct Piece {
 ///
 /// # Errors
 /// Why there is none: never [`Made::Image`].
-pub(super) fn make(order: &Order<'_>, writing: &Writing<'_>) -> Result<Made, Made> {
+pub(super) fn make(
+    order: &Order<'_>,
+    renderer: &mut Renderer,
+    writing: &Writing,
+) -> Result<Made, Made> {
     let Order { run, id, description, plan, material } = order;
+    let (file, piece, making) = picture(order, renderer, writing)?;
+    // Most of it was read for the picture.
     let digest = read_again(|| material.dump.digest().map_err(Unmade::Io))?;
-    let (file, piece, making) = picture(order, digest, writing)?;
     let mut warnings = plan.annotations.warnings.clone();
     let (masks, mut pieces) = masks(order, writing, &mut warnings)?;
     if !material.dump.file.is_unchanged() {
@@ -87,7 +92,8 @@ pub(super) fn make(order: &Order<'_>, writing: &Writing<'_>) -> Result<Made, Mad
     for Piece { path, bytes } in &pieces {
         staged.push(writing.write(run, path, bytes).ok_or(Made::GivenUp)?);
     }
-    let source = Source { sha256: Some(digest), ..material.source.clone() };
+    let (xxh3, sha256) = digest.fields();
+    let source = Source { sha256, xxh3, ..material.source.clone() };
     let description = (*description).clone();
     let entry = MediaEntry::image((*id).clone(), file, making, layers, description, source);
     Ok(Made::Image(Box::new(entry), staged))
@@ -96,15 +102,15 @@ pub(super) fn make(order: &Order<'_>, writing: &Writing<'_>) -> Result<Made, Mad
 /// The picture: made of a tensor, or the dump itself.
 fn picture(
     order: &Order<'_>,
-    digest: Sha256,
-    writing: &Writing<'_>,
+    renderer: &mut Renderer,
+    writing: &Writing,
 ) -> Result<(MediaFile, Piece, Option<MadeBy>), Made> {
     let Order { id, plan, material, .. } = order;
     match (&material.making, &material.storage) {
         (Making::Tensor(tensor), Some(storage)) => {
             let rendered = read_again(|| {
-                let bytes = storage.bytes(&material.dump.file, writing.staging)?;
-                render(&bytes, tensor, plan).map_err(|error| match error {
+                let bytes = storage.bytes(&*material.dump, &writing.staging)?;
+                renderer.render(&bytes, tensor, plan).map_err(|error| match error {
                     RenderError::Io(error) => Unmade::Io(error),
                     RenderError::Encode(error) => Unmade::Failed(error.to_string()),
                 })
@@ -118,8 +124,9 @@ fn picture(
             Ok((file, piece, Some(making)))
         }
         (Making::Keep(picture), _) => {
-            let bytes = read_again(|| read_all(&material.dump.file))?;
-            let path = media_path(MediaFolder::Images, id, digest, picture.file_type.extension());
+            let bytes = read_again(|| read_all(&*material.dump))?;
+            let sha256 = Sha256::of(&bytes);
+            let path = media_path(MediaFolder::Images, id, sha256, picture.file_type.extension());
             let file = MediaFile {
                 path: path.clone(),
                 file_type: picture.file_type,
@@ -127,7 +134,7 @@ fn picture(
                 width: picture.width,
                 height: picture.height,
                 size: bytes.len() as u64,
-                sha256: digest,
+                sha256,
                 downscaled_from: None,
             };
             Ok((file, Piece { path, bytes }, None))
@@ -152,7 +159,7 @@ fn media_file(path: &str, image: &EncodedImage, downscaled_from: Option<(u64, u6
 /// The masks of an image, and their files.
 fn masks(
     order: &Order<'_>,
-    writing: &Writing<'_>,
+    writing: &Writing,
     warnings: &mut Vec<String>,
 ) -> Result<(Annotations, Vec<Piece>), Made> {
     let Order { id, plan, material, .. } = order;
@@ -179,7 +186,7 @@ fn masks(
         let (bytes, sha256, suffix, ids) = match (reading, &dump.storage) {
             (MaskReading::Tensor { .. }, Some(storage)) => {
                 let rendered = read_again(|| {
-                    let bytes = storage.bytes(&file, writing.staging)?;
+                    let bytes = storage.bytes(&file, &writing.staging)?;
                     render_mask(&bytes, reading).map_err(|error| match error {
                         MaskError::Io(error) => Unmade::Io(error),
                         error => Unmade::Failed(error.to_string()),
@@ -256,7 +263,7 @@ fn read_again<T>(mut action: impl FnMut() -> Result<T, Unmade>) -> Result<T, Mad
     }
 }
 
-fn read_all(file: &Dump) -> Result<Vec<u8>, Unmade> {
+fn read_all(file: &impl ReadAt) -> Result<Vec<u8>, Unmade> {
     let n = usize::try_from(file.n_bytes()).map_err(|error| Unmade::Failed(error.to_string()))?;
     let mut bytes = vec![0; n];
     file.read_exact_at(&mut bytes, 0).map_err(Unmade::Io)?;

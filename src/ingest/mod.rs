@@ -33,7 +33,7 @@ mod watch;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(crate) use self::beneath::{RunDir, Verdict};
+pub(crate) use self::beneath::{Reading, RunDir, Verdict};
 pub(crate) use self::engine::Engine;
 pub(crate) use self::ledger::Ledger;
 pub(crate) use self::pace::Pace;

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::beneath::{Dump, RunDir, Verdict};
 use crate::decode::storage::{self, Plain};
 use crate::decode::{self, Contents, DecodeError, DecodeOptions, NamedTensor, ReadAt};
 use crate::limits::Limits;
-use crate::media::{MediaKey, Sha256};
+use crate::media::{Digest, DigestKind, Hasher, MediaKey};
 use crate::plan::{Found, MaskContents, MaskSource};
 use crate::pulse;
 use crate::record::DataRef;
@@ -18,38 +18,108 @@ use crate::store::journal::Stamp;
 use crate::store::media_dir::Staging;
 use crate::tensor::Storage;
 
-/// A dump that is being read, and its digest once someone needed it.
+/// Dumps up to this size, in bytes, are read as a whole when they are opened.
+const SMALL_DUMP_BYTES: u64 = 16 << 10;
+
+/// What is read of larger ones then: enough for nearly all headers.
+const HEAD_BYTES: u64 = 4 << 10;
+
+/// A dump that is being read, and its digest. What is read in order, from the beginning on, needs not
+/// be read again for the digest.
 #[derive(Debug)]
 pub(super) struct OpenDump {
     pub(super) file: Dump,
+    /// Its first bytes.
+    head: Vec<u8>,
+    hashed: Mutex<Hashed>,
     digest: SharedDigest,
 }
 
+/// What the digest has seen: all before this place.
+#[derive(Debug)]
+struct Hashed {
+    hasher: Hasher,
+    until: u64,
+}
+
 /// A dump's digest, for whoever no longer needs the open file.
-pub(super) type SharedDigest = Arc<OnceLock<Sha256>>;
+pub(super) type SharedDigest = Arc<OnceLock<Digest>>;
 
 impl OpenDump {
-    pub(super) fn new(file: Dump) -> Self {
-        Self { file, digest: SharedDigest::default() }
+    pub(super) fn new(file: Dump, kind: DigestKind) -> Self {
+        let size = file.n_bytes();
+        let n_head = if size <= SMALL_DUMP_BYTES { size } else { HEAD_BYTES };
+        let mut head = vec![0; usize::try_from(n_head).unwrap_or(0)];
+        if file.read_exact_at(&mut head, 0).is_err() {
+            // Whoever needs it tries again, and is told why if that fails.
+            head.clear();
+        }
+        let mut hashed = Hashed { hasher: Hasher::new(kind), until: 0 };
+        hashed.see(&head, 0);
+        Self { file, head, hashed: Mutex::new(hashed), digest: SharedDigest::default() }
     }
 
     /// The digest of the whole dump.
     ///
     /// # Errors
     /// If it can't be read, this time.
-    pub(super) fn digest(&self) -> io::Result<Sha256> {
-        match self.digest.get() {
-            Some(digest) => Ok(*digest),
-            None => Ok(*self.digest.get_or_init({
-                let digest = self.file.digest()?;
-                move || digest
-            })),
+    pub(super) fn digest(&self) -> io::Result<Digest> {
+        if let Some(digest) = self.digest.get() {
+            return Ok(*digest);
         }
+        let mut hashed = self.hashed();
+        let until = hashed.until;
+        self.file.digest_rest(&mut hashed.hasher, until)?;
+        hashed.until = self.file.n_bytes();
+        Ok(*self.digest.get_or_init(|| hashed.hasher.digest()))
+    }
+
+    /// The digest made in this way, however it is made otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::digest`].
+    pub(super) fn digest_by(&self, kind: DigestKind) -> io::Result<Digest> {
+        let digest = self.digest()?;
+        if digest.kind() == kind { Ok(digest) } else { self.file.digest(kind) }
+    }
+
+    fn hashed(&self) -> MutexGuard<'_, Hashed> {
+        self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The digest, once it is known.
     pub(super) fn shared_digest(&self) -> SharedDigest {
         self.digest.clone()
+    }
+}
+
+impl Hashed {
+    /// Sees bytes from `offset` on, as far as they follow what was seen.
+    fn see(&mut self, bytes: &[u8], offset: u64) {
+        let is_new = |at: &usize| *at < bytes.len();
+        let at = self.until.checked_sub(offset).and_then(|at| usize::try_from(at).ok());
+        if let Some(at) = at.filter(is_new) {
+            self.hasher.update(&bytes[at..]);
+            self.until = offset + bytes.len() as u64;
+        }
+    }
+}
+
+impl ReadAt for OpenDump {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let at = usize::try_from(offset).ok();
+        let of_head = at.and_then(|at| self.head.get(at..at.checked_add(buffer.len())?));
+        if let Some(bytes) = of_head {
+            buffer.copy_from_slice(bytes);
+            return Ok(());
+        }
+        self.file.read_exact_at(buffer, offset)?;
+        self.hashed().see(buffer, offset);
+        Ok(())
+    }
+
+    fn n_bytes(&self) -> u64 {
+        self.file.n_bytes()
     }
 }
 
@@ -119,10 +189,10 @@ impl RunDir {
             dtype: data.dtype,
             raw: data.raw.clone(),
         };
+        let dump = OpenDump::new(file, self.reading.digest);
         let contents =
-            decode::contents(&file, &options).map_err(|error| Verdict::from(error).about(&path))?;
-        let (dump, contents) = (Arc::new(OpenDump::new(file)), Arc::new(contents));
-        Ok(Opened { dump, path, contents })
+            decode::contents(&dump, &options).map_err(|error| Verdict::from(error).about(&path))?;
+        Ok(Opened { dump: Arc::new(dump), path, contents: Arc::new(contents) })
     }
 }
 
@@ -316,12 +386,12 @@ impl io::Write for Beating<'_> {
 }
 
 /// A storage's bytes.
-pub(super) enum StorageBytes<'a> {
-    Plain(Plain<'a, Dump>),
+pub(super) enum StorageBytes<'a, R> {
+    Plain(Plain<'a, R>),
     Spooled(&'a Spool),
 }
 
-impl ReadAt for StorageBytes<'_> {
+impl<R: ReadAt> ReadAt for StorageBytes<'_, R> {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         match self {
             Self::Plain(plain) => plain.read_exact_at(buffer, offset),
@@ -346,11 +416,11 @@ impl OpenStorage {
     ///
     /// # Errors
     /// If they aren't what the dump promises; or `Io`, which another try may mend.
-    pub(super) fn bytes<'a>(
+    pub(super) fn bytes<'a, R: ReadAt>(
         &'a self,
-        dump: &'a Dump,
+        dump: &'a R,
         staging: &Staging,
-    ) -> Result<StorageBytes<'a>, DecodeError> {
+    ) -> Result<StorageBytes<'a, R>, DecodeError> {
         let at_work = pulse::idle(|| self.at_work.lock().unwrap_or_else(PoisonError::into_inner));
         if self.decoded.get().is_none() {
             match self.decode(dump, staging) {
@@ -368,7 +438,7 @@ impl OpenStorage {
     }
 
     /// Checks the bytes if they lie in the dump as they are, else decodes them.
-    fn decode(&self, dump: &Dump, staging: &Staging) -> Result<Option<Spool>, DecodeError> {
+    fn decode(&self, dump: &impl ReadAt, staging: &Staging) -> Result<Option<Spool>, DecodeError> {
         if storage::plain(dump, &self.storage).is_some() {
             storage::verify(dump, &self.storage)?;
             return Ok(None);

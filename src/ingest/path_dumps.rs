@@ -12,7 +12,7 @@ use super::run::Run;
 use super::settle::{Arrival, Due, QuietTimes};
 use super::to_plan::ToPlan;
 use super::unit::Unit;
-use crate::media::{Description, MediaEntry, MediaId, Source};
+use crate::media::{Description, Digest, MediaEntry, MediaId, Source};
 use crate::record::pattern::DumpPath;
 use crate::record::{MediaRecord, parse_sidecar};
 use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
@@ -38,14 +38,11 @@ impl PathDump<'_> {
         Source { path: self.id.1.clone(), ..Source::default() }
     }
 
-    fn cursor(&self, sha256: Option<crate::media::Sha256>) -> SourceCursor {
+    fn cursor(&self, digest: Option<Digest>) -> SourceCursor {
         let sidecar = self.sidecar.as_ref().map(|(_, stamp)| *stamp);
-        SourceCursor::Dump(DumpCursor {
-            path: self.id.1.clone(),
-            stamp: self.stamp,
-            sidecar,
-            sha256,
-        })
+        let path = self.id.1.clone();
+        let cursor = DumpCursor { path, stamp: self.stamp, sidecar, sha256: None, xxh3: None };
+        SourceCursor::Dump(cursor.with_digest(digest))
     }
 
     fn rejected(&self, run: &Run, reason: String) -> Unit {
@@ -66,8 +63,8 @@ impl PathDump<'_> {
     fn is_same(&self, dump: &OpenDump) -> bool {
         let sidecar = self.sidecar.as_ref().map(|(_, stamp)| *stamp);
         let known = self.row.cursor.as_ref().filter(|cursor| cursor.sidecar == sidecar);
-        let known = known.and_then(|cursor| cursor.sha256);
-        known.is_some_and(|sha256| dump.digest().is_ok_and(|digest| digest == sha256))
+        let known = known.and_then(DumpCursor::digest);
+        known.is_some_and(|known| dump.digest_by(known.kind()).is_ok_and(|digest| digest == known))
     }
 }
 

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use super::beneath::{RunDir, Verdict};
+use super::beneath::{Reading, RunDir, Verdict};
 use super::opened::LastOpened;
-use super::pace::Pace;
 use super::tail::Tail;
 use super::watch::Watch;
 use crate::config::WatchConfig;
@@ -135,14 +134,14 @@ impl Run {
         path: &Path,
         name: &str,
         watch: Arc<WatchConfig>,
-        pace: Arc<Pace>,
+        reading: Reading,
     ) -> Result<Self, String> {
         // A run that was found below the watched directory is no link, and does not lie behind one.
         let dir = match path.strip_prefix(&watch.path) {
             Ok(inner) if !inner.as_os_str().is_empty() => {
-                RunDir::open(&watch.path, pace).and_then(|root| root.open_inner(inner))
+                RunDir::open(&watch.path, reading).and_then(|root| root.open_inner(inner))
             }
-            _ => RunDir::open(path, pace),
+            _ => RunDir::open(path, reading),
         };
         let dir = dir.map_err(|error| format!("{}: {error}", path.display()))?;
         let (identity, identity_stamp) = identity(&dir)?;

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    ColorMode, Colormap, DataFormat, FileType, MediaId, MediaKey, Profile, Rule, RunId, Sha256,
-    Step,
+    ColorMode, Colormap, DataFormat, Digest, FileType, MediaId, MediaKey, Profile, Rule, RunId,
+    Sha256, Step, Xxh3,
 };
 
 /// Statistics of one image's values before conversion; of complex ones, of the real parts.
@@ -43,15 +43,26 @@ pub struct Source {
     /// Which tensor of the dump, where it holds several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tensor: Option<String>,
-    /// The digest of the whole dump.
+    /// The digest of the whole dump, one or the other: see [`crate::media::DigestKind`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[expect(missing_docs, reason = "said above")]
+    pub xxh3: Option<Xxh3>,
     /// The media log that described it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
     /// The line of that log, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
+}
+
+impl Source {
+    /// The digest of the whole dump.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        Digest::of_fields(self.xxh3, self.sha256)
+    }
 }
 
 /// A media file of the store.

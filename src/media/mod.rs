@@ -1,13 +1,15 @@
 //! What a logged image *is*. Pure.
 
+mod digest;
 mod entry;
 mod kinds;
 mod names;
 
+pub use self::digest::{Digest, DigestKind, Hasher, Sha256, Xxh3};
 pub(crate) use self::entry::shortened;
 pub use self::entry::{
     Annotation, Annotations, Class, ClassLabels, Description, Layers, Making, MediaEntry,
     MediaFile, Source, State, Stats,
 };
 pub use self::kinds::{ColorMode, Colormap, DataFormat, FileType, Profile, Rgb, Rule};
-pub use self::names::{MediaId, MediaKey, NAME_BYTES_MAX, NameError, RunId, Sha256, Step};
+pub use self::names::{MediaId, MediaKey, NAME_BYTES_MAX, NameError, RunId, Step};

@@ -239,10 +239,13 @@ fn memory_bytes(plan: &TensorPlan, downscale: Option<u32>, limits: &Limits) -> u
     } else {
         0
     };
+    // What is read at once: a chunk, a window for short runs, and the digest's own chunk.
+    let n_bytes = plan.reading.n_elements().saturating_mul(plan.header.dtype.size() as u64);
+    let chunk = n_bytes.min(CHUNK_BYTES as u64);
     [
         n_pixels.saturating_mul(samples + on_the_way + made),
         encoded_bytes_max(n_pixels.saturating_mul(made), plan.height).saturating_mul(2),
-        3 * CHUNK_BYTES as u64,
+        3 * chunk,
         scaling,
     ]
     .into_iter()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::source::{Source, Target, View};
+use super::source::{Buffers, Source, Target, View};
 use super::view;
 use crate::convert::Pixels;
 use crate::convert::mask::{ClassIdError, beats, each_class_id, each_score};
@@ -49,7 +49,8 @@ pub fn render_mask(
         return Ok(None);
     };
     let elements = Elements { dtype: header.dtype, byte_order: header.byte_order };
-    let mut source = Source::new(storage, elements);
+    let mut buffers = Buffers::default();
+    let mut source = Source::new(storage, elements, &mut buffers);
     let n =
         usize::try_from(width * height).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
     let mut ids = vec![0u16; n];

@@ -1,7 +1,7 @@
 //! A plan and a storage → the files of an image. Pure: bytes come through [`ReadAt`].
 //!
-//! A storage is read in chunks, twice: once to see the values, once to convert them. What is in
-//! memory at once is one picture, not its dump.
+//! A storage is read in chunks, each of which is seen and converted while it is in the processor's
+//! cache. What is in memory at once is one picture, not its dump.
 
 mod mask;
 mod source;
@@ -9,7 +9,7 @@ mod source;
 use std::io;
 
 pub use self::mask::{MaskError, RenderedMask, render_mask};
-use self::source::{Axis, Source, Target, View};
+use self::source::{Axis, Buffers, Source, Target, View};
 use crate::convert::range::{Conversion, Decision, Depth};
 use crate::convert::scan::{Elements, Scan};
 use crate::convert::{Pixels, Sample, color, mode};
@@ -39,17 +39,81 @@ pub enum RenderError {
     Encode(#[from] EncodeError),
 }
 
-/// Makes one image of a tensor, whose [storage](crate::decode::storage) is given.
-///
-/// # Errors
-/// If the storage can't be read, or the encoder refuses.
-pub fn render(
-    storage: &impl ReadAt,
-    tensor: &TensorPlan,
-    image: &ImagePlan,
-) -> Result<Rendered, RenderError> {
-    let (pixels, making) = pixels_from_tensor(storage, tensor, image)?;
-    Ok(Rendered { image: encode::encode(pixels, tensor.encoding)?, making })
+/// How many bytes of a chunk are seen and converted before the next: they stay in the processor's
+/// nearest cache meanwhile.
+const BLOCK_BYTES: usize = 16 << 10;
+
+/// Makes images, one after the other, in the same buffers.
+#[derive(Debug, Default)]
+pub struct Renderer {
+    buffers: Buffers,
+    samples: Vec<u8>,
+}
+
+impl Renderer {
+    /// Makes one image of a tensor, whose [storage](crate::decode::storage) is given.
+    ///
+    /// # Errors
+    /// If the storage can't be read, or the encoder refuses.
+    pub fn render(
+        &mut self,
+        storage: &impl ReadAt,
+        tensor: &TensorPlan,
+        image: &ImagePlan,
+    ) -> Result<Rendered, RenderError> {
+        let (pixels, making) = self.pixels(storage, tensor, image)?;
+        Ok(Rendered { image: encode::encode(pixels, tensor.encoding)?, making })
+    }
+
+    /// Makes the pixels of one image.
+    fn pixels(
+        &mut self,
+        storage: &impl ReadAt,
+        tensor: &TensorPlan,
+        image: &ImagePlan,
+    ) -> io::Result<(Pixels, Making)> {
+        let elements =
+            Elements { dtype: tensor.header.dtype, byte_order: tensor.header.byte_order };
+        let mut maker = Maker {
+            source: Source::new(storage, elements, &mut self.buffers),
+            views: views(tensor, image.image_idx),
+            tensor,
+            elements,
+        };
+        let (bytes, conversion, stats) = match tensor.wish.depth {
+            Depth::Eight => {
+                let samples = std::mem::take(&mut self.samples);
+                let (samples, conversion, stats) = maker.samples(samples)?;
+                (maker.pixels(samples, &conversion, &stats)?, conversion, stats)
+            }
+            Depth::Sixteen => {
+                let (samples, conversion, stats) = maker.samples::<u16>(Vec::new())?;
+                let n_channels = tensor.natural_mode().n_channels();
+                (mode::gray_16(&samples, n_channels), conversion, stats)
+            }
+        };
+        // The plan let no side through that doesn't fit: `limits.pixels_max` is far below.
+        let side = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let (width, height) = (side(tensor.width), side(tensor.height));
+        // Only PNG has black and white: elsewhere it is gray that happens to have two values.
+        let is_gray =
+            tensor.mode == ColorMode::Bit && !tensor.encoding.file_type.holds(ColorMode::Bit);
+        let mode = if is_gray { ColorMode::L } else { tensor.mode };
+        let mut pixels = Pixels { mode, width, height, bytes };
+        if let Some((width, height)) = image.downscale {
+            pixels = encode::downscale(pixels, width, height);
+        }
+        let making = Making {
+            profile: tensor.wish.profile,
+            rule: conversion.rule(),
+            range: tensor.wish.range,
+            colormap: tensor.colormap,
+            format: tensor.reading.format,
+            format_guessed: tensor.reading.guessed,
+            stats,
+        };
+        Ok((pixels, making))
+    }
 }
 
 /// Makes the pixels of one image of a tensor, whose storage is given.
@@ -61,62 +125,7 @@ pub fn pixels_from_tensor(
     tensor: &TensorPlan,
     image: &ImagePlan,
 ) -> io::Result<(Pixels, Making)> {
-    let views = views(tensor, image.image_idx);
-    let elements = Elements { dtype: tensor.header.dtype, byte_order: tensor.header.byte_order };
-    let mut source = Source::new(storage, elements);
-    let mut see_all = |see: &mut dyn FnMut(&mut [u8])| {
-        views.iter().try_for_each(|view| {
-            source.each_chunk(view, |_, chunk| {
-                see(chunk);
-                io::Result::Ok(())
-            })
-        })
-    };
-    let mut scan = Scan::new(elements);
-    see_all(&mut |chunk| scan.see(chunk))?;
-    let conversion = match scan.decide(tensor.wish) {
-        Decision::Convert(conversion) => conversion,
-        Decision::Measure(mut measure) => {
-            see_all(&mut |chunk| measure.see(chunk))?;
-            measure.decide()
-        }
-    };
-    let mut stats = scan.stats();
-    let mut maker = Maker {
-        source,
-        views,
-        tensor,
-        conversion: &conversion,
-        counts_clipped: scan.is_clipped_by(&conversion),
-        n_clipped: 0,
-    };
-    // The plan let no side through that doesn't fit: `limits.pixels_max` is far below.
-    let side = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    let (width, height) = (side(tensor.width), side(tensor.height));
-    let bytes = match tensor.wish.depth {
-        Depth::Eight => maker.pixels(&stats)?,
-        Depth::Sixteen => {
-            mode::gray_16(&maker.samples::<u16>()?, tensor.natural_mode().n_channels())
-        }
-    };
-    stats.clipped = scan.share(maker.n_clipped);
-    // Only PNG has black and white: elsewhere it is gray that happens to have two values.
-    let is_gray = tensor.mode == ColorMode::Bit && !tensor.encoding.file_type.holds(ColorMode::Bit);
-    let mode = if is_gray { ColorMode::L } else { tensor.mode };
-    let mut pixels = Pixels { mode, width, height, bytes };
-    if let Some((width, height)) = image.downscale {
-        pixels = encode::downscale(pixels, width, height);
-    }
-    let making = Making {
-        profile: tensor.wish.profile,
-        rule: conversion.rule(),
-        range: tensor.wish.range,
-        colormap: tensor.colormap,
-        format: tensor.reading.format,
-        format_guessed: tensor.reading.guessed,
-        stats,
-    };
-    Ok((pixels, making))
+    Renderer::default().pixels(storage, tensor, image)
 }
 
 /// The views of a tensor that make one image: one, or one for each picture of a contact sheet.
@@ -159,53 +168,139 @@ fn view(
     }
 }
 
-/// The second pass over an image's elements.
+/// The rule that the values of the first chunk lead to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Guess {
+    /// Nothing was seen yet.
+    None,
+    Rule(Conversion),
+    /// Later values lead to another, or a rule needs to see all values first.
+    Wrong,
+}
+
+impl Guess {
+    fn of(decision: &Decision) -> Self {
+        match decision {
+            Decision::Convert(conversion) => Self::Rule(*conversion),
+            Decision::Measure(_) => Self::Wrong,
+        }
+    }
+}
+
+/// Where converted samples go.
+struct Converted<'a, S> {
+    samples: &'a mut [S],
+    /// A chunk's samples that do not lie side by side in the picture.
+    apart: Vec<S>,
+}
+
+impl<S: Sample> Converted<'_, S> {
+    /// Converts a chunk that `scan` has seen. Returns how many values were clipped.
+    fn add(&mut self, rule: &Conversion, scan: &Scan, target: Target, chunk: &[u8]) -> u64 {
+        let Target { first, step } = target;
+        let n = chunk.len() / rule.dtype().size();
+        if step == 1 {
+            rule.convert(chunk, &mut self.samples[first..first + n]);
+        } else {
+            self.apart.resize(n, S::default());
+            rule.convert(chunk, &mut self.apart);
+            let to = self.samples[first..].iter_mut().step_by(step);
+            to.zip(&self.apart).for_each(|(to, &sample)| *to = sample);
+        }
+        // As long as nothing lay outside, nothing was clipped.
+        if scan.is_clipped_by(rule) { rule.count_clipped(chunk) } else { 0 }
+    }
+}
+
+/// The passes over an image's elements: nearly always one.
 struct Maker<'a, R> {
     source: Source<'a, R>,
     views: Vec<View>,
     tensor: &'a TensorPlan,
-    conversion: &'a Conversion,
-    counts_clipped: bool,
-    n_clipped: u64,
+    elements: Elements,
 }
 
 impl<R: ReadAt> Maker<'_, R> {
-    /// One sample for each element, the channels of a pixel together; 0 between the pictures of a
-    /// sheet.
-    fn samples<S: Sample>(&mut self) -> io::Result<Vec<S>> {
+    /// Makes one sample of each element, the channels of a pixel together (0 between the pictures of a
+    /// sheet), in `samples`, whatever that holds. With the rule and the values' statistics.
+    ///
+    /// The rule depends on all values, but those of the first chunk nearly always lead to the same: so
+    /// the rest is converted as it is seen, and all of it again only where the rule turns out to be
+    /// another.
+    fn samples<S: Sample>(
+        &mut self,
+        mut samples: Vec<S>,
+    ) -> io::Result<(Vec<S>, Conversion, Stats)> {
         let tensor = self.tensor;
         let n = tensor.width * tensor.height * tensor.reading.n_channels;
         let n = usize::try_from(n).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let mut samples = vec![S::default(); n];
-        let (conversion, counts) = (self.conversion, self.counts_clipped);
-        let mut converted = Vec::new();
+        if tensor.sheet.is_some() {
+            samples.clear();
+        }
+        samples.resize(n, S::default());
+        let mut scan = Scan::new(self.elements);
+        let mut guess = Guess::None;
         let mut n_clipped = 0;
+        let mut converted = Converted { samples: &mut samples, apart: Vec::new() };
         for view in &self.views {
-            self.source.each_chunk(view, |Target { first, step }, chunk| {
-                conversion.prepare(chunk, tensor.header.byte_order);
-                if counts {
-                    n_clipped += conversion.count_clipped(chunk);
+            self.source.each_chunk(view, |target, chunk| {
+                if guess == Guess::None {
+                    scan.see(chunk);
+                    guess = Guess::of(&scan.decide(tensor.wish));
+                    if let Guess::Rule(rule) = &guess {
+                        n_clipped += converted.add(rule, &scan, target, chunk);
+                    }
+                    return io::Result::Ok(());
                 }
-                let n = chunk.len() / tensor.header.dtype.size();
-                if step == 1 {
-                    conversion.convert(chunk, &mut samples[first..first + n]);
-                } else {
-                    converted.resize(n, S::default());
-                    conversion.convert(chunk, &mut converted);
-                    let to = samples[first..].iter_mut().step_by(step);
-                    to.zip(&converted).for_each(|(to, &sample)| *to = sample);
+                let mut target = target;
+                for block in chunk.chunks_mut(BLOCK_BYTES) {
+                    scan.see(block);
+                    if let Guess::Rule(rule) = &guess {
+                        n_clipped += converted.add(rule, &scan, target, block);
+                    }
+                    target.first += block.len() / tensor.header.dtype.size() * target.step;
+                }
+                if Guess::of(&scan.decide(tensor.wish)) != guess {
+                    guess = Guess::Wrong;
                 }
                 io::Result::Ok(())
             })?;
         }
-        self.n_clipped = n_clipped;
-        Ok(samples)
+        let conversion = match scan.decide(tensor.wish) {
+            Decision::Convert(conversion) => conversion,
+            Decision::Measure(mut measure) => {
+                for view in &self.views {
+                    self.source.each_chunk(view, |_, chunk| {
+                        measure.see(chunk);
+                        io::Result::Ok(())
+                    })?;
+                }
+                measure.decide()
+            }
+        };
+        if guess != Guess::Rule(conversion) {
+            n_clipped = 0;
+            for view in &self.views {
+                self.source.each_chunk(view, |target, chunk| {
+                    conversion.prepare(chunk, tensor.header.byte_order);
+                    n_clipped += converted.add(&conversion, &scan, target, chunk);
+                    io::Result::Ok(())
+                })?;
+            }
+        }
+        let stats = Stats { clipped: scan.share(n_clipped), ..scan.stats() };
+        Ok((samples, conversion, stats))
     }
 
     /// The bytes of the picture in its mode, by way of colours that the data doesn't have.
-    fn pixels(&mut self, stats: &Stats) -> io::Result<Vec<u8>> {
+    fn pixels(
+        &mut self,
+        mut samples: Vec<u8>,
+        conversion: &Conversion,
+        stats: &Stats,
+    ) -> io::Result<Vec<u8>> {
         let tensor = self.tensor;
-        let (mut samples, mut mode_now) = (self.samples::<u8>()?, tensor.natural_mode());
+        let mut mode_now = tensor.natural_mode();
         let width = usize::try_from(tensor.width).map_err(|_| io::ErrorKind::OutOfMemory)?;
         if let Some(map) = tensor.colormap {
             (samples, mode_now) = (color::mapped(&samples, map), ColorMode::Rgb);
@@ -214,7 +309,12 @@ impl<R: ReadAt> Maker<'_, R> {
             let colored = if mode_now.has_alpha() { ColorMode::Rgba } else { ColorMode::Rgb };
             (samples, mode_now) = (mode::convert(samples, mode_now, colored, width), colored);
             if stats.nan > 0 {
-                color::mark(&mut samples, colored.n_channels(), &self.nan_pixels()?, nan_color);
+                color::mark(
+                    &mut samples,
+                    colored.n_channels(),
+                    &self.nan_pixels(conversion)?,
+                    nan_color,
+                );
             }
         }
         if tensor.drops_alpha {
@@ -229,12 +329,11 @@ impl<R: ReadAt> Maker<'_, R> {
     }
 
     /// Which pixels are NaN in any channel.
-    fn nan_pixels(&mut self) -> io::Result<Vec<bool>> {
+    fn nan_pixels(&mut self, conversion: &Conversion) -> io::Result<Vec<bool>> {
         let tensor = self.tensor;
         let n_pixels = usize::try_from(tensor.width * tensor.height);
         let mut is_nan = vec![false; n_pixels.map_err(|_| io::ErrorKind::OutOfMemory)?];
         let n_channels = tensor.natural_mode().n_channels();
-        let conversion = self.conversion;
         for view in &self.views {
             self.source.each_chunk(view, |Target { first, step }, chunk| {
                 conversion.prepare(chunk, tensor.header.byte_order);

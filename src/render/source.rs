@@ -63,17 +63,27 @@ impl View {
     }
 }
 
-/// Reads views of a storage.
-pub(super) struct Source<'a, R> {
-    storage: &'a R,
-    elements: Elements,
+/// What is read goes through these, image after image.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
     window: Window,
     chunk: Vec<u8>,
 }
 
+/// Reads views of a storage.
+pub(super) struct Source<'a, R> {
+    storage: &'a R,
+    elements: Elements,
+    window: &'a mut Window,
+    chunk: &'a mut Vec<u8>,
+}
+
 impl<'a, R: ReadAt> Source<'a, R> {
-    pub(super) fn new(storage: &'a R, elements: Elements) -> Self {
-        Self { storage, elements, window: Window::default(), chunk: Vec::new() }
+    pub(super) fn new(storage: &'a R, elements: Elements, buffers: &'a mut Buffers) -> Self {
+        let Buffers { window, chunk } = buffers;
+        // What it holds is of another storage.
+        window.bytes.clear();
+        Self { storage, elements, window, chunk }
     }
 
     /// Hands out all elements of a view in chunks of whole ones, in their form in the dump, each with
@@ -104,7 +114,7 @@ impl<'a, R: ReadAt> Source<'a, R> {
                 let first = view.first + (from + at * inner.from) * size;
                 self.read(first, n, inner.from, size)?;
                 let target = Target { first: index(to + at * inner.to)?, step: index(inner.to)? };
-                see(target, &mut self.chunk)?;
+                see(target, self.chunk)?;
                 at += n;
             }
             // The next place: the last axis runs fastest.
@@ -125,11 +135,11 @@ impl<'a, R: ReadAt> Source<'a, R> {
     fn read(&mut self, first: u64, n: u64, step: u64, size: u64) -> io::Result<()> {
         let span = index(((n - 1) * step + 1) * size)?;
         let (n, step, size) = (index(n)?, index(step * size)?, index(size)?);
-        self.chunk.clear();
         if step == size && span >= CHUNK_BYTES / 2 {
             self.chunk.resize(span, 0);
-            return self.storage.read_exact_at(&mut self.chunk, first);
+            return self.storage.read_exact_at(self.chunk, first);
         }
+        self.chunk.clear();
         let bytes = self.window.get(self.storage, first, span)?;
         if step == size {
             self.chunk.extend_from_slice(bytes);
@@ -143,7 +153,7 @@ impl<'a, R: ReadAt> Source<'a, R> {
 }
 
 /// A stretch of the storage in memory, so that short runs don't cost a read each.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Window {
     first: u64,
     bytes: Vec<u8>,
@@ -190,7 +200,8 @@ mod tests {
         let elements = Elements { dtype: DType::U16, byte_order: ByteOrder::Little };
         let mut made = vec![u16::MAX; n];
         let storage = storage.as_slice();
-        let mut source = Source::new(&storage, elements);
+        let mut buffers = Buffers::default();
+        let mut source = Source::new(&storage, elements, &mut buffers);
         let result: io::Result<()> = source.each_chunk(view, |target, chunk| {
             let values = chunk.as_chunks::<2>().0.iter().map(|&bytes| u16::from_le_bytes(bytes));
             for (i, value) in values.enumerate() {

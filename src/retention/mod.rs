@@ -11,7 +11,6 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::policy::DumpUse;
@@ -19,8 +18,8 @@ pub use self::policy::Rules;
 use self::policy::{Delivered, Dumps, Kept, Verdict, judge_dump, judge_media};
 pub use self::report::{Report, RunReport};
 use crate::annotations::mask_dumps;
-use crate::ingest::{Pace, Removed, RunDir, Verdict as Missing};
-use crate::media::{MediaEntry, MediaId, RunId, Sha256, State};
+use crate::ingest::{Reading, Removed, RunDir, Verdict as Missing};
+use crate::media::{Digest, MediaEntry, MediaId, RunId, State};
 use crate::store::journal::Position;
 use crate::store::media_dir::is_older;
 use crate::store::{Leaving, Reader, RunInfo, StoreError};
@@ -70,7 +69,7 @@ pub(crate) trait Remove {
     fn goes_on(&self) -> bool;
 }
 
-/// Looks through the store for what may go. With `remove`, it goes. Dumps are read at `pace`.
+/// Looks through the store for what may go. With `remove`, it goes. Dumps are read by `reading`.
 ///
 /// # Errors
 /// If the store can't be read, or doesn't take that something is pruned. What can't be removed is
@@ -79,7 +78,7 @@ pub(crate) fn sweep(
     reader: &Reader,
     rules: &Rules,
     clock: Clock,
-    pace: &Arc<Pace>,
+    reading: &Reading,
     mut remove: Option<&mut dyn Remove>,
 ) -> Result<Report, StoreError> {
     let now = clock.now();
@@ -96,7 +95,7 @@ pub(crate) fn sweep(
             break;
         }
         let is_damaged = summary.damaged > 0;
-        let sweep = Sweep { reader, rules, now, run: info, is_damaged, targets: &[], pace };
+        let sweep = Sweep { reader, rules, now, run: info, is_damaged, targets: &[], reading };
         let of_run = sweep.run(&mut remove)?;
         report.runs.extend((!of_run.is_empty()).then_some(of_run));
     }
@@ -112,14 +111,14 @@ struct Sweep<'a> {
     is_damaged: bool,
     /// How far each target has the run.
     targets: &'a [Delivered],
-    pace: &'a Arc<Pace>,
+    reading: &'a Reading,
 }
 
 /// What is known of a run after a look at all its items.
 #[derive(Default)]
 struct Found {
     kept: Vec<Kept>,
-    dumps: BTreeMap<String, (DumpUse, Option<Sha256>)>,
+    dumps: BTreeMap<String, (DumpUse, Option<Digest>)>,
 }
 
 /// Whoever removes, if anything is to be removed.
@@ -173,7 +172,7 @@ impl Sweep<'_> {
     /// If it is there and can't be opened.
     fn open(&self) -> io::Result<Option<RunDir>> {
         let inner = self.run.source.strip_prefix("/").map_err(io::Error::other)?;
-        let opened = RunDir::open(Path::new("/"), self.pace.clone())?.open_inner(inner);
+        let opened = RunDir::open(Path::new("/"), self.reading.clone())?.open_inner(inner);
         match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             result => result.map(Some),
@@ -279,12 +278,12 @@ impl Sweep<'_> {
     fn dumps(
         &self,
         dir: &RunDir,
-        dumps: &BTreeMap<String, (DumpUse, Option<Sha256>)>,
+        dumps: &BTreeMap<String, (DumpUse, Option<Digest>)>,
         remove: Remover<'_, '_>,
         report: &mut RunReport,
     ) {
         let has_unread_lines = self.has_unread_lines(dir);
-        for (path, (dump, sha256)) in dumps {
+        for (path, (dump, digest)) in dumps {
             if remove.as_ref().is_some_and(|remove| !remove.goes_on()) {
                 return;
             }
@@ -305,7 +304,9 @@ impl Sweep<'_> {
             }
             // Only what goes is read.
             if matches!(verdict, Verdict::Remove(_)) && remove.is_some() {
-                let is_same = sha256.is_some_and(|want| file.digest().is_ok_and(|got| got == want));
+                let is_digest =
+                    |want: Digest| file.digest(want.kind()).is_ok_and(|got| got == want);
+                let is_same = digest.is_some_and(is_digest);
                 file.give_back_cache();
                 if !is_same {
                     let why = "it is not as it was when it was read";
@@ -352,13 +353,13 @@ fn note_dumps(entry: &MediaEntry, place: Position, dir: Option<&RunDir>, found: 
     let source = &entry.source;
     // What was rejected is told by the name that the line gave.
     let plain = |name: &str| dir.and_then(|dir| dir.relative(name).ok()).unwrap_or(name.to_owned());
-    let (dump, sha256) = found.dumps.entry(plain(&source.path)).or_default();
+    let (dump, digest) = found.dumps.entry(plain(&source.path)).or_default();
     match entry.state {
         State::Image => {
             dump.n_images += 1;
             dump.n_pruned += u64::from(entry.pruned);
             dump.last = dump.last.max(Some(place));
-            *sha256 = source.sha256.or(*sha256);
+            *digest = source.digest().or(*digest);
         }
         State::Held => dump.n_held += 1,
         State::Rejected => dump.n_rejected += 1,

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::durable::{Disk, DiskFile};
-use crate::media::{MediaEntry, MediaId, MediaKey, Sha256, State, Step};
+use crate::media::{Digest, MediaEntry, MediaId, MediaKey, Sha256, State, Step, Xxh3};
 
 /// A segment that has grown to this many bytes is followed by a new one.
 pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
@@ -124,8 +124,24 @@ pub(crate) struct DumpCursor {
     /// The sidecar's stamp, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sidecar: Option<Stamp>,
+    /// The dump's digest, one or the other; none where something of it was rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sha256: Option<Sha256>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) xxh3: Option<Xxh3>,
+}
+
+impl DumpCursor {
+    /// The dump's digest.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        Digest::of_fields(self.xxh3, self.sha256)
+    }
+
+    /// With this digest.
+    pub(crate) fn with_digest(self, digest: Option<Digest>) -> Self {
+        let (xxh3, sha256) = digest.map_or((None, None), Digest::fields);
+        Self { sha256, xxh3, ..self }
+    }
 }
 
 /// What tells one version of a file from another. Times are compared for equality only.
@@ -409,7 +425,13 @@ mod tests {
 
     fn cursor(path: &str) -> SourceCursor {
         let stamp = Stamp { ino: 1, size: 2, mtime_ns: 3, ctime_ns: 4 };
-        SourceCursor::Dump(DumpCursor { path: path.to_owned(), stamp, sidecar: None, sha256: None })
+        SourceCursor::Dump(DumpCursor {
+            path: path.to_owned(),
+            stamp,
+            sidecar: None,
+            sha256: None,
+            xxh3: None,
+        })
     }
 
     fn line(seq: u64, closes: bool) -> Line {

@@ -5,13 +5,16 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::durable::Disk;
+use crate::durable::{Disk, DiskFile};
 use crate::media::{MediaId, RunId, Sha256};
 use crate::pulse;
+
+/// Files that are written aside and stay open until they are synced; others are opened again.
+const OPEN_FILES_MAX: usize = 192;
 
 /// Where media files are written aside: a folder of the store, emptied at each start.
 #[derive(Debug, Clone)]
@@ -19,6 +22,8 @@ pub(crate) struct Staging {
     disk: Disk,
     folder: PathBuf,
     next: Arc<AtomicU64>,
+    /// One clone for each open file.
+    open: Arc<()>,
 }
 
 /// A media file that was written aside. Removed again if it is dropped without being published.
@@ -29,6 +34,9 @@ pub(crate) struct Staged {
     place: PathBuf,
     /// Whether syncing it failed once.
     is_doubtful: AtomicBool,
+    is_published: AtomicBool,
+    /// The open file, and its place among the open ones.
+    open: Mutex<Option<(DiskFile, Arc<()>)>>,
 }
 
 impl Staging {
@@ -42,7 +50,7 @@ impl Staging {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir(&folder)?,
         }
-        Ok(Self { disk: disk.clone(), folder, next: Arc::default() })
+        Ok(Self { disk: disk.clone(), folder, next: Arc::default(), open: Arc::default() })
     }
 
     /// Writes a media file aside. It isn't durable yet.
@@ -52,8 +60,18 @@ impl Staging {
     pub(crate) fn write(&self, run: &RunId, path: &str, bytes: &[u8]) -> io::Result<Staged> {
         let aside = self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         let place = Path::new("runs").join(run.folder()).join(path);
-        let staged = Staged { aside, place, is_doubtful: AtomicBool::new(false) };
-        self.disk.create(&staged.aside)?.write_all_at(bytes, 0)?;
+        let staged = Staged {
+            aside,
+            place,
+            is_doubtful: AtomicBool::new(false),
+            is_published: AtomicBool::new(false),
+            open: Mutex::new(None),
+        };
+        let file = self.disk.create(&staged.aside)?;
+        file.write_all_at(bytes, 0)?;
+        if Arc::strong_count(&self.open) <= OPEN_FILES_MAX {
+            *staged.open_file() = Some((file, self.open.clone()));
+        }
         Ok(staged)
     }
 }
@@ -68,10 +86,18 @@ impl Staging {
     }
 }
 
+impl Staged {
+    fn open_file(&self) -> MutexGuard<'_, Option<(DiskFile, Arc<()>)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Staged {
     fn drop(&mut self) {
-        // After publishing, nothing is there. What can't be removed is removed at the next start.
-        drop(fs::remove_file(&self.aside));
+        if !*self.is_published.get_mut() {
+            // What can't be removed is removed at the next start.
+            drop(fs::remove_file(&self.aside));
+        }
     }
 }
 
@@ -132,6 +158,7 @@ pub(crate) fn publish<'a>(
             Err(error) if error.kind() == io::ErrorKind::NotFound && place.is_file() => {}
             result => result?,
         }
+        file.is_published.store(true, Ordering::Relaxed);
         folders.insert(folder);
     }
     folders.iter().try_for_each(|folder| disk.sync_dir(folder))
@@ -139,7 +166,11 @@ pub(crate) fn publish<'a>(
 
 /// Makes the content of a file that was written aside durable.
 fn sync(disk: &Disk, staged: &Staged) -> io::Result<()> {
-    let file = match disk.open(&staged.aside) {
+    let open = staged.open_file().take();
+    let (file, _open) = match open.map_or_else(
+        || disk.open(&staged.aside).map(|file| (file, None)),
+        |(file, open)| Ok((file, Some(open))),
+    ) {
         // An earlier try brought it to its place.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         result => result?,

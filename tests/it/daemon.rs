@@ -334,3 +334,17 @@ fn mean(n: u64) -> f64 {
     let bytes: u32 = n.to_le_bytes().iter().map(|&byte| u32::from(byte)).sum();
     f64::from(bytes + 8 * 255) / 16.0
 }
+
+#[test]
+fn the_daemon_steps_behind_what_else_runs_on_the_box() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon("[work]\nnice = 7\n");
+    let of_process = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", daemon.child.id()));
+    let stat = of_process("stat").expect("the process");
+    let (_, fields) = stat.rsplit_once(')').expect("its fields");
+    assert_eq!(fields.split_whitespace().nth(16), Some("7"), "{stat}");
+    // Kernels that group by session have a nice value for the session.
+    if let Ok(session) = of_process("autogroup") {
+        assert!(session.ends_with("nice 7\n"), "{session}");
+    }
+}

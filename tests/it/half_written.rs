@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use safelight::media::Sha256;
 use serde_json::{Value, json};
 
-use crate::harness::{Random, TempRun, npy, npz, number_from, wait_for, wait_for_all};
+use crate::harness::{
+    Random, TOLD_BY_SHA256, TempRun, npy, npz, number_from, wait_for, wait_for_all,
+};
 
 /// How long a dump must be left alone. Its writers leave it alone for a tenth of this at most.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -337,7 +339,7 @@ fn no_dump_is_read_before_it_is_whole() {
     let n_writers = if n > 1000 { 64 } else { 12 };
     let temp = TempRun::new();
     let settings = format!(
-        "[ingest]\nsettle_ms = {}\nscan_ms = 1000\nwait_ms = 600000\n[work]\nthreads = 2\n",
+        "[ingest]\nsettle_ms = {}\nscan_ms = 1000\nwait_ms = 600000\n{TOLD_BY_SHA256}threads = 2\n",
         SETTLE.as_millis()
     );
     for (name, _) in STYLES {
@@ -404,7 +406,7 @@ fn python(script: &str, args: &[&str]) -> Option<Child> {
 fn a_memory_map_is_not_read_before_it_is_filled_in() {
     let temp = TempRun::new();
     let settings = format!("[ingest]\nsettle_ms = {}\nscan_ms = 500\n", SETTLE.as_millis());
-    let daemon = temp.daemon(&settings);
+    let daemon = temp.daemon(&format!("{settings}{TOLD_BY_SHA256}"));
     let folder = temp.at("dumps/mapped");
     let folder = folder.to_str().expect("a path");
     let Some(writer) = python(MAPPED, &[folder, "20", "0.02"]) else { return };
@@ -443,7 +445,7 @@ fn a_memory_map_that_is_written_on_is_read_again_when_it_is_closed() {
     // Neither its times nor an event told of it, and the picture stayed as it was at first.
     let temp = TempRun::new();
     fs::create_dir_all(temp.at("dumps/mapped")).expect("a folder");
-    let daemon = temp.daemon("[ingest]\nsettle_ms = 100\n");
+    let daemon = temp.daemon(&format!("[ingest]\nsettle_ms = 100\n{TOLD_BY_SHA256}"));
     let path = temp.at("dumps/mapped/1.npy");
     let path = path.to_str().expect("a path");
     let mut command = Command::new("python3");
@@ -468,7 +470,9 @@ fn a_memory_map_that_is_written_on_is_read_again_when_it_is_closed() {
 #[test]
 fn raw_bytes_wait_for_the_sidecar_that_describes_them() {
     let temp = TempRun::new();
-    let daemon = temp.daemon("[ingest]\nsettle_ms = 100\nclose_ms = 20\nwait_ms = 600000\n");
+    let daemon = temp.daemon(&format!(
+        "[ingest]\nsettle_ms = 100\nclose_ms = 20\nwait_ms = 600000\n{TOLD_BY_SHA256}"
+    ));
     let sidecar = json!({"dtype": "uint8", "shape": [40, 50], "caption": "whole"}).to_string();
     for n in 0..10u8 {
         let mut file = {

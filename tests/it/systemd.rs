@@ -99,12 +99,14 @@ fn systemd_has_nothing_against_the_units() {
     let units = Units::new();
     units.put("safelight.service", &unit("safelight.service"));
     units.put("safelight@team.service", &unit("safelight@.service"));
+    units.put("safelight.slice", &unit("safelight.slice"));
     units.put("user/safelight.service", &unit("user/safelight.service"));
     let check = |name: &str, manager: &str| {
         assert_eq!(units.complaints(name, manager), None, "{name}");
     };
     check("safelight.service", "--system");
     check("safelight@team.service", "--system");
+    check("safelight.slice", "--system");
     check("user/safelight.service", "--user");
     units.put("user/safelight.service.d/sandbox.conf", &unit("user/sandbox.conf"));
     check("user/safelight.service", "--user");

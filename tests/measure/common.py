@@ -47,8 +47,8 @@ def gray(n, side=256):
     return npy("|u1", (side, side), n.to_bytes(8, "little") + (row * side)[8:])
 
 
-def fresh_folder(name):
-    folder = FOLDER / name
+def fresh_folder(name, in_memory=False):
+    folder = (Path("/dev/shm/safelight-measure") if in_memory else FOLDER) / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

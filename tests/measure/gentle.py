@@ -1,10 +1,12 @@
 """What the daemon costs the box: idle, in the page cache, beside a training, and on the disk.
 
-    ./test.sh gentle [idle|cache|step|rate ...] [--seconds N] [--gigabytes N]
+    ./test.sh gentle [idle|cache|step|share|rate ...] [--seconds N] [--gigabytes N]
 """
 
 import argparse
+import array
 import os
+import random
 import shutil
 import signal
 import statistics
@@ -211,6 +213,61 @@ def step(options):
     shutil.rmtree(folder)
 
 
+HASHING = """
+import hashlib, time
+block = bytes(1 << 20)
+n, end = 0, time.monotonic() + {seconds}
+while time.monotonic() < end:
+    hashlib.sha256(block).digest()
+    n += 1
+print(n)
+"""
+
+
+def share(options):
+    """A training on the one core that the daemon has as well, each in a session of its own, while the
+    daemon has more to do than it can: what the training keeps of its speed. The daemon is stopped and
+    goes on in turn."""
+    folder = fresh_folder("share", in_memory=True)
+    (folder / "runs/run/dumps/k").mkdir(parents=True)
+    (folder / "more").mkdir()
+    dump = folder / "more/dump.npy"
+    values = array.array("f", (random.random() for _ in range(512 * 512 * 3)))
+    dump.write_bytes(npy("<f4", (512, 512, 3), values.tobytes()))
+
+    def on_core_0_in_a_session():
+        os.setsid()
+        os.sched_setaffinity(0, {0})
+
+    for settings in ("", "[work]\nnice = 0\n"):
+        shutil.rmtree(folder / "store", ignore_errors=True)
+        with Daemon(folder, settings, prepare=on_core_0_in_a_session) as daemon:
+            keeps, cpu, n_dumps = [], [], 0
+            for _ in range(options.blocks):
+                for _ in range(2000):
+                    os.link(dump, folder / f"runs/run/dumps/k/{n_dumps:06}.npy")
+                    n_dumps += 1
+                done = {}
+                for is_at_work in (False, True):
+                    daemon.go_on() if is_at_work else daemon.pause()
+                    time.sleep(0.5)
+                    before = daemon.cpu_s()
+                    trainer = HASHING.format(seconds=options.block_seconds / 2)
+                    trained = subprocess.run([sys.executable, "-c", trainer], capture_output=True, text=True,
+                                             check=True, preexec_fn=on_core_0_in_a_session)
+                    done[is_at_work] = int(trained.stdout)
+                    if is_at_work:
+                        cpu.append((daemon.cpu_s() - before) / options.block_seconds * 2 * 100)
+                keeps.append(done[True] / done[False] * 100)
+                if daemon.metrics()["safelight_dumps_settling"] == 0:
+                    sys.exit("the daemon had too little to do")
+            spread = ", ".join(f"{value:.1f}" for value in keeps)
+            figure("5.9", f"speed that a training keeps on the daemon's core; {settings.strip() or 'nice as it comes'}",
+                   f"{statistics.median(keeps):.1f} % (blocks {spread}; the daemon took {statistics.mean(cpu):.0f} %)",
+                   ">= 97 %" if not settings else "for comparison")
+    shutil.rmtree(folder)
+
+
 def rate(options):
     """Row 42: dumps that are not in memory are read as fast as the configuration says."""
     folder = fresh_folder("rate")
@@ -229,7 +286,7 @@ def rate(options):
 
 def main():
     parser = argparse.ArgumentParser(prog="./test.sh gentle")
-    parts = {"idle": idle, "cache": cache, "step": step, "rate": rate}
+    parts = {"idle": idle, "cache": cache, "step": step, "share": share, "rate": rate}
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")
     parser.add_argument("--seconds", type=float, default=60, help="how long to be idle")
     parser.add_argument("--gigabytes", type=float, default=10, help="of dumps through the page cache")

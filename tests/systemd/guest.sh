@@ -102,12 +102,18 @@ is_restarted() {
     is ActiveState active && is NRestarts "$2" && [ "$(main_pid)" != "$1" ]
 }
 
+is_behind() {
+    # Where the kernel groups by session, and by its control group.
+    { [ ! -e /proc/"$1"/autogroup ] || grep -q 'nice 19' /proc/"$1"/autogroup; } &&
+        grep -q safelight.slice/safelight.service /proc/"$1"/cgroup
+}
+
 is_gentle() {
     local pid
     pid="$(main_pid)"
     [ "$(stat -c %U /proc/"$pid")" = safelight ] &&
         grep -E '^(NoNewPrivs:\s1|Seccomp:\s2|CapBnd:\s0+|CapEff:\s0+)$' /proc/"$pid"/status | wc -l | grep -qx 4 &&
-        [ "$(ps -o ni= -p "$pid" | tr -d ' ')" = 10 ] && chrt -p "$pid" | grep -q SCHED_BATCH &&
+        [ "$(ps -o ni= -p "$pid" | tr -d ' ')" = 19 ] && is_behind "$pid" && chrt -p "$pid" | grep -q SCHED_BATCH &&
         [ "$(ionice -p "$pid")" = idle ] && [ "$(cat /proc/"$pid"/oom_score_adj)" = 500 ]
 }
 
@@ -303,7 +309,7 @@ part_places() {
     sed 's/^#d /d /; s/^#a+ .data.runs /a+ \/data\/private /' systemd/safelight.tmpfiles >/usr/lib/tmpfiles.d/safelight.conf
     check tmpfiles systemd-tmpfiles --create safelight.conf
     install -D -m 755 /opt/safelight /usr/bin/safelight
-    install -m 644 -t /etc/systemd/system systemd/safelight.service
+    install -m 644 -t /etc/systemd/system systemd/safelight.service systemd/safelight.slice
     drop_in safelight.service strict <<<$'[Service]\nSystemCallErrorNumber=kill\nReadWritePaths=/data/safelight'
     cat >/etc/safelight/safelight.toml <<'END'
 store.path = "/data/safelight"

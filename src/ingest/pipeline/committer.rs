@@ -1,0 +1,285 @@
+//! Commits units in the order of their plans, several at once where they are ready.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, never};
+
+use super::UNITS_MAX;
+use super::budget::Share;
+use super::progress::{DumpDone, Progress};
+use super::worker::{Place, Results, retried};
+use crate::ingest::make::Made;
+use crate::ingest::opened::SharedDigest;
+use crate::ingest::request::Request;
+use crate::media::{Description, MediaEntry, MediaId, RunId, Source, State};
+use crate::pulse::idle;
+use crate::store::journal::{Event, SourceCursor};
+use crate::store::media_dir::Staged;
+use crate::store::{Commit, RunInfo, Writer};
+
+/// Units, and their events, that are committed at once.
+const GROUP_MAX: usize = 256;
+const GROUP_EVENTS_MAX: u64 = 8192;
+
+/// How many rejections of one line or dump are logged.
+const REJECTED_TOLD_MAX: usize = 3;
+
+/// A unit on its way to the commit: events by slot, those of its images as they are made.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) run: Arc<RunInfo>,
+    pub(super) events: BTreeMap<usize, Event>,
+    /// What is still to be made, by slot.
+    pub(super) to_make: BTreeMap<usize, ToMake>,
+    /// The media files of what was made.
+    pub(super) files: Vec<Staged>,
+    pub(super) cursor: SourceCursor,
+    pub(super) n_events: u64,
+    /// Of those, how many the ledger counts.
+    pub(super) n_counted: u64,
+    pub(super) share: Share,
+    /// The dump's digest; its file is closed once its images are made.
+    pub(super) digest: Option<SharedDigest>,
+    /// Why the dump must be read again, if so.
+    pub(super) unread: Option<String>,
+    /// Images of a line that could not be made.
+    pub(super) failed: Vec<MediaId>,
+    /// Whether an image was given up, since the program stops and the disk takes nothing.
+    pub(super) is_given_up: bool,
+}
+
+/// What an item says of an image that can't be made.
+#[derive(Debug)]
+pub(super) struct ToMake {
+    pub(super) id: MediaId,
+    pub(super) description: Box<Description>,
+    pub(super) source: Source,
+}
+
+/// What came to the committer; none where the other end is gone.
+enum Came {
+    Units(Option<Vec<Pending>>),
+    Results(Option<Results>),
+    Request(Option<Request>),
+}
+
+/// The one that commits.
+pub(super) struct Committer {
+    pub(super) writer: Writer,
+    pub(super) units: Receiver<Vec<Pending>>,
+    pub(super) results: Receiver<Results>,
+    pub(super) requests: Receiver<Request>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) stop: Arc<AtomicBool>,
+    /// Units that are not committed, the next one first, and its number.
+    waiting: VecDeque<Pending>,
+    first: u64,
+    /// Whether more units may come.
+    is_open: bool,
+}
+
+impl Committer {
+    pub(super) fn new(
+        writer: Writer,
+        units: Receiver<Vec<Pending>>,
+        results: Receiver<Results>,
+        requests: Receiver<Request>,
+        progress: Arc<Progress>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        let (waiting, first, is_open) = (VecDeque::new(), 0, true);
+        Self { writer, units, results, requests, progress, stop, waiting, first, is_open }
+    }
+
+    /// Commits until all is done. Ends early only when it gives up: what comes after a unit must not
+    /// be committed without it.
+    pub(super) fn run(mut self) -> Writer {
+        loop {
+            // As much as is there goes together.
+            while let Ok(results) = self.results.try_recv() {
+                self.place(results);
+            }
+            let group = self.take_group();
+            if group.is_empty() {
+                if !self.wait() {
+                    return self.writer;
+                }
+            } else if !self.commit(group) {
+                return self.writer;
+            }
+        }
+    }
+
+    /// Waits for what comes next, and does meanwhile what the committer is asked for: where the disk
+    /// is full, that is what makes room. Whether anything more can come.
+    fn wait(&mut self) -> bool {
+        // A receiver that is passed over never has anything.
+        let (no_units, no_results) = (never(), never());
+        let has_room = self.is_open && self.waiting.len() < UNITS_MAX;
+        let units = if has_room { &self.units } else { &no_units };
+        let results = if self.waiting.is_empty() { &no_results } else { &self.results };
+        if !self.is_open && self.waiting.is_empty() {
+            return false;
+        }
+        let came = idle(|| {
+            crossbeam_channel::select! {
+                recv(units) -> units => Came::Units(units.ok()),
+                recv(results) -> results => Came::Results(results.ok()),
+                recv(self.requests) -> request => Came::Request(request.ok()),
+            }
+        });
+        match came {
+            Came::Units(Some(units)) => self.waiting.extend(units),
+            Came::Units(None) => self.is_open = false,
+            Came::Results(Some(results)) => self.place(results),
+            // The workers are gone, and with them what is missing.
+            Came::Results(None) => return false,
+            Came::Request(request) => {
+                request.into_iter().for_each(|request| request.serve(&mut self.writer));
+            }
+        }
+        true
+    }
+
+    /// Puts what was made into its units.
+    fn place(&mut self, results: Results) {
+        for (Place { unit, slot }, made) in results {
+            let Some(number) = unit.checked_sub(self.first) else { continue };
+            // Units are handed in before their images are made.
+            while number >= self.waiting.len() as u64 {
+                match self.units.recv() {
+                    Ok(units) => self.waiting.extend(units),
+                    Err(_) => return,
+                }
+            }
+            let unit = usize::try_from(number).ok().and_then(|i| self.waiting.get_mut(i));
+            if let Some(unit) = unit {
+                unit.place(slot, made);
+            }
+        }
+    }
+
+    /// Takes out the units that are ready, as far as none before them is missing.
+    fn take_group(&mut self) -> Vec<Pending> {
+        let mut n_events = 0;
+        let n = self.waiting.iter().take(GROUP_MAX).take_while(|unit| {
+            let has_room = n_events == 0 || n_events + unit.n_events <= GROUP_EVENTS_MAX;
+            n_events += unit.n_events;
+            unit.to_make.is_empty() && has_room
+        });
+        let n = n.count();
+        self.first += n as u64;
+        self.waiting.drain(..n).collect()
+    }
+
+    /// Commits units. Whether it goes on.
+    fn commit(&mut self, group: Vec<Pending>) -> bool {
+        let n_ready = group.len();
+        // What comes after one that was given up must not be kept without it.
+        let group = group.into_iter().take_while(|unit| !unit.is_given_up);
+        let (commits, tallies): (Vec<_>, Vec<_>) = group.map(Pending::finish).unzip();
+        let is_given_up = tallies.len() < n_ready;
+        let mut commits: Vec<Commit> = commits.into_iter().flatten().collect();
+        let start = Instant::now();
+        let (writer, progress) = (&mut self.writer, &self.progress);
+        if retried("journal", progress, &self.stop, || writer.commit(&mut commits)).is_none() {
+            return false;
+        }
+        progress.committed(start.elapsed());
+        // Whoever sees that a unit is done must find what it gave.
+        progress.tell(tallies);
+        !is_given_up
+    }
+}
+
+/// What a unit counts for.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// How many the ledger counts, and what became of them.
+    pub(super) n_counted: u64,
+    pub(super) n_image: u64,
+    pub(super) n_held: u64,
+    pub(super) n_rejected: u64,
+    pub(super) n_given_back: u64,
+    /// What to log of the rejected ones.
+    pub(super) told: Vec<(Source, Option<String>)>,
+    pub(super) dump: Option<DumpDone>,
+    pub(super) failed: Vec<(RunId, MediaId)>,
+    #[expect(dead_code, reason = "given back when dropped")]
+    share: Option<Share>,
+}
+
+impl Tally {
+    fn count(&mut self, event: &Event) {
+        if let Event::Media(entry) = event {
+            match entry.state {
+                State::Image => self.n_image += 1,
+                State::Held => self.n_held += 1,
+                State::Rejected => {
+                    self.n_rejected += 1;
+                    if self.told.len() < REJECTED_TOLD_MAX {
+                        self.told.push((entry.source.clone(), entry.reason.clone()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Pending {
+    /// Takes what came of one of its images.
+    fn place(&mut self, slot: usize, made: Made) {
+        let Some(ToMake { id, description, source }) = self.to_make.remove(&slot) else { return };
+        let reason = match made {
+            Made::Image(entry, staged) => {
+                self.files.extend(staged);
+                self.events.insert(slot, Event::Media(entry));
+                return;
+            }
+            Made::GivenUp => {
+                self.is_given_up = true;
+                return;
+            }
+            Made::Failed(reason) => reason,
+            Made::Unread(reason) => {
+                self.unread = Some(reason.clone());
+                reason
+            }
+        };
+        let place = Some((id.key.clone(), id.step, Some(id.index)));
+        let entry = MediaEntry::rejected(place, reason, *description, source);
+        self.failed.push(id);
+        self.events.insert(slot, Event::Media(Box::new(entry)));
+    }
+
+    /// The commit, once all images are made. It is missing for a dump that speaks for itself and could
+    /// not be read whole: it is read again.
+    fn finish(mut self) -> (Option<Commit>, Tally) {
+        let share = Some(self.share);
+        let mut tally = Tally { n_counted: self.n_counted, share, ..Tally::default() };
+        if let SourceCursor::Dump(cursor) = &mut self.cursor {
+            let (run, path) = (self.run.id.clone(), cursor.path.clone());
+            let is_again = self.unread.is_some();
+            tally.dump = Some(DumpDone { run, path, unread: self.unread });
+            if is_again {
+                tally.n_given_back = self.n_counted;
+                return (None, tally);
+            }
+            let digest = self.digest.as_ref().and_then(|digest| digest.get().copied());
+            // What was rejected may be an image the next time, though the dump is the same.
+            let is_rejected = |event: &Event| matches!(event, Event::Media(entry) if entry.state == State::Rejected);
+            let digest = digest.or(cursor.digest());
+            let digest = digest.filter(|_| !self.events.values().any(is_rejected));
+            *cursor = cursor.clone().with_digest(digest);
+        } else {
+            let run = &self.run.id;
+            tally.failed = self.failed.into_iter().map(|id| (run.clone(), id)).collect();
+        }
+        let events: Vec<Event> = self.events.into_values().collect();
+        events.iter().for_each(|event| tally.count(event));
+        (Some(Commit { run: self.run, events, files: self.files, cursor: self.cursor }), tally)
+    }
+}
