@@ -31,6 +31,7 @@
 //! | [`decode`] | a dump's bytes → headers, then one tensor's bytes |
 //! | [`record`] | a line, a sidecar or a path → a record |
 //! | [`annotations`] | what lies on an image: classes, boxes, masks |
+//! | `simd` | the few loops that want the processor's own instructions; all unsafe code
 //! | [`convert`] | elements → pixels: which axis is which, whose rule, which mode |
 //! | [`encode`] | pixels → a media file |
 //! | [`limits`], [`plan`] | which images are made, and which are held back |
@@ -52,6 +53,7 @@ pub mod tensor;
 pub mod decode;
 pub mod record;
 pub mod annotations;
+mod simd;
 pub mod convert;
 pub mod encode;
 pub mod limits;

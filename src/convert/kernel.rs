@@ -1,8 +1,12 @@
 //! Maps values to samples by the rule that was chosen. Pure.
 
+use multiversion::multiversion;
+
 use super::range::Stretch;
-use super::sample::{Complex, Element, Int, Real, Sample, for_dtype, normalize, values};
+use super::sample::{Complex, Element, Float, Int, Real, Sample, for_dtype, normalize, values};
+use super::widened::{each_widened, is_narrow};
 use crate::media::Rule;
+use crate::simd;
 use crate::tensor::{ByteOrder, DType};
 
 /// A rule for one picture's values.
@@ -61,13 +65,18 @@ impl Conversion {
     #[must_use]
     pub fn count_clipped(&self, chunk: &[u8]) -> u64 {
         let Some((lo, hi)) = self.bounds() else { return 0 };
-        let is_out = |value: f64| value.is_finite() && (value < lo || value > hi);
-        let count = for_dtype!(self.dtype,
-            int T => values::<T>(chunk).filter(|value| is_out(value.to_f64())).count(),
-            real T => values::<T>(chunk).filter(|value| is_out(value.wide())).count(),
-            complex T => values::<Complex<T>>(chunk).filter(|c| is_out(c.re.wide())).count(),
-        );
-        count as u64
+        if is_narrow(self.dtype) {
+            let mut n = 0;
+            each_widened(self.dtype, chunk, |_, floats| {
+                n += count::<f32, _>(floats, |value| is_outside(value.wide(), lo, hi));
+            });
+            return n;
+        }
+        for_dtype!(self.dtype,
+            int T => count::<T, _>(chunk, |value| is_outside(value.to_f64(), lo, hi)),
+            real T => count::<T, _>(chunk, |value| is_outside(value.wide(), lo, hi)),
+            complex T => count::<Complex<T>, _>(chunk, |value| is_outside(value.re.wide(), lo, hi)),
+        )
     }
 
     /// Tells of each value of a chunk, in the form that [`Self::convert`] takes, whether it is NaN.
@@ -99,19 +108,78 @@ impl Conversion {
     /// # Panics
     /// If there are fewer `samples` than the chunk has elements.
     pub fn convert<S: Sample>(&self, chunk: &[u8], samples: &mut [S]) {
-        let map = self.map;
-        if let Map::Linear { lo, scale, .. } = map {
-            for_dtype!(self.dtype,
-                int T => fill::<T, S>(chunk, samples, |v| S::round((v.to_f64() - lo) * scale)),
-                real T => fill::<T, S>(chunk, samples, |v| v.linear(lo, scale)),
-                complex T => fill::<Complex<T>, S>(chunk, samples, |v| v.re.linear(lo, scale)),
-            );
-            return;
+        let n = chunk.len() / self.dtype.size();
+        assert!(samples.len() >= n, "a sample for each element");
+        let samples = &mut samples[..n];
+        if let Map::Linear { lo, scale, .. } = self.map {
+            self.convert_linear(chunk, samples, lo, scale);
+        } else if let Some(bytes) = S::bytes(samples) {
+            self.convert_to_bytes(chunk, bytes);
+        } else {
+            self.convert_one_by_one(chunk, samples);
         }
+    }
+
+    fn convert_linear<S: Sample>(&self, chunk: &[u8], samples: &mut [S], lo: f64, scale: f64) {
+        match self.dtype {
+            DType::Bool => {
+                let [no, yes] = [0.0, 1.0].map(|value| S::round((value - lo) * scale));
+                fill::<u8, S, _>(chunk, samples, |value| if value == 0 { no } else { yes });
+            }
+            DType::U8 => {
+                fill_by_table(chunk, samples, |byte| S::round((f64::from(byte) - lo) * scale));
+            }
+            DType::I8 => fill_by_table(chunk, samples, |byte| {
+                S::round((f64::from(byte.cast_signed()) - lo) * scale)
+            }),
+            dtype if is_narrow(dtype) => each_widened(dtype, chunk, |at, floats| {
+                let samples = &mut samples[at..];
+                fill::<f32, S, _>(floats, samples, |value| value.linear(lo, scale));
+            }),
+            dtype => for_dtype!(dtype,
+                int T => fill::<T, S, _>(chunk, samples, |v| S::round((v.to_f64() - lo) * scale)),
+                real T => fill::<T, S, _>(chunk, samples, |v| v.linear(lo, scale)),
+                complex T => fill::<Complex<T>, S, _>(chunk, samples, |v| v.re.linear(lo, scale)),
+            ),
+        }
+    }
+
+    /// By a rule that isn't linear.
+    fn convert_to_bytes(&self, chunk: &[u8], bytes: &mut [u8]) {
+        let map = self.map;
+        match (map, self.dtype) {
+            (Map::Linear { .. } | Map::Stretch { .. } | Map::Sheet { .. }, _)
+            | (_, DType::Complex64 | DType::Complex128) => self.convert_one_by_one(chunk, bytes),
+            (Map::Clip | Map::Wrap, DType::Bool | DType::U8) | (Map::Wrap, DType::I8) => {
+                bytes.copy_from_slice(chunk);
+            }
+            (_, DType::F32) => map.floats::<f32>(chunk, bytes),
+            (_, DType::F64) => map.floats::<f64>(chunk, bytes),
+            (_, DType::F16) => each_widened(DType::F16, chunk, |at, halves| {
+                map.halves(halves, &mut bytes[at..]);
+            }),
+            (_, dtype) if is_narrow(dtype) => each_widened(dtype, chunk, |at, floats| {
+                map.floats::<f32>(floats, &mut bytes[at..]);
+            }),
+            (_, dtype) => for_dtype!(dtype,
+                int T => map.ints::<T>(chunk, bytes),
+                real _T => {},
+                complex _T => {},
+            ),
+        }
+    }
+
+    /// By any rule: the plain way, which the fast ones are tested against.
+    fn convert_one_by_one<S: Sample>(&self, chunk: &[u8], samples: &mut [S]) {
+        let map = self.map;
+        let to = samples.iter_mut();
         for_dtype!(self.dtype,
-            int T => fill::<T, S>(chunk, samples, |value| S::from(map.int(value))),
-            real T => fill::<T, S>(chunk, samples, |value| S::from(map.real(value))),
-            complex T => fill::<Complex<T>, S>(chunk, samples, |value| S::from(map.complex(value))),
+            int T => to.zip(values::<T>(chunk)).for_each(|(to, value)| *to = map.int(value).into()),
+            real T => to.zip(values::<T>(chunk)).for_each(|(to, value)| *to = map.real(value).into()),
+            complex T => {
+                let values = values::<Complex<T>>(chunk);
+                to.zip(values).for_each(|(to, value)| *to = map.complex(value).into());
+            }
         );
     }
 
@@ -121,9 +189,101 @@ impl Conversion {
     }
 }
 
-fn fill<E: Element, S>(chunk: &[u8], samples: &mut [S], sample: impl Fn(E::Value) -> S) {
-    assert!(samples.len() >= chunk.len() / E::SIZE, "a sample for each element");
-    samples.iter_mut().zip(values::<E>(chunk)).for_each(|(to, value)| *to = sample(value));
+/// Makes a sample of each element.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
+    "x86_64+avx2+fma+bmi2+f16c",
+))]
+fn fill<E: Element, S, F: Fn(E::Value) -> S>(chunk: &[u8], samples: &mut [S], sample: F) {
+    for (to, value) in samples.iter_mut().zip(values::<E>(chunk)) {
+        *to = sample(value);
+    }
+}
+
+/// Makes a sample of each byte. A table pays from a few hundred bytes on.
+fn fill_by_table<S: Sample>(chunk: &[u8], samples: &mut [S], sample: impl Fn(u8) -> S) {
+    if chunk.len() < 512 {
+        samples.iter_mut().zip(chunk).for_each(|(to, &byte)| *to = sample(byte));
+        return;
+    }
+    let mut table = [S::default(); 256];
+    (0..=255).zip(&mut table).for_each(|(byte, to)| *to = sample(byte));
+    samples.iter_mut().zip(chunk).for_each(|(to, &byte)| *to = table[usize::from(byte)]);
+}
+
+/// How many elements `is` is true of.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
+    "x86_64+avx2+fma+bmi2+f16c",
+))]
+fn count<E: Element, F: Fn(E::Value) -> bool>(chunk: &[u8], is: F) -> u64 {
+    let mut n = 0;
+    for value in values::<E>(chunk) {
+        n += u64::from(is(value));
+    }
+    n
+}
+
+fn is_outside(value: f64, lo: f64, hi: f64) -> bool {
+    let is_finite = value.abs() < f64::INFINITY;
+    is_finite & ((value < lo) | (value > hi))
+}
+
+/// The loops of the common rules. What each does with one value is told by [`Map::int`] and
+/// [`Map::real`], bit for bit.
+impl Map {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 255")]
+    fn ints<E: Element<Value: Int>>(self, chunk: &[u8], bytes: &mut [u8]) {
+        /// What is further from 0 doesn't fit 32 bits when it is multiplied.
+        const FAR: i32 = 1 << 30;
+        match self {
+            Self::X255 { .. } => fill::<E, _, _>(chunk, bytes, |v| v.clamped(0, 1) as u8 * 255),
+            Self::Sym => fill::<E, _, _>(chunk, bytes, |v| {
+                (f64::from(v.clamped(-FAR, FAR) + 1) * 127.5).low_bits()
+            }),
+            Self::Clip => fill::<E, _, _>(chunk, bytes, |v| v.clamped(0, 255) as u8),
+            Self::Wrap => fill::<E, _, _>(chunk, bytes, Int::low_bits),
+            _ => unreachable!("no common rule"),
+        }
+    }
+
+    fn floats<E: Element<Value: Float>>(self, chunk: &[u8], bytes: &mut [u8]) {
+        let of = E::Value::of;
+        let (one, half_white, white) = (of(1.0), of(127.5), of(255.0));
+        match self {
+            Self::X255 { .. } => fill::<E, _, _>(chunk, bytes, |v| (v * white).low_bits()),
+            Self::Sym => fill::<E, _, _>(chunk, bytes, |v| ((v + one) * half_white).low_bits()),
+            Self::Clip => fill::<E, _, _>(chunk, bytes, Float::clipped),
+            Self::Wrap => fill::<E, _, _>(chunk, bytes, Float::low_bits),
+            _ => unreachable!("no common rule"),
+        }
+    }
+
+    /// Of floats of 16 bits in the form of 32: each operation's result is rounded to 16.
+    fn halves(self, halves: &mut [u8], bytes: &mut [u8]) {
+        match self {
+            Self::X255 { .. } => each_f32(halves, |v| v * 255.0),
+            Self::Sym => {
+                each_f32(halves, |v| v + 1.0);
+                simd::half::round(halves);
+                each_f32(halves, |v| v * 127.5);
+            }
+            _ => return self.floats::<f32>(halves, bytes),
+        }
+        simd::half::round(halves);
+        Self::Wrap.floats::<f32>(halves, bytes);
+    }
+}
+
+/// Computes with each float in its place.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
+    "x86_64+avx2+fma+bmi2+f16c",
+))]
+fn each_f32<F: Fn(f32) -> f32>(floats: &mut [u8], by: F) {
+    for float in floats.as_chunks_mut().0 {
+        *float = by(f32::from_le_bytes(*float)).to_le_bytes();
+    }
 }
 
 impl Map {
@@ -210,5 +370,165 @@ fn cast(value: f64) -> u8 {
         truncated as i32 as u8
     } else {
         0
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` is the reference"
+)]
+mod tests {
+    use half::f16;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAPS: [Map; 5] =
+        [Map::X255 { clip: true }, Map::X255 { clip: false }, Map::Sym, Map::Clip, Map::Wrap];
+
+    /// Values where rounding, clipping and wrapping turn: halves between samples, the ends of the
+    /// types, and what is no number.
+    fn turns() -> Vec<f64> {
+        let halves = (-2..260).flat_map(|k| {
+            let half = f64::from(k) + 0.5;
+            [half, half / 255.0, half / 127.5 - 1.0, f64::from(k), f64::from(k) / 255.0]
+        });
+        let ends = [0.0, 1e-40, 1e-320, 65504.0, 65520.0, 65535.5, 65536.0, 2_147_483_647.5]
+            .into_iter()
+            .chain([
+                2_147_483_648.0,
+                4_294_967_296.0,
+                9.3e18,
+                1e30,
+                1e300,
+                f64::INFINITY,
+                f64::NAN,
+            ]);
+        let all: Vec<f64> = halves.chain(ends).flat_map(|value| [value, -value]).collect();
+        all.iter().flat_map(|value| [*value, value.next_up(), value.next_down()]).collect()
+    }
+
+    /// Such values in a type of element, each once more with its last bit turned.
+    fn chunk_of(dtype: DType, values: &[f64]) -> Vec<u8> {
+        let chunk = values.iter().flat_map(|&value| match dtype {
+            DType::Bool => vec![u8::from(value > 0.5)],
+            DType::U8 => vec![value as u8],
+            DType::U16 => (value as u16).to_le_bytes().to_vec(),
+            DType::U32 => (value as u32).to_le_bytes().to_vec(),
+            DType::U64 => (value as u64).to_le_bytes().to_vec(),
+            DType::I8 => (value as i8).to_le_bytes().to_vec(),
+            DType::I16 => (value as i16).to_le_bytes().to_vec(),
+            DType::I32 => (value as i32).to_le_bytes().to_vec(),
+            DType::I64 => (value as i64).to_le_bytes().to_vec(),
+            DType::F16 => f16::from_f64(value).to_le_bytes().to_vec(),
+            DType::BF16 => half::bf16::from_f64(value).to_le_bytes().to_vec(),
+            DType::F32 => (value as f32).to_le_bytes().to_vec(),
+            DType::F64 => value.to_le_bytes().to_vec(),
+            DType::Complex64 => [value as f32, 0.5].map(f32::to_le_bytes).concat(),
+            DType::Complex128 => [value, 0.5].map(f64::to_le_bytes).concat(),
+            _ => vec![value.to_bits().to_le_bytes()[6]],
+        });
+        let chunk: Vec<u8> = chunk.collect();
+        let mut turned = chunk.clone();
+        if dtype != DType::Bool {
+            turned.iter_mut().step_by(dtype.size()).for_each(|byte| *byte ^= 1);
+        }
+        [chunk, turned].concat()
+    }
+
+    /// `(value + 0.5) as S`, in the type that our own rules compute in.
+    fn linear(dtype: DType, chunk: &[u8], lo: f64, scale: f64, max: u16) -> Vec<u16> {
+        let saturated = |value: f64| (value as u16).min(max);
+        let narrow = |value: f32| saturated(f64::from((value - lo as f32) * scale as f32 + 0.5));
+        let wide = |value: f64| saturated((value - lo) * scale + 0.5);
+        match dtype {
+            DType::F64 => values::<f64>(chunk).map(wide).collect(),
+            DType::Complex128 => values::<Complex<f64>>(chunk).map(|c| wide(c.re)).collect(),
+            _ => for_dtype!(dtype,
+                int T => values::<T>(chunk).map(|v| wide(v.wide() as f64)).collect(),
+                real T => values::<T>(chunk).map(|v| narrow(v.wide() as f32)).collect(),
+                complex T => values::<Complex<T>>(chunk).map(|c| narrow(c.re.wide() as f32)).collect(),
+            ),
+        }
+    }
+
+    /// Every rule gives the samples that it gives one by one.
+    fn check(dtype: DType, chunk: &[u8]) {
+        let n = chunk.len() / dtype.size();
+        for map in MAPS {
+            let conversion = Conversion::new(dtype, Rule::Clip, map);
+            let (mut got, mut want) = (vec![7u8; n + 1], vec![0u8; n]);
+            conversion.convert(chunk, &mut got);
+            conversion.convert_one_by_one(chunk, &mut want);
+            assert_eq!((&got[..n], got[n]), (&want[..], 7), "{dtype:?} {map:?}");
+            let mut got = vec![7u16; n];
+            conversion.convert(chunk, &mut got);
+            assert!(
+                got.iter().zip(&want).all(|(&got, &want)| got == u16::from(want)),
+                "{dtype:?} {map:?}"
+            );
+        }
+        for (lo, hi) in [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (-3.5, 80.25), (9.0, 2.0)] {
+            for white in [255u16, 65535] {
+                let map = Map::linear(lo, hi, white.into());
+                let Map::Linear { scale, .. } = map else { unreachable!() };
+                let conversion = Conversion::new(dtype, Rule::Range, map);
+                let want = linear(dtype, chunk, lo, scale, white);
+                let got: Vec<u16> = if white == 255 {
+                    let mut got = vec![7u8; n];
+                    conversion.convert(chunk, &mut got);
+                    got.into_iter().map(u16::from).collect()
+                } else {
+                    let mut got = vec![7u16; n];
+                    conversion.convert(chunk, &mut got);
+                    got
+                };
+                assert_eq!(got, want, "{dtype:?} {map:?}");
+                let is_out = |value: &f64| value.is_finite() && (*value < lo || *value > hi);
+                let all: Vec<f64> = for_dtype!(dtype,
+                    int T => values::<T>(chunk).map(|v| v.wide() as f64).collect(),
+                    real T => values::<T>(chunk).map(Real::wide).collect(),
+                    complex T => values::<Complex<T>>(chunk).map(|c| c.re.wide()).collect(),
+                );
+                let n_clipped = all.iter().filter(|value| is_out(value)).count() as u64;
+                assert_eq!(conversion.count_clipped(chunk), n_clipped, "{dtype:?} {map:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_turns_of_every_type_and_rule_are_as_one_by_one() {
+        for dtype in DType::ALL {
+            check(dtype, &chunk_of(dtype, &turns()));
+        }
+    }
+
+    #[test]
+    fn every_number_of_16_bits_is_as_one_by_one() {
+        let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        for dtype in [DType::F16, DType::BF16, DType::I16, DType::U16] {
+            check(dtype, &all);
+        }
+        let all: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        for dtype in
+            DType::ALL.into_iter().filter(|dtype| dtype.size() == 1 && *dtype != DType::Bool)
+        {
+            check(dtype, &all);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bits_in_any_number_are_as_one_by_one(
+            bytes in proptest::collection::vec(any::<u8>(), 0..1600),
+            dtype in 0..DType::ALL.len(),
+        ) {
+            let dtype = DType::ALL[dtype];
+            let mut chunk = bytes[..bytes.len() / dtype.size() * dtype.size()].to_vec();
+            normalize(&mut chunk, dtype, ByteOrder::Little);
+            check(dtype, &chunk);
+        }
     }
 }

@@ -9,9 +9,12 @@ mod kernel;
 pub mod layout;
 pub mod mask;
 pub mod mode;
+pub mod planes;
 pub mod range;
 pub mod scan;
 mod sample;
+mod sums;
+mod widened;
 
 pub use self::sample::Sample;
 use crate::media::ColorMode;

@@ -3,7 +3,10 @@
 use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
+use multiversion::multiversion;
 
+use super::planes;
+use crate::simd;
 use crate::tensor::{ByteOrder, DType};
 
 /// A type of element: how it lies in memory and what number it is.
@@ -23,26 +26,39 @@ pub trait Sample: Copy + Default + From<u8> {
     fn round(value: f64) -> Self;
     /// The same of a number that is computed with in f32.
     fn round_f32(value: f32) -> Self;
+    /// The samples as bytes, where they are such.
+    fn bytes(samples: &mut [Self]) -> Option<&mut [u8]>;
+    /// Interleaves three planes of equal length.
+    fn interleave_3(planes: [&[Self]; 3], pixels: &mut [Self]);
 }
 
 macro_rules! sample {
-    ($($type:ty)*) => {$(
+    ($type:ty { bytes: $bytes:expr, interleave_3: $interleave_3:expr }) => {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "`as` saturates, and NaN becomes 0"
+            reason = "between 0 and the largest sample"
         )]
         impl Sample for $type {
+            #[inline(always)]
             fn round(value: f64) -> Self {
-                (value + 0.5) as Self
+                simd::cast::saturated_f64::<{ Self::MAX as u16 }>(value + 0.5) as Self
             }
+            #[inline(always)]
             fn round_f32(value: f32) -> Self {
-                (value + 0.5) as Self
+                simd::cast::saturated_f32::<{ Self::MAX as u16 }>(value + 0.5) as Self
+            }
+            fn bytes(samples: &mut [Self]) -> Option<&mut [u8]> {
+                $bytes(samples)
+            }
+            fn interleave_3(planes: [&[Self]; 3], pixels: &mut [Self]) {
+                $interleave_3(planes, pixels);
             }
         }
-    )*};
+    };
 }
-sample!(u8 u16);
+sample!(u8 { bytes: Some, interleave_3: simd::planes::interleave_3 });
+sample!(u16 { bytes: |_| None, interleave_3: planes::three });
 
 /// The numbers in a chunk of whole, little-endian elements.
 pub(super) fn values<E: Element>(chunk: &[u8]) -> impl Iterator<Item = E::Value> {
@@ -52,10 +68,11 @@ pub(super) fn values<E: Element>(chunk: &[u8]) -> impl Iterator<Item = E::Value>
 /// A whole number of any size.
 pub(super) trait Int: Copy + Ord {
     fn wide(self) -> i128;
-    #[expect(clippy::cast_precision_loss, reason = "statistics and ranges are f64")]
-    fn to_f64(self) -> f64 {
-        self.wide() as f64
-    }
+    fn to_f64(self) -> f64;
+    /// `self` between `lo` and `hi`, which the type may not reach.
+    fn clamped(self, lo: i32, hi: i32) -> i32;
+    /// The low 8 bits.
+    fn low_bits(self) -> u8;
     /// Back from [`Self::wide`] of a value of this type.
     fn from_wide(value: i128) -> Self;
     /// `self − other` in the type itself, as `NumPy` does it.
@@ -75,6 +92,14 @@ pub(super) trait Real:
     fn wide(self) -> f64;
     /// The value in the type that our own rules compute in: f32, or f64 for f64.
     fn linear<S: Sample>(self, lo: f64, scale: f64) -> S;
+}
+
+/// A float that samples are made of in its own type.
+pub(super) trait Float: Real {
+    /// Truncated, then the low 8 bits; 0 where the truncated value doesn't fit 32 bits, NaN included.
+    fn low_bits(self) -> u8;
+    /// Between 0 and 255, truncated; NaN is 0.
+    fn clipped(self) -> u8;
 }
 
 /// Real and imaginary part.
@@ -128,6 +153,7 @@ macro_rules! element {
         impl Element for $type {
             type Value = $type;
             const SIZE: usize = size_of::<$type>();
+            #[inline]
             fn value(bytes: &[u8]) -> $type {
                 let mut array = [0; size_of::<$type>()];
                 array.copy_from_slice(bytes);
@@ -142,8 +168,9 @@ element!(u8 u16 u32 u64 i8 i16 i32 i64 f16 f32 f64);
 impl Element for bf16 {
     type Value = f32;
     const SIZE: usize = 2;
+    #[inline]
     fn value(bytes: &[u8]) -> f32 {
-        Self::from_le_bytes([bytes[0], bytes[1]]).to_f32()
+        f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16)
     }
 }
 
@@ -155,6 +182,7 @@ macro_rules! float8 {
         impl Element for $name {
             type Value = f32;
             const SIZE: usize = 1;
+            #[inline]
             fn value(bytes: &[u8]) -> f32 {
                 $table[usize::from(bytes[0])]
             }
@@ -221,6 +249,7 @@ pub(super) struct F8E8M0Fnu;
 impl Element for F8E8M0Fnu {
     type Value = f32;
     const SIZE: usize = 1;
+    #[inline]
     fn value(bytes: &[u8]) -> f32 {
         match bytes[0] {
             0 => f32::from_bits(1 << 22),
@@ -233,6 +262,7 @@ impl Element for F8E8M0Fnu {
 impl<T: Element<Value: Real>> Element for Complex<T> {
     type Value = Complex<T::Value>;
     const SIZE: usize = 2 * T::SIZE;
+    #[inline]
     fn value(bytes: &[u8]) -> Self::Value {
         let (re, im) = bytes.split_at(T::SIZE);
         Complex { re: T::value(re), im: T::value(im) }
@@ -242,14 +272,37 @@ impl<T: Element<Value: Real>> Element for Complex<T> {
 macro_rules! int {
     ($($type:ty)*) => {$(
         impl Int for $type {
+            #[inline]
             fn wide(self) -> i128 {
                 i128::from(self)
             }
+            // Not `expect`: whether a cast may lose something depends on the type.
+            #[allow(clippy::cast_precision_loss, clippy::cast_lossless)]
+            #[inline]
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap, clippy::cast_lossless, clippy::unnecessary_cast)]
+            #[inline]
+            fn clamped(self, lo: i32, hi: i32) -> i32 {
+                // The ends of the type, as far as `i32` reaches.
+                const MIN: i32 = if <$type>::BITS < 32 || <$type>::MIN == 0 { <$type>::MIN as i32 } else { i32::MIN };
+                const MAX: i32 = if <$type>::BITS < 32 { <$type>::MAX as i32 } else { i32::MAX };
+                let (lo, hi) = (lo.clamp(MIN, MAX) as $type, hi.clamp(MIN, MAX) as $type);
+                self.max(lo).min(hi) as i32
+            }
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast)]
+            #[inline]
+            fn low_bits(self) -> u8 {
+                self as u8
+            }
             // Not `expect`: which of the two a cast may do depends on the type.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            #[inline]
             fn from_wide(value: i128) -> Self {
                 value as Self
             }
+            #[inline]
             fn wrapping_sub(self, other: Self) -> Self {
                 self.wrapping_sub(other)
             }
@@ -258,13 +311,36 @@ macro_rules! int {
 }
 int!(u8 u16 u32 u64 i8 i16 i32 i64);
 
+macro_rules! float {
+    ($($type:ident $saturated:ident $low_bits:ident)*) => {$(
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the low 8 bits")]
+        impl Float for $type {
+            #[inline]
+            fn low_bits(self) -> u8 {
+                simd::cast::$low_bits(self) as u8
+            }
+            #[inline]
+            fn clipped(self) -> u8 {
+                simd::cast::$saturated::<255>(self) as u8
+            }
+        }
+    )*};
+}
+float! {
+    f32 saturated_f32 low_bits_f32
+    f64 saturated_f64 low_bits_f64
+}
+
 impl Real for f64 {
+    #[inline]
     fn of(value: f64) -> Self {
         value
     }
+    #[inline]
     fn wide(self) -> f64 {
         self
     }
+    #[inline]
     fn linear<S: Sample>(self, lo: f64, scale: f64) -> S {
         S::round((self - lo) * scale)
     }
@@ -272,24 +348,30 @@ impl Real for f64 {
 
 impl Real for f32 {
     #[expect(clippy::cast_possible_truncation, reason = "rounding to the type is the purpose")]
+    #[inline]
     fn of(value: f64) -> Self {
         value as Self
     }
+    #[inline]
     fn wide(self) -> f64 {
         f64::from(self)
     }
+    #[inline]
     fn linear<S: Sample>(self, lo: f64, scale: f64) -> S {
         S::round_f32((self - Self::of(lo)) * Self::of(scale))
     }
 }
 
 impl Real for f16 {
+    #[inline]
     fn of(value: f64) -> Self {
         Self::from_f64(value)
     }
+    #[inline]
     fn wide(self) -> f64 {
         self.to_f64()
     }
+    #[inline]
     fn linear<S: Sample>(self, lo: f64, scale: f64) -> S {
         self.to_f32().linear(lo, scale)
     }
@@ -333,13 +415,37 @@ pub(super) use for_dtype;
 /// Brings a chunk of whole elements into the form that the rest expects: little-endian, bool as 0
 /// or 1.
 pub(super) fn normalize(chunk: &mut [u8], dtype: DType, byte_order: ByteOrder) {
-    if dtype == DType::Bool {
-        for byte in chunk {
-            *byte = u8::from(*byte != 0);
+    if dtype == DType::Bool || byte_order == ByteOrder::Big && dtype.word_size() > 1 {
+        normalize_words(chunk, if dtype == DType::Bool { 1 } else { dtype.word_size() });
+    }
+}
+
+/// Turns each word around, or makes it 0 or 1 if it is one byte.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
+    "x86_64+avx2+fma+bmi2+f16c",
+))]
+fn normalize_words(chunk: &mut [u8], word_size: usize) {
+    match word_size {
+        1 => {
+            for byte in chunk {
+                *byte = u8::from(*byte != 0);
+            }
         }
-    } else if byte_order == ByteOrder::Big && dtype.word_size() > 1 {
-        for word in chunk.chunks_exact_mut(dtype.word_size()) {
-            word.reverse();
+        2 => {
+            for word in chunk.as_chunks_mut::<2>().0 {
+                word.reverse();
+            }
+        }
+        4 => {
+            for word in chunk.as_chunks_mut::<4>().0 {
+                word.reverse();
+            }
+        }
+        _ => {
+            for word in chunk.as_chunks_mut::<8>().0 {
+                word.reverse();
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Sees a picture's values before they are converted: extremes and statistics. Pure.
 
 use super::sample::{Complex, Element, Int, Real, for_dtype, normalize, values};
+use super::sums::{self, CarefulSums, Exact, Sums};
+use super::widened::{each_widened, is_narrow};
 use crate::media::Stats;
 use crate::tensor::{ByteOrder, DType};
 
@@ -52,43 +54,14 @@ impl Finite {
         squares: 0.0,
     };
 
-    /// Adds a chunk of values that may not be finite. Whether all were; if not, nothing is added.
-    ///
-    /// Eight sums side by side let the processor add them at once.
-    fn add<E: Element>(&mut self, chunk: &[u8], wide: impl Fn(E::Value) -> f64) -> bool {
-        const LANES: usize = 8;
-        let Some(first) = values::<E>(chunk).next() else { return true };
-        let origin = self.origin.unwrap_or(wide(first));
-        if !origin.is_finite() {
-            return false;
-        }
-        let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
-        let (mut mins, mut maxs) = ([self.min; LANES], [self.max; LANES]);
-        let mut all_finite = [true; LANES];
-        let mut see = |lane: usize, value: E::Value| {
-            let value = wide(value);
-            all_finite[lane] &= value.abs() < f64::INFINITY;
-            mins[lane] = if value < mins[lane] { value } else { mins[lane] };
-            maxs[lane] = if value > maxs[lane] { value } else { maxs[lane] };
-            let distance = value - origin;
-            sums[lane] += distance;
-            squares[lane] += distance * distance;
-        };
-        let mut groups = chunk.chunks_exact(LANES * E::SIZE);
-        for group in &mut groups {
-            values::<E>(group).enumerate().for_each(|(lane, value)| see(lane, value));
-        }
-        values::<E>(groups.remainder()).for_each(|value| see(0, value));
-        if all_finite.contains(&false) {
-            return false;
-        }
-        self.n += (chunk.len() / E::SIZE) as u64;
-        self.min = mins.into_iter().fold(self.min, f64::min);
-        self.max = maxs.into_iter().fold(self.max, f64::max);
+    /// Adds the sums of `n` finite values.
+    fn add(&mut self, n: u64, origin: f64, sums: &Sums) {
+        self.n += n;
+        self.min = if sums.min < self.min { sums.min } else { self.min };
+        self.max = if sums.max > self.max { sums.max } else { self.max };
         self.origin = Some(origin);
-        self.sum += sums.iter().sum::<f64>();
-        self.squares += squares.iter().sum::<f64>();
-        true
+        self.sum += sums.sum;
+        self.squares += sums.squares;
     }
 
     /// Adds one finite value.
@@ -169,6 +142,9 @@ pub(super) const ZERO: Complex<f64> = Complex { re: 0.0, im: 0.0 };
 pub(super) const ONE: Complex<f64> = Complex { re: 1.0, im: 0.0 };
 pub(super) const MINUS_ONE: Complex<f64> = Complex { re: -1.0, im: 0.0 };
 
+/// Whole numbers up to here are so small that the sums of their squares, too, fit 127 bits.
+const LARGE: f64 = 1e9;
+
 impl Scan {
     /// A scan that has seen nothing.
     #[must_use]
@@ -184,40 +160,75 @@ impl Scan {
     /// Sees one more chunk of whole elements, which is brought into the form that
     /// conversions take on the way.
     pub fn see(&mut self, chunk: &mut [u8]) {
-        normalize(chunk, self.elements.dtype, self.elements.byte_order);
-        for_dtype!(self.elements.dtype,
+        let Elements { dtype, byte_order } = self.elements;
+        normalize(chunk, dtype, byte_order);
+        if is_narrow(dtype) {
+            return each_widened(dtype, chunk, |_, floats| self.see_real::<f32>(floats));
+        }
+        for_dtype!(dtype,
             int T => self.see_int::<T>(chunk),
             real T => self.see_real::<T>(chunk),
             complex T => self.see_complex::<T>(chunk),
         );
     }
 
-    fn see_int<E: Element<Value: Int>>(&mut self, chunk: &[u8]) {
-        let Extremes::Int { min, max } = &mut self.extremes else {
-            return;
-        };
-        for value in values::<E>(chunk) {
-            let value = value.wide();
-            *min = value.min(*min);
-            *max = value.max(*max);
+    #[expect(clippy::cast_precision_loss, reason = "statistics are f64")]
+    fn see_int<E: Exact<Value: Int>>(&mut self, chunk: &[u8]) {
+        let Some((min, max)) = sums::ends::<E>(chunk) else { return };
+        if let Extremes::Int { min: least, max: greatest } = &mut self.extremes {
+            (*least, *greatest) = (min.wide().min(*least), max.wide().max(*greatest));
         }
-        self.finite.add::<E>(chunk, Int::to_f64);
+        let origin = self.finite.origin.unwrap_or(min.to_f64());
+        let n = chunk.len() / E::SIZE;
+        let (sum, squares) = match E::sums(chunk, min, max) {
+            // With an origin that is whole, too, the distances' sums follow from the values'.
+            Some((sum, squares)) if origin.abs() < LARGE => {
+                #[expect(clippy::cast_possible_truncation, reason = "a whole number in range")]
+                let (n, origin) = (n as i128, origin as i128);
+                let squares = squares - 2 * origin * sum + n * origin * origin;
+                ((sum - n * origin) as f64, squares as f64)
+            }
+            _ => sums::of_large::<E>(chunk, origin),
+        };
+        let (min, max) = (min.to_f64(), max.to_f64());
+        self.finite.add(n as u64, origin, &Sums { min, max, sum, squares });
     }
 
     fn see_real<E: Element<Value: Real>>(&mut self, chunk: &[u8]) {
+        let mut finite = values::<E>(chunk).map(Real::wide).filter(|value| value.is_finite());
+        let origin = self.finite.origin.or_else(|| finite.next()).unwrap_or(0.0);
+        // Nearly all pictures are finite: the sums tell, and are all that they need.
+        let sums = sums::of_floats::<E>(chunk, origin);
+        let (sums, ends) = if sums.sum.is_finite() {
+            let ends = (sums.min, sums.max);
+            (CarefulSums { finite: sums, n_nan: 0, n_above: 0, n_below: 0 }, ends)
+        } else {
+            let sums = sums::of_any_floats::<E>(chunk, origin);
+            let Sums { min, max, .. } = sums.finite;
+            // Infinities are ends for the rules, but not for the statistics.
+            let min = if sums.n_below > 0 { f64::NEG_INFINITY } else { min };
+            let max = if sums.n_above > 0 { f64::INFINITY } else { max };
+            (sums, (min, max))
+        };
+        let CarefulSums { finite, n_nan, n_above, n_below } = sums;
+        let n = (chunk.len() / E::SIZE) as u64;
+        let n_finite = n - n_nan - n_above - n_below;
+        if n_finite > 0 {
+            self.finite.add(n_finite, origin, &finite);
+        }
+        self.nan += n_nan;
+        self.inf += n_above + n_below;
         let Extremes::Real(ordered) = &mut self.extremes else { return };
-        // Nearly all pictures are finite: one plain loop tells, and is all that they need.
-        if self.finite.add::<E>(chunk, Real::wide) {
-            let Finite { min, max, .. } = self.finite;
-            let ends = ordered.ends.get_or_insert((min, max));
-            *ends = (min.min(ends.0), max.max(ends.1));
-            return;
+        if n_nan > 0 {
+            ordered.first_nan = Some(f64::NAN);
         }
-        for value in values::<E>(chunk) {
-            let value = value.wide();
-            ordered.see(value, value.is_nan(), |a, b| a < b);
+        if n > n_nan {
+            let (min, max) = ordered.ends.get_or_insert(ends);
+            (*min, *max) = (
+                if ends.0 < *min { ends.0 } else { *min },
+                if ends.1 > *max { ends.1 } else { *max },
+            );
         }
-        values::<E>(chunk).for_each(|value| self.see_finite(value.wide()));
     }
 
     fn see_complex<T: Element<Value: Real>>(&mut self, chunk: &[u8]) {
@@ -268,5 +279,153 @@ impl Scan {
     /// How many values were seen.
     pub(super) fn n_values(&self) -> u64 {
         self.finite.n + self.nan + self.inf
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The statistics of a chunk and what the rules go by, the plain way.
+    fn reference(dtype: DType, chunk: &[u8]) -> (Vec<f64>, Option<(f64, f64)>, [u64; 2]) {
+        let all: Vec<f64> = for_dtype!(dtype,
+            int T => values::<T>(chunk).map(Int::to_f64).collect(),
+            real T => values::<T>(chunk).map(Real::wide).collect(),
+            complex T => values::<Complex<T>>(chunk).map(|c| c.re.wide()).collect(),
+        );
+        let n = |is: fn(&f64) -> bool| all.iter().filter(|value| is(value)).count() as u64;
+        let counts = [n(|value| value.is_nan()), n(|value| value.is_infinite())];
+        let numbers = || all.iter().copied().filter(|value| !value.is_nan());
+        let ends = numbers().reduce(f64::min).zip(numbers().reduce(f64::max));
+        (all.into_iter().filter(|value| value.is_finite()).collect(), ends, counts)
+    }
+
+    fn check(dtype: DType, chunk: &[u8], cut: usize) {
+        let mut scan = Scan::new(Elements { dtype, byte_order: ByteOrder::Little });
+        let at = cut.min(chunk.len() / dtype.size()) * dtype.size();
+        let (mut a, mut b) = (chunk[..at].to_vec(), chunk[at..].to_vec());
+        scan.see(&mut a);
+        scan.see(&mut b);
+        let (finite, ends, counts) = reference(dtype, chunk);
+        let stats = scan.stats();
+        assert_eq!([stats.nan, stats.inf], counts, "{dtype:?}");
+        assert_eq!(scan.n_values(), (chunk.len() / dtype.size()) as u64, "{dtype:?}");
+        assert_eq!(stats.min, finite.iter().copied().reduce(f64::min), "{dtype:?}");
+        assert_eq!(stats.max, finite.iter().copied().reduce(f64::max), "{dtype:?}");
+        match scan.extremes {
+            Extremes::Int { min, max } => {
+                let exact: Vec<i128> = for_dtype!(dtype,
+                    int T => values::<T>(chunk).map(Int::wide).collect(),
+                    real _T => vec![],
+                    complex _T => vec![],
+                );
+                let ends = (exact.iter().min().copied(), exact.iter().max().copied());
+                let none = (i128::MAX, i128::MIN);
+                assert_eq!((min, max), ends.0.zip(ends.1).unwrap_or(none), "{dtype:?}");
+            }
+            Extremes::Real(ordered) => {
+                assert_eq!((ordered.ends, ordered.first_nan.is_some()), (ends, counts[0] > 0));
+            }
+            Extremes::Complex(_) => {}
+        }
+        // The sums are those of distances, which no square of is infinite here.
+        let n = finite.len() as f64;
+        let mean = finite.iter().map(|value| value / n).sum::<f64>();
+        let std = finite.iter().map(|value| (value - mean).powi(2) / n).sum::<f64>().sqrt();
+        if finite.is_empty() || !std.is_finite() || std < 1e-100 {
+            return;
+        }
+        let spread = finite.iter().fold(0.0, |most, value| value.abs().max(most));
+        let near = |got: Option<f64>, want: f64| {
+            got.is_some_and(|got| (got - want).abs() <= 1e-7 * std + 1e-14 * spread)
+        };
+        assert!(near(stats.mean, mean), "{dtype:?}: {stats:?}, want mean {mean}");
+        assert!(near(stats.std, std), "{dtype:?}: {stats:?}, want std {std}");
+    }
+
+    #[test]
+    fn statistics_of_whole_numbers_are_exact() {
+        let stats = |dtype, chunk: &[u8]| {
+            let mut scan = Scan::new(Elements { dtype, byte_order: ByteOrder::Little });
+            chunk.chunks(1 << 18).for_each(|chunk| scan.see(&mut chunk.to_vec()));
+            let stats = scan.stats();
+            (stats.mean, stats.std)
+        };
+        // Half of them at one end of the type, half at the other, more than one block.
+        let ends = |low: Vec<u8>, high: Vec<u8>| [low, high].concat().repeat(100_000);
+        for (dtype, ends, mean, std) in [
+            (DType::U8, ends(vec![0], vec![255]), 127.5, 127.5),
+            (DType::I8, ends(vec![0x80], vec![0x7f]), -0.5, 127.5),
+            (DType::U16, ends(vec![0, 0], vec![255, 255]), 32767.5, 32767.5),
+            (DType::I16, ends(vec![0, 0x80], vec![255, 0x7f]), -0.5, 32767.5),
+            (DType::I32, ends(vec![0, 0, 0xf0, 0xff], vec![0, 0, 0x10, 0]), 0.0, 1_048_576.0),
+            (DType::I64, ends(vec![19, 0, 0, 0, 0, 0, 0, 0], vec![0; 8]), 9.5, 9.5),
+        ] {
+            assert_eq!(stats(dtype, &ends), (Some(mean), Some(std)), "{dtype:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_values_are_seen_as_the_plain_way(
+            bytes in proptest::collection::vec(any::<u8>(), 0..1600),
+            dtype in 0..DType::ALL.len(),
+            cut in 0usize..200,
+        ) {
+            let dtype = DType::ALL[dtype];
+            let mut chunk = bytes[..bytes.len() / dtype.size() * dtype.size()].to_vec();
+            normalize(&mut chunk, dtype, ByteOrder::Little);
+            check(dtype, &chunk, cut);
+        }
+
+        #[test]
+        fn pictures_with_holes_are_seen_as_the_plain_way(
+            values in proptest::collection::vec((-2f32..2.0, 0..40), 0..300),
+            cut in 0usize..300,
+        ) {
+            let values = values.into_iter().map(|(value, hole)| match hole {
+                0 => f32::NAN,
+                1 => f32::INFINITY,
+                2 => f32::NEG_INFINITY,
+                3 => -0.0,
+                _ => value,
+            });
+            let values: Vec<f32> = values.collect();
+            let chunk: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            check(DType::F32, &chunk, cut);
+            let halves = values.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes());
+            check(DType::F16, &halves.collect::<Vec<_>>(), cut);
+        }
+
+        #[test]
+        fn small_whole_numbers_are_seen_as_the_plain_way(
+            values in proptest::collection::vec(-20i64..300, 0..300),
+            far in any::<i64>(),
+            cut in 0usize..300,
+        ) {
+            let chunk = |values: &[i64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+            check(DType::I64, &chunk(&values), cut);
+            check(DType::I64, &chunk(&[&values[..], &[far]].concat()), cut);
+            check(DType::I64, &chunk(&[&[far], &values[..]].concat()), cut);
+        }
+
+        #[test]
+        fn words_of_every_size_are_turned_around(
+            bytes in proptest::collection::vec(any::<u8>(), 0..800),
+            dtype in 0..DType::ALL.len(),
+        ) {
+            let dtype = DType::ALL[dtype];
+            let chunk = &bytes[..bytes.len() / dtype.size() * dtype.size()];
+            let mut got = chunk.to_vec();
+            normalize(&mut got, dtype, ByteOrder::Big);
+            let want: Vec<u8> = if dtype == DType::Bool {
+                chunk.iter().map(|&byte| u8::from(byte != 0)).collect()
+            } else {
+                chunk.chunks(dtype.word_size()).flat_map(|word| word.iter().rev().copied()).collect()
+            };
+            prop_assert_eq!(got, want);
+        }
     }
 }

@@ -1,0 +1,90 @@
+//! Planes → pixels: the samples of a channel lie together, and come to lie beside the others'. Pure.
+
+use multiversion::multiversion;
+
+use super::sample::Sample;
+
+/// Interleaves `n_channels` planes of equal length, which lie one after the other.
+///
+/// # Panics
+/// If `planar` isn't whole planes, or `pixels` has another length.
+pub fn interleave<S: Sample>(planar: &[S], n_channels: usize, pixels: &mut [S]) {
+    assert!(
+        planar.len().is_multiple_of(n_channels) && planar.len() == pixels.len(),
+        "whole planes"
+    );
+    let plane = |i: usize| &planar[planar.len() / n_channels * i..][..planar.len() / n_channels];
+    match n_channels {
+        1 => pixels.copy_from_slice(planar),
+        2 => two([plane(0), plane(1)], pixels),
+        3 => S::interleave_3([plane(0), plane(1), plane(2)], pixels),
+        4 => four([plane(0), plane(1), plane(2), plane(3)], pixels),
+        _ => {
+            for channel in 0..n_channels {
+                let to = pixels.iter_mut().skip(channel).step_by(n_channels);
+                to.zip(plane(channel)).for_each(|(to, &sample)| *to = sample);
+            }
+        }
+    }
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
+    "x86_64+avx2+fma+bmi2+f16c",
+))]
+fn two<S: Copy>([a, b]: [&[S]; 2], pixels: &mut [S]) {
+    for (pixel, (&a, &b)) in pixels.as_chunks_mut().0.iter_mut().zip(a.iter().zip(b)) {
+        *pixel = [a, b];
+    }
+}
+
+/// The same for three planes, whatever the samples.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
+    "x86_64+avx2+fma+bmi2+f16c",
+))]
+pub(super) fn three<S: Copy>([a, b, c]: [&[S]; 3], pixels: &mut [S]) {
+    for (pixel, ((&a, &b), &c)) in pixels.as_chunks_mut().0.iter_mut().zip(a.iter().zip(b).zip(c)) {
+        *pixel = [a, b, c];
+    }
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
+    "x86_64+avx2+fma+bmi2+f16c",
+))]
+fn four<S: Copy>([a, b, c, d]: [&[S]; 4], pixels: &mut [S]) {
+    let planes = a.iter().zip(b).zip(c).zip(d);
+    for (pixel, (((&a, &b), &c), &d)) in pixels.as_chunks_mut().0.iter_mut().zip(planes) {
+        *pixel = [a, b, c, d];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check<S: Sample + PartialEq + std::fmt::Debug>(planar: &[S], n_channels: usize) {
+        let n = planar.len() / n_channels;
+        let planar = &planar[..n * n_channels];
+        let mut got = vec![S::default(); planar.len()];
+        interleave(planar, n_channels, &mut got);
+        for (i, sample) in got.into_iter().enumerate() {
+            assert_eq!(sample, planar[i % n_channels * n + i / n_channels]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_sample_goes_to_its_place(
+            bytes in proptest::collection::vec(any::<u8>(), 0..900),
+            words in proptest::collection::vec(any::<u16>(), 0..900),
+            n_channels in 1usize..6,
+        ) {
+            check(&bytes, n_channels);
+            check(&words, n_channels);
+        }
+    }
+}
