@@ -1,4 +1,4 @@
-//! What one picture costs: conversion, encoding, and both with the digest of the file.
+//! What one picture costs to encode, with the digest of the file.
 
 use std::hint::black_box;
 
@@ -30,20 +30,6 @@ fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-fn convert(c: &mut Criterion) {
-    let mut group = c.benchmark_group("convert");
-    for side in [64, 512] {
-        let data = bytes_of(&picture(side));
-        group.throughput(Throughput::Bytes(data.len() as u64));
-        for (name, profile) in [("auto", Profile::Auto), ("wandb-0.20", Profile::Wandb020)] {
-            group.bench_with_input(BenchmarkId::new(name, side), &data, |b, data| {
-                b.iter(|| to_uint8(DType::F32, black_box(data), profile, None));
-            });
-        }
-    }
-    group.finish();
-}
-
 fn encode_png(c: &mut Criterion) {
     let mut group = c.benchmark_group("encode");
     for side in [64u16, 512] {
@@ -59,5 +45,5 @@ fn encode_png(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, convert, encode_png);
+criterion_group!(benches, encode_png);
 criterion_main!(benches);

@@ -1,6 +1,7 @@
 //! Colours that the data doesn't have: colormaps, the colour of NaN, a background. Pure.
 
 use colorous::Gradient;
+use multiversion::multiversion;
 
 use crate::media::{Colormap, Rgb};
 
@@ -49,7 +50,10 @@ pub fn colors(map: Colormap) -> [[u8; 3]; 256] {
 #[must_use]
 pub fn mapped(gray: &[u8], map: Colormap) -> Vec<u8> {
     let colors = colors(map);
-    gray.iter().flat_map(|&value| colors[usize::from(value)]).collect()
+    let mut colored = vec![0; gray.len() * 3];
+    let to = colored.as_chunks_mut().0.iter_mut();
+    to.zip(gray).for_each(|(to, &value)| *to = colors[usize::from(value)]);
+    colored
 }
 
 /// Gives the pixels that `is_marked` tells of one colour. `samples` have 3 or 4 channels.
@@ -64,18 +68,32 @@ pub fn mark(samples: &mut [u8], n_channels: usize, is_marked: &[bool], Rgb(color
 /// nearest. The last of `n_channels`, 2 or 4, is alpha, and goes.
 #[must_use]
 pub fn composited(samples: &[u8], n_channels: usize, Rgb(background): Rgb) -> Vec<u8> {
-    let n_colors = n_channels - 1;
-    let mut opaque = Vec::with_capacity(samples.len() / n_channels * n_colors);
-    let behind = if n_colors == 1 { [super::mode::gray(background); 3] } else { background };
-    for pixel in samples.chunks_exact(n_channels) {
-        let alpha = u32::from(pixel[n_colors]);
-        opaque.extend(pixel[..n_colors].iter().zip(behind).map(|(&value, behind)| {
-            let sum = u32::from(value) * alpha + u32::from(behind) * (255 - alpha);
-            // At most 255 × 255, so that the quotient is a byte.
-            ((sum + 127) / 255).to_le_bytes()[0]
-        }));
+    let mut opaque = vec![0; samples.len() / n_channels * (n_channels - 1)];
+    match n_channels {
+        2 => composite::<2, 1>(samples, &mut opaque, [super::mode::gray(background)]),
+        _ => composite::<4, 3>(samples, &mut opaque, background),
     }
     opaque
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
+    "x86_64+avx2+fma+bmi2+f16c",
+))]
+fn composite<const FROM: usize, const TO: usize>(
+    samples: &[u8],
+    opaque: &mut [u8],
+    background: [u8; TO],
+) {
+    for (to, pixel) in opaque.as_chunks_mut::<TO>().0.iter_mut().zip(samples.as_chunks::<FROM>().0)
+    {
+        let alpha = u32::from(pixel[TO]);
+        for i in 0..TO {
+            let sum = u32::from(pixel[i]) * alpha + u32::from(background[i]) * (255 - alpha);
+            // At most 255 × 255, so that the quotient is a byte.
+            to[i] = ((sum + 127) / 255).to_le_bytes()[0];
+        }
+    }
 }
 
 #[cfg(test)]

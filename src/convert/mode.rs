@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use multiversion::multiversion;
+
 use crate::media::ColorMode;
 
 /// A mode that can't be had.
@@ -85,7 +87,11 @@ pub fn gray_16(samples: &[u16], n_channels: usize) -> Vec<u8> {
         [v, ..] => v,
         [] => 0,
     };
-    samples.chunks_exact(n_channels).flat_map(|pixel| gray(pixel).to_le_bytes()).collect()
+    let mut pixels = vec![0; samples.len() / n_channels * 2];
+    let to = pixels.as_chunks_mut().0.iter_mut();
+    to.zip(samples.chunks_exact(n_channels))
+        .for_each(|(to, pixel)| *to = gray(pixel).to_le_bytes());
+    pixels
 }
 
 /// Black and white by Floyd's and Steinberg's error diffusion, in whole numbers as Pillow does it
@@ -115,11 +121,27 @@ fn dither_gray([r, g, b]: [u8; 3]) -> u8 {
     (sum / 1000).to_le_bytes()[0]
 }
 
-fn map<const FROM: usize, const TO: usize>(
+fn map<const FROM: usize, const TO: usize, F: Fn([u8; FROM]) -> [u8; TO]>(
     samples: &[u8],
-    pixel: impl Fn([u8; FROM]) -> [u8; TO],
+    pixel: F,
 ) -> Vec<u8> {
-    samples.as_chunks::<FROM>().0.iter().flat_map(|&from| pixel(from)).collect()
+    let mut pixels = vec![0; samples.len() / FROM * TO];
+    map_into(samples, &mut pixels, pixel);
+    pixels
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
+    "x86_64+avx2+fma+bmi2+f16c",
+))]
+fn map_into<const FROM: usize, const TO: usize, F: Fn([u8; FROM]) -> [u8; TO]>(
+    samples: &[u8],
+    pixels: &mut [u8],
+    pixel: F,
+) {
+    for (to, &from) in pixels.as_chunks_mut().0.iter_mut().zip(samples.as_chunks::<FROM>().0) {
+        *to = pixel(from);
+    }
 }
 
 /// Gray of a colour.

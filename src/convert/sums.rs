@@ -105,7 +105,9 @@ pub(super) fn of_any_floats<E: Element<Value: Real>>(chunk: &[u8], origin: f64) 
     }
 }
 
-/// The sum of all lanes, always in the same order.
+/// The sum of all lanes, always in the same order. Not part of the loops, whose lanes would be laid
+/// out for it.
+#[inline(never)]
 fn total(mut lanes: [f64; LANES]) -> f64 {
     let mut n = LANES;
     while n > 1 {
