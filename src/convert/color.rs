@@ -49,11 +49,18 @@ pub fn colors(map: Colormap) -> [[u8; 3]; 256] {
 /// Draws gray samples in the colours of a map.
 #[must_use]
 pub fn mapped(gray: &[u8], map: Colormap) -> Vec<u8> {
-    let colors = colors(map);
-    let mut colored = vec![0; gray.len() * 3];
-    let to = colored.as_chunks_mut().0.iter_mut();
-    to.zip(gray).for_each(|(to, &value)| *to = colors[usize::from(value)]);
+    let mut colored = Vec::new();
+    mapped_into(gray, map, &mut colored);
     colored
+}
+
+/// The same into `colored`, whatever was in it.
+pub fn mapped_into(gray: &[u8], map: Colormap, colored: &mut Vec<u8>) {
+    let colors = colors(map);
+    colored.resize(gray.len() * 3, 0);
+    for (to, &value) in colored.as_chunks_mut().0.iter_mut().zip(gray) {
+        *to = colors[usize::from(value)];
+    }
 }
 
 /// Gives the pixels that `is_marked` tells of one colour. `samples` have 3 or 4 channels.
@@ -67,13 +74,24 @@ pub fn mark(samples: &mut [u8], n_channels: usize, is_marked: &[bool], Rgb(color
 /// Puts a picture with alpha on a background: `alpha × value + (1 − alpha) × background`, to the
 /// nearest. The last of `n_channels`, 2 or 4, is alpha, and goes.
 #[must_use]
-pub fn composited(samples: &[u8], n_channels: usize, Rgb(background): Rgb) -> Vec<u8> {
-    let mut opaque = vec![0; samples.len() / n_channels * (n_channels - 1)];
-    match n_channels {
-        2 => composite::<2, 1>(samples, &mut opaque, [super::mode::gray(background)]),
-        _ => composite::<4, 3>(samples, &mut opaque, background),
-    }
+pub fn composited(samples: &[u8], n_channels: usize, background: Rgb) -> Vec<u8> {
+    let mut opaque = Vec::new();
+    composited_into(samples, n_channels, background, &mut opaque);
     opaque
+}
+
+/// The same into `opaque`, whatever was in it.
+pub fn composited_into(
+    samples: &[u8],
+    n_channels: usize,
+    Rgb(background): Rgb,
+    opaque: &mut Vec<u8>,
+) {
+    opaque.resize(samples.len() / n_channels * (n_channels - 1), 0);
+    match n_channels {
+        2 => composite::<2, 1>(samples, opaque, [super::mode::gray(background)]),
+        _ => composite::<4, 3>(samples, opaque, background),
+    }
 }
 
 #[multiversion(targets(
@@ -131,5 +149,23 @@ mod tests {
         let mut samples = [1, 2, 3, 4, 5, 6];
         mark(&mut samples, 3, &[false, true], Rgb([9, 8, 7]));
         assert_eq!(samples, [1, 2, 3, 9, 8, 7]);
+    }
+
+    #[test]
+    fn every_alpha_and_value_is_composited_to_the_nearest() {
+        let all = || (0..=255u8).flat_map(|value| (0..=255u8).map(move |alpha| (value, alpha)));
+        let samples: Vec<u8> =
+            all().flat_map(|(value, alpha)| [value, !value, alpha, alpha]).collect();
+        let got = composited(&samples, 4, Rgb([7, 200, 255]));
+        let want = all().flat_map(|(value, alpha)| {
+            [(value, 7), (!value, 200), (alpha, 255)].map(|(value, behind)| {
+                let alpha = f64::from(alpha) / 255.0;
+                alpha.mul_add(f64::from(value), (1.0 - alpha) * f64::from(behind))
+            })
+        });
+        assert_eq!(got.len(), 3 << 16);
+        for (got, want) in got.into_iter().zip(want) {
+            assert!((f64::from(got) - want).abs() < 0.5 + 1e-9, "{got}, want {want}");
+        }
     }
 }

@@ -225,8 +225,7 @@ fn count<E: Element, F: Fn(E::Value) -> bool>(chunk: &[u8], is: F) -> u64 {
 }
 
 fn is_outside(value: f64, lo: f64, hi: f64) -> bool {
-    let is_finite = value.abs() < f64::INFINITY;
-    is_finite & ((value < lo) | (value > hi))
+    (value < lo && value > f64::NEG_INFINITY) || (value > hi && value < f64::INFINITY)
 }
 
 /// The loops of the common rules. What each does with one value is told by [`Map::int`] and
@@ -447,7 +446,7 @@ mod tests {
             DType::F64 => values::<f64>(chunk).map(wide).collect(),
             DType::Complex128 => values::<Complex<f64>>(chunk).map(|c| wide(c.re)).collect(),
             _ => for_dtype!(dtype,
-                int T => values::<T>(chunk).map(|v| wide(v.wide() as f64)).collect(),
+                int T => values::<T>(chunk).map(|v| wide(v.to_f64())).collect(),
                 real T => values::<T>(chunk).map(|v| narrow(v.wide() as f32)).collect(),
                 complex T => values::<Complex<T>>(chunk).map(|c| narrow(c.re.wide() as f32)).collect(),
             ),
@@ -488,7 +487,7 @@ mod tests {
                 assert_eq!(got, want, "{dtype:?} {map:?}");
                 let is_out = |value: &f64| value.is_finite() && (*value < lo || *value > hi);
                 let all: Vec<f64> = for_dtype!(dtype,
-                    int T => values::<T>(chunk).map(|v| v.wide() as f64).collect(),
+                    int T => values::<T>(chunk).map(Int::to_f64).collect(),
                     real T => values::<T>(chunk).map(Real::wide).collect(),
                     complex T => values::<Complex<T>>(chunk).map(|c| c.re.wide()).collect(),
                 );

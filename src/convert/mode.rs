@@ -43,35 +43,49 @@ impl FromStr for ColorMode {
 /// composited; `I;16` holds the gray value, not scaled; `1` is dithered (`spec/image.md` B.3).
 #[must_use]
 pub fn convert(samples: Vec<u8>, from: ColorMode, to: ColorMode, width: usize) -> Vec<u8> {
+    if from == to {
+        return samples;
+    }
+    let mut pixels = Vec::new();
+    convert_into(&samples, from, to, width, &mut pixels);
+    pixels
+}
+
+/// The same into `pixels`, whatever was in it.
+pub fn convert_into(
+    samples: &[u8],
+    from: ColorMode,
+    to: ColorMode,
+    width: usize,
+    pixels: &mut Vec<u8>,
+) {
     use ColorMode::{Bit, I16, L, La, Rgb, Rgba};
     match (from, to) {
-        _ if from == to => samples,
-        (L, La) => map(&samples, |[v]: [u8; 1]| [v, 255]),
-        (L, Rgb) => map(&samples, |[v]: [u8; 1]| [v, v, v]),
-        (L, Rgba) => map(&samples, |[v]: [u8; 1]| [v, v, v, 255]),
-        (L, I16) => map(&samples, |[v]: [u8; 1]| [v, 0]),
-        (L, Bit) => dithered(samples, width),
-        (La, L) => map(&samples, |[v, _]: [u8; 2]| [v]),
-        (La, Rgb) => map(&samples, |[v, _]: [u8; 2]| [v, v, v]),
-        (La, Rgba) => map(&samples, |[v, a]: [u8; 2]| [v, v, v, a]),
-        (La, I16) => map(&samples, |[v, _]: [u8; 2]| [v, 0]),
-        (La, Bit) => dithered(map(&samples, |[v, _]: [u8; 2]| [v]), width),
-        (Rgb, L) => map(&samples, |rgb: [u8; 3]| [gray(rgb)]),
-        (Rgb, La) => map(&samples, |rgb: [u8; 3]| [gray(rgb), 255]),
-        (Rgb, Rgba) => map(&samples, |[r, g, b]: [u8; 3]| [r, g, b, 255]),
-        (Rgb, I16) => map(&samples, |rgb: [u8; 3]| [gray(rgb), 0]),
-        (Rgb, Bit) => dithered(map(&samples, |rgb: [u8; 3]| [dither_gray(rgb)]), width),
-        (Rgba, L) => map(&samples, |[r, g, b, _]: [u8; 4]| [gray([r, g, b])]),
-        (Rgba, La) => map(&samples, |[r, g, b, a]: [u8; 4]| [gray([r, g, b]), a]),
-        (Rgba, Rgb) => map(&samples, |[r, g, b, _]: [u8; 4]| [r, g, b]),
-        (Rgba, I16) => map(&samples, |[r, g, b, _]: [u8; 4]| [gray([r, g, b]), 0]),
-        (Rgba, Bit) => {
-            let gray = map(&samples, |[r, g, b, _]: [u8; 4]| [dither_gray([r, g, b])]);
-            dithered(gray, width)
+        (L, L | Bit) | (La, La) | (Rgb, Rgb) | (Rgba, Rgba) | (Bit, Bit) | (I16, I16) => {
+            map(samples, pixels, |sample: [u8; 1]| sample);
         }
-        (Bit | I16 | L | La | Rgb | Rgba, _) => {
-            unreachable!("samples of 8 bits have a natural mode")
-        }
+        (L, La) => map(samples, pixels, |[v]: [u8; 1]| [v, 255]),
+        (L, Rgb) => map(samples, pixels, |[v]: [u8; 1]| [v, v, v]),
+        (L, Rgba) => map(samples, pixels, |[v]: [u8; 1]| [v, v, v, 255]),
+        (L, I16) => map(samples, pixels, |[v]: [u8; 1]| [v, 0]),
+        (La, L | Bit) => map(samples, pixels, |[v, _]: [u8; 2]| [v]),
+        (La, Rgb) => map(samples, pixels, |[v, _]: [u8; 2]| [v, v, v]),
+        (La, Rgba) => map(samples, pixels, |[v, a]: [u8; 2]| [v, v, v, a]),
+        (La, I16) => map(samples, pixels, |[v, _]: [u8; 2]| [v, 0]),
+        (Rgb, L) => map(samples, pixels, |rgb: [u8; 3]| [gray(rgb)]),
+        (Rgb, La) => map(samples, pixels, |rgb: [u8; 3]| [gray(rgb), 255]),
+        (Rgb, Rgba) => map(samples, pixels, |[r, g, b]: [u8; 3]| [r, g, b, 255]),
+        (Rgb, I16) => map(samples, pixels, |rgb: [u8; 3]| [gray(rgb), 0]),
+        (Rgb, Bit) => map(samples, pixels, |rgb: [u8; 3]| [dither_gray(rgb)]),
+        (Rgba, L) => map(samples, pixels, |[r, g, b, _]: [u8; 4]| [gray([r, g, b])]),
+        (Rgba, La) => map(samples, pixels, |[r, g, b, a]: [u8; 4]| [gray([r, g, b]), a]),
+        (Rgba, Rgb) => map(samples, pixels, |[r, g, b, _]: [u8; 4]| [r, g, b]),
+        (Rgba, I16) => map(samples, pixels, |[r, g, b, _]: [u8; 4]| [gray([r, g, b]), 0]),
+        (Rgba, Bit) => map(samples, pixels, |[r, g, b, _]: [u8; 4]| [dither_gray([r, g, b])]),
+        (Bit | I16, _) => unreachable!("samples of 8 bits have a natural mode"),
+    }
+    if to == Bit && from != Bit {
+        dither(pixels, width);
     }
 }
 
@@ -96,7 +110,7 @@ pub fn gray_16(samples: &[u16], n_channels: usize) -> Vec<u8> {
 
 /// Black and white by Floyd's and Steinberg's error diffusion, in whole numbers as Pillow does it
 /// (`spec/image.md` B.3; Pillow, `libImaging/Convert.c`, `tobilevel`).
-fn dithered(mut gray: Vec<u8>, width: usize) -> Vec<u8> {
+fn dither(gray: &mut [u8], width: usize) {
     let mut errors = vec![0i32; width + 1];
     for row in gray.chunks_exact_mut(width) {
         let (mut l, mut l0, mut l1) = (0, 0, 0);
@@ -111,7 +125,6 @@ fn dithered(mut gray: Vec<u8>, width: usize) -> Vec<u8> {
         }
         errors[width] = l0;
     }
-    gray
 }
 
 /// Gray as Pillow takes it for dithering.
@@ -123,11 +136,11 @@ fn dither_gray([r, g, b]: [u8; 3]) -> u8 {
 
 fn map<const FROM: usize, const TO: usize, F: Fn([u8; FROM]) -> [u8; TO]>(
     samples: &[u8],
+    pixels: &mut Vec<u8>,
     pixel: F,
-) -> Vec<u8> {
-    let mut pixels = vec![0; samples.len() / FROM * TO];
-    map_into(samples, &mut pixels, pixel);
-    pixels
+) {
+    pixels.resize(samples.len() / FROM * TO, 0);
+    map_into(samples, pixels, pixel);
 }
 
 #[multiversion(targets(

@@ -330,7 +330,7 @@ mod tests {
             }
             Extremes::Complex(_) => {}
         }
-        let n = finite.len() as f64;
+        let n = finite.iter().map(|_| 1.0).sum::<f64>();
         let mean = finite.iter().map(|value| value / n).sum::<f64>();
         let std = finite.iter().map(|value| (value - mean).powi(2) / n).sum::<f64>().sqrt();
         let spread = finite.iter().fold(0.0f64, |most, value| value.abs().max(most));
