@@ -31,9 +31,9 @@
 //! | [`decode`] | a dump's bytes → headers, then one tensor's bytes |
 //! | [`record`] | a line, a sidecar or a path → a record |
 //! | [`annotations`] | what lies on an image: classes, boxes, masks |
-//! | `simd` | the few loops that want the processor's own instructions; all unsafe code
 //! | [`convert`] | elements → pixels: which axis is which, whose rule, which mode |
 //! | [`encode`] | pixels → a media file |
+//! | `simd` | their loops that want the processor's own instructions: all unsafe code |
 //! | [`limits`], [`plan`] | which images are made, and which are held back |
 //! | [`render`] | a plan and a tensor's bytes → media files |
 //! | [`formats`] | entries → what trackers read |
@@ -50,10 +50,10 @@
 pub mod media;
 pub mod tensor;
 // Pure core, in the order that data meets it.
+mod simd;
 pub mod decode;
 pub mod record;
 pub mod annotations;
-mod simd;
 pub mod convert;
 pub mod encode;
 pub mod limits;

@@ -92,6 +92,7 @@ pub(super) fn make(
     for Piece { path, bytes } in &pieces {
         staged.push(writing.write(run, path, bytes).ok_or(Made::GivenUp)?);
     }
+    renderer.take_back(pieces.swap_remove(0).bytes);
     let (xxh3, sha256) = digest.fields();
     let source = Source { sha256, xxh3, ..material.source.clone() };
     let description = (*description).clone();

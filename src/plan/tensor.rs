@@ -243,7 +243,8 @@ fn memory_bytes(plan: &TensorPlan, downscale: Option<u32>, limits: &Limits) -> u
     let n_bytes = plan.reading.n_elements().saturating_mul(plan.header.dtype.size() as u64);
     let chunk = n_bytes.min(CHUNK_BYTES as u64);
     [
-        n_pixels.saturating_mul(samples + on_the_way + made),
+        // Channel after channel at first, where the elements lie so.
+        n_pixels.saturating_mul(2 * samples + on_the_way + made),
         encoded_bytes_max(n_pixels.saturating_mul(made), plan.height).saturating_mul(2),
         3 * chunk,
         scaling,

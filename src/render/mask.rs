@@ -107,7 +107,7 @@ pub fn render_mask(
     // The plan let no side through that doesn't fit.
     let side = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let pixels = Pixels { mode, width: side(*width), height: side(*height), bytes };
-    Ok(Some(RenderedMask { image: encode::encode(pixels, Encoding::default())?, class_ids }))
+    Ok(Some(RenderedMask { image: encode::encode(&pixels, Encoding::default())?, class_ids }))
 }
 
 /// The class of the greatest score of each pixel so far.

@@ -10,12 +10,13 @@ use std::io;
 
 pub use self::mask::{MaskError, RenderedMask, render_mask};
 use self::source::{Axis, Buffers, Source, Target, View};
+use crate::convert::planes::interleave;
 use crate::convert::range::{Conversion, Decision, Depth};
 use crate::convert::scan::{Elements, Scan};
 use crate::convert::{Pixels, Sample, color, mode};
 use crate::decode::ReadAt;
-use crate::encode::{self, EncodeError, EncodedImage};
-use crate::media::{ColorMode, Making, Stats};
+use crate::encode::{self, EncodeError, EncodedImage, Encoder};
+use crate::media::{ColorMode, Making, Sha256, Stats};
 use crate::plan::{ImagePlan, TensorPlan};
 use crate::tensor::TensorHeader;
 
@@ -43,11 +44,24 @@ pub enum RenderError {
 /// nearest cache meanwhile.
 const BLOCK_BYTES: usize = 16 << 10;
 
+/// Buffers up to this size, in bytes, are kept for the next image; larger ones count against the budget of
+/// the image that needs them, and go with it.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
 /// Makes images, one after the other, in the same buffers.
 #[derive(Debug, Default)]
 pub struct Renderer {
     buffers: Buffers,
-    samples: Vec<u8>,
+    samples: Samples<u8>,
+    encoder: Encoder,
+    file: Vec<u8>,
+}
+
+/// The samples of a picture, and room for as many in another order.
+#[derive(Debug, Default)]
+struct Samples<S> {
+    pixels: Vec<S>,
+    planes: Vec<S>,
 }
 
 impl Renderer {
@@ -62,7 +76,27 @@ impl Renderer {
         image: &ImagePlan,
     ) -> Result<Rendered, RenderError> {
         let (pixels, making) = self.pixels(storage, tensor, image)?;
-        Ok(Rendered { image: encode::encode(pixels, tensor.encoding)?, making })
+        let mut bytes = std::mem::take(&mut self.file);
+        bytes.clear();
+        self.encoder.encode((&pixels).into(), tensor.encoding, &mut bytes)?;
+        let Pixels { mode, width, height, bytes: samples } = pixels;
+        let is_large = samples.len().max(self.samples.planes.len()) > KEPT_BYTES_MAX;
+        self.samples.pixels = samples;
+        if is_large {
+            *self = Self::default();
+        }
+        let (file_type, sha256) = (tensor.encoding.file_type, Sha256::of(&bytes));
+        Ok(Rendered {
+            image: EncodedImage { file_type, mode, width, height, bytes, sha256 },
+            making,
+        })
+    }
+
+    /// Takes back the memory of a file that was written.
+    pub fn take_back(&mut self, file: Vec<u8>) {
+        if file.capacity() <= KEPT_BYTES_MAX {
+            self.file = file;
+        }
     }
 
     /// Makes the pixels of one image.
@@ -82,14 +116,15 @@ impl Renderer {
         };
         let (bytes, conversion, stats) = match tensor.wish.depth {
             Depth::Eight => {
-                let samples = std::mem::take(&mut self.samples);
-                let (samples, conversion, stats) = maker.samples(samples)?;
+                let (conversion, stats) = maker.samples(&mut self.samples)?;
+                let samples = std::mem::take(&mut self.samples.pixels);
                 (maker.pixels(samples, &conversion, &stats)?, conversion, stats)
             }
             Depth::Sixteen => {
-                let (samples, conversion, stats) = maker.samples::<u16>(Vec::new())?;
+                let mut samples = Samples::<u16>::default();
+                let (conversion, stats) = maker.samples(&mut samples)?;
                 let n_channels = tensor.natural_mode().n_channels();
-                (mode::gray_16(&samples, n_channels), conversion, stats)
+                (mode::gray_16(&samples.pixels, n_channels), conversion, stats)
             }
         };
         // The plan let no side through that doesn't fit: `limits.pixels_max` is far below.
@@ -128,14 +163,25 @@ pub fn pixels_from_tensor(
     Renderer::default().pixels(storage, tensor, image)
 }
 
+/// Whether the samples are made channel after channel, as the elements lie, and interleaved then: that is
+/// faster than putting each in its place.
+fn is_planar(tensor: &TensorPlan) -> bool {
+    let stride = |axis: Option<usize>| axis.map_or(0, |axis| tensor.header.strides[axis]);
+    let [_, rows, columns, channels] = tensor.reading.axes.map(stride);
+    tensor.sheet.is_none() && tensor.reading.n_channels > 1 && channels > rows.max(columns)
+}
+
 /// The views of a tensor that make one image: one, or one for each picture of a contact sheet.
 fn views(tensor: &TensorPlan, image_idx: u64) -> Vec<View> {
     let reading = &tensor.reading;
     let n_channels = reading.n_channels;
     let row = tensor.width * n_channels;
-    let view = |picture: u64, to: u64| {
-        view(&tensor.header, reading.axes, picture, to, [row, n_channels, 1])
+    let steps = if is_planar(tensor) {
+        [tensor.width, 1, tensor.width * tensor.height]
+    } else {
+        [row, n_channels, 1]
     };
+    let view = |picture: u64, to: u64| view(&tensor.header, reading.axes, picture, to, steps);
     let Some(sheet) = tensor.sheet else { return vec![view(image_idx, 0)] };
     let cell = |picture: u64| {
         let (row_idx, column_idx) = (picture / sheet.n_columns, picture % sheet.n_columns);
@@ -222,26 +268,26 @@ struct Maker<'a, R> {
 
 impl<R: ReadAt> Maker<'_, R> {
     /// Makes one sample of each element, the channels of a pixel together (0 between the pictures of a
-    /// sheet), in `samples`, whatever that holds. With the rule and the values' statistics.
+    /// sheet), whatever `samples` holds. Returns the rule and the values' statistics.
     ///
     /// The rule depends on all values, but those of the first chunk nearly always lead to the same: so
     /// the rest is converted as it is seen, and all of it again only where the rule turns out to be
     /// another.
-    fn samples<S: Sample>(
-        &mut self,
-        mut samples: Vec<S>,
-    ) -> io::Result<(Vec<S>, Conversion, Stats)> {
+    fn samples<S: Sample>(&mut self, samples: &mut Samples<S>) -> io::Result<(Conversion, Stats)> {
         let tensor = self.tensor;
         let n = tensor.width * tensor.height * tensor.reading.n_channels;
         let n = usize::try_from(n).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let Samples { pixels, planes } = samples;
+        let is_planar = is_planar(tensor);
+        let made = if is_planar { &mut *planes } else { &mut *pixels };
         if tensor.sheet.is_some() {
-            samples.clear();
+            made.clear();
         }
-        samples.resize(n, S::default());
+        made.resize(n, S::default());
         let mut scan = Scan::new(self.elements);
         let mut guess = Guess::None;
         let mut n_clipped = 0;
-        let mut converted = Converted { samples: &mut samples, apart: Vec::new() };
+        let mut converted = Converted { samples: made, apart: Vec::new() };
         for view in &self.views {
             self.source.each_chunk(view, |target, chunk| {
                 if guess == Guess::None {
@@ -289,7 +335,12 @@ impl<R: ReadAt> Maker<'_, R> {
             }
         }
         let stats = Stats { clipped: scan.share(n_clipped), ..scan.stats() };
-        Ok((samples, conversion, stats))
+        if is_planar {
+            let n_channels = usize::try_from(tensor.reading.n_channels).unwrap_or(1);
+            pixels.resize(n, S::default());
+            interleave(planes, n_channels, pixels);
+        }
+        Ok((conversion, stats))
     }
 
     /// The bytes of the picture in its mode, by way of colours that the data doesn't have.

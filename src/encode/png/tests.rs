@@ -1,0 +1,164 @@
+//! What is encoded comes back, from decoders of other hands, and is no larger than it may be.
+
+use proptest::prelude::*;
+use zune_png::PngDecoder;
+use zune_png::zune_core::bytestream::ZCursor;
+use zune_png::zune_core::options::DecoderOptions;
+use zune_png::zune_core::result::DecodingResult;
+
+use super::*;
+use crate::encode::encoded_bytes_max;
+
+const MODES: [ColorMode; 6] =
+    [ColorMode::Bit, ColorMode::L, ColorMode::La, ColorMode::Rgb, ColorMode::Rgba, ColorMode::I16];
+
+/// The samples of a file as `png` reads them, in the order of the mode.
+fn decode_png(file: &[u8]) -> Vec<u8> {
+    let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let mut reader = decoder.read_info().expect("a header");
+    let mut samples = vec![0; reader.output_buffer_size().expect("a small picture")];
+    let n = reader.next_frame(&mut samples).expect("samples").buffer_size();
+    reader.finish().expect("the end");
+    samples.truncate(n);
+    if reader.output_color_type().1 == png::BitDepth::Sixteen {
+        samples.as_chunks_mut::<2>().0.iter_mut().for_each(|sample| sample.reverse());
+    }
+    samples
+}
+
+/// The same as `zune-png` reads them.
+fn decode_zune(file: &[u8]) -> Vec<u8> {
+    let options = DecoderOptions::new_safe()
+        .png_set_confirm_crc(true)
+        .set_max_width(1 << 20)
+        .set_max_height(1 << 20);
+    match PngDecoder::new_with_options(ZCursor::new(file), options).decode().expect("a picture") {
+        DecodingResult::U8(samples) => samples,
+        DecodingResult::U16(samples) => samples.into_iter().flat_map(u16::to_le_bytes).collect(),
+        _ => panic!("other samples"),
+    }
+}
+
+fn check(mode: ColorMode, width: u32, height: u32, samples: &[u8]) {
+    let mut scalar = PngEncoder::new(Packing::Scalar);
+    let mut best = PngEncoder::new(Packing::best());
+    let pixels = PixelsRef { mode, width, height, samples };
+    let (mut file, mut again) = (Vec::new(), Vec::new());
+    scalar.encode(pixels, &mut file).expect("a file");
+    for _ in 0..2 {
+        again.clear();
+        best.encode(pixels, &mut again).expect("a file");
+        assert_eq!(file, again, "another twin, or another time");
+    }
+    assert_eq!(decode_png(&file), samples, "png: {mode} {width} × {height}");
+    assert_eq!(decode_zune(&file), samples, "zune-png: {mode} {width} × {height}");
+    let n = samples.len() as u64;
+    assert!(file.len() as u64 <= encoded_bytes_max(n, height.into()), "{} of {n}", file.len());
+    if mode != ColorMode::Bit {
+        let raw = n + u64::from(height);
+        assert!(file.len() as u64 <= raw + raw / 1000 + 1024, "{} of {n}", file.len());
+    }
+}
+
+/// What the samples of a picture are like.
+#[derive(Debug, Clone, Copy)]
+enum Contents {
+    Noise,
+    Constant(u8),
+    Gradient,
+    FewValues(u8),
+    /// Zeros but for one in so many.
+    Sparse(u32),
+    /// The upper part flat, the lower noise: no part is like the whole.
+    Halves,
+}
+
+/// Samples of a picture, from a seed.
+fn samples(mode: ColorMode, width: u32, height: u32, contents: Contents, seed: u32) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut random = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 8
+    };
+    let n = width as usize * height as usize * mode.pixel_size();
+    let row = width as usize * mode.pixel_size();
+    let sample = |i: usize| {
+        let noise = random();
+        let byte = |n: u32| n.to_le_bytes()[0];
+        let value = match contents {
+            Contents::Constant(value) => value,
+            Contents::Gradient => byte(u32::try_from(i % row + 3 * (i / row)).unwrap()),
+            Contents::FewValues(n) => byte(noise % (u32::from(n) + 1) * 37),
+            Contents::Sparse(n) if noise % n > 0 => 0,
+            Contents::Sparse(_) => byte(noise >> 8),
+            Contents::Halves if i < n / 2 => 9,
+            Contents::Noise | Contents::Halves => byte(noise),
+        };
+        if mode == ColorMode::Bit { if value > 127 { 255 } else { 0 } } else { value }
+    };
+    (0..n).map(sample).collect()
+}
+
+fn contents() -> impl Strategy<Value = Contents> {
+    prop_oneof![
+        Just(Contents::Noise),
+        any::<u8>().prop_map(Contents::Constant),
+        Just(Contents::Gradient),
+        any::<u8>().prop_map(Contents::FewValues),
+        (1u32..400).prop_map(Contents::Sparse),
+        Just(Contents::Halves),
+    ]
+}
+
+#[test]
+fn pictures_of_all_shapes_come_back() {
+    let sides = [(1, 1), (1, 300), (300, 1), (21, 3), (22, 3), (64, 64), (63, 65), (700, 2)];
+    for mode in MODES {
+        for (width, height) in sides {
+            for contents in [Contents::Noise, Contents::Gradient, Contents::Constant(255)] {
+                check(mode, width, height, &samples(mode, width, height, contents, 7));
+            }
+        }
+    }
+}
+
+#[test]
+fn pictures_of_several_segments_come_back() {
+    let each = [
+        Contents::Noise,
+        Contents::Constant(0),
+        Contents::Gradient,
+        Contents::Sparse(40),
+        Contents::Halves,
+    ];
+    for contents in each {
+        for mode in [ColorMode::L, ColorMode::Rgb] {
+            check(mode, 401, 613, &samples(mode, 401, 613, contents, 3));
+            // One row is more than a segment.
+            check(mode, 200_000, 2, &samples(mode, 200_000, 2, contents, 3));
+        }
+    }
+}
+
+#[test]
+fn samples_that_are_not_as_many_as_the_sides_say_are_an_error() {
+    let mut png = PngEncoder::new(Packing::Scalar);
+    for (width, height, n) in [(2, 2, 11), (2, 2, 13), (0, 2, 0), (2, 0, 0)] {
+        let pixels = PixelsRef { mode: ColorMode::Rgb, width, height, samples: &vec![0; n] };
+        assert!(png.encode(pixels, &mut Vec::new()).is_err(), "{width} × {height}, {n}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_pictures_come_back(
+        mode in prop::sample::select(&MODES),
+        width in 1u32..90,
+        height in 1u32..90,
+        contents in contents(),
+        seed in any::<u32>(),
+    ) {
+        check(mode, width, height, &samples(mode, width, height, contents, seed));
+    }
+}
