@@ -6,6 +6,8 @@
 #   ./test.sh fuzz 600     every fuzz target for so many seconds; or only those that are named after
 #   ./test.sh soak 1800    the soak test alone, for so many seconds, with a plot in target/soak
 #   ./test.sh gentle       what the daemon costs the box, as figures: idle, page cache, step time, reads
+#   ./test.sh growth       what an item and a command cost as a store grows to a million items, as figures,
+#                          and docs/growth.svg
 #   ./test.sh load         what it bears, as figures: latency, throughput, a million files, index growth
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -57,6 +59,15 @@ python_with() {
         "$python" -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt "wandb==$1"
     fi
 }
+
+if [ "${1:-}" = growth ]; then
+    python_with 0.28.2
+    python="target/python/wandb-0.28.2/bin/python"
+    "$python" -c 'import matplotlib' 2>/dev/null ||
+        "$python" -m pip install --quiet --disable-pip-version-check matplotlib==3.11.2
+    cargo build --locked --release
+    exec "$python" tests/measure/growth.py --plot docs/growth.svg "${@:2}"
+fi
 
 # Figures, with the goal beside each. A machine is noisy: only what no noise explains fails.
 if [ "${1:-}" = gentle ] || [ "${1:-}" = load ]; then

@@ -24,11 +24,25 @@ pub struct Xxh3([u8; 16]);
 
 macro_rules! hex {
     ($($name:ident $n_digits:literal)*) => {$(
+        impl $name {
+            /// The bytes.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; $n_digits / 2] {
+                &self.0
+            }
+        }
+
+        impl From<[u8; $n_digits / 2]> for $name {
+            fn from(bytes: [u8; $n_digits / 2]) -> Self {
+                Self(bytes)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let mut digits = [0; $n_digits];
                 let text = hex_digits(&self.0, &mut digits);
-                f.write_str(text)
+                f.pad(text)
             }
         }
 
@@ -49,12 +63,14 @@ macro_rules! hex {
             fn try_from(text: String) -> Result<Self, Self::Error> {
                 const WANT: &str = concat!("want ", stringify!($n_digits), " hex digits");
                 let digits = text.as_bytes();
-                if digits.len() != $n_digits || !digits.iter().all(u8::is_ascii_hexdigit) {
+                if digits.len() != $n_digits {
                     return Err(WANT);
                 }
                 let mut bytes = [0; $n_digits / 2];
-                for (i, byte) in bytes.iter_mut().enumerate() {
-                    *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| WANT)?;
+                for (byte, digits) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+                    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+                    let value = high.zip(low).map(|(high, low)| high << 4 | low);
+                    *byte = value.and_then(|value| u8::try_from(value).ok()).ok_or(WANT)?;
                 }
                 Ok(Self(bytes))
             }
@@ -63,7 +79,7 @@ macro_rules! hex {
 }
 hex!(Sha256 64 Xxh3 32);
 
-/// Writes two lower-case digits for each byte.
+/// Writes two lower-case digits for each byte. (`{:02x}` for each takes a microsecond a digest.)
 fn hex_digits<'a>(bytes: &[u8], digits: &'a mut [u8]) -> &'a str {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {

@@ -114,7 +114,8 @@ fn an_index_whose_rows_are_written_again_and_again_is_replaced_and_nothing_is_lo
     let me = Holder { pid: 1, command: "test".to_owned(), socket: None };
     let (mut writer, reader) = open(&root, &me, Duration::ZERO).expect("a store");
     if asked.is_none() {
-        writer.index_bytes_max = 1 << 20;
+        // Less than two segments of sled's.
+        writer.index_bytes_max = 1_000_000;
         writer.commits_per_size_check = 8;
     }
     let index_bytes_max = writer.index_bytes_max;

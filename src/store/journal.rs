@@ -18,8 +18,9 @@
 //! last cursor was never acknowledged, and is cut off at the next start with any torn line. A whole
 //! line whose checksum is wrong was damaged later: it is skipped, counted, and left where it is.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -64,14 +65,14 @@ pub(crate) enum Event {
     Cursor,
 }
 
-/// A line of the journal.
+/// A line of the journal; to be written, of parts that are borrowed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Line {
+pub(crate) struct Line<E = Event, C = SourceCursor> {
     pub(crate) seq: u64,
     #[serde(flatten)]
-    pub(crate) event: Event,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) cursor: Option<SourceCursor>,
+    pub(crate) event: E,
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub(crate) cursor: Option<C>,
 }
 
 /// How far a source was read.
@@ -167,27 +168,85 @@ impl Stamp {
     }
 }
 
-/// A line as the index needs it: cheap to read.
+/// A line as the index needs it: cheap to read, and to make of what is written.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Outline {
+pub(crate) struct Outline<'a> {
     pub(crate) seq: u64,
-    pub(crate) kind: String,
+    pub(crate) kind: Cow<'a, str>,
     pub(crate) state: Option<State>,
-    pub(crate) key: Option<MediaKey>,
-    pub(crate) step: Option<Step>,
-    pub(crate) index: Option<u32>,
+    key: Option<Cow<'a, MediaKey>>,
+    step: Option<Step>,
+    index: Option<u32>,
     /// Of an image that is gone, its dump; else a media file.
-    pub(crate) path: Option<String>,
+    pub(crate) path: Option<Cow<'a, str>>,
     /// Of an image that was pruned, where its line stands.
     pub(crate) place: Option<Position>,
-    pub(crate) source: Option<OutlineSource>,
-    pub(crate) cursor: Option<SourceCursor>,
+    pub(crate) source: Option<OutlineSource<'a>>,
+    pub(crate) cursor: Option<Cow<'a, SourceCursor>>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct OutlineSource {
-    pub(crate) path: String,
-    pub(crate) log: Option<String>,
+pub(crate) struct OutlineSource<'a> {
+    pub(crate) path: Cow<'a, str>,
+    pub(crate) log: Option<Cow<'a, str>>,
+}
+
+impl<'a> Outline<'a> {
+    /// Of a line that is being written.
+    pub(crate) fn of(seq: u64, event: &'a Event, cursor: Option<&'a SourceCursor>) -> Self {
+        let mut outline = Self {
+            seq,
+            kind: Cow::Borrowed(""),
+            state: None,
+            key: None,
+            step: None,
+            index: None,
+            path: None,
+            place: None,
+            source: None,
+            cursor: cursor.map(Cow::Borrowed),
+        };
+        let mut stands = |id: &'a MediaId| {
+            outline.key = Some(Cow::Borrowed(&id.key));
+            (outline.step, outline.index) = (Some(id.step), Some(id.index));
+        };
+        match event {
+            Event::Media(entry) => {
+                let source = &entry.source;
+                outline.kind = Cow::Borrowed("media");
+                outline.state = Some(entry.state);
+                outline.key = entry.key.as_ref().map(Cow::Borrowed);
+                (outline.step, outline.index) = (entry.step, entry.index);
+                outline.source = Some(OutlineSource {
+                    path: Cow::Borrowed(&source.path),
+                    log: source.log.as_deref().map(Cow::Borrowed),
+                });
+            }
+            Event::Gone { id, path } => {
+                stands(id);
+                outline.kind = Cow::Borrowed("gone");
+                outline.path = path.as_deref().map(Cow::Borrowed);
+            }
+            Event::Pruned { id, place } => {
+                stands(id);
+                outline.kind = Cow::Borrowed("pruned");
+                outline.place = Some(*place);
+            }
+            Event::Finish => outline.kind = Cow::Borrowed("finish"),
+            Event::Commit { .. } | Event::Run { .. } | Event::Cursor => {}
+        }
+        outline
+    }
+
+    /// The key and the step, if the line says both.
+    pub(crate) fn said(&self) -> Option<(&MediaKey, Step)> {
+        Some((self.key.as_deref()?, self.step?))
+    }
+
+    /// Where an image stands, if the line says so in full.
+    pub(crate) fn id(&self) -> Option<(&MediaKey, Step, u32)> {
+        Some((self.key.as_deref()?, self.step?, self.index?))
+    }
 }
 
 /// A place in a journal.
@@ -203,14 +262,15 @@ impl Position {
     pub(crate) const START: Self = Self { segment: 1, offset: 0 };
 }
 
-/// The bytes of a line, newline and all.
-pub(crate) fn frame(line: &Line) -> Vec<u8> {
-    // A line's map keys are text and its numbers finite, which is all that serde_json asks for.
-    let mut bytes = serde_json::to_vec(line).unwrap_or_default();
+/// Appends a line, newline and all.
+pub(crate) fn frame<E: Serialize, C: Serialize>(line: &Line<E, C>, bytes: &mut Vec<u8>) {
+    let start = bytes.len();
+    // A line's map keys are text and its numbers finite, which is all that serde_json asks for; a `Vec`
+    // takes all that is written to it.
+    drop(serde_json::to_writer(&mut *bytes, line));
     bytes.pop();
-    let crc = crc32fast::hash(&bytes);
-    bytes.extend(format!(",\"crc\":\"{crc:08x}\"}}\n").bytes());
-    bytes
+    let crc = crc32fast::hash(&bytes[start..]);
+    drop(writeln!(bytes, ",\"crc\":\"{crc:08x}\"}}"));
 }
 
 /// The line in `bytes` (without its newline), or `None` if it is damaged.
@@ -276,11 +336,11 @@ impl Journal {
         folder: &Path,
         from: Position,
         last_seq: u64,
-        mut see: impl FnMut(Outline, Position, u32) -> Result<(), E>,
+        mut see: impl FnMut(Outline<'static>, Position, u32) -> Result<(), E>,
     ) -> Result<(Self, Recovered), E> {
         let mut recovered = Recovered::default();
         let (mut end, mut last_seq) = (from, last_seq);
-        let mut unit: Vec<(Outline, Position, u32)> = Vec::new();
+        let mut unit: Vec<(Outline<'static>, Position, u32)> = Vec::new();
         // The last line that was seen, and how many damaged ones since: more are missing where the
         // numbers say so.
         let (mut seen, mut n_bad) = (last_seq, 0);
@@ -437,6 +497,12 @@ mod tests {
     fn line(seq: u64, closes: bool) -> Line {
         let event = Event::Commit { step: Step(seq) };
         Line { seq, event, cursor: closes.then(|| cursor("x")) }
+    }
+
+    fn frame(line: &Line) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        super::frame(line, &mut bytes);
+        bytes
     }
 
     /// The sequence numbers that a journal with these bytes gives back, and what opening did.

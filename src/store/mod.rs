@@ -49,7 +49,7 @@ use serde_json::{Map, Value};
 
 use self::index::{Applied, Index};
 pub(crate) use self::index::{DumpRow, RunRow};
-use self::journal::{Event, Journal, Line, Outline, OutlineSource, Position, SourceCursor};
+use self::journal::{Event, Journal, Line, Outline, Position, SourceCursor};
 use self::lock::{Holder, Lock};
 use self::media_dir::{Staged, Staging};
 pub use self::reader::{Filter, Reader, RunSummary};
@@ -384,7 +384,7 @@ impl Writer {
             row = RunRow::default();
         }
         let index = &self.index;
-        let mut batch: Vec<Applied> = Vec::new();
+        let mut batch: Vec<Applied<'static>> = Vec::new();
         let mut n_replayed = 0u64;
         let (mut journal, recovered) = Journal::open(
             &self.disk,
@@ -455,7 +455,7 @@ impl Writer {
             let n = group.iter().take_while(|commit| commit.run == run).count();
             let first = self.ensure_run(&run)?;
             let units = group[..n].iter().map(|commit| (&commit.events[..], &commit.cursor));
-            self.journal(&run.id, |seq| framed(units, first, seq))?;
+            self.journal(&run.id, |seq| framed(units, first.as_ref(), seq))?;
             drop(group.drain(..n));
             self.tell_index()?;
         }
@@ -482,10 +482,10 @@ impl Writer {
 
     /// Appends lines to an open journal and has the index take them. What makes them gets the last line's
     /// number.
-    fn journal(
+    fn journal<'a>(
         &mut self,
         run: &RunId,
-        lines: impl FnOnce(u64) -> (Vec<u8>, Vec<Applied>, u64),
+        lines: impl FnOnce(u64) -> (Vec<u8>, Vec<Applied<'a>>, u64),
     ) -> Result<(), StoreError> {
         let journal =
             self.journals.get_mut(run).ok_or_else(|| io::Error::other("journal is not open"))?;
@@ -609,20 +609,20 @@ impl Writer {
 /// relative to the first.
 fn framed<'a>(
     units: impl IntoIterator<Item = (&'a [Event], &'a SourceCursor)>,
-    first: Option<Event>,
+    first: Option<&'a Event>,
     mut seq: u64,
-) -> (Vec<u8>, Vec<Applied>, u64) {
+) -> (Vec<u8>, Vec<Applied<'a>>, u64) {
     let (mut bytes, mut lines) = (Vec::new(), Vec::new());
-    let mut add = |event: &Event, cursor: Option<&SourceCursor>| {
+    let mut add = |event: &'a Event, cursor: Option<&'a SourceCursor>| {
         seq += 1;
-        let line = Line { seq, event: event.clone(), cursor: cursor.cloned() };
-        let framed = journal::frame(&line);
-        let place = Position { segment: 0, offset: bytes.len() as u64 };
-        lines.push((outline(line), place, u32::try_from(framed.len()).unwrap_or(u32::MAX)));
-        bytes.extend(framed);
+        let start = bytes.len();
+        journal::frame(&Line { seq, event, cursor }, &mut bytes);
+        let place = Position { segment: 0, offset: start as u64 };
+        let length = u32::try_from(bytes.len() - start).unwrap_or(u32::MAX);
+        lines.push((Outline::of(seq, event, cursor), place, length));
     };
     if let Some(event) = first {
-        add(&event, Some(&SourceCursor::None));
+        add(event, Some(&SourceCursor::None));
     }
     for (events, cursor) in units {
         match events.split_last() {
@@ -634,43 +634,4 @@ fn framed<'a>(
         }
     }
     (bytes, lines, seq)
-}
-
-/// A line as the index needs it.
-fn outline(line: Line) -> Outline {
-    let Line { seq, event, cursor } = line;
-    let mut outline = Outline {
-        seq,
-        kind: String::new(),
-        state: None,
-        key: None,
-        step: None,
-        index: None,
-        path: None,
-        place: None,
-        source: None,
-        cursor,
-    };
-    match event {
-        Event::Media(entry) => {
-            outline.state = Some(entry.state);
-            (outline.key, outline.step, outline.index) = (entry.key, entry.step, entry.index);
-            outline.source = Some(OutlineSource { path: entry.source.path, log: entry.source.log });
-        }
-        Event::Gone { id, path } => {
-            "gone".clone_into(&mut outline.kind);
-            outline.path = path;
-            (outline.key, outline.step, outline.index) =
-                (Some(id.key), Some(id.step), Some(id.index));
-        }
-        Event::Pruned { id, place } => {
-            outline.place = Some(place);
-            "pruned".clone_into(&mut outline.kind);
-            (outline.key, outline.step, outline.index) =
-                (Some(id.key), Some(id.step), Some(id.index));
-        }
-        Event::Finish => "finish".clone_into(&mut outline.kind),
-        Event::Commit { .. } | Event::Run { .. } | Event::Cursor => {}
-    }
-    outline
 }

@@ -59,15 +59,6 @@ impl Filter {
     fn steps(&self) -> RangeInclusive<u64> {
         self.steps.map_or(0..=u64::MAX, |(first, last)| first..=last)
     }
-
-    /// Whether an item is listed. What was rejected may never have said its key or step.
-    fn lets_through(&self, entry: &MediaEntry) -> bool {
-        let is_narrow = self.key.is_some() || self.steps.is_some();
-        entry.state != State::Rejected
-            || !is_narrow
-            || (self.key.is_none() || self.key == entry.key)
-                && entry.step.is_some_and(|step| self.steps().contains(&step.0))
-    }
 }
 
 impl Reader {
@@ -119,7 +110,7 @@ impl Reader {
         let root = self.root.clone();
         Ok(self.runs_of(&filter)?.into_iter().flat_map(move |run| {
             let rows = reader.rows(&run, &filter);
-            entries(journal::folder(&run_folder(&root, &run)), run, filter.clone(), rows)
+            entries(journal::folder(&run_folder(&root, &run)), run, rows)
         }))
     }
 
@@ -138,10 +129,10 @@ impl Reader {
             let rows: Vec<Row> = self.rows(&run, filter).collect::<Result<_, _>>()?;
             runs.push((run, rows));
         }
-        let (root, filter) = (self.root.clone(), filter.clone());
+        let root = self.root.clone();
         Ok(runs.into_iter().flat_map(move |(run, rows)| {
             let rows = rows.into_iter().map(Ok);
-            entries(journal::folder(&run_folder(&root, &run)), run, filter.clone(), rows)
+            entries(journal::folder(&run_folder(&root, &run)), run, rows)
         }))
     }
 
@@ -152,7 +143,7 @@ impl Reader {
         }
     }
 
-    /// The rows of a run that may pass a filter.
+    /// The rows of a run that a filter lets through. What was rejected may never have said its key or step.
     fn rows(
         &self,
         run: &RunId,
@@ -161,8 +152,9 @@ impl Reader {
         let state = filter.state;
         let placed = (state != Some(State::Rejected))
             .then(|| self.index.items(run, filter.key.as_ref(), filter.steps()));
-        let rejected =
-            state.is_none_or(|state| state == State::Rejected).then(|| self.index.rejected(run));
+        let rejected = state.is_none_or(|state| state == State::Rejected).then(|| {
+            self.index.rejected(run, filter.key.as_ref(), filter.steps.map(|_| filter.steps()))
+        });
         let rows = placed.into_iter().flatten().chain(rejected.into_iter().flatten());
         rows.filter(move |row| {
             row.as_ref().map_or(true, |row| state.is_none_or(|state| state == row.state))
@@ -175,7 +167,8 @@ impl Reader {
         run: &RunId,
     ) -> impl Iterator<Item = Result<(Position, MediaEntry), StoreError>> + use<> {
         let folder = journal::folder(&run_folder(&self.root, run));
-        let rows = self.index.items(run, None, 0..=u64::MAX).chain(self.index.rejected(run));
+        let rows =
+            self.index.items(run, None, 0..=u64::MAX).chain(self.index.rejected(run, None, None));
         rows.filter_map(move |row| {
             match row.and_then(|row| Ok((row.place, entry(&folder, row)?))) {
                 // Its files stay: a damaged line names what it will.
@@ -251,11 +244,10 @@ impl Reader {
     }
 }
 
-/// The entries that rows of a run point at, as far as a filter lets them through.
+/// The entries that rows of a run point at.
 fn entries(
     journal_folder: PathBuf,
     run: RunId,
-    filter: Filter,
     rows: impl Iterator<Item = Result<Row, StoreError>>,
 ) -> impl Iterator<Item = Result<(RunId, MediaEntry), StoreError>> {
     rows.filter_map(move |row| match row.and_then(|row| entry(&journal_folder, row)) {
@@ -263,7 +255,6 @@ fn entries(
             tracing::warn!(%run, %error, "item is left out");
             None
         }
-        Ok(entry) if !filter.lets_through(&entry) => None,
         entry => Some(entry.map(|entry| (run.clone(), entry))),
     })
 }

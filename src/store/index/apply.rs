@@ -1,116 +1,113 @@
 //! A journal line → the rows that it changes.
 
-use serde::Deserialize;
-use sled::transaction::{ConflictableTransactionError, TransactionalTree};
-
-use super::rows::{DumpRow, Row, RunRow};
-use super::{Applied, item_key, json, key, log_key};
+use super::blocks::Changes;
+use super::rows::{DumpRow, Row, RunRow, rejected_to_bytes};
+use super::{dump_key, item_key, json, log_key, rejected_key};
 use crate::media::{RunId, State};
-use crate::store::journal::SourceCursor;
+use crate::store::journal::{Outline, Position, SourceCursor};
 
-pub(super) type Conflict = ConflictableTransactionError<()>;
-
-pub(super) fn get_json<T: for<'a> Deserialize<'a>>(
-    tree: &TransactionalTree,
-    key: &[u8],
-) -> Result<Option<T>, Conflict> {
-    Ok(tree.get(key)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+fn dump_row(changes: &mut Changes, run: &RunId, path: &str) -> sled::Result<Option<DumpRow>> {
+    let bytes = changes.get(&dump_key(run, path))?;
+    Ok(bytes.and_then(|bytes| DumpRow::from_bytes(path, bytes)))
 }
 
+/// Applies one line, which stands at `place` and has `length` bytes.
 pub(super) fn apply_line(
-    tree: &TransactionalTree,
+    changes: &mut Changes,
     run: &RunId,
     run_row: &mut RunRow,
-    line: &Applied,
-) -> Result<(), Conflict> {
-    let (line, place, length) = line;
+    (line, place, length): (&Outline, Position, u32),
+) -> sled::Result<()> {
     run_row.last_seq = line.seq;
-    let dump_key = |path: &str| key(b'd', run, &[path.as_bytes()]);
+    // Of the dump that the line or its cursor is about: mostly one and the same.
+    let mut dump: Option<(&str, DumpRow)> = None;
     if let Some(state) = line.state {
-        let row = Row { state, place: *place, length: *length, is_pruned: false };
-        let own_path = line
-            .source
-            .as_ref()
-            .filter(|source| source.log.is_none())
-            .map(|source| source.path.as_str());
-        let mut dump = None;
-        if let Some(path) = own_path {
-            let mut row = get_json::<DumpRow>(tree, &dump_key(path))?.unwrap_or_default();
+        let row = Row { state, place, length, is_pruned: false };
+        let source = line.source.as_ref().filter(|source| source.log.is_none());
+        if let Some(path) = source.map(|source| &*source.path) {
+            let mut row = dump_row(changes, run, path)?.unwrap_or_default();
             if !row.is_open {
                 row.begin();
             }
-            dump = Some(row);
+            dump = Some((path, row));
         }
-        let place = match (&line.key, line.step, line.index) {
-            (Some(key), Some(step), Some(index)) => Some((key, step, index)),
-            _ => None,
-        };
-        if let (State::Image | State::Held, Some((key, step, index))) = (state, place) {
-            let before = tree.insert(item_key(run, key, step, index), &row.to_bytes())?;
+        let at = line.id();
+        if let (State::Image | State::Held, Some((key, step, index))) = (state, at) {
+            let before = changes.insert(item_key(run, key, step, index), &row.to_bytes())?;
             if let Some(before) = before.and_then(|bytes| Row::from_bytes(&bytes)) {
                 run_row.uncount(before);
             }
         } else {
-            tree.insert(key(b'r', run, &[&line.seq.to_be_bytes()]), &row.to_bytes())?;
-        }
-        match (&mut dump, place, state) {
-            (Some(dump), Some((key, step, index)), State::Rejected) => {
-                dump.add_rejected(key, step, index);
-            }
-            (Some(dump), Some((key, step, index)), _) => dump.add(key, step, index),
-            _ => {}
+            let row = rejected_to_bytes(row, line.said());
+            changes.insert(rejected_key(run, line.seq), &row)?;
         }
         *run_row.count(state) += 1;
-        if let (Some(path), Some(mut dump)) = (own_path, dump) {
+        if let Some((_, dump)) = &mut dump {
+            match (at, state) {
+                (Some((key, step, index)), State::Rejected) => dump.add_rejected(key, step, index),
+                (Some((key, step, index)), _) => dump.add(key, step, index),
+                _ => {}
+            }
             // What was rejected of an earlier version is so no longer.
             if !dump.is_open {
                 for earlier in dump.rejected.drain(..) {
-                    if tree.remove(key(b'r', run, &[&earlier.to_be_bytes()]))?.is_some() {
+                    if changes.remove(&rejected_key(run, earlier))?.is_some() {
                         run_row.n_rejected -= 1;
                     }
                 }
             }
             dump.rejected.extend((state == State::Rejected).then_some(line.seq));
             dump.is_open = line.cursor.is_none();
-            tree.insert(dump_key(path), json(&dump))?;
         }
     }
-    if let ("gone", Some(key), Some(step), Some(index)) =
-        (&*line.kind, &line.key, line.step, line.index)
-        && let Some(before) = tree.remove(item_key(run, key, step, index))?
-        && let Some(before) = Row::from_bytes(&before)
-    {
-        run_row.uncount(before);
+    if let ("gone", Some((key, step, index))) = (&*line.kind, line.id()) {
+        let before = changes.remove(&item_key(run, key, step, index))?;
+        if let Some(before) = before.and_then(|bytes| Row::from_bytes(&bytes)) {
+            run_row.uncount(before);
+        }
+        if let Some(path) = line.path.as_deref()
+            && let Some(mut row) = dump_row(changes, run, path)?
+        {
+            row.end_at(key, step, index);
+            dump = Some((path, row));
+        }
     }
-    if let ("pruned", Some(key), Some(step), Some(index), Some(place)) =
-        (&*line.kind, &line.key, line.step, line.index, line.place)
-        && let Some(before) = tree.get(item_key(run, key, step, index))?
-        && let Some(before) = Row::from_bytes(&before)
-        && (before.state, before.place, before.is_pruned) == (State::Image, place, false)
+    if let ("pruned", Some((key, step, index)), Some(place)) = (&*line.kind, line.id(), line.place)
     {
-        let row = Row { is_pruned: true, ..before };
-        tree.insert(item_key(run, key, step, index), &row.to_bytes())?;
-        run_row.n_pruned += 1;
-    }
-    if let ("gone", Some(key), Some(step), Some(index), Some(path)) =
-        (&*line.kind, &line.key, line.step, line.index, &line.path)
-        && let Some(mut dump) = get_json::<DumpRow>(tree, &dump_key(path))?
-    {
-        dump.end_at(key, step, index);
-        tree.insert(dump_key(path), json(&dump))?;
+        let item_key = item_key(run, key, step, index);
+        let before = changes.get(&item_key)?.and_then(Row::from_bytes);
+        if let Some(before) = before
+            && (before.state, before.place, before.is_pruned) == (State::Image, place, false)
+        {
+            changes.insert(item_key, &Row { is_pruned: true, ..before }.to_bytes())?;
+            run_row.n_pruned += 1;
+        }
     }
     run_row.finished |= line.kind == "finish";
-    match &line.cursor {
+    match line.cursor.as_deref() {
         Some(SourceCursor::Log(cursor)) => {
-            tree.insert(log_key(run, cursor), json(cursor))?;
+            changes.set_alone(log_key(run, cursor), json(cursor));
         }
         Some(SourceCursor::Dump(cursor)) => {
-            let mut dump: DumpRow = get_json(tree, &dump_key(&cursor.path))?.unwrap_or_default();
-            dump.cursor = Some(cursor.clone());
-            dump.is_open = false;
-            tree.insert(dump_key(&cursor.path), json(&dump))?;
+            let mut row = match dump.take() {
+                Some((path, row)) if path == cursor.path => row,
+                other => {
+                    put(changes, run, other)?;
+                    dump_row(changes, run, &cursor.path)?.unwrap_or_default()
+                }
+            };
+            row.cursor = Some(cursor.clone());
+            row.is_open = false;
+            dump = Some((&cursor.path, row));
         }
         Some(SourceCursor::None) | None => {}
+    }
+    put(changes, run, dump)
+}
+
+fn put(changes: &mut Changes, run: &RunId, dump: Option<(&str, DumpRow)>) -> sled::Result<()> {
+    if let Some((path, row)) = dump {
+        changes.insert(dump_key(run, path), &row.to_bytes())?;
     }
     Ok(())
 }

@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::StoreError;
 use super::SCHEMA;
+use super::blocks::Walk;
 use super::rows::{Row, RunRow};
 use crate::media::State;
 use crate::pulse;
@@ -24,21 +24,6 @@ pub(super) struct Generation {
     pub(super) path: PathBuf,
     pub(super) number: u32,
     pub(super) is_replaced: AtomicBool,
-}
-
-/// Rows that are read one by one. Their generation stays as long as they are.
-pub(super) struct Rows {
-    // Let go of first.
-    pub(super) rows: sled::Iter,
-    pub(super) _generation: Arc<Generation>,
-}
-
-impl Iterator for Rows {
-    type Item = sled::Result<(sled::IVec, sled::IVec)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.rows.next()
-    }
 }
 
 impl Drop for Generation {
@@ -159,19 +144,25 @@ pub(super) fn check(db: &sled::Db) -> Result<Option<&'static str>, sled::Error> 
         match key.first() {
             Some(b'i' | b'r') => {
                 let run = key[1..].split(|&byte| byte == 0).next().unwrap_or_default();
-                let Some(row) = Row::from_bytes(&value) else {
-                    return Ok(Some("a row can't be read"));
+                let counts = match counted.get_mut(run) {
+                    Some(counts) => counts,
+                    None => counted.entry(run.to_vec()).or_default(),
                 };
-                if !counted.contains_key(run) {
-                    counted.insert(run.to_vec(), [0; 3]);
-                }
-                if let Some(counts) = counted.get_mut(run) {
+                let mut rows = Walk::new(&key, &value);
+                while let Some(row) = rows.step()? {
+                    let Some(row) = Row::from_bytes(row) else {
+                        return Ok(Some("a row can't be read"));
+                    };
                     counts[match row.state {
                         State::Image => 0,
                         State::Held => 1,
                         State::Rejected => 2,
                     }] += 1;
                 }
+            }
+            Some(b'd') => {
+                let mut rows = Walk::new(&key, &value);
+                while rows.step()?.is_some() {}
             }
             Some(b'n') => match serde_json::from_slice::<RunRow>(&value) {
                 Ok(RunRow { n_image, n_held, n_rejected, .. }) => {

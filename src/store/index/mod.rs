@@ -7,11 +7,13 @@
 //! | key | value |
 //! | --- | --- |
 //! | `i` run 0 key 0 step(8) index(4) | [`Row`] of an image, kept or held back |
-//! | `r` run 0 seq(8) | [`Row`] of a rejected line or dump |
+//! | `r` run 0 seq(8) | [`Row`] of a rejected line or dump, and the step and key that it said |
 //! | `d` run 0 path | [`DumpRow`]: what became of a dump that speaks for itself |
 //! | `l` run 0 dev(8) ino(8) | a log's cursor |
 //! | `n` run | [`RunRow`]: counts, and how far its journal is applied |
 //! | `m` name | `schema`, `boot` |
+//!
+//! Of the first three, rows that follow each other share one of sled's ([`blocks`]).
 //!
 //! The rules for sled 0.34.7: one writer; transactions of at most 200 keys; no batch that removes;
 //! no `flush_async`; the cache bounded; no flusher, which cleans up for ever. (What a kill takes from its
@@ -19,8 +21,10 @@
 //! even when there is room again.
 
 mod apply;
+mod blocks;
 mod generation;
 mod rows;
+mod varint;
 
 use std::fs;
 use std::io;
@@ -30,14 +34,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::Serialize;
-use sled::transaction::{ConflictableTransactionError, TransactionError};
 
-use self::apply::{apply_line, get_json};
+use self::apply::apply_line;
+use self::blocks::{Changes, Rows};
 use self::generation::{
-    Generation, Rows, adopt_latest, boot_id, check, distrust, guarded, is_disk_trouble, is_locked,
+    Generation, adopt_latest, boot_id, check, distrust, guarded, is_disk_trouble, is_locked,
     open_sled, remove_torn_snapshots, set_aside,
 };
 pub(crate) use self::generation::{is_damage, remove_all};
+use self::rows::rejected_from_bytes;
 pub(crate) use self::rows::{DumpRow, Row, RunRow};
 use super::StoreError;
 use super::journal::{LogCursor, Outline, Position};
@@ -46,13 +51,14 @@ use crate::media::{MediaKey, RunId, State, Step};
 use crate::pulse;
 
 /// The version of keys and rows. Another version's index is rebuilt.
-const SCHEMA: &[u8] = b"3";
+const SCHEMA: &[u8] = b"4";
 
-/// Lines applied in one transaction. A line touches at most four keys.
-const LINES_PER_TRANSACTION: usize = 40;
+/// A transaction that has so many keys to write takes no further line. A line touches at most five, or as
+/// many more as images of its dump were rejected earlier.
+const KEYS_PER_TRANSACTION: usize = 190;
 
 /// A journal line to apply.
-pub(crate) type Applied = (Outline, Position, u32);
+pub(crate) type Applied<'a> = (Outline<'a>, Position, u32);
 
 /// The open index. Clones share it.
 #[derive(Debug, Clone)]
@@ -61,15 +67,25 @@ pub(crate) struct Index {
 }
 
 fn key(kind: u8, run: &RunId, rest: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = vec![kind];
-    bytes.extend(run.as_str().bytes());
+    let n_bytes = rest.iter().map(|part| part.len()).sum::<usize>();
+    let mut bytes = Vec::with_capacity(2 + run.as_str().len() + n_bytes);
+    bytes.push(kind);
+    bytes.extend_from_slice(run.as_str().as_bytes());
     bytes.push(0);
-    rest.iter().for_each(|part| bytes.extend(*part));
+    rest.iter().for_each(|part| bytes.extend_from_slice(part));
     bytes
 }
 
 fn item_key(run: &RunId, key_: &MediaKey, step: Step, index: u32) -> Vec<u8> {
     key(b'i', run, &[key_.as_str().as_bytes(), b"\0", &step.0.to_be_bytes(), &index.to_be_bytes()])
+}
+
+fn rejected_key(run: &RunId, seq: u64) -> Vec<u8> {
+    key(b'r', run, &[&seq.to_be_bytes()])
+}
+
+fn dump_key(run: &RunId, path: &str) -> Vec<u8> {
+    key(b'd', run, &[path.as_bytes()])
 }
 
 fn run_key(run: &RunId) -> Vec<u8> {
@@ -201,35 +217,28 @@ impl Index {
         lines: &[Applied],
         end: Position,
     ) -> Result<(), StoreError> {
-        guarded(|| self.apply_chunks(run, lines, end))
+        guarded(|| self.apply_all(run, lines, end))
     }
 
-    fn apply_chunks(
-        &self,
-        run: &RunId,
-        lines: &[Applied],
-        end: Position,
-    ) -> Result<(), StoreError> {
+    fn apply_all(&self, run: &RunId, lines: &[Applied], end: Position) -> Result<(), StoreError> {
         let db = self.now();
-        let mut chunks = lines.chunks(LINES_PER_TRANSACTION).peekable();
-        while let Some(chunk) = chunks.next() {
+        let mut row = self.run(run)?.unwrap_or_default();
+        let mut lines = lines.iter().peekable();
+        loop {
             pulse::beat();
-            let applied = chunks.peek().map_or(end, |next| next[0].1);
-            let result = db.transaction(|tree| {
-                let mut row: RunRow = get_json(tree, &run_key(run))?.unwrap_or_default();
-                for line in chunk {
-                    apply_line(tree, run, &mut row, line)?;
-                }
-                row.applied = applied;
-                tree.insert(run_key(run), json(&row))?;
-                Ok::<_, ConflictableTransactionError<()>>(())
-            });
-            match result {
-                Ok(()) | Err(TransactionError::Abort(())) => {}
-                Err(TransactionError::Storage(error)) => return Err(error.into()),
+            let mut changes = Changes::new(&db);
+            while changes.n_keys() < KEYS_PER_TRANSACTION
+                && let Some((line, place, length)) = lines.next()
+            {
+                apply_line(&mut changes, run, &mut row, (line, *place, *length))?;
+            }
+            row.applied = lines.peek().map_or(end, |(_, place, _)| *place);
+            changes.set_alone(run_key(run), json(&row));
+            changes.write()?;
+            if lines.peek().is_none() {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Notes damaged lines, which no other line tells of.
@@ -283,11 +292,16 @@ impl Index {
         key_: Option<&MediaKey>,
         steps: RangeInclusive<u64>,
     ) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
-        let prefix = match key_ {
-            Some(name) => key(b'i', run, &[name.as_str().as_bytes(), b"\0"]),
-            None => key(b'i', run, &[]),
+        let now = self.now();
+        let rows = match key_ {
+            Some(name) => {
+                let [first, last] = [(*steps.start(), 0), (*steps.end(), u32::MAX)];
+                let at = |(step, index)| item_key(run, name, Step(step), index);
+                Rows::between(&now, at(first), at(last))
+            }
+            None => Rows::beneath(&now, key(b'i', run, &[])),
         };
-        self.rows(prefix).filter_map(move |entry| match entry {
+        rows.filter_map(move |entry| match entry {
             Ok((key, value)) => {
                 let step =
                     key.len().checked_sub(12).and_then(|at| key[at..].first_chunk().copied());
@@ -298,19 +312,26 @@ impl Index {
         })
     }
 
-    /// What stands under a prefix.
-    fn rows(&self, prefix: Vec<u8>) -> Rows {
-        let generation = self.now();
-        Rows { rows: generation.scan_prefix(prefix), _generation: generation }
-    }
-
-    /// The rejected lines and dumps of a run, in the order of the journal.
+    /// The rejected lines and dumps of a run, in the order of the journal; with a key or steps, those that
+    /// said that they are of them.
     pub(crate) fn rejected(
         &self,
         run: &RunId,
+        key_: Option<&MediaKey>,
+        steps: Option<RangeInclusive<u64>>,
     ) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
-        self.rows(key(b'r', run, &[])).filter_map(|entry| match entry {
-            Ok((_, value)) => Row::from_bytes(&value).map(Ok),
+        let key_ = key_.cloned();
+        let is_of = move |said: Option<(&str, Step)>| {
+            key_.as_ref().is_none_or(|key| said.is_some_and(|(said, _)| said == key.as_str()))
+                && steps
+                    .as_ref()
+                    .is_none_or(|steps| said.is_some_and(|(_, step)| steps.contains(&step.0)))
+        };
+        Rows::beneath(&self.now(), key(b'r', run, &[])).filter_map(move |entry| match entry {
+            Ok((_, value)) => {
+                let (row, said) = rejected_from_bytes(&value)?;
+                is_of(said).then_some(Ok(row))
+            }
             Err(error) => Some(Err(error.into())),
         })
     }
@@ -322,10 +343,8 @@ impl Index {
         step: Step,
         index: u32,
     ) -> Result<Option<Row>, StoreError> {
-        Ok(self
-            .now()
-            .get(item_key(run, key, step, index))?
-            .and_then(|bytes| Row::from_bytes(&bytes)))
+        let bytes = blocks::get(&self.now(), &item_key(run, key, step, index))?;
+        Ok(bytes.and_then(|bytes| Row::from_bytes(&bytes)))
     }
 
     /// What a step has.
@@ -335,9 +354,9 @@ impl Index {
         key_: &MediaKey,
         step: Step,
     ) -> Result<StepUsage, StoreError> {
-        let prefix = key(b'i', run, &[key_.as_str().as_bytes(), b"\0", &step.0.to_be_bytes()]);
+        let at = |index| item_key(run, key_, step, index);
         let mut usage = StepUsage::default();
-        for entry in self.now().scan_prefix(prefix) {
+        for entry in Rows::between(&self.now(), at(0), at(u32::MAX)) {
             let (key, value) = entry?;
             if let (Some(index), Some(row)) = (key.last_chunk(), Row::from_bytes(&value)) {
                 usage.take(u32::from_be_bytes(*index), row.state == State::Image);
@@ -347,8 +366,8 @@ impl Index {
     }
 
     pub(crate) fn dump(&self, run: &RunId, path: &str) -> Result<Option<DumpRow>, StoreError> {
-        let bytes = self.now().get(key(b'd', run, &[path.as_bytes()]))?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        let bytes = blocks::get(&self.now(), &dump_key(run, path))?;
+        Ok(bytes.and_then(|bytes| DumpRow::from_bytes(path, &bytes)))
     }
 
     /// The cursors of a run's media logs.

@@ -1,0 +1,221 @@
+"""What an item and a command cost as one store grows: whether either does.
+
+    ./test.sh growth [--sizes 1000,10000,100000,1000000] [--plot docs/growth.svg]
+
+The journal of each store is written by this script, line by line as the program writes them (one of its
+own is the pattern), and indexed by the program; all else is measured through the program as it is run.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import zlib
+
+from common import PROGRAM, Daemon, fresh_folder, gray, say
+
+# Series of the run; dumps and lines that are added to it; rows and columns of a dump; times that a command
+# is run.
+KEYS, NEW_DUMPS, NEW_LINES, SIDE, SAMPLES = 10, 1000, 20_000, 28, 7
+SEGMENT_BYTES = 64 << 20
+
+# What is drawn: a title, the unit, and the figures.
+PLOTS = (
+    ("an item", "µs of CPU", ("ingest of a dump, us of CPU", "ingest of a line held back, us of CPU",
+                              "reindex of an item, us of CPU")),
+    ("a command", "ms", ("ls of a step, ms", "show, ms", "status, ms", "ls of a step, no daemon, ms",
+                         "status, no daemon, ms")),
+    ("a start", "s", ("start, clean, s", "start, killed, s", "start, killed right after that, s",
+                      "start, index lost, s")),
+)
+
+
+def run(*args, status=0):
+    """Wall seconds and CPU seconds of one command, and what it printed."""
+    start = time.monotonic()
+    with subprocess.Popen([PROGRAM, *args], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        said = process.stdout.read().decode()
+        _, ended, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(ended)
+    took = time.monotonic() - start
+    if process.returncode != status:
+        sys.exit(f"{' '.join(args)}: {process.returncode}\n{said}")
+    return took, used.ru_utime + used.ru_stime, said
+
+
+def median(*args):
+    """The same, of several."""
+    runs = [run(*args) for _ in range(SAMPLES)]
+    return statistics.median(r[0] for r in runs), statistics.median(r[1] for r in runs)
+
+
+def dump(folder, number):
+    """The `number`th dump of the run: ten keys take turns."""
+    place = folder / f"runs/run/dumps/val/digits{number % KEYS}"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / f"{number // KEYS:08}.npy").write_bytes(gray(number, SIDE))
+
+
+def grow(folder, n):
+    """A store of n items, each of a dump of its own that is gone."""
+    dump(folder, 0)
+    run("ingest", str(folder / "runs/run"), "--store", str(folder / "store"))
+    shutil.rmtree(folder / "runs/run/dumps")
+    shutil.rmtree(folder / "store/index")
+    journal = folder / "store/runs/run/journal"
+    lines = (journal / "00000001.jsonl").read_bytes().splitlines(keepends=True)
+    line = json.loads(lines[-1])
+    assert (line["kind"], line["step"]) == ("media", 0), line
+    del line["crc"]
+    line.update(seq="@seq@", key="val/digits@key@", step="@step@")
+    line["path"] = re.sub(r"digits0_0_[0-9a-f]+", "digits@key@_@step@_@hash@", line["path"])
+    line["sha256"] = "@digest@"
+    path = "dumps/val/digits@key@/@padded@.npy"
+    line["source"].update(path=path, sha256="@digest@")
+    line["cursor"]["dump"]["path"] = path
+    line["cursor"]["dump"]["stamp"]["ino"] = "@ino@"
+    pattern = json.dumps(line, separators=(",", ":"))
+    for name in ("seq", "step", "ino"):
+        pattern = pattern.replace(f'"@{name}@"', f"@{name}@")
+    pattern = re.sub("@(.*?)@", r"%(\1)s", pattern.replace("%", "%%"))[:-1]
+    segment, length, file = 1, sum(map(len, lines[:-1])), None
+    (journal / "00000001.jsonl").write_bytes(b"".join(lines[:-1]))
+    for number in range(n):
+        if file is None or length >= SEGMENT_BYTES and number % 256 == 0:
+            if file is not None:
+                file.close()
+                segment, length = segment + 1, 0
+            file = open(journal / f"{segment:08}.jsonl", "ab")
+        digest = f"{number:08x}" * 8
+        body = (pattern % dict(
+            seq=len(lines) + number, key=number % KEYS, step=number // KEYS, padded=f"{number // KEYS:08}",
+            hash=digest[:20], digest=digest, ino=10**6 + number)).encode()
+        body += b',"crc":"%08x"}\n' % zlib.crc32(body)
+        length += len(body)
+        file.write(body)
+    file.close()
+
+
+def kill(daemon):
+    daemon.process.send_signal(signal.SIGKILL)
+    daemon.process.wait()
+
+
+def measure(n):
+    folder = fresh_folder("growth")
+    store, source = str(folder / "store"), str(folder / "runs/run")
+    grow(folder, n)
+    got = {"items": n}
+    took, cpu, said = run("reindex", "--store", store, "--json")
+    got["reindex of an item, us of CPU"] = cpu / n * 1e6
+    got["reindex, s"] = took
+    step = str(n // KEYS // 2)
+    commands = {
+        "ls of a step": ("ls", "run", "val/digits3", "--step", step, "--json"),
+        "show": ("show", "run", "val/digits3", step),
+        "status": ("status", "--json"),
+    }
+    said = run(*commands["ls of a step"], "--store", store)[2]
+    assert said.count("\n") == 1, said
+    for name, command in commands.items():
+        took, cpu = median(*command, "--store", store)
+        got[f"{name}, no daemon, ms"], got[f"{name}, no daemon, ms of CPU"] = took * 1e3, cpu * 1e3
+    # What it costs to add dumps, over what it costs to find that all are there.
+    nothing = run("ingest", source, "--store", store)
+    for number in range(n, n + NEW_DUMPS):
+        dump(folder, number)
+    adding = run("ingest", source, "--store", store)
+    assert f"{NEW_DUMPS} images" in adding[2].replace(",", ""), adding[2]
+    got["ingest of a dump, us of CPU"] = (adding[1] - nothing[1]) / NEW_DUMPS * 1e6
+    got["ingest of nothing, ms of CPU"] = nothing[1] * 1e3
+    with Daemon(folder, prepare=None) as daemon:
+        got["start, clean, s"] = daemon.ready_s
+        got["start, clean, s of CPU"] = daemon.cpu_s()
+        got["resident, MB"] = daemon.rss_mb()
+        for name, command in commands.items():
+            before = daemon.cpu_s()
+            took, cpu = median(*command, "--config", str(folder / "safelight.toml"))
+            served = (daemon.cpu_s() - before) / SAMPLES
+            got[f"{name}, ms"], got[f"{name}, ms of CPU"] = took * 1e3, (cpu + served) * 1e3
+        daemon.wait_for_items(n + NEW_DUMPS)
+        dump(folder, n + NEW_DUMPS)
+        daemon.wait_for_items(n + NEW_DUMPS + 1)
+        kill(daemon)
+    with Daemon(folder, prepare=None) as daemon:
+        got["start, killed, s"] = daemon.ready_s
+        daemon.wait_for_items(n + NEW_DUMPS + 1)
+    shutil.rmtree(folder / "store/index")
+    with Daemon(folder, prepare=None) as daemon:
+        got["start, index lost, s"] = daemon.ready_s
+        kill(daemon)
+    with Daemon(folder, prepare=None) as daemon:
+        got["start, killed right after that, s"] = daemon.ready_s
+        daemon.wait_for_items(n + NEW_DUMPS + 1)
+    files = [path.stat().st_size for path in (folder / "store/index").rglob("*") if path.is_file()]
+    got["index, bytes an item"] = sum(files) / (n + NEW_DUMPS + 1)
+    # Without pictures, it is the journal and the index that a line costs, and little else.
+    nothing = run("ingest", source, "--store", store)
+    (folder / "runs/run/tiny.npy").write_bytes(gray(1, 4))
+    with open(folder / "runs/run/a.media.jsonl", "w") as log:
+        log.writelines(f'{{"key":"held","step":7,"data":"tiny.npy","caption":"{i}"}}\n' for i in range(NEW_LINES))
+    adding = run("ingest", source, "--store", store)
+    assert f"{NEW_LINES - 108} held back" in adding[2].replace(",", ""), adding[2]
+    got["ingest of a line held back, us of CPU"] = (adding[1] - nothing[1]) / NEW_LINES * 1e6
+    shutil.rmtree(folder)
+    return got
+
+
+def table(columns):
+    width = max(map(len, columns[0]))
+    for name in columns[0]:
+        figures = (f"{column[name]:>12,.{0 if name == 'items' else 3}f}" for column in columns)
+        say("  ".join([f"{name:{width}}", *figures]))
+
+
+def draw(columns, path):
+    import matplotlib
+
+    matplotlib.use("svg")
+    # The same picture of the same figures.
+    matplotlib.rcParams["svg.hashsalt"] = "safelight"
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(PLOTS), figsize=(12, 4), layout="constrained")
+    for panel, (title, unit, names) in zip(panels, PLOTS):
+        for name in names:
+            panel.plot([c["items"] for c in columns], [c[name] for c in columns], marker="o",
+                       label=name.rsplit(", ", 1)[0])
+        panel.set(title=f"What {title} costs", xlabel="items in the store", ylabel=unit, xscale="log")
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize="small")
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./test.sh growth")
+    parser.add_argument("--sizes", default="1000,10000,100000,1000000", help="items of the stores")
+    parser.add_argument("--plot", help="where the picture goes, an SVG")
+    parser.add_argument("--of", help="draw the figures of this file, lines of JSON, and measure nothing")
+    options = parser.parse_args()
+    if options.of:
+        with open(options.of) as file:
+            columns = [json.loads(line) for line in file if line.startswith("{")]
+    else:
+        columns = []
+        for size in options.sizes.split(","):
+            columns.append(measure(int(size)))
+            say(json.dumps(columns[-1]))
+    table(columns)
+    if options.plot:
+        draw(columns, options.plot)
+
+
+if __name__ == "__main__":
+    main()
