@@ -183,7 +183,7 @@ def draw(columns, path):
 
     matplotlib.use("svg")
     # The same picture of the same figures.
-    matplotlib.rcParams["svg.hashsalt"] = "safelight"
+    matplotlib.rcParams.update({"svg.hashsalt": "safelight", "svg.fonttype": "none"})
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, len(PLOTS), figsize=(12, 4), layout="constrained")

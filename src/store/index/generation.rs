@@ -127,7 +127,7 @@ pub(super) fn distrust(db: &sled::Db, boot: &str) -> Result<Option<&'static str>
 
 /// An index up to this size, in bytes, is read through at each start; a larger one only where it was
 /// not closed.
-const CHECKED_BYTES_MAX: u64 = 64 << 20;
+const CHECKED_BYTES_MAX: u64 = 16 << 20;
 
 /// Reads every page, which sled checks only when it is asked for it, and counts again what the rows of
 /// runs count. Why the index can't be true, if so. Marks it as open in this boot.
