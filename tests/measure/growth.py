@@ -191,8 +191,7 @@ def draw(columns, path):
         for name in names:
             panel.plot([c["items"] for c in columns], [c[name] for c in columns], marker="o",
                        label=name.rsplit(", ", 1)[0])
-        panel.set(title=f"What {title} costs", xlabel="items in the store", ylabel=unit, xscale="log")
-        panel.set_ylim(bottom=0)
+        panel.set(title=f"What {title} costs", xlabel="items in the store", ylabel=unit, xscale="log", yscale="log")
         panel.grid(alpha=0.3)
         panel.legend(fontsize="small")
     figure.savefig(path, metadata={"Date": None})
