@@ -390,6 +390,30 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn rows_of_a_block_that_is_split_while_it_is_read_come_once() {
+        let db = sled::Config::default().temporary(true).open().expect("a database");
+        let key = |n: u64| [&b"ix\0"[..], &n.to_be_bytes()].concat();
+        let insert = |numbers: &mut dyn Iterator<Item = u64>| {
+            let mut changes = Changes::new(&db);
+            for n in numbers {
+                changes.insert(key(n), &[1; 17]).expect("no failure");
+            }
+            changes.write().expect("no failure");
+        };
+        insert(&mut (0..20).map(|n| 100 * n));
+        assert_eq!(db.len(), 1, "they share a block");
+        let generation = Arc::new(Generation::new(db.clone(), std::path::PathBuf::new(), 0));
+        let mut rows = Rows::beneath(&generation, b"ix\0".to_vec());
+        let first = rows.next().expect("a row").expect("no failure");
+        insert(&mut (0..200).map(|n| 10 * n + 5));
+        assert!(db.len() > 2, "it was split");
+        let rest: Vec<KeyValue> = rows.collect::<Result<_, _>>().expect("no failure");
+        let keys: Vec<Vec<u8>> = [first].into_iter().chain(rest).map(|(key, _)| key).collect();
+        assert!(keys.is_sorted_by(|a, b| a < b), "each once, in order");
+        assert!((0..20).all(|n| keys.contains(&key(100 * n))), "none is missing");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
