@@ -1,0 +1,817 @@
+"""What a picture costs: Safelight beside its peers, on the same pictures, in the same minutes.
+
+    ./test.sh peers                              all, about ten minutes
+    ./test.sh peers --quick                      the classes and peers that tell most, under a minute
+    ./test.sh peers photo512 gan512 blocked      these tables only
+    ./test.sh peers --write docs/performance.md  the same, and puts the tables into that page
+
+It prints CPU time: user and system, of all threads and of the processes that a peer starts. Candidates run
+in turn, round after round; a ratio is the median of the rounds' ratios, since absolute figures move with
+the load of the machine. It fails only if a peer that is installed can't be run, or a picture is lost.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import importlib.util
+import io
+import json
+import math
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+REPO = Path(__file__).resolve().parents[1]
+PROGRAM = os.environ.get("SAFELIGHT_PROGRAM", str(REPO / "target/release/safelight"))
+BEGIN, END = "<!-- figures: written by ./test.sh peers -->", "<!-- end of figures -->"
+CAPTION = "epoch 3"
+
+# For each class of pictures: how many a peer makes in a round, how many dumps Safelight does, and what
+# the pictures are.
+CLASSES = {
+    "photo512": (4, 60, "four photographs at native pixels, 262,000 on average, RGB"),
+    "photo1024": (2, 16, "two mosaics of eight photographs at native pixels, 1024×1024, RGB"),
+    "photo512A": (4, 40, "the photographs of photo512 with a soft round alpha"),
+    "photo512L": (4, 100, "the photographs of photo512 in gray"),
+    "gan512": (4, 60, "octaves of smooth noise + N(0, 1.5/255), like a generator's output, 512×512, RGB"),
+    "seg512L": (8, 200, "label maps of 19 classes, 512×512, int64"),
+    "seg512rgb": (8, 60, "the same through a palette, RGB"),
+    "noise512": (4, 60, "uniform noise, 512×512, RGB"),
+    "small64": (64, 2000, "64×64 crops of the photographs, RGB"),
+    "digits28": (200, 6000, "scikit-learn's 8×8 digits, upscaled to 28×28 (bicubic), gray"),
+}
+QUICK = ["photo512", "gan512", "seg512L", "digits28"]
+
+# Goal, class, candidate, what is asked: at least so many times less CPU than a peer, a size of at most so
+# many times Pillow's, so many a second.
+GOALS = [
+    (1, "photo512", "safelight", {"wandb.Image": 40, "size": 1.05}),
+    (1, "photo1024", "safelight", {"wandb.Image": 40, "size": 1.05}),
+    (2, "gan512", "safelight", {"wandb.Image": 50, "size": 1.00}),
+    (3, "noise512", "safelight", {"wandb.Image": 20, "size_of_raw": 1.001}),
+    (4, "seg512L", "safelight", {"wandb.Image": 10, "size": 1.15}),
+    (4, "seg512rgb", "safelight", {"wandb.Image": 10}),
+    (4, "seg512rgb", "safelight, palette", {"wandb.Image": 10, "size": 0.85}),
+    (5, "digits28", "safelight", {"wandb.Image": 12, "wandb.Image + log": 60, "a_second": 30_000}),
+    (6, "small64", "safelight", {"wandb.Image": 15, "size": 1.00}),
+]
+
+# Settings of Safelight beside the default ones. Those that the program doesn't know are left out.
+SETTINGS = {
+    "safelight": "",
+    "safelight, small": 'compression = "small"\n',
+    "safelight, palette": "palette = true\n",
+}
+
+
+# ---------------------------------------------------------------------------------------------
+# The pictures.
+
+
+def photographs():
+    """Eight photographs that scikit-image and scikit-learn carry with them: uint8, H×W×3."""
+    folders = {name: Path(importlib.util.find_spec(name).origin).parent for name in ("skimage", "sklearn")}
+    paths = [folders["skimage"] / "data/astronaut.png"]
+    paths += [folders["sklearn"] / f"datasets/images/{name}.jpg" for name in ("china", "flower")]
+    paths += [folders["skimage"] / f"data/{name}" for name in (
+        "coffee.png", "rocket.jpg", "motorcycle_left.png", "ihc.png", "hubble_deep_field.jpg")]
+    return [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+
+
+def smooth_noise(random, side, channels, octaves):
+    """Octaves of noise, each half as strong and twice as fine as the one before: side×side×channels."""
+    planes = []
+    for _ in range(channels):
+        plane = np.zeros((side, side), "f4")
+        for octave in octaves:
+            grid = Image.fromarray(random.standard_normal((octave, octave)).astype("f4"))
+            plane += np.asarray(grid.resize((side, side), Image.Resampling.BICUBIC)) / octave
+        planes.append(plane)
+    return np.stack(planes, axis=-1)
+
+
+def floats(pixels):
+    return pixels.astype("f4") / np.float32(255)
+
+
+def labels(random):
+    return smooth_noise(random, 512, 19, (4, 8, 16, 32, 64)).argmax(axis=-1)
+
+
+def make_class(name):
+    """The distinct pictures of a class, float32 in [0, 1] unless it says otherwise."""
+    random = np.random.default_rng(sum(name.encode()))
+    photos = photographs()
+    if name == "photo512":
+        return [floats(photo) for photo in photos[:4]]
+    if name == "photo1024":
+        mosaics = []
+        for corner in (0, 1):
+            tiles = []
+            for photo in photos[corner * 4:] + photos[:corner * 4]:
+                top, left = ((photo.shape[0] - 256) * corner, (photo.shape[1] - 512) * corner)
+                tiles.append(photo[top:top + 256, left:left + 512])
+            halves = [np.concatenate(tiles[i::2]) for i in (0, 1)]
+            mosaics.append(floats(np.concatenate(halves, axis=1)))
+        return mosaics
+    if name == "photo512A":
+        pictures = []
+        for photo in photos[:4]:
+            y, x = (np.linspace(-1, 1, n) for n in photo.shape[:2])
+            alpha = np.exp(-1.5 * (y[:, None] ** 2 + x[None, :] ** 2))[..., None]
+            pictures.append(floats(np.concatenate([photo, np.uint8(alpha * 255)], axis=-1)))
+        return pictures
+    if name == "photo512L":
+        return [floats(np.asarray(Image.fromarray(photo).convert("L"))) for photo in photos[:4]]
+    if name == "gan512":
+        pictures = []
+        for _ in range(4):
+            picture = smooth_noise(random, 512, 3, (4, 8, 16, 32, 64, 128, 256))
+            picture = (picture - picture.min()) / np.ptp(picture)
+            noise = random.normal(0, 1.5 / 255, picture.shape)
+            pictures.append(np.clip(picture + noise, 0, 1).astype("f4"))
+        return pictures
+    if name == "seg512L":
+        return [labels(random) for _ in range(4)]
+    if name == "seg512rgb":
+        palette = random.integers(0, 256, (19, 3), "u1")
+        return [floats(palette[labels(random)]) for _ in range(4)]
+    if name == "noise512":
+        return [random.random((512, 512, 3), "f4") for _ in range(4)]
+    if name == "small64":
+        pictures = []
+        for n in range(64):
+            photo = photos[n % 8]
+            top, left = (random.integers(0, n - 64) for n in photo.shape[:2])
+            pictures.append(floats(photo[top:top + 64, left:left + 64]))
+        return pictures
+    if name == "digits28":
+        from sklearn.datasets import load_digits
+
+        digits = [Image.fromarray(np.uint8(digit * (255 / 16))) for digit in load_digits().images[:200]]
+        return [floats(np.asarray(digit.resize((28, 28), Image.Resampling.BICUBIC))) for digit in digits]
+    raise ValueError(f"no class of pictures: {name}")
+
+
+def to_uint8(picture):
+    """The pixels, by the rule of wandb 0.28: [0, 1] becomes 0 to 255, cut off; labels stay."""
+    return (picture * 255).astype("u1") if picture.dtype.kind == "f" else picture.astype("u1")
+
+
+def pixels_of(source):
+    with Image.open(source) as image:
+        if image.mode == "P":
+            image = image.convert("RGB")
+        return np.asarray(image)
+
+
+# ---------------------------------------------------------------------------------------------
+# The peers. Each takes the float pictures, makes files below a folder, and returns their paths, or how
+# many bytes it wrote for all where they aren't files of their own.
+
+
+def peer_pillow(folder, **options):
+    def make(pictures):
+        paths = []
+        for n, picture in enumerate(pictures):
+            paths.append(folder / f"pillow-{n}.png")
+            Image.fromarray(to_uint8(picture)).save(paths[-1], **options)
+        return paths
+    return make
+
+
+def peer_wandb_image(folder):
+    import wandb
+
+    return lambda pictures: [wandb.Image(picture)._path for picture in pictures]
+
+
+def start_wandb(folder):
+    import wandb
+
+    settings = wandb.Settings(x_disable_stats=True, console="off", silent=True)
+    return wandb, wandb.init(project="peers", mode="offline", dir=str(folder), settings=settings)
+
+
+def peer_wandb_log(folder):
+    wandb, run = start_wandb(folder)
+
+    def make(pictures):
+        images = []
+        for picture in pictures:
+            images.append(wandb.Image(picture))
+            run.log({"k": images[-1]})
+        return [image._path for image in images]
+    return make
+
+
+def peer_wandb_031(folder):
+    """The same to its users: since 0.29 they scale the values themselves."""
+    import wandb
+
+    return lambda pictures: [
+        wandb.Image(picture * 255 if picture.dtype.kind == "f" else picture)._path for picture in pictures]
+
+
+def peer_tensorboardx(folder):
+    from tensorboardX import SummaryWriter
+
+    writer = SummaryWriter(str(folder / "tensorboardx"))
+
+    def make(pictures):
+        events = Path(writer.file_writer.event_writer._ev_writer._file_name)
+        writer.flush()
+        before = events.stat().st_size
+        for picture in pictures:
+            # It scales what is not uint8.
+            picture = picture if picture.dtype.kind == "f" else picture.astype("u1")
+            writer.add_image("k", picture, dataformats="HW" if picture.ndim == 2 else "HWC")
+        writer.flush()
+        return events.stat().st_size - before
+    return make
+
+
+def peer_torchvision(folder):
+    import torch
+    from torchvision.utils import save_image
+
+    def make(pictures):
+        paths = []
+        for n, picture in enumerate(pictures):
+            tensor = torch.from_numpy(floats(picture) if picture.dtype.kind != "f" else picture)
+            tensor = tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
+            paths.append(folder / f"torchvision-{n}.png")
+            save_image(tensor, paths[-1])
+        return paths
+    return make
+
+
+def peer_mlflow(folder):
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    experiment = mlflow.create_experiment("peers", artifact_location=f"file://{folder}/mlflow")
+    run = mlflow.start_run(experiment_id=experiment)
+    place = folder / "mlflow" / run.info.run_id / "artifacts"
+
+    def make(pictures):
+        for n, picture in enumerate(pictures):
+            mlflow.log_image(picture if picture.dtype.kind == "f" else picture.astype("u1"), f"{n}.png")
+        return [place / f"{n}.png" for n in range(len(pictures))]
+    return make
+
+
+def peer_imageio(folder):
+    from imageio.v3 import imwrite
+
+    def make(pictures):
+        paths = []
+        for n, picture in enumerate(pictures):
+            paths.append(folder / f"imageio-{n}.png")
+            imwrite(paths[-1], to_uint8(picture))
+        return paths
+    return make
+
+
+def peer_opencv(folder):
+    import cv2
+
+    swap = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+
+    def make(pictures):
+        paths = []
+        for n, picture in enumerate(pictures):
+            paths.append(folder / f"opencv-{n}.png")
+            pixels = to_uint8(picture)
+            cv2.imwrite(str(paths[-1]), cv2.cvtColor(pixels, swap[pixels.shape[2]]) if pixels.ndim == 3 else pixels)
+        return paths
+    return make
+
+
+def peer_fpng(folder):
+    import fpng_py
+
+    def make(pictures):
+        if pictures[0].ndim == 2:
+            return None
+        paths = []
+        for n, picture in enumerate(pictures):
+            paths.append(folder / f"fpng-{n}.png")
+            height, width, channels = picture.shape
+            fpng_py.fpng_encode_image_to_file(str(paths[-1]), to_uint8(picture).tobytes(), width, height, channels, 0)
+        return paths
+    return make
+
+
+def peer_safelight_log(folder):
+    """The training's side of Safelight: what it pays for a dump and its line."""
+    sys.path.insert(0, str(REPO / "python"))
+    import safelight
+
+    run = safelight.Run(folder / "safelight", strict=True)
+
+    def make(pictures):
+        for picture in pictures:
+            run.log({"k": safelight.Image(picture, caption=CAPTION)})
+        return 0
+    return make
+
+
+# Name, package (with whose version it is printed), how to begin.
+PEERS = {
+    "wandb.Image": ("wandb", peer_wandb_image),
+    "wandb.Image + log": ("wandb", peer_wandb_log),
+    "Pillow": ("pillow", peer_pillow),
+    "Pillow, level 1": ("pillow", lambda folder: peer_pillow(folder, compress_level=1)),
+    "tensorboardX": ("tensorboardX", peer_tensorboardx),
+    "torchvision": ("torchvision", peer_torchvision),
+    "mlflow.log_image": ("mlflow-skinny", peer_mlflow),
+    "imageio": ("imageio", peer_imageio),
+    "OpenCV": ("opencv-python-headless", peer_opencv),
+    "fpng-py": ("fpng-py", peer_fpng),
+    "safelight.log": (None, peer_safelight_log),
+}
+OTHER_WANDB = "wandb.Image 0.31"
+QUICK_PEERS = ["wandb.Image", "wandb.Image + log", "Pillow", "OpenCV", "safelight.log"]
+
+
+def descendants():
+    """The processes that this one started, and those that they did."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            pass
+    found = {os.getpid()}
+    while True:
+        more = {pid for pid, parent in parents.items() if parent in found} - found
+        if not more:
+            return found - {os.getpid()}
+        found |= more
+
+
+def cpu_of(pids):
+    """Seconds of CPU of all threads of other processes, which the kernel counts in nanoseconds."""
+    total = 0
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            try:
+                total += int(thread.read_text().split()[0])
+            except OSError:
+                pass
+    return total * 1e-9
+
+
+def settled_cpu_of(pids):
+    """The same, once they do nothing more."""
+    last = -1.0
+    while pids and (now := cpu_of(pids)) > last + 5e-4:
+        last = now
+        time.sleep(0.05)
+    return max(last, 0.0)
+
+
+def serve_peer(options):
+    """A peer in a process of its own: makes pictures as it is told on standard input."""
+    # What a peer prints is no answer.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    folder = Path(options.folder)
+    name = "wandb.Image + log" if options.peer == OTHER_WANDB + " + log" else options.peer
+    make = peer_wandb_031(folder) if name == OTHER_WANDB else PEERS[name][1](folder)
+    helpers = descendants()
+    answers.write("ready\n")
+    for line in sys.stdin:
+        task = json.loads(line)
+        pictures = [np.load(path) for path in task["paths"]]
+        before, before_helpers = time.process_time(), settled_cpu_of(helpers)
+        made = make(pictures)
+        own = time.process_time() - before
+        helped = settled_cpu_of(helpers) - before_helpers
+        answer = {"cpu_s": own + helped}
+        if isinstance(made, list):
+            answer["bytes"] = sum(os.path.getsize(path) for path in made)
+            if task["is_checked"]:
+                answer["differing"] = sum(
+                    not np.array_equal(pixels_of(path), to_uint8(picture))
+                    for path, picture in zip(made, pictures))
+            for path in made:
+                os.unlink(path)
+        else:
+            answer["bytes"] = made
+        for dump in folder.glob("safelight/tensors/*"):
+            dump.unlink()
+        answers.write(json.dumps(answer) + "\n")
+
+
+class Peer:
+    """A peer's process, asked for pictures over pipes."""
+
+    def __init__(self, name, python, folder):
+        self.folder = folder / f"peer-{len(list(folder.iterdir()))}"
+        self.folder.mkdir()
+        command = [python, __file__, "--peer", name, "--folder", str(self.folder)]
+        environment = {**os.environ, "TMPDIR": str(self.folder), "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(folder / "peers.log", "ab"),
+            text=True, env=environment)
+        if self.process.stdout.readline() != "ready\n":
+            sys.exit(f"{name}: {(folder / 'peers.log').read_text()}")
+
+    def make(self, paths, is_checked):
+        task = {"paths": [str(path) for path in paths], "is_checked": is_checked}
+        self.process.stdin.write(json.dumps(task) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            sys.exit(f"a peer ended: {(self.folder.parent / 'peers.log').read_text()}")
+        return json.loads(answer)
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+# ---------------------------------------------------------------------------------------------
+# Safelight.
+
+
+def write_config(folder, settings):
+    config = folder / "safelight.toml"
+    config.write_text(f'[store]\npath = "{folder}/store"\nfree_bytes_min = 0\n[image]\n{settings}')
+    return config
+
+
+def knows(folder, settings):
+    command = [PROGRAM, "validate", "--config", str(write_config(folder, settings))]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def ingest(folder, run, settings):
+    """Seconds of CPU of a whole `safelight ingest` into a new store."""
+    shutil.rmtree(folder / "store", ignore_errors=True)
+    command = [PROGRAM, "ingest", str(run), "--config", str(write_config(folder, settings))]
+    with open(folder / "ingest.log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"ingest: {process.returncode} {(folder / 'ingest.log').read_text()}")
+    return usage.ru_utime + usage.ru_stime
+
+
+def write_runs(folder, name, pictures, n_dumps):
+    """Two run directories of dumps that speak for themselves: all, and so few that start-up is left."""
+    runs = []
+    for what, n in (("few", 4), ("all", n_dumps)):
+        place = folder / what / "dumps" / name
+        place.mkdir(parents=True)
+        for step in range(n):
+            np.save(place / f"{step}.npy", pictures[step % len(pictures)])
+        runs.append((folder / what, n))
+    return runs
+
+
+def check_store(folder, pictures, n):
+    """Bytes of a picture's file, and how many pictures have other pixels than `wandb.Image` gives them."""
+    paths = list((folder / "store").glob("runs/*/media/images/*.png"))
+    if len(paths) != n:
+        sys.exit(f"ingest of {n} dumps made {len(paths)} pictures")
+    differing = 0
+    for path in paths:
+        step = int(path.name.split("_")[1])
+        if step < len(pictures):
+            differing += not np.array_equal(pixels_of(path), to_uint8(pictures[step]))
+    return sum(path.stat().st_size for path in paths) / n, differing
+
+
+def safelight_round(folder, runs, settings):
+    """Seconds of CPU: of a picture, start-up apart, and of the whole process."""
+    (few, n_few), (all_, n_all) = runs
+    start = ingest(folder, few, settings)
+    whole = ingest(folder, all_, settings)
+    return (whole - start) / (n_all - n_few), whole
+
+
+# ---------------------------------------------------------------------------------------------
+# Tables.
+
+
+def median_of(values):
+    return statistics.median(values)
+
+
+def digits(value, n=3):
+    """So many significant digits, with commas."""
+    if value == 0:
+        return "0"
+    places = max(n - 1 - math.floor(math.log10(abs(value))), 0)
+    return f"{value:,.{places}f}"
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def measure_class(name, peers, settings, folder, rounds):
+    """Runs all candidates on one class. Returns the rounds of each, seconds of CPU a picture."""
+    n_batch, n_dumps, what = CLASSES[name]
+    place = folder / "class"
+    place.mkdir()
+    pictures = make_class(name)
+    paths = []
+    for n, picture in enumerate(pictures):
+        paths.append(place / f"{n}.npy")
+        np.save(paths[-1], picture)
+    batch = [paths[n % len(paths)] for n in range(n_batch)]
+    runs = write_runs(place, name, pictures, n_dumps)
+    result = {"class": name, "what": what, "n_dumps": n_dumps, "pixels": int(np.mean(
+        [p.shape[0] * p.shape[1] for p in pictures])), "raw_bytes": int(np.mean([to_uint8(p).size for p in pictures])),
+        "candidates": {}}
+    candidates = result["candidates"]
+
+    def note(candidate, cpu_s, **more):
+        entry = candidates.setdefault(candidate, {"cpu_s": []})
+        entry["cpu_s"].append(cpu_s)
+        entry.update(more)
+
+    for round_ in range(rounds + 1):
+        # The first round warms up, and is where pictures are compared.
+        is_checked = round_ == 0
+        for candidate, peer in peers.items():
+            made = peer.make(batch, is_checked)
+            if made["bytes"] is None:
+                continue
+            if is_checked:
+                candidates[candidate] = {"cpu_s": [], "bytes": made["bytes"] / n_batch,
+                                         "differing": made.get("differing")}
+            else:
+                note(candidate, made["cpu_s"] / n_batch)
+        for candidate, setting in settings.items():
+            one, whole = safelight_round(place, runs, setting)
+            if is_checked:
+                size, differing = check_store(place, pictures, n_dumps)
+                candidates[candidate] = {"cpu_s": [], "whole_s": [], "bytes": size, "differing": differing}
+            else:
+                note(candidate, one)
+                candidates[candidate]["whole_s"].append(whole)
+    shutil.rmtree(place)
+    return result
+
+
+def ratios(result, peer, candidate):
+    """How many times less CPU than a peer a candidate takes, round by round."""
+    of = result["candidates"]
+    return [a / b if b > 0 else math.inf for a, b in zip(of[peer]["cpu_s"], of[candidate]["cpu_s"])]
+
+
+def both_sides(result):
+    """The training's side and the daemon's, together."""
+    of = result["candidates"]
+    return [sum(pair) for pair in zip(of["safelight"]["cpu_s"], of["safelight.log"]["cpu_s"])]
+
+
+def print_class(result):
+    of = result["candidates"]
+    rows = []
+    for candidate, entry in of.items():
+        cost = median_of(entry["cpu_s"])
+        times = ratios(result, "wandb.Image", candidate)
+        size = entry["bytes"] / of["Pillow"]["bytes"] if entry["bytes"] else None
+        is_safelight = candidate in SETTINGS
+        rows.append([
+            f"**{candidate}**" if is_safelight else candidate,
+            digits(cost * 1e6), digits(cost * 1e9 / result["pixels"]),
+            f"**{digits(median_of(times))}** ({digits(min(times))} to {digits(max(times))})"
+            if is_safelight else digits(median_of(times)),
+            f"{size:.3f}" if size else "-",
+            {None: "-", 0: "equal"}.get(entry["differing"], "other")])
+    both = both_sides(result)
+    times = [a / b for a, b in zip(of["wandb.Image + log"]["cpu_s"], both)]
+    text = f"\n### {result['class']}: {result['what']}\n\n"
+    text += table(["candidate", "CPU µs a picture", "ns a pixel", "times less CPU than wandb.Image",
+                   "size × Pillow", "pixels"], rows)
+    text += (f"\nTraining's side and daemon together (`safelight.log` + `safelight`): {digits(median_of(both) * 1e6)} µs,"
+             f" **{digits(median_of(times))}** times less than `wandb.Image` + `log`."
+             f" The whole process, start-up and all, for {result['n_dumps']:,} pictures:"
+             f" {digits(median_of(of['safelight']['whole_s']))} s of CPU.\n")
+    return text
+
+
+def print_goals(results, blocked):
+    """The goals, each beside what was measured."""
+    rows = []
+
+    def row(number, name, candidate, goal, got, is_met):
+        rows.append([str(number), name, candidate, goal, got, "met" if is_met else "**not met**"])
+
+    for number, name, candidate, asked in GOALS:
+        result = next((result for result in results if result["class"] == name), None)
+        if result is None or candidate not in result["candidates"]:
+            continue
+        entry = result["candidates"][candidate]
+        for what, goal in asked.items():
+            if what == "size":
+                got = entry["bytes"] / result["candidates"]["Pillow"]["bytes"]
+                row(number, name, candidate, f"≤ {goal:.2f} × Pillow's size", f"{got:.3f}", got <= goal)
+            elif what == "size_of_raw":
+                most = goal * result["raw_bytes"] + 1024
+                got = entry["bytes"] / result["raw_bytes"]
+                row(number, name, candidate, f"≤ {goal} × the raw bytes + 1 KiB", f"{got:.4f}", entry["bytes"] <= most)
+            elif what == "a_second":
+                got = 1 / median_of(entry["cpu_s"])
+                row(number, name, candidate, f"≥ {goal:,} a second and core", digits(got), got >= goal)
+            else:
+                got = median_of(ratios(result, what, candidate))
+                row(number, name, candidate, f"≥ {goal} × less CPU than {what}", digits(got), got >= goal)
+    for case in blocked:
+        if case["goal_ms"]:
+            p50 = case["calls"]["safelight"]["p50"]
+            row(8, case["what"], "safelight.log", f"≤ {case['goal_ms']} ms blocked (p50)", f"{digits(p50)} ms",
+                p50 <= case["goal_ms"])
+        if case["is_photo"]:
+            got = case["calls"]["wandb"]["p50"] / case["calls"]["safelight"]["p50"]
+            row(8, case["what"], "safelight.log", "≤ 1/50 of wandb.Image + log", f"1/{digits(got)}", got >= 50)
+    if not rows:
+        return ""
+    return "\n### Goals\n\n" + table(["goal", "class", "candidate", "asked", "measured", ""], rows)
+
+
+# ---------------------------------------------------------------------------------------------
+# What holds the training up.
+
+
+def percentiles(times_s):
+    times_ms = sorted(time_s * 1e3 for time_s in times_s)
+    return {"n": len(times_ms), "p50": times_ms[len(times_ms) // 2],
+            "p99": times_ms[min(len(times_ms) * 99 // 100, len(times_ms) - 1)], "max": times_ms[-1]}
+
+
+def measure_blocked(options, tmpfs, disk):
+    """Wall time of a call in the training's own thread: `wandb.Image` + `run.log`, `safelight.Image` +
+    `run.log`, and as the floor one plain write of the same bytes. In turn, one call each."""
+    sys.path.insert(0, str(REPO / "python"))
+    import safelight
+
+    random = np.random.default_rng(8)
+    photo = make_class("photo512")[0]
+    cases = [("512×512×3 float32", photo, 1.5, True), ("512×512×3 uint8", to_uint8(photo), 0.3, False),
+             ("28×28 float32", random.random((28, 28), "f4"), 0.1, False)]
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        cases.insert(1, ("3×512×512 float32, torch", torch.from_numpy(photo).permute(2, 0, 1).contiguous(), 1.5, True))
+    results = []
+    for where, folder in (("tmpfs", tmpfs), ("disk", disk)):
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+        wandb, wandb_run = start_wandb(folder)
+        run = safelight.Run(folder / "run", strict=True)
+        for what, picture, goal_ms, is_photo in cases:
+            times = {"safelight": [], "wandb": [], "plain write": []}
+            content = np.asarray(picture).tobytes()
+            for n in range(options.calls):
+                start = time.perf_counter()
+                run.log({"val/pred": safelight.Image(picture, caption=CAPTION)}, step=n)
+                times["safelight"].append(time.perf_counter() - start)
+                start = time.perf_counter()
+                with open(folder / "run/tensors/plain", "xb", buffering=0) as file:
+                    file.write(content)
+                times["plain write"].append(time.perf_counter() - start)
+                os.unlink(folder / "run/tensors/plain")
+                start = time.perf_counter()
+                wandb_run.log({"val/pred": wandb.Image(picture, caption=CAPTION)})
+                times["wandb"].append(time.perf_counter() - start)
+                # Taken up by a daemon, they would be gone.
+                if n % 16 == 15:
+                    for dump in (folder / "run/tensors").iterdir():
+                        dump.unlink()
+            results.append({"what": f"{what}, {where}", "goal_ms": goal_ms, "is_photo": is_photo,
+                            "calls": {name: percentiles(all_) for name, all_ in times.items()}})
+        run.finish()
+        wandb_run.finish()
+    return results
+
+
+def print_blocked(results):
+    rows = []
+    for case in results:
+        for name, label in (("wandb", "wandb.Image + log"), ("safelight", "**safelight.Image + log**"),
+                            ("plain write", "one plain write of the bytes")):
+            calls = case["calls"][name]
+            share = case["calls"]["wandb"]["p50"] / calls["p50"]
+            rows.append([case["what"], label, f"{calls['n']:,}", *(digits(calls[p]) for p in ("p50", "p99", "max")),
+                         "1" if name == "wandb" else f"1/{digits(share)}"])
+    return "\n### What holds the training up: wall time of a call, in ms\n\n" + table(
+        ["picture, place", "call", "calls", "p50", "p99", "max", "of wandb's p50"], rows)
+
+
+# ---------------------------------------------------------------------------------------------
+
+
+def machine(peers):
+    """The machine, the versions and the load, in one paragraph."""
+    cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    flags = next((line for line in open("/proc/cpuinfo") if line.startswith("flags")), "").split()
+    found = [name for name in ("avx2", "avx512vbmi", "sha_ni") if name in flags]
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=REPO).stdout
+    versions = {PEERS[name][0] for name in peers if name in PEERS and PEERS[name][0]}
+    versions = sorted(f"{name} {importlib.metadata.version(name)}" for name in versions | {"numpy"})
+    return (f"{datetime.date.today()}, commit {commit.strip() or '?'}; {os.cpu_count()} × {cpu} ({', '.join(found)}),"
+            f" {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, Python {platform.python_version()};"
+            f" {', '.join(versions)}; load {os.getloadavg()[0]:.1f} at the start.\n")
+
+
+def put_into(page, text):
+    """Replaces what stands between the markers of a page."""
+    old = page.read_text()
+    if BEGIN not in old or END not in old:
+        sys.exit(f"{page}: no {BEGIN} and {END}")
+    before, after = old[:old.index(BEGIN)], old[old.index(END):]
+    page.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{after}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tables", nargs="*", choices=[*CLASSES, "blocked", []], help="which; all unless given")
+    parser.add_argument("--quick", action="store_true", help="few rounds, classes and peers")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--calls", type=int, help="of each kind in the table of what holds the training up")
+    parser.add_argument("--write", type=Path, help="a page to put the tables into")
+    parser.add_argument("--other-python", help="a Python with wandb 0.31")
+    parser.add_argument("--peer", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peer:
+        return serve_peer(options)
+    options.rounds = options.rounds or (3 if options.quick else 7)
+    options.calls = options.calls or (30 if options.quick else 1000)
+    tables = options.tables or ([*QUICK, "blocked"] if options.quick else [*CLASSES, "blocked"])
+
+    is_tmpfs = os.access("/dev/shm", os.W_OK)
+    scratch = REPO / "target/peers"
+    scratch.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="safelight-peers-", dir="/dev/shm" if is_tmpfs else scratch))
+    disk = Path(tempfile.mkdtemp(prefix="blocked-", dir=scratch))
+    text, results, blocked = "", [], []
+
+    def tell(more):
+        nonlocal text
+        text += more
+        print(more, end="", flush=True)
+
+    peers = {}
+    try:
+        names, left_out = [], []
+        for name, (package, _) in PEERS.items():
+            if options.quick and name not in QUICK_PEERS:
+                continue
+            try:
+                importlib.metadata.version(package or "numpy")
+                names.append(name)
+            except importlib.metadata.PackageNotFoundError:
+                left_out.append(name)
+        tell(machine(names))
+        if left_out:
+            print(f"not installed, left out: {', '.join(left_out)}", file=sys.stderr)
+        if any(name in CLASSES for name in tables):
+            peers = {name: Peer(name, sys.executable, folder) for name in names}
+            if options.other_python and not options.quick:
+                peers[OTHER_WANDB] = Peer(OTHER_WANDB, options.other_python, folder)
+        settings = {name: setting for name, setting in SETTINGS.items() if knows(folder, setting)}
+        for name in tables:
+            if name in CLASSES:
+                results.append(measure_class(name, peers, settings, folder, options.rounds))
+                tell(print_class(results[-1]))
+        for peer in peers.values():
+            peer.stop()
+        if "blocked" in tables:
+            tmpfs = folder / "blocked"
+            tmpfs.mkdir()
+            blocked = measure_blocked(options, tmpfs, disk)
+            tell(print_blocked(blocked))
+        tell(print_goals(results, blocked))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(disk, ignore_errors=True)
+    (scratch / "results.json").write_text(json.dumps(
+        {"machine": text.splitlines()[0], "classes": results, "blocked": blocked}, indent=1))
+    print(f"\n{scratch / 'results.json'}", file=sys.stderr)
+    if options.write:
+        put_into(options.write, text)
+
+
+if __name__ == "__main__":
+    main()
