@@ -15,6 +15,7 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
+import functools
 import io
 import json
 import logging
@@ -82,7 +83,14 @@ _NUMBER_MODES = {"L": "|u1", "P": "|u1", "I;16": "<u2", "I": _NATIVE_ORDER + "i4
 
 
 def _npy(descr: str, shape: Sequence[int], elements: bytes) -> _Dump:
-    """An npy file, version 1.0, C order.
+    """An npy file of these elements, in C order."""
+    return _Dump(".npy", (_npy_start(descr, tuple(map(int, shape))), elements))
+
+
+# A training logs arrays of a few types and shapes, over and over.
+@functools.lru_cache(maxsize=256)
+def _npy_start(descr: str, shape: tuple[int, ...]) -> bytes:
+    """What an npy file, version 1.0, has before its elements.
 
     | bytes | what |
     | --- | --- |
@@ -93,10 +101,9 @@ def _npy(descr: str, shape: Sequence[int], elements: bytes) -> _Dump:
 
     Source: `numpy/lib/format.py`, NumPy 2.4.
     """
-    header = "{'descr': %r, 'fortran_order': False, 'shape': %r, }" % (descr, tuple(map(int, shape)))
+    header = "{'descr': %r, 'fortran_order': False, 'shape': %r, }" % (descr, shape)
     header += " " * (-(10 + len(header) + 1) % 64) + "\n"
-    start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode("ascii")
-    return _Dump(".npy", (start, elements))
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode("ascii")
 
 
 def _raw(dtype: str, shape: Sequence[int], elements: bytes) -> _Dump:
@@ -142,10 +149,11 @@ def _dump_from_ndarray(values: Any, is_ours: bool = False) -> _Dump:
     """
     dtype = values.dtype
     elements = values.reshape(-1).view("u1").data if is_ours else values.tobytes()
-    if _is_raw_type(dtype.name):
-        return _raw(dtype.name, values.shape, elements)
+    # First, since NumPy makes up the name of a type each time.
     if dtype.itemsize in _ELEMENT_SIZES.get(dtype.kind, ()):
         return _npy(dtype.str, values.shape, elements)
+    if _is_raw_type(dtype.name):
+        return _raw(dtype.name, values.shape, elements)
     raise TypeError(f"got elements of type {dtype}, want bool, or numbers of up to 64 bits a part")
 
 
@@ -262,6 +270,9 @@ def _dump_from(data: Any) -> _Dump:
     Raises `TypeError` for anything else, `OSError` if a file can't be read, `ValueError` if it holds
     no picture, and whatever the library raises that `data` came from.
     """
+    # What most are, before all that it might be.
+    if type(data) is getattr(sys.modules.get("numpy"), "ndarray", None):
+        return _dump_from_ndarray(data)
     if isinstance(data, (str, os.PathLike)):
         return _dump_from_path(os.fsdecode(data))
     if _is_a(data, "torch", "Tensor"):
@@ -471,6 +482,8 @@ class Image:
 # How many live writers of one rank and host are told apart by number. More get a random name.
 _LOGS_MAX = 64
 
+_LINE_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 # How many failures of different kinds are told.
 _TOLD_MAX = 100
 
@@ -484,27 +497,31 @@ def _rank() -> int:
     return 0
 
 
+@functools.lru_cache(maxsize=256)
 def _safe(name: str) -> str:
     """A part of a file name: at most 100 of `[A-Za-z0-9_.-]`, not hidden, never empty."""
     return re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[:100] or "x"
 
 
-def _write_all(fd: int, content: bytes) -> None:
-    """Writes all of it: one call may take less, and takes at most 2 GiB."""
-    rest = memoryview(content)
-    while len(rest) > 0:
-        rest = rest[os.write(fd, rest) :]
+def _write_all(fd: int, parts: Sequence[bytes]) -> None:
+    """Writes all of them, one after another: one call may take less, and takes at most 2 GiB."""
+    rest = [memoryview(part) for part in parts]
+    while rest:
+        n = os.writev(fd, rest)
+        while rest and n >= len(rest[0]):
+            n -= len(rest.pop(0))
+        if rest:
+            rest[0] = rest[0][n:]
 
 
 def _write_whole(path: str, parts: Sequence[bytes]) -> None:
     """Writes a file whose name appears when its bytes are all there, never before."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
+    folder, _, name = path.rpartition("/")
+    temporary = f"{folder}/.{name}.{os.urandom(4).hex()}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         try:
-            for part in parts:
-                _write_all(fd, part)
+            _write_all(fd, parts)
         finally:
             os.close(fd)
         os.replace(temporary, path)
@@ -740,8 +757,7 @@ class Run:
 
     def _append(self, fields: Mapping[str, Any]) -> None:
         """Appends one line to this process's log."""
-        text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-        line = text.encode("utf-8", "replace") + b"\n"
+        line = _LINE_ENCODER.encode(fields).encode("utf-8", "replace") + b"\n"
         with self._lock:
             if self._is_finished:
                 raise RuntimeError("the run is finished, want log before finish")
@@ -753,7 +769,7 @@ class Run:
             # A line that was cut off ends here, so that this one stands by itself.
             line = b"\n" + line if self._is_torn else line
             try:
-                _write_all(self._media_log, line)
+                _write_all(self._media_log, [line])
             except BaseException:
                 self._is_torn = True
                 raise
