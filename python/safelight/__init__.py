@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import fcntl
 import functools
 import io
@@ -29,7 +30,7 @@ import threading
 import time
 import weakref
 from types import TracebackType
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 __all__ = ["Image", "Run"]
 __version__ = "0.1.0"
@@ -37,11 +38,114 @@ __version__ = "0.1.0"
 _LOGGER = logging.getLogger("safelight")
 
 # ---------------------------------------------------------------------------------------------
+# Files.
+
+
+def _write_all(fd: int, parts: Sequence[bytes]) -> None:
+    """Writes all of them, one after another: one call may take less, and takes at most 2 GiB."""
+    rest = [memoryview(part) for part in parts]
+    while rest:
+        n = os.writev(fd, rest)
+        while rest and n >= len(rest[0]):
+            n -= len(rest.pop(0))
+        if rest:
+            rest[0] = rest[0][n:]
+
+
+def _write_whole(path: str, parts: Sequence[bytes]) -> None:
+    """Writes a file whose name appears when its bytes are all there, never before."""
+    folder, _, name = path.rpartition("/")
+    temporary = f"{folder}/.{name}.{os.urandom(4).hex()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            _write_all(fd, parts)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def _open_to_append(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+# How many unnamed files a process has open: its other files need descriptors, too.
+_UNNAMED_MAX = 32
+
+# Smaller ones are copied in memory as fast.
+_UNNAMED_BYTES_MIN = 1 << 20
+
+_unnamed: set[int] = set()
+
+
+class _Unnamed:
+    """A file without a name, whole, in a folder where it is to have one.
+
+    It is gone with its last reference, and with the process, however that ends, unless it got its name.
+    """
+
+    def __init__(self, folder: str, parts: Sequence[bytes]) -> None:
+        # A file descriptor.
+        self._fd = -1
+        fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        try:
+            _write_all(fd, parts)
+            # From here on nobody can take it for being written still.
+            self._fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(fd)
+        _unnamed.add(self._fd)
+        self._identity = self._look()
+        self._is_named = False
+
+    def __del__(self, close: Any = os.close) -> None:
+        if self._fd >= 0:
+            _unnamed.discard(self._fd)
+            # A fork may have closed all that it found open.
+            with contextlib.suppress(OSError):
+                close(self._fd)
+
+    def _look(self) -> tuple[int, int, int]:
+        found = os.fstat(self._fd)
+        return found.st_dev, found.st_ino, found.st_size
+
+    def take_name(self, path: str) -> bool:
+        """Gives the file its name. Returns `False` if it has one, or can't have it."""
+        if self._is_named:
+            return False
+        try:
+            if self._look() != self._identity:
+                return False
+            # Any folder: with one, the link that the descriptor is in /proc is followed.
+            os.link(f"/proc/self/fd/{self._fd}", path, src_dir_fd=self._fd)
+        except OSError:
+            return False
+        self._is_named = True
+        return True
+
+    def content(self) -> bytes:
+        """What is in the file. Raises `OSError` if somebody else closed it."""
+        if self._look() != self._identity:
+            raise OSError(errno.EBADF, "the copy of the image was closed")
+        with open(os.dup(self._fd), "rb", buffering=0) as file:
+            file.seek(0)
+            return file.readall()
+
+
+# ---------------------------------------------------------------------------------------------
 # Dumps: the files that log lines name.
 
 
 class _Dump(NamedTuple):
-    """A file to be written, whole in memory."""
+    """A file to be written, whole in memory, or written already but for its name."""
 
     extension: str
     parts: Sequence[bytes]
@@ -49,6 +153,20 @@ class _Dump(NamedTuple):
     description: Mapping[str, Any] = {}
     # What a log line says of the picture, unless the caller does.
     fields: Mapping[str, Any] = {}
+    # Instead of the parts.
+    file: _Unnamed | None = None
+
+    def content(self) -> Sequence[bytes]:
+        return self.parts if self.file is None else [self.file.content()]
+
+    def __reduce__(self) -> Any:
+        # Another process has no such file open.
+        return _Dump, (
+            self.extension,
+            [bytes(part) for part in self.content()],
+            self.description,
+            self.fields,
+        )
 
     @property
     def is_array(self) -> bool:
@@ -148,13 +266,34 @@ def _dump_from_ndarray(values: Any, is_ours: bool = False) -> _Dump:
     made of their type.
     """
     dtype = values.dtype
-    elements = values.reshape(-1).view("u1").data if is_ours else values.tobytes()
+    folder = _folder_of_unnamed() if values.nbytes >= _UNNAMED_BYTES_MIN and not is_ours else None
+    is_in_place = is_ours or (folder is not None and values.flags.c_contiguous)
+    elements = values.reshape(-1).view("u1").data if is_in_place else values.tobytes()
     # First, since NumPy makes up the name of a type each time.
     if dtype.itemsize in _ELEMENT_SIZES.get(dtype.kind, ()):
-        return _npy(dtype.str, values.shape, elements)
-    if _is_raw_type(dtype.name):
-        return _raw(dtype.name, values.shape, elements)
-    raise TypeError(f"got elements of type {dtype}, want bool, or numbers of up to 64 bits a part")
+        dump = _npy(dtype.str, values.shape, elements)
+    elif _is_raw_type(dtype.name):
+        dump = _raw(dtype.name, values.shape, elements)
+    else:
+        raise TypeError(f"got elements of type {dtype}, want bool, or numbers of up to 64 bits a part")
+    return dump if folder is None or not is_in_place else _copied(dump, folder)
+
+
+def _copied(dump: _Dump, folder: str) -> _Dump:
+    """A copy of a dump: straight into the file that it is to be, which saves one in memory."""
+    try:
+        return dump._replace(parts=(), file=_Unnamed(folder, dump.parts))
+    except OSError:
+        # No such files there, no room, no descriptors: `log` tries the usual way, and tells.
+        return dump._replace(parts=[bytes(part) for part in dump.parts])
+
+
+def _folder_of_unnamed() -> str | None:
+    """Where a copy may wait for its name: in the run that was begun last."""
+    run = _last_run()
+    if run is None or run._is_finished or len(_unnamed) >= _UNNAMED_MAX:
+        return None
+    return os.path.join(run.dir, "tensors")
 
 
 def _dump_from_torch(tensor: Any) -> _Dump:
@@ -503,42 +642,6 @@ def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[:100] or "x"
 
 
-def _write_all(fd: int, parts: Sequence[bytes]) -> None:
-    """Writes all of them, one after another: one call may take less, and takes at most 2 GiB."""
-    rest = [memoryview(part) for part in parts]
-    while rest:
-        n = os.writev(fd, rest)
-        while rest and n >= len(rest[0]):
-            n -= len(rest.pop(0))
-        if rest:
-            rest[0] = rest[0][n:]
-
-
-def _write_whole(path: str, parts: Sequence[bytes]) -> None:
-    """Writes a file whose name appears when its bytes are all there, never before."""
-    folder, _, name = path.rpartition("/")
-    temporary = f"{folder}/.{name}.{os.urandom(4).hex()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            _write_all(fd, parts)
-        finally:
-            os.close(fd)
-        os.replace(temporary, path)
-    except BaseException:
-        _remove(temporary)
-        raise
-
-
-def _open_to_append(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-
-
 def _images(data: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Image]]:
     """The images in a dict, each with its key, in order. What is no image is passed over."""
     for name, value in data.items():
@@ -551,6 +654,14 @@ def _images(data: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Im
             for item in value:
                 if isinstance(item, Image):
                     yield key, item
+
+
+def _no_run() -> Run | None:
+    return None
+
+
+# The run that was begun last, if it is still there.
+_last_run: Callable[[], Run | None] = _no_run
 
 
 def _begin_in_child(run: Run | None) -> None:
@@ -622,6 +733,8 @@ class Run:
             self._write_identity({key: _plain(value) for key, value in identity.items() if value is not None})
         except Exception as error:
             self._tell("the run", error)
+        global _last_run
+        _last_run = run
 
     def _begin(self) -> None:
         """Makes what each process has for itself: its names, and a lock that only its threads hold."""
@@ -751,7 +864,9 @@ class Run:
         with self._lock:
             self._n_dumps += 1
             path = f"{stem}-{self._token}-{self._n_dumps}{dump.extension}"
-        _write_whole(os.path.join(self.dir, path), dump.parts)
+        whole = os.path.join(self.dir, path)
+        if dump.file is None or not dump.file.take_name(whole):
+            _write_whole(whole, dump.content())
         saved.append(path)
         return {"path": path, **dump.description} if dump.description else path
 

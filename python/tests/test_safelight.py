@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import array
 import ast
+import copy
 import ctypes
+import errno
+import gc
 import glob
 import io
 import json
 import logging
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -112,6 +116,14 @@ class Case(unittest.TestCase):
 
     def npy(self, data: Any) -> Npy:
         return read_npy(self.path(self.log(data)["data"]))
+
+    def limit_files(self, n_bytes: int) -> None:
+        """No file may grow over this: writes then are cut short, and fail, as on a full disk."""
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGXFSZ, handler)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
 
     def check_refused(self, data: Any, kind: type[Exception], want: str, **options: Any) -> None:
         """Nothing is written of `data`; a strict run raises, any other warns."""
@@ -510,14 +522,6 @@ class FailureTest(Case):
             self.assertRaises(KeyboardInterrupt, Image, GRAY)
         self.assertEqual((self.logs(), self.dumps()), ([], []))
 
-    def limit_files(self, n_bytes: int) -> None:
-        """No file may grow over this: writes then are cut short, and fail, as on a full disk."""
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        self.addCleanup(signal.signal, signal.SIGXFSZ, handler)
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
-
     def test_a_full_disk_takes_no_dump(self) -> None:
         run = Run(self.dir)
         large = Image([[0] * 1000])
@@ -803,6 +807,119 @@ class NumpyTest(Case):
     @unittest.skipUnless(ml_dtypes, "ml_dtypes is not installed")
     def test_types_of_half_a_byte_make_no_picture(self) -> None:
         self.check_refused(numpy.zeros((2, 2), ml_dtypes.int4), TypeError, "got elements of type int4")
+
+
+@unittest.skipUnless(numpy, "numpy is not installed")
+class UnnamedTest(Case):
+    """Large arrays, which are copied straight into the run directory."""
+
+    def large(self, n: int = 0) -> Any:
+        return numpy.arange(n, n + (1 << 18), dtype="f4").reshape(512, 512)
+
+    def check(self, values: Any, line: dict[str, Any]) -> None:
+        self.assertEqual(self.content(line)[128:], values.tobytes())
+
+    def test_it_has_no_name_before_it_is_logged_and_is_as_it_was_when_made(self) -> None:
+        run = Run(self.dir, strict=True)
+        values = self.large()
+        image, other = Image(values), Image(values)
+        self.assertIsNotNone(image._dump.file)
+        want = values.copy()
+        values[:] = 0
+        self.assertEqual(self.dumps(), [])
+        run.log({"k": image})
+        del other
+        self.check(want, self.lines()[0])
+        self.assertEqual(len(self.dumps()), 1)
+        self.assertEqual(read_npy(self.path(self.lines()[0]["data"])).shape, (512, 512))
+
+    def test_logged_again_it_is_another_file(self) -> None:
+        run = Run(self.dir, strict=True)
+        image = Image(self.large())
+        run.log({"a": image, "b": Image(image)})
+        for name in self.dumps():
+            os.unlink(self.path("tensors", name))
+        run.log({"c": image})
+        again = Run(os.path.join(self.folder, "other"), strict=True)
+        again.log({"d": image})
+        self.assertEqual(len(self.dumps()), 1)
+        self.check(self.large(), self.lines()[2])
+
+    def test_in_another_run_on_another_disk_or_after_its_folder_is_gone(self) -> None:
+        for what in ("a disk", "a folder"):
+            other = Run(os.path.join(self.folder, what), strict=True)
+            image = Image(self.large())
+            shutil.rmtree(other.dir)
+            run = Run(self.dir, strict=True)
+            refused = OSError(errno.EXDEV, "Invalid cross-device link")
+            with mock.patch("os.link", side_effect=refused if what == "a disk" else os.link):
+                run.log({"k": image})
+            self.check(self.large(), self.lines()[-1])
+
+    def test_there_are_only_so_many(self) -> None:
+        run = Run(self.dir, strict=True)
+        # What other tests' mocks hold.
+        gc.collect()
+        before = len(os.listdir("/proc/self/fd"))
+        images = [Image(self.large(n)) for n in range(safelight._UNNAMED_MAX + 3)]
+        self.assertEqual(sum(image._dump.file is not None for image in images), safelight._UNNAMED_MAX)
+        run.log({"k": images})
+        for n, line in enumerate(self.lines()):
+            self.check(self.large(n), line)
+        del images
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before + 1)
+        self.assertEqual(safelight._unnamed, set())
+
+    def test_where_there_are_no_such_files(self) -> None:
+        run = Run(self.dir, strict=True)
+        open_ = os.open
+
+        def refuse(path: Any, flags: int, *rest: Any) -> int:
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+            return open_(path, flags, *rest)
+
+        with mock.patch("os.open", refuse):
+            values = self.large()
+            image = Image(values)
+            values[:] = 0
+        self.assertIsNone(image._dump.file)
+        run.log({"k": image})
+        self.check(self.large(), self.lines()[0])
+
+    def test_a_full_disk(self) -> None:
+        run = Run(self.dir)
+        early = Image(self.large())
+        self.limit_files(1 << 16)
+        self.assertIs(run.log({"late": Image(self.large()), "small": Image(GRAY), "early": early}), False)
+        self.assertEqual([line["key"] for line in self.lines()], ["small", "early"])
+        self.assertEqual(len(self.dumps()), 2)
+        self.assertIn("late is not logged: OSError", self.warnings[0])
+        self.assertEqual(len(self.warnings), 1)
+
+    def test_a_fork_a_copy_and_another_process(self) -> None:
+        run = Run(self.dir, strict=True)
+        image = Image(self.large())
+        self.assertEqual(in_fork(lambda: run.log({"child": image})), 0)
+        run.log({"copy": copy.deepcopy(image), "sent": pickle.loads(pickle.dumps(image)), "parent": image})
+        self.assertEqual(len(self.lines()), 4)
+        for line in self.lines():
+            self.check(self.large(), line)
+
+    def test_a_descriptor_that_somebody_else_closed_is_not_used(self) -> None:
+        run = Run(self.dir)
+        image, closed = Image(self.large()), Image(self.large())
+        assert image._dump.file is not None and closed._dump.file is not None
+        os.close(closed._dump.file._fd)
+        fd = image._dump.file._fd
+        foreign = os.path.join(self.folder, "foreign")
+        with open(foreign, "wb") as file:
+            file.write(bytes(100))
+            os.dup2(file.fileno(), fd)
+        self.assertIs(run.log({"k": [image, closed]}), False)
+        self.assertEqual((self.lines(), self.dumps()), ([], []))
+        self.assertEqual(len(self.warnings), 2)
+        self.assertEqual(os.stat(foreign).st_nlink, 1)
 
 
 @unittest.skipUnless(torch, "torch is not installed")
