@@ -9,6 +9,7 @@
 #   ./test.sh growth       what an item and a command cost as a store grows to a million items, as figures,
 #                          and docs/growth.svg
 #   ./test.sh load         what it bears, as figures: latency, throughput, a million files, index growth
+#   ./test.sh peers        what a picture costs beside wandb.Image and others, as ratios; --quick: in a minute
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -79,6 +80,20 @@ if [ "${1:-}" = gentle ] || [ "${1:-}" = load ]; then
         [ -z "${2:-}" ] || exit 0
     fi
     exec target/python/wandb-0.28.2/bin/python "tests/measure/$1.py" "${@:2}"
+fi
+
+# The peers have an environment of their own, made anew when what it holds changes.
+if [ "${1:-}" = peers ]; then
+    python_with 0.31.0
+    python=target/python/peers/bin/python
+    wanted=tests/requirements-peers.txt
+    if ! cmp -s "$wanted" target/python/peers/installed.txt; then
+        python3 -m venv target/python/peers
+        "$python" -m pip install --quiet --disable-pip-version-check -r "$wanted"
+        cp "$wanted" target/python/peers/installed.txt
+    fi
+    cargo build --locked --release
+    exec "$python" benches/peers.py --other-python target/python/wandb-0.31.0/bin/python "${@:2}"
 fi
 
 # The store lies on a disk of its own, which is filled now and then: in a mount namespace of its own.

@@ -1,6 +1,6 @@
 """What a picture costs: Safelight beside its peers, on the same pictures, in the same minutes.
 
-    ./test.sh peers                              all, about ten minutes
+    ./test.sh peers                              all, about fifteen minutes
     ./test.sh peers --quick                      the classes and peers that tell most, under a minute
     ./test.sh peers photo512 gan512 blocked      these tables only
     ./test.sh peers --write docs/performance.md  the same, and puts the tables into that page
@@ -14,7 +14,6 @@ import argparse
 import datetime
 import importlib.metadata
 import importlib.util
-import io
 import json
 import math
 import os
@@ -46,10 +45,13 @@ CLASSES = {
     "seg512L": (8, 200, "label maps of 19 classes, 512×512, int64"),
     "seg512rgb": (8, 60, "the same through a palette, RGB"),
     "noise512": (4, 60, "uniform noise, 512×512, RGB"),
-    "small64": (64, 2000, "64×64 crops of the photographs, RGB"),
+    "small64": (64, 1920, "64×64 crops of the photographs, RGB"),
     "digits28": (200, 6000, "scikit-learn's 8×8 digits, upscaled to 28×28 (bicubic), gray"),
 }
+TABLES = [*CLASSES, "whole", "blocked"]
 QUICK = ["photo512", "gan512", "seg512L", "digits28"]
+# Classes whose whole processes are compared.
+WHOLE = ["photo512", "digits28"]
 
 # Goal, class, candidate, what is asked: at least so many times less CPU than a peer, a size of at most so
 # many times Pillow's, so many a second.
@@ -226,16 +228,22 @@ def peer_tensorboardx(folder):
     from tensorboardX import SummaryWriter
 
     writer = SummaryWriter(str(folder / "tensorboardx"))
+    events = next((folder / "tensorboardx").glob("*tfevents*"))
+
+    def flush():
+        # A thread of its own writes them.
+        while not writer.file_writer.event_writer._event_queue.empty():
+            time.sleep(0.001)
+        writer.flush()
 
     def make(pictures):
-        events = Path(writer.file_writer.event_writer._ev_writer._file_name)
-        writer.flush()
+        flush()
         before = events.stat().st_size
         for picture in pictures:
             # It scales what is not uint8.
             picture = picture if picture.dtype.kind == "f" else picture.astype("u1")
             writer.add_image("k", picture, dataformats="HW" if picture.ndim == 2 else "HWC")
-        writer.flush()
+        flush()
         return events.stat().st_size - before
     return make
 
@@ -252,21 +260,6 @@ def peer_torchvision(folder):
             paths.append(folder / f"torchvision-{n}.png")
             save_image(tensor, paths[-1])
         return paths
-    return make
-
-
-def peer_mlflow(folder):
-    import mlflow
-
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    experiment = mlflow.create_experiment("peers", artifact_location=f"file://{folder}/mlflow")
-    run = mlflow.start_run(experiment_id=experiment)
-    place = folder / "mlflow" / run.info.run_id / "artifacts"
-
-    def make(pictures):
-        for n, picture in enumerate(pictures):
-            mlflow.log_image(picture if picture.dtype.kind == "f" else picture.astype("u1"), f"{n}.png")
-        return [place / f"{n}.png" for n in range(len(pictures))]
     return make
 
 
@@ -334,7 +327,6 @@ PEERS = {
     "Pillow, level 1": ("pillow", lambda folder: peer_pillow(folder, compress_level=1)),
     "tensorboardX": ("tensorboardX", peer_tensorboardx),
     "torchvision": ("torchvision", peer_torchvision),
-    "mlflow.log_image": ("mlflow-skinny", peer_mlflow),
     "imageio": ("imageio", peer_imageio),
     "OpenCV": ("opencv-python-headless", peer_opencv),
     "fpng-py": ("fpng-py", peer_fpng),
@@ -446,9 +438,22 @@ class Peer:
 # Safelight.
 
 
+def cpu_of_process(command, log):
+    """Seconds of CPU of a process from its start to its end, with those of its children."""
+    with open(log, "wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"{command[:2]}: {process.returncode} {log.read_text()}")
+    return usage.ru_utime + usage.ru_stime
+
+
 def write_config(folder, settings):
     config = folder / "safelight.toml"
-    config.write_text(f'[store]\npath = "{folder}/store"\nfree_bytes_min = 0\n[image]\n{settings}')
+    # The profile that makes the pixels of wandb 0.28, so that all compress the same.
+    image = f'[image]\nprofile = "wandb-0.20"\n{settings}'
+    config.write_text(f'[store]\npath = "{folder}/store"\nfree_bytes_min = 0\n{image}')
     return config
 
 
@@ -461,13 +466,7 @@ def ingest(folder, run, settings):
     """Seconds of CPU of a whole `safelight ingest` into a new store."""
     shutil.rmtree(folder / "store", ignore_errors=True)
     command = [PROGRAM, "ingest", str(run), "--config", str(write_config(folder, settings))]
-    with open(folder / "ingest.log", "wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"ingest: {process.returncode} {(folder / 'ingest.log').read_text()}")
-    return usage.ru_utime + usage.ru_stime
+    return cpu_of_process(command, folder / "ingest.log")
 
 
 def write_runs(folder, name, pictures, n_dumps):
@@ -619,7 +618,10 @@ def print_goals(results, blocked):
 
     for number, name, candidate, asked in GOALS:
         result = next((result for result in results if result["class"] == name), None)
-        if result is None or candidate not in result["candidates"]:
+        if result is None:
+            continue
+        if candidate not in result["candidates"]:
+            row(number, name, candidate, "such a setting", "none", False)
             continue
         entry = result["candidates"][candidate]
         for what, goal in asked.items():
@@ -650,6 +652,41 @@ def print_goals(results, blocked):
 
 
 # ---------------------------------------------------------------------------------------------
+# Whole processes.
+
+
+def measure_whole(folder, rounds):
+    """From dumps to pictures, start-up and imports and all: `safelight ingest`, and a Python script that
+    makes a `wandb.Image` of each, without a run."""
+    script = "import sys, numpy, wandb\nfor path in sys.argv[1:]: wandb.Image(numpy.load(path))"
+    results = []
+    for name in WHOLE:
+        place = folder / "whole"
+        _, n_dumps, _ = CLASSES[name]
+        (run, _) = write_runs(place, name, make_class(name), n_dumps)[1]
+        paths = sorted(str(path) for path in run.glob("dumps/*/*.npy"))
+        os.environ["TMPDIR"] = str(place)
+        ours, theirs = [], []
+        for _ in range(rounds):
+            theirs.append(cpu_of_process([sys.executable, "-c", script, *paths], place / "log"))
+            ours.append(ingest(place, run, ""))
+        shutil.rmtree(place)
+        results.append({"class": name, "n": n_dumps, "safelight_s": ours, "wandb_s": theirs})
+    return results
+
+
+def print_whole(results):
+    rows = []
+    for result in results:
+        times = [a / b for a, b in zip(result["wandb_s"], result["safelight_s"])]
+        rows.append([f"{result['n']:,} of {result['class']}", *(
+            digits(median_of(result[name])) for name in ("wandb_s", "safelight_s")),
+            f"**{digits(median_of(times))}** ({digits(min(times))} to {digits(max(times))})"])
+    return "\n### Whole processes, start-up and imports and all: seconds of CPU\n\n" + table(
+        ["pictures", "Python with wandb.Image", "`safelight ingest`", "times less"], rows)
+
+
+# ---------------------------------------------------------------------------------------------
 # What holds the training up.
 
 
@@ -674,26 +711,34 @@ def measure_blocked(options, tmpfs, disk):
 
         cases.insert(1, ("3×512×512 float32, torch", torch.from_numpy(photo).permute(2, 0, 1).contiguous(), 1.5, True))
     results = []
-    for where, folder in (("tmpfs", tmpfs), ("disk", disk)):
+    for where, folder in (("tmpfs", tmpfs), ("disk", disk))[: 1 if options.quick else 2]:
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
         wandb, wandb_run = start_wandb(folder)
         run = safelight.Run(folder / "run", strict=True)
         for what, picture, goal_ms, is_photo in cases:
-            times = {"safelight": [], "wandb": [], "plain write": []}
             content = np.asarray(picture).tobytes()
-            for n in range(options.calls):
-                start = time.perf_counter()
-                run.log({"val/pred": safelight.Image(picture, caption=CAPTION)}, step=n)
-                times["safelight"].append(time.perf_counter() - start)
-                start = time.perf_counter()
-                with open(folder / "run/tensors/plain", "xb", buffering=0) as file:
-                    file.write(content)
-                times["plain write"].append(time.perf_counter() - start)
-                os.unlink(folder / "run/tensors/plain")
-                start = time.perf_counter()
+            plain = folder / "run/tensors/plain"
+
+            def log():
+                run.log({"val/pred": safelight.Image(picture, caption=CAPTION)})
+
+            def log_to_wandb():
                 wandb_run.log({"val/pred": wandb.Image(picture, caption=CAPTION)})
-                times["wandb"].append(time.perf_counter() - start)
-                # Taken up by a daemon, they would be gone.
+
+            def write():
+                with open(plain, "xb", buffering=0) as file:
+                    file.write(content)
+
+            calls = [("safelight", log), ("plain write", write), ("wandb", log_to_wandb)]
+            times = {name: [] for name, _ in calls}
+            for n in range(options.calls):
+                # Each comes as often after each of the others: after wandb's, no cache is warm.
+                for name, call in calls[n % 3:] + calls[:n % 3]:
+                    start = time.perf_counter()
+                    call()
+                    times[name].append(time.perf_counter() - start)
+                plain.unlink()
+                # Taken up by a daemon, the dumps would be gone.
                 if n % 16 == 15:
                     for dump in (folder / "run/tensors").iterdir():
                         dump.unlink()
@@ -729,7 +774,7 @@ def machine(peers):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=REPO).stdout
     versions = {PEERS[name][0] for name in peers if name in PEERS and PEERS[name][0]}
     versions = sorted(f"{name} {importlib.metadata.version(name)}" for name in versions | {"numpy"})
-    return (f"{datetime.date.today()}, commit {commit.strip() or '?'}; {os.cpu_count()} × {cpu} ({', '.join(found)}),"
+    return (f"Measured {datetime.date.today()}, commit {commit.strip() or '?'}; {os.cpu_count()} × {cpu} ({', '.join(found)}),"
             f" {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, Python {platform.python_version()};"
             f" {', '.join(versions)}; load {os.getloadavg()[0]:.1f} at the start.\n")
 
@@ -745,7 +790,7 @@ def put_into(page, text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*", choices=[*CLASSES, "blocked", []], help="which; all unless given")
+    parser.add_argument("tables", nargs="*", help=f"which of {', '.join(TABLES)}; all unless given")
     parser.add_argument("--quick", action="store_true", help="few rounds, classes and peers")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--calls", type=int, help="of each kind in the table of what holds the training up")
@@ -756,16 +801,19 @@ def main():
     options = parser.parse_args()
     if options.peer:
         return serve_peer(options)
+    for name in options.tables:
+        if name not in TABLES:
+            parser.error(f"no table {name}")
     options.rounds = options.rounds or (3 if options.quick else 7)
     options.calls = options.calls or (30 if options.quick else 1000)
-    tables = options.tables or ([*QUICK, "blocked"] if options.quick else [*CLASSES, "blocked"])
+    tables = options.tables or ([*QUICK, "blocked"] if options.quick else TABLES)
 
     is_tmpfs = os.access("/dev/shm", os.W_OK)
     scratch = REPO / "target/peers"
     scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="safelight-peers-", dir="/dev/shm" if is_tmpfs else scratch))
     disk = Path(tempfile.mkdtemp(prefix="blocked-", dir=scratch))
-    text, results, blocked = "", [], []
+    text, results, whole, blocked = "", [], [], []
 
     def tell(more):
         nonlocal text
@@ -797,6 +845,9 @@ def main():
                 tell(print_class(results[-1]))
         for peer in peers.values():
             peer.stop()
+        if "whole" in tables:
+            whole = measure_whole(folder, options.rounds)
+            tell(print_whole(whole))
         if "blocked" in tables:
             tmpfs = folder / "blocked"
             tmpfs.mkdir()
@@ -807,7 +858,7 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(disk, ignore_errors=True)
     (scratch / "results.json").write_text(json.dumps(
-        {"machine": text.splitlines()[0], "classes": results, "blocked": blocked}, indent=1))
+        {"machine": text.splitlines()[0], "classes": results, "whole": whole, "blocked": blocked}, indent=1))
     print(f"\n{scratch / 'results.json'}", file=sys.stderr)
     if options.write:
         put_into(options.write, text)
