@@ -19,6 +19,7 @@ import math
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -84,8 +85,10 @@ def photographs():
     folders = {name: Path(importlib.util.find_spec(name).origin).parent for name in ("skimage", "sklearn")}
     paths = [folders["skimage"] / "data/astronaut.png"]
     paths += [folders["sklearn"] / f"datasets/images/{name}.jpg" for name in ("china", "flower")]
-    paths += [folders["skimage"] / f"data/{name}" for name in (
-        "coffee.png", "rocket.jpg", "motorcycle_left.png", "ihc.png", "hubble_deep_field.jpg")]
+    paths += [
+        folders["skimage"] / f"data/{name}"
+        for name in ("coffee.png", "rocket.jpg", "motorcycle_left.png", "ihc.png", "hubble_deep_field.jpg")
+    ]
     return [np.asarray(Image.open(path).convert("RGB")) for path in paths]
 
 
@@ -119,9 +122,9 @@ def make_class(name):
         mosaics = []
         for corner in (0, 1):
             tiles = []
-            for photo in photos[corner * 4:] + photos[:corner * 4]:
+            for photo in photos[corner * 4 :] + photos[: corner * 4]:
                 top, left = ((photo.shape[0] - 256) * corner, (photo.shape[1] - 512) * corner)
-                tiles.append(photo[top:top + 256, left:left + 512])
+                tiles.append(photo[top : top + 256, left : left + 512])
             halves = [np.concatenate(tiles[i::2]) for i in (0, 1)]
             mosaics.append(floats(np.concatenate(halves, axis=1)))
         return mosaics
@@ -154,7 +157,7 @@ def make_class(name):
         for n in range(64):
             photo = photos[n % 8]
             top, left = (random.integers(0, n - 64) for n in photo.shape[:2])
-            pictures.append(floats(photo[top:top + 64, left:left + 64]))
+            pictures.append(floats(photo[top : top + 64, left : left + 64]))
         return pictures
     if name == "digits28":
         from sklearn.datasets import load_digits
@@ -188,6 +191,7 @@ def peer_pillow(folder, **options):
             paths.append(folder / f"pillow-{n}.png")
             Image.fromarray(to_uint8(picture)).save(paths[-1], **options)
         return paths
+
     return make
 
 
@@ -213,6 +217,7 @@ def peer_wandb_log(folder):
             images.append(wandb.Image(picture))
             run.log({"k": images[-1]})
         return [image._path for image in images]
+
     return make
 
 
@@ -221,7 +226,8 @@ def peer_wandb_031(folder):
     import wandb
 
     return lambda pictures: [
-        wandb.Image(picture * 255 if picture.dtype.kind == "f" else picture)._path for picture in pictures]
+        wandb.Image(picture * 255 if picture.dtype.kind == "f" else picture)._path for picture in pictures
+    ]
 
 
 def peer_tensorboardx(folder):
@@ -231,10 +237,12 @@ def peer_tensorboardx(folder):
     events = next((folder / "tensorboardx").glob("*tfevents*"))
 
     def flush():
-        # A thread of its own writes them.
-        while not writer.file_writer.event_writer._event_queue.empty():
-            time.sleep(0.001)
-        writer.flush()
+        # A thread of its own writes them, from a queue that another fills.
+        size = -1
+        while events.stat().st_size > size or not writer.file_writer.event_writer._event_queue.empty():
+            size = events.stat().st_size
+            time.sleep(0.05)
+            writer.flush()
 
     def make(pictures):
         flush()
@@ -245,6 +253,7 @@ def peer_tensorboardx(folder):
             writer.add_image("k", picture, dataformats="HW" if picture.ndim == 2 else "HWC")
         flush()
         return events.stat().st_size - before
+
     return make
 
 
@@ -260,6 +269,7 @@ def peer_torchvision(folder):
             paths.append(folder / f"torchvision-{n}.png")
             save_image(tensor, paths[-1])
         return paths
+
     return make
 
 
@@ -272,6 +282,7 @@ def peer_imageio(folder):
             paths.append(folder / f"imageio-{n}.png")
             imwrite(paths[-1], to_uint8(picture))
         return paths
+
     return make
 
 
@@ -285,8 +296,11 @@ def peer_opencv(folder):
         for n, picture in enumerate(pictures):
             paths.append(folder / f"opencv-{n}.png")
             pixels = to_uint8(picture)
-            cv2.imwrite(str(paths[-1]), cv2.cvtColor(pixels, swap[pixels.shape[2]]) if pixels.ndim == 3 else pixels)
+            cv2.imwrite(
+                str(paths[-1]), cv2.cvtColor(pixels, swap[pixels.shape[2]]) if pixels.ndim == 3 else pixels
+            )
         return paths
+
     return make
 
 
@@ -300,8 +314,11 @@ def peer_fpng(folder):
         for n, picture in enumerate(pictures):
             paths.append(folder / f"fpng-{n}.png")
             height, width, channels = picture.shape
-            fpng_py.fpng_encode_image_to_file(str(paths[-1]), to_uint8(picture).tobytes(), width, height, channels, 0)
+            fpng_py.fpng_encode_image_to_file(
+                str(paths[-1]), to_uint8(picture).tobytes(), width, height, channels, 0
+            )
         return paths
+
     return make
 
 
@@ -316,6 +333,7 @@ def peer_safelight_log(folder):
         for picture in pictures:
             run.log({"k": safelight.Image(picture, caption=CAPTION)})
         return 0
+
     return make
 
 
@@ -396,7 +414,8 @@ def serve_peer(options):
             if task["is_checked"]:
                 answer["differing"] = sum(
                     not np.array_equal(pixels_of(path), to_uint8(picture))
-                    for path, picture in zip(made, pictures))
+                    for path, picture in zip(made, pictures)
+                )
             for path in made:
                 os.unlink(path)
         else:
@@ -413,10 +432,20 @@ class Peer:
         self.folder = folder / f"peer-{len(list(folder.iterdir()))}"
         self.folder.mkdir()
         command = [python, __file__, "--peer", name, "--folder", str(self.folder)]
-        environment = {**os.environ, "TMPDIR": str(self.folder), "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+        environment = {
+            **os.environ,
+            "TMPDIR": str(self.folder),
+            "WANDB_MODE": "offline",
+            "WANDB_SILENT": "true",
+        }
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(folder / "peers.log", "ab"),
-            text=True, env=environment)
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=open(folder / "peers.log", "ab"),
+            text=True,
+            env=environment,
+        )
         if self.process.stdout.readline() != "ready\n":
             sys.exit(f"{name}: {(folder / 'peers.log').read_text()}")
 
@@ -536,9 +565,14 @@ def measure_class(name, peers, settings, folder, rounds):
         np.save(paths[-1], picture)
     batch = [paths[n % len(paths)] for n in range(n_batch)]
     runs = write_runs(place, name, pictures, n_dumps)
-    result = {"class": name, "what": what, "n_dumps": n_dumps, "pixels": int(np.mean(
-        [p.shape[0] * p.shape[1] for p in pictures])), "raw_bytes": int(np.mean([to_uint8(p).size for p in pictures])),
-        "candidates": {}}
+    result = {
+        "class": name,
+        "what": what,
+        "n_dumps": n_dumps,
+        "pixels": int(np.mean([p.shape[0] * p.shape[1] for p in pictures])),
+        "raw_bytes": int(np.mean([to_uint8(p).size for p in pictures])),
+        "candidates": {},
+    }
     candidates = result["candidates"]
 
     def note(candidate, cpu_s, **more):
@@ -554,8 +588,11 @@ def measure_class(name, peers, settings, folder, rounds):
             if made["bytes"] is None:
                 continue
             if is_checked:
-                candidates[candidate] = {"cpu_s": [], "bytes": made["bytes"] / n_batch,
-                                         "differing": made.get("differing")}
+                candidates[candidate] = {
+                    "cpu_s": [],
+                    "bytes": made["bytes"] / n_batch,
+                    "differing": made.get("differing"),
+                }
             else:
                 note(candidate, made["cpu_s"] / n_batch)
         for candidate, setting in settings.items():
@@ -590,22 +627,38 @@ def print_class(result):
         times = ratios(result, "wandb.Image", candidate)
         size = entry["bytes"] / of["Pillow"]["bytes"] if entry["bytes"] else None
         is_safelight = candidate in SETTINGS
-        rows.append([
-            f"**{candidate}**" if is_safelight else candidate,
-            digits(cost * 1e6), digits(cost * 1e9 / result["pixels"]),
-            f"**{digits(median_of(times))}** ({digits(min(times))} to {digits(max(times))})"
-            if is_safelight else digits(median_of(times)),
-            f"{size:.3f}" if size else "-",
-            {None: "-", 0: "equal"}.get(entry["differing"], "other")])
+        rows.append(
+            [
+                f"**{candidate}**" if is_safelight else candidate,
+                digits(cost * 1e6),
+                digits(cost * 1e9 / result["pixels"]),
+                f"**{digits(median_of(times))}** ({digits(min(times))} to {digits(max(times))})"
+                if is_safelight
+                else digits(median_of(times)),
+                f"{size:.3f}" if size else "-",
+                {None: "-", 0: "equal"}.get(entry["differing"], "other"),
+            ]
+        )
     both = both_sides(result)
     times = [a / b for a, b in zip(of["wandb.Image + log"]["cpu_s"], both)]
     text = f"\n### {result['class']}: {result['what']}\n\n"
-    text += table(["candidate", "CPU µs a picture", "ns a pixel", "times less CPU than wandb.Image",
-                   "size × Pillow", "pixels"], rows)
-    text += (f"\nTraining's side and daemon together (`safelight.log` + `safelight`): {digits(median_of(both) * 1e6)} µs,"
-             f" **{digits(median_of(times))}** times less than `wandb.Image` + `log`."
-             f" The whole process, start-up and all, for {result['n_dumps']:,} pictures:"
-             f" {digits(median_of(of['safelight']['whole_s']))} s of CPU.\n")
+    text += table(
+        [
+            "candidate",
+            "CPU µs a picture",
+            "ns a pixel",
+            "times less CPU than wandb.Image",
+            "size × Pillow",
+            "pixels",
+        ],
+        rows,
+    )
+    text += (
+        "\nTraining's side and daemon together (`safelight.log` + `safelight`):"
+        f" {digits(median_of(both) * 1e6)} µs, **{digits(median_of(times))}** times less than `wandb.Image` + `log`."
+        f" The whole process, start-up and all, for {result['n_dumps']:,} pictures:"
+        f" {digits(median_of(of['safelight']['whole_s']))} s of CPU.\n"
+    )
     return text
 
 
@@ -631,7 +684,14 @@ def print_goals(results, blocked):
             elif what == "size_of_raw":
                 most = goal * result["raw_bytes"] + 1024
                 got = entry["bytes"] / result["raw_bytes"]
-                row(number, name, candidate, f"≤ {goal} × the raw bytes + 1 KiB", f"{got:.4f}", entry["bytes"] <= most)
+                row(
+                    number,
+                    name,
+                    candidate,
+                    f"≤ {goal} × the raw bytes + 1 KiB",
+                    f"{got:.4f}",
+                    entry["bytes"] <= most,
+                )
             elif what == "a_second":
                 got = 1 / median_of(entry["cpu_s"])
                 row(number, name, candidate, f"≥ {goal:,} a second and core", digits(got), got >= goal)
@@ -641,11 +701,19 @@ def print_goals(results, blocked):
     for case in blocked:
         if case["goal_ms"]:
             p50 = case["calls"]["safelight"]["p50"]
-            row(8, case["what"], "safelight.log", f"≤ {case['goal_ms']} ms blocked (p50)", f"{digits(p50)} ms",
-                p50 <= case["goal_ms"])
+            row(
+                8,
+                case["what"],
+                "safelight.log",
+                f"≤ {case['goal_ms']} ms blocked (p50)",
+                f"{digits(p50)} ms",
+                p50 <= case["goal_ms"],
+            )
         if case["is_photo"]:
             got = case["calls"]["wandb"]["p50"] / case["calls"]["safelight"]["p50"]
-            row(8, case["what"], "safelight.log", "≤ 1/50 of wandb.Image + log", f"1/{digits(got)}", got >= 50)
+            row(
+                8, case["what"], "safelight.log", "≤ 1/50 of wandb.Image + log", f"1/{digits(got)}", got >= 50
+            )
     if not rows:
         return ""
     return "\n### Goals\n\n" + table(["goal", "class", "candidate", "asked", "measured", ""], rows)
@@ -679,11 +747,16 @@ def print_whole(results):
     rows = []
     for result in results:
         times = [a / b for a, b in zip(result["wandb_s"], result["safelight_s"])]
-        rows.append([f"{result['n']:,} of {result['class']}", *(
-            digits(median_of(result[name])) for name in ("wandb_s", "safelight_s")),
-            f"**{digits(median_of(times))}** ({digits(min(times))} to {digits(max(times))})"])
+        rows.append(
+            [
+                f"{result['n']:,} of {result['class']}",
+                *(digits(median_of(result[name])) for name in ("wandb_s", "safelight_s")),
+                f"**{digits(median_of(times))}** ({digits(min(times))} to {digits(max(times))})",
+            ]
+        )
     return "\n### Whole processes, start-up and imports and all: seconds of CPU\n\n" + table(
-        ["pictures", "Python with wandb.Image", "`safelight ingest`", "times less"], rows)
+        ["pictures", "Python with wandb.Image", "`safelight ingest`", "times less"], rows
+    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -692,8 +765,12 @@ def print_whole(results):
 
 def percentiles(times_s):
     times_ms = sorted(time_s * 1e3 for time_s in times_s)
-    return {"n": len(times_ms), "p50": times_ms[len(times_ms) // 2],
-            "p99": times_ms[min(len(times_ms) * 99 // 100, len(times_ms) - 1)], "max": times_ms[-1]}
+    return {
+        "n": len(times_ms),
+        "p50": times_ms[len(times_ms) // 2],
+        "p99": times_ms[min(len(times_ms) * 99 // 100, len(times_ms) - 1)],
+        "max": times_ms[-1],
+    }
 
 
 def measure_blocked(options, tmpfs, disk):
@@ -704,12 +781,17 @@ def measure_blocked(options, tmpfs, disk):
 
     random = np.random.default_rng(8)
     photo = make_class("photo512")[0]
-    cases = [("512×512×3 float32", photo, 1.5, True), ("512×512×3 uint8", to_uint8(photo), 0.3, False),
-             ("28×28 float32", random.random((28, 28), "f4"), 0.1, False)]
+    cases = [
+        ("512×512×3 float32", photo, 1.5, True),
+        ("512×512×3 uint8", to_uint8(photo), 0.3, False),
+        ("28×28 float32", random.random((28, 28), "f4"), 0.1, False),
+    ]
     if importlib.util.find_spec("torch"):
         import torch
 
-        cases.insert(1, ("3×512×512 float32, torch", torch.from_numpy(photo).permute(2, 0, 1).contiguous(), 1.5, True))
+        cases.insert(
+            1, ("3×512×512 float32, torch", torch.from_numpy(photo).permute(2, 0, 1).contiguous(), 1.5, True)
+        )
     results = []
     for where, folder in (("tmpfs", tmpfs), ("disk", disk))[: 1 if options.quick else 2]:
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
@@ -733,7 +815,7 @@ def measure_blocked(options, tmpfs, disk):
             times = {name: [] for name, _ in calls}
             for n in range(options.calls):
                 # Each comes as often after each of the others: after wandb's, no cache is warm.
-                for name, call in calls[n % 3:] + calls[:n % 3]:
+                for name, call in calls[n % 3 :] + calls[: n % 3]:
                     start = time.perf_counter()
                     call()
                     times[name].append(time.perf_counter() - start)
@@ -742,8 +824,14 @@ def measure_blocked(options, tmpfs, disk):
                 if n % 16 == 15:
                     for dump in (folder / "run/tensors").iterdir():
                         dump.unlink()
-            results.append({"what": f"{what}, {where}", "goal_ms": goal_ms, "is_photo": is_photo,
-                            "calls": {name: percentiles(all_) for name, all_ in times.items()}})
+            results.append(
+                {
+                    "what": f"{what}, {where}",
+                    "goal_ms": goal_ms,
+                    "is_photo": is_photo,
+                    "calls": {name: percentiles(all_) for name, all_ in times.items()},
+                }
+            )
         run.finish()
         wandb_run.finish()
     return results
@@ -752,14 +840,25 @@ def measure_blocked(options, tmpfs, disk):
 def print_blocked(results):
     rows = []
     for case in results:
-        for name, label in (("wandb", "wandb.Image + log"), ("safelight", "**safelight.Image + log**"),
-                            ("plain write", "one plain write of the bytes")):
+        for name, label in (
+            ("wandb", "wandb.Image + log"),
+            ("safelight", "**safelight.Image + log**"),
+            ("plain write", "one plain write of the bytes"),
+        ):
             calls = case["calls"][name]
             share = case["calls"]["wandb"]["p50"] / calls["p50"]
-            rows.append([case["what"], label, f"{calls['n']:,}", *(digits(calls[p]) for p in ("p50", "p99", "max")),
-                         "1" if name == "wandb" else f"1/{digits(share)}"])
+            rows.append(
+                [
+                    case["what"],
+                    label,
+                    f"{calls['n']:,}",
+                    *(digits(calls[p]) for p in ("p50", "p99", "max")),
+                    "1" if name == "wandb" else f"1/{digits(share)}",
+                ]
+            )
     return "\n### What holds the training up: wall time of a call, in ms\n\n" + table(
-        ["picture, place", "call", "calls", "p50", "p99", "max", "of wandb's p50"], rows)
+        ["picture, place", "call", "calls", "p50", "p99", "max", "of wandb's p50"], rows
+    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -767,16 +866,23 @@ def print_blocked(results):
 
 def machine(peers):
     """The machine, the versions and the load, in one paragraph."""
-    cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+        "?",
+    )
     flags = next((line for line in open("/proc/cpuinfo") if line.startswith("flags")), "").split()
     found = [name for name in ("avx2", "avx512vbmi", "sha_ni") if name in flags]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=REPO).stdout
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=REPO
+    ).stdout
     versions = {PEERS[name][0] for name in peers if name in PEERS and PEERS[name][0]}
     versions = sorted(f"{name} {importlib.metadata.version(name)}" for name in versions | {"numpy"})
-    return (f"Measured {datetime.date.today()}, commit {commit.strip() or '?'}; {os.cpu_count()} × {cpu} ({', '.join(found)}),"
-            f" {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, Python {platform.python_version()};"
-            f" {', '.join(versions)}; load {os.getloadavg()[0]:.1f} at the start.\n")
+    return (
+        f"Measured {datetime.date.today()}, commit {commit.strip() or '?'};"
+        f" {os.cpu_count()} × {cpu} ({', '.join(found)}), {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, Python {platform.python_version()};"
+        f" {', '.join(versions)}; load {os.getloadavg()[0]:.1f} at the start.\n"
+    )
 
 
 def put_into(page, text):
@@ -784,7 +890,7 @@ def put_into(page, text):
     old = page.read_text()
     if BEGIN not in old or END not in old:
         sys.exit(f"{page}: no {BEGIN} and {END}")
-    before, after = old[:old.index(BEGIN)], old[old.index(END):]
+    before, after = old[: old.index(BEGIN)], old[old.index(END) :]
     page.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{after}")
 
 
@@ -808,6 +914,8 @@ def main():
     options.calls = options.calls or (30 if options.quick else 1000)
     tables = options.tables or ([*QUICK, "blocked"] if options.quick else TABLES)
 
+    # What was written to tmpfs goes, whatever ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     is_tmpfs = os.access("/dev/shm", os.W_OK)
     scratch = REPO / "target/peers"
     scratch.mkdir(parents=True, exist_ok=True)
@@ -857,8 +965,12 @@ def main():
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(disk, ignore_errors=True)
-    (scratch / "results.json").write_text(json.dumps(
-        {"machine": text.splitlines()[0], "classes": results, "whole": whole, "blocked": blocked}, indent=1))
+    (scratch / "results.json").write_text(
+        json.dumps(
+            {"machine": text.splitlines()[0], "classes": results, "whole": whole, "blocked": blocked},
+            indent=1,
+        )
+    )
     print(f"\n{scratch / 'results.json'}", file=sys.stderr)
     if options.write:
         put_into(options.write, text)
