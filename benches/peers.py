@@ -44,7 +44,7 @@ CLASSES = {
     "photo512L": (4, 100, "the photographs of photo512 in gray"),
     "gan512": (4, 60, "octaves of smooth noise + N(0, 1.5/255), like a generator's output, 512×512, RGB"),
     "seg512L": (8, 200, "label maps of 19 classes, 512×512, int64"),
-    "seg512rgb": (8, 60, "the same through a palette, RGB"),
+    "seg512rgb": (8, 60, "such label maps through a palette of 19 colours, RGB"),
     "noise512": (4, 60, "uniform noise, 512×512, RGB"),
     "small64": (64, 1920, "64×64 crops of the photographs, RGB"),
     "digits28": (200, 6000, "scikit-learn's 8×8 digits, upscaled to 28×28 (bicubic), gray"),
@@ -653,11 +653,12 @@ def print_class(result):
         ],
         rows,
     )
+    whole = digits(median_of(of["safelight"]["whole_s"]))
     text += (
         "\nTraining's side and daemon together (`safelight.log` + `safelight`):"
-        f" {digits(median_of(both) * 1e6)} µs, **{digits(median_of(times))}** times less than `wandb.Image` + `log`."
-        f" The whole process, start-up and all, for {result['n_dumps']:,} pictures:"
-        f" {digits(median_of(of['safelight']['whole_s']))} s of CPU.\n"
+        f" {digits(median_of(both) * 1e6)} µs, **{digits(median_of(times))}** times less than"
+        f" `wandb.Image` + `log`. The whole process, start-up and all, for {result['n_dumps']:,} pictures:"
+        f" {whole} s of CPU.\n"
     )
     return text
 
@@ -879,17 +880,16 @@ def machine(peers):
     versions = {PEERS[name][0] for name in peers if name in PEERS and PEERS[name][0]}
     versions = sorted(f"{name} {importlib.metadata.version(name)}" for name in versions | {"numpy"})
     return (
-        f"Measured {datetime.date.today()}, commit {commit.strip() or '?'};"
-        f" {os.cpu_count()} × {cpu} ({', '.join(found)}), {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, Python {platform.python_version()};"
-        f" {', '.join(versions)}; load {os.getloadavg()[0]:.1f} at the start.\n"
+        f"Measured {datetime.date.today()}, commit {commit.strip() or '?'}; {os.cpu_count()} × {cpu}"
+        f" ({', '.join(found)}), {memory:.0f} GiB, Linux {platform.release().split('-')[0]},"
+        f" Python {platform.python_version()}; {', '.join(versions)};"
+        f" load {os.getloadavg()[0]:.1f} at the start.\n"
     )
 
 
 def put_into(page, text):
     """Replaces what stands between the markers of a page."""
     old = page.read_text()
-    if BEGIN not in old or END not in old:
-        sys.exit(f"{page}: no {BEGIN} and {END}")
     before, after = old[: old.index(BEGIN)], old[old.index(END) :]
     page.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{after}")
 
@@ -910,6 +910,8 @@ def main():
     for name in options.tables:
         if name not in TABLES:
             parser.error(f"no table {name}")
+    if options.write and not (BEGIN in (page := options.write.read_text()) and END in page):
+        parser.error(f"{options.write}: no {BEGIN} and {END}")
     options.rounds = options.rounds or (3 if options.quick else 7)
     options.calls = options.calls or (30 if options.quick else 1000)
     tables = options.tables or ([*QUICK, "blocked"] if options.quick else TABLES)
@@ -940,6 +942,8 @@ def main():
             except importlib.metadata.PackageNotFoundError:
                 left_out.append(name)
         tell(machine(names))
+        if not is_tmpfs:
+            tell("Without tmpfs: all files are on a disk.\n")
         if left_out:
             print(f"not installed, left out: {', '.join(left_out)}", file=sys.stderr)
         if any(name in CLASSES for name in tables):
