@@ -912,8 +912,8 @@ def main():
             parser.error(f"no table {name}")
     if options.write and not (BEGIN in (page := options.write.read_text()) and END in page):
         parser.error(f"{options.write}: no {BEGIN} and {END}")
-    options.rounds = options.rounds or (3 if options.quick else 7)
-    options.calls = options.calls or (30 if options.quick else 1000)
+    options.rounds = options.rounds or (2 if options.quick else 7)
+    options.calls = options.calls or (20 if options.quick else 1000)
     tables = options.tables or ([*QUICK, "blocked"] if options.quick else TABLES)
 
     # What was written to tmpfs goes, whatever ends this.
