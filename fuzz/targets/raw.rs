@@ -4,7 +4,7 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use safelight::decode::{DecodeOptions, RawLayout};
-use safelight::media::{ColorMode, Colormap, DataFormat, FileType, Profile, Rgb};
+use safelight::media::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb};
 use safelight::plan::{Found, MaskContents, MaskSource};
 use safelight::record::{Alpha, DataRef, Grid, GridOption, ImageOptions};
 use safelight::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader, Writer};
@@ -33,6 +33,8 @@ struct Options {
     format: u8,
     mode: u8,
     file_type: u8,
+    compression: u8,
+    palette: Option<bool>,
     colormap: u8,
     nan_color: Option<[u8; 3]>,
     alpha: u8,
@@ -63,6 +65,8 @@ impl Options {
             mode: of(&[L, La, RgbMode, Rgba, Bit, I16], self.mode),
             file_type: of(&[Png, Jpg, Bmp, Webp], self.file_type),
             quality: None,
+            compression: of(&[Compression::Fast, Compression::Small], self.compression),
+            palette: self.palette,
             colormap: of(&[Colormap::Gray, Colormap::Turbo], self.colormap),
             nan_color: self.nan_color.map(Rgb),
             alpha: of(&[Alpha::Keep, Alpha::Drop, Alpha::Composite], self.alpha),

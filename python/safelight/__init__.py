@@ -526,6 +526,8 @@ class Image:
       `{"gt": {"path": file}}`, a ready mask. For a batch, a list.
     - `file_type`: `"png"`, `"jpg"`, `"jpeg"`, `"bmp"` or `"webp"`; `quality`, 1 to 100, of jpg. Files
       and figures stay what they are.
+    - `compression`: `"fast"` or `"small"`, of png; `palette`: `True` for indexed colours where there are
+      at most 256.
     - `profile`: whose rule makes bytes of values: `"auto"`, `"wandb-0.10"`, `"wandb-0.20"` or
       `"wandb-0.29"`.
     - `normalize`: the option of `wandb.Image` 0.20 to 0.28, as another way to say `profile`: `True` is
@@ -564,6 +566,8 @@ class Image:
         colormap: str | None = None,
         nan_color: str | None = None,
         quality: int | None = None,
+        compression: str | None = None,
+        palette: bool | None = None,
         alpha: str | None = None,
         background: str | None = None,
         grid: bool | Mapping[str, int] | None = None,
@@ -586,6 +590,8 @@ class Image:
                 "colormap": colormap,
                 "nan_color": nan_color,
                 "quality": quality,
+                "compression": compression,
+                "palette": palette,
                 "alpha": alpha,
                 "background": background,
                 "grid": grid,

@@ -256,6 +256,8 @@ class LineTest(Case):
             "colormap": "viridis",
             "nan_color": "#ff0000",
             "quality": 90,
+            "compression": "small",
+            "palette": True,
             "alpha": "drop",
             "background": "#ffffff",
             "grid": {"nrow": 8},

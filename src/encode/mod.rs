@@ -11,7 +11,7 @@ use std::io;
 pub use self::downscale::downscale;
 use self::png::PngEncoder;
 use crate::convert::Pixels;
-use crate::media::{ColorMode, FileType, Sha256};
+use crate::media::{ColorMode, Compression, FileType, Sha256};
 use crate::simd::bits::Packing;
 
 /// A picture that lies in someone else's memory, as [`Pixels`] has it.
@@ -58,6 +58,10 @@ pub struct Encoding {
     pub file_type: FileType,
     /// Of JPEG, 1 to 100.
     pub quality: u8,
+    /// Of PNG.
+    pub compression: Compression,
+    /// Whether a PNG of at most 256 colours is one of indexed colours.
+    pub palette: bool,
 }
 
 /// JPEG's quality where none is named: Pillow's.
@@ -65,7 +69,12 @@ pub const QUALITY: u8 = 75;
 
 impl Default for Encoding {
     fn default() -> Self {
-        Self { file_type: FileType::Png, quality: QUALITY }
+        Self {
+            file_type: FileType::Png,
+            quality: QUALITY,
+            compression: Compression::Fast,
+            palette: false,
+        }
     }
 }
 
@@ -118,9 +127,9 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let PixelsRef { mode, width, height, .. } = pixels;
-        let Encoding { file_type, quality } = encoding;
+        let Encoding { file_type, quality, compression, palette } = encoding;
         let result = match file_type {
-            FileType::Png => self.png.encode(pixels, out),
+            FileType::Png => self.png.encode(pixels, compression, palette, out),
             FileType::Jpg | FileType::Jpeg => codecs::jpeg(pixels, quality, out),
             FileType::Bmp => codecs::bmp(pixels, out),
             FileType::Webp => codecs::webp(pixels, out),
@@ -203,7 +212,7 @@ mod tests {
         let bytes = (0..64 * 64 * 3).map(|i| u8::try_from(i / 3 % 64 * 4).unwrap_or(0)).collect();
         let ramp = Pixels { mode: ColorMode::Rgb, width: 64, height: 64, bytes };
         let encoded = |quality| {
-            let encoding = Encoding { file_type: FileType::Jpg, quality };
+            let encoding = Encoding { file_type: FileType::Jpg, quality, ..Encoding::default() };
             encode(&ramp, encoding).unwrap_or_else(|error| panic!("{error}")).bytes
         };
         let (low, high) = (encoded(10), encoded(95));

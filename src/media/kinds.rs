@@ -96,6 +96,17 @@ impl fmt::Display for ColorMode {
     }
 }
 
+/// What matters more in making a PNG.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Time.
+    #[default]
+    Fast,
+    /// Size.
+    Small,
+}
+
 /// How a media file is encoded. `jpg` and `jpeg` are one encoding; the word that was given stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

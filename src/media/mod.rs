@@ -11,5 +11,5 @@ pub use self::entry::{
     Annotation, Annotations, Class, ClassLabels, Description, Layers, Making, MediaEntry,
     MediaFile, Source, State, Stats,
 };
-pub use self::kinds::{ColorMode, Colormap, DataFormat, FileType, Profile, Rgb, Rule};
+pub use self::kinds::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb, Rule};
 pub use self::names::{MediaId, MediaKey, NAME_BYTES_MAX, NameError, RunId, Step};

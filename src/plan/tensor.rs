@@ -143,7 +143,12 @@ pub(super) fn plan(
     let depth = if is_wide { Depth::Sixteen } else { Depth::Eight };
     let is_torch_sheet = reading.is_torch_sheet;
     let wish = Wish { profile, range: options.range, depth, is_torch_sheet };
-    let encoding = Encoding { file_type, quality: options.quality.unwrap_or(QUALITY) };
+    let encoding = Encoding {
+        file_type,
+        quality: options.quality.unwrap_or(QUALITY),
+        compression: options.compression.unwrap_or_default(),
+        palette: options.palette.unwrap_or(false),
+    };
     let mut plan = TensorPlan {
         header,
         reading,

@@ -397,7 +397,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::media::{ColorMode, DataFormat, FileType, Profile};
+    use crate::media::{ColorMode, Compression, DataFormat, FileType, Profile};
     use crate::tensor::DType;
 
     fn media(line: &str) -> Result<MediaRecord, String> {
@@ -418,7 +418,7 @@ mod tests {
         let record = media(
             r#"{"key":"val/pred","step":120,"data":"tensors/p.npy","caption":"epoch 3","format":"HWC",
                 "mode":"RGB","grouping":2,"range":[-1,1.5],"file_type":"png","time":1763900000.5,"index":4,
-                "profile":"wandb-0.20","boxes":{"pred":{"box_data":[]}},"loss":NaN}"#,
+                "profile":"wandb-0.20","compression":"small","palette":true,"boxes":{"pred":{"box_data":[]}},"loss":NaN}"#,
         );
         let record = record.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(
@@ -432,6 +432,8 @@ mod tests {
             format: Some(DataFormat::Hwc),
             mode: Some(ColorMode::Rgb),
             file_type: Some(FileType::Png),
+            compression: Some(Compression::Small),
+            palette: Some(true),
             ..ImageOptions::default()
         };
         assert_eq!(record.options, want);

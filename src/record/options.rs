@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess};
 
 use super::Number;
-use crate::media::{ColorMode, Colormap, DataFormat, FileType, Profile, Rgb};
+use crate::media::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb};
 
 /// Declares the options once: the fields, how each is read, and how two sets of them are laid over
 /// each other.
@@ -61,6 +61,10 @@ image_options! {
     file_type: FileType, "file_type";
     /// How well a JPEG shows it: 1 to 100.
     quality: u8, "quality";
+    /// What matters more in making a PNG, `fast` or `small`: time or size.
+    compression: Compression, "Option::deserialize";
+    /// Whether a PNG of at most 256 colours is one of indexed colours.
+    palette: bool, "Option::deserialize";
     /// The colours of one-channel pictures.
     colormap: Colormap, "Option::deserialize";
     /// The colour of pixels that are NaN.

@@ -21,7 +21,7 @@ pub(super) enum Filter {
 }
 
 /// A row and the one above it, as they are before they are filtered.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Rows {
     /// [`LANES`] zeros, the row, zeros to a multiple of [`LANES`].
     row: Vec<u8>,

@@ -1,13 +1,17 @@
-//! Bytes → literals and runs of zeros.
+//! Bytes → literals and runs of zeros. That is all that is looked for in rows that are filtered: they
+//! hold little but noise and zeros, and a search for matches costs eighty times what all the rest does.
 
 use crate::simd::zeros::zero_bytes;
 
-/// Literals, and the run of zeros that follows them and repeats the last of them, a zero.
+/// Literals, and what follows them and is a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) n_literals: u32,
-    /// 0, or at least 3 more than a multiple of [`RUN_MAX`], or a multiple of it.
-    pub(super) n_zeros: u32,
+    /// How many bytes are copied: 0, or at least 3 more than a multiple of [`RUN_MAX`], or a multiple of
+    /// it.
+    pub(super) n_copied: u32,
+    /// From how many bytes before: 1 to 32768; 1 for a run of zeros after a zero.
+    pub(super) distance: u32,
 }
 
 /// The longest run that one symbol stands for.
@@ -16,8 +20,8 @@ pub(super) const RUN_MAX: u32 = 258;
 /// Zeros that are fewer are left among the literals.
 const ZEROS_MIN: u32 = 8;
 
-/// Parts fewer than 2^32 bytes into spans.
-pub(super) fn find_spans(bytes: &[u8], spans: &mut Vec<Span>) {
+/// Parts fewer than 2^32 bytes into literals and runs of zeros.
+pub(super) fn find_zeros(bytes: &[u8], spans: &mut Vec<Span>) {
     spans.clear();
     let mut finder = Finder { spans, from: 0 };
     // How many bytes before `at` are zeros.
@@ -37,7 +41,7 @@ pub(super) fn find_spans(bytes: &[u8], spans: &mut Vec<Span>) {
     let n = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     finder.zeros(n - n_before, n_before);
     let n_literals = n - finder.from;
-    spans.push(Span { n_literals, n_zeros: 0 });
+    spans.push(Span { n_literals, n_copied: 0, distance: 1 });
 }
 
 struct Finder<'a> {
@@ -78,7 +82,8 @@ impl Finder<'_> {
         if n_zeros % RUN_MAX < 3 {
             n_zeros -= n_zeros % RUN_MAX;
         }
-        self.spans.push(Span { n_literals: start + 1 - self.from, n_zeros });
+        let n_literals = start + 1 - self.from;
+        self.spans.push(Span { n_literals, n_copied: n_zeros, distance: 1 });
         self.from = start + 1 + n_zeros;
     }
 }
@@ -91,9 +96,9 @@ mod tests {
 
     fn check(bytes: &[u8]) {
         let mut spans = Vec::new();
-        find_spans(bytes, &mut spans);
+        find_zeros(bytes, &mut spans);
         let mut at = 0;
-        for (i, &Span { n_literals, n_zeros }) in spans.iter().enumerate() {
+        for (i, &Span { n_literals, n_copied: n_zeros, .. }) in spans.iter().enumerate() {
             let n_literals = usize::try_from(n_literals).unwrap();
             let literals = &bytes[at..at + n_literals];
             at += n_literals;

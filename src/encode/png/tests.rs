@@ -8,6 +8,7 @@ use zune_png::zune_core::result::DecodingResult;
 
 use super::*;
 use crate::encode::encoded_bytes_max;
+use crate::media::ColorMode;
 
 const MODES: [ColorMode; 6] =
     [ColorMode::Bit, ColorMode::L, ColorMode::La, ColorMode::Rgb, ColorMode::Rgba, ColorMode::I16];
@@ -40,24 +41,40 @@ fn decode_zune(file: &[u8]) -> Vec<u8> {
     }
 }
 
+/// Checks a picture under all settings.
 fn check(mode: ColorMode, width: u32, height: u32, samples: &[u8]) {
     let mut scalar = PngEncoder::new(Packing::Scalar);
     let mut best = PngEncoder::new(Packing::best());
     let pixels = PixelsRef { mode, width, height, samples };
-    let (mut file, mut again) = (Vec::new(), Vec::new());
-    scalar.encode(pixels, &mut file).expect("a file");
-    for _ in 0..2 {
-        again.clear();
-        best.encode(pixels, &mut again).expect("a file");
-        assert_eq!(file, again, "another twin, or another time");
-    }
-    assert_eq!(decode_png(&file), samples, "png: {mode} {width} × {height}");
-    assert_eq!(decode_zune(&file), samples, "zune-png: {mode} {width} × {height}");
-    let n = samples.len() as u64;
-    assert!(file.len() as u64 <= encoded_bytes_max(n, height.into()), "{} of {n}", file.len());
-    if mode != ColorMode::Bit {
-        let raw = n + u64::from(height);
-        assert!(file.len() as u64 <= raw + raw / 1000 + 1024, "{} of {n}", file.len());
+    let settings = [Compression::Fast, Compression::Small]
+        .map(|compression| [(compression, false), (compression, true)]);
+    for (compression, may_be_indexed) in settings.into_iter().flatten() {
+        let what = format!("{mode} {width} × {height} {compression:?} {may_be_indexed}");
+        let (mut file, mut again) = (Vec::new(), Vec::new());
+        scalar.encode(pixels, compression, may_be_indexed, &mut file).expect("a file");
+        for _ in 0..2 {
+            again.clear();
+            best.encode(pixels, compression, may_be_indexed, &mut again).expect("a file");
+            assert_eq!(file, again, "another twin, or another time: {what}");
+        }
+        // An indexed picture without transparent colours has no alpha.
+        let opaque = |samples: Vec<u8>| {
+            if samples.len() < pixels.samples.len() && mode == ColorMode::Rgba {
+                let colors = samples.as_chunks::<3>().0.iter();
+                colors.flat_map(|&[red, green, blue]| [red, green, blue, 255]).collect()
+            } else {
+                samples
+            }
+        };
+        assert_eq!(opaque(decode_png(&file)), samples, "png: {what}");
+        assert_eq!(opaque(decode_zune(&file)), samples, "zune-png: {what}");
+        let n = samples.len() as u64;
+        let max = encoded_bytes_max(n, height.into());
+        assert!(file.len() as u64 <= max, "{} of {n}: {what}", file.len());
+        if mode != ColorMode::Bit {
+            let raw = n + u64::from(height);
+            assert!(file.len() as u64 <= raw + raw / 1000 + 2048, "{} of {n}: {what}", file.len());
+        }
     }
 }
 
@@ -146,7 +163,8 @@ fn samples_that_are_not_as_many_as_the_sides_say_are_an_error() {
     let mut png = PngEncoder::new(Packing::Scalar);
     for (width, height, n) in [(2, 2, 11), (2, 2, 13), (0, 2, 0), (2, 0, 0)] {
         let pixels = PixelsRef { mode: ColorMode::Rgb, width, height, samples: &vec![0; n] };
-        assert!(png.encode(pixels, &mut Vec::new()).is_err(), "{width} × {height}, {n}");
+        let encoded = png.encode(pixels, Compression::Fast, false, &mut Vec::new());
+        assert!(encoded.is_err(), "{width} × {height}, {n}");
     }
 }
 
@@ -161,4 +179,32 @@ proptest! {
     ) {
         check(mode, width, height, &samples(mode, width, height, contents, seed));
     }
+}
+
+#[test]
+fn few_colors_are_indexed_with_few_bits() {
+    let check_depth = |mode: ColorMode, n_colors: usize, want: [u8; 2]| {
+        let color = |i: usize| {
+            let n = (i % n_colors).to_le_bytes();
+            [n[0], n[1], 7, if i % n_colors == 1 { 9 } else { 255 }]
+        };
+        let samples: Vec<u8> =
+            (0..40 * 30).flat_map(|i| color(i).into_iter().take(mode.pixel_size())).collect();
+        check(mode, 40, 30, &samples);
+        let pixels = PixelsRef { mode, width: 40, height: 30, samples: &samples };
+        let mut file = Vec::new();
+        let mut png = PngEncoder::new(Packing::best());
+        png.encode(pixels, Compression::Fast, true, &mut file).expect("a file");
+        // Bit depth and colour type.
+        assert_eq!(file[24..26], want, "{mode}, {n_colors} colours");
+    };
+    for (n_colors, bit_depth) in
+        [(1, 1), (2, 1), (3, 2), (4, 2), (5, 4), (16, 4), (17, 8), (256, 8)]
+    {
+        check_depth(ColorMode::Rgb, n_colors, [bit_depth, 3]);
+        check_depth(ColorMode::Rgba, n_colors, [bit_depth, 3]);
+    }
+    check_depth(ColorMode::Rgb, 257, [8, 2]);
+    check_depth(ColorMode::Rgba, 257, [8, 6]);
+    check_depth(ColorMode::L, 2, [8, 0]);
 }

@@ -1,0 +1,185 @@
+//! Bytes → literals and copies of what was before: for flat pictures.
+
+use super::spans::{RUN_MAX, Span};
+
+const HASH_BITS: u32 = 15;
+
+/// The furthest copy.
+const WINDOW: u32 = 1 << 15;
+
+/// The shortest copy. (Deflate has copies of 3, which hardly pay.)
+const LENGTH_MIN: usize = 4;
+
+/// A copy of so many bytes is taken without a look at the next byte.
+const LENGTH_GOOD: usize = 64;
+
+/// So many places are looked at for a copy.
+const N_TRIES: usize = 16;
+
+/// Finds copies, and keeps its memory from one picture to the next.
+#[derive(Debug)]
+pub(super) struct Matcher {
+    /// The last place whose four bytes have this hash; places are counted on from call to call, so that
+    /// nothing is to be cleared.
+    last: Box<[u32]>,
+    /// The place before each, with the same hash.
+    before: Box<[u32]>,
+    /// The place of the first byte.
+    first: u32,
+}
+
+impl Default for Matcher {
+    fn default() -> Self {
+        Self { last: Box::default(), before: Box::default(), first: 1 }
+    }
+}
+
+impl Matcher {
+    /// Parts fewer than 2^30 bytes into literals and copies. Copies from `row_bytes` before are tried
+    /// first.
+    pub(super) fn find(&mut self, bytes: &[u8], row_bytes: usize, spans: &mut Vec<Span>) {
+        spans.clear();
+        let n = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if self.last.is_empty() || self.first.saturating_add(n) > 1 << 31 {
+            self.last = vec![0; 1 << HASH_BITS].into();
+            self.before = vec![0; WINDOW as usize].into();
+            self.first = 1;
+        }
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let (mut at, mut n_written) = (0, 0);
+        while at + LENGTH_MIN <= bytes.len() {
+            let (mut length, mut distance) = self.longest(bytes, at, row_bytes, LENGTH_MIN - 1);
+            self.insert(bytes, at);
+            if length < LENGTH_MIN {
+                at += 1;
+                continue;
+            }
+            // Perhaps a longer one begins at the next byte.
+            while length < LENGTH_GOOD && at + 1 + LENGTH_MIN <= bytes.len() {
+                let (longer, further) = self.longest(bytes, at + 1, row_bytes, length);
+                if longer <= length {
+                    break;
+                }
+                at += 1;
+                self.insert(bytes, at);
+                (length, distance) = (longer, further);
+            }
+            spans.push(Span {
+                n_literals: number(at - n_written),
+                n_copied: number(length),
+                distance: number(distance),
+            });
+            // Of a long copy the ends are enough.
+            let end = at + length;
+            for at in at + 1..end {
+                if at < end - length + 32 || at + 32 > end {
+                    self.insert(bytes, at);
+                }
+            }
+            (at, n_written) = (end, end);
+        }
+        let n_literals = number(bytes.len() - n_written);
+        spans.push(Span { n_literals, n_copied: 0, distance: 1 });
+        self.first += n;
+    }
+
+    /// The longest copy that is longer than `length`, and its distance; else this length.
+    fn longest(
+        &self,
+        bytes: &[u8],
+        at: usize,
+        row_bytes: usize,
+        mut length: usize,
+    ) -> (usize, usize) {
+        let mut distance = 0;
+        let length_max = (bytes.len() - at).min(RUN_MAX as usize);
+        let mut try_place = |place: usize| {
+            // Its next byte must be the same as well.
+            if length < length_max && bytes[place + length] == bytes[at + length] {
+                let n = n_same(&bytes[place..], &bytes[at..at + length_max]);
+                if n > length {
+                    (length, distance) = (n, at - place);
+                }
+            }
+            length >= length_max
+        };
+        if row_bytes <= at && row_bytes <= WINDOW as usize && try_place(at - row_bytes) {
+            return (length, distance);
+        }
+        let here = self.first + u32::try_from(at).unwrap_or(u32::MAX);
+        let mut place = hash(bytes, at).map_or(0, |hash| self.last[hash]);
+        for _ in 0..N_TRIES {
+            if place < self.first || place >= here || here - place > WINDOW {
+                break;
+            }
+            if try_place((place - self.first) as usize) {
+                break;
+            }
+            let before = self.before[(place % WINDOW) as usize];
+            if before >= place {
+                break;
+            }
+            place = before;
+        }
+        (length, distance)
+    }
+
+    fn insert(&mut self, bytes: &[u8], at: usize) {
+        if let Some(hash) = hash(bytes, at) {
+            let here = self.first + u32::try_from(at).unwrap_or(u32::MAX);
+            self.before[(here % WINDOW) as usize] = std::mem::replace(&mut self.last[hash], here);
+        }
+    }
+}
+
+fn hash(bytes: &[u8], at: usize) -> Option<usize> {
+    let four = bytes.get(at..)?.first_chunk()?;
+    let hash = u32::from_le_bytes(*four).wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS);
+    Some(hash as usize)
+}
+
+/// How many bytes of `here` are the same as those of `there`, which is no shorter.
+fn n_same(there: &[u8], here: &[u8]) -> usize {
+    let words = here.as_chunks::<8>().0.iter().zip(there.as_chunks::<8>().0);
+    let mut n = 0;
+    for (here, there) in words {
+        let differs = u64::from_le_bytes(*here) ^ u64::from_le_bytes(*there);
+        if differs > 0 {
+            return n + differs.trailing_zeros() as usize / 8;
+        }
+        n += 8;
+    }
+    n + here[n..].iter().zip(&there[n..]).take_while(|(here, there)| here == there).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn copies_make_the_same_bytes(
+            parts in prop::collection::vec((prop::collection::vec(0u8..4, 1..9), 1usize..80), 0..60),
+            row_bytes in 1usize..300,
+        ) {
+            let part = |(bytes, n): (Vec<u8>, usize)| bytes.repeat(n);
+            let bytes: Vec<u8> = parts.into_iter().flat_map(part).collect();
+            let (mut matcher, mut spans) = (Matcher::default(), Vec::new());
+            for _ in 0..2 {
+                matcher.find(&bytes, row_bytes, &mut spans);
+                let mut made: Vec<u8> = Vec::new();
+                for &Span { n_literals, n_copied, distance } in &spans {
+                    made.extend_from_slice(&bytes[made.len()..][..n_literals as usize]);
+                    prop_assert!(n_copied == 0 || (4..=258).contains(&n_copied));
+                    for _ in 0..n_copied {
+                        let from = made.len() - distance as usize;
+                        made.push(made[from]);
+                    }
+                }
+                prop_assert_eq!(&made, &bytes);
+            }
+        }
+    }
+}
