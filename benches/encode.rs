@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use safelight::encode::{Encoder, Encoding, PixelsRef};
-use safelight::media::ColorMode;
+use safelight::media::{ColorMode, Compression};
 
 /// A picture of a kind.
 struct Picture {
@@ -115,15 +115,18 @@ fn encode(c: &mut Criterion) {
     let mut group = c.benchmark_group("encode");
     for picture in &pictures() {
         let pixels = picture.pixels();
-        let encoding = Encoding::default();
         let (mut best, mut scalar) = (Encoder::new(), Encoder::scalar());
-        let own = |encoder: &mut Encoder, out: &mut Vec<u8>| {
+        let (mut small, mut palette) = (Encoder::new(), Encoder::new());
+        let own = |encoder: &mut Encoder, compression, palette, out: &mut Vec<u8>| {
+            let encoding = Encoding { compression, palette, ..Encoding::default() };
             let encoded = encoder.encode(black_box(pixels), encoding, out);
             assert!(encoded.is_ok(), "{encoded:?}");
         };
         let mut candidates: Vec<(&str, Candidate<'_>)> = vec![
-            ("fast", Box::new(|out| own(&mut best, out))),
-            ("fast, scalar", Box::new(|out| own(&mut scalar, out))),
+            ("fast", Box::new(|out| own(&mut best, Compression::Fast, false, out))),
+            ("fast, scalar", Box::new(|out| own(&mut scalar, Compression::Fast, false, out))),
+            ("fast, palette", Box::new(|out| own(&mut palette, Compression::Fast, true, out))),
+            ("small", Box::new(|out| own(&mut small, Compression::Small, false, out))),
             ("png crate", Box::new(|out| png_fast(black_box(pixels), out))),
         ];
         group.throughput(Throughput::Elements(u64::from(picture.side) * u64::from(picture.side)));

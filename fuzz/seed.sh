@@ -19,6 +19,8 @@ seed npz tests/golden/dumps/**/*.npz
 seed safetensors tests/golden/dumps/**/*.safetensors
 seed torch tests/golden/dumps/**/*.{pt,pth}
 seed picture fuzz/pictures/*
+# Any bytes are a picture and settings.
+seed png fuzz/pictures/* tests/golden/inputs/*big*.npy
 for target in line sidecar_metadata; do
     mkdir -p "fuzz/corpus/$target"
     cat examples/digits/run/*.media.jsonl | split --lines 1 --suffix-length 4 - "fuzz/corpus/$target/digits-"

@@ -16,7 +16,8 @@ type Code = (u32, u32);
 pub(super) struct Plan {
     symbols: [u8; N_SYMBOLS],
     distances: [u8; N_DISTANCES],
-    header: Header,
+    /// What says the lengths, none if they are the fixed ones of the format.
+    header: Option<Header>,
     /// How many bits the block takes, or about so many where not all literals were counted.
     pub(super) n_bits: u64,
 }
@@ -33,9 +34,32 @@ impl Plan {
         code_lengths(&counts.distances, CODE_BITS_MAX, &mut distances);
         let header = Header::new(&symbols, &distances);
         let n_bits = header.n_bits + counts.n_bits(&symbols, &distances);
-        Self { symbols, distances, header, n_bits }
+        if n_bits < FIXED_BITS_MAX {
+            let n_fixed = 3 + counts.n_bits(&FIXED_SYMBOLS, &FIXED_DISTANCES);
+            if n_fixed <= n_bits {
+                let (symbols, distances) = (FIXED_SYMBOLS, FIXED_DISTANCES);
+                return Self { symbols, distances, header: None, n_bits: n_fixed };
+            }
+        }
+        Self { symbols, distances, header: Some(header), n_bits }
     }
 }
+
+/// A longer block is never one with fixed lengths.
+const FIXED_BITS_MAX: u64 = 8 * 4096;
+
+/// The fixed lengths of the format (RFC 1951, 3.2.6), without the last two symbols, which are never used.
+const FIXED_SYMBOLS: [u8; N_SYMBOLS] = {
+    let mut lengths = [8; N_SYMBOLS];
+    let mut symbol = 144;
+    while symbol < 280 {
+        lengths[symbol] = if symbol < 256 { 9 } else { 7 };
+        symbol += 1;
+    }
+    lengths
+};
+
+const FIXED_DISTANCES: [u8; N_DISTANCES] = [5; N_DISTANCES];
 
 /// Writes one stream, block by block.
 #[derive(Debug)]
@@ -85,8 +109,13 @@ impl Deflate {
         }
         let (start, before) = (out.len(), self.bits.pending());
         self.set_codes(plan);
-        self.put((u32::from(is_last) | 0b100, 3), out);
-        plan.header.write(self, out);
+        match &plan.header {
+            Some(header) => {
+                self.put((u32::from(is_last) | 0b100, 3), out);
+                header.write(self, out);
+            }
+            None => self.put((u32::from(is_last) | 0b010, 3), out),
+        }
         let mut rest = bytes;
         for &Span { n_literals, n_copied, distance } in spans {
             let literals;
@@ -121,8 +150,11 @@ impl Deflate {
     }
 
     fn set_codes(&mut self, plan: &Plan) {
-        let mut codes = [0; N_SYMBOLS];
-        canonical_codes(&plan.symbols, &mut codes);
+        // Two symbols are never used, but have a place among the fixed lengths.
+        let mut lengths = [if plan.header.is_some() { 0 } else { 8 }; N_SYMBOLS + 2];
+        lengths[..N_SYMBOLS].copy_from_slice(&plan.symbols);
+        let mut codes = [0; N_SYMBOLS + 2];
+        canonical_codes(&lengths, &mut codes);
         if let (Some(codes), Some(lengths)) = (codes.first_chunk(), plan.symbols.first_chunk()) {
             self.codes.set(codes, lengths);
         }

@@ -7,19 +7,36 @@ const HASH_BITS: u32 = 15;
 /// The furthest copy.
 const WINDOW: u32 = 1 << 15;
 
-/// The shortest copy. (Deflate has copies of 3, which hardly pay.)
-const LENGTH_MIN: usize = 4;
+/// How hard copies are looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Effort {
+    /// The shortest copy: 4 to 8 bytes.
+    pub(super) length_min: usize,
+    /// A copy of so many bytes is taken without a look at the next byte.
+    pub(super) length_good: usize,
+    /// So many places are looked at for a copy, beside the row above.
+    pub(super) n_tries: usize,
+    /// After so many bytes without a copy, one byte is passed over at each step, and one more after as
+    /// many again, up to 7.
+    pub(super) patience: usize,
+}
 
-/// A copy of so many bytes is taken without a look at the next byte.
-const LENGTH_GOOD: usize = 64;
+impl Effort {
+    /// For flat pictures, as they are.
+    pub(super) const FLAT: Self =
+        Self { length_min: 4, length_good: 32, n_tries: 6, patience: usize::MAX };
 
-/// So many places are looked at for a copy.
-const N_TRIES: usize = 16;
+    /// For filtered rows, which are mostly noise: a few bytes in common cost more as a copy.
+    pub(super) const RICH: Self = Self { length_min: 8, length_good: 16, n_tries: 2, patience: 32 };
+}
+
+/// Of a longer copy only so many places at both ends are remembered.
+const N_REMEMBERED: usize = 8;
 
 /// Finds copies, and keeps its memory from one picture to the next.
 #[derive(Debug)]
 pub(super) struct Matcher {
-    /// The last place whose four bytes have this hash; places are counted on from call to call, so that
+    /// The last place whose next bytes have this hash; places are counted on from call to call, so that
     /// nothing is to be cleared.
     last: Box<[u32]>,
     /// The place before each, with the same hash.
@@ -35,9 +52,16 @@ impl Default for Matcher {
 }
 
 impl Matcher {
-    /// Parts fewer than 2^30 bytes into literals and copies. Copies from `row_bytes` before are tried
-    /// first.
-    pub(super) fn find(&mut self, bytes: &[u8], row_bytes: usize, spans: &mut Vec<Span>) {
+    /// Parts fewer than 2^30 bytes into literals and copies. A copy from `row_bytes` before is tried first.
+    /// All calls on one matcher may differ in effort: what the hash of another length finds is compared.
+    pub(super) fn find(
+        &mut self,
+        bytes: &[u8],
+        row_bytes: usize,
+        effort: Effort,
+        spans: &mut Vec<Span>,
+    ) {
+        let Effort { length_min, length_good, patience, .. } = effort;
         spans.clear();
         let n = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         if self.last.is_empty() || self.first.saturating_add(n) > 1 << 31 {
@@ -47,21 +71,22 @@ impl Matcher {
         }
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let (mut at, mut n_written) = (0, 0);
-        while at + LENGTH_MIN <= bytes.len() {
-            let (mut length, mut distance) = self.longest(bytes, at, row_bytes, LENGTH_MIN - 1);
-            self.insert(bytes, at);
-            if length < LENGTH_MIN {
-                at += 1;
+        while at + length_min <= bytes.len() {
+            let (mut length, mut distance) =
+                self.longest(bytes, at, row_bytes, effort, length_min - 1);
+            self.insert(bytes, at, length_min);
+            if length < length_min {
+                at += 1 + ((at - n_written) / patience).min(7);
                 continue;
             }
             // Perhaps a longer one begins at the next byte.
-            while length < LENGTH_GOOD && at + 1 + LENGTH_MIN <= bytes.len() {
-                let (longer, further) = self.longest(bytes, at + 1, row_bytes, length);
+            while length < length_good && at + 1 + length_min <= bytes.len() {
+                let (longer, further) = self.longest(bytes, at + 1, row_bytes, effort, length);
                 if longer <= length {
                     break;
                 }
                 at += 1;
-                self.insert(bytes, at);
+                self.insert(bytes, at, length_min);
                 (length, distance) = (longer, further);
             }
             spans.push(Span {
@@ -72,8 +97,8 @@ impl Matcher {
             // Of a long copy the ends are enough.
             let end = at + length;
             for at in at + 1..end {
-                if at < end - length + 32 || at + 32 > end {
-                    self.insert(bytes, at);
+                if at < end - length + N_REMEMBERED || at + N_REMEMBERED > end {
+                    self.insert(bytes, at, length_min);
                 }
             }
             (at, n_written) = (end, end);
@@ -89,6 +114,7 @@ impl Matcher {
         bytes: &[u8],
         at: usize,
         row_bytes: usize,
+        effort: Effort,
         mut length: usize,
     ) -> (usize, usize) {
         let mut distance = 0;
@@ -107,8 +133,8 @@ impl Matcher {
             return (length, distance);
         }
         let here = self.first + u32::try_from(at).unwrap_or(u32::MAX);
-        let mut place = hash(bytes, at).map_or(0, |hash| self.last[hash]);
-        for _ in 0..N_TRIES {
+        let mut place = hash(bytes, at, effort.length_min).map_or(0, |hash| self.last[hash]);
+        for _ in 0..effort.n_tries {
             if place < self.first || place >= here || here - place > WINDOW {
                 break;
             }
@@ -124,18 +150,19 @@ impl Matcher {
         (length, distance)
     }
 
-    fn insert(&mut self, bytes: &[u8], at: usize) {
-        if let Some(hash) = hash(bytes, at) {
+    fn insert(&mut self, bytes: &[u8], at: usize, length_min: usize) {
+        if let Some(hash) = hash(bytes, at, length_min) {
             let here = self.first + u32::try_from(at).unwrap_or(u32::MAX);
             self.before[(here % WINDOW) as usize] = std::mem::replace(&mut self.last[hash], here);
         }
     }
 }
 
-fn hash(bytes: &[u8], at: usize) -> Option<usize> {
-    let four = bytes.get(at..)?.first_chunk()?;
-    let hash = u32::from_le_bytes(*four).wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS);
-    Some(hash as usize)
+/// A hash of so many bytes; none so near to the end that there are not eight.
+fn hash(bytes: &[u8], at: usize, n: usize) -> Option<usize> {
+    let eight = u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?);
+    let hash = (eight << (64 - 8 * n)).wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - HASH_BITS);
+    usize::try_from(hash).ok()
 }
 
 /// How many bytes of `here` are the same as those of `there`, which is no shorter.
@@ -167,8 +194,8 @@ mod tests {
             let part = |(bytes, n): (Vec<u8>, usize)| bytes.repeat(n);
             let bytes: Vec<u8> = parts.into_iter().flat_map(part).collect();
             let (mut matcher, mut spans) = (Matcher::default(), Vec::new());
-            for _ in 0..2 {
-                matcher.find(&bytes, row_bytes, &mut spans);
+            for effort in [Effort::FLAT, Effort::RICH, Effort::FLAT] {
+                matcher.find(&bytes, row_bytes, effort, &mut spans);
                 let mut made: Vec<u8> = Vec::new();
                 for &Span { n_literals, n_copied, distance } in &spans {
                     made.extend_from_slice(&bytes[made.len()..][..n_literals as usize]);

@@ -6,7 +6,7 @@ use super::chunk::Chunk;
 use super::deflate::{Deflate, Plan};
 use super::filter::{Filter, LANES, Rows};
 use super::layout::Layout;
-use super::matches::Matcher;
+use super::matches::{Effort, Matcher};
 use super::spans::{Span, find_zeros};
 use super::symbols::{Counts, Sampling};
 use crate::media::Compression;
@@ -20,7 +20,7 @@ pub(super) struct Segments {
     rows_before: Rows,
     /// Rows behind their filters' numbers.
     filtered: Vec<u8>,
-    /// A row, or all of them, filtered in another way.
+    /// A row, or rows, filtered in another way.
     other: Vec<u8>,
     spans: Vec<Span>,
     other_spans: Vec<Span>,
@@ -82,38 +82,62 @@ impl Segments {
 
     /// Filters the next rows into `filtered`, parts them into `spans`, and plans their codes.
     fn plan(&mut self, samples: &[u8], layout: &Layout, way: Way) -> Plan {
-        if way == Way::Rich {
-            self.rows_before.clone_from(&self.rows);
-        }
-        self.filter_rows(samples, layout);
-        find_zeros(&self.filtered, &mut self.spans);
         match way {
             Way::Fast => {
+                self.filter_rows(samples, layout);
+                find_zeros(&self.filtered, &mut self.spans);
                 // Rows that lie together: one in so many may have something in common, in pictures that
                 // were scaled up, or are interlaced.
                 let sampling = Sampling::Parts(4 * (1 + layout.row_bytes));
                 Plan::new(&self.filtered, &self.spans, sampling)
             }
-            Way::Flat => {
+            Way::Flat => self.plan_unfiltered(samples, layout),
+            Way::Either => {
+                let unfiltered = self.plan_unfiltered(samples, layout);
+                std::mem::swap(&mut self.filtered, &mut self.other);
+                std::mem::swap(&mut self.spans, &mut self.other_spans);
+                self.filter_rows(samples, layout);
+                find_zeros(&self.filtered, &mut self.spans);
                 let plan = Plan::new(&self.filtered, &self.spans, Sampling::All);
-                self.unfiltered_rows(samples, layout);
-                self.matcher.find(&self.other, 1 + layout.row_bytes, &mut self.other_spans);
-                let other = Plan::new(&self.other, &self.other_spans, Sampling::All);
-                if other.n_bits >= plan.n_bits {
+                if plan.n_bits <= unfiltered.n_bits {
                     return plan;
                 }
                 std::mem::swap(&mut self.filtered, &mut self.other);
                 std::mem::swap(&mut self.spans, &mut self.other_spans);
-                other
+                unfiltered
             }
             Way::Rich => {
+                self.rows_before.clone_from(&self.rows);
+                self.filter_rows(samples, layout);
+                find_zeros(&self.filtered, &mut self.spans);
                 let counts = Counts::of(&self.filtered, &self.spans, Sampling::All);
                 self.rows.clone_from(&self.rows_before);
                 self.filter_rows_by_bits(samples, layout, &counts.sixteenths());
                 find_zeros(&self.filtered, &mut self.spans);
-                Plan::new(&self.filtered, &self.spans, Sampling::All)
+                let plan = Plan::new(&self.filtered, &self.spans, Sampling::All);
+                let row_bytes = 1 + layout.row_bytes;
+                self.matcher.find(&self.filtered, row_bytes, Effort::RICH, &mut self.other_spans);
+                let with_copies = Plan::new(&self.filtered, &self.other_spans, Sampling::All);
+                if plan.n_bits <= with_copies.n_bits {
+                    return plan;
+                }
+                std::mem::swap(&mut self.spans, &mut self.other_spans);
+                with_copies
             }
         }
+    }
+
+    /// Puts the next rows as they are into `filtered`, and looks for copies.
+    fn plan_unfiltered(&mut self, samples: &[u8], layout: &Layout) -> Plan {
+        let row_bytes = 1 + layout.row_bytes;
+        self.filtered.clear();
+        self.filtered.resize(samples.len() / layout.sample_bytes * row_bytes, 0);
+        let rows = self.filtered.chunks_exact_mut(row_bytes);
+        for (row, samples) in rows.zip(samples.chunks_exact(layout.sample_bytes)) {
+            layout.fill_row(samples, &mut row[1..]);
+        }
+        self.matcher.find(&self.filtered, row_bytes, Effort::FLAT, &mut self.spans);
+        Plan::new(&self.filtered, &self.spans, Sampling::All)
     }
 
     /// Filters rows, each by the filter whose residuals are the least in sum.
@@ -150,17 +174,6 @@ impl Segments {
             best.1
         });
     }
-
-    /// Puts rows as they are into `other`.
-    fn unfiltered_rows(&mut self, samples: &[u8], layout: &Layout) {
-        let row_bytes = layout.row_bytes;
-        self.other.clear();
-        self.other.resize(samples.len() / layout.sample_bytes * (1 + row_bytes), 0);
-        let rows = self.other.chunks_exact_mut(1 + row_bytes);
-        for (row, samples) in rows.zip(samples.chunks_exact(layout.sample_bytes)) {
-            layout.fill_row(samples, &mut row[1..]);
-        }
-    }
 }
 
 /// Lets `filter` write each of the next rows, in groups of [`LANES`], and say which filter it took.
@@ -189,18 +202,25 @@ fn each_row(
 enum Way {
     /// Filters by the least residuals; codes after a sample; runs of zeros.
     Fast,
-    /// Of a flat picture: the same, or rows as they are with copies, whatever is smaller.
+    /// Of a flat picture: rows as they are, with copies.
     Flat,
-    /// Of any other: filters by the fewest bits; more segments.
+    /// Of one that is rather flat, or tiny: rows as they are with copies, or filters by the least
+    /// residuals and runs of zeros, whatever is smaller.
+    Either,
+    /// Of any other: filters by the fewest bits, perhaps copies; more segments.
     Rich,
 }
 
 impl Way {
     fn new(samples: &[u8], layout: &Layout, compression: Compression) -> Self {
-        match compression {
-            Compression::Fast => Self::Fast,
-            Compression::Small if is_flat(samples, layout) => Self::Flat,
-            Compression::Small => Self::Rich,
+        if compression == Compression::Fast {
+            return Self::Fast;
+        }
+        match flatness(samples, layout) {
+            0.8.. => Self::Flat,
+            0.5.. => Self::Either,
+            _ if samples.len() < TINY => Self::Either,
+            _ => Self::Rich,
         }
     }
 
@@ -208,19 +228,23 @@ impl Way {
     fn segment_bytes(self) -> usize {
         match self {
             Self::Fast => 192 << 10,
-            Self::Flat => 1 << 20,
+            Self::Flat | Self::Either => 1 << 20,
             Self::Rich => 64 << 10,
         }
     }
 }
 
-/// Whether many pixels are as the one to their left, in every eighth row.
-fn is_flat(samples: &[u8], layout: &Layout) -> bool {
-    let (mut n_same, mut n) = (0, 0);
+/// Bytes of samples; smaller pictures are tried in two ways.
+const TINY: usize = 4096;
+
+/// Which part of the samples is as that of the pixel to the left, in every eighth row.
+fn flatness(samples: &[u8], layout: &Layout) -> f64 {
+    let (mut n_same, mut n) = (0u32, 0u32);
     for row in samples.chunks_exact(layout.sample_bytes).step_by(8) {
-        let left = row.iter().zip(row.iter().skip(layout.pixel_bytes));
-        n_same += left.filter(|(left, here)| left == here).count();
-        n += row.len();
+        for (here, left) in row[layout.pixel_bytes.min(row.len())..].iter().zip(row) {
+            n_same += u32::from(here == left);
+            n += 1;
+        }
     }
-    2 * n_same > n
+    f64::from(n_same) / f64::from(n.max(1))
 }

@@ -1,0 +1,92 @@
+//! Pixels and settings: what is encoded comes back, from two decoders, and is no larger than it may be.
+#![no_main]
+
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::fuzz_target;
+use safelight::encode::{Encoder, Encoding, PixelsRef, encoded_bytes_max};
+use safelight::media::{ColorMode, Compression};
+use zune_png::PngDecoder;
+use zune_png::zune_core::bytestream::ZCursor;
+use zune_png::zune_core::options::DecoderOptions;
+use zune_png::zune_core::result::DecodingResult;
+
+#[derive(Debug, Arbitrary)]
+struct Input<'a> {
+    mode: u8,
+    width: u16,
+    /// So often the bytes are repeated, so that they fill more than one segment.
+    n_repeats: u8,
+    /// To how many bits each byte is cut, so that there are few colours.
+    n_bits: u8,
+    is_small: bool,
+    palette: bool,
+    is_scalar: bool,
+    bytes: &'a [u8],
+}
+
+fuzz_target!(|input: Input<'_>| {
+    use ColorMode::{Bit, I16, L, La, Rgb, Rgba};
+    let mode = [Bit, L, La, Rgb, Rgba, I16][usize::from(input.mode) % 6];
+    let width = u32::from(input.width % 2048) + 1;
+    let row_bytes = width as usize * mode.pixel_size();
+    let mut samples = input.bytes.repeat(usize::from(input.n_repeats) + 1);
+    let n_rows = samples.len() / row_bytes;
+    if n_rows == 0 || samples.len() > 1 << 21 {
+        return;
+    }
+    samples.truncate(n_rows * row_bytes);
+    for sample in &mut samples {
+        *sample &= 255 << (input.n_bits % 8);
+        if mode == Bit {
+            *sample = if *sample > 0 { 255 } else { 0 };
+        }
+    }
+    let height = u32::try_from(n_rows).expect("not so many");
+    let pixels = PixelsRef { mode, width, height, samples: &samples };
+    let compression = if input.is_small { Compression::Small } else { Compression::Fast };
+    let encoding = Encoding { compression, palette: input.palette, ..Encoding::default() };
+    let mut encoder = if input.is_scalar { Encoder::scalar() } else { Encoder::new() };
+    let (mut file, mut again) = (Vec::new(), Vec::new());
+    encoder.encode(pixels, encoding, &mut file).expect("a file");
+    encoder.encode(pixels, encoding, &mut again).expect("a file");
+    assert!(file == again, "another file the second time");
+    let max = encoded_bytes_max(samples.len() as u64, height.into());
+    assert!(file.len() as u64 <= max, "{} bytes, want at most {max}", file.len());
+    assert!(opaque(by_png(&file), &samples, mode) == samples, "png reads something else");
+    assert!(opaque(by_zune(&file), &samples, mode) == samples, "zune-png reads something else");
+});
+
+/// Decoded samples, with the alpha that an indexed picture without transparent colours leaves out.
+fn opaque(decoded: Vec<u8>, samples: &[u8], mode: ColorMode) -> Vec<u8> {
+    if mode != ColorMode::Rgba || decoded.len() == samples.len() {
+        return decoded;
+    }
+    let colors = decoded.as_chunks::<3>().0.iter();
+    colors.flat_map(|&[red, green, blue]| [red, green, blue, 255]).collect()
+}
+
+fn by_png(file: &[u8]) -> Vec<u8> {
+    let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let mut reader = decoder.read_info().expect("a header");
+    let mut samples = vec![0; reader.output_buffer_size().expect("a small picture")];
+    let n = reader.next_frame(&mut samples).expect("samples").buffer_size();
+    reader.finish().expect("the end");
+    samples.truncate(n);
+    if reader.output_color_type().1 == png::BitDepth::Sixteen {
+        samples.as_chunks_mut::<2>().0.iter_mut().for_each(|sample| sample.reverse());
+    }
+    samples
+}
+
+fn by_zune(file: &[u8]) -> Vec<u8> {
+    let options = DecoderOptions::new_safe()
+        .png_set_confirm_crc(true)
+        .set_max_width(1 << 21)
+        .set_max_height(1 << 21);
+    match PngDecoder::new_with_options(ZCursor::new(file), options).decode().expect("a picture") {
+        DecodingResult::U8(samples) => samples,
+        DecodingResult::U16(samples) => samples.into_iter().flat_map(u16::to_le_bytes).collect(),
+        _ => panic!("other samples"),
+    }
+}
