@@ -52,10 +52,10 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "cannot install ${missing[*]}: the tests that need them are left out" >&2
 fi
 
-# Makes a Python environment with the real NumPy, Pillow and a release of wandb, unless it is there.
+# Makes a Python environment with the real NumPy, Pillow, OpenCV and a release of wandb, unless it is there.
 python_with() {
     local python="target/python/wandb-$1/bin/python"
-    if ! "$python" -c 'import numpy, PIL, prometheus_client, wandb' 2>/dev/null; then
+    if ! "$python" -c 'import cv2, numpy, PIL, prometheus_client, wandb' 2>/dev/null; then
         python3 -m venv "target/python/wandb-$1"
         "$python" -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt "wandb==$1"
     fi

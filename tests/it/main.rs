@@ -19,6 +19,7 @@ mod layers;
 mod links;
 mod media;
 mod metrics;
+mod png_peer;
 mod python;
 mod retention;
 mod rewritten;

@@ -18,7 +18,7 @@ pub(crate) fn pythons() -> Vec<PathBuf> {
 }
 
 /// Runs a script of `tests/` and returns what it said.
-fn run(python: &Path, script: &str, args: &[&Path]) -> String {
+pub(crate) fn run(python: &Path, script: &str, args: &[&Path]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
     let ran = Command::new(python).arg(&script).args(args).output().expect("Python");
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
