@@ -151,6 +151,9 @@ pub fn encode(pixels: &Pixels, encoding: Encoding) -> Result<EncodedImage, Encod
     Ok(EncodedImage { file_type: encoding.file_type, mode, width, height, bytes, sha256 })
 }
 
+/// What a search for copies takes in memory beside an encoded picture and its samples, in bytes.
+pub const SEARCH_BYTES: u64 = 8 << 20;
+
 /// The most bytes that an encoded picture takes: the samples, a filter byte a row, and what PNG and
 /// stored deflate blocks add. (A JPEG of noise at quality 100 takes less, as do the others.)
 #[must_use]
