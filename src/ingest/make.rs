@@ -23,11 +23,15 @@ const READ_AGAIN_MAX: u32 = 5;
 /// The most class ids of a mask that labels are generated for: as many as 8 bits hold.
 const LABELS_MAX: usize = 256;
 
-/// What came of an image.
-pub(super) enum Made {
-    /// It is written aside, the media file first.
-    Image(Box<MediaEntry>, Vec<Staged>),
-    /// No image can come of it, for this reason.
+/// An image, its files written aside.
+pub(super) struct Made {
+    pub(super) entry: Box<MediaEntry>,
+    pub(super) staged: Vec<Staged>,
+}
+
+/// Why there is no image.
+pub(super) enum Unmade {
+    /// None can come of it, for this reason.
     Failed(String),
     /// The dump could not be read whole, for this reason; it may be later.
     Unread(String),
@@ -53,20 +57,20 @@ struct Piece {
 /// Makes an image.
 ///
 /// # Errors
-/// Why there is none: never [`Made::Image`].
+/// Why there is none.
 pub(super) fn make(
     order: &Order<'_>,
     renderer: &mut Renderer,
     writing: &Writing,
-) -> Result<Made, Made> {
+) -> Result<Made, Unmade> {
     let Order { run, id, description, plan, material } = order;
     let (file, piece, making) = picture(order, renderer, writing)?;
     // Most of it was read for the picture.
-    let digest = read_again(|| material.dump.digest().map_err(Unmade::Io))?;
+    let digest = read_again(|| material.dump.digest().map_err(Missed::Io))?;
     let mut warnings = plan.annotations.warnings.clone();
     let (masks, mut pieces) = masks(order, writing, &mut warnings)?;
     if !material.dump.file.is_unchanged() {
-        return Err(Made::Unread("the dump changed while it was read".to_owned()));
+        return Err(Unmade::Unread("the dump changed while it was read".to_owned()));
     }
     let mut boxes = Annotations::new();
     for set in &plan.annotations.boxes {
@@ -90,14 +94,14 @@ pub(super) fn make(
     pieces.insert(0, piece);
     let mut staged = Vec::with_capacity(pieces.len());
     for Piece { path, bytes } in &pieces {
-        staged.push(writing.write(run, path, bytes).ok_or(Made::GivenUp)?);
+        staged.push(writing.write(run, path, bytes).ok_or(Unmade::GivenUp)?);
     }
     renderer.take_back(pieces.swap_remove(0).bytes);
     let (xxh3, sha256) = digest.fields();
     let source = Source { sha256, xxh3, ..material.source.clone() };
     let description = (*description).clone();
     let entry = MediaEntry::image((*id).clone(), file, making, layers, description, source);
-    Ok(Made::Image(Box::new(entry), staged))
+    Ok(Made { entry: Box::new(entry), staged })
 }
 
 /// The picture: made of a tensor, or the dump itself.
@@ -105,15 +109,15 @@ fn picture(
     order: &Order<'_>,
     renderer: &mut Renderer,
     writing: &Writing,
-) -> Result<(MediaFile, Piece, Option<MadeBy>), Made> {
+) -> Result<(MediaFile, Piece, Option<MadeBy>), Unmade> {
     let Order { id, plan, material, .. } = order;
     match (&material.making, &material.storage) {
         (Making::Tensor(tensor), Some(storage)) => {
             let rendered = read_again(|| {
                 let bytes = storage.bytes(&*material.dump, &writing.staging)?;
                 renderer.render(&bytes, tensor, plan).map_err(|error| match error {
-                    RenderError::Io(error) => Unmade::Io(error),
-                    RenderError::Encode(error) => Unmade::Failed(error.to_string()),
+                    RenderError::Io(error) => Missed::Io(error),
+                    RenderError::Encode(error) => Missed::Failed(error.to_string()),
                 })
             })?;
             let Rendered { image, making } = rendered;
@@ -162,7 +166,7 @@ fn masks(
     order: &Order<'_>,
     writing: &Writing,
     warnings: &mut Vec<String>,
-) -> Result<(Annotations, Vec<Piece>), Made> {
+) -> Result<(Annotations, Vec<Piece>), Unmade> {
     let Order { id, plan, material, .. } = order;
     let (mut masks, mut pieces) = (Annotations::new(), Vec::new());
     for MaskPlan { spec, source_idx, reading } in &plan.masks {
@@ -171,17 +175,17 @@ fn masks(
             MaskData::Tensor { .. } => "mask_data",
             MaskData::File(_) => "path",
         };
-        let about = |made: Made| match made {
-            Made::Failed(reason) => Made::Failed(format!("masks.{name}.{field}: {reason}")),
-            made => made,
+        let about = |unmade: Unmade| match unmade {
+            Unmade::Failed(reason) => Unmade::Failed(format!("masks.{name}.{field}: {reason}")),
+            unmade => unmade,
         };
         let dump = &material.masks[*source_idx];
         let file = read_again(|| {
             dump.reopen(&material.dir).map_err(|verdict| match verdict {
                 Verdict::Wait(reason) | Verdict::Trouble(reason) => {
-                    Unmade::Io(io::Error::other(reason))
+                    Missed::Io(io::Error::other(reason))
                 }
-                Verdict::Reject(reason) => Unmade::Failed(reason),
+                Verdict::Reject(reason) => Missed::Failed(reason),
             })
         })?;
         let (bytes, sha256, suffix, ids) = match (reading, &dump.storage) {
@@ -189,8 +193,8 @@ fn masks(
                 let rendered = read_again(|| {
                     let bytes = storage.bytes(&file, &writing.staging)?;
                     render_mask(&bytes, reading).map_err(|error| match error {
-                        MaskError::Io(error) => Unmade::Io(error),
-                        error => Unmade::Failed(error.to_string()),
+                        MaskError::Io(error) => Missed::Io(error),
+                        error => Missed::Failed(error.to_string()),
                     })
                 });
                 let Some(mask) = rendered.map_err(about)? else { continue };
@@ -213,7 +217,7 @@ fn masks(
         };
         file.give_back_cache();
         if !file.is_unchanged() {
-            return Err(Made::Unread("the mask changed while it was read".to_owned()));
+            return Err(Unmade::Unread("the mask changed while it was read".to_owned()));
         }
         let path = media_path(MediaFolder::Masks, id, sha256, &suffix);
         let tensor = spec.data.data().tensor.clone();
@@ -230,14 +234,14 @@ fn masks(
     Ok((masks, pieces))
 }
 
-/// Why something was not made, this time.
-enum Unmade {
+/// Why something failed this time.
+enum Missed {
     /// Reading failed; it may not the next time.
     Io(io::Error),
     Failed(String),
 }
 
-impl From<DecodeError> for Unmade {
+impl From<DecodeError> for Missed {
     fn from(error: DecodeError) -> Self {
         match error {
             DecodeError::Io(error) => Self::Io(io::Error::new(error.kind(), error.to_string())),
@@ -247,16 +251,16 @@ impl From<DecodeError> for Unmade {
 }
 
 /// Does `action` again if reading fails: a mount that stalls for a moment must not cost the image.
-fn read_again<T>(mut action: impl FnMut() -> Result<T, Unmade>) -> Result<T, Made> {
+fn read_again<T>(mut action: impl FnMut() -> Result<T, Missed>) -> Result<T, Unmade> {
     let mut attempt = 0;
     loop {
         match action() {
             Ok(value) => return Ok(value),
-            Err(Unmade::Failed(reason)) => return Err(Made::Failed(reason)),
-            Err(Unmade::Io(error)) => {
+            Err(Missed::Failed(reason)) => return Err(Unmade::Failed(reason)),
+            Err(Missed::Io(error)) => {
                 attempt += 1;
                 if error.kind() == io::ErrorKind::UnexpectedEof || attempt > READ_AGAIN_MAX {
-                    return Err(Made::Unread(format!("cannot read: {error}")));
+                    return Err(Unmade::Unread(format!("cannot read: {error}")));
                 }
                 std::thread::sleep(super::pipeline::RETRY_FIRST * attempt);
             }
@@ -264,9 +268,9 @@ fn read_again<T>(mut action: impl FnMut() -> Result<T, Unmade>) -> Result<T, Mad
     }
 }
 
-fn read_all(file: &impl ReadAt) -> Result<Vec<u8>, Unmade> {
-    let n = usize::try_from(file.n_bytes()).map_err(|error| Unmade::Failed(error.to_string()))?;
+fn read_all(file: &impl ReadAt) -> Result<Vec<u8>, Missed> {
+    let n = usize::try_from(file.n_bytes()).map_err(|error| Missed::Failed(error.to_string()))?;
     let mut bytes = vec![0; n];
-    file.read_exact_at(&mut bytes, 0).map_err(Unmade::Io)?;
+    file.read_exact_at(&mut bytes, 0).map_err(Missed::Io)?;
     Ok(bytes)
 }

@@ -279,6 +279,12 @@ impl MediaEntry {
         "source",
     ];
 
+    /// Its place, if all of it is known.
+    #[must_use]
+    pub fn id(&self) -> Option<MediaId> {
+        Some(MediaId { key: self.key.clone()?, step: self.step?, index: self.index? })
+    }
+
     /// An image and its media file; `making` is none for one that is kept as it came.
     #[must_use]
     pub fn image(

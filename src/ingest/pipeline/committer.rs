@@ -1,6 +1,6 @@
 //! Commits units in the order of their plans, several at once where they are ready.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -10,11 +10,10 @@ use crossbeam_channel::{Receiver, never};
 use super::UNITS_MAX;
 use super::budget::Share;
 use super::progress::{DumpDone, Progress};
-use super::worker::{Place, Results, retried};
-use crate::ingest::make::Made;
+use super::worker::{Outcome, Place, Results, retried};
 use crate::ingest::opened::SharedDigest;
 use crate::ingest::request::Request;
-use crate::media::{Description, MediaEntry, MediaId, RunId, Source, State};
+use crate::media::{MediaId, RunId, Source, State};
 use crate::pulse::idle;
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::media_dir::Staged;
@@ -27,13 +26,13 @@ const GROUP_EVENTS_MAX: u64 = 8192;
 /// How many rejections of one line or dump are logged.
 const REJECTED_TOLD_MAX: usize = 3;
 
-/// A unit on its way to the commit: events by slot, those of its images as they are made.
+/// A unit on its way to the commit: its events in order, those of its images once they are made.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) run: Arc<RunInfo>,
-    pub(super) events: BTreeMap<usize, Event>,
-    /// What is still to be made, by slot.
-    pub(super) to_make: BTreeMap<usize, ToMake>,
+    pub(super) events: Vec<Option<Event>>,
+    /// How many images are still to be made.
+    pub(super) n_to_make: usize,
     /// The media files of what was made.
     pub(super) files: Vec<Staged>,
     pub(super) cursor: SourceCursor,
@@ -49,14 +48,6 @@ pub(super) struct Pending {
     pub(super) failed: Vec<MediaId>,
     /// Whether an image was given up, since the program stops and the disk takes nothing.
     pub(super) is_given_up: bool,
-}
-
-/// What an item says of an image that can't be made.
-#[derive(Debug)]
-pub(super) struct ToMake {
-    pub(super) id: MediaId,
-    pub(super) description: Box<Description>,
-    pub(super) source: Source,
 }
 
 /// What came to the committer; none where the other end is gone.
@@ -146,7 +137,7 @@ impl Committer {
 
     /// Puts what was made into its units.
     fn place(&mut self, results: Results) {
-        for (Place { unit, slot }, made) in results {
+        for (Place { unit, slot }, outcome) in results {
             let Some(number) = unit.checked_sub(self.first) else { continue };
             // Units are handed in before their images are made.
             while number >= self.waiting.len() as u64 {
@@ -157,7 +148,7 @@ impl Committer {
             }
             let unit = usize::try_from(number).ok().and_then(|i| self.waiting.get_mut(i));
             if let Some(unit) = unit {
-                unit.place(slot, made);
+                unit.place(slot, outcome);
             }
         }
     }
@@ -168,7 +159,7 @@ impl Committer {
         let n = self.waiting.iter().take(GROUP_MAX).take_while(|unit| {
             let has_room = n_events == 0 || n_events + unit.n_events <= GROUP_EVENTS_MAX;
             n_events += unit.n_events;
-            unit.to_make.is_empty() && has_room
+            unit.n_to_make == 0 && has_room
         });
         let n = n.count();
         self.first += n as u64;
@@ -231,28 +222,26 @@ impl Tally {
 
 impl Pending {
     /// Takes what came of one of its images.
-    fn place(&mut self, slot: usize, made: Made) {
-        let Some(ToMake { id, description, source }) = self.to_make.remove(&slot) else { return };
-        let reason = match made {
-            Made::Image(entry, staged) => {
+    fn place(&mut self, slot: usize, outcome: Outcome) {
+        self.n_to_make = self.n_to_make.saturating_sub(1);
+        let entry = match outcome {
+            Outcome::Done(entry, staged) => {
                 self.files.extend(staged);
-                self.events.insert(slot, Event::Media(entry));
-                return;
+                entry
             }
-            Made::GivenUp => {
+            Outcome::Unread(entry, reason) => {
+                self.unread = Some(reason);
+                entry
+            }
+            Outcome::GivenUp => {
                 self.is_given_up = true;
                 return;
             }
-            Made::Failed(reason) => reason,
-            Made::Unread(reason) => {
-                self.unread = Some(reason.clone());
-                reason
-            }
         };
-        let place = Some((id.key.clone(), id.step, Some(id.index)));
-        let entry = MediaEntry::rejected(place, reason, *description, source);
-        self.failed.push(id);
-        self.events.insert(slot, Event::Media(Box::new(entry)));
+        if entry.state == State::Rejected {
+            self.failed.extend(entry.id());
+        }
+        self.events[slot] = Some(Event::Media(entry));
     }
 
     /// The commit, once all images are made. It is missing for a dump that speaks for itself and could
@@ -272,13 +261,13 @@ impl Pending {
             // What was rejected may be an image the next time, though the dump is the same.
             let is_rejected = |event: &Event| matches!(event, Event::Media(entry) if entry.state == State::Rejected);
             let digest = digest.or(cursor.digest());
-            let digest = digest.filter(|_| !self.events.values().any(is_rejected));
+            let digest = digest.filter(|_| !self.events.iter().flatten().any(is_rejected));
             *cursor = cursor.clone().with_digest(digest);
         } else {
             let run = &self.run.id;
             tally.failed = self.failed.into_iter().map(|id| (run.clone(), id)).collect();
         }
-        let events: Vec<Event> = self.events.into_values().collect();
+        let events: Vec<Event> = self.events.into_iter().flatten().collect();
         events.iter().for_each(|event| tally.count(event));
         (Some(Commit { run: self.run, events, files: self.files, cursor: self.cursor }), tally)
     }

@@ -16,7 +16,6 @@ mod committer;
 mod progress;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -24,7 +23,7 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Sender, bounded};
 
 use self::budget::Budget;
-use self::committer::{Committer, Pending, ToMake};
+use self::committer::{Committer, Pending};
 pub(crate) use self::progress::Progress;
 use self::worker::{Bundle, Job, Place, work_all};
 pub(super) use self::worker::{RETRY_FIRST, Writing};
@@ -147,16 +146,12 @@ impl Pipeline {
         });
         let number = self.together.next;
         self.together.next += 1;
-        let (mut events, mut to_make, mut jobs) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let (mut events, mut jobs) = (Vec::with_capacity(tasks.len()), Vec::new());
         for (slot, task) in tasks.into_iter().enumerate() {
             match task {
-                Task::Tell(event) => {
-                    events.insert(slot, event);
-                }
+                Task::Tell(event) => events.push(Some(event)),
                 Task::Make { id, description, plan, material } => {
-                    let source = material.source.clone();
-                    let (of_item, of_job) = (id.clone(), description.clone());
-                    to_make.insert(slot, ToMake { id: of_item, description: of_job, source });
+                    events.push(None);
                     let (run, place) = (run.clone(), Place { unit: number, slot });
                     jobs.push(Job { run, id, description, plan, material, place });
                 }
@@ -166,7 +161,7 @@ impl Pipeline {
         self.together.units.push(Pending {
             run,
             events,
-            to_make,
+            n_to_make: jobs.len(),
             files: Vec::new(),
             cursor,
             n_events,

@@ -12,9 +12,9 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::budget::Share;
 use super::progress::Progress;
-use crate::ingest::make::{Made, Order, make};
+use crate::ingest::make::{Made, Order, Unmade, make};
 use crate::ingest::unit::Material;
-use crate::media::{Description, MediaId, RunId};
+use crate::media::{Description, MediaEntry, MediaId, RunId};
 use crate::plan::ImagePlan;
 use crate::pulse::{self, idle};
 use crate::render::Renderer;
@@ -53,8 +53,19 @@ pub(super) struct Bundle {
     pub(super) memory: Share,
 }
 
+/// What came of an image.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It is kept, its files written aside; or rejected.
+    Done(Box<MediaEntry>, Vec<Staged>),
+    /// The dump could not be read whole, for this reason; it may be later. As an item it is rejected.
+    Unread(Box<MediaEntry>, String),
+    /// The program stops and the disk takes nothing: it stays to be done.
+    GivenUp,
+}
+
 /// What came of a bundle.
-pub(super) type Results = Vec<(Place, Made)>;
+pub(super) type Results = Vec<(Place, Outcome)>;
 
 /// What a worker writes before it looks again whether there is room for more: files, and bytes.
 const UNCHECKED_FILES_MAX: u64 = 32;
@@ -75,28 +86,38 @@ pub(in crate::ingest) struct Writing {
 pub(super) fn work_all(bundles: &Receiver<Bundle>, results: &Sender<Results>, writing: &Writing) {
     let mut renderer = Renderer::default();
     while let Ok(bundle) = idle(|| bundles.recv()) {
-        let mut made = Results::with_capacity(bundle.jobs.len());
+        let mut outcomes = Results::with_capacity(bundle.jobs.len());
         for job in bundle.jobs {
-            made.push((job.place, work(&job, &mut renderer, writing)));
+            outcomes.push((job.place, work(job, &mut renderer, writing)));
         }
         // The committer is gone only if it gave up.
-        if idle(|| results.send(made)).is_err() {
+        if idle(|| results.send(outcomes)).is_err() {
             return;
         }
     }
 }
 
 /// Makes one image, and writes it aside.
-fn work(job: &Job, renderer: &mut Renderer, writing: &Writing) -> Made {
-    let Job { run, id, description, plan, material, .. } = job;
+fn work(job: Job, renderer: &mut Renderer, writing: &Writing) -> Outcome {
+    let Job { run, id, description, plan, material, .. } = &job;
     let order = Order { run: &run.id, id, description, plan, material };
     // A bug in a decoder must not cost the other images: it rejects the one that it met.
     let made = panic::catch_unwind(AssertUnwindSafe(|| make(&order, renderer, writing)));
-    let Ok(made) = made else {
+    let made = made.unwrap_or_else(|_| {
         *renderer = Renderer::default();
-        return Made::Failed("the conversion panicked, which is a bug".to_owned());
+        Err(Unmade::Failed("the conversion panicked, which is a bug".to_owned()))
+    });
+    let Job { id, description, material, .. } = job;
+    let rejected = |reason| {
+        let (place, source) = ((id.key, id.step, Some(id.index)), material.source.clone());
+        Box::new(MediaEntry::rejected(Some(place), reason, *description, source))
     };
-    made.unwrap_or_else(|failed| failed)
+    match made {
+        Ok(Made { entry, staged }) => Outcome::Done(entry, staged),
+        Err(Unmade::Failed(reason)) => Outcome::Done(rejected(reason), Vec::new()),
+        Err(Unmade::Unread(reason)) => Outcome::Unread(rejected(reason.clone()), reason),
+        Err(Unmade::GivenUp) => Outcome::GivenUp,
+    }
 }
 
 impl Writing {
