@@ -28,14 +28,20 @@ impl Plan {
         Self::of(&Counts::of(bytes, spans, sampling))
     }
 
+    /// Bytes are to be written as they are.
+    pub(super) fn stored() -> Self {
+        Self { symbols: [0; _], distances: [0; _], header: None, n_bits: u64::MAX }
+    }
+
     fn of(counts: &Counts) -> Self {
         let (mut symbols, mut distances) = ([0; N_SYMBOLS], [0; N_DISTANCES]);
-        code_lengths(&counts.symbols, CODE_BITS_MAX, &mut symbols);
-        code_lengths(&counts.distances, CODE_BITS_MAX, &mut distances);
+        let n_bits = code_lengths(&counts.symbols, CODE_BITS_MAX, &mut symbols)
+            + code_lengths(&counts.distances, CODE_BITS_MAX, &mut distances)
+            + counts.n_extra;
         let header = Header::new(&symbols, &distances);
-        let n_bits = header.n_bits + counts.n_bits(&symbols, &distances);
+        let n_bits = header.n_bits + n_bits;
         if n_bits < FIXED_BITS_MAX {
-            let n_fixed = 3 + counts.n_bits(&FIXED_SYMBOLS, &FIXED_DISTANCES);
+            let n_fixed = 3 + n_bits_fixed(counts);
             if n_fixed <= n_bits {
                 let (symbols, distances) = (FIXED_SYMBOLS, FIXED_DISTANCES);
                 return Self { symbols, distances, header: None, n_bits: n_fixed };
@@ -60,6 +66,15 @@ const FIXED_SYMBOLS: [u8; N_SYMBOLS] = {
 };
 
 const FIXED_DISTANCES: [u8; N_DISTANCES] = [5; N_DISTANCES];
+
+/// How many bits the symbols take under the fixed codes.
+fn n_bits_fixed(counts: &Counts) -> u64 {
+    let sum = |counts: &[u32]| u64::from(counts.iter().sum::<u32>());
+    let (literals, others) = counts.symbols.split_at(END_OF_BLOCK);
+    8 * sum(&counts.symbols) + sum(&literals[144..]) - sum(&others[..24])
+        + 5 * sum(&counts.distances)
+        + counts.n_extra
+}
 
 /// Writes one stream, block by block.
 #[derive(Debug)]

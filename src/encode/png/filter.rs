@@ -66,7 +66,7 @@ impl Rows {
 }
 
 /// A residual that is further from 0 than this is as bad as this. (Eight of them fit a byte.)
-const RESIDUAL_MAX: u8 = 31;
+pub(super) const RESIDUAL_MAX: u8 = 31;
 
 #[inline]
 fn average(left: u8, up: u8) -> u8 {

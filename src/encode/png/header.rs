@@ -63,12 +63,10 @@ impl Header {
             rest = &rest[n..];
         }
         let mut lengths = [0; 19];
-        code_lengths(&counts, 7, &mut lengths);
-        let n_extra =
-            [(16, 2), (17, 3), (18, 7)].map(|(symbol, n): (usize, u32)| counts[symbol] * n);
-        let n_bits = counts.iter().zip(lengths).map(|(&count, length)| count * u32::from(length));
-        let n_bits = 3 + 14 + 3 * 19 + n_bits.sum::<u32>() + n_extra.iter().sum::<u32>();
-        Self { tokens, n_tokens, n_symbols, n_distances, lengths, n_bits: n_bits.into() }
+        let n_bits = code_lengths(&counts, 7, &mut lengths);
+        let n_extra = 2 * counts[16] + 3 * counts[17] + 7 * counts[18];
+        let n_bits = 3 + 14 + 3 * 19 + n_bits + u64::from(n_extra);
+        Self { tokens, n_tokens, n_symbols, n_distances, lengths, n_bits }
     }
 
     /// Writes it, behind the block's type.

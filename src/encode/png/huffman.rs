@@ -1,39 +1,73 @@
 //! Prefix codes: the best lengths under a limit, and the canonical codes of them.
 
 /// Gives each symbol that occurs a code length of at most `limit` bits, the shortest in sum but for
-/// what the limit costs. Kraft's sum is exactly 1, or a single symbol has length 1.
+/// what the limit costs, and says how many bits that is. Kraft's sum is exactly 1, or a single symbol has
+/// length 1.
 ///
 /// Sorted counts become lengths in place (Moffat and Katajainen, 1995); lengths above the limit are
 /// then cut, and the code is made whole again as zlib does.
-pub(super) fn code_lengths(counts: &[u32], limit: usize, lengths: &mut [u8]) {
-    const N_SYMBOLS_MAX: usize = 288;
+pub(super) fn code_lengths(counts: &[u32], limit: usize, lengths: &mut [u8]) -> u64 {
     lengths.fill(0);
     let mut order = [0u64; N_SYMBOLS_MAX];
     let mut n = 0;
     for (symbol, &count) in (0u64..).zip(counts) {
         // Written always, kept where it counts: no branch.
-        order[n] = u64::from(count) << 9 | symbol;
+        order[n] = u64::from(count) << COUNT_SHIFT | symbol;
         n += usize::from(count > 0);
     }
     let order = &mut order[..n];
-    order.sort_unstable();
+    sort(order);
     let symbol_of = |key: u64| usize::try_from(key & 511).unwrap_or(0);
     if n < 2 {
         order.iter().for_each(|&key| lengths[symbol_of(key)] = 1);
-        return;
+        return order.iter().map(|key| key >> COUNT_SHIFT).sum();
     }
     let mut tree = [0u32; N_SYMBOLS_MAX];
     let tree = &mut tree[..n];
     for (node, key) in tree.iter_mut().zip(&*order) {
-        *node = u32::try_from(key >> 9).unwrap_or(u32::MAX);
+        *node = u32::try_from(key >> COUNT_SHIFT).unwrap_or(u32::MAX);
     }
     let mut n_of_length = lengths_in_place(tree);
     limit_lengths(&mut n_of_length, limit);
     // The rarest have the longest codes.
-    let mut keys = order.iter();
+    let (mut rest, mut n_bits) = (&*order, 0);
     for (length, &n) in (0u8..64).zip(&n_of_length).rev() {
-        keys.by_ref().take(n).for_each(|&key| lengths[symbol_of(key)] = length);
+        let keys;
+        (keys, rest) = rest.split_at(n);
+        keys.iter().for_each(|&key| lengths[symbol_of(key)] = length);
+        n_bits += u64::from(length) * keys.iter().map(|key| key >> COUNT_SHIFT).sum::<u64>();
     }
+    n_bits
+}
+
+const N_SYMBOLS_MAX: usize = 288;
+
+/// Below the count, a key holds the symbol.
+const COUNT_SHIFT: u32 = 9;
+
+/// Sorts keys whose symbols are in rising order. In a small picture nearly all counts are small ones, each
+/// of which many symbols share.
+fn sort(keys: &mut [u64]) {
+    /// Counts that have a place of their own.
+    const N_SMALL: usize = 32;
+    if keys.len() < N_SMALL {
+        return keys.sort_unstable();
+    }
+    let place = |key: u64| usize::try_from(key >> COUNT_SHIFT).map_or(N_SMALL, |n| n.min(N_SMALL));
+    let mut ends = [0; N_SMALL + 1];
+    keys.iter().for_each(|&key| ends[place(key)] += 1);
+    let mut end = 0;
+    for n in &mut ends {
+        end += std::mem::replace(n, end);
+    }
+    let mut sorted = [0; N_SYMBOLS_MAX];
+    for &key in &*keys {
+        let end = &mut ends[place(key)];
+        sorted[*end] = key;
+        *end += 1;
+    }
+    keys.copy_from_slice(&sorted[..keys.len()]);
+    keys[ends[N_SMALL - 1]..].sort_unstable();
 }
 
 /// The longest code of all: 288 symbols and counts of 32 bits make none longer.
@@ -103,20 +137,28 @@ fn limit_lengths(n_of_length: &mut [usize; DEPTH_MAX], limit: usize) {
 
 /// The canonical codes of these lengths, first bit lowest, as deflate writes them.
 pub(super) fn canonical_codes(lengths: &[u8], codes: &mut [u16]) {
-    let mut next = [0u16; 17];
-    for &length in lengths {
-        next[usize::from(length) + 1] += u16::from(length > 0);
+    codes.fill(0);
+    // Symbols without a code would wait for each other below, as those of a length do.
+    let mut used = [0u16; N_SYMBOLS_MAX];
+    let mut n = 0;
+    for (symbol, &length) in (0u16..).zip(lengths) {
+        used[n] = symbol;
+        n += usize::from(length > 0);
     }
+    let used = &used[..n];
+    let mut next = [0u16; 17];
+    used.iter().for_each(|&symbol| next[usize::from(lengths[usize::from(symbol)]) + 1] += 1);
     // From how many codes are shorter by one to the first code of each length.
     let mut first = 0;
     for next in &mut next[1..] {
         first = (first + *next) << 1;
         *next = first;
     }
-    for (code, &length) in codes.iter_mut().zip(lengths) {
+    for symbol in used.iter().map(|&symbol| usize::from(symbol)) {
+        let length = lengths[symbol];
         let next = &mut next[usize::from(length)];
-        *code = next.reverse_bits().checked_shr(16 - u32::from(length)).unwrap_or(0);
-        *next = next.wrapping_add(u16::from(length > 0));
+        codes[symbol] = next.reverse_bits().checked_shr(16 - u32::from(length)).unwrap_or(0);
+        *next = next.wrapping_add(1);
     }
 }
 
@@ -139,8 +181,9 @@ mod tests {
     fn lengths_are_those_of_a_tree_by_hand() {
         let check = |counts: &[u32], limit, want: &[u8]| {
             let mut lengths = vec![9; counts.len()];
-            code_lengths(counts, limit, &mut lengths);
+            let n = code_lengths(counts, limit, &mut lengths);
             assert_eq!(lengths, want, "{counts:?}");
+            assert_eq!(n, n_bits(counts, want), "{counts:?}");
         };
         check(&[], 14, &[]);
         check(&[0, 0], 14, &[0, 0]);
@@ -162,6 +205,15 @@ mod tests {
 
     proptest! {
         #[test]
+        fn keys_are_sorted(counts in prop::collection::vec(prop_oneof![1u64..40, 1u64..1 << 32], 0..=288)) {
+            let mut keys: Vec<u64> = counts.iter().zip(0..).map(|(n, symbol)| n << 9 | symbol).collect();
+            let mut want = keys.clone();
+            sort(&mut keys);
+            want.sort_unstable();
+            prop_assert_eq!(keys, want);
+        }
+
+        #[test]
         fn every_code_is_whole_and_within_the_limit(
             counts in prop::collection::vec(
                 prop_oneof![Just(0), 1u32..4, 1u32..100_000, (0u32..32).prop_map(|n| 1 << n)],
@@ -171,7 +223,8 @@ mod tests {
         ) {
             let (counts, limit) = if is_small { (&counts[..counts.len().min(19)], 7) } else { (&counts[..], 14) };
             let mut lengths = vec![0; counts.len()];
-            code_lengths(counts, limit, &mut lengths);
+            let n = code_lengths(counts, limit, &mut lengths);
+            prop_assert_eq!(n, n_bits(counts, &lengths));
             let n = counts.iter().filter(|&&count| count > 0).count();
             for (&count, &length) in counts.iter().zip(&lengths) {
                 prop_assert_eq!(count > 0, length > 0);

@@ -8,7 +8,7 @@ const HASH_BITS: u32 = 15;
 const WINDOW: u32 = 1 << 15;
 
 /// How hard copies are looked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Effort {
     /// The shortest copy: 4 to 8 bytes.
     pub(super) length_min: usize,
@@ -19,19 +19,23 @@ pub(super) struct Effort {
     /// After so many bytes without a copy, one byte is passed over at each step, and one more after as
     /// many again, up to 7.
     pub(super) patience: usize,
+    /// Of a longer copy only so many places at both ends are remembered.
+    pub(super) n_remembered: usize,
 }
 
 impl Effort {
     /// For flat pictures, as they are.
     pub(super) const FLAT: Self =
-        Self { length_min: 4, length_good: 32, n_tries: 6, patience: usize::MAX };
+        Self { length_min: 4, length_good: 32, n_tries: 6, patience: usize::MAX, n_remembered: 8 };
+
+    /// For flat pictures in colour, in a hurry.
+    pub(super) const QUICK: Self =
+        Self { length_min: 8, length_good: 0, n_tries: 1, patience: usize::MAX, n_remembered: 4 };
 
     /// For filtered rows, which are mostly noise: a few bytes in common cost more as a copy.
-    pub(super) const RICH: Self = Self { length_min: 8, length_good: 16, n_tries: 2, patience: 32 };
+    pub(super) const RICH: Self =
+        Self { length_min: 8, length_good: 16, n_tries: 2, patience: 32, n_remembered: 8 };
 }
-
-/// Of a longer copy only so many places at both ends are remembered.
-const N_REMEMBERED: usize = 8;
 
 /// Finds copies, and keeps its memory from one picture to the next.
 #[derive(Debug)]
@@ -61,7 +65,7 @@ impl Matcher {
         effort: Effort,
         spans: &mut Vec<Span>,
     ) {
-        let Effort { length_min, length_good, patience, .. } = effort;
+        let Effort { length_min, length_good, patience, n_remembered, .. } = effort;
         spans.clear();
         let n = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         if self.last.is_empty() || self.first.saturating_add(n) > 1 << 31 {
@@ -96,10 +100,10 @@ impl Matcher {
             });
             // Of a long copy the ends are enough.
             let end = at + length;
-            for at in at + 1..end {
-                if at < end - length + N_REMEMBERED || at + N_REMEMBERED > end {
-                    self.insert(bytes, at, length_min);
-                }
+            let first_end = end.min(at + n_remembered);
+            let last_start = first_end.max(end.saturating_sub(n_remembered - 1));
+            for at in (at + 1..first_end).chain(last_start..end) {
+                self.insert(bytes, at, length_min);
             }
             (at, n_written) = (end, end);
         }
@@ -120,8 +124,10 @@ impl Matcher {
         let mut distance = 0;
         let length_max = (bytes.len() - at).min(RUN_MAX as usize);
         let mut try_place = |place: usize| {
-            // Its next byte must be the same as well.
-            if length < length_max && bytes[place + length] == bytes[at + length] {
+            // The next byte must be the same as well, and with it the three before: one byte alone is
+            // so often that no processor foresees it.
+            let last_four = |place: usize| bytes[place + length - 3..].first_chunk::<4>();
+            if length < length_max && last_four(place) == last_four(at) {
                 let n = n_same(&bytes[place..], &bytes[at..at + length_max]);
                 if n > length {
                     (length, distance) = (n, at - place);
@@ -194,7 +200,7 @@ mod tests {
             let part = |(bytes, n): (Vec<u8>, usize)| bytes.repeat(n);
             let bytes: Vec<u8> = parts.into_iter().flat_map(part).collect();
             let (mut matcher, mut spans) = (Matcher::default(), Vec::new());
-            for effort in [Effort::FLAT, Effort::RICH, Effort::FLAT] {
+            for effort in [Effort::FLAT, Effort::RICH, Effort::QUICK, Effort::FLAT] {
                 matcher.find(&bytes, row_bytes, effort, &mut spans);
                 let mut made: Vec<u8> = Vec::new();
                 for &Span { n_literals, n_copied, distance } in &spans {

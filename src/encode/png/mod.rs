@@ -11,6 +11,7 @@ mod header;
 mod huffman;
 mod layout;
 mod matches;
+mod noise;
 mod palette;
 mod segments;
 mod spans;

@@ -7,6 +7,7 @@ use super::deflate::{Deflate, Plan};
 use super::filter::{Filter, LANES, Rows};
 use super::layout::Layout;
 use super::matches::{Effort, Matcher};
+use super::noise::is_noise;
 use super::spans::{Span, find_zeros};
 use super::symbols::{Counts, Sampling};
 use crate::media::Compression;
@@ -16,8 +17,8 @@ use crate::simd::bits::Packing;
 #[derive(Debug)]
 pub(super) struct Segments {
     rows: Rows,
-    /// What `rows` was before a segment that is filtered twice.
-    rows_before: Rows,
+    /// What `rows` was before a segment that is filtered twice; or rows that are looked at.
+    other_rows: Rows,
     /// Rows behind their filters' numbers.
     filtered: Vec<u8>,
     /// A row, or rows, filtered in another way.
@@ -32,7 +33,7 @@ impl Segments {
     pub(super) fn new(packing: Packing) -> Self {
         Self {
             rows: Rows::default(),
-            rows_before: Rows::default(),
+            other_rows: Rows::default(),
             filtered: Vec::new(),
             other: Vec::new(),
             spans: Vec::new(),
@@ -83,6 +84,12 @@ impl Segments {
     /// Filters the next rows into `filtered`, parts them into `spans`, and plans their codes.
     fn plan(&mut self, samples: &[u8], layout: &Layout, way: Way) -> Plan {
         match way {
+            Way::Fast if is_noise(samples, layout, &mut self.other_rows) => {
+                self.copy_rows(samples, layout);
+                self.spans.clear();
+                self.pass_over(samples, layout);
+                Plan::stored()
+            }
             Way::Fast => {
                 self.filter_rows(samples, layout);
                 find_zeros(&self.filtered, &mut self.spans);
@@ -91,9 +98,16 @@ impl Segments {
                 let sampling = Sampling::Parts(4 * (1 + layout.row_bytes));
                 Plan::new(&self.filtered, &self.spans, sampling)
             }
-            Way::Flat => self.plan_unfiltered(samples, layout),
-            Way::Either => {
-                let unfiltered = self.plan_unfiltered(samples, layout);
+            Way::Either(effort) => {
+                self.copy_rows(samples, layout);
+                let row_bytes = 1 + layout.row_bytes;
+                self.matcher.find(&self.filtered, row_bytes, effort, &mut self.spans);
+                let unfiltered = Plan::new(&self.filtered, &self.spans, Sampling::All);
+                // A sixteenth of the bytes is good enough for those in a hurry.
+                if effort == Effort::QUICK && unfiltered.n_bits < self.filtered.len() as u64 / 2 {
+                    self.pass_over(samples, layout);
+                    return unfiltered;
+                }
                 std::mem::swap(&mut self.filtered, &mut self.other);
                 std::mem::swap(&mut self.spans, &mut self.other_spans);
                 self.filter_rows(samples, layout);
@@ -107,11 +121,11 @@ impl Segments {
                 unfiltered
             }
             Way::Rich => {
-                self.rows_before.clone_from(&self.rows);
+                self.other_rows.clone_from(&self.rows);
                 self.filter_rows(samples, layout);
                 find_zeros(&self.filtered, &mut self.spans);
                 let counts = Counts::of(&self.filtered, &self.spans, Sampling::All);
-                self.rows.clone_from(&self.rows_before);
+                self.rows.clone_from(&self.other_rows);
                 self.filter_rows_by_bits(samples, layout, &counts.sixteenths());
                 find_zeros(&self.filtered, &mut self.spans);
                 let plan = Plan::new(&self.filtered, &self.spans, Sampling::All);
@@ -127,8 +141,8 @@ impl Segments {
         }
     }
 
-    /// Puts the next rows as they are into `filtered`, and looks for copies.
-    fn plan_unfiltered(&mut self, samples: &[u8], layout: &Layout) -> Plan {
+    /// Puts the next rows as they are into `filtered`.
+    fn copy_rows(&mut self, samples: &[u8], layout: &Layout) {
         let row_bytes = 1 + layout.row_bytes;
         self.filtered.clear();
         self.filtered.resize(samples.len() / layout.sample_bytes * row_bytes, 0);
@@ -136,8 +150,12 @@ impl Segments {
         for (row, samples) in rows.zip(samples.chunks_exact(layout.sample_bytes)) {
             layout.fill_row(samples, &mut row[1..]);
         }
-        self.matcher.find(&self.filtered, row_bytes, Effort::FLAT, &mut self.spans);
-        Plan::new(&self.filtered, &self.spans, Sampling::All)
+    }
+
+    /// Goes on behind rows that are not filtered, for those of the next segment that are.
+    fn pass_over(&mut self, samples: &[u8], layout: &Layout) {
+        let last = &samples[samples.len() - layout.sample_bytes..];
+        layout.fill_row(last, self.rows.next(layout.row_bytes));
     }
 
     /// Filters rows, each by the filter whose residuals are the least in sum.
@@ -202,24 +220,24 @@ fn each_row(
 enum Way {
     /// Filters by the least residuals; codes after a sample; runs of zeros.
     Fast,
-    /// Of a flat picture: rows as they are, with copies.
-    Flat,
-    /// Of one that is rather flat, or tiny: rows as they are with copies, or filters by the least
+    /// Of a picture that is rather flat, or tiny: rows as they are with copies, or filters by the least
     /// residuals and runs of zeros, whatever is smaller.
-    Either,
+    Either(Effort),
     /// Of any other: filters by the fewest bits, perhaps copies; more segments.
     Rich,
 }
 
 impl Way {
     fn new(samples: &[u8], layout: &Layout, compression: Compression) -> Self {
-        if compression == Compression::Fast {
+        // Of gray and indexed pictures runs of zeros say as much as copies.
+        if compression == Compression::Fast && layout.pixel_bytes < 3 {
             return Self::Fast;
         }
-        match flatness(samples, layout) {
-            0.8.. => Self::Flat,
-            0.5.. => Self::Either,
-            _ if samples.len() < TINY => Self::Either,
+        match (compression, flatness(samples, layout)) {
+            (Compression::Fast, 0.8..) => Self::Either(Effort::QUICK),
+            (Compression::Fast, _) => Self::Fast,
+            (Compression::Small, 0.5..) => Self::Either(Effort::FLAT),
+            _ if samples.len() < TINY => Self::Either(Effort::FLAT),
             _ => Self::Rich,
         }
     }
@@ -227,8 +245,8 @@ impl Way {
     /// About how many bytes of rows have prefix codes of their own.
     fn segment_bytes(self) -> usize {
         match self {
-            Self::Fast => 192 << 10,
-            Self::Flat | Self::Either => 1 << 20,
+            Self::Fast | Self::Either(Effort::QUICK) => 192 << 10,
+            Self::Either(_) => 1 << 20,
             Self::Rich => 64 << 10,
         }
     }
@@ -237,14 +255,15 @@ impl Way {
 /// Bytes of samples; smaller pictures are tried in two ways.
 const TINY: usize = 4096;
 
-/// Which part of the samples is as that of the pixel to the left, in every eighth row.
+/// Which part of the samples is as that of the pixel to the left, in some rows.
 fn flatness(samples: &[u8], layout: &Layout) -> f64 {
-    let (mut n_same, mut n) = (0u32, 0u32);
-    for row in samples.chunks_exact(layout.sample_bytes).step_by(8) {
-        for (here, left) in row[layout.pixel_bytes.min(row.len())..].iter().zip(row) {
-            n_same += u32::from(here == left);
-            n += 1;
-        }
+    const N_ROWS: usize = 32;
+    let step = (samples.len() / layout.sample_bytes / N_ROWS).max(1);
+    let (mut n_same, mut n) = (0u32, 0);
+    for row in samples.chunks_exact(layout.sample_bytes).step_by(step) {
+        let each = row[layout.pixel_bytes.min(row.len())..].iter().zip(row);
+        n += each.len();
+        n_same += each.map(|(here, left)| u32::from(here == left)).sum::<u32>();
     }
-    f64::from(n_same) / f64::from(n.max(1))
+    f64::from(n_same) / f64::from(u32::try_from(n).unwrap_or(u32::MAX).max(1))
 }

@@ -63,7 +63,7 @@ pub(super) struct Counts {
     pub(super) symbols: [u32; N_SYMBOLS],
     pub(super) distances: [u32; N_DISTANCES],
     /// Bits beside the symbols' codes.
-    n_extra: u64,
+    pub(super) n_extra: u64,
 }
 
 impl Counts {
@@ -144,15 +144,6 @@ impl Counts {
             *sixteenth = u16::try_from(log(n) - log(count)).unwrap_or(u16::MAX);
         }
         sixteenths
-    }
-
-    /// How many bits the symbols take under codes of these lengths.
-    pub(super) fn n_bits(&self, symbols: &[u8; N_SYMBOLS], distances: &[u8; N_DISTANCES]) -> u64 {
-        let sum = |counts: &[u32], lengths: &[u8]| -> u64 {
-            let each = counts.iter().zip(lengths);
-            each.map(|(&count, &length)| u64::from(count) * u64::from(length)).sum()
-        };
-        sum(&self.symbols, symbols) + sum(&self.distances, distances) + self.n_extra
     }
 }
 

@@ -158,6 +158,34 @@ fn pictures_of_several_segments_come_back() {
     }
 }
 
+/// Fields of a colour each, with borders that wind.
+fn label_map(mode: ColorMode, side: u32) -> Vec<u8> {
+    let field = |x: u32, y: u32| (x + y * y / 97 % 23) / 29 + 7 * ((y + x * x / 61 % 17) / 37);
+    let places = (0..side).flat_map(|y| (0..side).map(move |x| (x, y)));
+    let color = |n: u32| [n * 67, n * 131 + 5, n * 29 + 90, 255].map(|n| n.to_le_bytes()[0]);
+    places.flat_map(|(x, y)| color(field(x, y) % 19).into_iter().take(mode.pixel_size())).collect()
+}
+
+#[test]
+fn label_maps_are_no_larger_in_the_small_way() {
+    let mut png = PngEncoder::new(Packing::best());
+    for mode in [ColorMode::L, ColorMode::Rgb, ColorMode::Rgba] {
+        let samples = label_map(mode, 300);
+        check(mode, 300, 300, &samples);
+        let pixels = PixelsRef { mode, width: 300, height: 300, samples: &samples };
+        let mut size = |compression, may_be_indexed| {
+            let mut file = Vec::new();
+            png.encode(pixels, compression, may_be_indexed, &mut file).expect("a file");
+            file.len()
+        };
+        for may_be_indexed in [false, true] {
+            let (fast, small) =
+                (size(Compression::Fast, may_be_indexed), size(Compression::Small, may_be_indexed));
+            assert!(small <= fast, "{mode} {may_be_indexed}: small {small}, fast {fast}");
+        }
+    }
+}
+
 #[test]
 fn samples_that_are_not_as_many_as_the_sides_say_are_an_error() {
     let mut png = PngEncoder::new(Packing::Scalar);
