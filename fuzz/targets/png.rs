@@ -14,8 +14,11 @@ use zune_png::zune_core::result::DecodingResult;
 struct Input<'a> {
     mode: u8,
     width: u16,
-    /// So often the bytes are repeated, so that they fill more than one segment.
-    n_repeats: u8,
+    /// So many KiB the bytes are repeated to, so that they fill more than one segment.
+    n_kib: u16,
+    /// Which part of the picture is noise: from and to, in 256ths; what is not like the rest may be
+    /// stored.
+    noise: (u8, u8),
     /// To how many bits each byte is cut, so that there are few colours.
     n_bits: u8,
     is_small: bool,
@@ -29,12 +32,19 @@ fuzz_target!(|input: Input<'_>| {
     let mode = [Bit, L, La, Rgb, Rgba, I16][usize::from(input.mode) % 6];
     let width = u32::from(input.width % 2048) + 1;
     let row_bytes = width as usize * mode.pixel_size();
-    let mut samples = input.bytes.repeat(usize::from(input.n_repeats) + 1);
-    let n_rows = samples.len() / row_bytes;
-    if n_rows == 0 || samples.len() > 1 << 21 {
+    let n = input.bytes.len().max(usize::from(input.n_kib % 512) << 10);
+    let n_rows = n / row_bytes;
+    if n_rows == 0 || input.bytes.is_empty() {
         return;
     }
-    samples.truncate(n_rows * row_bytes);
+    let mut samples: Vec<u8> = input.bytes.iter().copied().cycle().take(n_rows * row_bytes).collect();
+    let place = |part: u8| samples.len() * usize::from(part) >> 8;
+    let (from, to) = (place(input.noise.0), place(input.noise.1));
+    let mut state = u32::from(input.bytes[0]);
+    for sample in samples.get_mut(from..to).unwrap_or_default() {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *sample = state.to_be_bytes()[0];
+    }
     for sample in &mut samples {
         *sample &= 255 << (input.n_bits % 8);
         if mode == Bit {
