@@ -151,8 +151,18 @@ pub fn encode(pixels: &Pixels, encoding: Encoding) -> Result<EncodedImage, Encod
     Ok(EncodedImage { file_type: encoding.file_type, mode, width, height, bytes, sha256 })
 }
 
-/// What a search for copies takes in memory beside an encoded picture and its samples, in bytes.
-pub const SEARCH_BYTES: u64 = 8 << 20;
+/// With fast compression copies are searched for in pictures of at least so many bytes of samples.
+const SEARCHED_BYTES_MIN: usize = 32 << 10;
+
+/// What a search for copies takes in memory at most beside an encoded picture and its samples, in bytes.
+#[must_use]
+pub const fn search_bytes(compression: Compression, n_sample_bytes: u64) -> u64 {
+    match compression {
+        Compression::Small => 8 << 20,
+        Compression::Fast if n_sample_bytes < SEARCHED_BYTES_MIN as u64 => 0,
+        Compression::Fast => 1 << 20,
+    }
+}
 
 /// The most bytes that an encoded picture takes: the samples, a filter byte a row, and what PNG and
 /// stored deflate blocks add. (A JPEG of noise at quality 100 takes less, as do the others.)

@@ -3,9 +3,9 @@
 use super::PlanError;
 use crate::convert::layout::{self, Reading};
 use crate::convert::range::{Depth, Wish};
-use crate::encode::{Encoding, QUALITY, SEARCH_BYTES, encoded_bytes_max};
+use crate::encode::{Encoding, QUALITY, encoded_bytes_max, search_bytes};
 use crate::limits::{Limits, OverDimension, scaled_to};
-use crate::media::{ColorMode, Colormap, Compression, FileType, Profile, Rgb};
+use crate::media::{ColorMode, Colormap, FileType, Profile, Rgb};
 use crate::record::{Alpha, Grid, GridOption, ImageOptions};
 use crate::tensor::{TensorHeader, Writer};
 
@@ -245,7 +245,7 @@ fn memory_bytes(plan: &TensorPlan, downscale: Option<u32>, limits: &Limits) -> u
         0
     };
     let palette = if plan.encoding.palette { n_pixels } else { 0 };
-    let search = if plan.encoding.compression == Compression::Small { SEARCH_BYTES } else { 0 };
+    let search = search_bytes(plan.encoding.compression, n_pixels.saturating_mul(made));
     // What is read at once: a chunk, a window for short runs, and the digest's own chunk.
     let n_bytes = plan.reading.n_elements().saturating_mul(plan.header.dtype.size() as u64);
     let chunk = n_bytes.min(CHUNK_BYTES as u64);

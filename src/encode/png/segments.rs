@@ -10,6 +10,7 @@ use super::matches::{Effort, Matcher};
 use super::noise::is_noise;
 use super::spans::{Span, find_zeros};
 use super::symbols::{Counts, Sampling};
+use crate::encode::SEARCHED_BYTES_MIN;
 use crate::media::Compression;
 use crate::simd::bits::Packing;
 
@@ -229,8 +230,11 @@ enum Way {
 
 impl Way {
     fn new(samples: &[u8], layout: &Layout, compression: Compression) -> Self {
-        // Of gray and indexed pictures runs of zeros say as much as copies.
-        if compression == Compression::Fast && layout.pixel_bytes < 3 {
+        // Of gray and indexed pictures runs of zeros say as much as copies, and of small ones the search
+        // takes too long.
+        if compression == Compression::Fast
+            && (layout.pixel_bytes < 3 || samples.len() < SEARCHED_BYTES_MIN)
+        {
             return Self::Fast;
         }
         match (compression, flatness(samples, layout)) {
