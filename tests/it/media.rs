@@ -551,3 +551,31 @@ fn boxes_in_pixels_of_a_picture_that_was_scaled_down_are_warned_about() {
     let warning = item["warnings"][0].as_str().unwrap_or("");
     assert!(warning.contains("scaled down from 30 × 20 to 15 × 10"), "{item}");
 }
+
+#[test]
+fn the_rule_goes_by_all_values_not_by_those_that_are_read_first() {
+    // 512×512 in chunks of 256 KiB: what comes first looks like [0, 1], then like [−1, 1], then like
+    // neither. In CHW order the same values lie in another order.
+    const SIDE: usize = 512;
+    let value = |row: usize| match row {
+        0..200 => 0.5f32,
+        200..400 => -0.5,
+        400..511 => 200.4,
+        _ => 300.0,
+    };
+    let n = SIDE * SIDE * 3;
+    let hwc: Vec<f32> = (0..n).map(|i| value(i / 3 / SIDE)).collect();
+    let chw: Vec<f32> = (0..n).map(|i| value(i / SIDE % SIDE)).collect();
+    let line = json!({"key": "k", "step": 1, "data": "x.npy"});
+    for (shape, values) in [([SIDE, SIDE, 3], &hwc), ([3, SIDE, SIDE], &chw)] {
+        let (temp, item) = item_of("<f4", &shape, &floats(values), &line);
+        assert_eq!(item["rule"], "clip", "{item}");
+        assert_eq!(item["stats"]["clipped"], json!(201.0 / 512.0), "{item}");
+        let made = picture(&temp, &item).to_rgb8();
+        for (row, want) in
+            [(0, 1), (199, 1), (200, 0), (399, 0), (400, 200), (510, 200), (511, 255)]
+        {
+            assert_eq!(made.get_pixel(77, row).0, [want; 3], "row {row} of {shape:?}");
+        }
+    }
+}

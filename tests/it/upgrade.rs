@@ -163,7 +163,15 @@ fn reading_a_run_directory_of_an_earlier_version_again_doubles_nothing() {
             let [image, held] = ["image", "held"].map(|state| report["new"][state].as_u64());
             assert!(image.is_some_and(|n| n <= n_with_sidecar), "{}: {report}", old.commit);
             assert_eq!(held, Some(0), "{}: {report}", old.commit);
-            let places = |items: &[Value]| items.iter().map(place).collect::<BTreeSet<_>>();
+            // This version's encoder may write another file for the same pixels.
+            let without_file = |item: &Value| {
+                let mut item = item.clone();
+                if item["key"] == "sheet" {
+                    item["sha256"] = Value::Null;
+                }
+                place(&item)
+            };
+            let places = |items: &[Value]| items.iter().map(without_file).collect::<BTreeSet<_>>();
             let items = old.list();
             assert_eq!(items.len(), old.items.len(), "{}", old.commit);
             assert_eq!(places(&items), places(&old.items), "{}", old.commit);
