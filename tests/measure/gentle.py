@@ -229,7 +229,6 @@ def share(options):
     daemon has more to do than it can: what the training keeps of its speed. The daemon is stopped and
     goes on in turn."""
     folder = fresh_folder("share", in_memory=True)
-    (folder / "runs/run/dumps/k").mkdir(parents=True)
     (folder / "more").mkdir()
     dump = folder / "more/dump.npy"
     values = array.array("f", (random.random() for _ in range(512 * 512 * 3)))
@@ -240,7 +239,9 @@ def share(options):
         os.sched_setaffinity(0, {0})
 
     for settings in ("", "[work]\nnice = 0\n"):
-        shutil.rmtree(folder / "store", ignore_errors=True)
+        for place in ("store", "runs/run/dumps/k"):
+            shutil.rmtree(folder / place, ignore_errors=True)
+        (folder / "runs/run/dumps/k").mkdir(parents=True)
         with Daemon(folder, settings, prepare=on_core_0_in_a_session) as daemon:
             keeps, cpu, n_dumps = [], [], 0
             for _ in range(options.blocks):
