@@ -43,9 +43,9 @@ const EVENTS_MAX: u64 = 131_072;
 /// Units that are handed over together, and the images of a bundle.
 const TOGETHER_MAX: usize = 64;
 
-/// What the images of a bundle may need in all, in bytes: enough small ones that handing them over
-/// costs little beside making them, and no second large one.
-const BUNDLE_BYTES_MAX: u64 = 4 << 20;
+/// Pixels of the images of a bundle, in all: enough small ones that handing them over costs little
+/// beside making them, and no second large one.
+const BUNDLE_PIXELS_MAX: u64 = 128 << 10;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -73,9 +73,9 @@ struct Together {
     next: u64,
     units: Vec<Pending>,
     jobs: Vec<Job>,
-    /// What the images need in all, and the most that one of them needs.
-    job_bytes: u64,
-    job_bytes_max: u64,
+    /// Their pixels in all, and the most bytes of memory that one of them needs.
+    n_pixels: u64,
+    memory_bytes: u64,
 }
 
 impl Pipeline {
@@ -173,17 +173,17 @@ impl Pipeline {
             is_given_up: false,
         });
         for job in jobs {
-            let n_bytes = job.plan.memory_bytes;
-            let together = &self.together;
-            if together.jobs.len() == TOGETHER_MAX
-                || !together.jobs.is_empty() && together.job_bytes + n_bytes > BUNDLE_BYTES_MAX
+            let n_pixels = job.n_pixels();
+            let Together { jobs, n_pixels: before, .. } = &self.together;
+            if jobs.len() == TOGETHER_MAX
+                || !jobs.is_empty() && before.saturating_add(n_pixels) > BUNDLE_PIXELS_MAX
             {
                 self.flush();
             }
-            let together = &mut self.together;
-            together.job_bytes += n_bytes;
-            together.job_bytes_max = together.job_bytes_max.max(n_bytes);
-            together.jobs.push(job);
+            let Together { jobs, n_pixels: all, memory_bytes, .. } = &mut self.together;
+            *all = all.saturating_add(n_pixels);
+            *memory_bytes = job.plan.memory_bytes.max(*memory_bytes);
+            jobs.push(job);
         }
         if self.together.units.len() == TOGETHER_MAX {
             self.flush();
@@ -192,10 +192,10 @@ impl Pipeline {
 
     /// Hands over what was handed in.
     pub(crate) fn flush(&mut self) {
-        let Together { units, jobs, job_bytes, job_bytes_max, .. } = &mut self.together;
+        let Together { units, jobs, n_pixels, memory_bytes, .. } = &mut self.together;
         let (units, jobs) = (std::mem::take(units), std::mem::take(jobs));
-        let n_bytes = std::mem::take(job_bytes_max);
-        *job_bytes = 0;
+        let n_bytes = std::mem::take(memory_bytes);
+        *n_pixels = 0;
         // The units first: what is made must find its place. The committer only goes when the engine
         // has dropped its end, or gave up.
         if !units.is_empty() {

@@ -15,7 +15,7 @@ use super::progress::Progress;
 use crate::ingest::make::{Made, Order, Unmade, make};
 use crate::ingest::unit::Material;
 use crate::media::{Description, MediaEntry, MediaId, RunId};
-use crate::plan::ImagePlan;
+use crate::plan::{ImagePlan, Making};
 use crate::pulse::{self, idle};
 use crate::render::Renderer;
 use crate::store::RunInfo;
@@ -35,6 +35,16 @@ pub(super) struct Job {
     pub(super) plan: Box<ImagePlan>,
     pub(super) material: Arc<Material>,
     pub(super) place: Place,
+}
+
+impl Job {
+    /// How much work it is: the pixels of the image, and of a file that is kept its bytes.
+    pub(super) fn n_pixels(&self) -> u64 {
+        match &self.material.making {
+            Making::Tensor(tensor) => tensor.width.saturating_mul(tensor.height),
+            Making::Keep(picture) => picture.n_bytes,
+        }
+    }
 }
 
 /// Where an image belongs: the number of its unit, and its slot there.
