@@ -5,10 +5,11 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use safelight::encode::{Encoder, Encoding, PixelsRef, encoded_bytes_max};
 use safelight::media::{ColorMode, Compression};
-use zune_png::PngDecoder;
-use zune_png::zune_core::bytestream::ZCursor;
-use zune_png::zune_core::options::DecoderOptions;
-use zune_png::zune_core::result::DecodingResult;
+
+use self::decoders::{decode_png, decode_zune};
+
+#[path = "../../src/encode/png/decoders.rs"]
+mod decoders;
 
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {
@@ -37,7 +38,8 @@ fuzz_target!(|input: Input<'_>| {
     if n_rows == 0 || input.bytes.is_empty() {
         return;
     }
-    let mut samples: Vec<u8> = input.bytes.iter().copied().cycle().take(n_rows * row_bytes).collect();
+    let mut samples: Vec<u8> =
+        input.bytes.iter().copied().cycle().take(n_rows * row_bytes).collect();
     let place = |part: u8| samples.len() * usize::from(part) >> 8;
     let (from, to) = (place(input.noise.0), place(input.noise.1));
     let mut state = u32::from(input.bytes[0]);
@@ -62,8 +64,8 @@ fuzz_target!(|input: Input<'_>| {
     assert!(file == again, "another file the second time");
     let max = encoded_bytes_max(samples.len() as u64, height.into());
     assert!(file.len() as u64 <= max, "{} bytes, want at most {max}", file.len());
-    assert!(opaque(by_png(&file), &samples, mode) == samples, "png reads something else");
-    assert!(opaque(by_zune(&file), &samples, mode) == samples, "zune-png reads something else");
+    assert!(opaque(decode_png(&file), &samples, mode) == samples, "png reads something else");
+    assert!(opaque(decode_zune(&file), &samples, mode) == samples, "zune-png reads something else");
 });
 
 /// Decoded samples, with the alpha that an indexed picture without transparent colours leaves out.
@@ -73,30 +75,4 @@ fn opaque(decoded: Vec<u8>, samples: &[u8], mode: ColorMode) -> Vec<u8> {
     }
     let colors = decoded.as_chunks::<3>().0.iter();
     colors.flat_map(|&[red, green, blue]| [red, green, blue, 255]).collect()
-}
-
-fn by_png(file: &[u8]) -> Vec<u8> {
-    let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
-    decoder.set_transformations(png::Transformations::EXPAND);
-    let mut reader = decoder.read_info().expect("a header");
-    let mut samples = vec![0; reader.output_buffer_size().expect("a small picture")];
-    let n = reader.next_frame(&mut samples).expect("samples").buffer_size();
-    reader.finish().expect("the end");
-    samples.truncate(n);
-    if reader.output_color_type().1 == png::BitDepth::Sixteen {
-        samples.as_chunks_mut::<2>().0.iter_mut().for_each(|sample| sample.reverse());
-    }
-    samples
-}
-
-fn by_zune(file: &[u8]) -> Vec<u8> {
-    let options = DecoderOptions::new_safe()
-        .png_set_confirm_crc(true)
-        .set_max_width(1 << 21)
-        .set_max_height(1 << 21);
-    match PngDecoder::new_with_options(ZCursor::new(file), options).decode().expect("a picture") {
-        DecodingResult::U8(samples) => samples,
-        DecodingResult::U16(samples) => samples.into_iter().flat_map(u16::to_le_bytes).collect(),
-        _ => panic!("other samples"),
-    }
 }

@@ -1,9 +1,8 @@
 //! Colours that the data doesn't have: colormaps, the colour of NaN, a background. Pure.
 
-use colorous::Gradient;
-use multiversion::multiversion;
-
 use crate::media::{Colormap, Rgb};
+use crate::simd::for_more_instructions;
+use colorous::Gradient;
 
 /// The 256 colours of a map.
 ///
@@ -94,22 +93,20 @@ pub fn composited_into(
     }
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-fn composite<const FROM: usize, const TO: usize>(
-    samples: &[u8],
-    opaque: &mut [u8],
-    background: [u8; TO],
-) {
-    for (to, pixel) in opaque.as_chunks_mut::<TO>().0.iter_mut().zip(samples.as_chunks::<FROM>().0)
-    {
-        let alpha = u32::from(pixel[TO]);
-        for i in 0..TO {
-            let sum = u32::from(pixel[i]) * alpha + u32::from(background[i]) * (255 - alpha);
-            // At most 255 × 255, so that the quotient is a byte.
-            to[i] = ((sum + 127) / 255).to_le_bytes()[0];
+for_more_instructions! {
+    fn composite<const FROM: usize, const TO: usize>(
+        samples: &[u8],
+        opaque: &mut [u8],
+        background: [u8; TO],
+    ) {
+        for (to, pixel) in opaque.as_chunks_mut::<TO>().0.iter_mut().zip(samples.as_chunks::<FROM>().0)
+        {
+            let alpha = u32::from(pixel[TO]);
+            for i in 0..TO {
+                let sum = u32::from(pixel[i]) * alpha + u32::from(background[i]) * (255 - alpha);
+                // At most 255 × 255, so that the quotient is a byte.
+                to[i] = ((sum + 127) / 255).to_le_bytes()[0];
+            }
         }
     }
 }

@@ -1,12 +1,10 @@
 //! Maps values to samples by the rule that was chosen. Pure.
 
-use multiversion::multiversion;
-
 use super::range::Stretch;
 use super::sample::{Complex, Element, Float, Int, Real, Sample, for_dtype, normalize, values};
 use super::widened::{each_widened, is_narrow};
 use crate::media::Rule;
-use crate::simd;
+use crate::simd::{self, for_more_instructions};
 use crate::tensor::{ByteOrder, DType};
 
 /// A rule for one picture's values.
@@ -189,14 +187,12 @@ impl Conversion {
     }
 }
 
-/// Makes a sample of each element.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-fn fill<E: Element, S, F: Fn(E::Value) -> S>(chunk: &[u8], samples: &mut [S], sample: F) {
-    for (to, value) in samples.iter_mut().zip(values::<E>(chunk)) {
-        *to = sample(value);
+for_more_instructions! {
+    /// Makes a sample of each element.
+    fn fill<E: Element, S, F: Fn(E::Value) -> S>(chunk: &[u8], samples: &mut [S], sample: F) {
+        for (to, value) in samples.iter_mut().zip(values::<E>(chunk)) {
+            *to = sample(value);
+        }
     }
 }
 
@@ -211,17 +207,15 @@ fn fill_by_table<S: Sample>(chunk: &[u8], samples: &mut [S], sample: impl Fn(u8)
     samples.iter_mut().zip(chunk).for_each(|(to, &byte)| *to = table[usize::from(byte)]);
 }
 
-/// How many elements `is` is true of.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-fn count<E: Element, F: Fn(E::Value) -> bool>(chunk: &[u8], is: F) -> u64 {
-    let mut n = 0;
-    for value in values::<E>(chunk) {
-        n += u64::from(is(value));
+for_more_instructions! {
+    /// How many elements `is` is true of.
+    fn count<E: Element, F: Fn(E::Value) -> bool>(chunk: &[u8], is: F) -> u64 {
+        let mut n = 0;
+        for value in values::<E>(chunk) {
+            n += u64::from(is(value));
+        }
+        n
     }
-    n
 }
 
 fn is_outside(value: f64, lo: f64, hi: f64) -> bool {
@@ -274,14 +268,12 @@ impl Map {
     }
 }
 
-/// Computes with each float in its place.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-fn each_f32<F: Fn(f32) -> f32>(floats: &mut [u8], by: F) {
-    for float in floats.as_chunks_mut().0 {
-        *float = by(f32::from_le_bytes(*float)).to_le_bytes();
+for_more_instructions! {
+    /// Computes with each float in its place.
+    fn each_f32<F: Fn(f32) -> f32>(floats: &mut [u8], by: F) {
+        for float in floats.as_chunks_mut().0 {
+            *float = by(f32::from_le_bytes(*float)).to_le_bytes();
+        }
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::str::FromStr;
 
-use multiversion::multiversion;
-
 use crate::media::ColorMode;
+use crate::simd::for_more_instructions;
 
 /// A mode that can't be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -143,17 +142,15 @@ fn map<const FROM: usize, const TO: usize, F: Fn([u8; FROM]) -> [u8; TO]>(
     map_into(samples, pixels, pixel);
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-fn map_into<const FROM: usize, const TO: usize, F: Fn([u8; FROM]) -> [u8; TO]>(
-    samples: &[u8],
-    pixels: &mut [u8],
-    pixel: F,
-) {
-    for (to, &from) in pixels.as_chunks_mut().0.iter_mut().zip(samples.as_chunks::<FROM>().0) {
-        *to = pixel(from);
+for_more_instructions! {
+    fn map_into<const FROM: usize, const TO: usize, F: Fn([u8; FROM]) -> [u8; TO]>(
+        samples: &[u8],
+        pixels: &mut [u8],
+        pixel: F,
+    ) {
+        for (to, &from) in pixels.as_chunks_mut().0.iter_mut().zip(samples.as_chunks::<FROM>().0) {
+            *to = pixel(from);
+        }
     }
 }
 

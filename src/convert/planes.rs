@@ -1,8 +1,7 @@
 //! Planes → pixels: the samples of a channel lie together, and come to lie beside the others'. Pure.
 
-use multiversion::multiversion;
-
 use super::sample::Sample;
+use crate::simd::for_more_instructions;
 
 /// Interleaves `n_channels` planes of equal length, which lie one after the other.
 ///
@@ -28,35 +27,29 @@ pub fn interleave<S: Sample>(planar: &[S], n_channels: usize, pixels: &mut [S]) 
     }
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-fn two<S: Copy>([a, b]: [&[S]; 2], pixels: &mut [S]) {
-    for (pixel, (&a, &b)) in pixels.as_chunks_mut().0.iter_mut().zip(a.iter().zip(b)) {
-        *pixel = [a, b];
+for_more_instructions! {
+    fn two<S: Copy>([a, b]: [&[S]; 2], pixels: &mut [S]) {
+        for (pixel, (&a, &b)) in pixels.as_chunks_mut().0.iter_mut().zip(a.iter().zip(b)) {
+            *pixel = [a, b];
+        }
     }
 }
 
-/// The same for three planes, whatever the samples.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-pub(super) fn three<S: Copy>([a, b, c]: [&[S]; 3], pixels: &mut [S]) {
-    for (pixel, ((&a, &b), &c)) in pixels.as_chunks_mut().0.iter_mut().zip(a.iter().zip(b).zip(c)) {
-        *pixel = [a, b, c];
+for_more_instructions! {
+    /// The same for three planes, whatever the samples.
+    pub(super) fn three<S: Copy>([a, b, c]: [&[S]; 3], pixels: &mut [S]) {
+        for (pixel, ((&a, &b), &c)) in pixels.as_chunks_mut().0.iter_mut().zip(a.iter().zip(b).zip(c)) {
+            *pixel = [a, b, c];
+        }
     }
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-fn four<S: Copy>([a, b, c, d]: [&[S]; 4], pixels: &mut [S]) {
-    let planes = a.iter().zip(b).zip(c).zip(d);
-    for (pixel, (((&a, &b), &c), &d)) in pixels.as_chunks_mut().0.iter_mut().zip(planes) {
-        *pixel = [a, b, c, d];
+for_more_instructions! {
+    fn four<S: Copy>([a, b, c, d]: [&[S]; 4], pixels: &mut [S]) {
+        let planes = a.iter().zip(b).zip(c).zip(d);
+        for (pixel, (((&a, &b), &c), &d)) in pixels.as_chunks_mut().0.iter_mut().zip(planes) {
+            *pixel = [a, b, c, d];
+        }
     }
 }
 

@@ -2,12 +2,10 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use half::{bf16, f16};
-use multiversion::multiversion;
-
 use super::planes;
-use crate::simd;
+use crate::simd::{self, for_more_instructions};
 use crate::tensor::{ByteOrder, DType};
+use half::{bf16, f16};
 
 /// A type of element: how it lies in memory and what number it is.
 pub(super) trait Element {
@@ -420,31 +418,29 @@ pub(super) fn normalize(chunk: &mut [u8], dtype: DType, byte_order: ByteOrder) {
     }
 }
 
-/// Turns each word around, or makes it 0 or 1 if it is one byte.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-fn normalize_words(chunk: &mut [u8], word_size: usize) {
-    match word_size {
-        1 => {
-            for byte in chunk {
-                *byte = u8::from(*byte != 0);
+for_more_instructions! {
+    /// Turns each word around, or makes it 0 or 1 if it is one byte.
+    fn normalize_words(chunk: &mut [u8], word_size: usize) {
+        match word_size {
+            1 => {
+                for byte in chunk {
+                    *byte = u8::from(*byte != 0);
+                }
             }
-        }
-        2 => {
-            for word in chunk.as_chunks_mut::<2>().0 {
-                word.reverse();
+            2 => {
+                for word in chunk.as_chunks_mut::<2>().0 {
+                    word.reverse();
+                }
             }
-        }
-        4 => {
-            for word in chunk.as_chunks_mut::<4>().0 {
-                word.reverse();
+            4 => {
+                for word in chunk.as_chunks_mut::<4>().0 {
+                    word.reverse();
+                }
             }
-        }
-        _ => {
-            for word in chunk.as_chunks_mut::<8>().0 {
-                word.reverse();
+            _ => {
+                for word in chunk.as_chunks_mut::<8>().0 {
+                    word.reverse();
+                }
             }
         }
     }

@@ -3,9 +3,8 @@
 //! Sums of floats are in f64 in a fixed number of lanes, and sums of whole numbers exact, so that no
 //! result depends on the processor.
 
-use multiversion::multiversion;
-
 use super::sample::{Element, Int, Real, values};
+use crate::simd::for_more_instructions;
 
 /// Sums side by side, which the processor adds at once.
 const LANES: usize = 16;
@@ -27,81 +26,77 @@ pub(super) struct CarefulSums {
     pub(super) n_below: u64,
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-pub(super) fn of_floats<E: Element<Value: Real>>(chunk: &[u8], origin: f64) -> Sums {
-    let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
-    let mut mins = [E::Value::of(f64::INFINITY); LANES];
-    let mut maxs = [E::Value::of(f64::NEG_INFINITY); LANES];
-    let mut groups = chunk.chunks_exact(LANES * E::SIZE);
-    for group in &mut groups {
-        let mut lanes = [E::Value::of(0.0); LANES];
-        lanes.iter_mut().zip(values::<E>(group)).for_each(|(lane, value)| *lane = value);
-        for i in 0..LANES {
-            mins[i] = if lanes[i] < mins[i] { lanes[i] } else { mins[i] };
-            maxs[i] = if lanes[i] > maxs[i] { lanes[i] } else { maxs[i] };
+for_more_instructions! {
+    pub(super) fn of_floats<E: Element<Value: Real>>(chunk: &[u8], origin: f64) -> Sums {
+        let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
+        let mut mins = [E::Value::of(f64::INFINITY); LANES];
+        let mut maxs = [E::Value::of(f64::NEG_INFINITY); LANES];
+        let mut groups = chunk.chunks_exact(LANES * E::SIZE);
+        for group in &mut groups {
+            let mut lanes = [E::Value::of(0.0); LANES];
+            lanes.iter_mut().zip(values::<E>(group)).for_each(|(lane, value)| *lane = value);
+            for i in 0..LANES {
+                mins[i] = if lanes[i] < mins[i] { lanes[i] } else { mins[i] };
+                maxs[i] = if lanes[i] > maxs[i] { lanes[i] } else { maxs[i] };
+            }
+            for i in 0..LANES {
+                let distance = lanes[i].wide() - origin;
+                sums[i] += distance;
+                squares[i] += distance * distance;
+            }
         }
-        for i in 0..LANES {
-            let distance = lanes[i].wide() - origin;
+        for (i, value) in values::<E>(groups.remainder()).enumerate() {
+            mins[i] = if value < mins[i] { value } else { mins[i] };
+            maxs[i] = if value > maxs[i] { value } else { maxs[i] };
+            let distance = value.wide() - origin;
             sums[i] += distance;
             squares[i] += distance * distance;
         }
-    }
-    for (i, value) in values::<E>(groups.remainder()).enumerate() {
-        mins[i] = if value < mins[i] { value } else { mins[i] };
-        maxs[i] = if value > maxs[i] { value } else { maxs[i] };
-        let distance = value.wide() - origin;
-        sums[i] += distance;
-        squares[i] += distance * distance;
-    }
-    Sums {
-        min: mins.into_iter().map(Real::wide).fold(f64::INFINITY, least),
-        max: maxs.into_iter().map(Real::wide).fold(f64::NEG_INFINITY, greatest),
-        sum: total(sums),
-        squares: total(squares),
+        Sums {
+            min: mins.into_iter().map(Real::wide).fold(f64::INFINITY, least),
+            max: maxs.into_iter().map(Real::wide).fold(f64::NEG_INFINITY, greatest),
+            sum: total(sums),
+            squares: total(squares),
+        }
     }
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-pub(super) fn of_any_floats<E: Element<Value: Real>>(chunk: &[u8], origin: f64) -> CarefulSums {
-    let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
-    let (mut mins, mut maxs) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
-    let (mut nans, mut above, mut below) = ([0u64; LANES], [0u64; LANES], [0u64; LANES]);
-    let mut groups = chunk.chunks_exact(LANES * E::SIZE);
-    let mut see = |i: usize, value: f64| {
-        let is_finite = value.abs() < f64::INFINITY;
-        nans[i] += u64::from(value.is_nan());
-        above[i] += u64::from(value == f64::INFINITY);
-        below[i] += u64::from(value == f64::NEG_INFINITY);
-        mins[i] = if is_finite && value < mins[i] { value } else { mins[i] };
-        maxs[i] = if is_finite && value > maxs[i] { value } else { maxs[i] };
-        let distance = if is_finite { value - origin } else { 0.0 };
-        sums[i] += distance;
-        squares[i] += distance * distance;
-    };
-    for group in &mut groups {
-        for (i, value) in values::<E>(group).enumerate() {
+for_more_instructions! {
+    pub(super) fn of_any_floats<E: Element<Value: Real>>(chunk: &[u8], origin: f64) -> CarefulSums {
+        let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
+        let (mut mins, mut maxs) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+        let (mut nans, mut above, mut below) = ([0u64; LANES], [0u64; LANES], [0u64; LANES]);
+        let mut groups = chunk.chunks_exact(LANES * E::SIZE);
+        let mut see = |i: usize, value: f64| {
+            let is_finite = value.abs() < f64::INFINITY;
+            nans[i] += u64::from(value.is_nan());
+            above[i] += u64::from(value == f64::INFINITY);
+            below[i] += u64::from(value == f64::NEG_INFINITY);
+            mins[i] = if is_finite && value < mins[i] { value } else { mins[i] };
+            maxs[i] = if is_finite && value > maxs[i] { value } else { maxs[i] };
+            let distance = if is_finite { value - origin } else { 0.0 };
+            sums[i] += distance;
+            squares[i] += distance * distance;
+        };
+        for group in &mut groups {
+            for (i, value) in values::<E>(group).enumerate() {
+                see(i, value.wide());
+            }
+        }
+        for (i, value) in values::<E>(groups.remainder()).enumerate() {
             see(i, value.wide());
         }
-    }
-    for (i, value) in values::<E>(groups.remainder()).enumerate() {
-        see(i, value.wide());
-    }
-    CarefulSums {
-        finite: Sums {
-            min: mins.into_iter().fold(f64::INFINITY, least),
-            max: maxs.into_iter().fold(f64::NEG_INFINITY, greatest),
-            sum: total(sums),
-            squares: total(squares),
-        },
-        n_nan: nans.into_iter().sum(),
-        n_above: above.into_iter().sum(),
-        n_below: below.into_iter().sum(),
+        CarefulSums {
+            finite: Sums {
+                min: mins.into_iter().fold(f64::INFINITY, least),
+                max: maxs.into_iter().fold(f64::NEG_INFINITY, greatest),
+                sum: total(sums),
+                squares: total(squares),
+            },
+            n_nan: nans.into_iter().sum(),
+            n_above: above.into_iter().sum(),
+            n_below: below.into_iter().sum(),
+        }
     }
 }
 
@@ -133,17 +128,15 @@ pub(super) fn ends<E: Element<Value: Int>>(chunk: &[u8]) -> Option<(E::Value, E:
     Some(ends_from::<E>(chunk, first))
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-fn ends_from<E: Element<Value: Int>>(chunk: &[u8], first: E::Value) -> (E::Value, E::Value) {
-    let (mut min, mut max) = (first, first);
-    for value in values::<E>(chunk) {
-        min = if value < min { value } else { min };
-        max = if value > max { value } else { max };
+for_more_instructions! {
+    fn ends_from<E: Element<Value: Int>>(chunk: &[u8], first: E::Value) -> (E::Value, E::Value) {
+        let (mut min, mut max) = (first, first);
+        for value in values::<E>(chunk) {
+            min = if value < min { value } else { min };
+            max = if value > max { value } else { max };
+        }
+        (min, max)
     }
-    (min, max)
 }
 
 /// A whole number whose sums are exact.
@@ -165,19 +158,17 @@ macro_rules! exact_small {
             }
         }
 
-        #[multiversion(targets(
-            "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-            "x86_64+avx2+fma+bmi2+f16c",
-        ))]
-        fn $loop(block: &[u8]) -> (i32, $square) {
-            let (mut sum, mut squares): (i32, $square) = (0, 0);
-            for value in values::<$type>(block) {
-                let value = i32::from(value);
-                sum += value;
-                // No square is above 2³² − 1.
-                squares += $square::from(value.wrapping_mul(value).cast_unsigned());
+        for_more_instructions! {
+            fn $loop(block: &[u8]) -> (i32, $square) {
+                let (mut sum, mut squares): (i32, $square) = (0, 0);
+                for value in values::<$type>(block) {
+                    let value = i32::from(value);
+                    sum += value;
+                    // No square is above 2³² − 1.
+                    squares += $square::from(value.wrapping_mul(value).cast_unsigned());
+                }
+                (sum, squares)
             }
-            (sum, squares)
         }
     )*};
 }
@@ -204,19 +195,17 @@ macro_rules! exact_wide {
             }
         }
 
-        #[multiversion(targets(
-            "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-            "x86_64+avx2+fma+bmi2+f16c",
-        ))]
-        #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::unnecessary_cast, reason = "small numbers only")]
-        fn $loop(block: &[u8]) -> (i64, i64) {
-            let (mut sum, mut squares) = (0i64, 0i64);
-            for value in values::<$type>(block) {
-                let value = i64::from(value as i32);
-                sum += value;
-                squares += value * value;
+        for_more_instructions! {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::unnecessary_cast, reason = "small numbers only")]
+            fn $loop(block: &[u8]) -> (i64, i64) {
+                let (mut sum, mut squares) = (0i64, 0i64);
+                for value in values::<$type>(block) {
+                    let value = i64::from(value as i32);
+                    sum += value;
+                    squares += value * value;
+                }
+                (sum, squares)
             }
-            (sum, squares)
         }
     )*};
 }
@@ -227,27 +216,25 @@ exact_wide! {
     i64 of_i64
 }
 
-/// The sums of whole numbers that are too large for exact ones: those of their distances from an
-/// origin and of the squares of those.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-pub(super) fn of_large<E: Element<Value: Int>>(chunk: &[u8], origin: f64) -> (f64, f64) {
-    let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
-    let mut see = |i: usize, value: E::Value| {
-        let distance = value.to_f64() - origin;
-        sums[i] += distance;
-        squares[i] += distance * distance;
-    };
-    let mut groups = chunk.chunks_exact(LANES * E::SIZE);
-    for group in &mut groups {
-        for (i, value) in values::<E>(group).enumerate() {
+for_more_instructions! {
+    /// The sums of whole numbers that are too large for exact ones: those of their distances from an
+    /// origin and of the squares of those.
+    pub(super) fn of_large<E: Element<Value: Int>>(chunk: &[u8], origin: f64) -> (f64, f64) {
+        let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
+        let mut see = |i: usize, value: E::Value| {
+            let distance = value.to_f64() - origin;
+            sums[i] += distance;
+            squares[i] += distance * distance;
+        };
+        let mut groups = chunk.chunks_exact(LANES * E::SIZE);
+        for group in &mut groups {
+            for (i, value) in values::<E>(group).enumerate() {
+                see(i, value);
+            }
+        }
+        for (i, value) in values::<E>(groups.remainder()).enumerate() {
             see(i, value);
         }
+        (total(sums), total(squares))
     }
-    for (i, value) in values::<E>(groups.remainder()).enumerate() {
-        see(i, value);
-    }
-    (total(sums), total(squares))
 }

@@ -1,11 +1,9 @@
 //! Floats of 16 and 8 bits as such of 32. Pure.
 
-use half::bf16;
-use multiversion::multiversion;
-
 use super::sample::{Real, for_dtype, values};
-use crate::simd;
+use crate::simd::{self, for_more_instructions};
 use crate::tensor::DType;
+use half::bf16;
 
 /// Floats at once: few enough to stay in the processor's first cache, enough to make up for a call.
 const BLOCK: usize = 2048;
@@ -39,12 +37,10 @@ pub(super) fn each_widened(dtype: DType, chunk: &[u8], mut see: impl FnMut(usize
     }
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-    "x86_64+avx2+fma+bmi2+f16c",
-))]
-fn widen_bf16(block: &[u8], floats: &mut [u8]) {
-    for (to, value) in floats.as_chunks_mut().0.iter_mut().zip(values::<bf16>(block)) {
-        *to = value.to_le_bytes();
+for_more_instructions! {
+    fn widen_bf16(block: &[u8], floats: &mut [u8]) {
+        for (to, value) in floats.as_chunks_mut().0.iter_mut().zip(values::<bf16>(block)) {
+            *to = value.to_le_bytes();
+        }
     }
 }

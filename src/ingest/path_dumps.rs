@@ -40,8 +40,7 @@ impl PathDump<'_> {
 
     fn cursor(&self, digest: Option<Digest>) -> SourceCursor {
         let sidecar = self.sidecar.as_ref().map(|(_, stamp)| *stamp);
-        let path = self.id.1.clone();
-        let cursor = DumpCursor { path, stamp: self.stamp, sidecar, sha256: None, xxh3: None };
+        let cursor = DumpCursor::new(self.id.1.clone(), self.stamp, sidecar);
         SourceCursor::Dump(cursor.with_digest(digest))
     }
 

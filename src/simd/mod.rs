@@ -7,3 +7,16 @@ pub(crate) mod cast;
 pub(crate) mod half;
 pub(crate) mod planes;
 pub(crate) mod zeros;
+
+/// Compiles functions for several sets of instructions, one source for all; the processor decides which is
+/// called. Results must not depend on it: sums go by a fixed number of lanes.
+macro_rules! for_more_instructions {
+    ($($function:item)+) => {$(
+        #[multiversion::multiversion(targets(
+            "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
+            "x86_64+avx2+fma+bmi2+f16c"
+        ))]
+        $function
+    )+};
+}
+pub(crate) use for_more_instructions;

@@ -27,8 +27,7 @@ fn rewrite(run: &Arc<RunInfo>, n_dumps: u64, n: u64) -> Commit {
     let reason = format!("version {version}");
     let entry = MediaEntry::held(id, reason, Description::default(), source);
     let stamp = Stamp { ino: dump, size: 1, mtime_ns: i128::from(version), ctime_ns: 3 };
-    let cursor =
-        SourceCursor::Dump(DumpCursor { path, stamp, sidecar: None, sha256: None, xxh3: None });
+    let cursor = SourceCursor::Dump(DumpCursor::new(path, stamp, None));
     let events = vec![Event::Media(Box::new(entry))];
     Commit { run: run.clone(), events, files: Vec::new(), cursor }
 }

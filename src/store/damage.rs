@@ -59,13 +59,7 @@ fn log_cursor(line: u64) -> SourceCursor {
 
 fn dump_cursor(path: &str, version: u64) -> SourceCursor {
     let stamp = Stamp { ino: version, size: 2, mtime_ns: 3, ctime_ns: 4 };
-    SourceCursor::Dump(DumpCursor {
-        path: path.to_owned(),
-        stamp,
-        sidecar: None,
-        sha256: None,
-        xxh3: None,
-    })
+    SourceCursor::Dump(DumpCursor::new(path.to_owned(), stamp, None))
 }
 
 /// Units of every kind: lines, dumps, several images, a rejection, a new version with fewer images.

@@ -195,8 +195,7 @@ fn commit(writer: &Writer, run: &Arc<RunInfo>, n: u64) -> io::Result<Commit> {
     }
     let stamp = Stamp { ino: n, size: 1, mtime_ns: 2, ctime_ns: 3 };
     let path = format!("dumps/k/{n}.npy");
-    let cursor =
-        SourceCursor::Dump(DumpCursor { path, stamp, sidecar: None, sha256: None, xxh3: None });
+    let cursor = SourceCursor::Dump(DumpCursor::new(path, stamp, None));
     Ok(Commit { run: run.clone(), events, files, cursor })
 }
 

@@ -133,6 +133,11 @@ pub(crate) struct DumpCursor {
 }
 
 impl DumpCursor {
+    /// Of a version whose digest is not known.
+    pub(crate) fn new(path: String, stamp: Stamp, sidecar: Option<Stamp>) -> Self {
+        Self { path, stamp, sidecar, sha256: None, xxh3: None }
+    }
+
     /// The dump's digest.
     pub(crate) fn digest(&self) -> Option<Digest> {
         Digest::of_fields(self.xxh3, self.sha256)
@@ -485,13 +490,7 @@ mod tests {
 
     fn cursor(path: &str) -> SourceCursor {
         let stamp = Stamp { ino: 1, size: 2, mtime_ns: 3, ctime_ns: 4 };
-        SourceCursor::Dump(DumpCursor {
-            path: path.to_owned(),
-            stamp,
-            sidecar: None,
-            sha256: None,
-            xxh3: None,
-        })
+        SourceCursor::Dump(DumpCursor::new(path.to_owned(), stamp, None))
     }
 
     fn line(seq: u64, closes: bool) -> Line {

@@ -277,20 +277,11 @@ fn digests(run: &Path, folder: &Path, into: &mut BTreeMap<String, String>) {
 
 /// Whatever the store was told in all the time, of each dump: the state and the dump's digest.
 fn told(temp: &TempRun) -> Vec<(String, Value, Value)> {
-    let mut told = Vec::new();
-    let segments = fs::read_dir(temp.store().join("runs/run/journal"));
-    for segment in segments.into_iter().flatten().flatten() {
-        let text = fs::read_to_string(segment.path()).expect("a segment");
-        // The last line may be being written.
-        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-            let event: Value = serde_json::from_str(line).expect("an event");
-            if event["kind"] == "media" {
-                let path = event["source"]["path"].as_str().expect("a path").to_owned();
-                told.push((path, event["state"].clone(), event["source"]["sha256"].clone()));
-            }
-        }
-    }
-    told
+    let told = |item: &Value| {
+        let path = item["source"]["path"].as_str().expect("a path").to_owned();
+        (path, item["state"].clone(), item["source"]["sha256"].clone())
+    };
+    temp.journaled_items().iter().map(told).collect()
 }
 
 /// Of what was written, each is an item with its own pixels, and never was one with others.

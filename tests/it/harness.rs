@@ -118,6 +118,21 @@ impl TempRun {
         ["image", "held", "rejected"].map(|state| states.iter().filter(|(s, _)| s == state).count())
     }
 
+    /// The items that the journal was ever told of, later versions after earlier ones.
+    pub(crate) fn journaled_items(&self) -> Vec<Value> {
+        let mut items = Vec::new();
+        let segments = fs::read_dir(self.store().join("runs/run/journal"));
+        for segment in segments.into_iter().flatten().flatten() {
+            let text = fs::read_to_string(segment.path()).expect("a segment");
+            // The last line may be being written.
+            for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+                let event: Value = serde_json::from_str(line).expect("an event");
+                items.extend((event["kind"] == "media").then_some(event));
+            }
+        }
+        items
+    }
+
     /// What `status --json` tells.
     pub(crate) fn status(&self) -> Value {
         let ran = self.run(&["status", "--json"]);

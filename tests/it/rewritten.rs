@@ -19,19 +19,11 @@ use crate::harness::{
 
 /// The images that the store was ever told of: of each the digest of its dump.
 fn images_told(temp: &TempRun) -> Vec<String> {
-    let mut told = Vec::new();
-    let segments = fs::read_dir(temp.store().join("runs/run/journal"));
-    for segment in segments.into_iter().flatten().flatten() {
-        let text = fs::read_to_string(segment.path()).expect("a segment");
-        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-            let event: Value = serde_json::from_str(line).expect("an event");
-            if event["kind"] == "media" {
-                assert_eq!(event["state"], "image", "{event}");
-                told.push(event["source"]["sha256"].as_str().expect("a digest").to_owned());
-            }
-        }
-    }
-    told
+    let digest = |item: &Value| {
+        assert_eq!(item["state"], "image", "{item}");
+        item["source"]["sha256"].as_str().expect("a digest").to_owned()
+    };
+    temp.journaled_items().iter().map(digest).collect()
 }
 
 fn picture(n: u64) -> Vec<u8> {

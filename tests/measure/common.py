@@ -103,8 +103,8 @@ def cached_below(folder):
 
 
 def be_gentle():
-    """Nice=10, CPUSchedulingPolicy=batch and IOSchedulingClass=idle, as in the unit."""
-    os.nice(10)
+    """Nice=19, CPUSchedulingPolicy=batch and IOSchedulingClass=idle, as in the unit."""
+    os.nice(19)
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     SYS_IOPRIO_SET, IDLE = 251, 3 << 13
     if os.uname().machine == "x86_64":
@@ -241,3 +241,14 @@ def rest_of(daemon, seconds):
 def percentile(values, share):
     values = sorted(values)
     return values[min(len(values) - 1, int(share * len(values)))]
+
+
+def run_parts(parser, parts):
+    """Runs the parts that the command line names, all if it names none."""
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")
+    options = parser.parse_args()
+    for name in options.parts:
+        if name not in parts:
+            parser.error(f"{name!r}: want {', '.join(parts)}")
+    for name in options.parts or parts:
+        parts[name](options)

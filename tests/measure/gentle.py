@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from common import (Daemon, be_gentle, be_idle, cached_below, cached_bytes, figure, files_below,
-                    fresh_folder, gray, npy, rest_of, say, write_uncached)
+                    fresh_folder, gray, npy, rest_of, run_parts, say, write_uncached)
 
 
 def idle(options):
@@ -161,7 +161,7 @@ def step(options):
     data = folder / "data"
     write_uncached(data, [os.urandom(1 << 20) for _ in range(1024)])
     header = npy("<f4", (512, 512, 3), b"")
-    for policy, prepare in (("nice 10, batch", be_gentle), ("idle", be_idle)):
+    for policy, prepare in (("nice 19, batch", be_gentle), ("idle", be_idle)):
         for what in ("CPU-bound, one core shared with the daemon", "CPU-bound, free to move", "disk-bound"):
             is_shared = "shared" in what
             times = {False: [], True: []}
@@ -288,17 +288,12 @@ def rate(options):
 def main():
     parser = argparse.ArgumentParser(prog="./test.sh gentle")
     parts = {"idle": idle, "cache": cache, "step": step, "share": share, "rate": rate}
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")
     parser.add_argument("--seconds", type=float, default=60, help="how long to be idle")
     parser.add_argument("--gigabytes", type=float, default=10, help="of dumps through the page cache")
     parser.add_argument("--rate", type=float, default=20, help="pictures a second beside the training")
     parser.add_argument("--blocks", type=int, default=4, help="pairs of blocks of the training")
     parser.add_argument("--block-seconds", type=float, default=12, help="how long one of them is")
-    options = parser.parse_args()
-    for name in options.parts or parts:
-        if name not in parts:
-            parser.error(f"{name!r}: want {', '.join(parts)}")
-        parts[name](options)
+    run_parts(parser, parts)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 
-from common import (PROGRAM, Daemon, be_gentle, figure, fresh_folder, gray, percentile, rest_of, say)
+from common import (PROGRAM, Daemon, be_gentle, figure, fresh_folder, gray, percentile, rest_of, run_parts,
+                    say)
 
 
 def latency(options):
@@ -150,15 +151,10 @@ def tree(options):
 def main():
     parser = argparse.ArgumentParser(prog="./test.sh load")
     parts = {"latency": latency, "throughput": throughput, "tree": tree}
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")
     parser.add_argument("--files", type=int, default=1_000_000, help="in the tree")
     parser.add_argument("--periods", type=int, default=6, help="of two minutes beside the tree")
     parser.add_argument("--samples", type=int, default=200, help="of latency")
-    options = parser.parse_args()
-    for name in options.parts or parts:
-        if name not in parts:
-            parser.error(f"{name!r}: want {', '.join(parts)}")
-        parts[name](options)
+    run_parts(parser, parts)
 
 
 if __name__ == "__main__":

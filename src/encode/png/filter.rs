@@ -1,6 +1,6 @@
 //! PNG's row filters: what of a pixel its neighbours don't tell.
 
-use multiversion::multiversion;
+use crate::simd::for_more_instructions;
 
 /// Bytes that are looked at together; rows in memory end in zeros up to a multiple of them.
 pub(super) const LANES: usize = 64;
@@ -89,16 +89,6 @@ fn paeth(left: u8, up: u8, up_left: u8) -> u8 {
 #[inline]
 fn distance(residual: u8) -> u8 {
     residual.min(residual.wrapping_neg()).min(RESIDUAL_MAX)
-}
-
-macro_rules! for_more_instructions {
-    ($($item:item)+) => {$(
-        #[multiversion(targets(
-            "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-            "x86_64+avx2+fma+bmi2+f16c"
-        ))]
-        $item
-    )+};
 }
 
 for_more_instructions! {

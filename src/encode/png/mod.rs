@@ -80,4 +80,6 @@ impl PngEncoder {
 }
 
 #[cfg(test)]
+mod decoders;
+#[cfg(test)]
 mod tests;
