@@ -18,6 +18,7 @@ import json
 import math
 import os
 import platform
+import resource
 import shutil
 import signal
 import statistics
@@ -324,6 +325,35 @@ def peer_fpng(folder):
     return make
 
 
+def peer_plain(folder):
+    """What nothing can do without: reads a dump in pieces of 256 KiB, and writes as many bytes as Pillow's
+    PNG has to a file that is renamed to its name."""
+    piece, known = bytearray(256 << 10), {}
+
+    def make(pictures):
+        paths = []
+        for n, picture in enumerate(pictures):
+            # What tells it from the other pictures; the round that warms up sees them all.
+            some = picture.shape, picture.ravel()[:: picture.size // 64].tobytes()
+            if some not in known:
+                dump, png = folder / f"{len(known)}.npy", folder / f"{len(known)}.png"
+                np.save(dump, picture)
+                Image.fromarray(to_uint8(picture)).save(png)
+                known[some] = dump, png.read_bytes()
+            dump, png = known[some]
+            paths.append(folder / f"plain-{n}.png")
+            with open(dump, "rb", buffering=0) as file:
+                while file.readinto(piece):
+                    pass
+            beside = folder / "plain.tmp"
+            with open(beside, "wb", buffering=0) as file:
+                file.write(png)
+            os.rename(beside, paths[-1])
+        return paths
+
+    return make
+
+
 def peer_safelight_log(folder):
     """The training's side of Safelight: what it pays for a dump and its line."""
     sys.path.insert(0, str(REPO / "python"))
@@ -350,10 +380,11 @@ PEERS = {
     "imageio": ("imageio", peer_imageio),
     "OpenCV": ("opencv-python-headless", peer_opencv),
     "fpng-py": ("fpng-py", peer_fpng),
+    "plain read and write": (None, peer_plain),
     "safelight.log": (None, peer_safelight_log),
 }
 OTHER_WANDB = "wandb.Image 0.31"
-QUICK_PEERS = ["wandb.Image", "wandb.Image + log", "Pillow", "OpenCV", "safelight.log"]
+QUICK_PEERS = ["wandb.Image", "wandb.Image + log", "Pillow", "OpenCV", "plain read and write", "safelight.log"]
 
 
 def descendants():
@@ -407,10 +438,12 @@ def serve_peer(options):
         task = json.loads(line)
         pictures = [np.load(path) for path in task["paths"]]
         before, before_helpers = time.process_time(), settled_cpu_of(helpers)
+        system = resource.getrusage(resource.RUSAGE_SELF).ru_stime
         made = make(pictures)
         own = time.process_time() - before
+        system = resource.getrusage(resource.RUSAGE_SELF).ru_stime - system
         helped = settled_cpu_of(helpers) - before_helpers
-        answer = {"cpu_s": own + helped}
+        answer = {"cpu_s": own + helped, "system_s": system}
         if isinstance(made, list):
             answer["bytes"] = sum(os.path.getsize(path) for path in made)
             if task["is_checked"]:
@@ -470,14 +503,15 @@ class Peer:
 
 
 def cpu_of_process(command, log):
-    """Seconds of CPU of a process from its start to its end, with those of its children."""
+    """Seconds of CPU of a process from its start to its end, with those of its children; and how many of
+    them in the kernel."""
     with open(log, "wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         sys.exit(f"{command[:2]}: {process.returncode} {log.read_text()}")
-    return usage.ru_utime + usage.ru_stime
+    return usage.ru_utime + usage.ru_stime, usage.ru_stime
 
 
 def write_config(folder, settings):
@@ -494,7 +528,7 @@ def knows(folder, settings):
 
 
 def ingest(folder, run, settings):
-    """Seconds of CPU of a whole `safelight ingest` into a new store."""
+    """Seconds of CPU of a whole `safelight ingest` into a new store; and how many of them in the kernel."""
     shutil.rmtree(folder / "store", ignore_errors=True)
     command = [PROGRAM, "ingest", str(run), "--config", str(write_config(folder, settings))]
     return cpu_of_process(command, folder / "ingest.log")
@@ -531,11 +565,12 @@ def check_store(folder, pictures, n):
 
 
 def safelight_round(folder, runs, settings):
-    """Seconds of CPU: of a picture, start-up apart, and of the whole process."""
+    """Seconds of CPU: of a picture, start-up apart; how many of them in the kernel; of the whole process."""
     (few, n_few), (all_, n_all) = runs
-    start = ingest(folder, few, settings)
-    whole = ingest(folder, all_, settings)
-    return (whole - start) / (n_all - n_few), whole
+    start, start_system = ingest(folder, few, settings)
+    whole, whole_system = ingest(folder, all_, settings)
+    n = n_all - n_few
+    return (whole - start) / n, (whole_system - start_system) / n, whole
 
 
 # ---------------------------------------------------------------------------------------------
@@ -582,9 +617,10 @@ def measure_class(name, peers, settings, folder, rounds):
     }
     candidates = result["candidates"]
 
-    def note(candidate, cpu_s, **more):
-        entry = candidates.setdefault(candidate, {"cpu_s": []})
+    def note(candidate, cpu_s, system_s, **more):
+        entry = candidates.setdefault(candidate, {"cpu_s": [], "system_s": []})
         entry["cpu_s"].append(cpu_s)
+        entry["system_s"].append(system_s)
         entry.update(more)
 
     for round_ in range(rounds + 1):
@@ -597,18 +633,25 @@ def measure_class(name, peers, settings, folder, rounds):
             if is_checked:
                 candidates[candidate] = {
                     "cpu_s": [],
+                    "system_s": [],
                     "bytes": made["bytes"] / n_batch,
                     "differing": made.get("differing"),
                 }
             else:
-                note(candidate, made["cpu_s"] / n_batch)
+                note(candidate, made["cpu_s"] / n_batch, made["system_s"] / n_batch)
         for candidate, setting in settings.items():
-            one, whole = safelight_round(place, runs, setting)
+            one, system, whole = safelight_round(place, runs, setting)
             if is_checked:
                 size, differing = check_store(place, pictures, n_dumps)
-                candidates[candidate] = {"cpu_s": [], "whole_s": [], "bytes": size, "differing": differing}
+                candidates[candidate] = {
+                    "cpu_s": [],
+                    "system_s": [],
+                    "whole_s": [],
+                    "bytes": size,
+                    "differing": differing,
+                }
             else:
-                note(candidate, one)
+                note(candidate, one, system)
                 candidates[candidate]["whole_s"].append(whole)
     shutil.rmtree(place)
     return result
@@ -638,6 +681,7 @@ def print_class(result):
             [
                 f"**{candidate}**" if is_safelight else candidate,
                 digits(cost * 1e6),
+                digits(median_of(entry["system_s"]) * 1e6),
                 digits(cost * 1e9 / result["pixels"]),
                 f"**{digits(median_of(times))}** ({digits(min(times))} to {digits(max(times))})"
                 if is_safelight
@@ -653,6 +697,7 @@ def print_class(result):
         [
             "candidate",
             "CPU µs a picture",
+            "of it in the kernel",
             "ns a pixel",
             "times less CPU than wandb.Image",
             "size × Pillow",
@@ -744,8 +789,8 @@ def measure_whole(folder, rounds):
         os.environ["TMPDIR"] = str(place)
         ours, theirs = [], []
         for _ in range(rounds):
-            theirs.append(cpu_of_process([sys.executable, "-c", script, *paths], place / "log"))
-            ours.append(ingest(place, run, ""))
+            theirs.append(cpu_of_process([sys.executable, "-c", script, *paths], place / "log")[0])
+            ours.append(ingest(place, run, "")[0])
         shutil.rmtree(place)
         results.append({"class": name, "n": n_dumps, "safelight_s": ours, "wandb_s": theirs})
     return results
