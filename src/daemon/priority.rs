@@ -2,8 +2,10 @@
 //!
 //! A nice value alone does nothing where the kernel groups tasks by session (`sched_autogroup_enabled`,
 //! the default of many distributions): then each session has its equal share, and a niced daemon takes
-//! half a core from a trainer. So the session's own nice value is set as well. Under systemd with the
-//! CPU controller it is the weight of the unit's slice that counts (`systemd/safelight.slice`).
+//! half a core from a trainer. So the session's own nice value is set as well, where the session is the
+//! daemon's own, as under systemd: in one that began with a shell, the training may run beside it. Under
+//! systemd with the CPU controller it is the weight of the unit's slice that counts
+//! (`systemd/safelight.slice`).
 //!
 //! Source: `sched(7)`, "The autogroup feature"; `fs/proc/base.c`, `kernel/sched/autogroup.c`.
 
@@ -29,11 +31,20 @@ pub(super) fn step_back(nice: u8) {
     if let Err(error) = niced {
         tracing::warn!(nice, %error, "cannot be nice: the training may get less of the processors");
     }
-    match set_autogroup(nice) {
-        Ok(()) => {}
-        // A kernel that doesn't group by session.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => {
+    // Empty, or not there, where the kernel doesn't group by session, or this process's group is another.
+    if std::fs::read(AUTOGROUP).is_ok_and(|group| group.is_empty()) {
+        return;
+    }
+    let leads = rustix::process::getsid(None) == Ok(rustix::process::getpid());
+    match leads.then(|| set_autogroup(nice)) {
+        Some(Ok(())) => {}
+        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        None => tracing::info!(
+            nice,
+            "shares its session with the shell that started it: a training in another session may have \
+             to share processors evenly with both; start it by systemd, or with setsid"
+        ),
+        Some(Err(error)) => {
             let what = "cannot set the session's nice value: where the kernel shares the processors \
                         evenly among sessions, the training gets no more of them than this daemon";
             tracing::warn!(nice, %error, path = AUTOGROUP, "{what}");

@@ -338,13 +338,22 @@ fn mean(n: u64) -> f64 {
 #[test]
 fn the_daemon_steps_behind_what_else_runs_on_the_box() {
     let temp = TempRun::new();
-    let daemon = temp.daemon("[work]\nnice = 7\n");
-    let of_process = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", daemon.child.id()));
-    let stat = of_process("stat").expect("the process");
+    let read = |of: &str, name: &str| fs::read_to_string(format!("/proc/{of}/{name}"));
+    let ours = read("self", "autogroup").unwrap_or_default();
+    let mut in_own_session = Command::new("setsid");
+    in_own_session.arg(PROGRAM);
+    let daemon = temp.daemon_by("[work]\nnice = 7\n", in_own_session);
+    let pid = daemon.child.id().to_string();
+    let stat = read(&pid, "stat").expect("the process");
     let (_, fields) = stat.rsplit_once(')').expect("its fields");
     assert_eq!(fields.split_whitespace().nth(16), Some("7"), "{stat}");
-    // Kernels that group by session have a nice value for the session.
-    if let Ok(session) = of_process("autogroup") {
-        assert!(session.ends_with("nice 7\n"), "{session}");
-    }
+    // A kernel that groups by session has a nice value for the session: empty where it doesn't.
+    let session = read(&pid, "autogroup").unwrap_or_default();
+    assert!(session.is_empty() || session.ends_with("nice 7\n"), "{session}");
+    drop(daemon);
+
+    // What else runs in a session is not for the daemon to set back.
+    let daemon = temp.daemon("[work]\nnice = 7\n");
+    let session = read(&daemon.child.id().to_string(), "autogroup").unwrap_or_default();
+    assert_eq!(session, ours);
 }
