@@ -38,7 +38,7 @@
 //! | [`render`] | a plan and a tensor's bytes → media files |
 //! | [`formats`] | entries → what trackers read |
 //! | `durable`, [`store`] | how, and when, things become durable |
-//! | `pulse` | whether each thread gets on |
+//! | `pulse`, `pace` | whether each thread gets on; how many bytes a second may be moved |
 //! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered, committed |
 //! | [`retention`] | removes media and dumps that are no longer wanted |
 //! | [`control`] | the unix socket |
@@ -62,6 +62,7 @@ pub mod render;
 pub mod formats;
 // Shell.
 mod durable;
+mod pace;
 mod pulse;
 pub mod store;
 pub mod ingest;

@@ -1,18 +1,18 @@
-//! How fast dumps may be read from the disk that the training reads its data from. Pure, but for
-//! [`Pace::wait_for`].
+//! How many bytes a second may be read from the disk that the training reads its data from, or sent to a
+//! target. Pure, but for [`Pace::wait_for`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::pulse;
 
-/// What may be read at once after a pause, as a time at full pace.
+/// What may be moved at once after a pause, as a time at full pace.
 const BURST: Duration = Duration::from_millis(250);
 
 /// How long is slept in one piece.
 const SLICE: Duration = Duration::from_millis(500);
 
-/// A byte rate that all readers share.
+/// A byte rate that all who move bytes share.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     state: Mutex<State>,
@@ -22,7 +22,7 @@ pub(crate) struct Pace {
 struct State {
     /// None for as fast as it goes.
     bytes_per_s: Option<u64>,
-    /// When all that was read until now would have been read at full pace.
+    /// When all that was moved until now would have been moved at full pace.
     paid_until: Option<Instant>,
 }
 
@@ -37,8 +37,8 @@ impl Pace {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).bytes_per_s
     }
 
-    /// How long to wait before reading `n_bytes`.
-    fn delay(&self, now: Instant, n_bytes: u64) -> Duration {
+    /// How long to wait before moving `n_bytes`.
+    pub(crate) fn delay(&self, now: Instant, n_bytes: u64) -> Duration {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(rate) = state.bytes_per_s else { return Duration::ZERO };
         #[expect(clippy::cast_precision_loss, reason = "a pause need not be exact")]
@@ -49,7 +49,7 @@ impl Pace {
         paid_until.saturating_duration_since(now)
     }
 
-    /// Waits until `n_bytes` may be read.
+    /// Waits until `n_bytes` may be moved.
     pub(crate) fn wait_for(&self, n_bytes: u64) {
         let (until, rate) = (Instant::now() + self.delay(Instant::now(), n_bytes), self.rate());
         // Another rate holds at once.

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{Access, Advice, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::pace::Pace;
+use crate::pace::Pace;
 use crate::decode::{DecodeError, ReadAt};
 use crate::media::{Digest, DigestKind, Hasher};
 use crate::plan::CHUNK_BYTES;

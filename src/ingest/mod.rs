@@ -16,7 +16,6 @@ mod lines;
 mod log_lines;
 mod make;
 mod opened;
-mod pace;
 mod path_dumps;
 mod pipeline;
 mod request;
@@ -36,13 +35,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) use self::beneath::{Reading, RunDir, Verdict};
 pub(crate) use self::engine::Engine;
 pub(crate) use self::ledger::Ledger;
-pub(crate) use self::pace::Pace;
 use self::pipeline::Progress;
 pub(crate) use self::request::{Removed, Request, Requests};
 pub use self::view::{RootView, View, Waiting};
 use crossbeam_channel::Sender;
 
 use crate::config::Config;
+use crate::pace::Pace;
 use crate::pulse::Pulses;
 
 /// What to do with a run directory.
