@@ -40,8 +40,11 @@
 //! | `durable`, [`store`] | how, and when, things become durable |
 //! | `pulse`, `pace` | whether each thread gets on; how many bytes a second may be moved |
 //! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered, committed |
+//! | `sinks` | what a target is, and one file for each kind |
+//! | [`sync`] | the journals → the targets: cursors, retries, what is set aside |
 //! | [`retention`] | removes media and dumps that are no longer wanted |
 //! | [`control`] | the unix socket |
+//! | [`secrets`] | where keys of targets stand |
 //! | [`config`], `logging`, `daemon`, [`cli`] | assembly |
 //!
 //! The modules from [`media`] to [`formats`] are pure; a test keeps them so.
@@ -66,9 +69,12 @@ mod pace;
 mod pulse;
 pub mod store;
 pub mod ingest;
+mod sinks;
+pub mod sync;
 pub mod retention;
 pub mod control;
 // Assembly.
+pub mod secrets;
 pub mod config;
 mod logging;
 mod daemon;

@@ -1,5 +1,6 @@
 //! The configuration file as it is written: TOML, unknown names refused.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use globset::{Glob, GlobBuilder, GlobMatcher};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
+use super::sync::SyncSection;
 use super::{Config, ImageRules, IngestTimes, WatchConfig};
 use crate::limits::{Limits, OverDimension};
 use crate::media::DigestKind;
@@ -33,6 +35,8 @@ pub struct ConfigFile {
     pub limits: LimitsSection,
     /// What the work may take.
     pub work: WorkSection,
+    /// Targets that images are delivered to, by name.
+    pub sync: BTreeMap<TargetName, SyncSection>,
     /// What is removed.
     pub retention: RetentionSection,
     /// When files are looked at.
@@ -194,12 +198,28 @@ impl TryFrom<String> for RunsPattern {
 /// A pattern for keys: `*` stands for any characters, slashes too, as in Python's `fnmatch`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
-pub struct KeyPattern(GlobMatcher);
+pub struct KeyPattern(pub(super) GlobMatcher);
 
 impl TryFrom<String> for KeyPattern {
     type Error = globset::Error;
     fn try_from(pattern: String) -> Result<Self, globset::Error> {
         Glob::new(&pattern).map(|glob| Self(glob.compile_matcher()))
+    }
+}
+
+/// The name of a target, which is a folder's too.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct TargetName(String);
+
+impl TryFrom<String> for TargetName {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if (1..=64).contains(&name.len()) && name.chars().all(is_plain) {
+            return Ok(Self(name));
+        }
+        Err(format!("a target's name {name:?}: want 1 to 64 letters, digits, - and _"))
     }
 }
 
@@ -519,8 +539,19 @@ impl ConfigFile {
     /// What the file means; relative paths start at `folder`.
     #[must_use]
     pub fn into_config(self, folder: &Path) -> Config {
-        let Self { store, watch, image, limits, work, retention, ingest, control, metrics, log } =
-            self;
+        let Self {
+            store,
+            watch,
+            image,
+            limits,
+            work,
+            sync,
+            retention,
+            ingest,
+            control,
+            metrics,
+            log,
+        } = self;
         let watches = watch.into_iter().map(|watch| WatchConfig {
             path: folder.join(watch.path),
             runs: watch.runs.0,
@@ -553,6 +584,10 @@ impl ConfigFile {
             read_bytes_per_s_max: work.read_bytes_per_s_max,
             dump_digest: work.dump_digest,
             nice: work.nice.0,
+            targets: sync
+                .into_iter()
+                .map(|(name, section)| section.into_config(name.0, folder))
+                .collect(),
             retention: Rules {
                 dumps: retention.dumps,
                 dump_age_min: Duration::from_secs(u64::from(retention.dump_age_min_s)),

@@ -4,6 +4,7 @@
 //! each rule.
 
 pub mod file;
+pub mod sync;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use globset::GlobMatcher;
 
 use self::file::{Backend, ConfigFile, FilePattern, LogFormat};
+pub use self::sync::SyncConfig;
 use crate::limits::Limits;
 use crate::media::{DigestKind, MediaKey};
 use crate::record::ImageOptions;
@@ -104,6 +106,8 @@ pub struct Config {
     pub nice: u8,
     /// Images that are made at the same time; at least 1.
     pub n_threads: usize,
+    /// Targets that images are delivered to, in order of their names.
+    pub targets: Vec<SyncConfig>,
     /// What is removed.
     pub retention: Rules,
     /// When files are looked at.
@@ -188,7 +192,10 @@ fn config_error(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError
     });
     let message = error.message().trim().to_owned();
     let suggestion = suggestion(&message);
-    let line = place.and_then(|(line, _)| text.lines().nth(line - 1)).map(str::to_owned);
+    // The line may hold a secret, which no log is to show.
+    let is_shown = !text.contains("[sync.") || !message.contains("secret");
+    let line = place.filter(|_| is_shown).and_then(|(line, _)| text.lines().nth(line - 1));
+    let line = line.map(str::to_owned);
     ConfigError { path: path.to_owned(), place, message, suggestion, line }
 }
 

@@ -1,15 +1,17 @@
-//! Pixels → the bytes of a media file. Pure. The one module that names the codecs.
+//! Pixels → the bytes of a media file, and back. Pure. The one module that names the codecs.
 //!
 //! PNG is written by our own code, the other file types by the crate `image`.
 
 mod codecs;
 mod downscale;
 mod png;
+mod read;
 
 use std::io;
 
 pub use self::downscale::downscale;
 use self::png::PngEncoder;
+pub use self::read::{ReadError, read};
 use crate::convert::Pixels;
 use crate::media::{ColorMode, Compression, FileType, Sha256};
 use crate::simd::bits::Packing;

@@ -15,9 +15,9 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{Access, Advice, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::pace::Pace;
 use crate::decode::{DecodeError, ReadAt};
 use crate::media::{Digest, DigestKind, Hasher};
+use crate::pace::Pace;
 use crate::plan::CHUNK_BYTES;
 use crate::pulse;
 use crate::store::journal::Stamp;

@@ -21,10 +21,12 @@
 use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -471,6 +473,85 @@ pub(crate) fn read_line(folder: &Path, place: Position, length: u32) -> io::Resu
             Err(lost("missing"))
         }
         Err(error) => Err(error),
+    }
+}
+
+/// A line and where it stands.
+#[derive(Debug)]
+pub(crate) struct Placed<T> {
+    pub(crate) line: T,
+    pub(crate) place: Position,
+    pub(crate) length: u32,
+    /// Where the next one begins.
+    pub(crate) end: Position,
+}
+
+/// Reads lines from a place up to another one, which a commit has got to. Damaged ones are left out.
+#[derive(Debug)]
+pub(crate) struct Lines<T> {
+    folder: PathBuf,
+    file: Option<BufReader<File>>,
+    at: Position,
+    until: Position,
+    bytes: Vec<u8>,
+    kind: PhantomData<T>,
+}
+
+impl<T> Lines<T> {
+    pub(crate) fn new(folder: PathBuf, from: Position, until: Position) -> Self {
+        Self { folder, file: None, at: from, until, bytes: Vec::new(), kind: PhantomData }
+    }
+
+    /// Reads the bytes of the next line, without its newline. False at the end.
+    fn read(&mut self) -> io::Result<bool> {
+        while self.at < self.until {
+            if self.file.is_none() {
+                let mut file = match File::open(segment_path(&self.folder, self.at.segment)) {
+                    // One that is missing is told of where the journal is opened.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    file => Some(BufReader::with_capacity(1 << 16, file?)),
+                };
+                if let Some(file) = &mut file {
+                    file.seek(SeekFrom::Start(self.at.offset))?;
+                }
+                self.file = file;
+            }
+            self.bytes.clear();
+            let n = match &mut self.file {
+                Some(file) => file.read_until(b'\n', &mut self.bytes)?,
+                None => 0,
+            };
+            if self.bytes.pop_if(|last| *last == b'\n').is_some() {
+                self.at.offset += n as u64;
+                return Ok(true);
+            }
+            if self.at.segment == self.until.segment {
+                return Ok(false);
+            }
+            self.file = None;
+            self.at = Position { segment: self.at.segment + 1, offset: 0 };
+        }
+        Ok(false)
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for Lines<T> {
+    type Item = io::Result<Placed<T>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.read() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+            let length = self.bytes.len() + 1;
+            if let Some(line) = unframe(&self.bytes) {
+                let place = Position { offset: self.at.offset - length as u64, ..self.at };
+                let length = u32::try_from(length).unwrap_or(u32::MAX);
+                return Some(Ok(Placed { line, place, length, end: self.at }));
+            }
+        }
     }
 }
 

@@ -4,14 +4,26 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::index::{DumpRow, Index, Row};
-use super::journal::{self, Event, LogCursor, Position};
+use super::index::{DumpRow, Index, Row, RunRow};
+use super::journal::{self, Event, Lines, LogCursor, Position};
 use super::space::Space;
 use super::{RunFile, RunInfo, StoreError, read_run_file, read_sound_run_file, run_folder};
 use crate::limits::StepUsage;
-use crate::media::{MediaEntry, MediaKey, RunId, State, Step};
+use crate::media::{MediaEntry, MediaId, MediaKey, RunId, State, Step};
+
+/// How far a run's journal is in the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Where the next line will stand.
+    pub(crate) end: Position,
+    /// The number of the last line.
+    pub(crate) last_seq: u64,
+    /// Whether the job said that the run is over.
+    pub(crate) finished: bool,
+}
 
 /// Reads the store. Clones share the index.
 #[derive(Debug, Clone)]
@@ -176,6 +188,56 @@ impl Reader {
                 item => Some(item),
             }
         })
+    }
+
+    /// How far a run's journal is in the index; none if the store has no such run.
+    pub(crate) fn extent(&self, run: &RunId) -> Result<Option<Extent>, StoreError> {
+        let row = self.index.run(run)?;
+        Ok(row.map(|RunRow { applied, last_seq, finished, .. }| Extent {
+            end: applied,
+            last_seq,
+            finished,
+        }))
+    }
+
+    /// The lines of a run's journal from a place up to another, which is in the index.
+    pub(crate) fn lines<T: DeserializeOwned>(
+        &self,
+        run: &RunId,
+        from: Position,
+        until: Position,
+    ) -> Lines<T> {
+        Lines::new(journal::folder(&run_folder(&self.root, run)), from, until)
+    }
+
+    /// One line of a run's journal.
+    pub(crate) fn line(
+        &self,
+        run: &RunId,
+        place: Position,
+        length: u32,
+    ) -> Result<journal::Line, StoreError> {
+        let folder = journal::folder(&run_folder(&self.root, run));
+        Ok(journal::read_line(&folder, place, length)?)
+    }
+
+    /// Whether the image whose line stands at `place` is still the one that the store has there, with its
+    /// files.
+    pub(crate) fn is_current(
+        &self,
+        run: &RunId,
+        id: &MediaId,
+        place: Position,
+    ) -> Result<bool, StoreError> {
+        let row = self.index.item(run, &id.key, id.step, id.index)?;
+        Ok(row.is_some_and(|row| {
+            (row.state, row.place, row.is_pruned) == (State::Image, place, false)
+        }))
+    }
+
+    /// The store's folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Where a run's files lie.

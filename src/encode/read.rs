@@ -1,0 +1,71 @@
+//! A media file → pixels: for thumbnails and for pictures that are drawn on.
+
+use std::io::Cursor;
+
+use image::{ImageReader, Limits};
+
+use crate::convert::Pixels;
+use crate::media::ColorMode;
+
+/// A media file that can't be read. One that was kept as it came may be anything.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the picture: {0}")]
+pub struct ReadError(#[from] image::ImageError);
+
+/// The picture in a media file of at most so many pixels: RGBA if it has alpha, else RGB, 8 bit each; of a film
+/// the first picture.
+///
+/// # Errors
+/// If the file is damaged, of another kind, or has more pixels.
+pub fn read(bytes: &[u8], pixels_max: u64) -> Result<Pixels, ReadError> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let mut limits = Limits::default();
+    // The most that a pixel takes: four channels of 16 bits.
+    limits.max_alloc = Some(pixels_max.saturating_mul(8).saturating_add(1 << 20));
+    reader.as_mut().map_or((), |reader| reader.limits(limits));
+    let picture = reader.map_err(image::ImageError::IoError)?.decode()?;
+    let (width, height) = (picture.width(), picture.height());
+    let (mode, bytes) = if picture.color().has_alpha() {
+        (ColorMode::Rgba, picture.into_rgba8().into_raw())
+    } else {
+        (ColorMode::Rgb, picture.into_rgb8().into_raw())
+    };
+    Ok(Pixels { mode, width, height, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Encoding, encode};
+    use super::*;
+    use crate::media::FileType;
+
+    #[test]
+    fn what_was_encoded_is_read() {
+        for (mode, read_as) in [(ColorMode::L, ColorMode::Rgb), (ColorMode::Rgba, ColorMode::Rgba)]
+        {
+            for file_type in [FileType::Png, FileType::Bmp, FileType::Webp] {
+                let n = 20 * mode.pixel_size();
+                let bytes: Vec<u8> = (0..n).map(|i| u8::try_from(i * 3).unwrap_or(0)).collect();
+                let pixels = Pixels { mode, width: 5, height: 4, bytes };
+                let file = encode(&pixels, Encoding { file_type, ..Encoding::default() });
+                let got = read(&file.expect("a file").bytes, 20).expect("a picture");
+                assert_eq!((got.mode, got.width, got.height), (read_as, 5, 4), "{file_type}");
+                let of_pixel = read_as.pixel_size() / mode.pixel_size();
+                let first: Vec<u8> = got.bytes.iter().step_by(of_pixel).copied().collect();
+                assert_eq!(first, pixels.bytes, "{file_type}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_picture_or_too_large_is_an_error() {
+        for bytes in [&b""[..], b"\x89PNG\r\n\x1a\n", b"text"] {
+            assert!(read(bytes, 1 << 20).is_err(), "{bytes:?}");
+        }
+        let (width, height) = (1000, 1000);
+        let large = Pixels { mode: ColorMode::Rgb, width, height, bytes: vec![7; 3_000_000] };
+        let file = encode(&large, Encoding::default()).expect("a file");
+        assert!(read(&file.bytes, 1 << 10).is_err());
+        assert!(read(&file.bytes, 1_000_000).is_ok());
+    }
+}

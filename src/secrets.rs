@@ -1,0 +1,203 @@
+//! Secrets: where they stand, never what they are.
+//!
+//! The configuration names a systemd credential, a file or a variable of the environment. What stands
+//! there is read when it is needed, so that a key can be renewed without a reload, and shows up nowhere:
+//! not in the configuration, the store, a log or a `Debug`.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+
+/// Where a secret stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A credential that systemd hands to the service: `LoadCredential=NAME:…`.
+    Credential(String),
+    /// A file; relative paths start at the configuration's folder.
+    File(PathBuf),
+    /// A variable of the environment.
+    Env(String),
+}
+
+/// A secret. It is shown only to whom it is for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// Why a secret can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The service was started without credentials.
+    #[error(
+        "credential {0:?}: none were handed over ($CREDENTIALS_DIRECTORY is not set): want LoadCredential={0}:FILE in the unit"
+    )]
+    NoCredentials(String),
+    /// The file can't be read.
+    #[error("secret {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The variable is not set, or is no text.
+    #[error("secret in ${0}: it is not set, or not text")]
+    Env(String),
+    /// There is nothing there.
+    #[error("{0} is empty")]
+    Empty(SecretSource),
+}
+
+impl Secret {
+    /// What it is: for the request that it goes with, and nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// One that a test has made up.
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credential(name) => write!(f, "credential {name:?}"),
+            Self::File(path) => write!(f, "secret {}", path.display()),
+            Self::Env(name) => write!(f, "secret in ${name}"),
+        }
+    }
+}
+
+impl SecretSource {
+    /// Reads it, without the white space around it.
+    ///
+    /// # Errors
+    /// If it isn't there, can't be read, or is empty.
+    pub fn read(&self) -> Result<Secret, SecretError> {
+        self.read_with(|name| std::env::var_os(name))
+    }
+
+    fn read_with(&self, env: impl Fn(&str) -> Option<OsString>) -> Result<Secret, SecretError> {
+        let text = match self {
+            Self::Credential(name) => {
+                let folder = env("CREDENTIALS_DIRECTORY")
+                    .ok_or_else(|| SecretError::NoCredentials(name.clone()))?;
+                read_file(&Path::new(&folder).join(name))?
+            }
+            Self::File(path) => read_file(path)?,
+            Self::Env(name) => env(name)
+                .and_then(|text| text.into_string().ok())
+                .ok_or_else(|| SecretError::Env(name.clone()))?,
+        };
+        match text.trim() {
+            "" => Err(SecretError::Empty(self.clone())),
+            text => Ok(Secret(text.to_owned())),
+        }
+    }
+
+    /// With a relative path starting at `folder`.
+    #[must_use]
+    pub(crate) fn below(self, folder: &Path) -> Self {
+        match self {
+            Self::File(path) => Self::File(folder.join(path)),
+            other => other,
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, SecretError> {
+    std::fs::read_to_string(path)
+        .map_err(|source| SecretError::File { path: path.to_owned(), source })
+}
+
+const WANT: &str = "want { credential = \"NAME\" }, { file = \"PATH\" } or { env = \"NAME\" }";
+
+impl<'de> Deserialize<'de> for SecretSource {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Source;
+
+        impl<'de> Visitor<'de> for Source {
+            type Value = SecretSource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(WANT)
+            }
+
+            // What was given is not repeated: it may be the secret.
+            fn visit_str<E: de::Error>(self, _: &str) -> Result<SecretSource, E> {
+                Err(E::custom(format!(
+                    "a secret must not stand in the configuration itself: {WANT}"
+                )))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretSource, A::Error> {
+                let wrong = || de::Error::custom(WANT);
+                let kind: String = map.next_key()?.ok_or_else(wrong)?;
+                let name: String = map.next_value()?;
+                if name.is_empty() || map.next_key::<String>()?.is_some() {
+                    return Err(wrong());
+                }
+                match kind.as_str() {
+                    // A credential's name is a file's.
+                    "credential" if !name.contains('/') && !name.starts_with('.') => {
+                        Ok(SecretSource::Credential(name))
+                    }
+                    "file" => Ok(SecretSource::File(name.into())),
+                    "env" => Ok(SecretSource::Env(name)),
+                    _ => Err(wrong()),
+                }
+            }
+        }
+
+        from.deserialize_any(Source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env<'a>(name: &'a str, value: &'a Path) -> impl Fn(&str) -> Option<OsString> + 'a {
+        move |asked| (asked == name).then(|| value.as_os_str().to_owned())
+    }
+
+    #[test]
+    fn a_secret_is_read_where_it_stands_and_shown_nowhere() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("team"), "k-17\n").expect("a file");
+        let of_unit = SecretSource::Credential("team".to_owned());
+        let got = of_unit.read_with(env("CREDENTIALS_DIRECTORY", folder.path())).expect("a secret");
+        assert_eq!((got.expose(), format!("{got:?}").as_str()), ("k-17", "Secret"));
+        let file = SecretSource::File("team".into()).below(folder.path());
+        assert_eq!(file.read().expect("a secret"), got);
+        let variable = SecretSource::Env("KEY".to_owned());
+        assert_eq!(variable.read_with(env("KEY", Path::new("k-17"))).expect("a secret"), got);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let none = |_: &str| None;
+        for (source, want) in [
+            (SecretSource::Credential("team".to_owned()), "LoadCredential=team:FILE"),
+            (SecretSource::File("/nowhere/team".into()), "secret /nowhere/team: "),
+            (SecretSource::Env("KEY".to_owned()), "$KEY: it is not set"),
+        ] {
+            let got = source.read_with(none).expect_err("no secret").to_string();
+            assert!(got.contains(want), "{got}");
+        }
+        let empty = SecretSource::Env("KEY".to_owned()).read_with(env("KEY", Path::new(" \n")));
+        assert_eq!(empty.expect_err("no secret").to_string(), "secret in $KEY is empty");
+    }
+}

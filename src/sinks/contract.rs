@@ -1,0 +1,264 @@
+//! What every sink promises, as one suite of tests that each of them runs.
+//!
+//! A sink's own tests add what its target is told of an item; these look only at which images arrive, how often
+//! and in which order of steps, whatever happens between two calls.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::{Delivery, Receipt, Rest, Sink, SinkError};
+use crate::media::{
+    Description, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey, Sha256, Source, Step,
+};
+
+/// A target, as the suite sees it.
+pub(crate) trait Target {
+    type Sink: Sink;
+
+    /// The sink as it is after a start of the program: it knows nothing but what the target has.
+    fn open(&self) -> Self::Sink;
+
+    /// The images that whoever looks at the target sees: key, step and the digest of the file, in the order in
+    /// which they are shown, or in any order if they have none.
+    fn seen(&self) -> Vec<(String, u64, Sha256)>;
+
+    /// Whether an image that comes after one of a later step can be put in its place. Else it may be missing until
+    /// [`Sink::rest`].
+    fn takes_any_order(&self) -> bool {
+        true
+    }
+}
+
+/// A run's folder of a store, with images in it.
+pub(crate) struct Images {
+    folder: TempDir,
+    n: u64,
+}
+
+impl Images {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder"), n: 0 }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The next image, which is another one than those before.
+    pub(crate) fn image(&mut self, key: &str, step: u64, index: u32) -> Delivery {
+        self.image_with(key, step, index, Description::default(), Layers::default())
+    }
+
+    pub(crate) fn image_with(
+        &mut self,
+        key: &str,
+        step: u64,
+        index: u32,
+        description: Description,
+        layers: Layers,
+    ) -> Delivery {
+        self.n += 1;
+        let n = self.n;
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 4, 3);
+        encoder.set_color(png::ColorType::Rgb);
+        let mut pixels: Vec<u8> = n.to_le_bytes().iter().cycle().take(36).copied().collect();
+        pixels[35] = 200;
+        let mut writer = encoder.write_header().expect("a header");
+        writer.write_image_data(&pixels).expect("pixels");
+        writer.finish().expect("an image");
+        let sha256 = Sha256::of(&bytes);
+        let stem = MediaKey::new(key).expect("a key").file_stem();
+        let path = format!("media/images/{stem}_{step}_{}.png", &sha256.to_string()[..20]);
+        let at = self.folder.path().join(&path);
+        fs::create_dir_all(at.parent().expect("a folder")).expect("a folder");
+        fs::write(&at, &bytes).expect("a file");
+        let file = MediaFile {
+            path,
+            file_type: FileType::Png,
+            mode: Some(crate::media::ColorMode::Rgb),
+            width: 4,
+            height: 3,
+            size: bytes.len() as u64,
+            sha256,
+            downscaled_from: None,
+        };
+        let key = MediaKey::new(key).expect("a key");
+        let id = MediaId { key, step: Step(step), index };
+        let source = Source::default();
+        let entry = MediaEntry::image(id.clone(), file.clone(), None, layers, description, source);
+        #[expect(clippy::cast_precision_loss, reason = "a small number")]
+        let time = 1_700_000_000.25 + n as f64;
+        Delivery {
+            seq: n,
+            id,
+            file,
+            entry: Arc::new(entry),
+            time,
+            folder: self.folder.path().into(),
+        }
+    }
+}
+
+fn shown(items: &[Delivery]) -> Vec<(String, u64, Sha256)> {
+    let shown =
+        |item: &Delivery| (item.id.key.as_str().to_owned(), item.id.step.0, item.file.sha256);
+    items.iter().map(shown).collect()
+}
+
+fn sorted(mut seen: Vec<(String, u64, Sha256)>) -> Vec<(String, u64, Sha256)> {
+    seen.sort_by_key(|(key, step, sha256)| (key.clone(), *step, sha256.to_string()));
+    seen
+}
+
+async fn deliver(sink: &mut impl Sink, items: &[Delivery]) -> Receipt {
+    for item in items {
+        sink.put(item).await.expect("an image's files");
+    }
+    sink.commit(items).await.expect("a receipt")
+}
+
+/// Runs the suite on targets that are empty, one for each part of it.
+pub(crate) async fn check<T: Target>(empty: impl Fn() -> T) {
+    all_arrive_once_over_many_starts(&empty()).await;
+    what_is_delivered_again_is_there_once(&empty()).await;
+    files_without_a_commit_are_not_seen_and_do_no_harm(&empty()).await;
+    what_comes_late_arrives(&empty()).await;
+    resting_changes_nothing_that_is_seen(&empty()).await;
+    a_missing_file_is_that_items_fault(&empty()).await;
+}
+
+/// Two keys, several images a step, and a start of the program between any two batches.
+async fn all_arrive_once_over_many_starts(target: &impl Target) {
+    let mut images = Images::new();
+    let mut items = Vec::new();
+    for step in [0, 1, 7, 20] {
+        items.extend([0, 1].map(|index| images.image("val/pred", step, index)));
+        items.push(images.image("train", step, 0));
+    }
+    let mut receipt = None;
+    for batch in items.chunks(3) {
+        let mut sink = target.open();
+        sink.resume(receipt.as_ref()).await.expect("a target");
+        receipt = Some(deliver(&mut sink, batch).await);
+        // What a receipt says is read back as it was.
+        let text = serde_json::to_string(&receipt).expect("JSON");
+        receipt = serde_json::from_str(&text).expect("a receipt");
+    }
+    let mut sink = target.open();
+    sink.resume(receipt.as_ref()).await.expect("a target");
+    sink.rest(Rest::Finished).await.expect("a target");
+    assert_eq!(sorted(target.seen()), sorted(shown(&items)));
+}
+
+/// The program dies after a commit and before its receipt is stored.
+async fn what_is_delivered_again_is_there_once(target: &impl Target) {
+    let mut images = Images::new();
+    let items: Vec<Delivery> = (0..9).map(|step| images.image("k", step, 0)).collect();
+    let mut sink = target.open();
+    sink.resume(None).await.expect("a target");
+    let receipt = deliver(&mut sink, &items[..2]).await;
+    deliver(&mut sink, &items[2..5]).await;
+    for (from, to) in [(2, 5), (2, 3), (2, 9)] {
+        sink = target.open();
+        sink.resume(Some(&receipt)).await.expect("a target");
+        deliver(&mut sink, &items[from..to]).await;
+    }
+    sink.rest(Rest::Finished).await.expect("a target");
+    assert_eq!(sorted(target.seen()), sorted(shown(&items)));
+
+    // From the very first.
+    let first = images.image("first", 100, 0);
+    drop(sink);
+    for _ in 0..2 {
+        let mut sink = target.open();
+        sink.resume(Some(&receipt)).await.expect("a target");
+        deliver(&mut sink, &items[2..]).await;
+        deliver(&mut sink, std::slice::from_ref(&first)).await;
+        sink.rest(Rest::Finished).await.expect("a target");
+    }
+    let all = [&items[..], &[first]].concat();
+    assert_eq!(sorted(target.seen()), sorted(shown(&all)));
+}
+
+async fn files_without_a_commit_are_not_seen_and_do_no_harm(target: &impl Target) {
+    let mut images = Images::new();
+    let items: Vec<Delivery> = (0..3).map(|step| images.image("k", step, 0)).collect();
+    for _ in 0..2 {
+        let mut sink = target.open();
+        sink.resume(None).await.expect("a target");
+        sink.put(&items[0]).await.expect("an image's files");
+        sink.put(&items[0]).await.expect("an image's files");
+    }
+    let mut sink = target.open();
+    sink.resume(None).await.expect("a target");
+    deliver(&mut sink, &items).await;
+    sink.rest(Rest::Finished).await.expect("a target");
+    assert_eq!(sorted(target.seen()), sorted(shown(&items)));
+}
+
+/// An item that was set aside, of a step that is past, and a later version of one that is there.
+async fn what_comes_late_arrives(target: &impl Target) {
+    let mut images = Images::new();
+    let late = images.image("k", 3, 0);
+    let items: Vec<Delivery> = (0..3).map(|i| images.image("k", 10 * i, 0)).collect();
+    let mut sink = target.open();
+    sink.resume(None).await.expect("a target");
+    deliver(&mut sink, &items).await;
+    let receipt = deliver(&mut sink, std::slice::from_ref(&late)).await;
+    if !target.takes_any_order() {
+        sink.rest(Rest::Leaving).await.expect("a target");
+        drop(sink);
+        sink = target.open();
+        sink.resume(Some(&receipt)).await.expect("a target");
+    }
+    sink.rest(Rest::Finished).await.expect("a target");
+    let all = [&items[..], &[late]].concat();
+    assert_eq!(sorted(target.seen()), sorted(shown(&all)));
+}
+
+async fn resting_changes_nothing_that_is_seen(target: &impl Target) {
+    let mut images = Images::new();
+    let items: Vec<Delivery> = (0..4).map(|step| images.image("k", step, 0)).collect();
+    let mut sink = target.open();
+    sink.resume(None).await.expect("a target");
+    // There is nothing yet.
+    sink.rest(Rest::Finished).await.expect("a target");
+    let mut receipt = deliver(&mut sink, &items[..2]).await;
+    for why in [Rest::Idle(std::time::Duration::from_hours(1)), Rest::Finished, Rest::Leaving] {
+        receipt = sink.rest(why).await.expect("a target").unwrap_or(receipt);
+    }
+    let mut sink = target.open();
+    sink.resume(Some(&receipt)).await.expect("a target");
+    deliver(&mut sink, &items[2..]).await;
+    sink.rest(Rest::Finished).await.expect("a target");
+    assert_eq!(sorted(target.seen()), sorted(shown(&items)));
+}
+
+/// Retention, or a person, has removed it: the others go on.
+async fn a_missing_file_is_that_items_fault(target: &impl Target) {
+    let mut images = Images::new();
+    let items: Vec<Delivery> = (0..3).map(|step| images.image("k", step, 0)).collect();
+    fs::remove_file(items[1].path()).expect("a file");
+    let mut sink = target.open();
+    sink.resume(None).await.expect("a target");
+    let mut kept = Vec::new();
+    for item in &items {
+        match sink.put(item).await {
+            Ok(()) => kept.push(item.clone()),
+            Err(SinkError::Reject { seq, .. }) => assert_eq!(seq, items[1].seq),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    while let Err(error) = sink.commit(&kept).await {
+        let SinkError::Reject { seq, .. } = error else { panic!("{error}") };
+        assert_eq!(seq, items[1].seq);
+        kept.retain(|item| item.seq != seq);
+    }
+    sink.rest(Rest::Finished).await.expect("a target");
+    let want = [items[0].clone(), items[2].clone()];
+    assert_eq!(sorted(target.seen()), sorted(shown(&want)));
+}

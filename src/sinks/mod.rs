@@ -1,0 +1,146 @@
+//! Targets that images are delivered to: what a sink is, and one file for each kind.
+//!
+//! A sink neither retries nor waits, looks at no clock and doesn't touch the store: [`crate::sync`] does all
+//! that, once, for all of them. What it delivers is a function of the items alone, so that an item that is
+//! delivered again is the same, byte for byte.
+
+#[cfg(test)]
+pub(crate) mod contract;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::media::{MediaEntry, MediaFile, MediaId};
+
+/// An error of any kind.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// One image that is to reach a target.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    /// The number of its line in the run's journal: rises within the run, and is another one for a later
+    /// version of the same image.
+    pub(crate) seq: u64,
+    pub(crate) id: MediaId,
+    pub(crate) file: MediaFile,
+    /// All that is known of it.
+    pub(crate) entry: Arc<MediaEntry>,
+    /// Seconds since the Unix epoch: what the job said, else when its media file was written.
+    pub(crate) time: f64,
+    /// The run's folder in the store, which paths of the entry are relative to.
+    pub(crate) folder: Arc<Path>,
+}
+
+impl Delivery {
+    /// Its media file.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.join(&self.file.path)
+    }
+
+    /// How many bytes all its files have: the image, its masks, its sets of boxes.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        let layers = &self.entry.layers;
+        let of_layers = layers.boxes.values().chain(layers.masks.values());
+        self.file.size + of_layers.map(|annotation| annotation.size).sum::<u64>()
+    }
+}
+
+/// Where a target stood when it last kept everything: what a sink wants to be told again after a restart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Receipt(Value);
+
+impl Receipt {
+    /// A receipt of a sink's own kind.
+    pub(crate) fn new<T: Serialize>(of: &T) -> Self {
+        // A sink's receipt has text keys and finite numbers.
+        Self(serde_json::to_value(of).unwrap_or_default())
+    }
+
+    /// What the sink said; `None` if it is of another version or kind.
+    pub(crate) fn get<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_value(self.0.clone()).ok()
+    }
+}
+
+/// What is left to do after a delivery failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SinkError {
+    /// The target may accept the same later: it can't be reached, is busy, or wants another key.
+    #[error("{source}")]
+    Retry {
+        /// How long it asked to be left alone.
+        after: Option<Duration>,
+        source: BoxError,
+    },
+    /// The target will never accept this item: it is to be set aside.
+    #[error("{source}")]
+    Reject {
+        /// [`Delivery::seq`].
+        seq: u64,
+        source: BoxError,
+    },
+}
+
+impl SinkError {
+    /// The target may accept it later.
+    pub(crate) fn retry(source: impl Into<BoxError>) -> Self {
+        Self::Retry { after: None, source: source.into() }
+    }
+
+    /// The target will never accept this one.
+    pub(crate) fn reject(item: &Delivery, source: impl Into<BoxError>) -> Self {
+        Self::Reject { seq: item.seq, source: source.into() }
+    }
+}
+
+/// A target as one run sees it.
+///
+/// [`crate::sync`] drives it: `resume` once, then for each batch of items `put` for each of them and, when all
+/// that were accepted are there, `commit`. After an error anything may be called again, `resume` first if it
+/// was of `commit`. Only one call that takes `&mut self` is under way at a time; of `put` there may be many.
+pub(crate) trait Sink {
+    /// Puts the target back to where it stood at `last`: what came after it is removed, or known again when it
+    /// is delivered once more. `None` if nothing was ever kept there.
+    ///
+    /// # Errors
+    /// [`SinkError::Retry`] only.
+    async fn resume(&mut self, last: Option<&Receipt>) -> Result<(), SinkError>;
+
+    /// Brings an item's files over, in any order and beside others. Again does no harm. Nobody need see them
+    /// yet.
+    ///
+    /// # Errors
+    /// If it can't be brought over now, or never.
+    async fn put(&self, item: &Delivery) -> Result<(), SinkError>;
+
+    /// Makes items, whose files are there, seen: in the order of `seq`, but that one which was set aside may
+    /// come late. `Ok` means: kept, even if the power goes now.
+    ///
+    /// # Errors
+    /// If none of them is kept for now; or the first that never will be: the call comes again without it.
+    async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError>;
+
+    /// Nothing more comes for the moment: for a while, or for good if the run is over or the daemon stops. What
+    /// was kept back to be put in order is to be let go. `None` if nothing changed.
+    ///
+    /// # Errors
+    /// [`SinkError::Retry`] only.
+    async fn rest(&mut self, why: Rest) -> Result<Option<Receipt>, SinkError>;
+}
+
+/// Why nothing more comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Nothing came for so long.
+    Idle(Duration),
+    /// The job said that the run is over.
+    Finished,
+    /// The daemon stops, or the run has made room for others.
+    Leaving,
+}

@@ -1,0 +1,3 @@
+//! The journals → the targets.
+mod backoff;
+mod lanes;
