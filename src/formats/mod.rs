@@ -1,4 +1,5 @@
 //! What the store keeps → the bytes that trackers expect. Pure.
 
+pub mod mlflow;
 mod python;
 pub mod wandb;

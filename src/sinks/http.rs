@@ -152,12 +152,23 @@ impl HttpClient {
 
     /// A request to a path below the target's URL. What in it isn't plain is escaped, but slashes.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path))
+    }
+
+    /// A GET with a query.
+    pub(crate) fn get(&self, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
+        let mut url = self.url(path);
+        url.query_pairs_mut().extend_pairs(query);
+        self.client.request(Method::GET, url)
+    }
+
+    fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         // A URL of HTTP always has segments.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path.trim_start_matches('/').split('/'));
         }
-        self.client.request(method, url)
+        url
     }
 
     /// Sends a request and reads the answer.

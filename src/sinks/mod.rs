@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub(crate) mod http;
+pub(crate) mod mlflow;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
