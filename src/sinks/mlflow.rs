@@ -14,14 +14,17 @@ use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::http::{Credentials, HttpClient, HttpError};
-use super::{Delivery, Receipt, Rest, Sink, SinkError};
+use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};
 use crate::config::sync::MlflowConfig;
 use crate::formats::mlflow::{self, Names, Pictures};
 use crate::store::RunInfo;
 
 /// A server, and the experiment there.
+#[derive(Debug, Clone)]
+pub(crate) struct MlflowTarget(Arc<Server>);
+
 #[derive(Debug)]
-pub(crate) struct MlflowTarget {
+struct Server {
     client: HttpClient,
     experiment: String,
     /// One thumbnail is made at a time, so that the pixels of one picture are in memory.
@@ -31,7 +34,7 @@ pub(crate) struct MlflowTarget {
 /// One run of it.
 #[derive(Debug)]
 pub(crate) struct MlflowRun {
-    target: Arc<MlflowTarget>,
+    server: Arc<Server>,
     run: RunInfo,
     /// Where its artifacts go, once that is known. A run is made when its first image comes.
     place: OnceCell<Place>,
@@ -107,12 +110,12 @@ fn has_code(error: &HttpError, code: &str) -> bool {
     answer.is_some_and(|answer| answer["error_code"] == code)
 }
 
-impl MlflowTarget {
-    /// A target; the server is asked nothing yet.
-    ///
-    /// # Errors
-    /// If there is no TLS to be had.
-    pub(crate) fn open(config: &MlflowConfig) -> Result<Self, SinkError> {
+impl Target for MlflowTarget {
+    type Config = MlflowConfig;
+    type Run = MlflowRun;
+
+    // The server is asked nothing yet.
+    async fn open(config: &MlflowConfig) -> Result<Self, SinkError> {
         let credentials = match (&config.token, &config.username, &config.password) {
             (Some(token), _, _) => Credentials::Bearer(token.clone()),
             (None, Some(username), Some(password)) => {
@@ -121,15 +124,17 @@ impl MlflowTarget {
             _ => Credentials::None,
         };
         let client = HttpClient::new(&config.url, credentials)?;
-        Ok(Self { client, experiment: config.experiment.clone(), drawing: Semaphore::new(1) })
+        let experiment = config.experiment.clone();
+        Ok(Self(Arc::new(Server { client, experiment, drawing: Semaphore::new(1) })))
     }
 
-    /// One run of it.
-    pub(crate) fn run(self: &Arc<Self>, run: &RunInfo) -> MlflowRun {
-        let (target, run) = (Arc::clone(self), run.clone());
-        MlflowRun { target, run, place: OnceCell::new(), kept: None }
+    fn run(&self, run: &RunInfo) -> MlflowRun {
+        let (server, run) = (Arc::clone(&self.0), run.clone());
+        MlflowRun { server, run, place: OnceCell::new(), kept: None }
     }
+}
 
+impl Server {
     async fn post(&self, what: &str, body: &Value) -> Result<Value, HttpError> {
         let request = self.client.request(Method::POST, &format!("{API}/{what}"));
         self.client.send_for(request.json(body)).await
@@ -231,9 +236,9 @@ impl MlflowRun {
     }
 
     async fn find_or_make(&self, time_ms: i64) -> Result<Place, SinkError> {
-        let target = &self.target;
+        let server = &self.server;
         let (id, identity) = (&self.run.id, &self.run.identity);
-        let experiment_id = target.made_experiment_id().await?;
+        let experiment_id = server.made_experiment_id().await?;
         if let Some(place) = self.found(&experiment_id).await? {
             return Ok(place);
         }
@@ -244,7 +249,7 @@ impl MlflowRun {
             "tags": pairs(mlflow::tags(id, identity)),
         });
         let made: OneRun = {
-            let answer = target.post("runs/create", &run).await?;
+            let answer = server.post("runs/create", &run).await?;
             serde_json::from_value(answer).map_err(SinkError::retry)?
         };
         let place = Place::of(made.run.info)?;
@@ -254,7 +259,7 @@ impl MlflowRun {
 
     /// The run if it is there, which may lack its parameters: we died after it was made.
     async fn found(&self, experiment_id: &str) -> Result<Option<Place>, SinkError> {
-        let found = self.target.found(experiment_id, &self.run.id.folder()).await?;
+        let found = self.server.found(experiment_id, &self.run.id.folder()).await?;
         if let Some(place) = &found {
             self.tell_parameters(place).await?;
         }
@@ -267,7 +272,7 @@ impl MlflowRun {
             return Ok(());
         }
         let batch = json!({"run_id": place.run_id, "params": parameters});
-        match self.target.post("runs/log-batch", &batch).await {
+        match self.server.post("runs/log-batch", &batch).await {
             // They are an extra, and can't be changed later: no image waits for them.
             Err(error @ HttpError::Refused { .. }) => {
                 tracing::warn!(run = %self.run.id, %error, "the run's parameters were refused");
@@ -286,7 +291,7 @@ impl MlflowRun {
         name: &str,
         bytes: Vec<u8>,
     ) -> Result<(), SinkError> {
-        let client = &self.target.client;
+        let client = &self.server.client;
         let path = format!("{ARTIFACTS}/{}/{name}", place.artifacts);
         let request = client.request(Method::PUT, &path).body(bytes);
         match client.send(request).await {
@@ -309,7 +314,7 @@ impl MlflowRun {
         file: Vec<u8>,
     ) -> Result<(Vec<u8>, Option<Pictures>), SinkError> {
         let file_type = item.file.file_type;
-        let _one_at_a_time = self.target.drawing.acquire().await.map_err(SinkError::retry)?;
+        let _one_at_a_time = self.server.drawing.acquire().await.map_err(SinkError::retry)?;
         let draw = move || {
             let pictures = mlflow::pictures(&file, file_type);
             (file, pictures)
@@ -339,10 +344,10 @@ impl Sink for MlflowRun {
     async fn resume(&mut self, last: Option<&Receipt>) -> Result<(), SinkError> {
         self.place = OnceCell::new();
         self.kept = last.and_then(Receipt::get);
-        let target = &self.target;
+        let server = &self.server;
         let place = if let Some(Kept { run_id, .. }) = &self.kept {
-            let request = target.client.get(&format!("{API}/runs/get"), &[("run_id", run_id)]);
-            match target.client.send_for::<OneRun>(request).await {
+            let request = server.client.get(&format!("{API}/runs/get"), &[("run_id", run_id)]);
+            match server.client.send_for::<OneRun>(request).await {
                 Err(error) if has_code(&error, "RESOURCE_DOES_NOT_EXIST") => {
                     return Err(SinkError::retry(format!(
                         "run {run_id}, which has images of this run, is no more on the server"
@@ -350,7 +355,7 @@ impl Sink for MlflowRun {
                 }
                 found => Some(Place::of(found?.run.info)?),
             }
-        } else if let Some(experiment_id) = target.experiment_id().await? {
+        } else if let Some(experiment_id) = server.experiment_id().await? {
             self.found(&experiment_id).await?
         } else {
             None
@@ -414,7 +419,7 @@ impl Sink for MlflowRun {
         let Place { experiment_id, run_id, .. } = self.place(time_ms).await?.clone();
         // Beside what it is for, the server refuses it if somebody has deleted the run.
         let tag = json!({"run_id": run_id, "key": "mlflow.loggedImages", "value": "True"});
-        self.target.post("runs/set-tag", &tag).await?;
+        self.server.post("runs/set-tag", &tag).await?;
         let kept = Kept { experiment_id, run_id, time_ms, is_finished: false };
         let receipt = Receipt::new(&kept);
         self.kept = Some(kept);
@@ -428,7 +433,7 @@ impl Sink for MlflowRun {
         }
         let Kept { run_id, time_ms, .. } = kept;
         let end = json!({"run_id": run_id, "status": "FINISHED", "end_time": time_ms});
-        self.target.post("runs/update", &end).await?;
+        self.server.post("runs/update", &end).await?;
         let kept = Kept { is_finished: true, ..kept.clone() };
         let receipt = Receipt::new(&kept);
         self.kept = Some(kept);

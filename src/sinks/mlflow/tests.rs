@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use serde_json::{Map, Value, json};
 
 use super::super::contract::{self, Images};
@@ -16,7 +17,7 @@ use crate::media::{Annotation, Class, Description, Layers, RunId, Sha256};
 use crate::secrets::SecretSource;
 
 #[derive(Default)]
-struct Server {
+struct FakeServer {
     experiments: Vec<Value>,
     runs: Vec<Value>,
     files: BTreeMap<String, Vec<u8>>,
@@ -28,9 +29,9 @@ struct Server {
     artifact_root: &'static str,
 }
 
-type Shared = Arc<Mutex<Server>>;
+type Shared = Arc<Mutex<FakeServer>>;
 
-fn of(server: &Shared) -> MutexGuard<'_, Server> {
+fn of(server: &Shared) -> MutexGuard<'_, FakeServer> {
     server.lock().expect("a server")
 }
 
@@ -54,7 +55,7 @@ async fn answer(State(server): State<Shared>, method: Method, uri: Uri, body: By
     response
 }
 
-impl Server {
+impl FakeServer {
     fn answer(&mut self, method: &Method, path: &str, query: &str, body: &Bytes) -> Response {
         if let Some(file) = path.strip_prefix("/base/api/2.0/mlflow-artifacts/artifacts/") {
             assert_eq!(method, Method::PUT);
@@ -148,7 +149,7 @@ impl Server {
 /// A server, and what the sink must know of it.
 struct Fake {
     server: Shared,
-    target: Arc<MlflowTarget>,
+    config: MlflowConfig,
 }
 
 fn run_info(identity: &Value) -> RunInfo {
@@ -176,12 +177,16 @@ impl Fake {
             username: None,
             password: None,
         };
-        let target = Arc::new(MlflowTarget::open(&config).expect("a target"));
-        Self { server, target }
+        Self { server, config }
+    }
+
+    fn sink_of(&self, identity: &Value) -> MlflowRun {
+        let target = MlflowTarget::open(&self.config).now_or_never();
+        target.expect("it asks nothing").expect("a target").run(&run_info(identity))
     }
 
     fn sink(&self) -> MlflowRun {
-        self.target.run(&run_info(&json!({})))
+        self.sink_of(&json!({}))
     }
 }
 
@@ -324,7 +329,7 @@ async fn a_run_is_made_once_and_is_told_what_the_job_said() {
         // It is made, and we don't hear of it.
         server.lost = Some("runs/create");
     }
-    let mut sink = fake.target.run(&run_info(&identity));
+    let mut sink = fake.sink_of(&identity);
     sink.resume(None).await.expect("a target");
     assert!(of(&fake.server).runs.is_empty(), "a run without an image");
     let error = sink.put(&item).await.expect_err("a lost answer");
@@ -335,7 +340,7 @@ async fn a_run_is_made_once_and_is_told_what_the_job_said() {
     assert!(finished.is_some());
     assert_eq!(sink.rest(Rest::Finished).await.expect("a target"), None);
     // The receipts are lost.
-    let mut sink = fake.target.run(&run_info(&identity));
+    let mut sink = fake.sink_of(&identity);
     sink.resume(None).await.expect("a target");
     sink.put(&item).await.expect("an image's files");
 
@@ -356,12 +361,12 @@ async fn parameters_are_told() {
     let fake = Fake::new();
     let mut images = Images::new();
     let item = images.image("k", 1, 0);
-    let sink = fake.target.run(&run_info(&json!({"config": {"lr": 0.1}})));
+    let sink = fake.sink_of(&json!({"config": {"lr": 0.1}}));
     // The run is made, and then the server is gone.
     of(&fake.server).lost = Some("runs/log-batch");
     sink.put(&item).await.expect_err("a lost answer");
     of(&fake.server).runs[0]["runs/log-batch"] = Value::Null;
-    let mut sink = fake.target.run(&run_info(&json!({"config": {"lr": 0.1}})));
+    let mut sink = fake.sink_of(&json!({"config": {"lr": 0.1}}));
     sink.resume(None).await.expect("a target");
     sink.put(&item).await.expect("an image's files");
     let params = json!([{"key": "lr", "value": "0.1"}]);
@@ -432,7 +437,7 @@ async fn a_missing_secret_is_no_item_s_fault() {
         username: None,
         password: None,
     };
-    let target = Arc::new(MlflowTarget::open(&config).expect("a target"));
+    let target = MlflowTarget::open(&config).await.expect("a target");
     let error = target.run(&run_info(&json!({}))).resume(None).await.expect_err("an error");
     assert!(matches!(error, SinkError::Retry { .. }), "{error:?}");
     assert!(error.to_string().contains("secret /nowhere/token"), "{error}");
