@@ -46,7 +46,7 @@ pub(super) fn run(
         access.close()?;
         return Ok(Ending::Done);
     }
-    let names = || configs.iter().map(|config| config.name.clone()).collect();
+    let names = || configs.iter().map(|config| config.name.clone()).collect::<Vec<_>>();
     let ended: Vec<(TargetView, bool)> = match &mut access {
         Access::Daemon(client) if args.dry_run => {
             let status = super::status::ask(client)?;
@@ -64,12 +64,9 @@ pub(super) fn run(
         }
         // It goes on by itself.
         Access::Daemon(client) => {
-            let views = ask(client, names(), false)?;
-            views
-                .into_iter()
-                .map(|view| (view.pending == 0 && view.trouble.is_none(), view))
-                .map(|(is_done, view)| (view, is_done))
-                .collect()
+            let views = ask(client, &names(), false)?;
+            let is_done = |view: &TargetView| view.pending == 0 && view.trouble.is_none();
+            views.into_iter().map(|view| (view.clone(), is_done(&view))).collect()
         }
         Access::Store(_, reader) => {
             let bar = bar();
@@ -103,8 +100,8 @@ pub(super) fn retry(
     let configs = sync::choose(&config.targets, &args.targets)?;
     match &mut access {
         Access::Daemon(client) => {
-            let names = configs.into_iter().map(|config| config.name).collect();
-            print_all(&ask(client, names, true)?, common, out)?;
+            let names: Vec<String> = configs.into_iter().map(|config| config.name).collect();
+            print_all(&ask(client, &names, true)?, common, out)?;
         }
         Access::Store(_, reader) => {
             let n = sync::retry(reader, &configs)?;
@@ -119,7 +116,7 @@ pub(super) fn retry(
     Ok(Ending::Done)
 }
 
-fn ask(client: &mut Client, names: Vec<String>, retry: bool) -> anyhow::Result<Vec<TargetView>> {
+fn ask(client: &mut Client, names: &[String], retry: bool) -> anyhow::Result<Vec<TargetView>> {
     let query = SyncQuery { targets: names.join(","), retry };
     let path = format!("{SYNC_PATH}?{}", serde_urlencoded::to_string(&query)?);
     let mut answer = String::new();

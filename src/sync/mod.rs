@@ -20,6 +20,8 @@ mod board;
 mod lanes;
 mod state;
 mod worker;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -40,7 +42,6 @@ use crate::config::SyncConfig;
 use crate::config::sync::TargetConfig;
 use crate::durable::Disk;
 use crate::media::RunId;
-use crate::sinks;
 use crate::sinks::Target;
 use crate::sinks::mlflow::MlflowTarget;
 use crate::sinks::object_store::ObjectStoreTarget;
@@ -447,6 +448,7 @@ pub(crate) fn retry(reader: &Reader, configs: &[SyncConfig]) -> Result<u64, Sync
 }
 
 /// What a target has of a run: nothing of one that it doesn't get counts as missing.
+#[derive(Debug)]
 pub(crate) struct Delivered(String, Option<RunState>);
 
 impl Delivered {

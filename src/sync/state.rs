@@ -19,7 +19,7 @@ use crate::store::journal::Position;
 const FORMAT: u32 = 1;
 
 /// How long an item that a target fails with, while it takes others, is tried again: a week.
-pub(super) const PATIENCE: Duration = Duration::from_secs(7 * 86_400);
+pub(super) const PATIENCE: Duration = Duration::from_hours(7 * 24);
 
 /// A place in a run's journal: everything before it was delivered, is not wanted, or is set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,12 +1,12 @@
 //! One target: what each run has for it is read from the journal, delivered, and noted.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Ahead, Backlog, Tally, seconds, written};
@@ -547,7 +547,7 @@ impl<T: Target> Worker<T> {
                 && let Some(i) = queue.pop_front()
             {
                 let item = &items[i].delivery;
-                let delay = pace.delay(now, item.n_bytes());
+                let delay = pace.delay(now.into_std(), item.n_bytes());
                 under_way.push(async move {
                     sleep(delay).await;
                     let start = Instant::now();
@@ -569,7 +569,7 @@ impl<T: Target> Worker<T> {
                 Ok(()) | Err(SinkError::Reject { .. }) => Answer::Given,
                 Err(SinkError::Retry { .. }) => Answer::Trouble,
             };
-            lanes.answered(Instant::now(), answer, took, n_under_way);
+            lanes.answered(Instant::now().into_std(), answer, took, n_under_way);
             match result {
                 Ok(()) => {
                     (*n_taken, n_failed_in_a_row) = (*n_taken + 1, 0);
