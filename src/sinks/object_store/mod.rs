@@ -127,7 +127,7 @@ impl Store {
     async fn is_found_conditional(&self) -> Result<bool, SinkError> {
         let name = format!(".safelight-probe-{:016x}", fastrand::u64(..));
         let probe = self.path(&name).map_err(|error| later(&error))?;
-        let mut make = async || {
+        let make = async || {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
             self.place.store.put_opts(&probe, "probe".into(), options).await
         };
