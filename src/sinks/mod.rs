@@ -6,6 +6,9 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub(crate) mod http;
+pub(crate) mod mlflow;
+pub(crate) mod object_store;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

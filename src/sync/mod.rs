@@ -43,6 +43,8 @@ use crate::config::sync::TargetConfig;
 use crate::durable::Disk;
 use crate::media::RunId;
 use crate::sinks::Target;
+use crate::sinks::mlflow::MlflowTarget;
+use crate::sinks::object_store::ObjectStoreTarget;
 use crate::store::journal::Position;
 use crate::store::{Reader, StoreError};
 
@@ -98,9 +100,15 @@ async fn work(
     match config.kind.clone() {
         TargetConfig::Wandb(settings) => todo_kind(settings),
         TargetConfig::Tensorboard(settings) => todo_kind(settings),
-        TargetConfig::Mlflow(settings) => todo_kind(settings),
+        TargetConfig::Mlflow(settings) => {
+            let parts = (reader, config, board);
+            work_on::<MlflowTarget>(parts, settings, control, is_once).await
+        }
         TargetConfig::Trackio(settings) => todo_kind(settings),
-        TargetConfig::ObjectStore(settings) => todo_kind(settings),
+        TargetConfig::ObjectStore(settings) => {
+            let parts = (reader, config, board);
+            work_on::<ObjectStoreTarget>(parts, settings, control, is_once).await
+        }
     }
 }
 

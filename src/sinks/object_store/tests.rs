@@ -1,0 +1,403 @@
+//! Against a directory, and against a server in the same process that speaks S3: one that refuses to make an object
+//! twice, and one that doesn't know how to.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::sync::{Mutex, MutexGuard};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use tempfile::TempDir;
+
+use super::super::contract::{self, Images};
+use super::*;
+use crate::media::RunId;
+use crate::secrets::SecretSource;
+
+/// A bucket `b`.
+#[derive(Default)]
+struct Bucket {
+    objects: BTreeMap<String, Vec<u8>>,
+    parts: BTreeMap<String, Vec<u8>>,
+    requests: Vec<String>,
+    ignores_conditions: bool,
+    /// It does what such a request asks for, and its answer is lost.
+    lost: Option<&'static str>,
+    /// It answers such a request so, and does nothing.
+    refused: Option<(&'static str, StatusCode)>,
+}
+
+type Shared = Arc<Mutex<Bucket>>;
+
+fn of_bucket(bucket: &Shared) -> MutexGuard<'_, Bucket> {
+    bucket.lock().expect("a bucket")
+}
+
+async fn answer(
+    State(bucket): State<Shared>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mut bucket = of_bucket(&bucket);
+    let what = format!("{method} {uri}");
+    bucket.requests.push(what.clone());
+    if let Some((_, status)) = bucket.refused.filter(|(refused, _)| what.contains(refused)) {
+        return (status, "<Error><Code>X</Code></Error>").into_response();
+    }
+    let response = bucket.answer(&method, &uri, &headers, &body);
+    if bucket.lost.is_some_and(|lost| what.contains(lost)) {
+        bucket.lost = None;
+        return StatusCode::BAD_GATEWAY.into_response();
+    }
+    response
+}
+
+impl Bucket {
+    fn answer(
+        &mut self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Response {
+        let name = uri.path().strip_prefix("/b/").expect("the bucket").to_owned();
+        let query = uri.query().unwrap_or("");
+        let is_multipart = query.contains("upload");
+        let etag = [("etag", "\"e\"")];
+        match (method.as_str(), is_multipart) {
+            ("POST", true) if query == "uploads" => {
+                "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+                    .into_response()
+            }
+            ("PUT", true) => {
+                self.parts.entry(name).or_default().extend(body.iter());
+                etag.into_response()
+            }
+            ("POST", true) => {
+                let whole = self.parts.remove(&name).expect("parts");
+                self.objects.insert(name, whole);
+                "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
+                    .into_response()
+            }
+            ("DELETE", true) => {
+                self.parts.remove(&name);
+                StatusCode::NO_CONTENT.into_response()
+            }
+            ("PUT", false) => {
+                let is_new = headers.get("if-none-match").is_some_and(|value| value == "*");
+                if is_new && !self.ignores_conditions && self.objects.contains_key(&name) {
+                    return StatusCode::PRECONDITION_FAILED.into_response();
+                }
+                self.objects.insert(name, body.to_vec());
+                etag.into_response()
+            }
+            ("DELETE", false) => {
+                self.objects.remove(&name);
+                StatusCode::NO_CONTENT.into_response()
+            }
+            ("GET" | "HEAD", false) => match self.objects.get(&name) {
+                None => (StatusCode::NOT_FOUND, "<Error><Code>NoSuchKey</Code></Error>").into_response(),
+                Some(bytes) => {
+                    let modified = ("last-modified", "Thu, 26 Nov 2026 10:00:00 GMT");
+                    ([etag[0], modified], bytes.clone()).into_response()
+                }
+            },
+            _ => panic!("{method} {uri}"),
+        }
+    }
+}
+
+fn run_info() -> RunInfo {
+    let id = RunId::new("a/b").expect("a name");
+    RunInfo { id, source: "/runs/b".into(), identity: serde_json::Map::new() }
+}
+
+/// A server, and how it is reached.
+struct S3 {
+    bucket: Shared,
+    config: ObjectStoreConfig,
+    secrets: TempDir,
+}
+
+fn config(url: String) -> ObjectStoreConfig {
+    ObjectStoreConfig {
+        url,
+        endpoint: None,
+        region: None,
+        access_key_id: None,
+        secret_access_key: None,
+        session_token: None,
+        account_key: None,
+        service_account: None,
+        multipart_bytes: NonZeroU64::new(8 << 20).expect("a number"),
+    }
+}
+
+impl S3 {
+    fn new() -> Self {
+        let bucket = Shared::default();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        listener.set_nonblocking(true).expect("a port");
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a port");
+        let routes = Router::new()
+            .fallback(answer)
+            .layer(DefaultBodyLimit::disable())
+            .with_state(Arc::clone(&bucket));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let secrets = tempfile::tempdir().expect("a folder");
+        std::fs::write(secrets.path().join("id"), "ID").expect("a file");
+        std::fs::write(secrets.path().join("key"), "KEY").expect("a file");
+        let secret = |name: &str| Some(SecretSource::File(secrets.path().join(name)));
+        let config = ObjectStoreConfig {
+            endpoint: Some(format!("http://{address}")),
+            access_key_id: secret("id"),
+            secret_access_key: secret("key"),
+            ..config("s3://b/p q".to_owned())
+        };
+        Self { bucket, config, secrets }
+    }
+
+    async fn target(&self) -> ObjectStoreTarget {
+        ObjectStoreTarget::open(&self.config).await.expect("a target")
+    }
+
+    async fn run(&self) -> ObjectStoreRun {
+        let mut run = self.target().await.run(&run_info());
+        run.resume(None).await.expect("a target");
+        run
+    }
+
+    fn names(&self) -> Vec<String> {
+        of_bucket(&self.bucket).objects.keys().cloned().collect()
+    }
+}
+
+/// What the manifests of the run tell of, by a function that reads an object.
+fn told_of(read: impl Fn(&str) -> Option<Vec<u8>>) -> Vec<(String, u64, Sha256)> {
+    let run = run_info().id;
+    let mut seen = Vec::new();
+    for manifest in (1..).map_while(|n| read(&names::manifest_name(&run, n))) {
+        let text = String::from_utf8(manifest).expect("text");
+        assert!(text.ends_with('\n'), "{text}");
+        for line in text.lines() {
+            let item: Value = serde_json::from_str(line).expect("JSON");
+            let object = read(item["object"].as_str().expect("a name")).expect("an object");
+            let key = item["key"].as_str().expect("a key").to_owned();
+            seen.push((key, item["step"].as_u64().expect("a step"), Sha256::of(&object)));
+        }
+    }
+    seen
+}
+
+struct Fake {
+    s3: S3,
+    target: ObjectStoreTarget,
+}
+
+impl contract::Target for Fake {
+    type Sink = ObjectStoreRun;
+
+    fn open(&self) -> ObjectStoreRun {
+        self.target.run(&run_info())
+    }
+
+    fn seen(&self) -> Vec<(String, u64, Sha256)> {
+        let bucket = of_bucket(&self.s3.bucket);
+        // The prefix and the run's folder are escaped in a URL.
+        told_of(|name| bucket.objects.get(&format!("p%20q/{}", name.replace('%', "%25"))).cloned())
+    }
+}
+
+struct Directory(TempDir, ObjectStoreTarget);
+
+impl contract::Target for Directory {
+    type Sink = ObjectStoreRun;
+
+    fn open(&self) -> ObjectStoreRun {
+        self.1.run(&run_info())
+    }
+
+    fn seen(&self) -> Vec<(String, u64, Sha256)> {
+        told_of(|name| std::fs::read(self.0.path().join("deep er").join(name)).ok())
+    }
+}
+
+/// The suite wants targets at once: they are made before.
+async fn check<T: contract::Target>(targets: impl AsyncFn() -> T) {
+    let made = Mutex::new(Vec::new());
+    for _ in 0..12 {
+        let target = targets().await;
+        made.lock().expect("targets").push(target);
+    }
+    contract::check(|| made.lock().expect("targets").pop().expect("enough targets")).await;
+}
+
+#[tokio::test]
+async fn it_keeps_the_promises_of_a_sink() {
+    for ignores_conditions in [false, true] {
+        check(async || {
+            let s3 = S3::new();
+            of_bucket(&s3.bucket).ignores_conditions = ignores_conditions;
+            let target = s3.target().await;
+            assert_eq!(target.0.is_conditional, !ignores_conditions);
+            // Nothing stays of the probe.
+            assert_eq!(s3.names(), Vec::<String>::new());
+            Fake { s3, target }
+        })
+        .await;
+    }
+    check(async || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = url::Url::from_directory_path(folder.path().join("deep er")).expect("a URL");
+        let target = ObjectStoreTarget::open(&config(url.to_string())).await.expect("a target");
+        assert!(target.0.is_conditional);
+        Directory(folder, target)
+    })
+    .await;
+}
+
+async fn deliver(run: &mut ObjectStoreRun, items: &[Delivery]) -> Result<Receipt, SinkError> {
+    for item in items {
+        run.put(item).await?;
+    }
+    run.commit(items).await
+}
+
+#[tokio::test]
+async fn a_manifest_whose_answer_was_lost_is_not_made_twice() {
+    let s3 = S3::new();
+    let mut images = Images::new();
+    let items: Vec<Delivery> = (0..4).map(|step| images.image("k", step, 0)).collect();
+    let mut run = s3.run().await;
+    of_bucket(&s3.bucket).lost = Some("00000001.jsonl");
+    let error = deliver(&mut run, &items[..2]).await.expect_err("a lost answer");
+    assert!(matches!(error, SinkError::Retry { .. }), "{error:?}");
+    // With `resume`, as the promise is, and without.
+    for mut run in [s3.run().await, run] {
+        let receipt = run.commit(&items[..3]).await.expect("a receipt");
+        assert_eq!(receipt.get::<Kept>().expect("a receipt").manifest, 2);
+    }
+    let target = s3.target().await;
+    let fake = Fake { s3, target };
+    let steps: Vec<u64> = contract::Target::seen(&fake).iter().map(|(_, step, _)| *step).collect();
+    assert_eq!(steps, [0, 1, 2]);
+    let runs = fake.s3.names();
+    let of_run = runs.iter().filter(|name| name.starts_with("p%20q/runs/a%252Fb/"));
+    assert_eq!(of_run.count(), 3, "{runs:?}");
+}
+
+#[tokio::test]
+async fn two_writers_lose_nothing_of_each_other() {
+    let s3 = S3::new();
+    let mut images = Images::new();
+    let items: Vec<Delivery> = (0..6).map(|step| images.image("k", step, 0)).collect();
+    let (mut one, mut other) = (s3.run().await, s3.run().await);
+    for (n, items) in items.chunks(2).enumerate() {
+        let run = if n % 2 == 0 { &mut one } else { &mut other };
+        deliver(run, items).await.expect("a receipt");
+    }
+    deliver(&mut other, &items).await.expect("a receipt");
+    let target = s3.target().await;
+    let steps: Vec<u64> =
+        contract::Target::seen(&Fake { s3, target }).iter().map(|(_, step, _)| *step).collect();
+    assert_eq!(steps, [0, 1, 2, 3, 4, 5]);
+}
+
+fn large(images: &mut Images, n_bytes: usize) -> Delivery {
+    let mut item = images.image("large", 1, 0);
+    let bytes: Vec<u8> = (0..n_bytes).map(|i| u8::try_from(i % 251).unwrap_or(0)).collect();
+    std::fs::write(item.path(), &bytes).expect("a file");
+    item.file.size = bytes.len() as u64;
+    item.file.sha256 = Sha256::of(&bytes);
+    item
+}
+
+#[tokio::test]
+async fn large_files_go_in_parts_and_leave_none_behind() {
+    let s3 = S3::new();
+    let mut images = Images::new();
+    let item = large(&mut images, 18 << 20);
+    let run = s3.run().await;
+    of_bucket(&s3.bucket).refused = Some(("partNumber=3", StatusCode::SERVICE_UNAVAILABLE));
+    let error = run.put(&item).await.expect_err("an error");
+    assert!(matches!(error, SinkError::Retry { .. }), "{error:?}");
+    {
+        let mut bucket = of_bucket(&s3.bucket);
+        assert_eq!((bucket.parts.len(), bucket.objects.len()), (0, 0));
+        bucket.refused = None;
+    }
+    run.put(&item).await.expect("an image's files");
+    let n_puts = of_bucket(&s3.bucket).requests.len();
+    // It is there.
+    run.put(&item).await.expect("an image's files");
+    {
+        let bucket = of_bucket(&s3.bucket);
+        let whole = bucket.objects.values().next().expect("an object");
+        assert_eq!(Sha256::of(whole), item.file.sha256);
+        let again = &bucket.requests[n_puts..];
+        assert!(again.len() == 1 && again[0].starts_with("HEAD "), "{again:?}");
+    }
+    // A file that is not what was kept.
+    let mut other = large(&mut images, 9 << 20);
+    other.file.sha256 = Sha256::of(b"what was kept");
+    let error = run.put(&other).await.expect_err("an error");
+    assert!(matches!(error, SinkError::Reject { .. }), "{error:?}");
+    let bucket = of_bucket(&s3.bucket);
+    assert_eq!((bucket.parts.len(), bucket.objects.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn what_is_there_with_another_size_is_told() {
+    for n_bytes in [None, Some(9 << 20)] {
+        let s3 = S3::new();
+        let mut images = Images::new();
+        let item = n_bytes.map_or_else(|| images.image("k", 1, 0), |n| large(&mut images, n));
+        let run = s3.run().await;
+        run.put(&item).await.expect("an image's files");
+        of_bucket(&s3.bucket).objects.values_mut().for_each(|bytes| bytes.truncate(7));
+        let error = run.put(&item).await.expect_err("an error");
+        assert!(matches!(error, SinkError::Reject { .. }), "{error:?}");
+        assert!(error.to_string().contains("in the store with 7 bytes, want "), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_out_of_order_is_no_item_s_fault() {
+    let s3 = S3::new();
+    let mut images = Images::new();
+    let item = images.image("k", 1, 0);
+    let run = s3.run().await;
+    for status in [401, 403, 404, 429, 500, 503] {
+        let status = StatusCode::from_u16(status).expect("a status");
+        of_bucket(&s3.bucket).refused = Some(("PUT /b/", status));
+        let n_requests = of_bucket(&s3.bucket).requests.len();
+        let error = run.put(&item).await.expect_err("an error");
+        assert!(matches!(error, SinkError::Retry { .. }), "{status}: {error:?}");
+        assert!(!error.to_string().contains("KEY"), "{error}");
+        // Whoever calls it tries again.
+        assert_eq!(of_bucket(&s3.bucket).requests.len(), n_requests + 1, "{status}");
+    }
+    of_bucket(&s3.bucket).refused = None;
+    // A key that is renewed while the program runs.
+    std::fs::remove_file(s3.secrets.path().join("key")).expect("a file");
+    let error = run.put(&item).await.expect_err("an error");
+    assert!(matches!(error, SinkError::Retry { .. }), "{error:?}");
+    assert!(error.to_string().contains("secret "), "{error}");
+    std::fs::write(s3.secrets.path().join("key"), "KEY 2").expect("a file");
+    run.put(&item).await.expect("an image's files");
+}
+
+#[tokio::test]
+async fn another_url_is_told() {
+    let open = async |url: &str| ObjectStoreTarget::open(&config(url.to_owned())).await.err();
+    let error = open("ftp://host/x").await.expect("an error");
+    assert!(matches!(error, SinkError::Retry { .. }), "{error:?}");
+    let error = open("memory:///x").await.expect("an error").to_string();
+    assert!(error.contains("want s3, gs, az or file"), "{error}");
+}
