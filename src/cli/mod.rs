@@ -5,6 +5,7 @@ mod daemon;
 mod ingest;
 mod items;
 mod prune;
+mod release;
 mod show;
 mod status;
 
@@ -107,6 +108,13 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Make images of what was held back and what the limits admit by now
+    Release {
+        #[command(flatten)]
+        query: release::ReleaseArgs,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Build the index anew from the journals
     Reindex {
         #[command(flatten)]
@@ -195,6 +203,7 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
         Command::Health { common } => daemon::health(&common, out),
         Command::Reload { common } => daemon::reload(&common, out),
         Command::Prune { apply, common } => prune::run(apply, &common, out),
+        Command::Release { query, common } => release::run(&query, &common, out),
         Command::Reindex { common } => reindex(&common, out),
     }
 }

@@ -21,6 +21,7 @@ mod media;
 mod metrics;
 mod png_peer;
 mod python;
+mod release;
 mod retention;
 mod rewritten;
 mod step_limits;

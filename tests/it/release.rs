@@ -1,0 +1,334 @@
+//! `safelight release`: what was held back becomes the images that it would have been.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Ran, TempRun, gray, npy, npz, wait_for};
+
+/// Runs a command by a configuration with these settings.
+fn by(temp: &TempRun, settings: &str, args: &[&str]) -> Ran {
+    let config = temp.configure(settings);
+    temp.run(&[args, &["--config", config.to_str().expect("a path")]].concat())
+}
+
+fn ingest(temp: &TempRun, settings: &str) {
+    let run = temp.at("");
+    let ran = by(temp, settings, &["ingest", run.to_str().expect("a path")]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+/// What `release --json` reports, and how it ended.
+fn release(temp: &TempRun, settings: &str, args: &[&str]) -> (Value, i32) {
+    let ran = by(temp, settings, &[&["release", "--json"], args].concat());
+    let report = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("no report: {ran:?}"));
+    (report, ran.code)
+}
+
+/// How many were released, stay held back by a limit, and stay for another reason.
+fn counts(report: &Value) -> [u64; 3] {
+    ["released", "held", "failed"].map(|field| report[field].as_u64().expect("a number"))
+}
+
+/// The media files of items, by their paths.
+fn files(temp: &TempRun, items: &[Value]) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for item in items {
+        let sets = ["boxes", "masks"].map(|sets| item[sets].as_object());
+        let of_sets = sets.into_iter().flatten().flat_map(|sets| sets.values());
+        for path in [item].into_iter().chain(of_sets).filter_map(|of| of["path"].as_str()) {
+            files.insert(path.to_owned(), fs::read(temp.store().join(path)).expect("a file"));
+        }
+    }
+    files
+}
+
+/// What is released by the second settings of what was ingested by the first ones is, item for item and
+/// byte for byte, what is ingested by the second ones at once; and again after the index was built anew.
+/// Returns the report of the release.
+fn check(write: impl Fn(&TempRun), low: &str, high: &str) -> Value {
+    let temp = TempRun::new();
+    write(&temp);
+    ingest(&temp, low);
+    let (report, code) = release(&temp, high, &[]);
+    assert_eq!((code, &report["failed"]), (0, &json!(0)), "{report}");
+    let released = temp.items();
+    let of_files = files(&temp, &released);
+
+    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    assert_eq!(temp.items(), released, "a new index says the same");
+    let n_lines = temp.journaled_items().len();
+    let (again, code) = release(&temp, high, &[]);
+    assert_eq!((code, &again["released"], &again["failed"]), (0, &json!(0), &json!(0)), "{again}");
+    ingest(&temp, high);
+    assert_eq!(temp.journaled_items().len(), n_lines, "nothing is told again");
+
+    fs::remove_dir_all(temp.store()).expect("a store");
+    ingest(&temp, high);
+    check_same(&released, &temp.items());
+    let same = files(&temp, &released);
+    assert!(of_files == same, "{:?} {:?}", of_files.keys(), same.keys());
+    report
+}
+
+/// Items are the same but for what held those back that stay so.
+fn check_same(got: &[Value], want: &[Value]) {
+    let without_reason = |item: &Value| {
+        let mut item = item.clone();
+        if item["state"] == "held" {
+            item["reason"] = Value::Null;
+        }
+        item
+    };
+    assert_eq!(got.len(), want.len());
+    for (got, want) in got.iter().zip(want) {
+        assert_eq!(without_reason(got), without_reason(want));
+    }
+}
+
+fn with_items(n: u64) -> String {
+    format!("[limits]\nmax_items = {n}\n")
+}
+
+#[test]
+fn a_step_that_may_have_more_gets_the_next_in_order() {
+    let write = |temp: &TempRun| {
+        (0..10).for_each(|n| temp.log_picture("a", 1, n));
+        (0..3).for_each(|n| temp.log_picture("b/c", 1, n));
+    };
+    let report = check(write, &with_items(2), &with_items(5));
+    assert_eq!(counts(&report), [4, 5, 0], "{report}");
+    let report = check(write, &with_items(2), &with_items(108));
+    assert_eq!(counts(&report), [9, 0, 0], "{report}");
+
+    let temp = TempRun::new();
+    write(&temp);
+    (0..4).for_each(|n| temp.log_picture("a", 2, n));
+    ingest(&temp, &with_items(2));
+    let said = by(&temp, &with_items(3), &["release", "run", "a", "--step", "1"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let want =
+        "run a: 1 released, 7 stay held:\n  7: max_items: 3 images of this key and step are kept\n";
+    assert_eq!(said.out, want);
+    assert_eq!(temp.counts(), [7, 10, 0]);
+    let (report, _) = release(&temp, &with_items(108), &["run", "b/c"]);
+    assert_eq!(counts(&report), [1, 0, 0], "{report}");
+    let (report, _) = release(&temp, &with_items(108), &["run", "--step", "2.."]);
+    assert_eq!(counts(&report), [2, 0, 0], "{report}");
+    assert_eq!(counts(&release(&temp, &with_items(108), &[]).0), [7, 0, 0]);
+    let said = by(&temp, &with_items(108), &["release"]);
+    assert_eq!((said.code, &*said.out), (0, "nothing is held back\n"));
+    let status = temp.status();
+    assert_eq!((&status["image"], &status["held"]), (&json!(17), &json!(0)));
+    let wrong = by(&temp, "", &["release", "rum"]);
+    assert_eq!(wrong.code, 1);
+    assert!(wrong.err.contains("did you mean \"run\"?"), "{}", wrong.err);
+}
+
+#[test]
+fn what_was_too_large_is_released_when_it_may_be_so_large_or_scaled_down() {
+    let write = |temp: &TempRun| {
+        for (n, width) in [30, 90, 50, 200].into_iter().enumerate() {
+            temp.write(&format!("tensors/{n}.npy"), &npy("|u1", &[9, width], &vec![7; 9 * width]));
+            let line = json!({"key": "a", "step": 1, "data": format!("tensors/{n}.npy")});
+            temp.append("a.media.jsonl", &format!("{line}\n"));
+            temp.write(&format!("dumps/b/{n}.npy"), &npy("|u1", &[9, width], &vec![9; 9 * width]));
+        }
+        // So large that it isn't read whole for its header.
+        temp.write("dumps/b/9.npy", &npy("|u1", &[200, 200], &vec![5; 40_000]));
+    };
+    let low = "[limits]\nmax_dimension = 40\n";
+    let report = check(write, low, "[limits]\nmax_dimension = 90\n");
+    assert_eq!(counts(&report), [4, 3, 0], "{report}");
+    let scaled = "[limits]\nmax_dimension = 40\nover_dimension = \"downscale\"\n";
+    let report = check(write, low, scaled);
+    assert_eq!(counts(&report), [7, 0, 0], "{report}");
+    check(write, "[limits]\nmax_dimension = 40\nmax_items = 2\n", "");
+}
+
+#[test]
+fn the_rest_of_a_batch_is_released_with_what_was_said_of_it() {
+    let write = |temp: &TempRun| {
+        let n = 130;
+        let numbers = || 0..u8::try_from(n).expect("a byte");
+        let pixels: Vec<u8> = numbers().flat_map(|number| [number; 20]).collect();
+        temp.write("many.npy", &npy("|u1", &[n, 4, 5], &pixels));
+        let classes: Vec<u8> = numbers().flat_map(|number| [number % 3; 20]).collect();
+        temp.write("masks.npy", &npy("|u1", &[n, 4, 5], &classes));
+        let captions: Vec<_> = numbers().map(|number| format!("picture {number}")).collect();
+        let boxes = numbers().map(|number| {
+            let position = json!({"minX": 0.1, "maxX": 0.5, "minY": 0.2, "maxY": 0.75});
+            let one = json!({"position": position, "class_id": number % 3});
+            json!({"pred": {"box_data": [one]}})
+        });
+        let line = json!({
+            "key": "a", "step": 1, "data": "many.npy", "format": "NHW", "caption": captions,
+            "boxes": boxes.collect::<Vec<_>>(), "masks": {"gt": {"mask_data": "masks.npy"}},
+            "classes": [{"id": 0, "name": "road"}], "note": {"x": 1.5},
+        });
+        temp.append("a.media.jsonl", &format!("{line}\n"));
+        // Two tensors in one dump, by a sidecar.
+        let batch = npy("|u1", &[6, 4, 5], &pixels[..120]);
+        temp.write("dumps/b/7.npz", &npz(&[("x.npy", batch.clone()), ("y.npy", batch)]));
+        temp.write("dumps/b/7.npz.json", b"{\"format\":\"NHW\",\"caption\":\"c\",\"index\":3}");
+    };
+    let report = check(write, &with_items(2), &with_items(4));
+    assert_eq!(counts(&report), [6, 130, 0], "{report}");
+    let report = check(write, "", &with_items(120));
+    assert_eq!(counts(&report), [12, 10, 0], "{report}");
+    // In two steps.
+    let temp = TempRun::new();
+    write(&temp);
+    ingest(&temp, &with_items(1));
+    assert_eq!(counts(&release(&temp, &with_items(5), &[]).0), [12, 127, 0]);
+    assert_eq!(counts(&release(&temp, &with_items(500), &[]).0), [127, 0, 0]);
+    let released = temp.items();
+    fs::remove_dir_all(temp.store()).expect("a store");
+    ingest(&temp, &with_items(500));
+    check_same(&released, &temp.items());
+}
+
+#[test]
+fn a_new_version_of_a_dump_takes_the_place_of_what_was_released_of_it() {
+    let temp = TempRun::new();
+    let sidecar = b"{\"format\":\"NHW\"}";
+    let write = |n: usize, value: u8| {
+        temp.write("dumps/a/1.npy.json", sidecar);
+        temp.write("dumps/a/1.npy", &npy("|u1", &[n, 4, 5], &vec![value; n * 20]));
+    };
+    write(6, 1);
+    ingest(&temp, &with_items(2));
+    assert_eq!(counts(&release(&temp, &with_items(4), &[]).0), [2, 2, 0]);
+    // As long as it has not been read, nothing of the new version is taken for the old one.
+    write(5, 2);
+    let (report, code) = release(&temp, &with_items(9), &[]);
+    assert_eq!((counts(&report), code), ([0, 0, 2], 1), "{report}");
+    ingest(&temp, &with_items(4));
+    assert_eq!(temp.counts(), [4, 1, 0]);
+    let (report, _) = release(&temp, &with_items(9), &[]);
+    assert_eq!(counts(&report), [1, 0, 0], "{report}");
+    let items = temp.items();
+    let seen: Vec<_> =
+        items.iter().map(|i| (i["index"].clone(), i["stats"]["max"].clone())).collect();
+    let want: Vec<_> = (0..5).map(|index| (json!(index), json!(2.0))).collect();
+    assert_eq!(seen, want);
+    write(3, 3);
+    ingest(&temp, &with_items(9));
+    assert_eq!(temp.counts(), [3, 0, 0]);
+    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    assert_eq!(temp.counts(), [3, 0, 0]);
+}
+
+#[test]
+fn what_is_not_as_it_was_stays_held_back_and_says_why() {
+    let temp = TempRun::new();
+    for key in ["gone", "changed", "touched", "line", "fine", "noted"] {
+        (0..2).for_each(|n| temp.log_picture(key, 1, n));
+    }
+    (0..2).for_each(|n| {
+        temp.write(&format!("dumps/path/1_{n}.npy"), &gray(n));
+        temp.write(&format!("dumps/sidecar/1_{n}.npy"), &gray(n));
+        temp.write(&format!("dumps/sidecar/1_{n}.npy.json"), b"{\"caption\":\"a\"}");
+    });
+    temp.write("b.media.jsonl", b"{\"key\":\"log\",\"step\":1,\"data\":\"tensors/fine-1-0.npy\"}\n{\"key\":\"log\",\"step\":1,\"data\":\"tensors/fine-1-0.npy\"}\n");
+    ingest(&temp, &with_items(1));
+    assert_eq!(temp.counts(), [9, 9, 0]);
+
+    fs::remove_file(temp.at("tensors/gone-1-1.npy")).expect("a removal");
+    fs::write(temp.at("tensors/changed-1-1.npy"), gray(77)).expect("another content");
+    fs::write(temp.at("tensors/touched-1-1.npy"), gray(1)).expect("the same content");
+    // Another content of the same length and time: its digest tells.
+    let path = temp.at("tensors/noted-1-1.npy");
+    let time = fs::metadata(&path).and_then(|meta| meta.modified()).expect("a time");
+    fs::write(&path, gray(78)).expect("another content");
+    fs::File::options().write(true).open(&path).and_then(|f| f.set_modified(time)).expect("a time");
+    // Of the same length, so that the log is no shorter than it was.
+    let log = fs::read_to_string(temp.at("a.media.jsonl")).expect("a log");
+    let other = log.replace("tensors/line-1-1.npy", "tensors/fine-1-1.npy");
+    fs::write(temp.at("a.media.jsonl"), other).expect("another log");
+    fs::remove_file(temp.at("b.media.jsonl")).expect("a removal");
+    fs::write(temp.at("dumps/path/1_1.npy"), gray(79)).expect("another content");
+    fs::write(temp.at("dumps/sidecar/1_1.npy.json"), b"{\"caption\":\"b\"}").expect("a sidecar");
+
+    let n_lines = temp.journaled_items().len();
+    let (report, code) = release(&temp, &with_items(9), &[]);
+    assert_eq!((counts(&report), code), ([2, 0, 7], 1), "{report}");
+    let keys = report["keys"].as_array().expect("keys");
+    let failed: Vec<_> = keys
+        .iter()
+        .map(|of| {
+            let why = of["failed"].as_object().expect("reasons").keys().next();
+            (of["key"].as_str().expect("a key"), why.map_or("", String::as_str))
+        })
+        .collect();
+    let changed = "its dump has another content than when it was held back";
+    let want = [
+        ("changed", changed),
+        ("fine", ""),
+        ("gone", "its dump is gone"),
+        ("line", "what described it says something else by now"),
+        ("log", "the log that described it is gone"),
+        ("noted", changed),
+        ("path", changed),
+        ("sidecar", "its sidecar is another than when it was held back"),
+        ("touched", ""),
+    ];
+    assert_eq!(failed, want);
+    assert_eq!(temp.journaled_items().len(), n_lines + 2, "what stays is not told again");
+    let said = by(&temp, &with_items(9), &["release", "run", "gone"]);
+    assert_eq!(said.code, 1);
+    assert_eq!(said.out, "run gone: 0 released, 1 stays held:\n  1: its dump is gone\n");
+    // Where the limits hold it back all the same, nothing has failed.
+    let (report, code) = release(&temp, &with_items(1), &[]);
+    assert_eq!((counts(&report), code), ([0, 7, 0], 0), "{report}");
+    fs::rename(temp.at(""), temp.folder().join("moved")).expect("a rename");
+    let (report, code) = release(&temp, &with_items(9), &[]);
+    assert_eq!((counts(&report), code), ([0, 0, 7], 1), "{report}");
+}
+
+#[test]
+fn a_daemon_releases_for_those_who_may_and_goes_by_what_it_has_taken_up() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon(&with_items(2));
+    (0..6).for_each(|n| temp.log_picture("a", 1, n));
+    temp.write("dumps/b/1.npy.json", b"{\"format\":\"NHW\"}");
+    temp.write("dumps/b/1.npy", &npy("|u1", &[5, 4, 5], &[1; 100]));
+    wait_for("the pictures", || temp.counts() == [4, 7, 0]);
+    let said = by(&temp, &with_items(3), &["release"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.out.contains("run a: 0 released, 4 stay held:\n  4: max_items: 2 images"),
+        "{said:?}"
+    );
+    assert!(said.out.contains("`safelight reload` has it take them up"), "{said:?}");
+    assert_eq!(by(&temp, &with_items(3), &["reload"]).code, 0);
+    let (report, code) = release(&temp, &with_items(3), &[]);
+    assert_eq!((counts(&report), code), ([2, 5, 0], 0), "{report}");
+    if rustix::process::geteuid().is_root() {
+        use std::os::unix::fs::PermissionsExt;
+        let socket = temp.folder().join("control.sock");
+        for path in [temp.folder(), &*socket] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("rights");
+        }
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-X", "POST", "--unix-socket"]).arg(&socket);
+        curl.arg("http://safelight/v1/release").uid(65534).stderr(Stdio::null());
+        let said = String::from_utf8_lossy(&curl.output().expect("curl").stdout).into_owned();
+        assert!(said.contains("only root and the daemon's own user"), "{said}");
+    } else {
+        eprintln!("left out: only root can ask as somebody else");
+    }
+    // What comes afterwards finds its place.
+    assert_eq!(by(&temp, &with_items(5), &["reload"]).code, 0);
+    assert_eq!(counts(&release(&temp, &with_items(5), &["run", "a"]).0), [2, 1, 0]);
+    temp.log_picture("a", 1, 6);
+    temp.write("dumps/b/1.npy", &npy("|u1", &[4, 4, 5], &[2; 80]));
+    wait_for("the new ones", || temp.counts() == [9, 2, 0]);
+    assert_eq!(counts(&release(&temp, &with_items(5), &[]).0), [0, 2, 0]);
+    assert_eq!(daemon.stop().0, Some(0));
+    assert_eq!(counts(&release(&temp, &with_items(9), &[]).0), [2, 0, 0]);
+    assert_eq!(temp.counts(), [11, 0, 0]);
+}
