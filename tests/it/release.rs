@@ -1,13 +1,17 @@
 //! `safelight release`: what was held back becomes the images that it would have been.
+//!
+//! `SAFELIGHT_LIMIT_CASES` says how many random runs are tried.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::harness::{Ran, TempRun, gray, npy, npz, wait_for};
+use crate::harness::{PROGRAM, Ran, TempRun, gray, npy, npz, number_from, number_in, wait_for};
+use crate::step_limits::{Written, check_counts, write, written};
 
 /// Runs a command by a configuration with these settings.
 fn by(temp: &TempRun, settings: &str, args: &[&str]) -> Ran {
@@ -331,4 +335,147 @@ fn a_daemon_releases_for_those_who_may_and_goes_by_what_it_has_taken_up() {
     assert_eq!(daemon.stop().0, Some(0));
     assert_eq!(counts(&release(&temp, &with_items(9), &[]).0), [2, 0, 0]);
     assert_eq!(temp.counts(), [11, 0, 0]);
+}
+
+/// Each picture of [`gray`] stands in the journal once, as an image, and the index says what the journal
+/// says.
+fn check_each_once(temp: &TempRun, n: u64) {
+    let items = temp.items();
+    let numbers: BTreeSet<u64> = items.iter().map(|item| number_in(&temp.store(), item)).collect();
+    assert_eq!(numbers, (0..n).collect());
+    let journaled = temp.journaled_items();
+    let images: Vec<_> = journaled.iter().filter(|item| item["state"] == "image").collect();
+    assert_eq!(images.len() as u64, n);
+    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    assert_eq!(temp.items(), items);
+}
+
+#[test]
+fn killed_at_each_call_that_makes_something_durable_a_release_loses_and_doubles_nothing() {
+    let has_strace = Command::new("strace").args(["-f", "-e", "trace=fsync", "true"]).output();
+    if !has_strace.is_ok_and(|ran| ran.status.success()) {
+        eprintln!("left out: there is no strace here, or it may not trace");
+        return;
+    }
+    let mut n_killed = 0;
+    for call in ["fsync", "fdatasync", "rename", "renameat2", "sync_file_range"] {
+        for n in 1.. {
+            let temp = TempRun::new();
+            (0..6).for_each(|n| temp.log_picture("a", 1, n));
+            temp.write("dumps/b/1_0.npy", &gray(6));
+            temp.write("dumps/b/1_1.npy", &gray(7));
+            ingest(&temp, &with_items(1));
+            let config = temp.configure("");
+            let status = Command::new("strace")
+                .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+                .args(["-e", &format!("inject={call}:signal=KILL:when={n}"), PROGRAM, "release"])
+                .arg("--config")
+                .arg(config)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .expect("strace");
+            let was_killed = status.code() != Some(0);
+            n_killed += u64::from(was_killed);
+            let (report, code) = release(&temp, "", &[]);
+            assert_eq!((code, &report["failed"]), (0, &json!(0)), "{call} {n}: {report}");
+            check_each_once(&temp, 8);
+            // There are not so many calls of this kind.
+            if !was_killed {
+                break;
+            }
+        }
+    }
+    assert!(n_killed > 3, "{n_killed} kills only: nothing was tried");
+}
+
+#[test]
+fn a_daemon_killed_in_the_midst_of_a_release_loses_and_doubles_nothing() {
+    const N: u64 = 600;
+    let temp = TempRun::new();
+    (0..N).for_each(|n| temp.log_picture("a", n % 6, n));
+    ingest(&temp, &with_items(1));
+    let n_images = || {
+        let images = |items: Vec<Value>| items.iter().filter(|i| i["state"] == "image").count();
+        images(temp.journaled_items())
+    };
+    let mut n_killed = 0;
+    for n_wanted in [10, 100, 250, 450] {
+        let daemon = temp.daemon("");
+        let config = temp.folder().join("safelight.toml");
+        let mut asking = Command::new(PROGRAM);
+        asking.arg("release").arg("--config").arg(config).stdin(Stdio::null());
+        let mut asking =
+            asking.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program");
+        wait_for("some of the images", || n_images() >= n_wanted);
+        drop(daemon);
+        n_killed += u64::from(!asking.wait().expect("an end").success());
+    }
+    assert!(n_killed > 0, "each release was done before the kill");
+    let (report, code) = release(&temp, "", &[]);
+    assert_eq!((code, &report["failed"]), (0, &json!(0)), "{report}");
+    check_each_once(&temp, N);
+}
+
+fn check_random(parts: &[(Vec<Written>, usize)], by_daemon: bool) -> Result<(), TestCaseError> {
+    let temp = TempRun::new();
+    let mut number = 0;
+    let mut max_items = 0;
+    for (part, n_more) in parts {
+        let before = format!("[limits]\nmax_items = {}\n", max_items.max(1));
+        max_items += n_more;
+        for what in part {
+            write(&temp, what, number);
+            number += 1;
+        }
+        let config = temp.configure(&before);
+        let (config, run) = (config.to_str().expect("a path"), temp.at(""));
+        let ran = temp.run(&["ingest", "--config", config, run.to_str().expect("a path")]);
+        prop_assert!(matches!(ran.code, 0 | 3), "{:?}", ran);
+        let settings = format!("[limits]\nmax_items = {max_items}\n");
+        let daemon = by_daemon.then(|| temp.daemon(&settings));
+        let (report, _) = release(&temp, &settings, &[]);
+        let items = temp.items();
+        drop(daemon);
+        check_counts(&items, max_items)?;
+        // A dump whose new version was rejected isn't that of what is held back any more.
+        let mut steps = BTreeMap::<_, [usize; 2]>::new();
+        for item in items.iter().filter(|item| item["state"] != "rejected") {
+            let step = ["key", "step"].map(|field| item[field].to_string());
+            steps.entry(step).or_default()[usize::from(item["state"] == "held")] += 1;
+        }
+        let n_left = steps.values().filter(|[n, _]| *n < max_items).map(|[_, n_held]| *n_held);
+        prop_assert_eq!(n_left.sum::<usize>() as u64, counts(&report)[2], "{}", report);
+        let n_held: usize = steps.values().map(|[_, n_held]| n_held).sum();
+        prop_assert_eq!(n_held as u64, counts(&report)[1] + counts(&report)[2], "{}", report);
+        fs::remove_dir_all(temp.store().join("index")).expect("an index");
+        prop_assert_eq!(&temp.items(), &items);
+        let (again, _) = release(&temp, &settings, &[]);
+        prop_assert_eq!(&again["released"], &json!(0), "{}", again);
+        prop_assert_eq!(temp.items(), items);
+    }
+    Ok(())
+}
+
+fn parts() -> impl Strategy<Value = Vec<(Vec<Written>, usize)>> {
+    let part = proptest::collection::vec(written(), 1..25);
+    proptest::collection::vec((part, 1usize..4), 1..4)
+}
+
+fn cases(usual: u64) -> ProptestConfig {
+    let cases = u32::try_from(number_from("SAFELIGHT_LIMIT_CASES", usual)).expect("a number");
+    let (failure_persistence, max_shrink_iters) = (None, 40);
+    ProptestConfig { cases, failure_persistence, max_shrink_iters, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(cases(6))]
+
+    #[test]
+    fn whatever_was_written_a_release_fills_each_step_and_a_new_index_says_the_same(
+        parts in parts(), by_daemon: bool,
+    ) {
+        check_random(&parts, by_daemon)?;
+    }
 }

@@ -124,7 +124,7 @@ impl Engine {
             } else {
                 let Report { released, held, failed, .. } = release.report;
                 tracing::info!(released, held, failed, "release is done");
-                release.asked.told.try_send(Ok(release.report)).ok();
+                release.asked.told.try_send(Ok(release.report.in_order())).ok();
                 return Ok(true);
             }
         }
@@ -360,6 +360,6 @@ fn is_as_then(dump: &OpenDump, source: &Source, held: HeldAt) -> Result<bool, St
             .digest_by(want.kind())
             .map(|got| got == want)
             .map_err(|error| format!("its dump cannot be read: {error}")),
-        None => Ok(false),
+        None => Err("its dump was written since it was held back".to_owned()),
     }
 }

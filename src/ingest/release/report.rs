@@ -80,7 +80,13 @@ impl Report {
         count(&mut self.of(run, key).failed, reason, n);
     }
 
-    /// They come in order, and what comes late is of one of the last.
+    /// The same, runs and keys in order.
+    pub(super) fn in_order(mut self) -> Self {
+        self.keys.sort_by(|a, b| (&a.run, &a.key).cmp(&(&b.run, &b.key)));
+        self
+    }
+
+    /// What comes late is of one of the last.
     fn of(&mut self, run: &RunId, key: &MediaKey) -> &mut KeyReport {
         let known = self.keys.iter().rposition(|of| (&of.run, &of.key) == (run, key));
         let at = known.unwrap_or_else(|| {
