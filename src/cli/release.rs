@@ -1,6 +1,5 @@
 //! `safelight release`: images that were held back and that the limits admit by now.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::{Context, anyhow};
@@ -116,11 +115,9 @@ fn print(report: &ReleaseReport, out: &mut impl Write) -> anyhow::Result<()> {
         };
         let is_any = if n_stay > 0 { ":" } else { "" };
         writeln!(out, "{place}: {} released{stay}{is_any}", thousands(of.released))?;
-        let reasons = |reasons: &BTreeMap<String, u64>| {
-            let lines = reasons.iter().map(|(why, n)| (thousands(*n), printable(why)));
-            lines.map(|(n, why)| format!("  {n}: {why}\n")).collect::<String>()
-        };
-        write!(out, "{}{}", reasons(&of.held), reasons(&of.failed))?;
+        for (reason, n) in of.held.iter().chain(&of.failed) {
+            writeln!(out, "  {}: {}", thousands(*n), printable(reason))?;
+        }
     }
     if report.keys.is_empty() {
         writeln!(out, "nothing is held back")?;

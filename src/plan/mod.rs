@@ -514,6 +514,51 @@ mod tests {
     }
 
     #[test]
+    fn what_was_held_back_is_planned_where_it_stands() {
+        let mut usage = StepUsage::default();
+        let plain = record(None, json!(["a", "b", "c", "d"]));
+        let options = ImageOptions { format: Some(crate::media::DataFormat::Nhw), ..plain.options };
+        // Two more that are kept come first, and one of the batch was rejected and is free again.
+        usage.take(0, true);
+        usage.take(1, true);
+        [2, 3, 5].into_iter().for_each(|index| usage.take(index, false));
+        let held = [2, 3, 4, 5, 9].map(|index| (index, u64::from(index) - 2));
+        let limits = Limits { max_items: 4, ..Limits::default() };
+        let plan = plan_held(
+            &plain,
+            options,
+            header(&[4, 8, 9]),
+            &[],
+            &mut usage,
+            &limits,
+            &BTreeMap::from(held),
+        );
+        let plan = plan.unwrap_or_else(|error| panic!("{error}"));
+        let got: Vec<_> = plan
+            .items
+            .iter()
+            .map(|item| {
+                let outcome = match &item.outcome {
+                    Outcome::Make(plan) => format!("image {}", plan.image_idx),
+                    Outcome::Hold(reason) | Outcome::Reject(reason) => reason.clone(),
+                };
+                (item.id.index, item.description.caption.clone(), outcome)
+            })
+            .collect();
+        let full = "max_items: 4 images of this key and step are kept";
+        let none = "it is no longer held back";
+        let want = [
+            (2, Some(json!("a")), "image 0".to_owned()),
+            (3, Some(json!("b")), "image 1".to_owned()),
+            (4, Some(json!("c")), none.to_owned()),
+            (5, Some(json!("d")), full.to_owned()),
+            (9, None, none.to_owned()),
+        ];
+        assert_eq!(got, want);
+        assert_eq!((usage.n_kept(), usage.kept_at(5), usage.is_taken(4)), (4, Some(false), false));
+    }
+
+    #[test]
     fn lists_are_split_over_a_batch() {
         let record = record(None, json!(["a", null, ["c"]]));
         let plan = plan(

@@ -141,15 +141,20 @@ fn what_was_too_large_is_released_when_it_may_be_so_large_or_scaled_down() {
             temp.append("a.media.jsonl", &format!("{line}\n"));
             temp.write(&format!("dumps/b/{n}.npy"), &npy("|u1", &[9, width], &vec![9; 9 * width]));
         }
+        // An image file, which is kept as it is or not at all.
+        let mut file = std::io::Cursor::new(Vec::new());
+        let picture = image::GrayImage::from_pixel(60, 9, image::Luma([3]));
+        picture.write_to(&mut file, image::ImageFormat::Png).expect("a PNG");
+        temp.write("dumps/c/1.png", &file.into_inner());
         // So large that it isn't read whole for its header.
         temp.write("dumps/b/9.npy", &npy("|u1", &[200, 200], &vec![5; 40_000]));
     };
     let low = "[limits]\nmax_dimension = 40\n";
     let report = check(write, low, "[limits]\nmax_dimension = 90\n");
-    assert_eq!(counts(&report), [4, 3, 0], "{report}");
+    assert_eq!(counts(&report), [5, 3, 0], "{report}");
     let scaled = "[limits]\nmax_dimension = 40\nover_dimension = \"downscale\"\n";
     let report = check(write, low, scaled);
-    assert_eq!(counts(&report), [7, 0, 0], "{report}");
+    assert_eq!(counts(&report), [7, 1, 0], "{report}");
     check(write, "[limits]\nmax_dimension = 40\nmax_items = 2\n", "");
 }
 
@@ -174,20 +179,30 @@ fn the_rest_of_a_batch_is_released_with_what_was_said_of_it() {
             "classes": [{"id": 0, "name": "road"}], "note": {"x": 1.5},
         });
         temp.append("a.media.jsonl", &format!("{line}\n"));
+        // Parts of raw bytes.
+        temp.write("raw.bin", &pixels[..100]);
+        for offset in [0, 20, 40, 60, 80] {
+            let data =
+                json!({"path": "raw.bin", "dtype": "uint8", "shape": [4, 5], "offset": offset});
+            temp.append(
+                "b.media.jsonl",
+                &format!("{}\n", json!({"key": "r", "step": 1, "data": data})),
+            );
+        }
         // Two tensors in one dump, by a sidecar.
         let batch = npy("|u1", &[6, 4, 5], &pixels[..120]);
         temp.write("dumps/b/7.npz", &npz(&[("x.npy", batch.clone()), ("y.npy", batch)]));
         temp.write("dumps/b/7.npz.json", b"{\"format\":\"NHW\",\"caption\":\"c\",\"index\":3}");
     };
     let report = check(write, &with_items(2), &with_items(4));
-    assert_eq!(counts(&report), [6, 130, 0], "{report}");
+    assert_eq!(counts(&report), [8, 131, 0], "{report}");
     let report = check(write, "", &with_items(120));
     assert_eq!(counts(&report), [12, 10, 0], "{report}");
     // In two steps.
     let temp = TempRun::new();
     write(&temp);
     ingest(&temp, &with_items(1));
-    assert_eq!(counts(&release(&temp, &with_items(5), &[]).0), [12, 127, 0]);
+    assert_eq!(counts(&release(&temp, &with_items(5), &[]).0), [16, 127, 0]);
     assert_eq!(counts(&release(&temp, &with_items(500), &[]).0), [127, 0, 0]);
     let released = temp.items();
     fs::remove_dir_all(temp.store()).expect("a store");

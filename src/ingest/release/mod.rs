@@ -37,6 +37,9 @@ use crate::store::{Filter, StoreError};
 /// Steps that are looked at before the next log's or dump's turn.
 const STEPS_PER_TURN: usize = 8;
 
+/// Logs that are kept open.
+const LOGS_MAX: usize = 16;
+
 /// What is to be released, and whom to tell what came of it.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -52,16 +55,23 @@ pub(super) struct Release {
     asked: Asked,
     /// Runs that were not looked at.
     runs: VecDeque<RunId>,
-    /// The run at hand, or why it can't be read, and its steps that were not looked at.
-    at: (RunId, Result<RunAtHand, String>),
-    steps: VecDeque<(MediaKey, Step, u64)>,
+    at: Option<RunAtHand>,
     /// Images that are being made.
     n_in_flight: u64,
     report: Report,
 }
 
-/// A run directory, opened once more.
+/// The run that is looked at.
 struct RunAtHand {
+    id: RunId,
+    /// Its directory, or why it can't be read.
+    opened: Result<OpenedAgain, String>,
+    /// Its steps that were not looked at, and how many images each has held back.
+    steps: VecDeque<(MediaKey, Step, u64)>,
+}
+
+/// A run directory, opened once more.
+struct OpenedAgain {
     run: Run,
     logs: HashMap<String, Result<NumberedLog, String>>,
 }
@@ -79,25 +89,22 @@ impl Engine {
     pub(super) fn begin_release(&mut self, asked: Asked) {
         let runs = match &asked.filter.run {
             Some(run) => Ok(vec![run.clone()]),
-            None => self.reader.runs().map(|runs| runs.into_iter().map(|run| run.run).collect()),
+            None => self
+                .reader
+                .runs()
+                .map(|runs| runs.into_iter().map(|run| run.run).collect::<Vec<_>>()),
         };
-        let busy = "a release is under way: ask again later".to_owned();
-        let result = if self.release.is_some() {
-            Err(busy)
+        let begun = if self.release.is_some() {
+            Err("a release is under way: ask again later".to_owned())
         } else {
-            runs.map(VecDeque::from).map_err(|error| error.to_string())
+            runs.map_err(|error| error.to_string())
         };
-        let first = result.and_then(|mut runs| Ok((runs.pop_front(), runs)));
-        match first {
+        match begun {
             // Whoever asked may have gone.
             Err(reason) => drop(asked.told.try_send(Err(reason))),
-            Ok((None, _)) => drop(asked.told.try_send(Ok(Report::new(&self.config.limits)))),
-            Ok((Some(first), mut runs)) => {
-                runs.push_front(first.clone());
-                let at = (first, Err(String::new()));
-                let report = Report::new(&self.config.limits);
-                let (steps, n_in_flight) = (VecDeque::new(), 0);
-                self.release = Some(Release { asked, runs, at, steps, n_in_flight, report });
+            Ok(runs) => {
+                let (runs, report) = (runs.into(), Report::new(&self.config.limits));
+                self.release = Some(Release { asked, runs, at: None, n_in_flight: 0, report });
             }
         }
     }
@@ -110,14 +117,17 @@ impl Engine {
             if self.is_stopped() {
                 break;
             }
-            if let Some((key, step, n)) = release.steps.pop_front() {
-                self.release_step(&mut release, &key, step, n)?;
-            } else if let Some(run) = release.runs.pop_front() {
-                release.steps = self.reader.held_steps(&run, &release.asked.filter)?.into();
-                if !release.steps.is_empty() {
-                    let at = self.open_once_more(&run, &release.asked.watches);
-                    release.at = (run, at);
+            if let Some(mut at) = release.at.take() {
+                if let Some((key, step, n)) = at.steps.pop_front() {
+                    self.release_step(&mut release, &mut at, &key, step, n)?;
+                    release.at = Some(at);
                 }
+            } else if let Some(id) = release.runs.pop_front() {
+                let steps = self.reader.held_steps(&id, &release.asked.filter)?;
+                release.at = (!steps.is_empty()).then(|| {
+                    let opened = self.open_once_more(&id, &release.asked.watches);
+                    RunAtHand { id, opened, steps: steps.into() }
+                });
             } else if release.n_in_flight > 0 {
                 is_busy = false;
                 break;
@@ -151,7 +161,7 @@ impl Engine {
 
     /// Opens a run directory once more, where the store has it from. No link is followed: it may be
     /// another one's by now.
-    fn open_once_more(&self, id: &RunId, watches: &[WatchConfig]) -> Result<RunAtHand, String> {
+    fn open_once_more(&self, id: &RunId, watches: &[WatchConfig]) -> Result<OpenedAgain, String> {
         let live = self.runs.iter().flatten().find(|run| run.info.id == *id);
         let known = self.reader.run_info(id).map_err(|error| error.to_string())?;
         let known = live.map(|live| live.info.clone()).or(known.map(Arc::new));
@@ -178,25 +188,27 @@ impl Engine {
         if live.is_some() {
             run.info = info;
         }
-        Ok(RunAtHand { run, logs: HashMap::new() })
+        Ok(OpenedAgain { run, logs: HashMap::new() })
     }
 
     /// Releases what the limits admit of a step that has `n` images held back.
     fn release_step(
         &mut self,
         release: &mut Release,
+        at: &mut RunAtHand,
         key: &MediaKey,
         step: Step,
         n: u64,
     ) -> Result<(), StoreError> {
-        let Release { at: (id, at), report, n_in_flight, .. } = release;
+        let Release { report, n_in_flight, .. } = release;
+        let RunAtHand { id, opened, .. } = at;
         // Where a step is full, no dump needs be looked at.
         if let Some(reason) = self.is_full(id, key, step)? {
             report.held(id, key, &reason, n);
             return Ok(());
         }
-        let at = match at {
-            Ok(at) => at,
+        let opened = match opened {
+            Ok(opened) => opened,
             Err(reason) => {
                 report.failed(id, key, reason, n);
                 return Ok(());
@@ -207,7 +219,13 @@ impl Engine {
         let mut items = self.reader.items(&filter)?.peekable();
         while let Some(item) = items.next() {
             pulse::beat();
-            let (_, entry) = item?;
+            let entry = match item {
+                Ok((_, entry)) => entry,
+                Err(error) => {
+                    report.failed(id, key, &error.to_string(), 1);
+                    break;
+                }
+            };
             let Some(mut group) = Group::of(&entry) else {
                 let reason = "an earlier version held it back, and noted too little of its dump";
                 report.failed(id, key, reason, 1);
@@ -222,7 +240,7 @@ impl Engine {
                 report.held(id, key, &reason, n);
                 continue;
             }
-            let mut to_plan = match self.read_once_more(at, &group)? {
+            let mut to_plan = match self.read_once_more(opened, &group)? {
                 Ok(to_plan) => to_plan,
                 Err(reason) => {
                     report.failed(id, key, &reason, n);
@@ -245,9 +263,9 @@ impl Engine {
                     Outcome::Reject(reason) => report.failed(id, key, reason, 1),
                 }
             }
-            let mut unit = Unit::new(&at.run.info, SourceCursor::None);
+            let mut unit = Unit::new(&opened.run.info, SourceCursor::None);
             let ToPlan { dump, masks, .. } = &to_plan;
-            unit.add(plan, dump, masks, &at.run.dir, source);
+            unit.add(plan, dump, masks, &opened.run.dir, source);
             unit.into_released().for_each(|unit| self.pipeline.submit(unit));
         }
         Ok(())
@@ -271,7 +289,7 @@ impl Engine {
     /// Reads once more what described images and their dump, which must be as it was.
     fn read_once_more(
         &self,
-        at: &mut RunAtHand,
+        at: &mut OpenedAgain,
         group: &Group,
     ) -> Result<Result<ToPlan, String>, StoreError> {
         let Group { source, held, .. } = group;
@@ -290,7 +308,7 @@ impl Engine {
 
     fn read_line_once_more(
         &self,
-        at: &mut RunAtHand,
+        at: &mut OpenedAgain,
         log: &str,
         number: u64,
         source: &Source,
@@ -308,7 +326,7 @@ impl Engine {
     }
 }
 
-impl RunAtHand {
+impl OpenedAgain {
     /// The record that a line of a log is.
     fn record(
         &mut self,
@@ -316,9 +334,11 @@ impl RunAtHand {
         number: u64,
         line_bytes_max: u64,
     ) -> Result<MediaRecord, String> {
-        let opened = self.logs.entry(log.to_owned());
-        let opened =
-            opened.or_insert_with(|| NumberedLog::open(&self.run.dir, log, line_bytes_max));
+        if self.logs.len() >= LOGS_MAX && !self.logs.contains_key(log) {
+            self.logs.clear();
+        }
+        let open = || NumberedLog::open(&self.run.dir, log, line_bytes_max);
+        let opened = self.logs.entry(log.to_owned()).or_insert_with(open);
         let line = opened.as_mut().map_err(|reason| reason.clone())?.line(number)?;
         let line = line.filter(|line| !line.is_too_long);
         match line.map(|line| parse_line(&line.bytes)) {
