@@ -352,6 +352,36 @@ fn a_daemon_releases_for_those_who_may_and_goes_by_what_it_has_taken_up() {
     assert_eq!(temp.counts(), [11, 0, 0]);
 }
 
+#[test]
+fn a_release_that_takes_long_is_asked_for_again_until_it_is_done() {
+    const N: u64 = 400;
+    let temp = TempRun::new();
+    (0..N).for_each(|n| temp.log_picture("a", n % 4, n));
+    ingest(&temp, &with_items(1));
+    let _daemon = temp.daemon("");
+    let ask = |query: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-w", "%{http_code}", "-X", "POST", "--unix-socket"]);
+        curl.arg(temp.folder().join("control.sock")).stderr(Stdio::null());
+        curl.arg(format!("http://safelight/v1/release{query}"));
+        String::from_utf8_lossy(&curl.output().expect("curl").stdout).into_owned()
+    };
+    assert_eq!(ask("?goes_on=true"), "no release is under way409");
+    // In a debug build the daemon gives no answer as soon as it would need.
+    assert_eq!(ask("?run=run"), "202");
+    // Whoever doesn't ask again leaves it to others.
+    wait_for("the end of it", || temp.n_images() == N);
+    assert!(ask("?goes_on=true").ends_with("200"));
+    let (report, code) = release(&temp, "", &[]);
+    assert_eq!((counts(&report), code), ([0, 0, 0], 0), "{report}");
+    (N..2 * N).for_each(|n| temp.log_picture("a", 7, n));
+    wait_for("the new ones", || temp.counts() == [508, 292, 0]);
+    assert_eq!(by(&temp, &with_items(1000), &["reload"]).code, 0);
+    let (report, code) = release(&temp, &with_items(1000), &[]);
+    assert_eq!((counts(&report), code), ([292, 0, 0], 0), "{report}");
+    check_each_once(&temp, 2 * N);
+}
+
 /// Each picture of [`gray`] stands in the journal once, as an image, and the index says what the journal
 /// says.
 fn check_each_once(temp: &TempRun, n: u64) {
