@@ -20,7 +20,7 @@ pub(super) struct ListArgs {
     key: Option<String>,
     /// Of these steps only: 120, 100..200 (both included), 100.. or ..200
     #[arg(long, value_name = "A..B", value_parser = steps)]
-    step: Option<(Option<u64>, Option<u64>)>,
+    step: Option<Steps>,
     /// In this state only
     #[arg(long)]
     state: Option<StateArg>,
@@ -37,7 +37,10 @@ enum StateArg {
     Rejected,
 }
 
-fn steps(text: &str) -> Result<(Option<u64>, Option<u64>), String> {
+/// The first and the last one.
+pub(super) type Steps = (Option<u64>, Option<u64>);
+
+pub(super) fn steps(text: &str) -> Result<Steps, String> {
     let number = |text: &str| {
         if text.is_empty() {
             return Ok(None);
@@ -120,7 +123,7 @@ pub(super) fn list(
 }
 
 /// An empty list of a run that isn't there is an error.
-fn check_run(runs: &[RunSummary], run: &str) -> anyhow::Result<()> {
+pub(super) fn check_run(runs: &[RunSummary], run: &str) -> anyhow::Result<()> {
     if runs.iter().any(|known| known.run.as_str() == run) {
         return Ok(());
     }

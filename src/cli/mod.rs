@@ -5,6 +5,7 @@ mod daemon;
 mod ingest;
 mod items;
 mod prune;
+mod release;
 mod show;
 mod status;
 mod sync;
@@ -122,6 +123,13 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Make images of what was held back and what the limits admit by now
+    Release {
+        #[command(flatten)]
+        query: release::ReleaseArgs,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Build the index anew from the journals
     Reindex {
         #[command(flatten)]
@@ -212,6 +220,7 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
         Command::Prune { apply, common } => prune::run(apply, &common, out),
         Command::Sync { args, common } => sync::run(&args, &common, out),
         Command::Retry { args, common } => sync::retry(&args, &common, out),
+        Command::Release { query, common } => release::run(&query, &common, out),
         Command::Reindex { common } => reindex(&common, out),
     }
 }

@@ -60,6 +60,15 @@ impl Client {
         Ok(Self { sender: sender.map_err(failed)?, socket: name, runtime })
     }
 
+    /// Connects once more: no conversation lasts for ever.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_again(&mut self) -> Result<(), ClientError> {
+        *self = Self::connect(Path::new(&self.socket))?;
+        Ok(())
+    }
+
     /// Asks for `path` and hands each line of the answer to `see` as it comes.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ pub const HEALTH_PATH: &str = "/v1/health";
 pub const PRUNE_PATH: &str = "/v1/prune";
 /// Where targets are told to look at once.
 pub const SYNC_PATH: &str = "/v1/sync";
+/// Where what was held back is released.
+pub const RELEASE_PATH: &str = "/v1/release";
 /// Where the metrics are.
 pub const METRICS_PATH: &str = "/metrics";
 
@@ -156,6 +158,36 @@ pub struct ItemsQuery {
     /// In this state only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+}
+
+/// What is to be released.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseQuery {
+    /// Of this run only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Of this key only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// From this step on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_step: Option<u64>,
+    /// Up to this step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_step: Option<u64>,
+    /// Whether what is asked for is the answer to a request that was not done in time.
+    #[serde(default)]
+    pub goes_on: bool,
+}
+
+impl TryFrom<ReleaseQuery> for Filter {
+    type Error = NameError;
+
+    fn try_from(query: ReleaseQuery) -> Result<Self, NameError> {
+        let ReleaseQuery { run, key, first_step, last_step, goes_on: _ } = query;
+        ItemsQuery { run, key, first_step, last_step, state: Some(State::Held) }.try_into()
+    }
 }
 
 impl TryFrom<ItemsQuery> for Filter {

@@ -25,11 +25,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::{CONTENT_TYPE, Process, Snapshot};
 use super::protocol::{
-    HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, METRICS_PATH, PRUNE_PATH, PruneQuery, RELOAD_PATH,
-    STATUS_PATH, SYNC_PATH, Status, SyncQuery,
+    HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, METRICS_PATH, PRUNE_PATH, PruneQuery,
+    RELEASE_PATH, RELOAD_PATH, ReleaseQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
 };
 use crate::daemon::STALLED;
-use crate::ingest::Shared;
+use crate::ingest::{ReleaseReport, Shared};
 use crate::retention::Report;
 use crate::store::{Filter, Reader, StoreError};
 use crate::sync::{SyncError, Targets};
@@ -63,6 +63,9 @@ pub(crate) struct Answers {
     pub(crate) reload: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Has retention look for what may go and, if told so, remove it.
     pub(crate) prune: Box<dyn Fn(bool) -> Result<Report, StoreError> + Send + Sync>,
+    /// Has what was held back released, or goes on waiting for that; none while it is not done.
+    pub(crate) release:
+        Box<dyn Fn(Filter, bool) -> Result<Option<ReleaseReport>, String> + Send + Sync>,
 }
 
 impl Answers {
@@ -120,6 +123,7 @@ pub(crate) async fn serve(
         .route(RELOAD_PATH, post(reload))
         .route(PRUNE_PATH, post(prune))
         .route(SYNC_PATH, post(sync))
+        .route(RELEASE_PATH, post(release))
         .with_state(answers);
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     let mut refused = None;
@@ -347,6 +351,27 @@ async fn sync(
         Ok(views) => Ok(axum::Json(views).into_response()),
         Err(error @ SyncError::Unknown { .. }) => Err(bad(error.to_string())),
         Err(error) => Err(Failed(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    })
+    .await
+}
+
+async fn release(
+    State(answers): State<Arc<Answers>>,
+    Extension(may_change): Extension<MayChange>,
+    query: Result<Query<ReleaseQuery>, QueryRejection>,
+) -> Result<Response, Failed> {
+    may_change.check("have it release something")?;
+    let bad = |reason: String| Failed(StatusCode::BAD_REQUEST, reason);
+    let Query(query) = query.map_err(|rejection| bad(rejection.body_text()))?;
+    let goes_on = query.goes_on;
+    let filter = Filter::try_from(query).map_err(|error| bad(error.to_string()))?;
+    blocking(move || {
+        let released = (answers.release)(filter, goes_on);
+        let report = released.map_err(|reason| Failed(StatusCode::CONFLICT, reason))?;
+        Ok(match report {
+            Some(report) => axum::Json(report).into_response(),
+            None => StatusCode::ACCEPTED.into_response(),
+        })
     })
     .await
 }

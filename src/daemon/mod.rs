@@ -1,6 +1,7 @@
 //! The daemon: starts the parts, tells systemd, and stops them in order.
 
 mod priority;
+mod release;
 mod reload;
 mod retention;
 mod systemd;
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::release::Releases;
 use self::reload::Reload;
 use self::retention::Retention;
 pub(crate) use self::systemd::STALLED;
@@ -184,6 +186,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         commands: commands.clone(),
         level,
     });
+    let releases = Releases::new(commands.clone());
     let stop = CancellationToken::new();
     let answers = Arc::new(Answers {
         store: config.store.clone(),
@@ -195,6 +198,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
             move || reload.now()
         }),
         prune: Box::new(move |apply| retention.sweep(apply)),
+        release: Box::new(move |filter, goes_on| releases.ask(filter, goes_on)),
     });
     let mut servers = JoinSet::new();
     if let Some(address) = config.metrics_listen {

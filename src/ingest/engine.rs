@@ -11,6 +11,7 @@ use crossbeam_channel::Receiver;
 
 use super::beneath::Reading;
 use super::pipeline::Pipeline;
+use super::release::Release;
 use super::root::Root;
 use super::run::{IDENTITY_FILE, Look, Run};
 use super::settle::{Arrival, Due, QuietTimes, Settler};
@@ -71,6 +72,8 @@ pub(crate) struct Engine {
     pub(super) usage: HashMap<(RunId, MediaKey, Step), StepUsage>,
     pub(super) waiting: BTreeMap<DumpId, String>,
     pub(super) troubles: Troubles,
+    /// What is being released.
+    pub(super) release: Option<Release>,
     /// Why something can't be read at all.
     pub(super) problems: Vec<String>,
     /// Whether dumps were found that there was no room for.
@@ -135,6 +138,7 @@ impl Engine {
             usage: HashMap::new(),
             waiting: BTreeMap::new(),
             troubles: Troubles::default(),
+            release: None,
             problems: Vec::new(),
             has_passed_over: false,
             full: None,
@@ -229,6 +233,7 @@ impl Engine {
                         // Whoever asked may have gone.
                         done.try_send(()).ok();
                     }
+                    Command::Release(asked) => self.begin_release(asked),
                 }
             }
             if self.is_stopped() || !self.pipeline.is_alive() {
@@ -294,7 +299,8 @@ impl Engine {
             .iter()
             .flatten()
             .any(|run| run.tails.iter().any(|tail| tail.front().is_some()));
-        self.settler.len() == 0 && !self.has_passed_over && self.in_flight.is_empty() && !has_lines
+        let has_dumps = self.settler.len() > 0 || self.has_passed_over;
+        !has_dumps && self.in_flight.is_empty() && !has_lines && self.release.is_none()
     }
 
     /// Waits for an event, a command, or the next thing's time.
@@ -303,7 +309,8 @@ impl Engine {
         let has_logs = self.runs.iter().flatten().any(|run| !run.tails.is_empty());
         let tick = (has_logs || self.mode == Mode::Once)
             .then(|| now + if self.mode == Mode::Once { TICK / 50 } else { TICK });
-        let in_flight = (!self.in_flight.is_empty()).then(|| now + TICK / 50);
+        let is_awaited = !self.in_flight.is_empty() || self.release.is_some();
+        let in_flight = is_awaited.then(|| now + TICK / 50);
         let judgements = self.roots.iter().filter_map(|root| root.evidence.wake_at());
         // Without room nothing is due.
         let due = self.settler.wake_at().filter(|_| self.full.is_none());
@@ -638,6 +645,9 @@ impl Engine {
             let step = (run, id.key, id.step);
             self.usage.entry(step).and_modify(|usage| usage.free(id.index));
         }
+        for released in self.shared.progress.take_released() {
+            self.was_released(released);
+        }
         for done in self.shared.progress.take_dumps_done() {
             let number = self
                 .runs
@@ -670,6 +680,7 @@ impl Engine {
         for number in 0..self.runs.len() {
             is_busy |= self.take_lines(number, now)?;
         }
+        is_busy |= self.go_on_releasing()?;
         let mut ready: Vec<(Result<DumpPath, String>, Due<DumpId>)> = Vec::new();
         for due in self.settler.ready(now) {
             let says = self.runs[due.id.0].as_ref().and_then(|run| run.dump_path(&due.id.1));

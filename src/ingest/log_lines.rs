@@ -12,7 +12,7 @@ use super::run::Run;
 use super::to_plan::{self, ToPlan};
 use super::unit::Unit;
 use crate::limits::StepUsage;
-use crate::media::{Description, MediaEntry, RunId, Source};
+use crate::media::{Description, MediaEntry, MediaKey, RunId, Source, Step};
 use crate::record::{Line, MediaRecord, RecordError, parse_line, place_of};
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::{RunInfo, StoreError};
@@ -201,17 +201,16 @@ impl Engine {
         Ok(Ok(unit))
     }
 
-    /// What the step of a record has, what is on its way included.
-    pub(super) fn usage_of(
+    /// What a step has, what is on its way included.
+    pub(super) fn usage_at(
         &mut self,
         run: &RunId,
-        record: &MediaRecord,
+        key: &MediaKey,
+        step: Step,
     ) -> Result<&mut StepUsage, StoreError> {
-        match self.usage.entry((run.clone(), record.key.clone(), record.step)) {
+        match self.usage.entry((run.clone(), key.clone(), step)) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => {
-                Ok(entry.insert(self.reader.usage(run, &record.key, record.step)?))
-            }
+            Entry::Vacant(entry) => Ok(entry.insert(self.reader.usage(run, key, step)?)),
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::annotations::{MaskData, class_set, generated_labels};
 use crate::decode::{DecodeError, ReadAt};
 use crate::encode::EncodedImage;
 use crate::media::{
-    Annotation, Annotations, Description, Layers, Making as MadeBy, MediaEntry, MediaFile, MediaId,
-    RunId, Sha256, Source,
+    Annotation, Annotations, Description, Digest, Layers, Making as MadeBy, MediaEntry, MediaFile,
+    MediaId, RunId, Sha256, Source,
 };
 use crate::plan::{ImagePlan, Making, MaskPlan, MaskReading};
 use crate::render::{MaskError, RenderError, Rendered, Renderer, render_mask};
@@ -22,6 +22,9 @@ const READ_AGAIN_MAX: u32 = 5;
 
 /// The most class ids of a mask that labels are generated for: as many as 8 bits hold.
 const LABELS_MAX: usize = 256;
+
+/// Why an image that was held back can't be made of its dump any more.
+pub(super) const CHANGED: &str = "its dump has another content than when it was held back";
 
 /// An image, its files written aside.
 pub(super) struct Made {
@@ -67,6 +70,10 @@ pub(super) fn make(
     let (file, piece, making) = picture(order, renderer, writing)?;
     // Most of it was read for the picture.
     let digest = read_again(|| material.dump.digest().map_err(Missed::Io))?;
+    let is_other = |want: Digest| want.kind() == digest.kind() && want != digest;
+    if material.source.digest().is_some_and(is_other) {
+        return Err(Unmade::Failed(CHANGED.to_owned()));
+    }
     let mut warnings = plan.annotations.warnings.clone();
     let (masks, mut pieces) = masks(order, writing, &mut warnings)?;
     if !material.dump.file.is_unchanged() {

@@ -18,6 +18,7 @@ mod make;
 mod opened;
 mod path_dumps;
 mod pipeline;
+mod release;
 mod request;
 mod root;
 mod run;
@@ -36,6 +37,8 @@ pub(crate) use self::beneath::{Reading, RunDir, Verdict};
 pub(crate) use self::engine::Engine;
 pub(crate) use self::ledger::Ledger;
 use self::pipeline::Progress;
+pub(crate) use self::release::Asked;
+pub use self::release::{Admitting, KeyReport, Report as ReleaseReport};
 pub(crate) use self::request::{Removed, Request, Requests};
 pub use self::view::{RootView, View, Waiting};
 use crossbeam_channel::Sender;
@@ -58,6 +61,8 @@ pub(crate) enum Mode {
 pub(crate) enum Command {
     /// Go by this configuration from now on, and say so once it is so.
     Reload(Box<Config>, Sender<()>),
+    /// Release what was held back.
+    Release(release::Asked),
     /// End. The stop flag is set too, for whoever waits for the disk.
     Stop,
 }

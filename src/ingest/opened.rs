@@ -83,6 +83,13 @@ impl OpenDump {
         if digest.kind() == kind { Ok(digest) } else { self.file.digest(kind) }
     }
 
+    /// Takes the digest if all of the dump was read already.
+    pub(super) fn note_digest(&self) {
+        let is_seen = self.hashed().until == self.n_bytes();
+        // Nothing is read, and so nothing fails.
+        drop(is_seen.then(|| self.digest()));
+    }
+
     fn hashed(&self) -> MutexGuard<'_, Hashed> {
         self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
     }

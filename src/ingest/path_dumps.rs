@@ -21,6 +21,9 @@ use crate::store::{DumpRow, StoreError};
 /// How often a dump that changes while it is read is read again before it is rejected.
 const UNREAD_MAX: u32 = 10;
 
+/// Why an image that was held back can't be made any more.
+pub(super) const GONE: &str = "its dump is gone";
+
 /// A dump, and what is known of it.
 struct PathDump<'a> {
     id: &'a DumpId,
@@ -209,6 +212,31 @@ impl Engine {
         }
         *reserved = now;
         Ok(unit)
+    }
+
+    /// Opens a dump that speaks for itself once more: images of it were held back.
+    ///
+    /// # Errors
+    /// Why that can't be, for a person to read.
+    pub(super) fn reopen_path_dump(
+        &self,
+        run: &mut Run,
+        path: &str,
+    ) -> Result<Result<ToPlan, String>, StoreError> {
+        let row = self.reader.dump(&run.info.id, path)?.unwrap_or_default();
+        let Some(says) = run.dump_path(path) else {
+            let reason = "its path speaks for itself no more, by `dumps` of the configuration";
+            return Ok(Err(reason.to_owned()));
+        };
+        let Some(stamp) = run.dir.stat(path) else { return Ok(Err(GONE.to_owned())) };
+        let sidecar = run.sidecar(path);
+        let known = row.cursor.as_ref().and_then(|cursor| cursor.sidecar);
+        if known != sidecar.as_ref().map(|(_, stamp)| *stamp) {
+            return Ok(Err("its sidecar is another than when it was held back".to_owned()));
+        }
+        let id = (usize::MAX, path.to_owned());
+        let dump = PathDump { id: &id, says: &says, stamp, sidecar, row };
+        Ok(self.open_path_dump(run, &dump).map_err(Verdict::reason))
     }
 
     fn open_path_dump(&self, run: &mut Run, dump: &PathDump<'_>) -> Result<ToPlan, Verdict> {

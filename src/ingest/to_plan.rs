@@ -1,5 +1,6 @@
 //! What a line or a dump that speaks for itself leads to, and the plan that is made of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::beneath::{RunDir, Verdict};
@@ -10,17 +11,20 @@ use super::unit::Unit;
 use crate::annotations::mask_dumps;
 use crate::decode::Contents;
 use crate::limits::Limits;
-use crate::media::{Description, MediaEntry, Source};
-use crate::plan::{DESCRIPTIONS_BYTES_MAX, Earlier, Outcome, plan};
+use crate::media::{Description, MediaEntry, MediaKey, RunId, Source, Step};
+use crate::plan::{DESCRIPTIONS_BYTES_MAX, Earlier, Outcome, Plan, plan, plan_held};
 use crate::record::MediaRecord;
 use crate::store::StoreError;
+
+/// Why an image that was held back can't be found any more.
+pub(super) const MOVED: &str = "what described it says something else by now";
 
 /// A record and all that it names, opened.
 pub(super) struct ToPlan {
     pub(super) record: MediaRecord,
     pub(super) dump: Arc<OpenDump>,
     parts: Vec<Part>,
-    masks: Vec<MaskDump>,
+    pub(super) masks: Vec<MaskDump>,
     source: Source,
 }
 
@@ -54,6 +58,16 @@ impl ToPlan {
     }
 }
 
+/// What of a record is to be planned once more: images of one tensor that were held back.
+pub(super) struct HeldImages<'a> {
+    pub(super) key: &'a MediaKey,
+    pub(super) step: Step,
+    /// Their source, as it was told then.
+    pub(super) source: &'a Source,
+    /// By index, which of the tensor's images each is.
+    pub(super) images: &'a BTreeMap<u32, u64>,
+}
+
 /// What the store keeps of a record that no image can come of.
 pub(super) fn rejected(record: &MediaRecord, source: Source, reason: String) -> MediaEntry {
     let place = Some((record.key.clone(), record.step, record.index));
@@ -82,7 +96,7 @@ impl Engine {
             let options = record.options.over(self.config.rules.options(&record.key));
             let is_here = |(key, step, _): &&Standing| (key, *step) == (&record.key, record.step);
             let earlier = before.iter().find(is_here).map(|(_, _, earlier)| *earlier);
-            let usage = self.usage_of(&run.info.id, &record)?;
+            let usage = self.usage_at(&run.info.id, &record.key, record.step)?;
             let plan = part.found.and_then(|found| {
                 plan(&record, options, found, &sources, usage, &limits, earlier)
                     .map_err(|error| error.to_string())
@@ -124,5 +138,37 @@ impl Engine {
             }
         }
         Ok(now)
+    }
+
+    /// Plans images that were held back once more, each where it stands.
+    ///
+    /// # Errors
+    /// Why none of them can be.
+    pub(super) fn plan_held(
+        &mut self,
+        run: &RunId,
+        to_plan: &mut ToPlan,
+        held: &HeldImages<'_>,
+    ) -> Result<Result<Plan, String>, StoreError> {
+        let limits = self.config.limits;
+        let ToPlan { record, parts, masks, .. } = to_plan;
+        let HeldImages { key, step, source, images } = held;
+        let is_here = |part: &Part| part.key == **key && part.tensor == source.tensor;
+        let is_at = |(index, image): (&u32, &u64)| {
+            record.index.is_none_or(|first| u64::from(first) + image == u64::from(*index))
+        };
+        let Some(at) = parts.iter().position(is_here) else { return Ok(Err(MOVED.to_owned())) };
+        if record.step != *step || !images.iter().all(is_at) {
+            return Ok(Err(MOVED.to_owned()));
+        }
+        let part = parts.swap_remove(at);
+        let record = MediaRecord { key: part.key, ..record.clone() };
+        let options = record.options.over(self.config.rules.options(&record.key));
+        let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
+        let usage = self.usage_at(run, &record.key, record.step)?;
+        Ok(part.found.and_then(|found| {
+            plan_held(&record, options, found, &sources, usage, &limits, images)
+                .map_err(|error| error.to_string())
+        }))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::beneath::RunDir;
 use super::opened::{MaskDump, OpenDump, OpenStorage, SharedDigest};
-use crate::media::{Description, MediaEntry, MediaId, Source};
+use crate::media::{Description, HeldAt, MediaEntry, MediaId, Source};
 use crate::plan::{ImagePlan, Making, Outcome, Plan, PlannedItem};
 use crate::store::RunInfo;
 use crate::store::journal::{Event, SourceCursor};
@@ -20,7 +20,15 @@ pub(super) struct Material {
     pub(super) storage: Option<Arc<OpenStorage>>,
     pub(super) masks: Vec<MaskDump>,
     pub(super) dir: Arc<RunDir>,
+    /// Where the images come from. A digest in it is that of the dump when they were held back.
     pub(super) source: Source,
+}
+
+/// What finds an image of a dump again that is held back.
+pub(super) fn held_at(dump: &OpenDump, image: u64) -> HeldAt {
+    let stamp = dump.file.stamp;
+    let mtime_ns = i64::try_from(stamp.mtime_ns).unwrap_or(i64::MAX);
+    HeldAt { image, n_bytes: stamp.size, mtime_ns }
 }
 
 /// What is to become of one image.
@@ -71,6 +79,17 @@ impl Unit {
         self.tell(Event::Media(Box::new(entry)));
     }
 
+    /// The images to make, each as a unit of its own that says nothing of how far its source was read:
+    /// they were held back, and are released. All else is left out.
+    pub(super) fn into_released(self) -> impl Iterator<Item = Self> {
+        let Self { run, digest, tasks, .. } = self;
+        let is_made = |task: &Task| matches!(task, Task::Make { .. });
+        tasks.into_iter().filter(is_made).map(move |task| {
+            let (digest, tasks) = (digest.clone(), vec![task]);
+            Self { digest, tasks, ..Self::new(&run, SourceCursor::None) }
+        })
+    }
+
     /// Adds the images of a plan.
     pub(super) fn add(
         &mut self,
@@ -97,14 +116,18 @@ impl Unit {
             dir: dir.clone(),
             source: source.clone(),
         });
-        for PlannedItem { id, description, outcome } in plan.items {
+        for PlannedItem { id, image_idx, description, outcome } in plan.items {
             match outcome {
                 Outcome::Make(plan) => {
                     let (description, material) = (Box::new(description), material.clone());
                     self.tasks.push(Task::Make { id, description, plan, material });
                 }
                 Outcome::Hold(reason) => {
-                    self.tell_entry(MediaEntry::held(id, reason, description, source.clone()));
+                    // The commit adds the digest if it is known by then.
+                    dump.note_digest();
+                    let held = Some(held_at(dump, image_idx));
+                    let source = Source { held, ..source.clone() };
+                    self.tell_entry(MediaEntry::held(id, reason, description, source));
                 }
                 Outcome::Reject(reason) => {
                     let place = Some((id.key, id.step, Some(id.index)));

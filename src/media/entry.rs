@@ -55,6 +55,20 @@ pub struct Source {
     /// The line of that log, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
+    /// Of an image that is held back, what finds it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldAt>,
+}
+
+/// What finds an image again that is held back, and tells whether its dump is as it was then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldAt {
+    /// Which of the tensor's images, from 0.
+    pub image: u64,
+    /// The length of the dump.
+    pub n_bytes: u64,
+    /// When the dump was written last, in nanoseconds since the Unix epoch.
+    pub mtime_ns: i64,
 }
 
 impl Source {

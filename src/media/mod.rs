@@ -8,7 +8,7 @@ mod names;
 pub use self::digest::{Digest, DigestKind, Hasher, Sha256, Xxh3};
 pub(crate) use self::entry::shortened;
 pub use self::entry::{
-    Annotation, Annotations, Class, ClassLabels, Description, Layers, Making, MediaEntry,
+    Annotation, Annotations, Class, ClassLabels, Description, HeldAt, Layers, Making, MediaEntry,
     MediaFile, Source, State, Stats,
 };
 pub use self::kinds::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb, Rule};

@@ -5,6 +5,7 @@
 mod masks;
 mod tensor;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,8 @@ pub enum Outcome {
 pub struct PlannedItem {
     /// Where it stands.
     pub id: MediaId,
+    /// Which of the tensor's images it is.
+    pub image_idx: u64,
     /// What the job said of it; its annotations only where it is not made.
     pub description: Description,
     /// What becomes of it.
@@ -131,12 +134,7 @@ pub fn plan(
     limits: &Limits,
     earlier: Option<Earlier>,
 ) -> Result<Plan, PlanError> {
-    let making = match found {
-        Found::Tensor(writer, header) => {
-            Making::Tensor(Box::new(tensor::plan(*header, writer, options, limits)?))
-        }
-        Found::Picture(picture) => Making::Keep(picture),
-    };
+    let making = Making::of(found, options, limits)?;
     let images = Images::of(&making, record, options, limits)?;
 
     let n_items = u32::try_from(images.n).unwrap_or(u32::MAX);
@@ -167,10 +165,7 @@ pub fn plan(
         // An image that takes the place of an earlier one doesn't count twice.
         let before = usage.kept_at(index);
         usage.free(index);
-        let outcome = match images.plan(image_idx, &description, masks, usage, limits) {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::Reject(error.to_string()),
-        };
+        let outcome = images.outcome(image_idx, &description, masks, usage, limits);
         match outcome {
             Outcome::Make(_) => {
                 description.annotations.clear();
@@ -185,9 +180,60 @@ pub fn plan(
             }
         }
         let id = MediaId { key: record.key.clone(), step: record.step, index };
-        PlannedItem { id, description, outcome }
+        PlannedItem { id, image_idx, description, outcome }
     });
     Ok(Plan { items: items.collect(), making, description_bytes })
+}
+
+/// Plans once more those images of a record that were `held` back: their indices, and which of the
+/// tensor's images each of them is. What the limits still don't admit, and what can't be made, stays
+/// held back.
+///
+/// # Errors
+/// If no image can come of the record any more; `usage` is then as before.
+pub fn plan_held(
+    record: &MediaRecord,
+    options: ImageOptions,
+    found: Found,
+    masks: &[MaskSource],
+    usage: &mut StepUsage,
+    limits: &Limits,
+    held: &BTreeMap<u32, u64>,
+) -> Result<Plan, PlanError> {
+    let making = Making::of(found, options, limits)?;
+    let images = Images::of(&making, record, options, limits)?;
+    let n_images = usize::try_from(images.n).unwrap_or(usize::MAX);
+    let (descriptions, description_bytes) = descriptions(&record.description, n_images)?;
+    let items = held.iter().map(|(&index, &image_idx)| {
+        let description = usize::try_from(image_idx).ok().and_then(|i| descriptions.get(i));
+        let mut description = description.cloned().unwrap_or_default();
+        let outcome = if usage.kept_at(index) != Some(false) {
+            Outcome::Reject("it is no longer held back".to_owned())
+        } else if image_idx >= images.n {
+            let n = images.n;
+            Outcome::Reject(format!("its dump makes {n} images by the configuration as it is now"))
+        } else {
+            images.outcome(image_idx, &description, masks, usage, limits)
+        };
+        if matches!(outcome, Outcome::Make(_)) {
+            description.annotations.clear();
+            usage.take(index, true);
+        }
+        let id = MediaId { key: record.key.clone(), step: record.step, index };
+        PlannedItem { id, image_idx, description, outcome }
+    });
+    Ok(Plan { items: items.collect(), making, description_bytes })
+}
+
+impl Making {
+    fn of(found: Found, options: ImageOptions, limits: &Limits) -> Result<Self, PlanError> {
+        Ok(match found {
+            Found::Tensor(writer, header) => {
+                Self::Tensor(Box::new(tensor::plan(*header, writer, options, limits)?))
+            }
+            Found::Picture(picture) => Self::Keep(picture),
+        })
+    }
 }
 
 /// What all images of a record have in common.
@@ -253,6 +299,19 @@ impl Images {
                 }
             }
         })
+    }
+
+    /// What becomes of one of them; one that can't be planned is rejected.
+    fn outcome(
+        &self,
+        image_idx: u64,
+        description: &Description,
+        masks: &[MaskSource],
+        usage: &StepUsage,
+        limits: &Limits,
+    ) -> Outcome {
+        self.plan(image_idx, description, masks, usage, limits)
+            .unwrap_or_else(|error| Outcome::Reject(error.to_string()))
     }
 
     fn plan(
@@ -452,6 +511,51 @@ mod tests {
             Ok(vec![(7, true)])
         );
         assert_eq!(plan_of(&plain, &[4, 5], &mut usage, None), Ok(vec![(8, true)]));
+    }
+
+    #[test]
+    fn what_was_held_back_is_planned_where_it_stands() {
+        let mut usage = StepUsage::default();
+        let plain = record(None, json!(["a", "b", "c", "d"]));
+        let options = ImageOptions { format: Some(crate::media::DataFormat::Nhw), ..plain.options };
+        // Two more that are kept come first, and one of the batch was rejected and is free again.
+        usage.take(0, true);
+        usage.take(1, true);
+        [2, 3, 5].into_iter().for_each(|index| usage.take(index, false));
+        let held = [2, 3, 4, 5, 9].map(|index| (index, u64::from(index) - 2));
+        let limits = Limits { max_items: 4, ..Limits::default() };
+        let plan = plan_held(
+            &plain,
+            options,
+            header(&[4, 8, 9]),
+            &[],
+            &mut usage,
+            &limits,
+            &BTreeMap::from(held),
+        );
+        let plan = plan.unwrap_or_else(|error| panic!("{error}"));
+        let got: Vec<_> = plan
+            .items
+            .iter()
+            .map(|item| {
+                let outcome = match &item.outcome {
+                    Outcome::Make(plan) => format!("image {}", plan.image_idx),
+                    Outcome::Hold(reason) | Outcome::Reject(reason) => reason.clone(),
+                };
+                (item.id.index, item.description.caption.clone(), outcome)
+            })
+            .collect();
+        let full = "max_items: 4 images of this key and step are kept";
+        let none = "it is no longer held back";
+        let want = [
+            (2, Some(json!("a")), "image 0".to_owned()),
+            (3, Some(json!("b")), "image 1".to_owned()),
+            (4, Some(json!("c")), none.to_owned()),
+            (5, Some(json!("d")), full.to_owned()),
+            (9, None, none.to_owned()),
+        ];
+        assert_eq!(got, want);
+        assert_eq!((usage.n_kept(), usage.kept_at(5), usage.is_taken(4)), (4, Some(false), false));
     }
 
     #[test]

@@ -270,6 +270,16 @@ impl Reader {
         row.map(|row| entry(&journal::folder(&run_folder(&self.root, run)), row)).transpose()
     }
 
+    /// The keys and steps of a run that have images held back, and how many each; of one key, and within
+    /// steps, as the filter says.
+    pub(crate) fn held_steps(
+        &self,
+        run: &RunId,
+        filter: &Filter,
+    ) -> Result<Vec<(MediaKey, Step, u64)>, StoreError> {
+        self.index.held_steps(run, filter.key.as_ref(), filter.steps())
+    }
+
     pub(crate) fn usage(
         &self,
         run: &RunId,

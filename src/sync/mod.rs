@@ -151,7 +151,7 @@ impl Running {
                     all
                 }
                 Err(error) => {
-                    tracing::error!(target = config.name, %error, "target is not delivered to");
+                    tracing::error!(target_name = config.name, %error, "target is not delivered to");
                     false
                 }
             }
@@ -268,7 +268,7 @@ fn end_all(ending: Vec<Running>) {
     for running in ending {
         let name = running.config.name.clone();
         if running.end(Some(until)).is_none() {
-            tracing::warn!(target = name, "target's thread is left behind: it does not end");
+            tracing::warn!(target_name = name, "target's thread is left behind: it does not end");
         }
     }
 }

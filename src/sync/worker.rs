@@ -293,7 +293,7 @@ impl<T: Target> Worker<T> {
                     work.sink = None;
                     work.wait.failed(&trouble);
                     n_failed_in_a_row += 1;
-                    tracing::debug!(%run, target = self.config.name, error = %trouble, "run is not delivered");
+                    tracing::debug!(%run, target_name = self.config.name, error = %trouble, "run is not delivered");
                     if n_failed_in_a_row >= FAILURES_MAX {
                         self.wait.failed(&trouble);
                         self.target = None;
@@ -323,7 +323,7 @@ impl<T: Target> Worker<T> {
                 match self.begin(&run, extent) {
                     Ok(work) => drop(self.runs.insert(run.clone(), work)),
                     Err(Trouble::State(error)) => {
-                        tracing::error!(target = name, %run, %error, "run is not delivered");
+                        tracing::error!(target_name = name, %run, %error, "run is not delivered");
                         self.broken.insert(run, error.to_string());
                         continue;
                     }
@@ -350,7 +350,7 @@ impl<T: Target> Worker<T> {
         let Cursor { place, seq } = state.cursor;
         if place > extent.end || seq > extent.last_seq {
             tracing::warn!(
-                target = self.config.name,
+                target_name = self.config.name,
                 %run,
                 "its journal is another one than that which was delivered: it is delivered from its beginning"
             );
@@ -480,7 +480,7 @@ impl<T: Target> Worker<T> {
     fn set_aside(&self, item: &Ahead, reason: String, next: Option<f64>, now: f64) -> Parked {
         let id = &item.delivery.id;
         tracing::warn!(
-            target = self.config.name,
+            target_name = self.config.name,
             key = %id.key,
             step = id.step.0,
             index = id.index,
@@ -691,7 +691,7 @@ impl<T: Target> Worker<T> {
             match timeout(LEAVE_MAX, self.let_go(work, Rest::Leaving)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(target = self.config.name, %error, "sink is left as it is");
+                    tracing::debug!(target_name = self.config.name, %error, "sink is left as it is");
                 }
                 Err(_) => break,
             }
@@ -705,11 +705,11 @@ impl<T: Target> Worker<T> {
         match (trouble, *is_in_trouble) {
             (Some(error), false) => {
                 let next_s = self.next_try().as_secs();
-                tracing::warn!(target = name, error, next_s, "delivery failed, will retry");
+                tracing::warn!(target_name = name, error, next_s, "delivery failed, will retry");
                 *is_in_trouble = true;
             }
             (None, true) => {
-                tracing::info!(target = name, "target takes items again");
+                tracing::info!(target_name = name, "target takes items again");
                 *is_in_trouble = false;
             }
             _ => {}

@@ -12,7 +12,7 @@ use crate::harness::{TempRun, gray, npy, number_from};
 
 /// What a job writes next, of a key and a step.
 #[derive(Debug, Clone)]
-enum Written {
+pub(crate) enum Written {
     /// A line of a batch of so many pictures.
     Line(u64, u64, usize),
     /// A line that says its place in the step.
@@ -25,7 +25,7 @@ enum Written {
     Bad(u64, u64),
 }
 
-fn written() -> impl Strategy<Value = Written> {
+pub(crate) fn written() -> impl Strategy<Value = Written> {
     let place = || (0u64..3, 0u64..3);
     prop_oneof![
         4 => (place(), 1usize..5).prop_map(|((key, step), n)| Written::Line(key, step, n)),
@@ -43,7 +43,7 @@ fn batch(n: usize, number: u64) -> Vec<u8> {
     npy("|u1", &[n, 5, 7], &vec![number.to_le_bytes()[0]; n * 35])
 }
 
-fn write(temp: &TempRun, what: &Written, number: u64) {
+pub(crate) fn write(temp: &TempRun, what: &Written, number: u64) {
     let line =
         |line: Value| temp.append(&format!("{}.media.jsonl", number % 2), &format!("{line}\n"));
     let tensor = format!("tensors/{number}.npy");
@@ -73,7 +73,7 @@ fn write(temp: &TempRun, what: &Written, number: u64) {
 }
 
 /// No step keeps more than it may, and none has two of an index.
-fn check_counts(items: &[Value], max_items: usize) -> Result<(), TestCaseError> {
+pub(crate) fn check_counts(items: &[Value], max_items: usize) -> Result<(), TestCaseError> {
     let mut kept = BTreeMap::<(String, u64), usize>::new();
     let mut places = std::collections::BTreeSet::new();
     for item in items.iter().filter(|item| item["state"] != "rejected") {

@@ -9,11 +9,11 @@ use crossbeam_channel::{Receiver, never};
 
 use super::UNITS_MAX;
 use super::budget::Share;
-use super::progress::{DumpDone, Progress};
+use super::progress::{DumpDone, Progress, Released};
 use super::worker::{Outcome, Place, Results, retried};
 use crate::ingest::opened::SharedDigest;
 use crate::ingest::request::Request;
-use crate::media::{MediaId, RunId, Source, State};
+use crate::media::{Digest, MediaId, RunId, Source, State};
 use crate::pulse::idle;
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::media_dir::Staged;
@@ -199,6 +199,7 @@ pub(super) struct Tally {
     pub(super) told: Vec<(Source, Option<String>)>,
     pub(super) dump: Option<DumpDone>,
     pub(super) failed: Vec<(RunId, MediaId)>,
+    pub(super) released: Option<Released>,
     #[expect(dead_code, reason = "given back when dropped")]
     share: Option<Share>,
 }
@@ -217,6 +218,15 @@ impl Tally {
                 }
             }
         }
+    }
+}
+
+/// An image that is held back tells of what dump, as far as that is known.
+fn tell_digest(event: &mut Event, digest: Digest) {
+    if let Event::Media(entry) = event
+        && entry.state == State::Held
+    {
+        (entry.source.xxh3, entry.source.sha256) = digest.fields();
     }
 }
 
@@ -249,6 +259,21 @@ impl Pending {
     fn finish(mut self) -> (Option<Commit>, Tally) {
         let share = Some(self.share);
         let mut tally = Tally { n_counted: self.n_counted, share, ..Tally::default() };
+        if self.cursor == SourceCursor::None
+            && let Some(Some(Event::Media(entry))) = self.events.first()
+            && let Some(id) = entry.id()
+        {
+            // What was held back and can't be made stays so, and nothing is journaled.
+            let is_made = entry.state == State::Image;
+            let why = entry.reason.clone().unwrap_or_default();
+            let result = if is_made { Ok(()) } else { Err(why) };
+            tally.released = Some(Released { run: self.run.id.clone(), id, result });
+            if !is_made {
+                tally.n_given_back = self.n_counted;
+                return (None, tally);
+            }
+        }
+        let digest = self.digest.as_ref().and_then(|digest| digest.get().copied());
         if let SourceCursor::Dump(cursor) = &mut self.cursor {
             let (run, path) = (self.run.id.clone(), cursor.path.clone());
             let is_again = self.unread.is_some();
@@ -257,7 +282,6 @@ impl Pending {
                 tally.n_given_back = self.n_counted;
                 return (None, tally);
             }
-            let digest = self.digest.as_ref().and_then(|digest| digest.get().copied());
             // What was rejected may be an image the next time, though the dump is the same.
             let is_rejected = |event: &Event| matches!(event, Event::Media(entry) if entry.state == State::Rejected);
             let digest = digest.or(cursor.digest());
@@ -267,7 +291,10 @@ impl Pending {
             let run = &self.run.id;
             tally.failed = self.failed.into_iter().map(|id| (run.clone(), id)).collect();
         }
-        let events: Vec<Event> = self.events.into_iter().flatten().collect();
+        let mut events: Vec<Event> = self.events.into_iter().flatten().collect();
+        if let Some(digest) = digest {
+            events.iter_mut().for_each(|event| tell_digest(event, digest));
+        }
         events.iter().for_each(|event| tally.count(event));
         (Some(Commit { run: self.run, events, files: self.files, cursor: self.cursor }), tally)
     }

@@ -24,7 +24,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use self::budget::Budget;
 use self::committer::{Committer, Pending};
-pub(crate) use self::progress::Progress;
+pub(crate) use self::progress::{Progress, Released};
 use self::worker::{Bundle, Job, Place, work_all};
 pub(super) use self::worker::{RETRY_FIRST, Writing};
 use super::Shared;

@@ -27,6 +27,8 @@ pub(crate) struct Progress {
     dumps_done: Mutex<Vec<DumpDone>>,
     /// Images of lines that could not be made: their places are free again.
     failed: Mutex<Vec<(RunId, MediaId)>>,
+    /// What came of images that were held back and were to be released.
+    released: Mutex<Vec<Released>>,
 }
 
 /// A dump that speaks for itself whose unit is done.
@@ -36,6 +38,15 @@ pub(crate) struct DumpDone {
     pub(crate) path: String,
     /// Why it must be read again, if so.
     pub(crate) unread: Option<String>,
+}
+
+/// An image that was held back and was to be released.
+#[derive(Debug)]
+pub(crate) struct Released {
+    pub(crate) run: RunId,
+    pub(crate) id: MediaId,
+    /// Why it stays held back, if so.
+    pub(crate) result: Result<(), String>,
 }
 
 impl Progress {
@@ -89,11 +100,13 @@ impl Progress {
             }
         }
         let (mut dumps_done, mut failed) = (lock(&self.dumps_done), lock(&self.failed));
+        let mut released = lock(&self.released);
         for tally in tallies {
             dumps_done.extend(tally.dump);
             failed.extend(tally.failed);
+            released.extend(tally.released);
         }
-        drop((dumps_done, failed));
+        drop((dumps_done, failed, released));
         self.n_done.fetch_add(n_done, Ordering::AcqRel);
     }
 
@@ -123,6 +136,10 @@ impl Progress {
 
     pub(crate) fn take_failed(&self) -> Vec<(RunId, MediaId)> {
         std::mem::take(&mut lock(&self.failed))
+    }
+
+    pub(crate) fn take_released(&self) -> Vec<Released> {
+        std::mem::take(&mut lock(&self.released))
     }
 
     pub(super) fn set_trouble(&self, trouble: Option<String>) {

@@ -23,7 +23,10 @@ pub(super) fn apply_line(
     let mut dump: Option<(&str, DumpRow)> = None;
     if let Some(state) = line.state {
         let row = Row { state, place, length, is_pruned: false };
-        let source = line.source.as_ref().filter(|source| source.log.is_none());
+        // A line with no source's cursor tells of an image that was held back and is released: that is no
+        // new version of its dump, whose images stand where they stood.
+        let is_released = matches!(line.cursor.as_deref(), Some(SourceCursor::None));
+        let source = line.source.as_ref().filter(|source| source.log.is_none() && !is_released);
         if let Some(path) = source.map(|source| &*source.path) {
             let mut row = dump_row(changes, run, path)?.unwrap_or_default();
             if !row.is_open {

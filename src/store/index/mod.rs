@@ -80,6 +80,16 @@ fn item_key(run: &RunId, key_: &MediaKey, step: Step, index: u32) -> Vec<u8> {
     key(b'i', run, &[key_.as_str().as_bytes(), b"\0", &step.0.to_be_bytes(), &index.to_be_bytes()])
 }
 
+/// The key and the step of an item, of its row's key.
+fn key_and_step(row_key: &[u8]) -> Option<(&str, Step)> {
+    // Neither a run nor a key has a zero byte: kind and run end in one, and so does the key.
+    let run_end = memchr::memchr(0, row_key)? + 1;
+    let (before, numbers) = row_key.split_at_checked(row_key.len().checked_sub(12)?)?;
+    let name = before.get(run_end..)?.strip_suffix(b"\0")?;
+    let step = numbers.first_chunk().copied().map(u64::from_be_bytes)?;
+    Some((std::str::from_utf8(name).ok()?, Step(step)))
+}
+
 fn rejected_key(run: &RunId, seq: u64) -> Vec<u8> {
     key(b'r', run, &[&seq.to_be_bytes()])
 }
@@ -292,24 +302,51 @@ impl Index {
         key_: Option<&MediaKey>,
         steps: RangeInclusive<u64>,
     ) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
+        let rows = self.item_rows(run, key_, &steps);
+        rows.filter_map(move |entry| match entry {
+            Ok((key, value)) => {
+                let (_, step) = key_and_step(&key)?;
+                steps.contains(&step.0).then(|| Row::from_bytes(&value).map(Ok))?
+            }
+            Err(error) => Some(Err(error.into())),
+        })
+    }
+
+    /// The keys and steps of a run that have images held back, and how many each, in their order.
+    pub(crate) fn held_steps(
+        &self,
+        run: &RunId,
+        key_: Option<&MediaKey>,
+        steps: RangeInclusive<u64>,
+    ) -> Result<Vec<(MediaKey, Step, u64)>, StoreError> {
+        let mut held: Vec<(MediaKey, Step, u64)> = Vec::new();
+        for entry in self.item_rows(run, key_, &steps) {
+            pulse::beat();
+            let (key, value) = entry?;
+            if Row::from_bytes(&value).is_none_or(|row| row.state != State::Held) {
+                continue;
+            }
+            let at = key_and_step(&key).filter(|(_, step)| steps.contains(&step.0));
+            let Some((name, step)) = at else { continue };
+            match held.last_mut() {
+                Some((last, at, n)) if last.as_str() == name && *at == step => *n += 1,
+                _ => held.extend(MediaKey::new(name).ok().map(|name| (name, step, 1))),
+            }
+        }
+        Ok(held)
+    }
+
+    /// The rows of a run's images, and of one key alone those within `steps`.
+    fn item_rows(&self, run: &RunId, key_: Option<&MediaKey>, steps: &RangeInclusive<u64>) -> Rows {
         let now = self.now();
-        let rows = match key_ {
+        match key_ {
             Some(name) => {
                 let [first, last] = [(*steps.start(), 0), (*steps.end(), u32::MAX)];
                 let at = |(step, index)| item_key(run, name, Step(step), index);
                 Rows::between(&now, at(first), at(last))
             }
             None => Rows::beneath(&now, key(b'i', run, &[])),
-        };
-        rows.filter_map(move |entry| match entry {
-            Ok((key, value)) => {
-                let step =
-                    key.len().checked_sub(12).and_then(|at| key[at..].first_chunk().copied());
-                let step = step.map(u64::from_be_bytes)?;
-                steps.contains(&step).then(|| Row::from_bytes(&value).map(Ok))?
-            }
-            Err(error) => Some(Err(error.into())),
-        })
+        }
     }
 
     /// The rejected lines and dumps of a run, in the order of the journal; with a key or steps, those that

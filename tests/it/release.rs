@@ -1,0 +1,526 @@
+//! `safelight release`: what was held back becomes the images that it would have been.
+//!
+//! `SAFELIGHT_LIMIT_CASES` says how many random runs are tried.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::harness::{PROGRAM, Ran, TempRun, gray, npy, npz, number_from, number_in, wait_for};
+use crate::step_limits::{Written, check_counts, write, written};
+
+/// Runs a command by a configuration with these settings.
+fn by(temp: &TempRun, settings: &str, args: &[&str]) -> Ran {
+    let config = temp.configure(settings);
+    temp.run(&[args, &["--config", config.to_str().expect("a path")]].concat())
+}
+
+fn ingest(temp: &TempRun, settings: &str) {
+    let run = temp.at("");
+    let ran = by(temp, settings, &["ingest", run.to_str().expect("a path")]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+/// What `release --json` reports, and how it ended.
+fn release(temp: &TempRun, settings: &str, args: &[&str]) -> (Value, i32) {
+    let ran = by(temp, settings, &[&["release", "--json"], args].concat());
+    let report = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("no report: {ran:?}"));
+    (report, ran.code)
+}
+
+/// How many were released, stay held back by a limit, and stay for another reason.
+fn counts(report: &Value) -> [u64; 3] {
+    ["released", "held", "failed"].map(|field| report[field].as_u64().expect("a number"))
+}
+
+/// The media files of items, by their paths.
+fn files(temp: &TempRun, items: &[Value]) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for item in items {
+        let sets = ["boxes", "masks"].map(|sets| item[sets].as_object());
+        let of_sets = sets.into_iter().flatten().flat_map(|sets| sets.values());
+        for path in [item].into_iter().chain(of_sets).filter_map(|of| of["path"].as_str()) {
+            files.insert(path.to_owned(), fs::read(temp.store().join(path)).expect("a file"));
+        }
+    }
+    files
+}
+
+/// What is released by the second settings of what was ingested by the first ones is, item for item and
+/// byte for byte, what is ingested by the second ones at once; and again after the index was built anew.
+/// Returns the report of the release.
+fn check(write: impl Fn(&TempRun), low: &str, high: &str) -> Value {
+    let temp = TempRun::new();
+    write(&temp);
+    ingest(&temp, low);
+    let (report, code) = release(&temp, high, &[]);
+    assert_eq!((code, &report["failed"]), (0, &json!(0)), "{report}");
+    let released = temp.items();
+    let of_files = files(&temp, &released);
+
+    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    assert_eq!(temp.items(), released, "a new index says the same");
+    let n_lines = temp.journaled_items().len();
+    let (again, code) = release(&temp, high, &[]);
+    assert_eq!((code, &again["released"], &again["failed"]), (0, &json!(0), &json!(0)), "{again}");
+    ingest(&temp, high);
+    assert_eq!(temp.journaled_items().len(), n_lines, "nothing is told again");
+
+    fs::remove_dir_all(temp.store()).expect("a store");
+    ingest(&temp, high);
+    check_same(&released, &temp.items());
+    let same = files(&temp, &released);
+    assert!(of_files == same, "{:?} {:?}", of_files.keys(), same.keys());
+    report
+}
+
+/// Items are the same but for what held those back that stay so.
+fn check_same(got: &[Value], want: &[Value]) {
+    let without_reason = |item: &Value| {
+        let mut item = item.clone();
+        if item["state"] == "held" {
+            item["reason"] = Value::Null;
+        }
+        item
+    };
+    assert_eq!(got.len(), want.len());
+    for (got, want) in got.iter().zip(want) {
+        assert_eq!(without_reason(got), without_reason(want));
+    }
+}
+
+fn with_items(n: u64) -> String {
+    format!("[limits]\nmax_items = {n}\n")
+}
+
+#[test]
+fn a_step_that_may_have_more_gets_the_next_in_order() {
+    let write = |temp: &TempRun| {
+        (0..10).for_each(|n| temp.log_picture("a", 1, n));
+        (0..3).for_each(|n| temp.log_picture("b/c", 1, n));
+    };
+    let report = check(write, &with_items(2), &with_items(5));
+    assert_eq!(counts(&report), [4, 5, 0], "{report}");
+    let report = check(write, &with_items(2), &with_items(108));
+    assert_eq!(counts(&report), [9, 0, 0], "{report}");
+
+    let temp = TempRun::new();
+    write(&temp);
+    (0..4).for_each(|n| temp.log_picture("a", 2, n));
+    ingest(&temp, &with_items(2));
+    let said = by(&temp, &with_items(3), &["release", "run", "a", "--step", "1"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let want =
+        "run a: 1 released, 7 stay held:\n  7: max_items: 3 images of this key and step are kept\n";
+    assert_eq!(said.out, want);
+    assert_eq!(temp.counts(), [7, 10, 0]);
+    let (report, _) = release(&temp, &with_items(108), &["run", "b/c"]);
+    assert_eq!(counts(&report), [1, 0, 0], "{report}");
+    let (report, _) = release(&temp, &with_items(108), &["run", "--step", "2.."]);
+    assert_eq!(counts(&report), [2, 0, 0], "{report}");
+    assert_eq!(counts(&release(&temp, &with_items(108), &[]).0), [7, 0, 0]);
+    let said = by(&temp, &with_items(108), &["release"]);
+    assert_eq!((said.code, &*said.out), (0, "nothing is held back\n"));
+    let status = temp.status();
+    assert_eq!((&status["image"], &status["held"]), (&json!(17), &json!(0)));
+    let wrong = by(&temp, "", &["release", "rum"]);
+    assert_eq!(wrong.code, 1);
+    assert!(wrong.err.contains("did you mean \"run\"?"), "{}", wrong.err);
+}
+
+#[test]
+fn what_was_too_large_is_released_when_it_may_be_so_large_or_scaled_down() {
+    let write = |temp: &TempRun| {
+        for (n, width) in [30, 90, 50, 200].into_iter().enumerate() {
+            temp.write(&format!("tensors/{n}.npy"), &npy("|u1", &[9, width], &vec![7; 9 * width]));
+            let line = json!({"key": "a", "step": 1, "data": format!("tensors/{n}.npy")});
+            temp.append("a.media.jsonl", &format!("{line}\n"));
+            temp.write(&format!("dumps/b/{n}.npy"), &npy("|u1", &[9, width], &vec![9; 9 * width]));
+        }
+        // An image file, which is kept as it is or not at all.
+        let mut file = std::io::Cursor::new(Vec::new());
+        let picture = image::GrayImage::from_pixel(60, 9, image::Luma([3]));
+        picture.write_to(&mut file, image::ImageFormat::Png).expect("a PNG");
+        temp.write("dumps/c/1.png", &file.into_inner());
+        // So large that it isn't read whole for its header.
+        temp.write("dumps/b/9.npy", &npy("|u1", &[200, 200], &vec![5; 40_000]));
+    };
+    let low = "[limits]\nmax_dimension = 40\n";
+    let report = check(write, low, "[limits]\nmax_dimension = 90\n");
+    assert_eq!(counts(&report), [5, 3, 0], "{report}");
+    let scaled = "[limits]\nmax_dimension = 40\nover_dimension = \"downscale\"\n";
+    let report = check(write, low, scaled);
+    assert_eq!(counts(&report), [7, 1, 0], "{report}");
+    check(write, "[limits]\nmax_dimension = 40\nmax_items = 2\n", "");
+}
+
+#[test]
+fn the_rest_of_a_batch_is_released_with_what_was_said_of_it() {
+    let write = |temp: &TempRun| {
+        let n = 130;
+        let numbers = || 0..u8::try_from(n).expect("a byte");
+        let pixels: Vec<u8> = numbers().flat_map(|number| [number; 20]).collect();
+        temp.write("many.npy", &npy("|u1", &[n, 4, 5], &pixels));
+        let classes: Vec<u8> = numbers().flat_map(|number| [number % 3; 20]).collect();
+        temp.write("masks.npy", &npy("|u1", &[n, 4, 5], &classes));
+        let captions: Vec<_> = numbers().map(|number| format!("picture {number}")).collect();
+        let boxes = numbers().map(|number| {
+            let position = json!({"minX": 0.1, "maxX": 0.5, "minY": 0.2, "maxY": 0.75});
+            let one = json!({"position": position, "class_id": number % 3});
+            json!({"pred": {"box_data": [one]}})
+        });
+        let line = json!({
+            "key": "a", "step": 1, "data": "many.npy", "format": "NHW", "caption": captions,
+            "boxes": boxes.collect::<Vec<_>>(), "masks": {"gt": {"mask_data": "masks.npy"}},
+            "classes": [{"id": 0, "name": "road"}], "note": {"x": 1.5},
+        });
+        temp.append("a.media.jsonl", &format!("{line}\n"));
+        // Parts of raw bytes.
+        temp.write("raw.bin", &pixels[..100]);
+        for offset in [0, 20, 40, 60, 80] {
+            let data =
+                json!({"path": "raw.bin", "dtype": "uint8", "shape": [4, 5], "offset": offset});
+            temp.append(
+                "b.media.jsonl",
+                &format!("{}\n", json!({"key": "r", "step": 1, "data": data})),
+            );
+        }
+        // Two tensors in one dump, by a sidecar.
+        let batch = npy("|u1", &[6, 4, 5], &pixels[..120]);
+        temp.write("dumps/b/7.npz", &npz(&[("x.npy", batch.clone()), ("y.npy", batch)]));
+        temp.write("dumps/b/7.npz.json", b"{\"format\":\"NHW\",\"caption\":\"c\",\"index\":3}");
+    };
+    let report = check(write, &with_items(2), &with_items(4));
+    assert_eq!(counts(&report), [8, 131, 0], "{report}");
+    let report = check(write, "", &with_items(120));
+    assert_eq!(counts(&report), [12, 10, 0], "{report}");
+    // In two steps.
+    let temp = TempRun::new();
+    write(&temp);
+    ingest(&temp, &with_items(1));
+    assert_eq!(counts(&release(&temp, &with_items(5), &[]).0), [16, 127, 0]);
+    assert_eq!(counts(&release(&temp, &with_items(500), &[]).0), [127, 0, 0]);
+    let released = temp.items();
+    fs::remove_dir_all(temp.store()).expect("a store");
+    ingest(&temp, &with_items(500));
+    check_same(&released, &temp.items());
+}
+
+#[test]
+fn a_new_version_of_a_dump_takes_the_place_of_what_was_released_of_it() {
+    let temp = TempRun::new();
+    let sidecar = b"{\"format\":\"NHW\"}";
+    let write = |n: usize, value: u8| {
+        temp.write("dumps/a/1.npy.json", sidecar);
+        temp.write("dumps/a/1.npy", &npy("|u1", &[n, 4, 5], &vec![value; n * 20]));
+    };
+    write(6, 1);
+    ingest(&temp, &with_items(2));
+    assert_eq!(counts(&release(&temp, &with_items(4), &[]).0), [2, 2, 0]);
+    // As long as it has not been read, nothing of the new version is taken for the old one.
+    write(5, 2);
+    let (report, code) = release(&temp, &with_items(9), &[]);
+    assert_eq!((counts(&report), code), ([0, 0, 2], 1), "{report}");
+    ingest(&temp, &with_items(4));
+    assert_eq!(temp.counts(), [4, 1, 0]);
+    let (report, _) = release(&temp, &with_items(9), &[]);
+    assert_eq!(counts(&report), [1, 0, 0], "{report}");
+    let items = temp.items();
+    let seen: Vec<_> =
+        items.iter().map(|i| (i["index"].clone(), i["stats"]["max"].clone())).collect();
+    let want: Vec<_> = (0..5).map(|index| (json!(index), json!(2.0))).collect();
+    assert_eq!(seen, want);
+    write(3, 3);
+    ingest(&temp, &with_items(9));
+    assert_eq!(temp.counts(), [3, 0, 0]);
+    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    assert_eq!(temp.counts(), [3, 0, 0]);
+}
+
+#[test]
+fn what_is_not_as_it_was_stays_held_back_and_says_why() {
+    let temp = TempRun::new();
+    for key in ["gone", "changed", "touched", "line", "fine", "noted"] {
+        (0..2).for_each(|n| temp.log_picture(key, 1, n));
+    }
+    (0..2).for_each(|n| {
+        temp.write(&format!("dumps/path/1_{n}.npy"), &gray(n));
+        temp.write(&format!("dumps/sidecar/1_{n}.npy"), &gray(n));
+        temp.write(&format!("dumps/sidecar/1_{n}.npy.json"), b"{\"caption\":\"a\"}");
+    });
+    temp.write("b.media.jsonl", b"{\"key\":\"log\",\"step\":1,\"data\":\"tensors/fine-1-0.npy\"}\n{\"key\":\"log\",\"step\":1,\"data\":\"tensors/fine-1-0.npy\"}\n");
+    ingest(&temp, &with_items(1));
+    assert_eq!(temp.counts(), [9, 9, 0]);
+
+    fs::remove_file(temp.at("tensors/gone-1-1.npy")).expect("a removal");
+    fs::write(temp.at("tensors/changed-1-1.npy"), gray(77)).expect("another content");
+    fs::write(temp.at("tensors/touched-1-1.npy"), gray(1)).expect("the same content");
+    // Another content of the same length and time: its digest tells.
+    let path = temp.at("tensors/noted-1-1.npy");
+    let time = fs::metadata(&path).and_then(|meta| meta.modified()).expect("a time");
+    fs::write(&path, gray(78)).expect("another content");
+    fs::File::options().write(true).open(&path).and_then(|f| f.set_modified(time)).expect("a time");
+    // Of the same length, so that the log is no shorter than it was.
+    let log = fs::read_to_string(temp.at("a.media.jsonl")).expect("a log");
+    let other = log.replace("tensors/line-1-1.npy", "tensors/fine-1-1.npy");
+    fs::write(temp.at("a.media.jsonl"), other).expect("another log");
+    fs::remove_file(temp.at("b.media.jsonl")).expect("a removal");
+    fs::write(temp.at("dumps/path/1_1.npy"), gray(79)).expect("another content");
+    fs::write(temp.at("dumps/sidecar/1_1.npy.json"), b"{\"caption\":\"b\"}").expect("a sidecar");
+
+    let n_lines = temp.journaled_items().len();
+    let (report, code) = release(&temp, &with_items(9), &[]);
+    assert_eq!((counts(&report), code), ([2, 0, 7], 1), "{report}");
+    let keys = report["keys"].as_array().expect("keys");
+    let failed: Vec<_> = keys
+        .iter()
+        .map(|of| {
+            let why = of["failed"].as_object().expect("reasons").keys().next();
+            (of["key"].as_str().expect("a key"), why.map_or("", String::as_str))
+        })
+        .collect();
+    let changed = "its dump has another content than when it was held back";
+    let want = [
+        ("changed", changed),
+        ("fine", ""),
+        ("gone", "its dump is gone"),
+        ("line", "what described it says something else by now"),
+        ("log", "the log that described it is gone"),
+        ("noted", changed),
+        ("path", changed),
+        ("sidecar", "its sidecar is another than when it was held back"),
+        ("touched", ""),
+    ];
+    assert_eq!(failed, want);
+    assert_eq!(temp.journaled_items().len(), n_lines + 2, "what stays is not told again");
+    let said = by(&temp, &with_items(9), &["release", "run", "gone"]);
+    assert_eq!(said.code, 1);
+    assert_eq!(said.out, "run gone: 0 released, 1 stays held:\n  1: its dump is gone\n");
+    // Where the limits hold it back all the same, nothing has failed.
+    let (report, code) = release(&temp, &with_items(1), &[]);
+    assert_eq!((counts(&report), code), ([0, 7, 0], 0), "{report}");
+    fs::rename(temp.at(""), temp.folder().join("moved")).expect("a rename");
+    let (report, code) = release(&temp, &with_items(9), &[]);
+    assert_eq!((counts(&report), code), ([0, 0, 7], 1), "{report}");
+}
+
+#[test]
+fn a_daemon_releases_for_those_who_may_and_goes_by_what_it_has_taken_up() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon(&with_items(2));
+    (0..6).for_each(|n| temp.log_picture("a", 1, n));
+    temp.write("dumps/b/1.npy.json", b"{\"format\":\"NHW\"}");
+    temp.write("dumps/b/1.npy", &npy("|u1", &[5, 4, 5], &[1; 100]));
+    wait_for("the pictures", || temp.counts() == [4, 7, 0]);
+    let said = by(&temp, &with_items(3), &["release"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.out.contains("run a: 0 released, 4 stay held:\n  4: max_items: 2 images"),
+        "{said:?}"
+    );
+    assert!(said.out.contains("`safelight reload` has it take them up"), "{said:?}");
+    assert_eq!(by(&temp, &with_items(3), &["reload"]).code, 0);
+    let (report, code) = release(&temp, &with_items(3), &[]);
+    assert_eq!((counts(&report), code), ([2, 5, 0], 0), "{report}");
+    if rustix::process::geteuid().is_root() {
+        use std::os::unix::fs::PermissionsExt;
+        let socket = temp.folder().join("control.sock");
+        for path in [temp.folder(), &*socket] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("rights");
+        }
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-X", "POST", "--unix-socket"]).arg(&socket);
+        curl.arg("http://safelight/v1/release").uid(65534).stderr(Stdio::null());
+        let said = String::from_utf8_lossy(&curl.output().expect("curl").stdout).into_owned();
+        assert!(said.contains("only root and the daemon's own user"), "{said}");
+    } else {
+        eprintln!("left out: only root can ask as somebody else");
+    }
+    // What comes afterwards finds its place.
+    assert_eq!(by(&temp, &with_items(5), &["reload"]).code, 0);
+    assert_eq!(counts(&release(&temp, &with_items(5), &["run", "a"]).0), [2, 1, 0]);
+    temp.log_picture("a", 1, 6);
+    temp.write("dumps/b/1.npy", &npy("|u1", &[4, 4, 5], &[2; 80]));
+    wait_for("the new ones", || temp.counts() == [9, 2, 0]);
+    assert_eq!(counts(&release(&temp, &with_items(5), &[]).0), [0, 2, 0]);
+    assert_eq!(daemon.stop().0, Some(0));
+    assert_eq!(counts(&release(&temp, &with_items(9), &[]).0), [2, 0, 0]);
+    assert_eq!(temp.counts(), [11, 0, 0]);
+}
+
+#[test]
+fn a_release_that_takes_long_is_asked_for_again_until_it_is_done() {
+    const N: u64 = 400;
+    let temp = TempRun::new();
+    (0..N).for_each(|n| temp.log_picture("a", n % 4, n));
+    ingest(&temp, &with_items(1));
+    let _daemon = temp.daemon("");
+    let ask = |query: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-w", "%{http_code}", "-X", "POST", "--unix-socket"]);
+        curl.arg(temp.folder().join("control.sock")).stderr(Stdio::null());
+        curl.arg(format!("http://safelight/v1/release{query}"));
+        String::from_utf8_lossy(&curl.output().expect("curl").stdout).into_owned()
+    };
+    assert_eq!(ask("?goes_on=true"), "no release is under way409");
+    // In a debug build the daemon gives no answer as soon as it would need.
+    assert_eq!(ask("?run=run"), "202");
+    // Whoever doesn't ask again leaves it to others.
+    wait_for("the end of it", || temp.n_images() == N);
+    assert!(ask("?goes_on=true").ends_with("200"));
+    let (report, code) = release(&temp, "", &[]);
+    assert_eq!((counts(&report), code), ([0, 0, 0], 0), "{report}");
+    (N..2 * N).for_each(|n| temp.log_picture("a", 7, n));
+    wait_for("the new ones", || temp.counts() == [508, 292, 0]);
+    assert_eq!(by(&temp, &with_items(1000), &["reload"]).code, 0);
+    let (report, code) = release(&temp, &with_items(1000), &[]);
+    assert_eq!((counts(&report), code), ([292, 0, 0], 0), "{report}");
+    check_each_once(&temp, 2 * N);
+}
+
+/// Each picture of [`gray`] stands in the journal once, as an image, and the index says what the journal
+/// says.
+fn check_each_once(temp: &TempRun, n: u64) {
+    let items = temp.items();
+    let numbers: BTreeSet<u64> = items.iter().map(|item| number_in(&temp.store(), item)).collect();
+    assert_eq!(numbers, (0..n).collect());
+    let journaled = temp.journaled_items();
+    let images: Vec<_> = journaled.iter().filter(|item| item["state"] == "image").collect();
+    assert_eq!(images.len() as u64, n);
+    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    assert_eq!(temp.items(), items);
+}
+
+#[test]
+fn killed_at_each_call_that_makes_something_durable_a_release_loses_and_doubles_nothing() {
+    let has_strace = Command::new("strace").args(["-f", "-e", "trace=fsync", "true"]).output();
+    if !has_strace.is_ok_and(|ran| ran.status.success()) {
+        eprintln!("left out: there is no strace here, or it may not trace");
+        return;
+    }
+    let mut n_killed = 0;
+    for call in ["fsync", "fdatasync", "rename", "renameat2", "sync_file_range"] {
+        for n in 1.. {
+            let temp = TempRun::new();
+            (0..6).for_each(|n| temp.log_picture("a", 1, n));
+            temp.write("dumps/b/1_0.npy", &gray(6));
+            temp.write("dumps/b/1_1.npy", &gray(7));
+            ingest(&temp, &with_items(1));
+            let config = temp.configure("");
+            let status = Command::new("strace")
+                .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+                .args(["-e", &format!("inject={call}:signal=KILL:when={n}"), PROGRAM, "release"])
+                .arg("--config")
+                .arg(config)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .expect("strace");
+            let was_killed = status.code() != Some(0);
+            n_killed += u64::from(was_killed);
+            let (report, code) = release(&temp, "", &[]);
+            assert_eq!((code, &report["failed"]), (0, &json!(0)), "{call} {n}: {report}");
+            check_each_once(&temp, 8);
+            // There are not so many calls of this kind.
+            if !was_killed {
+                break;
+            }
+        }
+    }
+    assert!(n_killed > 3, "{n_killed} kills only: nothing was tried");
+}
+
+#[test]
+fn a_daemon_killed_in_the_midst_of_a_release_loses_and_doubles_nothing() {
+    const N: u64 = 600;
+    let temp = TempRun::new();
+    (0..N).for_each(|n| temp.log_picture("a", n % 6, n));
+    ingest(&temp, &with_items(1));
+    let n_images = || {
+        let images = |items: Vec<Value>| items.iter().filter(|i| i["state"] == "image").count();
+        images(temp.journaled_items())
+    };
+    let mut n_killed = 0;
+    for n_wanted in [10, 100, 250, 450] {
+        let daemon = temp.daemon("");
+        let config = temp.folder().join("safelight.toml");
+        let mut asking = Command::new(PROGRAM);
+        asking.arg("release").arg("--config").arg(config).stdin(Stdio::null());
+        let mut asking =
+            asking.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program");
+        wait_for("some of the images", || n_images() >= n_wanted);
+        drop(daemon);
+        n_killed += u64::from(!asking.wait().expect("an end").success());
+    }
+    assert!(n_killed > 0, "each release was done before the kill");
+    let (report, code) = release(&temp, "", &[]);
+    assert_eq!((code, &report["failed"]), (0, &json!(0)), "{report}");
+    check_each_once(&temp, N);
+}
+
+fn check_random(parts: &[(Vec<Written>, usize)], by_daemon: bool) -> Result<(), TestCaseError> {
+    let temp = TempRun::new();
+    let mut number = 0;
+    let mut max_items = 0;
+    for (part, n_more) in parts {
+        let before = format!("[limits]\nmax_items = {}\n", max_items.max(1));
+        max_items += n_more;
+        for what in part {
+            write(&temp, what, number);
+            number += 1;
+        }
+        let config = temp.configure(&before);
+        let (config, run) = (config.to_str().expect("a path"), temp.at(""));
+        let ran = temp.run(&["ingest", "--config", config, run.to_str().expect("a path")]);
+        prop_assert!(matches!(ran.code, 0 | 3), "{:?}", ran);
+        let settings = format!("[limits]\nmax_items = {max_items}\n");
+        let daemon = by_daemon.then(|| temp.daemon(&settings));
+        let (report, _) = release(&temp, &settings, &[]);
+        let items = temp.items();
+        drop(daemon);
+        check_counts(&items, max_items)?;
+        // A dump whose new version was rejected isn't that of what is held back any more.
+        let mut steps = BTreeMap::<_, [usize; 2]>::new();
+        for item in items.iter().filter(|item| item["state"] != "rejected") {
+            let step = ["key", "step"].map(|field| item[field].to_string());
+            steps.entry(step).or_default()[usize::from(item["state"] == "held")] += 1;
+        }
+        let n_left = steps.values().filter(|[n, _]| *n < max_items).map(|[_, n_held]| *n_held);
+        prop_assert_eq!(n_left.sum::<usize>() as u64, counts(&report)[2], "{}", report);
+        let n_held: usize = steps.values().map(|[_, n_held]| n_held).sum();
+        prop_assert_eq!(n_held as u64, counts(&report)[1] + counts(&report)[2], "{}", report);
+        fs::remove_dir_all(temp.store().join("index")).expect("an index");
+        prop_assert_eq!(&temp.items(), &items);
+        let (again, _) = release(&temp, &settings, &[]);
+        prop_assert_eq!(&again["released"], &json!(0), "{}", again);
+        prop_assert_eq!(temp.items(), items);
+    }
+    Ok(())
+}
+
+fn parts() -> impl Strategy<Value = Vec<(Vec<Written>, usize)>> {
+    let part = proptest::collection::vec(written(), 1..25);
+    proptest::collection::vec((part, 1usize..4), 1..4)
+}
+
+fn cases(usual: u64) -> ProptestConfig {
+    let cases = u32::try_from(number_from("SAFELIGHT_LIMIT_CASES", usual)).expect("a number");
+    let (failure_persistence, max_shrink_iters) = (None, 40);
+    ProptestConfig { cases, failure_persistence, max_shrink_iters, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(cases(6))]
+
+    #[test]
+    fn whatever_was_written_a_release_fills_each_step_and_a_new_index_says_the_same(
+        parts in parts(), by_daemon: bool,
+    ) {
+        check_random(&parts, by_daemon)?;
+    }
+}
