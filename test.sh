@@ -61,6 +61,16 @@ python_with() {
     fi
 }
 
+# Makes a Python environment with what tests/requirements-$1.txt names, unless it is there: a target's own server.
+python_of() {
+    local wanted="tests/requirements-$1.txt" place="target/python/$1"
+    if ! cmp -s "$wanted" "$place/installed.txt"; then
+        python3 -m venv "$place"
+        "$place/bin/python" -m pip install --quiet --disable-pip-version-check -r "$wanted"
+        cp "$wanted" "$place/installed.txt"
+    fi
+}
+
 if [ "${1:-}" = growth ]; then
     python_with 0.28.2
     python="target/python/wandb-0.28.2/bin/python"
@@ -127,4 +137,17 @@ for wandb in 0.28.2 0.31.0; do
     python_with "$wandb"
     pythons="$pythons:$PWD/target/python/wandb-$wandb/bin/python"
 done
+# The servers that targets deliver to. Azure's is a program of Node: without npm its test is left out.
+python_of mlflow
+python_of seaweedfs
+export SAFELIGHT_MLFLOW="$PWD/target/python/mlflow/bin/mlflow"
+export SAFELIGHT_WEED="$PWD/target/python/seaweedfs/bin/weed"
+azurite="target/node/azurite/node_modules/.bin/azurite-blob"
+if [ ! -x "$azurite" ] && command -v npm >/dev/null; then
+    mkdir -p target/node/azurite
+    npm install --silent --no-audit --no-fund --prefix target/node/azurite azurite@3.37.0 ||
+        echo "cannot install Azurite: its test is left out" >&2
+fi
+[ ! -x "$azurite" ] || export SAFELIGHT_AZURITE="$PWD/$azurite"
+
 SAFELIGHT_PYTHONS="${pythons#:}" cargo test --locked
