@@ -9,6 +9,7 @@
 #   ./test.sh growth       what an item and a command cost as a store grows to a million items, as figures,
 #                          and docs/growth.svg
 #   ./test.sh load         what it bears, as figures: latency, throughput, a million files, index growth
+#   ./test.sh backlog      what a million items cost that wait for a target, as figures
 #   ./test.sh peers        what a picture costs beside wandb.Image and others, as ratios; --quick: in a minute
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -71,7 +72,7 @@ if [ "${1:-}" = growth ]; then
 fi
 
 # Figures, with the goal beside each. A machine is noisy: only what no noise explains fails.
-if [ "${1:-}" = gentle ] || [ "${1:-}" = load ]; then
+if [ "${1:-}" = gentle ] || [ "${1:-}" = load ] || [ "${1:-}" = backlog ]; then
     python_with 0.28.2
     cargo build --locked --release
     if [ "$1" = load ] && { [ -z "${2:-}" ] || [ "$2" = churn ]; }; then

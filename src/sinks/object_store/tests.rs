@@ -357,7 +357,10 @@ async fn what_is_there_with_another_size_is_told() {
     for n_bytes in [None, Some(9 << 20)] {
         let s3 = S3::new();
         let mut images = Images::new();
-        let item = n_bytes.map_or_else(|| images.image("k", 1, 0), |n| large(&mut images, n));
+        let item = match n_bytes {
+            Some(n) => large(&mut images, n),
+            None => images.image("k", 1, 0),
+        };
         let run = s3.run().await;
         run.put(&item).await.expect("an image's files");
         of_bucket(&s3.bucket).objects.values_mut().for_each(|bytes| bytes.truncate(7));
