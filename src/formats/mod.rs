@@ -2,3 +2,4 @@
 
 mod python;
 pub mod wandb;
+pub(crate) mod wandb_log;
