@@ -18,12 +18,13 @@ pub struct ReadError(#[from] image::ImageError);
 /// # Errors
 /// If the file is damaged, of another kind, or has more pixels.
 pub fn read(bytes: &[u8], pixels_max: u64) -> Result<Pixels, ReadError> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let guessed = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let mut reader = guessed.map_err(image::ImageError::IoError)?;
     let mut limits = Limits::default();
     // The most that a pixel takes: four channels of 16 bits.
     limits.max_alloc = Some(pixels_max.saturating_mul(8).saturating_add(1 << 20));
-    reader.as_mut().map_or((), |reader| reader.limits(limits));
-    let picture = reader.map_err(image::ImageError::IoError)?.decode()?;
+    reader.limits(limits);
+    let picture = reader.decode()?;
     let (width, height) = (picture.width(), picture.height());
     let (mode, bytes) = if picture.color().has_alpha() {
         (ColorMode::Rgba, picture.into_rgba8().into_raw())
