@@ -43,6 +43,7 @@ use crate::config::sync::TargetConfig;
 use crate::durable::Disk;
 use crate::media::RunId;
 use crate::sinks::Target;
+use crate::sinks::wandb::WandbTarget;
 use crate::store::journal::Position;
 use crate::store::{Reader, StoreError};
 
@@ -96,7 +97,10 @@ async fn work(
     is_once: bool,
 ) -> bool {
     match config.kind.clone() {
-        TargetConfig::Wandb(settings) => todo_kind(settings),
+        TargetConfig::Wandb(settings) => {
+            let parts = (reader, config, board);
+            work_on::<WandbTarget>(parts, settings, control, is_once).await
+        }
         TargetConfig::Tensorboard(settings) => todo_kind(settings),
         TargetConfig::Mlflow(settings) => todo_kind(settings),
         TargetConfig::Trackio(settings) => todo_kind(settings),

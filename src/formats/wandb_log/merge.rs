@@ -42,7 +42,7 @@ pub(crate) enum MergeError {
     )]
     NotFinished,
     /// The training logged something of that name itself.
-    #[error("the run has a value {key:?} of its own at step {step}")]
+    #[error("the run has a value {:?} of its own at step {step}", .key.as_str())]
     HasKey {
         /// The name.
         key: MediaKey,

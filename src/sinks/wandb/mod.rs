@@ -30,15 +30,14 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use self::files::Staging;
-use self::segment::Segments;
+use self::segment::{Pending, Segments};
 use self::state::{Held, State};
-use super::{Delivery, Receipt, Rest, Sink, SinkError};
-use crate::config::WandbConfig;
+use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};
+use crate::config::sync::WandbConfig;
 use crate::durable::Disk;
 use crate::formats::wandb_log::names;
 use crate::formats::wandb_log::record::{KeyedChanges, KeyedValue, RunStart};
 use crate::formats::wandb_log::row::{ROW_BYTES_MAX, is_taken, n_row_bytes};
-use crate::media::RunId;
 use crate::store::RunInfo;
 
 /// So many late images make a segment be closed, so that the next can take them: they wait in the receipt, which
@@ -48,14 +47,14 @@ const LATE_MAX: usize = 256;
 /// The target, as all runs share it.
 #[derive(Debug)]
 pub(crate) struct WandbTarget {
-    config: WandbConfig,
+    config: Arc<WandbConfig>,
     disk: Disk,
 }
 
 /// The target as one run sees it.
 #[derive(Debug)]
 pub(crate) struct WandbRun {
-    target: Arc<WandbTarget>,
+    config: Arc<WandbConfig>,
     staging: Staging,
     segments: Segments,
     state: State,
@@ -84,22 +83,28 @@ impl From<FileError> for SinkError {
 }
 
 impl WandbTarget {
-    /// # Errors
-    /// If its directory can't be made.
-    pub(crate) fn open(config: &WandbConfig) -> Result<Self, SinkError> {
+    fn at(config: &WandbConfig) -> Result<Self, FileError> {
         let disk = Disk::default();
         let wandb = config.path.join("wandb");
         disk.create_dir_all(&wandb).map_err(FileError::at(&wandb))?;
-        Ok(Self { config: config.clone(), disk })
+        Ok(Self { config: Arc::new(config.clone()), disk })
+    }
+}
+
+impl Target for WandbTarget {
+    type Config = WandbConfig;
+    type Run = WandbRun;
+
+    async fn open(config: &WandbConfig) -> Result<Self, SinkError> {
+        Ok(Self::at(config)?)
     }
 
-    /// The target as a run sees it.
-    pub(crate) fn run(self: &Arc<Self>, run: &RunInfo) -> WandbRun {
+    fn run(&self, run: &RunInfo) -> WandbRun {
         let start = run_start(&self.config, run);
         let segments = Segments::new(&self.config.path, &self.disk, start);
         WandbRun {
             staging: Staging::new(self.disk.clone(), segments.folder().join("staged")),
-            target: Arc::clone(self),
+            config: Arc::clone(&self.config),
             segments,
             state: State::default(),
             used: Vec::new(),
@@ -124,16 +129,12 @@ fn run_start(config: &WandbConfig, run: &RunInfo) -> RunStart {
         entity: said("entity").or_else(|| config.entity.clone()).unwrap_or_default(),
         project: project.map(|name| names::project(&name)).unwrap_or_default(),
         config: Some(KeyedChanges::updates(settings)),
-        run_group: said("group").unwrap_or_else(|| training_id(&run.id)),
+        run_group: said("group").unwrap_or_else(|| run.id.to_string()),
         job_type: config.job_type.clone(),
         display_name: format!("{name}{}", names::ENDING),
         tags: tags.filter_map(Value::as_str).filter_map(names::tag).collect(),
         start_time: None,
     }
-}
-
-fn training_id(run: &RunId) -> String {
-    run.as_str().to_owned()
 }
 
 impl WandbRun {
@@ -144,7 +145,7 @@ impl WandbRun {
         let mut did = false;
         while let Some(name) = self.state.closed.first() {
             let place = self.segments.hand_over(name)?;
-            let config = &self.target.config;
+            let config = &self.config;
             if !config.command.is_empty() && place.is_dir() {
                 upload::upload(config, &place).await.map_err(SinkError::retry)?;
             }
@@ -155,23 +156,23 @@ impl WandbRun {
     }
 
     /// Writes the rows of held images: all of them, or those whose step can't get any more. Closes segments that
-    /// are full.
+    /// are full, or that too many images came too late for. Returns the staged files that are in rows now.
     fn write_rows(&self, state: &mut State, is_last: bool) -> Result<Vec<PathBuf>, SinkError> {
-        let n_items_max = u64::from(self.target.config.segment_items_max.get());
+        let n_items_max = u64::from(self.config.segment_items_max.get());
         let mut used = Vec::new();
-        while let Some(step) = state.next_step(is_last) {
-            let items = state.take_step(step);
-            for path in items.iter().flat_map(Held::paths) {
-                used.push(self.staging.at(&path));
-            }
-            self.segments.write_row(state, step, &items, &self.staging)?;
+        let mut pending = Pending::default();
+        loop {
             let is_full = state.open.as_ref().is_some_and(|open| open.n_items >= n_items_max);
             if is_full || state.late.len() >= LATE_MAX {
                 // More of the run is here already, or comes.
-                self.segments.close(state, true)?;
+                self.segments.close(state, &mut pending, true)?;
             }
+            let Some(step) = state.next_step(is_last) else { break };
+            let items = state.take_step(step);
+            used.extend(items.iter().flat_map(Held::paths).map(|path| self.staging.at(&path)));
+            self.segments.write_row(state, &mut pending, step, &items, &self.staging)?;
         }
-        self.segments.sync(state)?;
+        self.segments.flush(state, &mut pending)?;
         Ok(used)
     }
 }
@@ -222,7 +223,7 @@ impl Sink for WandbRun {
 
     async fn rest(&mut self, why: Rest) -> Result<Option<Receipt>, SinkError> {
         let mut did = self.settle().await?;
-        let idle = Duration::from_secs(self.target.config.segment_idle_s.get().into());
+        let idle = Duration::from_secs(self.config.segment_idle_s.get().into());
         let is_over = match why {
             Rest::Idle(passed) => passed >= idle,
             Rest::Finished | Rest::Leaving => true,
@@ -233,7 +234,7 @@ impl Sink for WandbRun {
             loop {
                 used.extend(self.write_rows(&mut state, true)?);
                 let is_last = state.late.is_empty();
-                self.segments.close(&mut state, !is_last)?;
+                self.segments.close(&mut state, &mut Pending::default(), !is_last)?;
                 if is_last {
                     break;
                 }

@@ -33,6 +33,15 @@ pub(super) struct Segments {
     start: RunStart,
 }
 
+/// What is to be added to the open segment.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// For the end of its log.
+    bytes: Vec<u8>,
+    /// Its media files, which must be durable before.
+    files: Vec<PathBuf>,
+}
+
 impl Segments {
     pub(super) fn new(path: &Path, disk: &Disk, start: RunStart) -> Self {
         let folder = path.join("open").join(&start.run_id);
@@ -81,10 +90,11 @@ impl Segments {
         cut().map_err(FileError::at(&path))
     }
 
-    /// Writes a row, into a new segment if none is open. [`Self::sync`] makes it durable.
+    /// Adds a row to what is pending, of a new segment if none is open.
     pub(super) fn write_row(
         &self,
         state: &mut State,
+        pending: &mut Pending,
         step: Step,
         items: &[Held],
         staging: &Staging,
@@ -98,7 +108,6 @@ impl Segments {
             None => self.begin(state, first_time)?,
         };
         let folder = self.folder.join(&open.name).join("files");
-        let mut brought = Vec::new();
         for item in items {
             for path in item.paths() {
                 let to = folder.join(&path);
@@ -111,10 +120,9 @@ impl Segments {
                     }
                     linked => linked.map_err(FileError::at(&to))?,
                 }
-                brought.push(to);
+                pending.files.push(to);
             }
         }
-        files::sync_folders(&self.disk, &self.folder, &brought)?;
 
         let mut log = LogEnd::of(open.n_bytes, open.seq);
         if is_new {
@@ -146,28 +154,27 @@ impl Segments {
             n_items: open.n_items + items.len() as u64,
             ..open
         };
-        self.append(state, open, &log)
-    }
-
-    /// Adds what there is to the end of a segment's log.
-    fn append(&self, state: &mut State, open: Open, log: &LogEnd) -> Result<(), FileError> {
-        let path = self.log(&open.name);
-        let write = || {
-            let file = if open.n_bytes == 0 { self.disk.create(&path) } else { self.disk.open(&path) };
-            file?.write_all_at(log.bytes(), open.n_bytes)
-        };
-        write().map_err(FileError::at(&path))?;
-        state.open = Some(Open { n_bytes: log.n_bytes(), seq: log.seq(), ..open });
+        add(state, pending, open, &log);
         Ok(())
     }
 
-    /// Makes the open segment durable.
-    pub(super) fn sync(&self, state: &State) -> Result<(), FileError> {
-        let Some(open) = &state.open else { return Ok(()) };
+    /// Writes what is pending, files before the rows that name them, and makes it durable.
+    pub(super) fn flush(&self, state: &State, pending: &mut Pending) -> Result<(), FileError> {
+        let Some(open) = state.open.as_ref().filter(|_| !pending.bytes.is_empty()) else {
+            return Ok(());
+        };
+        files::sync_folders(&self.disk, &self.folder, &pending.files)?;
         let path = self.log(&open.name);
-        self.disk.open(&path).and_then(|log| log.sync()).map_err(FileError::at(&path))?;
-        let folder = self.folder.join(&open.name);
-        self.disk.sync_dir(&folder).map_err(FileError::at(&folder))
+        let offset = open.n_bytes - pending.bytes.len() as u64;
+        let write = || {
+            let log = if offset == 0 { self.disk.create(&path) } else { self.disk.open(&path) }?;
+            log.write_all_at(&pending.bytes, offset)?;
+            log.sync()?;
+            self.disk.sync_dir(path.parent().unwrap_or(&path))
+        };
+        write().map_err(FileError::at(&path))?;
+        *pending = Pending::default();
+        Ok(())
     }
 
     /// Begins a segment, which is later than those before.
@@ -208,7 +215,12 @@ impl Segments {
     }
 
     /// Closes the open segment, if there is one. It stays where it is until it is handed over.
-    pub(super) fn close(&self, state: &mut State, more_follows: bool) -> Result<(), FileError> {
+    pub(super) fn close(
+        &self,
+        state: &mut State,
+        pending: &mut Pending,
+        more_follows: bool,
+    ) -> Result<(), FileError> {
         let Some(open) = state.open.take() else { return Ok(()) };
         let name = open.name.clone();
         let mut log = LogEnd::of(open.n_bytes, open.seq);
@@ -223,8 +235,8 @@ impl Segments {
         log.push(Kind::Summary(KeyedChanges::updates(summary)));
         log.push(RunEnd { exit_code: 0, runtime, not_complete: more_follows });
         log.push(Nothing {});
-        self.append(state, open, &log)?;
-        self.sync(state)?;
+        add(state, pending, open, &log);
+        self.flush(state, pending)?;
         state.open = None;
         state.closed.push(name);
         Ok(())
@@ -241,4 +253,10 @@ impl Segments {
         self.disk.sync_dir(&self.wandb).map_err(FileError::at(&self.wandb))?;
         Ok(to)
     }
+}
+
+/// Has the open segment be as long as it is with `log`, which is pending.
+fn add(state: &mut State, pending: &mut Pending, open: Open, log: &LogEnd) {
+    pending.bytes.extend(log.bytes());
+    state.open = Some(Open { n_bytes: log.n_bytes(), seq: log.seq(), ..open });
 }

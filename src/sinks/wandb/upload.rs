@@ -27,7 +27,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::sleep;
 
 use super::FileError;
-use crate::config::WandbConfig;
+use crate::config::sync::WandbConfig;
 use crate::media::shortened;
 use crate::secrets::SecretError;
 
@@ -269,7 +269,9 @@ mod tests {
     #[test]
     fn what_the_client_says_is_what_counts() {
         let begun = "wandb: Syncing 1 run(s):\nwandb: [p/r] View run r at http://x/p/runs/r\n";
-        let fatal = format!("{begun}wandb: \u{1b}[31mERROR\u{1b}[0m [p/r] Fatal error while uploading data.\n");
+        let fatal = format!(
+            "{begun}wandb: \u{1b}[31mERROR\u{1b}[0m [p/r] Fatal error while uploading data.\n"
+        );
         let refused = "wandb: Syncing 1 run(s):\nwandb: ERROR permission denied\n";
         let log = "{\"level\":\"ERROR\",\"msg\":\"featurechecker: nil\"}\nnot JSON\n";
         let file = "{\"level\":\"ERROR\",\"msg\":\"file transfer: upload: failed: status: 403\"}\n";
