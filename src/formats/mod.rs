@@ -4,3 +4,4 @@ pub mod mlflow;
 pub mod object_store;
 mod python;
 pub mod wandb;
+pub(crate) mod wandb_log;

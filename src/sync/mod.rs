@@ -45,6 +45,7 @@ use crate::media::RunId;
 use crate::sinks::Target;
 use crate::sinks::mlflow::MlflowTarget;
 use crate::sinks::object_store::ObjectStoreTarget;
+use crate::sinks::wandb::WandbTarget;
 use crate::store::journal::Position;
 use crate::store::{Reader, StoreError};
 
@@ -98,7 +99,10 @@ async fn work(
     is_once: bool,
 ) -> bool {
     match config.kind.clone() {
-        TargetConfig::Wandb(settings) => todo_kind(settings),
+        TargetConfig::Wandb(settings) => {
+            let parts = (reader, config, board);
+            work_on::<WandbTarget>(parts, settings, control, is_once).await
+        }
         TargetConfig::Tensorboard(settings) => todo_kind(settings),
         TargetConfig::Mlflow(settings) => {
             let parts = (reader, config, board);
