@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub(crate) mod tensorboard;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
