@@ -7,6 +7,7 @@ mod items;
 mod prune;
 mod show;
 mod status;
+mod sync;
 
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -107,6 +108,20 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Deliver what is kept to the targets of the configuration
+    Sync {
+        #[command(flatten)]
+        args: sync::SyncArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Try again what targets have refused or failed with
+    Retry {
+        #[command(flatten)]
+        args: sync::RetryArgs,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Build the index anew from the journals
     Reindex {
         #[command(flatten)]
@@ -195,6 +210,8 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
         Command::Health { common } => daemon::health(&common, out),
         Command::Reload { common } => daemon::reload(&common, out),
         Command::Prune { apply, common } => prune::run(apply, &common, out),
+        Command::Sync { args, common } => sync::run(&args, &common, out),
+        Command::Retry { args, common } => sync::retry(&args, &common, out),
         Command::Reindex { common } => reindex(&common, out),
     }
 }

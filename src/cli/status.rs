@@ -7,12 +7,16 @@ use anyhow::Context;
 use super::{Access, Common, Ending, counts, printable, thousands};
 use crate::control::client::Client;
 use crate::control::protocol::{STATUS_PATH, Status};
+use crate::sync;
 
 pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
     let (mut access, config) = common.access("status")?;
     let status = match &mut access {
         Access::Daemon(client) => ask(client)?,
-        Access::Store(_, reader) => Status::new(config.store, reader.runs()?, None),
+        Access::Store(_, reader) => {
+            let targets = sync::views(reader, &config.targets)?;
+            Status::new(config.store, reader.runs()?, None, targets)
+        }
     };
     access.close()?;
     if common.json {
@@ -82,7 +86,12 @@ fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
             writeln!(out, "trouble   cannot write: {trouble}")?;
         }
     }
-    writeln!(out, "targets   none")?;
+    if status.targets.is_empty() {
+        writeln!(out, "targets   none")?;
+    }
+    for target in &status.targets {
+        super::sync::print(target, out)?;
+    }
     for run in &status.runs {
         let over = if run.finished { ", finished" } else { "" };
         let damaged = if run.damaged > 0 {

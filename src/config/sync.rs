@@ -12,7 +12,7 @@ use crate::media::{MediaKey, RunId};
 use crate::secrets::SecretSource;
 
 /// A target that images are delivered to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SyncConfig {
     /// Its name in the configuration.
     pub name: String,
@@ -56,12 +56,24 @@ impl TargetConfig {
 }
 
 /// Which images a target gets: those of the runs and keys that match, less those that are excluded.
-#[derive(Debug, Clone, Default)]
+///
+/// Patterns are the same that are written the same.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selection {
-    runs: Vec<GlobMatcher>,
-    exclude_runs: Vec<GlobMatcher>,
-    include: Vec<GlobMatcher>,
-    exclude: Vec<GlobMatcher>,
+    runs: Vec<Pattern>,
+    exclude_runs: Vec<Pattern>,
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
+}
+
+/// A pattern of names.
+#[derive(Debug, Clone)]
+struct Pattern(GlobMatcher);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.glob() == other.0.glob()
+    }
 }
 
 impl Selection {
@@ -78,8 +90,8 @@ impl Selection {
     }
 }
 
-fn selects(include: &[GlobMatcher], exclude: &[GlobMatcher], name: &str) -> bool {
-    let matches = |patterns: &[GlobMatcher]| patterns.iter().any(|pattern| pattern.is_match(name));
+fn selects(include: &[Pattern], exclude: &[Pattern], name: &str) -> bool {
+    let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.0.is_match(name));
     (include.is_empty() || matches(include)) && !matches(exclude)
 }
 
@@ -342,8 +354,8 @@ fn check_url(kind: Kind, url: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn patterns(patterns: Option<Vec<KeyPattern>>) -> Vec<GlobMatcher> {
-    patterns.unwrap_or_default().into_iter().map(|pattern| pattern.0).collect()
+fn patterns(patterns: Option<Vec<KeyPattern>>) -> Vec<Pattern> {
+    patterns.unwrap_or_default().into_iter().map(|pattern| Pattern(pattern.0)).collect()
 }
 
 const fn or_32(given: Option<NonZeroU32>, default: u32) -> NonZeroU32 {

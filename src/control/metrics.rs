@@ -1,6 +1,6 @@
 //! The daemon's metrics, as Prometheus reads them (`OpenMetrics` text). Pure.
 //!
-//! The labels are runs' roots, states and threads: their number doesn't grow with what is kept.
+//! The labels are runs' roots, states, targets and threads: their number doesn't grow with what is kept.
 
 use std::fmt;
 
@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use super::protocol::{Health, Status};
 use crate::ingest::Ledger;
+use crate::sync::TargetView;
 
 /// What the text is written in.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -30,6 +31,39 @@ pub(crate) struct Snapshot {
     /// Bytes that are free on the store's disk, and that the index takes.
     pub(crate) room: (u64, u64),
 }
+
+type TargetMetric = (&'static str, &'static str, MetricType, fn(&TargetView) -> f64);
+
+/// What is told of each target.
+const TARGET_METRICS: [TargetMetric; 6] = [
+    ("target_delivered_items", "Images that a target has", MetricType::Gauge, |target| {
+        float(target.delivered)
+    }),
+    (
+        "target_pending_items",
+        "Images that a target doesn't have yet",
+        MetricType::Gauge,
+        |target| float(target.pending),
+    ),
+    ("target_pending_bytes", "Bytes of their files", MetricType::Gauge, |target| {
+        float(target.pending_bytes)
+    }),
+    (
+        "target_oldest_seconds",
+        "How long ago the oldest of them was kept",
+        MetricType::Gauge,
+        |target| target.oldest_s.unwrap_or(0.0),
+    ),
+    (
+        "target_set_aside_items",
+        "Images that a target failed with or refused",
+        MetricType::Gauge,
+        |target| float(target.set_aside),
+    ),
+    ("target_in_trouble", "Whether a target can't be delivered to", MetricType::Gauge, |target| {
+        f64::from(u8::from(target.trouble.is_some()))
+    }),
+];
 
 /// What the process takes.
 #[derive(Debug, Default)]
@@ -161,6 +195,13 @@ impl Collector for Snapshot {
                 MetricType::Counter,
                 view.watching.iter().map(|watched| (root(watched), float(watched.n_missed))),
             )?;
+        }
+        let targets = &self.status.targets;
+        let by_target = |value: fn(&TargetView) -> f64| {
+            targets.iter().map(move |target| (of("target", &target.name), value(target)))
+        };
+        for (name, help, kind, value) in TARGET_METRICS {
+            page.family(name, help, kind, by_target(value))?;
         }
         page.gauge(
             "ready",

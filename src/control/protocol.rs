@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ingest::View;
 use crate::media::{MediaKey, NameError, RunId, State};
 use crate::store::{Filter, RunSummary};
+use crate::sync::TargetView;
 
 /// Where the status is.
 pub const STATUS_PATH: &str = "/v1/status";
@@ -19,6 +20,8 @@ pub const RELOAD_PATH: &str = "/v1/reload";
 pub const HEALTH_PATH: &str = "/v1/health";
 /// Where media and dumps are removed.
 pub const PRUNE_PATH: &str = "/v1/prune";
+/// Where targets are told to look at once.
+pub const SYNC_PATH: &str = "/v1/sync";
 /// Where the metrics are.
 pub const METRICS_PATH: &str = "/metrics";
 
@@ -36,7 +39,7 @@ pub struct Health {
 impl Health {
     /// Judges by what the daemon does, and the threads that get on no more.
     #[must_use]
-    pub fn new(view: &View, stalled: &[String]) -> Self {
+    pub fn new(view: &View, stalled: &[String], dead_targets: &[String]) -> Self {
         let mut reasons: Vec<String> =
             stalled.iter().map(|thread| format!("thread {thread} is stalled")).collect();
         reasons.extend(view.trouble.iter().map(|trouble| format!("cannot write: {trouble}")));
@@ -45,6 +48,11 @@ impl Health {
             let broken = root.broken.iter().map(|why| format!("{}: {why}", root.path.display()));
             reasons.extend(broken);
         }
+        reasons.extend(
+            dead_targets
+                .iter()
+                .map(|target| format!("target {target} is delivered to no more: its thread died")),
+        );
         if !view.is_ready {
             reasons.push("not everything was looked at since the start".to_owned());
         }
@@ -71,12 +79,20 @@ pub struct Status {
     pub runs: Vec<RunSummary>,
     /// What the daemon does at the moment.
     pub ingest: Option<View>,
+    /// Each target.
+    #[serde(default)]
+    pub targets: Vec<TargetView>,
 }
 
 impl Status {
     /// The status of a store with these runs.
     #[must_use]
-    pub fn new(store: PathBuf, runs: Vec<RunSummary>, ingest: Option<View>) -> Self {
+    pub fn new(
+        store: PathBuf,
+        runs: Vec<RunSummary>,
+        ingest: Option<View>,
+        targets: Vec<TargetView>,
+    ) -> Self {
         let sum = |count: fn(&RunSummary) -> u64| runs.iter().map(count).sum();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -87,7 +103,29 @@ impl Status {
             rejected: sum(|run| run.rejected),
             runs,
             ingest,
+            targets,
         }
+    }
+}
+
+/// Which targets are to look at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyncQuery {
+    /// Their names, with commas between them; all if there is none.
+    #[serde(default)]
+    pub targets: String,
+    /// Whether what is set aside is tried as well.
+    #[serde(default)]
+    pub retry: bool,
+}
+
+impl SyncQuery {
+    /// The names.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let names = self.targets.split(',').filter(|name| !name.is_empty());
+        names.map(str::to_owned).collect()
     }
 }
 

@@ -26,12 +26,13 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::{CONTENT_TYPE, Process, Snapshot};
 use super::protocol::{
     HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, METRICS_PATH, PRUNE_PATH, PruneQuery, RELOAD_PATH,
-    STATUS_PATH, Status,
+    STATUS_PATH, SYNC_PATH, Status, SyncQuery,
 };
 use crate::daemon::STALLED;
 use crate::ingest::Shared;
 use crate::retention::Report;
 use crate::store::{Filter, Reader, StoreError};
+use crate::sync::{SyncError, Targets};
 
 /// Items that are read ahead of a slow client.
 const ITEMS_AHEAD: usize = 256;
@@ -46,6 +47,9 @@ const REQUEST_BYTES_MAX: usize = 64 << 10;
 /// How long a client may take to read its answers: somebody may read a list page by page.
 const CONVERSATION_MAX: Duration = Duration::from_mins(10);
 
+/// How long a client waits for targets to be delivered to.
+const SYNC_MAX: Duration = Duration::from_mins(5);
+
 /// How long the listener rests after a failure.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
@@ -54,6 +58,7 @@ pub(crate) struct Answers {
     pub(crate) store: PathBuf,
     pub(crate) reader: Reader,
     pub(crate) shared: Shared,
+    pub(crate) targets: Arc<Targets>,
     /// Reads the configuration again; why it can't be used, if so.
     pub(crate) reload: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Has retention look for what may go and, if told so, remove it.
@@ -62,13 +67,14 @@ pub(crate) struct Answers {
 
 impl Answers {
     fn status(&self) -> Result<Status, StoreError> {
-        Ok(Status::new(self.store.clone(), self.reader.runs()?, Some(self.shared.view())))
+        let (runs, view) = (self.reader.runs()?, self.shared.view());
+        Ok(Status::new(self.store.clone(), runs, Some(view), self.targets.views()))
     }
 
     fn health(&self) -> Health {
         let stalled = self.shared.pulses.stalled(Instant::now(), STALLED);
         let stalled: Vec<String> = stalled.into_iter().map(|stalled| stalled.thread).collect();
-        Health::new(&self.shared.view(), &stalled)
+        Health::new(&self.shared.view(), &stalled, &self.targets.dead())
     }
 }
 
@@ -113,6 +119,7 @@ pub(crate) async fn serve(
         .route(METRICS_PATH, get(metrics))
         .route(RELOAD_PATH, post(reload))
         .route(PRUNE_PATH, post(prune))
+        .route(SYNC_PATH, post(sync))
         .with_state(answers);
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     let mut refused = None;
@@ -326,6 +333,22 @@ async fn prune(
         may_change.check("have it remove something")?;
     }
     blocking(move || Ok(axum::Json((answers.prune)(apply)?).into_response())).await
+}
+
+async fn sync(
+    State(answers): State<Arc<Answers>>,
+    Extension(may_change): Extension<MayChange>,
+    query: Result<Query<SyncQuery>, QueryRejection>,
+) -> Result<Response, Failed> {
+    let bad = |reason: String| Failed(StatusCode::BAD_REQUEST, reason);
+    let Query(query) = query.map_err(|rejection| bad(rejection.body_text()))?;
+    may_change.check("have it deliver")?;
+    blocking(move || match answers.targets.poke(&query.names(), query.retry, SYNC_MAX) {
+        Ok(views) => Ok(axum::Json(views).into_response()),
+        Err(error @ SyncError::Unknown { .. }) => Err(bad(error.to_string())),
+        Err(error) => Err(Failed(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    })
+    .await
 }
 
 async fn reload(

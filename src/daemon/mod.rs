@@ -32,6 +32,7 @@ use crate::ingest::{Command, Engine, Mode, Shared};
 use crate::logging::{self, Level};
 use crate::store::lock::Holder;
 use crate::store::{self, Reader, StoreError, Writer};
+use crate::sync::Targets;
 
 /// How long the end may take before what is left is given up. Nothing is lost by that: it is done
 /// again after the next start.
@@ -167,11 +168,14 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
 
     let of_file = config_path.as_deref().and_then(|path| config::load(path).ok());
     let store_of_file = of_file.map_or_else(|| config.store.clone(), |file| file.store);
-    let retention = Retention::new(reader.clone(), config.retention, shared.clone());
+    let targets = Arc::new(Targets::new(reader.clone()));
+    targets.set(&config.targets)?;
+    let retention = Retention::new(reader.clone(), &config, shared.clone());
     let (_going_on, is_over) = bounded(0);
     retention.clone().keep_on(is_over)?;
     let reload = Arc::new(Reload {
         retention: retention.clone(),
+        targets: targets.clone(),
         shared: shared.clone(),
         at_work: Mutex::new(()),
         config_path,
@@ -185,6 +189,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         store: config.store.clone(),
         reader: reader.clone(),
         shared: shared.clone(),
+        targets: targets.clone(),
         reload: Box::new({
             let reload = reload.clone();
             move || reload.now()
@@ -210,6 +215,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
     // A full channel holds a command that wakes the engine as well.
     drop(commands.try_send(Command::Stop));
     stop.cancel();
+    let targets_end = tokio::task::spawn_blocking(move || targets.stop());
     let ended_by_itself = early_end.is_some();
     let result = if let Some(result) = early_end {
         Some(result)
@@ -221,6 +227,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         }
     };
     servers.abort_all();
+    targets_end.await?;
     // It may have been removed by hand.
     drop(std::fs::remove_file(&socket));
     match result {

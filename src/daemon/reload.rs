@@ -10,6 +10,7 @@ use super::retention::Retention;
 use crate::config::{self, Config};
 use crate::ingest::{Command, Shared};
 use crate::logging::Level;
+use crate::sync::Targets;
 
 /// How long a reload may take.
 const RELOAD_MAX: Duration = Duration::from_secs(30);
@@ -17,6 +18,7 @@ const RELOAD_MAX: Duration = Duration::from_secs(30);
 /// Reads the configuration again.
 pub(super) struct Reload {
     pub(super) retention: Arc<Retention>,
+    pub(super) targets: Arc<Targets>,
     pub(super) shared: Shared,
     /// One reload at a time, so that the last file wins.
     pub(super) at_work: Mutex<()>,
@@ -70,7 +72,8 @@ impl Reload {
         config.limits.memory_bytes_max = was.limits.memory_bytes_max;
         config.dump_digest = was.dump_digest;
         config.store.clone_from(&was.store);
-        self.retention.set(config.retention);
+        self.retention.set(&config);
+        self.targets.set(&config.targets).map_err(|error| error.to_string())?;
         self.shared.set_free_bytes_min(config.free_bytes_min);
         let (done, is_done) = bounded(1);
         let command = Command::Reload(Box::new(config), done);

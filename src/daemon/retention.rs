@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use crate::config::{Config, SyncConfig};
 use crate::ingest::{Reading, Removed, Request, Shared};
 use crate::media::RunId;
 use crate::retention::{self, Clock, Remove, Report, Rules};
@@ -22,8 +23,8 @@ const COMMIT_MAX: Duration = Duration::from_mins(1);
 
 pub(super) struct Retention {
     reader: Reader,
-    /// The rules, and how often they were set.
-    rules: Mutex<(Rules, u64)>,
+    /// The rules, the targets that they speak of, and how often both were set.
+    rules: Mutex<(Rules, Arc<[SyncConfig]>, u64)>,
     clock: Clock,
     shared: Shared,
     /// One sweep at a time.
@@ -31,21 +32,22 @@ pub(super) struct Retention {
 }
 
 impl Retention {
-    pub(super) fn new(reader: Reader, rules: Rules, shared: Shared) -> Arc<Self> {
+    pub(super) fn new(reader: Reader, config: &Config, shared: Shared) -> Arc<Self> {
         let (clock, at_work) = (Clock::start(), Mutex::new(()));
-        Arc::new(Self { reader, rules: Mutex::new((rules, 0)), clock, shared, at_work })
+        let rules = Mutex::new((config.retention, config.targets.as_slice().into(), 0));
+        Arc::new(Self { reader, rules, clock, shared, at_work })
     }
 
     /// Goes by these rules from now on. A sweep by others ends.
-    pub(super) fn set(&self, rules: Rules) {
+    pub(super) fn set(&self, config: &Config) {
         let mut now = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.0 != rules {
-            *now = (rules, now.1 + 1);
+        if now.0 != config.retention || *now.1 != *config.targets {
+            *now = (config.retention, config.targets.as_slice().into(), now.2 + 1);
         }
     }
 
-    fn rules(&self) -> (Rules, u64) {
-        *self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rules(&self) -> (Rules, Arc<[SyncConfig]>, u64) {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Looks for what may go and, with `apply`, removes it.
@@ -53,11 +55,11 @@ impl Retention {
         let Ok(_at_work) = self.at_work.try_lock() else {
             return Err(io::Error::other("a sweep is under way: ask again later").into());
         };
-        let (rules, number) = self.rules();
+        let (rules, targets, number) = self.rules();
         let mut committer = Committer { retention: self, number };
         let remove: Option<&mut dyn Remove> = if apply { Some(&mut committer) } else { None };
         let reading = Reading { pace: self.shared.pace.clone(), ..Reading::default() };
-        retention::sweep(&self.reader, &rules, self.clock, &reading, remove)
+        retention::sweep(&self.reader, (&rules, &targets), self.clock, &reading, remove)
     }
 
     /// Sweeps every hour where the configuration has anything removed, until `stop` is closed.
@@ -117,6 +119,6 @@ impl Remove for Committer<'_> {
 
     fn goes_on(&self) -> bool {
         let is_stopped = self.retention.shared.stop.load(Ordering::Relaxed);
-        self.retention.rules().1 == self.number && !is_stopped
+        self.retention.rules().2 == self.number && !is_stopped
     }
 }

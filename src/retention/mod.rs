@@ -15,14 +15,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use self::policy::DumpUse;
 pub use self::policy::Rules;
-use self::policy::{Delivered, Dumps, Kept, Verdict, judge_dump, judge_media};
+use self::policy::{Dumps, Kept, Verdict, judge_dump, judge_media};
 pub use self::report::{Report, RunReport};
 use crate::annotations::mask_dumps;
+use crate::config::SyncConfig;
 use crate::ingest::{Reading, Removed, RunDir, Verdict as Missing};
 use crate::media::{Digest, MediaEntry, MediaId, RunId, State};
 use crate::store::journal::Position;
 use crate::store::media_dir::is_older;
 use crate::store::{Leaving, Reader, RunInfo, StoreError};
+use crate::sync::{self, Delivered};
 
 /// A media file that no item names may be one of a commit that is under way: this old it is not.
 const STRAY_AGE_MIN: Duration = Duration::from_hours(1);
@@ -76,7 +78,7 @@ pub(crate) trait Remove {
 /// told in the report.
 pub(crate) fn sweep(
     reader: &Reader,
-    rules: &Rules,
+    (rules, targets): (&Rules, &[SyncConfig]),
     clock: Clock,
     reading: &Reading,
     mut remove: Option<&mut dyn Remove>,
@@ -95,7 +97,16 @@ pub(crate) fn sweep(
             break;
         }
         let is_damaged = summary.damaged > 0;
-        let sweep = Sweep { reader, rules, now, run: info, is_damaged, targets: &[], reading };
+        let of_run = sync::delivered(reader.root(), targets, &summary.run);
+        let delivered = match of_run {
+            Ok(delivered) => delivered,
+            Err(error) => {
+                report.problem = Some(format!("run {} is left as it is: {error}", summary.run));
+                continue;
+            }
+        };
+        let targets = &delivered;
+        let sweep = Sweep { reader, rules, now, run: info, is_damaged, targets, reading };
         let of_run = sweep.run(&mut remove)?;
         report.runs.extend((!of_run.is_empty()).then_some(of_run));
     }

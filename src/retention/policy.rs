@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::store::journal::Position;
+use crate::sync::Delivered;
 
 /// What becomes of a dump once its images are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
@@ -37,14 +38,6 @@ impl Rules {
     }
 }
 
-/// How far a target has a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Delivered {
-    pub(crate) target: String,
-    /// It has what stands before this place of the journal.
-    pub(crate) until: Position,
-}
-
 /// An image whose files are in the store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kept {
@@ -66,7 +59,7 @@ pub(crate) enum Verdict {
 
 /// The first target that doesn't have what stands at a place.
 fn missing(targets: &[Delivered], place: Position) -> Option<&str> {
-    targets.iter().find(|target| target.until <= place).map(|target| &*target.target)
+    targets.iter().find(|target| !target.has(place)).map(Delivered::target)
 }
 
 fn unless_missing(targets: &[Delivered], place: Position, why: String) -> Verdict {
@@ -220,7 +213,7 @@ mod tests {
     #[test]
     fn what_a_target_does_not_have_stays_and_counts() {
         let rules = Rules { media_bytes_max: Some(150), ..Rules::default() };
-        let team = |until| vec![Delivered { target: "team".to_owned(), until: at(until) }];
+        let team = |until| vec![Delivered::until("team", at(until))];
         check(rules, &[0, 0, 0], &team(9), "xx.");
         check(rules, &[0, 0, 0], &team(1), "xss");
         check(rules, &[0, 0, 0], &team(0), "sss");
@@ -261,7 +254,7 @@ mod tests {
             assert!(got.contains(why), "{got}");
         }
         let rules = Rules { dumps: Dumps::Delivered, ..rules };
-        let team = |until| vec![Delivered { target: "team".to_owned(), until: at(until) }];
+        let team = |until| vec![Delivered::until("team", at(until))];
         assert!(judge(&rules, &dump, old, &[]).contains("no target"));
         assert!(judge(&rules, &dump, old, &team(5)).contains("\"team\" doesn't have it"));
         assert_eq!(judge(&rules, &dump, old, &team(6)), "remove");

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::media::{MediaEntry, MediaFile, MediaId};
+use crate::store::RunInfo;
 
 /// An error of any kind.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -98,6 +99,23 @@ impl SinkError {
     pub(crate) fn reject(item: &Delivery, source: impl Into<BoxError>) -> Self {
         Self::Reject { seq: item.seq, source: source.into() }
     }
+}
+
+/// A kind of target.
+pub(crate) trait Target: Sized {
+    /// What its section of the configuration says.
+    type Config;
+    /// What delivers a run's items to it.
+    type Run: Sink;
+
+    /// Gets ready to deliver: reads secrets, asks the target what it can do if that must be known.
+    ///
+    /// # Errors
+    /// [`SinkError::Retry`] only: a secret may be put where it should be, a server come up.
+    async fn open(config: &Self::Config) -> Result<Self, SinkError>;
+
+    /// The target as one run sees it. Asks nothing yet.
+    fn run(&self, run: &RunInfo) -> Self::Run;
 }
 
 /// A target as one run sees it.

@@ -52,6 +52,7 @@ pub(crate) use self::index::{DumpRow, RunRow};
 use self::journal::{Event, Journal, Line, Outline, Position, SourceCursor};
 use self::lock::{Holder, Lock};
 use self::media_dir::{Staged, Staging};
+pub(crate) use self::reader::Extent;
 pub use self::reader::{Filter, Reader, RunSummary};
 use self::space::Space;
 use crate::durable::Disk;

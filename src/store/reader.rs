@@ -190,14 +190,13 @@ impl Reader {
         })
     }
 
-    /// How far a run's journal is in the index; none if the store has no such run.
-    pub(crate) fn extent(&self, run: &RunId) -> Result<Option<Extent>, StoreError> {
-        let row = self.index.run(run)?;
-        Ok(row.map(|RunRow { applied, last_seq, finished, .. }| Extent {
-            end: applied,
-            last_seq,
-            finished,
-        }))
+    /// How far each run's journal is in the index, in order of their ids.
+    pub(crate) fn extents(&self) -> Result<Vec<(RunId, Extent)>, StoreError> {
+        let extent = |(run, row): (RunId, RunRow)| {
+            let RunRow { applied: end, last_seq, finished, .. } = row;
+            (run, Extent { end, last_seq, finished })
+        };
+        Ok(self.index.runs()?.into_iter().map(extent).collect())
     }
 
     /// The lines of a run's journal from a place up to another, which is in the index.

@@ -1,3 +1,483 @@
 //! The journals → the targets.
+//!
+//! ```text
+//! journal of a run ─page─▶ put, put, put ─▶ commit ─▶ STORE/sync/TARGET/RUN.json
+//!      ▲                   as many at a time           the cursor and the sink's receipt
+//!      └── cursor          as there are lanes
+//! ```
+//!
+//! A target has no queue of its own: it is a cursor on each run's journal. A target that is named next month
+//! begins at its start and catches up; one that is away for days costs nothing but the media files that wait for
+//! it. Each target has a thread of its own, so that one that hangs holds up no other.
+//!
+//! An item leaves the backlog in one of three ways: delivered; refused for good, with the target's words; or set
+//! aside because the target fails with it while it takes others, to be tried again for a week. All failures of
+//! several items in a row are the target's: it is left alone for a while, and no item suffers.
+
+mod backlog;
 mod backoff;
+mod board;
 mod lanes;
+mod state;
+mod worker;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use self::backlog::{Backlog, Tally, seconds, written};
+use self::board::Board;
+pub use self::board::TargetView;
+use self::state::{RunState, StateError};
+use self::worker::{Control, Worker};
+use crate::config::SyncConfig;
+use crate::config::sync::TargetConfig;
+use crate::durable::Disk;
+use crate::media::RunId;
+use crate::sinks::Target;
+use crate::store::journal::Position;
+use crate::store::{Reader, StoreError};
+
+/// How long the threads of targets may take to end.
+const END_MAX: Duration = Duration::from_secs(6);
+
+/// Why there is no delivery.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// No such target.
+    #[error("no target {got:?} in the configuration: it has {known}")]
+    Unknown {
+        /// The name.
+        got: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The store can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What a target has can't be read.
+    #[error("{0}")]
+    State(String),
+    /// No thread can be started.
+    #[error("cannot start a thread for target {name}: {source}")]
+    Thread {
+        /// The target.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl From<StateError> for SyncError {
+    fn from(error: StateError) -> Self {
+        Self::State(error.to_string())
+    }
+}
+
+// Until its sink is there.
+fn todo_kind<T>(_: T) -> bool {
+    false
+}
+
+/// The target's kind decides which sink it is.
+async fn work(
+    reader: Reader,
+    config: SyncConfig,
+    board: Board,
+    control: &Control,
+    is_once: bool,
+) -> bool {
+    match config.kind.clone() {
+        TargetConfig::Wandb(settings) => todo_kind(settings),
+        TargetConfig::Tensorboard(settings) => todo_kind(settings),
+        TargetConfig::Mlflow(settings) => todo_kind(settings),
+        TargetConfig::Trackio(settings) => todo_kind(settings),
+        TargetConfig::ObjectStore(settings) => todo_kind(settings),
+    }
+}
+
+/// Runs a target's worker to its end. Returns whether all was delivered.
+async fn work_on<T: Target>(
+    (reader, config, board): (Reader, SyncConfig, Board),
+    settings: T::Config,
+    control: &Control,
+    is_once: bool,
+) -> bool {
+    let worker = Worker::<T>::new(reader, config, settings, board);
+    if is_once {
+        return worker.once(control).await;
+    }
+    worker.keep_on(control).await;
+    true
+}
+
+/// A target's thread.
+struct Running {
+    config: SyncConfig,
+    control: Arc<Control>,
+    board: Board,
+    thread: JoinHandle<bool>,
+}
+
+impl Running {
+    fn start(reader: Reader, config: SyncConfig, is_once: bool) -> Result<Self, SyncError> {
+        let (control, board) = (Arc::<Control>::default(), Board::default());
+        let name = config.name.clone();
+        let parts = (config.clone(), control.clone(), board.clone());
+        let thread = thread::Builder::new().name(format!("sync-{name}")).spawn(move || {
+            let (config, control, board) = parts;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => {
+                    let all = runtime.block_on(work(reader, config, board, &control, is_once));
+                    // A look-up of a name that hangs holds up nothing.
+                    runtime.shutdown_background();
+                    all
+                }
+                Err(error) => {
+                    tracing::error!(target = config.name, %error, "target is not delivered to");
+                    false
+                }
+            }
+        });
+        let thread = thread.map_err(|source| SyncError::Thread { name, source })?;
+        Ok(Self { config, control, board, thread })
+    }
+
+    fn stop(&self) {
+        self.control.stop.cancel();
+    }
+
+    /// Waits for the thread's end. Returns whether all was delivered; `None` if it takes too long, or died.
+    fn end(self, until: Option<Instant>) -> Option<bool> {
+        while let Some(until) = until
+            && !self.thread.is_finished()
+        {
+            if Instant::now() > until {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.thread.join().ok()
+    }
+}
+
+/// The targets of a daemon.
+pub(crate) struct Targets {
+    reader: Reader,
+    running: Mutex<BTreeMap<String, Running>>,
+}
+
+impl Targets {
+    pub(crate) fn new(reader: Reader) -> Self {
+        Self { reader, running: Mutex::default() }
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Delivers to these targets from now on. Those that are as they were go on undisturbed.
+    pub(crate) fn set(&self, configs: &[SyncConfig]) -> Result<(), SyncError> {
+        let mut running = self.running();
+        let is_same = |running: &Running| configs.contains(&running.config);
+        let changed =
+            running.extract_if(.., |_, running| !is_same(running) || running.thread.is_finished());
+        let ending: Vec<Running> = changed.map(|(_, running)| running).collect();
+        end_all(ending);
+        for config in configs {
+            if !running.contains_key(&config.name) {
+                let started = Running::start(self.reader.clone(), config.clone(), false)?;
+                running.insert(config.name.clone(), started);
+            }
+        }
+        Ok(())
+    }
+
+    /// How each target gets on.
+    pub(crate) fn views(&self) -> Vec<TargetView> {
+        self.running().values().map(|running| running.board.view()).collect()
+    }
+
+    /// The targets whose threads died.
+    pub(crate) fn dead(&self) -> Vec<String> {
+        let running = self.running();
+        let dead = running.iter().filter(|(_, running)| running.thread.is_finished());
+        dead.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Has some targets, or all, look at once whether there is anything for them, and try what waits; with
+    /// `retry` also what is set aside. Returns how each of them was when it had done so, or was at it for `patience`.
+    pub(crate) fn poke(
+        &self,
+        names: &[String],
+        retry: bool,
+        patience: Duration,
+    ) -> Result<Vec<TargetView>, SyncError> {
+        let chosen: Vec<(Board, Arc<Control>)> = {
+            let running = self.running();
+            check_names(running.keys(), names)?;
+            let chosen =
+                running.iter().filter(|(name, _)| names.is_empty() || names.contains(name));
+            chosen.map(|(_, running)| (running.board.clone(), running.control.clone())).collect()
+        };
+        let start = Instant::now();
+        let before: Vec<u64> = chosen.iter().map(|(board, _)| board.n_passes()).collect();
+        for (_, control) in &chosen {
+            control.retry.fetch_or(retry, Ordering::Relaxed);
+            control.wake.notify_one();
+        }
+        for ((board, _), before) in chosen.iter().zip(before) {
+            // The pass that was woken, and one that sees that nothing is left or what failed.
+            let is_seen = || {
+                let view = board.view();
+                board.n_passes() >= before + 2 && (view.pending == 0 || view.trouble.is_some())
+            };
+            while !is_seen() && start.elapsed() < patience {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(chosen.iter().map(|(board, _)| board.view()).collect())
+    }
+
+    /// Ends all threads; one that takes too long is left behind.
+    pub(crate) fn stop(&self) {
+        end_all(std::mem::take(&mut *self.running()).into_values().collect());
+    }
+}
+
+fn end_all(ending: Vec<Running>) {
+    ending.iter().for_each(Running::stop);
+    let until = Instant::now() + END_MAX;
+    for running in ending {
+        let name = running.config.name.clone();
+        if running.end(Some(until)).is_none() {
+            tracing::warn!(target = name, "target's thread is left behind: it does not end");
+        }
+    }
+}
+
+fn check_names<'a>(
+    known: impl Iterator<Item = &'a String>,
+    names: &[String],
+) -> Result<(), SyncError> {
+    let known: Vec<&String> = known.collect();
+    match names.iter().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(got) => {
+            let known: Vec<&str> = known.iter().map(|name| name.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Err(SyncError::Unknown { got: got.clone(), known })
+        }
+    }
+}
+
+/// The targets of these names; all, if none are named.
+///
+/// # Errors
+/// If one is not there.
+pub(crate) fn choose(
+    configs: &[SyncConfig],
+    names: &[String],
+) -> Result<Vec<SyncConfig>, SyncError> {
+    check_names(configs.iter().map(|config| &config.name), names)?;
+    let chosen = configs.iter().filter(|config| names.is_empty() || names.contains(&config.name));
+    Ok(chosen.cloned().collect())
+}
+
+/// Delivers to targets what there is or, without `is_once`, until `stop` is asked for. Returns how each of them is
+/// then, and whether it has all that it can have.
+///
+/// # Errors
+/// If a thread can't be started.
+pub(crate) fn deliver(
+    reader: &Reader,
+    configs: Vec<SyncConfig>,
+    is_once: bool,
+    see: impl Fn(&[TargetView]) -> bool,
+) -> Result<Vec<(TargetView, bool)>, SyncError> {
+    let started = configs.into_iter().map(|config| Running::start(reader.clone(), config, is_once));
+    let running: Vec<Running> = started.collect::<Result<_, _>>()?;
+    while !running.iter().all(|running| running.thread.is_finished()) {
+        let views: Vec<TargetView> = running.iter().map(|running| running.board.view()).collect();
+        if !see(&views) {
+            running.iter().for_each(Running::stop);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let ended = running.into_iter().map(|running| {
+        let board = running.board.clone();
+        let is_done = running.end(None).unwrap_or(false);
+        (board.view(), is_done)
+    });
+    Ok(ended.collect())
+}
+
+/// What a target would get of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunPending {
+    /// The target.
+    pub target: String,
+    /// The run.
+    pub run: RunId,
+    /// Images, and bytes of their files.
+    pub pending: u64,
+    #[expect(missing_docs, reason = "said above")]
+    pub bytes: u64,
+    /// Images that are set aside.
+    pub set_aside: u64,
+}
+
+/// What each run has for each target: read from the store, while no thread delivers.
+///
+/// # Errors
+/// If the store can't be read.
+pub(crate) fn pending(
+    reader: &Reader,
+    configs: &[SyncConfig],
+) -> Result<Vec<RunPending>, SyncError> {
+    let mut pending = Vec::new();
+    for config in configs {
+        each_run(reader, config, |state, tally, _| {
+            let Tally { n_items, bytes } = tally;
+            pending.push(RunPending {
+                target: config.name.clone(),
+                run: state.run.clone(),
+                pending: n_items,
+                bytes,
+                set_aside: state.parked.len() as u64,
+            });
+        })?;
+    }
+    Ok(pending)
+}
+
+/// How each target is, as the store says: while no thread delivers.
+///
+/// # Errors
+/// If the store can't be read.
+pub(crate) fn views(reader: &Reader, configs: &[SyncConfig]) -> Result<Vec<TargetView>, SyncError> {
+    let mut views = Vec::new();
+    for config in configs {
+        let mut view = TargetView {
+            name: config.name.clone(),
+            kind: config.kind.kind().to_owned(),
+            ..TargetView::default()
+        };
+        let now = seconds(SystemTime::now());
+        let looked = each_run(reader, config, |state, tally, oldest| {
+            view.pending += tally.n_items;
+            view.pending_bytes += tally.bytes;
+            view.delivered += state.n_delivered;
+            view.set_aside += state.parked.len() as u64;
+            for parked in &state.parked {
+                view.refused += u64::from(parked.next.is_none());
+                view.add_reason(&parked.reason);
+            }
+            let age = oldest.map(|oldest| (now - oldest).max(0.0));
+            view.oldest_s = [view.oldest_s, age].into_iter().flatten().reduce(f64::max);
+        });
+        match looked {
+            Err(SyncError::State(error)) => view.trouble = Some(error),
+            result => result?,
+        }
+        views.push(view);
+    }
+    Ok(views)
+}
+
+/// Looks at what each run has for a target: its state, what is pending, and when the first of it was kept.
+fn each_run(
+    reader: &Reader,
+    config: &SyncConfig,
+    mut see: impl FnMut(&RunState, Tally, Option<f64>),
+) -> Result<(), SyncError> {
+    for (run, extent) in reader.extents()? {
+        if !config.selection.has_run(&run) {
+            continue;
+        }
+        let state = RunState::load(reader.root(), &config.name, &run)?;
+        let backlog = Backlog { reader, run: &run, selection: &config.selection };
+        let tally = backlog.tally(state.cursor.place, extent.end)?;
+        let first =
+            (tally.n_items > 0).then(|| backlog.page(state.cursor, extent.end)).transpose()?;
+        let first = first.and_then(|page| written(&page.items.first()?.delivery.path()));
+        see(&state, tally, first);
+    }
+    Ok(())
+}
+
+/// Has all that targets have set aside tried again the next time that they are delivered to. Returns how much
+/// that is.
+///
+/// # Errors
+/// If the store can't be read or written.
+pub(crate) fn retry(reader: &Reader, configs: &[SyncConfig]) -> Result<u64, SyncError> {
+    let mut n = 0;
+    for config in configs {
+        for (run, _) in reader.extents()? {
+            let mut state = RunState::load(reader.root(), &config.name, &run)?;
+            if state.parked.is_empty() {
+                continue;
+            }
+            let now = seconds(SystemTime::now());
+            for parked in &mut state.parked {
+                (parked.since, parked.next) = (now, Some(now));
+            }
+            n += state.parked.len() as u64;
+            state.save(&Disk::default(), reader.root(), &config.name)?;
+        }
+    }
+    Ok(n)
+}
+
+/// What a target has of a run: nothing of one that it doesn't get counts as missing.
+#[derive(Debug)]
+pub(crate) struct Delivered(String, Option<RunState>);
+
+impl Delivered {
+    /// Of a target that has all before a place.
+    #[cfg(test)]
+    pub(crate) fn until(target: &str, place: Position) -> Self {
+        let run = RunId::new("run").expect("a run");
+        let nothing = Path::new("/nowhere");
+        let mut state = RunState::load(nothing, target, &run).expect("a state");
+        state.cursor.place = place;
+        Self(target.to_owned(), Some(state))
+    }
+
+    /// The target's name.
+    pub(crate) fn target(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it has what stands at a place of the run's journal, or never gets it.
+    pub(crate) fn has(&self, place: Position) -> bool {
+        self.1.as_ref().is_none_or(|state| state.has(place))
+    }
+}
+
+/// What each target has of a run.
+///
+/// # Errors
+/// If that can't be read: then nobody knows.
+pub(crate) fn delivered(
+    store: &Path,
+    configs: &[SyncConfig],
+    run: &RunId,
+) -> Result<Vec<Delivered>, SyncError> {
+    let of = |config: &SyncConfig| {
+        let is_selected = config.selection.has_run(run);
+        let state = is_selected.then(|| RunState::load(store, &config.name, run)).transpose()?;
+        Ok(Delivered(config.name.clone(), state))
+    };
+    configs.iter().map(of).collect()
+}

@@ -20,6 +20,7 @@ mod links;
 mod media;
 mod metrics;
 mod png_peer;
+mod proxy;
 mod python;
 mod retention;
 mod rewritten;

@@ -1,0 +1,479 @@
+//! The engine on a target in memory that fails in all the ways that there are. Time is the test's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::board::Board;
+use super::state::{Cursor, RunState};
+use super::worker::{Control, Worker};
+use super::*;
+use crate::config;
+use crate::media::{
+    ColorMode, Description, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey, Sha256,
+    Source, State, Step,
+};
+use crate::sinks::{Delivery, Receipt, Rest, Sink, SinkError};
+use crate::store::journal::{Event, SourceCursor};
+use crate::store::lock::Holder;
+use crate::store::{Commit, RunInfo, Writer, open};
+
+/// What a target does with a call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Reaction {
+    Take,
+    Fail,
+    Refuse,
+}
+
+type React = Box<dyn FnMut(&Delivery, u32) -> Reaction + Send>;
+
+/// The target's side.
+struct Far {
+    react: React,
+    n_tries: BTreeMap<u64, u32>,
+    put: BTreeSet<u64>,
+    /// Items in the order in which they were kept: key, step, version.
+    kept: BTreeMap<RunId, Vec<(String, u64, u64)>>,
+    n_commits_to_fail: u32,
+    rests: Vec<Rest>,
+    most_under_way: usize,
+    under_way: usize,
+}
+
+#[derive(Clone)]
+struct Memory(Arc<Mutex<Far>>);
+
+struct MemoryRun(Memory, RunId);
+
+impl Memory {
+    fn new(react: impl FnMut(&Delivery, u32) -> Reaction + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Far {
+            react: Box::new(react),
+            n_tries: BTreeMap::new(),
+            put: BTreeSet::new(),
+            kept: BTreeMap::new(),
+            n_commits_to_fail: 0,
+            rests: Vec::new(),
+            most_under_way: 0,
+            under_way: 0,
+        })))
+    }
+
+    fn far(&self) -> std::sync::MutexGuard<'_, Far> {
+        self.0.lock().expect("the target")
+    }
+
+    fn kept(&self, run: &str) -> Vec<(String, u64, u64)> {
+        let run = RunId::new(run).expect("a run");
+        self.far().kept.get(&run).cloned().unwrap_or_default()
+    }
+
+    fn steps(&self, run: &str) -> Vec<u64> {
+        self.kept(run).into_iter().map(|(_, step, _)| step).collect()
+    }
+}
+
+/// An item on its way; it may be given up.
+struct UnderWay<'a>(&'a Memory);
+
+impl<'a> UnderWay<'a> {
+    fn begin(target: &'a Memory) -> Self {
+        let mut far = target.far();
+        far.under_way += 1;
+        far.most_under_way = far.most_under_way.max(far.under_way);
+        Self(target)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.far().under_way -= 1;
+    }
+}
+
+impl Target for Memory {
+    type Config = Memory;
+    type Run = MemoryRun;
+
+    async fn open(config: &Memory) -> Result<Self, SinkError> {
+        Ok(config.clone())
+    }
+
+    fn run(&self, run: &RunInfo) -> MemoryRun {
+        MemoryRun(self.clone(), run.id.clone())
+    }
+}
+
+impl Sink for MemoryRun {
+    async fn resume(&mut self, last: Option<&Receipt>) -> Result<(), SinkError> {
+        let n = last.and_then(Receipt::get).unwrap_or(0);
+        self.0.far().kept.entry(self.1.clone()).or_default().truncate(n);
+        Ok(())
+    }
+
+    async fn put(&self, item: &Delivery) -> Result<(), SinkError> {
+        let on_its_way = UnderWay::begin(&self.0);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        drop(on_its_way);
+        let mut far = self.0.far();
+        let n_tries = far.n_tries.entry(item.seq).or_default();
+        *n_tries += 1;
+        let n_tries = *n_tries;
+        match (far.react)(item, n_tries) {
+            Reaction::Take => {
+                far.put.insert(item.seq);
+                Ok(())
+            }
+            Reaction::Fail => Err(SinkError::retry("it is busy")),
+            Reaction::Refuse => Err(SinkError::reject(item, "it is no cat")),
+        }
+    }
+
+    async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
+        let mut far = self.0.far();
+        if far.n_commits_to_fail > 0 {
+            far.n_commits_to_fail -= 1;
+            return Err(SinkError::retry("it is busy"));
+        }
+        for item in items {
+            assert!(far.put.contains(&item.seq), "an item without its files");
+            let seen = (item.id.key.as_str().to_owned(), item.id.step.0, item.file.size);
+            far.kept.entry(self.1.clone()).or_default().push(seen);
+        }
+        Ok(Receipt::new(&far.kept[&self.1].len()))
+    }
+
+    async fn rest(&mut self, why: Rest) -> Result<Option<Receipt>, SinkError> {
+        self.0.far().rests.push(why);
+        Ok(None)
+    }
+}
+
+/// A store, with images whose files are not needed.
+struct Store {
+    folder: TempDir,
+    writer: Option<Writer>,
+    reader: Reader,
+}
+
+impl Store {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let me = Holder { pid: 1, command: "test".to_owned(), socket: None };
+        let (writer, reader) =
+            open(&folder.path().join("store"), &me, Duration::ZERO).expect("a store");
+        Self { folder, writer: Some(writer), reader }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    fn commit(&mut self, run: &str, events: Vec<Event>) {
+        let id = RunId::new(run).expect("a run");
+        let run =
+            Arc::new(RunInfo { id, source: "/runs/a".into(), identity: serde_json::Map::new() });
+        let mut group = vec![Commit { run, events, files: Vec::new(), cursor: SourceCursor::None }];
+        self.writer.as_mut().expect("a store").commit(&mut group).expect("a commit");
+    }
+
+    /// Keeps an image at each of these steps; the version is its size.
+    fn images(&mut self, run: &str, key: &str, steps: impl IntoIterator<Item = u64>, version: u64) {
+        let events =
+            steps.into_iter().map(|step| Event::Media(Box::new(image(key, step, version))));
+        let events: Vec<Event> = events.collect();
+        self.commit(run, events);
+    }
+
+    /// Delivers what there is, once, as after a start of the program.
+    async fn once(&self, target: &Memory, settings: &str) -> (bool, TargetView) {
+        let board = Board::default();
+        let worker = Worker::<Memory>::new(
+            self.reader.clone(),
+            config(settings),
+            target.clone(),
+            board.clone(),
+        );
+        let control = Control::default();
+        let is_done = worker.once(&control).await;
+        (is_done, board.view())
+    }
+
+    fn state(&self, run: &str) -> RunState {
+        let run = RunId::new(run).expect("a run");
+        RunState::load(&self.root(), "team", &run).expect("a state")
+    }
+}
+
+fn image(key: &str, step: u64, version: u64) -> MediaEntry {
+    let key = MediaKey::new(key).expect("a key");
+    let file = MediaFile {
+        path: format!("media/images/{step}.png"),
+        file_type: FileType::Png,
+        mode: Some(ColorMode::L),
+        width: 1,
+        height: 1,
+        size: version,
+        sha256: Sha256::of(&step.to_le_bytes()),
+        downscaled_from: None,
+    };
+    let id = MediaId { key, step: Step(step), index: 0 };
+    let (layers, said, source) = (Layers::default(), Description::default(), Source::default());
+    MediaEntry::image(id, file, None, layers, said, source)
+}
+
+fn config(settings: &str) -> SyncConfig {
+    let text = format!("[sync.team]\nkind = \"tensorboard\"\npath = \"/x\"\n{settings}\n");
+    let parsed = config::parse(&text, std::path::Path::new("/s.toml")).expect("a configuration");
+    parsed.targets.into_iter().next().expect("a target")
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_arrives_once_whatever_fails_and_whenever_the_program_dies() {
+    let mut store = Store::new();
+    let luck = Mutex::new(fastrand::Rng::with_seed(7));
+    let roll = move |n: u32| luck.lock().expect("luck").u32(0..n) == 0;
+    let target = Memory::new(move |_, _| if roll(5) { Reaction::Fail } else { Reaction::Take });
+    let mut luck = fastrand::Rng::with_seed(8);
+    let mut n = 0;
+    for round in 0..40 {
+        let new = luck.u64(0..120);
+        for run in ["a", "b"] {
+            store.images(run, "k", n..n + new, 1);
+        }
+        n += new;
+        target.far().n_commits_to_fail = luck.u32(0..3);
+        // What a kill before the state was stored leaves: the target is ahead of it.
+        let files = ["a", "b"].map(|run| store.root().join(format!("sync/team/{run}.json")));
+        let before = files.each_ref().map(|file| fs::read(file).ok());
+        store.once(&target, "").await;
+        if round % 3 == 0 {
+            for (file, before) in files.iter().zip(before) {
+                match before {
+                    Some(text) => fs::write(file, text).expect("a file"),
+                    None => drop(fs::remove_file(file)),
+                }
+            }
+        }
+    }
+    for _ in 0..20 {
+        store.once(&target, "").await;
+        let text = fs::read_dir(store.root().join("sync/team")).expect("states");
+        for file in text.flatten() {
+            let text = fs::read_to_string(file.path()).expect("a state");
+            let mut state: RunState = serde_json::from_str(&text).expect("a state");
+            state.parked.iter_mut().for_each(|parked| parked.next = Some(0.0));
+            state.save(&Disk::default(), &store.root(), "team").expect("a state");
+        }
+    }
+    for run in ["a", "b"] {
+        let mut steps = target.steps(run);
+        steps.sort_unstable();
+        assert_eq!(steps, (0..n).collect::<Vec<u64>>(), "{run}");
+        let state = store.state(run);
+        assert!(state.parked.is_empty(), "{state:?}");
+    }
+    assert!(target.far().most_under_way <= 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_set_aside_with_the_targets_words_and_the_rest_flows() {
+    let mut store = Store::new();
+    store.images("a", "k", 0..1000, 1);
+    let target = Memory::new(
+        |item, _| {
+            if item.id.step.0 == 500 { Reaction::Refuse } else { Reaction::Take }
+        },
+    );
+    let (is_done, view) = store.once(&target, "").await;
+    assert!(is_done);
+    assert_eq!((view.delivered, view.pending), (999, 0));
+    assert_eq!((view.set_aside, view.refused), (1, 1));
+    assert_eq!(view.reasons, ["it is no cat"]);
+    assert!(target.far().most_under_way > 4, "lanes grow");
+
+    // It stays so until somebody says otherwise.
+    target.far().react = Box::new(|_, _| Reaction::Take);
+    assert_eq!(store.once(&target, "").await.1.set_aside, 1);
+    assert_eq!(retry(&store.reader, &[config("")]).expect("a store"), 1);
+    let (_, view) = store.once(&target, "").await;
+    assert_eq!((view.delivered, view.set_aside), (1000, 0));
+    assert_eq!(target.steps("a").last(), Some(&500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_a_target_fails_with_is_set_aside_and_tried_again() {
+    let mut store = Store::new();
+    store.images("a", "k", 0..50, 1);
+    let target =
+        Memory::new(|item, _| if item.id.step.0 == 7 { Reaction::Fail } else { Reaction::Take });
+    let (is_done, view) = store.once(&target, "").await;
+    assert!(is_done);
+    assert_eq!((view.delivered, view.set_aside, view.refused), (49, 1, 0));
+    assert_eq!(view.trouble, None);
+    let parked = &store.state("a").parked[0];
+    assert!(parked.next.is_some_and(|next| next > parked.since), "{parked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_item_suffers_for_a_target_that_is_away() {
+    let mut store = Store::new();
+    store.images("a", "k", 0..50, 1);
+    let target = Memory::new(|_, _| Reaction::Fail);
+    let (is_done, view) = store.once(&target, "").await;
+    assert!(!is_done);
+    assert_eq!((view.delivered, view.pending, view.set_aside), (0, 50, 0));
+    assert_eq!(view.trouble.as_deref(), Some("it is busy"));
+    assert_eq!(store.state("a").cursor, Cursor::START);
+    // Few were tried: it was left alone.
+    assert!(target.far().n_tries.len() <= 4, "{:?}", target.far().n_tries);
+    target.far().react = Box::new(|_, _| Reaction::Take);
+    assert!(store.once(&target, "").await.0);
+    assert_eq!(target.steps("a"), (0..50).collect::<Vec<u64>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_can_not_be_delivered_holds_up_no_other() {
+    let mut store = Store::new();
+    for run in ["a", "b", "c"] {
+        store.images(run, "k", 0..20, 1);
+    }
+    fs::create_dir_all(store.root().join("sync/team")).expect("a folder");
+    fs::write(store.root().join("sync/team/a.json"), "{").expect("a file");
+    let target = Memory::new(|item, _| {
+        let is_b = item.folder.ends_with("b");
+        if is_b { Reaction::Fail } else { Reaction::Take }
+    });
+    let (is_done, view) = store.once(&target, "").await;
+    assert!(!is_done);
+    assert_eq!((target.steps("c").len(), target.steps("b").len()), (20, 0));
+    assert!(target.kept("a").is_empty(), "nobody knows what it has of it");
+    assert!(view.trouble.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_gets_what_it_is_meant_to_get_in_its_last_version() {
+    let mut store = Store::new();
+    store.images("a", "val", 0..5, 1);
+    store.images("a", "debug/x", 0..5, 1);
+    store.images("other", "val", 0..5, 1);
+    store.images("a", "val", 2..4, 2);
+    let id = MediaId { key: MediaKey::new("val").expect("a key"), step: Step(4), index: 0 };
+    store.commit("a", vec![Event::Gone { id, path: None }]);
+    let target = Memory::new(|_, _| Reaction::Take);
+    let settings = "exclude = [\"debug/*\"]\nexclude_runs = [\"oth*\"]";
+    let (is_done, view) = store.once(&target, settings).await;
+    assert!(is_done);
+    let val = |step, version| ("val".to_owned(), step, version);
+    assert_eq!(target.kept("a"), [val(0, 1), val(1, 1), val(2, 2), val(3, 2)]);
+    assert!(target.kept("other").is_empty());
+    assert_eq!((view.pending, view.pending_bytes), (0, 0));
+
+    // A later version of what is there comes as well; one that was held back, when it is released.
+    store.images("a", "val", [0], 3);
+    let held = MediaEntry { state: State::Held, ..image("val", 9, 1) };
+    store.commit("a", vec![Event::Media(Box::new(held))]);
+    store.once(&target, settings).await;
+    store.images("a", "val", [9], 4);
+    store.once(&target, settings).await;
+    assert_eq!(target.kept("a")[4..], [val(0, 3), val(9, 4)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_is_told_when_nothing_comes() {
+    let mut store = Store::new();
+    store.images("a", "k", 0..5, 1);
+    let target = Memory::new(|_, _| Reaction::Take);
+    store.once(&target, "").await;
+    assert_eq!(target.far().rests, [Rest::Leaving]);
+    assert!(store.state("a").is_at_rest);
+    // It was told once.
+    store.once(&target, "").await;
+    assert_eq!(target.far().rests.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thread_that_goes_on_delivers_what_comes_and_ends_when_it_is_told() {
+    let mut store = Store::new();
+    store.images("a", "k", 0..5, 1);
+    let target = Memory::new(|_, _| Reaction::Take);
+    let board = Board::default();
+    let worker =
+        Worker::<Memory>::new(store.reader.clone(), config(""), target.clone(), board.clone());
+    let control = Control::default();
+    let going_on = worker.keep_on(&control);
+    let job = async {
+        let arrived = async |n: usize| {
+            while target.steps("a").len() < n {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        arrived(5).await;
+        target.far().react = Box::new(|_, _| Reaction::Fail);
+        store.images("a", "k", 5..9, 1);
+        // The clock is the test's: this is a day.
+        tokio::time::sleep(Duration::from_hours(24)).await;
+        let view = board.view();
+        assert_eq!((view.pending, view.set_aside), (4, 0));
+        assert!(view.trouble.is_some());
+        store.images("a", "k", 9..12, 1);
+        target.far().react = Box::new(|_, _| Reaction::Take);
+        arrived(12).await;
+        store.commit("a", vec![Event::Finish]);
+        while target.far().rests.last() != Some(&Rest::Finished) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        control.stop.cancel();
+    };
+    tokio::join!(going_on, job);
+    assert_eq!(target.steps("a"), (0..12).collect::<Vec<u64>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_journal_is_another_one_is_delivered_from_its_beginning() {
+    let mut store = Store::new();
+    store.images("a", "k", 0..9, 1);
+    let target = Memory::new(|_, _| Reaction::Take);
+    store.once(&target, "").await;
+    drop(store.writer.take());
+    let before = store.root();
+    let other = Store::new();
+    fs::rename(before.join("sync"), other.root().join("sync")).expect("a folder");
+    let mut store = other;
+    store.images("a", "k", 20..22, 1);
+    store.once(&target, "").await;
+    assert_eq!(target.steps("a")[9..], [20, 21]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_byte_rate_is_kept() {
+    let mut store = Store::new();
+    store.images("a", "k", 0..40, 1000);
+    let target = Memory::new(|_, _| Reaction::Take);
+    let start = tokio::time::Instant::now();
+    store.once(&target, "bytes_per_s_max = 1000").await;
+    let took = start.elapsed().as_secs();
+    assert!((38..45).contains(&took), "{took}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pending_is_told_without_a_thread() {
+    let mut store = Store::new();
+    store.images("a", "k", 0..7, 10);
+    let configs = [config("")];
+    let view = &views(&store.reader, &configs).expect("views")[0];
+    assert_eq!((view.pending, view.pending_bytes, view.delivered), (7, 70, 0));
+    let run = &pending(&store.reader, &configs).expect("runs")[0];
+    assert_eq!((run.run.as_str(), run.pending, run.bytes), ("a", 7, 70));
+    let target = Memory::new(|_, _| Reaction::Take);
+    store.once(&target, "").await;
+    let view = &views(&store.reader, &configs).expect("views")[0];
+    assert_eq!((view.pending, view.delivered), (0, 7));
+    let error = choose(&configs, &["tem".to_owned()]).expect_err("no such target");
+    assert_eq!(error.to_string(), "no target \"tem\" in the configuration: it has team");
+}
