@@ -6,7 +6,9 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub(crate) mod http;
 pub(crate) mod tensorboard;
+pub(crate) mod trackio;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

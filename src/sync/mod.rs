@@ -43,6 +43,8 @@ use crate::config::sync::TargetConfig;
 use crate::durable::Disk;
 use crate::media::RunId;
 use crate::sinks::Target;
+use crate::sinks::tensorboard::TensorboardTarget;
+use crate::sinks::trackio::TrackioTarget;
 use crate::store::journal::Position;
 use crate::store::{Reader, StoreError};
 
@@ -97,9 +99,13 @@ async fn work(
 ) -> bool {
     match config.kind.clone() {
         TargetConfig::Wandb(settings) => todo_kind(settings),
-        TargetConfig::Tensorboard(settings) => todo_kind(settings),
+        TargetConfig::Tensorboard(settings) => {
+            work_on::<TensorboardTarget>((reader, config, board), settings, control, is_once).await
+        }
         TargetConfig::Mlflow(settings) => todo_kind(settings),
-        TargetConfig::Trackio(settings) => todo_kind(settings),
+        TargetConfig::Trackio(settings) => {
+            work_on::<TrackioTarget>((reader, config, board), settings, control, is_once).await
+        }
         TargetConfig::ObjectStore(settings) => todo_kind(settings),
     }
 }

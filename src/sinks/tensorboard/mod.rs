@@ -24,7 +24,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::event_file::EventFile;
-use super::{Delivery, Receipt, Rest, Sink, SinkError};
+use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};
 use crate::config::sync::TensorboardConfig;
 use crate::durable::Disk;
 use crate::formats::tfevents::{self, KeptImage, Series};
@@ -38,20 +38,22 @@ const FILE: &str = "events.out.tfevents.0000000000.safelight";
 const RECORD_BYTES_MAX: u64 = 64 << 20;
 
 /// A log directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TensorboardTarget {
-    config: TensorboardConfig,
+    config: Arc<TensorboardConfig>,
     disk: Disk,
 }
 
-impl TensorboardTarget {
-    /// The target of a configuration; the directory is made when there is something to put into it.
-    pub(crate) fn open(config: &TensorboardConfig) -> Self {
-        Self { config: config.clone(), disk: Disk::default() }
+impl Target for TensorboardTarget {
+    type Config = TensorboardConfig;
+    type Run = TensorboardRun;
+
+    /// The directory is made when there is something to put into it.
+    async fn open(config: &TensorboardConfig) -> Result<Self, SinkError> {
+        Ok(Self { config: Arc::new(config.clone()), disk: Disk::default() })
     }
 
-    /// The target as one run sees it.
-    pub(crate) fn run(self: &Arc<Self>, run: &RunInfo) -> TensorboardRun {
+    fn run(&self, run: &RunInfo) -> TensorboardRun {
         let folder = self.config.path.join(run.id.folder());
         TensorboardRun { target: self.clone(), folder, files: None }
     }
@@ -60,7 +62,7 @@ impl TensorboardTarget {
 /// A run's directories.
 #[derive(Debug)]
 pub(crate) struct TensorboardRun {
-    target: Arc<TensorboardTarget>,
+    target: TensorboardTarget,
     folder: PathBuf,
     /// None until [`Sink::resume`].
     files: Option<EventFiles>,
@@ -72,7 +74,7 @@ type Known = (String, i64, u32, Vec<u8>);
 /// The event files of a run, in the order in which they are tried.
 #[derive(Debug)]
 struct EventFiles {
-    target: Arc<TensorboardTarget>,
+    target: TensorboardTarget,
     folder: PathBuf,
     files: Vec<EventFile>,
     /// What stands in them beyond the last receipt, and wasn't delivered since: which file, and where.
@@ -100,7 +102,7 @@ fn retry(error: io::Error) -> SinkError {
 
 impl EventFiles {
     fn open(
-        target: &Arc<TensorboardTarget>,
+        target: &TensorboardTarget,
         folder: PathBuf,
         lengths: &Lengths,
     ) -> Result<Self, SinkError> {

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Map, json};
 use tempfile::TempDir;
 
-use super::super::contract::{self, Images, Target};
+use super::super::contract::{self, Images};
 use super::*;
 use crate::encode;
 use crate::formats::tfevents::{FOOTER_BYTES, HEADER_BYTES};
@@ -16,14 +16,17 @@ use crate::media::{Annotation, Class, Description, Layers, RunId, Sha256};
 
 struct LogDir {
     folder: TempDir,
-    target: Arc<TensorboardTarget>,
+    target: TensorboardTarget,
 }
 
 impl LogDir {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = TensorboardConfig { path: folder.path().join("tb"), overlays: true };
-        Self { folder, target: Arc::new(TensorboardTarget::open(&config)) }
+        Self {
+            folder,
+            target: TensorboardTarget { config: Arc::new(config), disk: Disk::default() },
+        }
     }
 
     fn run(&self) -> TensorboardRun {
@@ -82,7 +85,7 @@ fn read(mut bytes: &[u8], mut see: impl FnMut(i64, Series)) {
     assert!(bytes.is_empty());
 }
 
-impl Target for LogDir {
+impl contract::Target for LogDir {
     type Sink = TensorboardRun;
 
     fn open(&self) -> TensorboardRun {
