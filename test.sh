@@ -128,4 +128,15 @@ for wandb in 0.28.2 0.31.0; do
     python_with "$wandb"
     pythons="$pythons:$PWD/target/python/wandb-$wandb/bin/python"
 done
+# Targets that are servers, or are looked at through one.
+server_with() {
+    local folder="target/python/$1"
+    if ! "$folder/bin/python" -c "import $1" 2>/dev/null; then
+        python3 -m venv "$folder"
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "tests/requirements-$1.txt"
+    fi
+}
+server_with tensorboard
+server_with trackio
+export SAFELIGHT_TENSORBOARD="$PWD/target/python/tensorboard" SAFELIGHT_TRACKIO="$PWD/target/python/trackio"
 SAFELIGHT_PYTHONS="${pythons#:}" cargo test --locked

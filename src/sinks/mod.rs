@@ -10,6 +10,8 @@ pub(crate) mod http;
 pub(crate) mod mlflow;
 pub(crate) mod object_store;
 pub(crate) mod wandb;
+pub(crate) mod tensorboard;
+pub(crate) mod trackio;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
