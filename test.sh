@@ -9,6 +9,7 @@
 #   ./test.sh growth       what an item and a command cost as a store grows to a million items, as figures,
 #                          and docs/growth.svg
 #   ./test.sh load         what it bears, as figures: latency, throughput, a million files, index growth
+#   ./test.sh backlog      what a million items cost that wait for a target, as figures
 #   ./test.sh peers        what a picture costs beside wandb.Image and others, as ratios; --quick: in a minute
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -81,7 +82,7 @@ if [ "${1:-}" = growth ]; then
 fi
 
 # Figures, with the goal beside each. A machine is noisy: only what no noise explains fails.
-if [ "${1:-}" = gentle ] || [ "${1:-}" = load ]; then
+if [ "${1:-}" = gentle ] || [ "${1:-}" = load ] || [ "${1:-}" = backlog ]; then
     python_with 0.28.2
     cargo build --locked --release
     if [ "$1" = load ] && { [ -z "${2:-}" ] || [ "$2" = churn ]; }; then
@@ -137,9 +138,13 @@ for wandb in 0.28.2 0.31.0; do
     python_with "$wandb"
     pythons="$pythons:$PWD/target/python/wandb-$wandb/bin/python"
 done
-# The servers that targets deliver to. Azure's is a program of Node: without npm its test is left out.
-python_of mlflow
-python_of seaweedfs
+
+# Targets that are servers, or are looked at through one. Azure's is a program of Node: without npm its test is
+# left out.
+for target in tensorboard trackio mlflow seaweedfs; do
+    python_of "$target"
+done
+export SAFELIGHT_TENSORBOARD="$PWD/target/python/tensorboard" SAFELIGHT_TRACKIO="$PWD/target/python/trackio"
 export SAFELIGHT_MLFLOW="$PWD/target/python/mlflow/bin/mlflow"
 export SAFELIGHT_WEED="$PWD/target/python/seaweedfs/bin/weed"
 azurite="target/node/azurite/node_modules/.bin/azurite-blob"

@@ -84,6 +84,16 @@ impl Disk {
         Ok(DiskFile { disk: self.clone(), path: path.to_owned(), file })
     }
 
+    /// Makes a file that isn't there yet.
+    ///
+    /// # Errors
+    /// If it is there, or can't be made.
+    pub(crate) fn create_new(&self, path: &Path) -> io::Result<DiskFile> {
+        self.see(&Step::Create(path))?;
+        let file = OpenOptions::new().create_new(true).read(true).write(true).open(path)?;
+        Ok(DiskFile { disk: self.clone(), path: path.to_owned(), file })
+    }
+
     /// Opens a file that is there.
     ///
     /// # Errors
@@ -197,6 +207,20 @@ impl DiskFile {
     /// If the file can't be asked.
     pub(crate) fn n_bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    /// Takes the file for this process alone, until it is closed.
+    ///
+    /// # Errors
+    /// Of kind `WouldBlock` if another has it.
+    pub(crate) fn try_lock(&self) -> io::Result<()> {
+        self.file.try_lock().map_err(Into::into)
+    }
+
+    /// # Errors
+    /// If it can't be read, or ends before `bytes` is full.
+    pub(crate) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(bytes, offset)
     }
 
     /// # Errors

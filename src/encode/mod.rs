@@ -11,7 +11,7 @@ use std::io;
 
 pub use self::downscale::downscale;
 use self::png::PngEncoder;
-pub use self::read::{ReadError, read};
+pub use self::read::{ReadError, read, read_class_ids};
 use crate::convert::Pixels;
 use crate::media::{ColorMode, Compression, FileType, Sha256};
 use crate::simd::bits::Packing;

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use image::{ImageReader, Limits};
+use image::{DynamicImage, ImageReader, Limits};
 
 use crate::convert::Pixels;
 use crate::media::ColorMode;
@@ -18,13 +18,7 @@ pub struct ReadError(#[from] image::ImageError);
 /// # Errors
 /// If the file is damaged, of another kind, or has more pixels.
 pub fn read(bytes: &[u8], pixels_max: u64) -> Result<Pixels, ReadError> {
-    let guessed = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let mut reader = guessed.map_err(image::ImageError::IoError)?;
-    let mut limits = Limits::default();
-    // The most that a pixel takes: four channels of 16 bits.
-    limits.max_alloc = Some(pixels_max.saturating_mul(8).saturating_add(1 << 20));
-    reader.limits(limits);
-    let picture = reader.decode()?;
+    let picture = decoded(bytes, pixels_max)?;
     let (width, height) = (picture.width(), picture.height());
     let (mode, bytes) = if picture.color().has_alpha() {
         (ColorMode::Rgba, picture.into_rgba8().into_raw())
@@ -32,6 +26,32 @@ pub fn read(bytes: &[u8], pixels_max: u64) -> Result<Pixels, ReadError> {
         (ColorMode::Rgb, picture.into_rgb8().into_raw())
     };
     Ok(Pixels { mode, width, height, bytes })
+}
+
+/// A mask's file → its columns, its rows, and the class id of each pixel: the gray value, of 8 or 16 bits as it
+/// is; of a mask in colour, which was kept as it came, the red one.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_class_ids(bytes: &[u8], pixels_max: u64) -> Result<(u32, u32, Vec<u16>), ReadError> {
+    let picture = decoded(bytes, pixels_max)?;
+    let (width, height) = (picture.width(), picture.height());
+    let ids = match picture {
+        DynamicImage::ImageLuma8(gray) => gray.into_raw().into_iter().map(u16::from).collect(),
+        DynamicImage::ImageLuma16(gray) => gray.into_raw(),
+        colored => colored.into_rgb8().pixels().map(|pixel| pixel.0[0].into()).collect(),
+    };
+    Ok((width, height, ids))
+}
+
+fn decoded(bytes: &[u8], pixels_max: u64) -> Result<DynamicImage, ReadError> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let mut reader = reader.map_err(image::ImageError::IoError)?;
+    let mut limits = Limits::default();
+    // The most that a pixel takes: four channels of 16 bits.
+    limits.max_alloc = Some(pixels_max.saturating_mul(8).saturating_add(1 << 20));
+    reader.limits(limits);
+    Ok(reader.decode()?)
 }
 
 #[cfg(test)]
@@ -68,5 +88,16 @@ mod tests {
         let file = encode(&large, Encoding::default()).expect("a file");
         assert!(read(&file.bytes, 1 << 10).is_err());
         assert!(read(&file.bytes, 1_000_000).is_ok());
+    }
+
+    #[test]
+    fn class_ids_are_read_as_they_are() {
+        let narrow = Pixels { mode: ColorMode::L, width: 3, height: 1, bytes: vec![0, 7, 255] };
+        let wide = [0u16, 256, 65535].into_iter().flat_map(u16::to_le_bytes).collect();
+        let wide = Pixels { mode: ColorMode::I16, width: 3, height: 1, bytes: wide };
+        for (pixels, want) in [(narrow, vec![0, 7, 255]), (wide, vec![0, 256, 65535])] {
+            let file = encode(&pixels, Encoding::default()).expect("a file");
+            assert_eq!(read_class_ids(&file.bytes, 3).expect("a mask"), (3, 1, want));
+        }
     }
 }

@@ -2,5 +2,9 @@
 
 pub mod mlflow;
 pub mod object_store;
+pub(crate) mod overlay;
 mod python;
+pub(crate) mod tfevents;
+mod tfrecord;
 pub mod wandb;
+pub(crate) mod wandb_log;

@@ -9,6 +9,9 @@ pub(crate) mod contract;
 pub(crate) mod http;
 pub(crate) mod mlflow;
 pub(crate) mod object_store;
+pub(crate) mod wandb;
+pub(crate) mod tensorboard;
+pub(crate) mod trackio;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -148,7 +151,8 @@ pub(crate) trait Sink {
     async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError>;
 
     /// Nothing more comes for the moment: for a while, or for good if the run is over or the daemon stops. What
-    /// was kept back to be put in order is to be let go. `None` if nothing changed.
+    /// was kept back to be put in order is to be let go. `None` if nothing changed; else the receipt is stored, and
+    /// the call comes again: some things can only be done when what they follow from is durable.
     ///
     /// # Errors
     /// [`SinkError::Retry`] only.

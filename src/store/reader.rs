@@ -190,6 +190,11 @@ impl Reader {
         })
     }
 
+    /// A number that is another one whenever the index may have changed since.
+    pub(crate) fn n_changes(&self) -> u64 {
+        self.index.n_changes()
+    }
+
     /// How far each run's journal is in the index, in order of their ids.
     pub(crate) fn extents(&self) -> Result<Vec<(RunId, Extent)>, StoreError> {
         let extent = |(run, row): (RunId, RunRow)| {

@@ -34,6 +34,8 @@ pub(super) struct Page {
     pub(super) end: Cursor,
     /// What it takes from what was counted as pending.
     pub(super) tally: Tally,
+    /// Whether the lines are not those that follow the place: the journal is another one.
+    pub(super) is_of_other: bool,
 }
 
 /// How much is pending.
@@ -83,10 +85,15 @@ impl Backlog<'_> {
     /// If the store can't be read.
     pub(super) fn page(&self, from: Cursor, until: Position) -> Result<Page, StoreError> {
         let folder: Arc<Path> = self.reader.run_folder(self.run).into();
-        let mut page = Page { items: Vec::new(), end: from, tally: Tally::default() };
+        let tally = Tally::default();
+        let mut page = Page { items: Vec::new(), end: from, tally, is_of_other: false };
         let mut bytes = 0;
         for line in self.reader.lines::<Line>(self.run, from.place, until).take(PAGE_LINES) {
             let Placed { line, place, length, end } = line?;
+            if line.seq <= from.seq {
+                page.is_of_other = true;
+                return Ok(page);
+            }
             page.end = Cursor { place: end, seq: line.seq };
             let Event::Media(entry) = line.event else { continue };
             if !self.is_wanted(entry.state, entry.key.as_ref()) {

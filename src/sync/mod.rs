@@ -45,6 +45,9 @@ use crate::media::RunId;
 use crate::sinks::Target;
 use crate::sinks::mlflow::MlflowTarget;
 use crate::sinks::object_store::ObjectStoreTarget;
+use crate::sinks::tensorboard::TensorboardTarget;
+use crate::sinks::trackio::TrackioTarget;
+use crate::sinks::wandb::WandbTarget;
 use crate::store::journal::Position;
 use crate::store::{Reader, StoreError};
 
@@ -84,11 +87,6 @@ impl From<StateError> for SyncError {
     }
 }
 
-// Until its sink is there.
-fn todo_kind<T>(_: T) -> bool {
-    false
-}
-
 /// The target's kind decides which sink it is.
 async fn work(
     reader: Reader,
@@ -97,16 +95,22 @@ async fn work(
     control: &Control,
     is_once: bool,
 ) -> bool {
-    match config.kind.clone() {
-        TargetConfig::Wandb(settings) => todo_kind(settings),
-        TargetConfig::Tensorboard(settings) => todo_kind(settings),
+    let kind = config.kind.clone();
+    let parts = (reader, config, board);
+    match kind {
+        TargetConfig::Wandb(settings) => {
+            work_on::<WandbTarget>(parts, settings, control, is_once).await
+        }
+        TargetConfig::Tensorboard(settings) => {
+            work_on::<TensorboardTarget>(parts, settings, control, is_once).await
+        }
         TargetConfig::Mlflow(settings) => {
-            let parts = (reader, config, board);
             work_on::<MlflowTarget>(parts, settings, control, is_once).await
         }
-        TargetConfig::Trackio(settings) => todo_kind(settings),
+        TargetConfig::Trackio(settings) => {
+            work_on::<TrackioTarget>(parts, settings, control, is_once).await
+        }
         TargetConfig::ObjectStore(settings) => {
-            let parts = (reader, config, board);
             work_on::<ObjectStoreTarget>(parts, settings, control, is_once).await
         }
     }

@@ -18,7 +18,7 @@ use crate::config::SyncConfig;
 use crate::durable::Disk;
 use crate::media::RunId;
 use crate::pace::Pace;
-use crate::sinks::{BoxError, Delivery, Rest, Sink, SinkError, Target};
+use crate::sinks::{BoxError, Delivery, Receipt, Rest, Sink, SinkError, Target};
 use crate::store::journal::Position;
 use crate::store::{Extent, Reader, StoreError};
 
@@ -87,8 +87,33 @@ enum Put {
     SetAside(String),
 }
 
+/// What became of items that were to be delivered.
+#[derive(Default)]
+struct Outcome {
+    /// Those that are to be set aside.
+    aside: Vec<Parked>,
+    /// Of the others, if there were any.
+    receipt: Option<Receipt>,
+    n_kept: u64,
+    bytes_kept: u64,
+}
+
+impl Outcome {
+    /// Notes what the target has by now.
+    fn note(self, state: &mut RunState) {
+        if let Some(receipt) = self.receipt {
+            state.receipt = Some(receipt);
+            state.is_at_rest = false;
+            state.n_delivered += self.n_kept;
+            state.bytes_delivered += self.bytes_kept;
+        }
+        state.parked.extend(self.aside);
+    }
+}
+
 /// A run.
 struct RunWork<S> {
+    /// As it is on the disk: see [`Worker::keep`].
     state: RunState,
     /// Resumed.
     sink: Option<S>,
@@ -140,6 +165,8 @@ pub(super) struct Worker<T: Target> {
     broken: BTreeMap<RunId, String>,
     lanes: Lanes,
     pace: Pace,
+    /// [`Reader::n_changes`] when all runs were looked at last.
+    n_changes_seen: Option<u64>,
     /// Items that were taken since the start.
     n_taken: u64,
     wait: Wait,
@@ -170,6 +197,7 @@ impl<T: Target> Worker<T> {
             runs: BTreeMap::new(),
             broken: BTreeMap::new(),
             pace,
+            n_changes_seen: None,
             n_taken: 0,
             wait: Wait::default(),
             tries_all: false,
@@ -237,6 +265,7 @@ impl<T: Target> Worker<T> {
         self.tries_all = control.retry.swap(false, std::sync::atomic::Ordering::Relaxed);
         self.wait.until = None;
         self.broken.clear();
+        self.n_changes_seen = None;
         self.runs.values_mut().for_each(|work| work.wait.until = None);
     }
 
@@ -270,7 +299,7 @@ impl<T: Target> Worker<T> {
             return false;
         }
         let tries_all = std::mem::take(&mut self.tries_all);
-        let (mut did, mut n_failed_in_a_row) = (false, 0);
+        let (mut did, mut is_posted, mut n_failed_in_a_row) = (false, true, 0);
         let runs: Vec<RunId> = self.runs.keys().cloned().collect();
         for run in runs {
             let Some(mut work) = self.runs.remove(&run) else { continue };
@@ -286,6 +315,7 @@ impl<T: Target> Worker<T> {
                     if did_some {
                         self.wait = Wait::default();
                         n_failed_in_a_row = 0;
+                        is_posted = false;
                     }
                 }
                 Err(Trouble::Stopped) => {}
@@ -301,10 +331,13 @@ impl<T: Target> Worker<T> {
                 }
             }
             self.runs.insert(run, work);
-            self.post();
             if n_failed_in_a_row >= FAILURES_MAX {
                 break;
             }
+        }
+        // With thousands of runs not after each of them.
+        if !is_posted || n_failed_in_a_row > 0 {
+            self.post();
         }
         if !did && n_failed_in_a_row == 0 && self.wait.is_over(Instant::now()) {
             self.wait = Wait::default();
@@ -314,6 +347,10 @@ impl<T: Target> Worker<T> {
 
     /// Sees what runs there are, and counts what came.
     fn look(&mut self) -> Result<(), Trouble> {
+        let n_changes = self.reader.n_changes();
+        if self.n_changes_seen == Some(n_changes) {
+            return Ok(());
+        }
         let name = &self.config.name;
         for (run, extent) in self.reader.extents()? {
             if !self.config.selection.has_run(&run) || self.broken.contains_key(&run) {
@@ -342,6 +379,7 @@ impl<T: Target> Worker<T> {
                 work.counted = extent.end;
             }
         }
+        self.n_changes_seen = Some(n_changes);
         Ok(())
     }
 
@@ -349,13 +387,7 @@ impl<T: Target> Worker<T> {
         let mut state = RunState::load(self.reader.root(), &self.config.name, run)?;
         let Cursor { place, seq } = state.cursor;
         if place > extent.end || seq > extent.last_seq {
-            tracing::warn!(
-                target_name = self.config.name,
-                %run,
-                "its journal is another one than that which was delivered: it is delivered from its beginning"
-            );
-            state.cursor = Cursor::START;
-            state.parked.clear();
+            self.begin_anew(&mut state);
         }
         let now = Instant::now();
         Ok(RunWork {
@@ -371,6 +403,17 @@ impl<T: Target> Worker<T> {
             last_rest: now,
             wait: Wait::default(),
         })
+    }
+
+    /// The run's journal is another one than that which was delivered.
+    fn begin_anew(&self, state: &mut RunState) {
+        tracing::warn!(
+            target_name = self.config.name,
+            run = %state.run,
+            "its journal is another one than that which was delivered: it is delivered from its beginning"
+        );
+        state.cursor = Cursor::START;
+        state.parked.clear();
     }
 
     /// Delivers a page of what a run has, then what is due of that which was set aside. Returns whether there
@@ -392,6 +435,19 @@ impl<T: Target> Worker<T> {
         Ok(did)
     }
 
+    /// Changes what is noted of a run, on the disk first: a cursor and its receipt must not come apart.
+    fn keep(
+        &self,
+        work: &mut RunWork<T::Run>,
+        change: impl FnOnce(&mut RunState),
+    ) -> Result<(), StateError> {
+        let mut state = work.state.clone();
+        change(&mut state);
+        state.save(&self.disk, self.reader.root(), &self.config.name)?;
+        work.state = state;
+        Ok(())
+    }
+
     async fn page(
         &mut self,
         work: &mut RunWork<T::Run>,
@@ -401,6 +457,10 @@ impl<T: Target> Worker<T> {
         let selection = &self.config.selection;
         let backlog = Backlog { reader: &self.reader, run: &run, selection };
         let page = backlog.page(work.state.cursor, work.extent.end)?;
+        if page.is_of_other {
+            self.begin_anew(&mut work.state);
+            return Ok(true);
+        }
         if page.end == work.state.cursor {
             // Nothing but a damaged end.
             work.state.cursor.place = work.extent.end;
@@ -409,31 +469,32 @@ impl<T: Target> Worker<T> {
         let first = page.items.first();
         work.oldest = first.and_then(|first| written(&first.delivery.path()));
         self.post_with(work);
-        let parked = if page.items.is_empty() {
-            Vec::new()
+        let outcome = if page.items.is_empty() {
+            Outcome::default()
         } else {
             self.deliver(work, page.items, control).await?
         };
-        work.state.cursor = page.end;
-        work.state.parked.extend(parked);
-        work.state.save(&self.disk, self.reader.root(), &self.config.name)?;
+        self.keep(work, |state| {
+            state.cursor = page.end;
+            outcome.note(state);
+        })?;
         work.pending.take(page.tally);
         work.oldest = None;
         (work.put, work.failed) = (BTreeSet::new(), BTreeMap::new());
         Ok(true)
     }
 
-    /// Delivers items. Returns those that are to be set aside.
+    /// Delivers items.
     async fn deliver(
         &mut self,
         work: &mut RunWork<T::Run>,
         items: Vec<Ahead>,
         control: &Control,
-    ) -> Result<Vec<Parked>, Trouble> {
+    ) -> Result<Outcome, Trouble> {
         self.open(work).await?;
         let verdicts = self.put(work, &items, control).await?;
         let now = seconds(SystemTime::now());
-        let mut aside = Vec::new();
+        let mut outcome = Outcome::default();
         let mut accepted: Vec<(Ahead, Delivery)> = Vec::new();
         for (item, verdict) in items.into_iter().zip(verdicts) {
             let (reason, next) = match verdict {
@@ -445,18 +506,21 @@ impl<T: Target> Worker<T> {
                 Put::Rejected(reason) => (reason, None),
                 Put::SetAside(reason) => (reason, Some(now + 60.0)),
             };
-            aside.push(self.set_aside(&item, reason, next, now));
+            outcome.aside.push(self.set_aside(&item, reason, next, now));
+        }
+        let n = work.state.parked.len() + outcome.aside.len();
+        if let Some(last) = outcome.aside.last().filter(|_| n > PARKED_MAX) {
+            let (run, reason) = (work.state.run.clone(), last.reason.clone());
+            return Err(Trouble::Refused { run, n, reason });
         }
         let (mut ahead, mut deliveries): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
         let sink = work.sink.as_mut().ok_or(Trouble::Stopped)?;
         while !deliveries.is_empty() {
             match sink.commit(&deliveries).await {
                 Ok(receipt) => {
-                    work.state.receipt = Some(receipt);
-                    work.state.is_at_rest = false;
-                    work.state.n_delivered += deliveries.len() as u64;
-                    work.state.bytes_delivered +=
-                        deliveries.iter().map(|item| item.file.size).sum::<u64>();
+                    outcome.receipt = Some(receipt);
+                    outcome.n_kept = deliveries.len() as u64;
+                    outcome.bytes_kept = deliveries.iter().map(|item| item.file.size).sum();
                     break;
                 }
                 Err(SinkError::Reject { seq, source })
@@ -464,17 +528,12 @@ impl<T: Target> Worker<T> {
                 {
                     drop(deliveries.remove(i));
                     let item = ahead.remove(i);
-                    aside.push(self.set_aside(&item, source.to_string(), None, now));
+                    outcome.aside.push(self.set_aside(&item, source.to_string(), None, now));
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        let n = work.state.parked.len() + aside.len();
-        if n > PARKED_MAX {
-            let reason = aside.last().map_or_else(String::new, |last| last.reason.clone());
-            return Err(Trouble::Refused { run: work.state.run.clone(), n, reason });
-        }
-        Ok(aside)
+        Ok(outcome)
     }
 
     fn set_aside(&self, item: &Ahead, reason: String, next: Option<f64>, now: f64) -> Parked {
@@ -615,35 +674,38 @@ impl<T: Target> Worker<T> {
             let backlog = Backlog { reader: &self.reader, run: &run, selection };
             let result = match backlog.parked(&parked)? {
                 // Another image stands in its place by now, or none.
-                None => Ok(Vec::new()),
+                None => Ok(Outcome::default()),
                 Some(item) => {
                     work.failed.clear();
                     self.deliver(work, vec![item], control).await
                 }
             };
-            let position = work.state.parked.iter().position(|other| other.place == parked.place);
-            let Some(at) = position else { continue };
+            let others =
+                |state: &mut RunState| state.parked.retain(|other| other.place != parked.place);
             match result {
-                Ok(aside) => match aside.into_iter().next() {
-                    None => {
-                        work.state.parked.remove(at);
-                        did = true;
+                Ok(mut outcome) => {
+                    did |= outcome.aside.is_empty();
+                    for refused in &mut outcome.aside {
+                        (refused.since, refused.n_tries) = (parked.since, parked.n_tries + 1);
                     }
-                    Some(refused) => {
-                        let parked = &mut work.state.parked[at];
-                        (parked.reason, parked.next) = (refused.reason, None);
-                    }
-                },
+                    self.keep(work, |state| {
+                        others(state);
+                        outcome.note(state);
+                    })?;
+                }
                 Err(Trouble::Target { after: None, source }) => {
                     work.sink = None;
-                    work.state.parked[at].failed_again(now, source.to_string());
+                    let mut parked = parked.clone();
+                    parked.failed_again(now, source.to_string());
+                    self.keep(work, |state| {
+                        others(state);
+                        state.parked.push(parked);
+                    })?;
                     // The others wait for the next pass: it may be the target that fails.
-                    work.state.save(&self.disk, self.reader.root(), &self.config.name)?;
                     break;
                 }
                 Err(trouble) => return Err(trouble),
             }
-            work.state.save(&self.disk, self.reader.root(), &self.config.name)?;
         }
         Ok(did)
     }
@@ -664,24 +726,21 @@ impl<T: Target> Worker<T> {
         self.open(work).await?;
         self.let_go(work, why).await?;
         if !matches!(why, Rest::Idle(_)) {
-            work.state.is_at_rest = true;
-            work.state.save(&self.disk, self.reader.root(), &self.config.name)?;
+            self.keep(work, |state| state.is_at_rest = true)?;
             work.sink = None;
         }
         Ok(())
     }
 
     async fn let_go(&self, work: &mut RunWork<T::Run>, why: Rest) -> Result<(), Trouble> {
-        let sink = work.sink.as_mut().ok_or(Trouble::Stopped)?;
-        while let Some(receipt) = sink.rest(why).await? {
-            let is_new = work.state.receipt.as_ref() != Some(&receipt);
-            work.state.receipt = Some(receipt);
-            work.state.save(&self.disk, self.reader.root(), &self.config.name)?;
-            if !is_new {
-                break;
+        loop {
+            let sink = work.sink.as_mut().ok_or(Trouble::Stopped)?;
+            let Some(receipt) = sink.rest(why).await? else { return Ok(()) };
+            if work.state.receipt.as_ref() == Some(&receipt) {
+                return Ok(());
             }
+            self.keep(work, |state| state.receipt = Some(receipt))?;
         }
-        Ok(())
     }
 
     /// Has all sinks let go of what they keep back: the program ends.

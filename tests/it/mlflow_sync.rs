@@ -10,8 +10,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Ran, TempRun, gray};
-use crate::peer_server::{Http, Server, free_port, program};
 use crate::proxy::Proxy;
+use crate::target_server::{Http, Server, free_port, program};
 
 fn server() -> Option<Server> {
     let mlflow = program("SAFELIGHT_MLFLOW")?;

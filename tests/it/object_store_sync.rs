@@ -16,8 +16,8 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::harness::{PROGRAM, Ran, TempRun, npy};
-use crate::peer_server::{Http, Server, free_port, program};
 use crate::proxy::Proxy;
+use crate::target_server::{Http, Server, free_port, program};
 
 const KEYS: [(&str, &str); 2] = [("TEST_KEY_ID", "AKTEST"), ("TEST_SECRET", "SKTESTSKTEST")];
 

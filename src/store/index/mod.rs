@@ -30,7 +30,7 @@ use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::Serialize;
@@ -64,6 +64,8 @@ pub(crate) type Applied<'a> = (Outline<'a>, Position, u32);
 #[derive(Debug, Clone)]
 pub(crate) struct Index {
     current: Arc<RwLock<Arc<Generation>>>,
+    /// How often something was applied.
+    n_changes: Arc<AtomicU64>,
 }
 
 fn key(kind: u8, run: &RunId, rest: &[&[u8]]) -> Vec<u8> {
@@ -163,7 +165,8 @@ impl Index {
     }
 
     fn of(generation: Generation) -> Self {
-        Self { current: Arc::new(RwLock::new(Arc::new(generation))) }
+        let current = Arc::new(RwLock::new(Arc::new(generation)));
+        Self { current, n_changes: Arc::default() }
     }
 
     /// An empty index, which can take this one's place once it is filled.
@@ -193,6 +196,11 @@ impl Index {
     /// Has it removed from the disk when the last one lets go of it.
     pub(crate) fn discard(&self) {
         self.now().is_replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// How often something was applied, as far as those know who share this index.
+    pub(crate) fn n_changes(&self) -> u64 {
+        self.n_changes.load(Ordering::Acquire)
     }
 
     fn now(&self) -> Arc<Generation> {
@@ -227,7 +235,9 @@ impl Index {
         lines: &[Applied],
         end: Position,
     ) -> Result<(), StoreError> {
-        guarded(|| self.apply_all(run, lines, end))
+        let applied = guarded(|| self.apply_all(run, lines, end));
+        self.n_changes.fetch_add(1, Ordering::Release);
+        applied
     }
 
     fn apply_all(&self, run: &RunId, lines: &[Applied], end: Position) -> Result<(), StoreError> {

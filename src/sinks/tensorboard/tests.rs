@@ -1,0 +1,287 @@
+//! Event files, read as `TensorBoard`'s default loader reads them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Map, json};
+use tempfile::TempDir;
+
+use super::super::contract::{self, Images};
+use super::*;
+use crate::encode;
+use crate::formats::tfevents::{FOOTER_BYTES, HEADER_BYTES};
+use crate::media::{Annotation, Class, Description, Layers, RunId, Sha256};
+
+struct LogDir {
+    folder: TempDir,
+    target: TensorboardTarget,
+}
+
+impl LogDir {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = TensorboardConfig { path: folder.path().join("tb"), overlays: true };
+        Self {
+            folder,
+            target: TensorboardTarget { config: Arc::new(config), disk: Disk::default() },
+        }
+    }
+
+    fn run(&self) -> TensorboardRun {
+        let id = RunId::new("run").expect("a run");
+        self.target.run(&RunInfo { id, source: "/run".into(), identity: Map::new() })
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.folder.path().join("tb/run").join(path)
+    }
+
+    /// What is shown, by the directory below the run's and the tag: step and images.
+    fn shown(&self) -> BTreeMap<(String, String), Vec<(i64, Series)>> {
+        let mut shown = BTreeMap::new();
+        for idx in 0.. {
+            let Ok(bytes) = fs::read(self.at(&file_name(idx))) else { break };
+            let folder = file_name(idx).trim_end_matches(FILE).to_owned();
+            read(&bytes, |step, series| {
+                let of_tag: &mut Vec<(i64, Series)> =
+                    shown.entry((folder.clone(), series.tag.clone())).or_default();
+                // As the loader does it; that it never has to is what is tested.
+                assert!(of_tag.iter().all(|(before, _)| *before < step), "{} {step}", series.tag);
+                of_tag.push((step, series));
+            });
+        }
+        shown
+    }
+
+    /// How many images are shown in each directory.
+    fn counts(&self) -> Vec<(String, usize)> {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for ((folder, _), steps) in self.shown() {
+            *counts.entry(folder).or_default() +=
+                steps.iter().map(|(_, series)| series.images.len()).sum::<usize>();
+        }
+        counts.into_iter().collect()
+    }
+}
+
+/// Reads a file to its end, and expects it to be whole.
+fn read(mut bytes: &[u8], mut see: impl FnMut(i64, Series)) {
+    let mut is_first = true;
+    while let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() {
+        let n =
+            usize::try_from(tfevents::payload_bytes(*header).expect("a header")).expect("a length");
+        let payload = tfevents::payload(&rest[..n + FOOTER_BYTES]).expect("a payload");
+        if is_first {
+            assert!(payload.ends_with(b"brain.Event:2"));
+        } else {
+            let step = tfevents::outline(payload, n as u64).expect("an event").step;
+            tfevents::read_series(payload).into_iter().for_each(|series| see(step, series));
+        }
+        is_first = false;
+        bytes = &rest[n + FOOTER_BYTES..];
+    }
+    assert!(bytes.is_empty());
+}
+
+impl contract::Target for LogDir {
+    type Sink = TensorboardRun;
+
+    fn open(&self) -> TensorboardRun {
+        self.run()
+    }
+
+    fn seen(&self) -> Vec<(String, u64, Sha256)> {
+        let mut seen = Vec::new();
+        for ((_, tag), steps) in self.shown() {
+            for (step, series) in steps {
+                let step = u64::try_from(step).expect("a step");
+                let image = |bytes: &Vec<u8>| (tag.clone(), step, Sha256::of(bytes));
+                seen.extend(series.images.iter().map(image));
+            }
+        }
+        seen
+    }
+}
+
+async fn deliver(sink: &mut TensorboardRun, items: &[Delivery]) -> Receipt {
+    sink.commit(items).await.expect("a receipt")
+}
+
+async fn resumed(dir: &LogDir, last: Option<&Receipt>) -> TensorboardRun {
+    let mut sink = dir.run();
+    sink.resume(last).await.expect("a target");
+    sink
+}
+
+#[tokio::test]
+async fn it_keeps_what_every_sink_promises() {
+    contract::check(LogDir::new).await;
+}
+
+#[tokio::test]
+async fn the_images_of_a_step_are_one_event_in_their_order() {
+    let (dir, mut images) = (LogDir::new(), Images::new());
+    let items: Vec<Delivery> = [2, 0, 1].map(|index| images.image("k", 5, index)).to_vec();
+    let mut sink = resumed(&dir, None).await;
+    deliver(&mut sink, &items).await;
+    let shown = dir.shown();
+    let steps = &shown[&(String::new(), "k".to_owned())];
+    let [(5, series)] = &steps[..] else { panic!("{steps:?}") };
+    let want = [1, 2, 0].map(|i: usize| fs::read(items[i].path()).expect("a file"));
+    assert_eq!((&series.images[..], series.width, series.height), (&want[..], 4, 3));
+}
+
+#[tokio::test]
+async fn what_is_not_of_a_later_step_goes_beside() {
+    let (dir, mut images) = (LogDir::new(), Images::new());
+    let mut sink = resumed(&dir, None).await;
+    // Within a batch order doesn't matter.
+    let items: Vec<Delivery> = [9, 3, 5].map(|step| images.image("k", step, 0)).to_vec();
+    deliver(&mut sink, &items).await;
+    assert_eq!(dir.counts(), [(String::new(), 3)]);
+    // The same step again, one before it, and another key, which is not concerned.
+    let other = images.image("other", 1, 0);
+    deliver(&mut sink, &[images.image("k", 9, 1), images.image("k", 4, 0), other]).await;
+    deliver(&mut sink, &[images.image("k", 9, 2)]).await;
+    let want = [("", 4), ("late1/", 2), ("late2/", 1)].map(|(name, n)| (name.to_owned(), n));
+    assert_eq!(dir.counts(), want);
+    // A start of the program knows all that.
+    drop(sink);
+    let mut sink = resumed(&dir, None).await;
+    deliver(&mut sink, &[images.image("k", 10, 0), images.image("k", 9, 3)]).await;
+    assert_eq!(dir.counts()[0].1, 5);
+    assert_eq!(dir.counts()[3], ("late3/".to_owned(), 1));
+}
+
+#[tokio::test]
+async fn no_whole_record_is_cut_away_and_a_torn_one_is() {
+    let (dir, mut images) = (LogDir::new(), Images::new());
+    let items: Vec<Delivery> = (0..4).map(|step| images.image("k", step, 0)).collect();
+    let mut sink = resumed(&dir, None).await;
+    let receipt = deliver(&mut sink, &items[..1]).await;
+    deliver(&mut sink, &items[1..3]).await;
+    drop(sink);
+    let path = dir.at(FILE);
+    let whole = fs::read(&path).expect("a file");
+    for n_torn in [1, 11, 12, 40] {
+        let mut file = OpenOptions::new().append(true).open(&path).expect("a file");
+        file.write_all(&whole[whole.len() - 200..][..n_torn]).expect("a write");
+        drop(file);
+        let mut sink = resumed(&dir, Some(&receipt)).await;
+        assert_eq!(fs::read(&path).expect("a file"), whole, "{n_torn}");
+        deliver(&mut sink, &items[1..3]).await;
+        assert_eq!(fs::read(&path).expect("a file"), whole, "{n_torn}");
+    }
+    // In another order and beside what is new, known images are passed over just the same.
+    let mut sink = resumed(&dir, Some(&receipt)).await;
+    let early = deliver(&mut sink, &items[2..4]).await;
+    let longer = fs::read(&path).expect("a file");
+    assert!(longer.starts_with(&whole) && longer.len() > whole.len());
+    drop(sink);
+    // Its receipt still knows of the one that wasn't delivered again.
+    let mut sink = resumed(&dir, Some(&early)).await;
+    deliver(&mut sink, &items[1..2]).await;
+    assert_eq!(fs::read(&path).expect("a file"), longer);
+    // Damage behind a receipt, as after a power loss.
+    drop(sink);
+    let mut damaged = longer.clone();
+    let n = damaged.len();
+    damaged[n - 30] ^= 1;
+    fs::write(&path, damaged).expect("a write");
+    let mut sink = resumed(&dir, Some(&receipt)).await;
+    deliver(&mut sink, &items[1..]).await;
+    assert_eq!(fs::read(&path).expect("a file"), longer);
+}
+
+#[tokio::test]
+async fn two_programs_do_not_write_to_one_file() {
+    let (dir, mut images) = (LogDir::new(), Images::new());
+    let mut sink = resumed(&dir, None).await;
+    deliver(&mut sink, &[images.image("k", 0, 0)]).await;
+    let error = dir.run().resume(None).await.expect_err("a locked file");
+    assert!(error.to_string().contains("another process writes"), "{error}");
+    sink.rest(Rest::Leaving).await.expect("a rest");
+    resumed(&dir, None).await;
+}
+
+#[tokio::test]
+async fn a_step_of_many_bytes_is_parted() {
+    let mut images = Images::new();
+    let mut items: Vec<Delivery> = (0..4).map(|index| images.image("k", 0, index)).collect();
+    items.iter_mut().for_each(|item| item.file.size = RECORD_BYTES_MAX / 2);
+    items[3].file.size = RECORD_BYTES_MAX + 1;
+    let items: Vec<&Delivery> = items.iter().collect();
+    assert_eq!(
+        [n_of_a_record(&items), n_of_a_record(&items[2..]), n_of_a_record(&items[3..])],
+        [2, 1, 1]
+    );
+}
+
+/// A set of boxes or a mask, in the run's folder.
+fn annotation(folder: &Path, name: &str, bytes: &[u8]) -> Annotation {
+    fs::write(folder.join(name), bytes).expect("a file");
+    Annotation {
+        path: name.to_owned(),
+        sha256: Sha256::of(bytes),
+        size: bytes.len() as u64,
+        class_labels: Map::new(),
+        source: None,
+    }
+}
+
+#[tokio::test]
+async fn boxes_and_masks_are_drawn_under_a_tag_of_their_own() {
+    let (dir, mut images) = (LogDir::new(), Images::new());
+    let at = json!({"minX": 0, "maxX": 0.25, "minY": 0, "maxY": 1});
+    let boxes = json!({"box_data": [{"position": at, "class_id": 1}]}).to_string();
+    let boxes = annotation(images.folder(), "boxes.json", boxes.as_bytes());
+    let gone = Annotation { path: "gone.png".to_owned(), ..boxes.clone() };
+    let layers = Layers {
+        classes: vec![Class { id: 1.into(), name: "car_1".to_owned() }],
+        boxes: [("pred".to_owned(), boxes)].into(),
+        masks: [("gt".to_owned(), gone)].into(),
+        ..Layers::default()
+    };
+    let description = Description { caption: Some("a *cat*".into()), ..Description::default() };
+    let drawn = images.image_with("k", 5, 1, description, layers);
+    let items = [images.image("k", 5, 0), drawn, images.image("k/overlay", 5, 0)];
+    let mut sink = resumed(&dir, None).await;
+    deliver(&mut sink, &items).await;
+    let shown = dir.shown();
+    let of_tag = |tag: &str| &shown[&(String::new(), tag.to_owned())][0].1;
+    assert_eq!(shown.len(), 3);
+    assert_eq!(of_tag("k/overlay (key)").images.len(), 1);
+    assert_eq!(of_tag("k").description, "Captions of step 5:\n\n* 1: a \\*cat\\*");
+    let overlay = of_tag("k/overlay");
+    let want = "Boxes and masks, drawn on the images.\n\n* `#00cd3c` 1 car\\_1";
+    assert_eq!(overlay.description, want);
+    let [plain, drawn] = &overlay.images[..] else { panic!("{overlay:?}") };
+    assert_eq!(plain, &of_tag("k").images[0]);
+    let before = encode::read(&of_tag("k").images[1], 100).expect("a picture");
+    let after = encode::read(drawn, 100).expect("a picture");
+    for (i, (before, after)) in before.bytes.chunks(3).zip(after.bytes.chunks(3)).enumerate() {
+        // The first column of four.
+        let want = if i % 4 == 0 { &[0, 0xcd, 0x3c][..] } else { before };
+        assert_eq!(after, want, "pixel {i}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_tensorboard_knows_no_type_of_are_made_png() {
+    let mut images = Images::new();
+    let mut item = images.image("k", 0, 0);
+    let pixels = encode::read(&fs::read(item.path()).expect("a file"), 100).expect("a picture");
+    let file_type = crate::media::FileType::Webp;
+    let encoding = encode::Encoding { file_type, ..encode::Encoding::default() };
+    let webp = encode::encode(&pixels, encoding).expect("a file").bytes;
+    fs::write(item.path(), &webp).expect("a file");
+    (item.file.size, item.file.file_type) = (webp.len() as u64, file_type);
+    let made = picture::file(&item).expect("a file");
+    assert!(made.starts_with(b"\x89PNG"));
+    assert_eq!(encode::read(&made, 100).expect("a picture"), pixels);
+    item.file.size += 1;
+    let error = picture::file(&item).expect_err("another length").to_string();
+    assert!(error.contains("bytes, want"), "{error}");
+}

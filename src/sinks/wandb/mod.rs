@@ -1,0 +1,250 @@
+//! W&B: offline runs that `wandb sync` uploads (`formats::wandb_log`).
+//!
+//! ```text
+//! PATH/
+//!   wandb/offline-run-YYYYMMDD_HHMMSS-ID/   closed segments, whole and never touched again
+//!   open/ID/offline-run-…-ID/               the segment that is being written, and closed ones whose receipt
+//!                                           may not be stored yet
+//!   open/ID/staged/…                        files of images that are in no row yet
+//!   uploads/offline-run-…-ID/               what the upload command said, while it runs and if it failed
+//! ```
+//!
+//! The images of a training are a run of their own, `ID` = the training's id with `-img`, in the training's group
+//! and at its steps: two writers of one run would write over each other.
+//!
+//! A row is one step and steps must rise, so the images of the last step are held until one of a later step comes.
+//! What comes too late waits for the next *segment*: another offline run of the same id, whose rows the client
+//! adds to those that are there. Since syncing one twice adds its rows twice, a segment appears under `wandb/` only
+//! when it is closed and the receipt that says so is stored: that is, at the call after the one that closed it.
+
+mod files;
+mod segment;
+mod state;
+mod upload;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use self::files::Staging;
+use self::segment::{Pending, Segments};
+use self::state::{Held, State};
+use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};
+use crate::config::sync::WandbConfig;
+use crate::durable::Disk;
+use crate::formats::wandb_log::names;
+use crate::formats::wandb_log::record::{KeyedChanges, KeyedValue, RunStart};
+use crate::formats::wandb_log::row::{ROW_BYTES_MAX, is_taken, n_row_bytes};
+use crate::store::RunInfo;
+
+/// So many late images make a segment be closed, so that the next can take them: they wait in the receipt, which
+/// is written at every commit.
+const LATE_MAX: usize = 256;
+
+/// The target, as all runs share it.
+#[derive(Debug)]
+pub(crate) struct WandbTarget {
+    config: Arc<WandbConfig>,
+    disk: Disk,
+}
+
+/// The target as one run sees it.
+#[derive(Debug)]
+pub(crate) struct WandbRun {
+    config: Arc<WandbConfig>,
+    staging: Staging,
+    segments: Segments,
+    state: State,
+    /// Staged files that a stored receipt has in a row, once the next call comes.
+    used: Vec<PathBuf>,
+}
+
+/// A file of the target that can't be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+struct FileError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { path: path.to_owned(), source }
+    }
+}
+
+impl From<FileError> for SinkError {
+    fn from(error: FileError) -> Self {
+        Self::retry(error)
+    }
+}
+
+impl WandbTarget {
+    fn at(config: &WandbConfig) -> Result<Self, FileError> {
+        let disk = Disk::default();
+        let wandb = config.path.join("wandb");
+        disk.create_dir_all(&wandb).map_err(FileError::at(&wandb))?;
+        Ok(Self { config: Arc::new(config.clone()), disk })
+    }
+}
+
+impl Target for WandbTarget {
+    type Config = WandbConfig;
+    type Run = WandbRun;
+
+    async fn open(config: &WandbConfig) -> Result<Self, SinkError> {
+        Ok(Self::at(config)?)
+    }
+
+    fn run(&self, run: &RunInfo) -> WandbRun {
+        let start = run_start(&self.config, run);
+        let segments = Segments::new(&self.config.path, &self.disk, start);
+        WandbRun {
+            staging: Staging::new(self.disk.clone(), segments.folder().join("staged")),
+            config: Arc::clone(&self.config),
+            segments,
+            state: State::default(),
+            used: Vec::new(),
+        }
+    }
+}
+
+/// What each segment of a run says of it. What `safelight.json` has of a wrong type is left out.
+fn run_start(config: &WandbConfig, run: &RunInfo) -> RunStart {
+    let said = |name: &str| {
+        let text = run.identity.get(name).and_then(Value::as_str).map(str::trim);
+        text.filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    let tags = run.identity.get("tags").and_then(Value::as_array).into_iter().flatten();
+    let settings = run.identity.get("config").and_then(Value::as_object);
+    let settings = settings.into_iter().flat_map(Map::iter);
+    let settings = settings.map(|(name, value)| KeyedValue::flat(name, value)).collect();
+    let name = said("name").unwrap_or_else(|| run.id.to_string());
+    let project = said("project").or_else(|| config.project.clone());
+    RunStart {
+        run_id: names::images_run_id(&run.id),
+        entity: said("entity").or_else(|| config.entity.clone()).unwrap_or_default(),
+        project: project.map(|name| names::project(&name)).unwrap_or_default(),
+        config: Some(KeyedChanges::updates(settings)),
+        run_group: said("group").unwrap_or_else(|| run.id.to_string()),
+        job_type: config.job_type.clone(),
+        display_name: format!("{name}{}", names::ENDING),
+        tags: tags.filter_map(Value::as_str).filter_map(names::tag).collect(),
+        start_time: None,
+    }
+}
+
+impl WandbRun {
+    /// Takes away what the last receipt, which is stored by now, has no more need of, and hands over the segments
+    /// that it has as closed. Returns whether there were any.
+    async fn settle(&mut self) -> Result<bool, SinkError> {
+        self.used.drain(..).for_each(|path| files::remove(&path));
+        let mut did = false;
+        while let Some(name) = self.state.closed.first() {
+            let place = self.segments.hand_over(name)?;
+            let config = &self.config;
+            if !config.command.is_empty() && place.is_dir() {
+                upload::upload(config, &place).await.map_err(SinkError::retry)?;
+            }
+            self.state.closed.remove(0);
+            did = true;
+        }
+        Ok(did)
+    }
+
+    /// Writes the rows of held images: all of them, or those whose step can't get any more. Closes segments that
+    /// are full, or that too many images came too late for. Returns the staged files that are in rows now.
+    fn write_rows(&self, state: &mut State, is_last: bool) -> Result<Vec<PathBuf>, SinkError> {
+        let n_items_max = u64::from(self.config.segment_items_max.get());
+        let mut used = Vec::new();
+        let mut pending = Pending::default();
+        loop {
+            let is_full = state.open.as_ref().is_some_and(|open| open.n_items >= n_items_max);
+            if is_full || state.late.len() >= LATE_MAX {
+                // More of the run is here already, or comes.
+                self.segments.close(state, &mut pending, true)?;
+            }
+            let Some(step) = state.next_step(is_last) else { break };
+            let items = state.take_step(step);
+            used.extend(items.iter().flat_map(Held::paths).map(|path| self.staging.at(&path)));
+            self.segments.write_row(state, &mut pending, step, &items, &self.staging)?;
+        }
+        self.segments.flush(state, &mut pending)?;
+        Ok(used)
+    }
+}
+
+impl Sink for WandbRun {
+    async fn resume(&mut self, last: Option<&Receipt>) -> Result<(), SinkError> {
+        self.used.clear();
+        self.state = match last.map(Receipt::get) {
+            None => State::default(),
+            Some(Some(state)) => state,
+            Some(None) => {
+                return Err(SinkError::retry(
+                    "what is stored of this run's delivery is of another version of safelight",
+                ));
+            }
+        };
+        self.segments.resume(&self.state)?;
+        let waiting = self.state.held.iter().chain(&self.state.late);
+        self.staging.sweep(&waiting.flat_map(Held::paths).collect())?;
+        Ok(())
+    }
+
+    async fn put(&self, item: &Delivery) -> Result<(), SinkError> {
+        if is_taken(&item.id.key) {
+            let key = item.id.key.as_str();
+            return Err(SinkError::reject(item, format!("W&B has {key:?} for a value of its own")));
+        }
+        let n_bytes = n_row_bytes(&item.id, &item.entry);
+        if n_bytes > ROW_BYTES_MAX {
+            let why = format!("{n_bytes} bytes of JSON, want at most {ROW_BYTES_MAX} in a row");
+            return Err(SinkError::reject(item, why));
+        }
+        self.staging.bring(item)
+    }
+
+    async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
+        self.settle().await?;
+        let mut state = self.state.clone();
+        for item in items {
+            state.take(Held::of(item));
+        }
+        let used = self.write_rows(&mut state, false)?;
+        let waiting = state.held.iter().chain(&state.late);
+        self.staging.sync(waiting.flat_map(Held::paths))?;
+        (self.state, self.used) = (state, used);
+        Ok(Receipt::new(&self.state))
+    }
+
+    async fn rest(&mut self, why: Rest) -> Result<Option<Receipt>, SinkError> {
+        let mut did = self.settle().await?;
+        let idle = Duration::from_secs(self.config.segment_idle_s.get().into());
+        let is_over = match why {
+            Rest::Idle(passed) => passed >= idle,
+            Rest::Finished | Rest::Leaving => true,
+        };
+        if is_over && !self.state.is_at_rest() {
+            let mut state = self.state.clone();
+            let mut used = Vec::new();
+            loop {
+                used.extend(self.write_rows(&mut state, true)?);
+                let is_last = state.late.is_empty();
+                self.segments.close(&mut state, &mut Pending::default(), !is_last)?;
+                if is_last {
+                    break;
+                }
+            }
+            (self.state, self.used) = (state, used);
+            did = true;
+        }
+        Ok(did.then(|| Receipt::new(&self.state)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

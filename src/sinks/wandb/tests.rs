@@ -1,0 +1,442 @@
+//! The sink's own promises, beside those of the suite.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use prost::Message;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::formats::wandb_log::framing::Records;
+use crate::formats::wandb_log::record::{HistoryRow, KeyedValue, Kind, LogRecord, UnixTime};
+use crate::media::{Annotation, Layers, RunId, Sha256};
+use crate::sinks::contract::{self, Images};
+
+/// A target in a folder of its own.
+struct Folder {
+    place: TempDir,
+    target: WandbTarget,
+    identity: Value,
+}
+
+/// A closed segment as whoever syncs it sees it.
+struct Segment {
+    name: String,
+    place: PathBuf,
+    records: Vec<LogRecord>,
+}
+
+fn config(path: &Path) -> WandbConfig {
+    WandbConfig {
+        path: path.to_owned(),
+        entity: None,
+        project: Some("vision".to_owned()),
+        job_type: "media".to_owned(),
+        segment_idle_s: 300.try_into().expect("a number"),
+        segment_items_max: 10_000.try_into().expect("a number"),
+        command: Vec::new(),
+        api_key: None,
+    }
+}
+
+impl Folder {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut WandbConfig)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config = config(folder.path());
+        change(&mut config);
+        let target = WandbTarget::at(&config).expect("a target");
+        Self { place: folder, target, identity: json!({}) }
+    }
+
+    fn sink(&self) -> WandbRun {
+        let id = RunId::new("train/7").expect("a run");
+        let identity = self.identity.as_object().cloned().unwrap_or_default();
+        self.target.run(&RunInfo { id, source: "/data/train".into(), identity })
+    }
+
+    fn segments(&self) -> Vec<Segment> {
+        let entries = fs::read_dir(self.place.path().join("wandb")).expect("a folder");
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+            .collect();
+        names.sort();
+        names.into_iter().map(|name| self.segment(name)).collect()
+    }
+
+    fn segment(&self, name: String) -> Segment {
+        let place = self.place.path().join("wandb").join(&name);
+        let id = name.splitn(4, '-').nth(3).expect("an id");
+        let log = fs::read(place.join(format!("run-{id}.wandb"))).expect("a log");
+        let records = Records::new(&log).expect("a log");
+        let decode = |bytes: Vec<u8>| LogRecord::decode(bytes.as_slice()).expect("a record");
+        let records = records.map(|record| decode(record.expect("a record"))).collect();
+        Segment { name, place, records }
+    }
+}
+
+impl Segment {
+    fn rows(&self) -> Vec<&HistoryRow> {
+        let row = |record: &'_ LogRecord| matches!(record.kind, Some(Kind::History(_)));
+        let rows = self.records.iter().filter(|record| row(record));
+        rows.filter_map(|record| match &record.kind {
+            Some(Kind::History(row)) => Some(row),
+            _ => None,
+        })
+        .collect()
+    }
+
+    fn steps(&self) -> Vec<i64> {
+        self.rows().iter().filter_map(|row| row.step()).collect()
+    }
+
+    fn end(&self) -> Option<bool> {
+        self.records.iter().find_map(|record| match &record.kind {
+            Some(Kind::Exit(end)) => Some(end.not_complete),
+            _ => None,
+        })
+    }
+
+    fn config(&self) -> Vec<KeyedValue> {
+        self.updates(|kind| if let Kind::Config(changes) = kind { Some(changes) } else { None })
+    }
+
+    fn summary(&self) -> Vec<KeyedValue> {
+        self.updates(|kind| if let Kind::Summary(changes) = kind { Some(changes) } else { None })
+    }
+
+    fn updates(&self, of: fn(&Kind) -> Option<&KeyedChanges>) -> Vec<KeyedValue> {
+        let kinds = self.records.iter().filter_map(|record| record.kind.as_ref());
+        kinds.filter_map(of).flat_map(|changes| changes.update.clone()).collect()
+    }
+
+    /// The images that its rows show, each of whose files is there and listed before.
+    fn images(&self) -> Vec<(String, u64, Sha256)> {
+        let mut images = Vec::new();
+        let mut listed = Vec::new();
+        for record in &self.records {
+            match &record.kind {
+                Some(Kind::Files(list)) => listed.extend(list.files.iter().map(|f| f.path.clone())),
+                Some(Kind::History(row)) => {
+                    for (key, path) in images_of(row) {
+                        assert!(listed.contains(&path), "{path} is not listed");
+                        let bytes = fs::read(self.place.join("files").join(&path)).expect("a file");
+                        let step = row.step().and_then(|step| u64::try_from(step).ok());
+                        images.push((key, step.expect("a step"), Sha256::of(&bytes)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        images
+    }
+}
+
+/// Key and path of the images of a row.
+fn images_of(row: &HistoryRow) -> Vec<(String, String)> {
+    let mut images = Vec::new();
+    for item in &row.item {
+        let path: Vec<&str> = item.nested_key.iter().map(String::as_str).collect();
+        let paths: Vec<String> = match path[..] {
+            [_, "path"] => vec![serde_json::from_str(&item.value_json).expect("a path")],
+            [_, "filenames"] => serde_json::from_str(&item.value_json).expect("paths"),
+            _ => continue,
+        };
+        images.extend(paths.into_iter().map(|path| (item.name().to_owned(), path)));
+    }
+    images
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+/// Delivers as the engine does: until nothing changes. Returns the last receipt.
+async fn rest(sink: &mut WandbRun, why: Rest) -> Option<Receipt> {
+    let mut last = None;
+    while let Some(receipt) = sink.rest(why).await.expect("a target") {
+        last = Some(receipt);
+    }
+    last
+}
+
+async fn deliver(sink: &mut WandbRun, items: &[Delivery]) -> Receipt {
+    for item in items {
+        sink.put(item).await.expect("an image's files");
+    }
+    sink.commit(items).await.expect("a receipt")
+}
+
+impl contract::Target for Folder {
+    type Sink = WandbRun;
+
+    fn open(&self) -> WandbRun {
+        self.sink()
+    }
+
+    fn seen(&self) -> Vec<(String, u64, Sha256)> {
+        self.segments().iter().flat_map(Segment::images).collect()
+    }
+
+    fn takes_any_order(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn it_keeps_the_promises_of_a_sink() {
+    block_on(contract::check(Folder::new));
+    // Many segments: one for each few items.
+    block_on(contract::check(|| {
+        Folder::with(|config| config.segment_items_max = 2.try_into().expect("two"))
+    }));
+}
+
+#[test]
+fn a_segment_says_whose_it_is_and_ends() {
+    let mut folder = Folder::new();
+    folder.identity = json!({
+        "name": "night", "project": "a/b", "tags": ["x", "", 7], "config": {"lr": 0.1, "net": {"depth": 3}},
+        "entity": 5,
+    });
+    let mut images = Images::new();
+    let item = images.image("k", 3, 0);
+    block_on(async {
+        let mut sink = folder.sink();
+        sink.resume(None).await.expect("a target");
+        deliver(&mut sink, &[item]).await;
+        rest(&mut sink, Rest::Finished).await;
+    });
+    let [segment] = &folder.segments()[..] else { panic!("one segment") };
+    assert!(segment.name.starts_with("offline-run-20231114_221321-train_7-"), "{}", segment.name);
+    let Some(Kind::Run(run)) = &segment.records[1].kind else { panic!("a run") };
+    assert_eq!((run.project.as_str(), run.entity.as_str()), ("a-b", ""));
+    assert_eq!((run.display_name.as_str(), run.run_group.as_str()), ("night-img", "train/7"));
+    assert_eq!((run.job_type.as_str(), &run.tags[..]), ("media", &["x".to_owned()][..]));
+    assert_eq!(run.start_time.map(UnixTime::seconds), Some(1_700_000_001.25));
+    assert!(segment.name.ends_with(&run.run_id) && run.run_id.ends_with("-img"));
+    let config = run.config.clone().expect("a config").update;
+    let config: Vec<_> = config.iter().map(|v| (v.key.as_str(), v.value_json.as_str())).collect();
+    assert_eq!(config, [("lr", "0.1"), ("net", "{\"depth\":3}")]);
+    assert_eq!(segment.end(), Some(false));
+    assert!(matches!(segment.records.last().and_then(|r| r.kind.clone()), Some(Kind::Final(_))));
+}
+
+#[test]
+fn nothing_lies_where_the_client_looks_before_its_receipt_is_stored() {
+    let folder = Folder::new();
+    let mut images = Images::new();
+    let items: Vec<Delivery> = (0..3).map(|step| images.image("k", step, 0)).collect();
+    block_on(async {
+        let mut sink = folder.sink();
+        sink.resume(None).await.expect("a target");
+        deliver(&mut sink, &items).await;
+        let idle = |s| Rest::Idle(Duration::from_secs(s));
+        assert!(sink.rest(idle(299)).await.expect("a target").is_none());
+        let closed = sink.rest(idle(300)).await.expect("a target").expect("a receipt");
+        assert!(folder.segments().is_empty());
+        // The program dies: with the receipt it goes on from there.
+        let mut sink = folder.sink();
+        sink.resume(Some(&closed)).await.expect("a target");
+        let handed_over = rest(&mut sink, idle(5)).await.expect("a receipt");
+        assert_eq!(folder.segments()[0].steps(), [0, 1, 2]);
+        // A second start finds nothing to do.
+        let mut sink = folder.sink();
+        sink.resume(Some(&handed_over)).await.expect("a target");
+        assert!(rest(&mut sink, Rest::Leaving).await.is_none());
+        assert_eq!(folder.segments().len(), 1);
+        // Nor is anything left of what was on its way.
+        let staged = folder.place.path().join("open");
+        let mut files = vec![staged];
+        while let Some(path) = files.pop() {
+            assert!(path.is_dir(), "{}", path.display());
+            files.extend(
+                fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry").path()),
+            );
+        }
+    });
+}
+
+#[test]
+fn what_is_late_makes_a_segment_that_knows_what_was_before() {
+    let folder = Folder::new();
+    let mut images = Images::new();
+    let labels = json!({"1": "car"}).as_object().cloned().expect("labels");
+    let mask = folder.place.path().join("mask.png");
+    fs::write(&mask, b"mask").expect("a mask");
+    fs::create_dir_all(images.folder().join("media/images/mask")).expect("a folder");
+    fs::copy(&mask, images.folder().join("media/images/mask/m.mask.png")).expect("a mask");
+    fs::remove_file(&mask).expect("a mask");
+    let layer = Annotation {
+        path: "media/images/mask/m.mask.png".to_owned(),
+        sha256: Sha256::of(b"mask"),
+        size: 4,
+        class_labels: labels,
+        source: None,
+    };
+    let layers = Layers { masks: [("gt".to_owned(), layer)].into(), ..Layers::default() };
+    let masked = images.image_with("seg", 10, 0, crate::media::Description::default(), layers);
+    let items = [masked, images.image("k", 20, 0), images.image("k", 30, 0)];
+    let late = [images.image("k", 5, 0), images.image("k", 5, 1), images.image("k", 20, 0)];
+    block_on(async {
+        let mut sink = folder.sink();
+        sink.resume(None).await.expect("a target");
+        deliver(&mut sink, &items).await;
+        deliver(&mut sink, &late).await;
+        rest(&mut sink, Rest::Finished).await;
+    });
+    let [first, second] = &folder.segments()[..] else { panic!("two segments") };
+    assert_eq!((first.steps(), second.steps()), (vec![10, 20, 30], vec![5, 20]));
+    assert_eq!((first.end(), second.end()), (Some(true), Some(false)));
+    assert!(first.name < second.name);
+    for segment in [first, second] {
+        let config = segment.config();
+        let path = ["_wandb", "mask/class_labels", "seg_wandb_delimeter_gt"];
+        assert_eq!(config.len(), 1, "{}", segment.name);
+        assert_eq!(config[0].nested_key, path);
+    }
+    let summary: BTreeMap<String, String> =
+        second.summary().into_iter().map(|v| (v.key, v.value_json)).collect();
+    assert!(summary.contains_key("seg") && summary["k"].contains("k_20_"), "{summary:?}");
+}
+
+#[test]
+fn an_open_log_is_cut_to_its_receipt_and_written_on_the_same() {
+    let folder = Folder::new();
+    let mut images = Images::new();
+    let items: Vec<Delivery> = (0..30).map(|step| images.image("k", step, 0)).collect();
+    let undisturbed = Folder::new();
+    for (folder, dies) in [(&folder, true), (&undisturbed, false)] {
+        block_on(async {
+            let mut sink = folder.sink();
+            sink.resume(None).await.expect("a target");
+            let mut receipt = deliver(&mut sink, &items[..7]).await;
+            for items in items[7..].chunks(5) {
+                if dies {
+                    deliver(&mut sink, items).await;
+                    sink = folder.sink();
+                    sink.resume(Some(&receipt)).await.expect("a target");
+                }
+                receipt = deliver(&mut sink, items).await;
+            }
+            rest(&mut sink, Rest::Finished).await;
+        });
+    }
+    let bytes = |folder: &Folder| {
+        let segments = folder.segments();
+        assert_eq!(segments.len(), 1);
+        let log = fs::read_dir(&segments[0].place).expect("a segment").find_map(|entry| {
+            let path = entry.expect("an entry").path();
+            path.extension().is_some().then(|| fs::read(path).expect("a log"))
+        });
+        log.expect("a log")
+    };
+    assert!(bytes(&folder) == bytes(&undisturbed));
+}
+
+#[test]
+fn what_the_store_no_longer_has_is_staged() {
+    let folder = Folder::new();
+    let mut images = Images::new();
+    let item = images.image("k", 1, 0);
+    block_on(async {
+        let mut sink = folder.sink();
+        sink.resume(None).await.expect("a target");
+        let receipt = deliver(&mut sink, std::slice::from_ref(&item)).await;
+        fs::remove_file(item.path()).expect("a file");
+        let mut sink = folder.sink();
+        sink.resume(Some(&receipt)).await.expect("a target");
+        rest(&mut sink, Rest::Finished).await;
+    });
+    assert_eq!(folder.segments()[0].images().len(), 1);
+}
+
+#[test]
+fn keys_and_paths_that_can_not_be_are_refused() {
+    let folder = Folder::new();
+    let mut images = Images::new();
+    let own = images.image("_step", 1, 0);
+    let mut outside = images.image("k", 1, 0);
+    outside.file.path = "../outside.png".to_owned();
+    block_on(async {
+        let mut sink = folder.sink();
+        sink.resume(None).await.expect("a target");
+        for (item, want) in [(own, "a value of its own"), (outside, "leaves its folder")] {
+            let error = sink.put(&item).await.expect_err("refused");
+            assert!(matches!(error, SinkError::Reject { .. }));
+            assert!(error.to_string().contains(want), "{error}");
+        }
+    });
+}
+
+/// A program that plays the client: it says what is in `said` beside it and, where that is wanted, leaves a mark.
+fn player(folder: &Path, script: &str) -> Vec<String> {
+    let text = format!(
+        "for segment; do :; done\necho run >> {0}/runs\n[ -z \"$WANDB_API_KEY\" ] || echo \"key $WANDB_API_KEY\"\n\
+         mark() {{ touch \"$(echo \"$segment\"/run-*.wandb).synced\"; }}\n{script}\n",
+        folder.display()
+    );
+    let path = folder.join("player.sh");
+    fs::write(&path, text).expect("a script");
+    ["sh", path.to_str().expect("a path"), "sync"].map(str::to_owned).into()
+}
+
+#[test]
+fn a_command_uploads_each_segment_once_and_is_not_believed() {
+    let tools = tempfile::tempdir().expect("a folder");
+    let view = "echo 'wandb: [p/r] View run r at http://x'";
+    let key = tools.path().join("key");
+    fs::write(&key, "secret-of-forty").expect("a key");
+    let n_runs =
+        || fs::read_to_string(tools.path().join("runs")).map_or(0, |text| text.lines().count());
+    let folder = Folder::with(|config| {
+        config.command = player(tools.path(), "echo \"wandb: ERROR denied $WANDB_API_KEY\"");
+        config.api_key = Some(crate::secrets::SecretSource::File(key));
+    });
+    let mut images = Images::new();
+    let items: Vec<Delivery> = (0..3).map(|step| images.image("k", step, 0)).collect();
+    block_on(async {
+        let mut sink = folder.sink();
+        sink.resume(None).await.expect("a target");
+        deliver(&mut sink, &items[..1]).await;
+        let receipt = sink.rest(Rest::Finished).await.expect("a target").expect("a receipt");
+        // The run could not be begun: it is tried again.
+        for n in 1..3 {
+            let mut sink = folder.sink();
+            sink.resume(Some(&receipt)).await.expect("a target");
+            let error = sink.rest(Rest::Finished).await.expect_err("an error");
+            assert!(matches!(error, SinkError::Retry { .. }));
+            let error = error.to_string();
+            assert!(error.contains("was not uploaded: ERROR denied …"), "{error}");
+            assert_eq!(n_runs(), n);
+        }
+        // It gets half of it over: a person must look, and it isn't tried again.
+        player(tools.path(), &format!("{view}\nmark\necho 'wandb: ERROR [p/r] Fatal error'"));
+        for _ in 0..2 {
+            let mut sink = folder.sink();
+            sink.resume(Some(&receipt)).await.expect("a target");
+            let error = sink.rest(Rest::Finished).await.expect_err("an error").to_string();
+            assert!(error.contains("in part") && error.contains("Fatal error"), "{error}");
+            assert_eq!(n_runs(), 3);
+        }
+        // The person takes away what was said: so be it.
+        let name = folder.segments()[0].name.clone();
+        fs::remove_dir_all(folder.place.path().join("uploads").join(name)).expect("an upload");
+        player(tools.path(), &format!("{view}\nmark"));
+        let mut sink = folder.sink();
+        sink.resume(Some(&receipt)).await.expect("a target");
+        rest(&mut sink, Rest::Finished).await.expect("a receipt");
+        assert_eq!(n_runs(), 3);
+        // All goes well.
+        deliver(&mut sink, &items[1..]).await;
+        rest(&mut sink, Rest::Finished).await.expect("a receipt");
+        assert_eq!(n_runs(), 4);
+        let uploads = fs::read_dir(folder.place.path().join("uploads")).expect("a folder");
+        assert_eq!(uploads.count(), 0);
+    });
+}

@@ -1,0 +1,291 @@
+//! The command that uploads a closed segment, such as `wandb sync`.
+//!
+//! It ends well, and marks the segment as synced, even if nothing was uploaded; and a segment that is synced twice
+//! has its rows twice. So what it said is read, and it runs again only if it surely did nothing:
+//!
+//! | marker | `uploads/SEGMENT/` | what it said | what is done |
+//! | --- | --- | --- | --- |
+//! | no | not there | | it runs |
+//! | no | there | it didn't get as far as the run | it runs again |
+//! | no | there | it began to write the run | an error, for a person |
+//! | yes | there | an error | an error, for a person |
+//! | yes | there | no error | done |
+//! | yes | not there | | done: a person has synced it, or has settled it |
+//!
+//! The folder of an upload has its output and, in `wandb/logs`, the client's own log: only that one tells that a
+//! file was refused. A command that outlives this process keeps its output locked, so that it is waited for.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::time::sleep;
+
+use super::FileError;
+use crate::config::sync::WandbConfig;
+use crate::media::shortened;
+use crate::secrets::SecretError;
+
+/// How long an upload may take: so long, and a second for so many bytes.
+const TIME_MAX: Duration = Duration::from_mins(15);
+const BYTES_PER_S_MIN: u64 = 65_536;
+
+/// How often it is looked whether it has ended.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The most of an output that is read, from its end.
+const OUTPUT_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a segment is not uploaded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UploadError {
+    #[error("{0}")]
+    File(#[from] FileError),
+    #[error("{0}")]
+    Secret(#[from] SecretError),
+    #[error("{command}: {source}")]
+    Start { command: String, source: io::Error },
+    #[error("the upload of {0} is still under way")]
+    UnderWay(String),
+    #[error("{segment} was not uploaded: {said}")]
+    Nothing { segment: String, said: String },
+    /// What a person has to look at.
+    #[error(
+        "{segment} was uploaded in part, and would have its rows twice if that were done again: {said}; look at the \
+         run, and see docs/wandb.md; what was said is in {folder}"
+    )]
+    InPart { segment: String, said: String, folder: PathBuf },
+}
+
+/// How an upload ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Done,
+    /// The run was not even begun.
+    Nothing(String),
+    InPart(String),
+}
+
+/// Uploads a segment, unless that was done.
+///
+/// # Errors
+/// If it isn't uploaded, or only in part.
+pub(super) async fn upload(config: &WandbConfig, segment: &Path) -> Result<(), UploadError> {
+    let name = segment.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let folder = config.path.join("uploads").join(&name);
+    let output = folder.join("output.txt");
+    let was_tried = output.is_file();
+    if !was_tried && is_marked(segment)? {
+        return Ok(());
+    }
+    if was_tried {
+        // Unlocked, if it has ended.
+        drop(lock(&output, &name)?);
+        let end = ending(segment, &folder, None)?;
+        if !matches!(end, End::Nothing(_)) {
+            return settle(end, name, folder);
+        }
+        fs::remove_dir_all(&folder).map_err(FileError::at(&folder))?;
+    }
+    // The key is read before anything is begun.
+    let key = config.api_key.as_ref().map(crate::secrets::SecretSource::read).transpose()?;
+    let logs = folder.join("wandb");
+    fs::create_dir_all(&logs).map_err(FileError::at(&logs))?;
+    let file = lock(&output, &name)?;
+    let Some((program, arguments)) = config.command.split_first() else { return Ok(()) };
+    let again = file.try_clone().map_err(FileError::at(&output))?;
+    let mut command = Command::new(program);
+    command.args(arguments).arg(segment).current_dir(&folder).env("WANDB_DIR", &folder);
+    command.stdin(Stdio::null()).stdout(file).stderr(again).process_group(0);
+    if let Some(key) = &key {
+        command.env("WANDB_API_KEY", key.expose());
+    }
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(source) => {
+            fs::remove_dir_all(&folder).map_err(FileError::at(&folder))?;
+            return Err(UploadError::Start { command: program.clone(), source });
+        }
+    };
+    // It has the output now, and keeps it locked.
+    drop(command);
+    let n_bytes = n_bytes(&segment.join("files"));
+    let time_max = TIME_MAX + Duration::from_secs(n_bytes / BYTES_PER_S_MIN);
+    let start = Instant::now();
+    let mut trouble = None;
+    loop {
+        if let Some(status) = child.try_wait().map_err(FileError::at(&output))? {
+            trouble = trouble.or_else(|| (!status.success()).then(|| status.to_string()));
+            break;
+        }
+        if trouble.is_none() && start.elapsed() > time_max {
+            let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            // It may have ended just now.
+            group.map(|group| kill_process_group(group, Signal::KILL).ok());
+            trouble = Some(format!("stopped after {} s", time_max.as_secs()));
+        }
+        sleep(LOOK).await;
+    }
+    let end = ending(segment, &folder, trouble)?;
+    let hidden = |said: String| match &key {
+        Some(key) => said.replace(key.expose(), "…"),
+        None => said,
+    };
+    let end = match end {
+        End::Done => End::Done,
+        End::Nothing(said) => End::Nothing(hidden(said)),
+        End::InPart(said) => End::InPart(hidden(said)),
+    };
+    settle(end, name, folder)
+}
+
+fn settle(end: End, segment: String, folder: PathBuf) -> Result<(), UploadError> {
+    match end {
+        End::Done => {
+            fs::remove_dir_all(&folder).map_err(FileError::at(&folder))?;
+            Ok(())
+        }
+        End::Nothing(said) => Err(UploadError::Nothing { segment, said }),
+        End::InPart(said) => Err(UploadError::InPart { segment, said, folder }),
+    }
+}
+
+/// Opens an output that no command writes any more.
+fn lock(output: &Path, segment: &str) -> Result<File, UploadError> {
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).open(output).map_err(FileError::at(output))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(UploadError::UnderWay(segment.to_owned())),
+        Err(error) => Err(FileError::at(output)(error.into()).into()),
+    }
+}
+
+/// Whether the client has marked a segment as synced.
+fn is_marked(segment: &Path) -> Result<bool, FileError> {
+    for entry in fs::read_dir(segment).map_err(FileError::at(segment))? {
+        let name = entry.map_err(FileError::at(segment))?.file_name();
+        if name.to_string_lossy().ends_with(".wandb.synced") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// How an upload ended, by what it left; `trouble` is what is known beside.
+fn ending(segment: &Path, folder: &Path, trouble: Option<String>) -> Result<End, FileError> {
+    let output = read_end(&folder.join("output.txt"))?;
+    let logs = folder.join("wandb/logs");
+    let mut log = String::new();
+    // A command that is not the client has no log.
+    for entry in fs::read_dir(&logs).into_iter().flatten() {
+        log.push_str(&read_end(&entry.map_err(FileError::at(&logs))?.path())?);
+    }
+    Ok(judge(&output, &log, is_marked(segment)?, trouble))
+}
+
+/// What becomes of an upload with this output and log.
+fn judge(output: &str, log: &str, is_marked: bool, trouble: Option<String>) -> End {
+    let is_bad = |line: &&str| line.contains("ERROR") || line.contains("Skipped");
+    let mut said: Vec<String> = trouble.into_iter().collect();
+    said.extend(output.lines().filter(is_bad).map(plain));
+    said.extend(log.lines().filter_map(file_trouble));
+    said.dedup();
+    if said.is_empty() {
+        if is_marked {
+            return End::Done;
+        }
+        let last = output.lines().rev().map(plain).find(|line| !line.is_empty());
+        let last = last.unwrap_or_else(|| "it said nothing".to_owned());
+        said.push(format!("no mark was left; the last word was: {last}"));
+    }
+    let said = shortened(said.join("; "), 300);
+    // What it says when the server has the run, and before the first row is sent.
+    let is_begun = is_marked || output.contains("View run");
+    if is_begun { End::InPart(said) } else { End::Nothing(said) }
+}
+
+/// A line of an output, without what is meant for a terminal.
+fn plain(line: &str) -> String {
+    let mut text = String::new();
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // As far as the letter that ends the sequence.
+            chars.by_ref().find(char::is_ascii_alphabetic);
+        } else if !c.is_control() {
+            text.push(c);
+        }
+    }
+    text.trim().trim_start_matches("wandb: ").to_owned()
+}
+
+/// What a line of the client's log says of a file that was not uploaded.
+fn file_trouble(line: &str) -> Option<String> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let message = line["msg"].as_str()?;
+    let is_of_a_file = message.starts_with("file transfer:") || message.starts_with("uploader:");
+    (line["level"] == "ERROR" && is_of_a_file).then(|| message.to_owned())
+}
+
+/// The end of a text, as far as it is read.
+fn read_end(path: &Path) -> Result<String, FileError> {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || {
+        let mut file = File::open(path)?;
+        let n_bytes = file.metadata()?.len();
+        file.seek(SeekFrom::Start(n_bytes.saturating_sub(OUTPUT_BYTES_MAX)))?;
+        let mut bytes = Vec::new();
+        file.take(OUTPUT_BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    read().map_err(FileError::at(path))
+}
+
+/// How many bytes the files below a folder have, about.
+fn n_bytes(folder: &Path) -> u64 {
+    let (mut n_bytes, mut folders) = (0, vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => folders.push(entry.path()),
+                Ok(meta) => n_bytes += meta.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    n_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_says_is_what_counts() {
+        let begun = "wandb: Syncing 1 run(s):\nwandb: [p/r] View run r at http://x/p/runs/r\n";
+        let fatal = format!(
+            "{begun}wandb: \u{1b}[31mERROR\u{1b}[0m [p/r] Fatal error while uploading data.\n"
+        );
+        let refused = "wandb: Syncing 1 run(s):\nwandb: ERROR permission denied\n";
+        let log = "{\"level\":\"ERROR\",\"msg\":\"featurechecker: nil\"}\nnot JSON\n";
+        let file = "{\"level\":\"ERROR\",\"msg\":\"file transfer: upload: failed: status: 403\"}\n";
+        assert_eq!(judge(begun, log, true, None), End::Done);
+        let in_part = |said: &str| End::InPart(said.to_owned());
+        let said = "ERROR [p/r] Fatal error while uploading data.";
+        assert_eq!(judge(&fatal, log, true, None), in_part(said));
+        let said = "file transfer: upload: failed: status: 403";
+        assert_eq!(judge(begun, file, true, None), in_part(said));
+        let stopped = Some("stopped after 9 s".to_owned());
+        assert_eq!(judge(begun, log, false, stopped), in_part("stopped after 9 s"));
+        let nothing = |said: &str| End::Nothing(said.to_owned());
+        assert_eq!(judge(refused, log, false, None), nothing("ERROR permission denied"));
+        let said = "no mark was left; the last word was: it said nothing";
+        assert_eq!(judge("", "", false, None), nothing(said));
+    }
+}

@@ -1,0 +1,129 @@
+//! Real servers of targets, started for a test on free ports of loopback and ended with it.
+
+use std::ffi::OsString;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method, RequestBuilder};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// A program that `./test.sh` has set up; without it the test is left out.
+pub(crate) fn program(variable: &str) -> Option<OsString> {
+    let path = std::env::var_os(variable);
+    if path.is_none() {
+        eprintln!("left out: {variable} is not set; ./test.sh sets it up");
+    }
+    path
+}
+
+/// A port that was free a moment ago, and whose twin for gRPC is a port.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        if port < 55_000 {
+            return port;
+        }
+    }
+}
+
+/// A server, killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) port: u16,
+    folder: TempDir,
+}
+
+impl Server {
+    /// Starts it in a folder of its own and waits until it answers at `ready`.
+    pub(crate) fn start(port: u16, ready: &str, command: impl FnOnce(&Path) -> Command) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = std::fs::File::create(folder.path().join("log")).expect("a log");
+        let child = command(folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .current_dir(folder.path())
+            .spawn()
+            .expect("the server");
+        let mut server = Self { child, port, folder };
+        let start = Instant::now();
+        let http = Http::new();
+        while !server.answers(&http, ready) {
+            let is_over = server.child.try_wait().expect("the server").is_some();
+            assert!(!is_over && start.elapsed() < Duration::from_mins(2), "{}", server.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+
+    fn answers(&self, http: &Http, ready: &str) -> bool {
+        TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            && http
+                .ask(Method::GET, &self.url(ready), |request| request)
+                .is_some_and(|(status, _)| status < 500)
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    fn log(&self) -> String {
+        let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        format!("the server doesn't answer:\n{text}")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Its workers end with it.
+        let group = format!("-{}", self.child.id());
+        Command::new("kill").args(["-KILL", "--", &group]).status().ok();
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A client of HTTP for tests.
+pub(crate) struct Http {
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Http {
+    pub(crate) fn new() -> Self {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let client = Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .timeout(Duration::from_secs(30))
+            .build();
+        Self { runtime: runtime.expect("a runtime"), client: client.expect("a client") }
+    }
+
+    /// Status and body; none if nobody answers.
+    pub(crate) fn ask(
+        &self,
+        method: Method,
+        url: &str,
+        with: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Option<(u16, Vec<u8>)> {
+        let request = with(self.client.request(method, url));
+        self.runtime.block_on(async {
+            let response = request.send().await.ok()?;
+            let status = response.status().as_u16();
+            Some((status, response.bytes().await.ok()?.to_vec()))
+        })
+    }
+
+    /// The body of an answer that says yes.
+    pub(crate) fn get(&self, url: &str) -> Vec<u8> {
+        let (status, body) = self.ask(Method::GET, url, |request| request).expect("an answer");
+        assert_eq!(status, 200, "{url}: {}", String::from_utf8_lossy(&body));
+        body
+    }
+}
