@@ -21,7 +21,6 @@ mod media;
 mod metrics;
 mod mlflow_sync;
 mod object_store_sync;
-mod peer_server;
 mod png_peer;
 mod proxy;
 mod python;

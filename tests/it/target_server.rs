@@ -1,14 +1,17 @@
 //! Real servers of targets, started for a test on free ports of loopback and ended with it.
 
 use std::ffi::OsString;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, RequestBuilder};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use crate::harness::{PROGRAM, Ran, TempRun};
 
 /// A program that `./test.sh` has set up; without it the test is left out.
 pub(crate) fn program(variable: &str) -> Option<OsString> {
@@ -35,6 +38,7 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
     folder: TempDir,
+    http: Http,
 }
 
 impl Server {
@@ -49,10 +53,9 @@ impl Server {
             .current_dir(folder.path())
             .spawn()
             .expect("the server");
-        let mut server = Self { child, port, folder };
+        let mut server = Self { child, port, folder, http: Http::new() };
         let start = Instant::now();
-        let http = Http::new();
-        while !server.answers(&http, ready) {
+        while !server.answers(ready) {
             let is_over = server.child.try_wait().expect("the server").is_some();
             assert!(!is_over && start.elapsed() < Duration::from_mins(2), "{}", server.log());
             std::thread::sleep(Duration::from_millis(50));
@@ -60,11 +63,21 @@ impl Server {
         server
     }
 
-    fn answers(&self, http: &Http, ready: &str) -> bool {
-        TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-            && http
-                .ask(Method::GET, &self.url(ready), |request| request)
-                .is_some_and(|(status, _)| status < 500)
+    fn answers(&self, path: &str) -> bool {
+        let answer = self.http.ask(Method::GET, &self.url(path), |request| request);
+        answer.is_some_and(|(status, _)| status < 500)
+    }
+
+    /// The body of an answer with status 200.
+    pub(crate) fn get(&self, path: &str) -> Option<Vec<u8>> {
+        let answer = self.http.ask(Method::GET, &self.url(path), |request| request);
+        answer.filter(|(status, _)| *status == 200).map(|(_, body)| body)
+    }
+
+    /// The same of a POST with JSON.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Option<Vec<u8>> {
+        let answer = self.http.ask(Method::POST, &self.url(path), |request| request.json(body));
+        answer.filter(|(status, _)| *status == 200).map(|(_, body)| body)
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -126,4 +139,18 @@ impl Http {
         assert_eq!(status, 200, "{url}: {}", String::from_utf8_lossy(&body));
         body
     }
+}
+
+/// Delivers to a target of this configuration all that there is.
+pub(crate) fn sync(config: &Path, target: &str) {
+    let mut command = Command::new(PROGRAM);
+    command.args(["sync", target, "--once", "--config"]).arg(config).stdin(Stdio::null());
+    let ran: Ran = command.output().expect("the program").into();
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+/// Has the program forget what a target has, as if it had been killed before it could write that down.
+pub(crate) fn forget(temp: &TempRun, target: &str) {
+    let state = temp.store().join("sync").join(target);
+    std::fs::remove_dir_all(state).expect("what the target has");
 }

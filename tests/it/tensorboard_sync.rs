@@ -1,5 +1,6 @@
 //! Images as the real `TensorBoard` shows them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -7,25 +8,26 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::{TempRun, npy, wait_for};
-use crate::peer_server::{PeerServer, forget, python_folder, sync};
+use crate::target_server::{Server, forget, free_port, program, sync};
 
-fn tensorboard(python: &Path, temp: &TempRun, load_fast: &str) -> PeerServer {
-    let mut command = Command::new(python.join("bin/tensorboard"));
-    command.args(["--host", "127.0.0.1", "--load_fast", load_fast, "--reload_interval", "1"]);
-    command.args(["--samples_per_plugin", "images=1000", "--logdir"]).arg(temp.folder().join("tb"));
-    let log = temp.folder().join(format!("tensorboard-{load_fast}.log"));
-    PeerServer::start(command, &log, "/data/plugin/images/tags", |command, port| {
-        command.args(["--port", port]);
+fn tensorboard(environment: &OsStr, temp: &TempRun, load_fast: &str) -> Server {
+    let port = free_port();
+    Server::start(port, "/data/plugin/images/tags", |_| {
+        let mut command = Command::new(Path::new(environment).join("bin/tensorboard"));
+        command.args(["--host", "127.0.0.1", "--load_fast", load_fast, "--reload_interval", "1"]);
+        command.args(["--port", &port.to_string(), "--samples_per_plugin", "images=1000"]);
+        command.arg("--logdir").arg(temp.folder().join("tb"));
+        command
     })
 }
 
-fn get_json(server: &PeerServer, path: &str) -> Value {
+fn get_json(server: &Server, path: &str) -> Value {
     let body = server.get(&format!("/data/plugin/images/{path}"));
     body.map_or(Value::Null, |body| serde_json::from_slice(&body).expect("JSON"))
 }
 
 /// The files that are shown of a sample of a tag: step and file.
-fn shown(server: &PeerServer, run: &str, tag: &str, sample: u64) -> Vec<(u64, Vec<u8>)> {
+fn shown(server: &Server, run: &str, tag: &str, sample: u64) -> Vec<(u64, Vec<u8>)> {
     let sample = sample.to_string();
     let query = [("run", run), ("tag", tag), ("sample", &sample)];
     let query = serde_urlencoded::to_string(query).expect("a query");
@@ -39,12 +41,7 @@ fn shown(server: &PeerServer, run: &str, tag: &str, sample: u64) -> Vec<(u64, Ve
 }
 
 /// Waits until each item is shown, its file byte for byte. Returns how many.
-fn compare(
-    server: &PeerServer,
-    temp: &TempRun,
-    run: &str,
-    is_there: impl Fn(&Value) -> bool,
-) -> usize {
+fn compare(server: &Server, temp: &TempRun, run: &str, is_there: impl Fn(&Value) -> bool) -> usize {
     let items: Vec<Value> = temp.items().into_iter().filter(is_there).collect();
     for item in &items {
         let file = fs::read(temp.store().join(item["path"].as_str().expect("a path")));
@@ -65,7 +62,7 @@ fn compare(
 
 #[test]
 fn tensorboard_shows_every_image_and_goes_on_while_the_file_grows() {
-    let Some(python) = python_folder("SAFELIGHT_TENSORBOARD") else { return };
+    let Some(python) = program("SAFELIGHT_TENSORBOARD") else { return };
     let temp = TempRun::new();
     let config = temp.configure("[sync.board]\nkind = \"tensorboard\"\npath = \"tb\"\n");
     for step in 0..12 {

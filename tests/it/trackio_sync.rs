@@ -1,5 +1,6 @@
 //! Images as the real Trackio keeps them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -7,18 +8,19 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::{TempRun, npy, wait_for};
-use crate::peer_server::{PeerServer, forget, python_folder, sync};
+use crate::target_server::{Server, forget, free_port, program, sync};
 
-fn trackio(python: &Path, temp: &TempRun) -> PeerServer {
-    let mut command = Command::new(python.join("bin/trackio"));
-    command.args(["show", "--project", "demo", "--host", "127.0.0.1"]);
-    command.env("TRACKIO_DIR", temp.folder().join("trackio")).env("TRACKIO_WRITE_TOKEN", "tok");
-    command.env("HF_HUB_OFFLINE", "1").env("TRACKIO_INBOX_POLL_INTERVAL", "5");
-    // Else it opens one.
-    command.env("BROWSER", "true").env("HOME", temp.folder());
-    let log = temp.folder().join("trackio.log");
-    PeerServer::start(command, &log, "/", |command, port| {
-        command.env("GRADIO_SERVER_PORT", port);
+fn trackio(environment: &OsStr, temp: &TempRun) -> Server {
+    let port = free_port();
+    Server::start(port, "/", |folder| {
+        let mut command = Command::new(Path::new(environment).join("bin/trackio"));
+        command.args(["show", "--project", "demo", "--host", "127.0.0.1"]);
+        command.env("TRACKIO_DIR", temp.folder().join("trackio")).env("TRACKIO_WRITE_TOKEN", "tok");
+        command.env("HF_HUB_OFFLINE", "1").env("TRACKIO_INBOX_POLL_INTERVAL", "5");
+        command.env("GRADIO_SERVER_PORT", port.to_string());
+        // Else it opens one.
+        command.env("BROWSER", "true").env("HOME", folder);
+        command
     })
 }
 
@@ -38,16 +40,16 @@ fn run() -> TempRun {
 }
 
 /// The rows that have images, as its API tells them.
-fn rows(server: &PeerServer) -> Vec<Value> {
+fn rows(server: &Server) -> Vec<Value> {
     let body =
-        server.post("/api/get_logs", r#"{"project": "demo", "run": "first", "run_id": "run"}"#);
+        server.post("/api/get_logs", &json!({"project": "demo", "run": "first", "run_id": "run"}));
     let Some(body) = body else { return Vec::new() };
     let answer: Value = serde_json::from_slice(&body).expect("JSON");
     answer["data"].as_array().cloned().unwrap_or_default()
 }
 
 /// Compares each row with its item: key, step, caption, and the file that the server serves.
-fn compare(server: &PeerServer, temp: &TempRun) {
+fn compare(server: &Server, temp: &TempRun) {
     let (items, rows) = (temp.items(), rows(server));
     assert_eq!((items.len(), rows.len()), (7, 7), "{rows:?}");
     for item in &items {
@@ -73,7 +75,7 @@ fn compare(server: &PeerServer, temp: &TempRun) {
 
 #[test]
 fn trackio_takes_what_waits_in_its_inbox_once() {
-    let Some(python) = python_folder("SAFELIGHT_TRACKIO") else { return };
+    let Some(python) = program("SAFELIGHT_TRACKIO") else { return };
     let temp = run();
     let config = temp.configure("[sync.board]\nkind = \"trackio\"\npath = \"trackio\"\n");
     // It isn't even there yet.
@@ -94,7 +96,7 @@ fn trackio_takes_what_waits_in_its_inbox_once() {
 
 #[test]
 fn trackio_takes_images_over_http_once() {
-    let Some(python) = python_folder("SAFELIGHT_TRACKIO") else { return };
+    let Some(python) = program("SAFELIGHT_TRACKIO") else { return };
     let temp = run();
     let server = trackio(&python, &temp);
     fs::write(temp.folder().join("token"), "tok\n").expect("a file");
