@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -24,7 +23,6 @@ fn server() -> Option<Server> {
         command.arg("--artifacts-destination").arg(folder.join("artifacts"));
         command.env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false");
         command.env("MLFLOW_DISABLE_TELEMETRY", "true").env("DO_NOT_TRACK", "1");
-        command.process_group(0);
         command
     }))
 }

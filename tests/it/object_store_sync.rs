@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -36,7 +35,6 @@ fn seaweedfs() -> Option<Server> {
             command.arg(format!("-{part}.port={}", free_port()));
         }
         command.env("AWS_ACCESS_KEY_ID", KEYS[0].1).env("AWS_SECRET_ACCESS_KEY", KEYS[1].1);
-        command.process_group(0);
         command
     }))
 }
@@ -223,7 +221,6 @@ fn a_real_azure_blob_storage_gets_each_item_once() {
         let mut command = Command::new(&azurite);
         command.args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string(), "--silent"]);
         command.args(["--disableTelemetry", "--skipApiVersionCheck", "--location"]).arg(folder);
-        command.process_group(0);
         command
     });
     let endpoint = server.url("/devstoreaccount1");

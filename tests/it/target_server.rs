@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ impl Server {
         let folder = tempfile::tempdir().expect("a folder");
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
         let child = command(folder.path())
+            // It has workers, which end with it.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
@@ -92,10 +95,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Its workers end with it.
         let group = format!("-{}", self.child.id());
         Command::new("kill").args(["-KILL", "--", &group]).status().ok();
-        self.child.kill().ok();
         self.child.wait().ok();
     }
 }
