@@ -8,6 +8,7 @@ mod prune;
 mod show;
 mod status;
 mod sync;
+mod wandb_merge;
 
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -122,6 +123,13 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Put the images of a training into the W&B offline run that it wrote, as a new directory
+    WandbMerge {
+        #[command(flatten)]
+        args: wandb_merge::MergeArgs,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Build the index anew from the journals
     Reindex {
         #[command(flatten)]
@@ -212,6 +220,7 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
         Command::Prune { apply, common } => prune::run(apply, &common, out),
         Command::Sync { args, common } => sync::run(&args, &common, out),
         Command::Retry { args, common } => sync::retry(&args, &common, out),
+        Command::WandbMerge { args, common } => wandb_merge::merge(&args, &common, out),
         Command::Reindex { common } => reindex(&common, out),
     }
 }

@@ -28,4 +28,5 @@ mod systemd;
 mod upgrade;
 mod soak;
 mod wandb_peer;
+mod wandb_sync;
 mod watchdog;
