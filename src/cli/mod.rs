@@ -9,6 +9,7 @@ mod release;
 mod show;
 mod status;
 mod sync;
+mod wandb_merge;
 
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -130,6 +131,13 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Put the images of a training into the W&B offline run that it wrote, as a new directory
+    WandbMerge {
+        #[command(flatten)]
+        args: wandb_merge::MergeArgs,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Build the index anew from the journals
     Reindex {
         #[command(flatten)]
@@ -221,6 +229,7 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
         Command::Sync { args, common } => sync::run(&args, &common, out),
         Command::Retry { args, common } => sync::retry(&args, &common, out),
         Command::Release { query, common } => release::run(&query, &common, out),
+        Command::WandbMerge { args, common } => wandb_merge::merge(&args, &common, out),
         Command::Reindex { common } => reindex(&common, out),
     }
 }

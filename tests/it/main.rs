@@ -36,4 +36,5 @@ mod upgrade;
 mod soak;
 mod sync;
 mod wandb_peer;
+mod wandb_sync;
 mod watchdog;

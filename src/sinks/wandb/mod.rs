@@ -30,6 +30,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use self::files::Staging;
+pub(crate) use self::files::link;
 use self::segment::{Pending, Segments};
 use self::state::{Held, State};
 use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};

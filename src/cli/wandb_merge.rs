@@ -1,0 +1,230 @@
+//! `safelight wandb-merge`: the images of a training in the offline run that it wrote itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+
+use super::{Common, Ending, thousands};
+use crate::control::protocol::ItemsQuery;
+use crate::durable::Disk;
+use crate::formats::wandb_log::merge::Training;
+use crate::formats::wandb_log::row::{Row, is_taken};
+use crate::media::{MediaEntry, MediaId, RunId, State, Step};
+use crate::sinks::wandb::link;
+
+#[derive(Debug, Args)]
+pub(super) struct MergeArgs {
+    /// The directory of the training's own offline run, offline-run-…; it stays as it is
+    #[arg(value_name = "OFFLINE_RUN")]
+    offline_run: PathBuf,
+    /// The directory to make, which wandb sync can take in its place: its name begins with offline-run-, too
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+    /// The run in the store, if it has another id than the offline run
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
+}
+
+pub(super) fn merge(
+    args: &MergeArgs,
+    common: &Common,
+    out: &mut impl Write,
+) -> anyhow::Result<Ending> {
+    // The store's owner may not be who this is, and paths are looked at as they are now.
+    let offline_run = std::path::absolute(&args.offline_run)?;
+    let target = std::path::absolute(&args.out)?;
+    check_target(&target, &offline_run)?;
+    let log_path = find_log(&offline_run)?;
+    let log = fs::read(&log_path).with_context(|| log_path.display().to_string())?;
+    let training = Training::read(&log).with_context(|| log_path.display().to_string())?;
+    let id = args.run.clone().unwrap_or_else(|| training.run_id().to_owned());
+    let run = RunId::new(id)?;
+    let (access, config) = common.access("wandb-merge")?;
+    let mut steps: BTreeMap<Step, Vec<(MediaId, MediaEntry)>> = BTreeMap::new();
+    let query = ItemsQuery {
+        run: Some(run.as_str().to_owned()),
+        key: None,
+        first_step: None,
+        last_step: None,
+        state: Some(State::Image),
+    };
+    let (mut n_images, mut n_pruned) = (0u64, 0u64);
+    let read = access.each_item(query, |item| {
+        let entry = MediaEntry::from_json(item, &run)?;
+        match entry.id() {
+            Some(_) if entry.pruned => n_pruned += 1,
+            Some(id) if is_taken(&id.key) => bail!("W&B has key {:?} for itself", id.key.as_str()),
+            Some(id) => {
+                n_images += 1;
+                steps.entry(id.step).or_default().push((id, entry));
+            }
+            None => {}
+        }
+        Ok(())
+    });
+    match args.run {
+        Some(_) => read?,
+        None => read.context("the offline run's own id: name another with --run")?,
+    }
+    if n_images == 0 {
+        bail!("run {run} has no images to merge");
+    }
+    let folder = config.store.join("runs").join(run.folder());
+    let rows: Vec<Row> = steps.iter().map(|(step, images)| row(*step, images, &folder)).collect();
+    let merged = training.with(&rows)?;
+    let name = log_path.file_name().unwrap_or_default();
+    let files: BTreeSet<&String> = rows.iter().flat_map(|row| &row.files).collect();
+    write_run(&target, &offline_run, (name, &merged), &folder, &files)?;
+    if common.json {
+        let said = serde_json::json!({"path": target, "run": run, "image": n_images, "steps": rows.len(), "pruned": n_pruned});
+        writeln!(out, "{said}")?;
+    } else {
+        let (n_images, n_steps) = (thousands(n_images), thousands(rows.len() as u64));
+        writeln!(out, "{}: {n_images} images of {run} at {n_steps} steps", target.display())?;
+        if n_pruned > 0 {
+            writeln!(out, "{} images are pruned, and are not in it", thousands(n_pruned))?;
+        }
+        writeln!(out, "sync this one, and not the one that it was made of")?;
+    }
+    Ok(Ending::Done)
+}
+
+/// The row of a step, whose time is what the job said, else when the first of its files was written.
+fn row(step: Step, images: &[(MediaId, MediaEntry)], folder: &Path) -> Row {
+    let written = |entry: &MediaEntry| {
+        let meta = fs::metadata(folder.join(&entry.file.as_ref()?.path)).ok()?;
+        let since = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(since.as_secs_f64())
+    };
+    Row::of(
+        step,
+        images.iter().map(|(id, entry)| {
+            (id, entry, entry.description.time.or_else(|| written(entry)).unwrap_or_default())
+        }),
+    )
+}
+
+fn check_target(target: &Path, offline_run: &Path) -> anyhow::Result<()> {
+    let is_offline = |path: &Path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("offline-run-"))
+    };
+    if !is_offline(offline_run) {
+        bail!(
+            "{}: want the directory of an offline run, offline-run-…; one of an online run was uploaded already",
+            offline_run.display()
+        );
+    }
+    if !is_offline(target) {
+        let name = offline_run.file_name().unwrap_or_default();
+        bail!(
+            "{}: wandb sync takes only directories whose name begins with offline-run-, such as {}",
+            target.display(),
+            target.join(name).display()
+        );
+    }
+    match fs::symlink_metadata(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| target.display().to_string()),
+        Ok(_) => Err(anyhow!("{} is there already: want a directory to make", target.display())),
+    }
+}
+
+/// The log of an offline run that was not uploaded yet.
+fn find_log(offline_run: &Path) -> anyhow::Result<PathBuf> {
+    let mut logs = Vec::new();
+    let entries = fs::read_dir(offline_run).with_context(|| offline_run.display().to_string())?;
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".wandb.synced") {
+            bail!(
+                "{} was synced already, as {name} says: its images can only go into a run of their own",
+                offline_run.display()
+            );
+        }
+        if path.extension() == Some(OsStr::new("wandb")) {
+            logs.push(path);
+        }
+    }
+    match <[PathBuf; 1]>::try_from(logs) {
+        Ok([log]) => Ok(log),
+        Err(logs) => {
+            bail!("{}: got {} logs, want one run-ID.wandb", offline_run.display(), logs.len())
+        }
+    }
+}
+
+/// Makes the run's directory, whole or not at all.
+fn write_run(
+    target: &Path,
+    offline_run: &Path,
+    (name, log): (&OsStr, &[u8]),
+    folder: &Path,
+    files: &BTreeSet<&String>,
+) -> anyhow::Result<()> {
+    let above = target.parent().unwrap_or(target);
+    let disk = Disk::default();
+    disk.create_dir_all(above).with_context(|| above.display().to_string())?;
+    // Of a name that the client doesn't look for.
+    let beside = tempfile::Builder::new().prefix(".wandb-merge-").tempdir_in(above)?;
+    let place = beside.path().join("files");
+    fs::create_dir(&place)?;
+    copy_files(&offline_run.join("files"), &place, true)?;
+    for path in files {
+        let to = place.join(path);
+        let from = folder.join(path);
+        link(&from, &to).with_context(|| from.display().to_string())?;
+        if fs::metadata(&to)?.len() != fs::metadata(&from)?.len() {
+            bail!("the training has another file {path} of its own");
+        }
+    }
+    let file = disk.create(&beside.path().join(name))?;
+    file.write_all_at(log, 0)?;
+    file.sync()?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(beside.path(), mode)?;
+    sync_folders(&disk, beside.path())?;
+    // A directory of that name which was made meanwhile is in the way only if there is something in it.
+    disk.rename(beside.path(), target).with_context(|| target.display().to_string())?;
+    // There is nothing left to remove.
+    drop(beside.keep());
+    disk.sync_dir(above).with_context(|| above.display().to_string())
+}
+
+/// Brings the training's own files over. Only media are linked: the client writes some of the others anew.
+fn copy_files(from: &Path, to: &Path, is_copied: bool) -> anyhow::Result<()> {
+    let entries = match fs::read_dir(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| from.display().to_string())?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        // A link to a directory elsewhere is one, too.
+        if from.is_dir() {
+            fs::create_dir(&to)?;
+            copy_files(&from, &to, is_copied && entry.file_name() != "media")?;
+        } else if is_copied {
+            fs::copy(&from, &to).with_context(|| from.display().to_string())?;
+            fs::File::open(&to)?.sync_all()?;
+        } else {
+            link(&from, &to).with_context(|| from.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn sync_folders(disk: &Disk, folder: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(disk, &entry.path())?;
+        }
+    }
+    Ok(disk.sync_dir(folder)?)
+}
