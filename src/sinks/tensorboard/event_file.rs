@@ -70,6 +70,13 @@ impl EventFile {
             tracing::warn!(%path, n_cut, "what is no whole record is cut off from an event file");
             opened.file.set_len(opened.n_bytes)?;
         }
+        if opened.n_bytes >= kept_bytes {
+            // A process that was killed may have written it and got no further. It counts as kept from now on.
+            let folder = opened.path.parent().unwrap_or(Path::new("."));
+            disk.create_dir_all(folder)?;
+            disk.sync_dir(folder)?;
+            opened.file.sync()?;
+        }
         Ok(Some(opened))
     }
 

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::super::contract::{self, Images};
 use super::*;
+use crate::durable;
 use crate::encode;
 use crate::formats::tfevents::{FOOTER_BYTES, HEADER_BYTES};
 use crate::media::{Annotation, Class, Description, Layers, RunId, Sha256};
@@ -204,6 +205,42 @@ async fn two_programs_do_not_write_to_one_file() {
     assert!(error.to_string().contains("another process writes"), "{error}");
     sink.rest(Rest::Leaving).await.expect("a rest");
     resumed(&dir, None).await;
+}
+
+/// Refuses the next write or sync.
+#[derive(Default)]
+struct Refusing(std::sync::Mutex<Option<&'static str>>);
+
+impl durable::Observe for Refusing {
+    fn before(&self, step: &durable::Step<'_>) -> io::Result<()> {
+        let what = match step {
+            durable::Step::Write { .. } => "write",
+            durable::Step::Sync(_) => "sync",
+            _ => return Ok(()),
+        };
+        let refused = self.0.lock().expect("a step").take_if(|refused| *refused == what);
+        refused.map_or(Ok(()), |_| Err(io::ErrorKind::StorageFull.into()))
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_nothing_but_time() {
+    for what in ["write", "sync"] {
+        let (mut dir, mut images) = (LogDir::new(), Images::new());
+        let refusing = Arc::<Refusing>::default();
+        dir.target.disk = Disk::observed(refusing.clone());
+        let items: Vec<Delivery> = (0..4).map(|step| images.image("k", step, 0)).collect();
+        let mut sink = resumed(&dir, None).await;
+        let receipt = deliver(&mut sink, &items[..2]).await;
+        let before = fs::read(dir.at(FILE)).expect("a file");
+        *refusing.0.lock().expect("a step") = Some(what);
+        let error = sink.commit(&items[2..]).await.expect_err("a full disk");
+        assert!(matches!(error, SinkError::Retry { .. }), "{error}");
+        assert_eq!(fs::read(dir.at(FILE)).expect("a file"), before, "{what}");
+        sink.resume(Some(&receipt)).await.expect("a target");
+        deliver(&mut sink, &items[2..]).await;
+        assert_eq!(dir.counts(), [(String::new(), 4)]);
+    }
 }
 
 #[tokio::test]
