@@ -79,7 +79,7 @@ impl Api<'_> {
                     }
                 }
                 match listed["next_page_token"].as_str() {
-                    Some(next) if !next.is_empty() => page = next.to_owned(),
+                    Some(next) if !next.is_empty() => next.clone_into(&mut page),
                     _ => break,
                 }
             }
@@ -100,8 +100,8 @@ fn sync(temp: &TempRun, port: u16) -> Ran {
 fn check(temp: &TempRun, artifacts: &BTreeMap<String, Vec<u8>>) {
     let (mut n_shown, mut n_files) = (0, 0);
     let records = artifacts.iter().filter_map(|(path, bytes)| {
-        let is_record = path.starts_with("media/") && !path.contains(".boxes.");
-        if !is_record || !Path::new(path).extension().is_some_and(|ending| ending == "json") {
+        let is_json = Path::new(path).extension().is_some_and(|ending| ending == "json");
+        if !path.starts_with("media/") || path.contains(".boxes.") || !is_json {
             return None;
         }
         serde_json::from_slice::<Value>(bytes).ok()

@@ -1,4 +1,4 @@
-//! Delivery by the program to real object stores: SeaweedFS, which speaks S3, and Azurite.
+//! Delivery by the program to real object stores: `SeaweedFS`, which speaks S3, and Azurite.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -79,7 +79,11 @@ fn objects(store: &Arc<dyn ObjectStore>, prefix: &str) -> BTreeMap<String, Vec<u
 
 /// That the manifests name each item of the store once, and its objects are its files byte for byte.
 fn check(temp: &TempRun, objects: &BTreeMap<String, Vec<u8>>) {
-    let manifests = objects.iter().filter(|(name, _)| name.ends_with(".jsonl"));
+    let is_manifest = |name: &str| {
+        name.starts_with("runs/")
+            && name.rsplit_once('.').is_some_and(|(_, ending)| ending == "jsonl")
+    };
+    let manifests = objects.iter().filter(|(name, _)| is_manifest(name));
     let mut lines: Vec<Value> = Vec::new();
     for (_, manifest) in manifests {
         let text = String::from_utf8(manifest.clone()).expect("text");
@@ -253,7 +257,8 @@ fn make_container(endpoint: &str) {
     let mut request = request.expect("a request");
     let key = AzureAccessKey::try_new(AZURITE_KEY).expect("a key");
     let key = AzureCredential::AccessKey(key);
-    AzureAuthorizer::new(&key, "devstoreaccount1").authorize(&mut request);
+    let signed = AzureAuthorizer::new(&key, "devstoreaccount1").try_authorize(&mut request);
+    signed.expect("a signature");
     let headers = request.headers().clone();
     let answer = Http::new().ask(Method::PUT, &url, |request| request.headers(headers));
     let (status, body) = answer.expect("an answer");
