@@ -3,6 +3,7 @@
 #
 #   ./test.sh              all tests
 #   ./test.sh kills 1000   the crash test alone, with so many kills
+#   ./test.sh faults 3000  real servers behind a proxy that fails, a daemon that is killed, so many items
 #   ./test.sh fuzz 600     every fuzz target for so many seconds; or only those that are named after
 #   ./test.sh soak 1800    the soak test alone, for so many seconds, with a plot in target/soak
 #   ./test.sh gentle       what the daemon costs the box, as figures: idle, page cache, step time, reads
@@ -155,4 +156,10 @@ if [ ! -x "$azurite" ] && command -v npm >/dev/null; then
 fi
 [ ! -x "$azurite" ] || export SAFELIGHT_AZURITE="$PWD/$azurite"
 
-SAFELIGHT_PYTHONS="${pythons#:}" cargo test --locked
+export SAFELIGHT_PYTHONS="${pythons#:}"
+if [ "${1:-}" = faults ]; then
+    SAFELIGHT_FAULT_ITEMS="${2:-3000}" cargo test --locked --test it sync_faults:: -- --nocapture
+    exit
+fi
+
+cargo test --locked

@@ -56,12 +56,6 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
-
-    /// One that a test has made up.
-    #[cfg(test)]
-    pub(crate) fn of(text: &str) -> Self {
-        Self(text.to_owned())
-    }
 }
 
 impl fmt::Debug for Secret {

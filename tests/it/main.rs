@@ -35,6 +35,7 @@ mod target_server;
 mod upgrade;
 mod soak;
 mod sync;
+mod sync_faults;
 mod wandb_peer;
 mod wandb_sync;
 mod watchdog;

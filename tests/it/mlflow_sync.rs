@@ -12,7 +12,7 @@ use crate::harness::{Ran, TempRun, gray};
 use crate::proxy::Proxy;
 use crate::target_server::{Http, Server, free_port, program};
 
-fn server() -> Option<Server> {
+pub(crate) fn server() -> Option<Server> {
     let mlflow = program("SAFELIGHT_MLFLOW")?;
     let port = free_port();
     Some(Server::start(port, "/health", |folder| {
@@ -27,9 +27,9 @@ fn server() -> Option<Server> {
     }))
 }
 
-struct Api<'a> {
-    http: Http,
-    server: &'a Server,
+pub(crate) struct Api<'a> {
+    pub(crate) http: Http,
+    pub(crate) server: &'a Server,
 }
 
 impl Api<'_> {
@@ -46,7 +46,7 @@ impl Api<'_> {
     }
 
     /// The runs of the experiment `night shift`.
-    fn runs(&self) -> Vec<Value> {
+    pub(crate) fn runs(&self) -> Vec<Value> {
         let name = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=night%20shift";
         let id = self.get(name)["experiment"]["experiment_id"].clone();
         let found = self.post("runs/search", &json!({"experiment_ids": [id]}));
@@ -54,7 +54,7 @@ impl Api<'_> {
     }
 
     /// All artifacts of a run, by their paths.
-    fn artifacts(&self, run: &str) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn artifacts(&self, run: &str) -> BTreeMap<String, Vec<u8>> {
         let mut found = BTreeMap::new();
         let mut folders = vec![String::new()];
         while let Some(folder) = folders.pop() {
@@ -97,7 +97,7 @@ fn sync(temp: &TempRun, port: u16) -> Ran {
 }
 
 /// That the run has each image of the store once, and each of its files byte for byte.
-fn check(temp: &TempRun, artifacts: &BTreeMap<String, Vec<u8>>) {
+pub(crate) fn check(temp: &TempRun, artifacts: &BTreeMap<String, Vec<u8>>) {
     let (mut n_shown, mut n_files) = (0, 0);
     let records = artifacts.iter().filter_map(|(path, bytes)| {
         let is_json = Path::new(path).extension().is_some_and(|ending| ending == "json");

@@ -18,10 +18,11 @@ use crate::harness::{PROGRAM, Ran, TempRun, npy};
 use crate::proxy::Proxy;
 use crate::target_server::{Http, Server, free_port, program};
 
-const KEYS: [(&str, &str); 2] = [("TEST_KEY_ID", "AKTEST"), ("TEST_SECRET", "SKTESTSKTEST")];
+pub(crate) const KEYS: [(&str, &str); 2] =
+    [("TEST_KEY_ID", "AKTEST"), ("TEST_SECRET", "SKTESTSKTEST")];
 
 /// `SeaweedFS` with a bucket `media`.
-fn seaweedfs() -> Option<Server> {
+pub(crate) fn seaweedfs() -> Option<Server> {
     let weed = program("SAFELIGHT_WEED")?;
     let port = free_port();
     Some(Server::start(port, "/", |folder| {
@@ -39,7 +40,18 @@ fn seaweedfs() -> Option<Server> {
     }))
 }
 
-fn settings(port: u16) -> String {
+/// Its bucket.
+pub(crate) fn bucket(server: &Server) -> Arc<dyn ObjectStore> {
+    let store = AmazonS3Builder::new()
+        .with_endpoint(server.url(""))
+        .with_allow_http(true)
+        .with_bucket_name("media")
+        .with_access_key_id(KEYS[0].1)
+        .with_secret_access_key(KEYS[1].1);
+    Arc::new(store.build().expect("a store"))
+}
+
+pub(crate) fn settings(port: u16) -> String {
     format!(
         "[sync.team]\nkind = \"object_store\"\nurl = \"s3://media/pre fix\"\nmultipart_bytes = 5242880\n\
          endpoint = \"http://127.0.0.1:{port}\"\naccess_key_id = {{ env = \"TEST_KEY_ID\" }}\n\
@@ -61,7 +73,7 @@ fn sync(temp: &TempRun, settings: &str, keys: &[(&str, &str)]) -> Ran {
 }
 
 /// All objects below a prefix, by their names.
-fn objects(store: &Arc<dyn ObjectStore>, prefix: &str) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn objects(store: &Arc<dyn ObjectStore>, prefix: &str) -> BTreeMap<String, Vec<u8>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let below = Path::parse(prefix).expect("a prefix");
@@ -78,7 +90,7 @@ fn objects(store: &Arc<dyn ObjectStore>, prefix: &str) -> BTreeMap<String, Vec<u
 }
 
 /// That the manifests name each item of the store once, and its objects are its files byte for byte.
-fn check(temp: &TempRun, objects: &BTreeMap<String, Vec<u8>>) {
+pub(crate) fn check(temp: &TempRun, objects: &BTreeMap<String, Vec<u8>>) {
     let is_manifest = |name: &str| {
         name.starts_with("runs/")
             && name.rsplit_once('.').is_some_and(|(_, ending)| ending == "jsonl")
@@ -171,13 +183,7 @@ fn a_real_s3_gets_each_item_once_whatever_fails_on_the_way() {
         ran = sync(&temp, &settings(proxy.port), &KEYS);
     }
     assert!(ran.code == 0 && proxy.counts().1 > 0, "{ran:?} {:?}", proxy.counts());
-    let store = AmazonS3Builder::new()
-        .with_endpoint(server.url(""))
-        .with_allow_http(true)
-        .with_bucket_name("media")
-        .with_access_key_id(KEYS[0].1)
-        .with_secret_access_key(KEYS[1].1);
-    let store: Arc<dyn ObjectStore> = Arc::new(store.build().expect("a store"));
+    let store = bucket(&server);
     let got = objects(&store, "pre fix");
     check(&temp, &got);
 
@@ -203,13 +209,7 @@ fn two_writers_of_a_run_list_each_item_once() {
         let ran = Ran::from(child.wait_with_output().expect("the program"));
         assert_eq!(ran.code, 0, "{ran:?}");
     }
-    let store = AmazonS3Builder::new()
-        .with_endpoint(server.url(""))
-        .with_allow_http(true)
-        .with_bucket_name("media")
-        .with_access_key_id(KEYS[0].1)
-        .with_secret_access_key(KEYS[1].1);
-    let store: Arc<dyn ObjectStore> = Arc::new(store.build().expect("a store"));
+    let store = bucket(&server);
     check(&temp, &objects(&store, "pre fix"));
 }
 

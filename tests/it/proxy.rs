@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -41,7 +41,6 @@ enum Fault {
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     is_over: Arc<AtomicBool>,
-    percent: Arc<AtomicU32>,
     n_requests: Arc<AtomicU64>,
     n_faults: Arc<AtomicU64>,
 }
@@ -54,11 +53,10 @@ impl Proxy {
         let proxy = Self {
             port,
             is_over: Arc::default(),
-            percent: Arc::new(AtomicU32::new(percent)),
             n_requests: Arc::default(),
             n_faults: Arc::default(),
         };
-        let (is_over, percent) = (proxy.is_over.clone(), proxy.percent.clone());
+        let is_over = proxy.is_over.clone();
         let (n_requests, n_faults) = (proxy.n_requests.clone(), proxy.n_faults.clone());
         let mut luck = fastrand::Rng::with_seed(seed);
         let accept = move || {
@@ -68,7 +66,7 @@ impl Proxy {
                 }
                 let Ok(client) = client else { continue };
                 n_requests.fetch_add(1, Ordering::Relaxed);
-                let is_fault = luck.u32(0..100) < percent.load(Ordering::Relaxed);
+                let is_fault = luck.u32(0..100) < percent;
                 let fault = is_fault.then(|| FAULTS[luck.usize(0..FAULTS.len())]);
                 n_faults.fetch_add(u64::from(is_fault), Ordering::Relaxed);
                 let serve = move || drop(serve(&client, server, fault));
@@ -77,15 +75,6 @@ impl Proxy {
         };
         thread::Builder::new().name("proxy".to_owned()).spawn(accept).expect("a thread");
         proxy
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// From now on it fails with so many requests of a hundred.
-    pub(crate) fn set_percent(&self, percent: u32) {
-        self.percent.store(percent, Ordering::Relaxed);
     }
 
     /// How many requests came, and how many it failed with.
@@ -103,7 +92,7 @@ impl Drop for Proxy {
 
 /// Serves one request: the connection is closed after it, so that each is a throw of the dice.
 fn serve(client: &TcpStream, server: u16, fault: Option<Fault>) -> io::Result<()> {
-    client.set_read_timeout(Some(Duration::from_secs(60)))?;
+    client.set_read_timeout(Some(Duration::from_mins(1)))?;
     let (mut from_client, mut to_client) = (client, client);
     if matches!(fault, Some(Fault::Drop)) {
         return client.shutdown(Shutdown::Both);

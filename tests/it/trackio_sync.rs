@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::{TempRun, npy, wait_for};
 use crate::target_server::{Server, forget, free_port, program, sync};
 
-fn trackio(environment: &OsStr, temp: &TempRun) -> Server {
+pub(crate) fn trackio(environment: &OsStr, temp: &TempRun) -> Server {
     let port = free_port();
     Server::start(port, "/", |folder| {
         let mut command = Command::new(Path::new(environment).join("bin/trackio"));
@@ -40,7 +40,7 @@ fn run() -> TempRun {
 }
 
 /// The rows that have images, as its API tells them.
-fn rows(server: &Server) -> Vec<Value> {
+pub(crate) fn rows(server: &Server) -> Vec<Value> {
     let body =
         server.post("/api/get_logs", &json!({"project": "demo", "run": "first", "run_id": "run"}));
     let Some(body) = body else { return Vec::new() };
@@ -49,9 +49,9 @@ fn rows(server: &Server) -> Vec<Value> {
 }
 
 /// Compares each row with its item: key, step, caption, and the file that the server serves.
-fn compare(server: &Server, temp: &TempRun) {
+pub(crate) fn compare(server: &Server, temp: &TempRun) {
     let (items, rows) = (temp.items(), rows(server));
-    assert_eq!((items.len(), rows.len()), (7, 7), "{rows:?}");
+    assert_eq!(items.len(), rows.len(), "{rows:?}");
     for item in &items {
         let key = match item["index"].as_u64() {
             Some(0) => item["key"].as_str().expect("a key").to_owned(),
