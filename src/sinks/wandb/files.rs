@@ -142,3 +142,22 @@ pub(super) fn sync_folders(disk: &Disk, root: &Path, files: &[PathBuf]) -> Resul
     }
     folders.iter().try_for_each(|folder| disk.sync_dir(folder).map_err(FileError::at(folder)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_linked_or_copied_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("from"), b"pixels").expect("a file");
+        for (name, bring) in [("a/b/link", link as fn(&Path, &Path) -> _), ("c/copy", copy)] {
+            bring(&at("from"), &at(name)).expect("a file");
+            assert_eq!(fs::read(at(name)).expect("a file"), b"pixels");
+            link(&at("from"), &at(name)).expect("it is there");
+        }
+        let gone = link(&at("gone"), &at("d/e")).expect_err("nothing to link");
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    }
+}
