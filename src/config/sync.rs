@@ -239,6 +239,9 @@ fields! {
 const COMMON: [&str; 6] =
     ["runs", "exclude_runs", "include", "exclude", "concurrency_max", "bytes_per_s_max"];
 
+/// The longest `segment_idle_s`: so long after its last image a run makes room for others.
+const SEGMENT_IDLE_S_MAX: u32 = 900;
+
 impl Kind {
     const fn name(self) -> &'static str {
         match self {
@@ -326,6 +329,9 @@ fn check(fields: &Fields) -> Result<(), String> {
     }
     for url in [&fields.url, &fields.endpoint].into_iter().flatten() {
         check_url(kind, url)?;
+    }
+    if fields.segment_idle_s.is_some_and(|idle| idle.get() > SEGMENT_IDLE_S_MAX) {
+        return Err(format!("`segment_idle_s` is too long: want at most {SEGMENT_IDLE_S_MAX}"));
     }
     if fields.password.is_some() != fields.username.is_some() {
         return Err("`username` and `password` go together".to_owned());
@@ -471,6 +477,7 @@ mod tests {
             ("kind = \"tensorboard\"\npath = \"/x\"\nurl = \"https://x\"", "`url` is nothing that"),
             ("kind = \"tensorboard\"\npth = \"/x\"", "s.toml:3:1: unknown field `pth`"),
             ("kind = \"trackio\"\nurl = \"http://x\"\npath = \"/x\"", "either `path`"),
+            ("kind = \"wandb\"\npath = \"/x\"\nsegment_idle_s = 901", "want at most 900"),
             ("path = \"/x\"", "missing field `kind`"),
             ("kind = \"tensorboard\"\npath = \"/x\"\nconcurrency_max = 0", "s.toml:4:19: "),
         ] {

@@ -113,6 +113,10 @@ pub(crate) trait Target: Sized {
     /// What delivers a run's items to it.
     type Run: Sink;
 
+    /// How long ago an item must have been kept before it is delivered, where a target can't add to a step that it
+    /// has: others of the step may come yet.
+    const SETTLE: Duration = Duration::ZERO;
+
     /// Gets ready to deliver: reads secrets, asks the target what it can do if that must be known.
     ///
     /// # Errors
@@ -150,7 +154,7 @@ pub(crate) trait Sink {
     /// If none of them is kept for now; or the first that never will be: the call comes again without it.
     async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError>;
 
-    /// Nothing more comes for the moment: for a while, or for good if the run is over or the daemon stops. What
+    /// Nothing more comes for the moment: for a while, or for good as far as anybody knows. What
     /// was kept back to be put in order is to be let go. `None` if nothing changed; else the receipt is stored, and
     /// the call comes again: some things can only be done when what they follow from is durable.
     ///
@@ -166,6 +170,6 @@ pub(crate) enum Rest {
     Idle(Duration),
     /// The job said that the run is over.
     Finished,
-    /// The daemon stops, or the run has made room for others.
+    /// Nothing came for so long that the run makes room for others, or nobody will look again soon.
     Leaving,
 }

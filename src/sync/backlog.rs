@@ -34,6 +34,8 @@ pub(super) struct Page {
     pub(super) end: Cursor,
     /// What it takes from what was counted as pending.
     pub(super) tally: Tally,
+    /// Whether it ends at an item that was kept a moment ago.
+    pub(super) is_held: bool,
     /// Whether the lines are not those that follow the place: the journal is another one.
     pub(super) is_of_other: bool,
 }
@@ -79,14 +81,21 @@ struct Glance {
 
 impl Backlog<'_> {
     /// The items from a place of the journal on, as far as a page goes: those that are wanted and still are what
-    /// the store has in their places.
+    /// the store has in their places. It ends before the first that was kept after `settled`, in seconds since the
+    /// Unix epoch, if that is given: others of its step may come yet.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub(super) fn page(&self, from: Cursor, until: Position) -> Result<Page, StoreError> {
+    pub(super) fn page(
+        &self,
+        from: Cursor,
+        until: Position,
+        settled: Option<f64>,
+    ) -> Result<Page, StoreError> {
         let folder: Arc<Path> = self.reader.run_folder(self.run).into();
         let tally = Tally::default();
-        let mut page = Page { items: Vec::new(), end: from, tally, is_of_other: false };
+        let mut page =
+            Page { items: Vec::new(), end: from, tally, is_held: false, is_of_other: false };
         let mut bytes = 0;
         for line in self.reader.lines::<Line>(self.run, from.place, until).take(PAGE_LINES) {
             let Placed { line, place, length, end } = line?;
@@ -94,16 +103,22 @@ impl Backlog<'_> {
                 page.is_of_other = true;
                 return Ok(page);
             }
-            page.end = Cursor { place: end, seq: line.seq };
+            let (seq, before) = (line.seq, page.end);
+            page.end = Cursor { place: end, seq };
             let Event::Media(entry) = line.event else { continue };
             if !self.is_wanted(entry.state, entry.key.as_ref()) {
                 continue;
             }
-            page.tally.count(entry.file.as_ref().map_or(0, |file| file.size));
-            if let Some(delivery) = self.delivery(line.seq, *entry, place, &folder)? {
+            let size = entry.file.as_ref().map_or(0, |file| file.size);
+            if let Some(delivery) = self.delivery(seq, *entry, place, &folder)? {
+                if settled.is_some_and(|settled| is_kept_after(settled, &delivery)) {
+                    (page.end, page.is_held) = (before, true);
+                    return Ok(page);
+                }
                 bytes += delivery.n_bytes();
                 page.items.push(Ahead { delivery, place, length });
             }
+            page.tally.count(size);
             if page.items.len() == PAGE_ITEMS || bytes >= PAGE_BYTES {
                 return Ok(page);
             }
@@ -159,6 +174,12 @@ impl Backlog<'_> {
         let (entry, folder) = (Arc::new(entry), folder.clone());
         Ok(Some(Delivery { seq, id, file, entry, time, folder }))
     }
+}
+
+/// Whether an item was kept after a time. One from the future was kept by another clock.
+fn is_kept_after(time: f64, item: &Delivery) -> bool {
+    let now = seconds(SystemTime::now());
+    written(&item.path()).is_some_and(|written| (time..now + 1.0).contains(&written))
 }
 
 /// When a file was written, in seconds since the Unix epoch.

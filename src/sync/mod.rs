@@ -419,8 +419,9 @@ fn each_run(
         let state = RunState::load(reader.root(), &config.name, &run)?;
         let backlog = Backlog { reader, run: &run, selection: &config.selection };
         let tally = backlog.tally(state.cursor.place, extent.end)?;
-        let first =
-            (tally.n_items > 0).then(|| backlog.page(state.cursor, extent.end)).transpose()?;
+        let first = (tally.n_items > 0)
+            .then(|| backlog.page(state.cursor, extent.end, None))
+            .transpose()?;
         let first = first.and_then(|page| written(&page.items.first()?.delivery.path()));
         see(&state, tally, first);
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Ahead, Backlog, Tally, seconds, written};
@@ -31,9 +31,6 @@ const POST: Duration = Duration::from_secs(2);
 /// How often a sink is told that nothing comes; when that is for good.
 const REST_EVERY: Duration = Duration::from_secs(5);
 const REST_AFTER: Duration = Duration::from_mins(15);
-
-/// How long what is kept back may take to be let go when the program ends.
-const LEAVE_MAX: Duration = Duration::from_secs(5);
 
 /// An item that fails so often, while others are taken, is set aside.
 const TRIES_MAX: u32 = 5;
@@ -226,7 +223,6 @@ impl<T: Target> Worker<T> {
                 () = control.wake.notified() => self.wake(control),
             }
         }
-        self.leave().await;
     }
 
     /// Delivers what there is. Returns whether all of it was, but what is set aside.
@@ -239,7 +235,6 @@ impl<T: Target> Worker<T> {
             let did = self.pass(control).await;
             self.tell(&mut is_in_trouble);
             if control.stop.is_cancelled() {
-                self.leave().await;
                 return false;
             }
             if did {
@@ -251,7 +246,6 @@ impl<T: Target> Worker<T> {
             }
             n_rounds += 1;
             if n_rounds == TRIES_MAX {
-                self.leave().await;
                 return false;
             }
             tokio::select! {
@@ -307,7 +301,12 @@ impl<T: Target> Worker<T> {
                 self.runs.insert(run, work);
                 continue;
             }
+            let n_taken = self.n_taken;
             let done = self.run(&mut work, control, tries_all).await;
+            if self.n_taken > n_taken {
+                // It takes some: that it fails with others now and then is no reason to leave it alone for long.
+                (work.wait, self.wait, n_failed_in_a_row) = (Wait::default(), Wait::default(), 0);
+            }
             match done {
                 Ok(did_some) => {
                     did |= did_some;
@@ -320,7 +319,6 @@ impl<T: Target> Worker<T> {
                 }
                 Err(Trouble::Stopped) => {}
                 Err(trouble) => {
-                    work.sink = None;
                     work.wait.failed(&trouble);
                     n_failed_in_a_row += 1;
                     tracing::debug!(%run, target_name = self.config.name, error = %trouble, "run is not delivered");
@@ -456,14 +454,18 @@ impl<T: Target> Worker<T> {
         let run = work.state.run.clone();
         let selection = &self.config.selection;
         let backlog = Backlog { reader: &self.reader, run: &run, selection };
-        let page = backlog.page(work.state.cursor, work.extent.end)?;
+        let settled = (!self.is_once && !T::SETTLE.is_zero())
+            .then(|| seconds(SystemTime::now()) - T::SETTLE.as_secs_f64());
+        let page = backlog.page(work.state.cursor, work.extent.end, settled)?;
         if page.is_of_other {
             self.begin_anew(&mut work.state);
             return Ok(true);
         }
         if page.end == work.state.cursor {
-            // Nothing but a damaged end.
-            work.state.cursor.place = work.extent.end;
+            if !page.is_held {
+                // Nothing but a damaged end.
+                work.state.cursor.place = work.extent.end;
+            }
             return Ok(false);
         }
         let first = page.items.first();
@@ -474,10 +476,15 @@ impl<T: Target> Worker<T> {
         } else {
             self.deliver(work, page.items, control).await?
         };
-        self.keep(work, |state| {
+        let kept = self.keep(work, |state| {
             state.cursor = page.end;
             outcome.note(state);
-        })?;
+        });
+        if let Err(error) = kept {
+            // The target is ahead of what is noted.
+            work.sink = None;
+            return Err(error.into());
+        }
         work.pending.take(page.tally);
         work.oldest = None;
         (work.put, work.failed) = (BTreeSet::new(), BTreeMap::new());
@@ -530,7 +537,10 @@ impl<T: Target> Worker<T> {
                     let item = ahead.remove(i);
                     outcome.aside.push(self.set_aside(&item, source.to_string(), None, now));
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    work.sink = None;
+                    return Err(error.into());
+                }
             }
         }
         Ok(outcome)
@@ -641,6 +651,7 @@ impl<T: Target> Worker<T> {
                 }
                 Err(SinkError::Retry { after, source }) => {
                     n_failed_in_a_row += 1;
+                    let after = after.filter(|after| !after.is_zero());
                     let (n_tries, n_taken_before) = failed.entry(seq(i)).or_insert((0, *n_taken));
                     *n_tries += 1;
                     if *n_tries >= TRIES_MAX && *n_taken > *n_taken_before {
@@ -735,24 +746,20 @@ impl<T: Target> Worker<T> {
     async fn let_go(&self, work: &mut RunWork<T::Run>, why: Rest) -> Result<(), Trouble> {
         loop {
             let sink = work.sink.as_mut().ok_or(Trouble::Stopped)?;
-            let Some(receipt) = sink.rest(why).await? else { return Ok(()) };
+            let receipt = match sink.rest(why).await {
+                Ok(Some(receipt)) => receipt,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    work.sink = None;
+                    return Err(error.into());
+                }
+            };
             if work.state.receipt.as_ref() == Some(&receipt) {
                 return Ok(());
             }
-            self.keep(work, |state| state.receipt = Some(receipt))?;
-        }
-    }
-
-    /// Has all sinks let go of what they keep back: the program ends.
-    async fn leave(&mut self) {
-        let mut runs = std::mem::take(&mut self.runs);
-        for work in runs.values_mut().filter(|work| work.sink.is_some()) {
-            match timeout(LEAVE_MAX, self.let_go(work, Rest::Leaving)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::debug!(target_name = self.config.name, %error, "sink is left as it is");
-                }
-                Err(_) => break,
+            if let Err(error) = self.keep(work, |state| state.receipt = Some(receipt)) {
+                work.sink = None;
+                return Err(error.into());
             }
         }
     }

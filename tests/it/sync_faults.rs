@@ -62,7 +62,7 @@ fn storm(temp: &TempRun, server: &Server, settings: impl Fn(u16) -> String, seed
         std::thread::sleep(Duration::from_millis(100));
     }
     let (n_requests, n_faults) = proxy.counts();
-    println!("{n} items: {n_faults} of {n_requests} requests failed");
+    eprintln!("{n} items: {n_faults} of {n_requests} requests failed");
     assert!(n_faults > 0);
     assert_eq!(daemon.stop().0, Some(0));
 }
@@ -89,7 +89,9 @@ fn s3_gets_each_item_once_over_faults_and_kills() {
     let Some(server) = object_store_sync::seaweedfs() else { return };
     let temp = TempRun::new();
     storm(&temp, &server, object_store_sync::settings, 12);
-    let objects = object_store_sync::objects(&object_store_sync::bucket(&server), "pre fix");
+    let mut objects = object_store_sync::objects(&object_store_sync::bucket(&server), "pre fix");
+    // One that was under way when the daemon was killed is left behind.
+    objects.retain(|name, _| !name.contains("probe"));
     object_store_sync::check(&temp, &objects);
 }
 

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,8 @@ pub(crate) struct TensorboardTarget {
 impl Target for TensorboardTarget {
     type Config = TensorboardConfig;
     type Run = TensorboardRun;
+
+    const SETTLE: Duration = Duration::from_secs(2);
 
     /// The directory is made when there is something to put into it.
     async fn open(config: &TensorboardConfig) -> Result<Self, SinkError> {
