@@ -188,8 +188,15 @@ impl HttpClient {
         let what = shortened(format!("{} {}", request.method(), request.url().path()), 120);
 
         let broken = |error: &reqwest::Error| HttpError::later(format!("{what}: {}", told(error)));
-        let mut response =
-            self.client.execute(request).await.map_err(|error| broken(&error.without_url()))?;
+        let sent = self.client.execute(request).await;
+        let mut response = sent.map_err(|error| {
+            if error.is_connect() {
+                let origin = self.base.origin().ascii_serialization();
+                let words = format!("cannot reach {origin}: {}", root_cause(&error));
+                return HttpError::later(words);
+            }
+            broken(&error.without_url())
+        })?;
         let status = response.status();
         let later = Later::of(&response);
         let body = match read(&mut response).await {
@@ -378,6 +385,15 @@ fn words_in(body: &[u8]) -> String {
     });
     let said = said.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
     said.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The last of an error's causes.
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
 }
 
 /// An error with its causes.

@@ -304,6 +304,7 @@ impl<T: Target> Worker<T> {
             let n_taken = self.n_taken;
             let done = self.run(&mut work, control, tries_all).await;
             if self.n_taken > n_taken {
+                did = true;
                 // It takes some: that it fails with others now and then is no reason to leave it alone for long.
                 (work.wait, self.wait, n_failed_in_a_row) = (Wait::default(), Wait::default(), 0);
             }

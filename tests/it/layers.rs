@@ -50,6 +50,8 @@ fn pure_modules_name_no_file_clock_or_runtime() {
         "ingest/settle.rs",
         "ingest/release/report.rs",
         "control/metrics.rs",
+        "sync/backoff.rs",
+        "sync/lanes.rs",
         "control/protocol.rs",
     ];
     let impure =
