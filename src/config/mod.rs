@@ -192,10 +192,17 @@ fn config_error(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError
     });
     let message = error.message().trim().to_owned();
     let suggestion = suggestion(&message);
-    // The line may hold a secret, which no log is to show.
-    let is_shown = !text.contains("[sync.") || !message.contains("secret");
-    let line = place.filter(|_| is_shown).and_then(|(line, _)| text.lines().nth(line - 1));
-    let line = line.map(str::to_owned);
+    let line = place.and_then(|(line, _)| text.lines().nth(line - 1));
+    let line = line.map(|line| {
+        let number = place.map_or(0, |(line, _)| line);
+        let section = text.lines().take(number).filter(|line| line.trim_start().starts_with('['));
+        let is_of_target = section.last().is_some_and(|name| name.contains("[sync."));
+        // It may hold a secret, under whatever name: no log is to show it.
+        match line.split_once('=') {
+            Some((name, _)) if is_of_target => format!("{name}= …"),
+            _ => line.to_owned(),
+        }
+    });
     ConfigError { path: path.to_owned(), place, message, suggestion, line }
 }
 

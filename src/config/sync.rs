@@ -492,9 +492,12 @@ mod tests {
             "kind = \"mlflow\"\nurl = \"https://x\"\ntoken = \"hunter2\"",
             "kind = \"mlflow\"\nurl = \"https://me:hunter2@x\"",
             "kind = \"object_store\"\nurl = \"s3://b\"\nsecret_access_key = \"hunter2\"",
+            "kind = \"mlflow\"\nurl = \"https://x\"\n  token=[\"hunter2\"]",
+            "kind = \"mlflow\"\nurl = \"https://x\"\ntokn = \"hunter2\"",
         ] {
             let got = parse(&format!("[sync.x]\n{text}\n"), Path::new("/s.toml")).expect_err(text);
-            assert!(got.message.contains("secret must not stand"), "{got}");
+            let wants = ["secret must not stand", "want { credential", "unknown field `tokn`"];
+            assert!(wants.iter().any(|want| got.message.contains(want)), "{got}");
             assert!(!got.to_string().contains("hunter2"), "{got}");
         }
     }

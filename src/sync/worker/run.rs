@@ -95,6 +95,7 @@ impl<S> RunWork<S> {
         }
     }
 }
+
 impl<T: Target> Worker<T> {
     /// Delivers a page of what a run has, then what is due of that which was set aside. Returns whether there
     /// was anything.
@@ -141,6 +142,8 @@ impl<T: Target> Worker<T> {
         let page = backlog.page(work.state.cursor, work.extent.end, settled)?;
         if page.is_of_other {
             self.begin_anew(&mut work.state);
+            (work.counted, work.pending) = (work.state.cursor.place, Tally::default());
+            self.n_changes_seen = None;
             return Ok(true);
         }
         if page.end == work.state.cursor {
