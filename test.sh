@@ -10,6 +10,7 @@
 #   ./test.sh growth       what an item and a command cost as a store grows to a million items, as figures,
 #                          and docs/growth.svg
 #   ./test.sh load         what it bears, as figures: latency, throughput, a million files, index growth
+#   ./test.sh targets      what delivery to each kind of target costs beside the target's own client, as figures
 #   ./test.sh backlog      what a million items cost that wait for a target, as figures
 #   ./test.sh peers        what a picture costs beside wandb.Image and others, as ratios; --quick: in a minute
 set -euo pipefail
@@ -106,6 +107,16 @@ if [ "${1:-}" = peers ]; then
     fi
     cargo build --locked --release
     exec "$python" benches/peers.py --other-python target/python/wandb-0.31.0/bin/python "${@:2}"
+fi
+
+# The clients of targets, and their servers.
+if [ "${1:-}" = targets ]; then
+    python_with 0.31.0
+    for target in tensorboard trackio mlflow seaweedfs boto3; do
+        python_of "$target"
+    done
+    cargo build --locked --release
+    exec target/python/wandb-0.31.0/bin/python tests/measure/targets.py "${@:2}"
 fi
 
 # The store lies on a disk of its own, which is filled now and then: in a mount namespace of its own.
