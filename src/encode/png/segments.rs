@@ -1,6 +1,7 @@
 //! Rows → the chunks that hold them, segment by segment.
 
 use std::io;
+use std::mem::take;
 
 use super::chunk::Chunk;
 use super::deflate::{Deflate, Plan};
@@ -121,6 +122,27 @@ impl Segments {
                 std::mem::swap(&mut self.spans, &mut self.other_spans);
                 unfiltered
             }
+            Way::Tiny => {
+                let before = self.rows.clone();
+                let mut best = self.plan(samples, layout, Way::Either(Effort::FLAT));
+                for way in [Way::Rich, Way::Copies] {
+                    let (filtered, spans) = (take(&mut self.filtered), take(&mut self.spans));
+                    self.rows.clone_from(&before);
+                    let plan = self.plan(samples, layout, way);
+                    if plan.n_bits < best.n_bits {
+                        best = plan;
+                    } else {
+                        (self.filtered, self.spans) = (filtered, spans);
+                    }
+                }
+                best
+            }
+            Way::Copies => {
+                self.filter_rows(samples, layout);
+                let row_bytes = 1 + layout.row_bytes;
+                self.matcher.find(&self.filtered, row_bytes, Effort::RICH, &mut self.spans);
+                Plan::new(&self.filtered, &self.spans, Sampling::All)
+            }
             Way::Rich => {
                 self.other_rows.clone_from(&self.rows);
                 self.filter_rows(samples, layout);
@@ -221,11 +243,15 @@ fn each_row(
 enum Way {
     /// Filters by the least residuals; codes after a sample; runs of zeros.
     Fast,
-    /// Of a picture that is rather flat, or tiny: rows as they are with copies, or filters by the least
+    /// Of a picture that is rather flat: rows as they are with copies, or filters by the least
     /// residuals and runs of zeros, whatever is smaller.
     Either(Effort),
     /// Of any other: filters by the fewest bits, perhaps copies; more segments.
     Rich,
+    /// Filters by the least residuals, and copies.
+    Copies,
+    /// Of a tiny one: whatever is smallest of the last three.
+    Tiny,
 }
 
 impl Way {
@@ -237,11 +263,13 @@ impl Way {
         {
             return Self::Fast;
         }
+        if compression == Compression::Small && samples.len() < TINY {
+            return Self::Tiny;
+        }
         match (compression, flatness(samples, layout)) {
             (Compression::Fast, 0.8..) => Self::Either(Effort::QUICK),
             (Compression::Fast, _) => Self::Fast,
             (Compression::Small, 0.5..) => Self::Either(Effort::FLAT),
-            _ if samples.len() < TINY => Self::Either(Effort::FLAT),
             _ => Self::Rich,
         }
     }
@@ -251,12 +279,12 @@ impl Way {
         match self {
             Self::Fast | Self::Either(Effort::QUICK) => 192 << 10,
             Self::Either(_) => 1 << 20,
-            Self::Rich => 64 << 10,
+            Self::Rich | Self::Copies | Self::Tiny => 64 << 10,
         }
     }
 }
 
-/// Bytes of samples; smaller pictures are tried in two ways.
+/// Bytes of samples; of smaller pictures all ways are tried.
 const TINY: usize = 4096;
 
 /// Which part of the samples is as that of the pixel to the left, in some rows.
