@@ -64,7 +64,8 @@ python_with() {
     fi
 }
 
-# Makes a Python environment with what tests/requirements-$1.txt names, unless it is there: a target's own server.
+# Makes a Python environment with what tests/requirements-$1.txt names, unless it is there or names other things by
+# now.
 python_of() {
     local wanted="tests/requirements-$1.txt" place="target/python/$1"
     if ! cmp -s "$wanted" "$place/installed.txt"; then
@@ -95,16 +96,10 @@ if [ "${1:-}" = gentle ] || [ "${1:-}" = load ] || [ "${1:-}" = backlog ]; then
     exec target/python/wandb-0.28.2/bin/python "tests/measure/$1.py" "${@:2}"
 fi
 
-# The peers have an environment of their own, made anew when what it holds changes.
 if [ "${1:-}" = peers ]; then
     python_with 0.31.0
+    python_of peers
     python=target/python/peers/bin/python
-    wanted=tests/requirements-peers.txt
-    if ! cmp -s "$wanted" target/python/peers/installed.txt; then
-        python3 -m venv target/python/peers
-        "$python" -m pip install --quiet --disable-pip-version-check -r "$wanted"
-        cp "$wanted" target/python/peers/installed.txt
-    fi
     cargo build --locked --release
     exec "$python" benches/peers.py --other-python target/python/wandb-0.31.0/bin/python "${@:2}"
 fi

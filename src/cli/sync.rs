@@ -1,6 +1,5 @@
 //! `safelight sync` and `safelight retry`.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Context;
@@ -11,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Access, Common, Ending, printable, thousands};
 use crate::control::client::Client;
 use crate::control::protocol::{SYNC_PATH, SyncQuery};
-use crate::sync::{self, RunPending, TargetView};
+use crate::sync::{self, TargetView};
 
 #[derive(Debug, Args)]
 pub(super) struct SyncArgs {
@@ -49,18 +48,14 @@ pub(super) fn run(
     let names = || configs.iter().map(|config| config.name.clone()).collect::<Vec<_>>();
     let ended: Vec<(TargetView, bool)> = match &mut access {
         Access::Daemon(client) if args.dry_run => {
-            let status = super::status::ask(client)?;
-            let chosen = status.targets.into_iter();
-            let chosen =
-                chosen.filter(|view| configs.iter().any(|config| config.name == view.name));
-            print_all(&chosen.collect::<Vec<_>>(), common, out)?;
-            return Ok(Ending::Done);
+            let views = super::status::ask(client)?.targets.into_iter();
+            let is_chosen = |view: &TargetView| configs.iter().any(|c| c.name == view.name);
+            return print_dry_run(&views.filter(is_chosen).collect::<Vec<_>>(), common, out);
         }
         Access::Store(_, reader) if args.dry_run => {
-            let pending = sync::pending(reader, &configs)?;
-            print_pending(&pending, common, out)?;
+            let views = sync::views(reader, &configs)?;
             access.close()?;
-            return Ok(Ending::Done);
+            return print_dry_run(&views, common, out);
         }
         // It goes on by itself.
         Access::Daemon(client) => {
@@ -70,10 +65,7 @@ pub(super) fn run(
         }
         Access::Store(_, reader) => {
             let bar = bar();
-            let ended = sync::deliver(reader, configs, args.once, |views| {
-                show(&bar, views);
-                true
-            })?;
+            let ended = sync::deliver(reader, configs, args.once, |views| show(&bar, views))?;
             bar.finish_and_clear();
             ended
         }
@@ -182,38 +174,21 @@ pub(super) fn print(view: &TargetView, out: &mut impl Write) -> anyhow::Result<(
     Ok(())
 }
 
-fn print_pending(
-    pending: &[RunPending],
+/// What each target would get.
+fn print_dry_run(
+    views: &[TargetView],
     common: &Common,
     out: &mut impl Write,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ending> {
     if common.json {
-        writeln!(out, "{}", serde_json::json!({"pending": pending}))?;
-        return Ok(());
+        print_all(views, common, out)?;
+        return Ok(Ending::Done);
     }
-    let mut of_targets: BTreeMap<&str, Vec<&RunPending>> = BTreeMap::new();
-    for run in pending {
-        of_targets.entry(&run.target).or_default().push(run);
+    for TargetView { name, kind, pending, pending_bytes, .. } in views {
+        let (n, bytes) = (thousands(*pending), megabytes(*pending_bytes));
+        writeln!(out, "target    {name} ({kind}): would get {n} images ({bytes})")?;
     }
-    for (target, runs) in of_targets {
-        let n: u64 = runs.iter().map(|run| run.pending).sum();
-        let bytes = runs.iter().map(|run| run.bytes).sum();
-        writeln!(out, "{target}: would deliver {} images ({})", thousands(n), megabytes(bytes))?;
-        for run in runs.into_iter().filter(|run| run.pending > 0 || run.set_aside > 0) {
-            let aside = match run.set_aside {
-                0 => String::new(),
-                n => format!(", {} set aside", thousands(n)),
-            };
-            let name = printable(run.run.as_str());
-            writeln!(
-                out,
-                "  {name}: {} ({}){aside}",
-                thousands(run.pending),
-                megabytes(run.bytes)
-            )?;
-        }
-    }
-    Ok(())
+    Ok(Ending::Done)
 }
 
 /// Bytes for eyes.

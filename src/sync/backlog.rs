@@ -139,6 +139,15 @@ impl Backlog<'_> {
         Ok(delivery.map(|delivery| Ahead { delivery, place, length }))
     }
 
+    /// When the first item between two places of the journal was kept.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub(super) fn oldest(&self, from: Cursor, until: Position) -> Result<Option<f64>, StoreError> {
+        let page = self.page(from, until, None)?;
+        Ok(page.items.first().and_then(|first| written(&first.delivery.path())))
+    }
+
     /// How much there is between two places of the journal.
     ///
     /// # Errors

@@ -5,7 +5,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::backlog::seconds;
+use super::backlog::{Tally, seconds};
+use super::state::RunState;
+use crate::config::SyncConfig;
 
 /// How many reasons of items that are set aside are told.
 const REASONS_MAX: usize = 3;
@@ -39,15 +41,6 @@ pub struct TargetView {
     pub lanes: u64,
 }
 
-impl TargetView {
-    /// Adds why an item is set aside.
-    pub(super) fn add_reason(&mut self, reason: &str) {
-        if self.reasons.len() < REASONS_MAX && !self.reasons.iter().any(|known| known == reason) {
-            self.reasons.push(reason.to_owned());
-        }
-    }
-}
-
 /// The view of a target, with times in seconds since the Unix epoch.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Posted {
@@ -56,6 +49,40 @@ pub(super) struct Posted {
     pub(super) next_try: Option<f64>,
     /// How many times all runs were looked at.
     pub(super) n_passes: u64,
+}
+
+impl Posted {
+    /// Of a target without runs.
+    pub(super) fn new(config: &SyncConfig) -> Self {
+        let (name, kind) = (config.name.clone(), config.kind.kind().to_owned());
+        Self { view: TargetView { name, kind, ..TargetView::default() }, ..Self::default() }
+    }
+
+    /// Adds a run: what the target has of it, what is pending, and when the first of that was kept.
+    pub(super) fn add(&mut self, state: &RunState, pending: Tally, oldest: Option<f64>) {
+        let view = &mut self.view;
+        view.pending += pending.n_items;
+        view.pending_bytes += pending.bytes;
+        view.delivered += state.n_delivered;
+        view.set_aside += state.parked.len() as u64;
+        for parked in &state.parked {
+            view.refused += u64::from(parked.next.is_none());
+            if view.reasons.len() < REASONS_MAX && !view.reasons.contains(&parked.reason) {
+                view.reasons.push(parked.reason.clone());
+            }
+        }
+        self.oldest = [self.oldest, oldest].into_iter().flatten().reduce(f64::min);
+    }
+
+    /// How it is now.
+    pub(super) fn into_view(self) -> TargetView {
+        let now = seconds(SystemTime::now());
+        TargetView {
+            oldest_s: self.oldest.map(|oldest| (now - oldest).max(0.0)),
+            next_try_s: self.next_try.map(|next| (next - now).max(0.0)),
+            ..self.view
+        }
+    }
 }
 
 /// Where a target's thread posts how it gets on. Clones share it.
@@ -73,13 +100,6 @@ impl Board {
 
     /// How it is now.
     pub(super) fn view(&self) -> TargetView {
-        let Posted { view, oldest, next_try, .. } =
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let now = seconds(SystemTime::now());
-        TargetView {
-            oldest_s: oldest.map(|oldest| (now - oldest).max(0.0)),
-            next_try_s: next_try.map(|next| (next - now).max(0.0)),
-            ..view
-        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().into_view()
     }
 }

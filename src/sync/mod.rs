@@ -27,15 +27,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::{Deserialize, Serialize};
-
-use self::backlog::{Backlog, Tally, seconds, written};
-use self::board::Board;
+use self::backlog::{Backlog, seconds};
 pub use self::board::TargetView;
+use self::board::{Board, Posted};
 use self::state::{RunState, StateError};
 use self::worker::{Control, Worker};
 use crate::config::SyncConfig;
@@ -140,12 +138,21 @@ struct Running {
 }
 
 impl Running {
-    fn start(reader: Reader, config: SyncConfig, is_once: bool) -> Result<Self, SyncError> {
+    /// Starts one. It begins when the last one of the same target, if that is still at work, has ended: two of them
+    /// would deliver twice.
+    fn start(
+        reader: Reader,
+        config: SyncConfig,
+        is_once: bool,
+        last: Option<JoinHandle<bool>>,
+    ) -> Result<Self, SyncError> {
         let (control, board) = (Arc::<Control>::default(), Board::default());
         let name = config.name.clone();
         let parts = (config.clone(), control.clone(), board.clone());
         let thread = thread::Builder::new().name(format!("sync-{name}")).spawn(move || {
             let (config, control, board) = parts;
+            // However it ended.
+            drop(last.map(JoinHandle::join));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {
                 Ok(runtime) => {
@@ -163,52 +170,54 @@ impl Running {
         let thread = thread.map_err(|source| SyncError::Thread { name, source })?;
         Ok(Self { config, control, board, thread })
     }
-
-    fn stop(&self) {
-        self.control.stop.cancel();
-    }
-
-    /// Waits for the thread's end. Returns whether all was delivered; `None` if it takes too long, or died.
-    fn end(self, until: Option<Instant>) -> Option<bool> {
-        while let Some(until) = until
-            && !self.thread.is_finished()
-        {
-            if Instant::now() > until {
-                return None;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        self.thread.join().ok()
-    }
 }
 
 /// The targets of a daemon.
 pub(crate) struct Targets {
     reader: Reader,
-    running: Mutex<BTreeMap<String, Running>>,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Default)]
+struct Threads {
+    running: BTreeMap<String, Running>,
+    /// Those that were told to stop, by their targets' names.
+    ending: BTreeMap<String, JoinHandle<bool>>,
+}
+
+impl Threads {
+    /// Tells a target's thread to stop.
+    fn stop(&mut self, name: &str) {
+        if let Some(Running { control, thread, .. }) = self.running.remove(name) {
+            control.stop.cancel();
+            self.ending.insert(name.to_owned(), thread);
+        }
+    }
 }
 
 impl Targets {
     pub(crate) fn new(reader: Reader) -> Self {
-        Self { reader, running: Mutex::default() }
+        Self { reader, threads: Mutex::default() }
     }
 
-    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Delivers to these targets from now on. Those that are as they were go on undisturbed.
     pub(crate) fn set(&self, configs: &[SyncConfig]) -> Result<(), SyncError> {
-        let mut running = self.running();
-        let is_same = |running: &Running| configs.contains(&running.config);
-        let changed =
-            running.extract_if(.., |_, running| !is_same(running) || running.thread.is_finished());
-        let ending: Vec<Running> = changed.map(|(_, running)| running).collect();
-        end_all(ending);
+        let mut threads = self.threads();
+        let is_other =
+            |running: &Running| !configs.contains(&running.config) || running.thread.is_finished();
+        let others = threads.running.iter().filter(|(_, running)| is_other(running));
+        let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
+        others.iter().for_each(|name| threads.stop(name));
         for config in configs {
-            if !running.contains_key(&config.name) {
-                let started = Running::start(self.reader.clone(), config.clone(), false)?;
-                running.insert(config.name.clone(), started);
+            let name = &config.name;
+            if !threads.running.contains_key(name) {
+                let (reader, last) = (self.reader.clone(), threads.ending.remove(name));
+                let started = Running::start(reader, config.clone(), false, last)?;
+                threads.running.insert(name.clone(), started);
             }
         }
         Ok(())
@@ -216,13 +225,13 @@ impl Targets {
 
     /// How each target gets on.
     pub(crate) fn views(&self) -> Vec<TargetView> {
-        self.running().values().map(|running| running.board.view()).collect()
+        self.threads().running.values().map(|running| running.board.view()).collect()
     }
 
     /// The targets whose threads died.
     pub(crate) fn dead(&self) -> Vec<String> {
-        let running = self.running();
-        let dead = running.iter().filter(|(_, running)| running.thread.is_finished());
+        let threads = self.threads();
+        let dead = threads.running.iter().filter(|(_, running)| running.thread.is_finished());
         dead.map(|(name, _)| name.clone()).collect()
     }
 
@@ -235,7 +244,7 @@ impl Targets {
         patience: Duration,
     ) -> Result<Vec<TargetView>, SyncError> {
         let chosen: Vec<(Board, Arc<Control>)> = {
-            let running = self.running();
+            let running = &self.threads().running;
             check_names(running.keys(), names)?;
             let chosen =
                 running.iter().filter(|(name, _)| names.is_empty() || names.contains(name));
@@ -262,16 +271,16 @@ impl Targets {
 
     /// Ends all threads; one that takes too long is left behind.
     pub(crate) fn stop(&self) {
-        end_all(std::mem::take(&mut *self.running()).into_values().collect());
-    }
-}
-
-fn end_all(ending: Vec<Running>) {
-    ending.iter().for_each(Running::stop);
-    let until = Instant::now() + END_MAX;
-    for running in ending {
-        let name = running.config.name.clone();
-        if running.end(Some(until)).is_none() {
+        let mut threads = std::mem::take(&mut *self.threads());
+        let names: Vec<String> = threads.running.keys().cloned().collect();
+        names.iter().for_each(|name| threads.stop(name));
+        let start = Instant::now();
+        while threads.ending.values().any(|thread| !thread.is_finished())
+            && start.elapsed() < END_MAX
+        {
+            thread::sleep(Duration::from_millis(5));
+        }
+        for (name, _) in threads.ending.iter().filter(|(_, thread)| !thread.is_finished()) {
             tracing::warn!(target_name = name, "target's thread is left behind: it does not end");
         }
     }
@@ -305,8 +314,8 @@ pub(crate) fn choose(
     Ok(chosen.cloned().collect())
 }
 
-/// Delivers to targets what there is or, without `is_once`, until `stop` is asked for. Returns how each of them is
-/// then, and whether it has all that it can have.
+/// Delivers to targets what there is or, without `is_once`, for ever. `see` is shown how they get on, again and again.
+/// Returns how each of them is at the end, and whether it has all that it can have.
 ///
 /// # Errors
 /// If a thread can't be started.
@@ -314,62 +323,21 @@ pub(crate) fn deliver(
     reader: &Reader,
     configs: Vec<SyncConfig>,
     is_once: bool,
-    see: impl Fn(&[TargetView]) -> bool,
+    see: impl Fn(&[TargetView]),
 ) -> Result<Vec<(TargetView, bool)>, SyncError> {
-    let started = configs.into_iter().map(|config| Running::start(reader.clone(), config, is_once));
+    let started =
+        configs.into_iter().map(|config| Running::start(reader.clone(), config, is_once, None));
     let running: Vec<Running> = started.collect::<Result<_, _>>()?;
     while !running.iter().all(|running| running.thread.is_finished()) {
         let views: Vec<TargetView> = running.iter().map(|running| running.board.view()).collect();
-        if !see(&views) {
-            running.iter().for_each(Running::stop);
-        }
+        see(&views);
         thread::sleep(Duration::from_millis(50));
     }
-    let ended = running.into_iter().map(|running| {
-        let board = running.board.clone();
-        let is_done = running.end(None).unwrap_or(false);
+    let ended = running.into_iter().map(|Running { board, thread, .. }| {
+        let is_done = thread.join().unwrap_or(false);
         (board.view(), is_done)
     });
     Ok(ended.collect())
-}
-
-/// What a target would get of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunPending {
-    /// The target.
-    pub target: String,
-    /// The run.
-    pub run: RunId,
-    /// Images, and bytes of their files.
-    pub pending: u64,
-    #[expect(missing_docs, reason = "said above")]
-    pub bytes: u64,
-    /// Images that are set aside.
-    pub set_aside: u64,
-}
-
-/// What each run has for each target: read from the store, while no thread delivers.
-///
-/// # Errors
-/// If the store can't be read.
-pub(crate) fn pending(
-    reader: &Reader,
-    configs: &[SyncConfig],
-) -> Result<Vec<RunPending>, SyncError> {
-    let mut pending = Vec::new();
-    for config in configs {
-        each_run(reader, config, |state, tally, _| {
-            let Tally { n_items, bytes } = tally;
-            pending.push(RunPending {
-                target: config.name.clone(),
-                run: state.run.clone(),
-                pending: n_items,
-                bytes,
-                set_aside: state.parked.len() as u64,
-            });
-        })?;
-    }
-    Ok(pending)
 }
 
 /// How each target is, as the store says: while no thread delivers.
@@ -379,53 +347,23 @@ pub(crate) fn pending(
 pub(crate) fn views(reader: &Reader, configs: &[SyncConfig]) -> Result<Vec<TargetView>, SyncError> {
     let mut views = Vec::new();
     for config in configs {
-        let mut view = TargetView {
-            name: config.name.clone(),
-            kind: config.kind.kind().to_owned(),
-            ..TargetView::default()
-        };
-        let now = seconds(SystemTime::now());
-        let looked = each_run(reader, config, |state, tally, oldest| {
-            view.pending += tally.n_items;
-            view.pending_bytes += tally.bytes;
-            view.delivered += state.n_delivered;
-            view.set_aside += state.parked.len() as u64;
-            for parked in &state.parked {
-                view.refused += u64::from(parked.next.is_none());
-                view.add_reason(&parked.reason);
+        let mut posted = Posted::new(config);
+        for (run, extent) in reader.extents()? {
+            if !config.selection.has_run(&run) {
+                continue;
             }
-            let age = oldest.map(|oldest| (now - oldest).max(0.0));
-            view.oldest_s = [view.oldest_s, age].into_iter().flatten().reduce(f64::max);
-        });
-        match looked {
-            Err(SyncError::State(error)) => view.trouble = Some(error),
-            result => result?,
+            match RunState::load(reader.root(), &config.name, &run) {
+                Ok(state) => {
+                    let backlog = Backlog { reader, run: &run, selection: &config.selection };
+                    let pending = backlog.tally(state.cursor.place, extent.end)?;
+                    posted.add(&state, pending, backlog.oldest(state.cursor, extent.end)?);
+                }
+                Err(error) => posted.view.trouble = Some(error.to_string()),
+            }
         }
-        views.push(view);
+        views.push(posted.into_view());
     }
     Ok(views)
-}
-
-/// Looks at what each run has for a target: its state, what is pending, and when the first of it was kept.
-fn each_run(
-    reader: &Reader,
-    config: &SyncConfig,
-    mut see: impl FnMut(&RunState, Tally, Option<f64>),
-) -> Result<(), SyncError> {
-    for (run, extent) in reader.extents()? {
-        if !config.selection.has_run(&run) {
-            continue;
-        }
-        let state = RunState::load(reader.root(), &config.name, &run)?;
-        let backlog = Backlog { reader, run: &run, selection: &config.selection };
-        let tally = backlog.tally(state.cursor.place, extent.end)?;
-        let first = (tally.n_items > 0)
-            .then(|| backlog.page(state.cursor, extent.end, None))
-            .transpose()?;
-        let first = first.and_then(|page| written(&page.items.first()?.delivery.path()));
-        see(&state, tally, first);
-    }
-    Ok(())
 }
 
 /// Has all that targets have set aside tried again the next time that they are delivered to. Returns how much

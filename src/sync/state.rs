@@ -50,12 +50,11 @@ pub(crate) struct Parked {
 }
 
 impl Parked {
-    /// After another failure: when it is tried again. Once it has failed for a week, it isn't.
-    pub(super) fn failed_again(&mut self, now: f64, reason: String) {
-        self.n_tries = self.n_tries.saturating_add(1);
-        self.reason = reason;
-        // From a minute to an hour.
+    /// After a failure: when it is tried again, in a minute at first, in an hour at last. Once it has failed for a
+    /// week, it isn't.
+    pub(super) fn failed_again(&mut self, now: f64) {
         let pause = 60.0 * f64::from(2u32.saturating_pow(self.n_tries.min(16)).min(60));
+        self.n_tries = self.n_tries.saturating_add(1);
         self.next = (now - self.since < PATIENCE.as_secs_f64()).then_some(now + pause);
     }
 
@@ -200,7 +199,7 @@ mod tests {
         let mut now = 1000.0;
         let mut pauses = Vec::new();
         loop {
-            item.failed_again(now, "busy".to_owned());
+            item.failed_again(now);
             let Some(next) = item.next else { break };
             assert!(item.is_due(next) && !item.is_due(next - 1.0));
             pauses.push(next - now);
@@ -208,7 +207,7 @@ mod tests {
         }
         assert!(now - item.since >= PATIENCE.as_secs_f64());
         assert!(now - item.since < PATIENCE.as_secs_f64() + 3600.0 + 1.0);
-        assert_eq!(pauses[..3], [120.0, 240.0, 480.0]);
+        assert_eq!(pauses[..3], [60.0, 120.0, 240.0]);
         assert!(pauses.iter().all(|pause| *pause <= 3600.0));
     }
 }

@@ -435,6 +435,54 @@ async fn a_thread_that_goes_on_delivers_what_comes_and_ends_when_it_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_can_not_be_noted_is_not_doubled() {
+    let mut store = Store::new();
+    store.images("a", "k", 0..5, 1);
+    let target = Memory::new(|_, _| Reaction::Take);
+    let (board, control) = (Board::default(), Control::default());
+    let worker =
+        Worker::<Memory>::new(store.reader.clone(), config(""), target.clone(), board.clone());
+    let job = async {
+        while store.state("a").n_delivered < 5 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let (states, aside) = (store.root().join("sync/team"), store.root().join("aside"));
+        fs::rename(&states, &aside).expect("a folder");
+        fs::write(&states, "").expect("a file in its place");
+        store.images("a", "k", 5..9, 1);
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        assert!(board.view().trouble.is_some_and(|trouble| trouble.contains("sync/team")));
+        fs::remove_file(&states).expect("a file");
+        fs::rename(&aside, &states).expect("a folder");
+        while store.state("a").n_delivered < 9 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        control.stop.cancel();
+    };
+    tokio::join!(worker.keep_on(&control), job);
+    assert_eq!(target.steps("a"), (0..9).collect::<Vec<u64>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_aside_and_whose_line_is_damaged_stays_told_of() {
+    let mut store = Store::new();
+    store.images("a", "k", 0..9, 1);
+    let target =
+        Memory::new(|item, _| if item.id.step.0 == 4 { Reaction::Refuse } else { Reaction::Take });
+    store.once(&target, "").await;
+    let place = store.state("a").parked[0].place;
+    let segment = store.root().join("runs/a/journal/00000001.jsonl");
+    let mut bytes = fs::read(&segment).expect("a segment");
+    bytes[usize::try_from(place.offset).expect("a place") + 9] ^= 1;
+    fs::write(&segment, bytes).expect("a segment");
+    retry(&store.reader, &[config("")]).expect("a store");
+    let (is_done, view) = store.once(&target, "").await;
+    assert!(is_done, "{view:?}");
+    assert_eq!((view.set_aside, view.refused), (1, 1));
+    assert!(view.reasons[0].contains("damaged journal line"), "{view:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_whose_journal_is_another_one_is_delivered_from_its_beginning() {
     let mut store = Store::new();
     store.images("a", "k", 0..9, 1);
@@ -468,8 +516,6 @@ async fn what_is_pending_is_told_without_a_thread() {
     let configs = [config("")];
     let view = &views(&store.reader, &configs).expect("views")[0];
     assert_eq!((view.pending, view.pending_bytes, view.delivered), (7, 70, 0));
-    let run = &pending(&store.reader, &configs).expect("runs")[0];
-    assert_eq!((run.run.as_str(), run.pending, run.bytes), ("a", 7, 70));
     let target = Memory::new(|_, _| Reaction::Take);
     store.once(&target, "").await;
     let view = &views(&store.reader, &configs).expect("views")[0];

@@ -69,7 +69,10 @@ fn what_is_there_is_delivered_once_from_cron() {
     let settings = &format!("{ARCHIVE}exclude = [\"debug\"]\n");
 
     let ran = run(&temp, settings, &["sync", "--dry-run"]);
-    assert!(ran.out.starts_with("archive: would deliver 30 images ("), "{ran:?}");
+    assert!(
+        ran.out.starts_with("target    archive (object_store): would get 30 images ("),
+        "{ran:?}"
+    );
     assert!(!temp.folder().join("bucket").is_dir(), "nothing was delivered");
 
     let ran = run(&temp, settings, &["sync", "archive", "--once"]);

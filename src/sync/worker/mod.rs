@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use self::run::RunWork;
 use self::trouble::{FAILURES_MAX, TRIES_MAX, Trouble, Wait};
 use super::backlog::{Backlog, seconds};
-use super::board::{Board, Posted, TargetView};
+use super::board::{Board, Posted};
 use super::lanes::Lanes;
-use super::state::{Cursor, RunState};
+use super::state::{Cursor, RunState, StateError};
 use crate::config::SyncConfig;
 use crate::durable::Disk;
 use crate::media::RunId;
@@ -149,8 +149,6 @@ impl<T: Target> Worker<T> {
     fn wake(&mut self, control: &Control) {
         self.tries_all = control.retry.swap(false, Ordering::Relaxed);
         self.wait.until = None;
-        self.broken.clear();
-        self.n_changes_seen = None;
         self.runs.values_mut().for_each(|work| work.wait.until = None);
     }
 
@@ -184,7 +182,7 @@ impl<T: Target> Worker<T> {
             return false;
         }
         let tries_all = std::mem::take(&mut self.tries_all);
-        let (mut did, mut is_posted, mut n_failed_in_a_row) = (false, true, 0);
+        let (mut did, mut n_failed_in_a_row) = (false, 0);
         let runs: Vec<RunId> = self.runs.keys().cloned().collect();
         for run in runs {
             let Some(mut work) = self.runs.remove(&run) else { continue };
@@ -206,7 +204,6 @@ impl<T: Target> Worker<T> {
                     if did_some {
                         self.wait = Wait::default();
                         n_failed_in_a_row = 0;
-                        is_posted = false;
                     }
                 }
                 Err(Trouble::Stopped) => {}
@@ -225,36 +222,36 @@ impl<T: Target> Worker<T> {
                 break;
             }
         }
-        // With thousands of runs not after each of them.
-        if !is_posted || n_failed_in_a_row > 0 {
-            self.post();
-        }
         if !did && n_failed_in_a_row == 0 && self.wait.is_over(Instant::now()) {
             self.wait = Wait::default();
         }
+        self.post();
         did
     }
 
     /// Sees what runs there are, and counts what came.
     fn look(&mut self) -> Result<(), Trouble> {
         let n_changes = self.reader.n_changes();
-        if self.n_changes_seen == Some(n_changes) {
+        if self.n_changes_seen == Some(n_changes) && self.broken.is_empty() {
             return Ok(());
         }
         let name = &self.config.name;
         for (run, extent) in self.reader.extents()? {
-            if !self.config.selection.has_run(&run) || self.broken.contains_key(&run) {
+            if !self.config.selection.has_run(&run) {
                 continue;
             }
             if !self.runs.contains_key(&run) {
                 match self.begin(&run, extent) {
-                    Ok(work) => drop(self.runs.insert(run.clone(), work)),
-                    Err(Trouble::State(error)) => {
-                        tracing::error!(target_name = name, %run, %error, "run is not delivered");
-                        self.broken.insert(run, error.to_string());
+                    Ok(work) => {
+                        self.broken.remove(&run);
+                        self.runs.insert(run.clone(), work);
+                    }
+                    Err(error) => {
+                        if self.broken.insert(run.clone(), error.to_string()).is_none() {
+                            tracing::error!(target_name = name, %run, %error, "run is not delivered");
+                        }
                         continue;
                     }
-                    Err(trouble) => return Err(trouble),
                 }
             }
             let Some(work) = self.runs.get_mut(&run) else { continue };
@@ -273,7 +270,7 @@ impl<T: Target> Worker<T> {
         Ok(())
     }
 
-    fn begin(&self, run: &RunId, extent: Extent) -> Result<RunWork<T::Run>, Trouble> {
+    fn begin(&self, run: &RunId, extent: Extent) -> Result<RunWork<T::Run>, StateError> {
         let mut state = RunState::load(self.reader.root(), &self.config.name, run)?;
         let Cursor { place, seq } = state.cursor;
         if place > extent.end || seq > extent.last_seq {
@@ -325,27 +322,15 @@ impl<T: Target> Worker<T> {
     }
 
     fn post_all(&self, of_now: Option<&RunWork<T::Run>>) {
-        let mut view = TargetView {
-            name: self.config.name.clone(),
-            kind: self.config.kind.kind().to_owned(),
-            trouble: self.trouble(),
-            lanes: self.lanes.n() as u64,
-            ..TargetView::default()
-        };
-        let mut oldest: Option<f64> = None;
+        let mut posted = Posted::new(&self.config);
         for work in self.runs.values().chain(of_now) {
-            view.pending += work.pending.n_items;
-            view.pending_bytes += work.pending.bytes;
-            view.delivered += work.state.n_delivered;
-            view.set_aside += work.state.parked.len() as u64;
-            for parked in &work.state.parked {
-                view.refused += u64::from(parked.next.is_none());
-                view.add_reason(&parked.reason);
-            }
-            oldest = [oldest, work.oldest].into_iter().flatten().reduce(f64::min);
+            posted.add(&work.state, work.pending, work.oldest);
         }
-        let waits = view.trouble.is_some().then(|| self.next_try());
-        let next_try = waits.map(|wait| seconds(SystemTime::now()) + wait.as_secs_f64());
-        self.board.post(Posted { view, oldest, next_try, n_passes: self.n_passes });
+        posted.view.trouble = self.trouble();
+        posted.view.lanes = self.lanes.n() as u64;
+        posted.n_passes = self.n_passes;
+        let waits = posted.view.trouble.is_some().then(|| self.next_try());
+        posted.next_try = waits.map(|wait| seconds(SystemTime::now()) + wait.as_secs_f64());
+        self.board.post(posted);
     }
 }

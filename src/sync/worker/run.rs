@@ -1,6 +1,7 @@
 //! One run: a page of what it has is delivered and noted, then what is due of that which was set aside.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
@@ -14,8 +15,8 @@ use super::super::state::{Parked, RunState, StateError};
 use super::trouble::{FAILURES_MAX, TRIES_MAX, Trouble, Wait};
 use super::{Control, POST, Worker};
 use crate::sinks::{Delivery, Receipt, Rest, Sink, SinkError, Target};
-use crate::store::Extent;
 use crate::store::journal::Position;
+use crate::store::{Extent, StoreError};
 
 /// How often a sink is told that nothing comes; when that is for good.
 const REST_EVERY: Duration = Duration::from_secs(5);
@@ -116,7 +117,8 @@ impl<T: Target> Worker<T> {
         Ok(did)
     }
 
-    /// Changes what is noted of a run, on the disk first: a cursor and its receipt must not come apart.
+    /// Changes what is noted of a run, on the disk first: a cursor and its receipt must not come apart. If that
+    /// fails, the target may be ahead of what is noted: its sink is resumed from there.
     fn keep(
         &self,
         work: &mut RunWork<T::Run>,
@@ -124,9 +126,12 @@ impl<T: Target> Worker<T> {
     ) -> Result<(), StateError> {
         let mut state = work.state.clone();
         change(&mut state);
-        state.save(&self.disk, self.reader.root(), &self.config.name)?;
-        work.state = state;
-        Ok(())
+        let saved = state.save(&self.disk, self.reader.root(), &self.config.name);
+        match saved {
+            Ok(()) => work.state = state,
+            Err(_) => work.sink = None,
+        }
+        saved
     }
 
     async fn page(
@@ -143,6 +148,9 @@ impl<T: Target> Worker<T> {
         if page.is_of_other {
             self.begin_anew(&mut work.state);
             (work.counted, work.pending) = (work.state.cursor.place, Tally::default());
+            // What was brought over is of other lines with the same numbers.
+            work.sink = None;
+            (work.put, work.failed) = (BTreeSet::new(), BTreeMap::new());
             self.n_changes_seen = None;
             return Ok(true);
         }
@@ -161,15 +169,10 @@ impl<T: Target> Worker<T> {
         } else {
             self.deliver(work, page.items, control).await?
         };
-        let kept = self.keep(work, |state| {
+        self.keep(work, |state| {
             state.cursor = page.end;
             outcome.note(state);
-        });
-        if let Err(error) = kept {
-            // The target is ahead of what is noted.
-            work.sink = None;
-            return Err(error.into());
-        }
+        })?;
         work.pending.take(page.tally);
         work.oldest = None;
         (work.put, work.failed) = (BTreeSet::new(), BTreeMap::new());
@@ -189,16 +192,16 @@ impl<T: Target> Worker<T> {
         let mut outcome = Outcome::default();
         let mut accepted: Vec<(Ahead, Delivery)> = Vec::new();
         for (item, verdict) in items.into_iter().zip(verdicts) {
-            let (reason, next) = match verdict {
+            let (reason, is_for_good) = match verdict {
                 Put::Done => {
                     let delivery = item.delivery.clone();
                     accepted.push((item, delivery));
                     continue;
                 }
-                Put::Rejected(reason) => (reason, None),
-                Put::SetAside(reason) => (reason, Some(now + 60.0)),
+                Put::Rejected(reason) => (reason, true),
+                Put::SetAside(reason) => (reason, false),
             };
-            outcome.aside.push(self.set_aside(&item, reason, next, now));
+            outcome.aside.push(self.set_aside(&item, reason, is_for_good, now));
         }
         let n = work.state.parked.len() + outcome.aside.len();
         if let Some(last) = outcome.aside.last().filter(|_| n > PARKED_MAX) {
@@ -206,7 +209,7 @@ impl<T: Target> Worker<T> {
             return Err(Trouble::Refused { run, n, reason });
         }
         let (mut ahead, mut deliveries): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
-        let sink = work.sink.as_mut().ok_or(Trouble::Stopped)?;
+        let sink = work.sink.as_mut().expect("it was opened above");
         while !deliveries.is_empty() {
             match sink.commit(&deliveries).await {
                 Ok(receipt) => {
@@ -220,7 +223,7 @@ impl<T: Target> Worker<T> {
                 {
                     drop(deliveries.remove(i));
                     let item = ahead.remove(i);
-                    outcome.aside.push(self.set_aside(&item, source.to_string(), None, now));
+                    outcome.aside.push(self.set_aside(&item, source.to_string(), true, now));
                 }
                 Err(error) => {
                     work.sink = None;
@@ -231,7 +234,7 @@ impl<T: Target> Worker<T> {
         Ok(outcome)
     }
 
-    fn set_aside(&self, item: &Ahead, reason: String, next: Option<f64>, now: f64) -> Parked {
+    fn set_aside(&self, item: &Ahead, reason: String, is_for_good: bool, now: f64) -> Parked {
         let id = &item.delivery.id;
         tracing::warn!(
             target_name = self.config.name,
@@ -239,11 +242,15 @@ impl<T: Target> Worker<T> {
             step = id.step.0,
             index = id.index,
             error = reason,
-            is_tried_again = next.is_some(),
+            is_for_good,
             "item is set aside"
         );
         let Ahead { place, length, .. } = *item;
-        Parked { place, length, reason, since: now, n_tries: 1, next }
+        let mut parked = Parked { place, length, reason, since: now, n_tries: 0, next: None };
+        if !is_for_good {
+            parked.failed_again(now);
+        }
+        parked
     }
 
     /// Opens the target and the run's sink, unless they are open.
@@ -254,7 +261,7 @@ impl<T: Target> Worker<T> {
         if self.target.is_none() {
             self.target = Some(T::open(&self.settings).await?);
         }
-        let Some(target) = &self.target else { return Err(Trouble::Stopped) };
+        let target = self.target.as_ref().expect("it was opened above");
         let run = &work.state.run;
         let Some(info) = self.reader.run_info(run)? else {
             let what = format!("run.json of run {run} is missing or damaged");
@@ -277,7 +284,7 @@ impl<T: Target> Worker<T> {
     ) -> Result<Vec<Put>, Trouble> {
         let Self { lanes, pace, n_taken, .. } = self;
         let RunWork { put, failed, sink, .. } = work;
-        let sink = sink.as_ref().ok_or(Trouble::Stopped)?;
+        let sink = sink.as_ref().expect("who calls has opened it");
         let seq = |i: usize| items[i].delivery.seq;
         let mut verdicts: Vec<Option<Put>> = items
             .iter()
@@ -350,7 +357,8 @@ impl<T: Target> Worker<T> {
                 }
             }
         }
-        Ok(verdicts.into_iter().map(|verdict| verdict.unwrap_or(Put::Done)).collect())
+        let verdicts = verdicts.into_iter();
+        Ok(verdicts.map(|verdict| verdict.expect("none is queued or waits")).collect())
     }
 
     /// Tries what was set aside and is due. Returns whether any of it was delivered.
@@ -364,17 +372,27 @@ impl<T: Target> Worker<T> {
         let is_due = |parked: &Parked| tries_all || parked.is_due(now);
         let due: Vec<Parked> = work.state.parked.iter().filter(|p| is_due(p)).cloned().collect();
         let mut did = false;
-        for parked in due {
+        for mut parked in due {
+            if tries_all {
+                // As if it had failed for the first time.
+                (parked.since, parked.n_tries) = (now, 0);
+            }
             let run = work.state.run.clone();
             let selection = &self.config.selection;
             let backlog = Backlog { reader: &self.reader, run: &run, selection };
-            let result = match backlog.parked(&parked)? {
+            let result = match backlog.parked(&parked) {
                 // Another image stands in its place by now, or none.
-                None => Ok(Outcome::default()),
-                Some(item) => {
+                Ok(None) => Ok(Outcome::default()),
+                Ok(Some(item)) => {
                     work.failed.clear();
                     self.deliver(work, vec![item], control).await
                 }
+                Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    // Its line is damaged: nobody knows any more what it was.
+                    let lost = Parked { reason: error.to_string(), next: None, ..parked.clone() };
+                    Ok(Outcome { aside: vec![lost], ..Outcome::default() })
+                }
+                Err(error) => Err(error.into()),
             };
             let others =
                 |state: &mut RunState| state.parked.retain(|other| other.place != parked.place);
@@ -391,11 +409,12 @@ impl<T: Target> Worker<T> {
                 }
                 Err(Trouble::Target { after: None, source }) => {
                     work.sink = None;
-                    let mut parked = parked.clone();
-                    parked.failed_again(now, source.to_string());
+                    let mut again = parked.clone();
+                    again.reason = source.to_string();
+                    again.failed_again(now);
                     self.keep(work, |state| {
                         others(state);
-                        state.parked.push(parked);
+                        state.parked.push(again);
                     })?;
                     // The others wait for the next pass: it may be the target that fails.
                     break;
@@ -430,7 +449,7 @@ impl<T: Target> Worker<T> {
 
     async fn let_go(&self, work: &mut RunWork<T::Run>, why: Rest) -> Result<(), Trouble> {
         loop {
-            let sink = work.sink.as_mut().ok_or(Trouble::Stopped)?;
+            let sink = work.sink.as_mut().expect("who calls has opened it");
             let receipt = match sink.rest(why).await {
                 Ok(Some(receipt)) => receipt,
                 Ok(None) => return Ok(()),
@@ -442,10 +461,7 @@ impl<T: Target> Worker<T> {
             if work.state.receipt.as_ref() == Some(&receipt) {
                 return Ok(());
             }
-            if let Err(error) = self.keep(work, |state| state.receipt = Some(receipt)) {
-                work.sink = None;
-                return Err(error.into());
-            }
+            self.keep(work, |state| state.receipt = Some(receipt))?;
         }
     }
 }
