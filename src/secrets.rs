@@ -58,6 +58,12 @@ impl Secret {
     }
 }
 
+/// A text of others, which may repeat what they were told, without these secrets.
+pub(crate) fn without<'a>(text: String, secrets: impl IntoIterator<Item = &'a str>) -> String {
+    let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
+    secrets.fold(text, |text, secret| text.replace(secret, "…"))
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
@@ -136,10 +142,22 @@ impl<'de> Deserialize<'de> for SecretSource {
                 )))
             }
 
+            fn visit_bool<E: de::Error>(self, _: bool) -> Result<SecretSource, E> {
+                self.visit_str("")
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<SecretSource, E> {
+                self.visit_str("")
+            }
+
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<SecretSource, E> {
+                self.visit_str("")
+            }
+
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretSource, A::Error> {
                 let wrong = || de::Error::custom(WANT);
                 let kind: String = map.next_key()?.ok_or_else(wrong)?;
-                let name: String = map.next_value()?;
+                let name: String = map.next_value().map_err(|_| wrong())?;
                 if name.is_empty() || map.next_key::<String>()?.is_some() {
                     return Err(wrong());
                 }

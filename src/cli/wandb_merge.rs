@@ -16,6 +16,7 @@ use crate::formats::wandb_log::merge::Training;
 use crate::formats::wandb_log::row::{Row, is_taken};
 use crate::media::{MediaEntry, MediaId, RunId, State, Step};
 use crate::sinks::wandb::link;
+use crate::sync::time_of;
 
 #[derive(Debug, Args)]
 pub(super) struct MergeArgs {
@@ -94,19 +95,9 @@ pub(super) fn merge(
     Ok(Ending::Done)
 }
 
-/// The row of a step, whose time is what the job said, else when the first of its files was written.
+/// The row of a step, whose time is the latest of its images'.
 fn row(step: Step, images: &[(MediaId, MediaEntry)], folder: &Path) -> Row {
-    let written = |entry: &MediaEntry| {
-        let meta = fs::metadata(folder.join(&entry.file.as_ref()?.path)).ok()?;
-        let since = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-        Some(since.as_secs_f64())
-    };
-    Row::of(
-        step,
-        images.iter().map(|(id, entry)| {
-            (id, entry, entry.description.time.or_else(|| written(entry)).unwrap_or_default())
-        }),
-    )
+    Row::of(step, images.iter().map(|(id, entry)| (id, entry, time_of(entry, folder))))
 }
 
 fn check_target(target: &Path, offline_run: &Path) -> anyhow::Result<()> {

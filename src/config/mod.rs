@@ -196,7 +196,7 @@ fn config_error(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError
     let line = line.map(|line| {
         let number = place.map_or(0, |(line, _)| line);
         let section = text.lines().take(number).filter(|line| line.trim_start().starts_with('['));
-        let is_of_target = section.last().is_some_and(|name| name.contains("[sync."));
+        let is_of_target = section.last().unwrap_or(line).contains("sync");
         // It may hold a secret, under whatever name: no log is to show it.
         match line.split_once('=') {
             Some((name, _)) if is_of_target => format!("{name}= …"),

@@ -327,9 +327,10 @@ fn check(fields: &Fields) -> Result<(), String> {
     if fields.path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
         return Err("`path` is empty: want a directory".to_owned());
     }
-    for url in [&fields.url, &fields.endpoint].into_iter().flatten() {
-        check_url(kind, url)?;
-    }
+    let object_stores = ["s3", "gs", "az", "file"];
+    let schemes = if kind == Kind::ObjectStore { &object_stores[..] } else { &["http", "https"] };
+    fields.url.iter().try_for_each(|url| check_url("url", url, schemes))?;
+    fields.endpoint.iter().try_for_each(|url| check_url("endpoint", url, &["http", "https"]))?;
     if fields.segment_idle_s.is_some_and(|idle| idle.get() > SEGMENT_IDLE_S_MAX) {
         return Err(format!("`segment_idle_s` is too long: want at most {SEGMENT_IDLE_S_MAX}"));
     }
@@ -346,16 +347,17 @@ fn check(fields: &Fields) -> Result<(), String> {
 }
 
 /// Checks a URL. It is repeated in no message: it may hold a secret.
-fn check_url(kind: Kind, url: &str) -> Result<(), String> {
-    let parsed = url::Url::parse(url).map_err(|error| format!("not a URL: {error}"))?;
+fn check_url(field: &str, url: &str, schemes: &[&str]) -> Result<(), String> {
+    let parsed = url::Url::parse(url).map_err(|error| format!("`{field}` is no URL: {error}"))?;
     if !parsed.username().is_empty() || parsed.password().is_some() {
         return Err(
             "a URL with a name or password in it: a secret must not stand in the configuration"
                 .to_owned(),
         );
     }
-    if kind != Kind::ObjectStore && !matches!(parsed.scheme(), "http" | "https") {
-        return Err(format!("a URL that begins with {:?}: want http or https", parsed.scheme()));
+    if !schemes.contains(&parsed.scheme()) {
+        let (got, want) = (parsed.scheme(), schemes.join(", "));
+        return Err(format!("`{field}` begins with {got:?}: want one of {want}"));
     }
     Ok(())
 }
@@ -472,12 +474,13 @@ mod tests {
         for (text, want) in [
             ("kind = \"mlfow\"", "s.toml:2:8: unknown variant `mlfow`"),
             ("kind = \"mlflow\"", "wants `url`, such as \"https://"),
-            ("kind = \"mlflow\"\nurl = \"ftp://x\"", "want http or https"),
+            ("kind = \"mlflow\"\nurl = \"ftp://x\"", "want one of http, https"),
             ("kind = \"mlflow\"\nurl = \"https://x\"\nusername = \"a\"", "go together"),
             ("kind = \"tensorboard\"\npath = \"/x\"\nurl = \"https://x\"", "`url` is nothing that"),
             ("kind = \"tensorboard\"\npth = \"/x\"", "s.toml:3:1: unknown field `pth`"),
             ("kind = \"trackio\"\nurl = \"http://x\"\npath = \"/x\"", "either `path`"),
             ("kind = \"wandb\"\npath = \"/x\"\nsegment_idle_s = 901", "want at most 900"),
+            ("kind = \"object_store\"\nurl = \"ftp://x\"", "want one of s3, gs, az, file"),
             ("path = \"/x\"", "missing field `kind`"),
             ("kind = \"tensorboard\"\npath = \"/x\"\nconcurrency_max = 0", "s.toml:4:19: "),
         ] {
@@ -494,11 +497,22 @@ mod tests {
             "kind = \"object_store\"\nurl = \"s3://b\"\nsecret_access_key = \"hunter2\"",
             "kind = \"mlflow\"\nurl = \"https://x\"\n  token=[\"hunter2\"]",
             "kind = \"mlflow\"\nurl = \"https://x\"\ntokn = \"hunter2\"",
+            "kind = \"mlflow\"\nurl = \"https://x\"\ntoken = 42424242",
+            "kind = \"mlflow\"\nurl = \"https://x\"\ntoken = { file = 42424242 }",
         ] {
-            let got = parse(&format!("[sync.x]\n{text}\n"), Path::new("/s.toml")).expect_err(text);
+            let got =
+                parse(&format!("[ sync.x ]\n{text}\n"), Path::new("/s.toml")).expect_err(text);
             let wants = ["secret must not stand", "want { credential", "unknown field `tokn`"];
             assert!(wants.iter().any(|want| got.message.contains(want)), "{got}");
-            assert!(!got.to_string().contains("hunter2"), "{got}");
+            let is_hidden = |secret| !got.to_string().contains(secret);
+            assert!(is_hidden("hunter2") && is_hidden("42424242"), "{got}");
+        }
+        for text in [
+            "[sync]\nx = { kind = \"mlflow\", tokn = \"hunter2\" }\n",
+            "sync.x.tokn = \"hunter2\"\n",
+        ] {
+            let got = parse(text, Path::new("/s.toml")).expect_err(text).to_string();
+            assert!(!got.contains("hunter2"), "{got}");
         }
     }
 

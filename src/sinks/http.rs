@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use super::{Delivery, SinkError};
 use crate::media::shortened;
-use crate::secrets::{SecretError, SecretSource};
+use crate::secrets::{SecretError, SecretSource, without};
 
 /// What a target wants to see before it takes anything. Secrets are read anew for each request.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ const IDLE: Duration = Duration::from_secs(4);
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// The most of a target's own words that is repeated, in characters.
-const WORDS_CHARS_MAX: usize = 300;
+pub(crate) const WORDS_CHARS_MAX: usize = 300;
 
 /// Why a request came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -176,8 +176,13 @@ impl HttpClient {
     /// # Errors
     /// If none comes, or one that isn't 2xx.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, HttpError> {
+        Ok(self.ask(request).await?.0)
+    }
+
+    /// The same; with the answer comes what must show up nowhere.
+    async fn ask(&self, request: RequestBuilder) -> Result<(Vec<u8>, Vec<String>), HttpError> {
         let mut request = request.build().map_err(|error| HttpError::later(told(&error)))?;
-        let secret = self.authorize(request.headers_mut())?;
+        let secrets = self.authorize(request.headers_mut())?;
         let in_memory = request.body().and_then(|body| body.as_bytes()).map(<[u8]>::len);
         let n_bytes = in_memory.map(|n| n as u64).or_else(|| {
             let length = request.headers().get(CONTENT_LENGTH)?;
@@ -210,12 +215,9 @@ impl HttpClient {
             }
         };
         if status.is_success() {
-            return Ok(body);
+            return Ok((body, secrets));
         }
-        let mut said = words_in(&body);
-        for secret in secret.iter().filter(|secret| !secret.is_empty()) {
-            said = said.replace(secret.as_str(), "…");
-        }
+        let said = without(words_in(&body), secrets.iter().map(String::as_str));
         let said = shortened(said, WORDS_CHARS_MAX);
         let colon = if said.is_empty() { "" } else { ": " };
         let words = format!("{what}: answered {status}{colon}{said}");
@@ -236,9 +238,10 @@ impl HttpClient {
         &self,
         request: RequestBuilder,
     ) -> Result<T, HttpError> {
-        let body = self.send(request).await?;
+        let (body, secrets) = self.ask(request).await?;
         serde_json::from_slice(&body).map_err(|error| {
-            let got = shortened(String::from_utf8_lossy(&body).into_owned(), 60);
+            let got = String::from_utf8_lossy(&body).into_owned();
+            let got = shortened(without(got, secrets.iter().map(String::as_str)), 60);
             let host = self.base.host_str().unwrap_or_default();
             HttpError::later(format!(
                 "{host} answered with something else ({error}, got {got:?}): is `url` that of the target?"

@@ -4,8 +4,6 @@
 //! A run of ours is a run there, found again by its tag `safelight.run`. What is sent again overwrites itself:
 //! each artifact's name is a function of the image. How they are named is in [`crate::formats::mlflow`].
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use reqwest::{Method, StatusCode};
@@ -14,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::http::{Credentials, HttpClient, HttpError};
-use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};
+use super::{Delivery, Receipt, Rest, Sink, SinkError, Target, read_file};
 use crate::config::sync::MlflowConfig;
 use crate::formats::mlflow::{self, Names, Pictures};
 use crate::store::RunInfo;
@@ -328,18 +326,6 @@ impl MlflowRun {
     }
 }
 
-/// A file of an item. One that isn't there is the item's fault; a disk that can't be read is not.
-async fn read(item: &Delivery, path: &Path) -> Result<Vec<u8>, SinkError> {
-    tokio::fs::read(path).await.map_err(|error| {
-        let words = format!("{error}: {}", path.display());
-        if error.kind() == io::ErrorKind::NotFound {
-            SinkError::reject(item, words)
-        } else {
-            SinkError::retry(words)
-        }
-    })
-}
-
 impl Sink for MlflowRun {
     async fn resume(&mut self, last: Option<&Receipt>) -> Result<(), SinkError> {
         self.place = OnceCell::new();
@@ -368,7 +354,7 @@ impl Sink for MlflowRun {
         let time_ms = milliseconds(item.time);
         let names =
             Names::new(&self.run.id, &item.id, item.seq, item.file.sha256.as_bytes(), time_ms);
-        let file = read(item, &item.path()).await?;
+        let file = read_file(item, &item.file.path, item.file.size).await?;
         let (file, pictures) = self.pictures(item, file).await?;
         let place = self.place(time_ms).await?;
 
@@ -384,13 +370,13 @@ impl Sink for MlflowRun {
         let (mut masks, mut boxes) = (serde_json::Map::new(), serde_json::Map::new());
         for (name, mask) in &layers.masks {
             let at = names.mask(name);
-            let bytes = read(item, &item.folder.join(&mask.path)).await?;
+            let bytes = read_file(item, &mask.path, mask.size).await?;
             self.send(item, place, &at, bytes).await?;
             masks.insert(name.clone(), at.into());
         }
         for (name, set) in &layers.boxes {
             let at = names.boxes(name);
-            let bytes = read(item, &item.folder.join(&set.path)).await?;
+            let bytes = read_file(item, &set.path, set.size).await?;
             self.send(item, place, &at, bytes).await?;
             boxes.insert(name.clone(), at.into());
         }

@@ -13,6 +13,7 @@ pub(crate) mod wandb;
 pub(crate) mod tensorboard;
 pub(crate) mod trackio;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,6 +107,47 @@ impl SinkError {
     }
 }
 
+/// A file of an item that can't be read: if it is gone, that is the item's fault; a disk that is out of order is not.
+pub(crate) fn unreadable(item: &Delivery, path: &Path, error: &io::Error) -> SinkError {
+    let words = format!("{error}: {}", path.display());
+    if error.kind() == io::ErrorKind::NotFound {
+        SinkError::reject(item, words)
+    } else {
+        SinkError::retry(words)
+    }
+}
+
+/// Checks that a file of an item has the size that it was kept with.
+///
+/// # Errors
+/// [`SinkError::Reject`] if it hasn't.
+pub(crate) fn check_size(
+    item: &Delivery,
+    path: &Path,
+    got: u64,
+    want: u64,
+) -> Result<(), SinkError> {
+    if got == want {
+        return Ok(());
+    }
+    Err(SinkError::reject(item, format!("got {got} bytes, want {want}: {}", path.display())))
+}
+
+/// A file of an item, which has `size` bytes: below the run's folder.
+///
+/// # Errors
+/// As [`unreadable`] and [`check_size`] say.
+pub(crate) async fn read_file(
+    item: &Delivery,
+    path: &str,
+    size: u64,
+) -> Result<Vec<u8>, SinkError> {
+    let path = item.folder.join(path);
+    let bytes = tokio::fs::read(&path).await.map_err(|error| unreadable(item, &path, &error))?;
+    check_size(item, &path, bytes.len() as u64, size)?;
+    Ok(bytes)
+}
+
 /// A kind of target.
 pub(crate) trait Target: Sized {
     /// What its section of the configuration says.
@@ -130,8 +172,8 @@ pub(crate) trait Target: Sized {
 /// A target as one run sees it.
 ///
 /// [`crate::sync`] drives it: `resume` once, then for each batch of items `put` for each of them and, when all
-/// that were accepted are there, `commit`. After an error anything may be called again, `resume` first if it
-/// was of `commit`. Only one call that takes `&mut self` is under way at a time; of `put` there may be many.
+/// that were accepted are there, `commit`. After a failed `put` the same sink is asked again; after a failed `commit` or
+/// `rest` a new one is made and resumed, but where `commit` rejects an item: that comes again without it. Only one call that takes `&mut self` is under way at a time; of `put` there may be many.
 pub(crate) trait Sink {
     /// Puts the target back to where it stood at `last`: what came after it is removed, or known again when it
     /// is delivered once more. `None` if nothing was ever kept there.

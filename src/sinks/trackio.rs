@@ -25,7 +25,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::http::{Credentials, HttpClient, HttpError};
-use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};
+use super::{Delivery, Receipt, Rest, Sink, SinkError, Target, read_file};
 use crate::config::sync::{TrackioConfig, TrackioPlace};
 use crate::durable::Disk;
 use crate::media::{RunId, Sha256};
@@ -196,24 +196,6 @@ pub(crate) struct TrackioRun {
     names: Arc<Names>,
 }
 
-/// A media file that can't be read: it is gone for good, or to be tried again.
-fn unreadable(item: &Delivery, error: io::Error) -> SinkError {
-    if error.kind() == io::ErrorKind::NotFound {
-        SinkError::reject(item, format!("{}: {error}", item.file.path))
-    } else {
-        SinkError::retry(error)
-    }
-}
-
-async fn read(item: &Delivery) -> Result<Vec<u8>, SinkError> {
-    let bytes = tokio::fs::read(item.path()).await.map_err(|error| unreadable(item, error))?;
-    if bytes.len() as u64 != item.file.size {
-        let (path, got, want) = (&item.file.path, bytes.len(), item.file.size);
-        return Err(SinkError::reject(item, format!("{path}: got {got} bytes, want {want}")));
-    }
-    Ok(bytes)
-}
-
 /// Of an answer that says no: only an image that is too large is at fault itself. A missing write token is
 /// answered with 400, as is all else that a person can put right.
 fn failed(error: HttpError, item: &Delivery) -> SinkError {
@@ -232,7 +214,8 @@ struct Uploaded {
 impl TrackioRun {
     async fn upload(&self, client: &HttpClient, item: &Delivery) -> Result<(), SinkError> {
         let file_name = self.names.file_name(item);
-        let part = Part::bytes(read(item).await?).file_name(file_name.clone());
+        let part = Part::bytes(read_file(item, &item.file.path, item.file.size).await?)
+            .file_name(file_name.clone());
         let request = client.request(Method::POST, "api/upload");
         let request = request.multipart(Form::new().part("files", part));
         let uploaded: Uploaded =
@@ -296,7 +279,7 @@ impl Sink for TrackioRun {
         match &self.place {
             Place::Server(client) => self.upload(client, item).await,
             Place::Inbox { folder, disk } => {
-                let bytes = read(item).await?;
+                let bytes = read_file(item, &item.file.path, item.file.size).await?;
                 let folder = folder.join("media").join(self.names.step_folder(item));
                 let (path, disk) = (folder.join(self.names.file_name(item)), disk.clone());
                 let write = move || {

@@ -178,11 +178,18 @@ impl Backlog<'_> {
         if !self.reader.is_current(self.run, &id, place)? {
             return Ok(None);
         }
-        let said = entry.description.time.filter(|time| time.is_finite());
-        let time = said.or_else(|| written(&folder.join(&file.path))).unwrap_or(0.0);
+        let time = time_of(&entry, folder);
         let (entry, folder) = (Arc::new(entry), folder.clone());
         Ok(Some(Delivery { seq, id, file, entry, time, folder }))
     }
+}
+
+/// The time of an image, in seconds since the Unix epoch: what the job said, else when its media file was written.
+/// Paths are relative to `folder`.
+pub(crate) fn time_of(entry: &MediaEntry, folder: &Path) -> f64 {
+    let said = entry.description.time.filter(|time| time.is_finite());
+    let kept = || written(&folder.join(&entry.file.as_ref()?.path));
+    said.or_else(kept).unwrap_or(0.0)
 }
 
 /// Whether an item was kept after a time. One from the future was kept by another clock.

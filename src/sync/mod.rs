@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
+pub(crate) use self::backlog::time_of;
 use self::backlog::{Backlog, seconds};
 pub use self::board::TargetView;
 use self::board::{Board, Posted};

@@ -80,6 +80,9 @@ pub(crate) struct RunState {
     pub(crate) bytes_delivered: u64,
     /// Whether the sink has let go of all that it kept back.
     pub(crate) is_at_rest: bool,
+    /// Whether it was told, after all that it has, that the run is over.
+    #[serde(default)]
+    pub(crate) is_told_of_end: bool,
 }
 
 /// A state that can't be read or written.
@@ -112,6 +115,7 @@ impl RunState {
             n_delivered: 0,
             bytes_delivered: 0,
             is_at_rest: true,
+            is_told_of_end: false,
         }
     }
 

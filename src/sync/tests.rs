@@ -395,6 +395,14 @@ async fn a_sink_is_told_when_nothing_comes() {
     // It was told once.
     store.once(&target, "").await;
     assert_eq!(target.far().rests.len(), 1);
+    // That the run is over it is told whenever that is said: here long after its last image.
+    store.commit("a", vec![Event::Finish]);
+    store.once(&target, "").await;
+    store.once(&target, "").await;
+    assert_eq!(target.far().rests, [Rest::Leaving, Rest::Finished]);
+    store.images("a", "k", 5..6, 1);
+    store.once(&target, "").await;
+    assert_eq!(target.far().rests.last(), Some(&Rest::Finished));
 }
 
 #[tokio::test(start_paused = true)]

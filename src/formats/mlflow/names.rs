@@ -21,7 +21,7 @@ impl Names {
     pub fn new(run: &RunId, id: &MediaId, seq: u64, sha256: &[u8; 32], time_ms: i64) -> Self {
         let step = id.step;
         let uuid = uuid(run, id, seq, sha256);
-        let key = plain(id.key.as_str());
+        let key = plain(id.key.as_str(), Slash::Kept);
         // The page shows one picture of a key and step.
         let shown = if id.index == 0 { key.clone() } else { format!("{key}/{:03}", id.index) };
         let shown = shown.replace('/', "~");
@@ -58,20 +58,30 @@ impl Names {
     /// A mask.
     #[must_use]
     pub fn mask(&self, name: &str) -> String {
-        format!("{}.mask.{}.png", self.media, plain(name).replace('/', "_"))
+        format!("{}.mask.{}.png", self.media, plain(name, Slash::Replaced))
     }
 
     /// A set of boxes.
     #[must_use]
     pub fn boxes(&self, name: &str) -> String {
-        format!("{}.boxes.{}.json", self.media, plain(name).replace('/', "_"))
+        format!("{}.boxes.{}.json", self.media, plain(name, Slash::Replaced))
     }
+}
+
+/// What becomes of slashes in a name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slash {
+    Kept,
+    Replaced,
 }
 
 /// A name of the characters that the page takes: `[A-Za-z0-9_\-./ ]`. One that had others, or is too long, gets a
 /// part of its digest, so that no two become one.
-fn plain(name: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ' ');
+fn plain(name: &str, slash: Slash) -> String {
+    let is_plain = |c: char| match c {
+        '/' => slash == Slash::Kept,
+        c => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ' '),
+    };
     if name.chars().all(is_plain) && name.len() <= KEY_BYTES_MAX {
         return name.to_owned();
     }
@@ -164,14 +174,15 @@ mod tests {
             ("é", "_-4a99557e"),
             ("a\nb", "a_b-7e18f737"),
         ] {
-            assert_eq!(plain(key), want);
+            assert_eq!(plain(key, Slash::Kept), want);
         }
         let all = ["a_b", "a+b", "a~b", "a%b", "a#b", "a:b"];
-        let got: std::collections::BTreeSet<String> = all.map(plain).into();
+        let got: std::collections::BTreeSet<String> = all.map(|key| plain(key, Slash::Kept)).into();
         assert_eq!(got.len(), all.len());
         let (long, longer) = ("é/".repeat(300), "é/".repeat(301));
         assert!(names(&long, u32::MAX, u64::MAX).thumbnail().len() <= 255 + "images/".len());
-        assert_ne!(plain(&long), plain(&longer));
+        assert_ne!(plain(&long, Slash::Kept), plain(&longer, Slash::Kept));
+        assert_ne!(plain("a/b", Slash::Replaced), plain("a_b", Slash::Replaced));
     }
 
     #[test]

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
-use prost::encoding::encode_varint;
+use prost::encoding::{decode_varint, encode_varint};
 
 use super::LogEnd;
 use super::framing::{LogError, Records};
-use super::record::{HistoryRow, KeyedChanges, Kind, LogRecord, RunStart, UnixTime};
+use super::record::{HistoryRow, KeyedChanges, KeyedValue, Kind, LogRecord, RunStart, UnixTime};
 use super::row::{LabelPlace, ROW_BYTES_MAX, Row, label_item};
 use crate::media::MediaKey;
 
@@ -111,7 +111,7 @@ impl Training {
                 Some(Kind::History(theirs)) => {
                     let step = theirs.step().and_then(|step| u64::try_from(step).ok());
                     while let Some(row) = rows.next_if(|row| step.is_some_and(|s| row.step.0 < s)) {
-                        push_row(&mut log, row, start);
+                        push_row(&mut log, row, start)?;
                     }
                     if let Some(row) = rows.next_if(|row| Some(row.step.0) == step) {
                         check_row(theirs, row)?;
@@ -120,7 +120,7 @@ impl Training {
                     }
                 }
                 Some(Kind::Exit(_)) if !is_over => {
-                    rows.by_ref().for_each(|row| push_row(&mut log, row, start));
+                    rows.by_ref().try_for_each(|row| push_row(&mut log, row, start))?;
                     is_over = true;
                 }
                 _ => {}
@@ -144,18 +144,20 @@ pub(crate) fn push_before_row(log: &mut LogEnd, row: &Row) {
     log.push(Kind::Summary(KeyedChanges::updates(row.summary())));
 }
 
-fn push_row(log: &mut LogEnd, row: &Row, start: UnixTime) {
+fn push_row(log: &mut LogEnd, row: &Row, start: UnixTime) -> Result<(), MergeError> {
+    check_row(&HistoryRow::default(), row)?;
     push_before_row(log, row);
     log.push(row.history(start.seconds()));
+    Ok(())
 }
 
 fn check_row(theirs: &HistoryRow, row: &Row) -> Result<(), MergeError> {
     let step = row.step.0;
-    let names: BTreeSet<&str> = theirs.item.iter().map(super::record::KeyedValue::name).collect();
+    let names: BTreeSet<&str> = theirs.item.iter().map(KeyedValue::name).collect();
     if let Some(key) = row.values.keys().find(|key| names.contains(key.as_str())) {
         return Err(MergeError::HasKey { key: key.clone(), step });
     }
-    let of_item = |item: &super::record::KeyedValue| {
+    let of_item = |item: &KeyedValue| {
         let path: usize = item.nested_key.iter().map(String::len).sum();
         item.key.len() + path + item.value_json.len() + 8
     };
@@ -180,13 +182,13 @@ fn fields(mut message: &[u8]) -> Option<Vec<Field<'_>>> {
     let mut fields = Vec::new();
     while !message.is_empty() {
         let whole = message;
-        let tag = varint(&mut message)?;
+        let tag = decode_varint(&mut message).ok()?;
         let mut content = None;
         match tag & 7 {
-            0 => drop(varint(&mut message)?),
+            0 => drop(decode_varint(&mut message).ok()?),
             1 => message = message.get(8..)?,
             2 => {
-                let length = usize::try_from(varint(&mut message)?).ok()?;
+                let length = usize::try_from(decode_varint(&mut message).ok()?).ok()?;
                 let (held, rest) = message.split_at_checked(length)?;
                 (content, message) = (Some(held), rest);
             }
@@ -199,21 +201,8 @@ fn fields(mut message: &[u8]) -> Option<Vec<Field<'_>>> {
     Some(fields)
 }
 
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 127) << shift;
-        if byte & 128 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
 /// A record with another number and, if it is a row, further items.
-fn renumbered(record: &[u8], seq: i64, items: Vec<super::record::KeyedValue>) -> Option<Vec<u8>> {
+fn renumbered(record: &[u8], seq: i64, items: Vec<KeyedValue>) -> Option<Vec<u8>> {
     const SEQ: u64 = 1;
     const HISTORY: u64 = 2;
     let mut items = HistoryRow { item: items, step: None }.encode_to_vec();

@@ -296,10 +296,10 @@ async fn a_file_that_the_page_cannot_show_is_there_all_the_same() {
         crate::encode::encode(&pixels, encoding).expect("a file").bytes
     };
     std::fs::write(jpeg.path(), &bytes).expect("a file");
-    jpeg.file.file_type = crate::media::FileType::Jpg;
+    (jpeg.file.file_type, jpeg.file.size) = (crate::media::FileType::Jpg, bytes.len() as u64);
     let mut unknown = images.image("t", 1, 0);
     std::fs::write(unknown.path(), b"II*\0what").expect("a file");
-    unknown.file.file_type = crate::media::FileType::Tiff;
+    (unknown.file.file_type, unknown.file.size) = (crate::media::FileType::Tiff, 8);
     let mut sink = fake.sink();
     sink.resume(None).await.expect("a target");
     for item in [&jpeg, &unknown] {

@@ -23,11 +23,10 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
 use self::place::Place;
-use super::http::told;
-use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};
+use super::{Delivery, Receipt, Rest, Sink, SinkError, Target, unreadable};
 use crate::config::sync::ObjectStoreConfig;
 use crate::formats::object_store as names;
-use crate::media::{Sha256, shortened};
+use crate::media::Sha256;
 use crate::store::RunInfo;
 
 /// A store.
@@ -63,8 +62,6 @@ struct Kept {
 const PART_BYTES_MIN: u64 = 5 << 20;
 /// The most parts of one object.
 const PARTS_MAX: u64 = 10_000;
-/// The most of a store's own words that is repeated, in characters.
-const WORDS_CHARS_MAX: usize = 300;
 
 /// What became of an object that was to be made.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,19 +70,10 @@ enum Made {
     Before,
 }
 
-fn later(error: &Error) -> SinkError {
-    SinkError::retry(shortened(told(error), WORDS_CHARS_MAX))
-}
-
-/// What an error means for the item whose file was to be brought over: only what lies in its name is its fault. A
-/// bucket that isn't there, a key that is refused, a store that is out of order is a matter of time.
-fn of(item: &Delivery, error: &Error) -> SinkError {
-    match error {
-        Error::InvalidPath { .. } | Error::NotSupported { .. } | Error::NotImplemented { .. } => {
-            SinkError::reject(item, shortened(told(error), WORDS_CHARS_MAX))
-        }
-        error => later(error),
-    }
+/// The store said that an object is there already (or, as some do, that it is just being changed), and then that
+/// there is none.
+fn vanished(path: &Path) -> SinkError {
+    SinkError::retry(format!("{path} was not taken, and is not there"))
 }
 
 impl Target for ObjectStoreTarget {
@@ -117,6 +105,21 @@ impl ObjectStoreTarget {
 }
 
 impl Store {
+    fn later(&self, error: &Error) -> SinkError {
+        SinkError::retry(self.place.words(error))
+    }
+
+    /// What an error means for the item whose file was to be brought over: only what lies in its name is its fault.
+    /// A bucket that isn't there, a key that is refused, a store that is out of order is a matter of time.
+    fn of(&self, item: &Delivery, error: &Error) -> SinkError {
+        match error {
+            Error::InvalidPath { .. }
+            | Error::NotSupported { .. }
+            | Error::NotImplemented { .. } => SinkError::reject(item, self.place.words(error)),
+            error => self.later(error),
+        }
+    }
+
     fn path(&self, name: &str) -> Result<Path, Error> {
         let prefix = self.place.prefix.as_ref();
         let slash = if prefix.is_empty() { "" } else { "/" };
@@ -126,7 +129,7 @@ impl Store {
     /// Tries it: makes an object twice.
     async fn is_found_conditional(&self) -> Result<bool, SinkError> {
         let name = format!(".safelight-probe-{:016x}", fastrand::u64(..));
-        let probe = self.path(&name).map_err(|error| later(&error))?;
+        let probe = self.path(&name).map_err(|error| self.later(&error))?;
         let make = async || {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
             self.place.store.put_opts(&probe, "probe".into(), options).await
@@ -135,14 +138,14 @@ impl Store {
             Ok(_) => match make().await {
                 Ok(_) => false,
                 Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => true,
-                Err(error) => return Err(later(&error)),
+                Err(error) => return Err(self.later(&error)),
             },
             Err(Error::NotSupported { .. } | Error::NotImplemented { .. }) => return Ok(false),
-            Err(error) => return Err(later(&error)),
+            Err(error) => return Err(self.later(&error)),
         };
         // A key may be one that can't remove: five bytes stay.
         if let Err(error) = self.place.store.delete(&probe).await {
-            tracing::debug!(error = %told(&error), object = %probe, "the probe stays in the object store");
+            tracing::debug!(error = %self.place.words(&error), object = %probe, "the probe stays in the object store");
         }
         Ok(is_conditional)
     }
@@ -200,16 +203,9 @@ impl Store {
         let Brought { path, size, sha256, extension } = file;
         let from = item.folder.join(path);
         let name = names::media_name(&sha256, extension);
-        let to = self.path(&name).map_err(|error| of(item, &error))?;
+        let to = self.path(&name).map_err(|error| self.of(item, &error))?;
         let attributes = self.attributes(content_type(extension));
-        let unreadable = |error: io::Error| {
-            let words = format!("{error}: {}", from.display());
-            if error.kind() == io::ErrorKind::NotFound {
-                SinkError::reject(item, words)
-            } else {
-                SinkError::retry(words)
-            }
-        };
+        let unreadable = |error: io::Error| unreadable(item, &from, &error);
         let is_large = size > self.multipart_bytes;
         let mut opened = File::open(&from).await.map_err(unreadable)?;
         let is_whole = |found: Option<u64>| match found {
@@ -220,7 +216,7 @@ impl Store {
             found => Ok(found.is_some()),
         };
         // What is sent in parts is sent over what is there: only one that looks first saves that.
-        if is_large && is_whole(self.n_bytes(&to).await.map_err(|error| of(item, &error))?)? {
+        if is_large && is_whole(self.n_bytes(&to).await.map_err(|error| self.of(item, &error))?)? {
             return Ok(());
         }
         let changed = || {
@@ -230,19 +226,19 @@ impl Store {
         if is_large {
             let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
             let upload = self.place.store.put_multipart_opts(&to, options).await;
-            let mut upload = upload.map_err(|error| of(item, &error))?;
+            let mut upload = upload.map_err(|error| self.of(item, &error))?;
             let sent = self.send_parts(upload.as_mut(), &mut opened, size, &sha256).await;
             return match sent {
                 Ok(()) => Ok(()),
                 Err(why) => {
                     // What can't be removed now the store removes by its own rules, if it has any.
                     if let Err(error) = upload.abort().await {
-                        tracing::debug!(error = %told(&error), object = %to, "parts stay in the object store");
+                        tracing::debug!(error = %self.place.words(&error), object = %to, "parts stay in the object store");
                     }
                     Err(match why {
                         Unsent::Unreadable(error) => unreadable(error),
                         Unsent::Changed => changed(),
-                        Unsent::Refused(error) => of(item, &error),
+                        Unsent::Refused(error) => self.of(item, &error),
                     })
                 }
             };
@@ -252,9 +248,13 @@ impl Store {
         if Sha256::of(&bytes) != sha256 {
             return Err(changed());
         }
-        let made = self.make(&to, bytes, attributes).await.map_err(|error| of(item, &error))?;
+        let made =
+            self.make(&to, bytes, attributes).await.map_err(|error| self.of(item, &error))?;
         if made == Made::Before {
-            is_whole(self.n_bytes(&to).await.map_err(|error| of(item, &error))?)?;
+            let found = self.n_bytes(&to).await.map_err(|error| self.of(item, &error))?;
+            if !is_whole(found)? {
+                return Err(vanished(&to));
+            }
         }
         Ok(())
     }
@@ -317,13 +317,15 @@ fn content_type(extension: &str) -> &'static str {
 
 impl ObjectStoreRun {
     fn path(&self, name: &str) -> Result<Path, SinkError> {
-        self.store.path(name).map_err(|error| later(&error))
+        self.store.path(name).map_err(|error| self.store.later(&error))
     }
 
     /// Knows the items of the next manifest, if there is one.
     async fn know_next(&mut self) -> Result<bool, SinkError> {
         let path = self.path(&names::manifest_name(&self.run.id, self.next))?;
-        let Some(content) = self.store.content(&path).await.map_err(|error| later(&error))? else {
+        let Some(content) =
+            self.store.content(&path).await.map_err(|error| self.store.later(&error))?
+        else {
             return Ok(false);
         };
         for line in content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -346,10 +348,11 @@ impl ObjectStoreRun {
         let bytes = serde_json::to_vec_pretty(&run).map_err(SinkError::retry)?;
         let path = self.path(&names::run_name(id))?;
         let attributes = self.store.attributes(content_type("json"));
-        let later = |error| later(&error);
+        let later = |error: Error| self.store.later(&error);
         let made = self.store.make(&path, bytes, attributes).await.map_err(later)?;
         if made == Made::Before {
-            let there = self.store.content(&path).await.map_err(later)?.unwrap_or_default();
+            let there = self.store.content(&path).await.map_err(later)?;
+            let there = there.ok_or_else(|| vanished(&path))?;
             let there: Value = serde_json::from_slice(&there).unwrap_or_default();
             if there["source"] != *source {
                 tracing::warn!(run = %id, other = %there["source"], "a run with the same id is in the object store");
@@ -404,14 +407,16 @@ impl Sink for ObjectStoreRun {
             let path = self.path(&names::manifest_name(&self.run.id, self.next))?;
             let attributes = self.store.attributes(content_type("jsonl"));
             let made = self.store.make(&path, manifest, attributes).await;
-            match made.map_err(|error| later(&error))? {
+            match made.map_err(|error| self.store.later(&error))? {
                 Made::Now => {
                     self.next += 1;
                     return Ok(self.receipt());
                 }
                 // Ours, of which we didn't hear, or another writer's: what is in it is known now.
                 Made::Before => {
-                    self.know_next().await?;
+                    if !self.know_next().await? {
+                        return Err(vanished(&path));
+                    }
                 }
             }
         }

@@ -17,9 +17,10 @@ use object_store::{
 use url::Url;
 
 use super::super::SinkError;
-use super::super::http::{USER_AGENT, told, use_ring};
+use super::super::http::{USER_AGENT, WORDS_CHARS_MAX, told, use_ring};
 use crate::config::sync::ObjectStoreConfig;
-use crate::secrets::{SecretError, SecretSource};
+use crate::media::shortened;
+use crate::secrets::{Secret, SecretError, SecretSource, without};
 
 /// A store, and where in it everything of ours lies.
 pub(super) struct Place {
@@ -27,6 +28,8 @@ pub(super) struct Place {
     pub(super) prefix: Path,
     /// Whether it keeps what kind of content an object is.
     pub(super) keeps_content_type: bool,
+    /// What must show up nowhere: a store may repeat it.
+    secrets: Vec<SecretSource>,
 }
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -56,7 +59,19 @@ impl Place {
             }
         };
         let keeps_content_type = !matches!(scheme, ObjectStoreScheme::Local);
-        Ok(Self { store, prefix, keeps_content_type })
+        let ObjectStoreConfig { access_key_id, secret_access_key, session_token, .. } = config;
+        let given = [access_key_id, secret_access_key, session_token, &config.account_key];
+        let of_environment = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+        let of_environment = of_environment.map(|name| SecretSource::Env(name.to_owned()));
+        let secrets = given.into_iter().flatten().cloned().chain(of_environment).collect();
+        Ok(Self { store, prefix, keeps_content_type, secrets })
+    }
+
+    /// What an error says, for a log.
+    pub(super) fn words(&self, error: &Error) -> String {
+        let secrets: Vec<Secret> = self.secrets.iter().flat_map(SecretSource::read).collect();
+        let words = without(told(error), secrets.iter().map(Secret::expose));
+        shortened(words, WORDS_CHARS_MAX)
     }
 }
 

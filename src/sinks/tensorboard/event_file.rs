@@ -21,6 +21,8 @@ pub(super) struct EventFile {
     file: DiskFile,
     /// Its length: whole records.
     pub(super) n_bytes: u64,
+    /// How much of it is durable.
+    synced_bytes: u64,
     /// The last step of each tag.
     last_steps: HashMap<String, i64>,
 }
@@ -36,7 +38,7 @@ impl EventFile {
         let file = disk.create_new(&path)?;
         file.try_lock()?;
         disk.sync_dir(folder)?;
-        Ok(Self { path, file, n_bytes: 0, last_steps: HashMap::new() })
+        Ok(Self { path, file, n_bytes: 0, synced_bytes: 0, last_steps: HashMap::new() })
     }
 
     /// Opens one that is there; `None` if none is. What isn't a whole record is cut off from its end; `see` gets
@@ -56,7 +58,8 @@ impl EventFile {
         };
         file.try_lock()?;
         let n_bytes = file.n_bytes()?;
-        let mut opened = Self { path, file, n_bytes: 0, last_steps: HashMap::new() };
+        let mut opened =
+            Self { path, file, n_bytes: 0, synced_bytes: 0, last_steps: HashMap::new() };
         while let Some((end, outline)) = opened.next_record(n_bytes, kept_bytes)? {
             let last = opened.last_steps.entry(outline.tag.clone()).or_insert(outline.step);
             *last = outline.step.max(*last);
@@ -77,6 +80,7 @@ impl EventFile {
             disk.sync_dir(folder)?;
             opened.file.sync()?;
         }
+        opened.synced_bytes = opened.n_bytes;
         Ok(Some(opened))
     }
 
@@ -152,14 +156,18 @@ impl EventFile {
         Ok(())
     }
 
-    /// Makes all records durable.
+    /// Makes all records durable that are not.
     ///
     /// # Errors
-    /// If it can't be synced. Nobody knows then what of those after `n_bytes` is durable, and they are cut off.
-    pub(super) fn sync(&mut self, n_bytes: u64) -> io::Result<()> {
+    /// If it can't be synced. Nobody knows then what of them is durable, and they are cut off.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if self.n_bytes == self.synced_bytes {
+            return Ok(());
+        }
         let synced = self.file.sync();
-        if synced.is_err() {
-            self.file.set_len(n_bytes)?;
+        match synced {
+            Ok(()) => self.synced_bytes = self.n_bytes,
+            Err(_) => self.file.set_len(self.synced_bytes)?,
         }
         synced
     }

@@ -25,7 +25,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::event_file::EventFile;
-use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};
+use super::{Delivery, Receipt, Rest, Sink, SinkError, Target, unreadable};
 use crate::config::sync::TensorboardConfig;
 use crate::durable::Disk;
 use crate::formats::tfevents::{self, KeptImage, Series};
@@ -129,7 +129,6 @@ impl EventFiles {
 
     /// Appends what isn't there yet, and makes it durable.
     fn keep(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
-        let before: Vec<u64> = self.files.iter().map(|file| file.n_bytes).collect();
         // By step first, so that steps rise. Of two versions of an image the later one counts.
         let mut steps: BTreeMap<(i64, &str), BTreeMap<u32, &Delivery>> = BTreeMap::new();
         for item in items {
@@ -150,12 +149,8 @@ impl EventFiles {
                 rest = others;
             }
         }
-        for (idx, file) in self.files.iter_mut().enumerate() {
-            let before = before.get(idx).copied().unwrap_or(0);
-            if file.n_bytes > before {
-                file.sync(before).map_err(retry)?;
-            }
-        }
+        // Those of an earlier call, too, which ended at an item that is set aside by now.
+        self.files.iter_mut().try_for_each(EventFile::sync).map_err(retry)?;
         for item in items {
             self.known.remove(&known(item, step(item)?));
         }
@@ -249,7 +244,7 @@ impl Sink for TensorboardRun {
         // It goes into the record of its step.
         match tokio::fs::metadata(item.path()).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(picture::unreadable(item, error)),
+            Err(error) => Err(unreadable(item, &item.path(), &error)),
         }
     }
 

@@ -1,12 +1,11 @@
 //! What a record has of an item: its file, the overlay, and what is said of them.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::super::{Delivery, SinkError};
+use super::super::{Delivery, SinkError, check_size, unreadable};
 use crate::convert::Pixels;
 use crate::encode::{self, Encoding};
 use crate::formats::overlay::{self, ClassIds};
@@ -19,22 +18,11 @@ const PIXELS_MAX: u64 = 1 << 24;
 /// How many captions, or classes, a description names at most.
 const NAMED_MAX: usize = 100;
 
-/// A file of the store that can't be read: it is gone for good, or to be tried again.
-pub(super) fn unreadable(item: &Delivery, error: io::Error) -> SinkError {
-    if error.kind() == io::ErrorKind::NotFound {
-        SinkError::reject(item, format!("{}: {error}", item.file.path))
-    } else {
-        SinkError::retry(error)
-    }
-}
-
 /// An item's media file, of a kind that `TensorBoard` knows.
 pub(super) fn file(item: &Delivery) -> Result<Vec<u8>, SinkError> {
-    let bytes = fs::read(item.path()).map_err(|error| unreadable(item, error))?;
-    if bytes.len() as u64 != item.file.size {
-        let (path, got, want) = (&item.file.path, bytes.len(), item.file.size);
-        return Err(SinkError::reject(item, format!("{path}: got {got} bytes, want {want}")));
-    }
+    let path = item.path();
+    let bytes = fs::read(&path).map_err(|error| unreadable(item, &path, &error))?;
+    check_size(item, &path, bytes.len() as u64, item.file.size)?;
     match item.file.file_type {
         FileType::Png | FileType::Jpg | FileType::Jpeg | FileType::Bmp | FileType::Gif => Ok(bytes),
         // Browsers show it though it has no type; so large a picture is left as it is.

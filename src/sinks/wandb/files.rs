@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::FileError;
 use crate::durable::Disk;
-use crate::sinks::{Delivery, SinkError};
+use crate::sinks::{Delivery, SinkError, check_size, unreadable};
 
 /// Files of images that are in no row yet. The store may remove its own meanwhile.
 #[derive(Debug)]
@@ -41,19 +41,9 @@ impl Staging {
                 return Err(SinkError::reject(item, format!("{path:?} leaves its folder")));
             }
             let source = item.folder.join(path);
-            let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-            match fs::metadata(&source) {
-                Ok(meta) if meta.len() == size => {}
-                Ok(meta) => {
-                    let got = meta.len();
-                    let why = format!("{}: got {got} bytes, want {size}", source.display());
-                    return Err(SinkError::reject(item, why));
-                }
-                Err(error) if is_gone(&error) => {
-                    return Err(SinkError::reject(item, FileError::at(&source)(error)));
-                }
-                Err(error) => return Err(FileError::at(&source)(error).into()),
-            }
+            let meta = fs::metadata(&source);
+            let meta = meta.map_err(|error| unreadable(item, &source, &error))?;
+            check_size(item, &source, meta.len(), size)?;
             let staged = self.at(path);
             link(&source, &staged).map_err(FileError::at(&staged))?;
         }

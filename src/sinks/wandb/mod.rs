@@ -22,6 +22,7 @@ mod segment;
 mod state;
 mod upload;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -86,8 +87,9 @@ impl From<FileError> for SinkError {
 impl WandbTarget {
     fn at(config: &WandbConfig) -> Result<Self, FileError> {
         let disk = Disk::default();
-        let wandb = config.path.join("wandb");
-        disk.create_dir_all(&wandb).map_err(FileError::at(&wandb))?;
+        for folder in ["wandb", "open"].map(|name| config.path.join(name)) {
+            disk.create_dir_all(&folder).map_err(FileError::at(&folder))?;
+        }
         Ok(Self { config: Arc::new(config.clone()), disk })
     }
 }
@@ -146,9 +148,8 @@ impl WandbRun {
         let mut did = false;
         while let Some(name) = self.state.closed.first() {
             let place = self.segments.hand_over(name)?;
-            let config = &self.config;
-            if !config.command.is_empty() && place.is_dir() {
-                upload::upload(config, &place).await.map_err(SinkError::retry)?;
+            if place.is_dir() {
+                upload::upload(&self.config, &place).await.map_err(SinkError::retry)?;
             }
             self.state.closed.remove(0);
             did = true;
@@ -164,7 +165,9 @@ impl WandbRun {
         let mut pending = Pending::default();
         loop {
             let is_full = state.open.as_ref().is_some_and(|open| open.n_items >= n_items_max);
-            if is_full || state.late.len() >= LATE_MAX {
+            // The last segment is closed by who knows whether the run is over.
+            let is_end = is_last && state.held.is_empty() && state.late.is_empty();
+            if is_full && !is_end || state.late.len() >= LATE_MAX {
                 // More of the run is here already, or comes.
                 self.segments.close(state, &mut pending, true)?;
             }
@@ -210,12 +213,19 @@ impl Sink for WandbRun {
     }
 
     async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
+        let named = items.iter().flat_map(|item| item.entry.paths());
+        let named: BTreeSet<PathBuf> = named.map(|path| self.staging.at(&path)).collect();
+        self.used.retain(|path| !named.contains(path));
         self.settle().await?;
         let mut state = self.state.clone();
         for item in items {
             state.take(Held::of(item));
         }
-        let used = self.write_rows(&mut state, false)?;
+        let mut used = self.write_rows(&mut state, false)?;
+        // Another image may have the same mask.
+        let named = state.held.iter().chain(&state.late).flat_map(Held::paths);
+        let named: BTreeSet<PathBuf> = named.map(|path| self.staging.at(&path)).collect();
+        used.retain(|path| !named.contains(path));
         let waiting = state.held.iter().chain(&state.late);
         self.staging.sync(waiting.flat_map(Held::paths))?;
         (self.state, self.used) = (state, used);

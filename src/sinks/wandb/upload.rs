@@ -29,7 +29,7 @@ use tokio::time::sleep;
 use super::FileError;
 use crate::config::sync::WandbConfig;
 use crate::media::shortened;
-use crate::secrets::SecretError;
+use crate::secrets::{Secret, SecretError, SecretSource, without};
 
 /// How long an upload may take: so long, and a second for so many bytes.
 const TIME_MAX: Duration = Duration::from_mins(15);
@@ -71,33 +71,33 @@ enum End {
     InPart(String),
 }
 
-/// Uploads a segment, unless that was done.
+/// Uploads a segment by the command of the configuration, if it has one, unless that was done.
 ///
 /// # Errors
 /// If it isn't uploaded, or only in part.
 pub(super) async fn upload(config: &WandbConfig, segment: &Path) -> Result<(), UploadError> {
+    let Some((program, arguments)) = config.command.split_first() else { return Ok(()) };
     let name = segment.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let folder = config.path.join("uploads").join(&name);
     let output = folder.join("output.txt");
     let was_tried = output.is_file();
+    // The key is read before anything is begun, or told of.
+    let key = config.api_key.as_ref().map(SecretSource::read).transpose()?;
     if !was_tried && is_marked(segment)? {
         return Ok(());
     }
     if was_tried {
         // Unlocked, if it has ended.
         drop(lock(&output, &name)?);
-        let end = ending(segment, &folder, None)?;
+        let end = ending(segment, &folder, key.as_ref(), None)?;
         if !matches!(end, End::Nothing(_)) {
             return settle(end, name, folder);
         }
         fs::remove_dir_all(&folder).map_err(FileError::at(&folder))?;
     }
-    // The key is read before anything is begun.
-    let key = config.api_key.as_ref().map(crate::secrets::SecretSource::read).transpose()?;
     let logs = folder.join("wandb");
     fs::create_dir_all(&logs).map_err(FileError::at(&logs))?;
     let file = lock(&output, &name)?;
-    let Some((program, arguments)) = config.command.split_first() else { return Ok(()) };
     let again = file.try_clone().map_err(FileError::at(&output))?;
     let mut command = Command::new(program);
     command.args(arguments).arg(segment).current_dir(&folder).env("WANDB_DIR", &folder);
@@ -131,17 +131,7 @@ pub(super) async fn upload(config: &WandbConfig, segment: &Path) -> Result<(), U
         }
         sleep(LOOK).await;
     }
-    let end = ending(segment, &folder, trouble)?;
-    let hidden = |said: String| match &key {
-        Some(key) => said.replace(key.expose(), "…"),
-        None => said,
-    };
-    let end = match end {
-        End::Done => End::Done,
-        End::Nothing(said) => End::Nothing(hidden(said)),
-        End::InPart(said) => End::InPart(hidden(said)),
-    };
-    settle(end, name, folder)
+    settle(ending(segment, &folder, key.as_ref(), trouble)?, name, folder)
 }
 
 fn settle(end: End, segment: String, folder: PathBuf) -> Result<(), UploadError> {
@@ -177,23 +167,30 @@ fn is_marked(segment: &Path) -> Result<bool, FileError> {
     Ok(false)
 }
 
-/// How an upload ended, by what it left; `trouble` is what is known beside.
-fn ending(segment: &Path, folder: &Path, trouble: Option<String>) -> Result<End, FileError> {
-    let output = read_end(&folder.join("output.txt"))?;
+/// How an upload ended, by what it left; `trouble` is what is known beside. The key is repeated nowhere.
+fn ending(
+    segment: &Path,
+    folder: &Path,
+    key: Option<&Secret>,
+    trouble: Option<String>,
+) -> Result<End, FileError> {
+    let hidden = |said| without(said, key.map(Secret::expose));
+    let output = hidden(read_end(&folder.join("output.txt"))?);
     let logs = folder.join("wandb/logs");
     let mut log = String::new();
     // A command that is not the client has no log.
     for entry in fs::read_dir(&logs).into_iter().flatten() {
         log.push_str(&read_end(&entry.map_err(FileError::at(&logs))?.path())?);
     }
-    Ok(judge(&output, &log, is_marked(segment)?, trouble))
+    Ok(judge(&output, &hidden(log), is_marked(segment)?, trouble))
 }
 
 /// What becomes of an upload with this output and log.
 fn judge(output: &str, log: &str, is_marked: bool, trouble: Option<String>) -> End {
-    let is_bad = |line: &&str| line.contains("ERROR") || line.contains("Skipped");
+    // Not within a line, where a project may have such a name.
+    let is_bad = |line: &String| line.starts_with("ERROR") || line.starts_with("Skipped");
     let mut said: Vec<String> = trouble.into_iter().collect();
-    said.extend(output.lines().filter(is_bad).map(plain));
+    said.extend(output.lines().map(plain).filter(is_bad));
     said.extend(log.lines().filter_map(file_trouble));
     said.dedup();
     if said.is_empty() {
@@ -276,6 +273,8 @@ mod tests {
         let log = "{\"level\":\"ERROR\",\"msg\":\"featurechecker: nil\"}\nnot JSON\n";
         let file = "{\"level\":\"ERROR\",\"msg\":\"file transfer: upload: failed: status: 403\"}\n";
         assert_eq!(judge(begun, log, true, None), End::Done);
+        let named = "wandb: [ERROR-analysis/Skipped] View run ERROR at http://x/p/runs/r\n";
+        assert_eq!(judge(named, log, true, None), End::Done);
         let in_part = |said: &str| End::InPart(said.to_owned());
         let said = "ERROR [p/r] Fatal error while uploading data.";
         assert_eq!(judge(&fatal, log, true, None), in_part(said));

@@ -213,7 +213,10 @@ impl<T: Target> Worker<T> {
                     tracing::debug!(%run, target_name = self.config.name, error = %trouble, "run is not delivered");
                     if n_failed_in_a_row >= FAILURES_MAX {
                         self.wait.failed(&trouble);
+                        // What it was opened with may be out of date: where a key stands, say.
                         self.target = None;
+                        work.sink = None;
+                        self.runs.values_mut().for_each(|work| work.sink = None);
                     }
                 }
             }

@@ -49,7 +49,7 @@ impl Outcome {
     fn note(self, state: &mut RunState) {
         if let Some(receipt) = self.receipt {
             state.receipt = Some(receipt);
-            state.is_at_rest = false;
+            (state.is_at_rest, state.is_told_of_end) = (false, false);
             state.n_delivered += self.n_kept;
             state.bytes_delivered += self.bytes_kept;
         }
@@ -111,7 +111,9 @@ impl<T: Target> Worker<T> {
             did |= self.page(work, control).await?;
         }
         did |= self.parked(work, control, tries_all).await?;
-        if work.state.cursor.place >= work.extent.end && !work.state.is_at_rest {
+        let RunState { receipt, is_at_rest, is_told_of_end, .. } = &work.state;
+        let is_over = work.extent.finished && receipt.is_some() && !is_told_of_end;
+        if work.state.cursor.place >= work.extent.end && (!is_at_rest || is_over) {
             self.rest(work).await?;
         }
         Ok(did)
@@ -428,10 +430,10 @@ impl<T: Target> Worker<T> {
     /// Tells a sink that nothing comes.
     async fn rest(&mut self, work: &mut RunWork<T::Run>) -> Result<(), Trouble> {
         let idle = work.last_came.elapsed();
-        let why = if self.is_once || idle >= REST_AFTER {
-            Rest::Leaving
-        } else if work.extent.finished {
+        let why = if work.extent.finished {
             Rest::Finished
+        } else if self.is_once || idle >= REST_AFTER {
+            Rest::Leaving
         } else if work.last_rest.elapsed() >= REST_EVERY {
             Rest::Idle(idle)
         } else {
@@ -441,7 +443,9 @@ impl<T: Target> Worker<T> {
         self.open(work).await?;
         self.let_go(work, why).await?;
         if !matches!(why, Rest::Idle(_)) {
-            self.keep(work, |state| state.is_at_rest = true)?;
+            self.keep(work, |state| {
+                (state.is_at_rest, state.is_told_of_end) = (true, why == Rest::Finished);
+            })?;
             work.sink = None;
         }
         Ok(())
