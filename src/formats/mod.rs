@@ -6,5 +6,6 @@ pub(crate) mod overlay;
 mod python;
 pub(crate) mod tfevents;
 mod tfrecord;
+pub(crate) mod trackio;
 pub mod wandb;
 pub(crate) mod wandb_log;

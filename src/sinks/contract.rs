@@ -4,9 +4,11 @@
 //! and in which order of steps, whatever happens between two calls.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::Router;
 use tempfile::TempDir;
 
 use super::{Delivery, Receipt, Rest, Sink, SinkError};
@@ -101,6 +103,22 @@ impl Images {
             folder: self.folder.path().into(),
         }
     }
+}
+
+/// Serves these routes on a port of loopback, on a thread of its own.
+pub(crate) fn serve(routes: Router) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let serve = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            axum::serve(listener, routes).await.expect("a server");
+        });
+    };
+    std::thread::Builder::new().name("server".to_owned()).spawn(serve).expect("a thread");
+    address
 }
 
 fn shown(items: &[Delivery]) -> Vec<(String, u64, Sha256)> {

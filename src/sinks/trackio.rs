@@ -28,6 +28,7 @@ use super::http::{Credentials, HttpClient, HttpError};
 use super::{Delivery, Receipt, Rest, Sink, SinkError, Target, read_file};
 use crate::config::sync::{TrackioConfig, TrackioPlace};
 use crate::durable::Disk;
+use crate::formats::trackio::{Names, project_folder};
 use crate::media::{RunId, Sha256};
 use crate::store::RunInfo;
 
@@ -95,100 +96,6 @@ impl Target for TrackioTarget {
     }
 }
 
-/// The folder of a project: Trackio's `canonical_project_name`.
-fn project_folder(project: &str) -> String {
-    let kept = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_');
-    let folder: String = project.chars().filter(kept).collect();
-    if folder.is_empty() { "default".to_owned() } else { folder }
-}
-
-/// What a run is called.
-#[derive(Debug)]
-struct Names {
-    project: String,
-    project_folder: String,
-    /// The run's name as a folder of the project's: the name itself where that can be one.
-    folder: String,
-    name: String,
-    id: RunId,
-    /// The run's settings; null if it gave none.
-    config: Value,
-}
-
-impl Names {
-    /// What tells an image from all others, and from its own later versions.
-    fn log_id(&self, item: &Delivery) -> String {
-        let id = &item.id;
-        let of = json!([self.id, id.key, id.step, id.index, item.file.sha256]).to_string();
-        Sha256::of(of.as_bytes()).to_string()[..32].to_owned()
-    }
-
-    fn file_name(&self, item: &Delivery) -> String {
-        format!("{}.{}", self.log_id(item), item.file.file_type.extension())
-    }
-
-    /// The folder of a step's images, below `media`.
-    fn step_folder(&self, item: &Delivery) -> String {
-        format!("{}/{}/{}", self.project_folder, self.folder, item.id.step)
-    }
-
-    /// A line of a fragment, which is an entry of `bulk_log` as well.
-    fn line(&self, item: &Delivery) -> Value {
-        // Trackio has one value for a key and step of a line: further images get keys of their own.
-        let key = match item.id.index {
-            0 => item.id.key.to_string(),
-            index => format!("{}/{index}", item.id.key),
-        };
-        let caption = item.entry.description.caption.as_ref().map(|caption| match caption {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        });
-        let image = json!({
-            "_type": "trackio.image",
-            "file_path": format!("{}/{}", self.step_folder(item), self.file_name(item)),
-            "caption": caption,
-        });
-        json!({
-            "v": 1,
-            "kind": "metric",
-            "project": self.project,
-            "run": self.name,
-            "run_id": self.id,
-            "metrics": { key: image },
-            "step": item.id.step,
-            "timestamp": timestamp(item.time),
-            "config": self.config,
-            "log_id": self.log_id(item),
-        })
-    }
-}
-
-/// Seconds since the Unix epoch as Python's `isoformat` writes them, in UTC.
-fn timestamp(time: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, reason = "what is too great becomes the greatest")]
-    let micros = (time * 1e6).round() as i64;
-    // Years 1 to 9999: Python has no others.
-    let micros = micros.clamp(-62_135_596_800_000_000, 253_402_300_799_999_999);
-    let (seconds, micros) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days since 1 March of the year 0, in periods of 400, 100, 4 and 1 years: the odd day is a period's last.
-    let days = days + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day + 2) / 153;
-    let day_of_month = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = if month < 10 {
-        (year_of_era + era * 400, month + 3)
-    } else {
-        (year_of_era + era * 400 + 1, month - 9)
-    };
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!(
-        "{year:04}-{month:02}-{day_of_month:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}+00:00"
-    )
-}
-
 /// A run of a Trackio.
 #[derive(Debug)]
 pub(crate) struct TrackioRun {
@@ -213,7 +120,7 @@ struct Uploaded {
 
 impl TrackioRun {
     async fn upload(&self, client: &HttpClient, item: &Delivery) -> Result<(), SinkError> {
-        let file_name = self.names.file_name(item);
+        let file_name = self.names.file_name(&item.id, &item.file);
         let part = Part::bytes(read_file(item, &item.file.path, item.file.size).await?)
             .file_name(file_name.clone());
         let request = client.request(Method::POST, "api/upload");
@@ -240,11 +147,13 @@ impl TrackioRun {
     fn fragment(&self, folder: &Path, disk: &Disk, items: &[Delivery]) -> io::Result<()> {
         let media = folder.join("media");
         let folders: BTreeSet<_> =
-            items.iter().map(|item| media.join(self.names.step_folder(item))).collect();
+            items.iter().map(|item| media.join(self.names.step_folder(item.id.step))).collect();
         folders.iter().try_for_each(|folder| disk.sync_dir(folder))?;
         let mut lines = String::new();
         for item in items {
-            lines.push_str(&self.names.line(item).to_string());
+            lines.push_str(
+                &self.names.line(&item.id, &item.file, &item.entry, item.time).to_string(),
+            );
             lines.push('\n');
         }
         let digest = |text: &str| Sha256::of(text.as_bytes()).to_string()[..16].to_owned();
@@ -280,8 +189,9 @@ impl Sink for TrackioRun {
             Place::Server(client) => self.upload(client, item).await,
             Place::Inbox { folder, disk } => {
                 let bytes = read_file(item, &item.file.path, item.file.size).await?;
-                let folder = folder.join("media").join(self.names.step_folder(item));
-                let (path, disk) = (folder.join(self.names.file_name(item)), disk.clone());
+                let folder = folder.join("media").join(self.names.step_folder(item.id.step));
+                let (path, disk) =
+                    (folder.join(self.names.file_name(&item.id, &item.file)), disk.clone());
                 let write = move || {
                     disk.create_dir_all(&folder)?;
                     let beside = path.with_extension("tmp");
@@ -300,7 +210,10 @@ impl Sink for TrackioRun {
     async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
         match &self.place {
             Place::Server(client) => {
-                let logs: Vec<Value> = items.iter().map(|item| self.names.line(item)).collect();
+                let logs: Vec<Value> = items
+                    .iter()
+                    .map(|item| self.names.line(&item.id, &item.file, &item.entry, item.time))
+                    .collect();
                 let request = client.request(Method::POST, "api/bulk_log");
                 let request = request.json(&json!({ "logs": logs, "hf_token": null }));
                 client.send(request).await?;

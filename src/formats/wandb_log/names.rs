@@ -1,5 +1,7 @@
 //! Names that W&B takes, made of names that may be anything. Pure.
 
+use chrono::DateTime;
+
 use crate::media::{RunId, Sha256, shortened};
 
 /// The longest run id, in characters.
@@ -44,23 +46,8 @@ pub(crate) fn tag(text: &str) -> Option<String> {
 /// The name of an offline run's directory that began so many seconds after the Unix epoch: in UTC, where the
 /// library takes local time.
 pub(crate) fn directory(start: i64, run_id: &str) -> String {
-    let (year, month, day) = civil(start.div_euclid(86_400));
-    let second = start.rem_euclid(86_400);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("offline-run-{year:04}{month:02}{day:02}_{hour:02}{minute:02}{second:02}-{run_id}")
-}
-
-/// The date so many days after 1 January 1970.
-fn civil(days: i64) -> (i64, i64, i64) {
-    // Years that begin in March have their leap day at the end; 400 of them have the same number of days.
-    let days = days + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, day)
+    let start = DateTime::from_timestamp(start, 0).unwrap_or_default();
+    format!("offline-run-{}-{run_id}", start.format("%Y%m%d_%H%M%S"))
 }
 
 #[cfg(test)]

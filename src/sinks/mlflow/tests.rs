@@ -161,15 +161,11 @@ impl Fake {
     fn new() -> Self {
         let server = Shared::default();
         of(&server).artifact_root = "mlflow-artifacts:";
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        listener.set_nonblocking(true).expect("a port");
-        let listener = tokio::net::TcpListener::from_std(listener).expect("a port");
         let routes = Router::new()
             .fallback(answer)
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&server));
-        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let address = contract::serve(routes);
         let config = MlflowConfig {
             url: format!("http://{address}/base/"),
             experiment: "night shift".to_owned(),

@@ -143,15 +143,11 @@ fn config(url: String) -> ObjectStoreConfig {
 impl S3 {
     fn new() -> Self {
         let bucket = Shared::default();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        listener.set_nonblocking(true).expect("a port");
-        let listener = tokio::net::TcpListener::from_std(listener).expect("a port");
         let routes = Router::new()
             .fallback(answer)
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&bucket));
-        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let address = contract::serve(routes);
         let secrets = tempfile::tempdir().expect("a folder");
         std::fs::write(secrets.path().join("id"), "ID").expect("a file");
         std::fs::write(secrets.path().join("key"), "KEY").expect("a file");

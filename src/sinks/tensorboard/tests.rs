@@ -244,6 +244,22 @@ async fn a_full_disk_costs_nothing_but_time() {
 }
 
 #[tokio::test]
+async fn what_was_written_before_an_item_is_refused_is_synced_all_the_same() {
+    // The second call has nothing to write: its receipt was given for records that nobody had synced.
+    let (mut dir, mut images) = (LogDir::new(), Images::new());
+    let refusing = Arc::<Refusing>::default();
+    dir.target.disk = Disk::observed(refusing.clone());
+    let mut items = [images.image("k", 0, 0), images.image("k", 1, 0)];
+    items[1].file.file_type = crate::media::FileType::Tiff;
+    let mut sink = resumed(&dir, None).await;
+    let error = sink.commit(&items).await.expect_err("a TIFF");
+    assert!(matches!(error, SinkError::Reject { seq, .. } if seq == items[1].seq), "{error}");
+    *refusing.0.lock().expect("a step") = Some("sync");
+    let error = sink.commit(&items[..1]).await.expect_err("a full disk");
+    assert!(matches!(error, SinkError::Retry { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_step_of_many_bytes_is_parted() {
     let mut images = Images::new();
     let mut items: Vec<Delivery> = (0..4).map(|index| images.image("k", 0, index)).collect();

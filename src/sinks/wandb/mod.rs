@@ -253,6 +253,10 @@ impl Sink for WandbRun {
             (self.state, self.used) = (state, used);
             did = true;
         }
+        if !did && self.state.is_at_rest() {
+            // Nothing is in it but empty folders. If they stay, they are in nobody's way.
+            std::fs::remove_dir_all(self.segments.folder()).ok();
+        }
         Ok(did.then(|| Receipt::new(&self.state)))
     }
 }

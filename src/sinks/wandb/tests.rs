@@ -263,6 +263,26 @@ fn nothing_lies_where_the_client_looks_before_its_receipt_is_stored() {
 }
 
 #[test]
+fn a_run_whose_last_segment_is_full_is_over_all_the_same() {
+    let folder = Folder::with(|config| config.segment_items_max = 1.try_into().expect("one"));
+    let mut images = Images::new();
+    let items = [images.image("k", 1, 0), images.image("k", 2, 0)];
+    let mut sink = folder.sink();
+    block_on(async {
+        sink.resume(None).await.expect("a target");
+        for item in &items {
+            sink.put(item).await.expect("its files");
+        }
+        sink.commit(&items).await.expect("a receipt");
+        while sink.rest(Rest::Finished).await.expect("a target").is_some() {}
+    });
+    let ends: Vec<Option<bool>> = folder.segments().iter().map(Segment::end).collect();
+    assert_eq!(ends, [Some(true), Some(false)], "whether more comes");
+    let open = fs::read_dir(folder.place.path().join("open")).expect("a folder");
+    assert_eq!(open.count(), 0, "nothing is left behind");
+}
+
+#[test]
 fn what_is_late_makes_a_segment_that_knows_what_was_before() {
     let folder = Folder::new();
     let mut images = Images::new();

@@ -9,16 +9,17 @@
 //! | 3xx | later: the target has moved, which a person must put into the configuration |
 //! | other 4xx | never, if the request was about one item; else later |
 
+mod answer;
+
 use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::header::{LOCATION, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
+use self::answer::{Later, words_in};
 use super::{Delivery, SinkError};
 use crate::media::shortened;
 use crate::secrets::{SecretError, SecretSource, without};
@@ -203,7 +204,8 @@ impl HttpClient {
             broken(&error.without_url())
         })?;
         let status = response.status();
-        let later = Later::of(&response);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let later = Later::of(status, response.headers(), now);
         let body = match read(&mut response).await {
             Ok(body) => body,
             // Of an answer that says no the words are not needed.
@@ -295,74 +297,6 @@ fn within_the_target(attempt: redirect::Attempt<'_>) -> redirect::Action {
     }
 }
 
-/// Whether an answer that says no may be another one later.
-enum Later {
-    No,
-    Yes { after: Option<Duration> },
-    Moved { to: String },
-}
-
-impl Later {
-    fn of(response: &Response) -> Self {
-        let status = response.status();
-        if status.is_redirection() {
-            let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
-            // What follows the path may be secret.
-            let to = to.and_then(|to| to.split(['?', '#']).next());
-            return Self::Moved { to: to.map(|to| format!(" to {to}")).unwrap_or_default() };
-        }
-        let is_for_now = status.is_server_error()
-            || matches!(
-                status,
-                StatusCode::UNAUTHORIZED
-                    | StatusCode::FORBIDDEN
-                    | StatusCode::REQUEST_TIMEOUT
-                    | StatusCode::TOO_EARLY
-                    | StatusCode::TOO_MANY_REQUESTS
-            );
-        if is_for_now { Self::Yes { after: asked_pause(response.headers()) } } else { Self::No }
-    }
-}
-
-/// `Retry-After`: seconds, or a date. A date is compared with the target's own clock, if it tells that.
-fn asked_pause(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let asked = text(RETRY_AFTER)?.trim();
-    if let Ok(seconds) = asked.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let our_clock =
-        || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let now = text(DATE).and_then(seconds_of_date).unwrap_or_else(our_clock);
-    Some(Duration::from_secs(seconds_of_date(asked)?.saturating_sub(now)))
-}
-
-/// Seconds since the Unix epoch of a date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
-///
-/// Source: RFC 9110, section 5.6.7, without its two obsolete forms.
-fn seconds_of_date(date: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (_, date) = date.trim().split_once(", ")?;
-    let [day, month, year, time, "GMT"] = date.split(' ').collect::<Vec<_>>()[..] else {
-        return None;
-    };
-    let times: Vec<u64> = time.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
-    let [hours, minutes, seconds] = times[..] else { return None };
-    let month = MONTHS.iter().position(|name| *name == month)?;
-    let (day, year): (u64, u64) = (day.parse().ok()?, year.parse().ok()?);
-    let is_sane = (1..=31).contains(&day) && hours < 24 && minutes < 60 && seconds < 61;
-    if !is_sane || !(1970..10_000).contains(&year) {
-        return None;
-    }
-    // Days since 1 March of the year 0: then the odd day of a leap year is a year's last.
-    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
-    let of_months = (153 * month as u64 + 2) / 5;
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + of_months + day - 1;
-    // 1 January 1970 is the day 719,468.
-    Some((days.checked_sub(719_468)? * 24 + hours) * 3600 + minutes * 60 + seconds)
-}
-
 enum Cut {
     Broken(reqwest::Error),
     TooLong,
@@ -377,17 +311,6 @@ async fn read(response: &mut Response) -> Result<Vec<u8>, Cut> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// What an answer that says no says, on one line: of JSON the message.
-fn words_in(body: &[u8]) -> String {
-    let json: Option<Value> = serde_json::from_slice(body).ok();
-    let said = json.as_ref().and_then(|json| {
-        let fields = ["message", "detail", "error"];
-        fields.iter().find_map(|field| json.get(field)?.as_str()).map(str::to_owned)
-    });
-    let said = said.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
-    said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The last of an error's causes.
@@ -419,8 +342,8 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
 
-    use super::super::contract::Images;
     use super::*;
+    use crate::sinks::contract::Images;
 
     const HASTY: Patience = Patience {
         to_connect: Duration::from_secs(10),
@@ -534,25 +457,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn dates_are_seconds() {
-        for (date, want) in [
-            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
-            // `date -ud '…' +%s`
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
-            ("Thu, 29 Feb 2024 23:59:59 GMT", Some(1_709_251_199)),
-            ("Fri, 01 Mar 2024 00:00:00 GMT", Some(1_709_251_200)),
-            ("Thu, 26 Nov 2026 10:00:00 GMT", Some(1_795_687_200)),
-            ("Thu, 26 Nov 2026 10:00:00 CET", None),
-            ("Thu, 00 Nov 2026 10:00:00 GMT", None),
-            ("Thu, 26 Nov 18446744073709551615 10:00:00 GMT", None),
-            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
-            ("", None),
-        ] {
-            assert_eq!(seconds_of_date(date), want, "{date}");
-        }
-    }
-
     #[tokio::test]
     async fn who_is_silent_or_breaks_off_is_asked_again_later() {
         for text in [
@@ -603,7 +507,8 @@ mod tests {
     async fn what_is_no_json_is_told() {
         let client = |address| HttpClient::new(&format!("http://{address}"), Credentials::None);
         let client = client(answering(200, "", "<html>Log in</html>")).expect("a client");
-        let got: Result<Value, _> = client.send_for(client.request(Method::GET, "x")).await;
+        let got: Result<serde_json::Value, _> =
+            client.send_for(client.request(Method::GET, "x")).await;
         let error = got.expect_err("an error").to_string();
         assert!(error.contains("\"<html>Log in</html>\"): is `url`"), "{error}");
     }
