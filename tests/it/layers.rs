@@ -50,6 +50,7 @@ fn pure_modules_name_no_file_clock_or_runtime() {
         "ingest/settle.rs",
         "ingest/release/report.rs",
         "control/metrics.rs",
+        "sinks/http/answer.rs",
         "sync/backoff.rs",
         "sync/lanes.rs",
         "control/protocol.rs",
