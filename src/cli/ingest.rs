@@ -104,7 +104,7 @@ impl Report {
         Ok(Self {
             store: config.store.clone(),
             runs: reader.runs()?.into_iter().filter(is_read).collect(),
-            new: shared.progress.counts(),
+            new: shared.progress.items().by_state(),
             elapsed,
             begun_lines: view.begun_lines,
             problems,
@@ -229,7 +229,8 @@ fn paint(
         while !is_over.load(Ordering::Relaxed) {
             bar.set_length(shared.progress.n_expected());
             bar.set_position(shared.progress.n_done());
-            bar.set_message(format!("lines and dumps: {}", counts(shared.progress.counts())));
+            let items = counts(shared.progress.items().by_state());
+            bar.set_message(format!("lines and dumps: {items}"));
             thread::sleep(Duration::from_millis(50));
         }
     })

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::protocol::{Health, Status};
-use crate::ingest::Ledger;
+use crate::ingest::ItemCounts;
 use crate::sync::TargetView;
 
 /// What the text is written in.
@@ -24,7 +24,7 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 pub(crate) struct Snapshot {
     pub(crate) status: Status,
     pub(crate) health: Health,
-    pub(crate) ledger: Ledger,
+    pub(crate) items: ItemCounts,
     /// How often something was committed, and how many seconds that took in all.
     pub(crate) commits: (u64, f64),
     pub(crate) process: Process,
@@ -130,7 +130,8 @@ fn float(n: u64) -> f64 {
 impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
-        let Ledger { n_in, n_in_flight, n_image, n_held, n_rejected, n_given_back } = self.ledger;
+        let ItemCounts { n_in, n_in_flight, n_image, n_held, n_rejected, n_given_back } =
+            self.items;
         let of = |name, value: &str| vec![(name, value.to_owned())];
         page.counter("items_in", "Items that were planned, by this process", float(n_in))?;
         let states = [("image", n_image), ("held", n_held), ("rejected", n_rejected)];

@@ -289,7 +289,7 @@ async fn metrics(State(answers): State<Arc<Answers>>) -> Result<Response, Failed
         let snapshot = Snapshot {
             status: answers.status()?,
             health: answers.health(),
-            ledger: answers.shared.progress.ledger(),
+            items: answers.shared.progress.items(),
             commits: (n_commits, commit_time.as_secs_f64()),
             process: process(),
             room: answers.reader.room(),

@@ -297,7 +297,7 @@ async fn follow(
                 }
                 // An idle daemon doesn't count.
                 let view = shared.view();
-                let now = (shared.progress.ledger(), view.waiting.len(), view.trouble);
+                let now = (shared.progress.items(), view.waiting.len(), view.trouble);
                 if counted.as_ref() == Some(&now) {
                     continue;
                 }

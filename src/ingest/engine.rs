@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::beneath::Reading;
-use super::pipeline::Pipeline;
+use super::pipeline::{BatchResult, Pipeline};
 use super::release::Release;
 use super::root::Root;
 use super::run::{IDENTITY_FILE, Look, Run};
@@ -43,6 +43,9 @@ pub(super) const AGAIN_MAX: Duration = Duration::from_secs(10);
 /// when these are done, so that they take no more memory than a few. (Few in debug builds, so that the
 /// tests come by.)
 const SETTLING_MAX: usize = if cfg!(debug_assertions) { 256 } else { 131_072 };
+
+/// The longest wait for a result before the engine looks whether it must stop.
+const DRAIN_BEAT: Duration = Duration::from_millis(100);
 
 /// A step's usage is remembered for so many steps.
 const USAGE_MAX: usize = 4096;
@@ -303,14 +306,12 @@ impl Engine {
         !has_dumps && self.in_flight.is_empty() && !has_lines && self.release.is_none()
     }
 
-    /// Waits for an event, a command, or the next thing's time.
+    /// Waits for an event, a command, a result of the pipeline, or the next deadline.
     fn sleep(&self, commands: &Receiver<Command>, now: Instant) {
         let scans = self.roots.iter().filter_map(|root| root.next_scan);
         let has_logs = self.runs.iter().flatten().any(|run| !run.tails.is_empty());
         let tick = (has_logs || self.mode == Mode::Once)
             .then(|| now + if self.mode == Mode::Once { TICK / 50 } else { TICK });
-        let is_awaited = !self.in_flight.is_empty() || self.release.is_some();
-        let in_flight = is_awaited.then(|| now + TICK / 50);
         let judgements = self.roots.iter().filter_map(|root| root.evidence.wake_at());
         // Without room nothing is due.
         let due = self.settler.wake_at().filter(|_| self.full.is_none());
@@ -320,16 +321,16 @@ impl Engine {
             .chain(judgements)
             .chain(due)
             .chain(tick)
-            .chain(in_flight)
             .min()
             .unwrap_or(now + TICK);
         let timeout = wake_at.saturating_duration_since(Instant::now());
         let never = crossbeam_channel::never();
         let wake = self.watch.as_ref().map_or(&never, Watch::wake);
-        // A command stays in the channel for the next turn: only its coming counts here.
+        // Commands and results stay in their channels for the next turn.
         let mut select = crossbeam_channel::Select::new();
         select.recv(commands);
         let heard = select.recv(wake);
+        select.recv(self.pipeline.results());
         if pulse::idle(|| select.ready_timeout(timeout)) == Ok(heard) {
             // Much comes at once: a moment later one look does for all of it.
             std::thread::sleep(COALESCE);
@@ -344,15 +345,12 @@ impl Engine {
         self.set_roots();
     }
 
-    /// Waits until the pipeline is empty.
+    /// Waits until all that was submitted is done and its results are received.
     fn drain(&mut self) {
         self.pipeline.flush();
-        while self.shared.progress.n_in_flight() > 0
-            && !self.is_stopped()
-            && self.pipeline.is_alive()
-        {
+        while self.pipeline.n_in_flight() > 0 && !self.is_stopped() && self.pipeline.is_alive() {
             pulse::beat();
-            std::thread::sleep(Duration::from_millis(2));
+            self.pipeline.wait(DRAIN_BEAT);
         }
     }
 
@@ -639,39 +637,36 @@ impl Engine {
         Ok(cursor.is_some_and(|cursor| cursor.sidecar == sidecar()))
     }
 
-    /// Takes back what the pipeline did with dumps that speak for themselves.
+    /// Acts on the results of the pipeline.
     fn take_back(&mut self) {
-        for (run, id) in self.shared.progress.take_failed() {
-            let step = (run, id.key, id.step);
-            self.usage.entry(step).and_modify(|usage| usage.free(id.index));
-        }
-        for released in self.shared.progress.take_released() {
-            self.was_released(released);
-        }
-        for done in self.shared.progress.take_dumps_done() {
-            let number = self
-                .runs
-                .iter()
-                .position(|run| run.as_ref().is_some_and(|run| run.info.id == done.run));
-            let Some(number) = number else { continue };
-            let id = (number, done.path);
-            let Some(dump) = self.in_flight.get_mut(&id) else {
-                continue;
-            };
-            match done.unread {
-                None => {
-                    self.in_flight.remove(&id);
+        for result in self.pipeline.take_results() {
+            match result {
+                BatchResult::ImageFailed { run, id } => {
+                    let step = (run, id.key, id.step);
+                    self.usage.entry(step).and_modify(|usage| usage.free(id.index));
                 }
-                Some(reason) => {
-                    dump.n_unread += 1;
-                    dump.is_done = true;
-                    let now = Instant::now();
-                    let due = Due { id: id.clone(), stamp: dump.stamp, since: now };
-                    tracing::debug!(run = %done.run, path = id.1, reason, "dump is read again");
-                    self.settler.again(due, now + AGAIN);
-                }
+                BatchResult::Released { run, id, result } => self.was_released(&run, id, result),
+                BatchResult::Dump { run, path, unread } => self.dump_done(&run, path, unread),
             }
         }
+    }
+
+    /// Forgets a dump whose batch is committed, or reads it again if it could not be read whole.
+    fn dump_done(&mut self, run: &RunId, path: String, unread: Option<String>) {
+        let is_of = |of: &Option<Run>| of.as_ref().is_some_and(|of| of.info.id == *run);
+        let Some(number) = self.runs.iter().position(is_of) else { return };
+        let id = (number, path);
+        let Some(dump) = self.in_flight.get_mut(&id) else { return };
+        let Some(reason) = unread else {
+            self.in_flight.remove(&id);
+            return;
+        };
+        dump.n_unread += 1;
+        dump.is_done = true;
+        let now = Instant::now();
+        let due = Due { id: id.clone(), stamp: dump.stamp, since: now };
+        tracing::debug!(%run, path = id.1, reason, "dump is read again");
+        self.settler.again(due, now + AGAIN);
     }
 
     /// Plans what is ready. Whether there may be more at once.

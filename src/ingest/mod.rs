@@ -11,7 +11,6 @@
 mod beneath;
 mod engine;
 mod evidence;
-mod ledger;
 mod lines;
 mod log_lines;
 mod make;
@@ -35,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use self::beneath::{Reading, RunDir, Verdict};
 pub(crate) use self::engine::Engine;
-pub(crate) use self::ledger::Ledger;
+pub(crate) use self::pipeline::ItemCounts;
 use self::pipeline::Progress;
 pub(crate) use self::release::Asked;
 pub use self::release::{Admitting, KeyReport, Report as ReleaseReport};

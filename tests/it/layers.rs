@@ -46,7 +46,7 @@ fn pure_modules_name_no_file_clock_or_runtime() {
         "formats/",
         "ingest/lines.rs",
         "ingest/evidence.rs",
-        "ingest/ledger.rs",
+        "ingest/pipeline/counts.rs",
         "ingest/settle.rs",
         "ingest/release/report.rs",
         "control/metrics.rs",

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, never};
+use crossbeam_channel::{Receiver, Select, TryRecvError};
 
 use super::UNITS_MAX;
 use super::budget::Share;
-use super::progress::{DumpDone, Progress, Released};
+use super::counts::BatchCounts;
+use super::progress::Progress;
+use super::results::{BatchResult, GroupResult, ResultSender};
 use super::worker::{Outcome, Place, Results, retried};
 use crate::ingest::opened::SharedDigest;
 use crate::ingest::request::Request;
-use crate::media::{Digest, MediaId, RunId, Source, State};
+use crate::media::{Digest, MediaId, Source, State};
 use crate::pulse::idle;
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::media_dir::Staged;
@@ -50,19 +52,13 @@ pub(super) struct Pending {
     pub(super) is_given_up: bool,
 }
 
-/// What came to the committer; none where the other end is gone.
-enum Came {
-    Units(Option<Vec<Pending>>),
-    Results(Option<Results>),
-    Request(Option<Request>),
-}
-
 /// The one that commits.
 pub(super) struct Committer {
     pub(super) writer: Writer,
     pub(super) units: Receiver<Vec<Pending>>,
     pub(super) results: Receiver<Results>,
     pub(super) requests: Receiver<Request>,
+    pub(super) group_results: ResultSender,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Arc<AtomicBool>,
     /// Units that are not committed, the next one first, and its number.
@@ -78,11 +74,23 @@ impl Committer {
         units: Receiver<Vec<Pending>>,
         results: Receiver<Results>,
         requests: Receiver<Request>,
+        group_results: ResultSender,
         progress: Arc<Progress>,
         stop: Arc<AtomicBool>,
     ) -> Self {
         let (waiting, first, is_open) = (VecDeque::new(), 0, true);
-        Self { writer, units, results, requests, progress, stop, waiting, first, is_open }
+        Self {
+            writer,
+            units,
+            results,
+            requests,
+            group_results,
+            progress,
+            stop,
+            waiting,
+            first,
+            is_open,
+        }
     }
 
     /// Commits until all is done. Ends early only when it gives up: what comes after a unit must not
@@ -104,32 +112,42 @@ impl Committer {
         }
     }
 
-    /// Waits for what comes next, and does meanwhile what the committer is asked for: where the disk
-    /// is full, that is what makes room. Whether anything more can come.
+    /// Waits for the next units, results or requests, and takes them in. Requests are served here: on a
+    /// full disk they make the room that commits wait for. Returns whether anything more can come.
     fn wait(&mut self) -> bool {
-        // A receiver that is passed over never has anything.
-        let (no_units, no_results) = (never(), never());
-        let has_room = self.is_open && self.waiting.len() < UNITS_MAX;
-        let units = if has_room { &self.units } else { &no_units };
-        let results = if self.waiting.is_empty() { &no_results } else { &self.results };
         if !self.is_open && self.waiting.is_empty() {
             return false;
         }
-        let came = idle(|| {
-            crossbeam_channel::select! {
-                recv(units) -> units => Came::Units(units.ok()),
-                recv(results) -> results => Came::Results(results.ok()),
-                recv(self.requests) -> request => Came::Request(request.ok()),
+        let takes_units = self.is_open && self.waiting.len() < UNITS_MAX;
+        let takes_results = !self.waiting.is_empty();
+        let mut select = Select::new();
+        select.recv(&self.requests);
+        if takes_units {
+            select.recv(&self.units);
+        }
+        if takes_results {
+            select.recv(&self.results);
+        }
+        self.group_results.select(&mut select);
+        idle(|| select.ready());
+        drop(select);
+        self.group_results.send_held();
+        if let Ok(request) = self.requests.try_recv() {
+            request.serve(&mut self.writer);
+        }
+        if takes_results {
+            match self.results.try_recv() {
+                Ok(results) => self.place(results),
+                Err(TryRecvError::Empty) => {}
+                // The workers are gone, and with them what is missing.
+                Err(TryRecvError::Disconnected) => return false,
             }
-        });
-        match came {
-            Came::Units(Some(units)) => self.waiting.extend(units),
-            Came::Units(None) => self.is_open = false,
-            Came::Results(Some(results)) => self.place(results),
-            // The workers are gone, and with them what is missing.
-            Came::Results(None) => return false,
-            Came::Request(request) => {
-                request.into_iter().for_each(|request| request.serve(&mut self.writer));
+        }
+        if takes_units {
+            match self.units.try_recv() {
+                Ok(units) => self.waiting.extend(units),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => self.is_open = false,
             }
         }
         true
@@ -179,9 +197,18 @@ impl Committer {
         if retried("journal", progress, &self.stop, || writer.commit(&mut commits)).is_none() {
             return false;
         }
-        progress.committed(start.elapsed());
-        // Whoever sees that a unit is done must find what it gave.
-        progress.tell(tallies);
+        progress.add_commit(start.elapsed());
+        let mut group = GroupResult { n_batches: tallies.len() as u64, ..GroupResult::default() };
+        let mut counts = Vec::with_capacity(tallies.len());
+        for tally in tallies {
+            for (Source { path, log, line, .. }, reason) in &tally.told {
+                tracing::info!(path, log, line, reason, "rejected");
+            }
+            counts.push(tally.counts);
+            group.results.extend(tally.results);
+        }
+        progress.add_done(&counts);
+        self.group_results.send(group);
         !is_given_up
     }
 }
@@ -189,17 +216,10 @@ impl Committer {
 /// What a unit counts for.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// How many the ledger counts, and what became of them.
-    pub(super) n_counted: u64,
-    pub(super) n_image: u64,
-    pub(super) n_held: u64,
-    pub(super) n_rejected: u64,
-    pub(super) n_given_back: u64,
+    counts: BatchCounts,
     /// What to log of the rejected ones.
-    pub(super) told: Vec<(Source, Option<String>)>,
-    pub(super) dump: Option<DumpDone>,
-    pub(super) failed: Vec<(RunId, MediaId)>,
-    pub(super) released: Option<Released>,
+    told: Vec<(Source, Option<String>)>,
+    results: Vec<BatchResult>,
     #[expect(dead_code, reason = "given back when dropped")]
     share: Option<Share>,
 }
@@ -208,10 +228,10 @@ impl Tally {
     fn count(&mut self, event: &Event) {
         if let Event::Media(entry) = event {
             match entry.state {
-                State::Image => self.n_image += 1,
-                State::Held => self.n_held += 1,
+                State::Image => self.counts.n_image += 1,
+                State::Held => self.counts.n_held += 1,
                 State::Rejected => {
-                    self.n_rejected += 1;
+                    self.counts.n_rejected += 1;
                     if self.told.len() < REJECTED_TOLD_MAX {
                         self.told.push((entry.source.clone(), entry.reason.clone()));
                     }
@@ -258,7 +278,8 @@ impl Pending {
     /// not be read whole: it is read again.
     fn finish(mut self) -> (Option<Commit>, Tally) {
         let share = Some(self.share);
-        let mut tally = Tally { n_counted: self.n_counted, share, ..Tally::default() };
+        let counts = BatchCounts { n_counted: self.n_counted, ..BatchCounts::default() };
+        let mut tally = Tally { counts, share, ..Tally::default() };
         if self.cursor == SourceCursor::None
             && let Some(Some(Event::Media(entry))) = self.events.first()
             && let Some(id) = entry.id()
@@ -267,9 +288,9 @@ impl Pending {
             let is_made = entry.state == State::Image;
             let why = entry.reason.clone().unwrap_or_default();
             let result = if is_made { Ok(()) } else { Err(why) };
-            tally.released = Some(Released { run: self.run.id.clone(), id, result });
+            tally.results.push(BatchResult::Released { run: self.run.id.clone(), id, result });
             if !is_made {
-                tally.n_given_back = self.n_counted;
+                tally.counts.n_given_back = self.n_counted;
                 return (None, tally);
             }
         }
@@ -277,9 +298,9 @@ impl Pending {
         if let SourceCursor::Dump(cursor) = &mut self.cursor {
             let (run, path) = (self.run.id.clone(), cursor.path.clone());
             let is_again = self.unread.is_some();
-            tally.dump = Some(DumpDone { run, path, unread: self.unread });
+            tally.results.push(BatchResult::Dump { run, path, unread: self.unread });
             if is_again {
-                tally.n_given_back = self.n_counted;
+                tally.counts.n_given_back = self.n_counted;
                 return (None, tally);
             }
             // What was rejected may be an image the next time, though the dump is the same.
@@ -289,7 +310,9 @@ impl Pending {
             *cursor = cursor.clone().with_digest(digest);
         } else {
             let run = &self.run.id;
-            tally.failed = self.failed.into_iter().map(|id| (run.clone(), id)).collect();
+            let failed = self.failed.into_iter();
+            let failed = failed.map(|id| BatchResult::ImageFailed { run: run.clone(), id });
+            tally.results.extend(failed);
         }
         let mut events: Vec<Event> = self.events.into_iter().flatten().collect();
         if let Some(digest) = digest {

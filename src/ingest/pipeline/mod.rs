@@ -9,22 +9,28 @@
 //! The engine hands over units (all that came of one line or dump) and the images to make for them,
 //! several together where they are small. It takes memory from the budget before it hands out a
 //! bundle, and the worker gives it back once the media files are written aside. A unit is committed
-//! when all its images are there and all units before it are.
+//! when all its images are there and all units before it are. What the engine must know of it comes
+//! back through a channel that can't block the committer: see [`results`].
 
 mod budget;
 mod committer;
+mod counts;
 mod progress;
+mod results;
 mod worker;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::budget::Budget;
 use self::committer::{Committer, Pending};
-pub(crate) use self::progress::{Progress, Released};
+pub(crate) use self::counts::ItemCounts;
+pub(crate) use self::progress::Progress;
+pub(crate) use self::results::{BatchResult, GroupResult};
 use self::worker::{Bundle, Job, Place, work_all};
 pub(super) use self::worker::{RETRY_FIRST, Writing};
 use super::Shared;
@@ -62,6 +68,11 @@ pub(crate) struct Pipeline {
     progress: Arc<Progress>,
     workers: Vec<JoinHandle<()>>,
     committer: JoinHandle<Writer>,
+    results: Receiver<GroupResult>,
+    /// Results that were received and not taken.
+    received: Vec<BatchResult>,
+    /// Batches that were submitted and whose results were not received.
+    n_in_flight: u64,
     /// What is not handed over yet.
     together: Together,
 }
@@ -109,8 +120,10 @@ impl Pipeline {
                 work_all(&bundles, &results, &writing);
             })?);
         }
+        let (results_out, group_results) = results::channel();
         let (asked, told) = (requests.asked, progress.clone());
-        let committer = Committer::new(writer, units_in, results_in, asked, told, stop);
+        let committer =
+            Committer::new(writer, units_in, results_in, asked, results_out, told, stop);
         let thread = thread::Builder::new().name("commit".to_owned());
         let committer = thread.spawn(move || {
             pulses.watch_this_thread("commit");
@@ -127,6 +140,9 @@ impl Pipeline {
             progress,
             workers,
             committer,
+            results: group_results,
+            received: Vec::new(),
+            n_in_flight: 0,
             together,
         })
     }
@@ -157,7 +173,8 @@ impl Pipeline {
                 }
             }
         }
-        self.progress.planned(n_counted);
+        self.progress.add_submitted(n_counted);
+        self.n_in_flight += 1;
         self.together.units.push(Pending {
             run,
             events,
@@ -207,6 +224,36 @@ impl Pipeline {
             let memory = idle(|| self.memory.take(n_bytes.min(self.memory_bytes_max)));
             idle(|| drop(self.bundles.send(Bundle { jobs, memory })));
         }
+    }
+
+    /// The channel of results, to wait for the next one. [`Self::take_results`] receives it.
+    pub(crate) fn results(&self) -> &Receiver<GroupResult> {
+        &self.results
+    }
+
+    /// Takes the results that came since the last call, in the order of the commits.
+    pub(crate) fn take_results(&mut self) -> Vec<BatchResult> {
+        while let Ok(group) = self.results.try_recv() {
+            self.receive(group);
+        }
+        std::mem::take(&mut self.received)
+    }
+
+    /// Waits for a result, `timeout` at most.
+    pub(crate) fn wait(&mut self, timeout: Duration) {
+        if let Ok(group) = idle(|| self.results.recv_timeout(timeout)) {
+            self.receive(group);
+        }
+    }
+
+    fn receive(&mut self, group: GroupResult) {
+        self.n_in_flight = self.n_in_flight.saturating_sub(group.n_batches);
+        self.received.extend(group.results);
+    }
+
+    /// Batches that were submitted and whose results were not received.
+    pub(crate) fn n_in_flight(&self) -> u64 {
+        self.n_in_flight
     }
 
     /// Whether what is handed in is still committed: not after a bug, or after giving up.

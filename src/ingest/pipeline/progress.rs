@@ -1,147 +1,91 @@
-//! What the pipeline has done, for whoever wants to know.
+//! Counters of the pipeline, for status, metrics and progress bars.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::committer::Tally;
+use super::counts::{BatchCounts, ItemCounts};
 use super::lock;
-use crate::ingest::ledger::Ledger;
-use crate::media::{MediaId, RunId, Source};
 
-/// What the pipeline has done, for whoever wants to know.
+/// Counters of the pipeline. Every thread may read them at any time.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Lines and dumps that were found, as far as they are counted.
+    /// Lines and dumps that were found.
     n_expected: AtomicU64,
-    /// Units that were handed in, and that were committed or given back.
-    n_planned: AtomicU64,
+    /// Batches that were submitted.
+    n_submitted: AtomicU64,
+    /// Of those, the ones that were committed or given back.
     n_done: AtomicU64,
-    ledger: Mutex<Ledger>,
-    /// How often a group was committed, and how long that took in all, in microseconds.
+    /// Behind a lock, so that a reader always sees counts that add up.
+    items: Mutex<ItemCounts>,
     n_commits: AtomicU64,
+    /// Microseconds that all commits took together.
     commit_us: AtomicU64,
-    /// Why nothing is written at the moment, if so.
+    /// Why nothing can be written now.
     trouble: Mutex<Option<String>>,
-    /// Dumps whose units are done and that the engine has not taken back.
-    dumps_done: Mutex<Vec<DumpDone>>,
-    /// Images of lines that could not be made: their places are free again.
-    failed: Mutex<Vec<(RunId, MediaId)>>,
-    /// What came of images that were held back and were to be released.
-    released: Mutex<Vec<Released>>,
-}
-
-/// A dump that speaks for itself whose unit is done.
-#[derive(Debug)]
-pub(crate) struct DumpDone {
-    pub(crate) run: RunId,
-    pub(crate) path: String,
-    /// Why it must be read again, if so.
-    pub(crate) unread: Option<String>,
-}
-
-/// An image that was held back and was to be released.
-#[derive(Debug)]
-pub(crate) struct Released {
-    pub(crate) run: RunId,
-    pub(crate) id: MediaId,
-    /// Why it stays held back, if so.
-    pub(crate) result: Result<(), String>,
 }
 
 impl Progress {
+    /// Batches between plan and commit.
     pub(crate) fn n_in_flight(&self) -> u64 {
-        self.n_planned.load(Ordering::Acquire).saturating_sub(self.n_done.load(Ordering::Acquire))
+        let n_submitted = self.n_submitted.load(Ordering::Acquire);
+        n_submitted.saturating_sub(self.n_done.load(Ordering::Acquire))
     }
 
+    /// Batches that were committed or given back.
     pub(crate) fn n_done(&self) -> u64 {
         self.n_done.load(Ordering::Acquire)
     }
 
-    /// Lines and dumps that were found so far; at least those that were handed in.
+    /// Lines and dumps that were found until now: at least as many as were submitted.
     pub(crate) fn n_expected(&self) -> u64 {
-        self.n_expected.load(Ordering::Relaxed).max(self.n_planned.load(Ordering::Acquire))
+        self.n_expected.load(Ordering::Relaxed).max(self.n_submitted.load(Ordering::Acquire))
     }
 
+    /// Counts lines or dumps that were found.
     pub(crate) fn expect(&self, n: u64) {
         self.n_expected.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// A unit is handed in, of which the ledger counts so much.
-    pub(super) fn planned(&self, n_counted: u64) {
-        self.n_planned.fetch_add(1, Ordering::AcqRel);
-        let mut ledger = lock(&self.ledger);
-        ledger.n_in += n_counted;
-        ledger.n_in_flight += n_counted;
+    /// Counts a batch that is submitted, with the number of its items.
+    pub(super) fn add_submitted(&self, n_items: u64) {
+        self.n_submitted.fetch_add(1, Ordering::AcqRel);
+        lock(&self.items).add_planned(n_items);
     }
 
-    /// A group is committed, which took so long.
-    pub(super) fn committed(&self, took: Duration) {
+    /// Counts a group that was committed, and the time that the commit took.
+    pub(super) fn add_commit(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.commit_us.fetch_add(us, Ordering::Relaxed);
         self.n_commits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Units are done, with this outcome.
-    pub(super) fn tell(&self, tallies: Vec<Tally>) {
-        let n_done = tallies.len() as u64;
-        for (source, reason) in tallies.iter().flat_map(|tally| &tally.told) {
-            let Source { path, log, line, .. } = source;
-            tracing::info!(path, log, line, reason, "rejected");
-        }
+    /// Counts batches that are done.
+    pub(super) fn add_done(&self, batches: &[BatchCounts]) {
         {
-            let mut ledger = lock(&self.ledger);
-            for tally in &tallies {
-                ledger.n_in_flight = ledger.n_in_flight.saturating_sub(tally.n_counted);
-                ledger.n_image += tally.n_image;
-                ledger.n_held += tally.n_held;
-                ledger.n_rejected += tally.n_rejected;
-                ledger.n_given_back += tally.n_given_back;
-            }
+            let mut items = lock(&self.items);
+            batches.iter().for_each(|batch| items.add_done(batch));
         }
-        let (mut dumps_done, mut failed) = (lock(&self.dumps_done), lock(&self.failed));
-        let mut released = lock(&self.released);
-        for tally in tallies {
-            dumps_done.extend(tally.dump);
-            failed.extend(tally.failed);
-            released.extend(tally.released);
-        }
-        drop((dumps_done, failed, released));
-        self.n_done.fetch_add(n_done, Ordering::AcqRel);
+        self.n_done.fetch_add(batches.len() as u64, Ordering::AcqRel);
     }
 
-    /// What went in and what came of it.
-    pub(crate) fn ledger(&self) -> Ledger {
-        *lock(&self.ledger)
+    /// The counts of items.
+    pub(crate) fn items(&self) -> ItemCounts {
+        *lock(&self.items)
     }
 
-    /// How many images were kept, held back and rejected.
-    pub(crate) fn counts(&self) -> [u64; 3] {
-        self.ledger().counts()
-    }
-
-    /// How often a group was committed, and how long that took in all.
+    /// The number of commits, and the time that they took together.
     pub(crate) fn commits(&self) -> (u64, Duration) {
         let us = self.commit_us.load(Ordering::Relaxed);
         (self.n_commits.load(Ordering::Relaxed), Duration::from_micros(us))
     }
 
+    /// Why nothing can be written now.
     pub(crate) fn trouble(&self) -> Option<String> {
         lock(&self.trouble).clone()
     }
 
-    pub(crate) fn take_dumps_done(&self) -> Vec<DumpDone> {
-        std::mem::take(&mut lock(&self.dumps_done))
-    }
-
-    pub(crate) fn take_failed(&self) -> Vec<(RunId, MediaId)> {
-        std::mem::take(&mut lock(&self.failed))
-    }
-
-    pub(crate) fn take_released(&self) -> Vec<Released> {
-        std::mem::take(&mut lock(&self.released))
-    }
-
+    /// Sets or clears the reason why nothing can be written.
     pub(super) fn set_trouble(&self, trouble: Option<String>) {
         *lock(&self.trouble) = trouble;
     }

@@ -21,7 +21,6 @@ use super::engine::Engine;
 use super::make::CHANGED;
 use super::opened::OpenDump;
 use super::path_dumps::GONE;
-use super::pipeline::Released;
 use super::run::Run;
 use super::to_plan::{HeldImages, MOVED, ToPlan};
 use super::unit::{Unit, held_at};
@@ -142,9 +141,8 @@ impl Engine {
         Ok(is_busy)
     }
 
-    /// Takes back what came of an image.
-    pub(super) fn was_released(&mut self, released: Released) {
-        let Released { run, id, result } = released;
+    /// Counts an image whose release was tried.
+    pub(super) fn was_released(&mut self, run: &RunId, id: MediaId, result: Result<(), String>) {
         let MediaId { key, step, index } = id;
         if result.is_err() {
             let step = (run.clone(), key.clone(), step);
@@ -153,8 +151,8 @@ impl Engine {
         if let Some(release) = &mut self.release {
             release.n_in_flight = release.n_in_flight.saturating_sub(1);
             match result {
-                Ok(()) => release.report.released(&run, &key),
-                Err(reason) => release.report.failed(&run, &key, &reason, 1),
+                Ok(()) => release.report.released(run, &key),
+                Err(reason) => release.report.failed(run, &key, &reason, 1),
             }
         }
     }

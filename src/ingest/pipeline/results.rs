@@ -1,0 +1,139 @@
+//! Results of the pipeline, on their way from the committer to the engine.
+//!
+//! A bounded channel carries one [`GroupResult`] for each group that was committed.
+//!
+//! # Why it cannot deadlock
+//!
+//! The engine submits and receives on one thread, so it receives nothing while `Pipeline::submit`
+//! blocks. `submit` waits for the committer: for room in its queue, for its share of the events, or
+//! for a worker that waits for the committer in turn. If the committer waited for the engine as well,
+//! neither would go on. So it never does: [`ResultSender::send`] does not block. If the channel is
+//! full, the sender holds the results and merges those of later groups into them, and the committer
+//! sends them when the engine has received a message.
+//!
+//! The sender holds at most the results of the batches that the engine submitted since it last
+//! received: those of one turn of its loop.
+
+use crossbeam_channel::{Receiver, Select, Sender, TrySendError, bounded};
+
+use crate::media::{MediaId, RunId};
+
+/// Messages in the channel. A full channel costs nothing but a merge.
+const GROUPS_MAX: usize = 64;
+
+/// What the engine must know of a batch that is done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum BatchResult {
+    /// The batch of a dump that is described by its path is done.
+    Dump {
+        run: RunId,
+        path: String,
+        /// Why the dump must be read again. Nothing was committed then.
+        unread: Option<String>,
+    },
+    /// An image of a log line could not be made: its index is free again.
+    ImageFailed { run: RunId, id: MediaId },
+    /// The release of a held image was tried.
+    Released {
+        run: RunId,
+        id: MediaId,
+        /// The error is the reason why the image stays held.
+        result: Result<(), String>,
+    },
+}
+
+/// What came of a group of batches.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupResult {
+    /// Batches in the group, those without a result included.
+    pub(super) n_batches: u64,
+    /// In the order of the batches.
+    pub(super) results: Vec<BatchResult>,
+}
+
+/// The committer's end of the channel.
+#[derive(Debug)]
+pub(super) struct ResultSender {
+    channel: Sender<GroupResult>,
+    /// Results that the channel had no room for.
+    held: Option<GroupResult>,
+}
+
+/// Opens the channel.
+pub(super) fn channel() -> (ResultSender, Receiver<GroupResult>) {
+    let (channel, receiver) = bounded(GROUPS_MAX);
+    (ResultSender { channel, held: None }, receiver)
+}
+
+impl ResultSender {
+    /// Sends a group's results, or holds them if the channel is full. Never blocks.
+    pub(super) fn send(&mut self, group: GroupResult) {
+        let held = self.held.get_or_insert_default();
+        held.n_batches += group.n_batches;
+        held.results.extend(group.results);
+        self.send_held();
+    }
+
+    /// Sends what is held, if there is room now.
+    pub(super) fn send_held(&mut self) {
+        let Some(group) = self.held.take() else { return };
+        match self.channel.try_send(group) {
+            Err(TrySendError::Full(group)) => self.held = Some(group),
+            // The engine is gone and needs no results.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    /// Makes `select` ready when what is held can be sent.
+    pub(super) fn select<'a>(&'a self, select: &mut Select<'a>) {
+        if self.held.is_some() {
+            select.send(&self.channel);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(i: usize) -> GroupResult {
+        let run = RunId::new(format!("run{i}")).unwrap_or_else(|error| panic!("{error}"));
+        let results = vec![BatchResult::Dump { run, path: format!("{i}.npy"), unread: None }];
+        GroupResult { n_batches: 3, results }
+    }
+
+    #[test]
+    fn a_sender_never_blocks_and_loses_nothing() {
+        let (mut sender, receiver) = channel();
+        let n = 3 * GROUPS_MAX;
+        (0..n).for_each(|i| sender.send(group(i)));
+        assert_eq!(receiver.len(), GROUPS_MAX);
+        let mut got = GroupResult::default();
+        while let Ok(group) = receiver.try_recv() {
+            got.n_batches += group.n_batches;
+            got.results.extend(group.results);
+            sender.send_held();
+        }
+        let want: Vec<_> = (0..n).flat_map(|i| group(i).results).collect();
+        assert_eq!((got.n_batches, got.results), (3 * n as u64, want));
+    }
+
+    #[test]
+    fn a_sender_with_held_results_wakes_when_the_engine_has_received() {
+        let (mut sender, receiver) = channel();
+        (0..=GROUPS_MAX).for_each(|i| sender.send(group(i)));
+        let is_ready = |sender: &ResultSender| {
+            let mut select = Select::new();
+            sender.select(&mut select);
+            select.try_ready().is_ok()
+        };
+        assert!(!is_ready(&sender));
+        receiver.try_recv().unwrap_or_else(|error| panic!("{error}"));
+        assert!(is_ready(&sender));
+        sender.send_held();
+        assert!(!is_ready(&sender), "nothing is held any more");
+        drop(receiver);
+        (0..=GROUPS_MAX).for_each(|i| sender.send(group(i)));
+        assert!(!is_ready(&sender), "without an engine nothing is held");
+    }
+}
