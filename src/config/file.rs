@@ -8,18 +8,17 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use globset::{Glob, GlobBuilder, GlobMatcher};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
+use super::patterns::{FilePattern, NamePattern, RunsPattern};
+use super::retention::RetentionSection;
 use super::sync::SyncSection;
 use super::{Config, ImageRules, IngestTimes, WatchConfig};
 use crate::limits::{Limits, OverDimension};
 use crate::media::DigestKind;
 use crate::record::ImageOptions;
 use crate::record::pattern::DumpPattern;
-use crate::retention::Rules;
-use crate::retention::policy::Dumps;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -107,7 +106,7 @@ pub struct WatchSection {
 }
 
 fn all_runs() -> RunsPattern {
-    RunsPattern::try_from("*".to_owned()).unwrap_or(RunsPattern(None))
+    RunsPattern::try_from("*".to_owned()).expect("a pattern")
 }
 
 fn default_logs() -> Vec<FilePattern> {
@@ -132,81 +131,6 @@ pub enum Backend {
     Poll,
 }
 
-/// A pattern for paths: `*` and `?` stay within one folder, `**` doesn't.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "String")]
-pub struct FilePattern {
-    matcher: GlobMatcher,
-    /// The folders before the first wildcard.
-    prefix: String,
-}
-
-/// Patterns are the same that are written the same.
-impl PartialEq for FilePattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.matcher.glob() == other.matcher.glob()
-    }
-}
-
-impl FilePattern {
-    /// Whether a path, relative and with slashes, matches.
-    #[must_use]
-    pub fn is_match(&self, path: &str) -> bool {
-        self.matcher.is_match(path)
-    }
-
-    /// Whether a path that matches may lie below a folder.
-    #[must_use]
-    pub fn may_lie_below(&self, folder: &str) -> bool {
-        let pattern = self.matcher.glob().glob();
-        if !pattern.contains("**")
-            && folder.split('/').count() >= pattern.split('/').count()
-            && !folder.is_empty()
-        {
-            return false;
-        }
-        crate::record::pattern::are_on_one_path(folder, &self.prefix)
-    }
-}
-
-impl TryFrom<String> for FilePattern {
-    type Error = globset::Error;
-    fn try_from(pattern: String) -> Result<Self, globset::Error> {
-        let glob = GlobBuilder::new(&pattern).literal_separator(true).build()?;
-        let literal = &pattern[..pattern.find(['*', '?', '[', '{']).unwrap_or(pattern.len())];
-        let prefix = literal.rsplit_once('/').map_or("", |(folders, _)| folders).to_owned();
-        Ok(Self { matcher: glob.compile_matcher(), prefix })
-    }
-}
-
-/// Which subdirectories are runs; none if the directory itself is.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "String")]
-pub struct RunsPattern(pub(super) Option<FilePattern>);
-
-impl TryFrom<String> for RunsPattern {
-    type Error = globset::Error;
-    fn try_from(pattern: String) -> Result<Self, globset::Error> {
-        if pattern == "." {
-            Ok(Self(None))
-        } else {
-            FilePattern::try_from(pattern).map(Some).map(Self)
-        }
-    }
-}
-
-/// A pattern for keys: `*` stands for any characters, slashes too, as in Python's `fnmatch`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "String")]
-pub struct KeyPattern(pub(super) GlobMatcher);
-
-impl TryFrom<String> for KeyPattern {
-    type Error = globset::Error;
-    fn try_from(pattern: String) -> Result<Self, globset::Error> {
-        Glob::new(&pattern).map(|glob| Self(glob.compile_matcher()))
-    }
-}
-
 /// The name of a target, which is a folder's too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
@@ -223,13 +147,6 @@ impl TryFrom<String> for TargetName {
     }
 }
 
-impl TryFrom<String> for DumpPattern {
-    type Error = crate::record::pattern::PatternError;
-    fn try_from(pattern: String) -> Result<Self, Self::Error> {
-        Self::new(&pattern)
-    }
-}
-
 /// `[image]`: any of the [`ImageOptions`], and what holds for some keys only.
 #[derive(Debug, Default)]
 pub struct ImageSection {
@@ -243,7 +160,7 @@ pub struct ImageSection {
 #[derive(Debug)]
 pub struct RuleSection {
     /// Which keys it holds for.
-    pub key: KeyPattern,
+    pub key: NamePattern,
     /// What holds for them.
     pub options: ImageOptions,
 }
@@ -396,28 +313,6 @@ impl Default for IngestSection {
     }
 }
 
-/// `[retention]`
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "documented in config/safelight.toml")]
-pub struct RetentionSection {
-    pub dumps: Dumps,
-    pub dump_age_min_s: u32,
-    pub media_age_max_days: Option<NonZeroU32>,
-    pub media_bytes_per_run_max: Option<NonZeroU64>,
-}
-
-impl Default for RetentionSection {
-    fn default() -> Self {
-        Self {
-            dumps: Dumps::Keep,
-            dump_age_min_s: 3600,
-            media_age_max_days: None,
-            media_bytes_per_run_max: None,
-        }
-    }
-}
-
 /// `[control]`
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -554,14 +449,14 @@ impl ConfigFile {
         } = self;
         let watches = watch.into_iter().map(|watch| WatchConfig {
             path: folder.join(watch.path),
-            runs: watch.runs.0,
+            runs: watch.runs.into_pattern(),
             logs: watch.logs,
             dumps: watch.dumps,
             backend: watch.backend,
         });
         let rules = image.rule.into_iter().map(|rule| {
             let RuleSection { key, options } = rule;
-            (key.0, options)
+            (key, options)
         });
         let ms = |ms: u32| Duration::from_millis(u64::from(ms));
         Config {
@@ -588,14 +483,7 @@ impl ConfigFile {
                 .into_iter()
                 .map(|(name, section)| section.into_config(name.0, folder))
                 .collect(),
-            retention: Rules {
-                dumps: retention.dumps,
-                dump_age_min: Duration::from_secs(u64::from(retention.dump_age_min_s)),
-                media_age_max: retention
-                    .media_age_max_days
-                    .map(|days| Duration::from_secs(86_400 * u64::from(days.get()))),
-                media_bytes_max: retention.media_bytes_per_run_max.map(NonZeroU64::get),
-            },
+            retention: retention.into(),
             times: IngestTimes {
                 settle: ms(ingest.settle_ms),
                 close: ms(ingest.close_ms),

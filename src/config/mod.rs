@@ -4,6 +4,8 @@
 //! each rule.
 
 pub mod file;
+pub mod patterns;
+pub mod retention;
 pub mod sync;
 
 use std::fmt;
@@ -11,15 +13,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use globset::GlobMatcher;
-
-use self::file::{Backend, ConfigFile, FilePattern, LogFormat};
+use self::file::{Backend, ConfigFile, LogFormat};
+use self::patterns::{FilePattern, NamePattern};
+use self::retention::RetentionRules;
 pub use self::sync::SyncConfig;
 use crate::limits::Limits;
 use crate::media::{DigestKind, MediaKey};
 use crate::record::ImageOptions;
 use crate::record::pattern::DumpPattern;
-use crate::retention::Rules;
 
 /// The configuration file that is read where none is named, if it is there.
 pub const DEFAULT_PATH: &str = "/etc/safelight/safelight.toml";
@@ -56,7 +57,7 @@ impl WatchConfig {
 #[derive(Debug, Clone, Default)]
 pub struct ImageRules {
     base: ImageOptions,
-    rules: Vec<(GlobMatcher, ImageOptions)>,
+    rules: Vec<(NamePattern, ImageOptions)>,
 }
 
 impl ImageRules {
@@ -109,7 +110,7 @@ pub struct Config {
     /// Targets that images are delivered to, in order of their names.
     pub targets: Vec<SyncConfig>,
     /// What is removed.
-    pub retention: Rules,
+    pub retention: RetentionRules,
     /// When files are looked at.
     pub times: IngestTimes,
     /// Where the daemon answers, absolute.
@@ -223,7 +224,7 @@ impl Default for Config {
 
 #[cfg(test)]
 mod tests {
-    use super::file::RetentionSection;
+    use super::retention::RetentionSection;
     use super::*;
     use crate::media::{ColorMode, Profile};
 

@@ -3,11 +3,10 @@
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
-use globset::GlobMatcher;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
-use super::file::KeyPattern;
+use super::patterns::NamePattern;
 use crate::media::{MediaKey, RunId};
 use crate::secrets::SecretSource;
 
@@ -56,24 +55,12 @@ impl TargetConfig {
 }
 
 /// Which images a target gets: those of the runs and keys that match, less those that are excluded.
-///
-/// Patterns are the same that are written the same.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selection {
-    runs: Vec<Pattern>,
-    exclude_runs: Vec<Pattern>,
-    include: Vec<Pattern>,
-    exclude: Vec<Pattern>,
-}
-
-/// A pattern of names.
-#[derive(Debug, Clone)]
-struct Pattern(GlobMatcher);
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.glob() == other.0.glob()
-    }
+    runs: Vec<NamePattern>,
+    exclude_runs: Vec<NamePattern>,
+    include: Vec<NamePattern>,
+    exclude: Vec<NamePattern>,
 }
 
 impl Selection {
@@ -90,8 +77,8 @@ impl Selection {
     }
 }
 
-fn selects(include: &[Pattern], exclude: &[Pattern], name: &str) -> bool {
-    let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.0.is_match(name));
+fn selects(include: &[NamePattern], exclude: &[NamePattern], name: &str) -> bool {
+    let matches = |patterns: &[NamePattern]| patterns.iter().any(|pattern| pattern.is_match(name));
     (include.is_empty() || matches(include)) && !matches(exclude)
 }
 
@@ -205,10 +192,10 @@ macro_rules! fields {
 }
 
 fields! {
-    runs: Vec<KeyPattern>,
-    exclude_runs: Vec<KeyPattern>,
-    include: Vec<KeyPattern>,
-    exclude: Vec<KeyPattern>,
+    runs: Vec<NamePattern>,
+    exclude_runs: Vec<NamePattern>,
+    include: Vec<NamePattern>,
+    exclude: Vec<NamePattern>,
     concurrency_max: NonZeroUsize,
     bytes_per_s_max: NonZeroU64,
     path: PathBuf,
@@ -362,10 +349,6 @@ fn check_url(field: &str, url: &str, schemes: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-fn patterns(patterns: Option<Vec<KeyPattern>>) -> Vec<Pattern> {
-    patterns.unwrap_or_default().into_iter().map(|pattern| Pattern(pattern.0)).collect()
-}
-
 const fn or_32(given: Option<NonZeroU32>, default: u32) -> NonZeroU32 {
     match given {
         Some(given) => given,
@@ -378,10 +361,10 @@ impl SyncSection {
     pub(super) fn into_config(self, name: String, folder: &Path) -> SyncConfig {
         let Self(fields) = self;
         let selection = Selection {
-            runs: patterns(fields.runs),
-            exclude_runs: patterns(fields.exclude_runs),
-            include: patterns(fields.include),
-            exclude: patterns(fields.exclude),
+            runs: fields.runs.unwrap_or_default(),
+            exclude_runs: fields.exclude_runs.unwrap_or_default(),
+            include: fields.include.unwrap_or_default(),
+            exclude: fields.exclude.unwrap_or_default(),
         };
         let below = |source: Option<SecretSource>| source.map(|source| source.below(folder));
         let path = fields.path.map(|path| folder.join(path)).unwrap_or_default();

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use crate::config::retention::RetentionRules;
 use crate::config::{Config, SyncConfig};
 use crate::ingest::{Reading, Removed, Request, Shared};
 use crate::media::RunId;
-use crate::retention::{self, Clock, Remove, Report, Rules};
+use crate::retention::{self, Clock, Remove, Report};
 use crate::store::{Leaving, Reader, StoreError};
 
 /// How often the store is looked through.
@@ -24,7 +25,7 @@ const COMMIT_MAX: Duration = Duration::from_mins(1);
 pub(super) struct Retention {
     reader: Reader,
     /// The rules, the targets that they speak of, and how often both were set.
-    rules: Mutex<(Rules, Arc<[SyncConfig]>, u64)>,
+    rules: Mutex<(RetentionRules, Arc<[SyncConfig]>, u64)>,
     clock: Clock,
     shared: Shared,
     /// One sweep at a time.
@@ -46,7 +47,7 @@ impl Retention {
         }
     }
 
-    fn rules(&self) -> (Rules, Arc<[SyncConfig]>, u64) {
+    fn rules(&self) -> (RetentionRules, Arc<[SyncConfig]>, u64) {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

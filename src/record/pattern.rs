@@ -138,6 +138,13 @@ impl DumpPattern {
     }
 }
 
+impl TryFrom<String> for DumpPattern {
+    type Error = PatternError;
+    fn try_from(pattern: String) -> Result<Self, PatternError> {
+        Self::new(&pattern)
+    }
+}
+
 /// Whether one of two folders lies in the other, or they are the same.
 pub(crate) fn are_on_one_path(a: &str, b: &str) -> bool {
     let is_within = |inner: &str, outer: &str| {

@@ -3,7 +3,7 @@
 //! `policy` decides, this module looks and removes. An image whose files go stays known: a line of
 //! its journal says that it is *pruned*, and is durable before the first file is gone.
 
-pub mod policy;
+mod policy;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -13,12 +13,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use self::policy::DumpUse;
-pub use self::policy::Rules;
-use self::policy::{Dumps, Kept, Verdict, judge_dump, judge_media};
+use self::policy::{DumpUse, Kept, Verdict, judge_dump, judge_media};
 pub use self::report::{Report, RunReport};
 use crate::annotations::mask_dumps;
 use crate::config::SyncConfig;
+use crate::config::retention::{DumpRetention, RetentionRules};
 use crate::ingest::{Reading, Removed, RunDir, Verdict as Missing};
 use crate::media::{Digest, MediaEntry, MediaId, RunId, State};
 use crate::store::journal::Position;
@@ -78,7 +77,7 @@ pub(crate) trait Remove {
 /// told in the report.
 pub(crate) fn sweep(
     reader: &Reader,
-    (rules, targets): (&Rules, &[SyncConfig]),
+    (rules, targets): (&RetentionRules, &[SyncConfig]),
     clock: Clock,
     reading: &Reading,
     mut remove: Option<&mut dyn Remove>,
@@ -115,7 +114,7 @@ pub(crate) fn sweep(
 
 struct Sweep<'a> {
     reader: &'a Reader,
-    rules: &'a Rules,
+    rules: &'a RetentionRules,
     now: Option<SystemTime>,
     run: RunInfo,
     /// Whether lines of its journal are damaged: nobody knows what they named.
@@ -210,7 +209,7 @@ impl Sweep<'_> {
                 let age = written.and_then(|written| self.age(written));
                 found.kept.push(Kept { place, bytes: n_bytes(&entry), age });
             }
-            if self.rules.dumps != Dumps::Keep {
+            if self.rules.dumps != DumpRetention::Keep {
                 note_dumps(&entry, place, dir, &mut found);
             }
         }

@@ -2,41 +2,9 @@
 
 use std::time::Duration;
 
+use crate::config::retention::{DumpRetention, RetentionRules};
 use crate::store::journal::Position;
 use crate::sync::Delivered;
-
-/// What becomes of a dump once its images are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dumps {
-    /// It stays.
-    #[default]
-    Keep,
-    /// It goes once its images are in the store.
-    Committed,
-    /// It goes once every target has them.
-    Delivered,
-}
-
-/// What is kept how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rules {
-    /// What becomes of dumps.
-    pub dumps: Dumps,
-    /// How long a dump must have been as it is before it goes.
-    pub dump_age_min: Duration,
-    /// How long media files stay; none for ever.
-    pub media_age_max: Option<Duration>,
-    /// How many bytes of media files a run may have; none for any number.
-    pub media_bytes_max: Option<u64>,
-}
-
-impl Rules {
-    /// Whether anything may go at all.
-    pub(crate) fn is_any(&self) -> bool {
-        self.media_age_max.is_some() || self.media_bytes_max.is_some() || self.dumps != Dumps::Keep
-    }
-}
 
 /// An image whose files are in the store.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +39,11 @@ fn unless_missing(targets: &[Delivered], place: Position, why: String) -> Verdic
 
 /// What is to become of the media of a run, each in its turn: what is too old goes; then, while there
 /// is too much, what was kept first.
-pub(crate) fn judge_media(rules: &Rules, kept: &[Kept], targets: &[Delivered]) -> Vec<Verdict> {
+pub(crate) fn judge_media(
+    rules: &RetentionRules,
+    kept: &[Kept],
+    targets: &[Delivered],
+) -> Vec<Verdict> {
     let mut verdicts: Vec<Verdict> = kept
         .iter()
         .map(|kept| match (rules.media_age_max, kept.age) {
@@ -125,18 +97,18 @@ pub(crate) struct DumpUse {
 
 /// What is to become of a dump; `age` since it was written last.
 pub(crate) fn judge_dump(
-    rules: &Rules,
+    rules: &RetentionRules,
     dump: &DumpUse,
     age: Option<Duration>,
     targets: &[Delivered],
 ) -> Verdict {
     let skip = |why: &str| Verdict::Skip(why.to_owned());
     match rules.dumps {
-        Dumps::Keep => return Verdict::Keep,
-        Dumps::Delivered if targets.is_empty() => {
+        DumpRetention::Keep => return Verdict::Keep,
+        DumpRetention::Delivered if targets.is_empty() => {
             return skip("no target is configured that it could be delivered to");
         }
-        Dumps::Committed | Dumps::Delivered => {}
+        DumpRetention::Committed | DumpRetention::Delivered => {}
     }
     if dump.n_held > 0 {
         return skip("images of it are held back");
@@ -161,7 +133,9 @@ pub(crate) fn judge_dump(
         return skip("it was written a short time ago");
     }
     match rules.dumps {
-        Dumps::Delivered => unless_missing(targets, last, "every target has its images".to_owned()),
+        DumpRetention::Delivered => {
+            unless_missing(targets, last, "every target has its images".to_owned())
+        }
         _ => Verdict::Remove("its images are kept".to_owned()),
     }
 }
@@ -180,7 +154,7 @@ mod tests {
 
     /// Which of images of 100 bytes, `ages` days old and kept in this order, go (`x`), are skipped
     /// (`s`) or stay (`.`).
-    fn check(rules: Rules, ages: &[u64], targets: &[Delivered], want: &str) {
+    fn check(rules: RetentionRules, ages: &[u64], targets: &[Delivered], want: &str) {
         let kept: Vec<Kept> = (0u64..)
             .zip(ages)
             .map(|(i, &age)| Kept { place: at(i), bytes: 100, age: Some(days(age)) })
@@ -198,10 +172,10 @@ mod tests {
 
     #[test]
     fn media_go_by_age_and_by_bytes_the_first_kept_first() {
-        let by_age = Rules { media_age_max: Some(days(30)), ..Rules::default() };
-        let by_bytes = Rules { media_bytes_max: Some(250), ..Rules::default() };
-        let both = Rules { media_bytes_max: Some(250), ..by_age };
-        check(Rules::default(), &[900, 0], &[], "..");
+        let by_age = RetentionRules { media_age_max: Some(days(30)), ..RetentionRules::default() };
+        let by_bytes = RetentionRules { media_bytes_max: Some(250), ..RetentionRules::default() };
+        let both = RetentionRules { media_bytes_max: Some(250), ..by_age };
+        check(RetentionRules::default(), &[900, 0], &[], "..");
         check(by_age, &[31, 30, 0, 99], &[], "x..x");
         check(by_bytes, &[0, 0, 0, 0], &[], "xx..");
         check(by_bytes, &[0, 0], &[], "..");
@@ -212,33 +186,37 @@ mod tests {
 
     #[test]
     fn what_a_target_does_not_have_stays_and_counts() {
-        let rules = Rules { media_bytes_max: Some(150), ..Rules::default() };
+        let rules = RetentionRules { media_bytes_max: Some(150), ..RetentionRules::default() };
         let team = |until| vec![Delivered::until("team", at(until))];
         check(rules, &[0, 0, 0], &team(9), "xx.");
         check(rules, &[0, 0, 0], &team(1), "xss");
         check(rules, &[0, 0, 0], &team(0), "sss");
-        let by_age = Rules { media_age_max: Some(days(1)), ..Rules::default() };
+        let by_age = RetentionRules { media_age_max: Some(days(1)), ..RetentionRules::default() };
         check(by_age, &[5, 5, 5], &team(2), "xxs");
     }
 
     #[test]
     fn a_dump_goes_only_when_nothing_needs_it() {
-        let rules = Rules {
-            dumps: Dumps::Committed,
+        let rules = RetentionRules {
+            dumps: DumpRetention::Committed,
             dump_age_min: Duration::from_mins(1),
-            ..Rules::default()
+            ..RetentionRules::default()
         };
         let dump = DumpUse { n_images: 2, last: Some(at(5)), ..DumpUse::default() };
         let old = Some(Duration::from_mins(1));
-        let judge = |rules: &Rules, dump: &DumpUse, age, targets: &[Delivered]| match judge_dump(
-            rules, dump, age, targets,
-        ) {
-            Verdict::Keep => "keep".to_owned(),
-            Verdict::Remove(_) => "remove".to_owned(),
-            Verdict::Skip(why) => why,
-        };
+        let judge =
+            |rules: &RetentionRules, dump: &DumpUse, age, targets: &[Delivered]| match judge_dump(
+                rules, dump, age, targets,
+            ) {
+                Verdict::Keep => "keep".to_owned(),
+                Verdict::Remove(_) => "remove".to_owned(),
+                Verdict::Skip(why) => why,
+            };
         assert_eq!(judge(&rules, &dump, old, &[]), "remove");
-        assert_eq!(judge(&Rules { dumps: Dumps::Keep, ..rules }, &dump, old, &[]), "keep");
+        assert_eq!(
+            judge(&RetentionRules { dumps: DumpRetention::Keep, ..rules }, &dump, old, &[]),
+            "keep"
+        );
         assert_eq!(judge(&rules, &DumpUse { last: None, ..dump }, old, &[]), "keep");
         for (dump, age, why) in [
             (DumpUse { n_held: 1, ..dump }, old, "held back"),
@@ -253,7 +231,7 @@ mod tests {
             let got = judge(&rules, &dump, age, &[]);
             assert!(got.contains(why), "{got}");
         }
-        let rules = Rules { dumps: Dumps::Delivered, ..rules };
+        let rules = RetentionRules { dumps: DumpRetention::Delivered, ..rules };
         let team = |until| vec![Delivered::until("team", at(until))];
         assert!(judge(&rules, &dump, old, &[]).contains("no target"));
         assert!(judge(&rules, &dump, old, &team(5)).contains("\"team\" doesn't have it"));

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::file::FilePattern;
+use crate::config::patterns::FilePattern;
 
 /// Three logs, and the names that they are rotated to.
 const LOGS: [&str; 3] = ["a.media.jsonl", "b.media.jsonl", "sub/c.media.jsonl"];

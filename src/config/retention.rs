@@ -1,0 +1,77 @@
+//! `[retention]`: how long media files and dumps are kept.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// When a dump is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DumpRetention {
+    /// Never.
+    #[default]
+    Keep,
+    /// Once its images are in the store.
+    Committed,
+    /// Once every target has its images.
+    Delivered,
+}
+
+/// `[retention]`, as it is written.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "documented in config/safelight.toml")]
+pub struct RetentionSection {
+    pub dumps: DumpRetention,
+    pub dump_age_min_s: u32,
+    pub media_age_max_days: Option<NonZeroU32>,
+    pub media_bytes_per_run_max: Option<NonZeroU64>,
+}
+
+impl Default for RetentionSection {
+    fn default() -> Self {
+        Self {
+            dumps: DumpRetention::Keep,
+            dump_age_min_s: 3600,
+            media_age_max_days: None,
+            media_bytes_per_run_max: None,
+        }
+    }
+}
+
+/// How long media files and dumps are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RetentionRules {
+    /// When a dump is removed.
+    pub dumps: DumpRetention,
+    /// How long a dump must be unchanged before it is removed.
+    pub dump_age_min: Duration,
+    /// How long media files are kept; `None` for ever.
+    pub media_age_max: Option<Duration>,
+    /// How many bytes of media files a run may have; `None` for any number.
+    pub media_bytes_max: Option<u64>,
+}
+
+impl RetentionRules {
+    /// Whether anything is ever removed.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.media_age_max.is_some()
+            || self.media_bytes_max.is_some()
+            || self.dumps != DumpRetention::Keep
+    }
+}
+
+impl From<RetentionSection> for RetentionRules {
+    fn from(section: RetentionSection) -> Self {
+        Self {
+            dumps: section.dumps,
+            dump_age_min: Duration::from_secs(u64::from(section.dump_age_min_s)),
+            media_age_max: section
+                .media_age_max_days
+                .map(|days| Duration::from_secs(86_400 * u64::from(days.get()))),
+            media_bytes_max: section.media_bytes_per_run_max.map(NonZeroU64::get),
+        }
+    }
+}
