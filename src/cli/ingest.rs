@@ -182,15 +182,12 @@ fn show_rejected(
         };
         for item in reader.items(&filter)? {
             let (_, entry) = item?;
+            let reason = printable(entry.reason().unwrap_or_default());
             let mut place = entry.source.path;
             if let Some(tensor) = entry.source.tensor {
                 place = format!("{place} {tensor}");
             }
-            latest.push(format!(
-                "{}: {}",
-                printable(&place),
-                printable(&entry.reason.unwrap_or_default())
-            ));
+            latest.push(format!("{}: {reason}", printable(&place)));
         }
     }
     let n_new = usize::try_from(n_rejected).unwrap_or(usize::MAX).min(latest.len());

@@ -58,7 +58,7 @@ pub(super) fn merge(
     let read = access.each_item(query, |item| {
         let entry = MediaEntry::from_json(item, &run)?;
         match entry.id() {
-            Some(_) if entry.pruned => n_pruned += 1,
+            Some(_) if entry.as_image().is_some_and(|image| image.pruned) => n_pruned += 1,
             Some(id) if is_taken(&id.key) => bail!("W&B has key {:?} for itself", id.key.as_str()),
             Some(id) => {
                 n_images += 1;

@@ -13,7 +13,7 @@
 
 use serde_json::{Value, json};
 
-use crate::media::{MediaEntry, RunId, Sha256};
+use crate::media::{CommittedImage, MediaEntry, RunId, Sha256};
 
 /// The name of a file by its content.
 #[must_use]
@@ -39,15 +39,14 @@ pub fn manifest_name(run: &RunId, n: u64) -> String {
 #[must_use]
 pub fn line(run: &RunId, entry: &MediaEntry, seq: u64, time: f64) -> Value {
     let mut line = entry.to_json(run);
-    if let Some(file) = &entry.file {
+    if let Some(CommittedImage { file, layers, .. }) = entry.as_image() {
         line["object"] = media_name(&file.sha256, file.file_type.extension()).into();
-    }
-    let layers = &entry.layers;
-    for (kind, sets, extension) in
-        [("masks", &layers.masks, "png"), ("boxes", &layers.boxes, "json")]
-    {
-        for (name, annotation) in sets {
-            line[kind][name]["object"] = media_name(&annotation.sha256, extension).into();
+        for (kind, sets, extension) in
+            [("masks", &layers.masks, "png"), ("boxes", &layers.boxes, "json")]
+        {
+            for (name, annotation) in sets {
+                line[kind][name]["object"] = media_name(&annotation.sha256, extension).into();
+            }
         }
     }
     line["seq"] = seq.into();

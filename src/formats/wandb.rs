@@ -15,7 +15,7 @@ use crate::convert::layout::{self, LayoutError};
 pub use crate::convert::range::to_uint8;
 pub use crate::limits::{MAX_DIMENSION, MAX_ITEMS};
 use crate::media::{
-    Annotation, Annotations, Class, ColorMode, MediaEntry, MediaFile, MediaKey, Profile,
+    Annotation, Annotations, Class, ColorMode, CommittedImage, MediaEntry, MediaKey, Profile,
 };
 use crate::tensor::{Shape, Writer};
 
@@ -40,18 +40,18 @@ pub fn guess_mode(
 /// Paths are relative to the run's folder.
 #[must_use]
 pub fn logged(entries: &[MediaEntry], as_list: bool) -> Option<Value> {
-    let images: Vec<(&MediaEntry, &MediaFile)> = images(entries).collect();
+    let images: Vec<(&MediaEntry, &CommittedImage)> = images(entries).collect();
     match *images.as_slice() {
         [] => None,
-        [(entry, file)] if !as_list => Some(image_file(entry, file)),
+        [(entry, image)] if !as_list => Some(image_file(entry, image)),
         [(_, first), ..] => {
             let mut object = json!({
                 "_type": "images/separated",
-                "width": first.width,
-                "height": first.height,
-                "format": first.file_type.extension(),
+                "width": first.file.width,
+                "height": first.file.height,
+                "format": first.file.file_type.extension(),
                 "count": images.len(),
-                "filenames": images.iter().map(|(_, file)| &file.path).collect::<Vec<_>>(),
+                "filenames": images.iter().map(|(_, image)| &image.file.path).collect::<Vec<_>>(),
             });
             let optional = [
                 ("captions", all_captions(entries)),
@@ -68,12 +68,13 @@ pub fn logged(entries: &[MediaEntry], as_list: bool) -> Option<Value> {
     }
 }
 
-fn images(entries: &[MediaEntry]) -> impl Iterator<Item = (&MediaEntry, &MediaFile)> {
-    entries.iter().filter_map(|entry| Some((entry, entry.file.as_ref()?)))
+fn images(entries: &[MediaEntry]) -> impl Iterator<Item = (&MediaEntry, &CommittedImage)> {
+    entries.iter().filter_map(|entry| Some((entry, entry.as_image()?)))
 }
 
 /// One image: D.1. A `grouping` that Python takes for false is left out, as there.
-fn image_file(entry: &MediaEntry, file: &MediaFile) -> Value {
+fn image_file(entry: &MediaEntry, image: &CommittedImage) -> Value {
+    let CommittedImage { file, layers, .. } = image;
     let mut object = Map::new();
     object.insert("_type".to_owned(), "image-file".into());
     object.insert("sha256".to_owned(), file.sha256.to_string().into());
@@ -83,7 +84,7 @@ fn image_file(entry: &MediaEntry, file: &MediaFile) -> Value {
     object.insert("width".to_owned(), file.width.into());
     object.insert("height".to_owned(), file.height.into());
     add_description(&mut object, entry);
-    let sets = [("boxes", boxes(&entry.layers.boxes)), ("masks", masks(&entry.layers.masks))];
+    let sets = [("boxes", boxes(&layers.boxes)), ("masks", masks(&layers.masks))];
     object.extend(sets.into_iter().filter_map(|(name, sets)| Some((name.to_owned(), sets?))));
     Value::Object(object)
 }
@@ -115,28 +116,31 @@ fn files(sets: &Annotations, kind: &str) -> Option<Value> {
 }
 
 /// One value for each image, `null` where one has none; `None` if all have none.
-fn all(entries: &[MediaEntry], of: impl Fn(&MediaEntry) -> Option<Value>) -> Option<Value> {
+fn all(
+    entries: &[MediaEntry],
+    of: impl Fn(&MediaEntry, &CommittedImage) -> Option<Value>,
+) -> Option<Value> {
     let values: Vec<Value> =
-        images(entries).map(|(entry, _)| of(entry).unwrap_or_default()).collect();
+        images(entries).map(|(entry, image)| of(entry, image).unwrap_or_default()).collect();
     values.iter().any(|value| !value.is_null()).then_some(Value::Array(values))
 }
 
 /// The captions of the images, `null` where one has none; `None` if all have none.
 #[must_use]
 pub fn all_captions(entries: &[MediaEntry]) -> Option<Value> {
-    all(entries, |entry| entry.description.caption.clone())
+    all(entries, |entry, _| entry.description.caption.clone())
 }
 
 /// The box sets of the images, `null` where one has none; `None` if all have none.
 #[must_use]
 pub fn all_boxes(entries: &[MediaEntry]) -> Option<Value> {
-    all(entries, |entry| boxes(&entry.layers.boxes))
+    all(entries, |_, image| boxes(&image.layers.boxes))
 }
 
 /// The masks of the images, `null` where one has none; `None` if all have none.
 #[must_use]
 pub fn all_masks(entries: &[MediaEntry]) -> Option<Value> {
-    all(entries, |entry| masks(&entry.layers.masks))
+    all(entries, |_, image| masks(&image.layers.masks))
 }
 
 /// What boxes and masks of these images, logged under `key`, add to the run's config: their labels.
@@ -144,10 +148,10 @@ pub fn all_masks(entries: &[MediaEntry]) -> Option<Value> {
 #[must_use]
 pub fn class_labels_config(key: &MediaKey, entries: &[MediaEntry]) -> Map<String, Value> {
     let mut config = Map::new();
-    for (entry, _) in images(entries) {
+    for (_, image) in images(entries) {
         let kinds = [
-            ("bounding_box/class_labels", &entry.layers.boxes),
-            ("mask/class_labels", &entry.layers.masks),
+            ("bounding_box/class_labels", &image.layers.boxes),
+            ("mask/class_labels", &image.layers.masks),
         ];
         for (kind, sets) in kinds {
             for (name, set) in sets.iter().filter(|(_, set)| !set.class_labels.is_empty()) {
@@ -209,13 +213,15 @@ pub fn artifact(
     entry: &MediaEntry,
     mut read: impl FnMut(&str) -> io::Result<Vec<u8>>,
 ) -> Result<Option<Artifact>, ArtifactError> {
-    let Some(file) = &entry.file else { return Ok(None) };
+    let Some(CommittedImage { file, provenance, layers, .. }) = entry.as_image() else {
+        return Ok(None);
+    };
     let mut read = |path: &str| {
         read(path).map_err(|source| ArtifactError::Read { path: path.to_owned(), source })
     };
     let mut files = Vec::new();
     let bytes = read(&file.path)?;
-    let path = if entry.making.is_some() {
+    let path = if provenance.is_some() {
         format!("media/images/{}.{}", short_md5(&bytes), file.file_type)
     } else {
         // A file that was kept as it came keeps its name, too.
@@ -232,7 +238,6 @@ pub fn artifact(
     files.push((path, bytes));
     add_description(&mut object, entry);
 
-    let layers = &entry.layers;
     if !layers.classes.is_empty() {
         let (path, text) = classes_file(&layers.classes);
         let digest = BASE64_STANDARD.encode(Md5::digest(&text));
@@ -302,8 +307,8 @@ fn is_truthy(value: &Value) -> bool {
 mod tests {
     use super::*;
     use crate::media::{
-        DataFormat, Description, FileType, Layers, Making, MediaId, Rule, Sha256, Source, Stats,
-        Step,
+        DataFormat, Description, Fate, FileType, Layers, MediaFile, MediaId, Provenance, Rule,
+        Sha256, Source, Stats, Step,
     };
 
     fn entry(index: u32, caption: Value, grouping: Value) -> MediaEntry {
@@ -318,7 +323,7 @@ mod tests {
             sha256: Sha256::of(b""),
             downscaled_from: None,
         };
-        let making = Making {
+        let provenance = Provenance {
             profile: Profile::Auto,
             rule: Rule::None,
             range: None,
@@ -336,7 +341,7 @@ mod tests {
         MediaEntry::image(
             MediaId { key, step: Step(1), index },
             file,
-            Some(making),
+            Some(provenance),
             Layers::default(),
             description,
             Source::default(),
@@ -376,11 +381,18 @@ mod tests {
         }
     }
 
+    fn layers(entry: &mut MediaEntry) -> &mut Layers {
+        let Fate::Image(image) = &mut entry.fate else { panic!("not an image") };
+        &mut image.layers
+    }
+
     #[test]
     fn boxes_and_masks_are_named_by_their_files() {
         let mut with = entry(1, Value::Null, Value::Null);
-        with.layers.boxes.insert("pred".to_owned(), annotation("b.json", &json!({"1": "car"})));
-        with.layers.masks.insert("gt".to_owned(), annotation("m.png", &json!({"0": "road"})));
+        layers(&mut with)
+            .boxes
+            .insert("pred".to_owned(), annotation("b.json", &json!({"1": "car"})));
+        layers(&mut with).masks.insert("gt".to_owned(), annotation("m.png", &json!({"0": "road"})));
         let boxes = json!({"pred": {"_type": "boxes2D", "sha256": Sha256::of(b"b.json"), "size": 7, "path": "b.json"}});
         let masks = json!({"gt": {"_type": "mask", "sha256": Sha256::of(b"m.png"), "size": 7, "path": "m.png"}});
         let one = logged(std::slice::from_ref(&with), false).unwrap_or_default();
@@ -406,10 +418,10 @@ mod tests {
         let mut image = entry(0, json!("epoch 3"), json!(2));
         let class = |id: u64, name: &str| Class { id: id.into(), name: name.to_owned() };
         // The order of the example in G.
-        image.layers.classes =
+        layers(&mut image).classes =
             vec![class(1, "car"), class(7, "bus"), class(0, "road"), class(200, "sky")];
-        image.layers.boxes.insert("pred".to_owned(), annotation("b.json", &json!({})));
-        image.layers.masks.insert("gt".to_owned(), annotation("m.png", &json!({})));
+        layers(&mut image).boxes.insert("pred".to_owned(), annotation("b.json", &json!({})));
+        layers(&mut image).masks.insert("gt".to_owned(), annotation("m.png", &json!({})));
         let read = |path: &str| {
             Ok(if path == "b.json" {
                 br#"{"box_data":[{"class_id":1}]}"#.to_vec()

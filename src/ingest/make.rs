@@ -10,8 +10,8 @@ use crate::annotations::{MaskData, class_set, generated_labels};
 use crate::decode::{DecodeError, ReadAt};
 use crate::encode::EncodedImage;
 use crate::media::{
-    Annotation, Annotations, Description, Digest, Layers, Making as MadeBy, MediaEntry, MediaFile,
-    MediaId, RunId, Sha256, Source,
+    Annotation, Annotations, Description, Digest, Layers, MediaEntry, MediaFile, MediaId,
+    Provenance, RunId, Sha256, Source,
 };
 use crate::plan::{ImagePlan, Making, MaskPlan, MaskReading};
 use crate::render::{MaskError, RenderError, Rendered, Renderer, render_mask};
@@ -116,7 +116,7 @@ fn picture(
     order: &Order<'_>,
     renderer: &mut Renderer,
     writing: &Writing,
-) -> Result<(MediaFile, Piece, Option<MadeBy>), Unmade> {
+) -> Result<(MediaFile, Piece, Option<Provenance>), Unmade> {
     let Order { id, plan, material, .. } = order;
     match (&material.making, &material.storage) {
         (Making::Tensor(tensor), Some(storage)) => {

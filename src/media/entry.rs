@@ -1,36 +1,37 @@
-//! What the store keeps of an image, and of what could not become one. Pure.
+//! An item of the store: an image, one that is held, or a line or dump that was rejected. Pure.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::entry_json::EntryFields;
 use super::{
-    ColorMode, Colormap, DataFormat, Digest, FileType, MediaId, MediaKey, Profile, Rule, RunId,
-    Sha256, Step, Xxh3,
+    ColorMode, Colormap, DataFormat, Digest, FileType, MediaId, MediaKey, Profile, Rule, Sha256,
+    Step, Xxh3,
 };
 
-/// Statistics of one image's values before conversion; of complex ones, of the real parts.
+/// Statistics of one image's values before conversion. Of complex values, the real parts count.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Stats {
-    /// The least finite value; none if no value is finite.
+    /// The least finite value. `None` if no value is finite.
     pub min: Option<f64>,
-    /// The greatest finite value.
+    /// The greatest finite value. `None` if no value is finite.
     pub max: Option<f64>,
     /// The mean of the finite values.
     pub mean: Option<f64>,
-    /// Their standard deviation, as of a whole population.
+    /// The standard deviation of the finite values, as of a whole population.
     #[serde(default)]
     pub std: Option<f64>,
-    /// How many values are NaN.
+    /// Number of values that are NaN.
     pub nan: u64,
-    /// How many values are +∞ or −∞.
+    /// Number of values that are +∞ or −∞.
     pub inf: u64,
-    /// The share of all values, 0 to 1, that are finite and lie outside of what the rule maps: they
-    /// were clipped or, under rule `wrap`, wrapped.
+    /// The share of all values, 0 to 1, that are finite and lie outside the range that the rule maps.
+    /// They were clipped or, under rule `wrap`, wrapped.
     #[serde(default)]
     pub clipped: f64,
-    /// Whether all values are finite and the same.
+    /// Whether all values are finite and equal.
     #[serde(default)]
     pub constant: bool,
 }
@@ -38,36 +39,36 @@ pub struct Stats {
 /// Where an item came from.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Source {
-    /// The dump, relative to the run directory; for a line that names none, the media log.
+    /// The dump, relative to the run directory. For a line that names no dump, the media log.
     pub path: String,
-    /// Which tensor of the dump, where it holds several.
+    /// The tensor's name, if the dump holds several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tensor: Option<String>,
-    /// The digest of the whole dump, one or the other: see [`crate::media::DigestKind`].
+    /// The digest of the whole dump, of one kind or the other: see [`crate::media::DigestKind`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[expect(missing_docs, reason = "said above")]
+    #[expect(missing_docs, reason = "documented with `sha256`")]
     pub xxh3: Option<Xxh3>,
-    /// The media log that described it.
+    /// The media log with the line that described it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
-    /// The line of that log, from 1.
+    /// The number of that line, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// Of an image that is held back, what finds it again.
+    /// For a held image, where to find it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldAt>,
 }
 
-/// What finds an image again that is held back, and tells whether its dump is as it was then.
+/// Where to find a held image again, and how to see whether its dump has changed since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldAt {
-    /// Which of the tensor's images, from 0.
+    /// The image's number within the tensor, from 0.
     pub image: u64,
-    /// The length of the dump.
+    /// The dump's length in bytes.
     pub n_bytes: u64,
-    /// When the dump was written last, in nanoseconds since the Unix epoch.
+    /// The dump's modification time, in nanoseconds since the Unix epoch.
     pub mtime_ns: i64,
 }
 
@@ -84,9 +85,9 @@ impl Source {
 pub struct MediaFile {
     /// Relative to the run's folder in the store: `media/images/val/pred_120_….png`.
     pub path: String,
-    /// How it is encoded.
+    /// The encoding.
     pub file_type: FileType,
-    /// The kind of picture; of files that are kept as they are only where it is one of ours.
+    /// The kind of picture. `None` if the file is stored as it came and has a mode that Safelight lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<ColorMode>,
     /// Columns.
@@ -97,12 +98,12 @@ pub struct MediaFile {
     pub size: u64,
     /// Digest of the file.
     pub sha256: Sha256,
-    /// Width and height before `over_dimension = "downscale"` made it smaller.
+    /// Width and height before `over_dimension = "downscale"` made the image smaller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downscaled_from: Option<(u64, u64)>,
 }
 
-/// A class: what a number in boxes and masks stands for.
+/// A class: the meaning of a number in boxes and masks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Class {
     /// A whole number or text.
@@ -111,7 +112,7 @@ pub struct Class {
     pub name: String,
 }
 
-/// Names of class ids, in the order in which they were given.
+/// Names of class ids, in the order in which the job gave them.
 pub type ClassLabels = Map<String, Value>;
 
 /// A file that belongs to an image: a set of boxes, or a mask.
@@ -123,10 +124,10 @@ pub struct Annotation {
     pub sha256: Sha256,
     /// Bytes of the file.
     pub size: u64,
-    /// Names by class id: those that were given, or `class_<id>` for each id that occurs.
+    /// Names by class id: those of the job, or `class_<id>` for each id that occurs.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub class_labels: ClassLabels,
-    /// Where the mask came from.
+    /// Where a mask came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 }
@@ -134,11 +135,10 @@ pub struct Annotation {
 /// Sets of boxes or masks by name.
 pub type Annotations = BTreeMap<String, Annotation>;
 
-/// What lies on an image.
+/// What is drawn on an image.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Layers {
-    /// The classes of the image: those of its boxes, of its masks, then its own, each id once
-    /// (`spec/image.md` C.3).
+    /// The classes of the image, each id once: those of its boxes, of its masks, then its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<Class>,
     /// Sets of boxes.
@@ -147,37 +147,37 @@ pub struct Layers {
     /// Masks.
     #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub masks: Annotations,
-    /// What is odd about them.
+    /// Oddities that were found in them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// How the pixels were made.
+/// How the pixels of an image were made from the values of its dump.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Making {
-    /// Whose rule.
+pub struct Provenance {
+    /// The profile whose rules were used.
     pub profile: Profile,
-    /// Which of its rules applied.
+    /// The rule that mapped values to pixels.
     pub rule: Rule,
     /// The values that became 0 and 255, under rule `range`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<(f64, f64)>,
-    /// The colormap that gray values were drawn by.
+    /// The colormap that gray values were drawn with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub colormap: Option<Colormap>,
-    /// Which axis was taken for which.
+    /// The order of the axes.
     pub format: DataFormat,
-    /// Whether another reading of the axes made sense too and nothing told which.
+    /// Whether another order of the axes was possible too, and the job gave none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub format_guessed: bool,
-    /// The values before conversion.
+    /// Statistics of the values before conversion.
     pub stats: Stats,
 }
 
-/// What the job said of an image, carried along unread.
+/// What the job said of an image. Safelight passes it on as it is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Description {
-    /// Text under the picture; any JSON value, as in wandb.
+    /// Text under the picture: any JSON value, as in wandb.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption: Option<Value>,
     /// W&B's `grouping`.
@@ -186,18 +186,18 @@ pub struct Description {
     /// Seconds since the Unix epoch, as the job gave them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<f64>,
-    /// Its `classes`, `boxes` and `masks` as they were given, of what is no image (yet).
+    /// `classes`, `boxes` and `masks` as the job gave them, of an item that is held or rejected.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub annotations: Map<String, Value>,
-    /// Every other field, as it was given.
+    /// Every other field, as the job gave it.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
 }
 
-/// The longest reason that is kept, in characters: names and shapes in it come from the dump.
+/// The length at which a reason is cut, in characters: names and shapes in it come from the dump.
 const REASON_CHARS_MAX: usize = 1000;
 
-/// A text of at most so many characters; what is cut off is marked.
+/// Cuts a text to `n_chars` characters. An ellipsis marks the cut.
 pub(crate) fn shortened(text: String, n_chars: usize) -> String {
     match text.char_indices().nth(n_chars) {
         None => text,
@@ -205,15 +205,15 @@ pub(crate) fn shortened(text: String, n_chars: usize) -> String {
     }
 }
 
-/// What became of an image.
+/// The name of what became of an item, as in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Kept as a media file.
+    /// Committed as a media file.
     Image,
-    /// Over a limit; its dump is where it was.
+    /// Over a limit. The dump stays where it is.
     Held,
-    /// It can't become an image.
+    /// Cannot become an image.
     Rejected,
 }
 
@@ -229,97 +229,111 @@ impl State {
     }
 }
 
-/// One outcome as the store keeps it: an image, one held back, or one rejected.
+/// An image with its media file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommittedImage {
+    /// Its place in the run.
+    pub id: MediaId,
+    /// The media file.
+    pub file: MediaFile,
+    /// How the pixels were made. `None` for a picture that is stored as it came.
+    pub provenance: Option<Provenance>,
+    /// Boxes, masks and classes.
+    pub layers: Layers,
+    /// Whether retention removed its files. A journal never says so in the line of the image: a line of
+    /// its own does.
+    pub pruned: bool,
+}
+
+impl CommittedImage {
+    /// All its files beside the media file: sets of boxes, then masks.
+    pub fn annotations(&self) -> impl Iterator<Item = &Annotation> {
+        self.layers.boxes.values().chain(self.layers.masks.values())
+    }
+
+    /// The paths of its files, relative to the run's folder in the store.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        let of_layers = self.annotations().map(|annotation| &annotation.path);
+        std::iter::once(&self.file.path).chain(of_layers).cloned().collect()
+    }
+
+    /// Bytes of all its files.
+    #[must_use]
+    pub fn n_bytes(&self) -> u64 {
+        self.file.size + self.annotations().map(|annotation| annotation.size).sum::<u64>()
+    }
+}
+
+/// What a rejected line or dump said of its place in the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedPlace {
+    /// The series.
+    pub key: MediaKey,
+    /// The training step.
+    pub step: Step,
+    /// The place among the images of that key and step, from 0, if it was given.
+    pub index: Option<u32>,
+}
+
+/// What became of an item.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fate {
+    /// Committed as a media file.
+    Image(Box<CommittedImage>),
+    /// Over a limit. The dump stays where it is, and the item may be released later.
+    Held {
+        /// Its place in the run.
+        id: MediaId,
+        /// Which limit, at most 1000 characters.
+        reason: String,
+    },
+    /// Cannot become an image.
+    Rejected {
+        /// Its place in the run, if it said one.
+        place: Option<ClaimedPlace>,
+        /// Why, at most 1000 characters.
+        reason: String,
+    },
+}
+
+/// One item of the store: an image, one that is held, or a line or dump that was rejected.
 ///
-/// Made by [`Self::image`], [`Self::held`] and [`Self::rejected`], which keep `state` and the
-/// optional parts in step.
+/// Its JSON form is one flat object: see [`Self::to_json`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "EntryFields", into = "EntryFields")]
 pub struct MediaEntry {
     /// What became of it.
-    pub state: State,
-    /// The series; what was rejected may never have said so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<MediaKey>,
-    /// The training step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<Step>,
-    /// The place among the images of that key and step, from 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub index: Option<u32>,
-    /// Why it was held or rejected; `None` for an image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// The media file of an image.
-    #[serde(flatten)]
-    pub file: Option<MediaFile>,
-    /// Whether its files were removed by retention. Never in a journal, which tells it by a line of its
-    /// own.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub pruned: bool,
-    /// How an image was made.
-    #[serde(flatten)]
-    pub making: Option<Making>,
-    /// Boxes, masks and classes of an image.
-    #[serde(flatten)]
-    pub layers: Layers,
+    pub fate: Fate,
     /// What the job said of it.
-    #[serde(flatten)]
     pub description: Description,
     /// Where it came from.
     pub source: Source,
 }
 
 impl MediaEntry {
-    /// The fields that every item has, in the order in which they are printed, after `run`.
-    pub const FIELDS: [&str; 19] = [
-        "key",
-        "step",
-        "index",
-        "state",
-        "reason",
-        "path",
-        "file_type",
-        "mode",
-        "width",
-        "height",
-        "size",
-        "sha256",
-        "caption",
-        "grouping",
-        "profile",
-        "rule",
-        "format",
-        "stats",
-        "source",
-    ];
-
-    /// Its place, if all of it is known.
-    #[must_use]
-    pub fn id(&self) -> Option<MediaId> {
-        Some(MediaId { key: self.key.clone()?, step: self.step?, index: self.index? })
-    }
-
-    /// An image and its media file; `making` is none for one that is kept as it came.
+    /// An image and its media file. `provenance` is `None` for a picture that is stored as it came.
     #[must_use]
     pub fn image(
         id: MediaId,
         file: MediaFile,
-        making: Option<Making>,
+        provenance: Option<Provenance>,
         layers: Layers,
         description: Description,
         source: Source,
     ) -> Self {
-        let file = Some(file);
-        Self { file, making, layers, ..Self::at(State::Image, Some(id), None, description, source) }
+        let image = CommittedImage { id, file, provenance, layers, pruned: false };
+        Self { fate: Fate::Image(Box::new(image)), description, source }
     }
 
-    /// An image that is held back because of a limit.
+    /// An image that is held because of a limit.
     #[must_use]
     pub fn held(id: MediaId, reason: String, description: Description, source: Source) -> Self {
-        Self::at(State::Held, Some(id), Some(reason), description, source)
+        let reason = shortened(reason, REASON_CHARS_MAX);
+        Self { fate: Fate::Held { id, reason }, description, source }
     }
 
-    /// A line or dump that can't become an image, with what it said of its place: key, step, index.
+    /// A line or dump that cannot become an image, with the place that it said: key, step, index.
     #[must_use]
     pub fn rejected(
         place: Option<(MediaKey, Step, Option<u32>)>,
@@ -327,89 +341,78 @@ impl MediaEntry {
         description: Description,
         source: Source,
     ) -> Self {
-        let mut entry = Self::at(State::Rejected, None, Some(reason), description, source);
-        if let Some((key, step, index)) = place {
-            (entry.key, entry.step, entry.index) = (Some(key), Some(step), index);
-        }
-        entry
+        let place = place.map(|(key, step, index)| ClaimedPlace { key, step, index });
+        let reason = shortened(reason, REASON_CHARS_MAX);
+        Self { fate: Fate::Rejected { place, reason }, description, source }
     }
 
-    /// The entry that [`Self::to_json`] made an object of.
-    ///
-    /// # Errors
-    /// If it is none.
-    pub fn from_json(mut item: Value, run: &RunId) -> serde_json::Result<Self> {
-        if let Value::Object(fields) = &mut item {
-            fields.retain(|_, value| !value.is_null());
-            let folder = format!("runs/{}/", run.folder());
-            paths(fields).for_each(|path| {
-                if path.starts_with(&folder) {
-                    path.drain(..folder.len());
-                }
-            });
-        }
-        serde_json::from_value(item)
-    }
-
-    fn at(
-        state: State,
-        id: Option<MediaId>,
-        reason: Option<String>,
-        description: Description,
-        source: Source,
-    ) -> Self {
-        let reason = reason.map(|reason| shortened(reason, REASON_CHARS_MAX));
-        let (mut key, mut step, mut index) = (None, None, None);
-        if let Some(id) = id {
-            (key, step, index) = (Some(id.key), Some(id.step), Some(id.index));
-        }
-        let (file, pruned, making, layers) = (None, false, None, Layers::default());
-        Self { state, key, step, index, reason, file, pruned, making, layers, description, source }
-    }
-
-    /// The paths of its files, relative to the run's folder in the store.
-    pub(crate) fn paths(&self) -> Vec<String> {
-        let of_layers = self.layers.boxes.values().chain(self.layers.masks.values());
-        let own = self.file.iter().map(|file| file.path.clone());
-        own.chain(of_layers.map(|annotation| annotation.path.clone())).collect()
-    }
-
-    /// The item as the interfaces print it: one flat object, absent fields as `null`.
-    ///
-    /// # Panics
-    /// Never: an entry serializes to an object.
+    /// The name of its fate.
     #[must_use]
-    pub fn to_json(&self, run: &RunId) -> Value {
-        let Ok(Value::Object(mut given)) = serde_json::to_value(self) else {
-            unreachable!("an entry is an object with text keys")
-        };
-        let folder = format!("runs/{}/", run.folder());
-        paths(&mut given).for_each(|path| path.insert_str(0, &folder));
-        let mut object = Map::new();
-        object.insert("run".to_owned(), run.as_str().into());
-        for field in Self::FIELDS {
-            object.insert(field.to_owned(), given.shift_remove(field).unwrap_or_default());
+    pub const fn state(&self) -> State {
+        match &self.fate {
+            Fate::Image(_) => State::Image,
+            Fate::Held { .. } => State::Held,
+            Fate::Rejected { .. } => State::Rejected,
         }
-        object.extend(given);
-        Value::Object(object)
     }
-}
 
-/// The paths of an item's media files: its own, and those of its boxes and masks.
-fn paths(item: &mut Map<String, Value>) -> impl Iterator<Item = &mut String> {
-    fn text(value: &mut Value) -> Option<&mut String> {
-        match value {
-            Value::String(text) => Some(text),
-            _ => None,
+    /// The image, if it is one.
+    #[must_use]
+    pub fn as_image(&self) -> Option<&CommittedImage> {
+        match &self.fate {
+            Fate::Image(image) => Some(image),
+            Fate::Held { .. } | Fate::Rejected { .. } => None,
         }
     }
-    item.iter_mut().flat_map(|(name, value)| {
-        let (own, sets) = match (name.as_str(), value) {
-            ("path", value) => (text(value), None),
-            ("boxes" | "masks", Value::Object(sets)) => (None, Some(sets)),
-            _ => (None, None),
-        };
-        let of_sets = sets.into_iter().flat_map(Map::values_mut);
-        own.into_iter().chain(of_sets.filter_map(|set| set.get_mut("path").and_then(text)))
-    })
+
+    /// Why it was held or rejected.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match &self.fate {
+            Fate::Image(_) => None,
+            Fate::Held { reason, .. } | Fate::Rejected { reason, .. } => Some(reason),
+        }
+    }
+
+    /// The series. A rejected item may have none.
+    #[must_use]
+    pub fn key(&self) -> Option<&MediaKey> {
+        self.place().0
+    }
+
+    /// The training step. A rejected item may have none.
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        self.place().1
+    }
+
+    /// The place among the images of its key and step, from 0. A rejected item may have none.
+    #[must_use]
+    pub fn index(&self) -> Option<u32> {
+        self.place().2
+    }
+
+    /// Its place in the run, if all of it is known.
+    #[must_use]
+    pub fn id(&self) -> Option<MediaId> {
+        let (key, step, index) = self.place();
+        Some(MediaId { key: key?.clone(), step: step?, index: index? })
+    }
+
+    /// The paths of an image's files, relative to the run's folder in the store.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        self.as_image().map(CommittedImage::paths).unwrap_or_default()
+    }
+
+    fn place(&self) -> (Option<&MediaKey>, Option<Step>, Option<u32>) {
+        match &self.fate {
+            Fate::Image(image) => (Some(&image.id.key), Some(image.id.step), Some(image.id.index)),
+            Fate::Held { id, .. } => (Some(&id.key), Some(id.step), Some(id.index)),
+            Fate::Rejected { place: Some(place), .. } => {
+                (Some(&place.key), Some(place.step), place.index)
+            }
+            Fate::Rejected { place: None, .. } => (None, None, None),
+        }
+    }
 }

@@ -16,7 +16,7 @@ use crate::convert::scan::{Elements, Scan};
 use crate::convert::{Pixels, Sample, color, mode};
 use crate::decode::ReadAt;
 use crate::encode::{self, EncodeError, EncodedImage, Encoder};
-use crate::media::{ColorMode, Making, Sha256, Stats};
+use crate::media::{ColorMode, Provenance, Sha256, Stats};
 use crate::plan::{ImagePlan, TensorPlan};
 use crate::tensor::TensorHeader;
 
@@ -26,7 +26,7 @@ pub struct Rendered {
     /// The media file.
     pub image: EncodedImage,
     /// The rule and the statistics.
-    pub making: Making,
+    pub making: Provenance,
 }
 
 /// Why an image that was planned could not be made.
@@ -105,7 +105,7 @@ impl Renderer {
         storage: &impl ReadAt,
         tensor: &TensorPlan,
         image: &ImagePlan,
-    ) -> io::Result<(Pixels, Making)> {
+    ) -> io::Result<(Pixels, Provenance)> {
         let elements =
             Elements { dtype: tensor.header.dtype, byte_order: tensor.header.byte_order };
         let mut maker = Maker {
@@ -138,7 +138,7 @@ impl Renderer {
         if let Some((width, height)) = image.downscale {
             pixels = encode::downscale(pixels, width, height);
         }
-        let making = Making {
+        let making = Provenance {
             profile: tensor.wish.profile,
             rule: conversion.rule(),
             range: tensor.wish.range,
@@ -159,7 +159,7 @@ pub fn pixels_from_tensor(
     storage: &impl ReadAt,
     tensor: &TensorPlan,
     image: &ImagePlan,
-) -> io::Result<(Pixels, Making)> {
+) -> io::Result<(Pixels, Provenance)> {
     Renderer::default().pixels(storage, tensor, image)
 }
 

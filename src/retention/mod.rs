@@ -19,7 +19,7 @@ use crate::annotations::mask_dumps;
 use crate::config::SyncConfig;
 use crate::config::retention::{DumpRetention, RetentionRules};
 use crate::ingest::{Reading, Removed, RunDir, Verdict as Missing};
-use crate::media::{Digest, MediaEntry, MediaId, RunId, State};
+use crate::media::{Digest, Fate, MediaEntry, RunId};
 use crate::store::journal::Position;
 use crate::store::media_dir::is_older;
 use crate::store::{Leaving, Reader, RunInfo, StoreError};
@@ -202,12 +202,13 @@ impl Sweep<'_> {
         }
         for item in self.reader.placed(&self.run.id) {
             let (place, entry) = item?;
-            if entry.state == State::Image && !entry.pruned {
-                let path = entry.file.as_ref().map(|file| self.folder().join(&file.path));
-                let written =
-                    path.and_then(|path| fs::symlink_metadata(path).ok()?.modified().ok());
+            if let Some(image) = entry.as_image()
+                && !image.pruned
+            {
+                let path = self.folder().join(&image.file.path);
+                let written = fs::symlink_metadata(path).ok().and_then(|meta| meta.modified().ok());
                 let age = written.and_then(|written| self.age(written));
-                found.kept.push(Kept { place, bytes: n_bytes(&entry), age });
+                found.kept.push(Kept { place, bytes: image.n_bytes(), age });
             }
             if self.rules.dumps != DumpRetention::Keep {
                 note_dumps(&entry, place, dir, &mut found);
@@ -224,16 +225,12 @@ impl Sweep<'_> {
         let (mut live, mut leaving) = (HashSet::new(), Vec::new());
         for item in self.reader.placed(&self.run.id) {
             let (place, entry) = item?;
-            if entry.pruned || entry.state != State::Image {
-                continue;
-            }
-            let paths = entry.paths();
-            match (&entry.key, entry.step, entry.index) {
-                (Some(key), Some(step), Some(index)) if going.contains(&place) => {
-                    let id = MediaId { key: key.clone(), step, index };
-                    leaving.push(Leaving { id, place, paths });
-                }
-                _ => live.extend(paths.iter().map(|path| hash_of(path))),
+            let Some(image) = entry.as_image().filter(|image| !image.pruned) else { continue };
+            let paths = image.paths();
+            if going.contains(&place) {
+                leaving.push(Leaving { id: image.id.clone(), place, paths });
+            } else {
+                live.extend(paths.iter().map(|path| hash_of(path)));
             }
         }
         Ok((live, leaving))
@@ -353,31 +350,27 @@ fn hash_of(path: &str) -> u64 {
     hasher.finish()
 }
 
-fn n_bytes(entry: &MediaEntry) -> u64 {
-    let of_layers = entry.layers.boxes.values().chain(entry.layers.masks.values());
-    entry.file.as_ref().map_or(0, |file| file.size) + of_layers.map(|a| a.size).sum::<u64>()
-}
-
 /// Notes what an item says of the dumps that it came from.
 fn note_dumps(entry: &MediaEntry, place: Position, dir: Option<&RunDir>, found: &mut Found) {
     let source = &entry.source;
     // What was rejected is told by the name that the line gave.
     let plain = |name: &str| dir.and_then(|dir| dir.relative(name).ok()).unwrap_or(name.to_owned());
     let (dump, digest) = found.dumps.entry(plain(&source.path)).or_default();
-    match entry.state {
-        State::Image => {
+    match &entry.fate {
+        Fate::Image(image) => {
             dump.n_images += 1;
-            dump.n_pruned += u64::from(entry.pruned);
+            dump.n_pruned += u64::from(image.pruned);
             dump.last = dump.last.max(Some(place));
             *digest = source.digest().or(*digest);
         }
-        State::Held => dump.n_held += 1,
-        State::Rejected => dump.n_rejected += 1,
+        Fate::Held { .. } => dump.n_held += 1,
+        Fate::Rejected { .. } => dump.n_rejected += 1,
     }
     let is_raw = [".bin", ".raw"].iter().any(|ending| source.path.ends_with(ending));
     dump.n_parts += u64::from(source.log.is_some() && (source.tensor.is_some() || is_raw));
-    let of_image = entry.layers.masks.values().filter_map(|mask| mask.source.as_ref());
-    let mut masks: Vec<String> = of_image.map(|mask| mask.path.clone()).collect();
+    let of_image = entry.as_image().into_iter().flat_map(|image| image.layers.masks.values());
+    let sources = of_image.filter_map(|mask| mask.source.as_ref());
+    let mut masks: Vec<String> = sources.map(|source| source.path.clone()).collect();
     let given = entry.description.annotations.get("masks").map(mask_dumps).unwrap_or_default();
     masks.extend(given.iter().map(|mask| plain(&mask.path)));
     for mask in masks {

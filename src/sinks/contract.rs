@@ -91,13 +91,15 @@ impl Images {
         let key = MediaKey::new(key).expect("a key");
         let id = MediaId { key, step: Step(step), index };
         let source = Source::default();
-        let entry = MediaEntry::image(id.clone(), file.clone(), None, layers, description, source);
+        let entry =
+            MediaEntry::image(id.clone(), file.clone(), None, layers.clone(), description, source);
         #[expect(clippy::cast_precision_loss, reason = "a small number")]
         let time = 1_700_000_000.25 + n as f64;
         Delivery {
             seq: n,
             id,
             file,
+            layers,
             entry: Arc::new(entry),
             time,
             folder: self.folder.path().into(),

@@ -366,7 +366,7 @@ impl Sink for MlflowRun {
             Some(_) => Some(names.picture("png")),
         };
         let original = if is_whole { picture.clone() } else { Some(names.original(extension)) };
-        let layers = &item.entry.layers;
+        let layers = &item.layers;
         let (mut masks, mut boxes) = (serde_json::Map::new(), serde_json::Map::new());
         for (name, mask) in &layers.masks {
             let at = names.mask(name);

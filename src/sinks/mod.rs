@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::media::{MediaEntry, MediaFile, MediaId};
+use crate::media::{Layers, MediaEntry, MediaFile, MediaId};
 use crate::store::RunInfo;
 
 /// An error of any kind.
@@ -36,6 +36,8 @@ pub(crate) struct Delivery {
     pub(crate) seq: u64,
     pub(crate) id: MediaId,
     pub(crate) file: MediaFile,
+    /// Its boxes, masks and classes.
+    pub(crate) layers: Layers,
     /// All that is known of it.
     pub(crate) entry: Arc<MediaEntry>,
     /// Seconds since the Unix epoch: what the job said, else when its media file was written.
@@ -52,7 +54,7 @@ impl Delivery {
 
     /// How many bytes all its files have: the image, its masks, its sets of boxes.
     pub(crate) fn n_bytes(&self) -> u64 {
-        let layers = &self.entry.layers;
+        let layers = &self.layers;
         let of_layers = layers.boxes.values().chain(layers.masks.values());
         self.file.size + of_layers.map(|annotation| annotation.size).sum::<u64>()
     }

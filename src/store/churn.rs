@@ -76,11 +76,11 @@ fn check(reader: &Reader, run: &RunId, n_dumps: u64, n_rewrites: u64) {
     let mut n_items = 0;
     for item in reader.items(&Filter::default()).expect("items") {
         let (_, entry) = item.expect("an item");
-        let dump = entry.step.expect("a step").0;
+        let dump = entry.step().expect("a step").0;
         assert_eq!(dump, n_items, "each once, in order");
         n_items += 1;
         let last = (n_rewrites - 1 - dump) / n_dumps;
-        assert_eq!(entry.reason, Some(format!("version {last}")), "dump {dump}");
+        assert_eq!(entry.reason(), Some(&*format!("version {last}")), "dump {dump}");
         let row = reader.dump(run, &format!("dumps/k/{dump}.npy")).expect("an index");
         let cursor = row.and_then(|row| row.cursor).expect("a cursor");
         assert_eq!(cursor.stamp.mtime_ns, i128::from(last), "dump {dump}");

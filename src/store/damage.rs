@@ -104,10 +104,10 @@ fn items(reader: &Reader) -> Vec<String> {
             let (run, entry) = item.expect("an item");
             format!(
                 "{run} {:?} {:?} {:?} {} {:?}",
-                entry.key.map(|key| key.as_str().to_owned()),
-                entry.step.map(|step| step.0),
-                entry.index,
-                entry.state.name(),
+                entry.key().map(|key| key.as_str().to_owned()),
+                entry.step().map(|step| step.0),
+                entry.index(),
+                entry.state().name(),
                 entry.source
             )
         })
@@ -425,8 +425,10 @@ fn what_stands_in_a_journal_line_is_told_by_its_state() {
     // The tests above compare held and rejected items only: an image needs a media file.
     let sound = Sound::new();
     let (_writer, reader) = open(sound.folder.path()).expect("a store");
-    let states =
-        reader.items(&Filter::default()).expect("items").map(|item| item.expect("an item").1.state);
+    let states = reader
+        .items(&Filter::default())
+        .expect("items")
+        .map(|item| item.expect("an item").1.state());
     let states: Vec<State> = states.collect();
     assert_eq!(states.iter().filter(|&&state| state == State::Held).count(), 10);
     assert_eq!(states.iter().filter(|&&state| state == State::Rejected).count(), 4);

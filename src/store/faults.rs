@@ -237,11 +237,11 @@ fn units(root: &Path, reader: &Reader) -> BTreeSet<u64> {
     let mut found = BTreeMap::<u64, u32>::new();
     for item in reader.items(&Filter::default()).expect("items") {
         let (run, entry) = item.expect("an item");
-        let file = entry.file.expect("an image");
+        let file = &entry.as_image().expect("an image").file;
         let path = root.join("runs").join(run.folder()).join(&file.path);
         let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let n = entry.step.expect("a step").0;
-        let index = entry.index.expect("an index");
+        let n = entry.step().expect("a step").0;
+        let index = entry.index().expect("an index");
         assert_eq!(String::from_utf8_lossy(&bytes), format!("picture {n} {index}"));
         *found.entry(n).or_default() += 1;
     }

@@ -221,9 +221,9 @@ impl<'a> Outline<'a> {
             Event::Media(entry) => {
                 let source = &entry.source;
                 outline.kind = Cow::Borrowed("media");
-                outline.state = Some(entry.state);
-                outline.key = entry.key.as_ref().map(Cow::Borrowed);
-                (outline.step, outline.index) = (entry.step, entry.index);
+                outline.state = Some(entry.state());
+                outline.key = entry.key().map(Cow::Borrowed);
+                (outline.step, outline.index) = (entry.step(), entry.index());
                 outline.source = Some(OutlineSource {
                     path: Cow::Borrowed(&source.path),
                     log: source.log.as_deref().map(Cow::Borrowed),

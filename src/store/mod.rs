@@ -56,7 +56,7 @@ pub(crate) use self::reader::Extent;
 pub use self::reader::{Filter, Reader, RunSummary};
 use self::space::Space;
 use crate::durable::Disk;
-use crate::media::{MediaId, RunId, State};
+use crate::media::{CommittedImage, MediaId, RunId, State};
 
 /// The version of the layout above. A store of a newer version is not opened.
 const FORMAT: u32 = 1;
@@ -541,7 +541,8 @@ impl Writer {
             let mut named = HashSet::new();
             for item in reader.items(&filter)? {
                 let (_, entry) = item?;
-                named.extend((!entry.pruned).then(|| entry.paths()).into_iter().flatten());
+                let image = entry.as_image().filter(|image| !image.pruned);
+                named.extend(image.into_iter().flat_map(CommittedImage::paths));
             }
             for path in leaving.paths.iter().filter(|path| !named.contains(*path)) {
                 failed.extend(remove(&folder.join(path)).err().map(|why| (path.clone(), why)));

@@ -12,7 +12,7 @@ use super::journal::{self, Event, Lines, LogCursor, Position};
 use super::space::Space;
 use super::{RunFile, RunInfo, StoreError, read_run_file, read_sound_run_file, run_folder};
 use crate::limits::StepUsage;
-use crate::media::{MediaEntry, MediaId, MediaKey, RunId, State, Step};
+use crate::media::{Fate, MediaEntry, MediaId, MediaKey, RunId, State, Step};
 
 /// How far a run's journal is in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -344,7 +344,9 @@ fn is_gone(error: &io::Error) -> bool {
 fn entry(journal_folder: &Path, row: Row) -> Result<MediaEntry, StoreError> {
     match journal::read_line(journal_folder, row.place, row.length)?.event {
         Event::Media(mut entry) => {
-            entry.pruned = row.is_pruned;
+            if let Fate::Image(image) = &mut entry.fate {
+                image.pruned = row.is_pruned;
+            }
             Ok(*entry)
         }
         _ => Err(io::Error::other("the index points at a line that is no item").into()),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::state::{Cursor, Parked};
 use crate::config::sync::Selection;
-use crate::media::{MediaEntry, MediaKey, RunId, State};
+use crate::media::{CommittedImage, MediaEntry, MediaKey, RunId, State};
 use crate::sinks::Delivery;
 use crate::store::journal::{Event, Line, Placed, Position};
 use crate::store::{Reader, StoreError};
@@ -106,10 +106,10 @@ impl Backlog<'_> {
             let (seq, before) = (line.seq, page.end);
             page.end = Cursor { place: end, seq };
             let Event::Media(entry) = line.event else { continue };
-            if !self.is_wanted(entry.state, entry.key.as_ref()) {
+            if !self.is_wanted(entry.state(), entry.key()) {
                 continue;
             }
-            let size = entry.file.as_ref().map_or(0, |file| file.size);
+            let size = entry.as_image().map_or(0, |image| image.file.size);
             if let Some(delivery) = self.delivery(seq, *entry, place, &folder)? {
                 if settled.is_some_and(|settled| is_kept_after(settled, &delivery)) {
                     (page.end, page.is_held) = (before, true);
@@ -174,13 +174,14 @@ impl Backlog<'_> {
         place: Position,
         folder: &Arc<Path>,
     ) -> Result<Option<Delivery>, StoreError> {
-        let (Some(id), Some(file)) = (entry.id(), entry.file.clone()) else { return Ok(None) };
+        let Some(image) = entry.as_image() else { return Ok(None) };
+        let CommittedImage { id, file, layers, .. } = image.clone();
         if !self.reader.is_current(self.run, &id, place)? {
             return Ok(None);
         }
         let time = time_of(&entry, folder);
         let (entry, folder) = (Arc::new(entry), folder.clone());
-        Ok(Some(Delivery { seq, id, file, entry, time, folder }))
+        Ok(Some(Delivery { seq, id, file, layers, entry, time, folder }))
     }
 }
 
@@ -188,7 +189,7 @@ impl Backlog<'_> {
 /// Paths are relative to `folder`.
 pub(crate) fn time_of(entry: &MediaEntry, folder: &Path) -> f64 {
     let said = entry.description.time.filter(|time| time.is_finite());
-    let kept = || written(&folder.join(&entry.file.as_ref()?.path));
+    let kept = || written(&folder.join(&entry.as_image()?.file.path));
     said.or_else(kept).unwrap_or(0.0)
 }
 

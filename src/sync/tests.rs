@@ -15,7 +15,7 @@ use super::*;
 use crate::config;
 use crate::media::{
     ColorMode, Description, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey, Sha256,
-    Source, State, Step,
+    Source, Step,
 };
 use crate::sinks::{Delivery, Receipt, Rest, Sink, SinkError};
 use crate::store::journal::{Event, SourceCursor};
@@ -376,7 +376,9 @@ async fn a_target_gets_what_it_is_meant_to_get_in_its_last_version() {
 
     // A later version of what is there comes as well; one that was held back, when it is released.
     store.images("a", "val", [0], 3);
-    let held = MediaEntry { state: State::Held, ..image("val", 9, 1) };
+    let MediaEntry { description, source, .. } = image("val", 9, 1);
+    let id = MediaId { key: MediaKey::new("val").expect("a key"), step: Step(9), index: 0 };
+    let held = MediaEntry::held(id, "over a limit".to_owned(), description, source);
     store.commit("a", vec![Event::Media(Box::new(held))]);
     store.once(&target, settings).await;
     store.images("a", "val", [9], 4);

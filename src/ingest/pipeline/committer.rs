@@ -227,13 +227,13 @@ pub(super) struct Tally {
 impl Tally {
     fn count(&mut self, event: &Event) {
         if let Event::Media(entry) = event {
-            match entry.state {
+            match entry.state() {
                 State::Image => self.counts.n_image += 1,
                 State::Held => self.counts.n_held += 1,
                 State::Rejected => {
                     self.counts.n_rejected += 1;
                     if self.told.len() < REJECTED_TOLD_MAX {
-                        self.told.push((entry.source.clone(), entry.reason.clone()));
+                        self.told.push((entry.source.clone(), entry.reason().map(str::to_owned)));
                     }
                 }
             }
@@ -244,7 +244,7 @@ impl Tally {
 /// An image that is held back tells of what dump, as far as that is known.
 fn tell_digest(event: &mut Event, digest: Digest) {
     if let Event::Media(entry) = event
-        && entry.state == State::Held
+        && entry.state() == State::Held
     {
         (entry.source.xxh3, entry.source.sha256) = digest.fields();
     }
@@ -268,7 +268,7 @@ impl Pending {
                 return;
             }
         };
-        if entry.state == State::Rejected {
+        if entry.state() == State::Rejected {
             self.failed.extend(entry.id());
         }
         self.events[slot] = Some(Event::Media(entry));
@@ -285,8 +285,8 @@ impl Pending {
             && let Some(id) = entry.id()
         {
             // What was held back and can't be made stays so, and nothing is journaled.
-            let is_made = entry.state == State::Image;
-            let why = entry.reason.clone().unwrap_or_default();
+            let is_made = entry.state() == State::Image;
+            let why = entry.reason().unwrap_or_default().to_owned();
             let result = if is_made { Ok(()) } else { Err(why) };
             tally.results.push(BatchResult::Released { run: self.run.id.clone(), id, result });
             if !is_made {
@@ -304,7 +304,7 @@ impl Pending {
                 return (None, tally);
             }
             // What was rejected may be an image the next time, though the dump is the same.
-            let is_rejected = |event: &Event| matches!(event, Event::Media(entry) if entry.state == State::Rejected);
+            let is_rejected = |event: &Event| matches!(event, Event::Media(entry) if entry.state() == State::Rejected);
             let digest = digest.or(cursor.digest());
             let digest = digest.filter(|_| !self.events.iter().flatten().any(is_rejected));
             *cursor = cursor.clone().with_digest(digest);

@@ -351,7 +351,7 @@ impl Group {
     fn of(entry: &MediaEntry) -> Option<Self> {
         let held = entry.source.held?;
         let source = Source { held: None, ..entry.source.clone() };
-        let images = BTreeMap::from([(entry.index?, held.image)]);
+        let images = BTreeMap::from([(entry.index()?, held.image)]);
         Some(Self { source, held, images })
     }
 

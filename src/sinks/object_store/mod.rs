@@ -379,7 +379,7 @@ impl Sink for ObjectStoreRun {
     async fn put(&self, item: &Delivery) -> Result<(), SinkError> {
         let file = &item.file;
         let (path, extension) = (file.path.as_str(), file.file_type.extension());
-        let layers = &item.entry.layers;
+        let layers = &item.layers;
         for (sets, extension) in [(&layers.masks, "png"), (&layers.boxes, "json")] {
             for set in sets.values() {
                 let (path, size, sha256) = (set.path.as_str(), set.size, set.sha256);

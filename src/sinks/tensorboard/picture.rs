@@ -52,7 +52,7 @@ fn png(pixels: &Pixels) -> Result<Vec<u8>, String> {
 /// that each has the place of its picture.
 pub(super) fn overlays(items: &[&Delivery], files: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
     let has_layers = |item: &&Delivery| {
-        let layers = &item.entry.layers;
+        let layers = &item.layers;
         !layers.boxes.is_empty() || !layers.masks.is_empty()
     };
     let drawn = |(item, file): (&&Delivery, &Vec<u8>)| {
@@ -72,7 +72,7 @@ fn overlay(item: &Delivery, file: &[u8]) -> Option<Vec<u8>> {
         tracing::warn!(path = %path.display(), %error, "left out of an overlay");
     };
     let mut pixels = read(file).map_err(|error| unread(&item.path(), &error)).ok()?;
-    let layers = &item.entry.layers;
+    let layers = &item.layers;
     for mask in layers.masks.values() {
         let path = item.folder.join(&mask.path);
         let bytes = fs::read(&path).map_err(|error| error.to_string());
@@ -116,7 +116,7 @@ pub(super) fn captions(step: i64, items: &[&Delivery]) -> String {
 /// What the description of an overlay says: the colours of the classes.
 pub(super) fn legend(items: &[&Delivery]) -> String {
     let classes = items.iter().find_map(|item| {
-        let classes = &item.entry.layers.classes;
+        let classes = &item.layers.classes;
         (!classes.is_empty()).then_some(classes)
     });
     let class = |Class { id, name }: &Class| {

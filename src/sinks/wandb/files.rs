@@ -31,7 +31,7 @@ impl Staging {
     /// # Errors
     /// If one is not in the store or not what the store keeps: then never; or can't be written.
     pub(super) fn bring(&self, item: &Delivery) -> Result<(), SinkError> {
-        let layers = &item.entry.layers;
+        let layers = &item.layers;
         let layers = layers.boxes.values().chain(layers.masks.values());
         let layers = layers.map(|layer| (layer.path.as_str(), layer.size));
         for (path, size) in layers.chain([(item.file.path.as_str(), item.file.size)]) {
