@@ -49,20 +49,11 @@
 //!
 //! The modules from [`media`] to [`formats`] are pure; a test keeps them so.
 
-// Vocabulary.
-pub mod media;
-pub mod tensor;
-// Pure core, in the order that data meets it.
-mod simd;
-pub mod decode;
-pub mod record;
-pub mod annotations;
-pub mod convert;
-pub mod encode;
-pub mod limits;
-pub mod plan;
-pub mod render;
-pub mod formats;
+pub use safelight_formats as formats;
+pub use safelight_image::{
+    annotations, convert, decode, encode, limits, media, plan, record, render, tensor,
+};
+
 // Shell.
 mod durable;
 mod pace;

@@ -3,14 +3,14 @@
 
 use std::io::{self, Write};
 
-use safelight::convert::Pixels;
-use safelight::decode::{self, Contents, DecodeOptions, ReadAt, TENSORS_MAX, storage};
-use safelight::limits::{Limits, StepUsage};
-use safelight::media::{Description, MediaKey, Profile, Step};
-use safelight::plan::{Found, Making, MaskReading, MaskSource, Outcome, Plan, plan};
-use safelight::record::{DataRef, ImageOptions, MediaRecord, RecordError};
-use safelight::render::{MaskError, RenderedMask, pixels_from_tensor, render_mask};
-use safelight::tensor::{DType, TensorHeader, Writer};
+use safelight_image::convert::Pixels;
+use safelight_image::decode::{self, Contents, DecodeOptions, ReadAt, TENSORS_MAX, storage};
+use safelight_image::limits::{Limits, StepUsage};
+use safelight_image::media::{Description, MediaKey, Profile, Step};
+use safelight_image::plan::{Found, Making, MaskReading, MaskSource, Outcome, Plan, plan};
+use safelight_image::record::{DataRef, ImageOptions, MediaRecord, RecordError};
+use safelight_image::render::{MaskError, RenderedMask, pixels_from_tensor, render_mask};
+use safelight_image::tensor::{DType, TensorHeader, Writer};
 
 /// The most bytes of storages and elements of pictures that one input may ask for: beyond, it would
 /// only be slow.

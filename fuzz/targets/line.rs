@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use safelight::annotations;
-use safelight::plan::Found;
-use safelight::record::{Line, parse_line};
-use safelight::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader, Writer};
+use safelight_image::annotations;
+use safelight_image::plan::Found;
+use safelight_image::record::{Line, parse_line};
+use safelight_image::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader, Writer};
 use safelight_fuzz::{check_place, check_plan};
 
 fuzz_target!(|line: &[u8]| {

@@ -3,12 +3,11 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use safelight::encode::{Encoder, Encoding, PixelsRef, encoded_bytes_max};
-use safelight::media::{ColorMode, Compression};
+use safelight_png::{ColorType, Compression, Encoder, Picture, Settings, encoded_bytes_max};
 
 use self::decoders::{decode_png, decode_zune};
 
-#[path = "../../src/encode/png/decoders.rs"]
+#[path = "../../crates/png/src/decoders.rs"]
 mod decoders;
 
 #[derive(Debug, Arbitrary)]
@@ -29,10 +28,10 @@ struct Input<'a> {
 }
 
 fuzz_target!(|input: Input<'_>| {
-    use ColorMode::{Bit, I16, L, La, Rgb, Rgba};
-    let mode = [Bit, L, La, Rgb, Rgba, I16][usize::from(input.mode) % 6];
+    use ColorType::{Bit, Gray, Gray16, GrayAlpha, Rgb, Rgba};
+    let mode = [Bit, Gray, GrayAlpha, Rgb, Rgba, Gray16][usize::from(input.mode) % 6];
     let width = u32::from(input.width % 2048) + 1;
-    let row_bytes = width as usize * mode.pixel_size();
+    let row_bytes = width as usize * mode.pixel_bytes();
     let n = input.bytes.len().max(usize::from(input.n_kib % 512) << 10);
     let n_rows = n / row_bytes;
     if n_rows == 0 || input.bytes.is_empty() {
@@ -54,13 +53,13 @@ fuzz_target!(|input: Input<'_>| {
         }
     }
     let height = u32::try_from(n_rows).expect("not so many");
-    let pixels = PixelsRef { mode, width, height, samples: &samples };
+    let pixels = Picture { color_type: mode, width, height, samples: &samples };
     let compression = if input.is_small { Compression::Small } else { Compression::Fast };
-    let encoding = Encoding { compression, palette: input.palette, ..Encoding::default() };
+    let settings = Settings { compression, palette: input.palette };
     let mut encoder = if input.is_scalar { Encoder::scalar() } else { Encoder::new() };
     let (mut file, mut again) = (Vec::new(), Vec::new());
-    encoder.encode(pixels, encoding, &mut file).expect("a file");
-    encoder.encode(pixels, encoding, &mut again).expect("a file");
+    encoder.encode(pixels, settings, &mut file).expect("a file");
+    encoder.encode(pixels, settings, &mut again).expect("a file");
     assert!(file == again, "another file the second time");
     let max = encoded_bytes_max(samples.len() as u64, height.into());
     assert!(file.len() as u64 <= max, "{} bytes, want at most {max}", file.len());
@@ -69,8 +68,8 @@ fuzz_target!(|input: Input<'_>| {
 });
 
 /// Decoded samples, with the alpha that an indexed picture without transparent colours leaves out.
-fn opaque(decoded: Vec<u8>, samples: &[u8], mode: ColorMode) -> Vec<u8> {
-    if mode != ColorMode::Rgba || decoded.len() == samples.len() {
+fn opaque(decoded: Vec<u8>, samples: &[u8], mode: ColorType) -> Vec<u8> {
+    if mode != ColorType::Rgba || decoded.len() == samples.len() {
         return decoded;
     }
     let colors = decoded.as_chunks::<3>().0.iter();

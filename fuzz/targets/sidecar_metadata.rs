@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
-use safelight::record::pattern::DumpPath;
-use safelight::record::{ImageOptions, parse_sidecar};
+use safelight_image::record::pattern::DumpPath;
+use safelight_image::record::{ImageOptions, parse_sidecar};
 use safelight_fuzz::check_place;
 
 fuzz_target!(|text: &[u8]| {

@@ -78,7 +78,10 @@ fn read(mut bytes: &[u8], mut see: impl FnMut(i64, Series)) {
             assert!(payload.ends_with(b"brain.Event:2"));
         } else {
             let step = tfevents::outline(payload, n as u64).expect("an event").step;
-            tfevents::read_series(payload).into_iter().for_each(|series| see(step, series));
+            tfevents::read_series(payload)
+                .expect("an event")
+                .into_iter()
+                .for_each(|series| see(step, series));
         }
         is_first = false;
         bytes = &rest[n + FOOTER_BYTES..];

@@ -1,0 +1,419 @@
+//! An item of the store: an image, one that is held, or a line or dump that was rejected. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::entry_json::EntryFields;
+use super::{
+    ColorMode, Colormap, DataFormat, Digest, FileType, MediaId, MediaKey, Profile, Rule, Sha256,
+    Step, Xxh3,
+};
+
+/// Statistics of one image's values before conversion. Of complex values, the real parts count.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// The least finite value. `None` if no value is finite.
+    pub min: Option<f64>,
+    /// The greatest finite value. `None` if no value is finite.
+    pub max: Option<f64>,
+    /// The mean of the finite values.
+    pub mean: Option<f64>,
+    /// The standard deviation of the finite values, as of a whole population.
+    #[serde(default)]
+    pub std: Option<f64>,
+    /// Number of values that are NaN.
+    pub nan: u64,
+    /// Number of values that are +∞ or −∞.
+    pub inf: u64,
+    /// The share of all values, 0 to 1, that are finite and lie outside the range that the rule maps.
+    /// They were clipped or, under rule `wrap`, wrapped.
+    #[serde(default)]
+    pub clipped: f64,
+    /// Whether all values are finite and equal.
+    #[serde(default)]
+    pub constant: bool,
+}
+
+/// Where an item came from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Source {
+    /// The dump, relative to the run directory. For a line that names no dump, the media log.
+    pub path: String,
+    /// The tensor's name, if the dump holds several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensor: Option<String>,
+    /// The digest of the whole dump, of one kind or the other: see [`crate::media::DigestKind`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[expect(missing_docs, reason = "documented with `sha256`")]
+    pub xxh3: Option<Xxh3>,
+    /// The media log with the line that described it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// The number of that line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// For a held image, where to find it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldAt>,
+}
+
+/// Where to find a held image again, and how to see whether its dump has changed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldAt {
+    /// The image's number within the tensor, from 0.
+    pub image: u64,
+    /// The dump's length in bytes.
+    pub n_bytes: u64,
+    /// The dump's modification time, in nanoseconds since the Unix epoch.
+    pub mtime_ns: i64,
+}
+
+impl Source {
+    /// The digest of the whole dump.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        Digest::of_fields(self.xxh3, self.sha256)
+    }
+}
+
+/// A media file of the store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MediaFile {
+    /// Relative to the run's folder in the store: `media/images/val/pred_120_….png`.
+    pub path: String,
+    /// The encoding.
+    pub file_type: FileType,
+    /// The kind of picture. `None` if the file is stored as it came and has a mode that Safelight lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ColorMode>,
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Digest of the file.
+    pub sha256: Sha256,
+    /// Width and height before `over_dimension = "downscale"` made the image smaller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downscaled_from: Option<(u64, u64)>,
+}
+
+/// A class: the meaning of a number in boxes and masks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Class {
+    /// A whole number or text.
+    pub id: Value,
+    /// Its name.
+    pub name: String,
+}
+
+/// Names of class ids, in the order in which the job gave them.
+pub type ClassLabels = Map<String, Value>;
+
+/// A file that belongs to an image: a set of boxes, or a mask.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// Relative to the run's folder in the store.
+    pub path: String,
+    /// Digest of the file.
+    pub sha256: Sha256,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Names by class id: those of the job, or `class_<id>` for each id that occurs.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub class_labels: ClassLabels,
+    /// Where a mask came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+}
+
+/// Sets of boxes or masks by name.
+pub type Annotations = BTreeMap<String, Annotation>;
+
+/// What is drawn on an image.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Layers {
+    /// The classes of the image, each id once: those of its boxes, of its masks, then its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<Class>,
+    /// Sets of boxes.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub boxes: Annotations,
+    /// Masks.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub masks: Annotations,
+    /// Oddities that were found in them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// How the pixels of an image were made from the values of its dump.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The profile whose rules were used.
+    pub profile: Profile,
+    /// The rule that mapped values to pixels.
+    pub rule: Rule,
+    /// The values that became 0 and 255, under rule `range`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<(f64, f64)>,
+    /// The colormap that gray values were drawn with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub colormap: Option<Colormap>,
+    /// The order of the axes.
+    pub format: DataFormat,
+    /// Whether another order of the axes was possible too, and the job gave none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub format_guessed: bool,
+    /// Statistics of the values before conversion.
+    pub stats: Stats,
+}
+
+/// What the job said of an image. Safelight passes it on as it is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Description {
+    /// Text under the picture: any JSON value, as in wandb.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption: Option<Value>,
+    /// W&B's `grouping`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grouping: Option<Value>,
+    /// Seconds since the Unix epoch, as the job gave them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<f64>,
+    /// `classes`, `boxes` and `masks` as the job gave them, of an item that is held or rejected.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub annotations: Map<String, Value>,
+    /// Every other field, as the job gave it.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
+}
+
+/// The length at which a reason is cut, in characters: names and shapes in it come from the dump.
+const REASON_CHARS_MAX: usize = 1000;
+
+/// Cuts a text to `n_chars` characters. An ellipsis marks the cut.
+#[must_use]
+pub fn shortened(text: String, n_chars: usize) -> String {
+    match text.char_indices().nth(n_chars) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+/// The name of what became of an item, as in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Committed as a media file.
+    Image,
+    /// Over a limit. The dump stays where it is.
+    Held,
+    /// Cannot become an image.
+    Rejected,
+}
+
+impl State {
+    /// The name as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Held => "held",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// An image with its media file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommittedImage {
+    /// Its place in the run.
+    pub id: MediaId,
+    /// The media file.
+    pub file: MediaFile,
+    /// How the pixels were made. `None` for a picture that is stored as it came.
+    pub provenance: Option<Provenance>,
+    /// Boxes, masks and classes.
+    pub layers: Layers,
+    /// Whether retention removed its files. A journal never says so in the line of the image: a line of
+    /// its own does.
+    pub pruned: bool,
+}
+
+impl CommittedImage {
+    /// All its files beside the media file: sets of boxes, then masks.
+    pub fn annotations(&self) -> impl Iterator<Item = &Annotation> {
+        self.layers.boxes.values().chain(self.layers.masks.values())
+    }
+
+    /// The paths of its files, relative to the run's folder in the store.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        let of_layers = self.annotations().map(|annotation| &annotation.path);
+        std::iter::once(&self.file.path).chain(of_layers).cloned().collect()
+    }
+
+    /// Bytes of all its files.
+    #[must_use]
+    pub fn n_bytes(&self) -> u64 {
+        self.file.size + self.annotations().map(|annotation| annotation.size).sum::<u64>()
+    }
+}
+
+/// What a rejected line or dump said of its place in the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedPlace {
+    /// The series.
+    pub key: MediaKey,
+    /// The training step.
+    pub step: Step,
+    /// The place among the images of that key and step, from 0, if it was given.
+    pub index: Option<u32>,
+}
+
+/// What became of an item.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fate {
+    /// Committed as a media file.
+    Image(Box<CommittedImage>),
+    /// Over a limit. The dump stays where it is, and the item may be released later.
+    Held {
+        /// Its place in the run.
+        id: MediaId,
+        /// Which limit, at most 1000 characters.
+        reason: String,
+    },
+    /// Cannot become an image.
+    Rejected {
+        /// Its place in the run, if it said one.
+        place: Option<ClaimedPlace>,
+        /// Why, at most 1000 characters.
+        reason: String,
+    },
+}
+
+/// One item of the store: an image, one that is held, or a line or dump that was rejected.
+///
+/// Its JSON form is one flat object: see [`Self::to_json`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "EntryFields", into = "EntryFields")]
+pub struct MediaEntry {
+    /// What became of it.
+    pub fate: Fate,
+    /// What the job said of it.
+    pub description: Description,
+    /// Where it came from.
+    pub source: Source,
+}
+
+impl MediaEntry {
+    /// An image and its media file. `provenance` is `None` for a picture that is stored as it came.
+    #[must_use]
+    pub fn image(
+        id: MediaId,
+        file: MediaFile,
+        provenance: Option<Provenance>,
+        layers: Layers,
+        description: Description,
+        source: Source,
+    ) -> Self {
+        let image = CommittedImage { id, file, provenance, layers, pruned: false };
+        Self { fate: Fate::Image(Box::new(image)), description, source }
+    }
+
+    /// An image that is held because of a limit.
+    #[must_use]
+    pub fn held(id: MediaId, reason: String, description: Description, source: Source) -> Self {
+        let reason = shortened(reason, REASON_CHARS_MAX);
+        Self { fate: Fate::Held { id, reason }, description, source }
+    }
+
+    /// A line or dump that cannot become an image, with the place that it said: key, step, index.
+    #[must_use]
+    pub fn rejected(
+        place: Option<(MediaKey, Step, Option<u32>)>,
+        reason: String,
+        description: Description,
+        source: Source,
+    ) -> Self {
+        let place = place.map(|(key, step, index)| ClaimedPlace { key, step, index });
+        let reason = shortened(reason, REASON_CHARS_MAX);
+        Self { fate: Fate::Rejected { place, reason }, description, source }
+    }
+
+    /// The name of its fate.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        match &self.fate {
+            Fate::Image(_) => State::Image,
+            Fate::Held { .. } => State::Held,
+            Fate::Rejected { .. } => State::Rejected,
+        }
+    }
+
+    /// The image, if it is one.
+    #[must_use]
+    pub fn as_image(&self) -> Option<&CommittedImage> {
+        match &self.fate {
+            Fate::Image(image) => Some(image),
+            Fate::Held { .. } | Fate::Rejected { .. } => None,
+        }
+    }
+
+    /// Why it was held or rejected.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match &self.fate {
+            Fate::Image(_) => None,
+            Fate::Held { reason, .. } | Fate::Rejected { reason, .. } => Some(reason),
+        }
+    }
+
+    /// The series. A rejected item may have none.
+    #[must_use]
+    pub fn key(&self) -> Option<&MediaKey> {
+        self.place().0
+    }
+
+    /// The training step. A rejected item may have none.
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        self.place().1
+    }
+
+    /// The place among the images of its key and step, from 0. A rejected item may have none.
+    #[must_use]
+    pub fn index(&self) -> Option<u32> {
+        self.place().2
+    }
+
+    /// Its place in the run, if all of it is known.
+    #[must_use]
+    pub fn id(&self) -> Option<MediaId> {
+        let (key, step, index) = self.place();
+        Some(MediaId { key: key?.clone(), step: step?, index: index? })
+    }
+
+    /// The paths of an image's files, relative to the run's folder in the store.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        self.as_image().map(CommittedImage::paths).unwrap_or_default()
+    }
+
+    fn place(&self) -> (Option<&MediaKey>, Option<Step>, Option<u32>) {
+        match &self.fate {
+            Fate::Image(image) => (Some(&image.id.key), Some(image.id.step), Some(image.id.index)),
+            Fate::Held { id, .. } => (Some(&id.key), Some(id.step), Some(id.index)),
+            Fate::Rejected { place: Some(place), .. } => {
+                (Some(&place.key), Some(place.step), place.index)
+            }
+            Fate::Rejected { place: None, .. } => (None, None, None),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What a logged image *is*. Pure.
+
+mod digest;
+mod entry;
+mod entry_json;
+mod kinds;
+mod names;
+
+pub use self::digest::{Digest, DigestKind, Hasher, Sha256, Xxh3};
+pub use self::entry::shortened;
+pub use self::entry::{
+    Annotation, Annotations, ClaimedPlace, Class, ClassLabels, CommittedImage, Description, Fate,
+    HeldAt, Layers, MediaEntry, MediaFile, Provenance, Source, State, Stats,
+};
+pub use self::kinds::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb, Rule};
+pub use self::names::{MediaId, MediaKey, NAME_BYTES_MAX, NameError, RunId, Step};

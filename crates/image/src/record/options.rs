@@ -1,0 +1,185 @@
+//! What may be said of how an image is made: by a record, or by a rule of the configuration. Pure.
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess};
+
+use super::Number;
+use crate::media::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb};
+
+/// Declares the options once: the fields, how each is read, and how two sets of them are laid over
+/// each other.
+macro_rules! image_options {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty, $read:literal;)+) => {
+        /// What a record or a rule may set of how an image is made. Where several set a field, the
+        /// record wins over the rules and a later rule over an earlier one.
+        #[derive(Debug, Clone, Copy, PartialEq, Default)]
+        pub struct ImageOptions {
+            $($(#[doc = $doc])+ pub $name: Option<$type>,)+
+        }
+
+        impl ImageOptions {
+            /// The fields' names.
+            pub const FIELDS: &[&str] = &[$(stringify!($name)),+];
+
+            /// These options, and where they say nothing, `base`.
+            #[must_use]
+            pub fn over(self, base: Self) -> Self {
+                Self { $($name: self.$name.or(base.$name),)+ }
+            }
+
+            /// Reads the next value of `map` into the field of this name. Whether there is one.
+            ///
+            /// # Errors
+            /// If the value is none that the field can have.
+            pub fn read_field<'de, A: MapAccess<'de>>(
+                &mut self,
+                name: &str,
+                map: &mut A,
+            ) -> Result<bool, A::Error> {
+                match name {
+                    $(stringify!($name) => {
+                        #[derive(Deserialize)]
+                        #[serde(transparent)]
+                        struct Read(#[serde(deserialize_with = $read)] Option<$type>);
+                        self.$name = map.next_value::<Read>()?.0;
+                    })+
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            }
+        }
+    };
+}
+
+image_options! {
+    /// Whose rule makes bytes of values: `auto`, `wandb-0.10`, `wandb-0.20` or `wandb-0.29`.
+    profile: Profile, "Option::deserialize";
+    /// The values that become 0 and 255, whatever the profile: `[low, high]`, low < high.
+    range: (f64, f64), "range";
+    /// Which axis of the tensor is which: `HW`, `HWC`, `CHW`, `NHW`, `NHWC` or `NCHW`.
+    format: DataFormat, "Option::deserialize";
+    /// The kind of picture: `L`, `LA`, `RGB`, `RGBA`, `1` or `I;16`.
+    mode: ColorMode, "mode";
+    /// How the picture is encoded: `png`, `jpg`, `jpeg`, `bmp` or `webp`.
+    file_type: FileType, "file_type";
+    /// How well a JPEG shows it: 1 to 100.
+    quality: u8, "quality";
+    /// What matters more in making a PNG, `fast` or `small`: time or size.
+    compression: Compression, "Option::deserialize";
+    /// Whether a PNG of at most 256 colours is one of indexed colours.
+    palette: bool, "Option::deserialize";
+    /// The colours of one-channel pictures.
+    colormap: Colormap, "Option::deserialize";
+    /// The colour of pixels that are NaN.
+    nan_color: Rgb, "Option::deserialize";
+    /// What to do with an alpha channel.
+    alpha: Alpha, "Option::deserialize";
+    /// The colour that `composite` puts a picture on; white if not said.
+    background: Rgb, "Option::deserialize";
+    /// The longest side, in pixels; a larger picture is scaled down.
+    downscale: u32, "downscale";
+    /// Whether a batch makes one contact sheet, and how it is arranged.
+    grid: GridOption, "grid";
+}
+
+/// What to do with an alpha channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Alpha {
+    /// Keep it, if the file type can.
+    Keep,
+    /// Leave it out, the other channels as they are.
+    Drop,
+    /// Put the picture on the background colour.
+    Composite,
+}
+
+/// Whether a batch makes one contact sheet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GridOption {
+    /// It makes an image for each picture.
+    No,
+    /// It makes one image, so arranged.
+    Yes(Grid),
+}
+
+/// The arrangement of a contact sheet, as torchvision's `make_grid` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grid {
+    /// Pictures in a row (torchvision's name for it); at least 1.
+    pub nrow: u32,
+    /// Pixels between pictures, and around them.
+    pub padding: u32,
+}
+
+impl Default for Grid {
+    /// torchvision's defaults.
+    fn default() -> Self {
+        Self { nrow: 8, padding: 2 }
+    }
+}
+
+fn range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(f64, f64)>, D::Error> {
+    let Some([Number(lo), Number(hi)]) = Option::<[Number; 2]>::deserialize(from)? else {
+        return Ok(None);
+    };
+    if lo.is_finite() && hi.is_finite() && lo < hi && (hi - lo).is_finite() {
+        Ok(Some((lo, hi)))
+    } else {
+        Err(de::Error::custom(format!("got [{lo}, {hi}], want [low, high], finite, low < high")))
+    }
+}
+
+/// Empty text is no mode, as in wandb.
+fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ColorMode>, D::Error> {
+    let name = Option::<String>::deserialize(from)?.filter(|name| !name.is_empty());
+    name.map(|name| name.parse().map_err(de::Error::custom)).transpose()
+}
+
+/// Empty text is no file type, as in wandb.
+fn file_type<'de, D: Deserializer<'de>>(from: D) -> Result<Option<FileType>, D::Error> {
+    let Some(name) = Option::<String>::deserialize(from)?.filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    let known = FileType::deserialize(de::value::StrDeserializer::<de::value::Error>::new(&name));
+    known.ok().filter(|file_type| file_type.is_made()).map(Some).ok_or_else(|| {
+        de::Error::custom(format!(
+            "got {name:?}, want \"png\", \"jpg\", \"jpeg\", \"bmp\" or \"webp\""
+        ))
+    })
+}
+
+fn quality<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u8>, D::Error> {
+    match Option::<u8>::deserialize(from)? {
+        Some(got @ (0 | 101..)) => Err(de::Error::custom(format!("got {got}, want 1 to 100"))),
+        quality => Ok(quality),
+    }
+}
+
+fn downscale<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    match Option::<u32>::deserialize(from)? {
+        Some(0) => Err(de::Error::custom("got 0, want the longest side in pixels, from 1 on")),
+        side => Ok(side),
+    }
+}
+
+/// `true`, `false`, or `{"nrow": 8, "padding": 2}`, each of the two optional.
+fn grid<'de, D: Deserializer<'de>>(from: D) -> Result<Option<GridOption>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "want true, false or {\"nrow\": 8, \"padding\": 2}")]
+    enum Given {
+        Whether(bool),
+        How(Grid),
+    }
+    match Option::<Given>::deserialize(from)? {
+        None => Ok(None),
+        Some(Given::Whether(false)) => Ok(Some(GridOption::No)),
+        Some(Given::Whether(true)) => Ok(Some(GridOption::Yes(Grid::default()))),
+        Some(Given::How(Grid { nrow, padding })) if nrow == 0 || padding > 1024 => {
+            let got = format!("got nrow {nrow} and padding {padding}");
+            Err(de::Error::custom(format!("{got}, want nrow from 1 on, padding 0 to 1024")))
+        }
+        Some(Given::How(grid)) => Ok(Some(GridOption::Yes(grid))),
+    }
+}

@@ -1,0 +1,36 @@
+//! The chunks of a PNG file.
+
+use crate::EncodeError;
+
+/// The most bytes of a chunk: its length is a signed 32-bit number that is not negative.
+const CHUNK_BYTES_MAX: usize = i32::MAX as usize;
+
+/// A chunk that is being written.
+#[must_use]
+pub(crate) struct Chunk {
+    start: usize,
+}
+
+impl Chunk {
+    /// Begins a chunk of this type.
+    pub(crate) fn begin(name: [u8; 4], out: &mut Vec<u8>) -> Self {
+        let start = out.len();
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&name);
+        Self { start }
+    }
+
+    /// Fills in the length and appends the checksum.
+    ///
+    /// # Errors
+    /// If the chunk has 2 GiB or more.
+    pub(crate) fn end(self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let n = out.len() - self.start - 8;
+        let too_long = |_| EncodeError::TooLong { got: n, max: CHUNK_BYTES_MAX };
+        let n = i32::try_from(n).map_err(too_long)?;
+        out[self.start..self.start + 4].copy_from_slice(&n.to_be_bytes());
+        let crc = crc32fast::hash(&out[self.start + 4..]);
+        out.extend_from_slice(&crc.to_be_bytes());
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! PNG's row filters: what of a pixel its neighbours don't tell.
+
+use crate::kernels::for_more_instructions;
+
+/// Bytes that are looked at together; rows in memory end in zeros up to a multiple of them.
+pub(crate) const LANES: usize = 64;
+
+/// What a pixel is told by. The number is the filter's byte in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filter {
+    /// Nothing.
+    None = 0,
+    /// The pixel to the left.
+    Sub = 1,
+    /// The pixel above.
+    Up = 2,
+    /// The mean of both.
+    Average = 3,
+    /// Of left, above and above left the one that is nearest to left + above − above left.
+    Paeth = 4,
+}
+
+/// A row and the one above it, as they are before they are filtered.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Rows {
+    /// [`LANES`] zeros, the row, zeros to a multiple of [`LANES`].
+    row: Vec<u8>,
+    /// The same of the row above.
+    above: Vec<u8>,
+}
+
+impl Rows {
+    /// Begins a picture with rows of so many bytes: above the first row all is 0.
+    pub(crate) fn begin(&mut self, row_bytes: usize) {
+        for row in [&mut self.row, &mut self.above] {
+            row.clear();
+            row.resize(LANES + row_bytes.next_multiple_of(LANES), 0);
+        }
+    }
+
+    /// Goes on to the next row, for the caller to fill; what is in it is one before the last.
+    pub(crate) fn next(&mut self, row_bytes: usize) -> &mut [u8] {
+        std::mem::swap(&mut self.row, &mut self.above);
+        &mut self.row[LANES..LANES + row_bytes]
+    }
+
+    /// How far the residuals of Sub, Up, Average and Paeth are from 0, in sum, each counted to
+    /// [`RESIDUAL_MAX`].
+    pub(crate) fn residuals(&self, pixel_bytes: usize) -> [u32; 4] {
+        residuals(&self.row, &self.above, pixel_bytes)
+    }
+
+    /// Writes the filtered row, as far as `out` takes whole groups of [`LANES`].
+    pub(crate) fn filter(&self, filter: Filter, pixel_bytes: usize, out: &mut [u8]) {
+        match filter {
+            Filter::None => {
+                let row = &self.row[LANES..];
+                out[..row.len()].copy_from_slice(row);
+            }
+            Filter::Sub => filter_sub(&self.row, pixel_bytes, out),
+            Filter::Up => filter_up(&self.row, &self.above, out),
+            Filter::Average => filter_average(&self.row, &self.above, pixel_bytes, out),
+            Filter::Paeth => filter_paeth(&self.row, &self.above, pixel_bytes, out),
+        }
+    }
+}
+
+/// A residual that is further from 0 than this is as bad as this. (Eight of them fit a byte.)
+pub(crate) const RESIDUAL_MAX: u8 = 31;
+
+#[inline]
+fn average(left: u8, up: u8) -> u8 {
+    // Rounded down, without a ninth bit.
+    (left & up) + ((left ^ up) >> 1)
+}
+
+#[inline]
+fn paeth(left: u8, up: u8, up_left: u8) -> u8 {
+    // With p = left + up − up_left: |p − left|, |p − up|, and |p − up_left|, which is the sum or the
+    // difference of these two. That it ends at 255 changes no comparison.
+    let to_left = up.abs_diff(up_left);
+    let to_up = left.abs_diff(up_left);
+    let is_sum = (up >= up_left) == (left >= up_left);
+    let to_up_left = if is_sum { to_left.saturating_add(to_up) } else { to_left.abs_diff(to_up) };
+    let nearer = if to_left <= to_up { left } else { up };
+    if to_left.min(to_up) <= to_up_left { nearer } else { up_left }
+}
+
+#[inline]
+fn distance(residual: u8) -> u8 {
+    residual.min(residual.wrapping_neg()).min(RESIDUAL_MAX)
+}
+
+for_more_instructions! {
+    fn residuals(row: &[u8], above: &[u8], pixel_bytes: usize) -> [u32; 4] {
+        const GROUP: usize = (u8::MAX / RESIDUAL_MAX) as usize;
+        let n = row.len() - LANES;
+        let groups = row[LANES..].chunks(GROUP * LANES)
+            .zip(row[LANES - pixel_bytes..][..n].chunks(GROUP * LANES))
+            .zip(above[LANES..].chunks(GROUP * LANES))
+            .zip(above[LANES - pixel_bytes..][..n].chunks(GROUP * LANES));
+        let mut sums = [0; 4];
+        for (((row, left), up), up_left) in groups {
+            let mut lanes = [[0u8; LANES]; 4];
+            let chunks = row.as_chunks::<LANES>().0.iter()
+                .zip(left.as_chunks::<LANES>().0)
+                .zip(up.as_chunks::<LANES>().0)
+                .zip(up_left.as_chunks::<LANES>().0);
+            for (((row, left), up), up_left) in chunks {
+                for i in 0..LANES {
+                    let residual = |told: u8| distance(row[i].wrapping_sub(told));
+                    lanes[0][i] += residual(left[i]);
+                    lanes[1][i] += residual(up[i]);
+                    lanes[2][i] += residual(average(left[i], up[i]));
+                    lanes[3][i] += residual(paeth(left[i], up[i], up_left[i]));
+                }
+            }
+            for (sum, lanes) in sums.iter_mut().zip(lanes) {
+                *sum += lanes.iter().map(|&lane| u32::from(lane)).sum::<u32>();
+            }
+        }
+        sums
+    }
+
+    fn filter_sub(row: &[u8], pixel_bytes: usize, out: &mut [u8]) {
+        let (row, left) = (&row[LANES..], &row[LANES - pixel_bytes..]);
+        for ((out, row), left) in out.iter_mut().zip(row).zip(left) {
+            *out = row.wrapping_sub(*left);
+        }
+    }
+
+    fn filter_up(row: &[u8], above: &[u8], out: &mut [u8]) {
+        for ((out, row), up) in out.iter_mut().zip(&row[LANES..]).zip(&above[LANES..]) {
+            *out = row.wrapping_sub(*up);
+        }
+    }
+
+    fn filter_average(row: &[u8], above: &[u8], pixel_bytes: usize, out: &mut [u8]) {
+        let (row, left) = (&row[LANES..], &row[LANES - pixel_bytes..]);
+        for (((out, row), left), up) in out.iter_mut().zip(row).zip(left).zip(&above[LANES..]) {
+            *out = row.wrapping_sub(average(*left, *up));
+        }
+    }
+
+    fn filter_paeth(row: &[u8], above: &[u8], pixel_bytes: usize, out: &mut [u8]) {
+        let (row, left) = (&row[LANES..], &row[LANES - pixel_bytes..]);
+        let (up, up_left) = (&above[LANES..], &above[LANES - pixel_bytes..]);
+        for ((((out, row), left), up), up_left) in
+            out.iter_mut().zip(row).zip(left).zip(up).zip(up_left)
+        {
+            *out = row.wrapping_sub(paeth(*left, *up, *up_left));
+        }
+    }
+}
