@@ -217,23 +217,32 @@ impl Sweep<'_> {
         Ok(found)
     }
 
-    /// The files of images that stay, as hashes of their paths, and the images that go with theirs.
+    /// The files of images that stay, as hashes of their paths, and the images that go, each with the
+    /// files that no other item names.
+    ///
+    /// Files are compared by path, never by key: keys with the same file stem share files.
     fn files(
         &self,
         going: &BTreeSet<Position>,
     ) -> Result<(HashSet<u64>, Vec<Leaving>), StoreError> {
-        let (mut live, mut leaving) = (HashSet::new(), Vec::new());
+        let journal_end = self.reader.journal_end(&self.run.id)?;
+        let (mut named, mut leaving) = (HashSet::new(), Vec::new());
         for item in self.reader.placed(&self.run.id) {
             let (place, entry) = item?;
             let Some(image) = entry.as_image().filter(|image| !image.pruned) else { continue };
             let paths = image.paths();
             if going.contains(&place) {
-                leaving.push(Leaving { id: image.id.clone(), place, paths });
+                leaving.push(Leaving { id: image.id.clone(), place, paths, journal_end });
             } else {
-                live.extend(paths.iter().map(|path| hash_of(path)));
+                named.extend(paths.iter().map(|path| hash_of(path)));
             }
         }
-        Ok((live, leaving))
+        // A file that several of them share goes with the last of them.
+        let mut unavailable = named.clone();
+        for leaving in leaving.iter_mut().rev() {
+            leaving.paths.retain(|path| unavailable.insert(hash_of(path)));
+        }
+        Ok((named, leaving))
     }
 
     /// Removes media files that no item names: those of earlier versions of dumps, and what a killed

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use super::journal::{DumpCursor, Event, SourceCursor, Stamp};
 use super::media_dir::{MediaFolder, media_path};
-use super::{Commit, Filter, Holder, Reader, RunInfo, Writer, open_on};
+use super::{Commit, Filter, Holder, Leaving, Reader, RunInfo, Writer, open_on};
 use crate::durable::{Disk, Observe, Step};
 use crate::media::{
-    ColorMode, Description, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey, RunId,
-    Sha256, Source,
+    ColorMode, Description, Fate, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey,
+    RunId, Sha256, Source,
 };
 
 /// A step that was seen, or a commit that was acknowledged.
@@ -317,4 +317,33 @@ fn a_disk_that_refuses_any_step_for_a_while_costs_nothing() {
             assert_eq!(units(&root, &reader), want, "steps from {first} on refused, replayed");
         }
     }
+}
+
+#[test]
+fn a_prune_leaves_a_file_that_an_item_names_meanwhile() {
+    // A prune asked only the images of the same key whether they name a file.
+    let root = memory_folder();
+    let opened = open_on(Disk::default(), root.path(), &holder(), Duration::ZERO);
+    let (mut writer, reader) = opened.expect("an open store");
+    let run = run("a");
+    let unit = commit(&writer, &run, 1).expect("a commit");
+    writer.commit(&mut vec![unit]).expect("a commit");
+    let journal_end = reader.journal_end(&run.id).expect("an index");
+    let items: Vec<_> = reader.placed(&run.id).map(|item| item.expect("an item")).collect();
+    let leaving = items.iter().map(|(place, entry)| {
+        let id = entry.id().expect("a place");
+        Leaving { id, place: *place, paths: entry.paths(), journal_end }
+    });
+    let leaving: Vec<Leaving> = leaving.collect();
+    let mut shared = items[0].1.clone();
+    let Fate::Image(image) = &mut shared.fate else { panic!("an image") };
+    image.id.key = MediaKey::new("/k").expect("a key");
+    let events = vec![Event::Media(Box::new(shared))];
+    let cursor = SourceCursor::None;
+    let meanwhile = Commit { run: run.clone(), events, files: Vec::new(), cursor };
+    writer.commit(&mut vec![meanwhile]).expect("a commit");
+    assert_eq!(writer.prune(&run.id, &leaving).expect("a prune"), []);
+    let is_file = |path: &String| reader.run_folder(&run.id).join(path).is_file();
+    let there: Vec<bool> = leaving.iter().flat_map(|l| &l.paths).map(is_file).collect();
+    assert_eq!(there, [true, false]);
 }

@@ -56,7 +56,7 @@ pub(crate) use self::reader::Extent;
 pub use self::reader::{Filter, Reader, RunSummary};
 use self::space::Space;
 use crate::durable::Disk;
-use crate::media::{CommittedImage, MediaId, RunId, State};
+use crate::media::{MediaId, RunId};
 
 /// The version of the layout above. A store of a newer version is not opened.
 const FORMAT: u32 = 1;
@@ -174,8 +174,10 @@ pub(crate) struct Leaving {
     pub(crate) id: MediaId,
     /// Where its line stands.
     pub(crate) place: Position,
-    /// Its files, relative to the run's folder.
+    /// Its files that no other item of the run names, relative to the run's folder.
     pub(crate) paths: Vec<String>,
+    /// Where the journal ended when `paths` was found. Lines after it may name them again.
+    pub(crate) journal_end: Position,
 }
 
 /// The one that writes. It holds the store's lock.
@@ -507,8 +509,8 @@ impl Writer {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    /// Prunes images: journals that they are, then removes their files, those that another image has
-    /// as well left out. Returns what could not be removed: the file, and why.
+    /// Prunes images: journals this, then removes their files, except those that an item names which was
+    /// committed meanwhile. Returns the files that could not be removed, each with the error.
     ///
     /// # Errors
     /// If it can't be journaled: nothing is then removed.
@@ -520,9 +522,9 @@ impl Writer {
         if self.is_index_failed {
             self.renew_index()?;
         }
-        if leaving.is_empty() {
+        let Some(journal_end) = leaving.iter().map(|leaving| leaving.journal_end).min() else {
             return Ok(Vec::new());
-        }
+        };
         self.open_journal(run)?;
         let events = leaving.iter().map(|leaving| {
             let Leaving { id, place, .. } = leaving;
@@ -531,24 +533,31 @@ impl Writer {
         let events: Vec<Event> = events.collect();
         self.journal(run, |seq| framed([(&events[..], &SourceCursor::None)], None, seq))?;
         self.tell_index()?;
+        let named = self.paths_named_since(run, journal_end)?;
         let folder = run_folder(&self.root, run);
-        let reader = self.reader();
-        let mut failed = Vec::new();
-        for leaving in leaving {
-            let step = (leaving.id.step.0, leaving.id.step.0);
-            let (key, steps) = (Some(leaving.id.key.clone()), Some(step));
-            let filter = Filter { run: Some(run.clone()), key, steps, state: Some(State::Image) };
-            let mut named = HashSet::new();
-            for item in reader.items(&filter)? {
-                let (_, entry) = item?;
-                let image = entry.as_image().filter(|image| !image.pruned);
-                named.extend(image.into_iter().flat_map(CommittedImage::paths));
-            }
-            for path in leaving.paths.iter().filter(|path| !named.contains(*path)) {
-                failed.extend(remove(&folder.join(path)).err().map(|why| (path.clone(), why)));
+        let paths = leaving.iter().flat_map(|leaving| &leaving.paths);
+        let unnamed = paths.filter(|path| !named.contains(*path));
+        let failed = unnamed.filter_map(|path| {
+            let error = remove(&folder.join(path)).err()?;
+            Some((path.clone(), error))
+        });
+        Ok(failed.collect())
+    }
+
+    /// The media files that are named by the journal's lines from a place on.
+    fn paths_named_since(
+        &self,
+        run: &RunId,
+        from: Position,
+    ) -> Result<HashSet<String>, StoreError> {
+        let end = self.reader().journal_end(run)?;
+        let mut named = HashSet::new();
+        for line in self.reader().lines::<Line>(run, from, end) {
+            if let Event::Media(entry) = line?.line.event {
+                named.extend(entry.paths());
             }
         }
-        Ok(failed)
+        Ok(named)
     }
 
     /// Removes files that no item names, as far as they came to their places before `age`.

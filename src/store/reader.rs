@@ -204,6 +204,11 @@ impl Reader {
         Ok(self.index.runs()?.into_iter().map(extent).collect())
     }
 
+    /// How far a run's journal is in the index.
+    pub(crate) fn journal_end(&self, run: &RunId) -> Result<Position, StoreError> {
+        Ok(self.index.run(run)?.unwrap_or_default().applied)
+    }
+
     /// The lines of a run's journal from a place up to another, which is in the index.
     pub(crate) fn lines<T: DeserializeOwned>(
         &self,

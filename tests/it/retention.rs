@@ -103,6 +103,42 @@ fn a_run_keeps_its_newest_bytes_and_files_that_others_share() {
 }
 
 #[test]
+fn a_pruned_image_leaves_the_file_that_another_key_shares() {
+    // A prune removed each file that no image of the same key named. Keys with the same file stem share
+    // files, and so images that were still listed lost theirs.
+    let temp = TempRun::new();
+    for key in ["a/b", "a//b", "/a/b"] {
+        temp.log_picture(key, 1, 7);
+    }
+    temp.log_picture("a/b", 2, 8);
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(n_media(&temp), 2);
+    let sizes: Vec<u64> =
+        temp.items().iter().map(|i| i["size"].as_u64().expect("a size")).collect();
+    let files_of_images = || {
+        let items = temp.items();
+        let kept = items.iter().filter(|item| item["pruned"] != true);
+        let path = |item: &Value| item["path"].as_str().expect("a path").to_owned();
+        kept.map(|item| temp.store().join(path(item)).is_file()).collect::<Vec<bool>>()
+    };
+    for (n_pruned, n_files) in [(1, 2), (2, 2), (3, 1), (4, 0)] {
+        let max = sizes.iter().sum::<u64>() - n_pruned * sizes[0];
+        let config = config(&temp, &format!("media_bytes_per_run_max = {}", max.max(1)));
+        prune(&temp, &config, &["--apply"]);
+        let want = vec![true; 4 - usize::try_from(n_pruned).expect("a small number")];
+        assert_eq!((files_of_images(), n_media(&temp)), (want, n_files), "after {n_pruned}");
+    }
+    // All three at once: the file goes with the last of them.
+    let temp = TempRun::new();
+    for key in ["a/b", "a//b", "/a/b"] {
+        temp.log_picture(key, 1, 7);
+    }
+    assert_eq!(temp.ingest().code, 0);
+    prune(&temp, &config(&temp, "media_bytes_per_run_max = 1"), &["--apply"]);
+    assert_eq!(n_media(&temp), 0);
+}
+
+#[test]
 fn media_of_earlier_versions_are_strays() {
     let temp = TempRun::new();
     for n in 0..3 {
