@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{Access, Advice, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{Access, Advice, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::decode::{DecodeError, ReadAt};
@@ -136,6 +136,53 @@ const FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::NOFOLLOW);
+
+/// What ends the name of a file that is about to be removed, before a number.
+const ASIDE: &str = ".safelight-removed-";
+
+/// How many names are tried for a file that is about to be removed.
+const ASIDE_NAMES: u32 = 64;
+
+/// The name that a file had before [`rename_aside`]; `None` if it was not renamed by that.
+fn name_before(aside: &str) -> Option<&str> {
+    let (name, number) = aside.strip_prefix('.')?.rsplit_once(ASIDE)?;
+    let is_ours = !name.is_empty() && number.parse::<u32>().is_ok_and(|n| n < ASIDE_NAMES);
+    is_ours.then_some(name)
+}
+
+/// Renames a file to one of the names that [`name_before`] knows. No file is replaced.
+fn rename_aside(folder: &OwnedFd, name: &str) -> Result<String, Errno> {
+    for n in 0..ASIDE_NAMES {
+        let aside = format!(".{name}{ASIDE}{n}");
+        let result =
+            match rustix::fs::renameat_with(folder, name, folder, &aside, RenameFlags::NOREPLACE) {
+                // Not every file system can. Then an empty file of ours takes the name first.
+                Err(Errno::INVAL | Errno::NOSYS) => {
+                    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                    rustix::fs::openat(folder, &aside, flags, Mode::RUSR | Mode::WUSR)
+                        .and_then(|_| rustix::fs::renameat(folder, name, folder, &aside))
+                }
+                result => result,
+            };
+        match result {
+            Err(Errno::EXIST) => {}
+            result => return result.map(|()| aside),
+        }
+    }
+    Err(Errno::EXIST)
+}
+
+/// Renames a file to a name that no other file has.
+fn rename_to_free(folder: &OwnedFd, from: &str, to: &str) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+        // Not every file system can.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            rustix::fs::linkat(folder, from, folder, to, AtFlags::empty())?;
+            rustix::fs::unlinkat(folder, from, AtFlags::empty())
+        }
+        result => result,
+    }
+}
 
 impl RunDir {
     /// Opens the directory at `path`, which is absolute. Its files are read in this way.
@@ -284,16 +331,16 @@ impl RunDir {
 
     /// Removes a file that still looks like this.
     ///
-    /// It is renamed first: what a job renames to its place meanwhile is another file, and stays.
+    /// It is renamed aside first, to a name that no other file has: what a job renames to its place
+    /// meanwhile is another file, and stays. If the process ends in between, [`Self::put_back`] brings
+    /// the file back.
     ///
     /// # Errors
     /// Why it is still there.
     pub(crate) fn remove(&self, path: &str, stamp: Stamp) -> Result<(), String> {
         let told = |errno: Errno| io::Error::from(errno).to_string();
         let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-        let folder = self.open_beneath_with(folder, flags).map_err(told)?;
-        let aside = format!(".{name}.removed");
+        let folder = self.open_folder(folder).map_err(told)?;
         let is_same = |name: &str| {
             rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)
                 .is_ok_and(|stat| stamp.has_content_of(stamp_of_stat(&stat)))
@@ -301,21 +348,57 @@ impl RunDir {
         if !is_same(name) {
             return Err("it was written anew meanwhile".to_owned());
         }
-        rustix::fs::renameat(&folder, name, &folder, &aside).map_err(told)?;
+        let aside = rename_aside(&folder, name).map_err(told)?;
         if is_same(&aside) {
             return rustix::fs::unlinkat(&folder, &aside, AtFlags::empty()).map_err(told);
         }
-        let back = RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(&folder, &aside, &folder, name, back) {
-            // Not every file system can.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::linkat(&folder, &aside, &folder, name, AtFlags::empty())
-                    .and_then(|()| rustix::fs::unlinkat(&folder, &aside, AtFlags::empty()))
-                    .map_err(told)?;
-            }
-            result => result.map_err(told)?,
-        }
+        rename_to_free(&folder, &aside, name).map_err(told)?;
         Err("it was written anew meanwhile".to_owned())
+    }
+
+    /// Brings back the files of a folder that a killed process had renamed aside to remove them, unless
+    /// another file has the name now. Only paths for which `is_known` is true are looked at. Returns the
+    /// paths that were brought back.
+    ///
+    /// # Errors
+    /// If the folder can't be read. One that is gone holds nothing.
+    pub(crate) fn put_back(
+        &self,
+        folder: &str,
+        is_known: impl Fn(&str) -> bool,
+    ) -> io::Result<Vec<String>> {
+        let fd = match self.open_folder(if folder.is_empty() { "." } else { folder }) {
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            fd => fd?,
+        };
+        let mut back = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&fd)? {
+            let entry = entry?;
+            let Ok(aside) = entry.file_name().to_str() else { continue };
+            let Some(name) = name_before(aside) else { continue };
+            let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            let is_dump = |stat: rustix::fs::Stat| {
+                // An empty one only holds the name free.
+                FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_size > 0
+            };
+            let stat = rustix::fs::statat(&fd, aside, AtFlags::SYMLINK_NOFOLLOW);
+            if !is_known(&path) || !stat.is_ok_and(is_dump) {
+                continue;
+            }
+            match rename_to_free(&fd, aside, name) {
+                Err(Errno::EXIST) => {}
+                result => {
+                    result?;
+                    back.push(path);
+                }
+            }
+        }
+        Ok(back)
+    }
+
+    fn open_folder(&self, folder: &str) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        self.open_beneath_with(folder, flags)
     }
 
     /// Whether a file may have its length before its bytes, as a memory map has: it has fewer blocks than
@@ -492,6 +575,56 @@ mod tests {
         let reads = [(0, 10), (0, 10), (10, 190), (0, 100), (150, 150), (0, 300)];
         let paid = reads.map(|(offset, n)| dump.n_unread(offset, n));
         assert_eq!(paid, [10, 0, 190, 0, 100, 0]);
+    }
+
+    #[test]
+    fn a_file_is_removed_without_replacing_another() {
+        // Retention renamed a dump to `.NAME.removed` before it removed it, and so destroyed a file of
+        // the job that had this name.
+        let run = tempfile::tempdir().expect("a folder");
+        let dir = RunDir::open(run.path(), Reading::default()).expect("the run directory");
+        let of_job = [".a.npy.removed", ".a.npy.safelight-removed-0", ".a.npy.safelight-removed-1"];
+        for name in ["a.npy"].iter().chain(&of_job) {
+            fs::write(run.path().join(name), name).expect("a file");
+        }
+        let stamp = dir.stat("a.npy").expect("a stamp");
+        dir.remove("a.npy", stamp).expect("a removal");
+        for name in of_job {
+            assert_eq!(fs::read_to_string(run.path().join(name)).expect("a file"), name);
+        }
+        assert_eq!(fs::read_dir(run.path()).expect("a folder").count(), of_job.len());
+    }
+
+    #[test]
+    fn what_a_killed_process_renamed_aside_is_put_back() {
+        let run = tempfile::tempdir().expect("a folder");
+        let dir = RunDir::open(run.path(), Reading::default()).expect("the run directory");
+        let at = |name: &str| run.path().join("d").join(name);
+        fs::create_dir(run.path().join("d")).expect("a folder");
+        let folder = dir.open_folder("d").expect("a folder");
+        fs::write(at("a.npy"), "a").expect("a file");
+        fs::write(at("b.npy"), "old").expect("a file");
+        let aside = rename_aside(&folder, "a.npy").expect("a rename");
+        assert_eq!(name_before(&aside), Some("a.npy"));
+        let of_b = rename_aside(&folder, "b.npy").expect("a rename");
+        fs::write(at("b.npy"), "new").expect("a file");
+        // None of these is a known dump that was renamed.
+        let others = [
+            (".c.npy.safelight-removed-0", ""),
+            (".d.npy.removed", "d"),
+            (".unknown.npy.safelight-removed-0", "x"),
+        ];
+        for (name, text) in others {
+            fs::write(at(name), text).expect("a file");
+        }
+        let is_known = |path: &str| path != "d/unknown.npy";
+        assert_eq!(dir.put_back("d", is_known).expect("a folder"), ["d/a.npy"]);
+        assert_eq!(dir.put_back("gone", is_known).expect("no folder"), Vec::<String>::new());
+        let want = [("a.npy", "a"), ("b.npy", "new"), (of_b.as_str(), "old")];
+        for (name, want) in want.iter().chain(&others) {
+            assert_eq!(fs::read_to_string(at(name)).expect("a file"), *want, "{name}");
+        }
+        assert_eq!(fs::read_dir(run.path().join("d")).expect("a folder").count(), 6);
     }
 
     #[test]

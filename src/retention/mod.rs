@@ -298,6 +298,9 @@ impl Sweep<'_> {
         remove: Remover<'_, '_>,
         report: &mut RunReport,
     ) {
+        if remove.is_some() {
+            put_back(dir, dumps);
+        }
         let has_unread_lines = self.has_unread_lines(dir);
         for (path, (dump, digest)) in dumps {
             if remove.as_ref().is_some_and(|remove| !remove.goes_on()) {
@@ -350,6 +353,22 @@ impl Sweep<'_> {
             let is_read = |ino, offset| (ino, offset) == (stamp.ino, stamp.size);
             stamp.size > 0 && !logs.iter().any(|log| is_read(log.ino, log.offset))
         })
+    }
+}
+
+/// Brings back the dumps that a killed sweep was removing. They are judged anew.
+fn put_back<T>(dir: &RunDir, dumps: &BTreeMap<String, T>) {
+    let mut folders = BTreeSet::new();
+    for path in dumps.keys() {
+        folders.insert(path.rsplit_once('/').map_or("", |(folder, _)| folder));
+    }
+    for folder in folders {
+        match dir.put_back(folder, |path| dumps.contains_key(path)) {
+            Ok(back) => back.iter().for_each(|path| {
+                tracing::warn!(path, "put back a dump that a killed process was removing");
+            }),
+            Err(error) => tracing::warn!(folder, %error, "cannot look for dumps to put back"),
+        }
     }
 }
 
