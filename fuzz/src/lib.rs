@@ -7,7 +7,7 @@ use safelight_image::convert::Pixels;
 use safelight_image::decode::{self, Contents, DecodeOptions, ReadAt, TENSORS_MAX, storage};
 use safelight_image::limits::{Limits, StepUsage};
 use safelight_image::media::{Description, MediaKey, Profile, Step};
-use safelight_image::plan::{Found, Making, MaskReading, MaskSource, Outcome, Plan, plan};
+use safelight_image::plan::{Found, MaskReading, MaskSource, Plan, PlannedItem, Recipe, plan};
 use safelight_image::record::{DataRef, ImageOptions, MediaRecord, RecordError};
 use safelight_image::render::{MaskError, RenderedMask, pixels_from_tensor, render_mask};
 use safelight_image::tensor::{DType, TensorHeader, Writer};
@@ -142,14 +142,15 @@ pub fn check_plan(
 ) -> u64 {
     let (mut usage, limits) = (StepUsage::default(), limits());
     let plan = plan(record, record.options, found, masks, &mut usage, &limits, None);
-    let Ok(Plan { making, items, .. }) = plan else { return 0 };
+    let Ok(Plan { recipe, items, .. }) = plan else { return 0 };
     assert!(items.len() as u64 <= limits.batch_max, "{} images", items.len());
     assert!(usage.n_kept() <= limits.max_items, "{} images are kept", usage.n_kept());
     let mut n_elements = 0;
     for item in items {
-        let (Making::Tensor(tensor), Outcome::Make(image)) = (&making, item.outcome) else {
+        let (Recipe::Convert(tensor), PlannedItem::Image(job)) = (&recipe, item) else {
             continue;
         };
+        let image = job.plan;
         assert!(tensor.width * tensor.height <= limits.pixels_max);
         assert!(image.memory_bytes <= limits.memory_bytes_max);
         n_elements += tensor.width * tensor.height * tensor.reading.n_channels;

@@ -22,7 +22,7 @@ use super::{Command, Mode, Shared};
 use crate::config::Config;
 use crate::limits::StepUsage;
 use crate::media::{MediaKey, RunId, Step};
-use crate::plan::Earlier;
+use crate::plan::IndexRange;
 use crate::pulse;
 use crate::record::pattern::DumpPath;
 use crate::store::journal::Stamp;
@@ -54,7 +54,7 @@ const USAGE_MAX: usize = 4096;
 pub(super) type DumpId = (usize, String);
 
 /// Where images of a dump stand: key, step, indices.
-pub(super) type Standing = (MediaKey, Step, Earlier);
+pub(super) type Standing = (MediaKey, Step, IndexRange);
 
 /// The one that reads run directories.
 pub(crate) struct Engine {

@@ -1,4 +1,4 @@
-//! Lines of media logs → units.
+//! Lines of media logs → batches.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use super::Mode;
 use super::beneath::Verdict;
 use super::engine::{Attempt, Engine};
 use super::lines::RawLine;
+use super::pipeline::SourceBatch;
 use super::run::Run;
 use super::to_plan::{self, ToPlan};
-use super::unit::Unit;
 use crate::limits::StepUsage;
 use crate::media::{Description, MediaEntry, MediaKey, RunId, Source, Step};
 use crate::record::{Line, MediaRecord, RecordError, parse_line, place_of};
@@ -40,19 +40,19 @@ impl LogLine<'_> {
         }
     }
 
-    fn told(&self, event: Event) -> Unit {
-        Unit::told(&self.run, event, self.cursor.clone())
+    fn told(&self, event: Event) -> SourceBatch {
+        SourceBatch::of_event(&self.run, event, self.cursor.clone())
     }
 
     /// A line that is no record.
-    fn unreadable(&self, reason: String) -> Unit {
+    fn unreadable(&self, reason: String) -> SourceBatch {
         let place = place_of(&self.line.bytes).map(|(key, step)| (key, step, None));
         let entry = MediaEntry::rejected(place, reason, Description::default(), self.source(None));
         self.told(Event::Media(Box::new(entry)))
     }
 
     /// A record that no image can come of.
-    fn rejected(&self, record: &MediaRecord, source: Source, reason: String) -> Unit {
+    fn rejected(&self, record: &MediaRecord, source: Source, reason: String) -> SourceBatch {
         self.told(Event::Media(Box::new(to_plan::rejected(record, source, reason))))
     }
 }
@@ -133,7 +133,7 @@ impl Engine {
     fn tell_store(&mut self, run: &mut Run) {
         for cursor in run.take_to_store() {
             run.has_given = true;
-            self.pipeline.submit(Unit::new(&run.info, SourceCursor::Log(cursor)));
+            self.pipeline.submit(SourceBatch::new(&run.info, SourceCursor::Log(cursor)));
         }
     }
 
@@ -158,17 +158,17 @@ impl Engine {
                 format!("{log}:{}:{column}: {message}", line.number)
             })
         };
-        let unit = match record {
+        let batch = match record {
             Err(reason) => of_log.unreadable(reason),
             Ok(Line::Commit(step)) => of_log.told(Event::Commit { step }),
             Ok(Line::Finish) => of_log.told(Event::Finish),
             Ok(Line::Media(record)) => match self.plan_line(run, of_log, &record, is_over)? {
-                Ok(unit) => unit,
+                Ok(batch) => batch,
                 Err(wait) => return Ok(wait),
             },
         };
         run.has_given = true;
-        self.pipeline.submit(unit);
+        self.pipeline.submit(batch);
         Ok(Attempt::Done)
     }
 
@@ -178,7 +178,7 @@ impl Engine {
         of_log: &LogLine<'_>,
         record: &MediaRecord,
         is_over: bool,
-    ) -> Result<Result<Unit, Attempt>, StoreError> {
+    ) -> Result<Result<SourceBatch, Attempt>, StoreError> {
         run.tell_unknown_fields(of_log.log, record);
         let limits = self.config.limits;
         let dir = run.dir.clone();
@@ -196,9 +196,9 @@ impl Engine {
             }
             Ok(to_plan) => to_plan,
         };
-        let mut unit = Unit::new(&of_log.run, of_log.cursor.clone());
-        self.plan_parts(run, to_plan, &[], &mut unit)?;
-        Ok(Ok(unit))
+        let mut batch = SourceBatch::new(&of_log.run, of_log.cursor.clone());
+        self.plan_parts(run, to_plan, &[], &mut batch)?;
+        Ok(Ok(batch))
     }
 
     /// What a step has, what is on its way included.

@@ -13,7 +13,6 @@ mod engine;
 mod evidence;
 mod lines;
 mod log_lines;
-mod make;
 mod opened;
 mod path_dumps;
 mod pipeline;
@@ -25,7 +24,6 @@ mod settle;
 mod tail;
 mod to_plan;
 mod troubles;
-mod unit;
 mod view;
 mod watch;
 

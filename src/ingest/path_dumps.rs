@@ -1,4 +1,4 @@
-//! Dumps that speak for themselves → units.
+//! Dumps that speak for themselves → batches.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
@@ -8,10 +8,10 @@ use super::Mode;
 use super::beneath::Verdict;
 use super::engine::{AGAIN, AGAIN_MAX, Attempt, DumpId, Engine, InFlight, Standing};
 use super::opened::OpenDump;
+use super::pipeline::SourceBatch;
 use super::run::Run;
 use super::settle::{Arrival, Due, QuietTimes};
 use super::to_plan::ToPlan;
-use super::unit::Unit;
 use crate::media::{Description, Digest, MediaEntry, MediaId, Source};
 use crate::record::pattern::DumpPath;
 use crate::record::{MediaRecord, parse_sidecar};
@@ -47,11 +47,11 @@ impl PathDump<'_> {
         SourceCursor::Dump(cursor.with_digest(digest))
     }
 
-    fn rejected(&self, run: &Run, reason: String) -> Unit {
+    fn rejected(&self, run: &Run, reason: String) -> SourceBatch {
         let place = self.says.as_ref().ok();
         let place = place.map(|says| (says.key.clone(), says.step, says.index));
         let entry = MediaEntry::rejected(place, reason, Description::default(), self.source());
-        Unit::told(&run.info, Event::Media(Box::new(entry)), self.cursor(None))
+        SourceBatch::of_event(&run.info, Event::Media(Box::new(entry)), self.cursor(None))
     }
 
     /// Whether the store has this version, as far as all but the content tells.
@@ -162,7 +162,7 @@ impl Engine {
         let before = self.in_flight.get(id);
         let n_unread = before.map_or(0, |before| before.n_unread);
         let mut reserved = before.map(|before| before.reserved.clone()).unwrap_or_default();
-        let unit = match self.open_path_dump(run, &dump) {
+        let batch = match self.open_path_dump(run, &dump) {
             Err(Verdict::Wait(reason)) if !is_over => return Ok(Attempt::Wait(reason)),
             Err(Verdict::Trouble(reason)) => return Ok(Attempt::Trouble(reason)),
             Err(Verdict::Wait(reason) | Verdict::Reject(reason)) => dump.rejected(run, reason),
@@ -174,7 +174,7 @@ impl Engine {
             {
                 // Written again with the same content: only the cursor moves.
                 tracing::debug!(run = %run.info.id, path = id.1, key = %record.key, "dump has the same content");
-                Unit::new(&run.info, dump.cursor(open.digest().ok()))
+                SourceBatch::new(&run.info, dump.cursor(open.digest().ok()))
             }
             Ok(_) if n_unread > UNREAD_MAX => dump.rejected(
                 run,
@@ -184,7 +184,7 @@ impl Engine {
         };
         self.in_flight.insert(id.clone(), InFlight { stamp, reserved, n_unread, is_done: false });
         run.has_given = true;
-        self.pipeline.submit(unit);
+        self.pipeline.submit(batch);
         Ok(Attempt::Done)
     }
 
@@ -195,23 +195,23 @@ impl Engine {
         dump: &PathDump<'_>,
         to_plan: ToPlan,
         reserved: &mut Vec<Standing>,
-    ) -> Result<Unit, StoreError> {
+    ) -> Result<SourceBatch, StoreError> {
         // A version that is on its way comes before what the store has.
         let mut before = reserved.clone();
         before.extend(dump.row.stands.iter().cloned());
-        let mut unit = Unit::new(&run.info, dump.cursor(None));
-        let now = self.plan_parts(run, to_plan, &before, &mut unit)?;
+        let mut batch = SourceBatch::new(&run.info, dump.cursor(None));
+        let now = self.plan_parts(run, to_plan, &before, &mut batch)?;
         // A version that is no picture at all doesn't take away the pictures before it.
         if now.is_empty() {
-            return Ok(unit);
+            return Ok(batch);
         }
         for id in gone(&before, &now) {
             let step = (run.info.id.clone(), id.key.clone(), id.step);
             self.usage.entry(step).and_modify(|usage| usage.free(id.index));
-            unit.tell(Event::Gone { id, path: Some(dump.id.1.clone()) });
+            batch.push_event(Event::Gone { id, path: Some(dump.id.1.clone()) });
         }
         *reserved = now;
-        Ok(unit)
+        Ok(batch)
     }
 
     /// Opens a dump that speaks for itself once more: images of it were held back.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::beneath::{RunDir, Verdict};
 use super::engine::{Engine, Standing};
 use super::opened::{MaskDump, OpenDump, Opened, Part, parts};
+use super::pipeline::SourceBatch;
 use super::run::Run;
-use super::unit::Unit;
 use crate::annotations::mask_dumps;
 use crate::decode::Contents;
 use crate::limits::Limits;
 use crate::media::{Description, MediaEntry, MediaKey, RunId, Source, Step};
-use crate::plan::{DESCRIPTIONS_BYTES_MAX, Earlier, Outcome, Plan, plan, plan_held};
+use crate::plan::{DESCRIPTIONS_BYTES_MAX, IndexRange, Plan, PlannedItem, plan, plan_held};
 use crate::record::MediaRecord;
 use crate::store::StoreError;
 
@@ -82,7 +82,7 @@ impl Engine {
         run: &Run,
         to_plan: ToPlan,
         before: &[Standing],
-        unit: &mut Unit,
+        batch: &mut SourceBatch,
     ) -> Result<Vec<Standing>, StoreError> {
         let limits = self.config.limits;
         let ToPlan { record, dump, parts, masks, source } = to_plan;
@@ -110,7 +110,7 @@ impl Engine {
             let is_over = n_images > n_max || n_bytes > DESCRIPTIONS_BYTES_MAX;
             let plan = match plan {
                 Ok(plan) if is_over => {
-                    plan.items.iter().for_each(|item| usage.free(item.id.index));
+                    plan.items.iter().for_each(|item| usage.free(item.id().index));
                     Err(format!(
                         "{n_images} images in one dump so far, with {n_bytes} bytes of descriptions: \
                          limits.batch_max is {n_max}, descriptions may have {DESCRIPTIONS_BYTES_MAX}"
@@ -120,21 +120,20 @@ impl Engine {
             };
             match plan {
                 Ok(plan) => {
-                    let is_placed = |outcome: &Outcome| !matches!(outcome, Outcome::Reject(_));
-                    if plan.items.iter().any(|item| is_placed(&item.outcome))
-                        && let Some(first) = plan.items.first().map(|item| item.id.index)
+                    if plan.items.iter().any(PlannedItem::takes_index)
+                        && let Some(first) = plan.items.first().map(|item| item.id().index)
                     {
                         let n = u32::try_from(plan.items.len()).unwrap_or(u32::MAX);
-                        now.push((record.key, record.step, Earlier { first, n }));
+                        now.push((record.key, record.step, IndexRange { first, n }));
                     }
-                    unit.add(plan, &dump, &masks, &run.dir, &source);
+                    batch.push_plan(plan, &dump, &masks, &run.dir, &source);
                 }
                 Err(reason) if is_over => {
                     // What is said of all of them is not said with each.
                     let record = MediaRecord { description: Description::default(), ..record };
-                    unit.tell_entry(rejected(&record, source, reason));
+                    batch.push_entry(rejected(&record, source, reason));
                 }
-                Err(reason) => unit.tell_entry(rejected(&record, source, reason)),
+                Err(reason) => batch.push_entry(rejected(&record, source, reason)),
             }
         }
         Ok(now)

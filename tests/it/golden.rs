@@ -8,7 +8,7 @@ use safelight::convert::Pixels;
 use safelight::decode::{self, Contents, DecodeOptions, NamedTensor, storage};
 use safelight::limits::{Limits, StepUsage};
 use safelight::media::{ColorMode, Description, MediaKey, Profile, Step};
-use safelight::plan::{Found, Making, Outcome, PlannedItem, plan};
+use safelight::plan::{Found, PlannedItem, Recipe, plan};
 use safelight::record::{DataRef, ImageOptions, MediaRecord};
 use safelight::render::pixels_from_tensor;
 use serde::Deserialize;
@@ -72,12 +72,14 @@ fn pixels_of(storage: &[u8], found: Found, options: ImageOptions) -> Result<Vec<
     let (mut usage, limits) = (StepUsage::default(), Limits::default());
     let plan = plan(&record, options, found, &[], &mut usage, &limits, None);
     let plan = plan.map_err(|error| error.to_string())?;
-    let Making::Tensor(tensor) = &plan.making else { return Err("a picture".to_owned()) };
-    let one = |item: &PlannedItem| match &item.outcome {
-        Outcome::Make(image) => pixels_from_tensor(&storage, tensor, image)
+    let Recipe::Convert(tensor) = &plan.recipe else { return Err("a picture".to_owned()) };
+    let one = |item: &PlannedItem| match item {
+        PlannedItem::Image(job) => pixels_from_tensor(&storage, tensor, &job.plan)
             .map(|(pixels, _)| pixels)
             .map_err(|error| error.to_string()),
-        Outcome::Hold(reason) | Outcome::Reject(reason) => Err(reason.clone()),
+        PlannedItem::Held { reason, .. } | PlannedItem::Rejected { reason, .. } => {
+            Err(reason.clone())
+        }
     };
     plan.items.iter().map(one).collect()
 }

@@ -1,17 +1,17 @@
-//! What all renders, or all units, share: bytes of memory, or events.
+//! A limited amount that many tasks share: bytes of memory, or events.
 
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::lock;
 
-/// A number of something, of which shares are taken.
+/// An amount of which shares are taken and given back.
 #[derive(Debug)]
 pub(super) struct Budget {
     free: Mutex<u64>,
     freed: Condvar,
 }
 
-/// A share of the budget, given back when dropped.
+/// A share of a budget. It is given back when dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     budget: Arc<Budget>,
@@ -27,7 +27,7 @@ impl Budget {
     pub(super) fn take(self: &Arc<Self>, n: u64) -> Share {
         let mut free = lock(&self.free);
         while *free < n {
-            free = self.freed.wait(free).unwrap_or_else(std::sync::PoisonError::into_inner);
+            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
         *free -= n;
         Share { budget: self.clone(), n }
@@ -45,5 +45,21 @@ impl Drop for Share {
     fn drop(&mut self) {
         *lock(&self.budget.free) += self.n;
         self.budget.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_that_is_dropped_can_be_taken_again() {
+        let budget = Budget::new(10);
+        let share = budget.take(7);
+        assert!(budget.try_take(4).is_none());
+        let small = budget.try_take(3);
+        assert!(small.is_some());
+        drop(share);
+        assert!(budget.try_take(7).is_some());
     }
 }

@@ -33,7 +33,7 @@ impl ItemCounts {
 
     /// Moves the items of a batch from in flight to what became of them.
     pub(super) fn add_done(&mut self, batch: &BatchCounts) {
-        self.n_in_flight = self.n_in_flight.saturating_sub(batch.n_counted);
+        self.n_in_flight = self.n_in_flight.saturating_sub(batch.n_items);
         self.n_image += batch.n_image;
         self.n_held += batch.n_held;
         self.n_rejected += batch.n_rejected;
@@ -45,8 +45,8 @@ impl ItemCounts {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::struct_field_names, reason = "they are counts")]
 pub(super) struct BatchCounts {
-    /// Items that were counted as planned: the sum of the others.
-    pub(super) n_counted: u64,
+    /// All items of the batch: the sum of the others.
+    pub(super) n_items: u64,
     pub(super) n_image: u64,
     pub(super) n_held: u64,
     pub(super) n_rejected: u64,
@@ -64,10 +64,10 @@ mod tests {
         counts.add_planned(1);
         assert_eq!((counts.n_in, counts.n_in_flight), (7, 7));
         let batch =
-            BatchCounts { n_counted: 6, n_image: 3, n_held: 2, n_rejected: 1, n_given_back: 0 };
+            BatchCounts { n_items: 6, n_image: 3, n_held: 2, n_rejected: 1, n_given_back: 0 };
         counts.add_done(&batch);
         assert_eq!((counts.n_in_flight, counts.by_state()), (1, [3, 2, 1]));
-        counts.add_done(&BatchCounts { n_counted: 1, n_given_back: 1, ..BatchCounts::default() });
+        counts.add_done(&BatchCounts { n_items: 1, n_given_back: 1, ..BatchCounts::default() });
         let n_done: u64 = counts.by_state().iter().sum();
         assert_eq!(counts.n_in, n_done + counts.n_given_back + counts.n_in_flight);
     }

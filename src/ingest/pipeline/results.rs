@@ -45,10 +45,29 @@ pub(crate) enum BatchResult {
 /// What came of a group of batches.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupResult {
-    /// Batches in the group, those without a result included.
-    pub(super) n_batches: u64,
+    /// The number of batches in the group, those without a result included.
+    n_batches: u64,
     /// In the order of the batches.
-    pub(super) results: Vec<BatchResult>,
+    results: Vec<BatchResult>,
+}
+
+impl GroupResult {
+    /// Adds a batch, and its results if it has any.
+    pub(super) fn push_batch(&mut self, results: Vec<BatchResult>) {
+        self.n_batches += 1;
+        self.results.extend(results);
+    }
+
+    /// Returns the number of batches, and their results in order.
+    pub(super) fn into_parts(self) -> (u64, Vec<BatchResult>) {
+        (self.n_batches, self.results)
+    }
+
+    /// Adds the results of the next group.
+    fn merge(&mut self, next: Self) {
+        self.n_batches += next.n_batches;
+        self.results.extend(next.results);
+    }
 }
 
 /// The committer's end of the channel.
@@ -68,9 +87,7 @@ pub(super) fn channel() -> (ResultSender, Receiver<GroupResult>) {
 impl ResultSender {
     /// Sends a group's results, or holds them if the channel is full. Never blocks.
     pub(super) fn send(&mut self, group: GroupResult) {
-        let held = self.held.get_or_insert_default();
-        held.n_batches += group.n_batches;
-        held.results.extend(group.results);
+        self.held.get_or_insert_default().merge(group);
         self.send_held();
     }
 
@@ -110,8 +127,7 @@ mod tests {
         assert_eq!(receiver.len(), GROUPS_MAX);
         let mut got = GroupResult::default();
         while let Ok(group) = receiver.try_recv() {
-            got.n_batches += group.n_batches;
-            got.results.extend(group.results);
+            got.merge(group);
             sender.send_held();
         }
         let want: Vec<_> = (0..n).flat_map(|i| group(i).results).collect();

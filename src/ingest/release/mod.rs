@@ -1,7 +1,7 @@
-//! Images that were held back and that the limits admit by now → units.
+//! Images that were held back and that the limits admit by now → batches.
 //!
 //! What described such an image, the line of a log or the path of a dump with its sidecar, is read and
-//! planned once more, for those images alone. Each is a unit of its own, which takes the place of what
+//! planned once more, for those images alone. Each is a batch of its own, which takes the place of what
 //! is held back in the journal's next line; what can't be made stays as it is, and nothing is
 //! journaled. The engine takes up a few steps at a time, so that new lines and dumps have their turn.
 
@@ -18,16 +18,15 @@ use self::numbered::NumberedLog;
 pub use self::report::{Admitting, KeyReport, Report};
 use super::beneath::{Reading, Verdict};
 use super::engine::Engine;
-use super::make::CHANGED;
 use super::opened::OpenDump;
 use super::path_dumps::GONE;
+use super::pipeline::{CHANGED, SourceBatch, held_at};
 use super::run::Run;
 use super::to_plan::{HeldImages, MOVED, ToPlan};
-use super::unit::{Unit, held_at};
 use crate::config::WatchConfig;
 use crate::limits::{Admission, admit};
 use crate::media::{HeldAt, MediaEntry, MediaId, MediaKey, RunId, Source, State, Step};
-use crate::plan::Outcome;
+use crate::plan::PlannedItem;
 use crate::pulse;
 use crate::record::{Line, MediaRecord, parse_line};
 use crate::store::journal::SourceCursor;
@@ -255,16 +254,16 @@ impl Engine {
                 }
             };
             for item in &plan.items {
-                match &item.outcome {
-                    Outcome::Make(_) => *n_in_flight += 1,
-                    Outcome::Hold(reason) => report.held(id, key, reason, 1),
-                    Outcome::Reject(reason) => report.failed(id, key, reason, 1),
+                match item {
+                    PlannedItem::Image(_) => *n_in_flight += 1,
+                    PlannedItem::Held { reason, .. } => report.held(id, key, reason, 1),
+                    PlannedItem::Rejected { reason, .. } => report.failed(id, key, reason, 1),
                 }
             }
-            let mut unit = Unit::new(&opened.run.info, SourceCursor::None);
+            let mut batch = SourceBatch::new(&opened.run.info, SourceCursor::None);
             let ToPlan { dump, masks, .. } = &to_plan;
-            unit.add(plan, dump, masks, &opened.run.dir, source);
-            unit.into_released().for_each(|unit| self.pipeline.submit(unit));
+            batch.push_plan(plan, dump, masks, &opened.run.dir, source);
+            batch.into_releases().for_each(|batch| self.pipeline.submit(batch));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::super::journal::{DumpCursor, Position, Stamp};
 use super::varint;
 use crate::media::{MediaKey, Sha256, State, Step, Xxh3};
-use crate::plan::Earlier;
+use crate::plan::IndexRange;
 
 /// Where an item's line stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub(crate) struct DumpRow {
     /// The version that was read last; none if its line was damaged.
     pub(crate) cursor: Option<DumpCursor>,
     /// Where its images stand: of each of its tensors the key, the step and the indices.
-    pub(crate) stands: Vec<(MediaKey, Step, Earlier)>,
+    pub(crate) stands: Vec<(MediaKey, Step, IndexRange)>,
     /// Whether `stands` tells of the version whose lines are being seen.
     is_replaced: bool,
     /// Where images of that version were rejected, as long as it has no others: a version that is no
@@ -164,7 +164,7 @@ impl DumpRow {
         }
         bytes[0] = flags;
         varint::put_length(&mut bytes, self.stands.len());
-        for (key, step, Earlier { first, n }) in &self.stands {
+        for (key, step, IndexRange { first, n }) in &self.stands {
             put_place(&mut bytes, key, *step, *first);
             varint::put(&mut bytes, u64::from(*n));
         }
@@ -202,7 +202,7 @@ impl DumpRow {
         }
         for _ in 0..varint::take(bytes)? {
             let (key, step, first) = take_place(bytes)?;
-            row.stands.push((key, step, Earlier { first, n: take_u32(bytes)? }));
+            row.stands.push((key, step, IndexRange { first, n: take_u32(bytes)? }));
         }
         for _ in 0..varint::take(bytes)? {
             row.held_back.push(take_place(bytes)?);
@@ -252,12 +252,12 @@ impl DumpRow {
 
     fn extend(&mut self, key: &MediaKey, step: Step, index: u32) {
         match self.stands.iter_mut().find(|(of, at, _)| (of, *at) == (key, step)) {
-            Some((.., Earlier { first, n })) => {
+            Some((.., IndexRange { first, n })) => {
                 let end = first.saturating_add(*n).max(index.saturating_add(1));
                 *first = index.min(*first);
                 *n = end - *first;
             }
-            None => self.stands.push((key.clone(), step, Earlier { first: index, n: 1 })),
+            None => self.stands.push((key.clone(), step, IndexRange { first: index, n: 1 })),
         }
     }
 }
@@ -346,7 +346,7 @@ mod tests {
                 sha256: sha256.map(|byte| Sha256::from([byte; 32])),
                 xxh3: xxh3.map(|byte| Xxh3::from([byte; 16])),
             });
-            let stands = stands.into_iter().map(|((key, step, first), n)| (key, step, Earlier { first, n }));
+            let stands = stands.into_iter().map(|((key, step, first), n)| (key, step, IndexRange { first, n }));
             DumpRow { cursor, stands: stands.collect(), is_replaced, held_back, rejected, is_open }
         }
     }

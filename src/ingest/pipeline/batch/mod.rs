@@ -1,0 +1,142 @@
+//! Everything that came of one line or dump, from the plan to the commit.
+
+mod queued;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub(super) use self::queued::QueuedBatch;
+use super::job::RenderJob;
+use super::make::Material;
+use crate::ingest::beneath::RunDir;
+use crate::ingest::opened::{MaskDump, OpenDump, OpenStorage, SharedDigest};
+use crate::media::{HeldAt, MediaEntry, Source};
+use crate::plan::{Plan, PlannedItem, Recipe};
+use crate::store::RunInfo;
+use crate::store::journal::{Event, SourceCursor};
+use crate::tensor::Storage;
+
+/// Everything that came of one line or dump: it is committed at once, or not at all.
+#[derive(Debug)]
+pub(in crate::ingest) struct SourceBatch {
+    run: Arc<RunInfo>,
+    /// The dump's digest, for held images. It is set once the dump was read.
+    digest: Option<SharedDigest>,
+    parts: Vec<BatchPart>,
+    cursor: SourceCursor,
+    /// Opens each storage once: thousands of tensors may be views of the same one.
+    storages: HashMap<Storage, Arc<OpenStorage>>,
+}
+
+/// One event of a batch.
+#[derive(Debug)]
+enum BatchPart {
+    /// The entry of an image that must be made first.
+    Image(RenderJob),
+    /// An event that is journaled as it is.
+    Event(Event),
+}
+
+impl SourceBatch {
+    /// Creates a batch that only moves the cursor of its source.
+    pub(in crate::ingest) fn new(run: &Arc<RunInfo>, cursor: SourceCursor) -> Self {
+        let (parts, storages) = (Vec::new(), HashMap::new());
+        Self { run: run.clone(), digest: None, parts, cursor, storages }
+    }
+
+    /// Creates a batch of one event.
+    pub(in crate::ingest) fn of_event(
+        run: &Arc<RunInfo>,
+        event: Event,
+        cursor: SourceCursor,
+    ) -> Self {
+        Self { parts: vec![BatchPart::Event(event)], ..Self::new(run, cursor) }
+    }
+
+    /// Adds an event.
+    pub(in crate::ingest) fn push_event(&mut self, event: Event) {
+        self.parts.push(BatchPart::Event(event));
+    }
+
+    /// Adds a held or rejected item.
+    pub(in crate::ingest) fn push_entry(&mut self, entry: MediaEntry) {
+        self.push_event(Event::Media(Box::new(entry)));
+    }
+
+    /// Adds the items of a plan.
+    pub(in crate::ingest) fn push_plan(
+        &mut self,
+        plan: Plan,
+        dump: &Arc<OpenDump>,
+        masks: &[MaskDump],
+        dir: &Arc<RunDir>,
+        source: &Source,
+    ) {
+        let Plan { recipe, items, .. } = plan;
+        self.digest.get_or_insert_with(|| dump.shared_digest());
+        let storage = self.storage_of(&recipe);
+        let (dump_of_job, dir, masks) = (dump.clone(), dir.clone(), masks.to_vec());
+        let (run, source_of_job) = (self.run.clone(), source.clone());
+        let material = Material::new(run, dump_of_job, recipe, storage, masks, dir, source_of_job);
+        let material = Arc::new(material);
+        for item in items {
+            match item {
+                PlannedItem::Image(image) => {
+                    self.parts.push(BatchPart::Image(RenderJob::new(image, &material)));
+                }
+                PlannedItem::Held { id, image_idx, description, reason } => {
+                    // If all of the dump was read already, the commit adds the digest.
+                    dump.note_digest();
+                    let held = Some(held_at(dump, image_idx));
+                    let source = Source { held, ..source.clone() };
+                    self.push_entry(MediaEntry::held(id, reason, description, source));
+                }
+                PlannedItem::Rejected { id, description, reason } => {
+                    let place = Some((id.key, id.step, Some(id.index)));
+                    let source = source.clone();
+                    self.push_entry(MediaEntry::rejected(place, reason, description, source));
+                }
+            }
+        }
+    }
+
+    fn storage_of(&mut self, recipe: &Recipe) -> Option<Arc<OpenStorage>> {
+        let Recipe::Convert(tensor) = recipe else { return None };
+        let storage = &tensor.header.storage;
+        let known = self.storages.entry(storage.clone());
+        Some(known.or_insert_with(|| Arc::new(OpenStorage::new(storage.clone()))).clone())
+    }
+
+    /// Splits off a batch for each image to make. Drops everything else.
+    ///
+    /// The images were held, and are released one by one. The batches have no cursor, because their
+    /// source was read before.
+    pub(in crate::ingest) fn into_releases(self) -> impl Iterator<Item = Self> {
+        let Self { run, digest, parts, .. } = self;
+        let is_image = |part: &BatchPart| matches!(part, BatchPart::Image(_));
+        parts.into_iter().filter(is_image).map(move |part| {
+            let (digest, parts) = (digest.clone(), vec![part]);
+            Self { digest, parts, ..Self::new(&run, SourceCursor::None) }
+        })
+    }
+
+    /// The number of events.
+    pub(super) fn n_events(&self) -> u64 {
+        self.parts.len() as u64
+    }
+
+    /// The number of items: events of images, held and rejected ones.
+    pub(super) fn n_items(&self) -> u64 {
+        let is_item = |part: &&BatchPart| {
+            matches!(part, BatchPart::Image(_) | BatchPart::Event(Event::Media(_)))
+        };
+        self.parts.iter().filter(is_item).count() as u64
+    }
+}
+
+/// Returns what identifies the version of a dump of which an image is held.
+pub(in crate::ingest) fn held_at(dump: &OpenDump, image: u64) -> HeldAt {
+    let stamp = dump.file.stamp;
+    let mtime_ns = i64::try_from(stamp.mtime_ns).unwrap_or(i64::MAX);
+    HeldAt { image, n_bytes: stamp.size, mtime_ns }
+}

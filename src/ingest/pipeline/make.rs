@@ -1,0 +1,306 @@
+//! Makes one image: its media file and those of its masks and boxes, all of them staged.
+
+use std::io;
+use std::sync::Arc;
+
+use super::media_writer::MediaWriter;
+use super::retry::{ReadError, read_with_retries};
+use crate::annotations::{MaskData, class_set, generated_labels};
+use crate::decode::ReadAt;
+use crate::encode::EncodedImage;
+use crate::ingest::beneath::{RunDir, Verdict};
+use crate::ingest::opened::{MaskDump, OpenDump, OpenStorage};
+use crate::media::{
+    Annotation, Annotations, Digest, Layers, MediaEntry, MediaFile, MediaId, Provenance, Sha256,
+    Source,
+};
+use crate::plan::{ImageJob, ImagePlan, MaskPlan, MaskReading, Recipe, TensorPlan};
+use crate::render::{MaskError, RenderError, Rendered, Renderer, render_mask};
+use crate::store::RunInfo;
+use crate::store::media_dir::{MediaFolder, Staged, media_path};
+
+/// An upper bound for the class ids of a mask that labels are generated for: those of 8 bits.
+const LABELS_MAX: usize = 256;
+
+/// Why a held image can't be released.
+pub(in crate::ingest) const CHANGED: &str =
+    "its dump has another content than when it was held back";
+
+/// What the images of one tensor or picture are made of.
+#[derive(Debug)]
+pub(super) struct Material {
+    run: Arc<RunInfo>,
+    dump: Arc<OpenDump>,
+    recipe: Recipe,
+    /// The bytes of the tensor's elements. `None` for a file that is copied.
+    storage: Option<Arc<OpenStorage>>,
+    masks: Vec<MaskDump>,
+    dir: Arc<RunDir>,
+    /// The source of the images. A digest in it is the dump's when the images were held.
+    source: Source,
+}
+
+/// Why there is no image.
+#[derive(Debug)]
+pub(super) enum MakeError {
+    /// The data makes none, for this reason.
+    Failed(String),
+    /// The dump could not be read whole now, for this reason.
+    Unread(String),
+    /// The program stops while nothing can be written.
+    GivenUp,
+}
+
+impl From<ReadError> for MakeError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => Self::Unread(format!("cannot read: {error}")),
+            ReadError::Data(reason) => Self::Failed(reason),
+        }
+    }
+}
+
+/// A media file in memory, and its path in the run's folder of the store.
+struct FileInMemory {
+    path: String,
+    bytes: Vec<u8>,
+}
+
+impl Material {
+    pub(super) fn new(
+        run: Arc<RunInfo>,
+        dump: Arc<OpenDump>,
+        recipe: Recipe,
+        storage: Option<Arc<OpenStorage>>,
+        masks: Vec<MaskDump>,
+        dir: Arc<RunDir>,
+        source: Source,
+    ) -> Self {
+        Self { run, dump, recipe, storage, masks, dir, source }
+    }
+
+    /// The source of the images.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The work that one image takes, in pixels or bytes.
+    pub(super) fn cost(&self) -> u64 {
+        self.recipe.cost()
+    }
+}
+
+/// Makes an image. Returns its entry and its staged files.
+///
+/// # Errors
+/// If there is none: see [`MakeError`].
+pub(super) fn make(
+    job: &ImageJob,
+    material: &Material,
+    renderer: &mut Renderer,
+    writer: &MediaWriter,
+) -> Result<(Box<MediaEntry>, Vec<Staged>), MakeError> {
+    let ImageJob { id, description, plan } = job;
+    let (file, picture, provenance) = picture(job, material, renderer, writer)?;
+    // Most of the dump was read, and hashed, for the picture.
+    let digest = read_with_retries(|| material.dump.digest().map_err(ReadError::Io))?;
+    let is_other = |want: Digest| want.kind() == digest.kind() && want != digest;
+    if material.source.digest().is_some_and(is_other) {
+        return Err(MakeError::Failed(CHANGED.to_owned()));
+    }
+    let mut warnings = plan.annotations.warnings.clone();
+    let (masks, mask_files) = masks(job, material, writer, &mut warnings)?;
+    if !material.dump.file.is_unchanged() {
+        return Err(MakeError::Unread("the dump changed while it was read".to_owned()));
+    }
+    let (boxes, box_files) = boxes(id, plan);
+    let in_order = plan.masks.iter().filter_map(|mask| masks.get(&mask.spec.name));
+    let labels = in_order.map(|mask| &mask.class_labels);
+    let classes = class_set(&plan.annotations, labels);
+    let layers = Layers { classes, boxes, masks, warnings };
+
+    let mut staged = Vec::with_capacity(1 + mask_files.len() + box_files.len());
+    for FileInMemory { path, bytes } in [&picture].into_iter().chain(&mask_files).chain(&box_files)
+    {
+        staged.push(writer.write(&material.run.id, path, bytes).ok_or(MakeError::GivenUp)?);
+    }
+    renderer.take_back(picture.bytes);
+    let (xxh3, sha256) = digest.fields();
+    let source = Source { sha256, xxh3, ..material.source.clone() };
+    let entry =
+        MediaEntry::image(id.clone(), file, provenance, layers, description.clone(), source);
+    Ok((Box::new(entry), staged))
+}
+
+/// Makes the picture: converts the tensor, or copies the file.
+fn picture(
+    job: &ImageJob,
+    material: &Material,
+    renderer: &mut Renderer,
+    writer: &MediaWriter,
+) -> Result<(MediaFile, FileInMemory, Option<Provenance>), MakeError> {
+    let ImageJob { id, plan, .. } = job;
+    match (&material.recipe, &material.storage) {
+        (Recipe::Convert(tensor), Some(storage)) => {
+            let rendered = read_with_retries(|| {
+                let bytes = storage.bytes(&*material.dump, writer.staging())?;
+                renderer.render(&bytes, tensor, plan).map_err(|error| match error {
+                    RenderError::Io(error) => ReadError::Io(error),
+                    RenderError::Encode(error) => ReadError::Data(error.to_string()),
+                })
+            })?;
+            let Rendered { image, making } = rendered;
+            let path =
+                media_path(MediaFolder::Images, id, image.sha256, image.file_type.extension());
+            let file = rendered_file(&path, &image, tensor, plan);
+            Ok((file, FileInMemory { path, bytes: image.bytes }, Some(making)))
+        }
+        (Recipe::Copy(picture), _) => {
+            let bytes = read_with_retries(|| read_all(&*material.dump))?;
+            let sha256 = Sha256::of(&bytes);
+            let path = media_path(MediaFolder::Images, id, sha256, picture.file_type.extension());
+            let file = MediaFile {
+                path: path.clone(),
+                file_type: picture.file_type,
+                mode: picture.mode,
+                width: picture.width,
+                height: picture.height,
+                size: bytes.len() as u64,
+                sha256,
+                downscaled_from: None,
+            };
+            Ok((file, FileInMemory { path, bytes }, None))
+        }
+        (Recipe::Convert(_), None) => unreachable!("a tensor has a storage"),
+    }
+}
+
+fn rendered_file(
+    path: &str,
+    image: &EncodedImage,
+    tensor: &TensorPlan,
+    plan: &ImagePlan,
+) -> MediaFile {
+    MediaFile {
+        path: path.to_owned(),
+        file_type: image.file_type,
+        mode: Some(image.mode),
+        width: image.width,
+        height: image.height,
+        size: image.bytes.len() as u64,
+        sha256: image.sha256,
+        downscaled_from: plan.downscale.map(|_| (tensor.width, tensor.height)),
+    }
+}
+
+/// The box files of an image, which the plan has made already.
+fn boxes(id: &MediaId, plan: &ImagePlan) -> (Annotations, Vec<FileInMemory>) {
+    let (mut boxes, mut files) = (Annotations::new(), Vec::new());
+    for set in &plan.annotations.boxes {
+        let sha256 = Sha256::of(&set.file);
+        let path = media_path(MediaFolder::Boxes, id, sha256, "boxes2D.json");
+        let annotation = Annotation {
+            path: path.clone(),
+            sha256,
+            size: set.file.len() as u64,
+            class_labels: set.class_labels.clone(),
+            source: None,
+        };
+        boxes.insert(set.name.clone(), annotation);
+        files.push(FileInMemory { path, bytes: set.file.clone() });
+    }
+    (boxes, files)
+}
+
+/// Makes the masks of an image.
+fn masks(
+    job: &ImageJob,
+    material: &Material,
+    writer: &MediaWriter,
+    warnings: &mut Vec<String>,
+) -> Result<(Annotations, Vec<FileInMemory>), MakeError> {
+    let (mut masks, mut files) = (Annotations::new(), Vec::new());
+    for mask in &job.plan.masks {
+        if let Some((annotation, file)) = make_mask(&job.id, mask, material, writer, warnings)? {
+            masks.insert(mask.spec.name.clone(), annotation);
+            files.push(file);
+        }
+    }
+    Ok((masks, files))
+}
+
+fn make_mask(
+    id: &MediaId,
+    mask: &MaskPlan,
+    material: &Material,
+    writer: &MediaWriter,
+    warnings: &mut Vec<String>,
+) -> Result<Option<(Annotation, FileInMemory)>, MakeError> {
+    let MaskPlan { spec, source_idx, reading } = mask;
+    let name = &spec.name;
+    let field = match spec.data {
+        MaskData::Tensor { .. } => "mask_data",
+        MaskData::File(_) => "path",
+    };
+    let about = |error: ReadError| match error {
+        ReadError::Data(reason) => ReadError::Data(format!("masks.{name}.{field}: {reason}")),
+        error @ ReadError::Io(_) => error,
+    };
+    let dump = &material.masks[*source_idx];
+    let file = read_with_retries(|| {
+        dump.reopen(&material.dir).map_err(|verdict| match verdict {
+            Verdict::Wait(reason) | Verdict::Trouble(reason) => {
+                ReadError::Io(io::Error::other(reason))
+            }
+            Verdict::Reject(reason) => ReadError::Data(reason),
+        })
+    })?;
+    let (bytes, sha256, suffix, ids) = match (reading, &dump.storage) {
+        (MaskReading::Tensor { .. }, Some(storage)) => {
+            let rendered = read_with_retries(|| {
+                let bytes = storage.bytes(&file, writer.staging())?;
+                render_mask(&bytes, reading).map_err(|error| match error {
+                    MaskError::Io(error) => ReadError::Io(error),
+                    error => ReadError::Data(error.to_string()),
+                })
+            });
+            let Some(mask) = rendered.map_err(about)? else { return Ok(None) };
+            let mut ids: Vec<i64> = mask.class_ids.into_iter().map(i64::from).collect();
+            if ids.len() > LABELS_MAX && spec.class_labels.is_none() {
+                let n = ids.len();
+                let what = format!("labels are generated for at most {LABELS_MAX}");
+                warnings.push(format!("masks.{name}: {n} class ids without labels; {what}"));
+                ids.clear();
+            }
+            (mask.image.bytes, mask.image.sha256, "mask.png", ids)
+        }
+        (MaskReading::File(picture), _) => {
+            let bytes = read_with_retries(|| read_all(&file)).map_err(about)?;
+            let sha256 = Sha256::of(&bytes);
+            // Not `.mask.png`: the file may be of another type. wandb does the same.
+            (bytes, sha256, picture.file_type.extension(), Vec::new())
+        }
+        (MaskReading::Tensor { .. }, None) => unreachable!("a tensor has a storage"),
+    };
+    file.give_back_cache();
+    if !file.is_unchanged() {
+        return Err(MakeError::Unread("the mask changed while it was read".to_owned()));
+    }
+    let path = media_path(MediaFolder::Masks, id, sha256, suffix);
+    let tensor = spec.data.data().tensor.clone();
+    let annotation = Annotation {
+        path: path.clone(),
+        sha256,
+        size: bytes.len() as u64,
+        class_labels: spec.class_labels.clone().unwrap_or_else(|| generated_labels(ids)),
+        source: Some(Source { path: dump.path.clone(), tensor, ..Source::default() }),
+    };
+    Ok(Some((annotation, FileInMemory { path, bytes })))
+}
+
+fn read_all(file: &impl ReadAt) -> Result<Vec<u8>, ReadError> {
+    let n = usize::try_from(file.n_bytes()).map_err(|error| ReadError::Data(error.to_string()))?;
+    let mut bytes = vec![0; n];
+    file.read_exact_at(&mut bytes, 0).map_err(ReadError::Io)?;
+    Ok(bytes)
+}
