@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::harness::{PROGRAM, Ran, Random, TempRun, gray, npy, wait_for};
+use crate::harness::{PROGRAM, Ran, Random, TempRun, gray, npy, skip, wait_for};
 
 /// Kills of one store, before all of it is compared.
 const KILLS_PER_STORE: u64 = 25;
@@ -516,7 +516,7 @@ fn killed_at_each_call_that_makes_something_durable_nothing_is_lost_or_doubled()
     // each kind of call, unless many kills are asked for.
     let has_strace = Command::new("strace").args(["-f", "-e", "trace=fsync", "true"]).output();
     if !has_strace.is_ok_and(|ran| ran.status.success()) {
-        eprintln!("left out: there is no strace here, or it may not trace");
+        skip("strace is not installed or may not trace");
         return;
     }
     let every = if n_kills() > 50 { 1 } else { 3 };

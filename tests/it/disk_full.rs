@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, Ran, TempRun, gray, npy, wait_for};
+use crate::harness::{PROGRAM, Ran, TempRun, gray, npy, skip, wait_for};
 
 /// A shell that holds a namespace in which the store of a [`TempRun`] is a small tmpfs.
 struct SmallDisk<'a> {
@@ -37,7 +37,7 @@ impl<'a> SmallDisk<'a> {
             is_over || fs::read_to_string(&log).is_ok_and(|text| text.contains("ready"))
         });
         if is_over {
-            eprintln!("left out: no small disk can be mounted here");
+            skip("no small disk can be mounted here");
             return None;
         }
         Some(disk)

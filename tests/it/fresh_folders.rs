@@ -9,7 +9,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::harness::{PROGRAM, TempRun, gray, number_from, number_in, wait_for, wait_for_all};
+use crate::harness::{
+    PROGRAM, TempRun, gray, number_from, number_in, skip, wait_for, wait_for_all,
+};
 
 /// Writes dumps into folders that are made for them, a few at a time.
 fn write_burst(run: &Path, writer: u64, n: u64) {
@@ -134,7 +136,7 @@ fn limited(limits: &[(&str, u32)]) -> Option<Command> {
     let script = limits.iter().map(set).collect::<Vec<_>>().join(" ");
     let can = Command::new("unshare").args(["-Ur", "sh", "-c", &format!("{script} true")]).output();
     if !can.as_ref().is_ok_and(|output| output.status.success()) {
-        eprintln!("left out: no user namespace with limits of its own: {can:?}");
+        skip(&format!("a user namespace with its own limits is not allowed here: {can:?}"));
         return None;
     }
     let mut command = Command::new("unshare");

@@ -16,7 +16,7 @@ use safelight::media::Sha256;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Random, TOLD_BY_SHA256, TempRun, npy, npz, number_from, wait_for, wait_for_all,
+    Random, TOLD_BY_SHA256, TempRun, npy, npz, number_from, skip, wait_for, wait_for_all,
 };
 
 /// How long a dump must be left alone. Its writers leave it alone for a tenth of this at most.
@@ -388,7 +388,7 @@ fn python(script: &str, args: &[&str]) -> Option<Child> {
     command.arg("-c").arg(script).args(args).stdout(Stdio::piped());
     let child = command.spawn();
     if child.is_err() {
-        eprintln!("left out: no python3");
+        skip("python3 is not installed");
     }
     child.ok()
 }
@@ -442,7 +442,7 @@ fn a_memory_map_that_is_written_on_is_read_again_when_it_is_closed() {
     let mut command = Command::new("python3");
     command.args(["-c", ONE_PAGE, path]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let Ok(mut writer) = command.spawn() else {
-        eprintln!("left out: no python3");
+        skip("python3 is not installed");
         return;
     };
     wait_for("the first reading", || temp.items().iter().any(|item| item["stats"]["max"] == 7.0));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, Ran, TempRun, gray, npy, wait_for};
+use crate::harness::{PROGRAM, Ran, TempRun, gray, npy, skip, wait_for};
 
 /// How long a command may take before it counts as hanging. It needs a fraction of a second.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -530,7 +530,7 @@ fn an_index_that_may_not_be_written_is_set_aside() {
     let probe =
         Command::new(command.get_program()).args(command.get_args()).arg("--version").output();
     if !probe.is_ok_and(|ran| ran.status.success()) {
-        eprintln!("left out: the program can't be run as another user than root here");
+        skip("the program can't be run as another user than root here");
         return;
     }
     command.args(["ls", "--json", "--store"]).arg(temp.store());
@@ -543,13 +543,11 @@ fn an_index_that_may_not_be_written_is_set_aside() {
 }
 
 #[test]
-fn an_index_is_rebuilt_at_fifty_thousand_items_a_second() {
-    // A goal for a release build on a machine that does nothing else:
+fn a_removed_index_is_rebuilt_with_every_item() {
+    // The speed is a goal for a release build on a machine that does nothing else, 50,000 items a second:
     // SAFELIGHT_REBUILD_ITEMS=100000 cargo test --release --test it index_damage:: -- --nocapture
-    let Some(n_items) = number_of("SAFELIGHT_REBUILD_ITEMS") else {
-        eprintln!("left out: SAFELIGHT_REBUILD_ITEMS says for how many items it is measured");
-        return;
-    };
+    let measured = number_of("SAFELIGHT_REBUILD_ITEMS");
+    let n_items = measured.unwrap_or(1500);
     let temp = TempRun::new();
     temp.write("x.npy", &gray(1));
     let lines = (0..n_items).map(|n| {
@@ -586,5 +584,5 @@ fn an_index_is_rebuilt_at_fifty_thousand_items_a_second() {
         })
         .collect();
     eprintln!("rebuilt {n_items} items at {rates:?} a second; opened in {:.2} s", timed());
-    assert!(rates.iter().any(|&rate| rate >= 50_000), "{rates:?}");
+    assert!(measured.is_none() || rates.iter().any(|&rate| rate >= 50_000), "{rates:?}");
 }

@@ -16,7 +16,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use safelight::media::Sha256;
 use serde_json::{Value, json};
 
-use crate::harness::{PROGRAM, TempRun, gray, npy, wait_for};
+use crate::harness::{PROGRAM, TempRun, gray, npy, skip, wait_for};
 
 /// A picture that must not become an item.
 fn secret(n: u64) -> Vec<u8> {
@@ -412,7 +412,7 @@ fn check_trace(trace: &Path, folders: &[PathBuf]) -> usize {
 #[test]
 fn nothing_is_written_but_in_the_store_and_no_one_is_called() {
     if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
-        eprintln!("left out: no strace");
+        skip("strace is not installed");
         return;
     }
     let temp = TempRun::new();

@@ -1,10 +1,9 @@
 //! Metrics, as Prometheus's own parser reads them.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-
-use serde_json::{Value, json};
 
 use crate::harness::{TempRun, npy, wait_for};
 use crate::wandb_peer::pythons;
@@ -44,6 +43,20 @@ fn prometheus_reads_them_and_the_books_balance() {
     stream.read_to_string(&mut answer).expect("an answer");
     let (head, page) = answer.split_once("\r\n\r\n").expect("a head and a body");
     assert!(head.to_lowercase().contains("content-type: application/openmetrics-text"), "{head}");
+    let samples = samples_of(page);
+    for (name, want) in [
+        ("safelight_items_in_total{}", 7.0),
+        ("safelight_items_out_total{state=image}", 2.0),
+        ("safelight_items_out_total{state=held}", 3.0),
+        ("safelight_items_out_total{state=rejected}", 2.0),
+        ("safelight_items_given_back_total{}", 0.0),
+        ("safelight_items_in_flight{}", 0.0),
+        ("safelight_store_items{state=held}", 3.0),
+        ("safelight_healthy{}", 1.0),
+    ] {
+        assert_eq!(samples.get(name), Some(&want), "{name}: {samples:?}");
+    }
+    assert!(samples["safelight_process_resident_memory_bytes{}"] > 1e6);
     for python in pythons().iter().take(1) {
         let mut child = Command::new(python)
             .args(["-c", PARSE])
@@ -54,20 +67,20 @@ fn prometheus_reads_them_and_the_books_balance() {
         child.stdin.take().expect("an input").write_all(page.as_bytes()).expect("a page");
         let parsed = child.wait_with_output().expect("an end");
         assert!(parsed.status.success(), "{page}");
-        let samples: Value = serde_json::from_slice(&parsed.stdout).expect("JSON");
-        for (name, want) in [
-            ("safelight_items_in_total{}", 7.0),
-            ("safelight_items_out_total{state=image}", 2.0),
-            ("safelight_items_out_total{state=held}", 3.0),
-            ("safelight_items_out_total{state=rejected}", 2.0),
-            ("safelight_items_given_back_total{}", 0.0),
-            ("safelight_items_in_flight{}", 0.0),
-            ("safelight_store_items{state=held}", 3.0),
-            ("safelight_healthy{}", 1.0),
-        ] {
-            assert_eq!(samples[name], json!(want), "{name}: {samples}");
-        }
-        assert!(samples["safelight_process_resident_memory_bytes{}"].as_f64() > Some(1e6));
+        let parsed: BTreeMap<String, f64> =
+            serde_json::from_slice(&parsed.stdout).expect("numbers by name");
+        assert_eq!(parsed, samples);
     }
     assert_eq!(daemon.stop().0, Some(0));
+}
+
+/// The samples of a page by name and labels, which have no quotation marks here.
+fn samples_of(page: &str) -> BTreeMap<String, f64> {
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+        let name = if name.contains('{') { name.to_owned() } else { format!("{name}{{}}") };
+        (name.replace('"', ""), value.parse().expect("a number"))
+    };
+    lines.map(sample).collect()
 }

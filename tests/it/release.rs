@@ -10,7 +10,9 @@ use std::process::{Command, Stdio};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::harness::{PROGRAM, Ran, TempRun, gray, npy, npz, number_from, number_in, wait_for};
+use crate::harness::{
+    PROGRAM, Ran, TempRun, gray, npy, npz, number_from, number_in, skip, wait_for,
+};
 use crate::step_limits::{Written, check_counts, write, written};
 
 /// Runs a command by a configuration with these settings.
@@ -338,7 +340,7 @@ fn a_daemon_releases_for_those_who_may_and_goes_by_what_it_has_taken_up() {
         let said = String::from_utf8_lossy(&curl.output().expect("curl").stdout).into_owned();
         assert!(said.contains("only root and the daemon's own user"), "{said}");
     } else {
-        eprintln!("left out: only root can ask as somebody else");
+        skip("only root can send a request as another user");
     }
     // What comes afterwards finds its place.
     assert_eq!(by(&temp, &with_items(5), &["reload"]).code, 0);
@@ -399,7 +401,7 @@ fn check_each_once(temp: &TempRun, n: u64) {
 fn killed_at_each_call_that_makes_something_durable_a_release_loses_and_doubles_nothing() {
     let has_strace = Command::new("strace").args(["-f", "-e", "trace=fsync", "true"]).output();
     if !has_strace.is_ok_and(|ran| ran.status.success()) {
-        eprintln!("left out: there is no strace here, or it may not trace");
+        skip("strace is not installed or may not trace");
         return;
     }
     let mut n_killed = 0;

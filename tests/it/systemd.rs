@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{PROGRAM, npy};
+use crate::harness::{PROGRAM, npy, skip};
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -25,7 +25,7 @@ fn unit(name: &str) -> String {
 fn has(program: &str) -> bool {
     let has = Command::new(program).arg("--version").output().is_ok();
     if !has {
-        eprintln!("left out: {program} is not installed");
+        skip(&format!("{program} is not installed"));
     }
     has
 }
@@ -224,7 +224,7 @@ impl Guest {
     /// Boots a systemd and runs a part of `guest.sh`. `None` if this can't be done here.
     fn run(part: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("left out: booting a systemd takes root");
+            skip("only root can boot a systemd");
             return None;
         }
         if !has("systemd-nspawn") {
@@ -257,7 +257,7 @@ impl Guest {
         if !output.status.success()
             && (errors.contains("permission denied") || errors.contains(denied))
         {
-            eprintln!("left out: nothing may be mounted here: {errors}");
+            skip(&format!("nothing can be mounted here: {errors}"));
             return None;
         }
         let guest = Self { said: String::new(), temp };
@@ -412,7 +412,7 @@ fn whoever_has_no_root_runs_it_too() {
     ];
     let has_namespaces = !guest.said.lines().any(|line| line == "none sandbox");
     if !has_namespaces {
-        eprintln!("left out: no user namespaces, so no sandbox.conf");
+        skip("user namespaces, which sandbox.conf needs, are not allowed here");
     }
     let possible: Vec<&str> =
         all.into_iter().filter(|name| has_namespaces || !name.starts_with("sandbox")).collect();

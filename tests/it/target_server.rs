@@ -12,13 +12,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::harness::{PROGRAM, Ran, TempRun};
+use crate::harness::{PROGRAM, Ran, TempRun, skip};
 
 /// A program that `./test.sh` has set up; without it the test is left out.
 pub(crate) fn program(variable: &str) -> Option<OsString> {
     let path = std::env::var_os(variable);
     if path.is_none() {
-        eprintln!("left out: {variable} is not set; ./test.sh sets it up");
+        skip(&format!("{variable} is not set; ./test.sh sets it"));
     }
     path
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, Ran};
+use crate::harness::{PROGRAM, Ran, skip};
 
 /// A run directory and a store as some version left them, in a folder of their own.
 struct Old {
@@ -29,7 +29,7 @@ fn old_stores() -> Vec<Old> {
     assert!(archives.len() >= 3, "{archives:?}");
     let stores: Vec<Old> = archives.iter().filter_map(|archive| unpack(archive)).collect();
     if stores.is_empty() {
-        eprintln!("left out: tar and xz are not here to unpack the stores");
+        skip("tar and xz are not installed");
     }
     stores
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, TempRun, gray, wait_for};
+use crate::harness::{PROGRAM, TempRun, gray, skip, wait_for};
 
 /// Whether a program can be run here; a word of it if not.
 fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
     if !found {
-        eprintln!("left out: {program} is not installed");
+        skip(&format!("{program} is not installed"));
     }
     found
 }
@@ -81,7 +81,7 @@ fn a_thread_that_stands_still_keeps_the_watchdog_unfed() {
         std::thread::sleep(Duration::from_millis(50));
     }
     if !is_traced() {
-        eprintln!("left out: no process can be traced here");
+        skip("no process can be traced here");
         daemon.kill().expect("a kill");
         daemon.wait().expect("an end");
         return;
@@ -126,7 +126,7 @@ fn health_says_what_is_wrong() {
 fn a_directory_whose_events_miss_files_is_polled() {
     // What is written below an overlay, behind its back, makes no events in it.
     if !rustix::process::geteuid().is_root() {
-        eprintln!("left out: only root can mount an overlay");
+        skip("only root can mount an overlay");
         return;
     }
     let temp = TempRun::new();
@@ -155,7 +155,7 @@ fn a_directory_whose_events_miss_files_is_polled() {
         is_over || text().contains("looked at once")
     });
     if is_over {
-        eprintln!("left out: no overlay can be mounted here: {}", text());
+        skip(&format!("no overlay can be mounted here: {}", text()));
         return;
     }
     let status =
