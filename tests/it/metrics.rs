@@ -74,13 +74,16 @@ fn prometheus_reads_them_and_the_books_balance() {
     assert_eq!(daemon.stop().0, Some(0));
 }
 
-/// The samples of a page by name and labels, which have no quotation marks here.
+/// The samples of a page by name and labels, as [`PARSE`] writes them. No label here holds a comma.
 fn samples_of(page: &str) -> BTreeMap<String, f64> {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     let sample = |line: &str| {
-        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
-        let name = if name.contains('{') { name.to_owned() } else { format!("{name}{{}}") };
-        (name.replace('"', ""), value.parse().expect("a number"))
+        let (series, value) = line.rsplit_once(' ').expect("a name and a value");
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let labels = labels.trim_end_matches('}').replace('"', "");
+        let mut labels: Vec<&str> = labels.split(',').collect();
+        labels.sort_unstable();
+        (format!("{name}{{{}}}", labels.join(",")), value.parse().expect("a number"))
     };
     lines.map(sample).collect()
 }
