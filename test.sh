@@ -1,28 +1,36 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Rust, and runs them all.
 #
-#   ./test.sh              all tests
-#   ./test.sh kills 1000   the crash test alone, with so many kills
-#   ./test.sh faults 3000  real servers behind a proxy that fails, a daemon that is killed, so many items
-#   ./test.sh fuzz 600     every fuzz target for so many seconds; or only those that are named after
-#   ./test.sh soak 1800    the soak test alone, for so many seconds, with a plot in target/soak
-#   ./test.sh gentle       what the daemon costs the box, as figures: idle, page cache, step time, reads
-#   ./test.sh growth       what an item and a command cost as a store grows to a million items, as figures,
-#                          and docs/growth.svg
-#   ./test.sh load         what it bears, as figures: latency, throughput, a million files, index growth
-#   ./test.sh targets      what delivery to each kind of target costs beside the target's own client, as figures
-#   ./test.sh backlog      what a million items cost that wait for a target, as figures
-#   ./test.sh peers        what a picture costs beside wandb.Image and others, as ratios; --quick: in a minute
+#   ./test.sh                 all tests
+#   ./test.sh help            this list
+#   ./test.sh kills 1000      the crash tests alone, with 1,000 kills
+#   ./test.sh faults 3000     3,000 items to real servers through a failing proxy, with a daemon that is killed
+#   ./test.sh fuzz 600        every fuzz target for 600 seconds, or only the targets named after
+#   ./test.sh soak 1800       the soak test for 1,800 seconds, with a plot in target/soak
+#
+# These print figures, with the goal beside each:
+#
+#   ./test.sh gentle          what the daemon costs the box: idle CPU, page cache, step time, reads
+#   ./test.sh load            what the daemon bears: latency, throughput, a million files, index growth
+#   ./test.sh growth          what an item and a command cost as a store grows to a million items (docs/growth.svg)
+#   ./test.sh backlog         what a million items cost that wait for a target
+#   ./test.sh targets         what delivery costs beside each target's own client
+#   ./test.sh peers           what a picture costs beside wandb.Image and others, as ratios; --quick: in a minute
 set -euo pipefail
 cd "$(dirname "$0")"
+
+if [ "${1:-}" = help ]; then
+    sed -n '/^#   /s/^#   //p' "$0"
+    exit
+fi
 
 if [ "${1:-}" = kills ]; then
     SAFELIGHT_KILLS="${2:-1000}" cargo test --locked --test it crash:: -- --nocapture
     exit
 fi
 
-# The fuzz targets need a nightly compiler. What a target learnt stays in fuzz/corpus, the input that
-# it failed on in fuzz/artifacts.
+# The fuzz targets need a nightly compiler. fuzz/corpus keeps what a target learned, fuzz/artifacts the inputs
+# on which it failed.
 if [ "${1:-}" = fuzz ]; then
     seconds="${2:-60}"
     rustup run nightly cargo --version >/dev/null || rustup toolchain install nightly --profile minimal
@@ -41,8 +49,8 @@ if [ "${1:-}" = fuzz ]; then
     exit
 fi
 
-# Some tests boot a real systemd in a container, some trace system calls or shift the clock. Those that
-# lack their tool say so and are left out.
+# Some tests boot a real systemd in a container, trace system calls or shift the clock. Without its tool a test
+# is skipped; in CI it fails.
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     missing=()
     for package in systemd-container dbus libpam-systemd strace libfaketime; do
@@ -52,10 +60,10 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null
     }
     [ ${#missing[@]} -eq 0 ] || install || { apt-get update -qq && install; } ||
-        echo "cannot install ${missing[*]}: the tests that need them are left out" >&2
+        echo "cannot install ${missing[*]}: the tests that need them are skipped" >&2
 fi
 
-# Makes a Python environment with the real NumPy, Pillow, OpenCV and a release of wandb, unless it is there.
+# Makes a Python environment with the real NumPy, Pillow, OpenCV and one release of wandb, if it is missing.
 python_with() {
     local python="target/python/wandb-$1/bin/python"
     if ! "$python" -c 'import cv2, numpy, PIL, prometheus_client, wandb' 2>/dev/null; then
@@ -64,8 +72,8 @@ python_with() {
     fi
 }
 
-# Makes a Python environment with what tests/requirements-$1.txt names, unless it is there or names other things by
-# now.
+# Makes a Python environment with the packages of tests/requirements-$1.txt, if it is missing or the file has
+# changed.
 python_of() {
     local wanted="tests/requirements-$1.txt" place="target/python/$1"
     if ! cmp -s "$wanted" "$place/installed.txt"; then
@@ -84,7 +92,7 @@ if [ "${1:-}" = growth ]; then
     exec "$python" tests/measure/growth.py --plot docs/growth.svg "${@:2}"
 fi
 
-# Figures, with the goal beside each. A machine is noisy: only what no noise explains fails.
+# Machines are noisy: these fail only on figures that noise can't explain.
 if [ "${1:-}" = gentle ] || [ "${1:-}" = load ] || [ "${1:-}" = backlog ]; then
     python_with 0.28.2
     cargo build --locked --release
@@ -104,7 +112,7 @@ if [ "${1:-}" = peers ]; then
     exec "$python" benches/peers.py --other-python target/python/wandb-0.31.0/bin/python "${@:2}"
 fi
 
-# The clients of targets, and their servers.
+# The clients and servers of targets.
 if [ "${1:-}" = targets ]; then
     python_with 0.31.0
     for target in tensorboard trackio mlflow seaweedfs boto3; do
@@ -114,7 +122,7 @@ if [ "${1:-}" = targets ]; then
     exec target/python/wandb-0.31.0/bin/python tests/measure/targets.py "${@:2}"
 fi
 
-# The store lies on a disk of its own, which is filled now and then: in a mount namespace of its own.
+# The store lies on its own disk, in a mount namespace of its own, because the test fills that disk.
 if [ "${1:-}" = soak ]; then
     seconds="${2:-1800}"
     python_with 0.28.2
@@ -126,12 +134,12 @@ if [ "${1:-}" = soak ]; then
     soak=(cargo test --locked --test it soak:: -- --nocapture)
     apart=(unshare -m)
     [ "$(id -u)" = 0 ] || apart=(unshare -Urm)
-    # In memory: not for days.
+    # The disk is in memory, so not for a soak of days.
     if [ "$seconds" -le 7200 ] && "${apart[@]}" mount -t tmpfs none "$store"; then
         "${apart[@]}" bash -c 'mount -t tmpfs -o "size=$1" none "$2" && export SAFELIGHT_SOAK_STORE="$2" &&
             exec "${@:3}"' soak "$((64 + seconds / 5))m" "$store" "${soak[@]}"
     else
-        echo "the store's disk is never full in this soak" >&2
+        echo "this soak does not fill the store's disk" >&2
         "${soak[@]}"
     fi
     target/python/wandb-0.28.2/bin/python tests/measure/soak_plot.py target/soak/soak.{tsv,png}
@@ -139,15 +147,14 @@ if [ "${1:-}" = soak ]; then
     exit
 fi
 
-# The live peers of the pixel tests: one environment for each release whose pixels are a profile of ours.
+# The peers of the pixel tests: one environment for each wandb release whose pixels are a profile.
 pythons=""
 for wandb in 0.28.2 0.31.0; do
     python_with "$wandb"
     pythons="$pythons:$PWD/target/python/wandb-$wandb/bin/python"
 done
 
-# Targets that are servers, or are looked at through one. Azure's is a program of Node: without npm its test is
-# left out.
+# The servers of targets. Azure's is a Node program: without npm its test is skipped.
 for target in tensorboard trackio mlflow seaweedfs; do
     python_of "$target"
 done
@@ -158,7 +165,7 @@ azurite="target/node/azurite/node_modules/.bin/azurite-blob"
 if [ ! -x "$azurite" ] && command -v npm >/dev/null; then
     mkdir -p target/node/azurite
     npm install --silent --no-audit --no-fund --prefix target/node/azurite azurite@3.37.0 ||
-        echo "cannot install Azurite: its test is left out" >&2
+        echo "cannot install Azurite: its test is skipped" >&2
 fi
 [ ! -x "$azurite" ] || export SAFELIGHT_AZURITE="$PWD/$azurite"
 
