@@ -104,8 +104,8 @@ fn resident_bytes() -> u64 {
 fn an_index_whose_rows_are_written_again_and_again_is_replaced_and_nothing_is_lost() {
     let asked = std::env::var("SAFELIGHT_CHURN").ok().and_then(|n| n.parse::<u64>().ok());
     // The dumps that are written again and again, and how often that is done.
-    let n_dumps = if asked.is_some() { 10_000 } else { 100 };
-    let n_rewrites = asked.unwrap_or(20_000);
+    let n_dumps = if asked.is_some() { 10_000 } else { 200 };
+    let n_rewrites = asked.unwrap_or(40_000);
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     let folder = folder.expect("a folder");

@@ -1,8 +1,8 @@
 //! A journal line → the rows that it changes.
 
 use super::blocks::Changes;
-use super::rows::{DumpRow, Row, RunRow, rejected_to_bytes};
-use super::{dump_key, item_key, json, log_key, rejected_key};
+use super::rows::{DumpRow, RejectedRow, Row, RunRow, decode, encode};
+use super::{dump_key, item_key, log_key, rejected_key};
 use crate::media::{RunId, State};
 use crate::store::journal::{Outline, Position, SourceCursor};
 
@@ -36,13 +36,13 @@ pub(super) fn apply_line(
         }
         let at = line.id();
         if let (State::Image | State::Held, Some((key, step, index))) = (state, at) {
-            let before = changes.insert(item_key(run, key, step, index), &row.to_bytes())?;
-            if let Some(before) = before.and_then(|bytes| Row::from_bytes(&bytes)) {
+            let before = changes.insert(item_key(run, key, step, index), &encode(&row))?;
+            if let Some(before) = before.and_then(|bytes| decode(&bytes)) {
                 run_row.uncount(before);
             }
         } else {
-            let row = rejected_to_bytes(row, line.said());
-            changes.insert(rejected_key(run, line.seq), &row)?;
+            let said = line.said().map(|(key, step)| (key.as_str(), step));
+            changes.insert(rejected_key(run, line.seq), &encode(&RejectedRow { row, said }))?;
         }
         *run_row.count(state) += 1;
         if let Some((_, dump)) = &mut dump {
@@ -65,7 +65,7 @@ pub(super) fn apply_line(
     }
     if let ("gone", Some((key, step, index))) = (&*line.kind, line.id()) {
         let before = changes.remove(&item_key(run, key, step, index))?;
-        if let Some(before) = before.and_then(|bytes| Row::from_bytes(&bytes)) {
+        if let Some(before) = before.and_then(|bytes| decode(&bytes)) {
             run_row.uncount(before);
         }
         if let Some(path) = line.path.as_deref()
@@ -78,18 +78,18 @@ pub(super) fn apply_line(
     if let ("pruned", Some((key, step, index)), Some(place)) = (&*line.kind, line.id(), line.place)
     {
         let item_key = item_key(run, key, step, index);
-        let before = changes.get(&item_key)?.and_then(Row::from_bytes);
+        let before = changes.get(&item_key)?.and_then(decode::<Row>);
         if let Some(before) = before
             && (before.state, before.place, before.is_pruned) == (State::Image, place, false)
         {
-            changes.insert(item_key, &Row { is_pruned: true, ..before }.to_bytes())?;
+            changes.insert(item_key, &encode(&Row { is_pruned: true, ..before }))?;
             run_row.n_pruned += 1;
         }
     }
     run_row.finished |= line.kind == "finish";
     match line.cursor.as_deref() {
         Some(SourceCursor::Log(cursor)) => {
-            changes.set_alone(log_key(run, cursor), json(cursor));
+            changes.set_alone(log_key(run, cursor), encode(cursor));
         }
         Some(SourceCursor::Dump(cursor)) => {
             let mut row = match dump.take() {

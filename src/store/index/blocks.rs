@@ -1,15 +1,20 @@
-//! Rows in blocks. A row takes a few dozen bytes; each one of sled's costs a copy of its leaf and a place
-//! in a leaf of sixteen, whatever its size. So rows that follow each other share one of sled's.
+//! Rows in blocks: neighbouring rows share one entry of sled.
 //!
-//! A block is named by the first row that it was made for, and holds the rows from there up to the next
-//! block's name. All its rows are of one kind and run. Its value has one row after the other:
+//! An entry of sled 0.34.7 is expensive, whatever its size. Each write copies the leaf that it stands in,
+//! and a leaf has at most sixteen entries. A row takes a few dozen bytes, so that an entry for each would
+//! cost many times its bytes. The format of a row does not change this.
+//!
+//! A block's key in sled is its *name*: the key of the first row that it was made for. It holds the rows
+//! from its name up to the next block's name, all of one kind and run. Its value is one [`BlockRow`] after
+//! the other:
 //!
 //! ```text
-//! shared    varint   how many bytes the key has in common with the one before it (the first: the name)
-//! length    varint   how many bytes follow of the key
-//! length    varint   how many bytes the value has
-//! key's rest, value
+//! n_shared  varint          bytes that the key shares with the key before it (the first row: with the name)
+//! own       varint, bytes   the rest of the key
+//! value     varint, bytes
 //! ```
+//!
+//! Keys are compared as bytes, so they are not written by postcard: their numbers are big-endian.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -17,19 +22,35 @@ use std::sync::Arc;
 
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
-use super::generation::Generation;
-use super::varint;
+use serde::{Deserialize, Serialize, Serializer};
 
-/// A block of more bytes is split where it has reached that many, or evenly.
+use super::generation::Generation;
+
+/// A larger block is split: at this size if rows are appended, else evenly.
 const BLOCK_BYTES_MAX: usize = 1024;
 
-/// What a row takes in its block beside its key and value, in bytes: mostly.
+/// Bytes that a row usually takes in its block beside its key and value.
 const ROW_BYTES: usize = 3;
 
-/// A key and what stands there.
+/// The key and the value of a row.
 type KeyValue = (Vec<u8>, Vec<u8>);
 
-/// What all keys of a block begin with: kind, run, zero.
+/// A row as its block has it.
+#[derive(Serialize, Deserialize)]
+struct BlockRow<'a> {
+    n_shared: usize,
+    #[serde(serialize_with = "at_once")]
+    own: &'a [u8],
+    #[serde(serialize_with = "at_once")]
+    value: &'a [u8],
+}
+
+/// Writes bytes as one slice: serde takes a slice for a sequence of numbers, with the same result.
+fn at_once<S: Serializer>(bytes: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+/// The part that all keys of a block begin with: kind, run, zero.
 fn group(key: &[u8]) -> &[u8] {
     let end = memchr::memchr(0, key).map_or(key.len(), |zero| zero + 1);
     &key[..end]
@@ -42,7 +63,7 @@ fn damaged() -> sled::Error {
 /// Reads the rows of a block, one after the other.
 pub(super) struct Walk<'a> {
     rest: &'a [u8],
-    /// The key of the row that was read last.
+    /// The key of the last row that was read.
     pub(super) key: Vec<u8>,
 }
 
@@ -54,7 +75,7 @@ impl<'a> Walk<'a> {
     /// The next row's value.
     ///
     /// # Errors
-    /// If the block is none.
+    /// If the block is damaged.
     pub(super) fn step(&mut self) -> sled::Result<Option<&'a [u8]>> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -63,11 +84,8 @@ impl<'a> Walk<'a> {
     }
 
     fn row(&mut self) -> Option<&'a [u8]> {
-        let n_shared = varint::take_length(&mut self.rest)?;
-        let n_own = varint::take_length(&mut self.rest)?;
-        let n_value = varint::take_length(&mut self.rest)?;
-        let (own, rest) = self.rest.split_at_checked(n_own)?;
-        let (value, rest) = rest.split_at_checked(n_value)?;
+        let (row, rest) = postcard::take_from_bytes(self.rest).ok()?;
+        let BlockRow { n_shared, own, value } = row;
         if n_shared > self.key.len() {
             return None;
         }
@@ -88,20 +106,18 @@ fn rows_of(name: &[u8], block: &[u8]) -> sled::Result<Vec<KeyValue>> {
     Ok(rows)
 }
 
-/// Adds a row to a block whose last key is `before`.
+/// Appends a row to a block whose last key is `before`.
 fn put_row(block: &mut Vec<u8>, before: &[u8], (key, value): &KeyValue) {
     let n_shared = before.iter().zip(key).take_while(|(a, b)| a == b).count();
-    varint::put_length(block, n_shared);
-    varint::put_length(block, key.len() - n_shared);
-    varint::put_length(block, value.len());
-    block.extend_from_slice(&key[n_shared..]);
-    block.extend_from_slice(value);
+    let row = BlockRow { n_shared, own: &key[n_shared..], value };
+    let longer = postcard::to_extend(&row, std::mem::take(block));
+    *block = longer.expect("a vector takes all bytes, and a slice has a length");
 }
 
-/// What stands at `key`.
+/// Returns the value at `key`.
 ///
 /// # Errors
-/// If sled fails, or the block is none.
+/// If sled fails, or the block is damaged.
 pub(super) fn get(db: &sled::Db, key: &[u8]) -> sled::Result<Option<Vec<u8>>> {
     let Some(entry) = db.range(group(key)..=key).next_back() else { return Ok(None) };
     let (name, block) = entry?;
@@ -114,23 +130,23 @@ pub(super) fn get(db: &sled::Db, key: &[u8]) -> sled::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-/// Rows that are read one by one, block by block. Their generation stays as long as they are.
+/// Reads rows one by one, block by block. The generation that they are in stays until this is dropped.
 pub(super) struct Rows {
-    /// The blocks that were not read yet. Let go of first.
+    /// The blocks that were not read yet. Declared before the generation, so that it is dropped before.
     blocks: sled::Iter,
-    /// The one that may begin before the first row.
+    /// The block that may begin before the first row.
     first: Option<sled::Result<(sled::IVec, sled::IVec)>>,
-    /// What is left of the block that was read last.
+    /// The rest of the last block that was read.
     ready: std::vec::IntoIter<KeyValue>,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
-    /// The last row of the last block: when a block is split while it is read, its end comes again.
+    /// The last key of the last block. If a block is split while it is read, its end comes again.
     seen: Vec<u8>,
     _generation: Arc<Generation>,
 }
 
 impl Rows {
-    /// The rows from one key to another of the same kind and run, both included.
+    /// Reads the rows from one key to another of the same kind and run, both included.
     pub(super) fn between(
         generation: &Arc<Generation>,
         first_key: Vec<u8>,
@@ -149,9 +165,9 @@ impl Rows {
         }
     }
 
-    /// The rows whose keys begin so.
+    /// Reads the rows whose keys begin with `prefix`.
     pub(super) fn beneath(generation: &Arc<Generation>, prefix: Vec<u8>) -> Self {
-        // More than whatever follows: text has no such byte, and numbers have less of them.
+        // Greater than any key with the prefix: text has no such byte, and numbers have fewer of them.
         let last_key = [&prefix[..], &[u8::MAX; 16]].concat();
         Self::between(generation, prefix, last_key)
     }
@@ -185,18 +201,18 @@ impl Iterator for Rows {
     }
 }
 
-/// A block, or the place of one, with what is to change in it.
+/// A block, or the place of one, while its rows are changed in memory.
 #[derive(Debug)]
-struct Pending {
+struct BlockEdit {
     rows: Vec<KeyValue>,
-    /// The next block's name: rows from there on are not of this one.
+    /// The next block's name. Rows from there on belong to the next block.
     end: Option<Vec<u8>>,
     is_changed: bool,
-    /// Whether all rows that came went to the end: more may come there.
+    /// Whether all new rows were added at the end, where more may come.
     is_appended: bool,
 }
 
-impl Pending {
+impl BlockEdit {
     fn find(&self, key: &[u8]) -> Result<usize, usize> {
         match self.rows.last() {
             Some((last, _)) if **last < *key => Err(self.rows.len()),
@@ -204,7 +220,7 @@ impl Pending {
         }
     }
 
-    /// The blocks that this one becomes; none if it has no rows.
+    /// Splits the rows into blocks of a good size. None if there are no rows.
     fn split(&self, name: &[u8]) -> Vec<KeyValue> {
         let mut whole = Vec::with_capacity(BLOCK_BYTES_MAX);
         let mut before = name;
@@ -217,7 +233,7 @@ impl Pending {
             n_bytes if n_bytes <= BLOCK_BYTES_MAX => return vec![(name.to_vec(), whole)],
             _ => {}
         }
-        // Where rows come in between, each gets room for more.
+        // If rows are inserted in between, each block gets room for more.
         let n_blocks = whole.len().div_ceil(BLOCK_BYTES_MAX);
         let full = if self.is_appended { BLOCK_BYTES_MAX } else { whole.len().div_ceil(n_blocks) };
         let mut blocks: Vec<KeyValue> = Vec::with_capacity(n_blocks);
@@ -237,15 +253,15 @@ impl Pending {
     }
 }
 
-/// Changes that become true together. What they change is read once, and written once.
+/// Changes that one transaction makes. Each block is read once and written once.
 #[derive(Debug)]
 pub(super) struct Changes<'a> {
     db: &'a sled::Db,
     /// By name.
-    blocks: BTreeMap<Vec<u8>, Pending>,
-    /// Rows that stand alone.
+    blocks: BTreeMap<Vec<u8>, BlockEdit>,
+    /// Rows without a block.
     alone: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Bytes that came.
+    /// Bytes of rows that were inserted.
     n_bytes: usize,
 }
 
@@ -254,7 +270,7 @@ impl<'a> Changes<'a> {
         Self { db, blocks: BTreeMap::new(), alone: BTreeMap::new(), n_bytes: 0 }
     }
 
-    /// How many rows of sled's it will write, at most.
+    /// The most entries of sled that [`Self::write`] may write.
     pub(super) fn n_keys(&self) -> usize {
         2 * self.blocks.len() + self.alone.len() + 2 * self.n_bytes / BLOCK_BYTES_MAX
     }
@@ -264,7 +280,7 @@ impl<'a> Changes<'a> {
         Ok(block.find(key).ok().map(|at| &*block.rows[at].1))
     }
 
-    /// Returns what stood there.
+    /// Sets a row. Returns its value before.
     pub(super) fn insert(&mut self, key: Vec<u8>, value: &[u8]) -> sled::Result<Option<Vec<u8>>> {
         self.n_bytes += key.len() + value.len() + ROW_BYTES;
         let block = self.block(&key)?;
@@ -279,7 +295,7 @@ impl<'a> Changes<'a> {
         })
     }
 
-    /// Returns what stood there.
+    /// Removes a row. Returns its value before.
     pub(super) fn remove(&mut self, key: &[u8]) -> sled::Result<Option<Vec<u8>>> {
         let block = self.block(key)?;
         Ok(block.find(key).ok().map(|at| {
@@ -288,13 +304,13 @@ impl<'a> Changes<'a> {
         }))
     }
 
-    /// Sets a row that stands alone.
+    /// Sets a row without a block.
     pub(super) fn set_alone(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.alone.insert(key, value);
     }
 
-    /// The block where a key stands, or would.
-    fn block(&mut self, key: &[u8]) -> sled::Result<&mut Pending> {
+    /// The block that a key belongs to.
+    fn block(&mut self, key: &[u8]) -> sled::Result<&mut BlockEdit> {
         let known = self.blocks.range::<[u8], _>((Included(group(key)), Included(key))).next_back();
         let is_known =
             known.is_some_and(|(_, block)| block.end.as_ref().is_none_or(|end| *key < **end));
@@ -305,11 +321,11 @@ impl<'a> Changes<'a> {
         let place = (Included(group(key)), Included(key));
         match self.blocks.range_mut::<[u8], _>(place).next_back() {
             Some((_, block)) => Ok(block),
-            None => unreachable!("it is loaded"),
+            None => unreachable!("the block was loaded above"),
         }
     }
 
-    fn load(&self, key: &[u8]) -> sled::Result<(Vec<u8>, Pending)> {
+    fn load(&self, key: &[u8]) -> sled::Result<(Vec<u8>, BlockEdit)> {
         let group = group(key);
         let stored = self.db.range(group..=key).next_back().transpose()?;
         let (name, rows) = match &stored {
@@ -321,13 +337,13 @@ impl<'a> Changes<'a> {
         let beside = self.blocks.range::<[u8], _>((Excluded(key), Unbounded)).next();
         let ends = next.into_iter().chain(beside.map(|(name, _)| name.clone()));
         let end = ends.filter(|name| name.starts_with(group)).min();
-        Ok((name, Pending { rows, end, is_changed: false, is_appended: true }))
+        Ok((name, BlockEdit { rows, end, is_changed: false, is_appended: true }))
     }
 
-    /// Writes all of it in one transaction.
+    /// Writes all changes in one transaction.
     ///
     /// # Errors
-    /// If sled fails: nothing is then changed.
+    /// If sled fails. Then nothing is changed.
     pub(super) fn write(self) -> sled::Result<()> {
         let mut removed = Vec::new();
         let mut written: Vec<KeyValue> = self.alone.into_iter().collect();
@@ -360,7 +376,7 @@ mod tests {
 
     use super::*;
 
-    /// A key of one of two runs; few enough that they meet.
+    /// A key of one of two runs. There are few keys, so that changes meet.
     fn a_key() -> impl Strategy<Value = Vec<u8>> {
         let text = prop::string::string_regex("(dumps/)?[ab]{0,3}").expect("a pattern");
         (

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::super::StoreError;
 use super::SCHEMA;
 use super::blocks::Walk;
-use super::rows::{Row, RunRow};
+use super::rows::{RejectedRow, Row, RunRow, decode};
 use crate::media::State;
 use crate::pulse;
 
@@ -150,9 +150,11 @@ pub(super) fn check(db: &sled::Db) -> Result<Option<&'static str>, sled::Error> 
                 };
                 let mut rows = Walk::new(&key, &value);
                 while let Some(row) = rows.step()? {
-                    let Some(row) = Row::from_bytes(row) else {
-                        return Ok(Some("a row can't be read"));
+                    let row: Option<Row> = match key[0] {
+                        b'i' => decode(row),
+                        _ => decode(row).map(|RejectedRow { row, .. }| row),
                     };
+                    let Some(row) = row else { return Ok(Some("a row can't be read")) };
                     counts[match row.state {
                         State::Image => 0,
                         State::Held => 1,
@@ -164,11 +166,11 @@ pub(super) fn check(db: &sled::Db) -> Result<Option<&'static str>, sled::Error> 
                 let mut rows = Walk::new(&key, &value);
                 while rows.step()?.is_some() {}
             }
-            Some(b'n') => match serde_json::from_slice::<RunRow>(&value) {
-                Ok(RunRow { n_image, n_held, n_rejected, .. }) => {
+            Some(b'n') => match decode(&value) {
+                Some(RunRow { n_image, n_held, n_rejected, .. }) => {
                     told.insert(key[1..].to_vec(), [n_image, n_held, n_rejected]);
                 }
-                Err(_) => return Ok(Some("a run's row can't be read")),
+                None => return Ok(Some("a run's row can't be read")),
             },
             _ => {}
         }

@@ -24,7 +24,6 @@ mod apply;
 mod blocks;
 mod generation;
 mod rows;
-mod varint;
 
 use std::fs;
 use std::io;
@@ -33,8 +32,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use serde::Serialize;
-
 use self::apply::apply_line;
 use self::blocks::{Changes, Rows};
 use self::generation::{
@@ -42,8 +39,8 @@ use self::generation::{
     open_sled, remove_torn_snapshots, set_aside,
 };
 pub(crate) use self::generation::{is_damage, remove_all};
-use self::rows::rejected_from_bytes;
 pub(crate) use self::rows::{DumpRow, Row, RunRow};
+use self::rows::{RejectedRow, decode, encode};
 use super::StoreError;
 use super::journal::{LogCursor, Outline, Position};
 use crate::limits::StepUsage;
@@ -51,7 +48,7 @@ use crate::media::{MediaKey, RunId, State, Step};
 use crate::pulse;
 
 /// The version of keys and rows. Another version's index is rebuilt.
-const SCHEMA: &[u8] = b"4";
+const SCHEMA: &[u8] = b"5";
 
 /// A transaction that has so many keys to write takes no further line. A line touches at most five, or as
 /// many more as images of its dump were rejected earlier.
@@ -106,10 +103,6 @@ fn run_key(run: &RunId) -> Vec<u8> {
 
 fn log_key(run: &RunId, cursor: &LogCursor) -> Vec<u8> {
     key(b'l', run, &[&cursor.dev.to_be_bytes(), &cursor.ino.to_be_bytes()])
-}
-
-fn json<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
 }
 
 impl Index {
@@ -253,7 +246,7 @@ impl Index {
                 apply_line(&mut changes, run, &mut row, (line, *place, *length))?;
             }
             row.applied = lines.peek().map_or(end, |(_, place, _)| *place);
-            changes.set_alone(run_key(run), json(&row));
+            changes.set_alone(run_key(run), encode(&row));
             changes.write()?;
             if lines.peek().is_none() {
                 return Ok(());
@@ -271,7 +264,7 @@ impl Index {
         let mut row = self.run(run)?.unwrap_or_default();
         row.n_damaged += n;
         row.applied = applied;
-        self.now().insert(run_key(run), json(&row))?;
+        self.now().insert(run_key(run), encode(&row))?;
         Ok(())
     }
 
@@ -288,7 +281,7 @@ impl Index {
     }
 
     pub(crate) fn run(&self, run: &RunId) -> Result<Option<RunRow>, StoreError> {
-        Ok(self.now().get(run_key(run))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        Ok(self.now().get(run_key(run))?.and_then(|bytes| decode(&bytes)))
     }
 
     /// All runs, in order of their ids.
@@ -297,7 +290,7 @@ impl Index {
         for entry in self.now().scan_prefix(b"n") {
             let (key, value) = entry?;
             let run = std::str::from_utf8(&key[1..]).ok().and_then(|id| RunId::new(id).ok());
-            if let (Some(run), Ok(row)) = (run, serde_json::from_slice(&value)) {
+            if let (Some(run), Some(row)) = (run, decode(&value)) {
                 runs.push((run, row));
             }
         }
@@ -316,7 +309,7 @@ impl Index {
         rows.filter_map(move |entry| match entry {
             Ok((key, value)) => {
                 let (_, step) = key_and_step(&key)?;
-                steps.contains(&step.0).then(|| Row::from_bytes(&value).map(Ok))?
+                steps.contains(&step.0).then(|| decode(&value).map(Ok))?
             }
             Err(error) => Some(Err(error.into())),
         })
@@ -333,7 +326,7 @@ impl Index {
         for entry in self.item_rows(run, key_, &steps) {
             pulse::beat();
             let (key, value) = entry?;
-            if Row::from_bytes(&value).is_none_or(|row| row.state != State::Held) {
+            if decode::<Row>(&value).is_none_or(|row| row.state != State::Held) {
                 continue;
             }
             let at = key_and_step(&key).filter(|(_, step)| steps.contains(&step.0));
@@ -376,7 +369,7 @@ impl Index {
         };
         Rows::beneath(&self.now(), key(b'r', run, &[])).filter_map(move |entry| match entry {
             Ok((_, value)) => {
-                let (row, said) = rejected_from_bytes(&value)?;
+                let RejectedRow { row, said } = decode(&value)?;
                 is_of(said).then_some(Ok(row))
             }
             Err(error) => Some(Err(error.into())),
@@ -391,7 +384,7 @@ impl Index {
         index: u32,
     ) -> Result<Option<Row>, StoreError> {
         let bytes = blocks::get(&self.now(), &item_key(run, key, step, index))?;
-        Ok(bytes.and_then(|bytes| Row::from_bytes(&bytes)))
+        Ok(bytes.and_then(|bytes| decode(&bytes)))
     }
 
     /// What a step has.
@@ -405,7 +398,7 @@ impl Index {
         let mut usage = StepUsage::default();
         for entry in Rows::between(&self.now(), at(0), at(u32::MAX)) {
             let (key, value) = entry?;
-            if let (Some(index), Some(row)) = (key.last_chunk(), Row::from_bytes(&value)) {
+            if let (Some(index), Some(row)) = (key.last_chunk(), decode::<Row>(&value)) {
                 usage.take(u32::from_be_bytes(*index), row.state == State::Image);
             }
         }
@@ -421,7 +414,7 @@ impl Index {
     pub(crate) fn logs(&self, run: &RunId) -> Result<Vec<LogCursor>, StoreError> {
         let mut logs = Vec::new();
         for value in self.now().scan_prefix(key(b'l', run, &[])).values() {
-            logs.extend(serde_json::from_slice::<LogCursor>(&value?).ok());
+            logs.extend(decode::<LogCursor>(&value?));
         }
         Ok(logs)
     }

@@ -1,225 +1,132 @@
-//! What stands in the index. Pure.
+//! The rows of the index, and their bytes. Pure.
+//!
+//! Bytes are those of postcard: fields in their order, numbers as varints, variants by their number.
+//! So the order of fields and variants of each type here, [`State`] and [`Stamp`] included, is part
+//! of the index's schema. The tests pin it.
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
 use super::super::journal::{DumpCursor, Position, Stamp};
-use super::varint;
 use crate::media::{MediaKey, Sha256, State, Step, Xxh3};
 use crate::plan::IndexRange;
 
-/// Where an item's line stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Writes a row's bytes.
+pub(super) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
+    let bytes = postcard::to_allocvec(row);
+    bytes.expect("postcard refuses only sequences of unknown length, and rows have none")
+}
+
+/// Reads a row that takes all of the bytes. `None` if it does not.
+pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    let (row, rest) = postcard::take_from_bytes(bytes).ok()?;
+    rest.is_empty().then_some(row)
+}
+
+/// Where an item's line stands in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) state: State,
     pub(crate) place: Position,
     pub(crate) length: u32,
-    /// Whether its files were removed by retention.
+    /// Whether retention removed its files.
     pub(crate) is_pruned: bool,
 }
 
-impl Row {
-    const BYTES: usize = 17;
-
-    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[0] = match self.state {
-            State::Image if self.is_pruned => b'p',
-            State::Image => b'i',
-            State::Held => b'h',
-            State::Rejected => b'r',
-        };
-        bytes[1..5].copy_from_slice(&self.place.segment.to_be_bytes());
-        bytes[5..13].copy_from_slice(&self.place.offset.to_be_bytes());
-        bytes[13..].copy_from_slice(&self.length.to_be_bytes());
-        bytes
-    }
-
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (&[state], rest) = bytes.split_first_chunk::<1>()?;
-        let (segment, rest) = rest.split_first_chunk()?;
-        let (offset, rest) = rest.split_first_chunk()?;
-        let (length, _) = rest.split_first_chunk()?;
-        let is_pruned = state == b'p';
-        let state = match state {
-            b'i' | b'p' => State::Image,
-            b'h' => State::Held,
-            b'r' => State::Rejected,
-            _ => return None,
-        };
-        let place =
-            Position { segment: u32::from_be_bytes(*segment), offset: u64::from_be_bytes(*offset) };
-        Some(Self { state, place, length: u32::from_be_bytes(*length), is_pruned })
-    }
+/// The row of a rejected line or dump, and the key and step that it said, if it did. A list of one step
+/// needs to read no other lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RejectedRow<'a> {
+    pub(super) row: Row,
+    #[serde(borrow)]
+    pub(super) said: Option<(&'a str, Step)>,
 }
 
-/// What stands of a rejected line or dump: its row, then the step and the key that it said, if it did, so
-/// that a list of one step needs not read them all.
-pub(super) fn rejected_to_bytes(row: Row, said: Option<(&MediaKey, Step)>) -> Vec<u8> {
-    let mut bytes = row.to_bytes().to_vec();
-    if let Some((key, step)) = said {
-        varint::put(&mut bytes, step.0);
-        bytes.extend_from_slice(key.as_str().as_bytes());
-    }
-    bytes
-}
-
-/// The row of a rejected line or dump, and the key and step that it said.
-pub(super) fn rejected_from_bytes(bytes: &[u8]) -> Option<(Row, Option<(&str, Step)>)> {
-    let row = Row::from_bytes(bytes)?;
-    let mut said = bytes.get(Row::BYTES..)?;
-    let step = varint::take(&mut said).map(Step);
-    let key = std::str::from_utf8(said).ok()?;
-    Some((row, step.map(|step| (key, step))))
-}
-
-/// What became of a dump that speaks for itself.
+/// What became of a dump that has no line in a media log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct DumpRow {
-    /// The version that was read last; none if its line was damaged.
+    /// The version that was read last. `None` if its line was damaged.
     pub(crate) cursor: Option<DumpCursor>,
-    /// Where its images stand: of each of its tensors the key, the step and the indices.
+    /// The places of its images: the key, the step and the indices of each of its tensors.
     pub(crate) stands: Vec<(MediaKey, Step, IndexRange)>,
-    /// Whether `stands` tells of the version whose lines are being seen.
+    /// Whether `stands` describes the version whose lines are being applied.
     is_replaced: bool,
-    /// Where images of that version were rejected, as long as it has no others: a version that is no
-    /// picture at all leaves those before it.
+    /// Places where images of that version were rejected, as long as it has no others: a version that
+    /// is no picture at all leaves the images of the versions before it.
     held_back: Vec<(MediaKey, Step, u32)>,
-    /// The lines that reject it or images of it, of the version that was read last.
+    /// The numbers of the lines that reject the version that was read last, or images of it.
     pub(crate) rejected: Vec<u64>,
-    /// Whether lines of a version were seen and not yet the one that closes their unit.
+    /// Whether lines of a version were applied, but not yet the one that closes their batch.
     pub(crate) is_open: bool,
 }
 
-/// The bits of a dump's row.
-mod bits {
-    pub(super) const IS_REPLACED: u8 = 1;
-    pub(super) const IS_OPEN: u8 = 2;
-    pub(super) const CURSOR: u8 = 4;
-    pub(super) const SIDECAR: u8 = 8;
-    pub(super) const SHA256: u8 = 16;
-    pub(super) const XXH3: u8 = 32;
+/// The bytes of a [`DumpRow`]: all but the dump's path, which is in the row's key.
+#[derive(Serialize, Deserialize)]
+struct DumpFields<'a> {
+    version: Option<Version>,
+    stands: Cow<'a, [(MediaKey, Step, IndexRange)]>,
+    is_replaced: bool,
+    held_back: Cow<'a, [(MediaKey, Step, u32)]>,
+    rejected: Cow<'a, [u64]>,
+    is_open: bool,
 }
 
-fn put_stamp(bytes: &mut Vec<u8>, stamp: &Stamp) {
-    varint::put(bytes, stamp.ino);
-    varint::put(bytes, stamp.size);
-    bytes.extend_from_slice(&stamp.mtime_ns.to_be_bytes());
-    bytes.extend_from_slice(&stamp.ctime_ns.to_be_bytes());
-}
-
-fn take_stamp(bytes: &mut &[u8]) -> Option<Stamp> {
-    let (ino, size) = (varint::take(bytes)?, varint::take(bytes)?);
-    let mut time = || take_array(bytes).map(i128::from_be_bytes);
-    Some(Stamp { ino, size, mtime_ns: time()?, ctime_ns: time()? })
-}
-
-fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (array, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(*array)
-}
-
-fn put_place(bytes: &mut Vec<u8>, key: &MediaKey, step: Step, index: u32) {
-    varint::put_length(bytes, key.as_str().len());
-    bytes.extend_from_slice(key.as_str().as_bytes());
-    varint::put(bytes, step.0);
-    varint::put(bytes, u64::from(index));
-}
-
-fn take_place(bytes: &mut &[u8]) -> Option<(MediaKey, Step, u32)> {
-    let n = varint::take_length(bytes)?;
-    let (key, rest) = bytes.split_at_checked(n)?;
-    *bytes = rest;
-    let key = MediaKey::new(std::str::from_utf8(key).ok()?).ok()?;
-    Some((key, Step(varint::take(bytes)?), take_u32(bytes)?))
-}
-
-fn take_u32(bytes: &mut &[u8]) -> Option<u32> {
-    varint::take(bytes)?.try_into().ok()
+/// A [`DumpCursor`] without its path. Digests are bytes here, and text in a journal.
+#[derive(Serialize, Deserialize)]
+struct Version {
+    stamp: Stamp,
+    sidecar: Option<Stamp>,
+    sha256: Option<[u8; 32]>,
+    xxh3: Option<[u8; 16]>,
 }
 
 impl DumpRow {
-    /// All but the dump's path, which the row's key has.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut flags = 0;
-        flags |= if self.is_replaced { bits::IS_REPLACED } else { 0 };
-        flags |= if self.is_open { bits::IS_OPEN } else { 0 };
-        let mut bytes = Vec::with_capacity(128);
-        bytes.push(0);
-        if let Some(DumpCursor { path: _, stamp, sidecar, sha256, xxh3 }) = &self.cursor {
-            flags |= bits::CURSOR;
-            put_stamp(&mut bytes, stamp);
-            if let Some(stamp) = sidecar {
-                flags |= bits::SIDECAR;
-                put_stamp(&mut bytes, stamp);
-            }
-            if let Some(sha256) = sha256 {
-                flags |= bits::SHA256;
-                bytes.extend_from_slice(sha256.as_bytes());
-            }
-            if let Some(xxh3) = xxh3 {
-                flags |= bits::XXH3;
-                bytes.extend_from_slice(xxh3.as_bytes());
-            }
-        }
-        bytes[0] = flags;
-        varint::put_length(&mut bytes, self.stands.len());
-        for (key, step, IndexRange { first, n }) in &self.stands {
-            put_place(&mut bytes, key, *step, *first);
-            varint::put(&mut bytes, u64::from(*n));
-        }
-        varint::put_length(&mut bytes, self.held_back.len());
-        for (key, step, index) in &self.held_back {
-            put_place(&mut bytes, key, *step, *index);
-        }
-        varint::put_length(&mut bytes, self.rejected.len());
-        self.rejected.iter().for_each(|seq| varint::put(&mut bytes, *seq));
-        bytes
+        let version = self.cursor.as_ref().map(|cursor| Version {
+            stamp: cursor.stamp,
+            sidecar: cursor.sidecar,
+            sha256: cursor.sha256.map(|digest| *digest.as_bytes()),
+            xxh3: cursor.xxh3.map(|digest| *digest.as_bytes()),
+        });
+        encode(&DumpFields {
+            version,
+            stands: Cow::Borrowed(&self.stands),
+            is_replaced: self.is_replaced,
+            held_back: Cow::Borrowed(&self.held_back),
+            rejected: Cow::Borrowed(&self.rejected),
+            is_open: self.is_open,
+        })
     }
 
     /// The row of the dump at `path`.
-    pub(super) fn from_bytes(path: &str, mut bytes: &[u8]) -> Option<Self> {
-        let bytes = &mut bytes;
-        let [flags] = take_array(bytes)?;
-        let has = |bit: u8| flags & bit != 0;
-        let mut row = Self {
-            is_replaced: has(bits::IS_REPLACED),
-            is_open: has(bits::IS_OPEN),
-            ..Self::default()
-        };
-        if has(bits::CURSOR) {
-            row.cursor = Some(DumpCursor {
-                path: path.to_owned(),
-                stamp: take_stamp(bytes)?,
-                sidecar: if has(bits::SIDECAR) { Some(take_stamp(bytes)?) } else { None },
-                sha256: if has(bits::SHA256) {
-                    Some(Sha256::from(take_array(bytes)?))
-                } else {
-                    None
-                },
-                xxh3: if has(bits::XXH3) { Some(Xxh3::from(take_array(bytes)?)) } else { None },
-            });
-        }
-        for _ in 0..varint::take(bytes)? {
-            let (key, step, first) = take_place(bytes)?;
-            row.stands.push((key, step, IndexRange { first, n: take_u32(bytes)? }));
-        }
-        for _ in 0..varint::take(bytes)? {
-            row.held_back.push(take_place(bytes)?);
-        }
-        for _ in 0..varint::take(bytes)? {
-            row.rejected.push(varint::take(bytes)?);
-        }
-        bytes.is_empty().then_some(row)
+    pub(super) fn from_bytes(path: &str, bytes: &[u8]) -> Option<Self> {
+        let DumpFields { version, stands, is_replaced, held_back, rejected, is_open } =
+            decode(bytes)?;
+        let cursor = version.map(|version| DumpCursor {
+            path: path.to_owned(),
+            stamp: version.stamp,
+            sidecar: version.sidecar,
+            sha256: version.sha256.map(Sha256::from),
+            xxh3: version.xxh3.map(Xxh3::from),
+        });
+        Some(Self {
+            cursor,
+            stands: stands.into_owned(),
+            is_replaced,
+            held_back: held_back.into_owned(),
+            rejected: rejected.into_owned(),
+            is_open,
+        })
     }
 
-    /// The lines of another version begin.
+    /// Begins another version of the dump.
     pub(super) fn begin(&mut self) {
         self.is_replaced = false;
         self.held_back.clear();
     }
 
-    /// One of the dump's images stands here.
+    /// Adds the place of one of the dump's images.
     pub(super) fn add(&mut self, key: &MediaKey, step: Step, index: u32) {
         if !self.is_replaced {
             self.stands.clear();
@@ -231,7 +138,7 @@ impl DumpRow {
         self.extend(key, step, index);
     }
 
-    /// One of the dump's images was rejected. Its place stays that of the dump.
+    /// Adds the place of an image that was rejected. The place stays the dump's.
     pub(super) fn add_rejected(&mut self, key: &MediaKey, step: Step, index: u32) {
         if self.is_replaced {
             self.extend(key, step, index);
@@ -240,7 +147,7 @@ impl DumpRow {
         }
     }
 
-    /// The dump has no image here any more, nor behind it.
+    /// Removes the places of the dump's images from this one on.
     pub(super) fn end_at(&mut self, key: &MediaKey, step: Step, index: u32) {
         self.stands.retain_mut(|(of, at, earlier)| {
             if (&*of, *at) == (key, step) && earlier.indices().contains(&index) {
@@ -262,19 +169,19 @@ impl DumpRow {
     }
 }
 
-/// A run as the index knows it.
+/// Counts of a run, and how much of its journal is applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunRow {
     pub(crate) n_image: u64,
     pub(crate) n_held: u64,
     pub(crate) n_rejected: u64,
-    /// Of the images, those whose files were removed by retention.
+    /// The images among `n_image` whose files retention removed.
     pub(crate) n_pruned: u64,
-    /// Journal lines that are damaged.
+    /// Damaged journal lines.
     pub(crate) n_damaged: u64,
     pub(crate) finished: bool,
     pub(crate) last_seq: u64,
-    /// Up to where the journal is applied.
+    /// The end of what is applied of the journal.
     pub(crate) applied: Position,
 }
 
@@ -295,7 +202,7 @@ impl Default for RunRow {
 }
 
 impl RunRow {
-    /// An item stands there no more.
+    /// Counts an item less.
     pub(super) fn uncount(&mut self, row: Row) {
         *self.count(row.state) -= 1;
         self.n_pruned -= u64::from(row.is_pruned);
@@ -351,14 +258,52 @@ mod tests {
         }
     }
 
+    fn row(state: State, is_pruned: bool) -> Row {
+        Row { state, place: Position { segment: 2, offset: 300 }, length: 200, is_pruned }
+    }
+
+    #[test]
+    fn bytes_of_rows_are_those_of_this_schema() {
+        assert_eq!(encode(&row(State::Image, true)), [0, 2, 0xac, 2, 0xc8, 1, 1]);
+        assert_eq!(encode(&row(State::Held, false)), [1, 2, 0xac, 2, 0xc8, 1, 0]);
+        let rejected = RejectedRow { row: row(State::Rejected, false), said: Some(("k", Step(7))) };
+        assert_eq!(encode(&rejected), [2, 2, 0xac, 2, 0xc8, 1, 0, 1, 1, b'k', 7]);
+        let run = RunRow {
+            n_image: 1,
+            n_held: 2,
+            n_rejected: 3,
+            n_pruned: 4,
+            n_damaged: 5,
+            finished: true,
+            last_seq: 6,
+            applied: Position { segment: 7, offset: 8 },
+        };
+        assert_eq!(encode(&run), [1, 2, 3, 4, 5, 1, 6, 7, 8]);
+        let stamp = Stamp { ino: 1, size: 2, mtime_ns: 3, ctime_ns: -4 };
+        let mut dump = DumpRow {
+            cursor: Some(DumpCursor::new("a".to_owned(), stamp, None)),
+            is_open: true,
+            ..DumpRow::default()
+        };
+        dump.add(&MediaKey::new("k").expect("a key"), Step(9), 2);
+        dump.rejected.push(5);
+        let version = [1, 1, 2, 6, 7, 0, 0, 0];
+        assert_eq!(
+            dump.to_bytes(),
+            [&version[..], &[1, 1, b'k', 9, 2, 1], &[1], &[0], &[1, 5], &[1]].concat()
+        );
+    }
+
     proptest! {
         #[test]
         fn what_a_rejected_line_said_comes_back((key, step, _) in a_place(), has_said: bool) {
-            let place = Position { segment: 1, offset: 2 };
-            let row = Row { state: State::Rejected, place, length: 3, is_pruned: false };
-            let bytes = rejected_to_bytes(row, has_said.then_some((&key, step)));
             let said = has_said.then_some((key.as_str(), step));
-            prop_assert_eq!(rejected_from_bytes(&bytes), Some((row, said)));
+            let row = RejectedRow { row: row(State::Rejected, false), said };
+            let bytes = encode(&row);
+            prop_assert_eq!(decode(&bytes), Some(row));
+            for end in 0..bytes.len() {
+                prop_assert_eq!(decode::<RejectedRow>(&bytes[..end]), None, "cut at {}", end);
+            }
         }
 
         #[test]

@@ -1,8 +1,10 @@
 """Has a build of Safelight make a small store of a small run directory, and packs both.
 
-    make.py PROGRAM OUT.tar.xz
+    make.py PROGRAM OUT.tar.xz [annotated]
 
-Only what the first versions could read: npy dumps, media logs, sidecars. Needs nothing but Python.
+Only what the first versions could read: npy dumps, media logs, sidecars. With `annotated`, also a picture that is
+stored as it came, boxes, masks, a range and a colormap, which the store of cce2186 and later ones have. Needs
+nothing but Python.
 """
 
 import json
@@ -10,6 +12,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 # The store remembers where its run directory was: one place, whoever makes it.
@@ -24,6 +27,15 @@ def npy(shape, pixels, descr="|u1"):
 
 def gray(n):
     return npy((4, 4), struct.pack("<Q", n) + b"\xff" * 8)
+
+
+def png(width, height, pixels):
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + bytes(pixels[y * width:(y + 1) * width]) for y in range(height))
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def write(path, content):
@@ -59,6 +71,19 @@ def begin():
     write("dumps/sheet/000002.npy", npy((3, 2, 2), range(12)))
 
 
+def annotate():
+    write("pictures/a.png", png(4, 3, range(12)))
+    write("tensors/mask.npy", npy((4, 4), [0, 1] * 8))
+    boxes = {"pred": {"box_data": [{"position": {"minX": 0, "maxX": 0.5, "minY": 0, "maxY": 0.5}, "class_id": 1}],
+                      "class_labels": {"1": "car"}}}
+    masks = {"gt": {"mask_data": "tensors/mask.npy", "class_labels": {"0": "road", "1": "car"}}}
+    log("c.media.jsonl", [
+        {"key": "picture", "step": 1, "data": "pictures/a.png", "grouping": 2},
+        {"key": "annotated", "step": 1, "data": "tensors/0.npy", "boxes": boxes, "masks": masks, "epoch": 3},
+        {"key": "drawn", "step": 1, "data": "tensors/float.npy", "range": [0, 1], "colormap": "viridis"},
+    ])
+
+
 def go_on():
     """Another version of a dump, more lines, the end."""
     write("dumps/alone/000002.npy", gray(777))
@@ -66,7 +91,7 @@ def go_on():
     log("a.media.jsonl", [{"key": "val/pred", "step": 3, "data": "tensors/6.npy"}, {"finish": True}])
 
 
-def main(program, out):
+def main(program, out, *also):
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
 
@@ -76,6 +101,8 @@ def main(program, out):
         return done.stdout
 
     begin()
+    if "annotated" in also:
+        annotate()
     run("ingest", FOLDER / "run")
     go_on()
     run("ingest", FOLDER / "run")
