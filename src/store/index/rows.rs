@@ -149,11 +149,11 @@ impl DumpRow {
 
     /// Removes the places of the dump's images from this one on.
     pub(super) fn end_at(&mut self, key: &MediaKey, step: Step, index: u32) {
-        self.stands.retain_mut(|(of, at, earlier)| {
-            if (&*of, *at) == (key, step) && earlier.indices().contains(&index) {
-                earlier.n = index - earlier.first;
+        self.stands.retain_mut(|(of, at, range)| {
+            if (&*of, *at) == (key, step) && range.indices().contains(&index) {
+                range.n = index - range.first;
             }
-            earlier.n > 0
+            range.n > 0
         });
     }
 
