@@ -1,41 +1,41 @@
-//! Names of objects, and the lines of manifests. Pure.
+//! Names of objects, and the lines of manifests.
 //!
 //! Below the prefix of the target's URL:
 //!
 //! | name | what |
 //! | --- | --- |
-//! | `media/HH/SHA256.png` | a media file, a mask, a set of boxes; `HH` is how its digest begins |
+//! | `media/HH/SHA256.png` | a media file, a mask, a set of boxes; `HH` are the first two digits of its digest |
 //! | `runs/RUN/run.json` | the run: its id, the run directory, its `safelight.json` |
-//! | `runs/RUN/00000001.jsonl` … | which images the run has, a line each |
+//! | `runs/RUN/00000001.jsonl` … | manifests: a line for each image of the run |
 //!
-//! No object is ever written again. Of lines with the same key, step and index the latest counts: the image
-//! has a later version.
+//! No object is ever overwritten. If several lines have the same key, step and index, the last one counts: it is
+//! the latest version of the image.
 
 use serde_json::{Value, json};
 
 use safelight_image::media::{CommittedImage, MediaEntry, RunId, Sha256};
 
-/// The name of a file by its content.
+/// Returns the name of a file with this digest.
 #[must_use]
 pub fn media_name(sha256: &Sha256, extension: &str) -> String {
     let digits = sha256.to_string();
     format!("media/{}/{digits}.{extension}", &digits[..2])
 }
 
-/// The name of what tells of the run.
+/// Returns the name of the run's description.
 #[must_use]
 pub fn run_name(run: &RunId) -> String {
     format!("runs/{}/run.json", run.folder())
 }
 
-/// The name of a manifest.
+/// Returns the name of a manifest.
 #[must_use]
 pub fn manifest_name(run: &RunId, n: u64) -> String {
     format!("runs/{}/{n:08}.jsonl", run.folder())
 }
 
-/// The line of an item: all that `safelight ls --json` tells, the number of its line in the run's journal, its time,
-/// and as `object` the names of its files.
+/// Returns the line of an item: the fields of `safelight ls --json`, the number of its line in the run's journal,
+/// its time, and as `object` the names of its files.
 #[must_use]
 pub fn line(run: &RunId, entry: &MediaEntry, seq: u64, time: f64) -> Value {
     let mut line = entry.to_json(run);
@@ -54,7 +54,7 @@ pub fn line(run: &RunId, entry: &MediaEntry, seq: u64, time: f64) -> Value {
     line
 }
 
-/// What tells a line from others: two with the same are of the same item.
+/// Returns the identity of a line: two lines with the same identity are versions of one item.
 #[must_use]
 pub fn identity(line: &Value) -> Option<Sha256> {
     let of = |name: &str| line.get(name).filter(|value| !value.is_null());

@@ -1,17 +1,17 @@
-//! Boxes and masks, drawn on a picture: for trackers that have no place for them. Pure.
+//! Boxes and masks drawn on a picture, for trackers that can't show them.
 //!
-//! A box is an outline in its class's colour; a mask tints its pixels by half. Numbers are whole where pixels are
-//! made, so that a picture is the same on every machine.
+//! A box is an outline in its class's colour. A mask tints its pixels by half. Pixels are computed with integers, so
+//! that the picture is the same on every machine.
 
 use serde_json::Value;
 
 use safelight_image::convert::Pixels;
 use safelight_image::media::{ClassLabels, ColorMode};
 
-/// The colour of a class: neighbours differ in hue by the golden angle, and every other one is darker.
+/// Returns the colour of a class. Neighbours differ in hue by the golden angle, and every second one is darker.
 #[must_use]
 pub fn class_color(id: i64) -> [u8; 3] {
-    // A hue of 6 × 256; 587 is its golden section.
+    // The hue has 6 × 256 values; 587 is their golden section.
     let hue = id.rem_euclid(1536) * 587 % 1536;
     let (high, low) = if id.rem_euclid(2) == 0 { (255, 40) } else { (205, 0) };
     let rising = low + (high - low) * (hue % 256) / 255;
@@ -28,10 +28,10 @@ pub fn class_color(id: i64) -> [u8; 3] {
     rgb.map(|value| u8::try_from(value).unwrap_or(u8::MAX))
 }
 
-/// What is drawn where a box has no class.
+/// The colour of a box without a class.
 const NO_CLASS: [u8; 3] = [255, 255, 255];
 
-/// The pixels that a box covers: left, top, and what lies just beyond right and bottom.
+/// The pixels that a box covers: left, top, and one past right and bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rectangle {
     left: i64,
@@ -40,7 +40,7 @@ struct Rectangle {
     bottom: i64,
 }
 
-/// Draws the boxes of a [set's file](safelight_image::annotations::BoxSet::file). What is no box is passed over.
+/// Draws the boxes of a [set's file](safelight_image::annotations::BoxSet::file). Entries that are no boxes are ignored.
 pub fn draw_boxes(pixels: &mut Pixels, file: &[u8]) {
     let file: Value = serde_json::from_slice(file).unwrap_or_default();
     let boxes = file["box_data"].as_array().map_or(&[][..], Vec::as_slice);
@@ -51,7 +51,7 @@ pub fn draw_boxes(pixels: &mut Pixels, file: &[u8]) {
     }
 }
 
-/// Where a box lies, in fractions of the picture or in pixels, by its edges or by its middle.
+/// Returns the pixels of a box that is given in fractions or in pixels, by its edges or by its middle.
 fn rectangle(given: &Value, width: u32, height: u32) -> Option<Rectangle> {
     let position = &given["position"];
     let number = |name: &str| position[name].as_f64();
@@ -64,7 +64,7 @@ fn rectangle(given: &Value, width: u32, height: u32) -> Option<Rectangle> {
             [number("minX")?, number("maxX")?, number("minY")?, number("maxY")?]
         };
     let is_in_pixels = given["domain"] == "pixel";
-    // An edge in pixels; one that is far away stays away.
+    // An edge in pixels, clamped so that a far one stays outside the picture.
     let edge = |place: f64, side: u32| {
         let place = if is_in_pixels { place } else { place * f64::from(side) };
         #[expect(clippy::cast_possible_truncation, reason = "within 32 bits by then")]
@@ -77,7 +77,7 @@ fn rectangle(given: &Value, width: u32, height: u32) -> Option<Rectangle> {
     Some(Rectangle { left, top, right: right.max(left + 1), bottom: bottom.max(top + 1) })
 }
 
-/// Draws the edge of a rectangle, inside of it; what lies beyond the picture is not seen.
+/// Draws the edge of a rectangle, inside the rectangle. Parts outside the picture are clipped.
 fn outline(pixels: &mut Pixels, rectangle: Rectangle, color: [u8; 3]) {
     let thickness = i64::from((pixels.width.min(pixels.height) + 128) / 256).max(1);
     let Rectangle { left, top, right, bottom } = rectangle;
@@ -120,12 +120,12 @@ pub struct ClassIds {
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// One for each pixel, row by row.
+    /// A class id for each pixel, row by row.
     pub ids: Vec<u16>,
 }
 
-/// Tints a picture by a mask, which is stretched to its size. Class 0 is left alone unless it has a name that
-/// somebody gave it, other than `background`.
+/// Tints a picture by a mask, which is scaled to the picture's size. Class 0 is not drawn unless the job named it, and
+/// not `background`.
 pub fn blend_mask(pixels: &mut Pixels, mask: &ClassIds, labels: &ClassLabels) {
     let name_of_0 = labels.get("0").and_then(Value::as_str).unwrap_or("class_0");
     let is_0_drawn = name_of_0 != "class_0" && !name_of_0.eq_ignore_ascii_case("background");
@@ -166,7 +166,7 @@ mod tests {
         Pixels { mode, width, height, bytes: vec![0; n] }
     }
 
-    /// The pixels that aren't black, as `#`.
+    /// Returns the pixels that are not black, as `#`.
     fn drawn(pixels: &Pixels) -> Vec<String> {
         let n_channels = pixels.mode.n_channels();
         let row = |row: &[u8]| {
@@ -199,15 +199,15 @@ mod tests {
 
     #[test]
     fn odd_boxes_are_drawn_as_far_as_they_are_seen() {
-        // Beyond the picture on two sides.
+        // Outside the picture on two sides.
         let at = json!({"minX": -3, "maxX": 2, "minY": 1, "maxY": 1e300});
         let want = ["........", "##......", ".#......", ".#......"];
         check(&json!({"position": at, "domain": "pixel"}), want);
-        // Inside out.
+        // Edges in the wrong order.
         let at = json!({"minX": 7, "maxX": 5, "minY": 3, "maxY": 1});
         let want = ["........", ".....##.", ".....##.", "........"];
         check(&json!({"position": at, "domain": "pixel", "class_id": 3}), want);
-        // Without extent, and out of sight.
+        // Of no extent, and outside the picture.
         let at = json!({"minX": 0.5, "maxX": 0.5, "minY": 0.5, "maxY": 0.5});
         check(&json!({"position": at}), ["........", "........", "....#...", "........"]);
         let at = json!({"minX": 2, "maxX": 3, "minY": 0, "maxY": 1});
@@ -224,7 +224,7 @@ mod tests {
         let tinted = class_color(2).map(|value| 100u8.midpoint(value));
         let want = [[100; 3], [100; 3], tinted, tinted].concat().repeat(2);
         assert_eq!(pixels.bytes, want);
-        // A class 0 that has a name is a class.
+        // A named class 0 is drawn.
         let labels = json!({"0": "road"}).as_object().cloned().expect("labels");
         blend_mask(&mut pixels, &mask, &labels);
         assert_eq!(pixels.bytes[..3], class_color(0).map(|value| 100u8.midpoint(value)));
@@ -250,7 +250,7 @@ mod tests {
         let colors: std::collections::BTreeSet<_> = (-10..256).map(class_color).collect();
         assert_eq!(colors.len(), 266);
         assert_eq!(class_color(0), [255, 40, 40]);
-        // Those of the first dozen are easily told apart.
+        // The colours of the first dozen classes differ clearly.
         for (a, b) in (0..12).flat_map(|a| (0..a).map(move |b| (class_color(a), class_color(b)))) {
             let distance: u32 = a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(b))).sum();
             assert!(distance > 60, "{a:?} {b:?}");

@@ -1,4 +1,4 @@
-//! JSON values as Python prints them, where digests are made of the text. Pure.
+//! JSON values as Python prints them: digests are made of that text.
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -6,8 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::Value;
 
-/// `json.dumps(value, sort_keys=True)`: `", "` and `": "` between, other characters than ASCII
-/// escaped.
+/// Returns `json.dumps(value, sort_keys=True)`: separated by `", "` and `": "`, with non-ASCII characters escaped.
 pub(super) fn json(value: &Value) -> String {
     let mut text = String::new();
     write_json(value, &mut text);
@@ -51,7 +50,7 @@ fn write_json(value: &Value, text: &mut String) {
     }
 }
 
-/// `repr(value)` of lists, dicts, texts and numbers.
+/// Returns `repr(value)` of a list, dict, text or number.
 pub(super) fn repr(value: &Value) -> String {
     match value {
         Value::Null => "None".to_owned(),
@@ -92,8 +91,8 @@ fn repr_text(text: &str) -> String {
     shown
 }
 
-/// Whether Python prints a character as it is: none of the categories "other" and "separator", but for
-/// the space.
+/// Returns whether Python prints a character unescaped: it is a space, or not of the categories "other" and
+/// "separator".
 fn is_printable(c: char) -> bool {
     static HIDDEN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\p{C}\p{Z}]").ok());
     let mut bytes = [0; 4];

@@ -1,5 +1,4 @@
-//! `TensorBoard`'s event files: images of a step as one record, and what our own records say when they are read
-//! again. Pure.
+//! `TensorBoard`'s event files: the images of a step as one record, and the outline of such a record.
 //!
 //! ```text
 //! file    = record(Event { wall_time, file_version "brain.Event:2" }) record(Event)…
@@ -8,8 +7,8 @@
 //! tensor  = dtype 1 = DT_STRING, shape 2 = [n + 2], string_val 8 = width, height, image, image, …
 //! ```
 //!
-//! `kept` is a field of ours that readers skip, as they do with every field that they don't know: it tells which
-//! images a record holds. It comes before the summary, so that the beginning of a record says all of it.
+//! `kept` is our own field and names the images of the record. Readers skip it, as they skip every unknown field. It
+//! comes before the summary, so that the beginning of a record is enough to read it.
 //!
 //! Source: `TensorFlow`'s `event.proto`, `summary.proto`, `tensor.proto`; `TensorBoard`'s
 //! `plugins/image/summary_v2.py`.
@@ -21,7 +20,7 @@ pub use super::tfrecord::{FOOTER_BYTES, HEADER_BYTES, payload, payload_bytes};
 use crate::tfrecord;
 use safelight_image::media::MediaKey;
 
-/// What comes first in an event.
+/// The fields before the summary.
 #[derive(Clone, PartialEq, Message)]
 struct Head {
     #[prost(double, tag = "1")]
@@ -34,13 +33,13 @@ struct Head {
     kept: Vec<KeptImage>,
 }
 
-/// An image that a record holds.
+/// An image of a record.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct KeptImage {
-    /// Its place among the images of its key and step.
+    /// The place among the images of its key and step.
     #[prost(uint32, tag = "1")]
     pub index: u32,
-    /// The digest of its media file.
+    /// The SHA-256 digest of the media file.
     #[prost(bytes = "vec", tag = "2")]
     pub sha256: Vec<u8>,
 }
@@ -119,11 +118,11 @@ pub struct Series {
     pub height: u32,
     /// PNG, JPEG, GIF or BMP files.
     pub images: Vec<Vec<u8>>,
-    /// Markdown about the tag; only that of its first event counts.
+    /// Markdown about the tag. Readers use that of the tag's first event.
     pub description: String,
 }
 
-/// The first record of a file.
+/// Returns the first record of a file.
 #[must_use]
 pub fn first_record(wall_time: f64) -> Vec<u8> {
     let file_version = Some("brain.Event:2".to_owned());
@@ -131,7 +130,7 @@ pub fn first_record(wall_time: f64) -> Vec<u8> {
     tfrecord::record(|out| out.extend(head.encode_to_vec()))
 }
 
-/// The record of a step: of one tag and what belongs to it.
+/// Returns the record of a step: one tag and its overlays.
 pub fn record(step: i64, wall_time: f64, kept: Vec<KeptImage>, series: Vec<Series>) -> Vec<u8> {
     let head = Head { wall_time, step, file_version: None, kept };
     let value = series.into_iter().map(summary_value).collect();
@@ -139,7 +138,7 @@ pub fn record(step: i64, wall_time: f64, kept: Vec<KeptImage>, series: Vec<Serie
     tfrecord::record(|out| {
         out.reserve_exact(head.encoded_len() + body.encoded_len() + FOOTER_BYTES);
         out.extend(head.encode_to_vec());
-        // It can fail for want of room only, and a vector grows.
+        // Encoding fails only if the buffer is full, and a vector grows.
         body.encode(out).unwrap_or_default();
     })
 }
@@ -164,7 +163,7 @@ fn summary_value(series: Series) -> SummaryValue {
     }
 }
 
-/// What the beginning of one of our records says.
+/// The outline of a record: its fields before the first image.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outline {
     /// The step.
@@ -175,7 +174,7 @@ pub struct Outline {
     pub tag: String,
 }
 
-/// Reads the beginning of a payload of `n_bytes`; `None` if more of it is needed, or it is no event.
+/// Reads the beginning of a payload of `n_bytes`. `None` if more bytes are needed or it is no event.
 #[must_use]
 pub fn outline(mut beginning: &[u8], n_bytes: u64) -> Option<Outline> {
     let is_whole = beginning.len() as u64 == n_bytes;
@@ -192,7 +191,7 @@ pub fn outline(mut beginning: &[u8], n_bytes: u64) -> Option<Outline> {
                 outline.kept.push(KeptImage::decode(lengthy(from)?).ok()?);
             }
             (5, WireType::LengthDelimited) => {
-                // Into the summary, into its first value.
+                // The tag is in the first value of the summary.
                 decode_varint(from).ok()?;
                 let (1, WireType::LengthDelimited) = decode_key(from).ok()? else { return None };
                 decode_varint(from).ok()?;
@@ -217,16 +216,17 @@ fn lengthy<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
     taken(from, n)
 }
 
-/// What the tags of overlays end with.
+/// The ending of an overlay's tag.
 const OVERLAY: &str = "/overlay";
 
-/// What is added to the tag of a key that looks like an overlay's.
+/// The ending that is added to a key that looks like an overlay's tag.
 const OF_A_KEY: &str = " (key)";
 
-/// The tag of a key, another one for each key: the key itself, but for what `TensorBoard` fails on.
+/// Returns the tag of a key. Two keys never share a tag.
 ///
-/// A quote, a backslash or a control character becomes `%XX`, and so does a percent sign that stands before two
-/// digits as these have. A key that ends like an overlay's tag gets ` (key)` added.
+/// The tag is the key, with the characters escaped on which `TensorBoard` fails: quotes, backslashes and control
+/// characters become `%XX`, and so does a percent sign before two hexadecimal digits. A key that ends like an
+/// overlay's tag gets the ending ` (key)`.
 #[must_use]
 pub fn tag_of_key(key: &MediaKey) -> String {
     let key = key.as_str();
@@ -255,13 +255,13 @@ pub fn tag_of_key(key: &MediaKey) -> String {
     tag
 }
 
-/// The tag of what is drawn of a key's boxes and masks.
+/// Returns the tag of a key's overlays.
 #[must_use]
 pub fn overlay_tag(tag: &str) -> String {
     format!("{tag}{OVERLAY}")
 }
 
-/// Text that Markdown shows as it is.
+/// Escapes a text so that Markdown shows it unchanged.
 #[must_use]
 pub fn markdown_escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -321,7 +321,7 @@ mod tests {
         let record = record(2, 1.5, kept(), vec![series("a"), series("a/overlay")]);
         let payload = payload_of(&record);
         assert_eq!(read_series(payload), Some(vec![series("a"), series("a/overlay")]));
-        // wall_time 1.5, step 2, then our own field.
+        // wall_time 1.5, step 2, then `kept`.
         assert_eq!(payload[..13], [9, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 16, 2, 0xfa, 0x3f]);
         let first = first_record(1.5);
         assert_eq!(payload_of(&first)[9..], *b"\x1a\x0dbrain.Event:2");

@@ -1,4 +1,4 @@
-//! The framing of records in a `TFRecord` file. Pure.
+//! The framing of records in a `TFRecord` file.
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -9,18 +9,18 @@
 //!
 //! Source: `TensorFlow`'s `core/lib/io/record_writer.h`.
 
-/// The bytes before a payload.
+/// The number of bytes before a payload.
 pub const HEADER_BYTES: usize = 12;
 
-/// The bytes after it.
+/// The number of bytes after a payload.
 pub const FOOTER_BYTES: usize = 4;
 
-/// CRC-32C, masked because a checksum of data that holds its own checksum says little.
+/// Returns the masked CRC-32C. It is masked because data may hold its own checksum, which would weaken a second one.
 fn masked_crc32c(bytes: &[u8]) -> [u8; 4] {
     crc_fast::crc32_iscsi(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
 
-/// Makes a record of a payload that `append` writes after what it is given.
+/// Returns a record whose payload `append` adds to the vector.
 pub(crate) fn record(append: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut record = vec![0; HEADER_BYTES];
     append(&mut record);
@@ -33,14 +33,14 @@ pub(crate) fn record(append: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     record
 }
 
-/// How long the payload after a header is; `None` if it is no header.
+/// Returns the length of the payload after a header. `None` if the header's checksum is wrong.
 #[must_use]
 pub fn payload_bytes(header: [u8; HEADER_BYTES]) -> Option<u64> {
     let (length, crc) = header.split_first_chunk::<8>()?;
     (masked_crc32c(length) == *crc).then(|| u64::from_le_bytes(*length))
 }
 
-/// The payload of what follows a header, if it is what was written.
+/// Returns the payload of the bytes after a header. `None` if the checksum is wrong.
 #[must_use]
 pub fn payload(payload_and_footer: &[u8]) -> Option<&[u8]> {
     let (payload, crc) = payload_and_footer.split_last_chunk::<FOOTER_BYTES>()?;
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_record_is_framed_as_tensorflow_does_it() {
-        // The first record of every event file, without a time.
+        // The first record of every event file, with time 0.
         let record = record(|out| out.extend(b"\x1a\x0dbrain.Event:2"));
         assert_eq!(record[..8], [15, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(record.len(), 12 + 15 + 4);

@@ -1,4 +1,4 @@
-//! What Trackio calls things, and its lines. Pure.
+//! Trackio's names and log lines.
 //!
 //! Source: trackio 0.43 `fragments.py`, `utils.py`.
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use safelight_image::media::{MediaEntry, MediaFile, MediaId, RunId, Sha256, Step};
 
-/// The folder of a project: Trackio's `canonical_project_name`.
+/// Returns the folder of a project: Trackio's `canonical_project_name`.
 #[must_use]
 pub fn project_folder(project: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_');
@@ -28,7 +28,7 @@ pub struct Names {
     pub name: String,
     /// The id of the run in the store.
     pub id: RunId,
-    /// The run's settings; null if it gave none.
+    /// The run's config. Null if it has none.
     pub config: Value,
 }
 
@@ -46,16 +46,16 @@ impl Names {
         format!("{}.{}", self.log_id(id, file), file.file_type.extension())
     }
 
-    /// The folder of a step's images, below `media`.
+    /// Returns the folder of a step's images, below `media`.
     #[must_use]
     pub fn step_folder(&self, step: Step) -> String {
         format!("{}/{}/{step}", self.project_folder, self.folder)
     }
 
-    /// A line of a fragment, which is an entry of `bulk_log` as well.
+    /// Returns a line of a fragment, which is also an entry of `bulk_log`. `time` is in seconds since the Unix epoch.
     #[must_use]
     pub fn line(&self, id: &MediaId, file: &MediaFile, entry: &MediaEntry, time: f64) -> Value {
-        // Trackio has one value for a key and step of a line: further images get keys of their own.
+        // A line of Trackio has one value for each key: further images of a step get keys of their own.
         let key = match id.index {
             0 => id.key.to_string(),
             index => format!("{}/{index}", id.key),
@@ -84,12 +84,12 @@ impl Names {
     }
 }
 
-/// Seconds since the Unix epoch as Python's `isoformat` writes them, in UTC.
+/// Returns seconds since the Unix epoch as Python's `isoformat` writes them, in UTC.
 #[must_use]
 pub fn timestamp(time: f64) -> String {
     #[expect(clippy::cast_possible_truncation, reason = "what is too great becomes the greatest")]
     let micros = (time * 1e6).round() as i64;
-    // Years 1 to 9999: Python has no others.
+    // Python has the years 1 to 9999.
     let micros = micros.clamp(-62_135_596_800_000_000, 253_402_300_799_999_999);
     let time = DateTime::from_timestamp_micros(micros).unwrap_or_default();
     time.to_rfc3339_opts(SecondsFormat::Micros, false)

@@ -1,24 +1,24 @@
-//! What a run's `safelight.json` says → the name, tags and parameters of a run. Pure.
+//! The name, tags and parameters of an MLflow run, made from `safelight.json`.
 
 use serde_json::{Map, Value};
 
 use safelight_image::media::RunId;
 
-/// The most parameters that one request may bring, and that anyone looks at.
+/// The most parameters of one request.
 const PARAMETERS_MAX: usize = 100;
-/// The longest name that the server takes, and the longest value that every version of it takes.
+/// The longest name that the server accepts, and the longest value that every version of it accepts.
 const NAME_CHARS_MAX: usize = 250;
 const VALUE_CHARS_MAX: usize = 500;
 
-/// The run's name: what `safelight.json` says, else its id.
+/// Returns the run's name: the `name` of `safelight.json`, else the run's id.
 #[must_use]
 pub fn run_name(run: &RunId, identity: &Map<String, Value>) -> String {
     let named = identity.get("name").and_then(Value::as_str).filter(|name| !name.trim().is_empty());
     named.unwrap_or(run.as_str()).to_owned()
 }
 
-/// Tags of the run: `safelight.run`, by which it is found again, what else tells whose it is, and the run's own
-/// tags: of a list each with the value `true`.
+/// Returns the tags of the run: `safelight.run`, by which Safelight finds the run again, its origin, and the run's
+/// own tags. Each entry of a list becomes a tag with the value `true`.
 #[must_use]
 pub fn tags(run: &RunId, identity: &Map<String, Value>) -> Vec<(String, String)> {
     let mut tags = vec![("safelight.run".to_owned(), run.folder())];
@@ -37,7 +37,7 @@ pub fn tags(run: &RunId, identity: &Map<String, Value>) -> Vec<(String, String)>
         _ => Vec::new(),
     };
     for (name, value) in own.into_iter().take(PARAMETERS_MAX) {
-        // `mlflow.*` is the server's own, and ours is ours.
+        // `mlflow.*` is reserved for the server, and `safelight.run` for us.
         let is_free = !name.starts_with("mlflow.") && !name.starts_with("safelight.");
         if is_free && is_name(&name) && tags.iter().all(|(other, _)| *other != name) {
             tags.push((name, value));
@@ -46,8 +46,8 @@ pub fn tags(run: &RunId, identity: &Map<String, Value>) -> Vec<(String, String)>
     tags
 }
 
-/// Parameters of the run: the plain values of its `config`, in its order, those of nested objects with dots in
-/// their names.
+/// Returns the parameters of the run: the plain values of its `config`, in their order. Values of nested objects
+/// have dots in their names.
 #[must_use]
 pub fn parameters(identity: &Map<String, Value>) -> Vec<(String, String)> {
     let mut found = Vec::new();
@@ -73,7 +73,7 @@ fn collect(above: &str, config: &Map<String, Value>, found: &mut Vec<(String, St
     }
 }
 
-/// A plain value as text; long ones are cut.
+/// Returns a plain value as text, cut to the longest value.
 fn text(value: &Value) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -83,7 +83,7 @@ fn text(value: &Value) -> Option<String> {
     Some(text.chars().take(VALUE_CHARS_MAX).collect())
 }
 
-/// Whether the server takes the name: one of some characters, which would be no other as a path.
+/// Returns whether the server accepts the name: it allows some characters only, and the name must be a normal path.
 fn is_name(name: &str) -> bool {
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ' | ':' | '/');
     let is_segment = |segment: &str| !matches!(segment, "" | "." | "..");

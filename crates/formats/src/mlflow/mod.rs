@@ -1,4 +1,4 @@
-//! What the pages of `MLflow` read: names of artifacts, tags of a run, pictures. Pure.
+//! What `MLflow`'s pages read: names of artifacts, tags of a run, pictures.
 //!
 //! Below a run's artifacts:
 //!
@@ -6,11 +6,12 @@
 //! | --- | --- |
 //! | `images/KEY+step+N+timestamp+MS+UUID.png` | the picture, PNG or WebP |
 //! | `images/KEY+step+N+timestamp+MS+UUID+compressed.png` | its thumbnail |
-//! | `media/KEY/N-INDEX-UUID.json` | all that is known of it |
+//! | `media/KEY/N-INDEX-UUID.json` | its full record |
 //! | `media/KEY/N-INDEX-UUID.mask.NAME.png`, `….boxes.NAME.json` | a mask, a set of boxes |
 //! | `media/KEY/N-INDEX-UUID.jpg` | the file itself, if the page can't show its kind |
 //!
-//! One other name in `images/`, and the page shows none of the run's pictures. In `KEY` a slash is `~` there.
+//! If `images/` holds a name of any other form, the page shows no picture of the run. In the `KEY` of `images/` a
+//! slash is written `~`.
 
 mod identity;
 mod names;

@@ -1,28 +1,29 @@
-//! Names of artifacts. Pure.
+//! Names of artifacts.
 
 use sha2::{Digest, Sha256};
 
 use safelight_image::media::{MediaId, RunId};
 
-/// The names of one image's artifacts: a function of the image, so that one that is sent again takes its own
-/// place.
+/// The names of one image's artifacts. They depend on the image alone, so that an image that is sent twice replaces
+/// itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
     images: String,
     media: String,
 }
 
-/// The longest key of a name, in bytes: with all else a name must fit into 255.
+/// The longest key in a name, in bytes: the whole name must fit into 255.
 const KEY_BYTES_MAX: usize = 120;
 
 impl Names {
-    /// Of an image of a run: the version of it that `seq` counts and `sha256` tells, at a time in milliseconds.
+    /// Returns the names of a version of an image. `seq` orders the versions, `sha256` is the digest of its media
+    /// file, and the time is in milliseconds since the Unix epoch.
     #[must_use]
     pub fn new(run: &RunId, id: &MediaId, seq: u64, sha256: &[u8; 32], time_ms: i64) -> Self {
         let step = id.step;
         let uuid = uuid(run, id, seq, sha256);
         let key = plain(id.key.as_str(), Slash::Kept);
-        // The page shows one picture of a key and step.
+        // The page shows one picture for each key and step.
         let shown = if id.index == 0 { key.clone() } else { format!("{key}/{:03}", id.index) };
         let shown = shown.replace('/', "~");
         Self {
@@ -31,52 +32,52 @@ impl Names {
         }
     }
 
-    /// The picture.
+    /// Returns the name of the picture.
     #[must_use]
     pub fn picture(&self, extension: &str) -> String {
         format!("{}.{extension}", self.images)
     }
 
-    /// Its thumbnail.
+    /// Returns the name of the thumbnail.
     #[must_use]
     pub fn thumbnail(&self) -> String {
         format!("{}+compressed.png", self.images)
     }
 
-    /// What is known of it.
+    /// Returns the name of the record.
     #[must_use]
     pub fn record(&self) -> String {
         format!("{}.json", self.media)
     }
 
-    /// The media file itself.
+    /// Returns the name of the media file.
     #[must_use]
     pub fn original(&self, extension: &str) -> String {
         format!("{}.{extension}", self.media)
     }
 
-    /// A mask.
+    /// Returns the name of a mask.
     #[must_use]
     pub fn mask(&self, name: &str) -> String {
         format!("{}.mask.{}.png", self.media, plain(name, Slash::Replaced))
     }
 
-    /// A set of boxes.
+    /// Returns the name of a set of boxes.
     #[must_use]
     pub fn boxes(&self, name: &str) -> String {
         format!("{}.boxes.{}.json", self.media, plain(name, Slash::Replaced))
     }
 }
 
-/// What becomes of slashes in a name.
+/// How slashes of a key are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slash {
     Kept,
     Replaced,
 }
 
-/// A name of the characters that the page takes: `[A-Za-z0-9_\-./ ]`. One that had others, or is too long, gets a
-/// part of its digest, so that no two become one.
+/// Returns a name of the characters that the page accepts: `[A-Za-z0-9_\-./ ]`. A name that had others, or is too
+/// long, gets a part of its digest, so that two keys never share a name.
 fn plain(name: &str, slash: Slash) -> String {
     let is_plain = |c: char| match c {
         '/' => slash == Slash::Kept,
@@ -95,7 +96,7 @@ fn plain(name: &str, slash: Slash) -> String {
     )
 }
 
-/// A plain key as folders: none of them is empty or leads elsewhere.
+/// Returns a plain key as folders, none of which is empty, `.` or `..`.
 fn path_of(key: &str) -> String {
     let safe = |segment: &str| match segment.trim_matches('.') {
         "" => format!("{segment}_"),
@@ -104,9 +105,8 @@ fn path_of(key: &str) -> String {
     key.split('/').map(safe).collect::<Vec<_>>().join("/")
 }
 
-/// A UUID of version 8. It begins with the low 48 bits of `seq`: the page sorts names and shows the last of those
-/// with the same key and step, which is then the latest version. The rest is a digest of all that tells the image
-/// from others.
+/// Returns a UUID of version 8. It begins with the low 48 bits of `seq`: the page sorts names and shows the last
+/// with the same key and step, which is then the latest version. The rest is a digest of the image's identity.
 ///
 /// Source: RFC 9562, section 5.8.
 fn uuid(run: &RunId, id: &MediaId, seq: u64, sha256: &[u8; 32]) -> String {
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn names_are_those_that_the_page_takes_apart() {
-        // Made by hashlib and uuid of Python.
+        // Computed by Python's hashlib and uuid.
         let first = names("val/pred", 0, 5);
         assert_eq!(
             first.picture("png"),
@@ -157,11 +157,11 @@ mod tests {
         assert_eq!(first.original("jpg"), format!("media/val/pred/12-0-{uuid}.jpg"));
         assert_eq!(first.mask("gt"), format!("media/val/pred/12-0-{uuid}.mask.gt.png"));
         assert_eq!(first.boxes("gt"), format!("media/val/pred/12-0-{uuid}.boxes.gt.json"));
-        // The same again, and others with other names.
+        // The same image gives the same names; other images give others.
         assert_eq!(names("val/pred", 0, 5), first);
         let second = names("val/pred", 1, 5).picture("webp");
         assert!(second.starts_with("images/val~pred~001+step+12+"), "{second}");
-        // A later version comes after.
+        // A later version sorts after.
         assert!(names("val/pred", 0, 300).picture("png") > first.picture("png"));
     }
 

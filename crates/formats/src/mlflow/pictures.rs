@@ -1,42 +1,42 @@
-//! A media file → the pictures that the page shows. Pure.
+//! A media file → the pictures that MLflow's page shows.
 
 use safelight_image::convert::Pixels;
 use safelight_image::encode::{self, EncodeError, Encoding, ReadError};
 use safelight_image::media::FileType;
 
-/// What the page shows of an image.
+/// The pictures that the page shows of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pictures {
-    /// The whole picture as PNG; none if the media file itself can be shown.
+    /// The whole picture as PNG. `None` if the page can show the media file.
     pub whole: Option<Vec<u8>>,
-    /// A PNG of a longest side of at most 256: the page shows it as large as it is.
+    /// A PNG whose longest side is at most 256. The page does not scale it.
     pub thumbnail: Vec<u8>,
 }
 
-/// The most pixels that a picture may have to get a thumbnail.
+/// The most pixels of a picture that gets a thumbnail.
 pub const PIXELS_MAX: u64 = 100_000_000;
 
 /// The longest side of a thumbnail.
 const SIDE: u32 = 256;
 
-/// Why an image has nothing to show.
+/// Why no picture can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
-    /// Of a kind that nobody reads here, damaged, or too large.
+    /// The file type is not supported, the file is damaged, or the picture is too large.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The encoder refused.
+    /// The encoder failed.
     #[error(transparent)]
     Encode(#[from] EncodeError),
 }
 
-/// Makes what the page shows of a media file.
+/// Makes the pictures that the page shows of a media file.
 ///
 /// # Errors
-/// If it can't be read: it is of a kind that nobody reads here, or damaged, or has too many pixels.
+/// If the file type is not supported, the file is damaged, or the picture has too many pixels.
 pub fn pictures(file: &[u8], file_type: FileType) -> Result<Pictures, PictureError> {
     let pixels = encode::read(file, PIXELS_MAX)?;
-    // The page looks at no files but *.png and *.webp.
+    // The page reads only *.png and *.webp.
     let is_shown = matches!(file_type, FileType::Png | FileType::Webp);
     let png =
         |pixels: &Pixels| encode::encode(pixels, Encoding::default()).map(|image| image.bytes);
@@ -44,7 +44,8 @@ pub fn pictures(file: &[u8], file_type: FileType) -> Result<Pictures, PictureErr
     Ok(Pictures { whole, thumbnail: png(&thumbnail(pixels))? })
 }
 
-/// The picture with a longest side of [`SIDE`]; small ones with each pixel as a square.
+/// Returns the picture scaled so that its longest side is about [`SIDE`]. Each pixel of a small picture becomes a
+/// square.
 fn thumbnail(pixels: Pixels) -> Pixels {
     let (width, height) = (pixels.width, pixels.height);
     let longest = width.max(height).max(1);

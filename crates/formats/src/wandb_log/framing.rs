@@ -1,11 +1,11 @@
-//! Records as chunks in blocks of 32 KiB, as in a log of `LevelDB`, with other checksums. Pure.
+//! Records as chunks in blocks of 32 KiB, as in a log of `LevelDB` but with other checksums.
 //!
-//! A file begins with [`HEADER`], which the first block counts in. A record is one chunk or more; none crosses
-//! the edge of a block, and less than 7 bytes before an edge are zeros. All numbers are little-endian.
+//! A file begins with [`HEADER`], which is part of the first block. A record has one or more chunks. No chunk
+//! crosses the edge of a block; if fewer than 7 bytes are left before an edge, they are zeros. All numbers are little-endian.
 //!
 //! | chunk offset | size | content |
 //! | --- | --- | --- |
-//! | 0 | 4 | CRC-32 (that of zlib) of type and payload |
+//! | 0 | 4 | CRC-32 (as in zlib) of type and payload |
 //! | 4 | 2 | payload length |
 //! | 6 | 1 | type: 1 whole record, 2 first part, 3 middle part, 4 last part |
 //! | 7 | n | payload |
@@ -23,13 +23,13 @@ const FIRST: u8 = 2;
 const MIDDLE: u8 = 3;
 const LAST: u8 = 4;
 
-/// How many bytes there are up to the edge of the block, at this place of the file.
+/// Returns the number of bytes from this offset to the edge of its block.
 fn room(place: u64) -> usize {
     // Less than a block.
     BLOCK - usize::try_from(place % BLOCK as u64).unwrap_or_default()
 }
 
-/// Adds a record to `log`, which stands at `start` of its file.
+/// Appends a record to `log`, whose first byte is at offset `start` of the file.
 pub fn append(log: &mut Vec<u8>, start: u64, record: &[u8]) {
     let mut rest = record;
     let mut is_first = true;
@@ -63,40 +63,40 @@ pub fn append(log: &mut Vec<u8>, start: u64, record: &[u8]) {
     }
 }
 
-/// Why a log can't be read on.
+/// Why the rest of a log can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
-    /// The file begins otherwise.
+    /// The file has another header.
     #[error("not a W&B log: it doesn't begin with {HEADER:02x?}")]
     NotALog,
-    /// It ends inside a record; its writer may not be done, or was killed.
+    /// The log ends inside a record: its writer is not done, or was killed.
     #[error("the log ends inside a record, which begins at byte {record_at}")]
     Truncated {
-        /// Where the record begins.
+        /// The offset of the record.
         record_at: usize,
     },
-    /// The bytes are not what was written.
+    /// A chunk contradicts its checksum or its neighbours.
     #[error("the log is damaged at byte {at}: {what}")]
     Damaged {
-        /// Where the chunk begins.
+        /// The offset of the chunk.
         at: usize,
-        /// What is wrong there.
+        /// What was found.
         what: &'static str,
     },
 }
 
-/// The records of a log, in order. After an error there is nothing more.
+/// Iterates over the records of a log, in order. Ends after the first error.
 #[derive(Debug)]
 pub struct Records<'a> {
     log: &'a [u8],
-    /// Where the last record that was given ends.
+    /// The end of the last record that was returned.
     end: usize,
     is_over: bool,
 }
 
 impl<'a> Records<'a> {
     /// # Errors
-    /// If the file is no log.
+    /// If the file has another header.
     pub fn new(log: &'a [u8]) -> Result<Self, LogError> {
         if !log.starts_with(&HEADER) {
             return Err(LogError::NotALog);
@@ -104,14 +104,14 @@ impl<'a> Records<'a> {
         Ok(Self { log, end: HEADER.len(), is_over: false })
     }
 
-    /// Where the last complete record ends that was given: behind it, a log can be cut and written on.
+    /// Returns the end of the last complete record that was returned. A log can be cut there and continued.
     #[cfg(test)]
     #[must_use]
     pub fn end(&self) -> usize {
         self.end
     }
 
-    /// The record behind `end`, and where it ends; `None` at the end of the log.
+    /// Returns the record after `end` and its own end. `None` at the end of the log.
     fn read(&self) -> Result<Option<(Vec<u8>, usize)>, LogError> {
         let truncated = LogError::Truncated { record_at: self.end };
         let mut record = Vec::new();
@@ -123,7 +123,7 @@ impl<'a> Records<'a> {
                 at += room;
             }
             let rest = self.log.get(at..).unwrap_or_default();
-            // What was set aside for a log, and not written yet, is zeros.
+            // A preallocated file that is not fully written ends in zeros.
             if is_first && rest.iter().all(|byte| *byte == 0) {
                 return Ok(None);
             }

@@ -1,7 +1,7 @@
-//! Puts images into the log of a training that ran offline. Pure.
+//! Adds images to the log of a finished offline training.
 //!
-//! The training's records stay as they are, byte for byte, but for their numbers; those of rows get the items of
-//! the images of their step. Records of kinds that nothing is known of here are carried along.
+//! The training's records are copied byte for byte, except for their numbers. Records of rows get the items of their
+//! step's images. Records of unknown kinds are copied too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,27 +21,27 @@ pub struct Training {
     run: RunStart,
 }
 
-/// Why images can't be put into a log.
+/// Why images can't be added to a log.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
-    /// The file can't be read.
+    /// The log is damaged.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A record is none of the client's.
+    /// A record is not one that the client writes.
     #[error("record {n} of the log is not what the client writes")]
     Record {
-        /// From 1.
+        /// The record's place, from 1.
         n: usize,
     },
-    /// There is no run in it.
+    /// The log has no record of a run.
     #[error("the log has no run")]
     NoRun,
-    /// The training has not ended, or was killed.
+    /// The training still runs, or was killed.
     #[error(
         "the run has not ended: its log has no exit record; a run can be merged once it is finished"
     )]
     NotFinished,
-    /// The training logged something of that name itself.
+    /// The training logged a value of the same name at the same step.
     #[error("the run has a value {:?} of its own at step {step}", .key.as_str())]
     HasKey {
         /// The name.
@@ -49,23 +49,23 @@ pub enum MergeError {
         /// The step.
         step: u64,
     },
-    /// The client would leave the row out.
+    /// The row is too long: the client would skip it.
     #[error(
         "step {step} would have {n_bytes} bytes, more than the {ROW_BYTES_MAX} that the client uploads"
     )]
     RowTooLong {
         /// The step.
         step: u64,
-        /// The length of its JSON.
+        /// The length of the row's JSON in bytes.
         n_bytes: usize,
     },
 }
 
 impl Training {
-    /// Reads the log of a training that has ended.
+    /// Reads the log of a finished training.
     ///
     /// # Errors
-    /// If it is damaged, no run's, or has no end.
+    /// If the log is damaged, has no run, or has no end.
     pub fn read(log: &[u8]) -> Result<Self, MergeError> {
         let mut records = Vec::new();
         let mut run = None;
@@ -89,16 +89,16 @@ impl Training {
         Ok(Self { records, run })
     }
 
-    /// The run's id.
+    /// Returns the run's id.
     #[must_use]
     pub fn run_id(&self) -> &str {
         &self.run.run_id
     }
 
-    /// The log with the images of these rows, whose steps rise.
+    /// Returns the log with the images of these rows. The steps of `rows` must increase.
     ///
     /// # Errors
-    /// If the training has a value of the same name at the same step, or a row gets too long.
+    /// If the training has a value of the same name at the same step, or a row becomes too long.
     pub fn with(&self, rows: &[Row]) -> Result<Vec<u8>, MergeError> {
         let mut log = LogEnd::of(0, 0);
         let start = self.run.start_time.unwrap_or_default();
@@ -127,7 +127,7 @@ impl Training {
                 _ => {}
             }
             let seq = log.seq() + 1;
-            // `read` has seen that it is one.
+            // `read` has checked that it is a message.
             log.push_encoded(&renumbered(bytes, seq, items).unwrap_or_default());
             if matches!(record.kind, Some(Kind::Run(_))) && !has_labels {
                 has_labels = true;
@@ -139,7 +139,7 @@ impl Training {
     }
 }
 
-/// What a row needs before it: its files, and what it changes of the summary.
+/// Adds the records that come before a row: its files, and its changes of the summary.
 pub fn push_before_row(log: &mut LogEnd, row: &Row) {
     log.push(row.file_list());
     log.push(Kind::Summary(KeyedChanges::updates(row.summary())));
@@ -172,13 +172,13 @@ fn check_row(theirs: &HistoryRow, row: &Row) -> Result<(), MergeError> {
 /// A field of an encoded message.
 struct Field<'a> {
     number: u64,
-    /// All of it.
+    /// The whole field.
     bytes: &'a [u8],
-    /// What it holds, if it is a message, text or bytes.
+    /// The content of a message, text or bytes.
     content: Option<&'a [u8]>,
 }
 
-/// The fields of an encoded message; `None` if it is none.
+/// Returns the fields of an encoded message. `None` if it is no message.
 fn fields(mut message: &[u8]) -> Option<Vec<Field<'_>>> {
     let mut fields = Vec::new();
     while !message.is_empty() {
@@ -202,7 +202,7 @@ fn fields(mut message: &[u8]) -> Option<Vec<Field<'_>>> {
     Some(fields)
 }
 
-/// A record with another number and, if it is a row, further items.
+/// Returns a record with another number and, if it is a row, with further items.
 fn renumbered(record: &[u8], seq: i64, items: Vec<KeyedValue>) -> Option<Vec<u8>> {
     const SEQ: u64 = 1;
     const HISTORY: u64 = 2;
@@ -240,12 +240,12 @@ mod tests {
         HistoryRow { item, step: Some(RowStep { num: step }) }
     }
 
-    /// A training's log with rows at these steps.
+    /// Returns a training's log with rows at these steps.
     fn training(steps: &[i64], has_ended: bool) -> Vec<u8> {
         let mut log = LogEnd::of(0, 0);
         log.push(LogInfo::ours());
         log.push(RunStart { run_id: "tr".to_owned(), ..RunStart::default() });
-        // A kind that isn't ours, with a field of each wire type.
+        // An unknown kind, with a field of each wire type.
         log.push_encoded(
             b"\x08\x03\x3a\x03abc\xc2\x0c\x02xy\x6d1234\x71\x01\x02\x03\x04\x05\x06\x07\x08",
         );

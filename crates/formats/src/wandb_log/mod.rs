@@ -1,8 +1,14 @@
-//! The log of a W&B offline run, `run-ID.wandb`: what `wandb sync` uploads. Pure.
+//! The log of a W&B offline run, `run-ID.wandb`, which `wandb sync` uploads.
 //!
-//! [`framing`] cuts records into a file's blocks and back, [`record`] says what a record holds, [`row`] makes
-//! records of images, [`merge`] puts images into a log that a training wrote, [`names`] makes names that W&B
-//! takes. What the client does with all that was tried with its releases 0.28.2 and 0.31.0.
+//! | module | its one job |
+//! | --- | --- |
+//! | [`framing`] | records ↔ the blocks of a file |
+//! | [`record`] | the messages of a record |
+//! | [`row`] | the images of a step → records |
+//! | [`merge`] | adds images to a log that a training wrote |
+//! | [`names`] | names that W&B accepts |
+//!
+//! The tests run the client's releases 0.28.2 and 0.31.0 on these logs.
 
 pub mod framing;
 pub mod merge;
@@ -14,10 +20,10 @@ use prost::Message;
 
 use record::{Kind, LogRecord};
 
-/// What is to be added to the end of a log.
+/// Bytes to append to a log.
 #[derive(Debug)]
 pub struct LogEnd {
-    /// How long the log is before it, in bytes.
+    /// The length of the log before these bytes.
     start: u64,
     /// The number of the last record.
     seq: i64,
@@ -25,7 +31,7 @@ pub struct LogEnd {
 }
 
 impl LogEnd {
-    /// Of a log of so many bytes whose last record has this number; of a new one if it has none.
+    /// Starts at the end of a log of `n_bytes` whose last record has the number `seq`. A log of 0 bytes gets its header.
     #[must_use]
     pub fn of(n_bytes: u64, seq: i64) -> Self {
         let bytes = if n_bytes == 0 { framing::HEADER.to_vec() } else { Vec::new() };
@@ -38,25 +44,25 @@ impl LogEnd {
         self.push_encoded(&record.encode_to_vec());
     }
 
-    /// Adds a record that is encoded, with the number that comes next in it.
+    /// Adds an encoded record, which must have the next number.
     pub fn push_encoded(&mut self, record: &[u8]) {
         self.seq += 1;
         framing::append(&mut self.bytes, self.start, record);
     }
 
-    /// The number of the last record.
+    /// Returns the number of the last record.
     #[must_use]
     pub fn seq(&self) -> i64 {
         self.seq
     }
 
-    /// How long the log is with it, in bytes.
+    /// Returns the length of the log with these bytes.
     #[must_use]
     pub fn n_bytes(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 
-    /// What is to be written at the end of the log.
+    /// Returns the bytes to append.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -1,4 +1,4 @@
-//! Names that W&B takes, made of names that may be anything. Pure.
+//! Names that W&B accepts, made from any names.
 
 use chrono::DateTime;
 
@@ -10,14 +10,14 @@ const ID_CHARS_MAX: usize = 64;
 /// The longest tag, in characters.
 const TAG_CHARS_MAX: usize = 64;
 
-/// What is put behind a training's run id.
+/// The ending of the run id of a training's images.
 pub const ENDING: &str = "-img";
 
-/// The id of the run that holds the images of a training: its own with `-img`.
+/// Returns the id of the run that holds the images of a training: the training's id with `-img`.
 ///
-/// An id that has other characters than letters, digits, `.`, `_` and `-`, or is too long, is cut and has a
-/// digest of the whole put behind it, so that two of them stay apart. W&B refuses some of those characters, and
-/// the id is part of file names.
+/// An id that is too long, or has characters other than letters, digits, `.`, `_` and `-`, is cut and gets a digest
+/// of the whole id, so that two ids never become one. W&B rejects some of those characters, and the id is part of
+/// file names.
 #[must_use]
 pub fn images_run_id(run: &RunId) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -30,14 +30,14 @@ pub fn images_run_id(run: &RunId) -> String {
     format!("{plain}-{}{ENDING}", &digest[..16])
 }
 
-/// A project's name: at most 128 characters, without those that W&B refuses.
+/// Returns a project's name: at most 128 characters, without those that W&B rejects.
 #[must_use]
 pub fn project(name: &str) -> String {
     let is_refused = |c: char| matches!(c, '/' | '\\' | '#' | '?' | '%' | ':') || c.is_control();
     name.chars().map(|c| if is_refused(c) { '-' } else { c }).take(128).collect()
 }
 
-/// A tag: 1 to 64 characters.
+/// Returns a tag of 1 to 64 characters. `None` if the text is empty.
 #[must_use]
 pub fn tag(text: &str) -> Option<String> {
     let text = text.trim();
@@ -46,8 +46,8 @@ pub fn tag(text: &str) -> Option<String> {
     (!tag.is_empty()).then_some(tag)
 }
 
-/// The name of an offline run's directory that began so many seconds after the Unix epoch: in UTC, where the
-/// library takes local time.
+/// Returns the name of an offline run's directory. `start` is in seconds since the Unix epoch. The name has the time
+/// in UTC, where the library uses local time.
 #[must_use]
 pub fn directory(start: i64, run_id: &str) -> String {
     let start = DateTime::from_timestamp(start, 0).unwrap_or_default();

@@ -220,10 +220,10 @@ impl From<RunStart> for Kind {
 }
 
 impl LogRecord {
-    /// A record with this number.
+    /// Returns a record with this number.
     #[must_use]
     pub fn new(seq: i64, kind: Kind) -> Self {
-        // Without a slot 0.28.2 waits for ever for the run to begin. Any text will do.
+        // Without a slot, 0.28.2 waits for ever for the run to begin. Any text works.
         let slot = || Control { mailbox_slot: "safelight".to_owned() };
         let control = matches!(kind, Kind::Run(_)).then(slot);
         Self { seq, kind: Some(kind), control }
@@ -231,31 +231,31 @@ impl LogRecord {
 }
 
 impl LogInfo {
-    /// As this program writes it.
+    /// Returns the header that this program writes.
     #[must_use]
     pub fn ours() -> Self {
         let producer = concat!("safelight/", env!("CARGO_PKG_VERSION")).to_owned();
-        // What the library has named since its logs were of this form.
+        // The library has written this version since its logs have this form.
         let min_consumer = "0.70.0".to_owned();
         Self { version_info: Some(Producer { producer, min_consumer }) }
     }
 }
 
 impl KeyedValue {
-    /// A value below a key.
+    /// Returns a value below a key.
     #[must_use]
     pub fn flat(key: &str, value: &serde_json::Value) -> Self {
         Self { key: key.to_owned(), nested_key: Vec::new(), value_json: value.to_string() }
     }
 
-    /// A value at the end of a path.
+    /// Returns a value at the end of a path.
     #[must_use]
     pub fn nested(path: &[&str], value: &serde_json::Value) -> Self {
         let nested_key = path.iter().map(|&part| part.to_owned()).collect();
         Self { key: String::new(), nested_key, value_json: value.to_string() }
     }
 
-    /// The first part of its path, or its key.
+    /// Returns the first part of the path, or the key.
     #[must_use]
     pub fn name(&self) -> &str {
         self.nested_key.first().unwrap_or(&self.key)
@@ -263,7 +263,7 @@ impl KeyedValue {
 }
 
 impl KeyedChanges {
-    /// Returns the first record of a log by this program.
+    /// Returns changes that set values and remove none.
     #[must_use]
     pub fn updates(update: Vec<KeyedValue>) -> Self {
         Self { update, remove: Vec::new() }

@@ -1,4 +1,4 @@
-//! The images of one step as records. Pure.
+//! The images of one step as records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,13 +8,13 @@ use super::record::{FileEntry, FileList, HistoryRow, KeyedValue, RowStep};
 use crate::wandb::{class_labels_config, logged};
 use safelight_image::media::{MediaEntry, MediaId, MediaKey, Step};
 
-/// The longest row that the client uploads, in bytes of its JSON. It leaves out a longer one.
+/// The longest row that the client uploads, in bytes of its JSON. It skips a longer one.
 pub const ROW_BYTES_MAX: usize = 10_383_360;
 
-/// Names of values that a row, the summary or the config has for itself.
+/// Names that a row, the summary or the config reserves.
 const OWN_NAMES: [&str; 4] = ["_step", "_timestamp", "_runtime", "_wandb"];
 
-/// Whether a key is a name that W&B has for something else.
+/// Returns whether W&B reserves a key's name.
 #[must_use]
 pub fn is_taken(key: &MediaKey) -> bool {
     OWN_NAMES.contains(&key.as_str())
@@ -25,21 +25,21 @@ pub fn is_taken(key: &MediaKey) -> bool {
 pub struct Row {
     /// The step.
     pub step: Step,
-    /// When the last of them was logged, in seconds since the Unix epoch.
+    /// When the last image was logged, in seconds since the Unix epoch.
     pub time: f64,
     /// The value of each key.
     pub values: BTreeMap<MediaKey, Value>,
     /// Class names, by their place in the config.
     pub labels: BTreeMap<LabelPlace, Value>,
-    /// All files of the images, as they are named in the values.
+    /// All files of the images, named as in the values.
     pub files: BTreeSet<String>,
 }
 
-/// Where the config has the class names of a layer: the kind of layer, then key and layer.
+/// The place of a layer's class names in the config: the kind of layer, then key and layer.
 pub type LabelPlace = (String, String);
 
 impl Row {
-    /// Of images, in any order.
+    /// Makes the row of a step's images, which may be in any order.
     pub fn of<'a>(
         step: Step,
         images: impl IntoIterator<Item = (&'a MediaId, &'a MediaEntry, f64)>,
@@ -73,21 +73,20 @@ impl Row {
         row
     }
 
-    /// The record that has the files uploaded.
+    /// Returns the record that lists the files to upload.
     #[must_use]
     pub fn file_list(&self) -> FileList {
         let entry = |path: &String| FileEntry { path: path.clone(), policy: 0, kind: 2 };
         FileList { files: self.files.iter().map(entry).collect() }
     }
 
-    /// The values for the summary: whole, so that nothing stays of those before.
+    /// Returns the values of the summary. They are whole, so that they replace the earlier ones.
     #[must_use]
     pub fn summary(&self) -> Vec<KeyedValue> {
         self.values.iter().map(|(key, value)| KeyedValue::flat(key.as_str(), value)).collect()
     }
 
-    /// The values for a row: one for each leaf, which is how the library writes them and the terminal viewer
-    /// finds images.
+    /// Returns the values of a row, one for each leaf: the library writes them so, and its terminal viewer expects it.
     #[must_use]
     pub fn items(&self) -> Vec<KeyedValue> {
         let mut items = Vec::new();
@@ -97,7 +96,7 @@ impl Row {
         items
     }
 
-    /// A row of its own, in a run that began at `start`.
+    /// Returns a row of its own, in a run that began at `start` (seconds since the Unix epoch).
     #[must_use]
     pub fn history(&self, start: f64) -> HistoryRow {
         let own = self.own_values(start);
@@ -107,7 +106,7 @@ impl Row {
         HistoryRow { item, step: Some(RowStep { num: self.step_number() }) }
     }
 
-    /// What a row of its own says of itself, in a run that began at `start`.
+    /// Returns the values that W&B adds to each row, in a run that began at `start`.
     #[must_use]
     pub fn own_values(&self, start: f64) -> [(&'static str, Value); 3] {
         let runtime = (self.time - start).max(0.0);
@@ -123,22 +122,22 @@ impl Row {
     }
 }
 
-/// The value that an item of the config gives class names at their place.
+/// Returns the item of the config that sets class names.
 #[must_use]
 pub fn label_item((kind, place): &LabelPlace, labels: &Value) -> KeyedValue {
     KeyedValue::nested(&["_wandb", kind, place], labels)
 }
 
-/// How much an image adds to the JSON of its row, in bytes, at most.
+/// Returns the most bytes that an image adds to the JSON of its row.
 #[must_use]
 pub fn n_row_bytes(id: &MediaId, entry: &MediaEntry) -> usize {
     let value = logged(std::slice::from_ref(entry), false);
-    // Names that a list of one image has, and one image has not.
+    // A list of one image has names that one image has not.
     let n_bytes = value.map_or(0, |value| value.to_string().len());
     n_bytes + id.key.as_str().len() + 200
 }
 
-/// Adds an item for each leaf; lists are leaves.
+/// Adds an item for each leaf. Lists are leaves.
 fn add_leaves<'a>(path: &mut Vec<&'a str>, value: &'a Value, items: &mut Vec<KeyedValue>) {
     let Value::Object(fields) = value else {
         return items.push(KeyedValue::nested(path, value));
