@@ -1,7 +1,10 @@
-//! The JSON that `wandb` records for images (`spec/image.md` C.6, C.7, D, G), and `wandb.Image`'s own
-//! functions under their names. Pure.
+//! The JSON that wandb records for images: the value of a history row, the entry of an artifact, the
+//! class labels in a run's config.
 //!
-//! Where we differ, and why, is a table in `docs/wandb.md`.
+//! The constants and class methods of `wandb.Image` are in [`safelight_image::wandb`]. `docs/wandb.md`
+//! lists where Safelight differs from wandb, and why.
+//!
+//! Source: `docs/spec/image.md` C.6, C.7, D and G.
 
 use std::io;
 
@@ -11,33 +14,14 @@ use md5::{Digest, Md5};
 use serde_json::{Map, Value, json};
 
 use crate::python;
-use safelight_image::convert::layout::{self, LayoutError};
-pub use safelight_image::convert::range::to_uint8;
-pub use safelight_image::limits::{MAX_DIMENSION, MAX_ITEMS};
-use safelight_image::media::{
-    Annotation, Annotations, Class, ColorMode, CommittedImage, MediaEntry, MediaKey, Profile,
-};
-use safelight_image::tensor::{Shape, Writer};
+use safelight_image::media::{Class, CommittedImage, MediaEntry, MediaKey};
+use safelight_image::wandb::{ARTIFACT_TYPE, all_boxes, all_captions, all_masks};
 
-/// The mode that `wandb.Image` guesses for an array of this shape: `L`, `RGB` or `RGBA`; for shapes
-/// that it refuses, the one that is made here.
+/// Returns the value that `wandb.log` records for the images of one key and step. `None` if no entry is an
+/// image.
 ///
-/// # Errors
-/// If the shape makes no picture.
-pub fn guess_mode(
-    shape: &Shape,
-    writer: Writer,
-    profile: Profile,
-) -> Result<ColorMode, LayoutError> {
-    let reading = layout::read(shape, writer, None, profile, None)?;
-    let natural = ColorMode::natural(reading.n_channels).unwrap_or(ColorMode::L);
-    Ok(reading.guessed_mode.unwrap_or(natural))
-}
-
-/// The value that a tracker would log for images of one key and step: one `image-file`, or a list as
-/// `images/separated`; `None` if no image is among the entries.
-///
-/// Paths are relative to the run's folder.
+/// One image is an `image-file`; several, or one with `as_list`, are `images/separated`. Paths are
+/// relative to the run's folder.
 #[must_use]
 pub fn logged(entries: &[MediaEntry], as_list: bool) -> Option<Value> {
     let images: Vec<(&MediaEntry, &CommittedImage)> = images(entries).collect();
@@ -72,11 +56,11 @@ fn images(entries: &[MediaEntry]) -> impl Iterator<Item = (&MediaEntry, &Committ
     entries.iter().filter_map(|entry| Some((entry, entry.as_image()?)))
 }
 
-/// One image: D.1. A `grouping` that Python takes for false is left out, as there.
+/// The JSON of one image: D.1.
 fn image_file(entry: &MediaEntry, image: &CommittedImage) -> Value {
-    let CommittedImage { file, layers, .. } = image;
+    let (file, one) = (&image.file, std::slice::from_ref(entry));
     let mut object = Map::new();
-    object.insert("_type".to_owned(), "image-file".into());
+    object.insert("_type".to_owned(), ARTIFACT_TYPE.into());
     object.insert("sha256".to_owned(), file.sha256.to_string().into());
     object.insert("size".to_owned(), file.size.into());
     object.insert("path".to_owned(), file.path.clone().into());
@@ -84,11 +68,16 @@ fn image_file(entry: &MediaEntry, image: &CommittedImage) -> Value {
     object.insert("width".to_owned(), file.width.into());
     object.insert("height".to_owned(), file.height.into());
     add_description(&mut object, entry);
-    let sets = [("boxes", boxes(&layers.boxes)), ("masks", masks(&layers.masks))];
-    object.extend(sets.into_iter().filter_map(|(name, sets)| Some((name.to_owned(), sets?))));
+    let sets = [("boxes", all_boxes(one)), ("masks", all_masks(one))];
+    for (name, sets) in sets {
+        if let Some(Value::Array(sets)) = sets {
+            object.extend(sets.into_iter().map(|sets| (name.to_owned(), sets)));
+        }
+    }
     Value::Object(object)
 }
 
+/// Adds caption and grouping. wandb leaves out a grouping that is false in Python, such as 0.
 fn add_description(object: &mut Map<String, Value>, entry: &MediaEntry) {
     let optional =
         [("caption", &entry.description.caption), ("grouping", &entry.description.grouping)];
@@ -99,52 +88,10 @@ fn add_description(object: &mut Map<String, Value>, entry: &MediaEntry) {
     }
 }
 
-fn boxes(sets: &Annotations) -> Option<Value> {
-    files(sets, "boxes2D")
-}
-
-fn masks(sets: &Annotations) -> Option<Value> {
-    files(sets, "mask")
-}
-
-/// The files of some sets; `None` if there are none.
-fn files(sets: &Annotations, kind: &str) -> Option<Value> {
-    let file = |Annotation { path, sha256, size, .. }: &Annotation| json!({"_type": kind, "sha256": sha256, "size": size, "path": path});
-    let files: Map<String, Value> =
-        sets.iter().map(|(name, set)| (name.clone(), file(set))).collect();
-    (!files.is_empty()).then_some(Value::Object(files))
-}
-
-/// One value for each image, `null` where one has none; `None` if all have none.
-fn all(
-    entries: &[MediaEntry],
-    of: impl Fn(&MediaEntry, &CommittedImage) -> Option<Value>,
-) -> Option<Value> {
-    let values: Vec<Value> =
-        images(entries).map(|(entry, image)| of(entry, image).unwrap_or_default()).collect();
-    values.iter().any(|value| !value.is_null()).then_some(Value::Array(values))
-}
-
-/// The captions of the images, `null` where one has none; `None` if all have none.
-#[must_use]
-pub fn all_captions(entries: &[MediaEntry]) -> Option<Value> {
-    all(entries, |entry, _| entry.description.caption.clone())
-}
-
-/// The box sets of the images, `null` where one has none; `None` if all have none.
-#[must_use]
-pub fn all_boxes(entries: &[MediaEntry]) -> Option<Value> {
-    all(entries, |_, image| boxes(&image.layers.boxes))
-}
-
-/// The masks of the images, `null` where one has none; `None` if all have none.
-#[must_use]
-pub fn all_masks(entries: &[MediaEntry]) -> Option<Value> {
-    all(entries, |_, image| masks(&image.layers.masks))
-}
-
-/// What boxes and masks of these images, logged under `key`, add to the run's config: their labels.
-/// Empty if none have any. Where two images name a set differently, the last one counts.
+/// Returns the class labels of boxes and masks that logging these images under `key` adds to the run's
+/// config. Empty if there are no labels.
+///
+/// If two images have a set of the same name, the labels of the later image count.
 #[must_use]
 pub fn class_labels_config(key: &MediaKey, entries: &[MediaEntry]) -> Map<String, Value> {
     let mut config = Map::new();
@@ -155,7 +102,7 @@ pub fn class_labels_config(key: &MediaKey, entries: &[MediaEntry]) -> Map<String
         ];
         for (kind, sets) in kinds {
             for (name, set) in sets.iter().filter(|(_, set)| !set.class_labels.is_empty()) {
-                // The library's own spelling.
+                // Spelled "delimeter" in wandb, too.
                 let id = format!("{key}_wandb_delimeter_{name}");
                 let labels = json!({"type": kind, "key": id, "value": set.class_labels});
                 let of_kind = config.entry(kind).or_insert_with(|| Map::new().into());
@@ -166,17 +113,17 @@ pub fn class_labels_config(key: &MediaKey, entries: &[MediaEntry]) -> Map<String
     if config.is_empty() { config } else { Map::from_iter([("_wandb".to_owned(), config.into())]) }
 }
 
-/// An image as it lies in a W&B artifact: `NAME.image-file.json`, and the files beside it.
+/// An image in a W&B artifact: the file `NAME.image-file.json` and the files that it names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Artifact {
-    /// What the JSON file holds.
+    /// The contents of the JSON file.
     pub value: Value,
-    /// The other files: their places in the artifact, and what they hold.
+    /// The other files: path within the artifact, and contents.
     pub files: Vec<(String, Vec<u8>)>,
 }
 
 impl Artifact {
-    /// The text of the JSON file, as the library writes it.
+    /// Returns the text of the JSON file, formatted as wandb formats it.
     #[must_use]
     pub fn text(&self) -> String {
         python::json(&self.value)
@@ -191,13 +138,13 @@ pub enum ArtifactError {
     Read {
         /// Relative to the run's folder.
         path: String,
-        /// Why.
+        /// Why reading failed.
         source: io::Error,
     },
-    /// The library asks for classes beside boxes and masks.
+    /// wandb requires classes if there are boxes or masks.
     #[error("boxes or masks without any class: an artifact needs class labels")]
     NoClasses,
-    /// A file of boxes is not what was written.
+    /// A file of boxes was changed since it was written: it is no JSON object with `box_data`.
     #[error("{path}: not a file of boxes")]
     Boxes {
         /// Relative to the run's folder.
@@ -205,10 +152,12 @@ pub enum ArtifactError {
     },
 }
 
-/// The artifact form of an image, whose files `read` gets by their paths; `None` of what is no image.
+/// Returns the artifact form of an image. `None` if `entry` is not an image.
+///
+/// `read` returns the contents of a media file; its argument is the path relative to the run's folder.
 ///
 /// # Errors
-/// If a file can't be read, or boxes and masks have no classes.
+/// If a file cannot be read, or there are boxes or masks but no classes.
 pub fn artifact(
     entry: &MediaEntry,
     mut read: impl FnMut(&str) -> io::Result<Vec<u8>>,
@@ -224,12 +173,12 @@ pub fn artifact(
     let path = if provenance.is_some() {
         format!("media/images/{}.{}", short_md5(&bytes), file.file_type)
     } else {
-        // A file that was kept as it came keeps its name, too.
+        // A file that was kept unchanged keeps its name.
         let name = entry.source.path.rsplit('/').next().unwrap_or_default();
         format!("media/images/{}/{name}", &file.sha256.to_string()[..20])
     };
     let mut object = Map::new();
-    object.insert("_type".to_owned(), "image-file".into());
+    object.insert("_type".to_owned(), ARTIFACT_TYPE.into());
     object.insert("path".to_owned(), path.clone().into());
     object.insert("sha256".to_owned(), file.sha256.to_string().into());
     object.insert("format".to_owned(), file.file_type.extension().into());
@@ -270,7 +219,7 @@ pub fn artifact(
     Ok(Some(Artifact { value: Value::Object(object), files }))
 }
 
-/// The first 20 hex digits of the MD5.
+/// The first 20 hex digits of the MD5 digest.
 fn short_md5(bytes: &[u8]) -> String {
     hex(&Md5::digest(bytes)[..10])
 }
@@ -280,8 +229,8 @@ fn hex(bytes: &[u8]) -> String {
     digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
-/// The file that lists an image's classes: its place in the artifact, which names the MD5 of Python's
-/// printed form of the list, and its text.
+/// Returns the path and the text of the file that lists an image's classes. The path contains the MD5 of
+/// the list in the form that Python's `repr` gives it.
 fn classes_file(classes: &[Class]) -> (String, String) {
     let list: Vec<Value> =
         classes.iter().map(|class| json!({"id": class.id, "name": class.name})).collect();
@@ -291,7 +240,7 @@ fn classes_file(classes: &[Class]) -> (String, String) {
     (path, python::json(&json!({"_type": "classes", "class_set": list})))
 }
 
-/// Whether Python takes a value for true.
+/// Whether a value is true in Python.
 fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -307,8 +256,8 @@ fn is_truthy(value: &Value) -> bool {
 mod tests {
     use super::*;
     use safelight_image::media::{
-        DataFormat, Description, Fate, FileType, Layers, MediaFile, MediaId, Provenance, Rule,
-        Sha256, Source, Stats, Step,
+        Annotation, ColorMode, DataFormat, Description, Fate, FileType, Layers, MediaFile, MediaId,
+        Profile, Provenance, Rule, Sha256, Source, Stats, Step,
     };
 
     fn entry(index: u32, caption: Value, grouping: Value) -> MediaEntry {
@@ -447,18 +396,5 @@ mod tests {
         assert_eq!(artifact.files.len(), 3);
         let (path, _) = classes_file(&[class(0, "person")]);
         assert_eq!(path, "media/classes/65347c6442e21b09b198d62e080e46ce_cls.classes.json");
-    }
-
-    #[test]
-    fn modes_are_guessed_as_the_library_does() {
-        let guess = |axes: &[u64], writer| {
-            let shape = Shape::new(axes.to_vec()).unwrap_or_else(|| panic!("{axes:?}"));
-            guess_mode(&shape, writer, Profile::Wandb020).ok()
-        };
-        assert_eq!(guess(&[5, 6], Writer::NumPy), Some(ColorMode::L));
-        assert_eq!(guess(&[5, 6, 3], Writer::NumPy), Some(ColorMode::Rgb));
-        assert_eq!(guess(&[1, 6, 3], Writer::NumPy), Some(ColorMode::L));
-        assert_eq!(guess(&[4, 6, 5], Writer::Torch), Some(ColorMode::Rgba));
-        assert_eq!(guess(&[6], Writer::NumPy), None);
     }
 }

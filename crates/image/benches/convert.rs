@@ -13,9 +13,7 @@ use criterion::{
 };
 use half::{bf16, f16};
 use multiversion::multiversion;
-use safelight_image::convert::planes::interleave;
-use safelight_image::convert::range::{Conversion, Decision, Wish};
-use safelight_image::convert::scan::{Elements, Scan};
+use safelight_image::convert::{Conversion, Decision, Elements, Scan, Wish, interleave};
 use safelight_image::media::Profile;
 use safelight_image::tensor::{ByteOrder, DType};
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::wandb::{MAX_DIMENSION, MAX_ITEMS};
+
 /// What to do with an image that is over `max_dimension`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,12 +39,6 @@ pub struct Limits {
     /// The memory that one image's conversion may take, in bytes.
     pub memory_bytes_max: u64,
 }
-
-/// `MAX_ITEMS` of `wandb.Image`: 108 images.
-pub const MAX_ITEMS: u32 = 108;
-
-/// `MAX_DIMENSION` of `wandb.Image`: 65,500 pixels a side.
-pub const MAX_DIMENSION: u32 = 65_500;
 
 impl Default for Limits {
     /// What holds where no configuration says anything.
@@ -85,13 +81,13 @@ impl StepUsage {
 
     /// Whether the image at `index` is kept, else held back; `None` if there is none.
     #[must_use]
-    pub fn kept_at(&self, index: u32) -> Option<bool> {
+    pub(crate) fn kept_at(&self, index: u32) -> Option<bool> {
         self.taken.get(&index).copied()
     }
 
     /// The index after the highest that is taken; `None` where no number is left.
     #[must_use]
-    pub fn next_index(&self) -> Option<u32> {
+    pub(crate) fn next_index(&self) -> Option<u32> {
         self.taken.last_key_value().map_or(Some(0), |(last, _)| last.checked_add(1))
     }
 
@@ -145,7 +141,7 @@ pub fn admit(limits: &Limits, usage: &StepUsage, width: u64, height: u64) -> Adm
 
 /// Width and height scaled so that the longest side has `side` pixels; neither becomes 0.
 #[must_use]
-pub fn scaled_to(width: u64, height: u64, side: u64) -> (u32, u32) {
+pub(crate) fn scaled_to(width: u64, height: u64, side: u64) -> (u32, u32) {
     let longest = u128::from(width.max(height).max(1));
     let scaled = |length: u64| {
         let length = (u128::from(length) * u128::from(side) + longest / 2) / longest;

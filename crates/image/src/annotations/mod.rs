@@ -21,7 +21,7 @@ use self::place::Place;
 use crate::media::Class;
 
 /// The most sets of boxes, or masks, of one image.
-pub const SETS_MAX: usize = 64;
+const SETS_MAX: usize = 64;
 
 /// The classes, boxes and masks of one image.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -49,7 +49,7 @@ impl ImageAnnotations {
 ///
 /// # Errors
 /// At the first field that isn't what it should be.
-pub fn read(
+pub(crate) fn read(
     given: &Map<String, Value>,
     width: u64,
     height: u64,

@@ -10,7 +10,7 @@ use colorous::Gradient;
 /// inferno and plasma by 1 of 255 at most; turbo and cividis, which are computed by polynomials, by 32
 /// and 19; the rest, which are splines through the same colours, by up to 16.
 #[must_use]
-pub fn colors(map: Colormap) -> [[u8; 3]; 256] {
+pub(crate) fn colors(map: Colormap) -> [[u8; 3]; 256] {
     let gradient: Option<Gradient> = match map {
         Colormap::Gray => None,
         Colormap::Viridis => Some(colorous::VIRIDIS),
@@ -47,14 +47,14 @@ pub fn colors(map: Colormap) -> [[u8; 3]; 256] {
 
 /// Draws gray samples in the colours of a map.
 #[must_use]
-pub fn mapped(gray: &[u8], map: Colormap) -> Vec<u8> {
+pub(crate) fn mapped(gray: &[u8], map: Colormap) -> Vec<u8> {
     let mut colored = Vec::new();
     mapped_into(gray, map, &mut colored);
     colored
 }
 
 /// The same into `colored`, whatever was in it.
-pub fn mapped_into(gray: &[u8], map: Colormap, colored: &mut Vec<u8>) {
+pub(crate) fn mapped_into(gray: &[u8], map: Colormap, colored: &mut Vec<u8>) {
     let colors = colors(map);
     colored.resize(gray.len() * 3, 0);
     for (to, &value) in colored.as_chunks_mut().0.iter_mut().zip(gray) {
@@ -63,7 +63,7 @@ pub fn mapped_into(gray: &[u8], map: Colormap, colored: &mut Vec<u8>) {
 }
 
 /// Gives the pixels that `is_marked` tells of one colour. `samples` have 3 or 4 channels.
-pub fn mark(samples: &mut [u8], n_channels: usize, is_marked: &[bool], Rgb(color): Rgb) {
+pub(crate) fn mark(samples: &mut [u8], n_channels: usize, is_marked: &[bool], Rgb(color): Rgb) {
     for (pixel, _) in samples.chunks_exact_mut(n_channels).zip(is_marked).filter(|(_, is)| **is) {
         pixel[..3].copy_from_slice(&color);
         pixel[3..].fill(255);
@@ -73,14 +73,14 @@ pub fn mark(samples: &mut [u8], n_channels: usize, is_marked: &[bool], Rgb(color
 /// Puts a picture with alpha on a background: `alpha × value + (1 − alpha) × background`, to the
 /// nearest. The last of `n_channels`, 2 or 4, is alpha, and goes.
 #[must_use]
-pub fn composited(samples: &[u8], n_channels: usize, background: Rgb) -> Vec<u8> {
+pub(crate) fn composited(samples: &[u8], n_channels: usize, background: Rgb) -> Vec<u8> {
     let mut opaque = Vec::new();
     composited_into(samples, n_channels, background, &mut opaque);
     opaque
 }
 
 /// The same into `opaque`, whatever was in it.
-pub fn composited_into(
+pub(crate) fn composited_into(
     samples: &[u8],
     n_channels: usize,
     Rgb(background): Rgb,

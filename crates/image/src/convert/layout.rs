@@ -58,7 +58,7 @@ pub enum LayoutError {
 ///
 /// # Errors
 /// If an axis has length 0, or no reading makes sense.
-pub fn read(
+pub(crate) fn read(
     shape: &Shape,
     writer: Writer,
     format: Option<DataFormat>,

@@ -1,10 +1,11 @@
 //! Values of a mask → class ids. Pure.
 
-use super::sample::{Complex, Int, Real, for_dtype, values};
+use super::complex::Complex;
+use super::element::{Int, Real, for_dtype, values};
 use crate::tensor::DType;
 
 /// The largest class id: the most that 16 bits hold.
-pub const CLASS_ID_MAX: u16 = u16::MAX;
+pub(crate) const CLASS_ID_MAX: u16 = u16::MAX;
 
 /// A value that is no class id.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -17,7 +18,7 @@ pub struct ClassIdError {
 ///
 /// # Errors
 /// At the first value that is none: negative, fractional, above [`CLASS_ID_MAX`], NaN or infinite.
-pub fn each_class_id(
+pub(crate) fn each_class_id(
     dtype: DType,
     chunk: &[u8],
     mut see: impl FnMut(usize, u16),
@@ -50,7 +51,7 @@ pub fn each_class_id(
 }
 
 /// Hands each value of a chunk out as a score, to find the greatest of several by.
-pub fn each_score(dtype: DType, chunk: &[u8], mut see: impl FnMut(usize, f64)) {
+pub(crate) fn each_score(dtype: DType, chunk: &[u8], mut see: impl FnMut(usize, f64)) {
     for_dtype!(dtype,
         int T => values::<T>(chunk).enumerate().for_each(|(i, value)| see(i, value.to_f64())),
         real T => values::<T>(chunk).enumerate().for_each(|(i, value)| see(i, value.wide())),
@@ -63,7 +64,7 @@ pub fn each_score(dtype: DType, chunk: &[u8], mut see: impl FnMut(usize, f64)) {
 /// Whether a score of a class beats the best so far, as `NumPy`'s `argmax` has it: the greatest wins,
 /// NaN is greater than all, and of equal ones the first.
 #[must_use]
-pub fn beats(score: f64, class: u16, best: f64, best_class: u16) -> bool {
+pub(crate) fn beats(score: f64, class: u16, best: f64, best_class: u16) -> bool {
     let is_equal = score == best || score.is_nan() && best.is_nan();
     let is_greater = score > best || score.is_nan() && !best.is_nan();
     is_greater || is_equal && class < best_class

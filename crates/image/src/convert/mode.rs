@@ -41,7 +41,7 @@ impl FromStr for ColorMode {
 /// Gray of colour is (19595·r + 38470·g + 7471·b + 32768) >> 16; alpha is dropped, never
 /// composited; `I;16` holds the gray value, not scaled; `1` is dithered (`spec/image.md` B.3).
 #[must_use]
-pub fn convert(samples: Vec<u8>, from: ColorMode, to: ColorMode, width: usize) -> Vec<u8> {
+pub(crate) fn convert(samples: Vec<u8>, from: ColorMode, to: ColorMode, width: usize) -> Vec<u8> {
     if from == to {
         return samples;
     }
@@ -51,7 +51,7 @@ pub fn convert(samples: Vec<u8>, from: ColorMode, to: ColorMode, width: usize) -
 }
 
 /// The same into `pixels`, whatever was in it.
-pub fn convert_into(
+pub(crate) fn convert_into(
     samples: &[u8],
     from: ColorMode,
     to: ColorMode,
@@ -91,7 +91,7 @@ pub fn convert_into(
 /// Interleaved 16-bit samples of `n_channels`, 1 to 4, as little-endian gray of 16 bits: colour by
 /// the same weights as of 8 bits, alpha dropped.
 #[must_use]
-pub fn gray_16(samples: &[u16], n_channels: usize) -> Vec<u8> {
+pub(crate) fn gray_16(samples: &[u16], n_channels: usize) -> Vec<u8> {
     let gray = |pixel: &[u16]| match *pixel {
         [r, g, b, ..] => {
             let sum = 19595 * u64::from(r) + 38470 * u64::from(g) + 7471 * u64::from(b) + 32768;

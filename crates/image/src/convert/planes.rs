@@ -1,12 +1,12 @@
-//! Planes → pixels: the samples of a channel lie together, and come to lie beside the others'. Pure.
+//! Planes → interleaved pixels.
 
 use super::sample::Sample;
 use crate::simd::for_more_instructions;
 
-/// Interleaves `n_channels` planes of equal length, which lie one after the other.
+/// Interleaves `n_channels` planes of equal length: `rrr…ggg…bbb…` → `rgbrgbrgb…`.
 ///
 /// # Panics
-/// If `planar` isn't whole planes, or `pixels` has another length.
+/// If the length of `planar` is not a multiple of `n_channels`, or `pixels` has another length.
 pub fn interleave<S: Sample>(planar: &[S], n_channels: usize, pixels: &mut [S]) {
     assert!(
         planar.len().is_multiple_of(n_channels) && planar.len() == pixels.len(),
@@ -31,15 +31,6 @@ for_more_instructions! {
     fn two<S: Copy>([a, b]: [&[S]; 2], pixels: &mut [S]) {
         for (pixel, (&a, &b)) in pixels.as_chunks_mut().0.iter_mut().zip(a.iter().zip(b)) {
             *pixel = [a, b];
-        }
-    }
-}
-
-for_more_instructions! {
-    /// The same for three planes, whatever the samples.
-    pub(super) fn three<S: Copy>([a, b, c]: [&[S]; 3], pixels: &mut [S]) {
-        for (pixel, ((&a, &b), &c)) in pixels.as_chunks_mut().0.iter_mut().zip(a.iter().zip(b).zip(c)) {
-            *pixel = [a, b, c];
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Sees a picture's values before they are converted: extremes and statistics. Pure.
 
-use super::sample::{Complex, Element, Int, Real, for_dtype, normalize, values};
+use super::complex::Complex;
+use super::element::{Element, Int, Real, for_dtype, normalize, values};
 use super::sums::{self, CarefulSums, Exact, Sums};
 use super::widened::{each_widened, is_narrow};
 use crate::media::Stats;
@@ -17,7 +18,7 @@ pub struct Elements {
 
 /// Brings a chunk from its form in the dump into the one that conversions take: little-endian, bool as
 /// 0 or 1.
-pub fn normalized(chunk: &mut [u8], elements: Elements) {
+pub(crate) fn normalized(chunk: &mut [u8], elements: Elements) {
     normalize(chunk, elements.dtype, elements.byte_order);
 }
 
@@ -121,26 +122,6 @@ impl<T: Copy> Ordered<T> {
         self.first_nan.map(|nan| (nan, nan)).or(self.ends)
     }
 }
-
-impl Complex<f64> {
-    pub(super) fn is_nan(self) -> bool {
-        self.re.is_nan() || self.im.is_nan()
-    }
-
-    /// `NumPy` orders complex numbers by real part, then by imaginary part. A NaN in the imaginary
-    /// part alone hides behind real parts that differ.
-    pub(super) fn less(self, other: Self) -> bool {
-        self.re < other.re || (self.re == other.re && self.im < other.im)
-    }
-
-    pub(super) fn less_or_equal(self, other: Self) -> bool {
-        self.re < other.re || (self.re == other.re && self.im <= other.im)
-    }
-}
-
-pub(super) const ZERO: Complex<f64> = Complex { re: 0.0, im: 0.0 };
-pub(super) const ONE: Complex<f64> = Complex { re: 1.0, im: 0.0 };
-pub(super) const MINUS_ONE: Complex<f64> = Complex { re: -1.0, im: 0.0 };
 
 /// Whole numbers up to here are so small that the sums of their squares, too, fit 127 bits.
 const LARGE: f64 = 1e9;

@@ -3,7 +3,7 @@
 //! Sums of floats are in f64 in a fixed number of lanes, and sums of whole numbers exact, so that no
 //! result depends on the processor.
 
-use super::sample::{Element, Int, Real, values};
+use super::element::{Element, Int, Real, values};
 use crate::simd::for_more_instructions;
 
 /// Sums side by side, which the processor adds at once.

@@ -1,6 +1,6 @@
 //! Floats of 16 and 8 bits as such of 32. Pure.
 
-use super::sample::{Real, for_dtype, values};
+use super::element::{Real, for_dtype, values};
 use crate::simd::{self, for_more_instructions};
 use crate::tensor::DType;
 use half::bf16;

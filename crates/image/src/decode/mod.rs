@@ -6,20 +6,20 @@
 //! mapped or believed: sizes are checked before memory is taken, and a header says nothing that the
 //! file's length doesn't back.
 
-pub mod npy;
+mod npy;
 mod npz;
-pub mod picture;
+mod picture;
 mod raw;
-pub mod safetensors;
+mod safetensors;
 pub mod storage;
-pub mod torch;
+mod torch;
 mod zip;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use self::picture::PictureHeader;
+pub use self::picture::PictureHeader;
 use crate::tensor::{ByteOrder, DType, Shape, TensorHeader, Writer};
 
 /// Bytes that can be read at any place, such as an open dump.

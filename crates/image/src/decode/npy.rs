@@ -18,14 +18,17 @@ use super::{DecodeError, DecodeOptions, ReadAt};
 use crate::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader};
 
 /// The first bytes of every npy file.
-pub const MAGIC: &[u8] = b"\x93NUMPY";
+pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Reads and checks the header, and that the elements it promises are there.
 ///
 /// # Errors
 /// `Truncated` if the file is shorter than its header promises; `Malformed`, `Unsupported` or
 /// `OverLimit` if no picture can come of it.
-pub fn header(dump: &impl ReadAt, options: &DecodeOptions) -> Result<TensorHeader, DecodeError> {
+pub(super) fn header(
+    dump: &impl ReadAt,
+    options: &DecodeOptions,
+) -> Result<TensorHeader, DecodeError> {
     let Npy { dtype, byte_order, shape, strides, data_offset, n_bytes } = parse(dump, options)?;
     let (got, want) = (dump.n_bytes(), data_offset + n_bytes);
     if got < want {

@@ -10,7 +10,7 @@ use std::io;
 
 pub use self::downscale::downscale;
 pub use self::read::{ReadError, read, read_class_ids};
-pub use safelight_png::encoded_bytes_max;
+pub(crate) use safelight_png::encoded_bytes_max;
 
 use crate::convert::Pixels;
 use crate::media::{ColorMode, Compression, FileType, Sha256};
@@ -182,7 +182,7 @@ pub fn encode(pixels: &Pixels, encoding: Encoding) -> Result<EncodedImage, Encod
 
 /// Returns the most memory in bytes that a search for copies takes beside the samples and the file.
 #[must_use]
-pub const fn search_bytes(compression: Compression, n_sample_bytes: u64) -> u64 {
+pub(crate) const fn search_bytes(compression: Compression, n_sample_bytes: u64) -> u64 {
     let compression = match compression {
         Compression::Fast => safelight_png::Compression::Fast,
         Compression::Small => safelight_png::Compression::Small,

@@ -2,7 +2,7 @@
 
 use super::PlanError;
 use crate::annotations::{MaskData, MaskSpec};
-use crate::decode::picture::PictureHeader;
+use crate::decode::PictureHeader;
 use crate::encode::encoded_bytes_max;
 use crate::limits::Limits;
 use crate::record::DataRef;

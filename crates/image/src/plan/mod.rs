@@ -27,7 +27,7 @@ pub use self::masks::{MaskContents, MaskPlan, MaskReading, MaskSource};
 pub use self::recipe::{Found, Recipe};
 use self::record_images::{Decision, RecordImages};
 pub use self::tensor::{CHUNK_BYTES, Sheet, TensorPlan};
-use crate::convert::layout::LayoutError;
+use crate::convert::LayoutError;
 use crate::limits::{Limits, StepUsage};
 use crate::media::{Description, MediaId};
 use crate::record::{ImageOptions, MediaRecord};

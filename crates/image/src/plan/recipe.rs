@@ -2,7 +2,7 @@
 
 use super::tensor::{self, TensorPlan};
 use super::{Limits, PlanError};
-use crate::decode::picture::PictureHeader;
+use crate::decode::PictureHeader;
 use crate::record::ImageOptions;
 use crate::tensor::{TensorHeader, Writer};
 

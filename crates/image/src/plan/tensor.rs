@@ -1,8 +1,7 @@
 //! How the images of one tensor are made. Pure.
 
 use super::PlanError;
-use crate::convert::layout::{self, Reading};
-use crate::convert::range::{Depth, Wish};
+use crate::convert::{Depth, Reading, Wish, layout};
 use crate::encode::{Encoding, QUALITY, encoded_bytes_max, search_bytes};
 use crate::limits::{Limits, OverDimension, scaled_to};
 use crate::media::{ColorMode, Colormap, FileType, Profile, Rgb};
@@ -55,6 +54,20 @@ pub struct Sheet {
 }
 
 impl TensorPlan {
+    /// Plans how the images of one tensor are made.
+    ///
+    /// # Errors
+    /// If the shape is no picture's, `options` contradict the tensor or each other, or a protective
+    /// limit is exceeded.
+    pub fn new(
+        header: TensorHeader,
+        writer: Writer,
+        options: ImageOptions,
+        limits: &Limits,
+    ) -> Result<Self, PlanError> {
+        plan(header, writer, options, limits)
+    }
+
     /// The mode of the tensor's own channels.
     #[must_use]
     pub fn natural_mode(&self) -> ColorMode {

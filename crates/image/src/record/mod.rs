@@ -40,7 +40,7 @@ impl<'de> Deserialize<'de> for Number {
 }
 
 /// The fields that say what lies on an image: [`Description::annotations`].
-pub const ANNOTATION_FIELDS: [&str; 3] = ["classes", "boxes", "masks"];
+pub(crate) const ANNOTATION_FIELDS: [&str; 3] = ["classes", "boxes", "masks"];
 
 /// One description of an image, or of a batch of them.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,9 +5,8 @@ use std::io;
 
 use super::source::{Buffers, Source, Target, View};
 use super::view;
-use crate::convert::Pixels;
-use crate::convert::mask::{ClassIdError, beats, each_class_id, each_score};
-use crate::convert::scan::{Elements, normalized};
+use crate::convert::mask::{beats, each_class_id, each_score};
+use crate::convert::{ClassIdError, Elements, Pixels, normalized};
 use crate::decode::ReadAt;
 use crate::encode::{self, EncodeError, EncodedImage, Encoding};
 use crate::media::ColorMode;

@@ -10,10 +10,9 @@ use std::io;
 
 pub use self::mask::{MaskError, RenderedMask, render_mask};
 use self::source::{Axis, Buffers, Source, Target, View};
-use crate::convert::planes::interleave;
-use crate::convert::range::{Conversion, Decision, Depth};
-use crate::convert::scan::{Elements, Scan};
-use crate::convert::{Pixels, Sample, color, mode};
+use crate::convert::{
+    Conversion, Decision, Depth, Elements, Pixels, Sample, Scan, color, interleave, mode,
+};
 use crate::decode::ReadAt;
 use crate::encode::{self, EncodeError, EncodedImage, Encoder};
 use crate::media::{ColorMode, Provenance, Sha256, Stats};
@@ -75,7 +74,7 @@ impl Renderer {
         tensor: &TensorPlan,
         image: &ImagePlan,
     ) -> Result<Rendered, RenderError> {
-        let (pixels, making) = self.pixels(storage, tensor, image)?;
+        let (pixels, making) = self.pixels(storage, tensor, image.image_idx, image.downscale)?;
         let mut bytes = std::mem::take(&mut self.file);
         bytes.clear();
         self.encoder.encode((&pixels).into(), tensor.encoding, &mut bytes)?;
@@ -104,13 +103,14 @@ impl Renderer {
         &mut self,
         storage: &impl ReadAt,
         tensor: &TensorPlan,
-        image: &ImagePlan,
+        image_idx: u64,
+        downscale: Option<(u32, u32)>,
     ) -> io::Result<(Pixels, Provenance)> {
         let elements =
             Elements { dtype: tensor.header.dtype, byte_order: tensor.header.byte_order };
         let mut maker = Maker {
             source: Source::new(storage, elements, &mut self.buffers),
-            views: views(tensor, image.image_idx),
+            views: views(tensor, image_idx),
             tensor,
             elements,
         };
@@ -135,7 +135,7 @@ impl Renderer {
             tensor.mode == ColorMode::Bit && !tensor.encoding.file_type.holds(ColorMode::Bit);
         let mode = if is_gray { ColorMode::L } else { tensor.mode };
         let mut pixels = Pixels { mode, width, height, bytes };
-        if let Some((width, height)) = image.downscale {
+        if let Some((width, height)) = downscale {
             pixels = encode::downscale(pixels, width, height);
         }
         let making = Provenance {
@@ -160,7 +160,22 @@ pub fn pixels_from_tensor(
     tensor: &TensorPlan,
     image: &ImagePlan,
 ) -> io::Result<(Pixels, Provenance)> {
-    Renderer::default().pixels(storage, tensor, image)
+    Renderer::default().pixels(storage, tensor, image.image_idx, image.downscale)
+}
+
+/// Makes the pixels of the image `image_idx` of a tensor, from 0 to [`TensorPlan::n_images`] − 1, at
+/// full size.
+///
+/// `storage` holds the tensor's elements: see [`crate::decode::storage`].
+///
+/// # Errors
+/// If reading from `storage` fails.
+pub fn full_size_pixels(
+    storage: &impl ReadAt,
+    tensor: &TensorPlan,
+    image_idx: u64,
+) -> io::Result<(Pixels, Provenance)> {
+    Renderer::default().pixels(storage, tensor, image_idx, None)
 }
 
 /// Whether the samples are made channel after channel, as the elements lie, and interleaved then: that is

@@ -8,7 +8,7 @@
 
 use std::io;
 
-use crate::convert::scan::Elements;
+use crate::convert::Elements;
 use crate::decode::ReadAt;
 use crate::plan::CHUNK_BYTES;
 

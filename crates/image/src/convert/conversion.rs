@@ -1,10 +1,12 @@
-//! Maps values to samples by the rule that was chosen. Pure.
+//! Converts a picture's elements to samples, by the rule that was chosen.
 
-use super::range::Stretch;
-use super::sample::{Complex, Element, Float, Int, Real, Sample, for_dtype, normalize, values};
+use super::complex::Complex;
+use super::element::{Element, Int, Real, for_dtype, normalize, values};
+use super::map::{Map, fill};
+use super::sample::Sample;
 use super::widened::{each_widened, is_narrow};
 use crate::media::Rule;
-use crate::simd::{self, for_more_instructions};
+use crate::simd::for_more_instructions;
 use crate::tensor::{ByteOrder, DType};
 
 /// A rule for one picture's values.
@@ -13,35 +15,6 @@ pub struct Conversion {
     dtype: DType,
     rule: Rule,
     map: Map,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Map {
-    /// (value − lo) × white / (hi − lo), to the nearest sample.
-    Linear {
-        lo: f64,
-        hi: f64,
-        scale: f64,
-    },
-    /// value × 255, truncated; with `clip`, clipped then.
-    X255 {
-        clip: bool,
-    },
-    /// (value + 1) × 127.5, truncated.
-    Sym,
-    /// Clipped to 0..255, truncated; NaN is 0.
-    Clip,
-    /// The low 8 bits of the truncated value.
-    Wrap,
-    Stretch {
-        stretch: Stretch,
-        scaled: bool,
-    },
-    /// (value − min) / spread × 255, clipped and truncated.
-    Sheet {
-        min: f64,
-        spread: f64,
-    },
 }
 
 impl Conversion {
@@ -61,7 +34,7 @@ impl Conversion {
     /// How many finite values of a chunk, in the form that [`Self::convert`] takes, lie outside of
     /// what is mapped.
     #[must_use]
-    pub fn count_clipped(&self, chunk: &[u8]) -> u64 {
+    pub(crate) fn count_clipped(&self, chunk: &[u8]) -> u64 {
         let Some((lo, hi)) = self.bounds() else { return 0 };
         if is_narrow(self.dtype) {
             let mut n = 0;
@@ -78,7 +51,7 @@ impl Conversion {
     }
 
     /// Tells of each value of a chunk, in the form that [`Self::convert`] takes, whether it is NaN.
-    pub fn each_nan(&self, chunk: &[u8], mut see: impl FnMut(usize, bool)) {
+    pub(crate) fn each_nan(&self, chunk: &[u8], mut see: impl FnMut(usize, bool)) {
         for_dtype!(self.dtype,
             int _T => {},
             real T => values::<T>(chunk).enumerate().for_each(|(i, v)| see(i, v.wide().is_nan())),
@@ -187,15 +160,6 @@ impl Conversion {
     }
 }
 
-for_more_instructions! {
-    /// Makes a sample of each element.
-    fn fill<E: Element, S, F: Fn(E::Value) -> S>(chunk: &[u8], samples: &mut [S], sample: F) {
-        for (to, value) in samples.iter_mut().zip(values::<E>(chunk)) {
-            *to = sample(value);
-        }
-    }
-}
-
 /// Makes a sample of each byte. A table pays from a few hundred bytes on.
 fn fill_by_table<S: Sample>(chunk: &[u8], samples: &mut [S], sample: impl Fn(u8) -> S) {
     if chunk.len() < 512 {
@@ -220,148 +184,6 @@ for_more_instructions! {
 
 fn is_outside(value: f64, lo: f64, hi: f64) -> bool {
     (value < lo && value > f64::NEG_INFINITY) || (value > hi && value < f64::INFINITY)
-}
-
-/// The loops of the common rules. What each does with one value is told by [`Map::int`] and
-/// [`Map::real`], bit for bit.
-impl Map {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 255")]
-    fn ints<E: Element<Value: Int>>(self, chunk: &[u8], bytes: &mut [u8]) {
-        /// What is further from 0 doesn't fit 32 bits when it is multiplied.
-        const FAR: i32 = 1 << 30;
-        match self {
-            Self::X255 { .. } => fill::<E, _, _>(chunk, bytes, |v| v.clamped(0, 1) as u8 * 255),
-            Self::Sym => fill::<E, _, _>(chunk, bytes, |v| {
-                (f64::from(v.clamped(-FAR, FAR) + 1) * 127.5).low_bits()
-            }),
-            Self::Clip => fill::<E, _, _>(chunk, bytes, |v| v.clamped(0, 255) as u8),
-            Self::Wrap => fill::<E, _, _>(chunk, bytes, Int::low_bits),
-            _ => unreachable!("no common rule"),
-        }
-    }
-
-    fn floats<E: Element<Value: Float>>(self, chunk: &[u8], bytes: &mut [u8]) {
-        let of = E::Value::of;
-        let (one, half_white, white) = (of(1.0), of(127.5), of(255.0));
-        match self {
-            Self::X255 { .. } => fill::<E, _, _>(chunk, bytes, |v| (v * white).low_bits()),
-            Self::Sym => fill::<E, _, _>(chunk, bytes, |v| ((v + one) * half_white).low_bits()),
-            Self::Clip => fill::<E, _, _>(chunk, bytes, Float::clipped),
-            Self::Wrap => fill::<E, _, _>(chunk, bytes, Float::low_bits),
-            _ => unreachable!("no common rule"),
-        }
-    }
-
-    /// Of floats of 16 bits in the form of 32: each operation's result is rounded to 16.
-    fn halves(self, halves: &mut [u8], bytes: &mut [u8]) {
-        match self {
-            Self::X255 { .. } => each_f32(halves, |v| v * 255.0),
-            Self::Sym => {
-                each_f32(halves, |v| v + 1.0);
-                simd::half::round(halves);
-                each_f32(halves, |v| v * 127.5);
-            }
-            _ => return self.floats::<f32>(halves, bytes),
-        }
-        simd::half::round(halves);
-        Self::Wrap.floats::<f32>(halves, bytes);
-    }
-}
-
-for_more_instructions! {
-    /// Computes with each float in its place.
-    fn each_f32<F: Fn(f32) -> f32>(floats: &mut [u8], by: F) {
-        for float in floats.as_chunks_mut().0 {
-            *float = by(f32::from_le_bytes(*float)).to_le_bytes();
-        }
-    }
-}
-
-impl Map {
-    pub(super) fn linear(lo: f64, hi: f64, white: f64) -> Self {
-        Self::Linear { lo, hi, scale: white / (hi - lo) }
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "clipped before, or wrapping as the rule says"
-    )]
-    fn int<T: Int>(self, value: T) -> u8 {
-        let wide = value.wide();
-        match self {
-            Self::Linear { lo, scale, .. } => u8::round((wide as f64 - lo) * scale),
-            Self::X255 { .. } => u8::from(wide >= 1) * 255,
-            Self::Sym => cast((wide + 1) as f64 * 127.5),
-            Self::Clip => wide.clamp(0, 255) as u8,
-            Self::Wrap => wide as u8,
-            Self::Stretch { stretch, scaled } => stretched(stretch.int(value), scaled),
-            Self::Sheet { min, spread } => sheet(f32::of(wide as f64), min, spread),
-        }
-    }
-
-    fn real<T: Real>(self, value: T) -> u8 {
-        match self {
-            Self::Linear { lo, scale, .. } => value.linear(lo, scale),
-            Self::X255 { .. } => cast((value * T::of(255.0)).wide()),
-            Self::Sym => cast(((value + T::of(1.0)) * T::of(127.5)).wide()),
-            Self::Clip => cast(value.wide().clamp(0.0, 255.0)),
-            Self::Wrap => cast(value.wide()),
-            Self::Stretch { stretch, scaled } => {
-                let value = stretch.real(value);
-                let value = if scaled { value * T::of(255.0) } else { value };
-                clip_cast(value.wide())
-            }
-            Self::Sheet { min, spread } => sheet(value, min, spread),
-        }
-    }
-
-    fn complex<T: Real>(self, value: Complex<T>) -> u8 {
-        let Complex { re, im } = value.wide();
-        match self {
-            Self::Linear { lo, scale, .. } => value.re.linear(lo, scale),
-            Self::X255 { clip: true } => clip_cast(value.scaled_re(255.0).wide()),
-            Self::X255 { clip: false } => cast(value.scaled_re(255.0).wide()),
-            Self::Sym => {
-                let shifted = Complex { re: value.re + T::of(1.0), im: value.im };
-                cast(shifted.scaled_re(127.5).wide())
-            }
-            // NumPy clips no complex number with a NaN in it.
-            Self::Clip if im.is_nan() => cast(re),
-            Self::Clip => clip_cast(re),
-            Self::Wrap => cast(re),
-            Self::Stretch { stretch, scaled } => {
-                let value = stretch.complex(value);
-                clip_cast(if scaled { value.scaled_re(255.0) } else { value.re }.wide())
-            }
-            Self::Sheet { min, spread } => sheet(value.re, min, spread),
-        }
-    }
-}
-
-fn sheet<T: Real>(value: T, min: f64, spread: f64) -> u8 {
-    clip_cast((((value - T::of(min)) / T::of(spread)) * T::of(255.0)).wide())
-}
-
-fn stretched(quotient: f64, scaled: bool) -> u8 {
-    clip_cast(if scaled { quotient * 255.0 } else { quotient })
-}
-
-fn clip_cast(value: f64) -> u8 {
-    cast(value.clamp(0.0, 255.0))
-}
-
-/// C's cast of a float to an unsigned byte as x86-64 does it: truncated towards zero, then the low
-/// 8 bits; 0 where the truncated value doesn't fit 32 bits, NaN included (A.4.2).
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is the rule")]
-fn cast(value: f64) -> u8 {
-    let truncated = value.trunc();
-    if (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&truncated) {
-        truncated as i32 as u8
-    } else {
-        0
-    }
 }
 
 #[cfg(test)]
