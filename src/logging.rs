@@ -16,7 +16,7 @@ use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-use crate::config::file::LogFormat;
+use crate::config::log::LogFormat;
 
 /// Lines of one kind that are logged in a while; the rest is counted.
 const LINES_MAX: u32 = 100;

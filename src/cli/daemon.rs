@@ -50,7 +50,7 @@ pub(super) fn reload(common: &Common, out: &mut impl Write) -> anyhow::Result<En
 fn connect(common: &Common) -> anyhow::Result<Client> {
     let (config, _) = common.config()?;
     common.daemon(&config).ok_or_else(|| {
-        let (store, socket) = (config.store.display(), config.socket.display());
+        let (store, socket) = (config.boot.store.display(), config.boot.socket.display());
         anyhow!("no daemon answers for the store {store}, at {socket} or elsewhere")
     })
 }

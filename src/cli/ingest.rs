@@ -27,15 +27,16 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> anyhow::Result<Ending> {
     let (mut config, _) = common.config()?;
-    config.watches = run_dirs.iter().map(|path| watch(path, &config)).collect::<Result<_, _>>()?;
+    config.live.watches =
+        run_dirs.iter().map(|path| watch(path, &config)).collect::<Result<_, _>>()?;
     let shared = Shared::default();
     let bar = progress_bar();
     let log = BarWriter { bar: bar.clone() };
     crate::logging::start_for_command(move || log.clone());
 
-    super::act_as_owner_of(&config.store)?;
-    let opened = store::open(&config.store, &Common::holder("ingest"), PATIENCE);
-    let (writer, reader) = opened.map_err(|error| with_advice(error, &config.store))?;
+    super::act_as_owner_of(&config.boot.store)?;
+    let opened = store::open(&config.boot.store, &Common::holder("ingest"), PATIENCE);
+    let (writer, reader) = opened.map_err(|error| with_advice(error, &config.boot.store))?;
     let start = Instant::now();
     let engine = Engine::new(Mode::Once, config.clone(), writer, reader.clone(), shared.clone())?;
     let (_commands, commands_in) = crossbeam_channel::bounded(1);
@@ -100,9 +101,9 @@ impl Report {
             problems.push(format!("{} lines and dumps were begun and not done", view.n_in_flight));
         }
         let is_read =
-            |run: &RunSummary| config.watches.iter().any(|watch| watch.path == run.source);
+            |run: &RunSummary| config.live.watches.iter().any(|watch| watch.path == run.source);
         Ok(Self {
-            store: config.store.clone(),
+            store: config.boot.store.clone(),
             runs: reader.runs()?.into_iter().filter(is_read).collect(),
             new: shared.progress.items().by_state(),
             elapsed,
@@ -155,16 +156,18 @@ impl Report {
     }
 }
 
-/// What is read of a run directory: what the configuration says of it, or the usual.
+/// How a run directory is read: as its `[[watch]]` says, or by the default patterns.
 fn watch(path: &PathBuf, config: &Config) -> anyhow::Result<WatchConfig> {
     let path =
         std::fs::canonicalize(path).with_context(|| format!("run directory {}", path.display()))?;
     if !path.is_dir() {
         return Err(anyhow!("{} is not a directory", path.display()));
     }
-    let configured = config.watches.iter().find(|watch| path.starts_with(&watch.path));
-    let usual = configured.cloned().map_or_else(|| WatchConfig::usual(&path), Ok)?;
-    Ok(WatchConfig { path, runs: None, ..usual })
+    let configured = config.live.watches.iter().find(|watch| path.starts_with(&watch.path));
+    Ok(match configured {
+        Some(watch) => WatchConfig { path, runs: None, ..watch.clone() },
+        None => WatchConfig::of_run(path),
+    })
 }
 
 fn show_rejected(

@@ -237,11 +237,11 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<Ending> {
 fn reindex(common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
     crate::logging::start_for_command(io::stderr);
     let (config, _) = common.config()?;
-    check_store(&config.store)?;
-    act_as_owner_of(&config.store)?;
+    check_store(&config.boot.store)?;
+    act_as_owner_of(&config.boot.store)?;
     let me = Common::holder("reindex");
-    store::remove_index(&config.store, &me, PATIENCE)?;
-    let (writer, reader) = store::open(&config.store, &me, PATIENCE)?;
+    store::remove_index(&config.boot.store, &me, PATIENCE)?;
+    let (writer, reader) = store::open(&config.boot.store, &me, PATIENCE)?;
     let runs = reader.runs()?;
     writer.close()?;
     let n_items: u64 = runs.iter().map(|run| run.image + run.held + run.rejected).sum();
@@ -251,7 +251,7 @@ fn reindex(common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
         writeln!(
             out,
             "index of {} built anew: {} runs, {n_items} items",
-            config.store.display(),
+            config.boot.store.display(),
             runs.len()
         )?;
     }
@@ -268,7 +268,7 @@ impl Common {
         };
         let mut config = path.as_deref().map_or_else(|| Ok(Config::default()), config::load)?;
         if let Some(store) = &self.store {
-            config.store = std::path::absolute(store)?;
+            config.boot.store = std::path::absolute(store)?;
         }
         Ok((config, path))
     }
@@ -279,14 +279,14 @@ impl Common {
 
     /// The daemon that holds the configured store, if one answers.
     fn daemon(&self, config: &Config) -> Option<Client> {
-        let named = lock::holder(&config.store).and_then(|holder| holder.socket);
+        let named = lock::holder(&config.boot.store).and_then(|holder| holder.socket);
         // A store that this user may not read can still be asked for.
-        let configured = self.store.is_none().then(|| config.socket.clone());
+        let configured = self.store.is_none().then(|| config.boot.socket.clone());
         named.into_iter().chain(configured).find_map(|socket| {
             let mut client = Client::connect(&socket).ok()?;
             // The lock file may be that of a daemon which is gone, and the socket another's.
             let status = status::ask(&mut client).ok()?;
-            (status.store == config.store).then_some(client)
+            (status.store == config.boot.store).then_some(client)
         })
     }
 
@@ -294,14 +294,14 @@ impl Common {
     fn access(&self, command: &str) -> anyhow::Result<(Access, Config)> {
         crate::logging::start_for_command(io::stderr);
         let (config, _) = self.config()?;
-        act_as_owner_of(&config.store)?;
+        act_as_owner_of(&config.boot.store)?;
         let start = Instant::now();
         loop {
             if let Some(client) = self.daemon(&config) {
                 return Ok((Access::Daemon(client), config));
             }
-            check_store(&config.store)?;
-            match store::open(&config.store, &Self::holder(command), TURN) {
+            check_store(&config.boot.store)?;
+            match store::open(&config.boot.store, &Self::holder(command), TURN) {
                 // A daemon that is just starting holds its store before it can be asked.
                 Err(StoreError::Held { .. }) if start.elapsed() < PATIENCE => {}
                 opened => {

@@ -28,7 +28,8 @@ pub(super) fn run(apply: bool, common: &Common, out: &mut impl Write) -> anyhow:
         Access::Store(writer, reader) => {
             let mut own = Own(writer);
             let remove: Option<&mut dyn Remove> = if apply { Some(&mut own) } else { None };
-            let (rules, reading) = ((&config.retention, &*config.targets), Reading::default());
+            let (rules, reading) =
+                ((&config.live.retention, &*config.live.targets), Reading::default());
             retention::sweep(reader, rules, Clock::start(), &reading, remove)?
         }
     };

@@ -35,7 +35,7 @@ pub(super) fn run(
     let (first_step, last_step) = args.step.unwrap_or_default();
     let (run, key) = (args.run.clone(), args.key.clone());
     let query = ReleaseQuery { run, key, first_step, last_step, goes_on: false };
-    let wanted = Admitting::from(&config.limits);
+    let wanted = Admitting::from(&config.live.limits);
     let report = match access {
         Access::Daemon(mut client) => {
             if let Some(run) = &args.run {
@@ -90,7 +90,7 @@ fn release(
     mut config: Config,
     filter: Filter,
 ) -> anyhow::Result<ReleaseReport> {
-    let watches = std::mem::take(&mut config.watches);
+    let watches = std::mem::take(&mut config.live.watches);
     let shared = Shared::default();
     let engine = Engine::new(Mode::Once, config, writer, reader, shared.clone())?;
     let (commands, commands_in) = bounded(1);

@@ -71,7 +71,7 @@ pub(super) fn show(
     let run = RunId::new(args.run.clone())?;
     let values = match args.form {
         Form::Record => items,
-        form => other_form(form, args, items, &run, &config.store)?,
+        form => other_form(form, args, items, &run, &config.boot.store)?,
     };
     for value in values {
         if common.json {

@@ -14,8 +14,8 @@ pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<Endin
     let status = match &mut access {
         Access::Daemon(client) => ask(client)?,
         Access::Store(_, reader) => {
-            let targets = sync::views(reader, &config.targets)?;
-            Status::new(config.store, reader.runs()?, None, targets)
+            let targets = sync::views(reader, &config.live.targets)?;
+            Status::new(config.boot.store, reader.runs()?, None, targets)
         }
     };
     access.close()?;

@@ -39,7 +39,7 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> anyhow::Result<Ending> {
     let (mut access, config) = common.access("sync")?;
-    let configs = sync::choose(&config.targets, &args.targets)?;
+    let configs = sync::choose(&config.live.targets, &args.targets)?;
     if configs.is_empty() {
         writeln!(out, "no target is configured: see [sync.NAME] in config/safelight.toml")?;
         access.close()?;
@@ -89,7 +89,7 @@ pub(super) fn retry(
     out: &mut impl Write,
 ) -> anyhow::Result<Ending> {
     let (mut access, config) = common.access("retry")?;
-    let configs = sync::choose(&config.targets, &args.targets)?;
+    let configs = sync::choose(&config.live.targets, &args.targets)?;
     match &mut access {
         Access::Daemon(client) => {
             let names: Vec<String> = configs.into_iter().map(|config| config.name).collect();

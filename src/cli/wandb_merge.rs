@@ -75,7 +75,7 @@ pub(super) fn merge(
     if n_images == 0 {
         bail!("run {run} has no images to merge");
     }
-    let folder = config.store.join("runs").join(run.folder());
+    let folder = config.boot.store.join("runs").join(run.folder());
     let rows: Vec<Row> = steps.iter().map(|(step, images)| row(*step, images, &folder)).collect();
     let merged = training.with(&rows)?;
     let name = log_path.file_name().unwrap_or_default();

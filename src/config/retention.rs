@@ -3,10 +3,11 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// When a dump is removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DumpRetention {
     /// Never.
@@ -18,14 +19,22 @@ pub enum DumpRetention {
     Delivered,
 }
 
-/// `[retention]`, as it is written.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+/// How long media files and dumps are kept.
+#[derive(Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "documented in config/safelight.toml")]
 pub struct RetentionSection {
+    /// When a dump is removed. `"keep"`: never. `"committed"`: once its images are in the store. `"delivered"`: once
+    /// every target has them. A dump with held or rejected items is never removed, nor is a mask. The systemd unit must
+    /// allow it: see systemd/safelight-retention.conf.
     pub dumps: DumpRetention,
+    /// How long a dump must be unchanged before it is removed, in seconds. A log line that comes later no longer finds
+    /// it.
     pub dump_age_min_s: u32,
+    /// How long media files are kept, in days. If unset: for ever. Their items stay listed, as pruned.
+    #[schemars(example = 90)]
     pub media_age_max_days: Option<NonZeroU32>,
+    /// How many bytes of media files a run may have. The oldest files are removed first. If unset: no limit.
+    #[schemars(example = 107_374_182_400_u64)]
     pub media_bytes_per_run_max: Option<NonZeroU64>,
 }
 

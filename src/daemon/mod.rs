@@ -28,7 +28,7 @@ use self::reload::Reload;
 use self::retention::Retention;
 pub(crate) use self::systemd::STALLED;
 use self::systemd::{Watchdog, tell_opening, tell_systemd};
-use crate::config::{self, Config};
+use crate::config::{self, Boot, Config};
 use crate::control::server::{self, Answers};
 use crate::ingest::{Command, Engine, Mode, Shared};
 use crate::logging::{self, Level};
@@ -55,11 +55,11 @@ const OPENING_STEP: Duration = Duration::from_secs(2);
 /// # Errors
 /// If a part can't be started, or the index fails.
 pub(crate) fn run(config: Config, config_path: Option<PathBuf>) -> anyhow::Result<()> {
-    let level =
-        logging::start(config.log_format, &config.log_level).context("cannot log to journald")?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), store = %config.store.display(), "safelight starts");
-    priority::step_back(config.nice);
-    if config.watches.is_empty() {
+    let level = logging::start(config.boot.log_format, &config.live.log_level)
+        .context("cannot log to journald")?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), store = %config.boot.store.display(), "safelight starts");
+    priority::step_back(config.boot.nice);
+    if config.live.watches.is_empty() {
         tracing::warn!("the configuration has no [[watch]]: nothing is read");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -104,11 +104,11 @@ async fn open_store(
     let me = Holder {
         pid: std::process::id(),
         command: "daemon".to_owned(),
-        socket: Some(config.socket.clone()),
+        socket: Some(config.boot.socket.clone()),
     };
     let (mut is_told, mut waits_for) = (false, None);
     loop {
-        let (path, holder) = (config.store.clone(), me.clone());
+        let (path, holder) = (config.boot.store.clone(), me.clone());
         let mut opening =
             tokio::task::spawn_blocking(move || store::open(&path, &holder, PATIENCE));
         let opened = loop {
@@ -154,7 +154,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         tracing::info!("stopped before the store was open");
         return Ok(());
     };
-    let socket = config.socket.clone();
+    let socket = config.boot.socket.clone();
     let listener = server::bind(&socket)
         .await
         .with_context(|| format!("control socket {}", socket.display()))?;
@@ -169,10 +169,10 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
     })?;
 
     let of_file = config_path.as_deref().and_then(|path| config::load(path).ok());
-    let store_of_file = of_file.map_or_else(|| config.store.clone(), |file| file.store);
+    let store_of_file = of_file.map_or_else(|| config.boot.store.clone(), |file| file.boot.store);
     let targets = Arc::new(Targets::new(reader.clone()));
-    targets.set(&config.targets)?;
-    let retention = Retention::new(reader.clone(), &config, shared.clone());
+    targets.apply(targets.prepare(&config.live.targets)?);
+    let retention = Retention::new(reader.clone(), &config.live, shared.clone());
     let (_going_on, is_over) = bounded(0);
     retention.clone().keep_on(is_over)?;
     let reload = Arc::new(Reload {
@@ -181,15 +181,14 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         shared: shared.clone(),
         at_work: Mutex::new(()),
         config_path,
-        started_with: config.clone(),
-        store_of_file,
+        boot: Boot { store: store_of_file, ..config.boot.clone() },
         commands: commands.clone(),
         level,
     });
     let releases = Releases::new(commands.clone());
     let stop = CancellationToken::new();
     let answers = Arc::new(Answers {
-        store: config.store.clone(),
+        store: config.boot.store.clone(),
         reader: reader.clone(),
         shared: shared.clone(),
         targets: targets.clone(),
@@ -201,7 +200,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         release: Box::new(move |filter, goes_on| releases.ask(filter, goes_on)),
     });
     let mut servers = JoinSet::new();
-    if let Some(address) = config.metrics_listen {
+    if let Some(address) = config.boot.metrics_listen {
         let listener = TcpListener::bind(address).await;
         let listener = listener.with_context(|| {
             format!("metrics.listen {address} (the unit allows it with safelight-network.conf)")

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::config::retention::RetentionRules;
-use crate::config::{Config, SyncConfig};
+use crate::config::{Live, SyncConfig};
 use crate::ingest::{Reading, Removed, Request, Shared};
 use crate::media::RunId;
 use crate::retention::{self, Clock, Remove, Report};
@@ -33,17 +33,17 @@ pub(super) struct Retention {
 }
 
 impl Retention {
-    pub(super) fn new(reader: Reader, config: &Config, shared: Shared) -> Arc<Self> {
+    pub(super) fn new(reader: Reader, live: &Live, shared: Shared) -> Arc<Self> {
         let (clock, at_work) = (Clock::start(), Mutex::new(()));
-        let rules = Mutex::new((config.retention, config.targets.as_slice().into(), 0));
+        let rules = Mutex::new((live.retention, live.targets.as_slice().into(), 0));
         Arc::new(Self { reader, rules, clock, shared, at_work })
     }
 
     /// Goes by these rules from now on. A sweep by others ends.
-    pub(super) fn set(&self, config: &Config) {
+    pub(super) fn set(&self, live: &Live) {
         let mut now = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.0 != config.retention || *now.1 != *config.targets {
-            *now = (config.retention, config.targets.as_slice().into(), now.2 + 1);
+        if now.0 != live.retention || *now.1 != *live.targets {
+            *now = (live.retention, live.targets.as_slice().into(), now.2 + 1);
         }
     }
 

@@ -19,9 +19,9 @@ use super::troubles::Troubles;
 
 use super::watch::Watch;
 use super::{Command, Mode, Shared};
-use crate::config::Config;
+use crate::config::{Config, Live};
 use crate::limits::StepUsage;
-use crate::media::{MediaKey, RunId, Step};
+use crate::media::{DigestKind, MediaKey, RunId, Step};
 use crate::plan::IndexRange;
 use crate::pulse;
 use crate::record::pattern::DumpPath;
@@ -59,7 +59,9 @@ pub(super) type Standing = (MediaKey, Step, IndexRange);
 /// The one that reads run directories.
 pub(crate) struct Engine {
     pub(super) mode: Mode,
-    pub(super) config: Config,
+    pub(super) config: Live,
+    /// How an item records the content of its dump.
+    pub(super) dump_digest: DigestKind,
     pub(super) reader: Reader,
     pub(super) pipeline: Pipeline,
     pub(super) shared: Shared,
@@ -122,13 +124,14 @@ impl Engine {
         reader: Reader,
         shared: Shared,
     ) -> io::Result<Self> {
-        let space = Space::new(&config.store, shared.free_bytes_min.clone());
-        let memory_bytes_max = config.limits.memory_bytes_max;
+        let space = Space::new(&config.boot.store, shared.free_bytes_min.clone());
+        let memory_bytes_max = config.boot.memory_bytes_max;
         let pipeline =
-            Pipeline::start(writer, config.n_threads, memory_bytes_max, &space, &shared)?;
+            Pipeline::start(writer, config.boot.n_threads, memory_bytes_max, &space, &shared)?;
         let mut engine = Self {
             mode,
-            config,
+            config: config.live,
+            dump_digest: config.boot.dump_digest,
             reader,
             pipeline,
             shared,
@@ -231,10 +234,12 @@ impl Engine {
             while let Ok(command) = commands.try_recv() {
                 match command {
                     Command::Stop => return Ok(()),
-                    Command::Reload(config, done) => {
-                        self.reload(*config);
-                        // Whoever asked may have gone.
-                        done.try_send(()).ok();
+                    Command::Reload(live, done) => {
+                        if let Ok(live) = live.recv() {
+                            self.reload(live);
+                            // The caller may have stopped waiting.
+                            done.try_send(()).ok();
+                        }
                     }
                     Command::Release(asked) => self.begin_release(asked),
                 }
@@ -339,7 +344,7 @@ impl Engine {
     }
 
     /// Goes by another configuration. Directories of which it says the same are read on.
-    fn reload(&mut self, config: Config) {
+    fn reload(&mut self, config: Live) {
         self.config = config;
         self.set_bounds();
         self.set_roots();
@@ -533,7 +538,7 @@ impl Engine {
         // What an earlier directory of this name gave must be in the store's cursors.
         self.drain();
         let watch = self.roots[root].watch.clone();
-        let reading = Reading { pace: self.shared.pace.clone(), digest: self.config.dump_digest };
+        let reading = Reading { pace: self.shared.pace.clone(), digest: self.dump_digest };
         let opened = Run::open(path, name, watch, reading).and_then(|mut run| {
             self.reader.check_source(&run.info).map_err(|error| error.to_string())?;
             if let Some(other) =

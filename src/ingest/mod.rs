@@ -38,9 +38,9 @@ pub(crate) use self::release::Asked;
 pub use self::release::{Admitting, KeyReport, Report as ReleaseReport};
 pub(crate) use self::request::{Removed, Request, Requests};
 pub use self::view::{RootView, View, Waiting};
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 
-use crate::config::Config;
+use crate::config::Live;
 use crate::pace::Pace;
 use crate::pulse::Pulses;
 
@@ -56,8 +56,9 @@ pub(crate) enum Mode {
 /// What the engine can be told.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Go by this configuration from now on, and say so once it is so.
-    Reload(Box<Config>, Sender<()>),
+    /// Apply the configuration that comes through the first channel, and report through the second. If none comes,
+    /// the reload was given up.
+    Reload(Receiver<Live>, Sender<()>),
     /// Release what was held back.
     Release(release::Asked),
     /// End. The stop flag is set too, for whoever waits for the disk.

@@ -13,7 +13,7 @@ use super::run::{Look, Run};
 use super::watch::Watch;
 use super::{Mode, RootView};
 use crate::config::WatchConfig;
-use crate::config::file::Backend;
+use crate::config::watch::Backend;
 
 /// Every so many scans everything is looked at, not only what changed,
 const SCANS_PER_FULL: u32 = 20;

@@ -348,7 +348,7 @@ impl Run {
     /// Whether logs or dumps may lie in or below a folder.
     fn may_hold(&self, folder: &str) -> bool {
         folder.is_empty()
-            || self.watch.logs.iter().any(|pattern| pattern.may_lie_below(folder))
+            || self.watch.may_have_logs_below(folder)
             || self.watch.dumps.iter().any(|pattern| pattern.may_lie_below(folder))
     }
 
@@ -361,7 +361,7 @@ impl Run {
 
     /// Whether a path is that of a media log.
     pub(crate) fn is_log(&self, path: &str) -> bool {
-        self.watch.logs.iter().any(|pattern| pattern.is_match(path))
+        self.watch.is_log(path)
     }
 
     /// Whether a file is a log that was or is read under another name.

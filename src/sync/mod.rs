@@ -31,6 +31,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
+
 pub(crate) use self::backlog::time_of;
 use self::backlog::{Backlog, seconds};
 pub use self::board::TargetView;
@@ -139,19 +141,20 @@ struct Running {
 }
 
 impl Running {
-    /// Starts one. It begins when the last one of the same target, if that is still at work, has ended: two of them
-    /// would deliver twice.
+    /// Starts a thread that waits for `begin`, and for the target's last thread that comes with it: two threads would
+    /// deliver twice. If nothing comes, it ends without any work.
     fn start(
         reader: Reader,
         config: SyncConfig,
         is_once: bool,
-        last: Option<JoinHandle<bool>>,
+        begin: Receiver<Option<JoinHandle<bool>>>,
     ) -> Result<Self, SyncError> {
         let (control, board) = (Arc::<Control>::default(), Board::default());
         let name = config.name.clone();
         let parts = (config.clone(), control.clone(), board.clone());
         let thread = thread::Builder::new().name(format!("sync-{name}")).spawn(move || {
             let (config, control, board) = parts;
+            let Ok(last) = begin.recv() else { return false };
             // However it ended.
             drop(last.map(JoinHandle::join));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -171,6 +174,13 @@ impl Running {
         let thread = thread.map_err(|source| SyncError::Thread { name, source })?;
         Ok(Self { config, control, board, thread })
     }
+}
+
+/// Started threads of new targets, which wait for [`Targets::apply`].
+pub(crate) struct PreparedTargets {
+    /// The targets whose threads stay.
+    unchanged: Vec<String>,
+    new: Vec<(Running, Sender<Option<JoinHandle<bool>>>)>,
 }
 
 /// The targets of a daemon.
@@ -205,23 +215,38 @@ impl Targets {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Delivers to these targets from now on. Those that are as they were go on undisturbed.
-    pub(crate) fn set(&self, configs: &[SyncConfig]) -> Result<(), SyncError> {
-        let mut threads = self.threads();
-        let is_other =
-            |running: &Running| !configs.contains(&running.config) || running.thread.is_finished();
-        let others = threads.running.iter().filter(|(_, running)| is_other(running));
-        let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
-        others.iter().for_each(|name| threads.stop(name));
+    /// Starts the threads that these targets need. They wait for [`Self::apply`], and end if the result is dropped.
+    ///
+    /// # Errors
+    /// If a thread cannot be started. Nothing has changed then.
+    pub(crate) fn prepare(&self, configs: &[SyncConfig]) -> Result<PreparedTargets, SyncError> {
+        let threads = self.threads();
+        let mut prepared = PreparedTargets { unchanged: Vec::new(), new: Vec::new() };
         for config in configs {
-            let name = &config.name;
-            if !threads.running.contains_key(name) {
-                let (reader, last) = (self.reader.clone(), threads.ending.remove(name));
-                let started = Running::start(reader, config.clone(), false, last)?;
-                threads.running.insert(name.clone(), started);
+            let running = threads.running.get(&config.name);
+            if running.is_some_and(|it| it.config == *config && !it.thread.is_finished()) {
+                prepared.unchanged.push(config.name.clone());
+                continue;
             }
+            let (begins, begin) = bounded(1);
+            let started = Running::start(self.reader.clone(), config.clone(), false, begin)?;
+            prepared.new.push((started, begins));
         }
-        Ok(())
+        Ok(prepared)
+    }
+
+    /// Delivers to the prepared targets from now on, and to no others. Unchanged targets go on undisturbed.
+    pub(crate) fn apply(&self, prepared: PreparedTargets) {
+        let mut threads = self.threads();
+        let names = threads.running.keys().filter(|name| !prepared.unchanged.contains(name));
+        let others: Vec<String> = names.cloned().collect();
+        others.iter().for_each(|name| threads.stop(name));
+        for (started, begins) in prepared.new {
+            let name = started.config.name.clone();
+            // The thread waits for it, and has room for it.
+            drop(begins.send(threads.ending.remove(&name)));
+            threads.running.insert(name, started);
+        }
     }
 
     /// How each target gets on.
@@ -326,9 +351,13 @@ pub(crate) fn deliver(
     is_once: bool,
     see: impl Fn(&[TargetView]),
 ) -> Result<Vec<(TargetView, bool)>, SyncError> {
-    let started =
-        configs.into_iter().map(|config| Running::start(reader.clone(), config, is_once, None));
-    let running: Vec<Running> = started.collect::<Result<_, _>>()?;
+    let start = |config| {
+        let (begins, begin) = bounded(1);
+        // Nothing runs before it.
+        drop(begins.send(None));
+        Running::start(reader.clone(), config, is_once, begin)
+    };
+    let running: Vec<Running> = configs.into_iter().map(start).collect::<Result<_, _>>()?;
     while !running.iter().all(|running| running.thread.is_finished()) {
         let views: Vec<TargetView> = running.iter().map(|running| running.board.view()).collect();
         see(&views);

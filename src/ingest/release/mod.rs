@@ -172,11 +172,11 @@ impl Engine {
             Some(live) => (*live.watch).clone(),
             None => match self.config.watches.iter().chain(watches).find(is_of) {
                 Some(watch) => watch.clone(),
-                None => WatchConfig::usual(&info.source).map_err(|error| error.to_string())?,
+                None => WatchConfig::of_run(info.source.clone()),
             },
         };
         let watch = WatchConfig { path: Path::new("/").to_owned(), ..watch };
-        let reading = Reading { pace: self.shared.pace.clone(), digest: self.config.dump_digest };
+        let reading = Reading { pace: self.shared.pace.clone(), digest: self.dump_digest };
         let mut run = Run::open(&info.source, id.as_str(), Arc::new(watch), reading)?;
         if run.info.id != *id {
             let (path, now) = (info.source.display(), &run.info.id);

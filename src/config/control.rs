@@ -1,0 +1,50 @@
+//! `[control]` and `[metrics]`: where the daemon listens.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::values::socket;
+
+/// Where the daemon listens for commands.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlSection {
+    /// The socket on which the daemon answers commands. At most 107 bytes long. If unset:
+    /// `/run/safelight/control.sock` for root, `$XDG_RUNTIME_DIR/safelight/control.sock` for other users.
+    #[serde(deserialize_with = "socket")]
+    #[schemars(
+        example = "/run/safelight/control.sock",
+        extend("x-restart" = true, "x-set" = true)
+    )]
+    pub socket: Option<PathBuf>,
+}
+
+impl ControlSection {
+    /// The socket's path; a relative path starts at `folder`.
+    pub(super) fn path(self, folder: &Path) -> PathBuf {
+        folder.join(self.socket.unwrap_or_else(default_socket))
+    }
+}
+
+/// The socket of a configuration that names none: the system's place for root, the user's own for others.
+fn default_socket() -> PathBuf {
+    let runtime = if rustix::process::geteuid().is_root() {
+        None
+    } else {
+        std::env::var_os("XDG_RUNTIME_DIR")
+    };
+    runtime.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("safelight/control.sock")
+}
+
+/// Where the daemon serves metrics for Prometheus.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsSection {
+    /// The address on which Prometheus can read metrics over TCP. If unset: none. The control socket always serves
+    /// them: `curl --unix-socket /run/safelight/control.sock http://safelight/metrics`.
+    #[schemars(example = "127.0.0.1:9464", extend("x-restart" = true))]
+    pub listen: Option<SocketAddr>,
+}

@@ -1,0 +1,81 @@
+//! `kind = "object_store"`.
+
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, de};
+
+use super::{check_url, some_http_url};
+use crate::config::values::{non_zero_64, some_path};
+use crate::secrets::SecretSource;
+
+/// S3, Google Cloud Storage, Azure Blob Storage, or a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectStoreConfig {
+    /// `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` or `file:///DIRECTORY`.
+    #[serde(deserialize_with = "object_url")]
+    #[schemars(example = "s3://media/runs")]
+    pub url: String,
+    /// The URL of a service that speaks the cloud's protocol. If unset: the cloud's own service.
+    #[serde(default, deserialize_with = "some_http_url")]
+    #[schemars(example = "http://127.0.0.1:8333")]
+    pub endpoint: Option<String>,
+    /// The region of the bucket.
+    #[schemars(example = "us-east-1")]
+    pub region: Option<String>,
+    /// The id of the access key. Goes with `secret_access_key`. If no key is set, those of the environment and of the
+    /// machine are tried.
+    #[schemars(example = SecretSource::Credential("s3-id".to_owned()))]
+    pub access_key_id: Option<SecretSource>,
+    /// The access key.
+    #[schemars(example = SecretSource::Credential("s3-key".to_owned()))]
+    pub secret_access_key: Option<SecretSource>,
+    /// The token of a temporary access key.
+    #[schemars(example = SecretSource::Env("AWS_SESSION_TOKEN".to_owned()))]
+    pub session_token: Option<SecretSource>,
+    /// The key of the storage account, for Azure.
+    #[schemars(example = SecretSource::Credential("azure".to_owned()))]
+    pub account_key: Option<SecretSource>,
+    /// The file of the service account, for Google.
+    #[serde(default, deserialize_with = "some_path")]
+    #[schemars(example = "/etc/safelight/google.json")]
+    pub service_account: Option<PathBuf>,
+    /// The size above which a file is uploaded in parts, in bytes.
+    #[serde(default = "default_multipart_bytes")]
+    pub multipart_bytes: NonZeroU64,
+}
+
+fn default_multipart_bytes() -> NonZeroU64 {
+    non_zero_64(8 << 20)
+}
+
+fn object_url<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let url = String::deserialize(from)?;
+    check_url(&url, &["s3", "gs", "az", "file"]).map_err(de::Error::custom)?;
+    Ok(url)
+}
+
+impl ObjectStoreConfig {
+    /// Reads the settings and checks that they fit together.
+    pub(super) fn checked<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let config = Self::deserialize(from)?;
+        if config.access_key_id.is_some() != config.secret_access_key.is_some() {
+            return Err(de::Error::custom("`access_key_id` and `secret_access_key` go together"));
+        }
+        Ok(config)
+    }
+
+    pub(super) fn below(self, folder: &Path) -> Self {
+        let below = |source: Option<SecretSource>| source.map(|source| source.below(folder));
+        Self {
+            access_key_id: below(self.access_key_id),
+            secret_access_key: below(self.secret_access_key),
+            session_token: below(self.session_token),
+            account_key: below(self.account_key),
+            service_account: self.service_account.map(|path| folder.join(path)),
+            ..self
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `[work]`: how much of the machine Safelight may use.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::schema::one_of;
+use super::values::{Nice, non_zero_64};
+use crate::limits::Limits;
+use crate::media::DigestKind;
+
+/// How much of the machine Safelight may use.
+#[derive(Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkSection {
+    /// How many images are made at the same time. The machine's processors belong to the training.
+    #[schemars(extend("x-restart" = true))]
+    pub threads: NonZeroUsize,
+    /// The memory that all images in the making may take together, in bytes. An image that needs more is rejected.
+    #[schemars(extend("x-restart" = true))]
+    pub memory_bytes_max: NonZeroU64,
+    /// How many bytes of dumps the daemon reads from disk each second, at most, so that the training's own reads do
+    /// not wait. 0 means no limit. Dumps that are still in the kernel's page cache do not count.
+    pub read_bytes_per_s_max: u64,
+    /// How an item records the content of its dump. `"xxh3"` (128 bits, as xxh128sum prints them) costs next to
+    /// nothing. `"sha256"` (as sha256sum prints it) takes as long as all other work on a photograph, and longer on
+    /// processors without instructions for it.
+    #[schemars(schema_with = "dump_digest", extend("x-restart" = true, "default" = "xxh3"))]
+    pub dump_digest: DigestKind,
+    /// How far the daemon yields its processors to the training: its nice value, and that of its own session where
+    /// the kernel shares the processors among sessions. Under systemd the weight of its slice counts too.
+    /// `safelight ingest`, which someone waits for, keeps its own.
+    #[schemars(extend("x-restart" = true))]
+    pub nice: Nice,
+}
+
+fn dump_digest(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    one_of(&["xxh3", "sha256"])
+}
+
+impl Default for WorkSection {
+    fn default() -> Self {
+        Self {
+            threads: NonZeroUsize::MIN,
+            memory_bytes_max: non_zero_64(Limits::default().memory_bytes_max),
+            read_bytes_per_s_max: 256 << 20,
+            dump_digest: DigestKind::default(),
+            nice: Nice::MAX,
+        }
+    }
+}
