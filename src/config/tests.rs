@@ -1,6 +1,7 @@
 use super::retention::RetentionRules;
 use super::*;
-use crate::media::{ColorMode, Profile};
+use crate::media::{ColorMode, MediaKey, Profile};
+use crate::record::ImageOptions;
 
 fn error(text: &str) -> String {
     parse(text, Path::new("/x/s.toml"))

@@ -230,7 +230,7 @@ fn image(key: &str, step: u64, version: u64) -> MediaEntry {
 fn config(settings: &str) -> SyncConfig {
     let text = format!("[sync.team]\nkind = \"tensorboard\"\npath = \"/x\"\n{settings}\n");
     let parsed = config::parse(&text, std::path::Path::new("/s.toml")).expect("a configuration");
-    parsed.targets.into_iter().next().expect("a target")
+    parsed.live.targets.into_iter().next().expect("a target")
 }
 
 #[tokio::test(start_paused = true)]

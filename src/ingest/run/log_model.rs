@@ -112,7 +112,7 @@ struct World {
 }
 
 fn open_run(path: &Path, store: &BTreeMap<(u64, u64), LogCursor>) -> Run {
-    let mut watch = WatchConfig::usual(path).expect("the usual patterns");
+    let mut watch = WatchConfig::of_run(path.to_owned());
     watch.logs.push(FilePattern::try_from("sub/*.media.jsonl".to_owned()).expect("a pattern"));
     let mut run = Run::open(path, "run", Arc::new(watch), Reading::default()).expect("a run");
     run.set_cursors(store.values().cloned().collect());
