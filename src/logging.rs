@@ -31,6 +31,13 @@ pub(crate) struct Level {
 }
 
 impl Level {
+    /// A level that no log goes by.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        let (_, filter) = reload::Layer::new(EnvFilter::new("info"));
+        Self { filter, floods: Floods::default() }
+    }
+
     /// Logs by this filter from now on. A filter that can't be read changes nothing.
     pub(crate) fn set(&self, level: &str) {
         if let Ok(filter) = EnvFilter::try_new(level)

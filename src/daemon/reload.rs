@@ -93,3 +93,60 @@ struct Prepared {
     settings: Sender<Live>,
     is_done: Receiver<()>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::thread;
+
+    use super::*;
+    use crate::config::retention::DumpRetention;
+    use crate::store::{self, lock::Holder};
+
+    #[test]
+    fn a_reload_that_the_engine_refuses_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("safelight.toml");
+        fs::write(&file, "").expect("a file");
+        let Config { boot, live } = config::load(&file).expect("a configuration");
+        let me = Holder { pid: std::process::id(), command: "test".to_owned(), socket: None };
+        let store = folder.path().join("store");
+        let (_writer, reader) = store::open(&store, &me, Duration::ZERO).expect("a store");
+        let shared = Shared::default();
+        let (commands, commands_in) = bounded(1);
+        let reload = Reload {
+            retention: Retention::new(reader.clone(), &live, shared.clone()),
+            targets: Arc::new(Targets::new(reader)),
+            shared,
+            at_work: Mutex::default(),
+            config_path: Some(file.clone()),
+            boot,
+            commands: commands.clone(),
+            level: Level::detached(),
+        };
+        let text = "[retention]\ndumps = \"delivered\"\n\
+                    [sync.disk]\nkind = \"tensorboard\"\npath = \"tb\"\n";
+        fs::write(&file, text).expect("a file");
+        let state = || (reload.retention.rules().0.dumps, reload.targets.views().len());
+
+        commands.send(Command::Stop).expect("room for a command");
+        assert_eq!(reload.now(), Err("earlier reloads are not done yet".to_owned()));
+        assert_eq!(state(), (DumpRetention::Keep, 0));
+
+        drop(commands_in.recv());
+        let engine = move || match commands_in.recv() {
+            Ok(Command::Reload(settings, done)) => {
+                let live = settings.recv().expect("settings");
+                done.send(()).expect("a reload that waits");
+                live.targets.len()
+            }
+            other => panic!("{other:?}"),
+        };
+        let engine = thread::Builder::new().name("engine".to_owned()).spawn(engine);
+        let engine = engine.expect("a thread");
+        assert_eq!(reload.now(), Ok(()));
+        assert_eq!(state(), (DumpRetention::Delivered, 1));
+        assert_eq!(engine.join().expect("the engine"), 1);
+        reload.targets.stop();
+    }
+}

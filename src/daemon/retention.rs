@@ -47,7 +47,7 @@ impl Retention {
         }
     }
 
-    fn rules(&self) -> (RetentionRules, Arc<[SyncConfig]>, u64) {
+    pub(super) fn rules(&self) -> (RetentionRules, Arc<[SyncConfig]>, u64) {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -443,3 +443,14 @@ fn a_damaged_run_file_is_written_anew_by_its_run() {
     assert_eq!(fs::read(&run_file).expect("run.json"), sound);
     assert_eq!(temp.counts(), [2, 0, 0]);
 }
+
+#[test]
+fn a_directory_named_with_a_combining_accent_is_ingested() {
+    let temp = TempRun::new();
+    let run = temp.folder().join("cafe\u{301}");
+    fs::create_dir_all(run.join("dumps/val")).expect("folders");
+    fs::write(run.join("dumps/val/000001.npy"), gray(1)).expect("a dump");
+    let ran = temp.run(&["ingest", run.to_str().expect("a path")]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("new: 1 images, 0 held back, 0 rejected"), "{}", ran.out);
+}

@@ -58,7 +58,7 @@ pub enum TargetConfig {
     Mlflow(MlflowConfig),
     /// `Trackio`: either its directory, whether it runs or not, or its server. See docs/trackio.md.
     Trackio(#[schemars(with = "trackio::TrackioSection")] TrackioConfig),
-    /// S3, Google Cloud Storage, Azure Blob Storage, or a directory. See docs/object_store.md.
+    /// S3, Google Cloud Storage, Azure Blob Storage, or a directory. See `docs/object_store.md`.
     #[serde(deserialize_with = "ObjectStoreConfig::checked")]
     ObjectStore(ObjectStoreConfig),
 }

@@ -1,5 +1,7 @@
 //! `config/safelight.toml`: every setting, with what it means.
 
+#![expect(clippy::format_push_string, reason = "the text is short")]
+
 use serde_json::Value;
 
 use super::{bytes_in_words, description, is_common, kinds, sections, settings, shown, toml};
@@ -137,7 +139,7 @@ fn comment(text: &mut String, words: &str) {
             if line.chars().count() + 1 + word.chars().count() > WIDTH {
                 text.push_str(&line);
                 text.push('\n');
-                line = "#".to_owned();
+                line.truncate(1);
             }
             line.push(' ');
             line.push_str(word);

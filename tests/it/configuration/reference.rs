@@ -1,5 +1,7 @@
 //! `docs/configuration.md`: every setting in a table.
 
+#![expect(clippy::format_push_string, reason = "the text is short")]
+
 use serde_json::Value;
 
 use super::{bytes_in_words, description, is_common, kinds, sections, settings, shown, toml};
