@@ -285,7 +285,7 @@ fn what_is_not_as_it_was_stays_held_back_and_says_why() {
             (of["key"].as_str().expect("a key"), why.map_or("", String::as_str))
         })
         .collect();
-    let changed = "its dump has another content than when it was held back";
+    let changed = "its dump has changed since it was held";
     let want = [
         ("changed", changed),
         ("fine", ""),

@@ -1,4 +1,4 @@
-//! How many images a step may have, and how large one may be. Pure.
+//! Limits: how many images a step may have, and how large an image may be. Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,25 +6,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::wandb::{MAX_DIMENSION, MAX_ITEMS};
 
-/// What to do with an image that is over `max_dimension`.
+/// How an image that is over `max_dimension` is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OverDimension {
-    /// Hold it back.
+    /// It is held.
     #[default]
     Hold,
-    /// Scale it down until it fits, and mark it so.
+    /// It is scaled down until it fits, and its entry says so.
     Downscale,
 }
 
-/// The limits of one step and of one image.
+/// Limits for a step and for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Images kept for each (run, key, step).
+    /// The most images of one (run, key, step).
     pub max_items: u32,
     /// The longest side of an image, in pixels.
     pub max_dimension: u32,
-    /// What to do with a longer one.
+    /// How an image with a longer side is handled.
     pub over_dimension: OverDimension,
     /// The largest dump that is read, in bytes.
     pub dump_bytes_max: u64,
@@ -36,19 +36,19 @@ pub struct Limits {
     pub line_bytes_max: u64,
     /// The longest header of a dump, in bytes.
     pub header_bytes_max: u64,
-    /// The memory that one image's conversion may take, in bytes.
+    /// The most memory that the conversion of one image may take, in bytes.
     pub memory_bytes_max: u64,
 }
 
 impl Default for Limits {
-    /// What holds where no configuration says anything.
+    /// The limits of an empty configuration.
     fn default() -> Self {
         Self {
             max_items: MAX_ITEMS,
             max_dimension: MAX_DIMENSION,
             over_dimension: OverDimension::Hold,
             dump_bytes_max: 8 << 30,
-            // Pillow's limit, above which it refuses to open a picture.
+            // Above this limit, Pillow does not open a picture.
             pixels_max: 178_956_970,
             batch_max: 65_536,
             line_bytes_max: 1 << 20,
@@ -58,47 +58,47 @@ impl Default for Limits {
     }
 }
 
-/// What a (run, key, step) has so far.
+/// The indices of one (run, key, step) that are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StepUsage {
-    /// Each index that is taken, and whether by a kept image (else by one held back).
+    /// For each index that is taken, whether by an image. If not, by a held item.
     taken: BTreeMap<u32, bool>,
     n_kept: u32,
 }
 
 impl StepUsage {
-    /// Images kept.
+    /// The number of images, without held items.
     #[must_use]
     pub fn n_kept(&self) -> u32 {
         self.n_kept
     }
 
-    /// Whether an image, kept or held back, stands at `index`.
+    /// Whether `index` is taken, by an image or a held item.
     #[must_use]
     pub fn is_taken(&self, index: u32) -> bool {
         self.taken.contains_key(&index)
     }
 
-    /// Whether the image at `index` is kept, else held back; `None` if there is none.
+    /// Whether `index` is taken by an image (`true`) or a held item (`false`). `None` if it is free.
     #[must_use]
     pub(crate) fn kept_at(&self, index: u32) -> Option<bool> {
         self.taken.get(&index).copied()
     }
 
-    /// The index after the highest that is taken; `None` where no number is left.
+    /// The index after the highest one that is taken. `None` if there is no such number.
     #[must_use]
     pub(crate) fn next_index(&self) -> Option<u32> {
         self.taken.last_key_value().map_or(Some(0), |(last, _)| last.checked_add(1))
     }
 
-    /// Takes `index` for an image, instead of what stood there.
+    /// Takes `index` for an image, or for a held item if `kept` is false. Replaces what it had.
     pub fn take(&mut self, index: u32, kept: bool) {
         self.free(index);
         self.taken.insert(index, kept);
         self.n_kept += u32::from(kept);
     }
 
-    /// Makes `index` free again.
+    /// Frees `index`.
     pub fn free(&mut self, index: u32) {
         if self.taken.remove(&index) == Some(true) {
             self.n_kept -= 1;
@@ -106,18 +106,18 @@ impl StepUsage {
     }
 }
 
-/// What becomes of an image, as the limits have it.
+/// The decision of the limits on one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// Keep it.
+    /// It is within the limits.
     Keep,
-    /// Keep it at this width and height.
+    /// It is within the limits at this width and height.
     Downscale(u32, u32),
-    /// Hold it back, for this reason.
+    /// It is held, for this reason.
     Hold(String),
 }
 
-/// Decides on one more image of `width` × `height` pixels.
+/// Decides on one more image of a step, of `width` × `height` pixels.
 #[must_use]
 pub fn admit(limits: &Limits, usage: &StepUsage, width: u64, height: u64) -> Admission {
     if usage.n_kept >= limits.max_items {
@@ -139,7 +139,7 @@ pub fn admit(limits: &Limits, usage: &StepUsage, width: u64, height: u64) -> Adm
     }
 }
 
-/// Width and height scaled so that the longest side has `side` pixels; neither becomes 0.
+/// Scales width and height so that the longest side has `side` pixels. Neither becomes 0.
 #[must_use]
 pub(crate) fn scaled_to(width: u64, height: u64, side: u64) -> (u32, u32) {
     let longest = u128::from(width.max(height).max(1));

@@ -23,8 +23,7 @@ use crate::store::media_dir::{MediaFolder, Staged, media_path};
 const LABELS_MAX: usize = 256;
 
 /// Why a held image can't be released.
-pub(in crate::ingest) const CHANGED: &str =
-    "its dump has another content than when it was held back";
+pub(in crate::ingest) const CHANGED: &str = "its dump has changed since it was held";
 
 /// What the images of one tensor or picture are made of.
 #[derive(Debug)]
@@ -149,11 +148,11 @@ fn picture(
                     RenderError::Encode(error) => ReadError::Data(error.to_string()),
                 })
             })?;
-            let Rendered { image, making } = rendered;
+            let Rendered { image, provenance } = rendered;
             let path =
                 media_path(MediaFolder::Images, id, image.sha256, image.file_type.extension());
             let file = rendered_file(&path, &image, tensor, plan);
-            Ok((file, FileInMemory { path, bytes: image.bytes }, Some(making)))
+            Ok((file, FileInMemory { path, bytes: image.bytes }, Some(provenance)))
         }
         (Recipe::Copy(picture), _) => {
             let bytes = read_with_retries(|| read_all(&*material.dump))?;

@@ -1,4 +1,4 @@
-//! How the masks of an image are made. Pure.
+//! Plans the masks of an image. Pure.
 
 use super::PlanError;
 use crate::annotations::{MaskData, MaskSpec};
@@ -8,58 +8,58 @@ use crate::limits::Limits;
 use crate::record::DataRef;
 use crate::tensor::{TensorHeader, Writer};
 
-/// The most classes of a mask with a score for each: as many as there are class ids.
+/// The most classes of a mask that has a score for each class: a class id has 16 bits.
 const CLASSES_MAX: u64 = 65_536;
 
-/// The most values of a mask's tensor: a view may repeat elements, so that the file's length is no
-/// bound.
+/// The most values of a mask's tensor. The file's length is no bound for them, because a view may repeat
+/// elements.
 const SCORES_MAX: u64 = 1 << 32;
 
-/// A dump that masks come from, opened.
+/// An open dump that masks come from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MaskSource {
-    /// As the record names it.
+    /// The record's reference to it.
     pub data: DataRef,
-    /// What it holds.
+    /// Its contents.
     pub contents: MaskContents,
 }
 
-/// What a mask is made of.
+/// The contents of a dump of masks.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MaskContents {
     /// A tensor of class ids, or of scores.
     Tensor(Writer, TensorHeader),
-    /// A picture that is kept as it is.
+    /// A picture that is copied unchanged.
     File(PictureHeader),
 }
 
 /// How one mask is made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MaskPlan {
-    /// What was said of it.
+    /// The job's description of it.
     pub spec: MaskSpec,
     /// Which of the record's [`MaskSource`]s it comes from.
     pub source_idx: usize,
-    /// How it is read there.
+    /// The part of the source to read.
     pub reading: MaskReading,
 }
 
-/// Where in its source a mask is.
+/// The part of a source that makes a mask.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MaskReading {
     /// A part of a tensor.
     Tensor {
         /// The tensor.
         header: TensorHeader,
-        /// Which axes count pictures, rows, columns and classes.
+        /// The axes of pictures, rows, columns and classes.
         axes: [Option<usize>; 4],
-        /// Which of its pictures.
+        /// Which of its pictures, from 0.
         image_idx: u64,
-        /// Columns.
+        /// The number of columns.
         width: u64,
-        /// Rows.
+        /// The number of rows.
         height: u64,
-        /// Classes that there are scores of; none where the values are class ids.
+        /// The number of classes that have scores. `None` if the values are class ids.
         n_classes: Option<u64>,
     },
     /// The whole file.
@@ -76,7 +76,7 @@ impl MaskReading {
         }
     }
 
-    /// The memory that making the mask takes at most, in bytes.
+    /// An upper bound of the memory that making the mask takes, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         match self {
@@ -94,7 +94,7 @@ impl MaskReading {
 /// The image that a mask lies on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Image {
-    /// Which of a batch of `n_images`.
+    /// Which image of a batch of `n_images`, from 0.
     pub(super) idx: u64,
     pub(super) n_images: u64,
     pub(super) width: u64,
@@ -104,7 +104,7 @@ pub(super) struct Image {
 /// Plans one mask.
 ///
 /// # Errors
-/// If its source wasn't opened, or its shape makes no mask.
+/// If no source is the mask's, or the source's shape is no mask's.
 pub(super) fn plan(
     spec: MaskSpec,
     sources: &[MaskSource],
@@ -122,7 +122,7 @@ pub(super) fn plan(
         (MaskData::Tensor { one_hot, .. }, MaskContents::Tensor(writer, header)) => {
             read(header, *writer, *one_hot, image).map_err(problem)?
         }
-        // A mask file holds class ids as they are, whichever way it is named.
+        // A mask file holds class ids, whether the record calls it `path` or `mask_data`.
         (_, MaskContents::File(picture)) => MaskReading::File(picture.clone()),
         (MaskData::File(_), MaskContents::Tensor(..)) => {
             return Err(problem("want an image file, or mask_data for a tensor".to_owned()));
@@ -137,8 +137,8 @@ pub(super) fn plan(
     Ok(MaskPlan { spec, source_idx, reading })
 }
 
-/// Finds the axes of a mask: rows and columns, with `one_hot` classes, and pictures where the image
-/// is one of a batch. Axes of length 1 beside them may stand anywhere.
+/// Finds the axes of a mask: rows and columns, classes if `one_hot`, and pictures if the image is one of
+/// a batch. Further axes may have length 1.
 fn read(
     header: &TensorHeader,
     writer: Writer,
@@ -150,8 +150,8 @@ fn read(
     let mut kept: Vec<usize> = (0..shape.axes().len()).collect();
     let n_wanted = if one_hot { 3 } else { 2 };
     let mut pictures = None;
-    // One axis for pictures, unless the mask is one of the image's size without it; then those of
-    // length 1, from the outside in.
+    // First, the axis of pictures is taken out, unless the mask has the image's size without it. Then
+    // the axes of length 1 are, the last one first.
     let longer: Vec<u64> = shape.axes().iter().copied().filter(|&axis| axis != 1).collect();
     let is_one = !one_hot && longer == [image.height, image.width];
     if kept.len() > n_wanted && image.n_images > 1 && length(0) == image.n_images && !is_one {

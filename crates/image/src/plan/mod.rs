@@ -146,10 +146,10 @@ pub fn plan_held(
         let description = usize::try_from(image_idx).ok().and_then(|i| descriptions.get(i));
         let description = description.cloned().unwrap_or_default();
         let decision = if usage.kept_at(index) != Some(false) {
-            Decision::Reject("it is no longer held back".to_owned())
+            Decision::Reject("the image is no longer held".to_owned())
         } else if image_idx >= images.n() {
             let n = images.n();
-            Decision::Reject(format!("its dump makes {n} images by the configuration as it is now"))
+            Decision::Reject(format!("with this configuration its dump makes {n} images"))
         } else {
             images.decide(image_idx, &description, masks, usage, limits)
         };

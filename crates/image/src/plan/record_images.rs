@@ -71,7 +71,8 @@ impl RecordImages {
                         "{n_pixels} pixels in one image, limits.pixels_max is {max}"
                     )));
                 }
-                let what = "options of the record have no effect: an image file is kept as it is";
+                let what =
+                    "options of the record have no effect: an image file is copied unchanged";
                 let has_options = record.options != ImageOptions::default();
                 Self {
                     n: 1,
@@ -123,8 +124,8 @@ impl RecordImages {
             Admission::Keep => wanted,
             Admission::Downscale(..) if self.is_copy => {
                 return Ok(Decision::Hold(format!(
-                    "max_dimension: an image file of {width} × {height} pixels, which is kept as it \
-                     is; a side may have {}",
+                    "max_dimension: an image file of {width} × {height} pixels, which is copied \
+                     unchanged; a side may have {}",
                     limits.max_dimension
                 )));
             }

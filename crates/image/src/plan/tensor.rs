@@ -1,4 +1,4 @@
-//! How the images of one tensor are made. Pure.
+//! Plans the images of a tensor. Pure.
 
 use super::PlanError;
 use crate::convert::{Depth, Reading, Wish, layout};
@@ -8,46 +8,46 @@ use crate::media::{ColorMode, Colormap, FileType, Profile, Rgb};
 use crate::record::{Alpha, Grid, GridOption, ImageOptions};
 use crate::tensor::{TensorHeader, Writer};
 
-/// How many bytes of a dump are read at once: a size that stays in a core's cache.
+/// The bytes of a dump that are read at once. They fit a core's cache.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
-/// How all images of a tensor are made.
+/// How the images of a tensor are made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorPlan {
     /// The tensor.
     pub header: TensorHeader,
-    /// Which axis is which.
+    /// The meaning of each axis.
     pub reading: Reading,
-    /// What the rule is chosen by.
+    /// The input for the choice of the rule, beside the values.
     pub wish: Wish,
-    /// The arrangement, if all its pictures make one image.
+    /// The arrangement of the pictures, if all of them make one image.
     pub sheet: Option<Sheet>,
-    /// Columns of an image.
+    /// The number of columns of an image.
     pub width: u64,
-    /// Rows of an image.
+    /// The number of rows of an image.
     pub height: u64,
-    /// The colours of a one-channel picture.
+    /// The colormap of a picture with one channel.
     pub colormap: Option<Colormap>,
-    /// The colour of pixels that are NaN.
+    /// The color of pixels that are NaN.
     pub nan_color: Option<Rgb>,
-    /// Whether alpha is left out before anything else is made of the picture.
+    /// Whether alpha is dropped before all further steps.
     pub drops_alpha: bool,
-    /// The background that alpha is composited with.
+    /// The background that the picture is composited with.
     pub background: Option<Rgb>,
-    /// The mode to make.
+    /// The mode of the image.
     pub mode: ColorMode,
-    /// How it is encoded.
+    /// How the image is encoded.
     pub encoding: Encoding,
-    /// The memory that making one image takes at most, in bytes.
+    /// An upper bound of the memory that making one image takes, in bytes.
     pub memory_bytes: u64,
-    /// What was asked for and has no effect.
+    /// Options of the record that have no effect.
     pub warnings: Vec<String>,
 }
 
 /// A contact sheet: pictures side by side, row by row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sheet {
-    /// Pictures in a row.
+    /// The number of pictures in a row.
     pub n_columns: u64,
     /// Pixels between pictures, and around them.
     pub padding: u64,
@@ -74,7 +74,7 @@ impl TensorPlan {
         natural(&self.reading)
     }
 
-    /// How many images it makes.
+    /// The number of images that it makes.
     #[must_use]
     pub fn n_images(&self) -> u64 {
         if self.sheet.is_some() { 1 } else { self.reading.n_images }
@@ -82,14 +82,14 @@ impl TensorPlan {
 }
 
 fn natural(reading: &Reading) -> ColorMode {
-    // A reading has 1 to 4 channels.
+    // A layout has 1 to 4 channels.
     ColorMode::natural(reading.n_channels).unwrap_or(ColorMode::L)
 }
 
-/// Plans how a tensor is read, and what its pictures look like.
+/// Plans how a tensor is read and converted.
 ///
 /// # Errors
-/// If its shape makes no sense, what is asked for can't be, or a protective limit is passed.
+/// If the shape is no picture's, the options are not possible, or the tensor is over a protective limit.
 pub(super) fn plan(
     header: TensorHeader,
     writer: Writer,
@@ -127,7 +127,7 @@ pub(super) fn plan(
     });
     let nan_color = options.nan_color.filter(|_| header.dtype.is_float());
     let file_type = options.file_type.unwrap_or(FileType::Png);
-    // What the picture is before the mode that was asked for.
+    // The mode of the picture before it is converted to the record's mode.
     let mut base = natural;
     if colormap.is_some() || nan_color.is_some() {
         base = if natural.has_alpha() { ColorMode::Rgba } else { ColorMode::Rgb };
@@ -144,7 +144,7 @@ pub(super) fn plan(
     let mode = match asked {
         Some(mode) => check_mode(mode, base, profile, file_type)?,
         None if file_type.holds(guessed) => guessed,
-        // Without alpha where the file type has none; gray and alpha as colour and alpha.
+        // A file type without gray and alpha may have color and alpha. If not, alpha is dropped.
         None if file_type.holds(ColorMode::Rgba) => ColorMode::Rgba,
         None => guessed.opaque(),
     };
@@ -186,7 +186,7 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-/// The contact sheet that a batch makes, if it makes one. One picture alone is no sheet.
+/// Returns the contact sheet that a batch makes. One picture alone makes none.
 fn sheet(reading: &Reading, grid: Option<GridOption>) -> Option<Sheet> {
     let grid = match grid {
         _ if reading.is_torch_sheet => Grid::default(),
@@ -197,7 +197,7 @@ fn sheet(reading: &Reading, grid: Option<GridOption>) -> Option<Sheet> {
     (reading.n_images > 1).then_some(Sheet { n_columns, padding: grid.padding.into() })
 }
 
-/// Checks a mode that was asked for.
+/// Checks the record's mode.
 fn check_mode(
     mode: ColorMode,
     base: ColorMode,
@@ -210,7 +210,7 @@ fn check_mode(
              the picture; want {base}, or another profile"
         )));
     }
-    // Black and white is gray where there is nothing smaller, as in Pillow's JPEG.
+    // A file type without black and white stores it as gray, as Pillow does for JPEG.
     if file_type.holds(mode) || mode == ColorMode::Bit && file_type.holds(ColorMode::L) {
         return Ok(mode);
     }
@@ -229,8 +229,8 @@ fn check_mode(
     )))
 }
 
-/// The most that making one image takes: what is made on the way, the encoded file and the encoder's
-/// own copy.
+/// Returns an upper bound of the memory that making one image takes, in bytes: samples, pixels, the
+/// encoded file and the encoder's own copy.
 fn memory_bytes(plan: &TensorPlan, downscale: Option<u32>, limits: &Limits) -> u64 {
     let n_pixels = plan.width.saturating_mul(plan.height);
     let natural = plan.natural_mode().pixel_size() as u64;
@@ -243,7 +243,7 @@ fn memory_bytes(plan: &TensorPlan, downscale: Option<u32>, limits: &Limits) -> u
         Depth::Eight => natural,
         Depth::Sixteen => 2 * natural,
     };
-    // Colours and what they are made of; a flag for each pixel that is NaN.
+    // Colors, the samples that they are made of, and a flag for each pixel that is NaN.
     let on_the_way = if colored { 4 + 4 + 1 } else { 0 };
     let side = downscale.map_or(u64::MAX, u64::from);
     let side = match limits.over_dimension {
@@ -251,7 +251,7 @@ fn memory_bytes(plan: &TensorPlan, downscale: Option<u32>, limits: &Limits) -> u
         OverDimension::Hold => side,
     };
     let scaling = if plan.width.max(plan.height) > side {
-        // Scaling goes by rows of four floats a pixel, first in one direction.
+        // Scaling works on rows of four floats a pixel, in one direction first.
         let (_, new_height) = scaled_to(plan.width, plan.height, side);
         plan.width.saturating_mul(u64::from(new_height)).saturating_mul(16)
     } else {
@@ -259,11 +259,11 @@ fn memory_bytes(plan: &TensorPlan, downscale: Option<u32>, limits: &Limits) -> u
     };
     let palette = if plan.encoding.palette { n_pixels } else { 0 };
     let search = search_bytes(plan.encoding.compression, n_pixels.saturating_mul(made));
-    // What is read at once: a chunk, a window for short runs, and the digest's own chunk.
+    // Buffers for reading: a chunk, a window for short runs, and the digest's own chunk.
     let n_bytes = plan.reading.n_elements().saturating_mul(plan.header.dtype.size() as u64);
     let chunk = n_bytes.min(CHUNK_BYTES as u64);
     [
-        // Channel after channel at first, where the elements lie so.
+        // Samples may be stored twice: channel after channel, and interleaved.
         n_pixels.saturating_mul(2 * samples + on_the_way + made),
         palette,
         search,

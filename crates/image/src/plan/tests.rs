@@ -112,7 +112,7 @@ fn held_images_are_planned_at_their_indices() {
         })
         .collect();
     let full = "max_items: 4 images of this key and step are kept";
-    let none = "it is no longer held back";
+    let none = "the image is no longer held";
     let want = [
         (2, Some(json!("a")), "image 0".to_owned()),
         (3, Some(json!("b")), "image 1".to_owned()),

@@ -1,4 +1,4 @@
-//! A mask's tensor → its PNG file, whose gray value is the class id. Pure.
+//! Renders a mask: its tensor → a PNG file whose gray values are class ids. Pure.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,34 +12,34 @@ use crate::encode::{self, EncodeError, EncodedImage, Encoding};
 use crate::media::ColorMode;
 use crate::plan::MaskReading;
 
-/// A mask's file, and what is in it.
+/// A mask's file, and the classes in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RenderedMask {
-    /// A PNG of 8 bit, or of 16 if a class id is above 255.
+    /// A PNG with 8 bits for each pixel, or 16 if a class id is above 255.
     pub image: EncodedImage,
     /// The class ids that occur.
     pub class_ids: BTreeSet<u16>,
 }
 
-/// Why a mask that was planned could not be made.
+/// Why a planned mask could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MaskError {
     /// The dump could not be read.
     #[error("cannot read: {0}")]
     Io(#[from] io::Error),
-    /// It holds something else than class ids.
+    /// A value is no class id.
     #[error(transparent)]
     ClassId(#[from] ClassIdError),
-    /// The picture could not be written.
+    /// The picture could not be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
 }
 
-/// Makes a mask of a tensor, whose [storage](crate::decode::storage) is given; none where the mask is
-/// a file that is kept as it is.
+/// Makes a mask of a tensor from the tensor's [storage](crate::decode::storage). Returns `None` if the mask
+/// is a file that is copied.
 ///
 /// # Errors
-/// If the storage can't be read, or holds what is no class id.
+/// If the storage can't be read, or a value is no class id.
 pub fn render_mask(
     storage: &impl ReadAt,
     reading: &MaskReading,
@@ -58,7 +58,7 @@ pub fn render_mask(
         let mut best = Best { scores: vec![f64::NEG_INFINITY; n], ids: vec![u16::MAX; n] };
         let [rows, columns, classes] = whole.axes[..] else { return Ok(None) };
         if n_classes > 1 && classes.from < rows.from.min(columns.from) {
-            // The scores of a pixel lie together: they come one after the other.
+            // The scores of a pixel are contiguous.
             let (mut pixel, mut first_class) = (usize::MAX, 0);
             source.each_chunk(&whole, |Target { first, .. }, chunk| {
                 normalized(chunk, elements);
@@ -72,7 +72,7 @@ pub fn render_mask(
                 io::Result::Ok(())
             })?;
         } else {
-            // The scores of one class after the other: the best so far is all that is kept.
+            // The scores of a class are contiguous. Only the best score of each pixel is stored.
             for class in 0..n_classes {
                 let first = whole.first + class * classes.from * elements.dtype.size() as u64;
                 let view = View { first, to: 0, axes: vec![rows, columns] };
@@ -103,13 +103,13 @@ pub fn render_mask(
     } else {
         (ColorMode::L, ids.iter().map(|id| id.to_le_bytes()[0]).collect())
     };
-    // The plan let no side through that doesn't fit.
+    // The plan has checked each side.
     let side = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let pixels = Pixels { mode, width: side(*width), height: side(*height), bytes };
     Ok(Some(RenderedMask { image: encode::encode(&pixels, Encoding::default())?, class_ids }))
 }
 
-/// The class of the greatest score of each pixel so far.
+/// For each pixel, the greatest score until now and its class.
 struct Best {
     scores: Vec<f64>,
     ids: Vec<u16>,
@@ -117,7 +117,7 @@ struct Best {
 
 impl Best {
     fn see(&mut self, pixel: usize, class: usize, score: f64) {
-        // At most 65536 classes: the plan saw to it.
+        // The plan allows at most 65536 classes.
         let class = u16::try_from(class).unwrap_or(u16::MAX);
         let (best, id) = (&mut self.scores[pixel], &mut self.ids[pixel]);
         if beats(score, class, *best, *id) {

@@ -1,7 +1,7 @@
-//! A plan and a storage → the files of an image. Pure: bytes come through [`ReadAt`].
+//! Renders: a plan and a storage → the file of an image. Pure: bytes come through [`ReadAt`].
 //!
-//! A storage is read in chunks, each of which is seen and converted while it is in the processor's
-//! cache. What is in memory at once is one picture, not its dump.
+//! A storage is read in chunks. Each chunk is measured and converted while it is in the processor's cache.
+//! Memory holds one picture at a time, not its dump.
 
 mod mask;
 mod source;
@@ -19,35 +19,35 @@ use crate::media::{ColorMode, Provenance, Sha256, Stats};
 use crate::plan::{ImagePlan, TensorPlan};
 use crate::tensor::TensorHeader;
 
-/// An image and how it was made.
+/// An image, and how it was made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rendered {
     /// The media file.
     pub image: EncodedImage,
-    /// The rule and the statistics.
-    pub making: Provenance,
+    /// The rule and the statistics of the values.
+    pub provenance: Provenance,
 }
 
-/// Why an image that was planned could not be made.
+/// Why a planned image could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// The dump could not be read.
     #[error("cannot read: {0}")]
     Io(#[from] io::Error),
-    /// The picture could not be written.
+    /// The picture could not be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
 }
 
-/// How many bytes of a chunk are seen and converted before the next: they stay in the processor's
-/// nearest cache meanwhile.
+/// The bytes of a chunk that are measured and then converted, before the next ones. They fit the
+/// processor's nearest cache.
 const BLOCK_BYTES: usize = 16 << 10;
 
-/// Buffers up to this size, in bytes, are kept for the next image; larger ones count against the budget of
-/// the image that needs them, and go with it.
+/// Buffers up to this size, in bytes, are reused for the next image. Larger ones belong to the memory budget
+/// of one image, and are freed with it.
 const KEPT_BYTES_MAX: usize = 4 << 20;
 
-/// Makes images, one after the other, in the same buffers.
+/// Makes images one after the other, with the same buffers.
 #[derive(Debug, Default)]
 pub struct Renderer {
     buffers: Buffers,
@@ -56,7 +56,7 @@ pub struct Renderer {
     file: Vec<u8>,
 }
 
-/// The samples of a picture, and room for as many in another order.
+/// The samples of a picture, and a buffer for the same samples in another order.
 #[derive(Debug, Default)]
 struct Samples<S> {
     pixels: Vec<S>,
@@ -64,17 +64,18 @@ struct Samples<S> {
 }
 
 impl Renderer {
-    /// Makes one image of a tensor, whose [storage](crate::decode::storage) is given.
+    /// Makes one image of a tensor from the tensor's [storage](crate::decode::storage).
     ///
     /// # Errors
-    /// If the storage can't be read, or the encoder refuses.
+    /// If the storage can't be read, or the picture can't be encoded.
     pub fn render(
         &mut self,
         storage: &impl ReadAt,
         tensor: &TensorPlan,
         image: &ImagePlan,
     ) -> Result<Rendered, RenderError> {
-        let (pixels, making) = self.pixels(storage, tensor, image.image_idx, image.downscale)?;
+        let (pixels, provenance) =
+            self.pixels(storage, tensor, image.image_idx, image.downscale)?;
         let mut bytes = std::mem::take(&mut self.file);
         bytes.clear();
         self.encoder.encode((&pixels).into(), tensor.encoding, &mut bytes)?;
@@ -87,11 +88,11 @@ impl Renderer {
         let (file_type, sha256) = (tensor.encoding.file_type, Sha256::of(&bytes));
         Ok(Rendered {
             image: EncodedImage { file_type, mode, width, height, bytes, sha256 },
-            making,
+            provenance,
         })
     }
 
-    /// Takes back the memory of a file that was written.
+    /// Reuses the memory of an encoded file for the next one.
     pub fn take_back(&mut self, file: Vec<u8>) {
         if file.capacity() <= KEPT_BYTES_MAX {
             self.file = file;
@@ -127,10 +128,10 @@ impl Renderer {
                 (mode::gray_16(&samples.pixels, n_channels), conversion, stats)
             }
         };
-        // The plan let no side through that doesn't fit: `limits.pixels_max` is far below.
+        // The plan has checked each side: `limits.pixels_max` is far below `u32::MAX`.
         let side = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         let (width, height) = (side(tensor.width), side(tensor.height));
-        // Only PNG has black and white: elsewhere it is gray that happens to have two values.
+        // Only PNG has black and white. In other file types it is gray with two values.
         let is_gray =
             tensor.mode == ColorMode::Bit && !tensor.encoding.file_type.holds(ColorMode::Bit);
         let mode = if is_gray { ColorMode::L } else { tensor.mode };
@@ -138,7 +139,7 @@ impl Renderer {
         if let Some((width, height)) = downscale {
             pixels = encode::downscale(pixels, width, height);
         }
-        let making = Provenance {
+        let provenance = Provenance {
             profile: tensor.wish.profile,
             rule: conversion.rule(),
             range: tensor.wish.range,
@@ -147,11 +148,11 @@ impl Renderer {
             format_guessed: tensor.reading.guessed,
             stats,
         };
-        Ok((pixels, making))
+        Ok((pixels, provenance))
     }
 }
 
-/// Makes the pixels of one image of a tensor, whose storage is given.
+/// Makes the pixels of one image of a tensor from the tensor's storage.
 ///
 /// # Errors
 /// If the storage can't be read.
@@ -178,15 +179,15 @@ pub fn full_size_pixels(
     Renderer::default().pixels(storage, tensor, image_idx, None)
 }
 
-/// Whether the samples are made channel after channel, as the elements lie, and interleaved then: that is
-/// faster than putting each in its place.
+/// Whether the samples are made channel after channel, in the order of the elements, and interleaved
+/// afterwards. That is faster than storing each one at its final place.
 fn is_planar(tensor: &TensorPlan) -> bool {
     let stride = |axis: Option<usize>| axis.map_or(0, |axis| tensor.header.strides[axis]);
     let [_, rows, columns, channels] = tensor.reading.axes.map(stride);
     tensor.sheet.is_none() && tensor.reading.n_channels > 1 && channels > rows.max(columns)
 }
 
-/// The views of a tensor that make one image: one, or one for each picture of a contact sheet.
+/// Returns the views of a tensor that make one image: one, or one for each picture of a contact sheet.
 fn views(tensor: &TensorPlan, image_idx: u64) -> Vec<View> {
     let reading = &tensor.reading;
     let n_channels = reading.n_channels;
@@ -207,7 +208,7 @@ fn views(tensor: &TensorPlan, image_idx: u64) -> Vec<View> {
     (0..reading.n_images).map(cell).collect()
 }
 
-/// The view of one picture: rows, columns and channels, which go `steps` apart.
+/// Returns the view of one picture: its rows, columns and channels, which are stored `steps` apart.
 fn view(
     header: &TensorHeader,
     axes: [Option<usize>; 4],
@@ -229,13 +230,13 @@ fn view(
     }
 }
 
-/// The rule that the values of the first chunk lead to.
+/// The rule that the values of the first chunk suggest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Guess {
-    /// Nothing was seen yet.
+    /// No chunk was read yet.
     None,
     Rule(Conversion),
-    /// Later values lead to another, or a rule needs to see all values first.
+    /// Later values lead to another rule, or the rule depends on all values.
     Wrong,
 }
 
@@ -248,15 +249,15 @@ impl Guess {
     }
 }
 
-/// Where converted samples go.
+/// The destination of converted samples.
 struct Converted<'a, S> {
     samples: &'a mut [S],
-    /// A chunk's samples that do not lie side by side in the picture.
+    /// A buffer for the samples of a chunk that are not contiguous in the picture.
     apart: Vec<S>,
 }
 
 impl<S: Sample> Converted<'_, S> {
-    /// Converts a chunk that `scan` has seen. Returns how many values were clipped.
+    /// Converts a chunk that `scan` has measured. Returns the number of values that were clipped.
     fn add(&mut self, rule: &Conversion, scan: &Scan, target: Target, chunk: &[u8]) -> u64 {
         let Target { first, step } = target;
         let n = chunk.len() / rule.dtype().size();
@@ -268,12 +269,12 @@ impl<S: Sample> Converted<'_, S> {
             let to = self.samples[first..].iter_mut().step_by(step);
             to.zip(&self.apart).for_each(|(to, &sample)| *to = sample);
         }
-        // As long as nothing lay outside, nothing was clipped.
+        // Counting is needed only if a value was outside the range.
         if scan.is_clipped_by(rule) { rule.count_clipped(chunk) } else { 0 }
     }
 }
 
-/// The passes over an image's elements: nearly always one.
+/// Makes the passes over an image's elements. Nearly always there is one.
 struct Maker<'a, R> {
     source: Source<'a, R>,
     views: Vec<View>,
@@ -282,12 +283,12 @@ struct Maker<'a, R> {
 }
 
 impl<R: ReadAt> Maker<'_, R> {
-    /// Makes one sample of each element, the channels of a pixel together (0 between the pictures of a
-    /// sheet), whatever `samples` holds. Returns the rule and the values' statistics.
+    /// Replaces `samples` by one sample for each element, the channels of a pixel together, and 0 between the
+    /// pictures of a sheet. Returns the rule and the statistics of the values.
     ///
-    /// The rule depends on all values, but those of the first chunk nearly always lead to the same: so
-    /// the rest is converted as it is seen, and all of it again only where the rule turns out to be
-    /// another.
+    /// The rule depends on all values, but the first chunk nearly always leads to the same rule. So each
+    /// chunk is converted right after it is measured. If the rule turns out to be another one, everything
+    /// is converted again.
     fn samples<S: Sample>(&mut self, samples: &mut Samples<S>) -> io::Result<(Conversion, Stats)> {
         let tensor = self.tensor;
         let n = tensor.width * tensor.height * tensor.reading.n_channels;
@@ -358,7 +359,7 @@ impl<R: ReadAt> Maker<'_, R> {
         Ok((conversion, stats))
     }
 
-    /// The bytes of the picture in its mode, by way of colours that the data doesn't have.
+    /// Converts samples to the picture's mode, after the colormap, the NaN color and the background.
     fn pixels(
         &mut self,
         mut samples: Vec<u8>,
@@ -394,7 +395,7 @@ impl<R: ReadAt> Maker<'_, R> {
         Ok(mode::convert(samples, mode_now, tensor.mode, width))
     }
 
-    /// Which pixels are NaN in any channel.
+    /// Returns for each pixel whether a channel of it is NaN.
     fn nan_pixels(&mut self, conversion: &Conversion) -> io::Result<Vec<bool>> {
         let tensor = self.tensor;
         let n_pixels = usize::try_from(tensor.width * tensor.height);

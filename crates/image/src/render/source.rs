@@ -1,10 +1,11 @@
-//! A tensor's elements, read in the order in which they lie. Pure.
+//! Reads a tensor's elements in the order of the storage. Pure.
 //!
-//! A view is a few axes, each with a stride in the storage and one in what is made of it. The axes
-//! are walked by their strides in the storage, the longest outermost, and those that lie without a
-//! gap on both sides are walked as one: a picture in C order is one run of bytes, one with channels
-//! first a run for each channel, and everything else (Fortran order, a torch view) as long runs as
-//! there are. But where a view repeats elements, the storage is read from its beginning to its end.
+//! A view is a list of axes. Each axis has a stride in the storage and a stride in the destination. The
+//! axes are walked by their strides in the storage, the longest one outermost. Two axes without a gap in
+//! storage and destination are walked as one. So a picture in C order is one run of bytes, and a picture
+//! with channels first is one run for each channel. Other views (Fortran order, torch views) are read in
+//! runs as long as possible. Unless a view repeats elements, the storage is read from its beginning to
+//! its end.
 
 use std::io;
 
@@ -16,23 +17,23 @@ use crate::plan::CHUNK_BYTES;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Axis {
     pub(super) length: u64,
-    /// Elements of the storage from one to the next.
+    /// The stride in the storage, in elements.
     pub(super) from: u64,
-    /// Elements of what is made from one to the next.
+    /// The stride in the destination, in elements.
     pub(super) to: u64,
 }
 
-/// The elements of one picture, or of one channel of it.
+/// The elements of a picture, or of one of its channels.
 #[derive(Debug, Clone)]
 pub(super) struct View {
-    /// In bytes of the storage.
+    /// The first element's offset in the storage, in bytes.
     pub(super) first: u64,
-    /// In elements of what is made.
+    /// The first element's index in the destination.
     pub(super) to: u64,
     pub(super) axes: Vec<Axis>,
 }
 
-/// Where a chunk's elements go: the first, and from one to the next.
+/// The destination of a chunk's elements: the index of the first, and the stride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) first: usize,
@@ -40,12 +41,12 @@ pub(super) struct Target {
 }
 
 impl View {
-    /// The axes that are left to walk: outermost first, none of length 1, neighbours joined where
-    /// they lie without a gap on both sides.
+    /// Returns the axes to walk, outermost first: without those of length 1, and neighbours without a gap
+    /// joined.
     fn walked(&self) -> Vec<Axis> {
         let mut axes: Vec<Axis> =
             self.axes.iter().copied().filter(|axis| axis.length != 1).collect();
-        // Repeated elements (stride 0) are read again and again, in long runs.
+        // An axis of repeated elements (stride 0) is outermost, so that the runs stay long.
         axes.sort_by_key(|axis| (axis.from != 0, std::cmp::Reverse(axis.from)));
         let mut walked: Vec<Axis> = Vec::with_capacity(axes.len());
         for axis in axes {
@@ -63,7 +64,7 @@ impl View {
     }
 }
 
-/// What is read goes through these, image after image.
+/// Buffers for reading, reused for each image.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     window: Window,
@@ -81,13 +82,13 @@ pub(super) struct Source<'a, R> {
 impl<'a, R: ReadAt> Source<'a, R> {
     pub(super) fn new(storage: &'a R, elements: Elements, buffers: &'a mut Buffers) -> Self {
         let Buffers { window, chunk } = buffers;
-        // What it holds is of another storage.
+        // Its bytes are of another storage.
         window.bytes.clear();
         Self { storage, elements, window, chunk }
     }
 
-    /// Hands out all elements of a view in chunks of whole ones, in their form in the dump, each with
-    /// where its elements go.
+    /// Calls `see` with all elements of a view in chunks, as they are in the dump, and with the destination
+    /// of each chunk.
     ///
     /// # Errors
     /// If reading fails.
@@ -100,7 +101,7 @@ impl<'a, R: ReadAt> Source<'a, R> {
         let walked = view.walked();
         let one = Axis { length: 1, from: 1, to: 1 };
         let (inner, outer) = walked.split_last().map_or((one, &[][..]), |(i, outer)| (*i, outer));
-        // As many elements as fit a chunk, gaps between them included.
+        // The number of elements that fit a chunk, with the gaps between them.
         let n_at_once = (CHUNK_BYTES as u64 / size / inner.from.max(1)).max(1);
         let mut place = vec![0u64; outer.len()];
         loop {
@@ -117,7 +118,7 @@ impl<'a, R: ReadAt> Source<'a, R> {
                 see(target, self.chunk)?;
                 at += n;
             }
-            // The next place: the last axis runs fastest.
+            // To the next position: the last axis runs fastest.
             let mut axis = outer.len();
             loop {
                 let Some(next) = axis.checked_sub(1) else { return Ok(()) };
@@ -131,7 +132,7 @@ impl<'a, R: ReadAt> Source<'a, R> {
         }
     }
 
-    /// Reads `n` elements, `step` apart, into the chunk.
+    /// Reads `n` elements, `step` elements apart, into the chunk.
     fn read(&mut self, first: u64, n: u64, step: u64, size: u64) -> io::Result<()> {
         let span = index(((n - 1) * step + 1) * size)?;
         let (n, step, size) = (index(n)?, index(step * size)?, index(size)?);
@@ -152,7 +153,7 @@ impl<'a, R: ReadAt> Source<'a, R> {
     }
 }
 
-/// A stretch of the storage in memory, so that short runs don't cost a read each.
+/// A part of the storage in memory, so that a short run does not cost a read of its own.
 #[derive(Debug, Default)]
 struct Window {
     first: u64,
@@ -161,8 +162,9 @@ struct Window {
 
 impl Window {
     fn get(&mut self, storage: &impl ReadAt, first: u64, n: usize) -> io::Result<&[u8]> {
-        /// Read where the next run may be far away; and how near is near.
+        /// The bytes to read at a position that is far from the last one.
         const ALONE: u64 = 4096;
+        /// The largest gap to the last position that counts as near.
         const NEAR: u64 = 32 << 10;
         let end = self.first + self.bytes.len() as u64;
         if first < self.first || first + n as u64 > end {

@@ -221,3 +221,123 @@ fn note_digest(event: &mut Event, digest: Digest) {
         (entry.source.xxh3, entry.source.sha256) = digest.fields();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+    use crate::ingest::pipeline::budget::Budget;
+    use crate::media::{Description, MediaEntry, MediaKey, RunId, Sha256, Step};
+    use crate::store::journal::{DumpCursor, Fingerprint, LogCursor, Stamp};
+
+    const REASON: &str = "all its values are the same";
+
+    fn run() -> Arc<RunInfo> {
+        let id = RunId::new("r").unwrap_or_else(|error| panic!("{error}"));
+        Arc::new(RunInfo { id, source: "/runs/r".into(), identity: Map::new() })
+    }
+
+    fn id(index: u32) -> MediaId {
+        let key = MediaKey::new("k").unwrap_or_else(|error| panic!("{error}"));
+        MediaId { key, step: Step(1), index }
+    }
+
+    fn rejected(index: u32) -> Box<MediaEntry> {
+        let MediaId { key, step, index } = id(index);
+        let place = Some((key, step, Some(index)));
+        let (description, source) = (Description::default(), Source::default());
+        Box::new(MediaEntry::rejected(place, REASON.to_owned(), description, source))
+    }
+
+    fn held(index: u32) -> Event {
+        let (description, source) = (Description::default(), Source::default());
+        let entry = MediaEntry::held(id(index), "max_items".to_owned(), description, source);
+        Event::Media(Box::new(entry))
+    }
+
+    /// A batch of one image, at index 0, and these events.
+    fn batch(cursor: SourceCursor, events: Vec<Event>) -> QueuedBatch {
+        let mut batch = SourceBatch::new(&run(), cursor);
+        events.into_iter().for_each(|event| batch.push_event(event));
+        let (mut queued, jobs) = QueuedBatch::new(7, batch, Budget::new(1).take(1));
+        assert_eq!(jobs.len(), 0);
+        queued.events.insert(0, None);
+        (queued.n_to_make, queued.n_items) = (1, queued.n_items + 1);
+        assert!(!queued.is_ready());
+        queued
+    }
+
+    fn dump_cursor() -> SourceCursor {
+        let stamp = Stamp { size: 9, mtime_ns: 1, ctime_ns: 1, ino: 1 };
+        SourceCursor::Dump(DumpCursor::new("1.npy".to_owned(), stamp, None))
+    }
+
+    fn log_cursor() -> SourceCursor {
+        SourceCursor::Log(LogCursor {
+            path: "x.media.jsonl".to_owned(),
+            dev: 1,
+            ino: 1,
+            offset: 20,
+            line: 1,
+            head: Fingerprint::default(),
+            tail: Fingerprint::default(),
+        })
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_released_stays_held_and_nothing_is_committed() {
+        let mut batch = batch(SourceCursor::None, vec![]);
+        batch.place(0, RenderOutcome::Failed(rejected(0)));
+        assert!(batch.is_ready());
+        let (commit, tally) = batch.finish();
+        assert!(commit.is_none());
+        let (counts, results) = tally.close();
+        assert_eq!(counts, BatchCounts { n_items: 1, n_given_back: 1, ..BatchCounts::default() });
+        let (run, result) = (run().id.clone(), Err(REASON.to_owned()));
+        assert_eq!(results, [BatchResult::Released { run, id: id(0), result }]);
+    }
+
+    #[test]
+    fn a_dump_that_could_not_be_read_whole_is_not_committed() {
+        let mut batch = batch(dump_cursor(), vec![held(1)]);
+        let reason = "the dump changed while it was read".to_owned();
+        batch.place(0, RenderOutcome::Unread { entry: rejected(0), reason: reason.clone() });
+        let (commit, tally) = batch.finish();
+        assert!(commit.is_none());
+        let (counts, results) = tally.close();
+        assert_eq!(counts, BatchCounts { n_items: 2, n_given_back: 2, ..BatchCounts::default() });
+        let (run, path, unread) = (run().id.clone(), "1.npy".to_owned(), Some(reason));
+        assert_eq!(results, [BatchResult::Dump { run, path, unread }]);
+    }
+
+    #[test]
+    fn the_failed_image_of_a_line_frees_its_index() {
+        let mut batch = batch(log_cursor(), vec![held(1)]);
+        batch.place(0, RenderOutcome::Failed(rejected(0)));
+        let (commit, tally) = batch.finish();
+        assert_eq!(commit.map(|commit| commit.events.len()), Some(2));
+        let (counts, results) = tally.close();
+        let want = BatchCounts { n_items: 2, n_held: 1, n_rejected: 1, ..BatchCounts::default() };
+        assert_eq!(counts, want);
+        assert_eq!(results, [BatchResult::ImageFailed { run: run().id.clone(), id: id(0) }]);
+    }
+
+    #[test]
+    fn a_dump_with_a_rejected_item_is_not_known_by_its_digest() {
+        let digest = Digest::Sha256(Sha256::of(b"dump"));
+        for has_rejected in [false, true] {
+            let mut batch = batch(dump_cursor(), vec![held(1)]);
+            batch.digest = Some(Arc::new(digest.into()));
+            if has_rejected {
+                batch.place(0, RenderOutcome::Failed(rejected(0)));
+            }
+            let (commit, _) = batch.finish();
+            let commit = commit.unwrap_or_else(|| panic!("no commit"));
+            let SourceCursor::Dump(cursor) = &commit.cursor else { panic!("{commit:?}") };
+            assert_eq!(cursor.digest(), (!has_rejected).then_some(digest));
+            let Some(Event::Media(held)) = commit.events.last() else { panic!("{commit:?}") };
+            assert_eq!(held.source.digest(), Some(digest), "a held item names its dump");
+        }
+    }
+}
