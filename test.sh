@@ -98,7 +98,7 @@ if [ "${1:-}" = gentle ] || [ "${1:-}" = load ] || [ "${1:-}" = backlog ]; then
     cargo build --locked --release
     if [ "$1" = load ] && { [ -z "${2:-}" ] || [ "$2" = churn ]; }; then
         SAFELIGHT_CHURN="${SAFELIGHT_CHURN:-10000000}" \
-            cargo test --locked --release --lib store::churn -- --nocapture
+            cargo test --locked --release --lib store::tests::churn -- --nocapture
         [ -z "${2:-}" ] || exit 0
     fi
     exec target/python/wandb-0.28.2/bin/python "tests/measure/$1.py" "${@:2}"

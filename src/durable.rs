@@ -1,9 +1,9 @@
-//! *How* bytes become durable: synced files, atomic replacement, synced directories. *When* is
-//! decided in [`crate::store`].
+//! *How* bytes become durable: synced files, atomic replacement, synced directories. [`crate::store`]
+//! decides *when*.
 //!
-//! Everything that the store's truth consists of goes through a [`Disk`], step by step. A test can
-//! watch the steps, to rebuild what a power loss between any two of them leaves, and refuse them, as
-//! a full disk does.
+//! All durable changes of the store go through a [`Disk`], step by step. A test can watch the steps, to
+//! rebuild the state that a power loss between any two of them leaves. It can also refuse steps, as a
+//! full disk does.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// One step that changes the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step<'a> {
-    /// A file is made, or emptied.
+    /// Creates a file, or empties it.
     Create(&'a Path),
     Write {
         path: &'a Path,
@@ -24,18 +24,20 @@ pub(crate) enum Step<'a> {
         bytes: &'a [u8],
     },
     SetLen(&'a Path, u64),
-    /// A file's content becomes durable.
+    /// Makes a file's content durable.
     Sync(&'a Path),
     Rename(&'a Path, &'a Path),
     CreateDir(&'a Path),
-    /// The entries of a directory become durable.
+    /// Makes the entries of a directory durable.
     SyncDir(&'a Path),
 }
 
-/// Sees each step before it is done.
+/// Watches each step before it is taken.
 pub(crate) trait Observe: Send + Sync {
+    /// Called before a step.
+    ///
     /// # Errors
-    /// To have the step fail: a write is then done by half, all else not at all.
+    /// An error makes the step fail: a write then writes half of its bytes, and any other step does nothing.
     fn before(&self, step: &Step<'_>) -> io::Result<()>;
 }
 
@@ -43,8 +45,8 @@ pub(crate) trait Observe: Send + Sync {
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
     observer: Option<Arc<dyn Observe>>,
-    /// Directories whose own entries this process has made durable. One that was only found may have
-    /// been made by a process that was killed before it got to that.
+    /// Directories whose own entries this process has made durable. A directory that existed before may
+    /// have been created by a process that was killed before it synced the entry.
     durable_dirs: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
@@ -63,66 +65,68 @@ pub(crate) struct DiskFile {
 }
 
 impl Disk {
-    /// A disk whose steps are seen by `observer`.
+    /// A disk whose steps `observer` watches.
     #[cfg(test)]
     pub(crate) fn observed(observer: Arc<dyn Observe>) -> Self {
         Self { observer: Some(observer), ..Self::default() }
     }
 
-    fn see(&self, step: &Step<'_>) -> io::Result<()> {
+    fn observe(&self, step: &Step<'_>) -> io::Result<()> {
         self.observer.as_ref().map_or(Ok(()), |observer| observer.before(step))
     }
 
-    /// Makes a file, or empties the one that is there.
+    /// Creates a file, or empties an existing one.
     ///
     /// # Errors
-    /// If it can't be made.
+    /// If the file cannot be created.
     pub(crate) fn create(&self, path: &Path) -> io::Result<DiskFile> {
-        self.see(&Step::Create(path))?;
+        self.observe(&Step::Create(path))?;
         let mut options = OpenOptions::new();
         let file = options.create(true).truncate(true).read(true).write(true).open(path)?;
         Ok(DiskFile { disk: self.clone(), path: path.to_owned(), file })
     }
 
-    /// Makes a file that isn't there yet.
+    /// Creates a new file.
     ///
     /// # Errors
-    /// If it is there, or can't be made.
+    /// If the file exists or cannot be created.
     pub(crate) fn create_new(&self, path: &Path) -> io::Result<DiskFile> {
-        self.see(&Step::Create(path))?;
+        self.observe(&Step::Create(path))?;
         let file = OpenOptions::new().create_new(true).read(true).write(true).open(path)?;
         Ok(DiskFile { disk: self.clone(), path: path.to_owned(), file })
     }
 
-    /// Opens a file that is there.
+    /// Opens an existing file.
     ///
     /// # Errors
-    /// If it can't be opened.
+    /// If the file cannot be opened.
     pub(crate) fn open(&self, path: &Path) -> io::Result<DiskFile> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         Ok(DiskFile { disk: self.clone(), path: path.to_owned(), file })
     }
 
+    /// Renames a file, replacing an existing one.
+    ///
     /// # Errors
-    /// If there is no such file, or it can't get that name.
+    /// If there is no such file, or it cannot be renamed.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.see(&Step::Rename(from, to))?;
+        self.observe(&Step::Rename(from, to))?;
         fs::rename(from, to)
     }
 
     /// Makes the entries of a directory durable.
     ///
     /// # Errors
-    /// If the directory can't be opened or synced.
+    /// If the directory cannot be opened or synced.
     pub(crate) fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.see(&Step::SyncDir(path))?;
+        self.observe(&Step::SyncDir(path))?;
         File::open(path)?.sync_all()
     }
 
-    /// Makes a directory and all above it that are missing, and their entries durable.
+    /// Creates a directory and its missing parents, and makes their entries durable.
     ///
     /// # Errors
-    /// If one can't be made or synced.
+    /// If a directory cannot be created or synced.
     pub(crate) fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let is_durable = |dirs: &HashSet<PathBuf>| dirs.contains(path);
         let is_there = path.is_dir();
@@ -131,12 +135,12 @@ impl Disk {
         }
         let above = path.parent().filter(|above| *above != Path::new(""));
         match above {
-            // The directories above the store are somebody else's.
+            // Directories that exist above the store are not ours to sync.
             Some(above) if !is_there => self.create_dir_all(above)?,
             _ => {}
         }
         if !is_there {
-            self.see(&Step::CreateDir(path))?;
+            self.observe(&Step::CreateDir(path))?;
             match fs::create_dir(path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {
                     return Err(error);
@@ -155,10 +159,10 @@ impl Disk {
         self.durable_dirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces a file by `bytes`, durably: readers see the old one or the new one, whole.
+    /// Replaces the content of a file by `bytes`, durably. Readers see the old content or the new one.
     ///
     /// # Errors
-    /// If the new file can't be written; the old one is then still there.
+    /// If the new file cannot be written. Then the old one is still there.
     pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let beside = path.with_extension("tmp");
         let file = self.create(&beside)?;
@@ -170,61 +174,71 @@ impl Disk {
 }
 
 impl DiskFile {
+    /// Writes all of `bytes` at an offset.
+    ///
     /// # Errors
-    /// If not all is written; some of it may be.
+    /// If not all bytes are written. Some of them may be.
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let seen = self.disk.see(&Step::Write { path: &self.path, offset, bytes });
+        let seen = self.disk.observe(&Step::Write { path: &self.path, offset, bytes });
         let n = if seen.is_ok() { bytes.len() } else { bytes.len() / 2 };
         self.file.write_all_at(&bytes[..n], offset)?;
         seen
     }
 
-    /// Makes the content durable. After a failure nobody knows what of it is: the kernel may take
-    /// for written what is not, so that it must be written once more.
+    /// Makes the content durable.
     ///
     /// # Errors
-    /// If it can't be synced.
+    /// If the file cannot be synced. Then its content is in doubt and must be written again: the kernel may
+    /// count pages as written that are not.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.disk.see(&Step::Sync(&self.path))?;
+        self.disk.observe(&Step::Sync(&self.path))?;
         self.file.sync_data()
     }
 
-    /// Has the kernel forget the content, which must be durable: it is not read again soon, and the
-    /// memory is better used for what the training reads.
+    /// Drops the content, which must be durable, from the page cache. It is not read again soon, and the
+    /// training needs the memory.
     pub(crate) fn give_back_cache(&self) {
-        // Only advice: some file systems take none.
+        // Only advice, which some file systems do not take.
         rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed).ok();
     }
 
+    /// Cuts or lengthens the file.
+    ///
     /// # Errors
-    /// If the file can't be cut or lengthened.
+    /// If its length cannot be set.
     pub(crate) fn set_len(&self, n_bytes: u64) -> io::Result<()> {
-        self.disk.see(&Step::SetLen(&self.path, n_bytes))?;
+        self.disk.observe(&Step::SetLen(&self.path, n_bytes))?;
         self.file.set_len(n_bytes)
     }
 
+    /// The file's length.
+    ///
     /// # Errors
-    /// If the file can't be asked.
+    /// If its metadata cannot be read.
     pub(crate) fn n_bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Takes the file for this process alone, until it is closed.
+    /// Locks the file for this process, until it is closed.
     ///
     /// # Errors
-    /// Of kind `WouldBlock` if another has it.
+    /// Of kind `WouldBlock` if another process holds the lock.
     pub(crate) fn try_lock(&self) -> io::Result<()> {
         self.file.try_lock().map_err(Into::into)
     }
 
+    /// Fills `bytes` from an offset.
+    ///
     /// # Errors
-    /// If it can't be read, or ends before `bytes` is full.
+    /// If the file cannot be read, or ends before `bytes` is full.
     pub(crate) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(bytes, offset)
     }
 
+    /// Reads the whole file.
+    ///
     /// # Errors
-    /// If it can't be read.
+    /// If the file cannot be read.
     pub(crate) fn read_all(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(self.n_bytes()?).map_err(io::Error::other)?];
         self.file.read_exact_at(&mut bytes, 0)?;

@@ -12,7 +12,7 @@ use crate::control::protocol::PRUNE_PATH;
 use crate::ingest::{Reading, Removed};
 use crate::media::RunId;
 use crate::retention::{self, Clock, Remove, Report, RunReport};
-use crate::store::{Leaving, Writer};
+use crate::store::{ImageToPrune, Writer};
 
 pub(super) fn run(apply: bool, common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
     let (mut access, config) = common.access("prune")?;
@@ -49,7 +49,7 @@ pub(super) fn run(apply: bool, common: &Common, out: &mut impl Write) -> anyhow:
 struct Own<'a>(&'a mut Writer);
 
 impl Remove for Own<'_> {
-    fn prune(&mut self, run: &RunId, leaving: Vec<Leaving>) -> Removed {
+    fn prune(&mut self, run: &RunId, leaving: Vec<ImageToPrune>) -> Removed {
         self.0.prune(run, &leaving)
     }
 

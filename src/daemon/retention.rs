@@ -14,7 +14,7 @@ use crate::config::{Live, SyncConfig};
 use crate::ingest::{Reading, Removed, Request, Shared};
 use crate::media::RunId;
 use crate::retention::{self, Clock, Remove, Report};
-use crate::store::{Leaving, Reader, StoreError};
+use crate::store::{ImageToPrune, Reader, StoreError};
 
 /// How often the store is looked through.
 const EVERY: Duration = Duration::from_hours(1);
@@ -110,7 +110,7 @@ impl Committer<'_> {
 }
 
 impl Remove for Committer<'_> {
-    fn prune(&mut self, run: &RunId, leaving: Vec<Leaving>) -> Removed {
+    fn prune(&mut self, run: &RunId, leaving: Vec<ImageToPrune>) -> Removed {
         self.ask(|told| Request::Prune(run.clone(), leaving, told))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::media::RunId;
-use crate::store::{Leaving, StoreError, Writer};
+use crate::store::{ImageToPrune, StoreError, Writer};
 
 /// The files that could not be removed, and why.
 pub(crate) type Removed = Result<Vec<(String, String)>, StoreError>;
@@ -15,7 +15,7 @@ pub(crate) type Removed = Result<Vec<(String, String)>, StoreError>;
 #[derive(Debug)]
 pub(crate) enum Request {
     /// As [`Writer::prune`].
-    Prune(RunId, Vec<Leaving>, Sender<Removed>),
+    Prune(RunId, Vec<ImageToPrune>, Sender<Removed>),
     /// As [`Writer::remove_strays`].
     Strays(Vec<PathBuf>, Duration, Sender<Removed>),
 }

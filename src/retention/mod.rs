@@ -20,9 +20,9 @@ use crate::config::SyncConfig;
 use crate::config::retention::{DumpRetention, RetentionRules};
 use crate::ingest::{Reading, Removed, RunDir, Verdict as Missing};
 use crate::media::{Digest, Fate, MediaEntry, RunId};
-use crate::store::journal::Position;
+use crate::store::journal::JournalOffset;
 use crate::store::media_dir::is_older;
-use crate::store::{Leaving, Reader, RunInfo, StoreError};
+use crate::store::{ImageToPrune, Reader, RunInfo, StoreError};
 use crate::sync::{self, Delivered};
 
 /// A media file that no item names may be one of a commit that is under way: this old it is not.
@@ -61,7 +61,7 @@ impl Clock {
 pub(crate) trait Remove {
     /// As [`Writer::prune`](crate::store::Writer::prune). With nothing to prune: checks that all that
     /// was committed is in the index.
-    fn prune(&mut self, run: &RunId, leaving: Vec<Leaving>) -> Removed;
+    fn prune(&mut self, run: &RunId, leaving: Vec<ImageToPrune>) -> Removed;
 
     /// As [`Writer::remove_strays`](crate::store::Writer::remove_strays).
     fn remove_strays(&mut self, strays: Vec<PathBuf>, age_min: Duration) -> Removed;
@@ -223,8 +223,8 @@ impl Sweep<'_> {
     /// Files are compared by path, never by key: keys with the same file stem share files.
     fn files(
         &self,
-        going: &BTreeSet<Position>,
-    ) -> Result<(HashSet<u64>, Vec<Leaving>), StoreError> {
+        going: &BTreeSet<JournalOffset>,
+    ) -> Result<(HashSet<u64>, Vec<ImageToPrune>), StoreError> {
         let journal_end = self.reader.journal_end(&self.run.id)?;
         let (mut named, mut leaving) = (HashSet::new(), Vec::new());
         for item in self.reader.placed(&self.run.id) {
@@ -232,7 +232,7 @@ impl Sweep<'_> {
             let Some(image) = entry.as_image().filter(|image| !image.pruned) else { continue };
             let paths = image.paths();
             if going.contains(&place) {
-                leaving.push(Leaving { id: image.id.clone(), place, paths, journal_end });
+                leaving.push(ImageToPrune { id: image.id.clone(), place, paths, journal_end });
             } else {
                 named.extend(paths.iter().map(|path| hash_of(path)));
             }
@@ -379,7 +379,7 @@ fn hash_of(path: &str) -> u64 {
 }
 
 /// Notes what an item says of the dumps that it came from.
-fn note_dumps(entry: &MediaEntry, place: Position, dir: Option<&RunDir>, found: &mut Found) {
+fn note_dumps(entry: &MediaEntry, place: JournalOffset, dir: Option<&RunDir>, found: &mut Found) {
     let source = &entry.source;
     // What was rejected is told by the name that the line gave.
     let plain = |name: &str| dir.and_then(|dir| dir.relative(name).ok()).unwrap_or(name.to_owned());

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::config::retention::{DumpRetention, RetentionRules};
-use crate::store::journal::Position;
+use crate::store::journal::JournalOffset;
 use crate::sync::Delivered;
 
 /// An image whose files are in the store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kept {
-    pub(crate) place: Position,
+    pub(crate) place: JournalOffset,
     /// Of all its files.
     pub(crate) bytes: u64,
     /// Since its media file was written; none if that can't be told.
@@ -26,11 +26,11 @@ pub(crate) enum Verdict {
 }
 
 /// The first target that doesn't have what stands at a place.
-fn missing(targets: &[Delivered], place: Position) -> Option<&str> {
+fn missing(targets: &[Delivered], place: JournalOffset) -> Option<&str> {
     targets.iter().find(|target| !target.has(place)).map(Delivered::target)
 }
 
-fn unless_missing(targets: &[Delivered], place: Position, why: String) -> Verdict {
+fn unless_missing(targets: &[Delivered], place: JournalOffset, why: String) -> Verdict {
     match missing(targets, place) {
         Some(target) => Verdict::Skip(format!("target {target:?} doesn't have it yet")),
         None => Verdict::Remove(why),
@@ -90,7 +90,7 @@ pub(crate) struct DumpUse {
     /// Of the images, those with a mask in it.
     pub(crate) n_masks: u64,
     /// Where the last of its images stands.
-    pub(crate) last: Option<Position>,
+    pub(crate) last: Option<JournalOffset>,
     /// Not all lines of the run's logs were read: one may name it.
     pub(crate) has_unread_lines: bool,
 }
@@ -144,8 +144,8 @@ pub(crate) fn judge_dump(
 mod tests {
     use super::*;
 
-    fn at(offset: u64) -> Position {
-        Position { segment: 1, offset }
+    fn at(offset: u64) -> JournalOffset {
+        JournalOffset { segment: 1, offset }
     }
 
     fn days(n: u64) -> Duration {

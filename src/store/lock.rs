@@ -1,4 +1,4 @@
-//! One process at a time holds a store. The lock file says which, and how to talk to it.
+//! The lock of a store: one process at a time holds it. The lock file names the process and its socket.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// Who holds a store.
+/// The process that holds a store.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Holder {
     /// Its process id.
     pub pid: u32,
     /// The subcommand that it runs.
     pub command: String,
-    /// The control socket that it listens on.
+    /// The control socket that it listens on, if it does.
     pub socket: Option<PathBuf>,
 }
 
@@ -28,7 +28,7 @@ fn path(store: &Path) -> PathBuf {
     store.join("lock")
 }
 
-/// Who the lock file of a store names. It may be gone by now.
+/// Reads the lock file of a store. The process that it names may have ended.
 #[must_use]
 pub fn holder(store: &Path) -> Option<Holder> {
     let mut text = String::new();
@@ -37,11 +37,11 @@ pub fn holder(store: &Path) -> Option<Holder> {
 }
 
 impl Lock {
-    /// Locks the store, waiting up to `patience` for another process to let go of it. `Ok(None)`
-    /// means that it is held.
+    /// Locks the store, waiting up to `patience` for another process to release it. Returns `Ok(None)` if
+    /// it is still held then.
     ///
     /// # Errors
-    /// If the lock file can't be opened or locked.
+    /// If the lock file cannot be opened or locked.
     pub(crate) fn take(store: &Path, me: &Holder, patience: Duration) -> io::Result<Option<Self>> {
         let mut file = OpenOptions::new()
             .create(true)
@@ -60,7 +60,7 @@ impl Lock {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
-        // On a full disk only whoever asks who holds the store misses it.
+        // This fails on a full disk. The lock holds all the same, but its holder is not named.
         drop(
             file.set_len(0)
                 .and_then(|()| file.rewind())

@@ -1,4 +1,4 @@
-//! Media files: written aside by whoever renders them, brought to their place by the commit.
+//! Media files: render workers stage them, and the commit publishes them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -13,10 +13,10 @@ use crate::durable::{Disk, DiskFile};
 use crate::media::{MediaId, RunId, Sha256};
 use crate::pulse;
 
-/// Files that are written aside and stay open until they are synced; others are opened again.
+/// The most staged files that stay open until they are synced. Further ones are opened again.
 const OPEN_FILES_MAX: usize = 192;
 
-/// Where media files are written aside: a folder of the store, emptied at each start.
+/// The folder of the store where media files are written before their commit. Emptied at each start.
 #[derive(Debug, Clone)]
 pub(crate) struct Staging {
     disk: Disk,
@@ -26,24 +26,24 @@ pub(crate) struct Staging {
     open: Arc<()>,
 }
 
-/// A media file that was written aside. Removed again if it is dropped without being published.
+/// A media file that is written but not committed. Removed if it is dropped before it is published.
 #[derive(Debug)]
 pub(crate) struct Staged {
     aside: PathBuf,
     /// Relative to the store.
     place: PathBuf,
-    /// Whether syncing it failed once.
+    /// Whether a sync of it failed.
     is_doubtful: AtomicBool,
     is_published: AtomicBool,
-    /// The open file, and its place among the open ones.
+    /// The open file, and its share of [`OPEN_FILES_MAX`].
     open: Mutex<Option<(DiskFile, Arc<()>)>>,
 }
 
 impl Staging {
-    /// Empties the folder: what lies there was never committed.
+    /// Empties the folder: its files were never committed.
     ///
     /// # Errors
-    /// If it can't be emptied or made.
+    /// If the folder cannot be emptied or created.
     pub(crate) fn open(disk: &Disk, store: &Path) -> io::Result<Self> {
         let folder = store.join("tmp");
         match fs::remove_dir_all(&folder) {
@@ -53,10 +53,10 @@ impl Staging {
         Ok(Self { disk: disk.clone(), folder, next: Arc::default(), open: Arc::default() })
     }
 
-    /// Writes a media file aside. It isn't durable yet.
+    /// Stages a media file. It is not durable yet.
     ///
     /// # Errors
-    /// If it can't be written; nothing is then left of it.
+    /// If the file cannot be written. Then nothing is left of it.
     pub(crate) fn write(&self, run: &RunId, path: &str, bytes: &[u8]) -> io::Result<Staged> {
         let aside = self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         let place = Path::new("runs").join(run.folder()).join(path);
@@ -77,10 +77,10 @@ impl Staging {
 }
 
 impl Staging {
-    /// Makes a file without a name, which goes when it is closed.
+    /// Creates a file without a name, which is gone when it is closed.
     ///
     /// # Errors
-    /// If it can't be made.
+    /// If the file cannot be created.
     pub(crate) fn nameless(&self) -> io::Result<File> {
         tempfile::tempfile_in(&self.folder)
     }
@@ -95,13 +95,13 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if !*self.is_published.get_mut() {
-            // What can't be removed is removed at the next start.
+            // If it cannot be removed now, the next start removes it.
             drop(fs::remove_file(&self.aside));
         }
     }
 }
 
-/// Where a media file lies, below the run's folder.
+/// A folder of media files within the run's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MediaFolder {
     Images,
@@ -120,7 +120,7 @@ impl MediaFolder {
 }
 
 /// The path of a media file, relative to the run's folder: `<folder>/<key>_<step>_<20 hex digits of
-/// its digest>.<suffix>`, as W&B has it (`spec/image.md` F), but with the true step.
+/// its digest>.<suffix>`, as W&B names it, but with the true step.
 pub(crate) fn media_path(
     folder: MediaFolder,
     id: &MediaId,
@@ -132,11 +132,11 @@ pub(crate) fn media_path(
     format!("{folder}/{stem}_{step}_{}.{suffix}", &digest[..20])
 }
 
-/// Brings files to their places, durably. A file that is there already has the same content, since
-/// its name ends in its digest. Can be called again after a failure.
+/// Publishes staged files: renames them to their names, durably. An existing file has the same content,
+/// since its name ends in its digest. Can be called again after a failure.
 ///
 /// # Errors
-/// If a file can't be synced or renamed, or a directory made or synced.
+/// If a file cannot be synced or renamed, or a directory cannot be created or synced.
 pub(crate) fn publish<'a>(
     disk: &Disk,
     store: &Path,
@@ -164,23 +164,23 @@ pub(crate) fn publish<'a>(
     folders.iter().try_for_each(|folder| disk.sync_dir(folder))
 }
 
-/// Makes the content of a file that was written aside durable.
+/// Makes the content of a staged file durable.
 fn sync(disk: &Disk, staged: &Staged) -> io::Result<()> {
     let open = staged.open_file().take();
     let (file, _open) = match open.map_or_else(
         || disk.open(&staged.aside).map(|file| (file, None)),
         |(file, open)| Ok((file, Some(open))),
     ) {
-        // An earlier try brought it to its place.
+        // An earlier call published it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         result => result?,
     };
-    // After a sync that failed the next one may succeed without having written anything.
+    // After a failed sync, the next one may succeed without writing anything.
     if staged.is_doubtful.swap(true, Ordering::Relaxed) {
         let bytes = file.read_all()?;
         let digest = Sha256::of(&bytes).to_string();
         if !staged.place.to_string_lossy().contains(&digest[..20]) {
-            let what = "a media file was lost in a failed write: the next start makes it again";
+            let what = "a media file was lost in a failed write: the next start renders it again";
             return Err(io::Error::other(what));
         }
         file.write_all_at(&bytes, 0)?;
@@ -191,7 +191,7 @@ fn sync(disk: &Disk, staged: &Staged) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file came to its place so long ago. Renaming it there sets the time that counts.
+/// Whether a file was published at least `age` ago. Publishing sets the change time, which is compared.
 pub(crate) fn is_older(path: &Path, age: Duration) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| {
         let since = Duration::from_secs(u64::try_from(meta.ctime()).unwrap_or(u64::MAX));

@@ -1,4 +1,4 @@
-//! What is asked of a store.
+//! Reads the store.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -8,20 +8,21 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::index::{DumpRow, Index, Row, RunRow};
-use super::journal::{self, Event, Lines, LogCursor, Position};
+use super::journal::{self, Event, JournalOffset, Lines, LogCursor};
+use super::run_file::RunFile;
 use super::space::Space;
-use super::{RunFile, RunInfo, StoreError, read_run_file, read_sound_run_file, run_folder};
+use super::{RunInfo, StoreError, run_folder};
 use crate::limits::StepUsage;
 use crate::media::{Fate, MediaEntry, MediaId, MediaKey, RunId, State, Step};
 
-/// How far a run's journal is in the index.
+/// How much of a run's journal is in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent {
-    /// Where the next line will stand.
-    pub(crate) end: Position,
+    /// Where the next line will begin.
+    pub(crate) end: JournalOffset,
     /// The number of the last line.
     pub(crate) last_seq: u64,
-    /// Whether the job said that the run is over.
+    /// Whether the job said that the run is finished.
     pub(crate) finished: bool,
 }
 
@@ -32,38 +33,38 @@ pub struct Reader {
     pub(super) index: Index,
 }
 
-/// Which items to list.
+/// Selects items to list.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Of this run only.
+    /// Only of this run.
     pub run: Option<RunId>,
-    /// Of this key only.
+    /// Only of this key.
     pub key: Option<MediaKey>,
-    /// Within these steps only.
+    /// Only within these steps, both included.
     pub steps: Option<(u64, u64)>,
-    /// In this state only.
+    /// Only in this state.
     pub state: Option<State>,
 }
 
-/// A run, and what is kept of it.
+/// A run, and the number of its items.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
     /// The run's id.
     pub run: RunId,
-    /// Where it is written.
+    /// The run directory.
     pub source: PathBuf,
-    /// Images kept.
+    /// Images.
     pub image: u64,
-    /// Images held back.
+    /// Items that are held.
     pub held: u64,
     /// Lines and dumps rejected.
     pub rejected: u64,
-    /// Of the images, those whose files were removed by retention.
+    /// The images among them whose files retention removed.
     #[serde(default)]
     pub pruned: u64,
     /// Damaged lines of its journal.
     pub damaged: u64,
-    /// Whether the job said that it is over.
+    /// Whether the job said that the run is finished.
     pub finished: bool,
 }
 
@@ -74,13 +75,13 @@ impl Filter {
 }
 
 impl Reader {
-    /// All runs, in order of their ids.
+    /// Lists all runs, in order of their ids.
     ///
     /// # Errors
     /// If the index fails.
     pub fn runs(&self) -> Result<Vec<RunSummary>, StoreError> {
         let runs = self.index.runs()?.into_iter().map(|(run, row)| {
-            let file = read_run_file(&run_folder(&self.root, &run)).ok().flatten();
+            let file = RunFile::read(&run_folder(&self.root, &run)).ok().flatten();
             let source = file.map(|file| file.source);
             Ok(RunSummary {
                 run,
@@ -96,7 +97,7 @@ impl Reader {
         runs.collect()
     }
 
-    /// How many runs there are, and how many images kept, held back, and rejected items in all of them.
+    /// Counts the runs, and the images, held and rejected items in all of them.
     ///
     /// # Errors
     /// If the index fails.
@@ -108,8 +109,8 @@ impl Reader {
         Ok((runs.len(), counts))
     }
 
-    /// The items that a filter lets through: of each run those with a place, in order of key, step
-    /// and index, then what was rejected.
+    /// Lists the items that match a filter. Of each run, images and held items come first, in order of
+    /// key, step and index; then rejected items, in order of the journal.
     ///
     /// # Errors
     /// If the index fails.
@@ -126,8 +127,8 @@ impl Reader {
         }))
     }
 
-    /// The same, as it is now: what the index says is read at once, so that listing it needs neither
-    /// the index nor the store's lock, however long that takes.
+    /// Lists the same items as [`Self::items`], as they are now. All rows are read at once, so that the
+    /// iterator needs neither the index nor the store's lock.
     ///
     /// # Errors
     /// If the index fails.
@@ -155,7 +156,7 @@ impl Reader {
         }
     }
 
-    /// The rows of a run that a filter lets through. What was rejected may never have said its key or step.
+    /// The rows of a run that match a filter. Rejected items without key or step match no filter by them.
     fn rows(
         &self,
         run: &RunId,
@@ -173,29 +174,29 @@ impl Reader {
         })
     }
 
-    /// All items of a run that have a place, and what was rejected, each with where its line stands.
+    /// Lists all items of a run, each with the offset of its line.
     pub(crate) fn placed(
         &self,
         run: &RunId,
-    ) -> impl Iterator<Item = Result<(Position, MediaEntry), StoreError>> + use<> {
+    ) -> impl Iterator<Item = Result<(JournalOffset, MediaEntry), StoreError>> + use<> {
         let folder = journal::folder(&run_folder(&self.root, run));
         let rows =
             self.index.items(run, None, 0..=u64::MAX).chain(self.index.rejected(run, None, None));
         rows.filter_map(move |row| {
             match row.and_then(|row| Ok((row.place, entry(&folder, row)?))) {
-                // Its files stay: a damaged line names what it will.
+                // The files of an item whose line is damaged are unknown, and stay.
                 Err(StoreError::Io(error)) if is_gone(&error) => None,
                 item => Some(item),
             }
         })
     }
 
-    /// A number that is another one whenever the index may have changed since.
+    /// A number that changes whenever the index may have changed.
     pub(crate) fn n_changes(&self) -> u64 {
         self.index.n_changes()
     }
 
-    /// How far each run's journal is in the index, in order of their ids.
+    /// How much of each run's journal is in the index, in order of the runs' ids.
     pub(crate) fn extents(&self) -> Result<Vec<(RunId, Extent)>, StoreError> {
         let extent = |(run, row): (RunId, RunRow)| {
             let RunRow { applied: end, last_seq, finished, .. } = row;
@@ -204,39 +205,39 @@ impl Reader {
         Ok(self.index.runs()?.into_iter().map(extent).collect())
     }
 
-    /// How far a run's journal is in the index.
-    pub(crate) fn journal_end(&self, run: &RunId) -> Result<Position, StoreError> {
+    /// The end of a run's journal as the index reflects it.
+    pub(crate) fn journal_end(&self, run: &RunId) -> Result<JournalOffset, StoreError> {
         Ok(self.index.run(run)?.unwrap_or_default().applied)
     }
 
-    /// The lines of a run's journal from a place up to another, which is in the index.
+    /// Reads the lines of a run's journal from one offset up to another, which is in the index.
     pub(crate) fn lines<T: DeserializeOwned>(
         &self,
         run: &RunId,
-        from: Position,
-        until: Position,
+        from: JournalOffset,
+        until: JournalOffset,
     ) -> Lines<T> {
         Lines::new(journal::folder(&run_folder(&self.root, run)), from, until)
     }
 
-    /// One line of a run's journal.
+    /// Reads one line of a run's journal.
     pub(crate) fn line(
         &self,
         run: &RunId,
-        place: Position,
+        place: JournalOffset,
         length: u32,
     ) -> Result<journal::Line, StoreError> {
         let folder = journal::folder(&run_folder(&self.root, run));
         Ok(journal::read_line(&folder, place, length)?)
     }
 
-    /// Whether the image whose line stands at `place` is still the one that the store has there, with its
-    /// files.
+    /// Whether the image whose line begins at `place` is still the latest at its place in the run, and was
+    /// not pruned.
     pub(crate) fn is_current(
         &self,
         run: &RunId,
         id: &MediaId,
-        place: Position,
+        place: JournalOffset,
     ) -> Result<bool, StoreError> {
         let row = self.index.item(run, &id.key, id.step, id.index)?;
         Ok(row.is_some_and(|row| {
@@ -249,23 +250,23 @@ impl Reader {
         &self.root
     }
 
-    /// Where a run's files lie.
+    /// The folder of a run's files.
     pub(crate) fn run_folder(&self, run: &RunId) -> PathBuf {
         run_folder(&self.root, run)
     }
 
-    /// What is known of a run.
+    /// The run directory and identity of a run.
     pub(crate) fn run_info(&self, run: &RunId) -> Result<Option<RunInfo>, StoreError> {
-        let file = read_sound_run_file(&run_folder(&self.root, run))?;
-        Ok(file.map(|RunFile { id, source, identity, .. }| RunInfo { id, source, identity }))
+        let file = RunFile::read_sound(&run_folder(&self.root, run))?;
+        Ok(file.map(RunFile::into_info))
     }
 
-    /// How many bytes are free on the store's disk, and how many the index takes.
+    /// Free bytes of the store's disk, and bytes of the index.
     pub(crate) fn room(&self) -> (u64, u64) {
         (Space::new(&self.root, std::sync::Arc::default()).free(), self.index.n_bytes())
     }
 
-    /// One item.
+    /// Reads one item.
     ///
     /// # Errors
     /// If the index or the journal fails.
@@ -280,8 +281,8 @@ impl Reader {
         row.map(|row| entry(&journal::folder(&run_folder(&self.root, run)), row)).transpose()
     }
 
-    /// The keys and steps of a run that have images held back, and how many each; of one key, and within
-    /// steps, as the filter says.
+    /// Lists the keys and steps of a run that have held items, with the number of these. Only the filter's
+    /// key and steps count.
     pub(crate) fn held_steps(
         &self,
         run: &RunId,
@@ -307,12 +308,16 @@ impl Reader {
         self.index.logs(run)
     }
 
-    /// Checks that the directory may write the run: that no other one does.
+    /// Checks that the run can be committed from this directory.
     ///
     /// # Errors
-    /// [`StoreError::OtherSource`] if the run came from a directory that is still there.
+    /// [`StoreError::OtherSource`] if the run came from another directory that still exists.
+    /// [`StoreError::NotUtf8`] if `run.json` cannot hold the directory's path.
     pub(crate) fn check_source(&self, info: &RunInfo) -> Result<(), StoreError> {
-        match read_sound_run_file(&run_folder(&self.root, &info.id))? {
+        if info.source.to_str().is_none() {
+            return Err(StoreError::NotUtf8 { path: info.source.clone() });
+        }
+        match RunFile::read_sound(&run_folder(&self.root, &info.id))? {
             Some(file) if file.source != info.source && file.source.is_dir() => {
                 Err(StoreError::OtherSource {
                     run: info.id.clone(),
@@ -325,7 +330,7 @@ impl Reader {
     }
 }
 
-/// The entries that rows of a run point at.
+/// Reads the items that rows of a run point at.
 fn entries(
     journal_folder: PathBuf,
     run: RunId,
@@ -333,14 +338,14 @@ fn entries(
 ) -> impl Iterator<Item = Result<(RunId, MediaEntry), StoreError>> {
     rows.filter_map(move |row| match row.and_then(|row| entry(&journal_folder, row)) {
         Err(StoreError::Io(error)) if is_gone(&error) => {
-            tracing::warn!(%run, %error, "item is left out");
+            tracing::warn!(%run, %error, "item is skipped");
             None
         }
         entry => Some(entry.map(|entry| (run.clone(), entry))),
     })
 }
 
-/// Whether a line can't be read because it, or its segment, is damaged or gone.
+/// Whether a line, or its segment, is damaged or gone.
 fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
     matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
@@ -354,6 +359,6 @@ fn entry(journal_folder: &Path, row: Row) -> Result<MediaEntry, StoreError> {
             }
             Ok(*entry)
         }
-        _ => Err(io::Error::other("the index points at a line that is no item").into()),
+        _ => Err(io::Error::other("the index points at a line that is not an item").into()),
     }
 }

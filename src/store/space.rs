@@ -1,8 +1,9 @@
-//! How much room the store's disk has, and a little that is kept in reserve.
+//! Free space on the store's disk, and a reserve of it.
 //!
-//! A disk that is quite full hurts the training that shares it, and sled 0.34.7 doesn't open on one.
-//! So nothing more is kept once less than `store.free_bytes_min` is free, and a *ballast* of 8 MiB
-//! lies in the store: given up where there is no room to open the index, made again once there is.
+//! A full disk hurts the training that shares it, and sled 0.34.7 does not open on one. So nothing is
+//! committed while less than `store.free_bytes_min` is free. A *ballast* file of 8 MiB is kept in the
+//! store. If there is no room to open the index, the ballast is removed; once there is room, it is
+//! created again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,14 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::FallocateFlags;
 
-/// The bytes that are kept in reserve.
+/// Size of the ballast.
 const BALLAST_BYTES: u64 = 8 << 20;
 
-/// The free bytes below which nothing is kept, unless told otherwise: so many, or, on a small disk,
-/// its twentieth part.
+/// Default of `store.free_bytes_min`. On a small disk, the default is a twentieth of its size.
 const FREE_BYTES_MIN: u64 = 1 << 30;
 
-/// The disk of a store, as room.
+/// The free space of a store's disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Space {
     root: PathBuf,
@@ -25,10 +25,10 @@ pub(crate) struct Space {
     min: Arc<Mutex<Option<u64>>>,
 }
 
-/// There is too little room.
+/// Too little space is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the store's disk has {free} bytes free, store.free_bytes_min is {min}: nothing more is kept until there is room"
+    "the store's disk has {free} bytes free, store.free_bytes_min is {min}: nothing is committed until there is room"
 )]
 pub(crate) struct Full {
     free: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Full {
 }
 
 impl Space {
-    /// `min` is `store.free_bytes_min` as it is set from time to time.
+    /// `min` is `store.free_bytes_min`, which a reload may change.
     pub(crate) fn new(store: &Path, min: Arc<Mutex<Option<u64>>>) -> Self {
         Self { root: store.to_owned(), min }
     }
@@ -45,40 +45,39 @@ impl Space {
         self.root.join("ballast")
     }
 
-    /// Bytes that are free for this process, and the disk's size.
+    /// Bytes that this process may use, and the disk's size.
     fn measure(&self) -> io::Result<(u64, u64)> {
         let disk = rustix::fs::statvfs(&self.root)?;
         let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
         Ok((bytes(disk.f_bavail), bytes(disk.f_blocks)))
     }
 
-    /// Bytes that are free.
+    /// Free bytes. 0 if they are unknown.
     pub(crate) fn free(&self) -> u64 {
         self.measure().map_or(0, |(free, _)| free)
     }
 
-    /// Checks that there is room to keep more.
+    /// Checks that there is room for a commit.
     ///
     /// # Errors
-    /// If there is too little. A disk that can't be asked has room: a write will tell.
+    /// If too little space is free. Unknown free space is no error: a write fails if there is none.
     pub(crate) fn check(&self) -> Result<(), Full> {
         let Ok((free, size)) = self.measure() else { return Ok(()) };
         let min = *self.min.lock().unwrap_or_else(PoisonError::into_inner);
         let min = min.unwrap_or_else(|| FREE_BYTES_MIN.min(size / 20));
-        // What the ballast gave is for the index: it is made again first.
+        // The space of a removed ballast is for the index. The ballast is created again first.
         let missing = if self.ballast().is_file() { 0 } else { BALLAST_BYTES };
         let min = min.saturating_add(missing);
         if free < min { Err(Full { free, min }) } else { Ok(()) }
     }
 
-    /// Gives the ballast up if the disk is so full that the index may not open. Whether there was
-    /// one.
+    /// Removes the ballast if the disk is so full that the index may not open. Returns whether it did.
     pub(crate) fn release_ballast(&self) -> bool {
         let is_tight = self.measure().is_ok_and(|(free, _)| free < BALLAST_BYTES);
         is_tight && std::fs::remove_file(self.ballast()).is_ok()
     }
 
-    /// Makes the ballast where it is missing and there is room for it twice.
+    /// Creates the ballast if it is missing and there is room for twice its size.
     pub(crate) fn keep_ballast(&self) {
         let has_room = self.measure().is_ok_and(|(free, _)| free > 2 * BALLAST_BYTES);
         if !has_room || self.ballast().is_file() {
@@ -88,7 +87,7 @@ impl Space {
             rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, BALLAST_BYTES)?;
             Ok(())
         });
-        // Without it (some file systems can't reserve room) all works as long as the disk isn't full.
+        // Some file systems cannot reserve space. Without a ballast, all works until the disk is full.
         if made.is_err() {
             drop(std::fs::remove_file(self.ballast()));
         }

@@ -10,7 +10,7 @@ use super::state::{Cursor, Parked};
 use crate::config::sync::Selection;
 use crate::media::{CommittedImage, MediaEntry, MediaKey, RunId, State};
 use crate::sinks::Delivery;
-use crate::store::journal::{Event, Line, Placed, Position};
+use crate::store::journal::{Event, JournalOffset, Line, Located};
 use crate::store::{Reader, StoreError};
 
 /// Items and bytes of a page, and lines that are looked at for it, at most.
@@ -22,7 +22,7 @@ const PAGE_LINES: usize = 16_384;
 #[derive(Debug, Clone)]
 pub(super) struct Ahead {
     pub(super) delivery: Delivery,
-    pub(super) place: Position,
+    pub(super) place: JournalOffset,
     pub(super) length: u32,
 }
 
@@ -89,7 +89,7 @@ impl Backlog<'_> {
     pub(super) fn page(
         &self,
         from: Cursor,
-        until: Position,
+        until: JournalOffset,
         settled: Option<f64>,
     ) -> Result<Page, StoreError> {
         let folder: Arc<Path> = self.reader.run_folder(self.run).into();
@@ -98,7 +98,9 @@ impl Backlog<'_> {
             Page { items: Vec::new(), end: from, tally, is_held: false, is_of_other: false };
         let mut bytes = 0;
         for line in self.reader.lines::<Line>(self.run, from.place, until).take(PAGE_LINES) {
-            let Placed { line, place, length, end } = line?;
+            let located = line?;
+            let end = located.end();
+            let Located { line, start: place, length } = located;
             if line.seq <= from.seq {
                 page.is_of_other = true;
                 return Ok(page);
@@ -143,7 +145,11 @@ impl Backlog<'_> {
     ///
     /// # Errors
     /// If the store can't be read.
-    pub(super) fn oldest(&self, from: Cursor, until: Position) -> Result<Option<f64>, StoreError> {
+    pub(super) fn oldest(
+        &self,
+        from: Cursor,
+        until: JournalOffset,
+    ) -> Result<Option<f64>, StoreError> {
         let page = self.page(from, until, None)?;
         Ok(page.items.first().and_then(|first| written(&first.delivery.path())))
     }
@@ -152,7 +158,11 @@ impl Backlog<'_> {
     ///
     /// # Errors
     /// If the store can't be read.
-    pub(super) fn tally(&self, from: Position, until: Position) -> Result<Tally, StoreError> {
+    pub(super) fn tally(
+        &self,
+        from: JournalOffset,
+        until: JournalOffset,
+    ) -> Result<Tally, StoreError> {
         let mut tally = Tally::default();
         for line in self.reader.lines::<Glance>(self.run, from, until) {
             let Glance { state, key, size } = line?.line;
@@ -171,7 +181,7 @@ impl Backlog<'_> {
         &self,
         seq: u64,
         entry: MediaEntry,
-        place: Position,
+        place: JournalOffset,
         folder: &Arc<Path>,
     ) -> Result<Option<Delivery>, StoreError> {
         let Some(image) = entry.as_image() else { return Ok(None) };

@@ -49,7 +49,7 @@ use crate::sinks::object_store::ObjectStoreTarget;
 use crate::sinks::tensorboard::TensorboardTarget;
 use crate::sinks::trackio::TrackioTarget;
 use crate::sinks::wandb::WandbTarget;
-use crate::store::journal::Position;
+use crate::store::journal::JournalOffset;
 use crate::store::{Reader, StoreError};
 
 /// How long the threads of targets may take to end.
@@ -427,7 +427,7 @@ pub(crate) struct Delivered(String, Option<RunState>);
 impl Delivered {
     /// Of a target that has all before a place.
     #[cfg(test)]
-    pub(crate) fn until(target: &str, place: Position) -> Self {
+    pub(crate) fn until(target: &str, place: JournalOffset) -> Self {
         let run = RunId::new("run").expect("a run");
         let nothing = Path::new("/nowhere");
         let mut state = RunState::load(nothing, target, &run).expect("a state");
@@ -441,7 +441,7 @@ impl Delivered {
     }
 
     /// Whether it has what stands at a place of the run's journal, or never gets it.
-    pub(crate) fn has(&self, place: Position) -> bool {
+    pub(crate) fn has(&self, place: JournalOffset) -> bool {
         self.1.as_ref().is_none_or(|state| state.has(place))
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::durable::Disk;
 use crate::media::RunId;
 use crate::sinks::Receipt;
-use crate::store::journal::Position;
+use crate::store::journal::JournalOffset;
 
 /// The version of the file. One of a newer version is not touched.
 const FORMAT: u32 = 1;
@@ -24,20 +24,20 @@ pub(super) const PATIENCE: Duration = Duration::from_hours(7 * 24);
 /// A place in a run's journal: everything before it was delivered, is not wanted, or is set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cursor {
-    pub(crate) place: Position,
+    pub(crate) place: JournalOffset,
     /// The number of the last line before it.
     pub(crate) seq: u64,
 }
 
 impl Cursor {
-    pub(crate) const START: Self = Self { place: Position::START, seq: 0 };
+    pub(crate) const START: Self = Self { place: JournalOffset::START, seq: 0 };
 }
 
 /// An item that is set aside, so that those behind it go on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Parked {
     /// Where its line stands.
-    pub(crate) place: Position,
+    pub(crate) place: JournalOffset,
     pub(crate) length: u32,
     /// What failed with it, in the target's words.
     pub(crate) reason: String,
@@ -155,7 +155,7 @@ impl RunState {
     }
 
     /// Whether the target has what stands at a place.
-    pub(crate) fn has(&self, place: Position) -> bool {
+    pub(crate) fn has(&self, place: JournalOffset) -> bool {
         place < self.cursor.place && !self.parked.iter().any(|parked| parked.place == place)
     }
 }
@@ -166,7 +166,7 @@ mod tests {
 
     fn parked(since: f64) -> Parked {
         Parked {
-            place: Position { segment: 1, offset: 7 },
+            place: JournalOffset { segment: 1, offset: 7 },
             length: 9,
             reason: "no".to_owned(),
             since,
@@ -182,13 +182,13 @@ mod tests {
         let load = || RunState::load(store.path(), "team", &run);
         let mut state = load().expect("a state");
         assert_eq!(state.cursor, Cursor::START);
-        state.cursor = Cursor { place: Position { segment: 2, offset: 40 }, seq: 9 };
+        state.cursor = Cursor { place: JournalOffset { segment: 2, offset: 40 }, seq: 9 };
         state.parked.push(parked(5.5));
         state.save(&Disk::default(), store.path(), "team").expect("a file");
         assert_eq!(load().expect("a state"), state);
-        assert!(!state.has(Position { segment: 1, offset: 7 }), "it is set aside");
-        assert!(state.has(Position { segment: 1, offset: 8 }));
-        assert!(!state.has(Position { segment: 2, offset: 40 }));
+        assert!(!state.has(JournalOffset { segment: 1, offset: 7 }), "it is set aside");
+        assert!(state.has(JournalOffset { segment: 1, offset: 8 }));
+        assert!(!state.has(JournalOffset { segment: 2, offset: 40 }));
         let file = store.path().join("sync/team/a%2Fb.json");
         let text = fs::read_to_string(&file).expect("a file");
         fs::write(&file, &text[..text.len() - 3]).expect("a file");

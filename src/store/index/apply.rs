@@ -1,30 +1,31 @@
-//! A journal line → the rows that it changes.
+//! Applies journal lines: each becomes changes of rows.
 
 use super::blocks::Changes;
 use super::rows::{DumpRow, RejectedRow, Row, RunRow, decode, encode};
 use super::{dump_key, item_key, log_key, rejected_key};
 use crate::media::{RunId, State};
-use crate::store::journal::{Outline, Position, SourceCursor};
+use crate::store::journal::{Located, Outline, SourceCursor};
 
 fn dump_row(changes: &mut Changes, run: &RunId, path: &str) -> sled::Result<Option<DumpRow>> {
     let bytes = changes.get(&dump_key(run, path))?;
     Ok(bytes.and_then(|bytes| DumpRow::from_bytes(path, bytes)))
 }
 
-/// Applies one line, which stands at `place` and has `length` bytes.
+/// Applies one line.
 pub(super) fn apply_line(
     changes: &mut Changes,
     run: &RunId,
     run_row: &mut RunRow,
-    (line, place, length): (&Outline, Position, u32),
+    located: &Located<Outline<'_>>,
 ) -> sled::Result<()> {
+    let Located { line, start, length } = located;
     run_row.last_seq = line.seq;
-    // Of the dump that the line or its cursor is about: mostly one and the same.
+    // The row of the line's dump, which is mostly also the cursor's.
     let mut dump: Option<(&str, DumpRow)> = None;
     if let Some(state) = line.state {
-        let row = Row { state, place, length, is_pruned: false };
-        // A line with no source's cursor tells of an image that was held back and is released: that is no
-        // new version of its dump, whose images stand where they stood.
+        let row = Row { state, place: *start, length: *length, is_pruned: false };
+        // A line without a source's cursor is about a held item that was released. That is no new version
+        // of its dump, and the places of the dump's images stay.
         let is_released = matches!(line.cursor.as_deref(), Some(SourceCursor::None));
         let source = line.source.as_ref().filter(|source| source.log.is_none() && !is_released);
         if let Some(path) = source.map(|source| &*source.path) {
@@ -41,7 +42,7 @@ pub(super) fn apply_line(
                 run_row.uncount(before);
             }
         } else {
-            let said = line.said().map(|(key, step)| (key.as_str(), step));
+            let said = line.key_and_step().map(|(key, step)| (key.as_str(), step));
             changes.insert(rejected_key(run, line.seq), &encode(&RejectedRow { row, said }))?;
         }
         *run_row.count(state) += 1;
@@ -51,7 +52,7 @@ pub(super) fn apply_line(
                 (Some((key, step, index)), _) => dump.add(key, step, index),
                 _ => {}
             }
-            // What was rejected of an earlier version is so no longer.
+            // Rejections of an earlier version no longer count.
             if !dump.is_open {
                 for earlier in dump.rejected.drain(..) {
                     if changes.remove(&rejected_key(run, earlier))?.is_some() {

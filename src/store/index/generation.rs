@@ -1,4 +1,4 @@
-//! One sled database: how it is opened, checked, set aside and removed.
+//! One sled database: opens, checks, sets aside and removes it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,8 +15,8 @@ use super::rows::{RejectedRow, Row, RunRow, decode};
 use crate::media::State;
 use crate::pulse;
 
-/// One sled database. Another takes its place when it fails or has grown too large; it goes with its
-/// last reader.
+/// One sled database. Another replaces it when it fails or has grown too large. Then it is removed when its
+/// last reader drops it.
 #[derive(Debug)]
 pub(super) struct Generation {
     db: Option<sled::Db>,
@@ -30,7 +30,7 @@ impl Drop for Generation {
     fn drop(&mut self) {
         drop(self.db.take());
         if self.is_replaced.load(Ordering::Relaxed) {
-            // What is left of it is removed at the next start.
+            // If this fails, the next start removes the rest.
             drop(fs::remove_dir_all(&self.path));
         }
     }
@@ -40,7 +40,7 @@ impl std::ops::Deref for Generation {
     type Target = sled::Db;
 
     fn deref(&self) -> &sled::Db {
-        self.db.as_ref().unwrap_or_else(|| unreachable!("it is taken in drop only"))
+        self.db.as_ref().unwrap_or_else(|| unreachable!("only drop takes the database"))
     }
 }
 
@@ -57,18 +57,19 @@ impl Generation {
     }
 }
 
-/// How long the opening of an index may take before it counts as damaged.
+/// An index that takes longer to open counts as damaged.
 const OPENING: Duration = Duration::from_mins(1);
 
-/// How long sled's threads may hold the files of a process that has let go of the store.
-const LETTING_GO: Duration = Duration::from_secs(10);
+/// How long to wait for sled's lock. sled's threads may hold it after their process released the store.
+const SLED_LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Opens the database in `path`. We hold the store: whoever holds sled's own lock is about to end.
+/// Opens the database in `path`. The caller holds the store's lock, so a process that still holds sled's own
+/// lock is about to end.
 pub(super) fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
     let start = Instant::now();
     loop {
         match open_sled_once(path) {
-            Err(error) if is_locked(&error) && start.elapsed() < LETTING_GO => {
+            Err(error) if is_locked(&error) && start.elapsed() < SLED_LOCK_PATIENCE => {
                 pulse::beat();
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -77,15 +78,15 @@ pub(super) fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
     }
 }
 
-/// sled says so in words only.
+/// Whether another process holds sled's lock. sled has no error kind for it, only text.
 pub(super) fn is_locked(error: &sled::Error) -> bool {
     error.to_string().contains("could not acquire lock")
 }
 
-/// sled 0.34.7 panics, or never comes back, on some damaged files.
+/// Opens the database once. On some damaged files, sled 0.34.7 panics or never returns.
 fn open_sled_once(path: &Path) -> Result<sled::Db, sled::Error> {
-    // Its flusher would write half a megabyte each half second, with nothing to write: what it cleans up
-    // fills a segment by a hundredth, which is then the next to clean up.
+    // Without changes, sled's flusher would still write half a megabyte each half second: the segment that
+    // it cleans up fills a hundredth of a new segment, which is then cleaned up next.
     let config = sled::Config::default().path(path).cache_capacity(32 << 20).flush_every_ms(None);
     let (opened, result) = crossbeam_channel::bounded(1);
     let opening = std::thread::Builder::new().name("index-open".to_owned());
@@ -96,12 +97,12 @@ fn open_sled_once(path: &Path) -> Result<sled::Db, sled::Error> {
         match result.recv_timeout(Duration::from_secs(1)) {
             Ok(result) => return result,
             Err(_) if start.elapsed() < OPENING => {}
-            Err(_) => return Err(sled::Error::ReportableBug("it does not open".to_owned())),
+            Err(_) => return Err(sled::Error::ReportableBug("the index does not open".to_owned())),
         }
     }
 }
 
-/// Does something with sled; a panic of its counts as damage.
+/// Calls sled. A panic of sled counts as damage.
 pub(super) fn guarded<T, E: From<sled::Error>>(
     action: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
@@ -110,7 +111,7 @@ pub(super) fn guarded<T, E: From<sled::Error>>(
     })
 }
 
-/// Why what stands in the index may not be true, if its marks tell.
+/// Returns why the index cannot be trusted, if its schema or boot mark shows it.
 pub(super) fn distrust(db: &sled::Db, boot: &str) -> Result<Option<&'static str>, sled::Error> {
     if !db.was_recovered() {
         db.insert(b"mschema", SCHEMA)?;
@@ -125,19 +126,18 @@ pub(super) fn distrust(db: &sled::Db, boot: &str) -> Result<Option<&'static str>
     Ok(None)
 }
 
-/// An index up to this size, in bytes, is read through at each start; a larger one only where it was
-/// not closed.
+/// An index up to this size, in bytes, is checked at each start. A larger one only if it was not closed.
 const CHECKED_BYTES_MAX: u64 = 16 << 20;
 
-/// Reads every page, which sled checks only when it is asked for it, and counts again what the rows of
-/// runs count. Why the index can't be true, if so. Marks it as open in this boot.
+/// Reads every page, since sled checks pages only when they are read, and compares the counts in the rows of
+/// runs with the rows of items. Returns why the index is wrong, if it is. Marks it as open in this boot.
 pub(super) fn check(db: &sled::Db) -> Result<Option<&'static str>, sled::Error> {
     let was_closed = db.insert(b"mboot", boot_id().as_bytes())?.is_some_and(|was| was == "closed");
     if was_closed && db.size_on_disk()? > CHECKED_BYTES_MAX {
         return Ok(None);
     }
     let mut counted = BTreeMap::<Vec<u8>, [u64; 3]>::new();
-    let mut told = BTreeMap::<Vec<u8>, [u64; 3]>::new();
+    let mut noted = BTreeMap::<Vec<u8>, [u64; 3]>::new();
     for entry in db.iter() {
         pulse::beat();
         let (key, value) = entry?;
@@ -154,7 +154,7 @@ pub(super) fn check(db: &sled::Db) -> Result<Option<&'static str>, sled::Error> 
                         b'i' => decode(row),
                         _ => decode(row).map(|RejectedRow { row, .. }| row),
                     };
-                    let Some(row) = row else { return Ok(Some("a row can't be read")) };
+                    let Some(row) = row else { return Ok(Some("a row cannot be read")) };
                     counts[match row.state {
                         State::Image => 0,
                         State::Held => 1,
@@ -168,18 +168,18 @@ pub(super) fn check(db: &sled::Db) -> Result<Option<&'static str>, sled::Error> 
             }
             Some(b'n') => match decode(&value) {
                 Some(RunRow { n_image, n_held, n_rejected, .. }) => {
-                    told.insert(key[1..].to_vec(), [n_image, n_held, n_rejected]);
+                    noted.insert(key[1..].to_vec(), [n_image, n_held, n_rejected]);
                 }
-                None => return Ok(Some("a run's row can't be read")),
+                None => return Ok(Some("a run's row cannot be read")),
             },
             _ => {}
         }
     }
-    told.retain(|_, counts| *counts != [0; 3]);
-    Ok((counted != told).then_some("its counts are wrong"))
+    noted.retain(|_, counts| *counts != [0; 3]);
+    Ok((counted != noted).then_some("its counts are wrong"))
 }
 
-/// Brings the latest generation, if an earlier process began one, to its place at `path`.
+/// Renames the latest generation, if an earlier process created one, to `path`.
 pub(super) fn adopt_latest(root: &Path, path: &Path) -> io::Result<()> {
     let number = |entry: &fs::DirEntry| {
         let name = entry.file_name();
@@ -197,14 +197,14 @@ pub(super) fn adopt_latest(root: &Path, path: &Path) -> io::Result<()> {
     fs::rename(latest, path)
 }
 
-/// Removes the index of a store, whatever generation it is.
+/// Removes the index of a store, of any generation.
 pub(crate) fn remove_all(root: &Path) -> io::Result<()> {
     let path = root.join("index");
     adopt_latest(root, &path)?;
     remove_index(&path)
 }
 
-/// Removes what stands in the place of an index, if anything does.
+/// Removes the index at `path`, if there is one.
 fn remove_index(path: &Path) -> io::Result<()> {
     let removed = match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
@@ -216,19 +216,19 @@ fn remove_index(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the disk takes nothing, so that another index would do no better.
+/// Whether the disk refuses writes, so that another index would fail too.
 pub(crate) fn is_disk_trouble(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock};
     matches!(error.kind(), QuotaExceeded | ReadOnlyFilesystem | StorageFull | WouldBlock)
 }
 
-/// Whether an error tells of damaged files, not of a disk that fails.
+/// Whether an error means damaged files rather than a failing disk.
 pub(crate) fn is_damage(error: &sled::Error) -> bool {
     !matches!(error, sled::Error::Io(_))
 }
 
-/// Removes snapshots that were being written when the process died; sled 0.34.7 takes them for the
-/// newest ones (spacejam/sled#1527). Returns how many.
+/// Removes snapshots that were being written when the process died. sled 0.34.7 takes them for the newest
+/// ones (spacejam/sled#1527). Returns the number removed.
 pub(super) fn remove_torn_snapshots(path: &Path) -> usize {
     let Ok(entries) = fs::read_dir(path) else {
         return 0;
@@ -241,7 +241,7 @@ pub(super) fn remove_torn_snapshots(path: &Path) -> usize {
     torn.filter(|entry| fs::remove_file(entry.path()).is_ok()).count()
 }
 
-/// Moves an index that doesn't open out of the way; the last two are kept.
+/// Renames an index that does not open. Removes all but the last two of these.
 pub(super) fn set_aside(path: &Path) -> io::Result<()> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -259,19 +259,19 @@ pub(super) fn set_aside(path: &Path) -> io::Result<()> {
         })
         .collect();
     bad.sort();
-    // One that stays is no reason not to start.
+    // Failing to remove one must not prevent a start.
     for old in bad.iter().rev().skip(2) {
         if let Err(error) = remove_index(old) {
-            tracing::warn!(path = %old.display(), %error, "an old index is left where it is");
+            tracing::warn!(path = %old.display(), %error, "an old damaged index could not be removed");
         }
     }
     Ok(())
 }
 
-/// A sandbox may hide which boot it is: it may be another one then.
+/// The boot id if a sandbox hides it. An index with this id may be of another boot.
 const UNKNOWN_BOOT: &str = "unknown";
 
-/// Names the time since the machine came up.
+/// The id of the current boot of the machine.
 pub(super) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map_or_else(|_| UNKNOWN_BOOT.to_owned(), |id| id.trim().to_owned())

@@ -1,24 +1,28 @@
-//! The index: a sled tree that says where in the journals everything stands. Derived, and rebuilt
-//! from the journals when it is missing or in doubt.
+//! The index: a sled tree of the journal offsets of all items. It is derived, and rebuilt from the
+//! journals if it is missing or in doubt.
 //!
-//! One tree, so that one transaction moves rows and the journal position that they reflect. The
-//! first byte of a key is its kind; numbers are big-endian, so that they sort.
+//! There is one tree, so that one transaction changes rows and the journal offset that they reflect. The
+//! first byte of a key is its kind. Numbers in keys are big-endian, so that keys sort by them. Values are
+//! written by postcard ([`rows`]).
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `i` run 0 key 0 step(8) index(4) | [`Row`] of an image, kept or held back |
-//! | `r` run 0 seq(8) | [`Row`] of a rejected line or dump, and the step and key that it said |
-//! | `d` run 0 path | [`DumpRow`]: what became of a dump that speaks for itself |
-//! | `l` run 0 dev(8) ino(8) | a log's cursor |
-//! | `n` run | [`RunRow`]: counts, and how far its journal is applied |
-//! | `m` name | `schema`, `boot` |
+//! | `i` run 0 key 0 step(8) index(4) | [`Row`] of an image or a held item |
+//! | `r` run 0 seq(8) | [`RejectedRow`]: a [`Row`], and the key and step that the item said |
+//! | `d` run 0 path | [`DumpRow`]: what became of a dump that has no line in a media log |
+//! | `l` run 0 dev(8) ino(8) | [`LogCursor`] |
+//! | `n` run | [`RunRow`]: counts, and the end of its journal as applied |
+//! | `m` name | `schema`, `boot`: text |
 //!
-//! Of the first three, rows that follow each other share one of sled's ([`blocks`]).
+//! Neighbouring rows of the first three kinds share one entry of sled ([`blocks`]).
 //!
-//! The rules for sled 0.34.7: one writer; transactions of at most 200 keys; no batch that removes;
-//! no `flush_async`; the cache bounded; no flusher, which cleans up for ever. (What a kill takes from its
-//! buffers is applied again from the journals.) After any failed write it is replaced: sled writes no more then,
-//! even when there is room again.
+//! Rules for sled 0.34.7:
+//!
+//! - one writer; transactions of at most 200 keys; no batch that removes; no `flush_async`; a bounded cache;
+//! - no flusher: it rewrites segments even if nothing changes. Rows that a kill takes from sled's buffers
+//!   are applied again from the journals;
+//! - after a failed write, a new index replaces the old one: sled refuses all writes then, even when there
+//!   is room again.
 
 mod apply;
 mod blocks;
@@ -42,26 +46,23 @@ pub(crate) use self::generation::{is_damage, remove_all};
 pub(crate) use self::rows::{DumpRow, Row, RunRow};
 use self::rows::{RejectedRow, decode, encode};
 use super::StoreError;
-use super::journal::{LogCursor, Outline, Position};
+use super::journal::{JournalOffset, Located, LogCursor, Outline};
 use crate::limits::StepUsage;
 use crate::media::{MediaKey, RunId, State, Step};
 use crate::pulse;
 
-/// The version of keys and rows. Another version's index is rebuilt.
+/// The version of keys and rows. An index of another version is rebuilt.
 const SCHEMA: &[u8] = b"5";
 
-/// A transaction that has so many keys to write takes no further line. A line touches at most five, or as
-/// many more as images of its dump were rejected earlier.
+/// A transaction takes no further line once it writes this many keys. A line touches at most five keys, and
+/// one for each image of its dump that was rejected earlier.
 const KEYS_PER_TRANSACTION: usize = 190;
-
-/// A journal line to apply.
-pub(crate) type Applied<'a> = (Outline<'a>, Position, u32);
 
 /// The open index. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Index {
     current: Arc<RwLock<Arc<Generation>>>,
-    /// How often something was applied.
+    /// Number of calls of [`Self::apply`] through this handle or its clones.
     n_changes: Arc<AtomicU64>,
 }
 
@@ -79,9 +80,9 @@ fn item_key(run: &RunId, key_: &MediaKey, step: Step, index: u32) -> Vec<u8> {
     key(b'i', run, &[key_.as_str().as_bytes(), b"\0", &step.0.to_be_bytes(), &index.to_be_bytes()])
 }
 
-/// The key and the step of an item, of its row's key.
+/// The key and the step of an item, from its row's key.
 fn key_and_step(row_key: &[u8]) -> Option<(&str, Step)> {
-    // Neither a run nor a key has a zero byte: kind and run end in one, and so does the key.
+    // Run ids and keys have no zero byte, and each is followed by one.
     let run_end = memchr::memchr(0, row_key)? + 1;
     let (before, numbers) = row_key.split_at_checked(row_key.len().checked_sub(12)?)?;
     let name = before.get(run_end..)?.strip_suffix(b"\0")?;
@@ -106,17 +107,17 @@ fn log_key(run: &RunId, cursor: &LogCursor) -> Vec<u8> {
 }
 
 impl Index {
-    /// Opens the index of the store `root`, or an empty one in its place if it can't be trusted: it
-    /// doesn't open, has another schema, or the machine went down while it was open (sled's `flush`
-    /// is no fsync, so that nothing is known of what reached the disk).
+    /// Opens the index of the store `root`. Replaces it by an empty one if it cannot be trusted: it does
+    /// not open, has another schema, or the machine went down while it was open. (sled's `flush` is no
+    /// fsync, so that it is unknown which pages reached the disk.)
     ///
     /// # Errors
-    /// If even an empty one can't be made.
+    /// If an empty index cannot be created either, or the disk fails.
     pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
         let path = root.join("index");
         adopt_latest(root, &path)?;
         let opened = open_sled(&path).or_else(|error| {
-            // A snapshot that was being written when the process died hides the whole ones.
+            // A snapshot that was being written when a process died hides the complete ones.
             let n_removed = remove_torn_snapshots(&path);
             if n_removed > 0 { open_sled(&path) } else { Err(error) }
         });
@@ -146,10 +147,10 @@ impl Index {
         }
     }
 
-    /// Opens an empty index in the place of one that is set aside because of `error`.
+    /// Sets the index aside because of `error`, and opens an empty one in its place.
     ///
     /// # Errors
-    /// If that can't be made either.
+    /// If an empty index cannot be created.
     pub(crate) fn open_anew(root: &Path, error: &sled::Error) -> Result<Self, StoreError> {
         tracing::warn!(%error, "index is set aside and rebuilt from the journals");
         let path = root.join("index");
@@ -162,10 +163,10 @@ impl Index {
         Self { current, n_changes: Arc::default() }
     }
 
-    /// An empty index, which can take this one's place once it is filled.
+    /// Creates an empty index, which can replace this one once it is filled.
     ///
     /// # Errors
-    /// If it can't be made.
+    /// If it cannot be created.
     pub(crate) fn successor(&self) -> Result<Self, StoreError> {
         let now = self.now();
         let number = now.number + 1;
@@ -177,7 +178,7 @@ impl Index {
         Ok(Self::of(Generation::empty(path, number)?))
     }
 
-    /// Has all that share this index go on with another one.
+    /// Switches this handle and its clones to another index.
     pub(crate) fn replace_by(&self, other: &Self) {
         let next = other.now();
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -186,12 +187,12 @@ impl Index {
         before.is_replaced.store(true, Ordering::Relaxed);
     }
 
-    /// Has it removed from the disk when the last one lets go of it.
+    /// Removes the index from the disk when its last user drops it.
     pub(crate) fn discard(&self) {
         self.now().is_replaced.store(true, Ordering::Relaxed);
     }
 
-    /// How often something was applied, as far as those know who share this index.
+    /// Number of batches applied through this handle or its clones.
     pub(crate) fn n_changes(&self) -> u64 {
         self.n_changes.load(Ordering::Acquire)
     }
@@ -208,7 +209,7 @@ impl Index {
     /// Makes everything durable and marks the index as closed.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the index cannot be written.
     pub(crate) fn close(&self) -> Result<(), StoreError> {
         let now = self.now();
         now.flush()?;
@@ -221,19 +222,24 @@ impl Index {
     /// Applies journal lines of one run, up to `end`.
     ///
     /// # Errors
-    /// If sled fails; the lines stand in the journal all the same.
+    /// If sled fails. The lines are in the journal all the same.
     pub(crate) fn apply(
         &self,
         run: &RunId,
-        lines: &[Applied],
-        end: Position,
+        lines: &[Located<Outline<'_>>],
+        end: JournalOffset,
     ) -> Result<(), StoreError> {
         let applied = guarded(|| self.apply_all(run, lines, end));
         self.n_changes.fetch_add(1, Ordering::Release);
         applied
     }
 
-    fn apply_all(&self, run: &RunId, lines: &[Applied], end: Position) -> Result<(), StoreError> {
+    fn apply_all(
+        &self,
+        run: &RunId,
+        lines: &[Located<Outline<'_>>],
+        end: JournalOffset,
+    ) -> Result<(), StoreError> {
         let db = self.now();
         let mut row = self.run(run)?.unwrap_or_default();
         let mut lines = lines.iter().peekable();
@@ -241,11 +247,11 @@ impl Index {
             pulse::beat();
             let mut changes = Changes::new(&db);
             while changes.n_keys() < KEYS_PER_TRANSACTION
-                && let Some((line, place, length)) = lines.next()
+                && let Some(line) = lines.next()
             {
-                apply_line(&mut changes, run, &mut row, (line, *place, *length))?;
+                apply_line(&mut changes, run, &mut row, line)?;
             }
-            row.applied = lines.peek().map_or(end, |(_, place, _)| *place);
+            row.applied = lines.peek().map_or(end, |line| line.start);
             changes.set_alone(run_key(run), encode(&row));
             changes.write()?;
             if lines.peek().is_none() {
@@ -254,12 +260,12 @@ impl Index {
         }
     }
 
-    /// Notes damaged lines, which no other line tells of.
+    /// Adds to the number of damaged lines of a run.
     pub(crate) fn add_damaged(
         &self,
         run: &RunId,
         n: u64,
-        applied: Position,
+        applied: JournalOffset,
     ) -> Result<(), StoreError> {
         let mut row = self.run(run)?.unwrap_or_default();
         row.n_damaged += n;
@@ -268,7 +274,7 @@ impl Index {
         Ok(())
     }
 
-    /// Forgets a run whose journal is not the one that was applied.
+    /// Removes all rows of a run, whose journal is missing or no longer the one that was applied.
     pub(crate) fn forget(&self, run: &RunId) -> Result<(), StoreError> {
         let db = self.now();
         for kind in [b'i', b'r', b'd', b'l'] {
@@ -284,7 +290,7 @@ impl Index {
         Ok(self.now().get(run_key(run))?.and_then(|bytes| decode(&bytes)))
     }
 
-    /// All runs, in order of their ids.
+    /// Lists all runs, in order of their ids.
     pub(crate) fn runs(&self) -> Result<Vec<(RunId, RunRow)>, StoreError> {
         let mut runs = Vec::new();
         for entry in self.now().scan_prefix(b"n") {
@@ -297,8 +303,8 @@ impl Index {
         Ok(runs)
     }
 
-    /// The images of a run (of one key, if given; within `steps`), kept and held back, in order of
-    /// key, step and index.
+    /// Lists the images and held items of a run, of one key if given, within `steps`, in order of key, step
+    /// and index.
     pub(crate) fn items(
         &self,
         run: &RunId,
@@ -315,7 +321,7 @@ impl Index {
         })
     }
 
-    /// The keys and steps of a run that have images held back, and how many each, in their order.
+    /// Lists the keys and steps of a run that have held items, with the number of these, in order.
     pub(crate) fn held_steps(
         &self,
         run: &RunId,
@@ -339,7 +345,7 @@ impl Index {
         Ok(held)
     }
 
-    /// The rows of a run's images, and of one key alone those within `steps`.
+    /// Reads the rows of a run's images and held items. With a key, only those within `steps`.
     fn item_rows(&self, run: &RunId, key_: Option<&MediaKey>, steps: &RangeInclusive<u64>) -> Rows {
         let now = self.now();
         match key_ {
@@ -352,8 +358,8 @@ impl Index {
         }
     }
 
-    /// The rejected lines and dumps of a run, in the order of the journal; with a key or steps, those that
-    /// said that they are of them.
+    /// Lists the rejected items of a run, in order of the journal. With a key or steps, only items that said
+    /// these.
     pub(crate) fn rejected(
         &self,
         run: &RunId,
@@ -387,7 +393,7 @@ impl Index {
         Ok(bytes.and_then(|bytes| decode(&bytes)))
     }
 
-    /// What a step has.
+    /// The number of images and held items of a step.
     pub(crate) fn usage(
         &self,
         run: &RunId,
@@ -410,7 +416,7 @@ impl Index {
         Ok(bytes.and_then(|bytes| DumpRow::from_bytes(path, &bytes)))
     }
 
-    /// The cursors of a run's media logs.
+    /// Lists the cursors of a run's media logs.
     pub(crate) fn logs(&self, run: &RunId) -> Result<Vec<LogCursor>, StoreError> {
         let mut logs = Vec::new();
         for value in self.now().scan_prefix(key(b'l', run, &[])).values() {

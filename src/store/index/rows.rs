@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::journal::{DumpCursor, Position, Stamp};
+use super::super::journal::{DumpCursor, JournalOffset, Stamp};
 use crate::media::{MediaKey, Sha256, State, Step, Xxh3};
 use crate::plan::IndexRange;
 
@@ -28,7 +28,7 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) state: State,
-    pub(crate) place: Position,
+    pub(crate) place: JournalOffset,
     pub(crate) length: u32,
     /// Whether retention removed its files.
     pub(crate) is_pruned: bool,
@@ -182,12 +182,12 @@ pub(crate) struct RunRow {
     pub(crate) finished: bool,
     pub(crate) last_seq: u64,
     /// The end of what is applied of the journal.
-    pub(crate) applied: Position,
+    pub(crate) applied: JournalOffset,
 }
 
 impl Default for RunRow {
     fn default() -> Self {
-        let applied = Position::START;
+        let applied = JournalOffset::START;
         Self {
             n_image: 0,
             n_held: 0,
@@ -259,7 +259,7 @@ mod tests {
     }
 
     fn row(state: State, is_pruned: bool) -> Row {
-        Row { state, place: Position { segment: 2, offset: 300 }, length: 200, is_pruned }
+        Row { state, place: JournalOffset { segment: 2, offset: 300 }, length: 200, is_pruned }
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
             n_damaged: 5,
             finished: true,
             last_seq: 6,
-            applied: Position { segment: 7, offset: 8 },
+            applied: JournalOffset { segment: 7, offset: 8 },
         };
         assert_eq!(encode(&run), [1, 2, 3, 4, 5, 1, 6, 7, 8]);
         let stamp = Stamp { ino: 1, size: 2, mtime_ns: 3, ctime_ns: -4 };

@@ -15,7 +15,7 @@ use super::super::state::{Parked, RunState, StateError};
 use super::trouble::{FAILURES_MAX, TRIES_MAX, Trouble, Wait};
 use super::{Control, POST, Worker};
 use crate::sinks::{Delivery, Receipt, Rest, Sink, SinkError, Target};
-use crate::store::journal::Position;
+use crate::store::journal::JournalOffset;
 use crate::store::{Extent, StoreError};
 
 /// How often a sink is told that nothing comes; when that is for good.
@@ -65,7 +65,7 @@ pub(super) struct RunWork<S> {
     pub(super) sink: Option<S>,
     pub(super) extent: Extent,
     /// Up to where what is pending is counted.
-    pub(super) counted: Position,
+    pub(super) counted: JournalOffset,
     pub(super) pending: Tally,
     /// When the first pending item was kept.
     pub(super) oldest: Option<f64>,

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::journal::{DumpCursor, Event, Fingerprint, LogCursor, SourceCursor, Stamp};
-use super::{Commit, Filter, Holder, Reader, RunInfo, RunSummary, StoreError, Writer};
 use crate::media::{Description, MediaEntry, MediaId, MediaKey, RunId, Source, State, Step};
+use crate::store::journal::{DumpCursor, Event, Fingerprint, LogCursor, SourceCursor, Stamp};
+use crate::store::{Commit, Filter, Holder, Reader, RunInfo, RunSummary, StoreError, Writer};
 
 fn open(root: &Path) -> Result<(Writer, Reader), StoreError> {
     let me = Holder { pid: 1, command: "test".to_owned(), socket: None };
-    super::open(root, &me, Duration::from_secs(5))
+    crate::store::open(root, &me, Duration::from_secs(5))
 }
 
 fn run(root: &Path, name: &str) -> Arc<RunInfo> {

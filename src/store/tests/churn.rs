@@ -9,10 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::journal::{DumpCursor, Event, SourceCursor, Stamp};
-use super::{Commit, Filter, INDEX_BYTES_MIN, INDEX_BYTES_PER_ITEM, Reader, RunInfo, open};
 use crate::media::{Description, MediaEntry, MediaId, MediaKey, RunId, Source, Step};
+use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
 use crate::store::lock::Holder;
+use crate::store::writer::{INDEX_BYTES_MIN, INDEX_BYTES_PER_ITEM};
+use crate::store::{Commit, Filter, Reader, RunInfo, open};
 
 /// Rewrites that are committed at once, as the pipeline does it.
 const GROUP: u64 = 256;

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::journal::{DumpCursor, Event, SourceCursor, Stamp};
-use super::media_dir::{MediaFolder, media_path};
-use super::{Commit, Filter, Holder, Leaving, Reader, RunInfo, Writer, open_on};
 use crate::durable::{Disk, Observe, Step};
 use crate::media::{
     ColorMode, Description, Fate, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey,
     RunId, Sha256, Source,
 };
+use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
+use crate::store::media_dir::{MediaFolder, media_path};
+use crate::store::{Commit, Filter, Holder, ImageToPrune, Reader, RunInfo, Writer, open_on};
 
 /// A step that was seen, or a commit that was acknowledged.
 #[derive(Debug, Clone)]
@@ -332,9 +332,9 @@ fn a_prune_leaves_a_file_that_an_item_names_meanwhile() {
     let items: Vec<_> = reader.placed(&run.id).map(|item| item.expect("an item")).collect();
     let leaving = items.iter().map(|(place, entry)| {
         let id = entry.id().expect("a place");
-        Leaving { id, place: *place, paths: entry.paths(), journal_end }
+        ImageToPrune { id, place: *place, paths: entry.paths(), journal_end }
     });
-    let leaving: Vec<Leaving> = leaving.collect();
+    let leaving: Vec<ImageToPrune> = leaving.collect();
     let mut shared = items[0].1.clone();
     let Fate::Image(image) = &mut shared.fate else { panic!("an image") };
     image.id.key = MediaKey::new("/k").expect("a key");
