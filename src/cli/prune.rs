@@ -28,9 +28,8 @@ pub(super) fn run(apply: bool, common: &Common, out: &mut impl Write) -> anyhow:
         Access::Store(writer, reader) => {
             let mut own = Own(writer);
             let remove: Option<&mut dyn Remove> = if apply { Some(&mut own) } else { None };
-            let (rules, reading) =
-                ((&config.live.retention, &*config.live.targets), Reading::default());
-            retention::sweep(reader, rules, Clock::start(), &reading, remove)?
+            let reading = Reading::default();
+            retention::sweep(reader, &config.live, Clock::start(), &reading, remove)?
         }
     };
     access.close()?;

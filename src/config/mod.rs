@@ -127,6 +127,18 @@ impl Boot {
 }
 
 impl Live {
+    /// How the run directory at `source` (absolute, without links) is read: as its `[[watch]]` says, or by the default
+    /// patterns.
+    #[must_use]
+    pub fn watch_of(&self, source: &Path) -> WatchConfig {
+        let is_of_watch = |watch: &&WatchConfig| {
+            let canonical = std::fs::canonicalize(&watch.path);
+            source.starts_with(&watch.path) || canonical.is_ok_and(|path| source.starts_with(path))
+        };
+        let watch = self.watches.iter().find(is_of_watch).cloned();
+        watch.unwrap_or_else(|| WatchConfig::of_run(source.to_owned()))
+    }
+
     /// These settings in a process that was started with `boot`.
     #[must_use]
     pub fn under(mut self, boot: &Boot) -> Self {

@@ -24,8 +24,8 @@ pub enum DumpRetention {
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionSection {
     /// When a dump is removed. `"keep"`: never. `"committed"`: once its images are in the store. `"delivered"`: once
-    /// every target has them. A dump with held or rejected items is never removed, nor is a mask. The systemd unit must
-    /// allow it: see systemd/safelight-retention.conf.
+    /// every target has them. A dump with held or rejected items is never removed, nor is a mask, nor a dump that holds
+    /// anything besides its images. The systemd unit must allow it: see systemd/safelight-retention.conf.
     pub dumps: DumpRetention,
     /// How long a dump must be unchanged before it is removed, in seconds. A log line that comes later no longer finds
     /// it.

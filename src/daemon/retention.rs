@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::config::retention::RetentionRules;
-use crate::config::{Live, SyncConfig};
+use crate::config::Live;
 use crate::ingest::{Reading, Removed, Request, Shared};
 use crate::media::RunId;
 use crate::retention::{self, Clock, Remove, Report};
@@ -24,8 +23,8 @@ const COMMIT_MAX: Duration = Duration::from_mins(1);
 
 pub(super) struct Retention {
     reader: Reader,
-    /// The rules, the targets that they speak of, and how often both were set.
-    rules: Mutex<(RetentionRules, Arc<[SyncConfig]>, u64)>,
+    /// The configuration, and how often a change of it ended sweeps.
+    config: Mutex<(Arc<Live>, u64)>,
     clock: Clock,
     shared: Shared,
     /// One sweep at a time.
@@ -35,20 +34,22 @@ pub(super) struct Retention {
 impl Retention {
     pub(super) fn new(reader: Reader, live: &Live, shared: Shared) -> Arc<Self> {
         let (clock, at_work) = (Clock::start(), Mutex::new(()));
-        let rules = Mutex::new((live.retention, live.targets.as_slice().into(), 0));
-        Arc::new(Self { reader, rules, clock, shared, at_work })
+        let config = Mutex::new((Arc::new(live.clone()), 0));
+        Arc::new(Self { reader, config, clock, shared, at_work })
     }
 
-    /// Goes by these rules from now on. A sweep by others ends.
+    /// Applies another configuration. If it has other rules, targets or logs, a sweep that is under way ends.
     pub(super) fn set(&self, live: &Live) {
-        let mut now = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.0 != live.retention || *now.1 != *live.targets {
-            *now = (live.retention, live.targets.as_slice().into(), now.2 + 1);
+        let mut now = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = |live: &Live| (live.retention, live.targets.clone(), live.watches.clone());
+        if parts(&now.0) != parts(live) {
+            *now = (Arc::new(live.clone()), now.1 + 1);
         }
     }
 
-    pub(super) fn rules(&self) -> (RetentionRules, Arc<[SyncConfig]>, u64) {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The configuration, and its number.
+    pub(super) fn config(&self) -> (Arc<Live>, u64) {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Looks for what may go and, with `apply`, removes it.
@@ -56,18 +57,18 @@ impl Retention {
         let Ok(_at_work) = self.at_work.try_lock() else {
             return Err(io::Error::other("a sweep is under way: ask again later").into());
         };
-        let (rules, targets, number) = self.rules();
+        let (config, number) = self.config();
         let mut committer = Committer { retention: self, number };
         let remove: Option<&mut dyn Remove> = if apply { Some(&mut committer) } else { None };
         let reading = Reading { pace: self.shared.pace.clone(), ..Reading::default() };
-        retention::sweep(&self.reader, (&rules, &targets), self.clock, &reading, remove)
+        retention::sweep(&self.reader, &config, self.clock, &reading, remove)
     }
 
     /// Sweeps every hour where the configuration has anything removed, until `stop` is closed.
     pub(super) fn keep_on(self: Arc<Self>, stop: Receiver<()>) -> io::Result<()> {
         thread::Builder::new().name("retention".to_owned()).spawn(move || {
             while stop.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-                if self.rules().0.is_any() {
+                if self.config().0.retention.is_any() {
                     self.sweep_and_tell();
                 }
             }
@@ -95,7 +96,7 @@ impl Retention {
 /// The committer, which removes between its commits.
 struct Committer<'a> {
     retention: &'a Retention,
-    /// Which rules the sweep goes by.
+    /// The number of the configuration that the sweep goes by.
     number: u64,
 }
 
@@ -120,6 +121,6 @@ impl Remove for Committer<'_> {
 
     fn goes_on(&self) -> bool {
         let is_stopped = self.retention.shared.stop.load(Ordering::Relaxed);
-        self.retention.rules().2 == self.number && !is_stopped
+        self.retention.config().1 == self.number && !is_stopped
     }
 }

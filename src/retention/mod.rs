@@ -16,8 +16,8 @@ use std::time::{Duration, Instant, SystemTime};
 use self::policy::{DumpUse, Kept, Verdict, judge_dump, judge_media};
 pub use self::report::{Report, RunReport};
 use crate::annotations::mask_dumps;
-use crate::config::SyncConfig;
-use crate::config::retention::{DumpRetention, RetentionRules};
+use crate::config::Live;
+use crate::config::retention::DumpRetention;
 use crate::ingest::{Reading, Removed, RunDir, Verdict as Missing};
 use crate::media::{Digest, Fate, MediaEntry, RunId};
 use crate::store::journal::JournalOffset;
@@ -77,7 +77,7 @@ pub(crate) trait Remove {
 /// told in the report.
 pub(crate) fn sweep(
     reader: &Reader,
-    (rules, targets): (&RetentionRules, &[SyncConfig]),
+    config: &Live,
     clock: Clock,
     reading: &Reading,
     mut remove: Option<&mut dyn Remove>,
@@ -96,7 +96,7 @@ pub(crate) fn sweep(
             break;
         }
         let is_damaged = summary.damaged > 0;
-        let of_run = sync::delivered(reader.root(), targets, &summary.run);
+        let of_run = sync::delivered(reader.root(), &config.targets, &summary.run);
         let delivered = match of_run {
             Ok(delivered) => delivered,
             Err(error) => {
@@ -105,7 +105,7 @@ pub(crate) fn sweep(
             }
         };
         let targets = &delivered;
-        let sweep = Sweep { reader, rules, now, run: info, is_damaged, targets, reading };
+        let sweep = Sweep { reader, config, now, run: info, is_damaged, targets, reading };
         let of_run = sweep.run(&mut remove)?;
         report.runs.extend((!of_run.is_empty()).then_some(of_run));
     }
@@ -114,7 +114,7 @@ pub(crate) fn sweep(
 
 struct Sweep<'a> {
     reader: &'a Reader,
-    rules: &'a RetentionRules,
+    config: &'a Live,
     now: Option<SystemTime>,
     run: RunInfo,
     /// Whether lines of its journal are damaged: nobody knows what they named.
@@ -150,7 +150,7 @@ impl Sweep<'_> {
             let why = format!("the run directory cannot be opened: {error}");
             report.dumps.count(Verdict::Skip(why), 0);
         }
-        let verdicts = judge_media(self.rules, &found.kept, self.targets);
+        let verdicts = judge_media(&self.config.retention, &found.kept, self.targets);
         let mut going = BTreeSet::new();
         for (kept, verdict) in found.kept.iter().zip(verdicts) {
             if matches!(verdict, Verdict::Remove(_)) {
@@ -197,7 +197,7 @@ impl Sweep<'_> {
     /// Looks at all items of the run.
     fn look(&self, dir: Option<&RunDir>) -> Result<Found, StoreError> {
         let mut found = Found::default();
-        if !self.rules.is_any() {
+        if !self.config.retention.is_any() {
             return Ok(found);
         }
         for item in self.reader.placed(&self.run.id) {
@@ -210,7 +210,7 @@ impl Sweep<'_> {
                 let age = written.and_then(|written| self.age(written));
                 found.kept.push(Kept { place, bytes: image.n_bytes(), age });
             }
-            if self.rules.dumps != DumpRetention::Keep {
+            if self.config.retention.dumps != DumpRetention::Keep {
                 note_dumps(&entry, place, dir, &mut found);
             }
         }
@@ -317,7 +317,7 @@ impl Sweep<'_> {
             };
             let dump = DumpUse { has_unread_lines, ..*dump };
             let age = self.age(file.stamp.modified());
-            let mut verdict = judge_dump(self.rules, &dump, age, self.targets);
+            let mut verdict = judge_dump(&self.config.retention, &dump, age, self.targets);
             if matches!(verdict, Verdict::Remove(_)) && !dir.may_remove(path) {
                 verdict = Verdict::Skip("its folder may not be written by this process".to_owned());
             }
@@ -340,15 +340,35 @@ impl Sweep<'_> {
         }
     }
 
-    /// Whether a log of the run has lines that the store doesn't know: one that it reads, or one that
-    /// lies in the run directory and has not been read at all.
+    /// The files of the run that the configuration takes for logs, as ingest lists them: nothing that is hidden, and
+    /// nothing behind a link.
+    fn log_paths(&self, dir: &RunDir) -> io::Result<BTreeSet<String>> {
+        let watch = self.config.watch_of(&self.run.source);
+        let (mut folders, mut paths) = (vec![String::new()], BTreeSet::new());
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(dir.path().join(&folder))? {
+                let entry = entry?;
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                if name.starts_with('.') {
+                    continue;
+                }
+                let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                if entry.file_type()?.is_dir() {
+                    folders.extend(watch.may_have_logs_below(&path).then_some(path));
+                } else if watch.is_log(&path) {
+                    paths.insert(path);
+                }
+            }
+        }
+        Ok(paths)
+    }
+
+    /// Whether a log of the run has lines that the store doesn't know: a log that was read, or a file that the
+    /// configuration's patterns take for a log.
     fn has_unread_lines(&self, dir: &RunDir) -> bool {
         let Ok(logs) = self.reader.logs(&self.run.id) else { return true };
-        let Ok(entries) = fs::read_dir(dir.path()) else { return true };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let names = names.filter(|name| name.rsplit_once('.').is_some_and(|(_, e)| e == "jsonl"));
-        let paths: BTreeSet<String> =
-            logs.iter().map(|log| log.path.clone()).chain(names).collect();
+        let Ok(mut paths) = self.log_paths(dir) else { return true };
+        paths.extend(logs.iter().map(|log| log.path.clone()));
         paths.iter().filter_map(|path| dir.stat(path)).any(|stamp| {
             let is_read = |ino, offset| (ino, offset) == (stamp.ino, stamp.size);
             stamp.size > 0 && !logs.iter().any(|log| is_read(log.ino, log.offset))

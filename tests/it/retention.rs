@@ -287,3 +287,22 @@ fn a_daemon_prunes_for_those_who_may() {
     assert!(pruned(&temp).iter().all(|(_, is_pruned)| *is_pruned));
     assert_eq!(daemon.stop().0, Some(0));
 }
+
+#[test]
+fn a_log_that_only_the_configuration_knows_holds_dumps() {
+    let temp = TempRun::new();
+    temp.write("dumps/a/1.npy", &gray(1));
+    assert_eq!(temp.ingest().code, 0);
+    temp.write("logs/late.jl", b"{\"key\":\"b\",\"step\":1,\"data\":\"dumps/a/1.npy\"}\n");
+    temp.write("events.jsonl", b"{\"loss\":1}\n");
+    age(&temp.at(""), 1);
+    let watching = |logs: &str| {
+        let watch = format!("[[watch]]\npath = \".\"\nlogs = [{logs}]\n");
+        config(&temp, &format!("dumps = \"committed\"\n{watch}"))
+    };
+    let said = prune(&temp, &watching("\"logs/*.jl\""), &[]);
+    assert!(said.contains("1 dumps skipped: the run's media logs are not read to their"), "{said}");
+    // A file that is no media log holds nothing.
+    let said = prune(&temp, &watching("\"*.media.jsonl\""), &[]);
+    assert!(said.contains("run: would remove 1 dumps"), "{said}");
+}
