@@ -222,7 +222,7 @@ fn a_daemon_that_its_own_media_fill_the_disk_of_stops_in_time() {
     for n in 0..n_all {
         temp.write(&format!("dumps/k/{n:03}.npy"), &large(n));
     }
-    wait_for("the disk to be full", || disk.run(&["health"]).out.contains("nothing more is kept"));
+    wait_for("the disk to be full", || disk.run(&["health"]).out.contains("nothing is committed"));
     assert!(daemon.is_running());
     let n_kept = disk.items().len() as u64;
     assert!(n_kept > 20 && n_kept < n_all, "{n_kept}");
