@@ -1,4 +1,4 @@
-//! The name, tags and parameters of an MLflow run, made from `safelight.json`.
+//! The name, tags and parameters of an `MLflow` run, made from `safelight.json`.
 
 use serde_json::{Map, Value};
 

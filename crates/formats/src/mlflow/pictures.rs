@@ -1,4 +1,4 @@
-//! A media file → the pictures that MLflow's page shows.
+//! A media file → the pictures that `MLflow`'s page shows.
 
 use safelight_image::convert::Pixels;
 use safelight_image::encode::{self, EncodeError, Encoding, ReadError};

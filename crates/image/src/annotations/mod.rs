@@ -49,7 +49,7 @@ impl ImageAnnotations {
 ///
 /// # Errors
 /// At the first field that isn't what it should be.
-pub(crate) fn read(
+pub fn read(
     given: &Map<String, Value>,
     width: u64,
     height: u64,
