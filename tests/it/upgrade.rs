@@ -26,7 +26,7 @@ fn old_stores() -> Vec<Old> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "xz"))
         .collect();
     archives.sort();
-    assert!(archives.len() >= 4, "{archives:?}");
+    assert!(archives.len() >= 5, "{archives:?}");
     let stores: Vec<Old> = archives.iter().filter_map(|archive| unpack(archive)).collect();
     if stores.is_empty() {
         skip("tar and xz are not installed");

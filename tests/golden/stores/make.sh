@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 commits=("$@")
-[ ${#commits[@]} -gt 0 ] || commits=(a06f07c 7c9dc23 e79db57 cce2186)
+[ ${#commits[@]} -gt 0 ] || commits=(a06f07c 7c9dc23 e79db57 cce2186 16f6f26)
 folder="$(mktemp -d)"
 trap 'git worktree remove --force "$folder/source" 2>/dev/null || true; rm -rf "$folder"' EXIT
 for commit in "${commits[@]}"; do
