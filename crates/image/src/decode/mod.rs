@@ -13,6 +13,7 @@ mod raw;
 mod safetensors;
 pub mod storage;
 mod torch;
+mod unread;
 mod zip;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use self::picture::PictureHeader;
+pub use self::unread::unread;
 use crate::tensor::{ByteOrder, DType, Shape, TensorHeader, Writer};
 
 /// Bytes that can be read at any place, such as an open dump.

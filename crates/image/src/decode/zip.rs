@@ -35,14 +35,37 @@ impl<R: ReadAt> ReaderAt for Archive<'_, R> {
     }
 }
 
+/// The directory of a zip file.
+pub(super) struct Directory {
+    /// The members, folders left out, in the order of the directory.
+    pub(super) members: Vec<Member>,
+    /// Where each member begins, header included, and ends, in order.
+    ranges: Vec<(u64, u64)>,
+    /// Whether a folder has bytes of its own.
+    has_folder_bytes: bool,
+    /// Where the directory begins.
+    offset: u64,
+}
+
 /// The members of a zip file, folders left out, in the order of its directory.
 ///
 /// # Errors
-/// `Unfinished` without a directory, else as the directory or a member's header is wrong.
+/// As [`directory`].
 pub(super) fn members(
     dump: &impl ReadAt,
     options: &DecodeOptions,
 ) -> Result<Vec<Member>, DecodeError> {
+    Ok(directory(dump, options)?.members)
+}
+
+/// Reads the directory of a zip file, and each member's own header.
+///
+/// # Errors
+/// `Unfinished` without a directory, else as the directory or a member's header is wrong.
+pub(super) fn directory(
+    dump: &impl ReadAt,
+    options: &DecodeOptions,
+) -> Result<Directory, DecodeError> {
     let mut buffer = vec![0; rawzip::RECOMMENDED_BUFFER_SIZE];
     let archive = ZipLocator::new()
         .max_search_space(END_BYTES_MAX)
@@ -84,16 +107,17 @@ pub(super) fn members(
         let (n, hint) = (found.len(), archive.entries_hint());
         return Err(malformed(&format!("{n} members, the directory's end says {hint}")));
     }
-    let directory = archive.directory_offset();
+    let offset = archive.directory_offset();
     let mut ranges = Vec::new();
-    let mut members = Vec::new();
+    let (mut members, mut has_folder_bytes) = (Vec::new(), false);
     for (name, encoding, crc32, wayfinder, start) in found {
         let (begin, end) = place(&archive, wayfinder, &name, encoding)?;
         ranges.push((start, end));
-        if end > directory {
+        if end > offset {
             return Err(malformed(&format!("member {name:?} reaches into the directory")));
         }
         if name.ends_with('/') {
+            has_folder_bytes |= begin < end;
             continue;
         }
         let n_bytes = wayfinder.uncompressed_size_hint();
@@ -103,9 +127,67 @@ pub(super) fn members(
     }
     ranges.sort_unstable();
     if ranges.is_sorted_by(|before, after| before.1 <= after.0) {
-        Ok(members)
+        Ok(Directory { members, ranges, has_folder_bytes, offset })
     } else {
         Err(malformed("members overlap"))
+    }
+}
+
+/// Whether a zip file has bytes that are neither a member nor its directory, such as another zip file
+/// before it. A comment counts as such bytes.
+pub(super) fn has_other_bytes(dump: &impl ReadAt, directory: &Directory) -> io::Result<bool> {
+    let mut at = 0;
+    for &(start, end) in directory.ranges.iter().chain([&(directory.offset, directory.offset)]) {
+        if !is_descriptor(dump, at, start)? {
+            return Ok(true);
+        }
+        at = end;
+    }
+    Ok(directory.has_folder_bytes || directory_end(dump, at)? != Some(dump.n_bytes()))
+}
+
+/// Whether what lies between two members is nothing, or the first one's size and checksum.
+fn is_descriptor(dump: &impl ReadAt, from: u64, to: u64) -> io::Result<bool> {
+    let n = to.saturating_sub(from);
+    if n == 0 {
+        return Ok(true);
+    }
+    let mut signature = [0; 4];
+    Ok(matches!(n, 16 | 24) && {
+        dump.read_exact_at(&mut signature, from)?;
+        signature == *b"PK\x07\x08"
+    })
+}
+
+/// Where the directory that begins at `at` ends, its end records included. `None` if it has a comment or
+/// parts that are not known.
+fn directory_end(dump: &impl ReadAt, mut at: u64) -> io::Result<Option<u64>> {
+    const ENTRY_BYTES: u64 = 46;
+    const ZIP64_END_BYTES: u64 = 56;
+    const ZIP64_LOCATOR_BYTES: u64 = 20;
+    const END_BYTES: u64 = 22;
+    loop {
+        let mut head = [0; 22];
+        if at.saturating_add(END_BYTES) > dump.n_bytes() {
+            return Ok(None);
+        }
+        dump.read_exact_at(&mut head, at)?;
+        match &head[..4] {
+            b"PK\x01\x02" => {
+                let mut lengths = [0; 6];
+                dump.read_exact_at(&mut lengths, at + 28)?;
+                let (lengths, _) = lengths.as_chunks::<2>();
+                let lengths = lengths.iter().map(|length| u64::from(u16::from_le_bytes(*length)));
+                at += ENTRY_BYTES + lengths.sum::<u64>();
+            }
+            // Its length, without these bytes and those before them.
+            b"PK\x06\x06" if head[4..12] == (ZIP64_END_BYTES - 12).to_le_bytes() => {
+                at += ZIP64_END_BYTES;
+            }
+            b"PK\x06\x07" => at += ZIP64_LOCATOR_BYTES,
+            b"PK\x05\x06" if head[20..] == [0, 0] => return Ok(Some(at + END_BYTES)),
+            _ => return Ok(None),
+        }
     }
 }
 

@@ -13,7 +13,7 @@
 
 mod pickle;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use self::pickle::{Id, Pickle, Value};
@@ -80,10 +80,7 @@ pub(super) fn contents(
         },
     };
     let pickle = Pickle::read(&zip::read(dump, data, options)?)?;
-    let mut finder = Finder { pickle: &pickle, n_visits: 0, found: Vec::new() };
-    finder.visit(pickle.root(), &mut Vec::new())?;
-
-    let tensors = finder.found.into_iter().map(|(name, tensor)| {
+    let tensors = Finder::find(&pickle)?.found.into_iter().map(|(name, tensor)| {
         let member = format!("{prefix}data/{}", tensor.storage.key);
         let member = by_name
             .get(member.as_str())
@@ -101,6 +98,43 @@ pub(super) fn contents(
     });
     let tensors = tensors.collect::<Result<Vec<_>, DecodeError>>()?;
     Ok(Contents::Tensors { writer: Writer::Torch, tensors, metadata: BTreeMap::new() })
+}
+
+/// Members that torch writes beside the storages.
+const OTHER_MEMBERS: [&str; 6] = [
+    "data.pkl",
+    "byteorder",
+    "version",
+    ".format_version",
+    ".storage_alignment",
+    ".data/serialization_id",
+];
+
+/// What a file holds that [`contents`] passes over; none if all of it is in the tensors.
+///
+/// # Errors
+/// As [`contents`].
+pub(super) fn unread(
+    dump: &impl ReadAt,
+    members: &[Member],
+    options: &DecodeOptions,
+) -> Result<Option<&'static str>, DecodeError> {
+    let data = members.iter().find(|member| is_pickle(&member.name));
+    let data = data.ok_or_else(|| malformed("no data.pkl"))?;
+    let prefix = data.name.trim_end_matches("data.pkl");
+    let pickle = Pickle::read(&zip::read(dump, data, options)?)?;
+    let Finder { found, has_others, .. } = Finder::find(&pickle)?;
+    if has_others || pickle.has_ignored() {
+        return Ok(Some("values that are no tensors, or have no name"));
+    }
+    let storages: HashSet<&str> = found.iter().map(|(_, view)| &*view.storage.key).collect();
+    let is_known = |member: &Member| {
+        member.name.strip_prefix(prefix).is_some_and(|name| {
+            OTHER_MEMBERS.contains(&name)
+                || name.strip_prefix("data/").is_some_and(|key| storages.contains(key))
+        })
+    };
+    Ok((!members.iter().all(is_known)).then_some("members that no tensor needs"))
 }
 
 fn malformed(what: &str) -> DecodeError {
@@ -157,9 +191,17 @@ struct Finder<'a> {
     pickle: &'a Pickle,
     n_visits: usize,
     found: Vec<(Option<String>, &'a View)>,
+    /// Whether it met values that are no tensors and hold none.
+    has_others: bool,
 }
 
-impl Finder<'_> {
+impl<'a> Finder<'a> {
+    fn find(pickle: &'a Pickle) -> Result<Self, DecodeError> {
+        let mut finder = Self { pickle, n_visits: 0, found: Vec::new(), has_others: false };
+        finder.visit(pickle.root(), &mut Vec::new())?;
+        Ok(finder)
+    }
+
     fn visit(&mut self, id: Id, path: &mut Vec<String>) -> Result<(), DecodeError> {
         self.n_visits += 1;
         if self.n_visits > VISITS_MAX || path.len() > DEPTH_MAX {
@@ -196,13 +238,16 @@ impl Finder<'_> {
                         }
                         Value::Text(text) => text.to_string(),
                         Value::Int(number) => number.to_string(),
-                        _ => continue,
+                        _ => {
+                            self.has_others = true;
+                            continue;
+                        }
                     });
                     self.visit(value, path)?;
                     path.pop();
                 }
             }
-            _ => {}
+            _ => self.has_others = true,
         }
         Ok(())
     }

@@ -60,6 +60,7 @@ pub(super) enum Global {
 pub(super) struct Pickle {
     values: Vec<Value>,
     root: Id,
+    has_ignored: bool,
 }
 
 impl Pickle {
@@ -75,7 +76,9 @@ impl Pickle {
                 return Err(DecodeError::OverLimit(what));
             }
             if let Some(root) = machine.step()? {
-                return Ok(Self { values: machine.values, root });
+                let is_rest = !machine.rest.is_empty() || !machine.stack.is_empty();
+                let has_ignored = machine.has_ignored || is_rest;
+                return Ok(Self { values: machine.values, root, has_ignored });
             }
         }
     }
@@ -87,6 +90,11 @@ impl Pickle {
     pub(super) fn get(&self, id: Id) -> &Value {
         &self.values[id]
     }
+
+    /// Whether it has values that the root does not lead to: a state that is set, bytes after its end.
+    pub(super) fn has_ignored(&self) -> bool {
+        self.has_ignored
+    }
 }
 
 #[derive(Default)]
@@ -97,6 +105,8 @@ struct Machine<'a> {
     /// Where in the stack the marks stand.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
+    /// Whether values were dropped that a reader may want.
+    has_ignored: bool,
 }
 
 fn malformed(what: &str) -> DecodeError {
@@ -116,7 +126,10 @@ impl<'a> Machine<'a> {
             0x95 => drop(self.take(8)?),
             b'.' => return self.pop().map(Some),
             b'(' => self.marks.push(self.stack.len()),
-            b'0' => drop(self.pop()?),
+            b'0' => {
+                self.has_ignored = true;
+                self.pop()?;
+            }
             // NONE, NEWTRUE, NEWFALSE, BINFLOAT.
             b'N' | 0x88 | 0x89 => self.push(Value::Other),
             b'G' => {
@@ -189,6 +202,7 @@ impl<'a> Machine<'a> {
             b'R' => self.reduce()?,
             b'b' => {
                 // A state that is set on a dict: the `_metadata` of torch's state dicts.
+                self.has_ignored = true;
                 self.pop()?;
                 let id = self.top()?;
                 if !matches!(self.values[id], Value::Dict(_)) {
@@ -364,6 +378,8 @@ impl<'a> Machine<'a> {
                 Value::Tensor(Box::new(self.view([storage, first, axes, strides], Some(dtype))?))
             }
             (Global::Parameter, &[inner, ..]) | (Global::Size, &[inner]) => {
+                // A fourth argument is a state.
+                self.has_ignored |= args.len() > 3;
                 self.stack.push(inner);
                 return Ok(());
             }
