@@ -30,7 +30,7 @@ mod watch;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(crate) use self::beneath::{Reading, RunDir, Verdict};
+pub(crate) use self::beneath::{Dump, Reading, RunDir, Verdict};
 pub(crate) use self::engine::Engine;
 pub(crate) use self::pipeline::ItemCounts;
 use self::pipeline::Progress;

@@ -1,8 +1,10 @@
 //! Retention: media files that are too old or too many, and dumps that nobody needs any more.
 //!
-//! `policy` decides, this module looks and removes. An image whose files go stays known: a line of
+//! `policy` decides by counts and ages, `dump_check` reads a dump and its media back, this module looks and
+//! removes. An image whose files go stays known: a line of
 //! its journal says that it is *pruned*, and is durable before the first file is gone.
 
+mod dump_check;
 mod policy;
 mod report;
 
@@ -18,8 +20,8 @@ pub use self::report::{Report, RunReport};
 use crate::annotations::mask_dumps;
 use crate::config::Live;
 use crate::config::retention::DumpRetention;
-use crate::ingest::{Reading, Removed, RunDir, Verdict as Missing};
-use crate::media::{Digest, Fate, MediaEntry, RunId};
+use crate::ingest::{Dump, Reading, Removed, RunDir, Verdict as Missing};
+use crate::media::{Digest, Fate, MediaEntry, MediaId, RunId};
 use crate::store::journal::JournalOffset;
 use crate::store::media_dir::is_older;
 use crate::store::{ImageToPrune, Reader, RunInfo, StoreError};
@@ -124,11 +126,20 @@ struct Sweep<'a> {
     reading: &'a Reading,
 }
 
-/// What is known of a run after a look at all its items.
+/// What a look at all items of a run found.
 #[derive(Default)]
 struct Found {
     kept: Vec<Kept>,
-    dumps: BTreeMap<String, (DumpUse, Option<Digest>)>,
+    dumps: BTreeMap<String, FoundDump>,
+}
+
+/// What the store knows of a dump.
+#[derive(Default)]
+struct FoundDump {
+    uses: DumpUse,
+    /// Its digest when it was read last.
+    digest: Option<Digest>,
+    images: Vec<MediaId>,
 }
 
 /// Whoever removes, if anything is to be removed.
@@ -294,7 +305,7 @@ impl Sweep<'_> {
     fn dumps(
         &self,
         dir: &RunDir,
-        dumps: &BTreeMap<String, (DumpUse, Option<Digest>)>,
+        dumps: &BTreeMap<String, FoundDump>,
         remove: Remover<'_, '_>,
         report: &mut RunReport,
     ) {
@@ -302,7 +313,7 @@ impl Sweep<'_> {
             put_back(dir, dumps);
         }
         let has_unread_lines = self.has_unread_lines(dir);
-        for (path, (dump, digest)) in dumps {
+        for (path, found) in dumps {
             if remove.as_ref().is_some_and(|remove| !remove.goes_on()) {
                 return;
             }
@@ -315,29 +326,52 @@ impl Sweep<'_> {
                     continue;
                 }
             };
-            let dump = DumpUse { has_unread_lines, ..*dump };
+            let dump = DumpUse { has_unread_lines, ..found.uses };
             let age = self.age(file.stamp.modified());
             let mut verdict = judge_dump(&self.config.retention, &dump, age, self.targets);
             if matches!(verdict, Verdict::Remove(_)) && !dir.may_remove(path) {
                 verdict = Verdict::Skip("its folder may not be written by this process".to_owned());
             }
-            // Only what goes is read.
-            if matches!(verdict, Verdict::Remove(_)) && remove.is_some() {
-                let is_digest =
-                    |want: Digest| file.digest(want.kind()).is_ok_and(|got| got == want);
-                let is_same = digest.is_some_and(is_digest);
-                file.give_back_cache();
-                if !is_same {
-                    let why = "it is not as it was when it was read";
-                    verdict = Verdict::Skip(why.to_owned());
-                }
+            if matches!(verdict, Verdict::Remove(_))
+                && let Err(why) = self.check_dump(dir, path, (&file, found), remove.is_some())
+            {
+                verdict = Verdict::Skip(why);
             }
+            file.give_back_cache();
             let is_leaving = matches!(verdict, Verdict::Remove(_));
             report.dumps.count(verdict, file.stamp.size);
             if is_leaving && remove.is_some() {
                 report.dumps.removed(path, dir.remove(path, file.stamp));
             }
         }
+    }
+
+    /// Checks that all of a dump is in the store. Only a dump that is `going` is read as a whole, and so
+    /// are its images' files.
+    ///
+    /// # Errors
+    /// Why it must stay.
+    fn check_dump(
+        &self,
+        dir: &RunDir,
+        path: &str,
+        (file, found): (&Dump, &FoundDump),
+        going: bool,
+    ) -> Result<(), String> {
+        let mut images = dump_check::images(self.reader, &self.run.id, &found.images)?;
+        // Others are of earlier versions of the dump.
+        images.retain(|image| image.source.digest() == found.digest);
+        dump_check::all_is_read(dir, path, file, &images)?;
+        if !going {
+            return Ok(());
+        }
+        let is_digest = |want: Digest| file.digest(want.kind()).is_ok_and(|got| got == want);
+        if !found.digest.is_some_and(is_digest) {
+            return Err("it is not as it was when it was read".to_owned());
+        }
+        let store = RunDir::open(&self.folder(), self.reading.clone());
+        let store = store.map_err(|error| format!("the run's folder cannot be opened: {error}"))?;
+        dump_check::is_read_back(&store, file, &images)
     }
 
     /// The files of the run that the configuration takes for logs, as ingest lists them: nothing that is hidden, and
@@ -403,25 +437,27 @@ fn note_dumps(entry: &MediaEntry, place: JournalOffset, dir: Option<&RunDir>, fo
     let source = &entry.source;
     // What was rejected is told by the name that the line gave.
     let plain = |name: &str| dir.and_then(|dir| dir.relative(name).ok()).unwrap_or(name.to_owned());
-    let (dump, digest) = found.dumps.entry(plain(&source.path)).or_default();
+    let FoundDump { uses: dump, digest, images } =
+        found.dumps.entry(plain(&source.path)).or_default();
     match &entry.fate {
         Fate::Image(image) => {
             dump.n_images += 1;
             dump.n_pruned += u64::from(image.pruned);
             dump.last = dump.last.max(Some(place));
             *digest = source.digest().or(*digest);
+            images.push(image.id.clone());
         }
         Fate::Held { .. } => dump.n_held += 1,
         Fate::Rejected { .. } => dump.n_rejected += 1,
     }
-    let is_raw = [".bin", ".raw"].iter().any(|ending| source.path.ends_with(ending));
-    dump.n_parts += u64::from(source.log.is_some() && (source.tensor.is_some() || is_raw));
+    let is_part = source.tensor.is_some() || dump_check::is_raw(&source.path);
+    dump.n_parts += u64::from(source.log.is_some() && is_part);
     let of_image = entry.as_image().into_iter().flat_map(|image| image.layers.masks.values());
     let sources = of_image.filter_map(|mask| mask.source.as_ref());
     let mut masks: Vec<String> = sources.map(|source| source.path.clone()).collect();
     let given = entry.description.annotations.get("masks").map(mask_dumps).unwrap_or_default();
     masks.extend(given.iter().map(|mask| plain(&mask.path)));
     for mask in masks {
-        found.dumps.entry(mask).or_default().0.n_masks += 1;
+        found.dumps.entry(mask).or_default().uses.n_masks += 1;
     }
 }

@@ -250,6 +250,97 @@ fn a_dump_of_which_lines_name_parts_or_whose_images_were_pruned_stays() {
 }
 
 #[test]
+fn a_dump_that_holds_more_than_its_images_stays() {
+    // Retention removed a file of several appended arrays, of which only the first is an image.
+    let temp = TempRun::new();
+    temp.write("dumps/whole/1.npy", &gray(1));
+    temp.write("dumps/appended/1.npy", &[gray(1), gray(2)].concat());
+    temp.write("dumps/raw/1.bin", &[7; 64]);
+    temp.write("dumps/raw/1.bin.json", br#"{"dtype":"uint8","shape":[8,8]}"#);
+    temp.write("dumps/raw/2.bin", &[7; 80]);
+    temp.write("dumps/raw/2.bin.json", br#"{"dtype":"uint8","shape":[8,8],"offset":16}"#);
+    assert_eq!(temp.ingest().code, 0);
+    age(&temp.at(""), 1);
+    let committed = config(&temp, "dumps = \"committed\"");
+    for args in [&[][..], &["--apply"]] {
+        let said = prune(&temp, &committed, args);
+        assert!(said.contains("remove 2 dumps") || said.contains("removed 2 dumps"), "{said}");
+        assert!(said.contains("1 dumps skipped: it holds bytes after its array"), "{said}");
+        assert!(said.contains("1 dumps skipped: its sidecar names an offset"), "{said}");
+    }
+    for (path, want) in [
+        ("dumps/whole/1.npy", false),
+        ("dumps/raw/1.bin", false),
+        ("dumps/appended/1.npy", true),
+        ("dumps/raw/2.bin", true),
+    ] {
+        assert_eq!(temp.at(path).is_file(), want, "{path}");
+    }
+}
+
+#[test]
+fn a_dump_stays_when_a_media_file_of_it_is_missing_or_damaged() {
+    // Retention removed the dump of an image whose media file had rotted or was gone, and with it the
+    // last copy of the image.
+    let temp = TempRun::new();
+    for key in ["sound", "rotten", "gone", "linked", "masked"] {
+        temp.write(&format!("{key}.npy"), &gray(1));
+        let masks = if key == "masked" { r#","masks":{"m":{"mask_data":"mask.npy"}}"# } else { "" };
+        temp.append(
+            "a.media.jsonl",
+            &format!("{{\"key\":\"{key}\",\"step\":1,\"data\":\"{key}.npy\"{masks}}}\n"),
+        );
+    }
+    temp.write("mask.npy", &npy("|u1", &[4, 4], &[1; 16]));
+    assert_eq!(temp.ingest().code, 0);
+    age(&temp.at(""), 1);
+    let items = temp.items();
+    let file = |key: &str, field: &str| {
+        let item = items.iter().find(|item| item["key"] == key).expect("an item");
+        temp.store().join(item.pointer(field).and_then(Value::as_str).expect("a path"))
+    };
+    let flip = |path: &Path| {
+        let mut bytes = fs::read(path).expect("a file");
+        *bytes.last_mut().expect("a byte") ^= 1;
+        fs::write(path, bytes).expect("a file");
+    };
+    flip(&file("rotten", "/path"));
+    flip(&file("masked", "/masks/m/path"));
+    fs::remove_file(file("gone", "/path")).expect("a file");
+    fs::remove_file(file("linked", "/path")).expect("a file");
+    std::os::unix::fs::symlink(file("sound", "/path"), file("linked", "/path")).expect("a link");
+    let committed = config(&temp, "dumps = \"committed\"");
+    let ran = temp.run(&["prune", "--apply", "--config", &committed]);
+    let want = "4 dumps skipped: media files of its images are missing or damaged";
+    assert!(ran.out.contains("removed 1 dumps") && ran.out.contains(want), "{ran:?}");
+    for (key, field) in
+        [("rotten", "/path"), ("masked", "/masks/m/path"), ("gone", "/path"), ("linked", "/path")]
+    {
+        assert!(temp.at(&format!("{key}.npy")).is_file(), "{key}");
+        let path = file(key, field);
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        let is_said =
+            |line: &str| line.contains(name) && line.contains("got") && line.contains("want");
+        assert!(ran.err.lines().any(is_said), "{name}: {ran:?}");
+    }
+    assert!(!temp.at("sound.npy").is_file());
+}
+
+#[test]
+fn a_dump_stays_when_the_same_sweep_prunes_its_images() {
+    // The images of a dump were counted before media were pruned, and so both could go at once.
+    let temp = TempRun::new();
+    temp.log_picture("k", 1, 1);
+    temp.log_picture("k", 2, 2);
+    assert_eq!(temp.ingest().code, 0);
+    age(&temp.at(""), 1);
+    let both = config(&temp, "dumps = \"committed\"\nmedia_bytes_per_run_max = 1");
+    let said = prune(&temp, &both, &["--apply"]);
+    assert!(said.contains("2 dumps skipped: files of its images were pruned"), "{said}");
+    assert_eq!(n_media(&temp), 0);
+}
+
+#[test]
 fn a_daemon_prunes_for_those_who_may() {
     let temp = TempRun::new();
     let daemon = temp.daemon("[retention]\nmedia_bytes_per_run_max = 1\n");

@@ -1,0 +1,153 @@
+//! Checks that all of a dump is in the store, before the dump is removed.
+//!
+//! Each check returns why the dump must stay.
+
+use std::collections::HashSet;
+use std::io::Read;
+
+use serde_json::Value;
+
+use crate::decode::{self, Contents, DecodeOptions, ReadAt};
+use crate::ingest::{Dump, RunDir, Verdict as ReadFailure};
+use crate::media::{CommittedImage, Digest, DigestKind, MediaEntry, MediaId, RunId, Sha256};
+use crate::store::Reader;
+use crate::tensor::DType;
+
+/// The longest header and sidecar that are read here, in bytes.
+const HEADER_BYTES_MAX: u64 = 64 << 20;
+
+/// Element types that stand for those which an npy header does not name: one of each size.
+const UNNAMED_TYPES: [DType; 2] = [DType::BF16, DType::F8E5M2];
+
+/// The images of a dump as the store has them now.
+pub(super) fn images(
+    reader: &Reader,
+    run: &RunId,
+    ids: &[MediaId],
+) -> Result<Vec<MediaEntry>, String> {
+    let image = |id: &MediaId| {
+        let entry =
+            reader.item(run, &id.key, id.step, id.index).map_err(|error| error.to_string())?;
+        match entry {
+            Some(entry) if entry.as_image().is_some_and(|image| !image.pruned) => Ok(entry),
+            _ => Err("files of its images were pruned: it is all that is left".to_owned()),
+        }
+    };
+    ids.iter().map(image).collect()
+}
+
+/// Checks that nothing of the dump was passed over when it was read: its headers are read again.
+pub(super) fn all_is_read(
+    dir: &RunDir,
+    path: &str,
+    dump: &Dump,
+    images: &[MediaEntry],
+) -> Result<(), String> {
+    let has_offset = sidecar_offset(dir, path)?;
+    if has_offset == Some(true) {
+        return Err("its sidecar names an offset: there are bytes outside of its tensor".to_owned());
+    }
+    if is_raw(path) {
+        // Without an offset, raw bytes are read only if the shape takes all of them.
+        return has_offset.map(drop).ok_or_else(|| "its sidecar is gone".to_owned());
+    }
+    let result = all_is_read_as(None, dump, images);
+    let is_read_as = |dtype| all_is_read_as(Some(dtype), dump, images).is_ok();
+    if result.is_ok() || UNNAMED_TYPES.into_iter().any(is_read_as) { Ok(()) } else { result }
+}
+
+fn all_is_read_as(dtype: Option<DType>, dump: &Dump, images: &[MediaEntry]) -> Result<(), String> {
+    let options = DecodeOptions {
+        header_bytes_max: HEADER_BYTES_MAX,
+        storage_bytes_max: u64::MAX,
+        dtype,
+        raw: None,
+    };
+    let unreadable = |error| format!("it cannot be read any more: {error}");
+    if let Some(what) = decode::unread(dump, &options).map_err(unreadable)? {
+        return Err(format!("it holds {what}"));
+    }
+    let names: HashSet<&str> =
+        images.iter().filter_map(|entry| entry.source.tensor.as_deref()).collect();
+    let is_known = match decode::contents(dump, &options).map_err(unreadable)? {
+        Contents::Picture(_) => {
+            images.iter().filter_map(MediaEntry::as_image).any(|image| is_whole(image, dump))
+        }
+        Contents::Tensors { tensors, .. } => {
+            let is_known = |name: &Option<String>| {
+                name.as_ref().is_some_and(|name| names.contains(name.as_str()))
+            };
+            !images.is_empty()
+                && (tensors.len() == 1 || tensors.iter().all(|tensor| is_known(&tensor.name)))
+        }
+    };
+    if is_known { Ok(()) } else { Err("it holds more than its images".to_owned()) }
+}
+
+/// Whether an image file of the job is in the store byte for byte, as far as the length tells. Its digest
+/// is compared with that of the media file by [`is_read_back`].
+fn is_whole(image: &CommittedImage, dump: &Dump) -> bool {
+    image.provenance.is_none() && image.file.size == dump.n_bytes()
+}
+
+/// Whether a dump is raw bytes by its name.
+pub(super) fn is_raw(path: &str) -> bool {
+    [".bin", ".raw"].iter().any(|ending| path.ends_with(ending))
+}
+
+/// Whether the sidecar of a dump names an offset; none without a sidecar.
+fn sidecar_offset(dir: &RunDir, path: &str) -> Result<Option<bool>, String> {
+    let stem = path.rsplit_once('.').map_or(path, |(stem, _)| stem);
+    let names = [format!("{path}.json"), format!("{stem}.json")];
+    let Some(name) = names.iter().find(|name| dir.stat(name).is_some()) else { return Ok(None) };
+    let unreadable = |error: &dyn std::fmt::Display| format!("its sidecar cannot be read: {error}");
+    let file = dir.open_file(name).map_err(|failure| unreadable(&failure.reason()))?;
+    let text = std::io::read_to_string(file.into_file().take(HEADER_BYTES_MAX));
+    let text = text.map_err(|error| unreadable(&error))?;
+    let says: Value = serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
+    Ok(Some(says.get("offset").or_else(|| says.pointer("/data/offset")).is_some()))
+}
+
+/// Checks that each file of the images is in the store as it was journaled: reads it back and compares
+/// digests. Logs the files that are not.
+pub(super) fn is_read_back(
+    store: &RunDir,
+    dump: &Dump,
+    images: &[MediaEntry],
+) -> Result<(), String> {
+    let mut n_wrong = 0u64;
+    for image in images.iter().filter_map(MediaEntry::as_image) {
+        let own = (&image.file.path, image.file.sha256);
+        let of_layers = image.annotations().map(|annotation| (&annotation.path, annotation.sha256));
+        for (path, want) in std::iter::once(own).chain(of_layers) {
+            let got = sha256_of(store, path);
+            if got.as_ref() != Ok(&want) {
+                let got = got.map_or_else(|error| error, |sha256| sha256.to_string());
+                tracing::warn!(path, got, %want, "media file is not as journaled, its dump stays");
+                n_wrong += 1;
+            }
+        }
+    }
+    if n_wrong > 0 {
+        return Err("media files of its images are missing or damaged".to_owned());
+    }
+    let is_kept = |image: &CommittedImage| is_whole(image, dump);
+    let kept = images.iter().filter_map(MediaEntry::as_image).filter(|image| is_kept(image));
+    let kept: Vec<Sha256> = kept.map(|image| image.file.sha256).collect();
+    let is_same = |got: Digest| matches!(got, Digest::Sha256(got) if kept.contains(&got));
+    if kept.is_empty() || dump.digest(DigestKind::Sha256).is_ok_and(is_same) {
+        Ok(())
+    } else {
+        Err("it is an image file that is not in the store as it is".to_owned())
+    }
+}
+
+fn sha256_of(store: &RunDir, path: &str) -> Result<Sha256, String> {
+    let file = store.open_file(path).map_err(ReadFailure::reason)?;
+    let digest = file.digest(DigestKind::Sha256).map_err(|error| error.to_string());
+    file.give_back_cache();
+    match digest? {
+        Digest::Sha256(sha256) => Ok(sha256),
+        Digest::Xxh3(_) => Err("no SHA-256".to_owned()),
+    }
+}
