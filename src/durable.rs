@@ -71,7 +71,11 @@ impl Disk {
         Self { observer: Some(observer), ..Self::default() }
     }
 
-    fn observe(&self, step: &Step<'_>) -> io::Result<()> {
+    /// Reports a step that the caller performs itself.
+    ///
+    /// # Errors
+    /// If the observer wants the step to fail.
+    pub(crate) fn observe(&self, step: &Step<'_>) -> io::Result<()> {
         self.observer.as_ref().map_or(Ok(()), |observer| observer.before(step))
     }
 
@@ -83,16 +87,6 @@ impl Disk {
         self.observe(&Step::Create(path))?;
         let mut options = OpenOptions::new();
         let file = options.create(true).truncate(true).read(true).write(true).open(path)?;
-        Ok(DiskFile { disk: self.clone(), path: path.to_owned(), file })
-    }
-
-    /// Creates a new file.
-    ///
-    /// # Errors
-    /// If the file exists or cannot be created.
-    pub(crate) fn create_new(&self, path: &Path) -> io::Result<DiskFile> {
-        self.observe(&Step::Create(path))?;
-        let file = OpenOptions::new().create_new(true).read(true).write(true).open(path)?;
         Ok(DiskFile { disk: self.clone(), path: path.to_owned(), file })
     }
 
@@ -174,6 +168,11 @@ impl Disk {
 }
 
 impl DiskFile {
+    /// Wraps a file that the caller has opened for writing. The observer gets `path`.
+    pub(crate) fn new(disk: &Disk, path: PathBuf, file: File) -> Self {
+        Self { disk: disk.clone(), path, file }
+    }
+
     /// Writes all of `bytes` at an offset.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::durable::Disk;
 use crate::formats::wandb_log::merge::Training;
 use crate::formats::wandb_log::row::{Row, is_taken};
 use crate::media::{MediaEntry, MediaId, RunId, State, Step};
-use crate::sinks::wandb::link;
+use crate::sinks::target_dir::TargetDir;
 use crate::sync::time_of;
 
 #[derive(Debug, Args)]
@@ -166,10 +166,12 @@ fn write_run(
     let place = beside.path().join("files");
     fs::create_dir(&place)?;
     copy_files(&offline_run.join("files"), &place, true)?;
+    let place_dir = TargetDir::new(&place, disk.clone());
     for path in files {
         let to = place.join(path);
         let from = folder.join(path);
-        link(&from, &to).with_context(|| from.display().to_string())?;
+        let linked = place_dir.link(&from, Path::new(path));
+        linked.with_context(|| from.display().to_string())?;
         if fs::metadata(&to)?.len() != fs::metadata(&from)?.len() {
             bail!("the training has another file {path} of its own");
         }
@@ -193,6 +195,7 @@ fn copy_files(from: &Path, to: &Path, is_copied: bool) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries.with_context(|| from.display().to_string())?,
     };
+    let to_dir = TargetDir::new(to, Disk::default());
     for entry in entries {
         let entry = entry?;
         let (from, to) = (entry.path(), to.join(entry.file_name()));
@@ -204,7 +207,8 @@ fn copy_files(from: &Path, to: &Path, is_copied: bool) -> anyhow::Result<()> {
             fs::copy(&from, &to).with_context(|| from.display().to_string())?;
             fs::File::open(&to)?.sync_all()?;
         } else {
-            link(&from, &to).with_context(|| from.display().to_string())?;
+            let linked = to_dir.link(&from, Path::new(&entry.file_name()));
+            linked.with_context(|| from.display().to_string())?;
         }
     }
     Ok(())

@@ -3,9 +3,10 @@
 //! A sink's own tests add what its target is told of an item; these look only at which images arrive, how often
 //! and in which order of steps, whatever happens between two calls.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
@@ -290,4 +291,99 @@ async fn a_missing_file_is_that_items_fault(target: &impl Target) {
     rest(&mut sink, Rest::Finished).await;
     let want = [items[0].clone(), items[2].clone()];
     assert_eq!(sorted(target.seen()), sorted(shown(&want)));
+}
+
+/// Checks that a sink follows no symbolic link in its target's directory.
+///
+/// Delivers to an empty target, to learn which files and folders the sink makes. Then, for each of them, puts a link to
+/// another file or folder in its place before the delivery: the delivery must fail with an error that names the link
+/// and may be retried, what is behind the link must stay as it was, and the next attempt without the link must
+/// succeed. A sink may also go round a link, where `is_avoided` says so.
+pub(crate) async fn check_links<T: Target>(
+    empty: impl Fn() -> T,
+    root: impl Fn(&T) -> PathBuf,
+    is_avoided: impl Fn(&str) -> bool,
+) {
+    let mut images = Images::new();
+    let items = [images.image("a/b", 1, 0), images.image("k", 2, 0), images.image("k", 3, 0)];
+    let late = [images.image("k", 3, 1)];
+    let target = empty();
+    let (mut made, dir) = (BTreeMap::new(), root(&target));
+    let mut see = || list(&dir, &dir, &mut made);
+    deliver_all(&target, &items, &late, &mut see).await.expect("a delivery");
+    assert!(made.values().any(|is_folder| *is_folder) && made.values().any(|is_folder| !is_folder));
+    for (path, is_folder) in made {
+        let (target, outside) = (empty(), tempfile::tempdir().expect("a folder"));
+        let dir = root(&target);
+        let journal = outside.path().join("00000001.log");
+        fs::write(&journal, b"{\"v\":1}\n").expect("a journal");
+        let link = dir.join(&path);
+        fs::create_dir_all(link.parent().expect("a folder")).expect("a folder");
+        let behind = if is_folder { outside.path() } else { &journal };
+        // The sink makes some folders when it is opened.
+        fs::remove_dir(&link).ok();
+        std::os::unix::fs::symlink(behind, &link).expect("a link");
+        let delivered = deliver_all(&target, &items, &late, &mut || {}).await;
+        assert_eq!(fs::read(&journal).expect("a journal"), b"{\"v\":1}\n", "{path}");
+        assert_eq!(fs::read_dir(outside.path()).expect("a folder").count(), 1, "{path}");
+        match delivered {
+            Err(SinkError::Retry { source, .. }) => {
+                let text = source.to_string();
+                let name = link.display().to_string();
+                assert!(text.contains("symbolic link") && text.contains(&name), "{path}: {text}");
+            }
+            Err(error) => panic!("{path}: {error}"),
+            Ok(()) => assert!(is_avoided(&path), "{path} was followed or replaced"),
+        }
+        if link.is_symlink() {
+            fs::remove_file(&link).expect("a link");
+            if is_folder {
+                fs::create_dir(&link).expect("a folder");
+            }
+        }
+        deliver_all(&target, &items, &late, &mut || {}).await.expect("a delivery");
+        // What was put into a folder that the sink went round may be nothing that a reader understands.
+        let n_seen = if is_avoided(&path) { usize::MAX } else { target.seen().len() };
+        assert!(n_seen > items.len(), "{path}: {n_seen}");
+    }
+}
+
+/// Delivers as [`crate::sync`] does; calls `see` whenever files may have come.
+async fn deliver_all(
+    target: &impl Target,
+    items: &[Delivery],
+    late: &[Delivery],
+    see: &mut impl FnMut(),
+) -> Result<(), SinkError> {
+    let mut sink = target.open();
+    sink.resume(None).await?;
+    for items in [items, late] {
+        for item in items {
+            sink.put(item).await?;
+            see();
+        }
+        sink.commit(items).await?;
+        see();
+    }
+    while sink.rest(Rest::Finished).await?.is_some() {
+        see();
+    }
+    see();
+    Ok(())
+}
+
+/// Adds the paths below `folder`, and whether each is a folder.
+fn list(root: &Path, folder: &Path, paths: &mut BTreeMap<String, bool>) {
+    // The target's directory may not be there yet.
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let entry = entry.expect("an entry");
+        let path = entry.path();
+        let is_folder = entry.file_type().expect("a type").is_dir();
+        let name =
+            path.strip_prefix(root).expect("a path below").to_str().expect("text").to_owned();
+        paths.insert(name, is_folder);
+        if is_folder {
+            list(root, &path, paths);
+        }
+    }
 }

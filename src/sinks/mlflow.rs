@@ -407,7 +407,7 @@ impl Sink for MlflowRun {
         let tag = json!({"run_id": run_id, "key": "mlflow.loggedImages", "value": "True"});
         self.server.post("runs/set-tag", &tag).await?;
         let kept = Kept { experiment_id, run_id, time_ms, is_finished: false };
-        let receipt = Receipt::new(&kept);
+        let receipt = Receipt::new(&kept)?;
         self.kept = Some(kept);
         Ok(receipt)
     }
@@ -421,7 +421,7 @@ impl Sink for MlflowRun {
         let end = json!({"run_id": run_id, "status": "FINISHED", "end_time": time_ms});
         self.server.post("runs/update", &end).await?;
         let kept = Kept { is_finished: true, ..kept.clone() };
-        let receipt = Receipt::new(&kept);
+        let receipt = Receipt::new(&kept)?;
         self.kept = Some(kept);
         Ok(Some(receipt))
     }

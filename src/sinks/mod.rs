@@ -9,6 +9,7 @@ pub(crate) mod contract;
 pub(crate) mod http;
 pub(crate) mod mlflow;
 pub(crate) mod object_store;
+pub(crate) mod target_dir;
 pub(crate) mod wandb;
 pub(crate) mod tensorboard;
 pub(crate) mod trackio;
@@ -66,10 +67,12 @@ impl Delivery {
 pub(crate) struct Receipt(Value);
 
 impl Receipt {
-    /// A receipt of a sink's own kind.
-    pub(crate) fn new<T: Serialize>(of: &T) -> Self {
-        // A sink's receipt has text keys and finite numbers.
-        Self(serde_json::to_value(of).unwrap_or_default())
+    /// Makes a receipt of a value of the sink's own type.
+    ///
+    /// # Errors
+    /// [`SinkError::Retry`] if JSON cannot hold the value.
+    pub(crate) fn new<T: Serialize>(of: &T) -> Result<Self, SinkError> {
+        serde_json::to_value(of).map(Self).map_err(SinkError::retry)
     }
 
     /// What the sink said; `None` if it is of another version or kind.

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use reqwest::header::HeaderName;
@@ -25,6 +25,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::http::{Credentials, HttpClient, HttpError};
+use super::target_dir::TargetDir;
 use super::{Delivery, Receipt, Rest, Sink, SinkError, Target, read_file};
 use crate::config::sync::{TrackioConfig, TrackioPlace};
 use crate::durable::Disk;
@@ -50,7 +51,7 @@ pub(crate) struct TrackioTarget {
 
 #[derive(Debug, Clone)]
 enum Place {
-    Inbox { folder: PathBuf, disk: Disk },
+    Inbox(TargetDir),
     Server(HttpClient),
 }
 
@@ -60,9 +61,7 @@ impl Target for TrackioTarget {
 
     async fn open(config: &TrackioConfig) -> Result<Self, SinkError> {
         let place = match &config.place {
-            TrackioPlace::Inbox(folder) => {
-                Place::Inbox { folder: folder.clone(), disk: Disk::default() }
-            }
+            TrackioPlace::Inbox(folder) => Place::Inbox(TargetDir::new(folder, Disk::default())),
             TrackioPlace::Server { url, token } => {
                 let token = token.clone();
                 let credentials =
@@ -144,11 +143,11 @@ impl TrackioRun {
     }
 
     /// Writes a fragment under a name that tells its content, so that none that waits is ever replaced.
-    fn fragment(&self, folder: &Path, disk: &Disk, items: &[Delivery]) -> io::Result<()> {
-        let media = folder.join("media");
+    fn fragment(&self, dir: &TargetDir, items: &[Delivery]) -> io::Result<()> {
+        let media = Path::new("media");
         let folders: BTreeSet<_> =
             items.iter().map(|item| media.join(self.names.step_folder(item.id.step))).collect();
-        folders.iter().try_for_each(|folder| disk.sync_dir(folder))?;
+        folders.iter().try_for_each(|folder| dir.sync_dir(folder))?;
         let mut lines = String::new();
         for item in items {
             lines.push_str(
@@ -159,12 +158,14 @@ impl TrackioRun {
         let digest = |text: &str| Sha256::of(text.as_bytes()).to_string()[..16].to_owned();
         let first = items.first().map_or(0, |item| item.seq);
         let writer = format!("safelight-{}", digest(self.names.id.as_str()));
-        let folder = folder.join("inbox").join(writer);
+        let folder = Path::new("inbox").join(writer);
         let path = folder.join(format!("{first:08}-{}.jsonl", digest(&lines)));
         let mut attempt = 1;
         loop {
-            let written =
-                disk.create_dir_all(&folder).and_then(|()| disk.replace(&path, lines.as_bytes()));
+            let written = dir
+                .create_dir_all(&folder)
+                .and_then(|()| dir.write_once(&path, lines.as_bytes()))
+                .and_then(|()| dir.sync_dir(&folder));
             match written {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
                     attempt += 1;
@@ -187,19 +188,15 @@ impl Sink for TrackioRun {
         }
         match &self.place {
             Place::Server(client) => self.upload(client, item).await,
-            Place::Inbox { folder, disk } => {
+            Place::Inbox(dir) => {
                 let bytes = read_file(item, &item.file.path, item.file.size).await?;
-                let folder = folder.join("media").join(self.names.step_folder(item.id.step));
-                let (path, disk) =
-                    (folder.join(self.names.file_name(&item.id, &item.file)), disk.clone());
+                let folder = Path::new("media").join(self.names.step_folder(item.id.step));
+                let path = folder.join(self.names.file_name(&item.id, &item.file));
+                let dir = dir.clone();
                 let write = move || {
-                    disk.create_dir_all(&folder)?;
-                    let beside = path.with_extension("tmp");
-                    let file = disk.create(&beside)?;
-                    file.write_all_at(&bytes, 0)?;
-                    file.sync()?;
+                    dir.create_dir_all(&folder)?;
                     // The folder is synced with the others of a commit.
-                    disk.rename(&beside, &path)
+                    dir.write_once(&path, &bytes)
                 };
                 let written = tokio::task::spawn_blocking(write).await;
                 written.map_err(SinkError::retry)?.map_err(SinkError::retry)
@@ -218,16 +215,16 @@ impl Sink for TrackioRun {
                 let request = request.json(&json!({ "logs": logs, "hf_token": null }));
                 client.send(request).await?;
             }
-            Place::Inbox { folder, disk } => {
-                let (folder, disk, items) = (folder.clone(), disk.clone(), items.to_vec());
+            Place::Inbox(dir) => {
+                let (dir, items) = (dir.clone(), items.to_vec());
                 let run = Self { place: self.place.clone(), names: self.names.clone() };
-                let write = move || run.fragment(&folder, &disk, &items);
+                let write = move || run.fragment(&dir, &items);
                 let written = tokio::task::spawn_blocking(write).await;
                 written.map_err(SinkError::retry)?.map_err(SinkError::retry)?;
             }
         }
         let last = items.iter().map(|item| item.seq).max();
-        Ok(Receipt::new(&json!({ "seq": last })))
+        Receipt::new(&json!({ "seq": last }))
     }
 
     async fn rest(&mut self, _: Rest) -> Result<Option<Receipt>, SinkError> {

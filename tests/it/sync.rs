@@ -224,3 +224,41 @@ fn what_is_released_is_delivered_too() {
     assert_eq!(delivered(&temp.folder().join("bucket")).len(), 5);
     check(&temp);
 }
+
+#[test]
+fn a_link_in_a_targets_directory_does_not_destroy_the_journal() {
+    // A link in the place of an event file led to the store's journal, which was then cut to nothing.
+    let temp = TempRun::new();
+    (0..3).for_each(|n| temp.log_picture("k", n, n));
+    assert_eq!(temp.ingest().code, 0);
+    let mut journals = Vec::new();
+    let mut folders = vec![temp.store()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().contains("journal") {
+                journals.push(path);
+            }
+        }
+    }
+    let [journal] = &journals[..] else { panic!("{journals:?}") };
+    let before = fs::read(journal).expect("a journal");
+    assert!(!before.is_empty());
+    let settings = "[sync.tb]\nkind = \"tensorboard\"\npath = \"FOLDER/tb\"\n";
+    let event_file = temp.folder().join("tb/run/events.out.tfevents.0000000000.safelight");
+    fs::create_dir_all(event_file.parent().expect("a folder")).expect("a folder");
+    let link: [fn(&Path, &Path) -> std::io::Result<()>; 2] =
+        [|from, to| std::os::unix::fs::symlink(from, to), |from, to| fs::hard_link(from, to)];
+    for (link, want) in link.into_iter().zip(["found a symbolic link", "did not write"]) {
+        link(journal, &event_file).expect("a link");
+        let ran = run(&temp, settings, &["sync", "tb", "--once"]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.out.contains(want) && ran.out.contains("events.out"), "{ran:?}");
+        assert!(fs::read(journal).expect("a journal") == before);
+        fs::remove_file(&event_file).expect("a link");
+    }
+    let ran = run(&temp, settings, &["sync", "tb", "--once"]);
+    assert_eq!((ran.code, &*ran.out), (0, "target    tb (tensorboard): 3 delivered\n"));
+}

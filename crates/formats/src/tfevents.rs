@@ -205,6 +205,35 @@ pub fn outline(mut beginning: &[u8], n_bytes: u64) -> Option<Outline> {
     }
 }
 
+/// Returns whether the bytes at the end of a file can be the beginning of one of our records, whose writing was cut
+/// short: the first record of a file, or one that names its images. Zeros can be, because a file system may lengthen a
+/// file before the file has its bytes.
+#[must_use]
+pub fn may_be_torn_record(beginning: &[u8], is_first: bool) -> bool {
+    let is_zero = beginning.iter().all(|byte| *byte == 0);
+    if is_first {
+        // A first record is synced before anything follows it.
+        return [0.0, 1.0].map(first_record).iter().any(|first| {
+            let n = beginning.len().min(HEADER_BYTES);
+            beginning.len() <= first.len() && (is_zero || first.starts_with(&beginning[..n]))
+        });
+    }
+    let Some((_, mut fields)) = beginning.split_at_checked(HEADER_BYTES) else { return true };
+    let from = &mut fields;
+    loop {
+        let is_whole = match decode_key(from) {
+            Ok((1, WireType::SixtyFourBit)) => taken(from, 8).is_some(),
+            Ok((2, WireType::Varint)) => decode_varint(from).is_ok(),
+            Ok((field, _)) => return field == 1023,
+            // Nothing follows, or zeros.
+            Err(_) => return from.iter().all(|byte| *byte == 0),
+        };
+        if !is_whole {
+            return true;
+        }
+    }
+}
+
 fn taken<'a>(from: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
     let (taken, rest) = from.split_at_checked(n)?;
     *from = rest;

@@ -5,6 +5,7 @@
 //! A manifest without a receipt is met when its successor is looked for: its items are then known. The names are in
 //! [`crate::formats::object_store`].
 
+mod directory;
 mod place;
 
 use std::collections::HashSet;
@@ -22,7 +23,7 @@ use sha2::Digest;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
-use self::place::Place;
+use self::place::{Objects, Place};
 use super::{Delivery, Receipt, Rest, Sink, SinkError, Target, unreadable};
 use crate::config::sync::ObjectStoreConfig;
 use crate::formats::object_store as names;
@@ -130,9 +131,10 @@ impl Store {
     async fn is_found_conditional(&self) -> Result<bool, SinkError> {
         let name = format!(".safelight-probe-{:016x}", fastrand::u64(..));
         let probe = self.path(&name).map_err(|error| self.later(&error))?;
+        let Objects::Bucket(store) = &self.place.objects else { return Ok(true) };
         let make = async || {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-            self.place.store.put_opts(&probe, "probe".into(), options).await
+            store.put_opts(&probe, "probe".into(), options).await
         };
         let is_conditional = match make().await {
             Ok(_) => match make().await {
@@ -144,7 +146,7 @@ impl Store {
             Err(error) => return Err(self.later(&error)),
         };
         // A key may be one that can't remove: five bytes stay.
-        if let Err(error) = self.place.store.delete(&probe).await {
+        if let Err(error) = store.delete(&probe).await {
             tracing::debug!(error = %self.place.words(&error), object = %probe, "the probe stays in the object store");
         }
         Ok(is_conditional)
@@ -157,6 +159,10 @@ impl Store {
         bytes: Vec<u8>,
         attributes: Attributes,
     ) -> Result<Made, Error> {
+        let store = match &self.place.objects {
+            Objects::Directory(directory) => return directory.make(path, bytes).await,
+            Objects::Bucket(store) => store,
+        };
         let mode = if self.is_conditional {
             PutMode::Create
         } else if self.n_bytes(path).await?.is_some() {
@@ -165,7 +171,7 @@ impl Store {
             PutMode::Overwrite
         };
         let options = PutOptions { mode, attributes, ..PutOptions::default() };
-        match self.place.store.put_opts(path, bytes.into(), options).await {
+        match store.put_opts(path, bytes.into(), options).await {
             Ok(_) => Ok(Made::Now),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Made::Before),
             Err(error) => Err(error),
@@ -174,7 +180,11 @@ impl Store {
 
     /// How many bytes an object has; none if it isn't there.
     async fn n_bytes(&self, path: &Path) -> Result<Option<u64>, Error> {
-        match self.place.store.head(path).await {
+        let store = match &self.place.objects {
+            Objects::Directory(directory) => return directory.n_bytes(path).await,
+            Objects::Bucket(store) => store,
+        };
+        match store.head(path).await {
             Ok(object) => Ok(Some(object.size)),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -183,7 +193,11 @@ impl Store {
 
     /// The content of an object; none if it isn't there.
     async fn content(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
-        match self.place.store.get(path).await {
+        let store = match &self.place.objects {
+            Objects::Directory(directory) => return directory.content(path).await,
+            Objects::Bucket(store) => store,
+        };
+        match store.get(path).await {
             Ok(object) => Ok(Some(object.bytes().await?.to_vec())),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -192,7 +206,7 @@ impl Store {
 
     fn attributes(&self, content_type: &'static str) -> Attributes {
         let mut attributes = Attributes::new();
-        if self.place.keeps_content_type {
+        if matches!(self.place.objects, Objects::Bucket(_)) {
             attributes.insert(Attribute::ContentType, content_type.into());
         }
         attributes
@@ -215,17 +229,38 @@ impl Store {
             )),
             found => Ok(found.is_some()),
         };
-        // What is sent in parts is sent over what is there: only one that looks first saves that.
-        if is_large && is_whole(self.n_bytes(&to).await.map_err(|error| self.of(item, &error))?)? {
+        let is_directory = matches!(self.place.objects, Objects::Directory(_));
+        // An upload in parts replaces an object that is there, and a copy to a directory costs a whole file: both look
+        // first.
+        if (is_large || is_directory)
+            && is_whole(self.n_bytes(&to).await.map_err(|error| self.of(item, &error))?)?
+        {
             return Ok(());
         }
         let changed = || {
             let words = format!("is no more what was kept: {}", from.display());
             SinkError::reject(item, words)
         };
+        let failed = |why: Unsent| match why {
+            Unsent::Unreadable(error) => unreadable(error),
+            Unsent::Changed => changed(),
+            Unsent::Refused(error) => self.of(item, &error),
+        };
+        let store = match &self.place.objects {
+            Objects::Directory(directory) => {
+                let opened = opened.into_std().await;
+                let made = directory.make_from_file(&to, opened, sha256).await.map_err(failed)?;
+                let found = self.n_bytes(&to).await.map_err(|error| self.of(item, &error))?;
+                if made == Made::Before && !is_whole(found)? {
+                    return Err(vanished(&to));
+                }
+                return Ok(());
+            }
+            Objects::Bucket(store) => store,
+        };
         if is_large {
             let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
-            let upload = self.place.store.put_multipart_opts(&to, options).await;
+            let upload = store.put_multipart_opts(&to, options).await;
             let mut upload = upload.map_err(|error| self.of(item, &error))?;
             let sent = self.send_parts(upload.as_mut(), &mut opened, size, &sha256).await;
             return match sent {
@@ -235,11 +270,7 @@ impl Store {
                     if let Err(error) = upload.abort().await {
                         tracing::debug!(error = %self.place.words(&error), object = %to, "parts stay in the object store");
                     }
-                    Err(match why {
-                        Unsent::Unreadable(error) => unreadable(error),
-                        Unsent::Changed => changed(),
-                        Unsent::Refused(error) => self.of(item, &error),
-                    })
+                    Err(failed(why))
                 }
             };
         }
@@ -362,7 +393,7 @@ impl ObjectStoreRun {
         Ok(())
     }
 
-    fn receipt(&self) -> Receipt {
+    fn receipt(&self) -> Result<Receipt, SinkError> {
         Receipt::new(&Kept { manifest: self.next - 1 })
     }
 }
@@ -402,7 +433,7 @@ impl Sink for ObjectStoreRun {
                 }
             }
             if manifest.is_empty() {
-                return Ok(self.receipt());
+                return self.receipt();
             }
             let path = self.path(&names::manifest_name(&self.run.id, self.next))?;
             let attributes = self.store.attributes(content_type("jsonl"));
@@ -410,7 +441,7 @@ impl Sink for ObjectStoreRun {
             match made.map_err(|error| self.store.later(&error))? {
                 Made::Now => {
                     self.next += 1;
-                    return Ok(self.receipt());
+                    return self.receipt();
                 }
                 // Ours, of which we didn't hear, or another writer's: what is in it is known now.
                 Made::Before => {

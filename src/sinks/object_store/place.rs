@@ -9,7 +9,6 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AwsCredential, Checksum};
 use object_store::azure::{AzureAccessKey, AzureCredential, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     ClientOptions, CredentialProvider, Error, ObjectStore, ObjectStoreScheme, RetryConfig,
@@ -18,18 +17,24 @@ use url::Url;
 
 use super::super::SinkError;
 use super::super::http::{USER_AGENT, WORDS_CHARS_MAX, told, use_ring};
+use super::directory::Directory;
 use crate::config::sync::ObjectStoreConfig;
 use crate::media::shortened;
 use crate::secrets::{Secret, SecretError, SecretSource, without};
 
 /// A store, and where in it everything of ours lies.
 pub(super) struct Place {
-    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) objects: Objects,
+    /// What every object's name begins with.
     pub(super) prefix: Path,
-    /// Whether it keeps what kind of content an object is.
-    pub(super) keeps_content_type: bool,
     /// What must show up nowhere: a store may repeat it.
     secrets: Vec<SecretSource>,
+}
+
+/// What keeps objects.
+pub(super) enum Objects {
+    Bucket(Arc<dyn ObjectStore>),
+    Directory(Directory),
 }
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -44,12 +49,17 @@ impl Place {
         let url = Url::parse(&config.url).map_err(SinkError::retry)?;
         let (scheme, prefix) =
             ObjectStoreScheme::parse(&url).map_err(|error| words(error.into()))?;
-        let store: Arc<dyn ObjectStore> = match scheme {
-            ObjectStoreScheme::Local => Arc::new(LocalFileSystem::new().with_fsync(true)),
-            ObjectStoreScheme::AmazonS3 => Arc::new(s3(config).build().map_err(words)?),
-            ObjectStoreScheme::MicrosoftAzure => Arc::new(azure(config).build().map_err(words)?),
+        let (objects, prefix) = match scheme {
+            ObjectStoreScheme::Local => {
+                let root = std::path::Path::new("/").join(prefix.as_ref());
+                (Objects::Directory(Directory::new(&root)), Path::default())
+            }
+            ObjectStoreScheme::AmazonS3 => bucket(s3(config).build().map_err(words)?, prefix),
+            ObjectStoreScheme::MicrosoftAzure => {
+                bucket(azure(config).build().map_err(words)?, prefix)
+            }
             ObjectStoreScheme::GoogleCloudStorage => {
-                Arc::new(google(config).build().map_err(words)?)
+                bucket(google(config).build().map_err(words)?, prefix)
             }
             _ => {
                 let scheme = url.scheme();
@@ -58,13 +68,12 @@ impl Place {
                 )));
             }
         };
-        let keeps_content_type = !matches!(scheme, ObjectStoreScheme::Local);
         let ObjectStoreConfig { access_key_id, secret_access_key, session_token, .. } = config;
         let given = [access_key_id, secret_access_key, session_token, &config.account_key];
         let of_environment = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
         let of_environment = of_environment.map(|name| SecretSource::Env(name.to_owned()));
         let secrets = given.into_iter().flatten().cloned().chain(of_environment).collect();
-        Ok(Self { store, prefix, keeps_content_type, secrets })
+        Ok(Self { objects, prefix, secrets })
     }
 
     /// What an error says, for a log.
@@ -73,6 +82,10 @@ impl Place {
         let words = without(told(error), secrets.iter().map(Secret::expose));
         shortened(words, WORDS_CHARS_MAX)
     }
+}
+
+fn bucket(store: impl ObjectStore, prefix: Path) -> (Objects, Path) {
+    (Objects::Bucket(Arc::new(store)), prefix)
 }
 
 fn options(config: &ObjectStoreConfig) -> ClientOptions {

@@ -404,3 +404,18 @@ async fn another_url_is_told() {
     let error = open("memory:///x").await.expect("an error").to_string();
     assert!(error.contains("want s3, gs, az or file"), "{error}");
 }
+
+#[tokio::test]
+async fn links_in_a_directory_are_not_followed() {
+    let empty = || {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("deep er")).expect("a folder");
+        let url = url::Url::from_directory_path(folder.path().join("deep er")).expect("a URL");
+        let place = Place::open(&config(url.to_string())).expect("a directory");
+        let store = Store { place, is_conditional: true, multipart_bytes: 8 << 20 };
+        let target = ObjectStoreTarget(Arc::new(store));
+        Directory(folder, target)
+    };
+    let root = |directory: &Directory| directory.0.path().join("deep er");
+    contract::check_links(empty, root, |_| false).await;
+}

@@ -6,18 +6,21 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::durable::{Disk, DiskFile};
+use crate::durable::DiskFile;
 use crate::formats::tfevents::{self, FOOTER_BYTES, HEADER_BYTES, Outline};
+use crate::sinks::target_dir::{TargetDir, TargetDirError};
 
 /// How much of a record is read to know what is in it.
 const BEGINNING_BYTES: u64 = 8 << 10;
 
+/// How much of a torn record is read to know whether it is ours: its header and its first fields.
+const TORN_BYTES_CHECKED: u64 = 64;
+
 /// An event file.
 #[derive(Debug)]
 pub(super) struct EventFile {
-    path: PathBuf,
     file: DiskFile,
     /// Its length: whole records.
     pub(super) n_bytes: u64,
@@ -32,35 +35,42 @@ impl EventFile {
     ///
     /// # Errors
     /// If it can't be made.
-    pub(super) fn create(disk: &Disk, path: PathBuf) -> io::Result<Self> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        disk.create_dir_all(folder)?;
-        let file = disk.create_new(&path)?;
+    pub(super) fn create(dir: &TargetDir, path: &Path) -> io::Result<Self> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        dir.create_dir_all(folder)?;
+        let file = dir.create_new(path)?;
         file.try_lock()?;
-        disk.sync_dir(folder)?;
-        Ok(Self { path, file, n_bytes: 0, synced_bytes: 0, last_steps: HashMap::new() })
+        dir.sync_dir(folder)?;
+        Ok(Self { file, n_bytes: 0, synced_bytes: 0, last_steps: HashMap::new() })
     }
 
-    /// Opens one that is there; `None` if none is. What isn't a whole record is cut off from its end; `see` gets
-    /// the place and the contents of each record from `kept_bytes` on.
+    /// Opens an event file; returns `None` if there is none. An incomplete record is cut off from the file's end. Calls
+    /// `see` with the offset and the contents of each record from `kept_bytes` on.
     ///
     /// # Errors
-    /// If it can't be read, or another process writes to it.
+    /// If the file can't be read, another process writes to it, or Safelight did not write it.
     pub(super) fn open(
-        disk: &Disk,
-        path: PathBuf,
+        dir: &TargetDir,
+        path: &Path,
         kept_bytes: u64,
         mut see: impl FnMut(u64, Outline),
     ) -> io::Result<Option<Self>> {
-        let file = match disk.open(&path) {
+        let file = match dir.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
         file.try_lock()?;
         let n_bytes = file.n_bytes()?;
-        let mut opened =
-            Self { path, file, n_bytes: 0, synced_bytes: 0, last_steps: HashMap::new() };
+        let mut opened = Self { file, n_bytes: 0, synced_bytes: 0, last_steps: HashMap::new() };
+        let not_ours = || io::Error::from(TargetDirError::NotOurs(dir.path(path)));
+        let mut n_marked = 0;
         while let Some((end, outline)) = opened.next_record(n_bytes, kept_bytes)? {
+            // Every record but the first names the images that it holds, in a field that only Safelight writes.
+            match (opened.n_bytes, outline.kept.is_empty()) {
+                (_, false) => n_marked += 1,
+                (0, true) if outline.tag.is_empty() => {}
+                (_, true) => return Err(not_ours()),
+            }
             let last = opened.last_steps.entry(outline.tag.clone()).or_insert(outline.step);
             *last = outline.step.max(*last);
             if opened.n_bytes >= kept_bytes {
@@ -69,19 +79,33 @@ impl EventFile {
             opened.n_bytes = end;
         }
         if opened.n_bytes < n_bytes {
-            let (path, n_cut) = (opened.path.display(), n_bytes - opened.n_bytes);
-            tracing::warn!(%path, n_cut, "what is no whole record is cut off from an event file");
+            if n_marked == 0 && !opened.may_have_torn_record_of_ours(n_bytes)? {
+                return Err(not_ours());
+            }
+            let n_cut = n_bytes - opened.n_bytes;
+            let path = dir.path(path);
+            tracing::warn!(n_cut, path = %path.display(), "incomplete record cut off from an event file");
             opened.file.set_len(opened.n_bytes)?;
         }
         if opened.n_bytes >= kept_bytes {
-            // A process that was killed may have written it and got no further. It counts as kept from now on.
-            let folder = opened.path.parent().unwrap_or(Path::new("."));
-            disk.create_dir_all(folder)?;
-            disk.sync_dir(folder)?;
+            // A process that was killed may have written the last records and not synced them. They count as kept from
+            // here on.
+            let folder = path.parent().unwrap_or(Path::new(""));
+            dir.create_dir_all(folder)?;
+            dir.sync_dir(folder)?;
             opened.file.sync()?;
         }
         opened.synced_bytes = opened.n_bytes;
         Ok(Some(opened))
+    }
+
+    /// Whether what follows the last whole record, in a file of `n_bytes`, can be the beginning of a record that was
+    /// being written when the process or the machine stopped.
+    fn may_have_torn_record_of_ours(&self, n_bytes: u64) -> io::Result<bool> {
+        let n = (n_bytes - self.n_bytes).min(TORN_BYTES_CHECKED);
+        let mut beginning = vec![0; usize::try_from(n).map_err(io::Error::other)?];
+        self.file.read_exact_at(&mut beginning, self.n_bytes)?;
+        Ok(tfevents::may_be_torn_record(&beginning, self.n_bytes == 0))
     }
 
     /// The end and the contents of the record that stands at [`Self::n_bytes`]. What was kept is believed;
@@ -137,7 +161,9 @@ impl EventFile {
         record: &[u8],
     ) -> io::Result<u64> {
         if self.n_bytes == 0 {
+            // Synced before any other record is written, so that a torn file still says whose it is.
             self.write(&tfevents::first_record(wall_time))?;
+            self.sync()?;
         }
         let place = self.n_bytes;
         self.write(record)?;

@@ -25,6 +25,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::event_file::EventFile;
+use super::target_dir::TargetDir;
 use super::{Delivery, Receipt, Rest, Sink, SinkError, Target, unreadable};
 use crate::config::sync::TensorboardConfig;
 use crate::durable::Disk;
@@ -42,7 +43,7 @@ const RECORD_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct TensorboardTarget {
     config: Arc<TensorboardConfig>,
-    disk: Disk,
+    dir: TargetDir,
 }
 
 impl Target for TensorboardTarget {
@@ -53,11 +54,12 @@ impl Target for TensorboardTarget {
 
     /// The directory is made when there is something to put into it.
     async fn open(config: &TensorboardConfig) -> Result<Self, SinkError> {
-        Ok(Self { config: Arc::new(config.clone()), disk: Disk::default() })
+        let dir = TargetDir::new(&config.path, Disk::default());
+        Ok(Self { config: Arc::new(config.clone()), dir })
     }
 
     fn run(&self, run: &RunInfo) -> TensorboardRun {
-        let folder = self.config.path.join(run.id.folder());
+        let folder = run.id.folder().into();
         TensorboardRun { target: self.clone(), folder, files: None }
     }
 }
@@ -66,6 +68,7 @@ impl Target for TensorboardTarget {
 #[derive(Debug)]
 pub(crate) struct TensorboardRun {
     target: TensorboardTarget,
+    /// The run's folder, relative to the target's.
     folder: PathBuf,
     /// None until [`Sink::resume`].
     files: Option<EventFiles>,
@@ -114,7 +117,7 @@ impl EventFiles {
             let (idx, name) = (files.len(), file_name(files.len()));
             let kept_bytes = lengths.files.get(&name).copied().unwrap_or(0);
             let opened =
-                EventFile::open(&target.disk, folder.join(name), kept_bytes, |place, outline| {
+                EventFile::open(&target.dir, &folder.join(name), kept_bytes, |place, outline| {
                     let image = |KeptImage { index, sha256 }| {
                         ((outline.tag.clone(), outline.step, index, sha256), (idx, place))
                     };
@@ -154,7 +157,7 @@ impl EventFiles {
         for item in items {
             self.known.remove(&known(item, step(item)?));
         }
-        Ok(self.receipt())
+        self.receipt()
     }
 
     /// Appends one record to the first file that takes it.
@@ -191,7 +194,7 @@ impl EventFiles {
         let record = tfevents::record(step, first.time, kept, series);
         if idx == self.files.len() {
             let path = self.folder.join(file_name(idx));
-            self.files.push(EventFile::create(&self.target.disk, path).map_err(retry)?);
+            self.files.push(EventFile::create(&self.target.dir, &path).map_err(retry)?);
         }
         let place = self.files[idx].append(&tag, step, first.time, &record).map_err(retry)?;
         self.known.extend(images.iter().map(|item| (known(item, step), (idx, place))));
@@ -199,7 +202,7 @@ impl EventFiles {
     }
 
     /// What was found or written and not delivered since stays beyond it.
-    fn receipt(&self) -> Receipt {
+    fn receipt(&self) -> Result<Receipt, SinkError> {
         let mut lengths: Vec<u64> = self.files.iter().map(|file| file.n_bytes).collect();
         for &(idx, place) in self.known.values() {
             lengths[idx] = lengths[idx].min(place);

@@ -24,10 +24,12 @@ impl LogDir {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = TensorboardConfig { path: folder.path().join("tb"), overlays: true };
-        Self {
-            folder,
-            target: TensorboardTarget { config: Arc::new(config), disk: Disk::default() },
-        }
+        let dir = TargetDir::new(&config.path, Disk::default());
+        Self { folder, target: TensorboardTarget { config: Arc::new(config), dir } }
+    }
+
+    fn observe(&mut self, observer: Arc<dyn durable::Observe>) {
+        self.target.dir = TargetDir::new(&self.target.config.path, Disk::observed(observer));
     }
 
     fn run(&self) -> TensorboardRun {
@@ -231,7 +233,7 @@ async fn a_full_disk_costs_nothing_but_time() {
     for what in ["write", "sync"] {
         let (mut dir, mut images) = (LogDir::new(), Images::new());
         let refusing = Arc::<Refusing>::default();
-        dir.target.disk = Disk::observed(refusing.clone());
+        dir.observe(refusing.clone());
         let items: Vec<Delivery> = (0..4).map(|step| images.image("k", step, 0)).collect();
         let mut sink = resumed(&dir, None).await;
         let receipt = deliver(&mut sink, &items[..2]).await;
@@ -251,7 +253,7 @@ async fn what_was_written_before_an_item_is_refused_is_synced_all_the_same() {
     // The second call has nothing to write: its receipt was given for records that nobody had synced.
     let (mut dir, mut images) = (LogDir::new(), Images::new());
     let refusing = Arc::<Refusing>::default();
-    dir.target.disk = Disk::observed(refusing.clone());
+    dir.observe(refusing.clone());
     let mut items = [images.image("k", 0, 0), images.image("k", 1, 0)];
     items[1].file.file_type = crate::media::FileType::Tiff;
     let mut sink = resumed(&dir, None).await;
@@ -340,4 +342,52 @@ async fn files_that_tensorboard_knows_no_type_of_are_made_png() {
     item.file.size += 1;
     let error = picture::file(&item).expect_err("another length").to_string();
     assert!(error.contains("bytes, want"), "{error}");
+}
+
+#[tokio::test]
+async fn links_in_the_log_directory_are_not_followed() {
+    // An event file that was a link led to the store's journal, which was then cut to nothing.
+    let root = |dir: &LogDir| dir.folder.path().join("tb");
+    contract::check_links(LogDir::new, root, |_| false).await;
+}
+
+#[tokio::test]
+async fn only_event_files_of_ours_are_cut() {
+    let (dir, mut images) = (LogDir::new(), Images::new());
+    let mut sink = resumed(&dir, None).await;
+    let receipt = deliver(&mut sink, &[images.image("k", 0, 0)]).await;
+    drop(sink);
+    let ours = fs::read(dir.at(FILE)).expect("a file");
+    let first = tfevents::first_record(7.0);
+    let foreign = tfevents::record(1, 1.0, Vec::new(), vec![Series::default()]);
+    let zeros = |n: usize| vec![0; n];
+    for (name, bytes, n_left) in [
+        ("a journal", b"{\"v\":1}\n".repeat(9), None),
+        ("a short text", b"note".to_vec(), None),
+        ("zeros", zeros(5000), None),
+        ("a file of another writer", [&first[..], &foreign].concat(), None),
+        ("a torn file of another writer", [&first[..], &foreign[..40]].concat(), None),
+        ("nothing", Vec::new(), Some(0)),
+        ("our first record, torn", first[..20].to_vec(), Some(0)),
+        ("a first record that is not there yet", zeros(30), Some(0)),
+        ("our second record, torn", ours[..ours.len() - 9].to_vec(), Some(first.len())),
+        ("its first bytes", ours[..first.len() + 5].to_vec(), Some(first.len())),
+        ("zeros behind our first", [&first[..], &zeros(5000)].concat(), Some(first.len())),
+        ("anything behind ours", [&ours[..], b"anything"].concat(), Some(ours.len())),
+    ] {
+        fs::write(dir.at(FILE), &bytes).expect("a file");
+        for receipt in [None, Some(&receipt)] {
+            let resumed = dir.run().resume(receipt).await;
+            let left = fs::read(dir.at(FILE)).expect("a file");
+            if let Some(n) = n_left {
+                resumed.expect("a target");
+                assert_eq!(left, bytes[..n], "{name}");
+            } else {
+                let error = resumed.expect_err(name);
+                assert!(matches!(error, SinkError::Retry { .. }), "{error}");
+                assert!(error.to_string().contains("did not write"), "{name}: {error}");
+                assert_eq!(left, bytes, "{name}");
+            }
+        }
+    }
 }

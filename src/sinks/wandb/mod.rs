@@ -31,9 +31,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use self::files::Staging;
-pub(crate) use self::files::link;
 use self::segment::{Pending, Segments};
 use self::state::{Held, State};
+use super::target_dir::TargetDir;
 use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};
 use crate::config::sync::WandbConfig;
 use crate::durable::Disk;
@@ -50,7 +50,7 @@ const LATE_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct WandbTarget {
     config: Arc<WandbConfig>,
-    disk: Disk,
+    dir: TargetDir,
 }
 
 /// The target as one run sees it.
@@ -73,9 +73,15 @@ struct FileError {
 }
 
 impl FileError {
-    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self { path: path.to_owned(), source }
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self { path, source }
     }
+}
+
+/// As [`FileError::at`], for a path relative to the target's directory.
+fn in_dir(dir: &TargetDir, path: &Path) -> impl FnOnce(io::Error) -> FileError + use<> {
+    FileError::at(&dir.path(path))
 }
 
 impl From<FileError> for SinkError {
@@ -86,11 +92,11 @@ impl From<FileError> for SinkError {
 
 impl WandbTarget {
     fn at(config: &WandbConfig) -> Result<Self, FileError> {
-        let disk = Disk::default();
-        for folder in ["wandb", "open"].map(|name| config.path.join(name)) {
-            disk.create_dir_all(&folder).map_err(FileError::at(&folder))?;
+        let dir = TargetDir::new(&config.path, Disk::default());
+        for folder in ["wandb", "open"].map(Path::new) {
+            dir.create_dir_all(folder).map_err(in_dir(&dir, folder))?;
         }
-        Ok(Self { config: Arc::new(config.clone()), disk })
+        Ok(Self { config: Arc::new(config.clone()), dir })
     }
 }
 
@@ -104,9 +110,9 @@ impl Target for WandbTarget {
 
     fn run(&self, run: &RunInfo) -> WandbRun {
         let start = run_start(&self.config, run);
-        let segments = Segments::new(&self.config.path, &self.disk, start);
+        let segments = Segments::new(&self.dir, start);
         WandbRun {
-            staging: Staging::new(self.disk.clone(), segments.folder().join("staged")),
+            staging: Staging::new(self.dir.clone(), segments.folder().join("staged")),
             config: Arc::clone(&self.config),
             segments,
             state: State::default(),
@@ -144,12 +150,12 @@ impl WandbRun {
     /// Takes away what the last receipt, which is stored by now, has no more need of, and hands over the segments
     /// that it has as closed. Returns whether there were any.
     async fn settle(&mut self) -> Result<bool, SinkError> {
-        self.used.drain(..).for_each(|path| files::remove(&path));
+        self.used.drain(..).for_each(|path| self.staging.remove(&path));
         let mut did = false;
         while let Some(name) = self.state.closed.first() {
-            let place = self.segments.hand_over(name)?;
-            if place.is_dir() {
-                upload::upload(&self.config, &place).await.map_err(SinkError::retry)?;
+            if self.segments.hand_over(name)? {
+                let uploaded = upload::upload(&self.config, self.segments.dir(), name).await;
+                uploaded.map_err(SinkError::retry)?;
             }
             self.state.closed.remove(0);
             did = true;
@@ -229,7 +235,7 @@ impl Sink for WandbRun {
         let waiting = state.held.iter().chain(&state.late);
         self.staging.sync(waiting.flat_map(Held::paths))?;
         (self.state, self.used) = (state, used);
-        Ok(Receipt::new(&self.state))
+        Receipt::new(&self.state)
     }
 
     async fn rest(&mut self, why: Rest) -> Result<Option<Receipt>, SinkError> {
@@ -255,9 +261,9 @@ impl Sink for WandbRun {
         }
         if !did && self.state.is_at_rest() {
             // Nothing is in it but empty folders. If they stay, they are in nobody's way.
-            std::fs::remove_dir_all(self.segments.folder()).ok();
+            self.segments.dir().remove_dir_all(self.segments.folder()).ok();
         }
-        Ok(did.then(|| Receipt::new(&self.state)))
+        did.then(|| Receipt::new(&self.state)).transpose()
     }
 }
 

@@ -1,34 +1,39 @@
 //! The directories of segments: begun, written, closed, handed over.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
 use serde_json::{Value, json};
 
-use super::FileError;
 use super::files::{self, Staging};
 use super::state::{Held, Open, State};
-use crate::durable::Disk;
+use super::{FileError, in_dir};
+use crate::durable::DiskFile;
 use crate::formats::wandb_log::merge::push_before_row;
 use crate::formats::wandb_log::record::{
     KeyedChanges, KeyedValue, Kind, LogInfo, Nothing, RunEnd, RunStart, UnixTime,
 };
 use crate::formats::wandb_log::row::{Row, label_item};
-use crate::formats::wandb_log::{LogEnd, names};
+use crate::formats::wandb_log::{self, LogEnd, names};
 use crate::media::Step;
+use crate::sinks::target_dir::{TargetDir, TargetDirError};
 
 /// The latest start of a segment that its name can tell: the end of the year 9999.
 const START_MAX: f64 = 253_402_300_799.0;
 
+/// The folder of closed segments, relative to the target's directory.
+const WANDB: &str = "wandb";
+
+/// How much of a log is read to know who wrote it: more than its first record has.
+const BEGINNING_BYTES: u64 = 1024;
+
 /// The segments of a run.
 #[derive(Debug)]
 pub(super) struct Segments {
-    disk: Disk,
-    /// Where closed ones are.
-    wandb: PathBuf,
-    /// Where the others are.
+    dir: TargetDir,
+    /// Where the segments are that are not handed over, relative to the target's directory.
     folder: PathBuf,
     start: RunStart,
 }
@@ -43,9 +48,13 @@ pub(super) struct Pending {
 }
 
 impl Segments {
-    pub(super) fn new(path: &Path, disk: &Disk, start: RunStart) -> Self {
-        let folder = path.join("open").join(&start.run_id);
-        Self { disk: disk.clone(), wandb: path.join("wandb"), folder, start }
+    pub(super) fn new(dir: &TargetDir, start: RunStart) -> Self {
+        let folder = Path::new("open").join(&start.run_id);
+        Self { dir: dir.clone(), folder, start }
+    }
+
+    pub(super) fn dir(&self) -> &TargetDir {
+        &self.dir
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -61,25 +70,22 @@ impl Segments {
         let open = state.open.as_ref();
         let known: BTreeSet<&str> =
             state.closed.iter().chain(open.map(|open| &open.name)).map(String::as_str).collect();
-        match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            entries => {
-                for entry in entries.map_err(FileError::at(&self.folder))? {
-                    let entry = entry.map_err(FileError::at(&self.folder))?;
-                    let name = entry.file_name();
-                    let name = name.to_string_lossy();
-                    if name.starts_with("offline-run-") && !known.contains(&*name) {
-                        let path = entry.path();
-                        fs::remove_dir_all(&path).map_err(FileError::at(&path))?;
-                    }
-                }
+        let entries = self.dir.entries(&self.folder).map_err(in_dir(&self.dir, &self.folder))?;
+        for (name, _) in entries {
+            let text = name.to_string_lossy();
+            if text.starts_with("offline-run-") && !known.contains(&*text) {
+                let path = self.folder.join(&name);
+                self.dir.remove_dir_all(&path).map_err(in_dir(&self.dir, &path))?;
             }
         }
         let Some(open) = open else { return Ok(()) };
         let path = self.log(&open.name);
         let cut = || {
-            let log = self.disk.open(&path)?;
+            let log = self.dir.open(&path)?;
             let n_bytes = log.n_bytes()?;
+            if !is_ours(&log)? {
+                return Err(TargetDirError::NotOurs(self.dir.path(&path)).into());
+            }
             if n_bytes < open.n_bytes {
                 let what = format!("got {n_bytes} bytes, want the {} that were kept", open.n_bytes);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
@@ -87,7 +93,7 @@ impl Segments {
             log.set_len(open.n_bytes)?;
             log.sync()
         };
-        cut().map_err(FileError::at(&path))
+        cut().map_err(in_dir(&self.dir, &path))
     }
 
     /// Adds a row to what is pending, of a new segment if none is open.
@@ -112,13 +118,15 @@ impl Segments {
             for path in item.paths() {
                 let to = folder.join(&path);
                 let staged = staging.at(&path);
-                let from = if staged.is_file() { staged } else { item.folder.join(&path) };
-                match files::link(&from, &to) {
+                let is_staged = self.dir.file_type(&staged).map_err(in_dir(&self.dir, &staged))?
+                    == Some(FileType::RegularFile);
+                let from = if is_staged { self.dir.path(&staged) } else { item.folder.join(&path) };
+                match self.dir.link(&from, &to) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         // It was kept, and somebody has taken it away. The row says what was there.
                         tracing::error!(path = %from.display(), "file of an image is gone, and is not synced");
                     }
-                    linked => linked.map_err(FileError::at(&to))?,
+                    linked => linked.map_err(in_dir(&self.dir, &to))?,
                 }
                 pending.files.push(to);
             }
@@ -163,16 +171,16 @@ impl Segments {
         let Some(open) = state.open.as_ref().filter(|_| !pending.bytes.is_empty()) else {
             return Ok(());
         };
-        files::sync_folders(&self.disk, &self.folder, &pending.files)?;
+        files::sync_folders(&self.dir, &self.folder, &pending.files)?;
         let path = self.log(&open.name);
         let offset = open.n_bytes - pending.bytes.len() as u64;
         let write = || {
-            let log = if offset == 0 { self.disk.create(&path) } else { self.disk.open(&path) }?;
+            let log = if offset == 0 { self.dir.create_new(&path) } else { self.dir.open(&path) }?;
             log.write_all_at(&pending.bytes, offset)?;
             log.sync()?;
-            self.disk.sync_dir(path.parent().unwrap_or(&path))
+            self.dir.sync_dir(path.parent().unwrap_or(&path))
         };
-        write().map_err(FileError::at(&path))?;
+        write().map_err(in_dir(&self.dir, &path))?;
         *pending = Pending::default();
         Ok(())
     }
@@ -184,13 +192,18 @@ impl Segments {
         // Some may be there of a delivery that nothing is known of any more.
         let name = loop {
             let name = names::directory(UnixTime::of(start).seconds, &self.start.run_id);
-            if !self.wandb.join(&name).is_dir() && !self.folder.join(&name).is_dir() {
+            let places = [Path::new(WANDB).join(&name), self.folder.join(&name)];
+            let found = places.each_ref().map(|place| self.dir.file_type(place));
+            let [handed_over, open] = found;
+            let is_taken = handed_over.map_err(in_dir(&self.dir, &places[0]))?.is_some()
+                || open.map_err(in_dir(&self.dir, &places[1]))?.is_some();
+            if !is_taken {
                 break name;
             }
             start = start.floor() + 1.0;
         };
         let files = self.folder.join(&name).join("files");
-        self.disk.create_dir_all(&files).map_err(FileError::at(&files))?;
+        self.dir.create_dir_all(&files).map_err(in_dir(&self.dir, &files))?;
         state.last_start = Some(start);
         Ok(Open { name, n_bytes: 0, seq: 0, last_step: 0, last_time: time, n_items: 0 })
     }
@@ -242,17 +255,27 @@ impl Segments {
         Ok(())
     }
 
-    /// Moves a closed segment to where `wandb sync` looks for it. Returns where it is.
-    pub(super) fn hand_over(&self, name: &str) -> Result<PathBuf, FileError> {
-        let (from, to) = (self.folder.join(name), self.wandb.join(name));
-        match self.disk.rename(&from, &to) {
+    /// Moves a closed segment to where `wandb sync` looks for it. Returns whether it is there.
+    pub(super) fn hand_over(&self, name: &str) -> Result<bool, FileError> {
+        let (from, to) = (self.folder.join(name), Path::new(WANDB).join(name));
+        match self.dir.rename_to_new(&from, &to) {
             // It was moved before, or a person has taken it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            renamed => renamed.map_err(FileError::at(&to))?,
+            renamed => renamed.map_err(in_dir(&self.dir, &to))?,
         }
-        self.disk.sync_dir(&self.wandb).map_err(FileError::at(&self.wandb))?;
-        Ok(to)
+        let wandb = Path::new(WANDB);
+        self.dir.sync_dir(wandb).map_err(in_dir(&self.dir, wandb))?;
+        let found = self.dir.file_type(&to).map_err(in_dir(&self.dir, &to))?;
+        Ok(found == Some(FileType::Directory))
     }
+}
+
+/// Returns whether a log begins as one that Safelight wrote.
+fn is_ours(log: &DiskFile) -> io::Result<bool> {
+    let n = log.n_bytes()?.min(BEGINNING_BYTES);
+    let mut beginning = vec![0; usize::try_from(n).map_err(io::Error::other)?];
+    log.read_exact_at(&mut beginning, 0)?;
+    Ok(wandb_log::is_ours(&beginning))
 }
 
 /// Has the open segment be as long as it is with `log`, which is pending.

@@ -15,21 +15,22 @@
 //! The folder of an upload has its output and, in `wandb/logs`, the client's own log: only that one tells that a
 //! file was refused. A command that outlives this process keeps its output locked, so that it is waited for.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FileType, FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::sleep;
 
-use super::FileError;
+use super::{FileError, in_dir};
 use crate::config::sync::WandbConfig;
 use crate::media::shortened;
 use crate::secrets::{Secret, SecretError, SecretSource, without};
+use crate::sinks::target_dir::TargetDir;
 
 /// How long an upload may take: so long, and a second for so many bytes.
 const TIME_MAX: Duration = Duration::from_mins(15);
@@ -75,32 +76,38 @@ enum End {
 ///
 /// # Errors
 /// If it isn't uploaded, or only in part.
-pub(super) async fn upload(config: &WandbConfig, segment: &Path) -> Result<(), UploadError> {
+pub(super) async fn upload(
+    config: &WandbConfig,
+    dir: &TargetDir,
+    name: &str,
+) -> Result<(), UploadError> {
     let Some((program, arguments)) = config.command.split_first() else { return Ok(()) };
-    let name = segment.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let folder = config.path.join("uploads").join(&name);
+    let segment = &dir.path(&Path::new("wandb").join(name));
+    let name = name.to_owned();
+    let folder = Path::new("uploads").join(&name);
     let output = folder.join("output.txt");
-    let was_tried = output.is_file();
-    // The key is read before anything is begun, or told of.
+    let was_tried = dir.file_type(&output).map_err(in_dir(dir, &output))?.is_some();
+    // The key is read before anything is begun or recorded.
     let key = config.api_key.as_ref().map(SecretSource::read).transpose()?;
     if !was_tried && is_marked(segment)? {
         return Ok(());
     }
     if was_tried {
         // Unlocked, if it has ended.
-        drop(lock(&output, &name)?);
-        let end = ending(segment, &folder, key.as_ref(), None)?;
+        drop(lock(dir, &output, &name)?);
+        let end = ending(segment, dir, &folder, key.as_ref(), None)?;
         if !matches!(end, End::Nothing(_)) {
-            return settle(end, name, folder);
+            return settle(end, name, dir, &folder);
         }
-        fs::remove_dir_all(&folder).map_err(FileError::at(&folder))?;
+        dir.remove_dir_all(&folder).map_err(in_dir(dir, &folder))?;
     }
     let logs = folder.join("wandb");
-    fs::create_dir_all(&logs).map_err(FileError::at(&logs))?;
-    let file = lock(&output, &name)?;
-    let again = file.try_clone().map_err(FileError::at(&output))?;
+    dir.create_dir_all(&logs).map_err(in_dir(dir, &logs))?;
+    let file = lock(dir, &output, &name)?;
+    let again = file.try_clone().map_err(in_dir(dir, &output))?;
+    let absolute = dir.path(&folder);
     let mut command = Command::new(program);
-    command.args(arguments).arg(segment).current_dir(&folder).env("WANDB_DIR", &folder);
+    command.args(arguments).arg(segment).current_dir(&absolute).env("WANDB_DIR", &absolute);
     command.stdin(Stdio::null()).stdout(file).stderr(again).process_group(0);
     if let Some(key) = &key {
         command.env("WANDB_API_KEY", key.expose());
@@ -108,7 +115,7 @@ pub(super) async fn upload(config: &WandbConfig, segment: &Path) -> Result<(), U
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(source) => {
-            fs::remove_dir_all(&folder).map_err(FileError::at(&folder))?;
+            dir.remove_dir_all(&folder).map_err(in_dir(dir, &folder))?;
             return Err(UploadError::Start { command: program.clone(), source });
         }
     };
@@ -119,7 +126,7 @@ pub(super) async fn upload(config: &WandbConfig, segment: &Path) -> Result<(), U
     let start = Instant::now();
     let mut trouble = None;
     loop {
-        if let Some(status) = child.try_wait().map_err(FileError::at(&output))? {
+        if let Some(status) = child.try_wait().map_err(in_dir(dir, &output))? {
             trouble = trouble.or_else(|| (!status.success()).then(|| status.to_string()));
             break;
         }
@@ -131,28 +138,27 @@ pub(super) async fn upload(config: &WandbConfig, segment: &Path) -> Result<(), U
         }
         sleep(LOOK).await;
     }
-    settle(ending(segment, &folder, key.as_ref(), trouble)?, name, folder)
+    settle(ending(segment, dir, &folder, key.as_ref(), trouble)?, name, dir, &folder)
 }
 
-fn settle(end: End, segment: String, folder: PathBuf) -> Result<(), UploadError> {
+fn settle(end: End, segment: String, dir: &TargetDir, folder: &Path) -> Result<(), UploadError> {
     match end {
         End::Done => {
-            fs::remove_dir_all(&folder).map_err(FileError::at(&folder))?;
+            dir.remove_dir_all(folder).map_err(in_dir(dir, folder))?;
             Ok(())
         }
         End::Nothing(said) => Err(UploadError::Nothing { segment, said }),
-        End::InPart(said) => Err(UploadError::InPart { segment, said, folder }),
+        End::InPart(said) => Err(UploadError::InPart { segment, said, folder: dir.path(folder) }),
     }
 }
 
 /// Opens an output that no command writes any more.
-fn lock(output: &Path, segment: &str) -> Result<File, UploadError> {
-    let mut options = OpenOptions::new();
-    let file = options.create(true).append(true).open(output).map_err(FileError::at(output))?;
+fn lock(dir: &TargetDir, output: &Path, segment: &str) -> Result<File, UploadError> {
+    let file = dir.open_to_append(output).map_err(in_dir(dir, output))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(UploadError::UnderWay(segment.to_owned())),
-        Err(error) => Err(FileError::at(output)(error.into()).into()),
+        Err(error) => Err(in_dir(dir, output)(error.into()).into()),
     }
 }
 
@@ -170,17 +176,20 @@ fn is_marked(segment: &Path) -> Result<bool, FileError> {
 /// How an upload ended, by what it left; `trouble` is what is known beside. The key is repeated nowhere.
 fn ending(
     segment: &Path,
+    dir: &TargetDir,
     folder: &Path,
     key: Option<&Secret>,
     trouble: Option<String>,
 ) -> Result<End, FileError> {
     let hidden = |said| without(said, key.map(Secret::expose));
-    let output = hidden(read_end(&folder.join("output.txt"))?);
+    let output = hidden(read_end(dir, &folder.join("output.txt"))?);
     let logs = folder.join("wandb/logs");
     let mut log = String::new();
     // A command that is not the client has no log.
-    for entry in fs::read_dir(&logs).into_iter().flatten() {
-        log.push_str(&read_end(&entry.map_err(FileError::at(&logs))?.path())?);
+    for (name, file_type) in dir.entries(&logs).map_err(in_dir(dir, &logs))? {
+        if file_type == FileType::RegularFile {
+            log.push_str(&read_end(dir, &logs.join(name))?);
+        }
     }
     Ok(judge(&output, &hidden(log), is_marked(segment)?, trouble))
 }
@@ -231,17 +240,17 @@ fn file_trouble(line: &str) -> Option<String> {
 }
 
 /// The end of a text, as far as it is read.
-fn read_end(path: &Path) -> Result<String, FileError> {
+fn read_end(dir: &TargetDir, path: &Path) -> Result<String, FileError> {
     use std::io::{Read, Seek, SeekFrom};
     let read = || {
-        let mut file = File::open(path)?;
+        let mut file = dir.open_to_read(path)?;
         let n_bytes = file.metadata()?.len();
         file.seek(SeekFrom::Start(n_bytes.saturating_sub(OUTPUT_BYTES_MAX)))?;
         let mut bytes = Vec::new();
         file.take(OUTPUT_BYTES_MAX).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
-    read().map_err(FileError::at(path))
+    read().map_err(in_dir(dir, path))
 }
 
 /// How many bytes the files below a folder have, about.

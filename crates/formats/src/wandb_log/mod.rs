@@ -20,6 +20,17 @@ use prost::Message;
 
 use record::{Kind, LogRecord};
 
+/// Returns whether a log, of which this is the beginning, was written by a version of Safelight.
+#[must_use]
+pub fn is_ours(beginning: &[u8]) -> bool {
+    let first = framing::Records::new(beginning).ok().and_then(|mut records| records.next()?.ok());
+    let kind = first.and_then(|first| LogRecord::decode(first.as_slice()).ok()?.kind);
+    let Some(Kind::Header(record::LogInfo { version_info: Some(info) })) = kind else {
+        return false;
+    };
+    info.producer.starts_with("safelight/")
+}
+
 /// Bytes to append to a log.
 #[derive(Debug)]
 pub struct LogEnd {
