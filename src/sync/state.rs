@@ -148,7 +148,10 @@ impl RunState {
     /// If the disk fails or is full: what was delivered since will be delivered again.
     pub(crate) fn save(&self, disk: &Disk, store: &Path, target: &str) -> Result<(), StateError> {
         let path = path(store, target, &self.run);
-        let text = serde_json::to_vec(self).unwrap_or_default();
+        let text = match serde_json::to_vec(self) {
+            Ok(text) => text,
+            Err(source) => return Err(StateError::Io { path, source: source.into() }),
+        };
         disk.create_dir_all(&folder(store, target))
             .and_then(|()| disk.replace(&path, &text))
             .map_err(|source| StateError::Io { path, source })
