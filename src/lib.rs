@@ -38,6 +38,7 @@
 //! | [`render`] | a plan and a tensor's bytes → media files |
 //! | [`formats`] | entries → what trackers read |
 //! | `durable`, [`store`] | how, and when, things become durable |
+//! | `run_dir` | a run directory: opens the files in it, and nothing outside |
 //! | `pulse`, `pace` | whether each thread gets on; how many bytes a second may be moved |
 //! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered, committed |
 //! | `sinks` | what a target is, and one file for each kind |
@@ -58,6 +59,7 @@ pub use safelight_image::{
 mod durable;
 mod pace;
 mod pulse;
+mod run_dir;
 pub mod store;
 pub mod ingest;
 mod sinks;

@@ -94,7 +94,7 @@ impl Report {
         shared: &Shared,
         elapsed: Duration,
     ) -> Result<Self, StoreError> {
-        let view = shared.view();
+        let view = shared.ingest_status();
         let of_roots = view.watching.into_iter().filter_map(|root| root.problem);
         let mut problems: Vec<String> = of_roots.chain(view.problems).collect();
         if view.n_in_flight > 0 {

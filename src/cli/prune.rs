@@ -9,10 +9,10 @@ use hyper::Method;
 
 use super::{Access, Common, Ending, printable, thousands};
 use crate::control::protocol::PRUNE_PATH;
-use crate::ingest::{Reading, Removed};
 use crate::media::RunId;
 use crate::retention::{self, Clock, Remove, Report, RunReport};
-use crate::store::{ImageToPrune, Writer};
+use crate::run_dir::ReadOptions;
+use crate::store::{ImageToPrune, Removed, Writer};
 
 pub(super) fn run(apply: bool, common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
     let (mut access, config) = common.access("prune")?;
@@ -28,7 +28,7 @@ pub(super) fn run(apply: bool, common: &Common, out: &mut impl Write) -> anyhow:
         Access::Store(writer, reader) => {
             let mut own = Own(writer);
             let remove: Option<&mut dyn Remove> = if apply { Some(&mut own) } else { None };
-            let reading = Reading::default();
+            let reading = ReadOptions::default();
             retention::sweep(reader, &config.live, Clock::start(), &reading, remove)?
         }
     };

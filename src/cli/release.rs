@@ -12,7 +12,7 @@ use super::{Access, Common, Ending, printable, thousands};
 use crate::config::Config;
 use crate::control::client::Client;
 use crate::control::protocol::{RELEASE_PATH, ReleaseQuery};
-use crate::ingest::{Admitting, Asked, Command, Engine, Mode, ReleaseReport, Shared};
+use crate::ingest::{Admitting, Command, Engine, Mode, ReleaseReport, ReleaseRequest, Shared};
 use crate::store::{Filter, Reader, Writer};
 
 #[derive(Debug, Args)]
@@ -94,13 +94,13 @@ fn release(
     let shared = Shared::default();
     let engine = Engine::new(Mode::Once, config, writer, reader, shared.clone())?;
     let (commands, commands_in) = bounded(1);
-    let (told, answer) = bounded(1);
-    commands.send(Command::Release(Asked { filter, watches, told }))?;
+    let (reply, answer) = bounded(1);
+    commands.send(Command::Release(ReleaseRequest { filter, watches, reply }))?;
     let writer = engine.run(&commands_in)?.ok_or_else(|| anyhow!("the commit thread died"))?;
     writer.close()?;
-    let report = answer
-        .try_recv()
-        .map_err(|_| anyhow!("not all was looked at: {}", shared.view().problems.join("; ")))?;
+    let report = answer.try_recv().map_err(|_| {
+        anyhow!("not all was looked at: {}", shared.ingest_status().problems.join("; "))
+    })?;
     report.map_err(|reason| anyhow!(reason))
 }
 

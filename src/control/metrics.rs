@@ -181,7 +181,7 @@ impl Collector for Snapshot {
                 "Times that the kernel lost events",
                 float(view.n_overflows),
             )?;
-            let root = |root: &crate::ingest::RootView| {
+            let root = |root: &crate::ingest::RootStatus| {
                 vec![("root", root.path.display().to_string()), ("backend", root.backend.clone())]
             };
             page.family(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ingest::View;
+use crate::ingest::IngestStatus;
 use crate::media::{MediaKey, NameError, RunId, State};
 use crate::store::{Filter, RunSummary};
 use crate::sync::TargetView;
@@ -41,7 +41,7 @@ pub struct Health {
 impl Health {
     /// Judges by what the daemon does, and the threads that get on no more.
     #[must_use]
-    pub fn new(view: &View, stalled: &[String], dead_targets: &[String]) -> Self {
+    pub fn new(view: &IngestStatus, stalled: &[String], dead_targets: &[String]) -> Self {
         let mut reasons: Vec<String> =
             stalled.iter().map(|thread| format!("thread {thread} is stalled")).collect();
         reasons.extend(view.trouble.iter().map(|trouble| format!("cannot write: {trouble}")));
@@ -80,7 +80,7 @@ pub struct Status {
     /// Each run.
     pub runs: Vec<RunSummary>,
     /// What the daemon does at the moment.
-    pub ingest: Option<View>,
+    pub ingest: Option<IngestStatus>,
     /// Each target.
     #[serde(default)]
     pub targets: Vec<TargetView>,
@@ -92,7 +92,7 @@ impl Status {
     pub fn new(
         store: PathBuf,
         runs: Vec<RunSummary>,
-        ingest: Option<View>,
+        ingest: Option<IngestStatus>,
         targets: Vec<TargetView>,
     ) -> Self {
         let sum = |count: fn(&RunSummary) -> u64| runs.iter().map(count).sum();

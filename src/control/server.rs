@@ -70,14 +70,14 @@ pub(crate) struct Answers {
 
 impl Answers {
     fn status(&self) -> Result<Status, StoreError> {
-        let (runs, view) = (self.reader.runs()?, self.shared.view());
+        let (runs, view) = (self.reader.runs()?, self.shared.ingest_status());
         Ok(Status::new(self.store.clone(), runs, Some(view), self.targets.views()))
     }
 
     fn health(&self) -> Health {
         let stalled = self.shared.pulses.stalled(Instant::now(), STALLED);
         let stalled: Vec<String> = stalled.into_iter().map(|stalled| stalled.thread).collect();
-        Health::new(&self.shared.view(), &stalled, &self.targets.dead())
+        Health::new(&self.shared.ingest_status(), &stalled, &self.targets.dead())
     }
 }
 

@@ -280,7 +280,7 @@ async fn follow(
                 });
             }
             _ = first.tick(), if !is_ready => {
-                is_ready = shared.view().is_ready;
+                is_ready = shared.ingest_status().is_ready;
                 if is_ready {
                     tracing::info!("everything was looked at once, new files are waited for");
                     said = status(reader, shared);
@@ -295,7 +295,7 @@ async fn follow(
                     continue;
                 }
                 // An idle daemon doesn't count.
-                let view = shared.view();
+                let view = shared.ingest_status();
                 let now = (shared.progress.items(), view.waiting.len(), view.trouble);
                 if counted.as_ref() == Some(&now) {
                     continue;
@@ -325,7 +325,7 @@ fn close(ended: Result<Option<Writer>, StoreError>, ended_by_itself: bool) -> an
 
 /// What `systemctl status` shows.
 fn status(reader: &Reader, shared: &Shared) -> String {
-    let view = shared.view();
+    let view = shared.ingest_status();
     let (n_runs, [image, held, rejected]) = reader.totals().unwrap_or_default();
     let n_runs = match n_runs {
         1 => "1 run".to_owned(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
-use crate::ingest::{Asked, Command, ReleaseReport};
+use crate::ingest::{Command, ReleaseReport, ReleaseRequest};
 use crate::store::Filter;
 
 /// How long a client waits for an answer before it must ask for it again. (Not long in debug builds, so
@@ -60,8 +60,8 @@ impl Releases {
     }
 
     fn begin(&self, filter: Filter) -> Result<Answer, String> {
-        let (told, answer) = bounded(1);
-        let command = Command::Release(Asked { filter, watches: Vec::new(), told });
+        let (reply, answer) = bounded(1);
+        let command = Command::Release(ReleaseRequest { filter, watches: Vec::new(), reply });
         let busy = |_| "the daemon has not done yet what it was asked before".to_owned();
         self.commands.try_send(command).map_err(busy)?;
         Ok(answer)

@@ -10,10 +10,11 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::config::Live;
-use crate::ingest::{Reading, Removed, Request, Shared};
+use crate::ingest::Shared;
 use crate::media::RunId;
 use crate::retention::{self, Clock, Remove, Report};
-use crate::store::{ImageToPrune, Reader, StoreError};
+use crate::run_dir::ReadOptions;
+use crate::store::{ImageToPrune, Reader, Removed, Request, StoreError};
 
 /// How often the store is looked through.
 const EVERY: Duration = Duration::from_hours(1);
@@ -60,7 +61,7 @@ impl Retention {
         let (config, number) = self.config();
         let mut committer = Committer { retention: self, number };
         let remove: Option<&mut dyn Remove> = if apply { Some(&mut committer) } else { None };
-        let reading = Reading { pace: self.shared.pace.clone(), ..Reading::default() };
+        let reading = ReadOptions { pace: self.shared.pace.clone(), ..ReadOptions::default() };
         retention::sweep(&self.reader, &config, self.clock, &reading, remove)
     }
 

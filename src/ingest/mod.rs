@@ -1,96 +1,110 @@
-//! Finds finished dumps and new lines, plans what becomes of them, and hands them to the pipeline.
+//! Finds finished dumps and new lines, plans what becomes of them, and submits it to the pipeline.
 //!
 //! ```text
-//! events ─hint─▶ ┌────────┐ dumps ─▶ settle ─▶ ┌──────┐
-//! timer ───────▶ │  scan  │                    │ plan │─▶ pipeline ─▶ store
-//!                └────────┘ logs ──▶ tail ───▶ └──────┘
+//!  kernel ─events─▶ ┌──────────┐ dumps ─▶ settle ─▶ ┌──────────┐        ┌──────────┐
+//!  timer ─────────▶ │ watching │                    │ planning │─batch─▶│ pipeline │─▶ store
+//!                   └──────────┘ logs ──▶ tail ───▶ └──────────┘        └────┬─────┘
+//!                                                        ▲─────── results ───┘
 //! ```
 //!
-//! One thread runs the `Engine`. A scan is the truth and an event only a hint; plans are made in
-//! order; a log that waits for a dump keeps its place while other logs go on.
-mod beneath;
-mod engine;
-mod evidence;
-mod lines;
-mod log_lines;
-mod opened;
-mod path_dumps;
+//! One thread runs the [`Engine`]: a loop that waits for the next event and gives each part its turn. Each
+//! part owns its state; the engine owns the parts and passes them to each other.
+//!
+//! Invariants:
+//!
+//! 1. A scan is the truth, and an event only a hint that says where to look sooner.
+//! 2. Plans are made in order, on one thread. Renders run in parallel. Commits keep the order of the plans.
+//! 3. A log whose next line waits for its dump keeps its place, while other logs go on.
+//! 4. What happens in one run costs nothing in the others, however many there are.
+//! 5. No part but `pipeline` has a thread, and no part knows the engine.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | `watching` | finds what is new: events, scans, and dumps that may still change |
+//! | `runs` | the run directories that are read, in a slot map |
+//! | `logs` | follows media logs and splits them into lines |
+//! | `dumps` | opens dumps: headers, digest, masks, decoded bytes |
+//! | `planning` | lines and dumps → plans, by the limits of each step |
+//! | `sources` | the watched directories, the runs in them, and their logs and dumps |
+//! | `pipeline` | plans → images → commits, on threads of its own |
+//! | `status` | what ingest does now, for people and metrics |
+//! | `room` | whether the store's disk has room |
+//! | `engine` | the loop over all events |
+
+mod watching;
+mod runs;
+mod logs;
+mod dumps;
+mod planning;
 mod pipeline;
-mod release;
-mod request;
-mod root;
-mod run;
-mod settle;
-mod tail;
-mod to_plan;
-mod troubles;
-mod view;
-mod watch;
+mod sources;
+mod room;
+mod status;
+mod engine;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(crate) use self::beneath::{Dump, Reading, RunDir, Verdict};
+use crossbeam_channel::{Receiver, Sender};
+
 pub(crate) use self::engine::Engine;
 pub(crate) use self::pipeline::ItemCounts;
 use self::pipeline::Progress;
-pub(crate) use self::release::Asked;
-pub use self::release::{Admitting, KeyReport, Report as ReleaseReport};
-pub(crate) use self::request::{Removed, Request, Requests};
-pub use self::view::{RootView, View, Waiting};
-use crossbeam_channel::{Receiver, Sender};
-
+pub(crate) use self::planning::ReleaseRequest;
+pub use self::planning::{Admitting, KeyReport, ReleaseReport};
+pub use self::status::{IngestStatus, RootStatus, Waiting};
 use crate::config::Live;
 use crate::pace::Pace;
 use crate::pulse::Pulses;
+use crate::store::Requests;
 
-/// What to do with a run directory.
+/// How run directories are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Follow it until told to stop.
+    /// Follow them until [`Command::Stop`].
     Follow,
     /// Read what is there, and end.
     Once,
 }
 
-/// What the engine can be told.
+/// A command to the engine.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Apply the configuration that comes through the first channel, and report through the second. If none comes,
-    /// the reload was given up.
+    /// Apply the configuration that comes through the first channel, and report through the second. If none
+    /// comes, the reload was given up.
     Reload(Receiver<Live>, Sender<()>),
-    /// Release what was held back.
-    Release(release::Asked),
-    /// End. The stop flag is set too, for whoever waits for the disk.
+    /// Release held images.
+    Release(ReleaseRequest),
+    /// End. [`Shared::stop`] must be set too, for threads that wait for the disk.
     Stop,
 }
 
-/// What the engine and others share.
+/// What the engine shares with other threads.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shared {
     pub(crate) progress: Arc<Progress>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) pulses: Pulses,
-    /// How fast dumps are read.
+    /// Limits the bytes of dumps that are read per second.
     pub(crate) pace: Arc<Pace>,
     /// `store.free_bytes_min`.
     pub(crate) free_bytes_min: Arc<Mutex<Option<u64>>>,
-    /// What the committer is asked for.
+    /// Requests to the thread that owns the store's writer.
     pub(crate) requests: Requests,
-    view: Arc<Mutex<View>>,
+    status: Arc<Mutex<IngestStatus>>,
 }
 
 impl Shared {
-    /// Goes by this `store.free_bytes_min` from now on.
+    /// Uses this `store.free_bytes_min` from now on.
     pub(crate) fn set_free_bytes_min(&self, min: Option<u64>) {
         *self.free_bytes_min.lock().unwrap_or_else(PoisonError::into_inner) = min;
     }
 
-    /// What the engine did when it last told.
-    pub(crate) fn view(&self) -> View {
-        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        view.n_in_flight = self.progress.n_in_flight();
-        view.trouble = self.progress.trouble().or(view.trouble);
-        view
+    /// What ingest did when the engine updated the status last.
+    pub(crate) fn ingest_status(&self) -> IngestStatus {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        status.n_in_flight = self.progress.n_in_flight();
+        status.trouble = self.progress.trouble().or(status.trouble);
+        status
     }
 }

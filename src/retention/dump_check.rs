@@ -8,8 +8,8 @@ use std::io::Read;
 use serde_json::Value;
 
 use crate::decode::{self, Contents, DecodeOptions, ReadAt};
-use crate::ingest::{Dump, RunDir, Verdict as ReadFailure};
 use crate::media::{CommittedImage, Digest, DigestKind, MediaEntry, MediaId, RunId, Sha256};
+use crate::run_dir::{ReadFailure, RunDir, RunFile};
 use crate::store::Reader;
 use crate::tensor::DType;
 
@@ -40,7 +40,7 @@ pub(super) fn images(
 pub(super) fn all_is_read(
     dir: &RunDir,
     path: &str,
-    dump: &Dump,
+    dump: &RunFile,
     images: &[MediaEntry],
 ) -> Result<(), String> {
     let has_offset = sidecar_offset(dir, path)?;
@@ -56,7 +56,11 @@ pub(super) fn all_is_read(
     if result.is_ok() || UNNAMED_TYPES.into_iter().any(is_read_as) { Ok(()) } else { result }
 }
 
-fn all_is_read_as(dtype: Option<DType>, dump: &Dump, images: &[MediaEntry]) -> Result<(), String> {
+fn all_is_read_as(
+    dtype: Option<DType>,
+    dump: &RunFile,
+    images: &[MediaEntry],
+) -> Result<(), String> {
     let options = DecodeOptions {
         header_bytes_max: HEADER_BYTES_MAX,
         storage_bytes_max: u64::MAX,
@@ -86,7 +90,7 @@ fn all_is_read_as(dtype: Option<DType>, dump: &Dump, images: &[MediaEntry]) -> R
 
 /// Whether an image file of the job is in the store byte for byte, as far as the length tells. Its digest
 /// is compared with that of the media file by [`is_read_back`].
-fn is_whole(image: &CommittedImage, dump: &Dump) -> bool {
+fn is_whole(image: &CommittedImage, dump: &RunFile) -> bool {
     image.provenance.is_none() && image.file.size == dump.n_bytes()
 }
 
@@ -112,7 +116,7 @@ fn sidecar_offset(dir: &RunDir, path: &str) -> Result<Option<bool>, String> {
 /// digests. Logs the files that are not.
 pub(super) fn is_read_back(
     store: &RunDir,
-    dump: &Dump,
+    dump: &RunFile,
     images: &[MediaEntry],
 ) -> Result<(), String> {
     let mut n_wrong = 0u64;

@@ -20,11 +20,11 @@ pub use self::report::{Report, RunReport};
 use crate::annotations::mask_dumps;
 use crate::config::Live;
 use crate::config::retention::DumpRetention;
-use crate::ingest::{Dump, Reading, Removed, RunDir, Verdict as Missing};
 use crate::media::{Digest, Fate, MediaEntry, MediaId, RunId};
+use crate::run_dir::{ReadFailure, ReadOptions, RunDir, RunFile};
 use crate::store::journal::JournalOffset;
 use crate::store::media_dir::is_older;
-use crate::store::{ImageToPrune, Reader, RunInfo, StoreError};
+use crate::store::{ImageToPrune, Reader, Removed, RunInfo, StoreError};
 use crate::sync::{self, Delivered};
 
 /// A media file that no item names may be one of a commit that is under way: this old it is not.
@@ -81,7 +81,7 @@ pub(crate) fn sweep(
     reader: &Reader,
     config: &Live,
     clock: Clock,
-    reading: &Reading,
+    reading: &ReadOptions,
     mut remove: Option<&mut dyn Remove>,
 ) -> Result<Report, StoreError> {
     let now = clock.now();
@@ -123,7 +123,7 @@ struct Sweep<'a> {
     is_damaged: bool,
     /// How far each target has the run.
     targets: &'a [Delivered],
-    reading: &'a Reading,
+    reading: &'a ReadOptions,
 }
 
 /// What a look at all items of a run found.
@@ -320,14 +320,14 @@ impl Sweep<'_> {
             let file = match dir.open_file(path) {
                 Ok(file) => file,
                 // Gone already.
-                Err(Missing::Wait(_)) => continue,
+                Err(ReadFailure::Wait(_)) => continue,
                 Err(verdict) => {
                     report.dumps.count(Verdict::Skip(verdict.reason()), 0);
                     continue;
                 }
             };
             let dump = DumpUse { has_unread_lines, ..found.uses };
-            let age = self.age(file.stamp.modified());
+            let age = self.age(file.stamp().modified());
             let mut verdict = judge_dump(&self.config.retention, &dump, age, self.targets);
             if matches!(verdict, Verdict::Remove(_)) && !dir.may_remove(path) {
                 verdict = Verdict::Skip("its folder may not be written by this process".to_owned());
@@ -339,9 +339,9 @@ impl Sweep<'_> {
             }
             file.give_back_cache();
             let is_leaving = matches!(verdict, Verdict::Remove(_));
-            report.dumps.count(verdict, file.stamp.size);
+            report.dumps.count(verdict, file.stamp().size);
             if is_leaving && remove.is_some() {
-                report.dumps.removed(path, dir.remove(path, file.stamp));
+                report.dumps.removed(path, dir.remove(path, file.stamp()));
             }
         }
     }
@@ -355,7 +355,7 @@ impl Sweep<'_> {
         &self,
         dir: &RunDir,
         path: &str,
-        (file, found): (&Dump, &FoundDump),
+        (file, found): (&RunFile, &FoundDump),
         going: bool,
     ) -> Result<(), String> {
         let mut images = dump_check::images(self.reader, &self.run.id, &found.images)?;

@@ -33,6 +33,7 @@ pub(crate) mod journal;
 pub mod lock;
 pub(crate) mod media_dir;
 mod reader;
+mod request;
 mod run_file;
 pub(crate) mod space;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub(crate) use self::index::DumpRow;
 use self::lock::{Holder, Lock};
 pub(crate) use self::reader::Extent;
 pub use self::reader::{Filter, Reader, RunSummary};
+pub(crate) use self::request::{Removed, Request, Requests};
 pub use self::run_file::RunInfo;
 pub(crate) use self::writer::{ImageToPrune, Writer};
 use crate::durable::Disk;

@@ -229,7 +229,7 @@ fn check_root_that_goes(backend: &str) {
         OTHER_ROOT.replace("runs = \"*\"", &format!("runs = \"*\"\nbackend = \"{backend}\""));
     // It isn't there at the start.
     let daemon = temp.daemon(&settings);
-    assert!(problem_of_data(&temp).contains("not there"));
+    assert!(problem_of_data(&temp).contains("missing"));
     check_idle(&daemon);
     write_dump(&data, "r", 1);
     let mut want = vec![("r".to_owned(), 1)];
@@ -238,7 +238,7 @@ fn check_root_that_goes(backend: &str) {
     for n in 2..5 {
         fs::remove_dir_all(&data).expect("a removal");
         if n == 3 {
-            wait_for("the removal", || problem_of_data(&temp).contains("not there"));
+            wait_for("the removal", || problem_of_data(&temp).contains("missing"));
             check_idle(&daemon);
         }
         write_dump(&data, "r", n);
@@ -260,7 +260,7 @@ fn check_root_that_goes(backend: &str) {
     // A file, or a link, in its place is no directory.
     fs::rename(&data, temp.folder().join("older")).expect("a rename");
     fs::write(&data, "no directory").expect("a file");
-    wait_for("the file", || problem_of_data(&temp).contains("not there"));
+    wait_for("the file", || problem_of_data(&temp).contains("missing"));
     check_idle(&daemon);
     fs::remove_file(&data).expect("a removal");
     fs::rename(temp.folder().join("older"), &data).expect("a rename");

@@ -290,11 +290,11 @@ fn what_is_not_as_it_was_stays_held_back_and_says_why() {
         ("changed", changed),
         ("fine", ""),
         ("gone", "its dump is gone"),
-        ("line", "what described it says something else by now"),
+        ("line", "the line or path that described it has changed"),
         ("log", "the log that described it is gone"),
         ("noted", changed),
         ("path", changed),
-        ("sidecar", "its sidecar is another than when it was held back"),
+        ("sidecar", "its sidecar has changed since it was held"),
         ("touched", ""),
     ];
     assert_eq!(failed, want);

@@ -14,9 +14,8 @@ use super::progress::Progress;
 use super::results::{GroupResult, ResultSender};
 use super::retry::write_until_stopped;
 use super::worker::BundleOutcomes;
-use crate::ingest::request::Request;
 use crate::pulse::idle;
-use crate::store::{Commit, Writer};
+use crate::store::{Commit, Request, Writer};
 
 /// An upper bound for the batches, and their events, of one commit.
 const GROUP_BATCHES_MAX: usize = 256;

@@ -8,14 +8,14 @@ use super::retry::{ReadError, read_with_retries};
 use crate::annotations::{MaskData, class_set, generated_labels};
 use crate::decode::ReadAt;
 use crate::encode::EncodedImage;
-use crate::ingest::beneath::{RunDir, Verdict};
-use crate::ingest::opened::{MaskDump, OpenDump, OpenStorage};
+use crate::ingest::dumps::{MaskDump, OpenDump, OpenStorage};
 use crate::media::{
     Annotation, Annotations, Digest, Layers, MediaEntry, MediaFile, MediaId, Provenance, Sha256,
     Source,
 };
 use crate::plan::{ImageJob, ImagePlan, MaskPlan, MaskReading, Recipe, TensorPlan};
 use crate::render::{MaskError, RenderError, Rendered, Renderer, render_mask};
+use crate::run_dir::{ReadFailure, RunDir};
 use crate::store::RunInfo;
 use crate::store::media_dir::{MediaFolder, Staged, media_path};
 
@@ -247,11 +247,11 @@ fn make_mask(
     };
     let dump = &material.masks[*source_idx];
     let file = read_with_retries(|| {
-        dump.reopen(&material.dir).map_err(|verdict| match verdict {
-            Verdict::Wait(reason) | Verdict::Trouble(reason) => {
+        dump.reopen(&material.dir).map_err(|failure| match failure {
+            ReadFailure::Wait(reason) | ReadFailure::Retry(reason) => {
                 ReadError::Io(io::Error::other(reason))
             }
-            Verdict::Reject(reason) => ReadError::Data(reason),
+            ReadFailure::Reject(reason) => ReadError::Data(reason),
         })
     })?;
     let (bytes, sha256, suffix, ids) = match (reading, &dump.storage) {

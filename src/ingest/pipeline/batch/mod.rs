@@ -8,10 +8,10 @@ use std::sync::Arc;
 pub(super) use self::queued::QueuedBatch;
 use super::job::RenderJob;
 use super::make::Material;
-use crate::ingest::beneath::RunDir;
-use crate::ingest::opened::{MaskDump, OpenDump, OpenStorage, SharedDigest};
+use crate::ingest::dumps::{MaskDump, OpenDump, OpenStorage, SharedDigest};
 use crate::media::{HeldAt, MediaEntry, Source};
 use crate::plan::{Plan, PlannedItem, Recipe};
+use crate::run_dir::RunDir;
 use crate::store::RunInfo;
 use crate::store::journal::{Event, SourceCursor};
 use crate::tensor::Storage;
@@ -136,7 +136,7 @@ impl SourceBatch {
 
 /// Returns what identifies the version of a dump of which an image is held.
 pub(in crate::ingest) fn held_at(dump: &OpenDump, image: u64) -> HeldAt {
-    let stamp = dump.file.stamp;
+    let stamp = dump.file.stamp();
     let mtime_ns = i64::try_from(stamp.mtime_ns).unwrap_or(i64::MAX);
     HeldAt { image, n_bytes: stamp.size, mtime_ns }
 }

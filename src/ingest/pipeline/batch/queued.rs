@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{BatchPart, SourceBatch};
-use crate::ingest::opened::SharedDigest;
+use crate::ingest::dumps::SharedDigest;
 use crate::ingest::pipeline::budget::Share;
 use crate::ingest::pipeline::counts::BatchCounts;
 use crate::ingest::pipeline::job::{BatchSlot, RenderJob, RenderOutcome};

@@ -1,0 +1,81 @@
+//! The dump of a mask.
+
+use std::sync::Arc;
+
+use super::parts::no_such_tensor;
+use super::{OpenStorage, RecordDump, open_dump};
+use crate::decode::Contents;
+use crate::limits::Limits;
+use crate::plan::{MaskContents, MaskSource};
+use crate::record::DataRef;
+use crate::run_dir::{ReadFailure, RunDir, RunFile};
+use crate::store::journal::Stamp;
+
+/// The dump of a mask. It is read when the plan is made, and again when the mask is rendered.
+#[derive(Debug, Clone)]
+pub(crate) struct MaskDump {
+    pub(crate) source: MaskSource,
+    /// The path relative to the run directory.
+    pub(crate) path: String,
+    stamp: Stamp,
+    /// Where the tensor's elements lie, or `None` if the mask is an image file.
+    pub(crate) storage: Option<Arc<OpenStorage>>,
+}
+
+impl MaskDump {
+    /// Opens the dump of a mask.
+    ///
+    /// # Errors
+    /// See [`open_dump`].
+    pub(crate) fn open(dir: &RunDir, data: &DataRef, limits: &Limits) -> Result<Self, ReadFailure> {
+        let about = |failure: ReadFailure| failure.about_mask();
+        let RecordDump { dump, path, contents } = open_dump(dir, data, limits).map_err(about)?;
+        let contents = match &*contents {
+            Contents::Picture(picture) => MaskContents::File(picture.clone()),
+            Contents::Tensors { writer, tensors, .. } => {
+                let named = data.tensor.as_deref();
+                let mut matching = tensors
+                    .iter()
+                    .filter(|tensor| named.is_none_or(|name| tensor.name.as_deref() == Some(name)));
+                match (matching.next(), matching.next(), named) {
+                    (Some(tensor), None, _) => match &tensor.header {
+                        Ok(header) => MaskContents::Tensor(*writer, header.clone()),
+                        Err(error) => return Err(ReadFailure::from(error.clone()).about(&path)),
+                    },
+                    (Some(_), Some(_), _) => {
+                        let n = tensors.len();
+                        let reason = format!(
+                            "mask {path:?} holds {n} tensors: want {{\"path\": …, \"tensor\": …}}"
+                        );
+                        return Err(ReadFailure::Reject(reason));
+                    }
+                    (None, _, name) => {
+                        let reason = no_such_tensor(&path, name.unwrap_or_default(), tensors);
+                        return Err(ReadFailure::Reject(reason));
+                    }
+                }
+            }
+        };
+        let storage = match &contents {
+            MaskContents::Tensor(_, header) => {
+                Some(Arc::new(OpenStorage::new(header.storage.clone())))
+            }
+            MaskContents::File(_) => None,
+        };
+        let source = MaskSource { data: data.clone(), contents };
+        Ok(Self { source, path, stamp: dump.file.stamp(), storage })
+    }
+
+    /// Opens the dump again.
+    ///
+    /// # Errors
+    /// If the dump is gone or has changed.
+    pub(crate) fn reopen(&self, dir: &RunDir) -> Result<RunFile, ReadFailure> {
+        let file = dir.open_file(&self.path).map_err(ReadFailure::about_mask)?;
+        if file.is_same_as(self.stamp) {
+            Ok(file)
+        } else {
+            Err(ReadFailure::Wait(format!("mask {:?} changed while it was read", self.path)))
+        }
+    }
+}

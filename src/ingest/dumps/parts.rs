@@ -1,0 +1,87 @@
+//! The tensors of a dump that a record leads to.
+
+use std::collections::HashSet;
+
+use crate::decode::{Contents, NamedTensor};
+use crate::media::MediaKey;
+use crate::plan::Found;
+use crate::run_dir::ReadFailure;
+
+/// A tensor or an image file, and the key of its images.
+pub(crate) struct Part {
+    pub(crate) key: MediaKey,
+    /// The tensor's name in the dump, if it has one.
+    pub(crate) tensor: Option<String>,
+    /// The tensor, or why it cannot be read.
+    pub(crate) found: Result<Found, String>,
+}
+
+/// Returns the tensor that a record names, or all tensors if it names none. If there are several, the
+/// key of each ends in its name.
+///
+/// # Errors
+/// If the dump has no tensor, or none of that name.
+pub(super) fn parts(
+    contents: &Contents,
+    key: &MediaKey,
+    tensor: Option<&str>,
+    path: &str,
+) -> Result<Vec<Part>, ReadFailure> {
+    let one = |found, tensor: Option<&str>| Part {
+        key: key.clone(),
+        tensor: tensor.map(str::to_owned),
+        found,
+    };
+    let (writer, tensors) = match contents {
+        Contents::Picture(picture) if tensor.is_none() => {
+            return Ok(vec![one(Ok(Found::Picture(picture.clone())), None)]);
+        }
+        Contents::Picture(_) => {
+            let reason = format!("{path:?} is an image file, which has no tensor to name");
+            return Err(ReadFailure::Reject(reason));
+        }
+        Contents::Tensors { writer, tensors, .. } => (*writer, tensors),
+    };
+    let found = |tensor: &NamedTensor| match &tensor.header {
+        Ok(header) => Ok(Found::Tensor(writer, Box::new(header.clone()))),
+        Err(error) => Err(format!("{path:?} {error}")),
+    };
+    if let Some(name) = tensor {
+        return match tensors.iter().find(|tensor| tensor.name.as_deref() == Some(name)) {
+            Some(tensor) => Ok(vec![one(found(tensor), Some(name))]),
+            None => Err(ReadFailure::Reject(no_such_tensor(path, name, tensors))),
+        };
+    }
+    match tensors.as_slice() {
+        [] => Err(ReadFailure::Reject(format!("{path:?} holds no tensor"))),
+        [tensor] => Ok(vec![one(found(tensor), tensor.name.as_deref())]),
+        tensors => {
+            let mut names = HashSet::new();
+            let part = |tensor: &NamedTensor| {
+                let name = tensor.name.clone().unwrap_or_default();
+                if !names.insert(name.clone()) {
+                    return one(Err(format!("{path:?} holds two tensors {name:?}")), Some(&name));
+                }
+                match MediaKey::new(format!("{key}/{name}")) {
+                    Ok(key) => Part { key, tensor: Some(name), found: found(tensor) },
+                    Err(error) => one(Err(error.to_string()), Some(&name)),
+                }
+            };
+            Ok(tensors.iter().map(part).collect())
+        }
+    }
+}
+
+/// Says that a dump has no tensor of this name, and which names are close.
+pub(super) fn no_such_tensor(path: &str, name: &str, tensors: &[NamedTensor]) -> String {
+    const SHOWN: usize = 8;
+    let mut names: Vec<&str> = tensors.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
+    if names.is_empty() {
+        return format!("{path:?} holds one tensor without a name, got {name:?}");
+    }
+    names.sort_by_key(|known| strsim::damerau_levenshtein(known, name));
+    let n_more = names.len().saturating_sub(SHOWN);
+    let more = if n_more > 0 { format!(" and {n_more} more") } else { String::new() };
+    names.truncate(SHOWN);
+    format!("{path:?} holds no tensor {name:?}, but {names:?}{more}")
+}

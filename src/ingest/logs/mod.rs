@@ -1,0 +1,23 @@
+//! Reads media logs: follows them, splits them into lines, and finds lines again by number.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | `lines` | bytes → whole lines, wherever the bytes were cut |
+//! | `tail` | one log: reads what is appended, notices when it was truncated or rewritten |
+//! | `follower` | the logs of a run: which file is which log, through renames and copies |
+//! | `schedule` | decides when the logs of which run are read |
+//! | `numbered` | finds lines of a log by number, to release held items |
+
+mod lines;
+mod tail;
+mod follower;
+mod schedule;
+mod numbered;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::follower::{LogFollower, PollResult};
+pub(crate) use self::lines::RawLine;
+pub(crate) use self::numbered::NumberedLog;
+pub(crate) use self::schedule::{LogSchedule, LogState};
+pub(crate) use self::tail::Tail;

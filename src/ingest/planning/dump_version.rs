@@ -1,0 +1,174 @@
+//! One version of a dump that is described by its path: opens it, and plans it in place of the version before.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read as _};
+
+use super::Planner;
+use super::planner::ImageRange;
+use crate::ingest::dumps::{OpenDump, OpenRecord, open_dump};
+use crate::ingest::pipeline::SourceBatch;
+use crate::ingest::runs::RunReader;
+use crate::media::{Description, Digest, MediaEntry, MediaId, Source};
+use crate::record::pattern::DumpPath;
+use crate::record::{MediaRecord, parse_sidecar};
+use crate::run_dir::ReadFailure;
+use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
+use crate::store::{DumpRow, StoreError};
+
+/// Why a held image cannot be made any more.
+pub(super) const GONE: &str = "its dump is gone";
+
+/// A version of a dump that is described by its path, and what the store has of earlier versions.
+pub(super) struct DumpVersion<'a> {
+    pub(super) path: &'a str,
+    /// What its path says of it, or why it says too little.
+    pub(super) description: &'a Result<DumpPath, String>,
+    pub(super) stamp: Stamp,
+    /// The sidecar's path and stamp.
+    pub(super) sidecar: Option<(String, Stamp)>,
+    /// What the store has of earlier versions.
+    pub(super) row: DumpRow,
+}
+
+impl DumpVersion<'_> {
+    fn source(&self) -> Source {
+        Source { path: self.path.to_owned(), ..Source::default() }
+    }
+
+    fn sidecar_stamp(&self) -> Option<Stamp> {
+        self.sidecar.as_ref().map(|(_, stamp)| *stamp)
+    }
+
+    /// The cursor of this version.
+    pub(super) fn cursor(&self, digest: Option<Digest>) -> SourceCursor {
+        let cursor = DumpCursor::new(self.path.to_owned(), self.stamp, self.sidecar_stamp());
+        SourceCursor::Dump(cursor.with_digest(digest))
+    }
+
+    /// The batch of a version that no image can be made of.
+    pub(super) fn rejected(&self, run: &RunReader, reason: String) -> SourceBatch {
+        let place = self.description.as_ref().ok();
+        let place = place.map(|path| (path.key.clone(), path.step, path.index));
+        let entry = MediaEntry::rejected(place, reason, Description::default(), self.source());
+        SourceBatch::of_event(&run.info, Event::Media(Box::new(entry)), self.cursor(None))
+    }
+
+    /// Whether the store has a version with this stamp and sidecar.
+    pub(super) fn is_known(&self) -> bool {
+        let known = self.row.cursor.as_ref();
+        known
+            .is_some_and(|known| (known.stamp, known.sidecar) == (self.stamp, self.sidecar_stamp()))
+    }
+
+    /// Whether the store has a version with this content and sidecar.
+    pub(super) fn has_known_content(&self, dump: &OpenDump) -> bool {
+        let sidecar = self.sidecar_stamp();
+        let known = self.row.cursor.as_ref().filter(|cursor| cursor.sidecar == sidecar);
+        let known = known.and_then(DumpCursor::digest);
+        known.is_some_and(|known| dump.digest_by(known.kind()).is_ok_and(|digest| digest == known))
+    }
+}
+
+/// Plans a version of a dump in place of the earlier version, if there was one.
+pub(super) fn plan_version(
+    run: &RunReader,
+    dump: &DumpVersion<'_>,
+    opened: OpenRecord,
+    reserved: &mut Vec<ImageRange>,
+    planner: &mut Planner,
+) -> Result<SourceBatch, StoreError> {
+    // A version in the pipeline is newer than the one in the store.
+    let mut before = reserved.clone();
+    before.extend(dump.row.stands.iter().cloned());
+    let mut batch = SourceBatch::new(&run.info, dump.cursor(None));
+    let now = planner.plan_record(run.id(), run.files.dir(), opened, &before, &mut batch)?;
+    // A version without any image leaves the images of the earlier one.
+    if now.is_empty() {
+        return Ok(batch);
+    }
+    for id in gone_images(&before, &now) {
+        planner.free(run.id(), id.clone());
+        batch.push_event(Event::Gone { id, path: Some(dump.path.to_owned()) });
+    }
+    *reserved = now;
+    Ok(batch)
+}
+
+/// Opens a dump again, some images of which are held.
+///
+/// # Errors
+/// The inner error says, for people, why that is not possible.
+pub(super) fn reopen(
+    run: &mut RunReader,
+    path: &str,
+    planner: &Planner,
+) -> Result<Result<OpenRecord, String>, StoreError> {
+    let row = planner.reader().dump(run.id(), path)?.unwrap_or_default();
+    let Some(description) = run.files.dump_path(path) else {
+        let reason = "no pattern in `dumps` of the configuration describes its path any more";
+        return Ok(Err(reason.to_owned()));
+    };
+    let Some(stamp) = run.files.dir().stat(path) else { return Ok(Err(GONE.to_owned())) };
+    let sidecar = run.files.sidecar(path);
+    let known = row.cursor.as_ref().and_then(|cursor| cursor.sidecar);
+    let dump = DumpVersion { path, description: &description, stamp, sidecar, row };
+    if known != dump.sidecar_stamp() {
+        return Ok(Err("its sidecar has changed since it was held".to_owned()));
+    }
+    Ok(open(run, &dump, planner).map_err(ReadFailure::reason))
+}
+
+/// Opens a dump as its path and its sidecar describe it.
+pub(super) fn open(
+    run: &mut RunReader,
+    dump: &DumpVersion<'_>,
+    planner: &Planner,
+) -> Result<OpenRecord, ReadFailure> {
+    let limits = planner.limits();
+    let record = read_description(run, dump, limits.line_bytes_max)?;
+    run.unknown_fields.log(&run.info.id, dump.path, &record);
+    let is_raw = [".bin", ".raw"].iter().any(|ending| dump.path.ends_with(ending));
+    if is_raw && record.data.raw.is_none() {
+        let what = "raw bytes without a sidecar that names dtype and shape";
+        return Err(ReadFailure::Wait(format!("{:?}: {what}", dump.path)));
+    }
+    let opened = open_dump(run.files.dir(), &record.data, limits)?;
+    let has_explicit_place = dump.sidecar.is_some();
+    OpenRecord::new(run.files.dir(), record, opened, dump.source(), has_explicit_place, limits)
+}
+
+/// Reads what a dump's path and its sidecar, if it has one, say of it.
+fn read_description(
+    run: &RunReader,
+    dump: &DumpVersion<'_>,
+    bytes_max: u64,
+) -> Result<MediaRecord, ReadFailure> {
+    let path = dump.description.as_ref().map_err(|reason| ReadFailure::Reject(reason.clone()))?;
+    let Some((name, _)) = &dump.sidecar else {
+        return Ok(MediaRecord::of_path(path));
+    };
+    let file = run.files.dir().open_file(name)?;
+    let size = file.stamp().size;
+    if size > bytes_max {
+        return Err(ReadFailure::Reject(format!(
+            "sidecar {name:?} has {size} bytes, limits.line_bytes_max is {bytes_max}"
+        )));
+    }
+    let text = io::read_to_string(file.into_file().take(bytes_max));
+    let text = text.map_err(|error| ReadFailure::Wait(format!("sidecar {name:?}: {error}")))?;
+    // A sidecar that cannot be parsed may be half written.
+    parse_sidecar(text.as_bytes(), path)
+        .map_err(|error| ReadFailure::Wait(format!("sidecar {name:?}, {error}")))
+}
+/// The images that the earlier version has and the new one has not.
+fn gone_images(before: &[ImageRange], now: &[ImageRange]) -> BTreeSet<MediaId> {
+    let mut gone = BTreeSet::new();
+    for (key, step, earlier) in before {
+        let stays = now.iter().find(|now| (&now.0, now.1) == (key, *step));
+        let stays = stays.map_or(0..0, |now| now.2.indices());
+        let is_gone = |index: &u32| !stays.contains(index);
+        let id = |index| MediaId { key: key.clone(), step: *step, index };
+        gone.extend(earlier.indices().filter(is_gone).map(id));
+    }
+    gone
+}

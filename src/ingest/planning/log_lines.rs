@@ -1,0 +1,318 @@
+//! Plans the lines of media logs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::planner::{ImageRange, rejected};
+use super::{PlanContext, PlanResult};
+use crate::ingest::Mode;
+use crate::ingest::dumps::{LastDump, OpenRecord};
+use crate::ingest::logs::{LogSchedule, LogState, RawLine, Tail};
+use crate::ingest::pipeline::SourceBatch;
+use crate::ingest::runs::{RunFiles, RunKey, RunReader, Runs, UnknownFields};
+use crate::ingest::watching::Watching;
+use crate::media::{Description, MediaEntry, RunId, Source};
+use crate::record::{Line, MediaRecord, RecordError, parse_line, place_of};
+use crate::run_dir::ReadFailure;
+use crate::store::journal::{Event, SourceCursor};
+use crate::store::{RunInfo, StoreError};
+
+/// Lines of one log that are planned before the next log has its turn.
+const LINES_PER_TURN: usize = 64;
+
+/// The logs of all runs: when they are read, and which have something left.
+#[derive(Debug)]
+pub(crate) struct LogLines {
+    schedule: LogSchedule<RunKey>,
+    /// Runs with lines that wait or are not complete, and whether complete lines wait.
+    unfinished: BTreeMap<RunKey, bool>,
+}
+
+/// What the logs have left.
+#[derive(Debug, Default)]
+pub(crate) struct LogBacklog {
+    /// Bytes that were not handled yet.
+    pub(crate) n_bytes: u64,
+    /// Logs that end in a line without its newline: run, path, and bytes of that line.
+    pub(crate) begun_lines: Vec<(RunId, String, u64)>,
+    /// Since when the oldest line waits.
+    pub(crate) oldest: Option<Instant>,
+}
+
+/// A line, and where it is.
+struct LogLine<'a> {
+    run: &'a Arc<RunInfo>,
+    log: &'a str,
+    line: &'a RawLine,
+    /// The cursor of the log after the line.
+    cursor: SourceCursor,
+}
+
+/// What a line may need of its run.
+struct LineReader<'a> {
+    files: &'a RunFiles,
+    last_dump: &'a mut LastDump,
+    unknown_fields: &'a mut UnknownFields,
+    has_submitted: &'a mut bool,
+}
+
+impl LogLine<'_> {
+    /// The source of an item that comes from the line, through a dump or without one.
+    fn source(&self, dump: Option<&str>) -> Source {
+        Source {
+            path: dump.unwrap_or(self.log).to_owned(),
+            log: Some(self.log.to_owned()),
+            line: Some(self.line.number),
+            ..Source::default()
+        }
+    }
+
+    fn event(&self, event: Event) -> SourceBatch {
+        SourceBatch::of_event(self.run, event, self.cursor.clone())
+    }
+
+    /// The line is no record.
+    fn unreadable(&self, reason: String) -> SourceBatch {
+        let place = place_of(&self.line.bytes).map(|(key, step)| (key, step, None));
+        let entry = MediaEntry::rejected(place, reason, Description::default(), self.source(None));
+        self.event(Event::Media(Box::new(entry)))
+    }
+
+    /// The line is a record that no image can be made of.
+    fn rejected(&self, record: &MediaRecord, source: Source, reason: String) -> SourceBatch {
+        self.event(Event::Media(Box::new(rejected(record, source, reason))))
+    }
+}
+
+impl LogLines {
+    /// No logs are known yet.
+    pub(crate) fn new(schedule: LogSchedule<RunKey>) -> Self {
+        Self { schedule, unfinished: BTreeMap::new() }
+    }
+
+    /// Reads the logs of a run in the next turn: something may have changed.
+    pub(crate) fn look_now(&mut self, run: RunKey, now: Instant) {
+        self.schedule.look_now(run, now);
+    }
+
+    /// Reads the logs of all runs in the next turn.
+    pub(crate) fn look_at_all(&mut self, now: Instant) {
+        self.schedule.look_at_all(now);
+    }
+
+    /// Forgets a run.
+    pub(crate) fn forget_run(&mut self, run: RunKey) {
+        self.schedule.forget(run);
+        self.unfinished.remove(&run);
+    }
+
+    /// Whether lines wait to be planned.
+    pub(crate) fn has_lines(&self) -> bool {
+        self.unfinished.values().any(|has_lines| *has_lines)
+    }
+
+    /// When the next logs are due.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        self.schedule.wake_at()
+    }
+
+    /// What the logs have left. Looks at logs that are due or had something left.
+    pub(crate) fn backlog(&self, runs: &Runs, now: Instant) -> LogBacklog {
+        let mut backlog = LogBacklog::default();
+        let mut keys = self.schedule.due(now);
+        keys.extend(self.unfinished.keys());
+        keys.sort_unstable();
+        keys.dedup();
+        for run in keys.into_iter().filter_map(|key| runs.get(key)) {
+            for tail in run.logs.tails() {
+                backlog.n_bytes += tail.n_behind();
+                if tail.n_begun() > 0 {
+                    let begun = (run.id().clone(), tail.path.clone(), tail.n_begun());
+                    backlog.begun_lines.push(begun);
+                }
+                let since = tail.front_since();
+                backlog.oldest = backlog.oldest.into_iter().chain(since).min();
+            }
+        }
+        backlog
+    }
+
+    /// Reads the logs that are due and plans their lines, a few of each log. Returns whether there may be
+    /// more to do at once.
+    pub(crate) fn plan_due(
+        &mut self,
+        runs: &mut Runs,
+        watching: &Watching,
+        context: &mut PlanContext<'_>,
+    ) -> Result<bool, StoreError> {
+        let mut is_any_busy = false;
+        for key in self.schedule.due(context.now) {
+            let is_polled = runs.root_of(key).is_none_or(|root| !watching.uses_events(root));
+            let Some(run) = runs.get_mut(key) else {
+                self.forget_run(key);
+                continue;
+            };
+            let (has_lines, is_busy) = plan_run(key, run, context)?;
+            is_any_busy |= is_busy;
+            let tails = run.logs.tails();
+            let is_waiting = has_lines || is_polled || run.logs.has_postponed();
+            let state = if is_busy {
+                LogState::Busy
+            } else if tails.is_empty() && !run.logs.has_postponed() {
+                LogState::Absent
+            } else if is_waiting || tails.iter().any(|tail| tail.n_begun() > 0) {
+                LogState::Waiting
+            } else {
+                LogState::Quiet
+            };
+            if has_lines || tails.iter().any(|tail| tail.n_begun() > 0) {
+                self.unfinished.insert(key, has_lines);
+            } else {
+                self.unfinished.remove(&key);
+            }
+            self.schedule.looked(key, context.now, state);
+        }
+        Ok(is_any_busy)
+    }
+}
+
+/// Reads the logs of a run and plans their lines. Returns whether lines wait, and whether there may be more
+/// to do at once.
+fn plan_run(
+    key: RunKey,
+    run: &mut RunReader,
+    context: &mut PlanContext<'_>,
+) -> Result<(bool, bool), StoreError> {
+    for path in run.logs.take_retries(context.now) {
+        follow_log(run, &path, context);
+    }
+    let polled = run.poll_logs(context.now);
+    store_cursors(run, context);
+    let mut is_busy = polled.has_read;
+    if polled.has_lines {
+        let RunReader { info, files, logs, last_dump, unknown_fields, has_submitted, .. } = run;
+        let mut reader = LineReader { files, last_dump, unknown_fields, has_submitted };
+        for tail in logs.tails_mut() {
+            is_busy |= plan_log(key, info, tail, &mut reader, context)? > 0;
+        }
+    }
+    Ok((run.logs.tails().iter().any(|tail| tail.front().is_some()), is_busy))
+}
+
+/// Follows a log that was found.
+pub(crate) fn follow_log(run: &mut RunReader, path: &str, context: &mut PlanContext<'_>) {
+    let n_lines = run.follow(path, context.planner.limits(), context.mode == Mode::Once);
+    context.shared.progress.expect(n_lines);
+    store_cursors(run, context);
+}
+
+/// Has the store learn which logs there are.
+fn store_cursors(run: &mut RunReader, context: &mut PlanContext<'_>) {
+    for cursor in run.logs.take_to_store() {
+        run.has_submitted = true;
+        context.pipeline.submit(SourceBatch::new(&run.info, SourceCursor::Log(cursor)));
+    }
+}
+
+/// Plans the next lines of a log. Returns how many.
+fn plan_log(
+    key: RunKey,
+    run: &Arc<RunInfo>,
+    tail: &mut Tail,
+    reader: &mut LineReader<'_>,
+    context: &mut PlanContext<'_>,
+) -> Result<usize, StoreError> {
+    let id = (key, tail.path.clone());
+    let patience = match context.mode {
+        Mode::Once => context.config.times.settle,
+        Mode::Follow => context.config.times.wait,
+    };
+    for n_planned in 0..LINES_PER_TURN {
+        let Some(line) = tail.front().filter(|_| !context.is_stopped()) else {
+            return Ok(n_planned);
+        };
+        let waited = tail.front_since().map(|since| context.now.duration_since(since));
+        let is_over = waited.is_some_and(|waited| waited >= patience);
+        let cursor = SourceCursor::Log(tail.cursor_after(line));
+        let line = LogLine { run, log: &tail.path, line, cursor };
+        match plan_line(&line, reader, is_over, context)? {
+            PlanResult::Done => {
+                context.backlog.done(&run.id, &id);
+                tail.pop();
+            }
+            PlanResult::Wait(reason) => {
+                context.backlog.wait(&id, format!("line {}: {reason}", line.line.number));
+                return Ok(n_planned);
+            }
+            PlanResult::Retry(reason) => {
+                let reason = format!("line {}: {reason}", line.line.number);
+                if context.mode == Mode::Once {
+                    // The next `ingest` reads it.
+                    context.backlog.give_up(format!("{}: {reason}", tail.path));
+                    tail.give_up();
+                }
+                context.backlog.retry(&run.id, &id, reason);
+                return Ok(n_planned);
+            }
+        }
+    }
+    Ok(LINES_PER_TURN)
+}
+
+/// Plans one line. If the line still waits for its dump when `is_over` is set, it is rejected.
+fn plan_line(
+    of_log: &LogLine<'_>,
+    reader: &mut LineReader<'_>,
+    is_over: bool,
+    context: &mut PlanContext<'_>,
+) -> Result<PlanResult, StoreError> {
+    let LogLine { log, line, .. } = of_log;
+    let record = if line.is_too_long {
+        let (got, max) = (line.n_bytes, context.planner.limits().line_bytes_max);
+        let begin = String::from_utf8_lossy(&line.bytes);
+        Err(format!("line of {got} bytes, limits.line_bytes_max is {max}; it begins {begin:.64}"))
+    } else if line.bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(PlanResult::Done);
+    } else {
+        parse_line(&line.bytes).map_err(|RecordError { column, message, .. }| {
+            format!("{log}:{}:{column}: {message}", line.number)
+        })
+    };
+    let batch = match record {
+        Err(reason) => of_log.unreadable(reason),
+        Ok(Line::Commit(step)) => of_log.event(Event::Commit { step }),
+        Ok(Line::Finish) => of_log.event(Event::Finish),
+        Ok(Line::Media(record)) => match open_record(of_log, reader, &record, context) {
+            Err(ReadFailure::Wait(reason)) if !is_over => return Ok(PlanResult::Wait(reason)),
+            Err(ReadFailure::Retry(reason)) => return Ok(PlanResult::Retry(reason)),
+            Err(ReadFailure::Wait(reason) | ReadFailure::Reject(reason)) => {
+                let tensor = record.data.tensor.clone();
+                let source = Source { tensor, ..of_log.source(Some(&record.data.path)) };
+                of_log.rejected(&record, source, reason)
+            }
+            Ok(opened) => {
+                let mut batch = SourceBatch::new(of_log.run, of_log.cursor.clone());
+                let (id, dir, before) = (&of_log.run.id, reader.files.dir(), &[] as &[ImageRange]);
+                context.planner.plan_record(id, dir, opened, before, &mut batch)?;
+                batch
+            }
+        },
+    };
+    *reader.has_submitted = true;
+    context.pipeline.submit(batch);
+    Ok(PlanResult::Done)
+}
+
+fn open_record(
+    of_log: &LogLine<'_>,
+    reader: &mut LineReader<'_>,
+    record: &MediaRecord,
+    context: &PlanContext<'_>,
+) -> Result<OpenRecord, ReadFailure> {
+    reader.unknown_fields.log(&of_log.run.id, of_log.log, record);
+    let (dir, limits) = (reader.files.dir(), context.planner.limits());
+    let opened = reader.last_dump.open(dir, &record.data, limits)?;
+    let source = of_log.source(Some(&opened.path));
+    OpenRecord::new(dir, record.clone(), opened, source, true, limits)
+}

@@ -1,0 +1,83 @@
+//! Plans what becomes of lines and dumps, in order, and submits it to the pipeline.
+//!
+//! ```text
+//! logs ──▶ LogLines ──┐
+//! dumps ─▶ PathDumps ─┼─▶ Planner ─▶ SourceBatch ─▶ Pipeline
+//! held ──▶ Releases ──┘
+//! ```
+//!
+//! Plans are made one after the other, so that the limits of a step fall the same way each time. A log
+//! whose next line waits for its dump keeps its place, while other logs go on.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | `planner` | plans the images of a record, by the limits and by what its step has |
+//! | `log_lines` | plans the lines of media logs |
+//! | `path_dumps` | plans dumps that are described by their paths |
+//! | `dump_version` | one version of such a dump: opens it, and plans it in place of the one before |
+//! | `release` | plans held images again that the limits admit now |
+//! | `backlog` | what waits, and why |
+
+mod planner;
+mod backlog;
+mod log_lines;
+mod path_dumps;
+mod dump_version;
+mod release;
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+pub(crate) use self::backlog::Backlog;
+pub(crate) use self::log_lines::{LogBacklog, LogLines, follow_log};
+pub(crate) use self::path_dumps::PathDumps;
+pub(crate) use self::planner::Planner;
+pub use self::release::{Admitting, KeyReport, Report as ReleaseReport};
+pub(crate) use self::release::{ReleaseRequest, Releases};
+use super::pipeline::Pipeline;
+use super::{Mode, Shared};
+use crate::config::Live;
+use crate::pulse;
+use crate::run_dir::ReadOptions;
+
+/// The longest wait for a result before it is checked whether the program must stop.
+const DRAIN_BEAT: Duration = Duration::from_millis(100);
+
+/// What the planning of a line or a dump needs beside its run.
+pub(crate) struct PlanContext<'a> {
+    pub(crate) mode: Mode,
+    pub(crate) config: &'a Live,
+    pub(crate) read_options: ReadOptions,
+    pub(crate) now: Instant,
+    pub(crate) planner: &'a mut Planner,
+    pub(crate) pipeline: &'a mut Pipeline,
+    pub(crate) backlog: &'a mut Backlog,
+    pub(crate) shared: &'a Shared,
+}
+
+impl PlanContext<'_> {
+    /// Whether the program is to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything that was submitted is done. The results stay in the pipeline until they are
+    /// taken.
+    pub(crate) fn drain(&mut self) {
+        self.pipeline.flush();
+        while self.pipeline.n_in_flight() > 0 && !self.is_stopped() && self.pipeline.is_alive() {
+            pulse::beat();
+            self.pipeline.wait(DRAIN_BEAT);
+        }
+    }
+}
+
+/// What came of planning a line or a dump.
+enum PlanResult {
+    /// It is planned, or nothing needs to be done.
+    Done,
+    /// It waits for something, for this reason. It is rejected if it waits too long.
+    Wait(String),
+    /// The machine fails to read it, for this reason. It waits until the machine works again.
+    Retry(String),
+}

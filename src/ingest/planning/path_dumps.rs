@@ -1,0 +1,317 @@
+//! Plans dumps that are described by their paths, and by a sidecar if they have one.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::dump_version::{DumpVersion, open, plan_version};
+use super::planner::ImageRange;
+use super::{PlanContext, PlanResult, Planner};
+use crate::config::IngestTimes;
+use crate::ingest::Mode;
+use crate::ingest::dumps::OpenRecord;
+use crate::ingest::pipeline::SourceBatch;
+use crate::ingest::runs::{RunKey, RunReader, Runs, SourceId};
+use crate::ingest::watching::{Arrival, Due, QuietTimes, Settler};
+use crate::media::RunId;
+use crate::record::pattern::DumpPath;
+use crate::run_dir::ReadFailure;
+use crate::store::StoreError;
+use crate::store::journal::Stamp;
+
+/// The first and the longest pause before a dump that cannot be read is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// How often a dump that changes while it is read is read again before it is rejected.
+const UNREAD_MAX: u32 = 10;
+
+/// How long a found dump must not change at least, where other machines may write without an event.
+const REMOTE_SETTLE_MIN: Duration = Duration::from_secs(3);
+
+/// Dumps that settle at the same time. If a million dumps are found at once, the others are found again by
+/// a later scan, so that the memory stays bounded. (Few in debug builds, so that tests reach it.)
+const SETTLING_MAX: usize = if cfg!(debug_assertions) { 256 } else { 131_072 };
+
+/// The dumps that are described by their paths: those that settle, and those in the pipeline.
+#[derive(Debug)]
+pub(crate) struct PathDumps {
+    settler: Settler<SourceId>,
+    /// Dumps in the pipeline.
+    in_flight: HashMap<SourceId, InFlight>,
+    /// Dumps that were read, and that a writer closed after that. Their content decides whether they have
+    /// changed.
+    to_compare: HashSet<SourceId>,
+    /// Whether dumps were found that could not settle because too many did.
+    has_skipped: bool,
+}
+
+/// A dump in the pipeline.
+#[derive(Debug)]
+struct InFlight {
+    stamp: Stamp,
+    /// Where its images are.
+    reserved: Vec<ImageRange>,
+    /// How often it could not be read whole.
+    n_unread: u32,
+    /// Whether it left the pipeline without being read whole.
+    is_done: bool,
+}
+
+/// A dump whose quiet time is over, and what its path says of it.
+pub(crate) struct SettledDump {
+    description: Result<DumpPath, String>,
+    due: Due<SourceId>,
+}
+
+impl SettledDump {
+    /// The dump's run.
+    pub(crate) fn run(&self) -> RunKey {
+        self.due.id.0
+    }
+}
+
+impl PathDumps {
+    /// No dumps.
+    pub(crate) fn new() -> Self {
+        let (in_flight, to_compare) = (HashMap::new(), HashSet::new());
+        Self { settler: Settler::new(), in_flight, to_compare, has_skipped: false }
+    }
+
+    /// The number of dumps that settle.
+    pub(crate) fn n_settling(&self) -> usize {
+        self.settler.len()
+    }
+
+    /// When the dump that settles longest changed last.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.settler.oldest()
+    }
+
+    /// When the next dump is due.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        self.settler.wake_at()
+    }
+
+    /// Whether a dump is in the pipeline.
+    pub(crate) fn has_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Whether no dump is left to be read.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.settler.len() == 0 && !self.has_skipped && self.in_flight.is_empty()
+    }
+
+    /// Whether dumps were skipped and there is room for them now. A full scan must find them again.
+    pub(crate) fn take_rescan(&mut self) -> bool {
+        let is_due = self.has_skipped && self.settler.len() < SETTLING_MAX / 2;
+        self.has_skipped &= !is_due;
+        is_due
+    }
+
+    /// Forgets the dumps of a run.
+    pub(crate) fn forget_run(&mut self, run: RunKey) {
+        self.in_flight.retain(|id, _| id.0 != run);
+        self.to_compare.retain(|id| id.0 != run);
+    }
+
+    /// Notes a dump that was found or that an event announced. Returns whether it is new.
+    pub(crate) fn notice(
+        &mut self,
+        key: RunKey,
+        run: &RunReader,
+        dump: String,
+        arrival: Arrival,
+        context: &PlanContext<'_>,
+    ) -> Result<bool, StoreError> {
+        let Some(stamp) = run.files.dir().stat(&dump) else { return Ok(false) };
+        // A memory map is closed at its full length before its first byte is written.
+        let is_whole = arrival == Arrival::Found || !run.files.dir().may_be_unfilled(&dump);
+        let arrival = if is_whole { arrival } else { Arrival::Found };
+        let id = (key, dump);
+        if self.is_known(run, &id, stamp, context.planner)? {
+            if arrival != Arrival::Closed {
+                return Ok(false);
+            }
+            // Writes to a memory map leave no trace but its close at the end.
+            self.to_compare.insert(id.clone());
+        }
+        let n_before = self.settler.len();
+        if n_before >= SETTLING_MAX && !self.settler.contains(&id) {
+            self.has_skipped = true;
+            return Ok(false);
+        }
+        self.settler.saw(context.now, id, stamp, arrival, quiet_times(run, &context.config.times));
+        let is_new = self.settler.len() > n_before;
+        if is_new {
+            context.shared.progress.expect(1);
+        }
+        Ok(is_new)
+    }
+
+    /// Whether this version of a dump is in the store or in the pipeline.
+    fn is_known(
+        &self,
+        run: &RunReader,
+        id: &SourceId,
+        stamp: Stamp,
+        planner: &Planner,
+    ) -> Result<bool, StoreError> {
+        if self.in_flight.get(id).is_some_and(|dump| dump.stamp == stamp) {
+            return Ok(true);
+        }
+        let cursor = planner.reader().dump(run.id(), &id.1)?.and_then(|row| row.cursor);
+        let cursor = cursor.filter(|cursor| cursor.stamp == stamp);
+        // The sidecar is looked at only if it decides.
+        let sidecar = || run.files.sidecar(&id.1).map(|(_, stamp)| stamp);
+        Ok(cursor.is_some_and(|cursor| cursor.sidecar == sidecar()))
+    }
+
+    /// Takes the dumps that have settled, in the order of what their paths say: run, key, step, index.
+    pub(crate) fn take_settled(&mut self, runs: &Runs, now: Instant) -> Vec<SettledDump> {
+        let mut settled = Vec::new();
+        for due in self.settler.take_due(now) {
+            let description = runs.get(due.id.0).and_then(|run| run.files.dump_path(&due.id.1));
+            settled.extend(description.map(|description| SettledDump { description, due }));
+        }
+        settled.sort_by(|a, b| {
+            let order = |dump: &SettledDump| {
+                let path = dump.description.as_ref().ok();
+                path.map(|path| (path.key.clone(), path.step, path.index))
+            };
+            (a.due.id.0, order(a), &a.due.id.1).cmp(&(b.due.id.0, order(b), &b.due.id.1))
+        });
+        settled
+    }
+
+    /// Plans a dump that has settled, or lets it settle again if it has changed.
+    pub(crate) fn plan(
+        &mut self,
+        run: &mut RunReader,
+        settled: SettledDump,
+        context: &mut PlanContext<'_>,
+    ) -> Result<(), StoreError> {
+        let SettledDump { description, due } = settled;
+        let now = context.now;
+        let Some(stamp) = run.files.dir().stat(&due.id.1) else {
+            self.forget(run, &due.id, context);
+            return Ok(());
+        };
+        if stamp != due.stamp {
+            let quiet = quiet_times(run, &context.config.times);
+            self.settler.saw(now, due.id, stamp, Arrival::Found, quiet);
+            return Ok(());
+        }
+        let in_flight = self.in_flight.get(&due.id);
+        if in_flight.is_some_and(|dump| !dump.is_done) {
+            // An earlier version is in the pipeline: this one follows it.
+            self.settler.retry(due, now + RETRY);
+            return Ok(());
+        }
+        let is_compared = self.to_compare.remove(&due.id);
+        if in_flight.is_none()
+            && !is_compared
+            && self.is_known(run, &due.id, stamp, context.planner)?
+        {
+            self.forget(run, &due.id, context);
+            return Ok(());
+        }
+        let patience = match context.mode {
+            Mode::Once => Duration::ZERO,
+            Mode::Follow => context.config.times.incomplete,
+        };
+        let n_unread = in_flight.map_or(0, |dump| dump.n_unread);
+        let waited = now.saturating_duration_since(due.since);
+        let is_over = waited >= patience || n_unread > UNREAD_MAX;
+        // A dump that stays incomplete is tried less and less often.
+        let pause = (waited / 8).clamp(RETRY, RETRY_MAX);
+        match self.plan_dump(run, &due.id, &description, stamp, is_over, context)? {
+            PlanResult::Done => context.backlog.done(run.id(), &due.id),
+            PlanResult::Retry(reason) if context.mode == Mode::Once => {
+                // The next `ingest` reads it.
+                context.backlog.give_up(reason);
+                self.forget(run, &due.id, context);
+            }
+            PlanResult::Retry(reason) => {
+                context.backlog.retry(run.id(), &due.id, reason);
+                self.settler.retry(due, now + pause);
+            }
+            PlanResult::Wait(reason) => {
+                context.backlog.wait(&due.id, reason);
+                self.settler.retry(due, now + pause);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets a dump that is gone or was read before.
+    fn forget(&mut self, run: &RunReader, id: &SourceId, context: &mut PlanContext<'_>) {
+        context.backlog.done(run.id(), id);
+        self.in_flight.remove(id);
+    }
+
+    /// Notes that the batch of a dump is done. A dump that could not be read whole is read again.
+    pub(crate) fn batch_done(&mut self, run: &RunId, id: SourceId, unread: Option<String>) {
+        let Some(dump) = self.in_flight.get_mut(&id) else { return };
+        let Some(reason) = unread else {
+            self.in_flight.remove(&id);
+            return;
+        };
+        dump.n_unread += 1;
+        dump.is_done = true;
+        tracing::debug!(%run, reason, path = id.1, "dump is read again");
+        let now = Instant::now();
+        let due = Due { stamp: dump.stamp, since: now, id };
+        self.settler.retry(due, now + RETRY);
+    }
+
+    fn plan_dump(
+        &mut self,
+        run: &mut RunReader,
+        id: &SourceId,
+        description: &Result<DumpPath, String>,
+        stamp: Stamp,
+        is_over: bool,
+        context: &mut PlanContext<'_>,
+    ) -> Result<PlanResult, StoreError> {
+        let row = context.planner.reader().dump(run.id(), &id.1)?.unwrap_or_default();
+        let sidecar = run.files.sidecar(&id.1);
+        let dump = DumpVersion { path: &id.1, description, stamp, sidecar, row };
+        let before = self.in_flight.get(id);
+        let n_unread = before.map_or(0, |before| before.n_unread);
+        let mut reserved = before.map(|before| before.reserved.clone()).unwrap_or_default();
+        let batch = match open(run, &dump, context.planner) {
+            Err(ReadFailure::Wait(reason)) if !is_over => return Ok(PlanResult::Wait(reason)),
+            Err(ReadFailure::Retry(reason)) => return Ok(PlanResult::Retry(reason)),
+            Err(ReadFailure::Wait(reason) | ReadFailure::Reject(reason)) => {
+                dump.rejected(run, reason)
+            }
+            Ok(opened) if dump.is_known() && dump.has_known_content(&opened.dump) => {
+                return Ok(PlanResult::Done);
+            }
+            Ok(OpenRecord { record, dump: open, .. })
+                if n_unread <= UNREAD_MAX && dump.has_known_content(&open) =>
+            {
+                // Written again with the same content: only the cursor moves.
+                tracing::debug!(run = %run.id(), key = %record.key, path = id.1, "dump has the same content");
+                SourceBatch::new(&run.info, dump.cursor(open.digest().ok()))
+            }
+            Ok(_) if n_unread > UNREAD_MAX => {
+                let reason = "the dump changes whenever it is read, or cannot be read whole";
+                dump.rejected(run, reason.to_owned())
+            }
+            Ok(opened) => plan_version(run, &dump, opened, &mut reserved, context.planner)?,
+        };
+        self.in_flight.insert(id.clone(), InFlight { stamp, reserved, n_unread, is_done: false });
+        run.has_submitted = true;
+        context.pipeline.submit(batch);
+        Ok(PlanResult::Done)
+    }
+}
+
+/// How long a dump must not change before it is read: longer where other machines may write without an
+/// event.
+fn quiet_times(run: &RunReader, times: &IngestTimes) -> QuietTimes {
+    let found = if run.is_remote { times.settle.max(REMOTE_SETTLE_MIN) } else { times.settle };
+    QuietTimes { found, closed: times.close }
+}

@@ -1,0 +1,222 @@
+//! Plans the images of a record, by the limits and by what its step has already.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::config::{ImageRules, Live};
+use crate::ingest::dumps::{OpenRecord, Part};
+use crate::ingest::pipeline::SourceBatch;
+use crate::limits::{Admission, Limits, StepUsage, admit};
+use crate::media::{Description, MediaEntry, MediaId, MediaKey, RunId, Source, Step};
+use crate::plan::{DESCRIPTIONS_BYTES_MAX, IndexRange, Plan, PlannedItem, plan, plan_held};
+use crate::record::MediaRecord;
+use crate::run_dir::RunDir;
+use crate::store::{Reader, StoreError};
+
+/// Why a held image cannot be found again.
+pub(super) const MOVED: &str = "the line or path that described it has changed";
+
+/// Steps whose usage is remembered.
+const USAGE_MAX: usize = 4096;
+
+/// Where images of a dump are: key, step and indices.
+pub(crate) type ImageRange = (MediaKey, Step, IndexRange);
+
+/// Plans images, and counts what each step has.
+#[derive(Debug)]
+pub(crate) struct Planner {
+    limits: Limits,
+    rules: ImageRules,
+    reader: Reader,
+    /// What steps have, with the images between plan and commit.
+    usage: HashMap<(RunId, MediaKey, Step), StepUsage>,
+}
+
+/// Held images of one tensor that are to be planned again.
+pub(super) struct HeldImages<'a> {
+    pub(super) key: &'a MediaKey,
+    pub(super) step: Step,
+    /// Their source when they were held.
+    pub(super) source: &'a Source,
+    /// By index, which of the tensor's images each is.
+    pub(super) images: &'a BTreeMap<u32, u64>,
+}
+
+/// Makes the entry of a record that no image can be made of.
+pub(super) fn rejected(record: &MediaRecord, source: Source, reason: String) -> MediaEntry {
+    let place = Some((record.key.clone(), record.step, record.index));
+    MediaEntry::rejected(place, reason, record.description.clone(), source)
+}
+
+impl Planner {
+    /// A planner that knows of the usage of steps from `reader`.
+    pub(crate) fn new(config: &Live, reader: Reader) -> Self {
+        let (limits, rules) = (config.limits, config.rules.clone());
+        Self { limits, rules, reader, usage: HashMap::new() }
+    }
+
+    /// Plans by this configuration from now on.
+    pub(crate) fn set_config(&mut self, config: &Live) {
+        self.limits = config.limits;
+        self.rules = config.rules.clone();
+    }
+
+    /// The limits that it plans by.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The index of the store.
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Whether the usage of many steps is remembered, so that [`Self::forget_usage`] should be called once
+    /// all planned images are committed.
+    pub(crate) fn has_much_usage(&self) -> bool {
+        self.usage.len() > USAGE_MAX
+    }
+
+    /// Forgets the usage of all steps. The index must know of all planned images.
+    pub(crate) fn forget_usage(&mut self) {
+        self.usage.clear();
+    }
+
+    /// Frees the index of an image that could not be made.
+    pub(crate) fn free(&mut self, run: &RunId, id: MediaId) {
+        let step = (run.clone(), id.key, id.step);
+        self.usage.entry(step).and_modify(|usage| usage.free(id.index));
+    }
+
+    /// Takes the index of an image that stays held.
+    pub(super) fn take_held(&mut self, run: &RunId, key: &MediaKey, step: Step, index: u32) {
+        let step = (run.clone(), key.clone(), step);
+        self.usage.entry(step).and_modify(|usage| usage.take(index, false));
+    }
+
+    /// Returns why a step admits no more images, if it does not.
+    pub(super) fn full_reason(
+        &mut self,
+        run: &RunId,
+        key: &MediaKey,
+        step: Step,
+    ) -> Result<Option<String>, StoreError> {
+        let limits = self.limits;
+        // The smallest image there is.
+        match admit(&limits, self.usage_at(run, key, step)?, 1, 1) {
+            Admission::Hold(reason) => Ok(Some(reason)),
+            Admission::Keep | Admission::Downscale(..) => Ok(None),
+        }
+    }
+
+    /// Returns what a step has, with the images between plan and commit.
+    fn usage_at(
+        &mut self,
+        run: &RunId,
+        key: &MediaKey,
+        step: Step,
+    ) -> Result<&mut StepUsage, StoreError> {
+        match self.usage.entry((run.clone(), key.clone(), step)) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert(self.reader.usage(run, key, step)?)),
+        }
+    }
+
+    /// Plans the images of each tensor of a record, in place of those in `before`, and adds them to `batch`.
+    /// Returns where the images are: nowhere if none could be planned.
+    pub(super) fn plan_record(
+        &mut self,
+        run: &RunId,
+        dir: &Arc<RunDir>,
+        opened: OpenRecord,
+        before: &[ImageRange],
+        batch: &mut SourceBatch,
+    ) -> Result<Vec<ImageRange>, StoreError> {
+        let limits = self.limits;
+        let OpenRecord { record, dump, parts, masks, source } = opened;
+        let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
+        // The limits of a dump count all its tensors together.
+        let (n_max, mut n_images, mut n_bytes) = (limits.batch_max, 0u64, 0usize);
+        let mut now = Vec::new();
+        for part in parts {
+            let source = Source { tensor: part.tensor, ..source.clone() };
+            let record = MediaRecord { key: part.key, ..record.clone() };
+            let options = record.options.over(self.rules.options(&record.key));
+            let is_here = |(key, step, _): &&ImageRange| (key, *step) == (&record.key, record.step);
+            let earlier = before.iter().find(is_here).map(|(_, _, earlier)| *earlier);
+            let usage = self.usage_at(run, &record.key, record.step)?;
+            let plan = part.found.and_then(|found| {
+                plan(&record, options, found, &sources, usage, &limits, earlier)
+                    .map_err(|error| error.to_string())
+            });
+            let (n, n_described) = match &plan {
+                Ok(plan) => (plan.items.len() as u64, plan.description_bytes),
+                Err(_) => (1, serde_json::to_string(&record.description).map_or(0, |t| t.len())),
+            };
+            n_images += n;
+            n_bytes = n_bytes.saturating_add(n_described);
+            let is_over = n_images > n_max || n_bytes > DESCRIPTIONS_BYTES_MAX;
+            let plan = match plan {
+                Ok(plan) if is_over => {
+                    plan.items.iter().for_each(|item| usage.free(item.id().index));
+                    Err(format!(
+                        "{n_images} images in one dump so far, with {n_bytes} bytes of descriptions: \
+                         limits.batch_max is {n_max}, descriptions may have {DESCRIPTIONS_BYTES_MAX}"
+                    ))
+                }
+                plan => plan,
+            };
+            match plan {
+                Ok(plan) => {
+                    if plan.items.iter().any(PlannedItem::takes_index)
+                        && let Some(first) = plan.items.first().map(|item| item.id().index)
+                    {
+                        let n = u32::try_from(plan.items.len()).unwrap_or(u32::MAX);
+                        now.push((record.key, record.step, IndexRange { first, n }));
+                    }
+                    batch.push_plan(plan, &dump, &masks, dir, &source);
+                }
+                Err(reason) if is_over => {
+                    // The description of all images is not repeated with each rejected one.
+                    let record = MediaRecord { description: Description::default(), ..record };
+                    batch.push_entry(rejected(&record, source, reason));
+                }
+                Err(reason) => batch.push_entry(rejected(&record, source, reason)),
+            }
+        }
+        Ok(now)
+    }
+
+    /// Plans held images again, each at its index.
+    ///
+    /// # Errors
+    /// The inner error says, for people, why no image can be planned.
+    pub(super) fn plan_held(
+        &mut self,
+        run: &RunId,
+        opened: &mut OpenRecord,
+        held: &HeldImages<'_>,
+    ) -> Result<Result<Plan, String>, StoreError> {
+        let limits = self.limits;
+        let OpenRecord { record, parts, masks, .. } = opened;
+        let HeldImages { key, step, source, images } = held;
+        let is_here = |part: &Part| part.key == **key && part.tensor == source.tensor;
+        let is_at = |(index, image): (&u32, &u64)| {
+            record.index.is_none_or(|first| u64::from(first) + image == u64::from(*index))
+        };
+        let Some(at) = parts.iter().position(is_here) else { return Ok(Err(MOVED.to_owned())) };
+        if record.step != *step || !images.iter().all(is_at) {
+            return Ok(Err(MOVED.to_owned()));
+        }
+        let part = parts.swap_remove(at);
+        let record = MediaRecord { key: part.key, ..record.clone() };
+        let options = record.options.over(self.rules.options(&record.key));
+        let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
+        let usage = self.usage_at(run, &record.key, record.step)?;
+        Ok(part.found.and_then(|found| {
+            plan_held(&record, options, found, &sources, usage, &limits, images)
+                .map_err(|error| error.to_string())
+        }))
+    }
+}

@@ -1,0 +1,302 @@
+//! Where input comes from: the watched directories, the runs in them, and their logs and dumps.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::Mode;
+use super::logs::LogSchedule;
+use super::planning::{LogBacklog, LogLines, PathDumps, PlanContext, follow_log};
+use super::runs::{IDENTITY_FILE, RunKey, RunReader, Runs};
+use super::watching::{Arrival, Look, RootId, Watching};
+use crate::config::Live;
+use crate::media::RunId;
+use crate::pulse;
+use crate::store::StoreError;
+
+/// The watched directories, the runs in them, and their logs and dumps.
+pub(super) struct Sources {
+    watching: Watching,
+    runs: Runs,
+    lines: LogLines,
+    dumps: PathDumps,
+}
+
+impl Sources {
+    /// Watches the configured directories. Logs that may change without an event are read at each `tick`.
+    pub(super) fn new(mode: Mode, config: &Live, tick: Duration) -> Self {
+        Self {
+            watching: Watching::new(mode, &config.watches),
+            runs: Runs::default(),
+            lines: LogLines::new(LogSchedule::new(Instant::now(), tick)),
+            dumps: PathDumps::new(),
+        }
+    }
+
+    /// The watched directories.
+    pub(super) fn watching(&self) -> &Watching {
+        &self.watching
+    }
+
+    /// The run directories that are read.
+    pub(super) fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
+    /// The dumps that settle, and those in the pipeline.
+    pub(super) fn dumps(&self) -> &PathDumps {
+        &self.dumps
+    }
+
+    /// What the logs have left.
+    pub(super) fn log_backlog(&self, now: Instant) -> LogBacklog {
+        self.lines.backlog(&self.runs, now)
+    }
+
+    /// Whether nothing is left that could become an item without a change of a file.
+    pub(super) fn is_idle(&self) -> bool {
+        self.dumps.is_idle() && !self.lines.has_lines()
+    }
+
+    /// Reads all logs once more in the next turn.
+    pub(super) fn look_at_all_logs(&mut self, now: Instant) {
+        self.lines.look_at_all(now);
+    }
+
+    /// When the next line or dump is due.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.dumps.wake_at().into_iter().chain(self.lines.wake_at()).min()
+    }
+
+    /// Takes the hints of the kernel.
+    pub(super) fn take_hints(&mut self) -> BTreeMap<PathBuf, Arrival> {
+        self.watching.take_hints(Instant::now())
+    }
+
+    /// Watches the configured directories. Directories whose settings are the same are read on.
+    pub(super) fn set_watches(&mut self, context: &mut PlanContext<'_>) {
+        for gone in self.watching.set_watches(&context.config.watches) {
+            for run in self.runs.of_root(gone.id()) {
+                if let Some((_, reader)) = self.forget_run(run, context) {
+                    self.watching.unwatch(&reader);
+                }
+            }
+        }
+    }
+
+    /// Looks where files have changed.
+    pub(super) fn on_changes(
+        &mut self,
+        changes: BTreeMap<PathBuf, Arrival>,
+        context: &mut PlanContext<'_>,
+    ) -> Result<(), StoreError> {
+        for (path, arrival) in changes {
+            match self.runs.around(&path) {
+                Some(run) => self.on_change_in_run(run, &path, arrival, context)?,
+                None if path.is_dir() || path.ends_with(IDENTITY_FILE) => {
+                    // There may be a new run.
+                    self.watching.scan_around(&path, context.now);
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn on_change_in_run(
+        &mut self,
+        key: RunKey,
+        path: &Path,
+        arrival: Arrival,
+        context: &mut PlanContext<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(root) = self.runs.root_of(key) else { return Ok(()) };
+        let Some(run) = self.runs.get_mut(key) else { return Ok(()) };
+        let inner = path.strip_prefix(run.path()).ok().and_then(Path::to_str);
+        let Some(inner) = inner.map(str::to_owned) else { return Ok(()) };
+        // As in a listing, hidden files do not count.
+        if inner.split('/').any(|part| part.starts_with('.')) {
+            return Ok(());
+        }
+        if !run.files.dir().is_in_place() || inner == IDENTITY_FILE && run.refresh_identity() {
+            self.reopen_later(key, context);
+            return Ok(());
+        }
+        // A log may have grown, or the dump that a line waits for may be there.
+        self.lines.look_now(key, context.now);
+        let is_dir = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+        if !is_dir || run.files.dump_path(&inner).is_some() {
+            self.notice(key, &inner, arrival, context)?;
+            if let Some(root) = self.watching.root_mut(root) {
+                root.note_announced(&(key, inner));
+            }
+            return Ok(());
+        }
+        for path in self.watching.scan_new_folder(root, run, &inner) {
+            self.notice(key, &path, Arrival::Found, context)?;
+        }
+        Ok(())
+    }
+
+    /// Notes a file that was found or that an event announced: a log is followed, a dump settles. Returns
+    /// whether it is a dump that is new.
+    fn notice(
+        &mut self,
+        key: RunKey,
+        path: &str,
+        arrival: Arrival,
+        context: &mut PlanContext<'_>,
+    ) -> Result<bool, StoreError> {
+        pulse::beat();
+        let Some(run) = self.runs.get_mut(key) else { return Ok(false) };
+        if let Some(dump) = run.files.dump_of(path) {
+            return self.dumps.notice(key, run, dump, arrival, context);
+        }
+        follow_log(run, path, context);
+        self.lines.look_now(key, context.now);
+        Ok(false)
+    }
+
+    /// Scans the watched directories whose scan is due, and decides whether their events can be relied on.
+    pub(super) fn scan_due(&mut self, context: &mut PlanContext<'_>) -> Result<(), StoreError> {
+        for root in self.watching.due_roots(context.now) {
+            self.scan(root, context)?;
+        }
+        if self.dumps.take_rescan() {
+            self.watching.scan_everything_at(context.now);
+        }
+        self.watching.judge_events(context.now);
+        Ok(())
+    }
+
+    /// Scans a watched directory: opens the runs that are new, and looks for new files in all of them.
+    fn scan(&mut self, id: RootId, context: &mut PlanContext<'_>) -> Result<(), StoreError> {
+        let start = Instant::now();
+        let Some(root) = self.watching.root_mut(id) else { return Ok(()) };
+        let look = root.begin_scan(context.now);
+        for (path, name) in self.watching.find_runs(id) {
+            self.open_run(id, &path, &name, context);
+        }
+        for run in self.runs.of_root(id) {
+            self.scan_run(id, run, look, context)?;
+        }
+        if let Some(root) = self.watching.root_mut(id) {
+            let pause = root.scan_pause(&context.config.times);
+            root.end_scan(look, start, (context.mode == Mode::Follow).then_some(pause));
+        }
+        Ok(())
+    }
+
+    fn scan_run(
+        &mut self,
+        id: RootId,
+        key: RunKey,
+        look: Look,
+        context: &mut PlanContext<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(run) = self.runs.get_mut(key) else { return Ok(()) };
+        if !run.files.dir().is_in_place() || run.refresh_identity() {
+            self.reopen_later(key, context);
+            return Ok(());
+        }
+        let scan = self.watching.scan_run(id, run, look);
+        self.lines.look_now(key, context.now);
+        for path in &scan.found {
+            let is_new = self.notice(key, path, Arrival::Found, context)?;
+            if is_new
+                && scan.should_be_announced(path)
+                && let Some(root) = self.watching.root_mut(id)
+            {
+                root.note_found((key, path.clone()), context.now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a run directory, unless it is open already.
+    fn open_run(&mut self, root: RootId, path: &Path, name: &str, context: &mut PlanContext<'_>) {
+        if let Some(key) = self.runs.at(path) {
+            if self.runs.get(key).is_some_and(|run| run.files.dir().is_in_place()) {
+                return;
+            }
+            self.forget_run(key, context);
+        }
+        // The cursors of an earlier directory of this name must be in the store.
+        context.drain();
+        let Some((watch, is_remote)) =
+            self.watching.root(root).map(|root| (root.watch().clone(), root.is_remote()))
+        else {
+            return;
+        };
+        let reader = context.planner.reader();
+        let options = context.read_options.clone();
+        let opened = RunReader::open(path, name, watch, options).and_then(|mut run| {
+            reader.check_source(&run.info).map_err(|error| error.to_string())?;
+            if let Some(other) = self.runs.with_id(run.id()).and_then(|key| self.runs.get(key)) {
+                let (id, other) = (run.id(), other.path().display());
+                return Err(format!("{}: {other} has the run id {id} too", path.display()));
+            }
+            run.set_cursors(reader.logs(run.id()).map_err(|error| error.to_string())?);
+            run.is_remote = is_remote;
+            Ok(run)
+        });
+        let result = opened.map(|run| {
+            tracing::info!(run = %run.id(), path = %path.display(), "run directory is read");
+            self.runs.insert(root, run);
+        });
+        if let Some(root) = self.watching.root_mut(root) {
+            root.note_opened(path, result);
+        }
+    }
+
+    /// Closes a run whose directory is gone or has another identity. A scan opens it again if it is there.
+    fn reopen_later(&mut self, key: RunKey, context: &mut PlanContext<'_>) {
+        if let Some((root, _)) = self.forget_run(key, context)
+            && let Some(root) = self.watching.root_mut(root)
+        {
+            root.scan_at(context.now);
+        }
+    }
+
+    /// Closes a run.
+    fn forget_run(
+        &mut self,
+        key: RunKey,
+        context: &mut PlanContext<'_>,
+    ) -> Option<(RootId, RunReader)> {
+        self.dumps.forget_run(key);
+        self.lines.forget_run(key);
+        context.backlog.forget_run(key);
+        let (root, run) = self.runs.remove(key)?;
+        if let Some(root) = self.watching.root_mut(root) {
+            tracing::info!(run = %run.id(), path = %run.path().display(), "run directory is gone or has changed");
+            root.note_closed(run.folders.len());
+        }
+        Some((root, run))
+    }
+
+    /// Plans the lines of logs that are due. Returns whether there may be more to do at once.
+    pub(super) fn plan_lines(&mut self, context: &mut PlanContext<'_>) -> Result<bool, StoreError> {
+        self.lines.plan_due(&mut self.runs, &self.watching, context)
+    }
+
+    /// Plans the dumps that have settled.
+    pub(super) fn plan_dumps(&mut self, context: &mut PlanContext<'_>) -> Result<(), StoreError> {
+        for settled in self.dumps.take_settled(&self.runs, context.now) {
+            if context.is_stopped() {
+                return Ok(());
+            }
+            if let Some(run) = self.runs.get_mut(settled.run()) {
+                self.dumps.plan(run, settled, context)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the batch of a dump is done.
+    pub(super) fn dump_done(&mut self, run: &RunId, path: String, unread: Option<String>) {
+        if let Some(key) = self.runs.with_id(run) {
+            self.dumps.batch_done(run, (key, path), unread);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What ingest does now, for `status`, metrics and health.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::planning::{Backlog, LogBacklog, PathDumps};
+use super::runs::Runs;
+use super::watching::Watching;
+use crate::media::RunId;
+
+/// The pause between two updates of the status.
+const UPDATE_EVERY: Duration = Duration::from_millis(100);
+
+/// Waiting lines and dumps that are listed.
+const WAITING_MAX: usize = 100;
+
+/// What ingest does now.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct IngestStatus {
+    /// The watched directories.
+    pub watching: Vec<RootStatus>,
+    /// Dumps that were found and may still change.
+    pub n_settling: u64,
+    /// Lines and dumps that wait, and why.
+    pub waiting: Vec<Waiting>,
+    /// Logs that end in a line without its newline: run, log, and bytes of that line.
+    pub begun_lines: Vec<(RunId, String, u64)>,
+    /// Lines and dumps between plan and commit.
+    pub n_in_flight: u64,
+    /// Bytes of media logs that were not handled yet.
+    pub log_bytes_behind: u64,
+    /// What could not be read at all, and why.
+    pub problems: Vec<String>,
+    /// Why nothing can be written now.
+    pub trouble: Option<String>,
+    /// How often the kernel lost events.
+    pub n_overflows: u64,
+    /// How long the oldest waiting line or dump has waited, in seconds.
+    pub lag_s: f64,
+    /// Whether everything was scanned once.
+    pub is_ready: bool,
+}
+
+/// The status of a watched directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RootStatus {
+    /// The directory.
+    pub path: PathBuf,
+    /// `inotify` or `poll`.
+    pub backend: String,
+    /// Why the directory is polled or cannot be read.
+    pub problem: Option<String>,
+    /// What in the directory cannot be read.
+    pub broken: Vec<String>,
+    /// New files that no event announced.
+    pub n_missed: u64,
+    /// Run directories in it.
+    pub n_runs: u64,
+    /// Folders that are watched or polled in it.
+    pub n_folders: u64,
+}
+
+/// A line or a dump that waits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The run.
+    pub run: RunId,
+    /// The log or the dump.
+    pub what: String,
+    /// Why it waits.
+    pub reason: String,
+}
+
+/// Updates the status, now and then.
+#[derive(Debug, Default)]
+pub(super) struct StatusUpdates {
+    updated_at: Option<Instant>,
+    /// When the next update is due, if anything has happened since the last one.
+    next_at: Option<Instant>,
+}
+
+/// The parts of the engine that the status is made of.
+pub(super) struct StatusSources<'a> {
+    pub(super) watching: &'a Watching,
+    pub(super) runs: &'a Runs,
+    pub(super) logs: LogBacklog,
+    pub(super) dumps: &'a PathDumps,
+    pub(super) backlog: &'a Backlog,
+    /// Why the store takes nothing more.
+    pub(super) full: Option<String>,
+}
+
+impl StatusUpdates {
+    /// Whether an update is due. If not, it will be soon.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.updated_at.map(|at| at + UPDATE_EVERY).filter(|due| *due > now);
+        self.next_at = due;
+        due.is_none()
+    }
+
+    /// When the next update is due, if anything has happened since the last one.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.next_at
+    }
+
+    /// Replaces the status.
+    pub(super) fn update(
+        &mut self,
+        now: Instant,
+        sources: StatusSources<'_>,
+        status: &Mutex<IngestStatus>,
+    ) {
+        self.updated_at = Some(now);
+        self.next_at = None;
+        *status.lock().unwrap_or_else(PoisonError::into_inner) = sources.status(now);
+    }
+}
+
+impl StatusSources<'_> {
+    fn status(self, now: Instant) -> IngestStatus {
+        let waiting = self.backlog.waiting().take(WAITING_MAX);
+        let waiting = waiting.filter_map(|((run, path), reason)| {
+            let run = self.runs.get(*run)?.id().clone();
+            Some(Waiting { run, what: path.clone(), reason: reason.to_owned() })
+        });
+        let oldest = self.logs.oldest.into_iter().chain(self.dumps.oldest()).min();
+        IngestStatus {
+            watching: self.watching.status(),
+            n_settling: self.dumps.n_settling() as u64,
+            waiting: waiting.collect(),
+            begun_lines: self.logs.begun_lines,
+            // Filled in when the status is read.
+            n_in_flight: 0,
+            log_bytes_behind: self.logs.n_bytes,
+            problems: self.backlog.problems().to_vec(),
+            trouble: self.full,
+            n_overflows: self.watching.n_overflows(),
+            lag_s: oldest.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64()),
+            is_ready: true,
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The folders of a run directory, and what is new in them.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::path::Path;
+
+use super::watch::{FolderWatcher, WatchError};
+use crate::ingest::logs::LogFollower;
+use crate::ingest::runs::RunFiles;
+use crate::media::RunId;
+use crate::pulse;
+
+/// The folders of a run directory that may hold logs or dumps, by their paths relative to it.
+#[derive(Debug, Default)]
+pub(crate) struct Folders {
+    known: HashMap<String, Folder>,
+    /// Folders that cannot be listed, and why.
+    unlisted: HashMap<String, String>,
+    /// Hashes of the paths of dumps that were listed before: a listing skips them.
+    seen: HashSet<u64>,
+}
+
+#[derive(Debug)]
+struct Folder {
+    /// What the folder looked like when it was listed last.
+    looks: Option<Looks>,
+    /// Whether to list it once more. A file that is created in the same tick of the clock as the listing
+    /// leaves the modification time as it is.
+    recheck: bool,
+}
+
+/// What a folder looks like: it changes if the folder has new files or is another folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Looks {
+    ino: u64,
+    mtime: (i64, i64),
+    mode: u32,
+}
+
+/// How thorough a scan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// List folders that changed, and skip dumps that were listed before.
+    Changed,
+    /// List everything.
+    All,
+}
+
+impl Folders {
+    /// The number of known folders.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// The paths of the known folders, relative to the run directory.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
+    /// Whether every folder could be listed, and one was.
+    pub(crate) fn are_all_listed(&self) -> bool {
+        !self.known.is_empty() && self.unlisted.is_empty()
+    }
+
+    /// Forgets a folder and its descendants, so that the next listing treats them as new.
+    pub(crate) fn forget(&mut self, folder: &str) {
+        let is_below =
+            |path: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        self.known.retain(|path, _| path != folder && !is_below(path));
+    }
+
+    /// Looks for new files in all folders and adds their paths to `found`. With a `watcher`, each folder
+    /// is watched before it is listed.
+    ///
+    /// # Errors
+    /// If the kernel allows no more watches.
+    pub(crate) fn scan(
+        &mut self,
+        run: &RunId,
+        files: &RunFiles,
+        logs: &LogFollower,
+        look: Look,
+        watcher: &mut Option<&mut FolderWatcher>,
+        found: &mut Vec<String>,
+    ) -> io::Result<()> {
+        if look == Look::All {
+            self.seen.clear();
+        }
+        if self.known.is_empty() {
+            return self.list(run, files, logs, "", look, watcher, found);
+        }
+        let mut folders: Vec<String> = self.known.keys().cloned().collect();
+        folders.sort_unstable();
+        for folder in folders {
+            pulse::beat();
+            let looks = looks_of(&files.dir().path().join(&folder));
+            let Some(known) = self.known.get(&folder) else { continue };
+            if looks.is_none() {
+                self.known.remove(&folder);
+                self.unlisted.remove(&folder);
+            } else if look == Look::All || known.looks != looks || known.recheck {
+                self.list(run, files, logs, &folder, look, watcher, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists a folder that may hold logs or dumps, and folders in it that are new. Adds the paths of new
+    /// files to `found`, or of all files with [`Look::All`].
+    ///
+    /// # Errors
+    /// If the kernel allows no more watches.
+    #[expect(clippy::too_many_arguments, reason = "half of them are the run")]
+    pub(crate) fn list(
+        &mut self,
+        run: &RunId,
+        files: &RunFiles,
+        logs: &LogFollower,
+        folder: &str,
+        look: Look,
+        watcher: &mut Option<&mut FolderWatcher>,
+        found: &mut Vec<String>,
+    ) -> io::Result<()> {
+        if !files.may_lie_below(folder) {
+            return Ok(());
+        }
+        let path = files.dir().path().join(folder);
+        let shown = path.display();
+        // Taken before the listing, so that a change during the listing shows in the next scan.
+        let Some(looks) = looks_of(&path) else {
+            return Ok(());
+        };
+        let before = self.known.get(folder).and_then(|known| known.looks);
+        if before.is_none_or(|before| before.ino != looks.ino)
+            && let Some(watcher) = watcher
+        {
+            match watcher.add(&path) {
+                Ok(()) => {}
+                Err(WatchError::Gone) => return Ok(()),
+                Err(WatchError::Unreadable(error)) => {
+                    tracing::debug!(%run, %error, path = %shown, "cannot watch folder");
+                }
+                Err(WatchError::Other(error)) => return Err(error),
+            }
+        }
+        let recheck = before != Some(looks);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => {
+                let error = error.to_string();
+                if self.unlisted.get(folder) != Some(&error) {
+                    tracing::warn!(%run, error, path = %shown, "cannot list folder, will retry");
+                    self.unlisted.insert(folder.to_owned(), error);
+                }
+                // Without looks, the next scan lists it.
+                self.known.insert(folder.to_owned(), Folder { looks: None, recheck });
+                return Ok(());
+            }
+        };
+        let was_unlisted = self.unlisted.remove(folder).is_some();
+        if was_unlisted {
+            tracing::info!(%run, path = %shown, "folder can be listed again");
+        }
+        // Files that were found before the permissions changed may not have been readable.
+        let has_new_mode = before.is_some_and(|before| before.mode != looks.mode);
+        let look = if was_unlisted || has_new_mode { Look::All } else { look };
+        self.known.insert(folder.to_owned(), Folder { looks: Some(looks), recheck });
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
+                continue;
+            };
+            let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_dir && files.dump_path(&path).is_none() {
+                if !self.known.contains_key(&path) {
+                    self.list(run, files, logs, &path, look, watcher, found)?;
+                }
+            } else {
+                let is_log = files.is_log(&path) || logs.knows_inode(entry.ino());
+                if is_log
+                    || files.dump_of(&path).is_some() && (self.see(&path) || look == Look::All)
+                {
+                    found.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a path. Returns whether it is new.
+    fn see(&mut self, path: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        self.seen.insert(hasher.finish())
+    }
+}
+
+fn looks_of(path: &Path) -> Option<Looks> {
+    let meta = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir)?;
+    Some(Looks { ino: meta.ino(), mtime: (meta.mtime(), meta.mtime_nsec()), mode: meta.mode() })
+}

@@ -1,0 +1,233 @@
+//! Finds what is new in the watched directories.
+//!
+//! ```text
+//! kernel ─events─▶ FolderWatcher ─hints─┐
+//! timer ─────────▶ Root: scan is due ───┴▶ Folders ─▶ new files: logs to follow, dumps to settle
+//! ```
+//!
+//! A scan is the truth. An event is only a hint that says where to look sooner. If a directory's events
+//! turn out to miss files, the directory is polled.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | `watch` | receives events of the kernel, and gathers them as hints |
+//! | `event_loss` | decides whether the events of a directory can be relied on |
+//! | `root` | a watched directory: the runs in it, and when it is scanned |
+//! | `folders` | the folders of a run, and what is new in them |
+//! | `settle` | decides when a dump that nobody announced may be read |
+
+mod watch;
+mod event_loss;
+mod root;
+mod folders;
+mod settle;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+
+pub(crate) use self::folders::{Folders, Look};
+pub(crate) use self::root::{Root, RootId};
+pub(crate) use self::settle::{Arrival, Due, QuietTimes, Settler};
+pub(crate) use self::watch::FolderWatcher;
+use super::runs::RunReader;
+use super::{Mode, RootStatus};
+use crate::config::WatchConfig;
+
+/// The watched directories, and the watcher of their folders.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    mode: Mode,
+    /// In the order of the configuration.
+    roots: Vec<Root>,
+    watcher: Option<FolderWatcher>,
+    next_id: u64,
+    /// How often the kernel lost events.
+    n_overflows: u64,
+}
+
+/// What a scan of a run directory found.
+#[derive(Debug, Default)]
+pub(crate) struct RunScan {
+    /// New files, by their paths relative to the run directory.
+    pub(crate) found: Vec<String>,
+    /// Folders whose new files an event should have announced.
+    announced_folders: HashSet<String>,
+}
+
+impl RunScan {
+    /// Whether an event should have announced this file.
+    pub(crate) fn should_be_announced(&self, path: &str) -> bool {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.announced_folders.contains(folder)
+    }
+}
+
+impl Watching {
+    /// Starts to watch these directories.
+    pub(crate) fn new(mode: Mode, watches: &[WatchConfig]) -> Self {
+        let watcher = match mode {
+            Mode::Once => None,
+            Mode::Follow => FolderWatcher::new()
+                .inspect_err(|error| {
+                    tracing::warn!(%error, "no events from the kernel, directories are polled");
+                })
+                .ok(),
+        };
+        let mut watching = Self { mode, roots: Vec::new(), watcher, next_id: 0, n_overflows: 0 };
+        watching.set_watches(watches);
+        watching
+    }
+
+    /// Watches other directories. Directories whose settings are the same stay. Returns the directories
+    /// that are not watched any more.
+    pub(crate) fn set_watches(&mut self, watches: &[WatchConfig]) -> Vec<Root> {
+        let mut before = std::mem::take(&mut self.roots);
+        for watch in watches {
+            let same = before.iter().position(|root| **root.watch() == *watch);
+            let root = if let Some(i) = same {
+                before.swap_remove(i)
+            } else {
+                self.next_id += 1;
+                let (id, has_events) = (RootId(self.next_id), self.watcher.is_some());
+                Root::new(id, Arc::new(watch.clone()), has_events, self.mode)
+            };
+            self.roots.push(root);
+        }
+        for root in &before {
+            for folder in root.folders() {
+                self.watcher.iter_mut().for_each(|watcher| watcher.remove(folder));
+            }
+        }
+        before
+    }
+
+    /// Stops watching the folders of a run.
+    pub(crate) fn unwatch(&mut self, run: &RunReader) {
+        if let Some(watcher) = &mut self.watcher {
+            run.folder_paths().for_each(|folder| watcher.remove(&folder));
+        }
+    }
+
+    /// A watched directory; `None` if it is not watched any more.
+    pub(crate) fn root(&self, id: RootId) -> Option<&Root> {
+        self.roots.iter().find(|root| root.id() == id)
+    }
+
+    /// A watched directory; `None` if it is not watched any more.
+    pub(crate) fn root_mut(&mut self, id: RootId) -> Option<&mut Root> {
+        self.roots.iter_mut().find(|root| root.id() == id)
+    }
+
+    /// Whether a directory is read by events. Otherwise it is polled.
+    pub(crate) fn uses_events(&self, id: RootId) -> bool {
+        self.root(id).is_some_and(Root::uses_events)
+    }
+
+    /// Receives a message when there are hints.
+    pub(crate) fn wake(&self) -> Option<&Receiver<()>> {
+        self.watcher.as_ref().map(FolderWatcher::wake)
+    }
+
+    /// Takes the hints: changed paths, in order. If events were lost, everything is scanned.
+    pub(crate) fn take_hints(&mut self, now: Instant) -> BTreeMap<PathBuf, Arrival> {
+        let Some(watcher) = &self.watcher else { return BTreeMap::new() };
+        let hints = watcher.take_hints();
+        if hints.has_lost_events {
+            tracing::warn!("events were lost, everything is scanned");
+            self.n_overflows += 1;
+            self.scan_everything_at(now);
+        }
+        hints.paths
+    }
+
+    /// Scans the directories that a path lies in now.
+    pub(crate) fn scan_around(&mut self, path: &Path, now: Instant) {
+        let roots = self.roots.iter_mut().filter(|root| path.starts_with(root.path()));
+        roots.for_each(|root| root.scan_at(now));
+    }
+
+    /// Scans everything now.
+    pub(crate) fn scan_everything_at(&mut self, now: Instant) {
+        self.roots.iter_mut().for_each(|root| root.scan_everything_at(now));
+    }
+
+    /// The directories whose scan is due.
+    pub(crate) fn due_roots(&self, now: Instant) -> Vec<RootId> {
+        self.roots.iter().filter(|root| root.is_scan_due(now)).map(Root::id).collect()
+    }
+
+    /// Finds the run directories in a watched directory, each with its name.
+    pub(crate) fn find_runs(&mut self, id: RootId) -> Vec<(PathBuf, String)> {
+        let Some(root) = self.roots.iter_mut().find(|root| root.id() == id) else {
+            return Vec::new();
+        };
+        let mut watcher = self.watcher.as_mut().filter(|_| root.uses_events());
+        root.find_runs(&mut watcher)
+    }
+
+    /// Looks for new files in a run directory.
+    pub(crate) fn scan_run(&mut self, id: RootId, run: &mut RunReader, look: Look) -> RunScan {
+        let mut scan = RunScan::default();
+        let Some(root) = self.roots.iter_mut().find(|root| root.id() == id) else {
+            return scan;
+        };
+        if run.is_scanned && root.judges_events() {
+            scan.announced_folders = run.folders.names().map(str::to_owned).collect();
+        }
+        let n_folders = run.folders.len();
+        let mut watcher = self.watcher.as_mut().filter(|_| root.uses_events());
+        let mut result = run.scan(look, &mut watcher, &mut scan.found);
+        if let Err(error) = &result {
+            root.poll_because(&error.to_string());
+            // Without events, the scan goes on in the folder where they ended.
+            scan.announced_folders.clear();
+            result = run.scan(look, &mut None, &mut scan.found);
+        }
+        run.is_scanned |= result.is_ok();
+        root.note_folders(n_folders, run.folders.len());
+        scan
+    }
+
+    /// Lists a new folder of a run, and all folders in it. Returns all files.
+    pub(crate) fn scan_new_folder(
+        &mut self,
+        id: RootId,
+        run: &mut RunReader,
+        folder: &str,
+    ) -> Vec<String> {
+        let mut found = Vec::new();
+        let n_folders = run.folders.len();
+        let result = run.scan_new_folder(folder, &mut self.watcher.as_mut(), &mut found);
+        if let Some(root) = self.root_mut(id) {
+            root.note_folders(n_folders, run.folders.len());
+            if let Err(error) = result {
+                root.poll_because(&error.to_string());
+            }
+        }
+        found
+    }
+
+    /// Decides whether the events of each directory can be relied on.
+    pub(crate) fn judge_events(&mut self, now: Instant) {
+        self.roots.iter_mut().for_each(|root| root.judge_events(now));
+    }
+
+    /// When something is to be done.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        self.roots.iter().filter_map(Root::wake_at).min()
+    }
+
+    /// How often the kernel lost events.
+    pub(crate) fn n_overflows(&self) -> u64 {
+        self.n_overflows
+    }
+
+    /// The status of each directory.
+    pub(crate) fn status(&self) -> Vec<RootStatus> {
+        self.roots.iter().map(Root::status).collect()
+    }
+}

@@ -1,0 +1,395 @@
+//! A watched directory: the runs in it, when it is scanned, and whether its events are used.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::event_loss::EventLoss;
+use super::{FolderWatcher, Look};
+use crate::config::watch::Backend;
+use crate::config::{IngestTimes, WatchConfig};
+use crate::ingest::runs::SourceId;
+use crate::ingest::{Mode, RootStatus};
+
+/// One in this many scans lists everything, not only what changed.
+const SCANS_PER_FULL: u32 = 20;
+
+/// The pause between two full scans, in multiples of the time that the last one took: a full scan of a
+/// million dumps takes half a minute.
+const PAUSE_PER_FULL: u32 = 100;
+
+/// The pause between two looks for a watched directory that is missing.
+const MISSING_POLL: Duration = Duration::from_secs(1);
+
+/// File systems whose events come from every writer: the magic numbers of `statfs`.
+const LOCAL: [(u64, &str); 9] = [
+    (0xEF53, "ext4"),
+    (0x5846_5342, "xfs"),
+    (0x9123_683E, "btrfs"),
+    (0x2FC1_2FC1, "zfs"),
+    (0x0102_1994, "tmpfs"),
+    (0x8584_58F6, "ramfs"),
+    (0x794C_7630, "overlay"),
+    (0xF2F5_2010, "f2fs"),
+    (0xCA45_1A4E, "bcachefs"),
+];
+
+/// Identifies a watched directory for as long as it is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct RootId(pub(super) u64);
+
+/// A watched directory.
+#[derive(Debug)]
+pub(crate) struct Root {
+    id: RootId,
+    watch: Arc<WatchConfig>,
+    /// When it is scanned next, or `None` if it is not.
+    next_scan: Option<Instant>,
+    /// Scans since the last full one, or `None` if the next one must be full.
+    n_scans: Option<u32>,
+    /// When the last full scan ended, and how long it took.
+    full: Option<(Instant, Duration)>,
+    /// Why the directory is polled. Events are used if this is `None`.
+    polled_because: Option<String>,
+    is_remote: bool,
+    event_loss: EventLoss<SourceId>,
+    /// Whether everything is being scanned because events were lost: what that scan finds says nothing
+    /// about other events.
+    is_catching_up: bool,
+    /// The folders between the directory and its runs, with their inodes.
+    folders: BTreeMap<PathBuf, u64>,
+    /// Whether the directory was there at the last scan.
+    is_there: Option<bool>,
+    /// Why run directories cannot be read.
+    problems: HashMap<PathBuf, String>,
+    /// Links that have the names of runs, such as `latest`, and are not followed.
+    ignored_links: Vec<String>,
+    /// Run directories that are read, and the folders in them.
+    n_runs: u64,
+    n_run_folders: u64,
+}
+
+impl Root {
+    /// A directory that is scanned as soon as possible.
+    pub(super) fn new(id: RootId, watch: Arc<WatchConfig>, has_events: bool, mode: Mode) -> Self {
+        let kind =
+            rustix::fs::statfs(&watch.path).map(|stat| u64::try_from(stat.f_type).unwrap_or(0));
+        let is_remote = kind.is_ok_and(|kind| LOCAL.iter().all(|(local, _)| *local != kind));
+        let polled_because = match (mode, watch.backend) {
+            (Mode::Once, _) => Some(String::new()),
+            (_, Backend::Poll) => Some("configured".to_owned()),
+            _ if !has_events => Some("the kernel gives no inotify instance".to_owned()),
+            (_, Backend::Auto) if is_remote => {
+                Some("the file system may send no events".to_owned())
+            }
+            (_, Backend::Auto | Backend::Inotify) => None,
+        };
+        Self {
+            id,
+            watch,
+            next_scan: Some(Instant::now()),
+            n_scans: None,
+            full: None,
+            polled_because,
+            is_remote,
+            event_loss: EventLoss::new(),
+            is_catching_up: false,
+            folders: BTreeMap::new(),
+            is_there: None,
+            problems: HashMap::new(),
+            ignored_links: Vec::new(),
+            n_runs: 0,
+            n_run_folders: 0,
+        }
+    }
+
+    /// Identifies it.
+    pub(crate) fn id(&self) -> RootId {
+        self.id
+    }
+
+    /// The `[[watch]]` section that it comes from.
+    pub(crate) fn watch(&self) -> &Arc<WatchConfig> {
+        &self.watch
+    }
+
+    /// The directory's path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.watch.path
+    }
+
+    /// The folders between the directory and its runs.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.folders.keys().map(PathBuf::as_path)
+    }
+
+    /// Whether changes are noticed by events, with scans in between. Otherwise the directory is polled.
+    pub(crate) fn uses_events(&self) -> bool {
+        self.polled_because.is_none()
+    }
+
+    /// Whether other machines may write to the directory without an event.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.is_remote
+    }
+
+    /// Polls the directory from now on.
+    pub(super) fn poll_because(&mut self, reason: &str) {
+        if self.polled_because.is_none() {
+            tracing::warn!(reason, path = %self.watch.path.display(), "directory is polled");
+            self.polled_because = Some(reason.to_owned());
+        }
+    }
+
+    /// When something is to be done about the directory.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.next_scan.into_iter().chain(self.event_loss.wake_at()).min()
+    }
+
+    /// Whether it is time for a scan.
+    pub(super) fn is_scan_due(&self, now: Instant) -> bool {
+        self.next_scan.is_some_and(|at| at <= now)
+    }
+
+    /// Scans the directory now.
+    pub(crate) fn scan_at(&mut self, now: Instant) {
+        self.next_scan = Some(now);
+    }
+
+    /// Scans everything in the directory now.
+    pub(super) fn scan_everything_at(&mut self, now: Instant) {
+        self.next_scan = Some(now);
+        self.n_scans = None;
+        self.is_catching_up = true;
+    }
+
+    /// Begins a scan: returns how thorough it is.
+    pub(crate) fn begin_scan(&mut self, now: Instant) -> Look {
+        self.next_scan = None;
+        self.log_presence();
+        self.next_look(now)
+    }
+
+    /// Ends a scan that began at `start`, and plans the next one after a pause, if there is one.
+    pub(crate) fn end_scan(&mut self, look: Look, start: Instant, next_after: Option<Duration>) {
+        let now = Instant::now();
+        if look == Look::All {
+            self.note_full_scan(start, now);
+        }
+        self.is_catching_up = false;
+        // A run that must be opened anew may have set it.
+        self.next_scan = self.next_scan.or(next_after.map(|pause| now + pause));
+    }
+
+    /// The pause until the next scan.
+    pub(crate) fn scan_pause(&self, times: &IngestTimes) -> Duration {
+        if self.is_there != Some(true) {
+            // No event says that it comes.
+            MISSING_POLL
+        } else if self.uses_events() {
+            times.scan
+        } else {
+            times.poll
+        }
+    }
+
+    /// Notes whether the directory is there, and logs if that has changed.
+    fn log_presence(&mut self) {
+        let is_there = self.watch.path.is_dir();
+        let path = self.watch.path.display();
+        match self.is_there.replace(is_there) {
+            Some(true) | None if !is_there => {
+                tracing::warn!(%path, "watched directory is missing, waits for it");
+            }
+            Some(false) if is_there => tracing::info!(%path, "watched directory is there again"),
+            _ => {}
+        }
+    }
+
+    fn next_look(&mut self, now: Instant) -> Look {
+        let is_rested = self.full.is_none_or(|(at, took)| {
+            now.saturating_duration_since(at) >= took.saturating_mul(PAUSE_PER_FULL)
+        });
+        let n_scans = self.n_scans.map_or(SCANS_PER_FULL, |n| n.saturating_add(1));
+        let is_full = self.n_scans.is_none() || n_scans >= SCANS_PER_FULL && is_rested;
+        self.n_scans = Some(if is_full { 0 } else { n_scans });
+        if is_full { Look::All } else { Look::Changed }
+    }
+
+    fn note_full_scan(&mut self, from: Instant, until: Instant) {
+        self.full = Some((until, until.saturating_duration_since(from)));
+    }
+
+    /// Notes that an event announced a file.
+    pub(crate) fn note_announced(&mut self, id: &SourceId) {
+        self.event_loss.announced(id);
+    }
+
+    /// Notes that a scan found a new file in a folder whose events were used.
+    pub(crate) fn note_found(&mut self, id: SourceId, now: Instant) {
+        self.event_loss.found(id, now);
+    }
+
+    /// Whether new files in folders that were known before show that events are lost.
+    pub(super) fn judges_events(&self) -> bool {
+        self.uses_events() && !self.is_catching_up
+    }
+
+    /// Polls the directory from now on if events missed too many files.
+    pub(super) fn judge_events(&mut self, now: Instant) {
+        if self.uses_events()
+            && let Some((n_missed, n_all)) = self.event_loss.judge(now)
+        {
+            self.poll_because(&format!("events missed {n_missed} of {n_all} new files"));
+            self.next_scan = Some(now);
+        }
+    }
+
+    /// Notes that a run directory is read, or why it cannot be.
+    pub(crate) fn note_opened(&mut self, path: &Path, result: Result<(), String>) {
+        match result {
+            Ok(()) => {
+                self.problems.remove(path);
+                self.n_runs += 1;
+            }
+            Err(error) => {
+                let before = self.problems.insert(path.to_owned(), error.clone());
+                if before.as_ref() != Some(&error) {
+                    tracing::error!(%error, "run directory is not read");
+                }
+            }
+        }
+    }
+
+    /// Notes that a run with this many folders is not read any more.
+    pub(crate) fn note_closed(&mut self, n_folders: usize) {
+        self.n_runs = self.n_runs.saturating_sub(1);
+        self.n_run_folders = self.n_run_folders.saturating_sub(n_folders as u64);
+    }
+
+    /// Notes that the number of folders in a run has changed.
+    pub(super) fn note_folders(&mut self, before: usize, now: usize) {
+        self.n_run_folders = (self.n_run_folders + now as u64).saturating_sub(before as u64);
+    }
+
+    /// Finds the run directories, each with its name.
+    pub(super) fn find_runs(
+        &mut self,
+        watcher: &mut Option<&mut FolderWatcher>,
+    ) -> Vec<(PathBuf, String)> {
+        let path = self.watch.path.clone();
+        if self.watch.runs.is_none() {
+            let name = path
+                .file_name()
+                .map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
+            return if path.is_dir() { vec![(path, name)] } else { Vec::new() };
+        }
+        self.ignored_links.clear();
+        // A run that was removed has no problem any more.
+        self.problems.retain(|path, _| path.symlink_metadata().is_ok());
+        let mut found = Vec::new();
+        self.find_runs_in("", watcher, &mut found);
+        found.sort();
+        found
+    }
+
+    fn find_runs_in(
+        &mut self,
+        folder: &str,
+        watcher: &mut Option<&mut FolderWatcher>,
+        found: &mut Vec<(PathBuf, String)>,
+    ) {
+        let Some(pattern) = self.watch.runs.clone() else {
+            return;
+        };
+        let path = self.watch.path.join(folder);
+        let Ok(ino) = fs::symlink_metadata(&path).map(|meta| meta.ino()) else {
+            self.folders.remove(&path);
+            return;
+        };
+        let is_new = self.folders.insert(path.clone(), ino) != Some(ino);
+        if let Some(watcher) = watcher
+            && is_new
+            && let Err(error) = watcher.add(&path)
+            && path.is_dir()
+        {
+            self.poll_because(&error.to_string());
+        }
+        let Ok(entries) = fs::read_dir(&path) else { return };
+        for entry in entries.flatten() {
+            let Ok(kind) = entry.file_type() else { continue };
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
+                continue;
+            };
+            let inner =
+                if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            let is_run = pattern.is_match(&inner);
+            if is_run && kind.is_symlink() {
+                self.ignored_links
+                    .push(format!("{inner:?} is a symbolic link, which is not followed"));
+            } else if is_run && kind.is_dir() {
+                found.push((entry.path(), inner));
+            } else if kind.is_dir() && pattern.may_lie_below(&inner) {
+                self.find_runs_in(&inner, watcher, found);
+            }
+        }
+    }
+
+    /// The directory's status.
+    pub(super) fn status(&self) -> RootStatus {
+        let mut broken: Vec<String> = self.problems.values().cloned().collect();
+        broken.sort();
+        if !self.path().is_dir() {
+            broken.insert(0, "the directory is missing".to_owned());
+        }
+        let problems: Vec<&str> =
+            broken.iter().chain(&self.ignored_links).map(String::as_str).collect();
+        let polled_because = self.polled_because.clone().filter(|reason| !reason.is_empty());
+        RootStatus {
+            path: self.watch.path.clone(),
+            backend: if self.uses_events() { "inotify" } else { "poll" }.to_owned(),
+            problem: if problems.is_empty() { polled_because } else { Some(problems.join("; ")) },
+            broken,
+            n_missed: self.event_loss.n_missed_ever(),
+            n_runs: self.n_runs,
+            n_folders: self.folders.len() as u64 + self.n_run_folders,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_at_everything_that_takes_long_is_not_taken_often() {
+        // With a million dumps it took half a minute, and came every ten minutes: 5 % of a core.
+        let watch = WatchConfig {
+            path: "/nowhere".into(),
+            runs: None,
+            logs: Vec::new(),
+            dumps: Vec::new(),
+            backend: Backend::Poll,
+        };
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (took, want) in [(1, [0, 600, 1200]), (30, [0, 3030, 6060])] {
+            let mut root = Root::new(RootId(0), Arc::new(watch.clone()), false, Mode::Follow);
+            let mut fulls = Vec::new();
+            for now in (0..6100).step_by(30) {
+                if root.next_look(at(now)) == Look::All {
+                    root.note_full_scan(at(now), at(now + took));
+                    fulls.push(now);
+                }
+            }
+            assert_eq!(fulls[..3], want, "{took} s");
+            // If events were lost, the next scan is full all the same.
+            root.scan_everything_at(at(6101));
+            assert_eq!(root.next_look(at(6101)), Look::All);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Why a file of a run directory cannot be read, by what the caller does next.
+
+use std::io;
+
+use crate::decode::DecodeError;
+
+/// Why a file cannot be read, with a reason for people.
+#[derive(Debug)]
+pub(crate) enum ReadFailure {
+    /// The file may still be created or completed: wait for a while, then reject it.
+    Wait(String),
+    /// The machine or the mount fails, not the file: retry for as long as the failure lasts.
+    Retry(String),
+    /// The file cannot become readable: reject it now.
+    Reject(String),
+}
+
+impl ReadFailure {
+    /// Returns the reason.
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Self::Wait(reason) | Self::Retry(reason) | Self::Reject(reason) => reason,
+        }
+    }
+
+    /// Says that the file is that of a mask.
+    pub(crate) fn about_mask(self) -> Self {
+        self.map_reason(|reason| format!("mask {reason}"))
+    }
+
+    /// Adds the path of the file.
+    pub(crate) fn about(self, path: &str) -> Self {
+        self.map_reason(|reason| format!("{path:?} {reason}"))
+    }
+
+    fn map_reason(self, change: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Wait(reason) => Self::Wait(change(reason)),
+            Self::Retry(reason) => Self::Retry(change(reason)),
+            Self::Reject(reason) => Self::Reject(change(reason)),
+        }
+    }
+}
+
+impl From<DecodeError> for ReadFailure {
+    fn from(error: DecodeError) -> Self {
+        let reason = error.to_string();
+        match error {
+            DecodeError::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Self::Retry(reason)
+            }
+            DecodeError::Truncated { .. } | DecodeError::Unfinished(_) | DecodeError::Io(_) => {
+                Self::Wait(reason)
+            }
+            DecodeError::Malformed(_) | DecodeError::Unsupported(_) | DecodeError::OverLimit(_) => {
+                Self::Reject(reason)
+            }
+        }
+    }
+}
