@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess};
 
-use super::Number;
+use super::non_finite::Number;
 use crate::media::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb};
 
 /// Declares the options once: the fields, how each is read, and how two sets of them are laid over

@@ -1,124 +1,61 @@
-//! Reads a pickle of tensors, lists and dicts into plain values. Nothing is imported or called.
+//! The stack machine that a pickle is a program for.
 //!
-//! A pickle is a program for a stack machine. Of its opcodes those are known that `torch.save` writes
-//! for tensors, plain values and containers of them; of the names that it may call, those that make
-//! tensors, which are acted out on values of ours. Everything else is an error. Each opcode makes at
-//! most one value, and no value is copied whole, so that the pickle's length bounds the memory.
-//!
-//! Source: Python's `pickletools`; `torch/_weights_only_unpickler.py`.
+//! Each opcode makes at most one value, and no value is copied whole, so the length of the pickle bounds
+//! the memory.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{NamedStorage, View};
+use super::names::{self, Global};
+use super::{Id, Pickle, Value, malformed};
 use crate::decode::DecodeError;
+use crate::decode::torch::{NamedStorage, View};
 use crate::tensor::{DType, Shape};
 
-/// The most values of a pickle. A tensor takes some thirty.
+/// Most values of a pickle. A tensor takes about thirty.
 const VALUES_MAX: usize = 1 << 20;
 
-/// The place of a value in its [`Pickle`].
-pub(super) type Id = usize;
-
-/// What a pickle holds.
-#[derive(Debug, Clone)]
-pub(super) enum Value {
-    Int(i64),
-    Text(Arc<str>),
-    Tuple(Vec<Id>),
-    List(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
-    /// A name that may be called, or stands for a type.
-    Global(Global),
-    Storage(Box<NamedStorage>),
-    Tensor(Box<View>),
-    /// A value that no tensor depends on: a float, `None`, a device.
-    Other,
-}
-
-/// The names that are known.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Global {
-    OrderedDict,
-    /// `_rebuild_tensor(storage, offset, size, stride)`, and v2, which has more that doesn't matter.
-    Tensor,
-    /// `_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype)`.
-    TensorV3,
-    /// `_rebuild_parameter(tensor, requires_grad, hooks)`.
-    Parameter,
-    /// `torch.Size(axes)`.
-    Size,
-    /// A storage of elements of this type; of bytes.
-    Storage(Option<DType>),
-    DType(DType),
-    /// Something that makes a value of no interest.
-    Other,
-}
-
-/// The values of a pickle.
-#[derive(Debug)]
-pub(super) struct Pickle {
+#[derive(Default)]
+pub(super) struct Machine<'a> {
+    rest: &'a [u8],
     values: Vec<Value>,
-    root: Id,
+    stack: Vec<Id>,
+    /// Heights of the stack at its marks, in rising order.
+    marks: Vec<usize>,
+    memo: HashMap<u64, Id>,
+    /// Whether a value was dropped that a reader may want.
     has_ignored: bool,
 }
 
-impl Pickle {
-    /// Reads a pickle of protocols 2 to 5.
+impl<'a> Machine<'a> {
+    pub(super) fn new(pickle: &'a [u8]) -> Self {
+        Self { rest: pickle, ..Self::default() }
+    }
+
+    /// Runs the whole pickle.
     ///
     /// # Errors
-    /// `Unsupported` if it names what isn't known, else `Malformed`.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut machine = Machine { rest: bytes, ..Machine::default() };
+    /// `Unsupported` for an opcode or a name that no tensor needs, `OverLimit` above [`VALUES_MAX`]
+    /// values, else `Malformed`.
+    pub(super) fn run(mut self) -> Result<Pickle, DecodeError> {
         loop {
-            if machine.values.len().max(machine.memo.len()) > VALUES_MAX {
+            if self.values.len().max(self.memo.len()) > VALUES_MAX {
                 let what = format!("a pickle of more than {VALUES_MAX} values");
                 return Err(DecodeError::OverLimit(what));
             }
-            if let Some(root) = machine.step()? {
-                let is_rest = !machine.rest.is_empty() || !machine.stack.is_empty();
-                let has_ignored = machine.has_ignored || is_rest;
-                return Ok(Self { values: machine.values, root, has_ignored });
+            if let Some(root) = self.step()? {
+                let is_rest = !self.rest.is_empty() || !self.stack.is_empty();
+                let has_ignored = self.has_ignored || is_rest;
+                return Ok(Pickle { values: self.values, root, has_ignored });
             }
         }
     }
 
-    pub(super) fn root(&self) -> Id {
-        self.root
-    }
-
-    pub(super) fn get(&self, id: Id) -> &Value {
-        &self.values[id]
-    }
-
-    /// Whether it has values that the root does not lead to: a state that is set, bytes after its end.
-    pub(super) fn has_ignored(&self) -> bool {
-        self.has_ignored
-    }
-}
-
-#[derive(Default)]
-struct Machine<'a> {
-    rest: &'a [u8],
-    values: Vec<Value>,
-    stack: Vec<Id>,
-    /// Where in the stack the marks stand.
-    marks: Vec<usize>,
-    memo: HashMap<u64, Id>,
-    /// Whether values were dropped that a reader may want.
-    has_ignored: bool,
-}
-
-fn malformed(what: &str) -> DecodeError {
-    DecodeError::Malformed(format!("pickle: {what}"))
-}
-
-impl<'a> Machine<'a> {
-    /// Does one opcode. Returns the value that the pickle ends with, once it does.
+    /// Executes one opcode. Returns the pickle's result at `STOP`.
     fn step(&mut self) -> Result<Option<Id>, DecodeError> {
         let opcode = self.take(1)?[0];
         match opcode {
-            // PROTO; FRAME, which tells nothing that is needed.
+            // PROTO; FRAME, a length that is not needed.
             0x80 => match self.take(1)?[0] {
                 0..=5 => {}
                 protocol => return Err(malformed(&format!("protocol {protocol}, want 2 to 5"))),
@@ -190,23 +127,23 @@ impl<'a> Machine<'a> {
             // GLOBAL, STACK_GLOBAL.
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                let global = global(&module, &name)?;
+                let global = names::global(&module, &name)?;
                 self.push(Value::Global(global));
             }
             0x93 => {
                 let (name, module) = (self.pop_text()?, self.pop_text()?);
-                let global = global(&module, &name)?;
+                let global = names::global(&module, &name)?;
                 self.push(Value::Global(global));
             }
             // REDUCE, BUILD, BINPERSID.
             b'R' => self.reduce()?,
             b'b' => {
-                // A state that is set on a dict: the `_metadata` of torch's state dicts.
+                // Sets the attributes of a dict: torch's state dicts have `_metadata`.
                 self.has_ignored = true;
                 self.pop()?;
                 let id = self.top()?;
                 if !matches!(self.values[id], Value::Dict(_)) {
-                    return Err(malformed("sets the state of what is no dict"));
+                    return Err(malformed("BUILD on a value that is not a dict"));
                 }
             }
             b'Q' => self.storage()?,
@@ -248,7 +185,7 @@ impl<'a> Machine<'a> {
     }
 
     fn top(&self) -> Result<Id, DecodeError> {
-        // Nothing below a mark may be reached.
+        // Values below the last mark are out of reach.
         let floor = self.marks.last().copied().unwrap_or(0);
         let top = self.stack.get(floor..).and_then(<[Id]>::last);
         top.copied().ok_or_else(|| malformed("the stack is empty"))
@@ -279,7 +216,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// A number of any length, of which no tensor needs more than 8 bytes.
+    /// Pushes a number of any length. Longer ones than 8 bytes become [`Value::Other`]: no tensor needs
+    /// them.
     fn long(&mut self) -> Result<(), DecodeError> {
         let bytes = self.counted(1)?;
         let fill = if bytes.last().is_some_and(|last| last & 0x80 != 0) { 0xff } else { 0 };
@@ -297,7 +235,7 @@ impl<'a> Machine<'a> {
 
     fn text(&mut self, n_length: usize) -> Result<(), DecodeError> {
         let bytes = self.counted(n_length)?;
-        // Python writes lone surrogates in a way of its own.
+        // Python writes lone surrogates, which are not valid UTF-8.
         self.push(Value::Text(String::from_utf8_lossy(bytes).into()));
         Ok(())
     }
@@ -319,7 +257,7 @@ impl<'a> Machine<'a> {
         let list = self.top()?;
         match &mut self.values[list] {
             Value::List(list) => list.extend(values),
-            _ => return Err(malformed("appends to what is no list")),
+            _ => return Err(malformed("APPEND to a value that is not a list")),
         }
         Ok(())
     }
@@ -331,7 +269,11 @@ impl<'a> Machine<'a> {
             Value::Dict(dict) if rest.is_empty() => {
                 dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
             }
-            _ => return Err(malformed("sets items of what is no dict")),
+            _ => {
+                return Err(malformed(
+                    "SETITEMS on a value that is not a dict, or with a key without a value",
+                ));
+            }
         }
         Ok(())
     }
@@ -345,18 +287,21 @@ impl<'a> Machine<'a> {
 
     fn get(&mut self, n: usize) -> Result<(), DecodeError> {
         let place = self.number(n)?;
-        let id = self.memo.get(&place).ok_or_else(|| malformed("gets what was never put"))?;
+        let id = self
+            .memo
+            .get(&place)
+            .ok_or_else(|| malformed("BINGET of a memo that was never put"))?;
         self.stack.push(*id);
         Ok(())
     }
 
-    /// Acts out a call.
+    /// Performs a call of a known name.
     fn reduce(&mut self) -> Result<(), DecodeError> {
         let (args, callee) = (self.pop()?, self.pop()?);
         let (Value::Global(callee), Value::Tuple(args)) =
             (&self.values[callee], &self.values[args])
         else {
-            return Err(malformed("calls what can't be called"));
+            return Err(malformed("REDUCE of a value that cannot be called"));
         };
         let value = match (callee, args.as_slice()) {
             (Global::OrderedDict, []) => Value::Dict(Vec::new()),
@@ -384,13 +329,13 @@ impl<'a> Machine<'a> {
                 return Ok(());
             }
             (Global::Other, _) => Value::Other,
-            _ => return Err(malformed("calls with the wrong arguments")),
+            _ => return Err(malformed("REDUCE with the wrong arguments")),
         };
         self.push(value);
         Ok(())
     }
 
-    /// Whether what is said of a tensor beside its view changes its values.
+    /// Whether the metadata of a tensor changes its values: conjugation or negation.
     fn is_lazy(&self, metadata: Id) -> bool {
         matches!(&self.values[metadata], Value::Dict(entries) if !entries.is_empty())
     }
@@ -416,16 +361,16 @@ impl<'a> Machine<'a> {
             (Some(first), Some(axes), Some(strides)) => {
                 Ok(View { storage: (**storage).clone(), dtype, first, axes, strides })
             }
-            _ => {
-                Err(malformed("a tensor's offset, size or strides are no whole numbers from 0 on"))
-            }
+            _ => Err(malformed(
+                "a tensor's offset, size or strides are not whole numbers of at least 0",
+            )),
         }
     }
 
-    /// `('storage', type, key, location, number of elements)`
+    /// Reads a persistent id: `('storage', type, key, location, number of elements)`.
     fn storage(&mut self) -> Result<(), DecodeError> {
         let id = self.pop()?;
-        let wrong = || malformed("a persistent id that names no storage");
+        let wrong = || malformed("BINPERSID of a value that is not a storage");
         let Value::Tuple(parts) = &self.values[id] else { return Err(wrong()) };
         let &[kind, storage, key, _, n_elements] = parts.as_slice() else { return Err(wrong()) };
         match [kind, storage, key, n_elements].map(|id| &self.values[id]) {
@@ -443,65 +388,4 @@ impl<'a> Machine<'a> {
             _ => Err(wrong()),
         }
     }
-}
-
-fn global(module: &str, name: &str) -> Result<Global, DecodeError> {
-    let known = match (module, name) {
-        ("collections", "OrderedDict") => Some(Global::OrderedDict),
-        ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Some(Global::Tensor),
-        ("torch._utils", "_rebuild_tensor_v3") => Some(Global::TensorV3),
-        ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
-            Some(Global::Parameter)
-        }
-        ("torch", "Size") => Some(Global::Size),
-        ("torch", "device") | ("_codecs", "encode") | ("__builtin__" | "builtins", "bytes") => {
-            Some(Global::Other)
-        }
-        ("torch" | "torch.storage", "UntypedStorage" | "_UntypedStorage") => {
-            Some(Global::Storage(None))
-        }
-        ("torch", name) => match name.strip_suffix("Storage") {
-            Some(kind) => storage_type(kind).map(|dtype| Global::Storage(Some(dtype))),
-            None => dtype(name),
-        },
-        _ => None,
-    };
-    known.ok_or_else(|| {
-        let shown: String = format!("{module}.{name}").chars().take(80).collect();
-        let what = format!("a pickle that names {shown}, which no tensor needs and is never run");
-        DecodeError::Unsupported(what)
-    })
-}
-
-fn storage_type(kind: &str) -> Option<DType> {
-    Some(match kind {
-        "Bool" => DType::Bool,
-        "Byte" => DType::U8,
-        "Char" => DType::I8,
-        "Short" => DType::I16,
-        "Int" => DType::I32,
-        "Long" => DType::I64,
-        "Half" => DType::F16,
-        "BFloat16" => DType::BF16,
-        "Float" => DType::F32,
-        "Double" => DType::F64,
-        "ComplexFloat" => DType::Complex64,
-        "ComplexDouble" => DType::Complex128,
-        _ => return None,
-    })
-}
-
-/// torch's own names of types, of which those without a picture may stand beside tensors.
-fn dtype(name: &str) -> Option<Global> {
-    const NO_PICTURE: [&str; 7] = [
-        "complex32",
-        "float4_e2m1fn_x2",
-        "qint8",
-        "quint8",
-        "qint32",
-        "strided",
-        "preserve_format",
-    ];
-    let is_known = NO_PICTURE.contains(&name);
-    DType::from_name(name).map(Global::DType).or(is_known.then_some(Global::Other))
 }

@@ -1,0 +1,99 @@
+//! Parses lines of a media log and sidecars.
+
+use serde_json::{Map, Value};
+
+use super::data::RAW_FIELDS;
+use super::fields::parse_fields;
+use super::non_finite::quote_non_finite;
+use super::pattern::DumpPath;
+use super::{Line, MediaRecord, RecordError};
+use crate::media::{MediaKey, Step};
+
+/// Parses a line of a media log, without its newline.
+///
+/// Accepts the bare `NaN`, `Infinity` and `-Infinity` that Python writes. They are numbers where a number
+/// is wanted, else the texts `"NaN"`, `"Infinity"` and `"-Infinity"`.
+///
+/// # Errors
+/// If the line is not one JSON object, a field has the wrong type, a field occurs twice, or a description
+/// lacks `key`, `step` or `data`.
+///
+/// # Examples
+///
+/// ```
+/// use safelight_image::media::Step;
+/// use safelight_image::record::{Line, parse_line};
+///
+/// let line = br#"{"key": "val/pred", "step": 120, "data": "tensors/p.npy", "caption": "epoch 3"}"#;
+/// let Line::Media(record) = parse_line(line)? else { unreachable!("it has data") };
+/// assert_eq!((record.key.as_str(), record.step), ("val/pred", Step(120)));
+/// assert_eq!(record.data.path, "tensors/p.npy");
+/// # Ok::<(), safelight_image::record::RecordError>(())
+/// ```
+pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
+    let fields = parse_fields(line)?;
+    let missing = |field: &str, want: &str| {
+        RecordError::at_end(line, format!("{field} is missing: want {want}"))
+    };
+    if fields.data.is_some() && (fields.finish || fields.commit.is_some()) {
+        let message = "data stands beside commit or finish: want a line for each".to_owned();
+        return Err(RecordError::at_end(line, message));
+    }
+    if fields.finish {
+        return Ok(Line::Finish);
+    }
+    if let Some(step) = fields.commit {
+        return Ok(Line::Commit(step));
+    }
+    Ok(Line::Media(Box::new(MediaRecord {
+        key: fields
+            .key
+            .ok_or_else(|| missing("key", "the name of a series, such as \"val/pred\""))?,
+        step: fields.step.ok_or_else(|| missing("step", "the training step, a whole number"))?,
+        index: fields.index,
+        data: fields
+            .data
+            .ok_or_else(|| missing("data", "the path of a dump"))?
+            .finish()
+            .map_err(|problem| RecordError::at_end(line, format!("data: {problem}")))?,
+        options: fields.options,
+        description: fields.description,
+    })))
+}
+
+/// Returns the key and step of a line that [`parse_line`] refuses, if they can be read.
+#[must_use]
+pub fn place_of(line: &[u8]) -> Option<(MediaKey, Step)> {
+    let (quoted, _) = quote_non_finite(std::str::from_utf8(line).ok()?);
+    let fields: Map<String, Value> = serde_json::from_str(&quoted).ok()?;
+    let key = MediaKey::new(fields.get("key")?.as_str()?).ok()?;
+    Some((key, Step(fields.get("step")?.as_u64()?)))
+}
+
+/// Parses the sidecar of a dump whose path gives its key and step.
+///
+/// A sidecar is a record in which every field is optional; missing fields are taken from the path. For a
+/// dump of raw bytes it may have `dtype`, `shape`, `offset` and `byte_order` at the top level.
+///
+/// # Errors
+/// As [`parse_line`], except that no field can be missing.
+pub fn parse_sidecar(text: &[u8], path: &DumpPath) -> Result<MediaRecord, RecordError> {
+    let mut fields = parse_fields(text)?;
+    let at_end = |message| RecordError::at_end(text, message);
+    let mut data = fields.data.take().unwrap_or_default();
+    for name in RAW_FIELDS {
+        if let Some(value) = fields.description.extra.shift_remove(name) {
+            data.set(name, &value).map_err(at_end)?;
+        }
+    }
+    data.path = Some(path.path.clone());
+    let data = data.finish().map_err(at_end)?;
+    Ok(MediaRecord {
+        key: fields.key.unwrap_or_else(|| path.key.clone()),
+        step: fields.step.unwrap_or(path.step),
+        index: fields.index.or(path.index),
+        data,
+        options: fields.options,
+        description: fields.description,
+    })
+}

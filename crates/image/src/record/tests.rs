@@ -1,0 +1,120 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::non_finite::quote_non_finite;
+use super::*;
+use crate::media::{ColorMode, Compression, DataFormat, FileType, Profile};
+use crate::tensor::DType;
+
+fn media(line: &str) -> Result<MediaRecord, String> {
+    match parse_line(line.as_bytes()) {
+        Ok(Line::Media(record)) => Ok(*record),
+        Ok(other) => Err(format!("{other:?}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn check_refused(line: &str, want: &str) {
+    let got = media(line).map_or_else(|error| error, |record| format!("{record:?}"));
+    assert_eq!(got, want);
+}
+
+#[test]
+fn a_full_line_is_read_and_unknown_fields_kept() {
+    let record = media(
+        r#"{"key":"val/pred","step":120,"data":"tensors/p.npy","caption":"epoch 3","format":"HWC",
+            "mode":"RGB","grouping":2,"range":[-1,1.5],"file_type":"png","time":1763900000.5,"index":4,
+            "profile":"wandb-0.20","compression":"small","palette":true,"boxes":{"pred":{"box_data":[]}},"loss":NaN}"#,
+    );
+    let record = record.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((record.key.as_str(), record.step, record.index), ("val/pred", Step(120), Some(4)));
+    assert_eq!(record.data.path, "tensors/p.npy");
+    let want = ImageOptions {
+        profile: Some(Profile::Wandb020),
+        range: Some((-1.0, 1.5)),
+        format: Some(DataFormat::Hwc),
+        mode: Some(ColorMode::Rgb),
+        file_type: Some(FileType::Png),
+        compression: Some(Compression::Small),
+        palette: Some(true),
+        ..ImageOptions::default()
+    };
+    assert_eq!(record.options, want);
+    assert_eq!(record.description.caption, Some(json!("epoch 3")));
+    assert_eq!(record.description.grouping, Some(json!(2)));
+    assert_eq!(record.description.time, Some(1_763_900_000.5));
+    assert_eq!(Value::Object(record.description.extra), json!({"loss": "NaN"}));
+    let annotations = json!({"boxes": {"pred": {"box_data": []}}});
+    assert_eq!(Value::Object(record.description.annotations), annotations);
+}
+
+#[test]
+fn other_lines_are_read() {
+    assert_eq!(parse_line(br#"{"commit":7}"#), Ok(Line::Commit(Step(7))));
+    assert_eq!(parse_line(br#"{"finish":true}"#), Ok(Line::Finish));
+    let record =
+        media(r#"{"key":"a","step":0,"data":{"path":"x.npy","dtype":"bfloat16"},"mode":""}"#);
+    assert_eq!(record.map(|r| (r.data.dtype, r.options.mode)), Ok((Some(DType::BF16), None)));
+}
+
+#[test]
+fn errors_name_field_and_column() {
+    check_refused(
+        r#"{"key":"a","step":-1,"data":"x"}"#,
+        "column 20: step: invalid value: integer `-1`, expected u64",
+    );
+    check_refused(
+        r#"{"key":"a","step":"b","data":"x"}"#,
+        "column 21: step: invalid type: string \"b\", expected u64",
+    );
+    check_refused(
+        r#"{"key":"","step":1,"data":"x"}"#,
+        "column 9: key: key \"\": want at least one character",
+    );
+    check_refused(
+        r#"{"key":"a","data":"x"}"#,
+        "column 22: step is missing: want the training step, a whole number",
+    );
+    check_refused(r#"{"key":"a","step":1,"step":2}"#, "column 26: step stands twice");
+    check_refused(
+        r#"{"key":"a","step":1,"mode":"P"}"#,
+        "column 31: mode: mode \"P\" needs a palette, which is not made here; want 1, L, LA, RGB, RGBA or I;16",
+    );
+    check_refused(
+        r#"{"range":[1,0]}"#,
+        "column 15: range: got [1, 0], want [low, high], finite, low < high",
+    );
+    check_refused(
+        r#"{"x":NaN,"range":[NaN,0]}"#,
+        "column 25: range: got [NaN, 0], want [low, high], finite, low < high",
+    );
+    check_refused(r#"{"key":"a""#, "column 10: EOF while parsing an object");
+    check_refused(
+        "[1]",
+        "column 1: invalid type: sequence, expected an object that describes an image",
+    );
+    check_refused("", "column 1: EOF while parsing a value");
+    check_refused(
+        "-Infinity",
+        "column 9: invalid type: string \"-Infinity\", expected an object that describes an image",
+    );
+    check_refused(
+        "{\"caption\": NaN,\n \"step\": NaN}",
+        "line 2, column 13: step: invalid type: string \"NaN\", expected u64",
+    );
+    assert_eq!(parse_line(b"{\"key\":\"\xff\"}").map_err(|e| e.column), Err(9));
+}
+
+proptest! {
+    #[test]
+    fn no_line_panics(line in proptest::collection::vec(any::<u8>(), 0..80), text in "[{}\\[\\]\":,aNInfity\\\\-]{0,40}") {
+        drop(parse_line(&line));
+        drop(parse_line(text.as_bytes()));
+    }
+
+    #[test]
+    fn quoting_leaves_texts_alone(text in "[a-zN\\\\\"é]{0,20}") {
+        let json = json!({"caption": text, "other": "NaN, -Infinity"}).to_string();
+        prop_assert_eq!(quote_non_finite(&json).0, json);
+    }
+}
