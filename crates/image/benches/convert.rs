@@ -1,8 +1,8 @@
-//! What conversion with statistics costs for each type of element, beside plainly reading the same
-//! bytes: the ratio of the throughputs is what counts.
+//! The cost of conversion with statistics for each element type, compared with reading the same bytes. The
+//! ratio of the throughputs counts.
 //!
-//! `warm` is one chunk again and again, `memory` more pictures than caches hold. `hwc` is a scan and
-//! a conversion in blocks, as pictures are read; `chw` interleaves the channels on top.
+//! `warm` converts one chunk repeatedly, `memory` more pictures than the caches hold. `hwc` scans and
+//! converts in blocks, as pictures are rendered; `chw` also interleaves the channels.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use safelight_image::convert::{Conversion, Decision, Elements, Scan, Wish, inter
 use safelight_image::media::Profile;
 use safelight_image::tensor::{ByteOrder, DType};
 
-/// What a block of a picture takes while it is seen and converted.
+/// Bytes of a block that is scanned and then converted.
 const BLOCK_BYTES: usize = 16 << 10;
 
 /// Samples of a picture of 512 × 512 pixels.
 const N_SAMPLES: usize = 3 << 18;
 
-/// A picture's bytes: noise from 0 to 1, or over a range that is usual for the type.
+/// Returns the bytes of a picture: noise from 0 to 1, or over a range that is typical of the type.
 fn picture(dtype: DType, n: usize) -> Vec<u8> {
     let mut seed = 1u32;
     let mut noise = move || {
@@ -43,7 +43,7 @@ fn picture(dtype: DType, n: usize) -> Vec<u8> {
     (0..n).flat_map(|_| element(noise())).collect()
 }
 
-/// The least that anything can do that looks at each byte.
+/// Reads each byte: the least that any conversion must do.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
     "x86_64+avx2+fma+bmi2+f16c",
@@ -58,7 +58,7 @@ fn read(bytes: &[u8]) -> u64 {
     sums.into_iter().fold(0, u64::wrapping_add)
 }
 
-/// Sees and converts a picture's values.
+/// Scans and converts the values of a picture.
 fn scan_and_convert(elements: Elements, by: &Conversion, picture: &mut [u8], samples: &mut [u8]) {
     let mut scan = Scan::new(elements);
     let blocks = picture.chunks_mut(BLOCK_BYTES);

@@ -1,4 +1,4 @@
-//! Limits: how many images a step may have, and how large an image may be. Pure.
+//! Limits: how many images a step may have, and how large an image may be.
 
 use std::collections::BTreeMap;
 
@@ -22,19 +22,19 @@ pub enum OverDimension {
 pub struct Limits {
     /// The most images of one (run, key, step).
     pub max_items: u32,
-    /// The longest side of an image, in pixels.
+    /// Longest side of an image, in pixels.
     pub max_dimension: u32,
     /// How an image with a longer side is handled.
     pub over_dimension: OverDimension,
-    /// The largest dump that is read, in bytes.
+    /// Largest dump that is read, in bytes.
     pub dump_bytes_max: u64,
-    /// The most pixels (width × height) of one image.
+    /// Most pixels (width × height) of one image.
     pub pixels_max: u64,
-    /// The most images in one dump.
+    /// Most images in one dump.
     pub batch_max: u64,
-    /// The longest line of a media log and the longest sidecar, in bytes.
+    /// Longest line of a media log and longest sidecar, in bytes.
     pub line_bytes_max: u64,
-    /// The longest header of a dump, in bytes.
+    /// Longest header of a dump, in bytes.
     pub header_bytes_max: u64,
     /// The most memory that the conversion of one image may take, in bytes.
     pub memory_bytes_max: u64,

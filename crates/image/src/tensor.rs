@@ -1,4 +1,4 @@
-//! What a dump holds before anyone calls it a picture: element type, shape, order of bytes. Pure.
+//! Tensors in a dump: element type, shape, byte order, and where the elements lie.
 
 use std::fmt;
 
@@ -19,11 +19,11 @@ pub enum DType {
     BF16,
     /// 4 bits of exponent, 3 of mantissa, no infinities.
     F8E4M3Fn,
-    /// The same without negative zero, its exponent's bias one higher.
+    /// As `F8E4M3Fn`, without negative zero, the bias of the exponent one higher.
     F8E4M3Fnuz,
-    /// 5 bits of exponent, 2 of mantissa: half of a float16.
+    /// 5 bits of exponent, 2 of mantissa: the upper half of a float16.
     F8E5M2,
-    /// The same without negative zero and infinities, its exponent's bias one higher.
+    /// As `F8E5M2`, without negative zero and infinities, the bias of the exponent one higher.
     F8E5M2Fnuz,
     /// 8 bits of exponent: powers of two.
     F8E8M0Fnu,
@@ -36,7 +36,7 @@ pub enum DType {
 }
 
 impl DType {
-    /// Bytes of one element: 1 to 16.
+    /// Returns the bytes of one element: 1 to 16.
     #[must_use]
     pub const fn size(self) -> usize {
         match self {
@@ -55,7 +55,8 @@ impl DType {
         }
     }
 
-    /// Bytes that are swapped as one when the byte order changes: a complex number has two halves.
+    /// Returns the bytes of one word, the unit of the byte order: half an element for complex numbers, else
+    /// an element.
     #[must_use]
     pub const fn word_size(self) -> usize {
         match self {
@@ -64,7 +65,7 @@ impl DType {
         }
     }
 
-    /// All of them.
+    /// All types.
     pub const ALL: [Self; 20] = [
         Self::Bool,
         Self::U8,
@@ -88,8 +89,8 @@ impl DType {
         Self::Complex128,
     ];
 
-    /// The type that a record names: by `NumPy`'s name (`float32`; `ml_dtypes`' for those that
-    /// `NumPy` has not), perhaps with torch's prefix (`torch.float32`).
+    /// Returns the type with this name: that of `NumPy` (`float32`), of `ml_dtypes` (`bfloat16`) or of
+    /// torch (`torch.float32`, `half`).
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let name = name.strip_prefix("torch.").unwrap_or(name);
@@ -102,7 +103,7 @@ impl DType {
         Self::ALL.into_iter().find(|dtype| dtype.name() == name)
     }
 
-    /// Whether its elements may be NaN.
+    /// Whether elements may be NaN: true for floats and complex numbers.
     #[must_use]
     pub const fn is_float(self) -> bool {
         !matches!(
@@ -119,7 +120,7 @@ impl DType {
         )
     }
 
-    /// `NumPy`'s name of the type; of those that it has not, that of `ml_dtypes`.
+    /// Returns `NumPy`'s name of the type, or that of `ml_dtypes` if `NumPy` lacks the type.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -153,7 +154,7 @@ impl fmt::Display for DType {
     }
 }
 
-/// Which byte of a number comes first in the dump.
+/// The order of the bytes of a number in a dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum ByteOrder {
@@ -161,12 +162,12 @@ pub enum ByteOrder {
     Big,
 }
 
-/// Whose habits a dump follows, which tell which axis is likely which.
+/// The library that wrote a dump. Its conventions decide which axis is which where the shape leaves a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writer {
-    /// Channels last.
+    /// `NumPy`: channels last.
     NumPy,
-    /// Channels first: torch itself, and safetensors.
+    /// torch and safetensors: channels first.
     Torch,
 }
 
@@ -175,11 +176,11 @@ pub enum Writer {
 pub struct Shape(Vec<u64>);
 
 impl Shape {
-    /// The most axes that a tensor may have. `NumPy` allows 64; no picture needs more than 5.
+    /// Most axes of a tensor. `NumPy` allows 64; no picture needs more than 5.
     pub const MAX_RANK: usize = 32;
 
-    /// A shape with these axes, or `None` with more than [`Self::MAX_RANK`] of them or with more
-    /// elements than a `u64` counts.
+    /// Returns the shape with these lengths. `None` if there are more than [`Self::MAX_RANK`] axes, or more
+    /// elements than fit a `u64`.
     #[must_use]
     pub fn new(axes: Vec<u64>) -> Option<Self> {
         if axes.len() > Self::MAX_RANK {
@@ -190,13 +191,13 @@ impl Shape {
         Some(Self(axes))
     }
 
-    /// The lengths, outermost axis first.
+    /// Returns the lengths, outermost axis first.
     #[must_use]
     pub fn axes(&self) -> &[u64] {
         &self.0
     }
 
-    /// The strides of elements that lie in C order: the last axis varies fastest.
+    /// Returns the strides in elements of C order: the last axis varies fastest.
     #[must_use]
     pub fn c_strides(&self) -> Vec<u64> {
         let mut strides = vec![1; self.0.len()];
@@ -206,7 +207,7 @@ impl Shape {
         strides
     }
 
-    /// The strides of elements that lie in Fortran order: the first axis varies fastest.
+    /// Returns the strides in elements of Fortran order: the first axis varies fastest.
     #[must_use]
     pub fn fortran_strides(&self) -> Vec<u64> {
         let mut strides = vec![1; self.0.len()];
@@ -216,14 +217,14 @@ impl Shape {
         strides
     }
 
-    /// How many elements the tensor has: 1 for a scalar.
+    /// Returns the number of elements: 1 for a scalar.
     #[must_use]
     pub fn n_elements(&self) -> u64 {
         self.0.iter().product()
     }
 }
 
-/// Written as `NumPy` writes it, without the comma of one axis: `(480, 640, 3)`.
+/// Formats like `NumPy`, but without the comma after a single axis: `(480, 640, 3)`.
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(")?;
@@ -237,30 +238,30 @@ impl fmt::Display for Shape {
     }
 }
 
-/// A stretch of a dump that holds elements, as it lies there.
+/// The byte range of a dump that holds elements.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Storage {
-    /// Where it begins, in bytes from the start of the dump.
+    /// Offset from the start of the dump, in bytes.
     pub offset: u64,
-    /// Its bytes in the dump.
+    /// Length in the dump, in bytes.
     pub n_stored: u64,
-    /// Its bytes once they are decoded.
+    /// Length after decoding, in bytes.
     pub n_bytes: u64,
-    /// How they are encoded.
+    /// How the bytes are encoded.
     pub encoding: Encoding,
-    /// CRC-32 of the decoded bytes, where the dump gives it.
+    /// CRC-32 of the decoded bytes, if the dump has it.
     pub crc32: Option<u32>,
 }
 
-/// How a storage's bytes are encoded.
+/// How the bytes of a storage are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// Not at all.
+    /// Not encoded.
     Plain,
-    /// Deflated, as members of zip files are.
+    /// Deflated, as in zip files.
     Deflated,
-    /// Floats of fewer than 8 bits, packed from the lowest bit on, with so many bits of exponent and
-    /// mantissa. Decoded, each is a `float8_e4m3fn`, which holds all their values.
+    /// Floats of fewer than 8 bits, packed from the lowest bit on. Decoding makes each a `float8_e4m3fn`,
+    /// which holds all their values.
     Packed {
         /// Bits of the exponent: 2 or 3.
         exponent: u8,
@@ -270,14 +271,17 @@ pub enum Encoding {
 }
 
 impl Storage {
-    /// Bytes as they are.
+    /// Returns a storage whose bytes are not encoded.
     #[must_use]
     pub const fn plain(offset: u64, n_bytes: u64) -> Self {
         Self { offset, n_stored: n_bytes, n_bytes, encoding: Encoding::Plain, crc32: None }
     }
 }
 
-/// What a dump says of one tensor, and where its elements lie.
+/// The header of one tensor: element type, shape, and where the elements lie.
+///
+/// All elements lie within the storage: element `(i, j, …)` begins `first` + (`i` × `strides[0]` + `j` ×
+/// `strides[1]` + …) × [`DType::size`] bytes into the decoded storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorHeader {
     /// Element type.
@@ -286,20 +290,19 @@ pub struct TensorHeader {
     pub byte_order: ByteOrder,
     /// Lengths of the axes.
     pub shape: Shape,
-    /// Elements from one to the next along each axis.
+    /// Distance between neighbours along each axis, in elements.
     pub strides: Vec<u64>,
     /// Where the elements lie.
     pub storage: Storage,
-    /// Where in the decoded storage the first element begins, in bytes.
+    /// Offset of the first element in the decoded storage, in bytes.
     pub first: u64,
 }
 
 impl TensorHeader {
-    /// A tensor all of whose elements lie within the storage's bytes.
+    /// Checks that all elements lie within the storage, and returns the header.
     ///
     /// # Errors
-    /// How many bytes the storage would need, if that is more than it has; `None` if that is more
-    /// than can be counted.
+    /// The bytes that the storage would need, if it has fewer. `None` if the number does not fit a `u64`.
     pub fn new(
         dtype: DType,
         byte_order: ByteOrder,

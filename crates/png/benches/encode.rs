@@ -1,4 +1,4 @@
-//! The cost of a PNG by kind of picture: this encoder beside the crate `png`.
+//! Time and size of PNG files by kind of picture, for this encoder and the crate `png`.
 #![expect(clippy::disallowed_macros, reason = "a benchmark prints the sizes of the files")]
 
 use std::hint::black_box;
@@ -48,7 +48,7 @@ impl Random {
     }
 }
 
-/// A value in [0, 1] → a sample.
+/// Converts a value in [0, 1] to a sample.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
 fn sample(value: f32) -> u8 {
     (value.clamp(0.0, 1.0) * 255.0) as u8
@@ -58,7 +58,7 @@ fn wave(x: u16, y: u16, period: f32) -> f32 {
     (f32::from(x) / period).sin() * (f32::from(y) / (0.7 * period)).cos()
 }
 
-/// Waves, large ones and small ones.
+/// A sum of large and small waves.
 fn smooth(x: u16, y: u16, channel: u16) -> f32 {
     let x = x + 40 * channel;
     0.5 + 0.2 * wave(x, y, 90.0) + 0.1 * wave(y, x, 31.0) + 0.05 * wave(x, y, 11.0)

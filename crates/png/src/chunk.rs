@@ -2,7 +2,7 @@
 
 use crate::EncodeError;
 
-/// The most bytes of a chunk: its length is a signed 32-bit number that is not negative.
+/// Most bytes of a chunk: PNG limits lengths to 2³¹ − 1.
 const CHUNK_BYTES_MAX: usize = i32::MAX as usize;
 
 /// A chunk that is being written.

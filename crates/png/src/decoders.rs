@@ -1,11 +1,11 @@
-//! Decoders of other hands, for the tests and the fuzz target, which both use this file.
+//! Decoders by other authors. The tests and the fuzz target use this file.
 
 use zune_png::PngDecoder;
 use zune_png::zune_core::bytestream::ZCursor;
 use zune_png::zune_core::options::DecoderOptions;
 use zune_png::zune_core::result::DecodingResult;
 
-/// The samples of a file as `png` reads them, in the order of the mode.
+/// Decodes a file by `png`. Samples of 16 bits are little-endian.
 pub(crate) fn decode_png(file: &[u8]) -> Vec<u8> {
     let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
     decoder.set_transformations(png::Transformations::EXPAND);
@@ -20,7 +20,7 @@ pub(crate) fn decode_png(file: &[u8]) -> Vec<u8> {
     samples
 }
 
-/// The same as `zune-png` reads them.
+/// Decodes a file by `zune-png`. Samples of 16 bits are little-endian.
 pub(crate) fn decode_zune(file: &[u8]) -> Vec<u8> {
     let options = DecoderOptions::new_safe()
         .png_set_confirm_crc(true)

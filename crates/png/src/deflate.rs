@@ -1,4 +1,4 @@
-//! The blocks of a deflate stream: dynamic ones and stored ones.
+//! The blocks of a deflate stream.
 
 use crate::header::Header;
 use crate::huffman::{canonical_codes, code_lengths};
@@ -8,27 +8,27 @@ use crate::symbols::{
     Counts, END_OF_BLOCK, N_DISTANCES, N_SYMBOLS, Sampling, distance_symbol, run_symbol,
 };
 
-/// Bits, and how many.
+/// Bits and their number.
 type Code = (u32, u32);
 
-/// How some bytes are to be written: what repeats what, and the lengths of the codes.
+/// The plan of a block: the lengths of its codes, and its length.
 #[derive(Debug)]
 pub(crate) struct Plan {
     symbols: [u8; N_SYMBOLS],
     distances: [u8; N_DISTANCES],
-    /// What says the lengths, none if they are the fixed ones of the format.
+    /// The header with the lengths. `None` for the fixed lengths of the format.
     header: Option<Header>,
-    /// How many bits the block takes, or about so many where not all literals were counted.
+    /// Length of the block in bits; an estimate if not all literals were counted.
     pub(crate) n_bits: u64,
 }
 
 impl Plan {
-    /// Finds the best codes for bytes that are so parted.
+    /// Finds the best codes for bytes that are parted into `spans`.
     pub(crate) fn new(bytes: &[u8], spans: &[Span], sampling: Sampling) -> Self {
         Self::of(&Counts::of(bytes, spans, sampling))
     }
 
-    /// Bytes are to be written as they are.
+    /// Returns the plan of a stored block.
     pub(crate) fn stored() -> Self {
         Self { symbols: [0; _], distances: [0; _], header: None, n_bits: u64::MAX }
     }
@@ -51,10 +51,11 @@ impl Plan {
     }
 }
 
-/// A longer block is never one with fixed lengths.
+/// Longest block, in bits, for which fixed lengths are tried.
 const FIXED_BITS_MAX: u64 = 8 * 4096;
 
-/// The fixed lengths of the format (RFC 1951, 3.2.6), without the last two symbols, which are never used.
+/// The fixed code lengths of the format (RFC 1951, 3.2.6), without the last two symbols, which are never
+/// used.
 const FIXED_SYMBOLS: [u8; N_SYMBOLS] = {
     let mut lengths = [8; N_SYMBOLS];
     let mut symbol = 144;
@@ -67,7 +68,7 @@ const FIXED_SYMBOLS: [u8; N_SYMBOLS] = {
 
 const FIXED_DISTANCES: [u8; N_DISTANCES] = [5; N_DISTANCES];
 
-/// How many bits the symbols take under the fixed codes.
+/// Returns the bits of all symbols under the fixed codes.
 fn n_bits_fixed(counts: &Counts) -> u64 {
     let sum = |counts: &[u32]| u64::from(counts.iter().sum::<u32>());
     let (literals, others) = counts.symbols.split_at(END_OF_BLOCK);
@@ -76,12 +77,12 @@ fn n_bits_fixed(counts: &Counts) -> u64 {
         + counts.n_extra
 }
 
-/// Writes one stream, block by block.
+/// Writes a deflate stream block by block.
 #[derive(Debug)]
 pub(crate) struct Deflate {
     bits: Bits,
     codes: ByteCodes,
-    /// The codes of the symbols that are no bytes.
+    /// The codes of the symbols from [`END_OF_BLOCK`] on.
     others: [Code; N_SYMBOLS - END_OF_BLOCK],
     distances: [Code; N_DISTANCES],
 }
@@ -96,21 +97,21 @@ impl Deflate {
         }
     }
 
-    /// Begins a stream of zlib's form.
+    /// Begins a zlib stream.
     pub(crate) fn begin(&mut self, out: &mut Vec<u8>) {
         self.bits.reset((0, 0));
         // Deflate with a window of 32 KiB; the fastest level.
         out.extend_from_slice(&[0x78, 0x01]);
     }
 
-    /// Ends it, after the last block.
+    /// Ends the stream, after the last block.
     pub(crate) fn end(&mut self, adler: u32, out: &mut Vec<u8>) {
         self.bits.align(out);
         self.bits.drain(out);
         out.extend_from_slice(&adler.to_be_bytes());
     }
 
-    /// Writes a block of fewer than 2^32 bytes, parted into spans, as planned; stored if that is smaller.
+    /// Writes a block as planned, or stored if that is smaller. There must be fewer than 2³² bytes.
     pub(crate) fn block(
         &mut self,
         bytes: &[u8],
@@ -141,7 +142,7 @@ impl Deflate {
         }
         self.put(self.others[0], out);
         self.bits.drain(out);
-        // What was counted was not like the rest.
+        // The literals that were counted were not typical.
         if out.len() - start > bytes.len() {
             out.truncate(start);
             self.bits.reset(before);
@@ -149,7 +150,7 @@ impl Deflate {
         }
     }
 
-    /// Writes bytes as they are.
+    /// Writes stored blocks.
     fn stored(&mut self, bytes: &[u8], is_last: bool, out: &mut Vec<u8>) {
         const LENGTH_MAX: usize = 0xffff;
         let n_blocks = bytes.len().div_ceil(LENGTH_MAX);
@@ -165,7 +166,7 @@ impl Deflate {
     }
 
     fn set_codes(&mut self, plan: &Plan) {
-        // Two symbols are never used, but have a place among the fixed lengths.
+        // The last two symbols are never used, but count for the fixed codes.
         let mut lengths = [if plan.header.is_some() { 0 } else { 8 }; N_SYMBOLS + 2];
         lengths[..N_SYMBOLS].copy_from_slice(&plan.symbols);
         let mut codes = [0; N_SYMBOLS + 2];

@@ -1,36 +1,36 @@
-//! PNG's row filters: what of a pixel its neighbours don't tell.
+//! PNG's row filters: the difference of each byte to a prediction from its neighbours.
 
 use crate::kernels::for_more_instructions;
 
-/// Bytes that are looked at together; rows in memory end in zeros up to a multiple of them.
+/// Bytes that are processed together. Rows in memory are padded with zeros to a multiple of them.
 pub(crate) const LANES: usize = 64;
 
-/// What a pixel is told by. The number is the filter's byte in the file.
+/// The prediction of a byte. The number is the filter's byte in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filter {
-    /// Nothing.
+    /// 0.
     None = 0,
-    /// The pixel to the left.
+    /// The byte of the pixel to the left.
     Sub = 1,
-    /// The pixel above.
+    /// The byte above.
     Up = 2,
-    /// The mean of both.
+    /// The mean of left and above, rounded down.
     Average = 3,
-    /// Of left, above and above left the one that is nearest to left + above − above left.
+    /// One of left, above and above left: the nearest to left + above − above left.
     Paeth = 4,
 }
 
-/// A row and the one above it, as they are before they are filtered.
+/// A row and the row above it, not filtered.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Rows {
     /// [`LANES`] zeros, the row, zeros to a multiple of [`LANES`].
     row: Vec<u8>,
-    /// The same of the row above.
+    /// The row above, padded in the same way.
     above: Vec<u8>,
 }
 
 impl Rows {
-    /// Begins a picture with rows of so many bytes: above the first row all is 0.
+    /// Begins a picture with rows of `row_bytes` bytes. The row above the first one is 0.
     pub(crate) fn begin(&mut self, row_bytes: usize) {
         for row in [&mut self.row, &mut self.above] {
             row.clear();
@@ -38,19 +38,20 @@ impl Rows {
         }
     }
 
-    /// Goes on to the next row, for the caller to fill; what is in it is one before the last.
+    /// Moves on to the next row and returns it for the caller to fill. It still holds the row before the
+    /// last.
     pub(crate) fn next(&mut self, row_bytes: usize) -> &mut [u8] {
         std::mem::swap(&mut self.row, &mut self.above);
         &mut self.row[LANES..LANES + row_bytes]
     }
 
-    /// How far the residuals of Sub, Up, Average and Paeth are from 0, in sum, each counted to
-    /// [`RESIDUAL_MAX`].
+    /// Returns the sums of the residuals of Sub, Up, Average and Paeth. Each residual counts by its distance
+    /// from 0, up to [`RESIDUAL_MAX`].
     pub(crate) fn residuals(&self, pixel_bytes: usize) -> [u32; 4] {
         residuals(&self.row, &self.above, pixel_bytes)
     }
 
-    /// Writes the filtered row, as far as `out` takes whole groups of [`LANES`].
+    /// Writes the filtered row to `out`, which has room for whole groups of [`LANES`].
     pub(crate) fn filter(&self, filter: Filter, pixel_bytes: usize, out: &mut [u8]) {
         match filter {
             Filter::None => {
@@ -65,19 +66,19 @@ impl Rows {
     }
 }
 
-/// A residual that is further from 0 than this is as bad as this. (Eight of them fit a byte.)
+/// Largest distance of a residual that counts. Eight of them fit a byte.
 pub(crate) const RESIDUAL_MAX: u8 = 31;
 
 #[inline]
 fn average(left: u8, up: u8) -> u8 {
-    // Rounded down, without a ninth bit.
+    // Needs no ninth bit.
     (left & up) + ((left ^ up) >> 1)
 }
 
 #[inline]
 fn paeth(left: u8, up: u8, up_left: u8) -> u8 {
     // With p = left + up − up_left: |p − left|, |p − up|, and |p − up_left|, which is the sum or the
-    // difference of these two. That it ends at 255 changes no comparison.
+    // difference of these two. Saturation at 255 changes no comparison.
     let to_left = up.abs_diff(up_left);
     let to_up = left.abs_diff(up_left);
     let is_sum = (up >= up_left) == (left >= up_left);
@@ -108,7 +109,7 @@ for_more_instructions! {
                 .zip(up_left.as_chunks::<LANES>().0);
             for (((row, left), up), up_left) in chunks {
                 for i in 0..LANES {
-                    let residual = |told: u8| distance(row[i].wrapping_sub(told));
+                    let residual = |predicted: u8| distance(row[i].wrapping_sub(predicted));
                     lanes[0][i] += residual(left[i]);
                     lanes[1][i] += residual(up[i]);
                     lanes[2][i] += residual(average(left[i], up[i]));

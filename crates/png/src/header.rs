@@ -1,4 +1,4 @@
-//! The code lengths of a deflate block, as its header writes them.
+//! The header of a dynamic deflate block, which contains the code lengths.
 
 use crate::huffman::{canonical_codes, code_lengths};
 use crate::kernels::bits::Bits;
@@ -6,21 +6,21 @@ use crate::symbols::{N_DISTANCES, N_SYMBOLS};
 
 const N_LENGTHS_MAX: usize = N_SYMBOLS + N_DISTANCES;
 
-/// The code lengths of a block, as they are written.
+/// The code lengths of a block, run-length encoded.
 #[derive(Debug)]
 pub(crate) struct Header {
-    /// Symbols of the code of code lengths, and the bits that follow each: how many and which.
+    /// Symbols of the code of code lengths; for each, the number of extra bits and the bits.
     tokens: [(u8, u8, u8); N_LENGTHS_MAX],
     n_tokens: usize,
     n_symbols: usize,
     n_distances: usize,
     lengths: [u8; 19],
-    /// How long it is, with the block's type.
+    /// Length in bits, including the type of the block.
     pub(crate) n_bits: u64,
 }
 
 impl Header {
-    /// Takes the lengths of the codes of symbols and distances.
+    /// Encodes the lengths of the codes of symbols and distances.
     pub(crate) fn new(symbols: &[u8; N_SYMBOLS], distances: &[u8; N_DISTANCES]) -> Self {
         let n_used = |lengths: &[u8], least: usize| {
             lengths.iter().rposition(|&length| length > 0).map_or(0, |last| last + 1).max(least)
@@ -69,7 +69,7 @@ impl Header {
         Self { tokens, n_tokens, n_symbols, n_distances, lengths, n_bits }
     }
 
-    /// Writes it, behind the block's type.
+    /// Writes the header without the type of the block.
     pub(crate) fn write(&self, bits: &mut Bits, out: &mut Vec<u8>) {
         const ORDER: [usize; 19] =
             [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];

@@ -1,17 +1,19 @@
-//! Prefix codes: the best lengths under a limit, and the canonical codes of them.
+//! Prefix codes: the best lengths under a limit, and the canonical codes for them.
 
-/// Gives each symbol that occurs a code length of at most `limit` bits, the shortest in sum but for
-/// what the limit costs, and says how many bits that is. Kraft's sum is exactly 1, or a single symbol has
-/// length 1.
+/// Sets the code length of each symbol that occurs, at most `limit` bits. Returns the bits of all symbols
+/// together.
 ///
-/// Sorted counts become lengths in place (Moffat and Katajainen, 1995); lengths above the limit are
-/// then cut, and the code is made whole again as zlib does.
+/// The lengths are the best without the limit, and nearly the best with it. Kraft's sum is exactly 1, or a
+/// single symbol has length 1.
+///
+/// Sorted counts become lengths in place (Moffat and Katajainen, 1995). Then lengths above the limit are cut,
+/// and the code is made complete again as in zlib.
 pub(crate) fn code_lengths(counts: &[u32], limit: usize, lengths: &mut [u8]) -> u64 {
     lengths.fill(0);
     let mut order = [0u64; N_SYMBOLS_MAX];
     let mut n = 0;
     for (symbol, &count) in (0u64..).zip(counts) {
-        // Written always, kept where it counts: no branch.
+        // Always written, but `n` counts it only if the symbol occurs: no branch.
         order[n] = u64::from(count) << COUNT_SHIFT | symbol;
         n += usize::from(count > 0);
     }
@@ -29,7 +31,7 @@ pub(crate) fn code_lengths(counts: &[u32], limit: usize, lengths: &mut [u8]) -> 
     }
     let mut n_of_length = lengths_in_place(tree);
     limit_lengths(&mut n_of_length, limit);
-    // The rarest have the longest codes.
+    // The rarest symbols get the longest codes.
     let (mut rest, mut n_bits) = (&*order, 0);
     for (length, &n) in (0u8..64).zip(&n_of_length).rev() {
         let keys;
@@ -42,13 +44,13 @@ pub(crate) fn code_lengths(counts: &[u32], limit: usize, lengths: &mut [u8]) -> 
 
 const N_SYMBOLS_MAX: usize = 288;
 
-/// Below the count, a key holds the symbol.
+/// Shift of the count in a key. The symbol is below it.
 const COUNT_SHIFT: u32 = 9;
 
-/// Sorts keys whose symbols are in rising order. In a small picture nearly all counts are small ones, each
-/// of which many symbols share.
+/// Sorts keys whose symbols are in rising order. In small pictures nearly all counts are small, and many
+/// symbols share a count, so small counts are sorted by counting.
 fn sort(keys: &mut [u64]) {
-    /// Counts that have a place of their own.
+    /// Counts below this have a bucket of their own.
     const N_SMALL: usize = 32;
     if keys.len() < N_SMALL {
         return keys.sort_unstable();
@@ -70,14 +72,15 @@ fn sort(keys: &mut [u64]) {
     keys[ends[N_SMALL - 1]..].sort_unstable();
 }
 
-/// The longest code of all: 288 symbols and counts of 32 bits make none longer.
+/// Longest code without a limit: 288 symbols with counts of 32 bits make none longer.
 const DEPTH_MAX: usize = 64;
 
-/// Counts in rising order, at least two → how many codes have each length.
+/// Converts at least two counts in rising order to the number of codes of each length.
 fn lengths_in_place(tree: &mut [u32]) -> [usize; DEPTH_MAX] {
     let n = tree.len();
     let index = |node: u32| usize::try_from(node).unwrap_or(0);
-    // Inner nodes overwrite leaves that are used up; where an inner node was, its parent's place stays.
+    // Inner nodes overwrite leaves that are used up. An inner node is then overwritten by the index of its
+    // parent.
     let (mut root, mut leaf) = (0, 0);
     for next in 0..n - 1 {
         let mut sum = 0u32;
@@ -98,7 +101,7 @@ fn lengths_in_place(tree: &mut [u32]) -> [usize; DEPTH_MAX] {
     for next in (0..n - 2).rev() {
         tree[next] = tree[index(tree[next])] + 1;
     }
-    // Inner nodes' depths → leaves' depths.
+    // Depths of inner nodes → depths of leaves.
     let mut n_of_length = [0; DEPTH_MAX];
     let (mut n_free, mut depth, mut inner) = (1, 0, n - 1);
     while n_free > 0 {
@@ -114,7 +117,7 @@ fn lengths_in_place(tree: &mut [u32]) -> [usize; DEPTH_MAX] {
     n_of_length
 }
 
-/// Cuts lengths above the limit, and lengthens others until the code is whole again.
+/// Cuts lengths above the limit, and lengthens others until the code is complete again.
 fn limit_lengths(n_of_length: &mut [usize; DEPTH_MAX], limit: usize) {
     let n_longer: usize = n_of_length[limit + 1..].iter().sum();
     if n_longer == 0 {
@@ -125,7 +128,7 @@ fn limit_lengths(n_of_length: &mut [usize; DEPTH_MAX], limit: usize) {
     let used = |(length, n): (usize, &usize)| n << (limit - length);
     let mut sum: usize = n_of_length[..=limit].iter().enumerate().map(used).sum();
     while sum > 1 << limit {
-        // A code of full length goes beside a shorter one, which grows by a bit.
+        // A shorter code grows by a bit, and a code of full length becomes its sibling.
         n_of_length[limit] -= 1;
         if let Some(length) = (1..limit).rev().find(|&length| n_of_length[length] > 0) {
             n_of_length[length] -= 1;
@@ -135,10 +138,10 @@ fn limit_lengths(n_of_length: &mut [usize; DEPTH_MAX], limit: usize) {
     }
 }
 
-/// The canonical codes of these lengths, first bit lowest, as deflate writes them.
+/// Computes the canonical codes for these lengths, first bit lowest, as deflate writes them.
 pub(crate) fn canonical_codes(lengths: &[u8], codes: &mut [u16]) {
     codes.fill(0);
-    // Symbols without a code would wait for each other below, as those of a length do.
+    // Symbols without a code are left out: below, symbols of the same length wait for each other.
     let mut used = [0u16; N_SYMBOLS_MAX];
     let mut n = 0;
     for (symbol, &length) in (0u16..).zip(lengths) {
@@ -148,7 +151,7 @@ pub(crate) fn canonical_codes(lengths: &[u8], codes: &mut [u16]) {
     let used = &used[..n];
     let mut next = [0u16; 17];
     used.iter().for_each(|&symbol| next[usize::from(lengths[usize::from(symbol)]) + 1] += 1);
-    // From how many codes are shorter by one to the first code of each length.
+    // From the number of codes that are one bit shorter to the first code of each length.
     let mut first = 0;
     for next in &mut next[1..] {
         first = (first + *next) << 1;
@@ -168,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// Kraft's sum, of 1 << 16.
+    /// Kraft's sum, in units of 2⁻¹⁶.
     fn kraft(lengths: &[u8]) -> u32 {
         lengths.iter().filter(|&&length| length > 0).map(|&length| 1 << (16 - length)).sum()
     }

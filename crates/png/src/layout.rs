@@ -1,31 +1,31 @@
-//! How a picture lies in a PNG file.
+//! The layout of a picture in a PNG file.
 
 use crate::EncodeError;
 use crate::palette::Palette;
 use crate::picture::{ColorType, Picture};
 
-/// The longest row that is written: a chunk of the file holds less than 2 GiB.
+/// Longest row, in bytes: a chunk of the file holds less than 2 GiB.
 const ROW_BYTES_MAX: usize = 1 << 29;
 
-/// How a picture lies in the file.
+/// The layout of a picture in the file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     pub(crate) color_type: u8,
     pub(crate) bit_depth: u8,
-    /// Bytes of a row as it is given.
+    /// Bytes of a row in memory.
     pub(crate) sample_bytes: usize,
-    /// Bytes of a row in the file, without its filter's number.
+    /// Bytes of a row in the file, without its filter byte.
     pub(crate) row_bytes: usize,
-    /// What a filter takes as a pixel to the left.
+    /// Distance to the pixel on the left for filters, in bytes.
     pub(crate) pixel_bytes: usize,
     is_black_or_white: bool,
 }
 
 impl Layout {
-    /// The layout of a picture.
+    /// Returns the layout of a picture.
     ///
     /// # Errors
-    /// If the samples are not as many as the sides ask, or a row is too long.
+    /// If the number of samples contradicts width and height, or a row is too long.
     pub(crate) fn new(picture: Picture<'_>) -> Result<Self, EncodeError> {
         let Picture { color_type, width, height, samples } = picture;
         let is_black_or_white = color_type == ColorType::Bit;
@@ -54,7 +54,7 @@ impl Layout {
         Ok(Self { color_type, bit_depth, sample_bytes, row_bytes, pixel_bytes, is_black_or_white })
     }
 
-    /// The layout of the same picture as places in a palette, a byte for each pixel.
+    /// Returns the layout of the picture with indexed colours, one byte a pixel in memory.
     pub(crate) fn indexed(self, palette: &Palette) -> Self {
         let sample_bytes = self.sample_bytes / self.pixel_bytes;
         let bit_depth = palette.bit_depth();
@@ -62,7 +62,7 @@ impl Layout {
         Self { color_type: 3, bit_depth, sample_bytes, row_bytes, pixel_bytes: 1, ..self }
     }
 
-    /// Samples → a row as it is in the file before it is filtered.
+    /// Converts samples to a row of the file, not filtered.
     pub(crate) fn fill_row(&self, samples: &[u8], row: &mut [u8]) {
         match self.bit_depth {
             // PNG's samples are big-endian.
@@ -74,7 +74,7 @@ impl Layout {
             }
             8 => row.copy_from_slice(samples),
             n_bits => {
-                // Several to a byte, the first one highest.
+                // Several pixels in a byte, the first one highest.
                 let per_byte = usize::from(8 / n_bits);
                 for (byte, pixels) in row.iter_mut().zip(samples.chunks(per_byte)) {
                     let mut shift = 8;

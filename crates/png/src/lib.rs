@@ -6,17 +6,17 @@
 //!            └ copies          ┘    for a segment of rows
 //! ```
 //!
-//! Each row gets the filter that leaves the least. The filtered rows become literals and runs of zeros
-//! under prefix codes of their own for every segment of rows. That is nearly as small as what a search
-//! for matches makes of photographs, and many times as fast. Where pictures are flat, such as label
-//! maps, the encoder searches for matches as well.
+//! Each row gets the filter with the smallest residuals. The filtered rows are parted into literals and runs
+//! of zeros, with prefix codes of their own for every segment of rows. For photographs, the result is nearly
+//! as small as with a search for copies, and many times as fast. In flat pictures, such as label maps, the
+//! encoder searches for copies as well.
 //!
 //! | module | its one job |
 //! | --- | --- |
 //! | `picture` | [`Picture`] and [`ColorType`]: samples in memory |
-//! | `layout`, `palette` | how a picture lies in the file: bit depth, row bytes, indexed colours |
+//! | `layout`, `palette` | the layout in the file: bit depth, row bytes, indexed colours |
 //! | `filter`, `noise` | rows → residuals; pictures that no filter makes smaller |
-//! | `spans`, `matches`, `symbols` | residuals → literals, runs and copies, and how often each occurs |
+//! | `spans`, `matches`, `symbols` | residuals → literals, runs and copies, and their frequencies |
 //! | `huffman`, `header`, `deflate` | symbols → prefix codes → bits |
 //! | `segments`, `chunk` | rows → the file's chunks, with their checksums |
 //! | `kernels` | vector instructions, each beside a scalar twin with the same result: all unsafe code |
@@ -62,7 +62,7 @@ use self::palette::Palette;
 pub use self::picture::{ColorType, Picture};
 use self::segments::Segments;
 
-/// What matters more in making a file.
+/// Whether time or size matters more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
     /// Time.
@@ -75,17 +75,17 @@ pub enum Compression {
 /// How to encode a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Settings {
-    /// What matters more.
+    /// Whether time or size matters more.
     pub compression: Compression,
     /// Whether a picture of at most 256 colours is written with indexed colours.
     pub palette: bool,
 }
 
-/// A picture that PNG can't hold, or that contradicts itself.
+/// A picture that PNG cannot hold, or whose samples do not match its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// A side has length 0, or the samples are not as many as the sides say.
+    /// A side has length 0, or the number of samples contradicts width and height.
     #[error("got {got} bytes of samples for {width} × {height} pixels of {pixel_bytes} bytes")]
     WrongLength {
         /// Bytes of samples.
@@ -94,7 +94,7 @@ pub enum EncodeError {
         width: u32,
         /// Rows.
         height: u32,
-        /// Bytes of a pixel.
+        /// Bytes of one pixel.
         pixel_bytes: usize,
     },
     /// A row, or a chunk, is longer than PNG allows.
@@ -102,7 +102,7 @@ pub enum EncodeError {
     TooLong {
         /// Bytes of the row or chunk.
         got: usize,
-        /// The most that are allowed.
+        /// Most bytes allowed.
         max: usize,
     },
 }
@@ -127,8 +127,8 @@ impl Encoder {
         Self::with_packing(Packing::best())
     }
 
-    /// Returns an encoder that packs bits one code after the other, on any processor. It makes the same
-    /// files as [`Self::new`].
+    /// Returns an encoder that uses no vector instructions to pack bits. It makes the same files as
+    /// [`Self::new`].
     #[must_use]
     pub fn scalar() -> Self {
         Self::with_packing(Packing::Scalar)
@@ -141,8 +141,8 @@ impl Encoder {
     /// Appends the file of a picture to `out`.
     ///
     /// # Errors
-    /// If a side has length 0, the samples are not as many as the sides say, or a row is longer than PNG
-    /// can hold. `out` may then end in a part of a file.
+    /// If a side has length 0, the number of samples contradicts width and height, or a row is longer than
+    /// PNG allows. `out` may then end in a part of a file.
     pub fn encode(
         &mut self,
         picture: Picture<'_>,
@@ -160,7 +160,7 @@ impl Encoder {
         let header = Chunk::begin(*b"IHDR", out);
         out.extend_from_slice(&picture.width.to_be_bytes());
         out.extend_from_slice(&picture.height.to_be_bytes());
-        // Compression method 0 and filter method 0 are the only ones; not interlaced.
+        // Compression method 0, filter method 0, not interlaced. There are no other methods.
         out.extend_from_slice(&[layout.bit_depth, layout.color_type, 0, 0, 0]);
         header.end(out)?;
         if is_indexed {
@@ -178,10 +178,10 @@ impl Encoder {
     }
 }
 
-/// Under [`Compression::Fast`] copies are searched for in pictures of at least this many bytes.
+/// Smallest picture, in bytes, in which [`Compression::Fast`] searches for copies.
 const SEARCHED_BYTES_MIN: usize = 32 << 10;
 
-/// Returns the most memory in bytes that a search for copies takes beside the samples and the file.
+/// Returns the most memory in bytes that the search for copies takes, in addition to samples and file.
 #[must_use]
 pub const fn search_bytes(compression: Compression, n_sample_bytes: u64) -> u64 {
     match compression {
@@ -191,8 +191,8 @@ pub const fn search_bytes(compression: Compression, n_sample_bytes: u64) -> u64 
     }
 }
 
-/// Returns the most bytes that a file takes: the samples, a filter byte for each row, and the overhead of
-/// PNG and of stored deflate blocks.
+/// Returns the length in bytes of the largest possible file: the samples, a filter byte for each row, and
+/// the overhead of PNG and of stored deflate blocks.
 #[must_use]
 pub const fn encoded_bytes_max(n_sample_bytes: u64, height: u64) -> u64 {
     let raw = n_sample_bytes.saturating_add(height);

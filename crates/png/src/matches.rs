@@ -1,51 +1,50 @@
-//! Bytes → literals and copies of what was before: for flat pictures.
+//! Bytes → literals and copies of earlier bytes, for flat pictures.
 
 use crate::spans::{RUN_MAX, Span};
 
 const HASH_BITS: u32 = 15;
 
-/// The furthest copy.
+/// Largest distance of a copy.
 const WINDOW: u32 = 1 << 15;
 
-/// How hard copies are looked for.
+/// The effort of the search for copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Effort {
-    /// The shortest copy: 4 to 8 bytes.
+    /// Shortest copy: 4 to 8 bytes.
     pub(crate) length_min: usize,
-    /// A copy of so many bytes is taken without a look at the next byte.
+    /// Length of a copy that is taken without a search at the next byte.
     pub(crate) length_good: usize,
-    /// So many places are looked at for a copy, beside the row above.
+    /// Places that are tried for a copy, in addition to the row above.
     pub(crate) n_tries: usize,
-    /// After so many bytes without a copy, one byte is passed over at each step, and one more after as
-    /// many again, up to 7.
+    /// Bytes without a copy after which each step skips one more byte, up to 7.
     pub(crate) patience: usize,
-    /// Of a longer copy only so many places at both ends are remembered.
+    /// Places at both ends of a long copy that are added to the hash table.
     pub(crate) n_remembered: usize,
 }
 
 impl Effort {
-    /// For flat pictures, as they are.
+    /// For rows of flat pictures that are not filtered.
     pub(crate) const FLAT: Self =
         Self { length_min: 4, length_good: 32, n_tries: 6, patience: usize::MAX, n_remembered: 8 };
 
-    /// For flat pictures in colour, in a hurry.
+    /// For flat pictures in colour under [`Compression::Fast`](crate::Compression::Fast).
     pub(crate) const QUICK: Self =
         Self { length_min: 8, length_good: 0, n_tries: 1, patience: usize::MAX, n_remembered: 4 };
 
-    /// For filtered rows, which are mostly noise: a few bytes in common cost more as a copy.
+    /// For filtered rows. They are mostly noise, in which a short copy costs more than its literals.
     pub(crate) const RICH: Self =
         Self { length_min: 8, length_good: 16, n_tries: 2, patience: 32, n_remembered: 8 };
 }
 
-/// Finds copies, and keeps its memory from one picture to the next.
+/// Finds copies. Reuses its buffers from one picture to the next.
 #[derive(Debug)]
 pub(crate) struct Matcher {
-    /// The last place whose next bytes have this hash; places are counted on from call to call, so that
-    /// nothing is to be cleared.
+    /// For each hash, the last place whose next bytes have it. Places are counted on from call to call, so
+    /// that the table need not be cleared.
     last: Box<[u32]>,
-    /// The place before each, with the same hash.
+    /// For each place, the one before it with the same hash.
     before: Box<[u32]>,
-    /// The place of the first byte.
+    /// Place of the first byte.
     first: u32,
 }
 
@@ -56,8 +55,11 @@ impl Default for Matcher {
 }
 
 impl Matcher {
-    /// Parts fewer than 2^30 bytes into literals and copies. A copy from `row_bytes` before is tried first.
-    /// All calls on one matcher may differ in effort: what the hash of another length finds is compared.
+    /// Parts bytes into literals and copies. There must be fewer than 2³⁰ bytes. A copy from `row_bytes`
+    /// before is tried first.
+    ///
+    /// Calls may differ in effort. Places that were hashed with another length are harmless, because the bytes
+    /// are compared.
     pub(crate) fn find(
         &mut self,
         bytes: &[u8],
@@ -83,7 +85,7 @@ impl Matcher {
                 at += 1 + ((at - n_written) / patience).min(7);
                 continue;
             }
-            // Perhaps a longer one begins at the next byte.
+            // A longer copy may begin at the next byte.
             while length < length_good && at + 1 + length_min <= bytes.len() {
                 let (longer, further) = self.longest(bytes, at + 1, row_bytes, effort, length);
                 if longer <= length {
@@ -98,7 +100,7 @@ impl Matcher {
                 n_copied: number(length),
                 distance: number(distance),
             });
-            // Of a long copy the ends are enough.
+            // The ends of a long copy are enough.
             let end = at + length;
             let first_end = end.min(at + n_remembered);
             let last_start = first_end.max(end.saturating_sub(n_remembered - 1));
@@ -112,7 +114,8 @@ impl Matcher {
         self.first += n;
     }
 
-    /// The longest copy that is longer than `length`, and its distance; else this length.
+    /// Returns length and distance of the longest copy that is longer than `length`. If there is none,
+    /// returns `length`.
     fn longest(
         &self,
         bytes: &[u8],
@@ -124,8 +127,8 @@ impl Matcher {
         let mut distance = 0;
         let length_max = (bytes.len() - at).min(RUN_MAX as usize);
         let mut try_place = |place: usize| {
-            // The next byte must be the same as well, and with it the three before: one byte alone is
-            // so often that no processor foresees it.
+            // A longer copy has the next byte, too. The three bytes before it are compared as well: a single
+            // byte is equal too often for the branch to be predictable.
             let last_four = |place: usize| bytes[place + length - 3..].first_chunk::<4>();
             if length < length_max && last_four(place) == last_four(at) {
                 let n = n_same(&bytes[place..], &bytes[at..at + length_max]);
@@ -164,14 +167,14 @@ impl Matcher {
     }
 }
 
-/// A hash of so many bytes; none so near to the end that there are not eight.
+/// Returns the hash of the `n` bytes at `at`. `None` if fewer than eight bytes are left.
 fn hash(bytes: &[u8], at: usize, n: usize) -> Option<usize> {
     let eight = u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?);
     let hash = (eight << (64 - 8 * n)).wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - HASH_BITS);
     usize::try_from(hash).ok()
 }
 
-/// How many bytes of `here` are the same as those of `there`, which is no shorter.
+/// Returns the number of equal bytes at the start of `here` and `there`, which is at least as long.
 fn n_same(there: &[u8], here: &[u8]) -> usize {
     let words = here.as_chunks::<8>().0.iter().zip(there.as_chunks::<8>().0);
     let mut n = 0;

@@ -1,15 +1,15 @@
-//! Whether rows are noise, which no filter and no code makes smaller.
+//! Detects noise, which no filter and no code makes smaller.
 
 use crate::filter::{RESIDUAL_MAX, Rows};
 use crate::layout::Layout;
 
-/// Fewer bytes of samples are not looked at: to filter them costs little.
+/// Smallest picture, in bytes, that is checked. Filtering a smaller one costs little.
 const SAMPLES_MIN: usize = 16 << 10;
 
-/// About so many bytes of rows are looked at.
+/// Approximate bytes of rows that are checked.
 const LOOKED_AT: usize = 16 << 10;
 
-/// Of noise, 256 times the mean distance of a residual from 0.
+/// 256 times the mean distance of a residual from 0, for noise.
 const NOISE: u64 = {
     let (max, mut n, mut sum) = (RESIDUAL_MAX as u64, 1, 0);
     while n < 256 {
@@ -20,9 +20,10 @@ const NOISE: u64 = {
     sum
 };
 
-/// Whether some rows, which stand for all, are noise: all bytes are about as frequent, and so are all
-/// residuals, whatever the filter. `rows` is for its own use. Of a picture that is not noise it looks at
-/// one row.
+/// Whether some rows, which stand for all, are noise: all bytes are about equally frequent, and so are the
+/// residuals of every filter.
+///
+/// `rows` is scratch space. A picture that is not noise usually shows it in the first row.
 pub(crate) fn is_noise(samples: &[u8], layout: &Layout, rows: &mut Rows) -> bool {
     if samples.len() < SAMPLES_MIN {
         return false;
@@ -44,12 +45,13 @@ pub(crate) fn is_noise(samples: &[u8], layout: &Layout, rows: &mut Rows) -> bool
         n += row_bytes as u64;
         let least = rows.residuals(layout.pixel_bytes).into_iter().min().unwrap_or(0);
         residuals += u64::from(least);
-        // Noise, but for a twenty-fifth. Of few bytes chance tells more than what they are.
+        // 4 % less than noise. Fewer than 1024 bytes are not significant.
         if n >= 1024 && residuals * 256 * 25 < n * NOISE * 24 {
             return false;
         }
     }
-    // The chance that two bytes are equal: 1 in 256, and what the sample adds; here 5 % more.
+    // Two bytes of noise are equal with a chance of 1 in 256, plus the effect of the sample size. 5 % more
+    // are tolerated.
     let n_equal: u64 = counts.iter().map(|n| n * n).sum();
     n_equal * 256 <= n * n + n * n / 20 + 256 * n
 }
@@ -85,7 +87,7 @@ mod tests {
             check("few values", mode, 256, &|_, noise| noise & 0xf0, false);
             check("seven bits", mode, 256, &|_, noise| noise / 2, false);
             check("flat", mode, 256, &|_, _| 7, false);
-            // Every byte is as frequent, but one tells the next.
+            // All bytes are equally frequent, but each follows from the one before.
             check("gradient", mode, 256, &|i, _| i.wrapping_mul(77).to_le_bytes()[0], false);
             let middle = 128 * 256 * mode.pixel_bytes();
             check("half", mode, 256, &|i, noise| if i < middle { noise } else { 7 }, false);

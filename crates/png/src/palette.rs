@@ -1,4 +1,4 @@
-//! The colours of a picture that has few.
+//! Palettes: the colours of pictures with few of them.
 
 use crate::picture::{ColorType, Picture};
 
@@ -6,15 +6,14 @@ const N_COLORS_MAX: usize = 256;
 
 const N_SLOTS: usize = 1024;
 
-/// The colours of a picture, and for each pixel which one it has. Keeps its memory from one picture to
-/// the next.
+/// The colours of a picture, and the colour of each pixel. Reuses its buffers from one picture to the next.
 #[derive(Debug)]
 pub(crate) struct Palette {
-    /// Red, green, blue, alpha, in the order of the first pixels.
+    /// Red, green, blue, alpha, in the order of first occurrence.
     pub(crate) colors: Vec<[u8; 4]>,
-    /// Of each pixel, its place in `colors`.
+    /// For each pixel, the index in `colors`.
     pub(crate) indices: Vec<u8>,
-    /// Where a colour is by its hash: its place in `colors` and one more, or 0.
+    /// For the hash of a colour, its index in `colors` plus 1, or 0 for a free slot.
     slots: Box<[u16; N_SLOTS]>,
 }
 
@@ -25,7 +24,8 @@ impl Default for Palette {
 }
 
 impl Palette {
-    /// Looks at a colour picture. Whether it has at most 256 colours; it is given up at the next one.
+    /// Finds the colours of a picture. Returns whether it is a colour picture of at most 256 colours; stops
+    /// at the 257th.
     pub(crate) fn find(&mut self, pixels: Picture<'_>) -> bool {
         self.colors.clear();
         self.indices.clear();
@@ -53,7 +53,7 @@ impl Palette {
         true
     }
 
-    /// The place of a colour, none if it is one too many.
+    /// Returns the index of a colour, which is added if it is new. `None` if there are too many colours.
     fn index(&mut self, color: [u8; 4]) -> Option<u8> {
         let hash = u32::from_le_bytes(color).wrapping_mul(0x9e37_79b1) >> 22;
         let mut slot = hash as usize % N_SLOTS;
@@ -61,7 +61,7 @@ impl Palette {
             match self.slots[slot] {
                 0 => break,
                 n if self.colors[usize::from(n) - 1] == color => return u8::try_from(n - 1).ok(),
-                // There are four times as many slots as colours: one is free.
+                // There are four times as many slots as colours, so one is free.
                 _ => slot = (slot + 1) % N_SLOTS,
             }
         }
@@ -72,7 +72,7 @@ impl Palette {
         Some(index)
     }
 
-    /// How many bits a place takes: 1, 2, 4 or 8.
+    /// Returns the bits of an index: 1, 2, 4 or 8.
     pub(crate) fn bit_depth(&self) -> u8 {
         match self.colors.len() {
             0..=2 => 1,
@@ -82,7 +82,7 @@ impl Palette {
         }
     }
 
-    /// The alpha of the colours, without the last ones that are opaque.
+    /// Returns the alpha of the colours, up to the last one that is not opaque.
     pub(crate) fn alphas(&self) -> impl Iterator<Item = u8> {
         let n = self.colors.iter().rposition(|color| color[3] < 255).map_or(0, |last| last + 1);
         self.colors[..n].iter().map(|color| color[3])

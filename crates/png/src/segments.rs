@@ -1,4 +1,4 @@
-//! Rows → the chunks that hold them, segment by segment.
+//! Rows → IDAT chunks, segment by segment.
 
 use std::mem::take;
 
@@ -13,15 +13,15 @@ use crate::spans::{Span, find_zeros};
 use crate::symbols::{Counts, Sampling};
 use crate::{Compression, EncodeError, SEARCHED_BYTES_MIN};
 
-/// Writes the rows of pictures, and keeps what memory that takes.
+/// Writes the rows of pictures. Reuses its buffers from one picture to the next.
 #[derive(Debug)]
 pub(crate) struct Segments {
     rows: Rows,
-    /// What `rows` was before a segment that is filtered twice; or rows that are looked at.
+    /// A copy of `rows` from before a segment that is filtered twice, or scratch space of [`is_noise`].
     other_rows: Rows,
-    /// Rows behind their filters' numbers.
+    /// Filtered rows, each behind its filter byte.
     filtered: Vec<u8>,
-    /// A row, or rows, filtered in another way.
+    /// A row or rows filtered in another way.
     other: Vec<u8>,
     spans: Vec<Span>,
     other_spans: Vec<Span>,
@@ -43,7 +43,7 @@ impl Segments {
         }
     }
 
-    /// Appends the chunks of a picture's samples.
+    /// Appends the IDAT chunks of a picture.
     ///
     /// # Errors
     /// If a chunk is too long for PNG.
@@ -93,8 +93,8 @@ impl Segments {
             Way::Fast => {
                 self.filter_rows(samples, layout);
                 find_zeros(&self.filtered, &mut self.spans);
-                // Rows that lie together: one in so many may have something in common, in pictures that
-                // were scaled up, or are interlaced.
+                // Parts of adjacent rows: single rows at equal distances may be alike in pictures that were
+                // scaled up or interlaced.
                 let sampling = Sampling::Parts(4 * (1 + layout.row_bytes));
                 Plan::new(&self.filtered, &self.spans, sampling)
             }
@@ -103,7 +103,7 @@ impl Segments {
                 let row_bytes = 1 + layout.row_bytes;
                 self.matcher.find(&self.filtered, row_bytes, effort, &mut self.spans);
                 let unfiltered = Plan::new(&self.filtered, &self.spans, Sampling::All);
-                // A sixteenth of the bytes is good enough for those in a hurry.
+                // A sixteenth of the bytes is good enough for `Compression::Fast`.
                 if effort == Effort::QUICK && unfiltered.n_bits < self.filtered.len() as u64 / 2 {
                     self.pass_over(samples, layout);
                     return unfiltered;
@@ -162,7 +162,7 @@ impl Segments {
         }
     }
 
-    /// Puts the next rows as they are into `filtered`.
+    /// Copies the next rows into `filtered` without filtering.
     fn copy_rows(&mut self, samples: &[u8], layout: &Layout) {
         let row_bytes = 1 + layout.row_bytes;
         self.filtered.clear();
@@ -173,13 +173,13 @@ impl Segments {
         }
     }
 
-    /// Goes on behind rows that are not filtered, for those of the next segment that are.
+    /// Moves `rows` behind rows that were not filtered, so that the next segment can be.
     fn pass_over(&mut self, samples: &[u8], layout: &Layout) {
         let last = &samples[samples.len() - layout.sample_bytes..];
         layout.fill_row(last, self.rows.next(layout.row_bytes));
     }
 
-    /// Filters rows, each by the filter whose residuals are the least in sum.
+    /// Filters rows, each by the filter with the smallest sum of residuals.
     fn filter_rows(&mut self, samples: &[u8], layout: &Layout) {
         let pixel_bytes = layout.pixel_bytes;
         each_row(samples, layout, &mut self.rows, &mut self.filtered, |rows, out| {
@@ -193,7 +193,7 @@ impl Segments {
         });
     }
 
-    /// Filters rows, each by the filter that takes the fewest bits.
+    /// Filters rows, each by the filter that takes the fewest bits. `sixteenths` are the lengths of literals.
     fn filter_rows_by_bits(&mut self, samples: &[u8], layout: &Layout, sixteenths: &[u16; 256]) {
         let (pixel_bytes, row_bytes) = (layout.pixel_bytes, layout.row_bytes);
         let other = &mut self.other;
@@ -215,7 +215,7 @@ impl Segments {
     }
 }
 
-/// Lets `filter` write each of the next rows, in groups of [`LANES`], and say which filter it took.
+/// Calls `filter` for each of the next rows. It writes whole groups of [`LANES`] and returns its choice.
 fn each_row(
     samples: &[u8],
     layout: &Layout,
@@ -236,25 +236,25 @@ fn each_row(
     filtered.truncate(n_bytes);
 }
 
-/// How a picture is made small.
+/// The way of compressing a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// Filters by the least residuals; codes after a sample; runs of zeros.
+    /// Filters by smallest residuals; runs of zeros; codes from a sample of the literals.
     Fast,
-    /// Of a picture that is rather flat: rows as they are with copies, or filters by the least
-    /// residuals and runs of zeros, whatever is smaller.
+    /// For flat pictures: rows without filters and with copies, or filters by smallest residuals and runs of
+    /// zeros, whichever is smaller.
     Either(Effort),
-    /// Of any other: filters by the fewest bits, perhaps copies; more segments.
+    /// For other pictures: filters by fewest bits; runs of zeros or copies; more segments.
     Rich,
-    /// Filters by the least residuals, and copies.
+    /// Filters by smallest residuals; copies.
     Copies,
-    /// Of a tiny one: whatever is smallest of the last three.
+    /// For tiny pictures: the smallest result of `Either`, `Rich` and `Copies`.
     Tiny,
 }
 
 impl Way {
     fn new(samples: &[u8], layout: &Layout, compression: Compression) -> Self {
-        // Of gray and indexed pictures runs of zeros say as much as copies, and of small ones the search
+        // In gray and indexed pictures, runs of zeros are as good as copies. In small pictures, the search
         // takes too long.
         if compression == Compression::Fast
             && (layout.pixel_bytes < 3 || samples.len() < SEARCHED_BYTES_MIN)
@@ -272,7 +272,7 @@ impl Way {
         }
     }
 
-    /// About how many bytes of rows have prefix codes of their own.
+    /// Returns the approximate bytes of a segment, which has prefix codes of its own.
     fn segment_bytes(self) -> usize {
         match self {
             Self::Fast | Self::Either(Effort::QUICK) => 192 << 10,
@@ -282,10 +282,10 @@ impl Way {
     }
 }
 
-/// Bytes of samples; of smaller pictures all ways are tried.
+/// Bytes of samples below which a picture is tiny.
 const TINY: usize = 4096;
 
-/// Which part of the samples is as that of the pixel to the left, in some rows.
+/// Returns the share of samples that equal those of the pixel to the left, in some rows.
 fn flatness(samples: &[u8], layout: &Layout) -> f64 {
     const N_ROWS: usize = 32;
     let step = (samples.len() / layout.sample_bytes / N_ROWS).max(1);

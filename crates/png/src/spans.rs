@@ -1,30 +1,31 @@
-//! Bytes → literals and runs of zeros. That is all that is looked for in rows that are filtered: they
-//! hold little but noise and zeros, and a search for matches costs eighty times what all the rest does.
+//! Bytes → literals and runs of zeros.
+//!
+//! Filtered rows consist of noise and zeros. A search for copies in them would take eighty times as long as
+//! all the rest, and find little.
 
 use crate::kernels::zeros::zero_bytes;
 
-/// Literals, and what follows them and is a copy.
+/// Literals, followed by a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) n_literals: u32,
-    /// How many bytes are copied: 0, or at least 3 more than a multiple of [`RUN_MAX`], or a multiple of
-    /// it.
+    /// Bytes that are copied: a multiple of [`RUN_MAX`], or at least 3 more than one.
     pub(crate) n_copied: u32,
-    /// From how many bytes before: 1 to 32768; 1 for a run of zeros after a zero.
+    /// Distance to the source of the copy, in bytes: 1 to 32768. It is 1 for a run of zeros after a zero.
     pub(crate) distance: u32,
 }
 
-/// The longest run that one symbol stands for.
+/// Longest copy that one symbol can encode.
 pub(crate) const RUN_MAX: u32 = 258;
 
-/// Zeros that are fewer are left among the literals.
+/// Shortest run. Fewer zeros stay among the literals.
 const ZEROS_MIN: u32 = 8;
 
-/// Parts fewer than 2^32 bytes into literals and runs of zeros.
+/// Parts bytes into literals and runs of zeros. There must be fewer than 2³² bytes.
 pub(crate) fn find_zeros(bytes: &[u8], spans: &mut Vec<Span>) {
     spans.clear();
     let mut finder = Finder { spans, from: 0 };
-    // How many bytes before `at` are zeros.
+    // `n_before`: the number of zeros that end at `at`.
     let (mut at, mut n_before) = (0, 0);
     let (blocks, rest) = bytes.as_chunks::<64>();
     for block in blocks {
@@ -34,7 +35,7 @@ pub(crate) fn find_zeros(bytes: &[u8], spans: &mut Vec<Span>) {
     if !rest.is_empty() {
         let mut block = [1; 64];
         block[..rest.len()].copy_from_slice(rest);
-        // What fills the block up is not zero, and ends the last run.
+        // The padding is not zero, and so ends the last run.
         finder.block(zero_bytes(&block), at, n_before);
         n_before = 0;
     }
@@ -46,12 +47,13 @@ pub(crate) fn find_zeros(bytes: &[u8], spans: &mut Vec<Span>) {
 
 struct Finder<'a> {
     spans: &'a mut Vec<Span>,
-    /// Where the bytes begin that are in no span yet.
+    /// Start of the bytes that are in no span yet.
     from: u32,
 }
 
 impl Finder<'_> {
-    /// Looks at 64 bytes from `at` on, before which are so many zeros. How many zeros they end in.
+    /// Adds the 64 bytes from `at` on, which follow `n_before` zeros. Returns the number of zeros at their
+    /// end.
     fn block(&mut self, mut is_zero: u64, at: u32, n_before: u32) -> u32 {
         let n_first = is_zero.trailing_ones();
         if n_first == 64 {
@@ -59,9 +61,9 @@ impl Finder<'_> {
         }
         self.zeros(at - n_before, n_before + n_first);
         let n_last = is_zero.leading_ones();
-        // What is left ends before the last byte and begins after the first.
+        // The runs that are left touch neither end of the block.
         is_zero &= u64::MAX << n_first & u64::MAX >> n_last;
-        // A bit for each place where 8 zeros begin.
+        // A bit for each byte at which 8 zeros begin.
         let twos = is_zero & is_zero >> 1;
         let fours = twos & twos >> 2;
         let mut eights = fours & fours >> 4;
@@ -102,7 +104,7 @@ mod tests {
             let n_literals = usize::try_from(n_literals).unwrap();
             let literals = &bytes[at..at + n_literals];
             at += n_literals;
-            // No long run is left, but for a rest of fewer than 3 before.
+            // No long run is left. Up to 2 zeros may be left in front of a run.
             let is_run = |eleven: &[u8]| eleven.iter().all(|&byte| byte == 0);
             assert!(!literals.windows(11).any(is_run), "{i} {spans:?}");
             if n_zeros > 0 {

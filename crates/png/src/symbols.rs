@@ -1,22 +1,21 @@
-//! The symbols of deflate: bytes, the end of a block, lengths and distances of what is repeated; and how
-//! often they occur.
+//! The symbols of deflate and their frequencies: bytes, the end of a block, lengths and distances of copies.
 
 use crate::spans::{RUN_MAX, Span};
 
-/// Symbols for bytes, the end of a block, and lengths.
+/// Number of symbols for bytes, the end of a block, and lengths.
 pub(crate) const N_SYMBOLS: usize = 286;
 
-/// Symbols for distances.
+/// Number of symbols for distances.
 pub(crate) const N_DISTANCES: usize = 30;
 
 pub(crate) const END_OF_BLOCK: usize = 256;
 
-/// The shortest run of each length symbol, and how many bits more tell its length.
+/// For each length symbol: the shortest length, and the number of extra bits.
 const RUNS: [(u16, u8); 29] = {
     let mut runs = [(0, 0); 29];
     let (mut i, mut shortest) = (0, 3);
     while i < 28 {
-        // Four symbols each with 0, 0, 1, 2, 3, 4 and 5 bits more.
+        // Four symbols each with 0, 0, 1, 2, 3, 4 and 5 extra bits.
         let n_extra = [0, 0, 1, 2, 3, 4, 5][i / 4];
         runs[i] = (shortest, n_extra);
         shortest += 1 << n_extra;
@@ -26,7 +25,7 @@ const RUNS: [(u16, u8); 29] = {
     runs
 };
 
-/// The symbol of a run of 3 to 258, and the bits that follow it.
+/// Returns the symbol of a length of 3 to 258, its extra bits, and their number.
 pub(crate) fn run_symbol(length: u32) -> (usize, u32, u32) {
     const SYMBOLS: [u8; RUN_MAX as usize + 1] = {
         let mut symbols = [0; _];
@@ -45,7 +44,7 @@ pub(crate) fn run_symbol(length: u32) -> (usize, u32, u32) {
     (END_OF_BLOCK + 1 + i, length - u32::from(shortest), n_extra.into())
 }
 
-/// The symbol of a distance of 1 to 32768, and the bits that follow it: which and how many.
+/// Returns the symbol of a distance of 1 to 32768, its extra bits, and their number.
 pub(crate) fn distance_symbol(distance: u32) -> (usize, u32, u32) {
     let from_0 = distance - 1;
     if from_0 < 4 {
@@ -57,25 +56,25 @@ pub(crate) fn distance_symbol(distance: u32) -> (usize, u32, u32) {
     (symbol as usize, from_0 & ((1 << n_extra) - 1), n_extra)
 }
 
-/// How often each symbol occurs.
+/// The frequencies of the symbols.
 #[derive(Debug, Clone)]
 pub(crate) struct Counts {
     pub(crate) symbols: [u32; N_SYMBOLS],
     pub(crate) distances: [u32; N_DISTANCES],
-    /// Bits beside the symbols' codes.
+    /// Number of all extra bits.
     pub(crate) n_extra: u64,
 }
 
 impl Counts {
-    /// Counts what is repeated, and the literals of all parts of so many bytes, or of some where they
-    /// are many.
+    /// Counts copies and literals. With [`Sampling::Parts`], the counts of many literals are extrapolated
+    /// from some parts.
     pub(crate) fn of(bytes: &[u8], spans: &[Span], sampling: Sampling) -> Self {
         let n_literals: usize = spans.iter().map(|span| span.n_literals as usize).sum();
         let (every, part_bytes) = sampling.every(n_literals);
         let mut counts = Self { symbols: [0; _], distances: [0; _], n_extra: 0 };
         let mut literals = LiteralCounts::default();
         let mut rest = bytes;
-        // Literals up to the next part that is counted, and to the end of the one that is.
+        // Literals to skip up to the next part that is counted, and literals to count in it.
         let (mut n_skipped, mut n_to_count) = (every / 2 * part_bytes, part_bytes);
         for &Span { n_literals, n_copied, distance } in spans {
             let mut span;
@@ -110,7 +109,7 @@ impl Counts {
         if every == 1 {
             counts.symbols[..256].copy_from_slice(&first);
         } else {
-            // As many as there are in all; those that were not seen may be there.
+            // Scaled to all literals. Bytes that were not seen may occur, so they count once.
             let per_65536 = ((n_literals as u64) << 16) / u64::from(n_counted.max(1));
             for (count, seen) in counts.symbols.iter_mut().zip(first) {
                 let n = (u64::from(seen) * per_65536) >> 16;
@@ -130,7 +129,7 @@ impl Counts {
         }
     }
 
-    /// How many sixteenths of a bit each literal takes under the best code.
+    /// Returns the length of each literal under the best code, in sixteenths of a bit.
     pub(crate) fn sixteenths(&self) -> [u16; 256] {
         let n: u32 = self.symbols.iter().sum();
         let log = |n: u32| {
@@ -147,17 +146,17 @@ impl Counts {
     }
 }
 
-/// Which literals are counted.
+/// The literals that are counted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Sampling {
-    /// All.
+    /// All literals.
     All,
-    /// Of many literals those of some parts of so many bytes.
+    /// If there are many literals, only those in some parts of this many bytes.
     Parts(usize),
 }
 
 impl Sampling {
-    /// The one part in so many that is counted, and how many bytes it has.
+    /// Returns `(every, part_bytes)`: one part in `every` is counted, of `part_bytes` bytes.
     fn every(self, n_literals: usize) -> (usize, usize) {
         match self {
             Self::Parts(part_bytes) if n_literals > COUNTED_BYTES_MAX => {
@@ -169,13 +168,13 @@ impl Sampling {
     }
 }
 
-/// Fewer literals than these are all counted.
+/// Up to this many literals are all counted.
 const COUNTED_BYTES_MAX: usize = 48 << 10;
 
-/// Of more, about so many are.
+/// Of more literals, about this many are counted.
 const COUNTED_BYTES_MIN: usize = 24 << 10;
 
-/// Four counts of each byte: equal ones that follow each other don't wait for each other.
+/// Four counts of each byte, so that equal bytes in a row do not wait for each other.
 struct LiteralCounts([[u32; 256]; 4]);
 
 impl Default for LiteralCounts {
@@ -195,7 +194,7 @@ impl LiteralCounts {
         rest.iter().for_each(|&byte| self.0[0][usize::from(byte)] += 1);
     }
 
-    /// Of each byte, and of all.
+    /// Returns the count of each byte, and of all.
     fn sums(&self) -> ([u32; 256], u32) {
         let mut sums = self.0[0];
         for lane in &self.0[1..] {

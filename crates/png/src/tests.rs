@@ -1,4 +1,4 @@
-//! What is encoded comes back, from decoders of other hands, and is no larger than it may be.
+//! Round trips through decoders by other authors, and the largest size of files.
 
 use proptest::prelude::*;
 
@@ -54,20 +54,20 @@ fn check(mode: ColorType, width: u32, height: u32, samples: &[u8]) {
     }
 }
 
-/// What the samples of a picture are like.
+/// A kind of samples.
 #[derive(Debug, Clone, Copy)]
 enum Contents {
     Noise,
     Constant(u8),
     Gradient,
     FewValues(u8),
-    /// Zeros but for one in so many.
+    /// Zeros, except for one byte in this many.
     Sparse(u32),
-    /// The upper part flat, the lower noise: no part is like the whole.
+    /// The upper half flat, the lower noise: no part is typical of the whole.
     Halves,
 }
 
-/// Samples of a picture, from a seed.
+/// Makes the samples of a picture from a seed.
 fn samples(mode: ColorType, width: u32, height: u32, contents: Contents, seed: u32) -> Vec<u8> {
     let mut state = seed | 1;
     let mut random = move || {
@@ -134,7 +134,7 @@ fn pictures_of_several_segments_come_back() {
     }
 }
 
-/// Fields of a colour each, with borders that wind.
+/// Makes a label map: fields of one colour each, with winding borders.
 fn label_map(mode: ColorType, side: u32) -> Vec<u8> {
     let field = |x: u32, y: u32| (x + y * y / 97 % 23) / 29 + 7 * ((y + x * x / 61 % 17) / 37);
     let places = (0..side).flat_map(|y| (0..side).map(move |x| (x, y)));

@@ -1,15 +1,15 @@
-//! Bounding boxes. Pure.
+//! Bounding boxes.
 
 use serde_json::{Map, Value};
 
 use super::classes::{generated_labels, read_labels};
-use super::place::{AnnotationError, Place};
+use super::field_path::{AnnotationError, FieldPath};
 use crate::media::ClassLabels;
 
-/// The most boxes of one set.
+/// Most boxes of one set.
 const BOXES_MAX: usize = 100_000;
 
-/// How many odd boxes of a set are told of one by one.
+/// Most odd boxes of a set with a warning each. The rest share one.
 const WARNINGS_MAX: usize = 8;
 
 const POSITION: &str = "an object with minX, maxX, minY and maxY, or middle, width and height";
@@ -17,21 +17,21 @@ const POSITION: &str = "an object with minX, maxX, minY and maxY, or middle, wid
 /// One set of boxes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BoxSet {
-    /// Its name.
+    /// Name of the set.
     pub name: String,
-    /// The JSON file that trackers read: `box_data` and, if they were given, `class_labels`; compact,
-    /// in UTF-8, as wandb writes it since 0.27.
+    /// The JSON file that trackers read: `box_data` and, if given, `class_labels`. Compact and in UTF-8, as
+    /// wandb writes it since 0.27.
     pub file: Vec<u8>,
-    /// The labels that were given, or those generated.
+    /// The labels given, else generated ones.
     pub class_labels: ClassLabels,
-    /// Whether any box is in pixels.
+    /// Whether any box has its position in pixels.
     pub has_pixels: bool,
 }
 
 pub(super) fn read(
     name: &str,
     set: &Value,
-    place: &Place<'_>,
+    place: &FieldPath<'_>,
     picture: (u64, u64),
     warnings: &mut Vec<String>,
 ) -> Result<BoxSet, AnnotationError> {
@@ -83,10 +83,10 @@ pub(super) fn read(
     })
 }
 
-/// A box as it is written, and its class. Fields that are not known are kept.
+/// Returns a box as it is written to the file, and its class id. Unknown fields are kept.
 fn read_box(
     given: &Value,
-    place: &Place<'_>,
+    place: &FieldPath<'_>,
     has_labels: bool,
 ) -> Result<(Map<String, Value>, Option<i64>), AnnotationError> {
     let Value::Object(given) = given else { return Err(place.error(given, "a box, an object")) };
@@ -129,7 +129,7 @@ fn read_box(
     Ok((read, id))
 }
 
-fn check_position(position: Option<&Value>, place: &Place<'_>) -> Result<(), AnnotationError> {
+fn check_position(position: Option<&Value>, place: &FieldPath<'_>) -> Result<(), AnnotationError> {
     let position = match position {
         None => return Err(place.missing(POSITION)),
         Some(Value::Object(position)) => position,
@@ -159,7 +159,7 @@ fn is_in_pixels(given: &Map<String, Value>) -> bool {
     given.get("domain").and_then(Value::as_str) == Some("pixel")
 }
 
-/// What is odd about a box, if anything.
+/// Returns what is odd about a box, if anything.
 fn oddity(given: &Map<String, Value>, (width, height): (u64, u64)) -> Option<String> {
     let position = given.get("position")?;
     let number = |name: &str| position[name].as_f64();
@@ -187,7 +187,7 @@ fn oddity(given: &Map<String, Value>, (width, height): (u64, u64)) -> Option<Str
         let what = "the picture (fractions 0 to 1; domain \"pixel\" would mean pixels)";
         (1.0, 1.0, what.to_owned())
     };
-    // A rounding error is no oddity.
+    // Rounding errors are not odd.
     let slack = 1e-6 * right.max(bottom);
     let is_within = |value: f64, max: f64| (-slack..=max + slack).contains(&value);
     let is_inside = is_within(min_x, right)

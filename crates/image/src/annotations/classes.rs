@@ -1,16 +1,16 @@
-//! Classes and their labels. Pure.
+//! Classes and their labels.
 
 use serde_json::{Map, Value};
 
-use super::place::{AnnotationError, Place};
+use super::field_path::{AnnotationError, FieldPath};
 use super::{BoxSet, ImageAnnotations};
 use crate::media::{Class, ClassLabels};
 
-/// The most classes of an image, and labels of a set.
+/// Most classes of an image, and most labels of a set.
 const CLASSES_MAX: usize = 65_536;
 
-/// Reads `classes`: a list of objects with `id`, a whole number or text, and `name`.
-pub(super) fn read(value: &Value, place: &Place<'_>) -> Result<Vec<Class>, AnnotationError> {
+/// Parses `classes`: a list of objects with an `id`, which is a whole number or text, and a `name`.
+pub(super) fn read(value: &Value, place: &FieldPath<'_>) -> Result<Vec<Class>, AnnotationError> {
     let list = match value {
         Value::Null => return Ok(Vec::new()),
         Value::Array(list) if list.len() > CLASSES_MAX => {
@@ -37,10 +37,10 @@ pub(super) fn read(value: &Value, place: &Place<'_>) -> Result<Vec<Class>, Annot
     list.iter().enumerate().map(one).collect()
 }
 
-/// Reads `class_labels`: names by number, the numbers as text since JSON has no others as keys.
+/// Parses `class_labels`: names by class id. The ids are texts, because keys in JSON are.
 pub(super) fn read_labels(
     value: &Value,
-    place: &Place<'_>,
+    place: &FieldPath<'_>,
 ) -> Result<ClassLabels, AnnotationError> {
     let given = match value {
         Value::Object(labels) if labels.len() > CLASSES_MAX => {
@@ -51,7 +51,7 @@ pub(super) fn read_labels(
     };
     let mut labels = Map::new();
     for (id, name) in given {
-        // Python's int() takes it too: "1.0" was a float's key.
+        // Python writes a key that is a float as "1.0".
         let number = id.strip_suffix(".0").unwrap_or(id).parse::<i64>();
         let number =
             number.map_err(|_| place.problem(format!("got key {id:?}, want a whole number")))?;
@@ -61,15 +61,15 @@ pub(super) fn read_labels(
     Ok(labels)
 }
 
-/// The labels that a set gets which has none: `class_<id>` for each id, in their order.
+/// Returns the labels of a set without labels: `class_<id>` for each id, in rising order.
 #[must_use]
 pub fn generated_labels(ids: impl IntoIterator<Item = i64>) -> ClassLabels {
     let ids: std::collections::BTreeSet<i64> = ids.into_iter().collect();
     ids.into_iter().map(|id| (id.to_string(), format!("class_{id}").into())).collect()
 }
 
-/// The classes of an image: labels of its boxes, then of its masks, then its own. A later name takes
-/// the place of an earlier one with the same id (`spec/image.md` C.3).
+/// Returns the classes of an image: the labels of its boxes, then of its masks, then its own classes. If
+/// an id occurs again, its later name counts (`docs/spec/image.md` C.3).
 #[must_use]
 pub fn class_set<'a>(
     annotations: &'a ImageAnnotations,

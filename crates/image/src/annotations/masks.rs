@@ -1,39 +1,39 @@
-//! Segmentation masks. Pure.
+//! Segmentation masks.
 
 use serde_json::Value;
 
 use super::classes::read_labels;
-use super::place::{AnnotationError, Place};
+use super::field_path::{AnnotationError, FieldPath};
 use crate::media::ClassLabels;
 use crate::record::DataRef;
 
-/// One mask, as a record describes it.
+/// A mask as a record describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MaskSpec {
-    /// The name of its set.
+    /// Name of the mask.
     pub name: String,
-    /// Where it is.
+    /// Where the mask is.
     pub data: MaskData,
-    /// The labels that were given; where none were, they are generated from its values.
+    /// The labels given. If `None`, they are generated from the values of the mask.
     pub class_labels: Option<ClassLabels>,
 }
 
 /// Where a mask is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MaskData {
-    /// A tensor of class ids; with `one_hot`, of a score for each class.
+    /// A tensor of class ids, or with `one_hot` of scores for each class.
     Tensor {
         /// The dump.
         data: DataRef,
-        /// Whether the greatest score tells the class.
+        /// Whether the elements are scores, of which the greatest gives the class.
         one_hot: bool,
     },
-    /// An image file that is a mask already, and kept as it is.
+    /// An image file, which is kept unchanged.
     File(DataRef),
 }
 
 impl MaskData {
-    /// The file.
+    /// Returns the dump or the file.
     #[must_use]
     pub fn data(&self) -> &DataRef {
         match self {
@@ -43,7 +43,7 @@ impl MaskData {
 }
 
 impl MaskSpec {
-    /// Whether the greatest score tells the class.
+    /// Whether the elements are scores, of which the greatest gives the class.
     #[must_use]
     pub fn is_one_hot(&self) -> bool {
         matches!(self.data, MaskData::Tensor { one_hot: true, .. })
@@ -53,13 +53,13 @@ impl MaskSpec {
 pub(super) fn read(
     name: &str,
     set: &Value,
-    place: &Place<'_>,
+    place: &FieldPath<'_>,
 ) -> Result<MaskSpec, AnnotationError> {
     const WANT: &str = "mask_data (a dump) or path (a mask file)";
     let Value::Object(fields) = set else {
         return Err(place.error(set, "an object with mask_data"));
     };
-    let data_ref = |value: &Value, place: Place<'_>| {
+    let data_ref = |value: &Value, place: FieldPath<'_>| {
         DataRef::from_value(value.clone()).map_err(|problem| place.problem(problem))
     };
     let one_hot = match fields.get("one_hot") {
@@ -88,7 +88,8 @@ pub(super) fn read(
     Ok(MaskSpec { name: name.to_owned(), data, class_labels })
 }
 
-/// The dumps that the `masks` of a record name, each once. What can't be read is left to the plan.
+/// Returns the dumps that the `masks` of a record refer to, each once. Invalid masks are skipped here; the
+/// plan reports them.
 #[must_use]
 pub fn mask_dumps(masks: &Value) -> Vec<DataRef> {
     let of_image = |masks: &Value| match masks {

@@ -1,26 +1,26 @@
-//! What a job says lies on an image: classes, boxes, masks. Pure.
+//! Classes, boxes and masks of an image: the arguments of `wandb.Image` with these names.
 //!
-//! `wandb.Image`'s three arguments, read as strictly as makes sense: an error names the field, the
-//! index, what was got and what was wanted. Numbers of any kind that are whole are whole numbers.
-//! What is only odd (a box beyond the picture) is kept and warned about.
+//! An error names the field, the index, what was got and what was wanted. A number that is whole counts as
+//! a whole number, whether it is written `1` or `1.0`. Odd values, such as a box beyond the picture, are
+//! kept with a warning.
 //!
-//! Source: `spec/image.md` C; wandb `sdk/data_types/helper_types/`.
+//! Source: `docs/spec/image.md` C; wandb `sdk/data_types/helper_types/`.
 
 mod boxes;
 mod classes;
 mod masks;
-mod place;
+mod field_path;
 
 use serde_json::{Map, Value};
 
 pub use self::boxes::BoxSet;
 pub use self::classes::{class_set, generated_labels};
+pub use self::field_path::AnnotationError;
+use self::field_path::FieldPath;
 pub use self::masks::{MaskData, MaskSpec, mask_dumps};
-pub use self::place::AnnotationError;
-use self::place::Place;
 use crate::media::Class;
 
-/// The most sets of boxes, or masks, of one image.
+/// Most sets of boxes, and most masks, of one image.
 const SETS_MAX: usize = 64;
 
 /// The classes, boxes and masks of one image.
@@ -28,34 +28,33 @@ const SETS_MAX: usize = 64;
 pub struct ImageAnnotations {
     /// The explicit `classes`.
     pub classes: Vec<Class>,
-    /// Sets of boxes, in the order in which they were given.
+    /// Sets of boxes, in the order given.
     pub boxes: Vec<BoxSet>,
-    /// Masks, in the order in which they were given.
+    /// Masks, in the order given.
     pub masks: Vec<MaskSpec>,
-    /// What is odd.
+    /// Warnings about odd values.
     pub warnings: Vec<String>,
 }
 
 impl ImageAnnotations {
-    /// Whether there are none.
+    /// Whether there are no classes, boxes, masks and warnings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Reads the `classes`, `boxes` and `masks` that were given with one image of `width` × `height`
-/// pixels.
+/// Parses the `classes`, `boxes` and `masks` given with one image of `width` × `height` pixels.
 ///
 /// # Errors
-/// At the first field that isn't what it should be.
+/// At the first invalid field.
 pub fn read(
     given: &Map<String, Value>,
     width: u64,
     height: u64,
 ) -> Result<ImageAnnotations, AnnotationError> {
     let mut annotations = ImageAnnotations::default();
-    let place = Place::root();
+    let place = FieldPath::root();
     if let Some(value) = given.get("classes") {
         annotations.classes = classes::read(value, &place.field("classes"))?;
     }
@@ -76,10 +75,10 @@ pub fn read(
     Ok(annotations)
 }
 
-/// The sets of a field by name; null for none.
+/// Returns the sets of a field by name. `null` means no sets.
 fn sets<'a>(
     value: &'a Value,
-    place: &Place<'_>,
+    place: &FieldPath<'_>,
 ) -> Result<impl Iterator<Item = (&'a String, &'a Value)> + use<'a>, AnnotationError> {
     let sets = match value {
         Value::Null => None,

@@ -1,14 +1,14 @@
-//! Colours that the data doesn't have: colormaps, the colour of NaN, a background. Pure.
+//! Colours that are not in the data: colormaps, the colour of NaN, a background.
 
 use crate::media::{Colormap, Rgb};
 use crate::simd::for_more_instructions;
 use colorous::Gradient;
 
-/// The 256 colours of a map.
+/// Returns the 256 colours of a map.
 ///
-/// The tables of d3 by way of the `colorous` crate, which differ from matplotlib's 3.11: viridis, magma,
-/// inferno and plasma by 1 of 255 at most; turbo and cividis, which are computed by polynomials, by 32
-/// and 19; the rest, which are splines through the same colours, by up to 16.
+/// They are d3's, from the crate `colorous`. Largest difference to matplotlib 3.11, of 255: viridis, magma,
+/// inferno and plasma 1; turbo 32 and cividis 19, which are polynomials; the others 16, which are splines
+/// through the same colours.
 #[must_use]
 pub(crate) fn colors(map: Colormap) -> [[u8; 3]; 256] {
     let gradient: Option<Gradient> = match map {
@@ -37,7 +37,7 @@ pub(crate) fn colors(map: Colormap) -> [[u8; 3]; 256] {
     };
     let mut colors = [[0; 3]; 256];
     for (value, color) in (0u8..=255).zip(&mut colors) {
-        // d3's purple comes first, matplotlib's last.
+        // Purple is first in d3 and last in matplotlib.
         let place = if map == Colormap::PuOr { 255 - value } else { value };
         *color = gradient
             .map_or([value; 3], |gradient| gradient.eval_rational(place.into(), 256).as_array());
@@ -45,7 +45,7 @@ pub(crate) fn colors(map: Colormap) -> [[u8; 3]; 256] {
     colors
 }
 
-/// Draws gray samples in the colours of a map.
+/// Converts gray samples to the colours of a map.
 #[must_use]
 pub(crate) fn mapped(gray: &[u8], map: Colormap) -> Vec<u8> {
     let mut colored = Vec::new();
@@ -53,7 +53,7 @@ pub(crate) fn mapped(gray: &[u8], map: Colormap) -> Vec<u8> {
     colored
 }
 
-/// The same into `colored`, whatever was in it.
+/// Converts like [`mapped`] into `colored`, which is overwritten.
 pub(crate) fn mapped_into(gray: &[u8], map: Colormap, colored: &mut Vec<u8>) {
     let colors = colors(map);
     colored.resize(gray.len() * 3, 0);
@@ -62,7 +62,7 @@ pub(crate) fn mapped_into(gray: &[u8], map: Colormap, colored: &mut Vec<u8>) {
     }
 }
 
-/// Gives the pixels that `is_marked` tells of one colour. `samples` have 3 or 4 channels.
+/// Sets each pixel for which `is_marked` is true to one colour. `samples` have 3 or 4 channels.
 pub(crate) fn mark(samples: &mut [u8], n_channels: usize, is_marked: &[bool], Rgb(color): Rgb) {
     for (pixel, _) in samples.chunks_exact_mut(n_channels).zip(is_marked).filter(|(_, is)| **is) {
         pixel[..3].copy_from_slice(&color);
@@ -70,8 +70,8 @@ pub(crate) fn mark(samples: &mut [u8], n_channels: usize, is_marked: &[bool], Rg
     }
 }
 
-/// Puts a picture with alpha on a background: `alpha × value + (1 − alpha) × background`, to the
-/// nearest. The last of `n_channels`, 2 or 4, is alpha, and goes.
+/// Composites a picture onto a background: `alpha × value + (1 − alpha) × background`, rounded to the
+/// nearest. The last of the 2 or 4 channels is alpha, and is removed.
 #[must_use]
 pub(crate) fn composited(samples: &[u8], n_channels: usize, background: Rgb) -> Vec<u8> {
     let mut opaque = Vec::new();
@@ -79,7 +79,7 @@ pub(crate) fn composited(samples: &[u8], n_channels: usize, background: Rgb) -> 
     opaque
 }
 
-/// The same into `opaque`, whatever was in it.
+/// Composites like [`composited`] into `opaque`, which is overwritten.
 pub(crate) fn composited_into(
     samples: &[u8],
     n_channels: usize,
@@ -104,7 +104,7 @@ for_more_instructions! {
             let alpha = u32::from(pixel[TO]);
             for i in 0..TO {
                 let sum = u32::from(pixel[i]) * alpha + u32::from(background[i]) * (255 - alpha);
-                // At most 255 × 255, so that the quotient is a byte.
+                // At most 255 × 255, so the quotient is a byte.
                 to[i] = ((sum + 127) / 255).to_le_bytes()[0];
             }
         }

@@ -2,7 +2,7 @@
 
 use super::element::{Element, Real};
 
-/// Real and imaginary part.
+/// A complex number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Complex<T> {
     pub(super) re: T,
@@ -18,12 +18,12 @@ impl<T: Real> Complex<T> {
         Self { re: self.re - other.re, im: self.im - other.im }
     }
 
-    /// The real part of `self` times a real number, as complex multiplication makes it.
+    /// Returns the real part of `self` × `factor`, computed as a product of complex numbers.
     pub(super) fn scaled_re(self, factor: f64) -> T {
         self.re * T::of(factor) - self.im * T::of(0.0)
     }
 
-    /// Smith's algorithm, which `NumPy` divides complex numbers by (`loops.c.src`).
+    /// Divides by Smith's algorithm, as `NumPy` does (`loops.c.src`).
     pub(super) fn div(self, by: Self) -> Self {
         let abs = |x: T| x.wide().abs();
         if abs(by.re) >= abs(by.im) {
@@ -53,8 +53,8 @@ impl Complex<f64> {
         self.re.is_nan() || self.im.is_nan()
     }
 
-    /// `NumPy` orders complex numbers by real part, then by imaginary part. A NaN in the imaginary
-    /// part alone hides behind real parts that differ.
+    /// Compares by real part, then by imaginary part, as `NumPy` does. If the real parts differ, a NaN in an
+    /// imaginary part has no effect.
     pub(super) fn less(self, other: Self) -> bool {
         self.re < other.re || (self.re == other.re && self.im < other.im)
     }

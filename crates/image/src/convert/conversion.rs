@@ -9,7 +9,7 @@ use crate::media::Rule;
 use crate::simd::for_more_instructions;
 use crate::tensor::{ByteOrder, DType};
 
-/// A rule for one picture's values.
+/// The rule for the values of one picture, ready to convert them chunk by chunk.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conversion {
     dtype: DType,
@@ -22,7 +22,7 @@ impl Conversion {
         Self { dtype, rule, map }
     }
 
-    /// The values that are mapped without being clipped or wrapped, if there are others.
+    /// Returns the range that is mapped without clipping or wrapping. `None` if the rule has no such range.
     pub(super) fn bounds(&self) -> Option<(f64, f64)> {
         match self.map {
             Map::Linear { lo, hi, .. } => Some((lo, hi)),
@@ -31,8 +31,7 @@ impl Conversion {
         }
     }
 
-    /// How many finite values of a chunk, in the form that [`Self::convert`] takes, lie outside of
-    /// what is mapped.
+    /// Counts the finite values of a normalized chunk that are outside of the range that is mapped.
     #[must_use]
     pub(crate) fn count_clipped(&self, chunk: &[u8]) -> u64 {
         let Some((lo, hi)) = self.bounds() else { return 0 };
@@ -50,7 +49,7 @@ impl Conversion {
         )
     }
 
-    /// Tells of each value of a chunk, in the form that [`Self::convert`] takes, whether it is NaN.
+    /// Calls `see` with index and whether it is NaN for each value of a normalized chunk.
     pub(crate) fn each_nan(&self, chunk: &[u8], mut see: impl FnMut(usize, bool)) {
         for_dtype!(self.dtype,
             int _T => {},
@@ -61,20 +60,23 @@ impl Conversion {
         );
     }
 
-    /// The type of the elements that it maps.
+    /// Returns the element type.
     #[must_use]
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// The rule's name.
+    /// Returns the name of the rule.
     #[must_use]
     pub fn rule(&self) -> Rule {
         self.rule
     }
 
-    /// Maps a chunk, in the form that `Scan::see` or [`Self::prepare`] left it in, to one sample for
-    /// each element. Only linear rules make samples of 16 bits: the others make 0 to 255.
+    /// Converts a chunk to one sample for each element.
+    ///
+    /// The chunk must be normalized by [`Scan::see`](super::Scan::see) or [`Self::prepare`]. Rules `x65535`,
+    /// `sym`, `clip`, `none` and `range` can make samples of 16 bits, if [`Wish::depth`](super::Wish::depth)
+    /// asked for them. All others make 0 to 255.
     ///
     /// # Panics
     /// If there are fewer `samples` than the chunk has elements.
@@ -115,7 +117,7 @@ impl Conversion {
         }
     }
 
-    /// By a rule that isn't linear.
+    /// Converts by a rule that is not linear.
     fn convert_to_bytes(&self, chunk: &[u8], bytes: &mut [u8]) {
         let map = self.map;
         match (map, self.dtype) {
@@ -140,7 +142,7 @@ impl Conversion {
         }
     }
 
-    /// By any rule: the plain way, which the fast ones are tested against.
+    /// Converts by any rule, without fast loops. The fast ones are tested against it.
     fn convert_one_by_one<S: Sample>(&self, chunk: &[u8], samples: &mut [S]) {
         let map = self.map;
         let to = samples.iter_mut();
@@ -154,13 +156,13 @@ impl Conversion {
         );
     }
 
-    /// Brings a chunk from its form in the dump into the one that [`Self::convert`] takes.
+    /// Normalizes a chunk of the dump for [`Self::convert`]: little-endian, bool as 0 or 1.
     pub fn prepare(&self, chunk: &mut [u8], byte_order: ByteOrder) {
         normalize(chunk, self.dtype, byte_order);
     }
 }
 
-/// Makes a sample of each byte. A table pays from a few hundred bytes on.
+/// Makes a sample of each byte, by a table if there are enough bytes to be worth it.
 fn fill_by_table<S: Sample>(chunk: &[u8], samples: &mut [S], sample: impl Fn(u8) -> S) {
     if chunk.len() < 512 {
         samples.iter_mut().zip(chunk).for_each(|(to, &byte)| *to = sample(byte));
@@ -172,7 +174,7 @@ fn fill_by_table<S: Sample>(chunk: &[u8], samples: &mut [S], sample: impl Fn(u8)
 }
 
 for_more_instructions! {
-    /// How many elements `is` is true of.
+    /// Counts the elements for which `is` is true.
     fn count<E: Element, F: Fn(E::Value) -> bool>(chunk: &[u8], is: F) -> u64 {
         let mut n = 0;
         for value in values::<E>(chunk) {
@@ -201,8 +203,8 @@ mod tests {
     const MAPS: [Map; 5] =
         [Map::X255 { clip: true }, Map::X255 { clip: false }, Map::Sym, Map::Clip, Map::Wrap];
 
-    /// Values where rounding, clipping and wrapping turn: halves between samples, the ends of the
-    /// types, and what is no number.
+    /// Values at which rounding, clipping and wrapping change: halves between samples, the limits of the
+    /// types, infinities and NaN.
     fn turns() -> Vec<f64> {
         let halves = (-2..260).flat_map(|k| {
             let half = f64::from(k) + 0.5;
@@ -223,7 +225,7 @@ mod tests {
         all.iter().flat_map(|value| [*value, value.next_up(), value.next_down()]).collect()
     }
 
-    /// Such values in a type of element, each once more with its last bit turned.
+    /// The values in an element type, and each once more with its last bit flipped.
     fn chunk_of(dtype: DType, values: &[f64]) -> Vec<u8> {
         let chunk = values.iter().flat_map(|&value| match dtype {
             DType::Bool => vec![u8::from(value > 0.5)],
@@ -251,7 +253,7 @@ mod tests {
         [chunk, turned].concat()
     }
 
-    /// `(value + 0.5) as S`, in the type that our own rules compute in.
+    /// `(value + 0.5) as S`, computed in f32, or in f64 for f64.
     fn linear(dtype: DType, chunk: &[u8], lo: f64, scale: f64, max: u16) -> Vec<u16> {
         let saturated = |value: f64| (value as u16).min(max);
         let narrow = |value: f32| saturated(f64::from((value - lo as f32) * scale as f32 + 0.5));
@@ -267,7 +269,7 @@ mod tests {
         }
     }
 
-    /// Every rule gives the samples that it gives one by one.
+    /// Checks that every rule gives the same samples as one by one.
     fn check(dtype: DType, chunk: &[u8]) {
         let n = chunk.len() / dtype.size();
         for map in MAPS {

@@ -7,17 +7,17 @@ use crate::simd::{self, for_more_instructions};
 use crate::tensor::{ByteOrder, DType};
 use half::{bf16, f16};
 
-/// A type of element: how it lies in memory and what number it is.
+/// A type of elements: its size in memory and its conversion to a number.
 pub(super) trait Element {
-    /// The type that the arithmetic is done in.
+    /// The type in which to compute.
     type Value: Copy;
     /// Bytes of one element.
     const SIZE: usize;
-    /// The number in `bytes`, which are `SIZE` little-endian bytes.
+    /// Returns the number in `SIZE` little-endian bytes.
     fn value(bytes: &[u8]) -> Self::Value;
 }
 
-/// The numbers in a chunk of whole, little-endian elements.
+/// Returns the numbers in a chunk of whole, little-endian elements.
 pub(super) fn values<E: Element>(chunk: &[u8]) -> impl Iterator<Item = E::Value> {
     chunk.chunks_exact(E::SIZE).map(E::value)
 }
@@ -26,17 +26,17 @@ pub(super) fn values<E: Element>(chunk: &[u8]) -> impl Iterator<Item = E::Value>
 pub(super) trait Int: Copy + Ord {
     fn wide(self) -> i128;
     fn to_f64(self) -> f64;
-    /// `self` between `lo` and `hi`, which the type may not reach.
+    /// Clamps to `lo` and `hi`, which may be outside of the type.
     fn clamped(self, lo: i32, hi: i32) -> i32;
-    /// The low 8 bits.
+    /// Returns the low 8 bits.
     fn low_bits(self) -> u8;
-    /// Back from [`Self::wide`] of a value of this type.
+    /// The inverse of [`Self::wide`].
     fn from_wide(value: i128) -> Self;
-    /// `self − other` in the type itself, as `NumPy` does it.
+    /// Subtracts in the type itself, as `NumPy` does.
     fn wrapping_sub(self, other: Self) -> Self;
 }
 
-/// A float of any size. Each operation rounds to the type, as `NumPy`'s do.
+/// A float of any size. Each operation rounds to the type, as in `NumPy`.
 pub(super) trait Real:
     Copy
     + PartialOrd
@@ -47,15 +47,15 @@ pub(super) trait Real:
 {
     fn of(value: f64) -> Self;
     fn wide(self) -> f64;
-    /// The value in the type that our own rules compute in: f32, or f64 for f64.
+    /// Maps to a sample: (`self` − `lo`) × `scale`, computed in f32, or in f64 for f64.
     fn linear<S: Sample>(self, lo: f64, scale: f64) -> S;
 }
 
-/// A float that samples are made of in its own type.
+/// A float with fast conversions to samples.
 pub(super) trait Float: Real {
-    /// Truncated, then the low 8 bits; 0 where the truncated value doesn't fit 32 bits, NaN included.
+    /// Truncates and returns the low 8 bits. NaN, and values that do not fit 32 bits, give 0.
     fn low_bits(self) -> u8;
-    /// Between 0 and 255, truncated; NaN is 0.
+    /// Clamps to 0 and 255 and truncates. NaN gives 0.
     fn clipped(self) -> u8;
 }
 
@@ -75,7 +75,7 @@ macro_rules! element {
 }
 element!(u8 u16 u32 u64 i8 i16 i32 i64 f16 f32 f64);
 
-/// bfloat16, which `NumPy` and wandb don't know, is computed with in f32.
+/// bfloat16 is computed in f32. `NumPy` and wandb do not have it.
 impl Element for bf16 {
     type Value = f32;
     const SIZE: usize = 2;
@@ -92,7 +92,7 @@ macro_rules! int {
             fn wide(self) -> i128 {
                 i128::from(self)
             }
-            // Not `expect`: whether a cast may lose something depends on the type.
+            // `allow` instead of `expect`: whether a cast can lose precision depends on the type.
             #[allow(clippy::cast_precision_loss, clippy::cast_lossless)]
             #[inline]
             fn to_f64(self) -> f64 {
@@ -101,7 +101,7 @@ macro_rules! int {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap, clippy::cast_lossless, clippy::unnecessary_cast)]
             #[inline]
             fn clamped(self, lo: i32, hi: i32) -> i32 {
-                // The ends of the type, as far as `i32` reaches.
+                // The smallest and largest value of the type that `i32` holds.
                 const MIN: i32 = if <$type>::BITS < 32 || <$type>::MIN == 0 { <$type>::MIN as i32 } else { i32::MIN };
                 const MAX: i32 = if <$type>::BITS < 32 { <$type>::MAX as i32 } else { i32::MAX };
                 let (lo, hi) = (lo.clamp(MIN, MAX) as $type, hi.clamp(MIN, MAX) as $type);
@@ -112,7 +112,7 @@ macro_rules! int {
             fn low_bits(self) -> u8 {
                 self as u8
             }
-            // Not `expect`: which of the two a cast may do depends on the type.
+            // `allow` instead of `expect`: which lint applies depends on the type.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             #[inline]
             fn from_wide(value: i128) -> Self {
@@ -193,8 +193,8 @@ impl Real for f16 {
     }
 }
 
-/// Runs one expression for the type that a [`DType`] names: whole numbers (bool among them, as 0
-/// and 1), floats, or complex numbers.
+/// Evaluates one of three expressions with the Rust type of a [`DType`]: whole numbers (with bool as 0 and
+/// 1), floats, or complex numbers.
 macro_rules! for_dtype {
     ($dtype:expr, int $i:ident => $int:expr, real $r:ident => $real:expr, complex $c:ident => $complex:expr $(,)?) => {{
         macro_rules! arm {
@@ -228,8 +228,7 @@ macro_rules! for_dtype {
 }
 pub(super) use for_dtype;
 
-/// Brings a chunk of whole elements into the form that the rest expects: little-endian, bool as 0
-/// or 1.
+/// Normalizes a chunk of whole elements: little-endian, bool as 0 or 1.
 pub(super) fn normalize(chunk: &mut [u8], dtype: DType, byte_order: ByteOrder) {
     if dtype == DType::Bool || byte_order == ByteOrder::Big && dtype.word_size() > 1 {
         normalize_words(chunk, if dtype == DType::Bool { 1 } else { dtype.word_size() });
@@ -237,7 +236,7 @@ pub(super) fn normalize(chunk: &mut [u8], dtype: DType, byte_order: ByteOrder) {
 }
 
 for_more_instructions! {
-    /// Turns each word around, or makes it 0 or 1 if it is one byte.
+    /// Reverses the bytes of each word. Words of one byte are bools and become 0 or 1.
     fn normalize_words(chunk: &mut [u8], word_size: usize) {
         match word_size {
             1 => {

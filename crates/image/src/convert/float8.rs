@@ -2,7 +2,7 @@
 
 use super::element::Element;
 
-/// A float of 8 bits, computed with in f32. Each value is looked up: there are 256.
+/// Declares a float of 8 bits, computed in f32. Its 256 values are in a table.
 macro_rules! float8 {
     ($($name:ident $table:ident { exponent: $exponent:literal, mantissa: $mantissa:literal, bias: $bias:literal, special: $special:path })*) => {$(
         pub(super) struct $name;
@@ -18,7 +18,7 @@ macro_rules! float8 {
     )*};
 }
 
-/// What the bit patterns at the end of the exponents mean.
+/// The meaning of the bit patterns with the largest exponent.
 #[derive(Clone, Copy, PartialEq)]
 enum Special {
     /// As in IEEE 754: infinities and NaN.
@@ -36,7 +36,7 @@ float8! {
     F8E5M2Fnuz E5M2FNUZ { exponent: 5, mantissa: 2, bias: 16, special: Special::Unsigned }
 }
 
-/// The value of each bit pattern.
+/// Returns the value of each bit pattern.
 ///
 /// Source: "FP8 Formats for Deep Learning" (arXiv 2209.05433) and `ml_dtypes`' README for the `fnuz`
 /// types.
@@ -53,7 +53,7 @@ const fn table(exponent: u32, mantissa: u32, bias: i32, special: Special) -> [f3
             Special::Ieee if is_top => f32::NAN,
             Special::Finite if is_top && fraction == (1 << mantissa) - 1 => f32::NAN,
             Special::Unsigned if bits == 0x80 => f32::NAN,
-            // Without the leading one, in units of the least place of the lowest exponent.
+            // Subnormal: without the leading one.
             _ if field == 0 => fraction as f32 * power_of_2(1 - bias - mantissa.cast_signed()),
             _ => {
                 let whole = fraction + (1 << mantissa);
@@ -66,12 +66,12 @@ const fn table(exponent: u32, mantissa: u32, bias: i32, special: Special) -> [f3
     values
 }
 
-/// 2 to a power that normal f32 numbers have.
+/// Returns 2 to the power of `exponent`, which must be that of a normal f32.
 const fn power_of_2(exponent: i32) -> f32 {
     f32::from_bits((exponent + 127).cast_unsigned() << 23)
 }
 
-/// `float8_e8m0fnu`: powers of two from -127 on, the last one NaN.
+/// `float8_e8m0fnu`: 2⁻¹²⁷ to 2¹²⁷, and NaN for 255.
 pub(super) struct F8E8M0Fnu;
 
 impl Element for F8E8M0Fnu {

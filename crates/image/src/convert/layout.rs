@@ -1,63 +1,64 @@
-//! Which axis of a tensor is which. Pure.
+//! Layout: which axis of a tensor is which.
 
 use crate::media::{ColorMode, DataFormat, Profile};
 use crate::tensor::{Shape, Writer};
 
-/// How a tensor is read as pictures.
+/// How the axes of a tensor are read as pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
     /// Which axis is which.
     pub format: DataFormat,
-    /// Whether another format made sense too and nothing told which.
+    /// Whether another format was as plausible.
     pub guessed: bool,
     /// Pictures in the tensor; at least 1.
     pub n_images: u64,
-    /// Rows of each; at least 1.
+    /// Rows of a picture; at least 1.
     pub height: u64,
-    /// Columns of each; at least 1.
+    /// Columns of a picture; at least 1.
     pub width: u64,
-    /// Channels of each: 1 to 4.
+    /// Channels of a picture: 1 to 4.
     pub n_channels: u64,
-    /// Which axes of the tensor count pictures, rows, columns and channels.
+    /// The axes of the tensor that count pictures, rows, columns and channels. `None` for an axis that the
+    /// tensor lacks.
     pub axes: [Option<usize>; 4],
-    /// The mode that `wandb.Image` guesses where it isn't the channels' own: see `wandb_array`.
+    /// The mode that `wandb.Image` guesses, if it is not the mode of `n_channels` channels.
     pub guessed_mode: Option<ColorMode>,
-    /// Whether wandb's oldest path for torch tensors applies: one sheet, normalized as a whole.
+    /// Whether wandb 0.10 makes one contact sheet of the tensor, normalized as a whole.
     pub is_torch_sheet: bool,
 }
 
 impl Reading {
-    /// Elements of one picture.
+    /// Returns the number of elements of one picture.
     #[must_use]
     pub fn n_elements(&self) -> u64 {
         self.height * self.width * self.n_channels
     }
 }
 
-/// Why a shape can't be read as pictures.
+/// A shape that cannot be read as pictures.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    /// An axis has no length.
+    /// An axis has length 0.
     #[error("shape {0} holds no image: an axis has length 0")]
     Empty(Shape),
-    /// No reading of the axes makes sense.
+    /// No order of the axes gives pictures of 1 to 4 channels.
     #[error("shape {shape}: want {want}")]
     Shape {
         /// The tensor's shape.
         shape: Shape,
-        /// What would do.
+        /// The shapes that are accepted.
         want: String,
     },
 }
 
 /// Reads `shape` as pictures.
 ///
-/// A `format` that the record or a rule names is taken at its word; one more axis in front of it is
-/// a batch. Without it a `wandb-*` profile reads what that library accepts as that library does,
-/// accidents included; everything else is read by `sensible`.
+/// A `format` is followed; one more axis in front of it is a batch. Without a format, a `wandb-*` profile
+/// reads the shapes that this wandb accepts as wandb does, accidents included. All other shapes are read
+/// by `plausible`.
 ///
 /// # Errors
-/// If an axis has length 0, or no reading makes sense.
+/// If an axis has length 0, or no order of the axes gives pictures of 1 to 4 channels.
 pub(crate) fn read(
     shape: &Shape,
     writer: Writer,
@@ -75,10 +76,10 @@ pub(crate) fn read(
         (None, Profile::Wandb010, Writer::Torch) => torch_sheet(shape),
         (None, _, Writer::Torch) => wandb_torch(shape, mode),
     };
-    of_wandb.map_or_else(|| sensible(shape, writer), Ok)
+    of_wandb.map_or_else(|| plausible(shape, writer), Ok)
 }
 
-/// The reading that `format` names.
+/// Reads the axes in the given format.
 fn named(shape: &Shape, format: DataFormat) -> Result<Reading, LayoutError> {
     let axes = shape.axes();
     let fits = |format: &DataFormat| format.rank() == axes.len();
@@ -96,16 +97,19 @@ fn named(shape: &Shape, format: DataFormat) -> Result<Reading, LayoutError> {
     Err(LayoutError::Shape { shape: shape.clone(), want })
 }
 
-/// The one reading that makes sense; with two, the one that is usual for the dump's writer, marked as
-/// a guess.
+/// Finds the plausible format. If there are two, takes the convention of the writer, and marks the reading
+/// as guessed.
 ///
-/// Channels, 1 to 4 of them, come last, or 1, 3 or 4 of them come first (two channels first are more
-/// often two pictures); else the first axis of three counts gray pictures. A one-row or one-column
-/// picture is one: axes of length 1 are dropped, from the front, only where there are more than four.
+/// - 1 to 4 channels may come last.
+/// - 1, 3 or 4 channels may come first. Two of them are more often two pictures.
+/// - Else the first of three axes counts gray pictures.
+///
+/// Pictures may have one row or one column: axes of length 1 are dropped, from the front, only if there are
+/// more than four axes.
 ///
 /// # Errors
-/// If no reading makes sense.
-fn sensible(shape: &Shape, writer: Writer) -> Result<Reading, LayoutError> {
+/// If no format is plausible.
+fn plausible(shape: &Shape, writer: Writer) -> Result<Reading, LayoutError> {
     use DataFormat::{Chw, Hw, Hwc, Nchw, Nhw, Nhwc};
     let mut kept: Vec<usize> = (0..shape.axes().len()).collect();
     while kept.len() > 4
@@ -121,7 +125,7 @@ fn sensible(shape: &Shape, writer: Writer) -> Result<Reading, LayoutError> {
         _ => ((0, Nhwc), (0, Nchw), None),
     };
     let last = (1..=4).contains(&channels_last.0).then_some(channels_last.1);
-    // In a batch two channels first are two channels, unless some come last.
+    // In a batch, two channels may come first, unless channels come last.
     let is_first = match channels_first {
         (1 | 3 | 4, _) => true,
         (2, Nchw) => last.is_none(),
@@ -140,7 +144,7 @@ fn sensible(shape: &Shape, writer: Writer) -> Result<Reading, LayoutError> {
     Ok(Reading { guessed, ..of_format(shape, &kept, format) })
 }
 
-/// Those axes of `shape` that `kept` names, in `format`, whose rank they have.
+/// Reads the axes `kept` of `shape` in `format`, which has as many.
 fn of_format(shape: &Shape, kept: &[usize], format: DataFormat) -> Reading {
     let axes = ['N', 'H', 'W', 'C'].map(|name| format.name().find(name).map(|i| kept[i]));
     of_axes(shape, axes, format)
@@ -162,20 +166,20 @@ fn of_axes(shape: &Shape, axes: [Option<usize>; 4], format: DataFormat) -> Readi
     }
 }
 
-/// All axes of `shape` in `format`, whose rank it has.
+/// Reads all axes of `shape` in `format`, which has as many.
 fn whole(shape: &Shape, format: DataFormat) -> Reading {
     let all: Vec<usize> = (0..shape.axes().len()).collect();
     of_format(shape, &all, format)
 }
 
-/// The reading of `wandb.Image` for an array that it accepts, or `None`.
+/// Reads an array as `wandb.Image` does. Returns `None` if wandb refuses it.
 ///
-/// Of an array with more than two axes those of length 1 are dropped, so that a one-row RGB picture
-/// (1, W, 3) becomes a gray one, 3 wide. From 0.20 on 3 or 4 numbers are a gray picture 1 wide in
-/// mode RGB or RGBA. With `mode` given the mode isn't guessed, so that two channels and any row of
-/// numbers pass.
+/// If there are more than two axes, those of length 1 are dropped. So an RGB picture of one row (1, W, 3)
+/// becomes a gray picture, 3 pixels wide. Since 0.20, an array of 3 or 4 numbers is a gray picture, 1 pixel
+/// wide, in mode RGB or RGBA. If `mode` is given, wandb does not guess, and accepts two channels and any
+/// one-dimensional array.
 ///
-/// Source: `spec/image.md` A.3; wandb `sdk/data_types/image.py`.
+/// Source: `docs/spec/image.md` A.3; wandb `sdk/data_types/image.py`.
 fn wandb_array(shape: &Shape, profile: Profile, mode: Option<ColorMode>) -> Option<Reading> {
     let mut kept: Vec<usize> = (0..shape.axes().len()).collect();
     if kept.len() > 2 {
@@ -193,17 +197,17 @@ fn wandb_array(shape: &Shape, profile: Profile, mode: Option<ColorMode>) -> Opti
     }
 }
 
-/// A gray picture, 1 wide.
+/// Reads one axis as a gray picture, 1 pixel wide.
 fn column(shape: &Shape, axis: usize) -> Reading {
     of_axes(shape, [None, Some(axis), None, None], DataFormat::Hw)
 }
 
-/// The reading of `wandb.Image` since 0.20 for a torch tensor that it accepts, or `None`.
+/// Reads a torch tensor as `wandb.Image` does since 0.20. Returns `None` if wandb refuses it.
 ///
-/// Channels come first and tell the mode. Then they go last, and only then are axes of length 1
-/// dropped, so that (3, H, 1) becomes a gray picture, 3 wide, in mode RGB.
+/// The first axis counts channels and gives the mode. It is moved to the end, and then axes of length 1 are
+/// dropped. So (3, H, 1) becomes a gray picture, 3 pixels wide, in mode RGB.
 ///
-/// Source: `spec/image.md` A.6.
+/// Source: `docs/spec/image.md` A.6.
 fn wandb_torch(shape: &Shape, mode: Option<ColorMode>) -> Option<Reading> {
     let &[n_channels, _, _] = shape.axes() else { return None };
     let guessed_mode = match n_channels {
@@ -228,9 +232,9 @@ fn wandb_torch(shape: &Shape, mode: Option<ColorMode>) -> Option<Reading> {
     Some(Reading { guessed_mode, ..reading })
 }
 
-/// The reading of wandb 0.10 for a torch tensor, which it gives to torchvision's `make_grid`.
+/// Reads a torch tensor as wandb 0.10 does, which passes it to torchvision's `make_grid`.
 ///
-/// Source: `spec/image.md` A.6; torchvision 0.13, `utils.py`.
+/// Source: `docs/spec/image.md` A.6; torchvision 0.13, `utils.py`.
 fn torch_sheet(shape: &Shape) -> Option<Reading> {
     use DataFormat::{Chw, Hw, Nchw};
     let (format, n_channels) = match *shape.axes() {
@@ -239,7 +243,7 @@ fn torch_sheet(shape: &Shape) -> Option<Reading> {
         [_, c @ 1..=4, _, _] => (Nchw, c),
         _ => return None,
     };
-    // One channel is repeated.
+    // `make_grid` repeats a single channel three times.
     let guessed_mode = (n_channels == 1).then_some(ColorMode::Rgb);
     Some(Reading { guessed_mode, is_torch_sheet: true, ..whole(shape, format) })
 }
@@ -263,7 +267,7 @@ mod tests {
         read(&shape, Writer::Torch, None, profile, None).map_err(|error| error.to_string())
     }
 
-    /// `want`: format, whether guessed, N × H × W × C.
+    /// `want`: the format, whether it is guessed, N × H × W × C.
     fn check(axes: &[u64], want: Result<(DataFormat, bool, [u64; 4]), &str>) {
         let got = read_as(axes, None, Profile::Auto);
         match (got, want) {
@@ -277,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sensible_reading_is_found() {
+    fn the_plausible_format_is_found() {
         check(&[480, 640], Ok((Hw, false, [1, 480, 640, 1])));
         check(&[480, 640, 3], Ok((Hwc, false, [1, 480, 640, 3])));
         check(&[480, 640, 2], Ok((Hwc, false, [1, 480, 640, 2])));
@@ -290,14 +294,14 @@ mod tests {
         check(&[8, 3, 32, 32], Ok((Nchw, false, [8, 32, 32, 3])));
         check(&[9, 2, 5, 7], Ok((Nchw, false, [9, 5, 7, 2])));
         check(&[1, 1, 1, 4, 5], Ok((Nchw, false, [1, 4, 5, 1])));
-        // One row, one column: pictures like any other.
+        // Pictures of one row or one column.
         check(&[1, 640, 3], Ok((Hwc, true, [1, 1, 640, 3])));
         check(&[480, 1, 3], Ok((Hwc, false, [1, 480, 1, 3])));
         check(&[1, 1], Ok((Hw, false, [1, 1, 1, 1])));
-        // Both readings make sense.
+        // Two formats are plausible.
         check(&[3, 20, 3], Ok((Hwc, true, [1, 3, 20, 3])));
         check(&[8, 3, 20, 4], Ok((Nhwc, true, [8, 3, 20, 4])));
-        // None does.
+        // No format is.
         check(&[9], Err("shape (9): want 2 to 4 axes"));
         check(&[], Err("shape (): want"));
         check(&[2, 5, 28, 28], Err("want 2 to 4 axes"));
@@ -374,7 +378,7 @@ mod tests {
             assert_eq!(got(&[1, 1, 4, 5], profile), Ok(([1, 4, 5, 1], None)));
             assert_eq!(got(&[4, 1, 5, 3], profile), Ok(([1, 4, 5, 3], None)));
             assert_eq!(got(&[3, 5, 4], profile), Ok(([1, 3, 5, 4], None)));
-            // What the library refuses is read sensibly.
+            // Shapes that wandb refuses are read by `plausible`.
             assert_eq!(got(&[3, 5, 6], profile), Ok(([1, 5, 6, 3], None)));
             assert_eq!(got(&[2, 4, 5, 3], profile), Ok(([2, 4, 5, 3], None)));
         }

@@ -1,4 +1,4 @@
-//! What a rule does with one value, and the same in loops over many.
+//! The arithmetic of the rules: for one value, and in fast loops over many.
 
 use super::complex::Complex;
 use super::element::{Element, Float, Int, Real, values};
@@ -6,33 +6,23 @@ use super::sample::Sample;
 use super::stretch::Stretch;
 use crate::simd::{self, for_more_instructions};
 
+/// The arithmetic of a rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Map {
-    /// (value − lo) × white / (hi − lo), to the nearest sample.
-    Linear {
-        lo: f64,
-        hi: f64,
-        scale: f64,
-    },
-    /// value × 255, truncated; with `clip`, clipped then.
-    X255 {
-        clip: bool,
-    },
+    /// (value − lo) × scale, rounded to the nearest sample; scale is white / (hi − lo).
+    Linear { lo: f64, hi: f64, scale: f64 },
+    /// value × 255, clipped if `clip`, then truncated.
+    X255 { clip: bool },
     /// (value + 1) × 127.5, truncated.
     Sym,
-    /// Clipped to 0..255, truncated; NaN is 0.
+    /// Clipped to \[0, 255\], truncated; NaN gives 0.
     Clip,
     /// The low 8 bits of the truncated value.
     Wrap,
-    Stretch {
-        stretch: Stretch,
-        scaled: bool,
-    },
+    /// The stretched value, times 255 if `scaled`, clipped and truncated.
+    Stretch { stretch: Stretch, scaled: bool },
     /// (value − min) / spread × 255, clipped and truncated.
-    Sheet {
-        min: f64,
-        spread: f64,
-    },
+    Sheet { min: f64, spread: f64 },
 }
 
 impl Map {
@@ -85,7 +75,7 @@ impl Map {
                 let shifted = Complex { re: value.re + T::of(1.0), im: value.im };
                 cast(shifted.scaled_re(127.5).wide())
             }
-            // NumPy clips no complex number with a NaN in it.
+            // NumPy does not clip a complex number with a NaN in it.
             Self::Clip if im.is_nan() => cast(re),
             Self::Clip => clip_cast(re),
             Self::Wrap => cast(re),
@@ -110,8 +100,8 @@ fn clip_cast(value: f64) -> u8 {
     cast(value.clamp(0.0, 255.0))
 }
 
-/// C's cast of a float to an unsigned byte as x86-64 does it: truncated towards zero, then the low
-/// 8 bits; 0 where the truncated value doesn't fit 32 bits, NaN included (A.4.2).
+/// Casts a float to a byte as C does on x86-64: truncates toward zero and takes the low 8 bits. NaN, and
+/// values that do not fit 32 bits, give 0 (A.4.2).
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is the rule")]
 fn cast(value: f64) -> u8 {
     let truncated = value.trunc();
@@ -122,12 +112,12 @@ fn cast(value: f64) -> u8 {
     }
 }
 
-/// The loops of the common rules. What each does with one value is told by [`Map::int`] and
-/// [`Map::real`], bit for bit.
+/// The fast loops of the common rules. They give the same results as [`Map::int`] and [`Map::real`], bit for
+/// bit.
 impl Map {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 255")]
     pub(super) fn ints<E: Element<Value: Int>>(self, chunk: &[u8], bytes: &mut [u8]) {
-        /// What is further from 0 doesn't fit 32 bits when it is multiplied.
+        /// Values further from 0 do not fit 32 bits after the multiplication.
         const FAR: i32 = 1 << 30;
         match self {
             Self::X255 { .. } => fill::<E, _, _>(chunk, bytes, |v| v.clamped(0, 1) as u8 * 255),
@@ -152,7 +142,7 @@ impl Map {
         }
     }
 
-    /// Of floats of 16 bits in the form of 32: each operation's result is rounded to 16.
+    /// Converts floats of 16 bits that were widened to 32: the result of each operation is rounded to 16.
     pub(super) fn halves(self, halves: &mut [u8], bytes: &mut [u8]) {
         match self {
             Self::X255 { .. } => each_f32(halves, |v| v * 255.0),
@@ -169,7 +159,7 @@ impl Map {
 }
 
 for_more_instructions! {
-    /// Computes with each float in its place.
+    /// Applies `by` to each float in place.
     fn each_f32<F: Fn(f32) -> f32>(floats: &mut [u8], by: F) {
         for float in floats.as_chunks_mut().0 {
             *float = by(f32::from_le_bytes(*float)).to_le_bytes();

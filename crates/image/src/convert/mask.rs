@@ -1,23 +1,23 @@
-//! Values of a mask → class ids. Pure.
+//! The values of a mask → class ids.
 
 use super::complex::Complex;
 use super::element::{Int, Real, for_dtype, values};
 use crate::tensor::DType;
 
-/// The largest class id: the most that 16 bits hold.
+/// Largest class id: the largest value of 16 bits.
 pub(crate) const CLASS_ID_MAX: u16 = u16::MAX;
 
-/// A value that is no class id.
+/// A value that is not a class id.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("got {value}, want class ids: whole numbers, 0 to {CLASS_ID_MAX}")]
 pub struct ClassIdError {
     value: String,
 }
 
-/// Hands each value of a chunk (little-endian, as `Scan::see` leaves it) out as a class id.
+/// Calls `see` with index and class id of each value of a [normalized](super::normalized) chunk.
 ///
 /// # Errors
-/// At the first value that is none: negative, fractional, above [`CLASS_ID_MAX`], NaN or infinite.
+/// At the first value that is negative, fractional, above [`CLASS_ID_MAX`], NaN or infinite.
 pub(crate) fn each_class_id(
     dtype: DType,
     chunk: &[u8],
@@ -50,7 +50,7 @@ pub(crate) fn each_class_id(
     )
 }
 
-/// Hands each value of a chunk out as a score, to find the greatest of several by.
+/// Calls `see` with index and score of each value of a [normalized](super::normalized) chunk.
 pub(crate) fn each_score(dtype: DType, chunk: &[u8], mut see: impl FnMut(usize, f64)) {
     for_dtype!(dtype,
         int T => values::<T>(chunk).enumerate().for_each(|(i, value)| see(i, value.to_f64())),
@@ -61,8 +61,8 @@ pub(crate) fn each_score(dtype: DType, chunk: &[u8], mut see: impl FnMut(usize, 
     );
 }
 
-/// Whether a score of a class beats the best so far, as `NumPy`'s `argmax` has it: the greatest wins,
-/// NaN is greater than all, and of equal ones the first.
+/// Whether a score of a class is better than the best so far, by the order of `NumPy`'s `argmax`: NaN is
+/// greater than all numbers, and of equal scores the first class wins.
 #[must_use]
 pub(crate) fn beats(score: f64, class: u16, best: f64, best_class: u16) -> bool {
     let is_equal = score == best || score.is_nan() && best.is_nan();

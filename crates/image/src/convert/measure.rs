@@ -9,8 +9,10 @@ use super::stretch::Stretch;
 use crate::media::Rule;
 use crate::tensor::DType;
 
-/// A pass over the stretched values of wandb 0.10 to 0.19, which scales them by 255 only if none
-/// is above 1. Whole numbers wrap in the stretch, and complex ones turn, so that only looking tells.
+/// The pass over the stretched values of wandb 0.10 to 0.19.
+///
+/// wandb scales by 255 only if no stretched value is above 1. That cannot be computed from the extremes:
+/// whole numbers wrap in the stretch, and complex division changes the order.
 #[derive(Debug)]
 pub struct Measure {
     elements: Elements,
@@ -23,7 +25,7 @@ impl Measure {
         Self { elements, stretch, max: Ordered::NONE }
     }
 
-    /// Sees one more chunk, in its form in the dump.
+    /// Sees one more chunk of whole elements, as in the dump.
     pub fn see(&mut self, chunk: &mut [u8]) {
         normalize(chunk, self.elements.dtype, self.elements.byte_order);
         let (stretch, max) = (self.stretch, &mut self.max);
@@ -38,7 +40,7 @@ impl Measure {
         );
     }
 
-    /// The conversion, after all elements were seen.
+    /// Returns the conversion, after all elements were seen.
     #[must_use]
     pub fn decide(self) -> Conversion {
         let scaled = self.max.get().is_some_and(|(_, max)| max.less_or_equal(ONE));

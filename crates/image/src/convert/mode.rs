@@ -1,11 +1,11 @@
-//! From the channels that a tensor has to the mode that was asked for. Pure.
+//! Conversion between modes, as Pillow converts.
 
 use std::str::FromStr;
 
 use crate::media::ColorMode;
 use crate::simd::for_more_instructions;
 
-/// A mode that can't be had.
+/// A mode that Safelight does not make.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("mode {got:?} {why}; want 1, L, LA, RGB, RGBA or I;16")]
 pub struct ModeError {
@@ -16,7 +16,10 @@ pub struct ModeError {
 impl FromStr for ColorMode {
     type Err = ModeError;
 
-    /// Reads Pillow's name of a mode, exactly as Pillow writes it.
+    /// Parses Pillow's name of a mode, spelled exactly as in Pillow.
+    ///
+    /// # Errors
+    /// If there is no such mode, or Safelight does not make it.
     fn from_str(name: &str) -> Result<Self, ModeError> {
         let why = match name {
             "L" => return Ok(Self::L),
@@ -35,11 +38,15 @@ impl FromStr for ColorMode {
     }
 }
 
-/// Converts interleaved 8-bit samples of `from`, `width` pixels to a row, to the pixels of `to`, as
-/// Pillow converts.
+/// Converts interleaved 8-bit samples of mode `from`, in rows of `width` pixels, to mode `to`, as Pillow
+/// converts.
 ///
-/// Gray of colour is (19595·r + 38470·g + 7471·b + 32768) >> 16; alpha is dropped, never
-/// composited; `I;16` holds the gray value, not scaled; `1` is dithered (`spec/image.md` B.3).
+/// - Gray is (19595·r + 38470·g + 7471·b + 32768) >> 16.
+/// - Alpha is dropped, not composited.
+/// - `I;16` gets the gray value, not scaled.
+/// - `1` is dithered.
+///
+/// Source: `docs/spec/image.md` B.3.
 #[must_use]
 pub(crate) fn convert(samples: Vec<u8>, from: ColorMode, to: ColorMode, width: usize) -> Vec<u8> {
     if from == to {
@@ -50,7 +57,7 @@ pub(crate) fn convert(samples: Vec<u8>, from: ColorMode, to: ColorMode, width: u
     pixels
 }
 
-/// The same into `pixels`, whatever was in it.
+/// Converts like [`convert`] into `pixels`, which is overwritten.
 pub(crate) fn convert_into(
     samples: &[u8],
     from: ColorMode,
@@ -88,8 +95,8 @@ pub(crate) fn convert_into(
     }
 }
 
-/// Interleaved 16-bit samples of `n_channels`, 1 to 4, as little-endian gray of 16 bits: colour by
-/// the same weights as of 8 bits, alpha dropped.
+/// Converts interleaved 16-bit samples of 1 to 4 channels to little-endian 16-bit gray. The weights are those
+/// of 8 bits; alpha is dropped.
 #[must_use]
 pub(crate) fn gray_16(samples: &[u16], n_channels: usize) -> Vec<u8> {
     let gray = |pixel: &[u16]| match *pixel {
@@ -107,8 +114,9 @@ pub(crate) fn gray_16(samples: &[u16], n_channels: usize) -> Vec<u8> {
     pixels
 }
 
-/// Black and white by Floyd's and Steinberg's error diffusion, in whole numbers as Pillow does it
-/// (`spec/image.md` B.3; Pillow, `libImaging/Convert.c`, `tobilevel`).
+/// Converts gray to black and white by Floyd-Steinberg error diffusion, in the integer arithmetic of Pillow.
+///
+/// Source: `docs/spec/image.md` B.3; Pillow, `libImaging/Convert.c`, `tobilevel`.
 fn dither(gray: &mut [u8], width: usize) {
     let mut errors = vec![0i32; width + 1];
     for row in gray.chunks_exact_mut(width) {
@@ -126,10 +134,10 @@ fn dither(gray: &mut [u8], width: usize) {
     }
 }
 
-/// Gray as Pillow takes it for dithering.
+/// Returns the gray value that Pillow dithers.
 fn dither_gray([r, g, b]: [u8; 3]) -> u8 {
     let sum = 299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b);
-    // The weights add up to 1000, so that the quotient is a byte.
+    // The weights add up to 1000, so the quotient is a byte.
     (sum / 1000).to_le_bytes()[0]
 }
 
@@ -154,10 +162,10 @@ for_more_instructions! {
     }
 }
 
-/// Gray of a colour.
+/// Returns the gray value of a colour.
 pub(super) fn gray([r, g, b]: [u8; 3]) -> u8 {
     let sum = 19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 32768;
-    // The weights add up to 65536, so that the sum is below 256 × 65536.
+    // The weights add up to 65536, so the sum is below 256 × 65536.
     (sum >> 16).to_le_bytes()[0]
 }
 

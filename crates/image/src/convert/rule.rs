@@ -16,23 +16,23 @@ use super::stretch::Stretch;
 use crate::media::{Profile, Rule};
 use crate::tensor::DType;
 
-/// How far finite floats may overshoot \[0, 1\] or \[−1, 1\] without leaving the range's rule, in
-/// profile `auto`: bicubic and Lanczos resampling overshoot by up to a tenth of an edge's height,
-/// rounding to bfloat16 by 0.004.
+/// Tolerance of profile `auto`: finite floats may exceed \[0, 1\] or \[−1, 1\] by this and are still mapped
+/// from that range. Bicubic and Lanczos resampling overshoot by up to a tenth of an edge's height, rounding
+/// to bfloat16 by 0.004.
 const OVERSHOOT: f64 = 0.1;
 
-/// How many bits a sample has.
+/// The bits of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Depth {
     /// 0 to 255.
     #[default]
     Eight,
-    /// 0 to 65535: by profile `auto` or an explicit range.
+    /// 0 to 65535. Only profile `auto` and an explicit range make samples of 16 bits.
     Sixteen,
 }
 
 impl Depth {
-    /// The largest sample.
+    /// Returns the largest sample.
     #[must_use]
     pub const fn white(self) -> f64 {
         match self {
@@ -42,30 +42,30 @@ impl Depth {
     }
 }
 
-/// What the rule is chosen by, beside the values.
+/// The settings by which the rule is chosen, in addition to the values.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Wish {
     /// Whose rule.
     pub profile: Profile,
-    /// The values that become 0 and the largest sample, whatever the profile.
+    /// The values that become 0 and the largest sample under every profile; the first is the lesser.
     pub range: Option<(f64, f64)>,
-    /// How many bits a sample has.
+    /// The bits of a sample.
     pub depth: Depth,
-    /// Whether wandb's oldest path for torch tensors applies.
+    /// Whether wandb 0.10 normalizes the tensor as a contact sheet: see [`Reading`](super::Reading).
     pub is_torch_sheet: bool,
 }
 
-/// What [`Scan::decide`] came to.
+/// The result of [`Scan::decide`].
 #[derive(Debug)]
 pub enum Decision {
     /// The rule is known.
     Convert(Conversion),
-    /// The rule depends on the stretched values: let it see all elements once more.
+    /// The rule depends on the stretched values. [`Measure`] must see all elements first.
     Measure(Measure),
 }
 
 impl Scan {
-    /// Chooses the rule. An explicit `range` wins over any profile.
+    /// Chooses the rule, after all elements were seen. An explicit `range` wins over any profile.
     #[must_use]
     pub fn decide(&self, wish: Wish) -> Decision {
         let white = wish.depth.white();
@@ -88,23 +88,22 @@ impl Scan {
         Decision::Convert(Conversion::new(self.elements.dtype, rule, map))
     }
 
-    /// The share of all values that were finite and lie outside of what `conversion` maps, given how
-    /// many do.
+    /// Returns the share of all values that `n_clipped` values are, from 0 to 1.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "statistics are f64")]
     pub(crate) fn share(&self, n_clipped: u64) -> f64 {
         if n_clipped == 0 { 0.0 } else { n_clipped as f64 / self.n_values() as f64 }
     }
 
-    /// Whether any finite value may lie outside of what `conversion` maps.
+    /// Whether a finite value is outside of the range that `conversion` maps.
     #[must_use]
     pub(crate) fn is_clipped_by(&self, conversion: &Conversion) -> bool {
         let Finite { n, min, max, .. } = self.finite;
         n > 0 && conversion.bounds().is_some_and(|(lo, hi)| min < lo || max > hi)
     }
 
-    /// wandb 0.10 for torch tensors: torchvision's normalization of the whole sheet, then × 255.
-    /// A NaN anywhere makes everything black.
+    /// The rule of wandb 0.10 for torch tensors: torchvision's normalization of the whole sheet, then × 255. A
+    /// NaN anywhere makes everything black.
     fn torch_sheet(&self) -> Map {
         let (min, max) = match self.extremes {
             Extremes::Real(ordered) => ordered.get().unwrap_or((0.0, 0.0)),
@@ -113,7 +112,8 @@ impl Scan {
         Map::Sheet { min, spread: if (max - min) < 1e-5 { 1e-5 } else { max - min } }
     }
 
-    /// Ours: bool black and white; whole numbers clipped, never scaled; floats by their finite values.
+    /// Safelight's own rule: bool is black and white, whole numbers are clipped and never scaled, floats are
+    /// mapped by their finite values.
     fn auto(&self, white: f64) -> (Rule, Map) {
         let is_wide = white > 255.0;
         let unit = if is_wide { Rule::X65535 } else { Rule::X255 };
@@ -137,9 +137,9 @@ impl Scan {
         }
     }
 
-    /// wandb 0.20.1 to 0.28: A.4.1.
+    /// The rule of wandb 0.20.1 to 0.28: A.4.1.
     ///
-    /// The library refuses int8 pictures of 0 and 1 with `NumPy` 2; they are drawn here as with `NumPy` 1.
+    /// With `NumPy` 2, wandb refuses int8 pictures of 0 and 1. They are converted as with `NumPy` 1.
     fn norm(&self) -> (Rule, Map) {
         let (from_0, from_minus_1, to_1) = match self.extremes {
             Extremes::Int { min, max } => (min >= 0, min >= -1, max <= 1),
@@ -160,7 +160,10 @@ impl Scan {
         }
     }
 
-    /// wandb 0.10 to 0.19: A.4.3. An error is the stretch that a negative minimum asks for.
+    /// The rule of wandb 0.10 to 0.19: A.4.3.
+    ///
+    /// # Errors
+    /// The stretch, if the minimum is negative. Then a [`Measure`] decides.
     fn seed(&self) -> Result<(Rule, Map), Stretch> {
         let to_1 = match self.extremes {
             Extremes::Int { min, max } if min < 0 => return Err(Stretch::Int { min, max }),
@@ -169,7 +172,7 @@ impl Scan {
                 Some((min, max)) if min < 0.0 => return Err(Stretch::Real { min, max }),
                 ends => ends.is_some_and(|(_, max)| max <= 1.0),
             },
-            // With the NumPy of those releases a complex64 with a NaN compares with nothing.
+            // In the NumPy of those releases, all comparisons with a complex64 NaN are false.
             Extremes::Complex(Ordered { first_nan: Some(_), .. })
                 if self.elements.dtype == DType::Complex64 =>
             {

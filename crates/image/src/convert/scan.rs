@@ -1,4 +1,4 @@
-//! Sees a picture's values before they are converted: extremes and statistics. Pure.
+//! The pass over a picture's values before conversion: extremes and statistics.
 
 use super::complex::Complex;
 use super::element::{Element, Int, Real, for_dtype, normalize, values};
@@ -10,31 +10,30 @@ use crate::tensor::{ByteOrder, DType};
 /// The element type and byte order of a picture's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elements {
-    /// Their type.
+    /// Element type.
     pub dtype: DType,
-    /// Their byte order in the dump.
+    /// Byte order in the dump.
     pub byte_order: ByteOrder,
 }
 
-/// Brings a chunk from its form in the dump into the one that conversions take: little-endian, bool as
-/// 0 or 1.
+/// Normalizes a chunk of the dump for conversions: little-endian, bool as 0 or 1.
 pub(crate) fn normalized(chunk: &mut [u8], elements: Elements) {
     normalize(chunk, elements.dtype, elements.byte_order);
 }
 
-/// What was seen of a picture's values.
+/// Extremes and statistics of the values seen so far.
 #[derive(Debug, Clone)]
 pub struct Scan {
     pub(super) elements: Elements,
     pub(super) extremes: Extremes,
-    /// Of the finite values; of complex ones, of the real parts.
+    /// Sums over the finite values; over the real parts of complex numbers.
     pub(super) finite: Finite,
     nan: u64,
     inf: u64,
 }
 
-/// Of the finite values: how many, their ends, and the sums of their distances from `origin` (the
-/// first of them, so that little is lost to rounding) and of the squares of those.
+/// Number, extremes and sums of the finite values. `sum` and `squares` are over the distances from `origin`,
+/// the first finite value, so that little is lost to rounding.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Finite {
     pub(super) n: u64,
@@ -80,13 +79,13 @@ impl Finite {
         let n = self.n as f64;
         let offset = self.sum / n;
         let variance = self.squares / n - offset * offset;
-        // Rounding may leave less than nothing; an overflow leaves NaN.
+        // Rounding may make it negative. An overflow makes it NaN.
         let variance = if variance < 0.0 { 0.0 } else { variance };
         (self.origin.unwrap_or(0.0) + offset, variance.sqrt())
     }
 }
 
-/// Minimum and maximum as `NumPy` finds them.
+/// Minimum and maximum, as `NumPy` computes them.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Extremes {
     Int { min: i128, max: i128 },
@@ -94,7 +93,7 @@ pub(super) enum Extremes {
     Complex(Ordered<Complex<f64>>),
 }
 
-/// The least and the greatest of what was seen. `NumPy` gives the first NaN for both if there is one.
+/// The least and the greatest value seen. If there is a NaN, `NumPy` returns the first one for both.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ordered<T> {
     pub(super) ends: Option<(T, T)>,
@@ -123,11 +122,11 @@ impl<T: Copy> Ordered<T> {
     }
 }
 
-/// Whole numbers up to here are so small that the sums of their squares, too, fit 127 bits.
+/// Sums of squares of whole numbers up to this fit 127 bits.
 const LARGE: f64 = 1e9;
 
 impl Scan {
-    /// A scan that has seen nothing.
+    /// Returns a scan of no values yet.
     #[must_use]
     pub fn new(elements: Elements) -> Self {
         let extremes = for_dtype!(elements.dtype,
@@ -138,8 +137,8 @@ impl Scan {
         Self { elements, extremes, finite: Finite::NONE, nan: 0, inf: 0 }
     }
 
-    /// Sees one more chunk of whole elements, which is brought into the form that
-    /// conversions take on the way.
+    /// Sees one more chunk of whole elements, as in the dump. The chunk is normalized in place, as
+    /// [`Conversion::convert`](super::Conversion::convert) wants it.
     pub fn see(&mut self, chunk: &mut [u8]) {
         let Elements { dtype, byte_order } = self.elements;
         normalize(chunk, dtype, byte_order);
@@ -162,7 +161,7 @@ impl Scan {
         let origin = self.finite.origin.unwrap_or(min.to_f64());
         let n = chunk.len() / E::SIZE;
         let (sum, squares) = match E::sums(chunk, min, max) {
-            // With an origin that is whole, too, the distances' sums follow from the values'.
+            // The origin is a whole number, so the sums of distances follow exactly from the sums of values.
             Some((sum, squares)) if origin.abs() < LARGE => {
                 #[expect(clippy::cast_possible_truncation, reason = "a whole number in range")]
                 let (n, origin) = (n as i128, origin as i128);
@@ -178,7 +177,7 @@ impl Scan {
     fn see_real<E: Element<Value: Real>>(&mut self, chunk: &[u8]) {
         let mut finite = values::<E>(chunk).map(Real::wide).filter(|value| value.is_finite());
         let origin = self.finite.origin.or_else(|| finite.next()).unwrap_or(0.0);
-        // Nearly all pictures are finite: the sums tell, and are all that they need.
+        // Nearly all pictures are finite. A finite sum proves it.
         let sums = sums::of_floats::<E>(chunk, origin);
         let (sums, ends) = if sums.sum.is_finite() {
             let ends = (sums.min, sums.max);
@@ -186,7 +185,7 @@ impl Scan {
         } else {
             let sums = sums::of_any_floats::<E>(chunk, origin);
             let Sums { min, max, .. } = sums.finite;
-            // Infinities are ends for the rules, but not for the statistics.
+            // Infinities count as extremes for the rules, but not for the statistics.
             let min = if sums.n_below > 0 { f64::NEG_INFINITY } else { min };
             let max = if sums.n_above > 0 { f64::INFINITY } else { max };
             (sums, (min, max))
@@ -233,7 +232,7 @@ impl Scan {
         }
     }
 
-    /// The statistics of all that was seen, but for what was clipped.
+    /// Returns the statistics of all values seen. `clipped` is 0, because the rule is not known yet.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let some = |value: f64| Some(value).filter(|value| self.finite.n > 0 && value.is_finite());
@@ -243,7 +242,7 @@ impl Scan {
             Extremes::Int { min, max } => min == max,
             _ => min == max && self.nan + self.inf == 0,
         };
-        // What f64 can't hold, because it is too large or too small, is not told.
+        // A standard deviation that overflows or underflows f64 is left out.
         let std = Some(std).filter(|&std| std > 0.0 || min == max);
         Stats {
             min: some(min),
@@ -257,7 +256,7 @@ impl Scan {
         }
     }
 
-    /// How many values were seen.
+    /// Returns the number of values seen.
     pub(super) fn n_values(&self) -> u64 {
         self.finite.n + self.nan + self.inf
     }
@@ -269,7 +268,7 @@ mod tests {
 
     use super::*;
 
-    /// The statistics of a chunk and what the rules go by, the plain way.
+    /// The finite values, the extremes, and the numbers of NaN and infinities, computed naively.
     fn reference(dtype: DType, chunk: &[u8]) -> (Vec<f64>, Option<(f64, f64)>, [u64; 2]) {
         let all: Vec<f64> = for_dtype!(dtype,
             int T => values::<T>(chunk).map(Int::to_f64).collect(),
@@ -315,7 +314,7 @@ mod tests {
         let mean = finite.iter().map(|value| value / n).sum::<f64>();
         let std = finite.iter().map(|value| (value - mean).powi(2) / n).sum::<f64>().sqrt();
         let spread = finite.iter().fold(0.0f64, |most, value| value.abs().max(most));
-        // What f64 can't square is told by another test.
+        // Another test covers values whose squares f64 does not hold.
         if finite.is_empty() || spread > 1e150 || std < 1e-100 {
             return;
         }

@@ -3,7 +3,7 @@
 use super::complex::Complex;
 use super::element::{Int, Real};
 
-/// (value − min) / (max − min), in the element's own type.
+/// (value − min) / (max − min), computed in the element's type.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Stretch {
     Int { min: i128, max: i128 },

@@ -1,16 +1,16 @@
-//! What a chunk's values come to: ends and sums, in loops that vector instructions carry out. Pure.
+//! Extremes and sums of a chunk's values, in loops that compile to vector instructions.
 //!
-//! Sums of floats are in f64 in a fixed number of lanes, and sums of whole numbers exact, so that no
-//! result depends on the processor.
+//! Floats are summed in f64 in a fixed number of lanes, and whole numbers exactly. So the result does not
+//! depend on the processor.
 
 use super::element::{Element, Int, Real, values};
 use crate::simd::for_more_instructions;
 
-/// Sums side by side, which the processor adds at once.
+/// Sums side by side, which the processor adds in parallel.
 const LANES: usize = 16;
 
-/// Of a chunk of finite values: their ends, and the sums of their distances from an origin and of the
-/// squares of those. With a value that isn't finite the sum isn't either, and the rest means nothing.
+/// Extremes of a chunk of finite values, and the sums of their distances from an origin and of the squares
+/// of these. If a value is not finite, neither is `sum`, and the rest has no meaning.
 pub(super) struct Sums {
     pub(super) min: f64,
     pub(super) max: f64,
@@ -18,7 +18,7 @@ pub(super) struct Sums {
     pub(super) squares: f64,
 }
 
-/// The same where some values may not be finite: of those that are, and how many of the others.
+/// The sums over the finite values of a chunk, and the numbers of other values.
 pub(super) struct CarefulSums {
     pub(super) finite: Sums,
     pub(super) n_nan: u64,
@@ -100,8 +100,8 @@ for_more_instructions! {
     }
 }
 
-/// The sum of all lanes, always in the same order. Not part of the loops, whose lanes would be laid
-/// out for it.
+/// Adds up all lanes, always in the same order. Not inlined, because the compiler would arrange the lanes of
+/// the loops for this sum.
 #[inline(never)]
 fn total(mut lanes: [f64; LANES]) -> f64 {
     let mut n = LANES;
@@ -122,7 +122,7 @@ fn greatest(a: f64, b: f64) -> f64 {
     if b > a { b } else { a }
 }
 
-/// A chunk's least and greatest value, if it has any.
+/// Returns the least and the greatest value of a chunk. `None` if it is empty.
 pub(super) fn ends<E: Element<Value: Int>>(chunk: &[u8]) -> Option<(E::Value, E::Value)> {
     let first = values::<E>(chunk).next()?;
     Some(ends_from::<E>(chunk, first))
@@ -139,14 +139,14 @@ for_more_instructions! {
     }
 }
 
-/// A whole number whose sums are exact.
+/// A whole number with exact sums.
 pub(super) trait Exact: Element<Value: Int> {
-    /// The sum of a chunk's values and that of their squares, if integers hold them. The chunk's ends
-    /// are given.
+    /// Returns the sum of a chunk's values and the sum of their squares. `None` if 64-bit integers may not
+    /// hold them. `min` and `max` are the extremes of the chunk.
     fn sums(chunk: &[u8], min: Self::Value, max: Self::Value) -> Option<(i128, i128)>;
 }
 
-/// Elements whose sums, in 32 bits, don't overflow, nor do squares in 32 bits of numbers of 8 bits.
+/// Elements in a block: so few that sums of 16-bit numbers and squares of 8-bit numbers fit 32 bits.
 const BLOCK: usize = 1 << 15;
 
 macro_rules! exact_small {
@@ -179,7 +179,7 @@ exact_small! {
     i16 of_i16 u64
 }
 
-/// Numbers up to here are small: their squares, 2²⁰ times, are held by 64 bits.
+/// Magnitude up to which 64 bits hold 2²⁰ squares.
 const SMALL: i32 = 1 << 20;
 
 macro_rules! exact_wide {
@@ -217,8 +217,8 @@ exact_wide! {
 }
 
 for_more_instructions! {
-    /// The sums of whole numbers that are too large for exact ones: those of their distances from an
-    /// origin and of the squares of those.
+    /// Returns the sum of distances from an origin, and of their squares, for numbers that are too large for
+    /// exact sums.
     pub(super) fn of_large<E: Element<Value: Int>>(chunk: &[u8], origin: f64) -> (f64, f64) {
         let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
         let mut see = |i: usize, value: E::Value| {

@@ -188,7 +188,7 @@ fn statistics_are_of_the_values_before() {
 }
 
 #[test]
-fn statistics_that_f64_cannot_hold_are_not_told() {
+fn statistics_that_f64_cannot_hold_are_left_out() {
     let (_, _, stats) = to_uint8(DType::F64, &f64s(&[1e300, -1e300]).1, Auto, None);
     assert_eq!((stats.min, stats.std, stats.constant), (Some(-1e300), None, false));
     let (_, _, stats) = to_uint8(DType::F64, &f64s(&[1e-200, 2e-200]).1, Auto, None);

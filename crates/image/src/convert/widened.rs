@@ -1,21 +1,21 @@
-//! Floats of 16 and 8 bits as such of 32. Pure.
+//! Floats of 16 and 8 bits, widened to 32 bits.
 
 use super::element::{Real, for_dtype, values};
 use crate::simd::{self, for_more_instructions};
 use crate::tensor::DType;
 use half::bf16;
 
-/// Floats at once: few enough to stay in the processor's first cache, enough to make up for a call.
+/// Floats in a block: few enough for the first cache, enough to outweigh the call.
 const BLOCK: usize = 2048;
 
-/// Whether [`each_widened`] hands out the elements of a type.
+/// Whether [`each_widened`] accepts elements of this type.
 pub(super) fn is_narrow(dtype: DType) -> bool {
     use DType::{BF16, F8E4M3Fn, F8E4M3Fnuz, F8E5M2, F8E5M2Fnuz, F8E8M0Fnu, F16};
     matches!(dtype, F16 | BF16 | F8E4M3Fn | F8E4M3Fnuz | F8E5M2 | F8E5M2Fnuz | F8E8M0Fnu)
 }
 
-/// Hands out the elements of a chunk as little-endian floats of 32 bits, block by block with the place
-/// of its first one.
+/// Calls `see` for each block of a chunk, with the index of its first element and its elements as
+/// little-endian floats of 32 bits.
 pub(super) fn each_widened(dtype: DType, chunk: &[u8], mut see: impl FnMut(usize, &mut [u8])) {
     let mut floats = [0; 4 * BLOCK];
     for (i, block) in chunk.chunks(BLOCK * dtype.size()).enumerate() {

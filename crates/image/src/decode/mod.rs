@@ -1,10 +1,10 @@
-//! Dump bytes → what a dump holds, then one tensor's bytes at a time. Pure: bytes come through
-//! [`ReadAt`].
+//! The bytes of a dump → the headers of its tensors, then the bytes of one tensor at a time.
 //!
-//! Two steps: [`contents`] reads headers only, however large the dump; [`storage`] opens the stretch
-//! of it where one tensor's elements lie. A dump is bytes from anyone. It is parsed, never executed,
-//! mapped or believed: sizes are checked before memory is taken, and a header says nothing that the
-//! file's length doesn't back.
+//! [`contents`] reads the headers only, however large the dump. [`storage`] then reads the byte range in
+//! which the elements of one tensor lie. Bytes come through [`ReadAt`].
+//!
+//! A dump is not trusted. It is parsed, never executed or mapped into memory. Sizes are checked before
+//! memory is allocated, and a header cannot promise more bytes than the file has.
 
 mod npy;
 mod npz;
@@ -24,15 +24,15 @@ pub use self::picture::PictureHeader;
 pub use self::unread::unread;
 use crate::tensor::{ByteOrder, DType, Shape, TensorHeader, Writer};
 
-/// Bytes that can be read at any place, such as an open dump.
+/// Bytes that can be read at any offset, such as an open dump.
 pub trait ReadAt {
     /// Fills `buffer` with the bytes from `offset` on.
     ///
     /// # Errors
-    /// Of kind `UnexpectedEof` if the bytes end before `buffer` is full, else as reading fails.
+    /// Of kind `UnexpectedEof` if the bytes end before `buffer` is full; any other kind if reading fails.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     fn n_bytes(&self) -> u64;
 }
 
@@ -51,30 +51,30 @@ impl ReadAt for &[u8] {
     }
 }
 
-/// Why a dump can't be decoded. The variants say what its reader can do next.
+/// A dump that cannot be decoded. Each variant says what the caller can do next.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DecodeError {
-    /// The dump ends before what it promises; its writer may not be done. Wait.
+    /// The dump is shorter than its header promises; the writer may not be done. Wait.
     #[error("truncated: got {got} bytes, want {want}")]
     Truncated {
-        /// Bytes that are there.
+        /// Bytes of the dump.
         got: u64,
-        /// Bytes that the header asks for, as far as it could be read.
+        /// Bytes that the dump must have at least, by the part of the header that could be read.
         want: u64,
     },
-    /// The dump lacks its end; its writer may not be done. Wait.
+    /// The dump lacks its end; the writer may not be done. Wait.
     #[error("truncated: {0}")]
     Unfinished(&'static str),
-    /// The bytes are wrong, and more of them would not help. Reject.
+    /// The dump is damaged, and more bytes would not help. Reject.
     #[error("malformed: {0}")]
     Malformed(String),
-    /// Valid, but no picture can be made of it here. Reject.
+    /// The dump is valid, but Safelight cannot make a picture of it. Reject.
     #[error("unsupported: {0}")]
     Unsupported(String),
-    /// More than this process may be made to hold. Reject.
+    /// The dump is over a limit that protects this process. Reject.
     #[error("over a limit: {0}")]
     OverLimit(String),
-    /// The reading failed. Wait.
+    /// Reading failed. Wait.
     #[error("cannot read: {0}")]
     Io(Arc<io::Error>),
 }
@@ -85,62 +85,65 @@ impl From<io::Error> for DecodeError {
     }
 }
 
-/// What to protect the process from, and what the record adds to the dump.
+/// Limits of decoding, and what the record says about the dump.
 #[derive(Debug, Clone, Default)]
 pub struct DecodeOptions {
-    /// The longest header to read, in bytes.
+    /// Longest header, in bytes.
     pub header_bytes_max: u64,
-    /// The most bytes that one storage may have once it is decoded.
+    /// Largest storage after decoding, in bytes.
     pub storage_bytes_max: u64,
-    /// The type of elements that the dump itself leaves unnamed (`NumPy`'s void types, raw bytes).
+    /// Element type, for dumps that do not name it: raw bytes and `NumPy`'s void types.
     pub dtype: Option<DType>,
-    /// The rest of what describes raw bytes.
+    /// Layout of raw bytes. If given, the dump is read as raw bytes, whatever its first bytes are.
     pub raw: Option<RawLayout>,
 }
 
-/// What a record says of raw bytes.
+/// The layout of raw bytes, as a record describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawLayout {
     /// Lengths of the axes.
     pub shape: Shape,
-    /// Where the first element begins; 0 if not said, and then nothing may follow the elements.
+    /// Offset of the first element, in bytes. If `None`, the file must hold the elements and nothing else.
     pub offset: Option<u64>,
-    /// Their byte order.
+    /// Byte order of the elements.
     pub byte_order: ByteOrder,
 }
 
-/// What a dump holds.
+/// The contents of a dump.
 #[derive(Debug, Clone)]
 pub enum Contents {
-    /// Tensors, in the order in which they stand in the dump.
+    /// Tensors, in the order of the dump.
     Tensors {
-        /// Who wrote them.
+        /// The library that wrote the dump.
         writer: Writer,
-        /// Each of them, or why it can't be read though others can.
+        /// The tensors. Each has a header or an error of its own.
         tensors: Vec<NamedTensor>,
-        /// What a safetensors header says beside.
+        /// The metadata in a safetensors header: texts by name.
         metadata: BTreeMap<String, String>,
     },
-    /// A picture that is encoded already.
+    /// An image file.
     Picture(PictureHeader),
 }
 
 /// One tensor of a dump.
 #[derive(Debug, Clone)]
 pub struct NamedTensor {
-    /// Its name; none where the dump can hold one only.
+    /// Its name. `None` if the format holds one unnamed tensor.
     pub name: Option<String>,
-    /// Its header, or why it can't be read.
+    /// Its header, or why the tensor cannot be read.
     pub header: Result<TensorHeader, DecodeError>,
 }
 
-/// The most tensors of one dump that are looked at, and the most members of a zip file.
+/// Most tensors of a dump, and most members of a zip file.
 pub const TENSORS_MAX: usize = 4096;
 
-/// Reads what a dump holds: its headers, not its elements.
+/// Reads the headers of a dump, not its elements.
+///
+/// The format is recognized by the first bytes: npy, npz, safetensors, torch's zip format, or an image file.
 ///
 /// # Errors
-/// See [`DecodeError`].
+/// If the dump is not complete, damaged, of a format that Safelight does not read, or over a limit. See
+/// [`DecodeError`].
 pub fn contents(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Contents, DecodeError> {
     let one = |writer, header| {
         let tensors = vec![NamedTensor { name: None, header: Ok(header) }];
@@ -155,7 +158,7 @@ pub fn contents(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Contents,
     dump.read_exact_at(start, 0)?;
     match start {
         [] => Err(DecodeError::Truncated { got: 0, want: 8 }),
-        // Too few bytes to tell what it will be.
+        // Too few bytes to recognize the format.
         _ if n < 12 && !npy::MAGIC.starts_with(start) && !start.starts_with(npy::MAGIC) => {
             Err(DecodeError::Unfinished("fewer bytes than any dump has"))
         }

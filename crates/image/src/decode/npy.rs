@@ -1,6 +1,6 @@
-//! `NumPy`'s npy format, versions 1.0 to 3.0. Pure.
+//! `NumPy`'s npy format, versions 1.0 to 3.0.
 //!
-//! | bytes | what |
+//! | bytes | contents |
 //! | --- | --- |
 //! | 6 | `\x93NUMPY` |
 //! | 2 | major and minor version |
@@ -8,23 +8,23 @@
 //! | header length | a Python dict: `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }` |
 //! | shape × element size | the elements |
 //!
-//! The header is Python source, of which we read only this: a dict of text keys whose values are
-//! text, `True`, `False`, and tuples of whole numbers. Bytes after the elements are legal (several
-//! arrays may stand in one file); the first array is taken.
+//! The header is Python source. Only this is accepted: a dict with text keys, whose values are text, `True`,
+//! `False` or tuples of whole numbers. Bytes after the elements are legal, because a file may hold several
+//! arrays; the first array is read.
 //!
 //! Source: `numpy/lib/format.py`, `NumPy` 2.4.
 
 use super::{DecodeError, DecodeOptions, ReadAt};
 use crate::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader};
 
-/// The first bytes of every npy file.
+/// First bytes of every npy file.
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Reads and checks the header, and that the elements it promises are there.
+/// Reads the header and checks that the file is long enough for the elements.
 ///
 /// # Errors
-/// `Truncated` if the file is shorter than its header promises; `Malformed`, `Unsupported` or
-/// `OverLimit` if no picture can come of it.
+/// `Truncated` if the file is shorter than its header promises; `Malformed`, `Unsupported` or `OverLimit`
+/// if it makes no picture.
 pub(super) fn header(
     dump: &impl ReadAt,
     options: &DecodeOptions,
@@ -39,18 +39,18 @@ pub(super) fn header(
         .map_err(|_| DecodeError::Malformed("npy shape is too large".to_owned()))
 }
 
-/// What a header says, and where it ends.
+/// A header, and where the elements are.
 pub(super) struct Npy {
     pub(super) dtype: DType,
     pub(super) byte_order: ByteOrder,
     pub(super) shape: Shape,
     pub(super) strides: Vec<u64>,
     pub(super) data_offset: u64,
-    /// Bytes of all elements; with `data_offset` they fit.
+    /// Bytes of all elements. `data_offset + n_bytes` does not overflow.
     pub(super) n_bytes: u64,
 }
 
-/// Reads a header without asking whether the elements are there.
+/// Reads the header, and does not check whether the file is long enough for the elements.
 pub(super) fn parse(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Npy, DecodeError> {
     let got = dump.n_bytes();
     let read = |offset: u64, n: u64| {
@@ -98,7 +98,8 @@ pub(super) fn parse(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Npy, 
     Ok(Npy { dtype, byte_order, shape, strides, data_offset, n_bytes })
 }
 
-/// The element type that a `descr` such as `<f4` names.
+/// Returns the element type and byte order of a `descr` such as `<f4`. `void` is the type of elements that
+/// `NumPy` cannot name.
 fn element_type(descr: &str, void: Option<DType>) -> Result<(DType, ByteOrder), DecodeError> {
     let (byte_order, kind) = match descr.as_bytes().first() {
         Some(b'>') => (ByteOrder::Big, &descr[1..]),
@@ -120,7 +121,7 @@ fn element_type(descr: &str, void: Option<DType>) -> Result<(DType, ByteOrder), 
         "f8" => DType::F64,
         "c8" => DType::Complex64,
         "c16" => DType::Complex128,
-        // How NumPy writes the types of ml_dtypes, which it has no names for.
+        // NumPy writes the types of ml_dtypes like this, because it has no names for them.
         "V1" | "V2" | "f1" if void.is_some_and(|dtype| kind[1..] == dtype.size().to_string()) => {
             return void.map(|dtype| (dtype, byte_order)).ok_or_else(|| unreachable!("some above"));
         }
@@ -146,14 +147,14 @@ fn element_type(descr: &str, void: Option<DType>) -> Result<(DType, ByteOrder), 
     Ok((dtype, byte_order))
 }
 
-/// What a header says.
+/// The fields of a header.
 struct Fields {
     descr: String,
     fortran_order: bool,
     shape: Vec<u64>,
 }
 
-/// A reader of the few Python literals that a header may hold.
+/// A parser for the few Python literals that a header may contain.
 struct Literal<'a> {
     text: &'a str,
     at: usize,
@@ -192,7 +193,7 @@ impl<'a> Literal<'a> {
         }
     }
 
-    /// A type's name. The list that describes a structure is kept as text: only its refusal needs it.
+    /// Parses the name of a type. The list of a structured type is returned as text, for the error about it.
     fn descr(&mut self) -> Result<String, DecodeError> {
         self.skip_space();
         if !self.rest().starts_with('[') {
@@ -233,7 +234,7 @@ impl<'a> Literal<'a> {
                 - self.rest().trim_start_matches(|c: char| c.is_ascii_digit()).len();
             let number = self.rest()[..digits].parse().map_err(|_| self.error("a whole number"))?;
             self.at += digits;
-            // Python 2 wrote long numbers so.
+            // Python 2 wrote an L after long numbers.
             self.take('L');
             if numbers.len() == Shape::MAX_RANK {
                 return Err(self.error("at most 32 axes"));
@@ -253,7 +254,7 @@ impl<'a> Literal<'a> {
         let text = quote.and_then(|quote| {
             let inner = &self.rest()[1..];
             let text = &inner[..inner.find(quote)?];
-            // NumPy needs no escapes for the names that we accept.
+            // No name that is accepted has an escape.
             (!text.contains('\\')).then_some(text)
         });
         let text = text.ok_or_else(|| self.error("quoted text"))?;
@@ -298,7 +299,7 @@ mod tests {
         DecodeOptions { header_bytes_max: 1 << 16, ..DecodeOptions::default() }
     }
 
-    /// An npy file of version 1.0 with this header and so many bytes of elements.
+    /// Returns an npy file of version 1.0 with this header and `n_bytes` bytes of elements.
     fn npy(header: &str, n_bytes: usize) -> Vec<u8> {
         let mut file = b"\x93NUMPY\x01\x00".to_vec();
         file.extend(u16::try_from(header.len()).unwrap_or(u16::MAX).to_le_bytes());

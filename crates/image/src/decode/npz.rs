@@ -1,4 +1,4 @@
-//! `NumPy`'s npz: a zip file of npy files. Pure.
+//! `NumPy`'s npz: a zip file of npy files.
 //!
 //! Source: `numpy/lib/_npyio_impl.py`, `NumPy` 2.4.
 
@@ -10,10 +10,10 @@ use super::zip::Member;
 use super::{Contents, DecodeError, DecodeOptions, NamedTensor, ReadAt, npy};
 use crate::tensor::{Encoding, TensorHeader, Writer};
 
-/// The arrays of an npz file, named without their `.npy`.
+/// Returns the arrays of an npz file, named without their `.npy`.
 ///
 /// # Errors
-/// If reading fails. What is wrong with one array is told in its place.
+/// If reading fails. An array that is damaged has an error of its own.
 pub(super) fn contents(
     dump: &impl ReadAt,
     members: &[Member],
@@ -33,7 +33,7 @@ pub(super) fn contents(
     Ok(Contents::Tensors { writer: Writer::NumPy, tensors, metadata: BTreeMap::new() })
 }
 
-/// The beginning of a deflated member, in place of the whole.
+/// The first bytes of a member, with the length of the whole member.
 struct Start {
     bytes: Vec<u8>,
     n_bytes: u64,
@@ -49,8 +49,8 @@ impl ReadAt for Start {
     }
 }
 
-/// The header of one array. The member must be exactly as long as the header asks: a larger one is a
-/// bomb, or damaged.
+/// Reads the header of one array. The member must be exactly as long as the header says: a longer one is
+/// damaged or a zip bomb.
 fn header(
     dump: &impl ReadAt,
     member: &Member,
@@ -70,7 +70,7 @@ fn header(
         parsed => parsed,
     };
     let npy = npy.map_err(|error| match error {
-        // The zip file is whole, so that nothing more will come.
+        // The zip file is complete, so no more bytes will come.
         DecodeError::Truncated { got, want } => {
             DecodeError::Malformed(format!("npy of {got} bytes, its header asks for {want}"))
         }
@@ -82,7 +82,7 @@ fn header(
         return Err(DecodeError::Malformed(what));
     }
     let is_plausible = storage.encoding != Encoding::Deflated
-        // Deflate makes 1032 bytes of one at most.
+        // Deflate expands a byte to 1032 at most.
         || storage.n_bytes / 1040 <= storage.n_stored;
     if !is_plausible {
         let what = format!("npy of {got} bytes in {} deflated ones", storage.n_stored);

@@ -1,7 +1,7 @@
-//! Image files that are kept as they are: what their headers say. Pure.
+//! The headers of image files.
 //!
-//! The bytes are never changed, and not decoded: what a picture shows is its writer's business. Only
-//! that the file is whole is checked, as far as its format tells.
+//! Image files are kept unchanged, so their pixels are not decoded. Only their size is read, and their
+//! end is checked if the format has one, to notice files that are still being written.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
@@ -10,26 +10,26 @@ use imagesize::ImageError;
 use super::{DecodeError, ReadAt};
 use crate::media::{ColorMode, FileType};
 
-/// What an image file says of itself.
+/// The header of an image file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PictureHeader {
-    /// How it is encoded.
+    /// File type.
     pub file_type: FileType,
     /// Columns.
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// The kind of picture, where it is one of ours.
+    /// The mode, if it is known and Safelight has it.
     pub mode: Option<ColorMode>,
-    /// Bytes of the file.
+    /// Length of the file, in bytes.
     pub n_bytes: u64,
 }
 
-/// The header of an image file, by its first bytes; `None` if it is none. Of JPEG files at most
-/// `header_bytes_max` bytes are searched for it.
+/// Reads the header of an image file. Returns `None` if `start`, the first bytes, are not those of one.
 ///
 /// # Errors
-/// `Unfinished` if the file's end is missing, `Malformed` if its header makes no sense.
+/// `Unfinished` if the end of the file is missing, `Malformed` if the header is damaged, `OverLimit` if the
+/// header of a JPEG is longer than `header_bytes_max`.
 pub(super) fn header(
     dump: &impl ReadAt,
     start: &[u8],
@@ -60,7 +60,7 @@ fn of_size(error: ImageError, name: &str) -> DecodeError {
     match error {
         ImageError::IoError(error) => match error.kind() {
             io::ErrorKind::UnexpectedEof => unfinished(),
-            // The header points to places that no file has.
+            // The header points outside of the file.
             io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
                 DecodeError::Malformed(format!("{name}: {error}"))
             }
@@ -74,7 +74,7 @@ fn unfinished() -> DecodeError {
     DecodeError::Unfinished("an image file without its end")
 }
 
-/// Bytes of the file, which may not be there yet.
+/// Reads `N` bytes. `Unfinished` if they are missing.
 fn bytes_at<const N: usize>(dump: &impl ReadAt, offset: u64) -> Result<[u8; N], DecodeError> {
     let mut bytes = [0; N];
     match dump.read_exact_at(&mut bytes, offset) {
@@ -83,8 +83,10 @@ fn bytes_at<const N: usize>(dump: &impl ReadAt, offset: u64) -> Result<[u8; N], 
     }
 }
 
-/// Width and height of a JPEG file, whose end must come after its picture begins: the one of a
-/// thumbnail in its header doesn't count.
+/// Returns width and height of a JPEG file.
+///
+/// The end marker is searched behind the start of the picture, because a thumbnail in the header has one,
+/// too.
 ///
 /// Source: ITU-T T.81, annex B.
 fn jpeg_size(dump: &impl ReadAt, header_bytes_max: u64) -> Result<(u64, u64), DecodeError> {
@@ -119,7 +121,7 @@ fn jpeg_size(dump: &impl ReadAt, header_bytes_max: u64) -> Result<(u64, u64), De
     size.ok_or_else(|| DecodeError::Malformed("jpg: no picture before its data".to_owned()))
 }
 
-/// Width and height of a BMP file; a negative height tells that rows begin at the top.
+/// Returns width and height of a BMP file. A negative height means that rows begin at the top.
 fn bmp_size(dump: &impl ReadAt) -> Result<(u64, u64), DecodeError> {
     let number = |at| Ok::<_, DecodeError>(u32::from_le_bytes(bytes_at(dump, at)?));
     if dump.n_bytes() < u64::from(number(2)?) {
@@ -134,8 +136,8 @@ fn bmp_size(dump: &impl ReadAt) -> Result<(u64, u64), DecodeError> {
     Ok((number(18)?.into(), height.into()))
 }
 
-/// Whether `end` stands among the last bytes, from `first` on: a writer may put some bytes of its own
-/// after it.
+/// Whether `end` occurs in the last bytes of the file, from `first` on. Some writers append bytes of their
+/// own.
 fn ends_with(dump: &impl ReadAt, end: &[u8], first: u64) -> io::Result<bool> {
     const SEARCHED: u64 = 64 << 10;
     let n = dump.n_bytes();
@@ -145,7 +147,7 @@ fn ends_with(dump: &impl ReadAt, end: &[u8], first: u64) -> io::Result<bool> {
     Ok(bytes.windows(end.len()).any(|bytes| bytes == end))
 }
 
-/// The mode that the bit depth and colour type of a PNG file stand for.
+/// Returns the mode for the bit depth and colour type of a PNG file.
 fn png_mode(dump: &impl ReadAt) -> io::Result<Option<ColorMode>> {
     const PLACE: u64 = 24;
     let mut depth_and_color = [0; 2];
@@ -173,7 +175,7 @@ fn kind(start: &[u8]) -> Option<FileType> {
     })
 }
 
-/// Looks for the end that the format has. (TIFF files are taken as they come.)
+/// Checks that the file has its end. A TIFF file has no end that could be checked.
 fn check_end(dump: &impl ReadAt, file_type: FileType) -> Result<(), DecodeError> {
     let n = dump.n_bytes();
     let is_whole = match file_type {
@@ -185,7 +187,7 @@ fn check_end(dump: &impl ReadAt, file_type: FileType) -> Result<(), DecodeError>
     if is_whole { Ok(()) } else { Err(unfinished()) }
 }
 
-/// A dump as a file that is read in order.
+/// A dump, read in order.
 struct Cursor<'a, R> {
     dump: &'a R,
     at: u64,
@@ -217,7 +219,7 @@ impl<R: ReadAt> Seek for Cursor<'_, R> {
 mod tests {
     use super::*;
 
-    fn told(file: &[u8]) -> String {
+    fn described(file: &[u8]) -> String {
         match header(&file, &file[..file.len().min(16)], 1 << 20) {
             Ok(Some(PictureHeader { file_type, width, height, .. })) => {
                 format!("{file_type} {width} × {height}")
@@ -233,11 +235,11 @@ mod tests {
         file[17] = 0xff;
         file.extend(b"\xff\xc0\x00\x0b\x08\x00\x07\x00\x05\x01\x01\x11\x00");
         file.extend(b"\xff\xda\x00\x02data");
-        assert!(told(&file).contains("without its end"), "{}", told(&file));
+        assert!(described(&file).contains("without its end"), "{}", described(&file));
         file.extend(b"\xff\xd9");
-        assert_eq!(told(&file), "jpg 5 × 7");
-        assert!(told(b"\xff\xd8\xff\xfe\x00\x02\x00\x00").contains("Malformed"));
-        assert!(told(b"\xff\xd8\xff").contains("without its end"));
+        assert_eq!(described(&file), "jpg 5 × 7");
+        assert!(described(b"\xff\xd8\xff\xfe\x00\x02\x00\x00").contains("Malformed"));
+        assert!(described(b"\xff\xd8\xff").contains("without its end"));
     }
 
     #[test]
@@ -245,19 +247,19 @@ mod tests {
         let mut file = b"BM".to_vec();
         file.extend([26u32, 0, 26, 40, 5].iter().flat_map(|n| n.to_le_bytes()));
         file.extend((-7i32).to_le_bytes());
-        assert_eq!(told(&file), "bmp 5 × 7");
-        assert!(told(&file[..20]).contains("without its end"));
+        assert_eq!(described(&file), "bmp 5 × 7");
+        assert!(described(&file[..20]).contains("without its end"));
     }
 
     #[test]
     fn headers_that_point_nowhere_are_malformed() {
         let tiff = [b"II*\0".as_slice(), &[0xff; 60]].concat();
         assert!(
-            told(&tiff).contains("Malformed") || told(&tiff).contains("Unfinished"),
+            described(&tiff).contains("Malformed") || described(&tiff).contains("Unfinished"),
             "{}",
-            told(&tiff)
+            described(&tiff)
         );
         let webp = [b"RIFF\x10\0\0\0WEBPVP8?".as_slice(), &[0; 40]].concat();
-        assert!(told(&webp).contains("Malformed"), "{}", told(&webp));
+        assert!(described(&webp).contains("Malformed"), "{}", described(&webp));
     }
 }

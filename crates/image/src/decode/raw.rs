@@ -1,13 +1,13 @@
-//! Raw bytes, of which the record says what they are. Pure.
+//! Raw bytes, whose type and shape the record gives.
 
 use super::{DecodeError, DecodeOptions, RawLayout, ReadAt};
 use crate::tensor::{DType, Storage, TensorHeader};
 
-/// The header that a record gives to raw bytes, checked against the file's length.
+/// Returns the header that a record gives to raw bytes, checked against the length of the file.
 ///
 /// # Errors
-/// `Truncated` if the file is too short; `Malformed` if it is too long though the record names no
-/// offset, so that one of the two is likely wrong.
+/// `Truncated` if the file is too short. `Malformed` if the record has no dtype, or if the file is too long
+/// and the record has no offset: then the shape is likely wrong.
 pub(super) fn header(
     dump: &impl ReadAt,
     layout: &RawLayout,

@@ -1,13 +1,13 @@
-//! safetensors. Pure.
+//! The safetensors format.
 //!
-//! | bytes | what |
+//! | bytes | contents |
 //! | --- | --- |
 //! | 8 | header length, little-endian |
 //! | header length | JSON: `{"name": {"dtype": "F32", "shape": [3, 4], "data_offsets": [0, 48]}, …}`, and `"__metadata__"`: texts by name |
-//! | rest | the elements, little-endian, in C order, without a gap |
+//! | rest | the elements, little-endian, in C order, without gaps |
 //!
-//! Our own reader instead of the crate: that one wants the whole file in memory, and lets the last of
-//! two equal names win.
+//! The crate `safetensors` is not used, because it needs the whole file in memory and accepts a name that
+//! occurs twice.
 //!
 //! Source: `huggingface/safetensors`, README and `safetensors/src/tensor.rs`, 0.7.
 
@@ -21,11 +21,11 @@ use crate::tensor::{ByteOrder, DType, Encoding, Shape, Storage, TensorHeader, Wr
 
 const METADATA: &str = "__metadata__";
 
-/// The tensors of a safetensors file, in the order of their bytes.
+/// Returns the tensors of a safetensors file, in the order of their bytes.
 ///
 /// # Errors
-/// `Truncated` if the file is shorter than its header promises; `Malformed` if it is longer, or the
-/// tensors overlap or leave gaps.
+/// `Truncated` if the file is shorter than its header promises; `Malformed` if it is longer, or tensors
+/// overlap or leave gaps.
 pub(super) fn contents(
     dump: &impl ReadAt,
     options: &DecodeOptions,
@@ -83,7 +83,10 @@ fn malformed(what: &dyn fmt::Display) -> DecodeError {
     DecodeError::Malformed(format!("safetensors header: {what}"))
 }
 
-/// The header of one tensor: `Malformed` if its bytes are not as many as its shape asks.
+/// Returns the header of one tensor.
+///
+/// # Errors
+/// `Malformed` if the length of its bytes contradicts its shape; `Unsupported` for an unknown type.
 fn tensor(entry: &Entry, begin: u64) -> Result<TensorHeader, DecodeError> {
     let Entry { dtype, shape: axes, data_offsets: (first, last) } = entry;
     let (bits, kind) = element_type(dtype)?;
@@ -114,7 +117,7 @@ enum Kind {
     Packed { exponent: u8, mantissa: u8 },
 }
 
-/// The element type that a header names, and its bits.
+/// Looks up an element type. Returns its bits as well.
 fn element_type(name: &str) -> Result<(u64, Kind), DecodeError> {
     let dtype = match name {
         "BOOL" => DType::Bool,

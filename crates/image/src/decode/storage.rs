@@ -1,4 +1,7 @@
-//! The stretch of a dump where a tensor's elements lie, as bytes that can be read at any place. Pure.
+//! The byte range of a dump in which the elements of a tensor lie.
+//!
+//! A storage that is not encoded is read in place ([`plain`]). Any other is decoded as a whole first
+//! ([`decode`]), into memory or a temporary file of the caller.
 
 use std::io::{self, Read, Write};
 
@@ -7,7 +10,7 @@ use flate2::read::DeflateDecoder;
 use super::{DecodeError, ReadAt};
 use crate::tensor::{Encoding, Storage};
 
-/// A storage whose bytes lie in the dump as they are.
+/// A storage that is not encoded, read in place.
 #[derive(Debug)]
 pub struct Plain<'a, R> {
     dump: &'a R,
@@ -28,13 +31,13 @@ impl<R: ReadAt> ReadAt for Plain<'_, R> {
     }
 }
 
-/// A storage whose bytes lie in the dump as they are; `None` if it must be [decoded](decode) first.
+/// Opens a storage that is not encoded. Returns `None` if it must be [decoded](decode) first.
 #[must_use]
 pub fn plain<'a, R: ReadAt>(dump: &'a R, storage: &'a Storage) -> Option<Plain<'a, R>> {
     (storage.encoding == Encoding::Plain).then_some(Plain { dump, storage })
 }
 
-/// Bytes of a dump from one place to another, in order.
+/// A byte range of a dump, read in order.
 struct Stretch<'a, R> {
     dump: &'a R,
     at: u64,
@@ -55,10 +58,10 @@ fn stretch<'a, R: ReadAt>(dump: &'a R, storage: &Storage) -> io::BufReader<Stret
     io::BufReader::with_capacity(64 << 10, Stretch { dump, at: storage.offset, end })
 }
 
-/// The first `n` bytes of a storage, decoded.
+/// Returns the first `n` bytes of a storage, decoded.
 ///
 /// # Errors
-/// If reading fails, or they aren't what they should be.
+/// `Malformed` if the storage is damaged or shorter; `Io` if reading fails.
 pub(super) fn inflate_start(
     dump: &impl ReadAt,
     storage: &Storage,
@@ -73,11 +76,12 @@ pub(super) fn inflate_start(
     Ok(bytes)
 }
 
-/// Writes a storage's bytes to `to`, decoded, and checks their number and checksum. Never writes more
-/// than [`Storage::n_bytes`].
+/// Decodes a storage, writes it to `to`, and checks its length and checksum. Never writes more than
+/// [`Storage::n_bytes`] bytes.
 ///
 /// # Errors
-/// `Malformed` if they aren't what the dump promises; `Io` if reading or writing fails.
+/// `Malformed` if length or checksum are wrong; `Io` if reading or writing fails. `to` may then have got a
+/// part of the bytes.
 pub fn decode(
     dump: &impl ReadAt,
     storage: &Storage,
@@ -98,7 +102,7 @@ pub fn decode(
     Err(DecodeError::Malformed(format!("got {n_bytes} bytes, the dump promises {want}")))
 }
 
-/// Checks a storage that lies in the dump as it is.
+/// Checks the checksum of a storage that is not encoded, if there is one.
 ///
 /// # Errors
 /// As [`decode`].
@@ -110,7 +114,7 @@ pub fn verify(dump: &impl ReadAt, storage: &Storage) -> Result<(), DecodeError> 
 }
 
 fn pump(from: impl Read, storage: &Storage, to: &mut impl Write) -> Result<u64, DecodeError> {
-    // One byte more tells that there are more.
+    // Reads one byte more, to notice a storage that is too long.
     let mut from = from.take(storage.n_bytes.saturating_add(1));
     let (mut crc, mut n_bytes) = (crc32fast::Hasher::new(), 0u64);
     let mut chunk = vec![0; 64 << 10];
@@ -137,7 +141,8 @@ fn pump(from: impl Read, storage: &Storage, to: &mut impl Write) -> Result<u64, 
     }
 }
 
-/// The decoder tells of bad bytes by an error of a kind that no file gives.
+/// Converts an error of a decoder. `InvalidInput` and `InvalidData` mean damaged bytes: reading a file gives
+/// other kinds.
 fn wrong(error: io::Error) -> DecodeError {
     match error.kind() {
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
@@ -150,7 +155,7 @@ fn wrong(error: io::Error) -> DecodeError {
     }
 }
 
-/// Packed floats of fewer than 8 bits as `float8_e4m3fn`, one to a byte.
+/// Packed floats of fewer than 8 bits, read as `float8_e4m3fn`, one a byte.
 struct Unpacked<R> {
     from: R,
     exponent: u8,
@@ -182,7 +187,7 @@ impl<R: Read> Read for Unpacked<R> {
     }
 }
 
-/// A small float as the `float8_e4m3fn` of the same value.
+/// Converts a small float to the `float8_e4m3fn` of the same value.
 fn widen(bits: u8, exponent: u8, mantissa: u8) -> u8 {
     let sign = bits >> (exponent + mantissa) << 7;
     let field = bits >> mantissa & ((1 << exponent) - 1);
@@ -194,7 +199,7 @@ fn widen(bits: u8, exponent: u8, mantissa: u8) -> u8 {
     if fraction == 0 {
         return sign;
     }
-    // Below the small type's normal numbers, but not below those of the wide one.
+    // Subnormal in the small type, but normal in the wide one.
     let mut field = 8 - bias;
     while fraction & 8 == 0 {
         fraction <<= 1;

@@ -1,8 +1,7 @@
-//! The directory of a zip file, as npz and torch files have one. Pure.
+//! The directory of a zip file: npz and torch files are zip files.
 //!
-//! Names of members are values, never paths. What could make a reader lose its way is refused:
-//! members that overlap, are encrypted, spread over several disks, or differ between the directory
-//! and their own header.
+//! Names of members are never used as paths. Members that overlap, are encrypted, are spread over several
+//! disks, or differ between the directory and their own header are refused.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,8 +12,8 @@ use super::storage::inflate_start;
 use super::{DecodeError, DecodeOptions, ReadAt, TENSORS_MAX};
 use crate::tensor::{Encoding, Storage};
 
-/// The last bytes of a file in which the directory's end must begin: its own length and the longest
-/// comment.
+/// Number of last bytes of a file in which the end of the directory must begin: its own length and the
+/// longest comment.
 const END_BYTES_MAX: u64 = 65_557;
 
 /// A member of a zip file.
@@ -37,17 +36,17 @@ impl<R: ReadAt> ReaderAt for Archive<'_, R> {
 
 /// The directory of a zip file.
 pub(super) struct Directory {
-    /// The members, folders left out, in the order of the directory.
+    /// The members without folders, in the order of the directory.
     pub(super) members: Vec<Member>,
-    /// Where each member begins, header included, and ends, in order.
+    /// Start, header included, and end of each member, in rising order.
     ranges: Vec<(u64, u64)>,
     /// Whether a folder has bytes of its own.
     has_folder_bytes: bool,
-    /// Where the directory begins.
+    /// Start of the directory.
     offset: u64,
 }
 
-/// The members of a zip file, folders left out, in the order of its directory.
+/// Returns the members of a zip file without its folders, in the order of the directory.
 ///
 /// # Errors
 /// As [`directory`].
@@ -146,7 +145,7 @@ pub(super) fn has_other_bytes(dump: &impl ReadAt, directory: &Directory) -> io::
     Ok(directory.has_folder_bytes || directory_end(dump, at)? != Some(dump.n_bytes()))
 }
 
-/// Whether what lies between two members is nothing, or the first one's size and checksum.
+/// Whether the bytes between two members are none, or the size and checksum of the first one.
 fn is_descriptor(dump: &impl ReadAt, from: u64, to: u64) -> io::Result<bool> {
     let n = to.saturating_sub(from);
     if n == 0 {
@@ -159,8 +158,8 @@ fn is_descriptor(dump: &impl ReadAt, from: u64, to: u64) -> io::Result<bool> {
     })
 }
 
-/// Where the directory that begins at `at` ends, its end records included. `None` if it has a comment or
-/// parts that are not known.
+/// Returns the end of the directory that begins at `at`, including its end records. `None` if it has a
+/// comment or unknown parts.
 fn directory_end(dump: &impl ReadAt, mut at: u64) -> io::Result<Option<u64>> {
     const ENTRY_BYTES: u64 = 46;
     const ZIP64_END_BYTES: u64 = 56;
@@ -180,7 +179,7 @@ fn directory_end(dump: &impl ReadAt, mut at: u64) -> io::Result<Option<u64>> {
                 let lengths = lengths.iter().map(|length| u64::from(u16::from_le_bytes(*length)));
                 at += ENTRY_BYTES + lengths.sum::<u64>();
             }
-            // Its length, without these bytes and those before them.
+            // Its length, without the first 12 bytes.
             b"PK\x06\x06" if head[4..12] == (ZIP64_END_BYTES - 12).to_le_bytes() => {
                 at += ZIP64_END_BYTES;
             }
@@ -191,7 +190,7 @@ fn directory_end(dump: &impl ReadAt, mut at: u64) -> io::Result<Option<u64>> {
     }
 }
 
-/// Where a member's bytes lie, once its own header is found to agree with the directory.
+/// Checks that the header of a member agrees with the directory, and returns start and end of its bytes.
 fn place<R: ReadAt>(
     archive: &ZipArchive<Archive<'_, R>>,
     wayfinder: rawzip::ZipArchiveEntryWayfinder,
@@ -206,13 +205,14 @@ fn place<R: ReadAt>(
         || is_plain != (encoding == Encoding::Plain)
         || header.flags().is_encrypted()
     {
-        let what = format!("member {name:?} is another one by its own header");
+        let what =
+            format!("member {name:?} has another name, method or encryption in its own header");
         return Err(malformed(&what));
     }
     Ok(entry.compressed_data_range())
 }
 
-/// All bytes of a small member.
+/// Returns all bytes of a small member.
 ///
 /// # Errors
 /// `OverLimit` above [`DecodeOptions::header_bytes_max`].

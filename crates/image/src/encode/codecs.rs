@@ -1,4 +1,4 @@
-//! The file types that `image` writes: JPEG, BMP, WebP.
+//! The file types that the crate `image` writes: JPEG, BMP and WebP.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use crate::media::ColorMode;
 /// Appends a JPEG of this quality, 1 to 100.
 ///
 /// # Errors
-/// If JPEG can't hold the picture.
+/// If JPEG cannot hold the picture.
 pub(super) fn jpeg(pixels: PixelsRef<'_>, quality: u8, out: &mut Vec<u8>) -> io::Result<()> {
     write(JpegEncoder::new_with_quality(out, quality), pixels)
 }
@@ -21,15 +21,15 @@ pub(super) fn jpeg(pixels: PixelsRef<'_>, quality: u8, out: &mut Vec<u8>) -> io:
 /// Appends a BMP.
 ///
 /// # Errors
-/// If BMP can't hold the picture.
+/// If BMP cannot hold the picture.
 pub(super) fn bmp(pixels: PixelsRef<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     write(BmpEncoder::new(out), pixels)
 }
 
-/// Appends a WebP without loss.
+/// Appends a lossless WebP.
 ///
 /// # Errors
-/// If WebP can't hold the picture.
+/// If WebP cannot hold the picture.
 pub(super) fn webp(pixels: PixelsRef<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     write(WebPEncoder::new_lossless(out), pixels)
 }

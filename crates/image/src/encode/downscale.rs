@@ -1,4 +1,4 @@
-//! Pictures → smaller ones. Pure.
+//! Scales pictures down.
 
 use image::imageops;
 use image::{ImageBuffer, Pixel, Primitive};
@@ -6,8 +6,8 @@ use image::{ImageBuffer, Pixel, Primitive};
 use crate::convert::Pixels;
 use crate::media::ColorMode;
 
-/// Scales a picture down to `width` × `height`, each new pixel the weighted mean of those that it
-/// covers (a triangle filter).
+/// Scales a picture down to `width` × `height` pixels by a triangle filter: each new pixel is the weighted
+/// mean of the pixels that it covers.
 #[must_use]
 pub fn downscale(pixels: Pixels, width: u32, height: u32) -> Pixels {
     let mode = pixels.mode;

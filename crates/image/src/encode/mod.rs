@@ -1,6 +1,6 @@
-//! Pixels → the bytes of a media file, and back. The one module that names the codecs.
+//! Pixels → the bytes of a media file, and back.
 //!
-//! `safelight-png` writes PNG, the crate `image` the other file types.
+//! The crate `safelight-png` writes PNG, the crate `image` the other file types. No other module uses them.
 
 mod codecs;
 mod downscale;
@@ -16,7 +16,7 @@ use crate::convert::Pixels;
 use crate::media::{ColorMode, Compression, FileType, Sha256};
 use safelight_png::{ColorType, Settings};
 
-/// A picture that lies in someone else's memory, as [`Pixels`] has it.
+/// A picture in the caller's memory, laid out like [`Pixels`].
 #[derive(Debug, Clone, Copy)]
 pub struct PixelsRef<'a> {
     /// The kind of picture.
@@ -25,7 +25,7 @@ pub struct PixelsRef<'a> {
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// Height × width × the mode's pixel size.
+    /// `height` × `width` × [`ColorMode::pixel_size`] bytes.
     pub samples: &'a [u8],
 }
 
@@ -63,7 +63,7 @@ impl From<Compression> for safelight_png::Compression {
 /// A media file in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedImage {
-    /// How it is encoded.
+    /// File type.
     pub file_type: FileType,
     /// The kind of picture.
     pub mode: ColorMode,
@@ -71,26 +71,26 @@ pub struct EncodedImage {
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// The file.
+    /// Contents of the file.
     pub bytes: Vec<u8>,
-    /// Its digest.
+    /// Digest of `bytes`.
     pub sha256: Sha256,
 }
 
 /// How to encode a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding {
-    /// The file type; one that [is made](FileType::is_made).
+    /// File type, one that [can be encoded](FileType::is_made).
     pub file_type: FileType,
-    /// Of JPEG, 1 to 100.
+    /// Quality of a JPEG, 1 to 100.
     pub quality: u8,
-    /// Of PNG.
+    /// Whether time or size matters more for a PNG.
     pub compression: Compression,
-    /// Whether a PNG of at most 256 colours is one of indexed colours.
+    /// Whether a PNG of at most 256 colours is written with indexed colours.
     pub palette: bool,
 }
 
-/// JPEG's quality where none is named: Pillow's.
+/// Default quality of a JPEG, as in Pillow.
 pub const QUALITY: u8 = 75;
 
 impl Default for Encoding {
@@ -104,7 +104,7 @@ impl Default for Encoding {
     }
 }
 
-/// The encoder refused: a picture that no plan should have let through.
+/// A picture that the file type cannot hold. A plan does not let such pictures through.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot encode {width} × {height} {mode} as {file_type}: {source}")]
 pub struct EncodeError {
@@ -115,8 +115,7 @@ pub struct EncodeError {
     source: io::Error,
 }
 
-/// Makes media files, and keeps what memory that takes from one to the next: one for each thread that
-/// makes many.
+/// Encodes media files and reuses its buffers from one to the next. Use one for each thread.
 #[derive(Debug)]
 pub struct Encoder {
     png: safelight_png::Encoder,
@@ -129,23 +128,24 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// An encoder with the best code for this processor.
+    /// Returns an encoder with the best code for this processor.
     #[must_use]
     pub fn new() -> Self {
         Self { png: safelight_png::Encoder::new() }
     }
 
-    /// An encoder that packs bits one code after the other, on any processor. It makes the same files.
+    /// Returns an encoder that uses no vector instructions to pack bits. It makes the same files as
+    /// [`Self::new`].
     #[must_use]
     pub fn scalar() -> Self {
         Self { png: safelight_png::Encoder::scalar() }
     }
 
-    /// Encodes a picture: PNG as `encoding` says, WebP without loss. The file is appended to `out`.
+    /// Encodes a picture and appends the file to `out`. WebP is lossless.
     ///
     /// # Errors
-    /// If the file type can't hold the picture, or the samples are not as many as its sides say; `out`
-    /// then ends in a part of a file.
+    /// If the file type cannot hold the picture, or the number of samples contradicts width and height.
+    /// `out` may then end in a part of a file.
     pub fn encode(
         &mut self,
         pixels: PixelsRef<'_>,
@@ -168,10 +168,23 @@ impl Encoder {
     }
 }
 
-/// Encodes one picture.
+/// Encodes one picture. To encode many, use an [`Encoder`].
 ///
 /// # Errors
-/// If the file type can't hold the picture.
+/// As [`Encoder::encode`].
+///
+/// # Examples
+///
+/// ```
+/// use safelight_image::encode::{Encoding, encode};
+/// use safelight_image::media::ColorMode;
+/// use safelight_image::Pixels;
+///
+/// let pixels = Pixels { mode: ColorMode::L, width: 2, height: 1, bytes: vec![0, 255] };
+/// let image = encode(&pixels, Encoding::default())?;
+/// assert!(image.bytes.starts_with(b"\x89PNG"));
+/// # Ok::<(), safelight_image::encode::EncodeError>(())
+/// ```
 pub fn encode(pixels: &Pixels, encoding: Encoding) -> Result<EncodedImage, EncodeError> {
     let mut bytes = Vec::new();
     Encoder::new().encode(pixels.into(), encoding, &mut bytes)?;
@@ -180,7 +193,8 @@ pub fn encode(pixels: &Pixels, encoding: Encoding) -> Result<EncodedImage, Encod
     Ok(EncodedImage { file_type: encoding.file_type, mode, width, height, bytes, sha256 })
 }
 
-/// Returns the most memory in bytes that a search for copies takes beside the samples and the file.
+/// Returns the most memory in bytes that the PNG encoder's search for matches takes, in addition to samples
+/// and file.
 #[must_use]
 pub(crate) const fn search_bytes(compression: Compression, n_sample_bytes: u64) -> u64 {
     let compression = match compression {
@@ -190,7 +204,7 @@ pub(crate) const fn search_bytes(compression: Compression, n_sample_bytes: u64) 
     safelight_png::search_bytes(compression, n_sample_bytes)
 }
 
-/// Decodes a media file that [`encode`] made; black and white comes back as gray.
+/// Decodes a media file of [`encode`]. Black and white is returned as gray.
 #[cfg(test)]
 pub(crate) fn decode(bytes: &[u8]) -> Pixels {
     let picture = image::load_from_memory(bytes).unwrap_or_else(|error| panic!("{error}"));

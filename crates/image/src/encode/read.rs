@@ -1,4 +1,4 @@
-//! A media file → pixels: for thumbnails and for pictures that are drawn on.
+//! A media file → pixels, for thumbnails and overlays.
 
 use std::io::Cursor;
 
@@ -7,16 +7,17 @@ use image::{DynamicImage, ImageReader, Limits};
 use crate::convert::Pixels;
 use crate::media::ColorMode;
 
-/// A media file that can't be read. One that was kept as it came may be anything.
+/// A media file that cannot be decoded: damaged, or an image file of a job in an unknown variant.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the picture: {0}")]
 pub struct ReadError(#[from] image::ImageError);
 
-/// The picture in a media file of at most so many pixels: RGBA if it has alpha, else RGB, 8 bit each; of a film
-/// the first picture.
+/// Decodes a media file of at most `pixels_max` pixels.
+///
+/// Returns RGBA if the file has alpha, else RGB, of 8 bits. Of an animation, returns the first picture.
 ///
 /// # Errors
-/// If the file is damaged, of another kind, or has more pixels.
+/// If the file is damaged, of an unknown type, or has more pixels.
 pub fn read(bytes: &[u8], pixels_max: u64) -> Result<Pixels, ReadError> {
     let picture = decoded(bytes, pixels_max)?;
     let (width, height) = (picture.width(), picture.height());
@@ -28,8 +29,9 @@ pub fn read(bytes: &[u8], pixels_max: u64) -> Result<Pixels, ReadError> {
     Ok(Pixels { mode, width, height, bytes })
 }
 
-/// A mask's file → its columns, its rows, and the class id of each pixel: the gray value, of 8 or 16 bits as it
-/// is; of a mask in colour, which was kept as it came, the red one.
+/// Decodes the file of a mask. Returns its width, its height, and the class id of each pixel, row by row.
+///
+/// The class id is the gray value of 8 or 16 bits, or the red value of a mask in colour.
 ///
 /// # Errors
 /// As [`read`].
@@ -48,7 +50,7 @@ fn decoded(bytes: &[u8], pixels_max: u64) -> Result<DynamicImage, ReadError> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     let mut reader = reader.map_err(image::ImageError::IoError)?;
     let mut limits = Limits::default();
-    // The most that a pixel takes: four channels of 16 bits.
+    // A pixel takes at most four channels of 16 bits.
     limits.max_alloc = Some(pixels_max.saturating_mul(8).saturating_add(1 << 20));
     reader.limits(limits);
     Ok(reader.decode()?)

@@ -1,4 +1,4 @@
-//! What bytes are told from others by. Pure.
+//! Digests of dumps and media files.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
-    /// The digest of `bytes`.
+    /// Returns the digest of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(<sha2::Sha256 as sha2::Digest>::digest(bytes).into())
     }
 }
 
-/// An XXH3 digest of 128 bits, written as 32 lower-case hex digits: what `xxh128sum` prints.
+/// An XXH3 digest of 128 bits, written as 32 lower-case hex digits, as `xxh128sum` prints it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Xxh3([u8; 16]);
@@ -25,7 +25,7 @@ pub struct Xxh3([u8; 16]);
 macro_rules! hex {
     ($($name:ident $n_digits:literal)*) => {$(
         impl $name {
-            /// The bytes.
+            /// Returns the bytes.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; $n_digits / 2] {
                 &self.0
@@ -79,7 +79,7 @@ macro_rules! hex {
 }
 hex!(Sha256 64 Xxh3 32);
 
-/// Writes two lower-case digits for each byte. (`{:02x}` for each takes a microsecond a digest.)
+/// Writes two lower-case digits for each byte. `{:02x}` would take a microsecond for each digest.
 fn hex_digits<'a>(bytes: &[u8], digits: &'a mut [u8]) -> &'a str {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
@@ -89,16 +89,15 @@ fn hex_digits<'a>(bytes: &[u8], digits: &'a mut [u8]) -> &'a str {
     std::str::from_utf8(digits).unwrap_or_default()
 }
 
-/// How the content of dumps is told.
+/// The hash function for the contents of dumps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DigestKind {
-    /// By XXH3 with 128 bits, which costs next to nothing: 0.03 ns a byte. It tells contents that
-    /// differ by chance, not those that someone made to look alike.
+    /// XXH3 of 128 bits: 0.03 ns a byte. It detects accidental changes, not deliberate forgery.
     #[default]
     Xxh3,
-    /// By SHA-256, which takes longer than all else that is done with a photograph: 0.7 ns a byte on
-    /// processors that have instructions for it, 4.5 ns on others.
+    /// SHA-256: 0.7 ns a byte on processors with instructions for it, 4.5 ns on others. For a photograph
+    /// it takes longer than everything else together.
     Sha256,
 }
 
@@ -111,13 +110,13 @@ pub enum Digest {
 }
 
 impl Digest {
-    /// Of two fields of which at most one is there.
+    /// Returns the digest from two fields, of which at most one is `Some`.
     #[must_use]
     pub fn of_fields(xxh3: Option<Xxh3>, sha256: Option<Sha256>) -> Option<Self> {
         sha256.map(Self::Sha256).or(xxh3.map(Self::Xxh3))
     }
 
-    /// The fields.
+    /// Returns the two fields of [`Self::of_fields`].
     #[must_use]
     pub fn fields(self) -> (Option<Xxh3>, Option<Sha256>) {
         match self {
@@ -126,7 +125,7 @@ impl Digest {
         }
     }
 
-    /// How it was made.
+    /// Returns the hash function.
     #[must_use]
     pub fn kind(self) -> DigestKind {
         match self {
@@ -136,7 +135,7 @@ impl Digest {
     }
 }
 
-/// Makes a digest of bytes that come piece by piece.
+/// Computes a digest piece by piece.
 #[derive(Clone)]
 pub enum Hasher {
     /// See [`DigestKind::Xxh3`].
@@ -146,7 +145,7 @@ pub enum Hasher {
 }
 
 impl Hasher {
-    /// One that has seen nothing.
+    /// Returns a hasher for no bytes yet.
     #[must_use]
     pub fn new(kind: DigestKind) -> Self {
         match kind {
@@ -155,7 +154,7 @@ impl Hasher {
         }
     }
 
-    /// Sees what follows.
+    /// Adds the bytes that follow.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Xxh3(hasher) => hasher.write(bytes),
@@ -163,7 +162,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all that was seen.
+    /// Returns the digest of all bytes so far.
     #[must_use]
     pub fn digest(&self) -> Digest {
         match self {

@@ -1,10 +1,10 @@
-//! The field's words for what an image can be: mode, file type, format, profile, rule. Pure.
+//! Kinds of images: mode, file type, format, profile, rule, colormap.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The kind of picture: how many channels, how wide. The names are Pillow's.
+/// The kind of picture: its channels and their bits. The names are Pillow's modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ColorMode {
     /// Black and white, 1 bit.
@@ -22,13 +22,13 @@ pub enum ColorMode {
     /// Red, green, blue, alpha, 8 bit each.
     #[serde(rename = "RGBA")]
     Rgba,
-    /// Gray, 16 bit; under a `wandb-*` profile holding 0..255 only.
+    /// Gray, 16 bit. Under a `wandb-*` profile the values are 0 to 255.
     #[serde(rename = "I;16")]
     I16,
 }
 
 impl ColorMode {
-    /// Samples of one pixel: 1 to 4.
+    /// Returns the samples of one pixel: 1 to 4.
     #[must_use]
     pub const fn n_channels(self) -> usize {
         match self {
@@ -39,7 +39,7 @@ impl ColorMode {
         }
     }
 
-    /// Bytes of one pixel in memory: 1 to 4. (A black and white one has a byte, 0 or 255.)
+    /// Returns the bytes of one pixel in memory: 1 to 4. A pixel of mode `1` has one byte, 0 or 255.
     #[must_use]
     pub const fn pixel_size(self) -> usize {
         match self {
@@ -48,7 +48,7 @@ impl ColorMode {
         }
     }
 
-    /// The 8-bit mode of a picture with so many channels.
+    /// Returns the 8-bit mode with `n_channels` channels. `None` unless there are 1 to 4.
     #[must_use]
     pub const fn natural(n_channels: u64) -> Option<Self> {
         match n_channels {
@@ -60,7 +60,7 @@ impl ColorMode {
         }
     }
 
-    /// The same without alpha.
+    /// Returns the mode without its alpha channel.
     #[must_use]
     pub const fn opaque(self) -> Self {
         match self {
@@ -70,13 +70,13 @@ impl ColorMode {
         }
     }
 
-    /// Whether pixels have an alpha channel.
+    /// Whether there is an alpha channel.
     #[must_use]
     pub const fn has_alpha(self) -> bool {
         matches!(self, Self::La | Self::Rgba)
     }
 
-    /// Pillow's name of the mode.
+    /// Returns Pillow's name of the mode.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -96,7 +96,7 @@ impl fmt::Display for ColorMode {
     }
 }
 
-/// What matters more in making a PNG.
+/// What matters more in encoding a PNG.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
@@ -107,7 +107,7 @@ pub enum Compression {
     Small,
 }
 
-/// How a media file is encoded. `jpg` and `jpeg` are one encoding; the word that was given stays.
+/// The encoding of a media file. `jpg` and `jpeg` are the same encoding; the extension is kept as given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileType {
@@ -115,20 +115,20 @@ pub enum FileType {
     Png,
     /// JPEG: lossy, without alpha.
     Jpg,
-    /// The same under its other name.
+    /// JPEG under its other extension.
     Jpeg,
     /// Windows bitmap: lossless, not compressed.
     Bmp,
-    /// WebP; ours are lossless.
+    /// WebP. Safelight encodes it lossless.
     Webp,
-    /// Only of files that are kept as they are.
+    /// GIF: only for files that are kept unchanged.
     Gif,
-    /// Only of files that are kept as they are.
+    /// TIFF: only for files that are kept unchanged.
     Tiff,
 }
 
 impl FileType {
-    /// The extension, and W&B's `format`.
+    /// Returns the extension, which is W&B's `format`.
     #[must_use]
     pub const fn extension(self) -> &'static str {
         match self {
@@ -142,13 +142,13 @@ impl FileType {
         }
     }
 
-    /// Whether pixels can be encoded so here.
+    /// Whether Safelight can encode this file type.
     #[must_use]
     pub const fn is_made(self) -> bool {
         !matches!(self, Self::Gif | Self::Tiff)
     }
 
-    /// Whether pictures of this mode can be encoded so.
+    /// Whether the file type can hold pictures of this mode.
     #[must_use]
     pub const fn holds(self, mode: ColorMode) -> bool {
         match self {
@@ -161,7 +161,7 @@ impl FileType {
         }
     }
 
-    /// The most pixels of a side: JPEG's and WebP's own limits.
+    /// Returns the longest side in pixels that the file type allows.
     #[must_use]
     pub const fn side_max(self) -> u32 {
         match self {
@@ -192,7 +192,7 @@ pub enum DataFormat {
 }
 
 impl DataFormat {
-    /// The name: `HWC`.
+    /// Returns the name, such as `HWC`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -205,13 +205,13 @@ impl DataFormat {
         }
     }
 
-    /// How many axes the tensor has: 2 to 4.
+    /// Returns the number of axes: 2 to 4.
     #[must_use]
     pub const fn rank(self) -> usize {
         self.name().len()
     }
 
-    /// The same with a batch axis before it, if it has none.
+    /// Returns the format with a batch axis in front. `None` if there is one already.
     #[must_use]
     pub const fn batched(self) -> Option<Self> {
         match self {
@@ -229,47 +229,47 @@ impl fmt::Display for DataFormat {
     }
 }
 
-/// Whose rule makes bytes of values. Recorded with each image.
+/// Whose rule converts values to bytes. Recorded with each image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Profile {
-    /// Ours: what is right for the data's type and finite values.
+    /// Safelight's own: chosen by the element type and the finite values.
     #[default]
     #[serde(rename = "auto")]
     Auto,
-    /// wandb 0.10 to 0.19 (`seed` in `spec/image.md`).
+    /// wandb 0.10 to 0.19 (`seed` in `docs/spec/image.md`).
     #[serde(rename = "wandb-0.10")]
     Wandb010,
-    /// wandb 0.20.1 to 0.28 (`norm`).
+    /// wandb 0.20.1 to 0.28 (`norm` there).
     #[serde(rename = "wandb-0.20")]
     Wandb020,
-    /// wandb 0.29 and later (`raw`).
+    /// wandb 0.29 and later (`raw` there).
     #[serde(rename = "wandb-0.29")]
     Wandb029,
 }
 
-/// The rule that made one image's bytes of its values.
+/// The rule by which the values of an image were converted to bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rule {
     /// \[0, 1\] × 255.
     X255,
-    /// \[0, 1\] × 65535, of 16-bit pictures.
+    /// \[0, 1\] × 65535, for 16-bit pictures.
     X65535,
     /// \[−1, 1\] shifted and scaled to \[0, 255\].
     Sym,
-    /// The data's own minimum and maximum to 0 and 255.
+    /// The picture's minimum and maximum become 0 and 255.
     Stretch,
-    /// Clipped to \[0, 255\]; to \[0, 65535\] in 16-bit pictures.
+    /// Clipped to \[0, 255\], or to \[0, 65535\] in 16-bit pictures.
     Clip,
-    /// The low 8 bits.
+    /// The low 8 bits of the value.
     Wrap,
-    /// Bytes as they are.
+    /// Bytes unchanged.
     None,
-    /// An explicit `range` to \[0, 255\], or to \[0, 65535\].
+    /// An explicit `range`, mapped to \[0, 255\] or \[0, 65535\].
     Range,
 }
 
-/// How the values of one channel are drawn in colour. The names are matplotlib's, in lower case.
+/// A colormap for pictures of one channel. The names are matplotlib's, in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are matplotlib's")]

@@ -1,4 +1,4 @@
-//! What a logged image *is*. Pure.
+//! The vocabulary of logged images: names, kinds, digests, entries.
 
 mod digest;
 mod entry;

@@ -1,4 +1,4 @@
-//! What names an image: run, key, step, index; and a digest. Pure.
+//! The names of an image: run, key, step and index.
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Sha256;
 
-/// A name that can't be one.
+/// An invalid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {got:?}: want {want}")]
 pub struct NameError {
@@ -16,8 +16,7 @@ pub struct NameError {
     want: &'static str,
 }
 
-/// The longest run id or media key, in bytes. Keys and run ids are parts of index keys and file
-/// names, and no tracker shows a longer one.
+/// Longest run id or media key, in bytes. Both are parts of index keys and file names.
 pub const NAME_BYTES_MAX: usize = 1024;
 
 fn check_name(what: &'static str, name: &str) -> Result<(), NameError> {
@@ -42,17 +41,17 @@ macro_rules! name {
         pub struct $name(String);
 
         impl $name {
-            /// Checks the name.
+            /// Checks and returns a name.
             ///
             /// # Errors
-            /// If it is empty, over [`NAME_BYTES_MAX`] or holds a NUL.
+            /// If it is empty, longer than [`NAME_BYTES_MAX`] or contains a NUL.
             pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
                 let name = name.into();
                 check_name($what, &name)?;
                 Ok(Self(name))
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -81,17 +80,20 @@ macro_rules! name {
 }
 
 name! {
-    /// Names one training run: non-empty, without NUL.
+    /// The name of a training run: 1 to [`NAME_BYTES_MAX`] bytes, without NUL.
     RunId, "run id"
 }
 name! {
-    /// Names a series of images within a run, such as `val/pred`: non-empty, without NUL.
+    /// The name of a series of images within a run, such as `val/pred`: 1 to [`NAME_BYTES_MAX`] bytes,
+    /// without NUL.
     MediaKey, "key"
 }
 
 impl RunId {
-    /// The name of the run's folder in the store: the id with every byte outside `[A-Za-z0-9._-]`
-    /// (and a leading dot) as `%XX`, so that two ids never share a folder and none leaves its place.
+    /// Returns the name of the run's folder in the store.
+    ///
+    /// Every byte outside `[A-Za-z0-9._-]`, and a leading dot, is written as `%XX`. Thus two ids never share
+    /// a folder, and no id leads out of the store.
     #[must_use]
     pub fn folder(&self) -> String {
         let mut folder = String::with_capacity(self.0.len());
@@ -107,17 +109,17 @@ impl RunId {
     }
 }
 
-/// How the names of media files end.
+/// Extensions of media files and of files of boxes.
 const MEDIA_ENDINGS: [&str; 9] =
     ["png", "jpg", "jpeg", "bmp", "webp", "gif", "tiff", "json", "tif"];
 
 impl MediaKey {
-    /// The key's part of a file name, relative to `media/images`: slashes make folders.
+    /// Returns the key's part of a file name, relative to `media/images`. Slashes make folders.
     ///
-    /// Leading slashes are dropped and a segment that is exactly `.` or `..` becomes `_` or `__`,
-    /// as in wandb since 0.18.6 (`spec/image.md` F.2). Ours: an empty segment in the middle is
-    /// dropped, control characters become `_`, a segment too long for a file system keeps its
-    /// beginning and a digest, and a folder's name never ends as a media file's does.
+    /// As in wandb since 0.18.6 (`docs/spec/image.md` F.2), leading slashes are dropped, and a segment `.`
+    /// or `..` becomes `_` or `__`. In addition, empty segments in the middle are dropped, and control
+    /// characters become `_`. A segment that is too long for a file system is cut and gets a digest. A
+    /// folder whose name ends in the extension of a media file gets a `_` at the end.
     #[must_use]
     pub fn file_stem(&self) -> String {
         let segments: Vec<&str> = self.0.trim_start_matches('/').split('/').collect();
@@ -143,8 +145,8 @@ impl MediaKey {
     }
 }
 
-/// Cuts a file name's part to a length that leaves room for step, digest and extension within
-/// 255 bytes. Two long names stay apart by the digest of the whole.
+/// Cuts a part of a file name so that step, digest and extension fit into 255 bytes. A digest of the
+/// whole part keeps two long names apart.
 fn shorten(part: &str) -> String {
     const MAX: usize = 180;
     if part.len() <= MAX {
@@ -166,14 +168,14 @@ impl fmt::Display for Step {
     }
 }
 
-/// Where in a run an image stands.
+/// The place of an image within its run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MediaId {
     /// The series.
     pub key: MediaKey,
     /// The training step.
     pub step: Step,
-    /// The place among the images of that key and step, from 0.
+    /// The index among the images of that key and step, from 0.
     pub index: u32,
 }
 

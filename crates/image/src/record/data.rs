@@ -1,4 +1,4 @@
-//! Where a record's tensor, mask or picture is. Pure.
+//! The dump, or the tensor of a dump, that a record refers to.
 
 use std::fmt;
 
@@ -9,41 +9,41 @@ use serde_json::Value;
 use crate::decode::RawLayout;
 use crate::tensor::{ByteOrder, DType, Shape};
 
-/// The fields by which a record describes raw bytes.
+/// Names of the fields that describe raw bytes.
 pub(super) const RAW_FIELDS: [&str; 4] = ["dtype", "shape", "offset", "byte_order"];
 
-/// A dump, or one tensor of it: in JSON a path, or an object with `path` and more.
+/// A dump, or one tensor of it. In JSON: a path, or an object with `path` and further fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DataRef {
-    /// The dump, as the record names it: relative to the run directory, or absolute and within it.
+    /// Path of the dump as written in the record: relative to the run directory, or absolute and within
+    /// it.
     pub path: String,
-    /// Which tensor of it.
+    /// Name of the tensor. `None` for all of the dump.
     pub tensor: Option<String>,
-    /// The element type, where the dump leaves it open.
+    /// Element type, for dumps that do not contain it.
     pub dtype: Option<DType>,
-    /// What raw bytes are, where that was said: with it the file is read as such, whatever it begins
-    /// with.
+    /// Layout of raw bytes. If given, the file is read as raw bytes, whatever its first bytes are.
     pub raw: Option<RawLayout>,
 }
 
 impl DataRef {
-    /// A whole dump.
+    /// Refers to a whole dump.
     #[must_use]
     pub fn of_path(path: impl Into<String>) -> Self {
         Self { path: path.into(), ..Self::default() }
     }
 
-    /// Reads the path or object that names a dump.
+    /// Parses a path or an object.
     ///
     /// # Errors
-    /// What was got and wanted, for a person to read.
+    /// What was got and what was wanted.
     pub(crate) fn from_value(value: Value) -> Result<Self, String> {
         let fields = DataFields::deserialize(value);
         fields.map_err(|error: serde_json::Error| error.to_string())?.finish()
     }
 }
 
-/// The fields of a [`DataRef`] as they are written.
+/// The fields of a [`DataRef`] as written, not yet checked against each other.
 #[derive(Debug, Default)]
 pub(super) struct DataFields {
     pub(super) path: Option<String>,
@@ -55,10 +55,10 @@ pub(super) struct DataFields {
 }
 
 impl DataFields {
-    /// Sets the field of this name.
+    /// Sets the field `name`.
     ///
     /// # Errors
-    /// What was got and wanted, for a person to read.
+    /// What was got and what was wanted.
     pub(super) fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
         let wrong = |want: &str| {
             let got: String = value.to_string().chars().take(64).collect();
@@ -98,10 +98,10 @@ impl DataFields {
         Ok(())
     }
 
-    /// The reference that the fields make.
+    /// Checks the fields and returns the reference.
     ///
     /// # Errors
-    /// If `path` is missing, or the description of raw bytes is half there.
+    /// If `path` is missing, or the description of raw bytes is incomplete.
     pub(super) fn finish(self) -> Result<DataRef, String> {
         let Self { path, tensor, dtype, shape, offset, byte_order } = self;
         let path = path.ok_or("path is missing")?;

@@ -1,4 +1,4 @@
-//! What may be said of how an image is made: by a record, or by a rule of the configuration. Pure.
+//! Options of making an image, set by a record or by a rule of the configuration.
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess};
@@ -6,34 +6,33 @@ use serde::de::{self, Deserializer, MapAccess};
 use super::non_finite::Number;
 use crate::media::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb};
 
-/// Declares the options once: the fields, how each is read, and how two sets of them are laid over
-/// each other.
+/// Declares the options once: the fields, how each is parsed, and how two sets are merged.
 macro_rules! image_options {
     ($($(#[doc = $doc:literal])+ $name:ident: $type:ty, $read:literal;)+) => {
-        /// What a record or a rule may set of how an image is made. Where several set a field, the
-        /// record wins over the rules and a later rule over an earlier one.
+        /// How to make an image, as a record or a rule sets it. The record wins over the rules, a later
+        /// rule over an earlier one. `None` for a field that is not set.
         #[derive(Debug, Clone, Copy, PartialEq, Default)]
         pub struct ImageOptions {
             $($(#[doc = $doc])+ pub $name: Option<$type>,)+
         }
 
         impl ImageOptions {
-            /// The fields' names.
+            /// Names of the fields.
             pub const FIELDS: &[&str] = &[$(stringify!($name)),+];
 
             /// The fields' names and doc comments, for a reference.
             pub const DOCS: &[(&str, &str)] = &[$((stringify!($name), concat!($($doc),+))),+];
 
-            /// These options, and where they say nothing, `base`.
+            /// Merges two sets of options: fields that are `None` are taken from `base`.
             #[must_use]
             pub fn over(self, base: Self) -> Self {
                 Self { $($name: self.$name.or(base.$name),)+ }
             }
 
-            /// Reads the next value of `map` into the field of this name. Whether there is one.
+            /// Parses the next value of `map` into the field `name`. Returns whether there is such a field.
             ///
             /// # Errors
-            /// If the value is none that the field can have.
+            /// If the value is not valid for the field.
             pub fn read_field<'de, A: MapAccess<'de>>(
                 &mut self,
                 name: &str,
@@ -95,35 +94,35 @@ image_options! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Alpha {
-    /// Keep it, if the file type can.
+    /// Keep it if the file type can hold it.
     Keep,
-    /// Leave it out, the other channels as they are.
+    /// Drop it and leave the other channels unchanged.
     Drop,
-    /// Put the picture on the background colour.
+    /// Composite the picture onto the background colour.
     Composite,
 }
 
 /// Whether a batch makes one contact sheet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GridOption {
-    /// It makes an image for each picture.
+    /// No: one image for each picture.
     No,
-    /// It makes one image, so arranged.
+    /// Yes: one image, arranged like this.
     Yes(Grid),
 }
 
-/// The arrangement of a contact sheet, as torchvision's `make_grid` has it.
+/// The arrangement of a contact sheet, with the parameters of torchvision's `make_grid`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grid {
-    /// Pictures in a row (torchvision's name for it); at least 1.
+    /// Pictures in a row, at least 1.
     pub nrow: u32,
-    /// Pixels between pictures, and around them.
+    /// Pixels between and around pictures: 0 to 1024.
     pub padding: u32,
 }
 
 impl Default for Grid {
-    /// torchvision's defaults.
+    /// Returns torchvision's defaults: 8 pictures in a row, 2 pixels of padding.
     fn default() -> Self {
         Self { nrow: 8, padding: 2 }
     }
@@ -140,13 +139,13 @@ fn range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(f64, f64)>, D::Er
     }
 }
 
-/// Empty text is no mode, as in wandb.
+/// Empty text counts as not set, as in wandb.
 fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ColorMode>, D::Error> {
     let name = Option::<String>::deserialize(from)?.filter(|name| !name.is_empty());
     name.map(|name| name.parse().map_err(de::Error::custom)).transpose()
 }
 
-/// Empty text is no file type, as in wandb.
+/// Empty text counts as not set, as in wandb.
 fn file_type<'de, D: Deserializer<'de>>(from: D) -> Result<Option<FileType>, D::Error> {
     let Some(name) = Option::<String>::deserialize(from)?.filter(|name| !name.is_empty()) else {
         return Ok(None);
@@ -173,7 +172,7 @@ fn downscale<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error
     }
 }
 
-/// `true`, `false`, or `{"nrow": 8, "padding": 2}`, each of the two optional.
+/// Parses `true`, `false` or `{"nrow": 8, "padding": 2}`, in which both fields are optional.
 fn grid<'de, D: Deserializer<'de>>(from: D) -> Result<Option<GridOption>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "want true, false or {\"nrow\": 8, \"padding\": 2}")]

@@ -1,10 +1,10 @@
-//! Paths that speak for themselves: `dumps/{key}/{step}_{index}.{ext}`. Pure.
+//! Paths of dumps that contain key and step: `dumps/{key}/{step}_{index}.{ext}`.
 
 use regex::Regex;
 
 use crate::media::{MediaKey, Step};
 
-/// The extensions that `{ext}` stands for.
+/// The extensions that `{ext}` matches.
 pub const EXTENSIONS: [&str; 15] = [
     "npy",
     "npz",
@@ -23,7 +23,7 @@ pub const EXTENSIONS: [&str; 15] = [
     "tiff",
 ];
 
-/// What a dump's path says of it.
+/// A dump whose path matched a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DumpPath {
     /// The path, relative to the run directory.
@@ -32,7 +32,7 @@ pub struct DumpPath {
     pub key: MediaKey,
     /// The training step.
     pub step: Step,
-    /// The place in the step, where the path has one.
+    /// The index within the step, if the pattern has `{index}`.
     pub index: Option<u32>,
 }
 
@@ -41,7 +41,7 @@ pub struct DumpPath {
 #[serde(try_from = "String")]
 pub struct DumpPattern {
     regex: Regex,
-    /// The folders before the first field: all that match lie below.
+    /// The folders before the first field: every match lies below them.
     prefix: String,
 }
 
@@ -53,14 +53,14 @@ impl TryFrom<String> for DumpPattern {
     }
 }
 
-/// Patterns are the same that are written the same.
+/// Patterns are equal if they are written alike.
 impl PartialEq for DumpPattern {
     fn eq(&self, other: &Self) -> bool {
         self.regex.as_str() == other.regex.as_str()
     }
 }
 
-/// A pattern that can't be one.
+/// An invalid pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("pattern {pattern:?}: {problem}")]
 pub struct PatternError {
@@ -69,12 +69,23 @@ pub struct PatternError {
 }
 
 impl DumpPattern {
-    /// Reads a pattern. `{key}` stands for one or more folders or a part of a name, `{step}` and
-    /// `{index}` for digits, `{ext}` for the extension of a dump; all else for itself.
+    /// Parses a pattern. `{key}` matches one or more folders or a part of a name, `{step}` and `{index}`
+    /// match digits, and `{ext}` matches one of [`EXTENSIONS`].
     ///
     /// # Errors
-    /// If `{key}` or `{step}` is missing, a field is unknown or stands twice, or the path is
-    /// absolute or holds `..`.
+    /// If `{key}` or `{step}` is missing, a field is unknown or occurs twice, or the path is absolute or
+    /// has a part `..`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use safelight_image::record::pattern::DumpPattern;
+    ///
+    /// let pattern = DumpPattern::new("dumps/{key}/{step}.{ext}")?;
+    /// let dump = pattern.read("dumps/val/pred/000120.npy").ok_or("no match")??;
+    /// assert_eq!((dump.key.as_str(), dump.step.0, dump.index), ("val/pred", 120, None));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(pattern: &str) -> Result<Self, PatternError> {
         let error = |problem: &str| PatternError {
             pattern: pattern.to_owned(),
@@ -117,10 +128,10 @@ impl DumpPattern {
         Ok(Self { regex, prefix })
     }
 
-    /// What `path`, relative to the run directory, says; `None` if it doesn't match.
+    /// Matches a path relative to the run directory. Returns `None` if it does not match.
     ///
     /// # Errors
-    /// If it matches and what it says can't be: a number that is too large, a key that is too long.
+    /// If the path matches, but a number is too large or the key is too long.
     #[must_use]
     pub fn read(&self, path: &str) -> Option<Result<DumpPath, String>> {
         let captures = self.regex.captures(path)?;
@@ -138,15 +149,15 @@ impl DumpPattern {
         Some(parts())
     }
 
-    /// Whether a path that matches may lie in `folder` (relative, `""` for the run directory) or
-    /// below it.
+    /// Whether a matching path may lie in or below `folder`, which is relative to the run directory (`""`
+    /// for the run directory itself).
     #[must_use]
     pub fn may_lie_below(&self, folder: &str) -> bool {
         are_on_one_path(folder, &self.prefix)
     }
 }
 
-/// Whether one of two folders lies in the other, or they are the same.
+/// Whether two folders are equal or one lies in the other.
 #[must_use]
 pub fn are_on_one_path(a: &str, b: &str) -> bool {
     let is_within = |inner: &str, outer: &str| {

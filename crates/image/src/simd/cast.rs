@@ -1,27 +1,27 @@
-//! Floats → whole numbers in one instruction each: `as` takes five for its care about the ends. Pure.
+//! Floats → whole numbers in one instruction each. `as` takes five, because it saturates.
 
-/// The largest power of 2 that `i32` doesn't hold.
+/// 2³¹, the smallest power of 2 that `i32` does not hold.
 const TOO_LARGE: f32 = 2_147_483_648.0;
 
 macro_rules! casts {
     ($($type:ident $saturated:ident $low_bits:ident)*) => {$(
-        /// The value between 0 and `MAX`, truncated; NaN is 0.
+        /// Clamps the value to 0 and `MAX` and truncates it. NaN gives 0.
         #[inline(always)]
         pub(crate) fn $saturated<const MAX: u16>(value: $type) -> i32 {
             let (zero, max) = (0.0, $type::from(MAX));
             // In this form NaN becomes 0, and each line is one instruction.
             let value = if value > zero { value } else { zero };
             let value = if value < max { value } else { max };
-            // SAFETY: it is no NaN, and between 0 and 65535.
+            // SAFETY: the value is not NaN, and between 0 and 65535.
             unsafe { value.to_int_unchecked() }
         }
 
-        /// The value truncated; 0 where that doesn't fit, NaN included. (That −2³¹ would fit and
-        /// becomes 0 makes no difference to its low bits.)
+        /// Truncates the value. Values that do not fit and NaN give 0; so does −2³¹, whose low bits are 0
+        /// anyway.
         #[inline(always)]
         pub(crate) fn $low_bits(value: $type) -> i32 {
             let value = if value.abs() < $type::from(TOO_LARGE) { value } else { 0.0 };
-            // SAFETY: it is no NaN, and less than 2³¹ from 0.
+            // SAFETY: the value is not NaN, and its magnitude is less than 2³¹.
             unsafe { value.to_int_unchecked() }
         }
     )*};

@@ -1,11 +1,11 @@
-//! Floats of 16 bits ↔ floats of 32, by the processor's own instruction. Pure.
+//! Floats of 16 bits ↔ floats of 32 bits, by the processor's own instruction.
 
 use half::f16;
 
-/// Writes each little-endian float of 16 bits of `halves` to `floats` as one of 32.
+/// Widens each little-endian float of 16 bits in `halves` to one of 32 bits in `floats`.
 ///
 /// # Panics
-/// If `floats` doesn't have twice as many bytes.
+/// If `floats` does not have twice as many bytes as `halves`.
 pub(crate) fn widen(halves: &[u8], floats: &mut [u8]) {
     assert_eq!(halves.len() * 2, floats.len(), "a float for each half");
     #[cfg(target_arch = "x86_64")]
@@ -17,7 +17,7 @@ pub(crate) fn widen(halves: &[u8], floats: &mut [u8]) {
     widen_one_by_one(halves, floats);
 }
 
-/// Rounds each little-endian float of 32 bits to the nearest that 16 bits hold, ties to even.
+/// Rounds each little-endian float of 32 bits to the nearest value of 16 bits, ties to even.
 pub(crate) fn round(floats: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("f16c") && is_x86_feature_detected!("avx") {
@@ -47,7 +47,7 @@ mod x86 {
         _mm256_loadu_ps, _mm256_storeu_ps,
     };
 
-    /// As many halves as fill registers, which are told in bytes.
+    /// Widens as many halves as fill whole registers. Returns their bytes.
     #[target_feature(enable = "avx,f16c")]
     pub(super) fn widen(halves: &[u8], floats: &mut [u8]) -> usize {
         let (from, to) = (halves.as_chunks::<16>().0, floats.as_chunks_mut::<32>().0);
@@ -61,7 +61,7 @@ mod x86 {
         from.len() * 16
     }
 
-    /// As many floats as fill registers, which are told in bytes.
+    /// Rounds as many floats as fill whole registers. Returns their bytes.
     #[target_feature(enable = "avx,f16c")]
     pub(super) fn round(floats: &mut [u8]) -> usize {
         let registers = floats.as_chunks_mut::<32>().0;

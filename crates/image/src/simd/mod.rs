@@ -1,13 +1,12 @@
-//! Kernels in vector instructions, each behind a safe function and beside a scalar twin that gives the
-//! same. Pure.
+//! Vector kernels: each behind a safe function, beside a scalar twin with the same result.
 #![expect(unsafe_code, reason = "vector loads and stores, and calls that need the right processor")]
 
 pub(crate) mod cast;
 pub(crate) mod half;
 pub(crate) mod planes;
 
-/// Compiles functions for several sets of instructions, one source for all; the processor decides which is
-/// called. Results must not depend on it: sums go by a fixed number of lanes.
+/// Compiles functions for several sets of instructions and chooses one at run time. The result of a
+/// function must not depend on the choice, so sums use a fixed number of lanes.
 macro_rules! for_more_instructions {
     ($($function:item)+) => {$(
         #[multiversion::multiversion(targets(

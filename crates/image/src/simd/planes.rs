@@ -1,9 +1,9 @@
-//! Three planes of bytes → pixels of three. Pure.
+//! Three planes of bytes → interleaved pixels.
 
-/// Writes a byte of each of three planes of equal length in turn.
+/// Interleaves three planes of equal length.
 ///
 /// # Panics
-/// If the lengths don't fit.
+/// If the planes differ in length, or `pixels` is not three times as long.
 pub(crate) fn interleave_3(planes: [&[u8]; 3], pixels: &mut [u8]) {
     let [a, b, c] = planes;
     assert!(a.len() == b.len() && a.len() == c.len() && a.len() * 3 == pixels.len(), "{a:?}");
@@ -35,17 +35,17 @@ mod x86 {
         _mm512_mask_permutexvar_epi8, _mm512_permutex2var_epi8, _mm512_storeu_si512,
     };
 
-    /// Where the bytes of one register of pixels come from.
+    /// The sources of the bytes of one register of pixels.
     struct Places<const N: usize> {
-        /// In the planes 0 and 1, of which the second counts on from `N`.
+        /// Index in planes 0 and 1; plane 1 counts from `N`.
         of_two: [u8; N],
-        /// In plane 2.
+        /// Index in plane 2.
         of_third: [u8; N],
-        /// Which bytes are of plane 2.
+        /// Whether the byte is from plane 2.
         is_third: [bool; N],
     }
 
-    /// Of the three registers of pixels that a register of each plane makes.
+    /// The sources for the three registers of pixels that one register of each plane makes.
     const fn places<const N: usize>() -> [Places<N>; 3] {
         let mut all =
             [const { Places { of_two: [0; N], of_third: [0; N], is_third: [false; N] } }; 3];
@@ -66,7 +66,7 @@ mod x86 {
         all
     }
 
-    /// As many pixels as fill registers of 64 bytes, which are told.
+    /// Interleaves as many pixels as fill whole registers of 64 bytes. Returns their number.
     #[target_feature(enable = "avx512vbmi,avx512bw,avx512f")]
     pub(super) fn by_64([a, b, c]: [&[u8]; 3], pixels: &mut [u8]) -> usize {
         static PLACES: [Places<64>; 3] = places();
@@ -93,8 +93,8 @@ mod x86 {
         a.len() * 64
     }
 
-    /// For each register of pixels and each plane, which of the plane's bytes goes where; 255 where
-    /// none does.
+    /// For each register of pixels and each plane: the index in the plane of each byte, or 255 if the byte is
+    /// from another plane.
     const fn shuffles() -> [[[u8; 16]; 3]; 3] {
         let mut all = [[[255; 16]; 3]; 3];
         let mut i = 0u8;
@@ -105,7 +105,7 @@ mod x86 {
         all
     }
 
-    /// As many pixels as fill registers of 16 bytes, which are told.
+    /// Interleaves as many pixels as fill whole registers of 16 bytes. Returns their number.
     #[target_feature(enable = "ssse3")]
     pub(super) fn by_16([a, b, c]: [&[u8]; 3], pixels: &mut [u8]) -> usize {
         static SHUFFLES: [[[u8; 16]; 3]; 3] = shuffles();
@@ -146,7 +146,7 @@ mod tests {
             let mut got = vec![0; 3 * n];
             interleave_3(planes, &mut got);
             prop_assert_eq!(&got, &want);
-            // The other width, whatever this processor would choose.
+            // The other width, which this processor may not choose.
             #[cfg(target_arch = "x86_64")]
             if is_x86_feature_detected!("ssse3") {
                 let mut got = vec![0; 3 * n];

@@ -1,18 +1,18 @@
-//! Packs the prefix codes of bytes into bits, the lowest first.
+//! Packs the prefix codes of bytes, lowest bit first.
 
-/// The longest code, in bits. Four codes and the bits of an unfinished byte fit 64.
+/// Longest code, in bits. Four codes and the bits of an incomplete byte fit 64 bits.
 pub(crate) const CODE_BITS_MAX: usize = 14;
 
-/// The most bytes whose codes are packed at once.
+/// Most bytes whose codes are packed at once.
 const LITERALS_MAX: usize = 2048;
 
-/// So many bytes are kept at most before they are handed on.
+/// Most packed bytes that are buffered before they are appended to the file.
 const KEPT_BYTES_MAX: usize = 4096;
 
 /// The code of each byte, arranged for both twins.
 #[derive(Debug, Clone)]
 pub(crate) struct ByteCodes {
-    /// The code shifted left by 8, and its length.
+    /// Code << 8 | length.
     entries: [u32; 256],
     low: [u8; 256],
     high: [u8; 256],
@@ -26,7 +26,7 @@ impl Default for ByteCodes {
 }
 
 impl ByteCodes {
-    /// Takes codes, first bit lowest, and their lengths, 0 to [`CODE_BITS_MAX`] bits.
+    /// Sets the codes, first bit lowest, and their lengths of 0 to [`CODE_BITS_MAX`] bits.
     pub(crate) fn set(&mut self, codes: &[u16; 256], lengths: &[u8; 256]) {
         for i in 0..256 {
             let length = lengths[i].min(14);
@@ -37,24 +37,24 @@ impl ByteCodes {
     }
 }
 
-/// Which twin packs.
+/// The twin that packs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packing {
     /// The scalar one.
     Scalar,
-    /// That for AVX-512 with VBMI. Made by [`Packing::best`] only, which sees that it is there.
+    /// The one for AVX-512 with VBMI. Only [`Packing::best`] makes it, if the processor has the instructions.
     #[cfg(target_arch = "x86_64")]
     Vbmi(private::IsThere),
 }
 
 mod private {
-    /// That the processor has the instructions.
+    /// Proof that the processor has the instructions.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct IsThere(pub(crate) ());
 }
 
 impl Packing {
-    /// The best one for this processor.
+    /// Returns the best twin for this processor.
     pub(crate) fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512f")
@@ -69,28 +69,28 @@ impl Packing {
     }
 }
 
-/// Bits on their way to a file, the first one in the lowest place of a byte.
+/// A buffer of bits on their way to a file. The first bit is the lowest of a byte.
 #[derive(Debug)]
 pub(crate) struct Bits {
     packing: Packing,
-    /// Whole bytes, behind room for the codes of [`LITERALS_MAX`] more and a store of 8 bytes.
+    /// Whole bytes, with room for the codes of [`LITERALS_MAX`] more and a store of 8 bytes behind them.
     bytes: Box<[u8; KEPT_BYTES_MAX + LITERALS_MAX * CODE_BITS_MAX / 8 + 16]>,
     end: End,
-    /// Codes that are joined to at most 56 bits each, on their way to `bytes`.
+    /// Codes, joined to at most 56 bits each, on their way to `bytes`.
     joined: Box<Joined>,
 }
 
-/// Where bits end. (A value of its own, so that it stays in registers in a loop.)
+/// The end of the bits. A value of its own, so that it stays in registers in a loop.
 #[derive(Debug, Clone, Copy, Default)]
 struct End {
     n_bytes: usize,
-    /// Bits that don't make a byte yet, with zeros above them.
+    /// Bits of an incomplete byte, with zeros above them.
     pending: u64,
-    /// How many: 0 to 7.
+    /// Number of pending bits: 0 to 7.
     n_pending: u32,
 }
 
-/// Codes that are joined to at most 56 bits each.
+/// Codes, joined to at most 56 bits each.
 #[derive(Debug)]
 struct Joined {
     bits: [u64; LITERALS_MAX / 4],
@@ -98,7 +98,7 @@ struct Joined {
 }
 
 impl Bits {
-    /// No bits, to be packed so.
+    /// Returns an empty buffer.
     pub(crate) fn new(packing: Packing) -> Self {
         Self {
             packing,
@@ -108,23 +108,23 @@ impl Bits {
         }
     }
 
-    /// The bits that don't make a byte yet, and how many: 0 to 7.
+    /// Returns the bits of an incomplete byte and their number, 0 to 7.
     pub(crate) fn pending(&self) -> (u64, u32) {
         (self.end.pending, self.end.n_pending)
     }
 
-    /// Forgets all but these pending bits.
+    /// Discards everything and sets the bits of an incomplete byte.
     pub(crate) fn reset(&mut self, (pending, n_pending): (u64, u32)) {
         self.end = End { n_bytes: 0, pending, n_pending };
     }
 
-    /// Hands the whole bytes on.
+    /// Moves the whole bytes to `out`.
     pub(crate) fn drain(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.bytes[..self.end.n_bytes]);
         self.end.n_bytes = 0;
     }
 
-    /// Appends at most 56 bits, zeros above them.
+    /// Appends `n` bits, at most 56. The bits above them must be 0.
     #[inline]
     pub(crate) fn put(&mut self, bits: u64, n: u32, out: &mut Vec<u8>) {
         if self.end.n_bytes > KEPT_BYTES_MAX {
@@ -135,19 +135,19 @@ impl Bits {
         self.end = end;
     }
 
-    /// Appends zeros to the end of the byte.
+    /// Appends zeros up to the end of the byte.
     pub(crate) fn align(&mut self, out: &mut Vec<u8>) {
         self.put(0, (8 - self.end.n_pending) % 8, out);
     }
 
-    /// Appends the codes of some bytes.
+    /// Appends the codes of bytes.
     pub(crate) fn put_codes(&mut self, codes: &ByteCodes, bytes: &[u8], out: &mut Vec<u8>) {
         for bytes in bytes.chunks(LITERALS_MAX) {
             if self.end.n_bytes > KEPT_BYTES_MAX {
                 self.drain(out);
             }
             match self.packing {
-                // SAFETY: the variant is made only where the processor has the instructions.
+                // SAFETY: the variant exists only on processors with the instructions.
                 #[cfg(target_arch = "x86_64")]
                 Packing::Vbmi(_) if bytes.len() >= 64 => unsafe {
                     vbmi::put_codes(self, codes, bytes);
@@ -163,7 +163,7 @@ impl Bits {
 }
 
 impl End {
-    /// Appends at most 56 bits, where there is room; of `n` the lowest 8 bits count.
+    /// Appends at most 56 bits to `room`. Only the lowest 8 bits of `n` count.
     #[inline]
     fn append(&mut self, bits: u64, n: u32, room: &mut [u8]) {
         let bits = self.pending | bits.wrapping_shl(self.n_pending);
@@ -183,7 +183,7 @@ impl End {
             let (mut bits, mut n) = (0u64, 0u32);
             for &byte in four {
                 let entry = codes.entries[usize::from(byte)];
-                // The shift takes the lowest 6 bits of `n`: the code above the length does no harm.
+                // The shift uses the lowest 6 bits of `n`, so the code above the length does no harm.
                 bits |= u64::from(entry >> 8).wrapping_shl(n);
                 n = n.wrapping_add(entry);
             }
@@ -211,7 +211,7 @@ mod vbmi {
 
     use super::{Bits, ByteCodes, Joined};
 
-    /// A byte for each of 256 bytes.
+    /// A table of 256 bytes.
     struct Table([__m512i; 4]);
 
     impl Table {
@@ -231,7 +231,7 @@ mod vbmi {
         }
     }
 
-    /// Which quarter of a table holds what is looked up.
+    /// The quarter of a table for each byte that is looked up.
     struct Quarters {
         /// The second or the fourth.
         odd: __mmask64,
@@ -242,19 +242,19 @@ mod vbmi {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn load(bytes: &[u8; 64]) -> __m512i {
-        // SAFETY: the 64 bytes are there, and the load asks for no alignment.
+        // SAFETY: the 64 bytes are there, and the load needs no alignment.
         unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
     }
 
     impl Joined {
-        /// Puts eight of them into the places from `start` on.
+        /// Stores eight joined codes from `start` on.
         #[inline]
         #[target_feature(enable = "avx512f")]
         fn put(&mut self, start: usize, bits: __m512i, n_bits: __m512i) {
             let places = self.bits[start..].first_chunk_mut::<8>();
             let n_places = self.n_bits[start..].first_chunk_mut::<8>();
             if let (Some(places), Some(n_places)) = (places, n_places) {
-                // SAFETY: 64 and 8 bytes are there, and the stores ask for no alignment.
+                // SAFETY: 64 and 8 bytes are there, and the stores need no alignment.
                 unsafe {
                     _mm512_storeu_si512(places.as_mut_ptr().cast(), bits);
                     let n_bits = _mm512_cvtepi64_epi8(n_bits);
@@ -264,7 +264,7 @@ mod vbmi {
         }
     }
 
-    /// Which bytes of 16 become the lanes of 32 bits, for a shuffle; 255 for 0.
+    /// Returns a shuffle that spreads four of 16 bytes to lanes of 32 bits.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,bmi2")]
     fn spread(places: [u8; 4]) -> __m512i {
@@ -273,8 +273,8 @@ mod vbmi {
         _mm512_broadcast_i32x4(_mm_setr_epi32(first, second, third, fourth))
     }
 
-    /// Codes in lanes of 16 bits → four of them, joined, in each lane of 64 bits. The lengths are
-    /// those of the even codes in lanes of 32 bits, and of the even twos in lanes of 64.
+    /// Joins codes in lanes of 16 bits to four in each lane of 64 bits. `n_even` are the lengths of the even
+    /// codes in lanes of 32 bits, `n_even_twos` those of the even pairs in lanes of 64 bits.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,bmi2")]
     fn joined(codes: __m512i, n_even: __m512i, n_even_twos: __m512i) -> __m512i {
@@ -304,7 +304,7 @@ mod vbmi {
             let n = lengths.look_up(bytes, &is);
             let n_twos = _mm512_maddubs_epi16(n, _mm512_set1_epi8(1));
             let n_fours = _mm512_madd_epi16(n_twos, _mm512_set1_epi16(1));
-            // Of each 16 bytes the first and the last 8.
+            // The first and the last 8 of each 16 bytes.
             let first = joined(
                 _mm512_unpacklo_epi8(low, high),
                 _mm512_shuffle_epi8(n, spread([0, 2, 4, 6])),
@@ -317,7 +317,7 @@ mod vbmi {
             );
             let n_even = _mm512_and_si512(n_fours, _mm512_set1_epi64(63));
             let n_odd = _mm512_srli_epi64::<32>(n_fours);
-            // Lane by lane: four codes, and the four that follow them.
+            // In each lane: four codes in `even`, the next four in `odd`.
             let even = _mm512_unpacklo_epi64(first, last);
             let odd = _mm512_unpackhi_epi64(first, last);
             let n = _mm512_add_epi64(n_even, n_odd);
@@ -326,7 +326,7 @@ mod vbmi {
                 out.joined.put(n_joined, bits, n);
                 n_joined += 8;
             } else {
-                // One after the other again: the first of `even`, the first of `odd`, and so on.
+                // Back in order: the first of `even`, the first of `odd`, and so on.
                 let first = _mm512_set_epi64(11, 3, 10, 2, 9, 1, 8, 0);
                 let last = _mm512_set_epi64(15, 7, 14, 6, 13, 5, 12, 4);
                 for order in [first, last] {

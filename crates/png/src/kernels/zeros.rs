@@ -1,6 +1,6 @@
-//! Where bytes are zero.
+//! Finds zero bytes.
 
-/// A bit for each byte, the lowest for the first: whether it is zero.
+/// Returns a bit for each byte, the lowest bit for the first byte: 1 if the byte is zero.
 #[inline]
 pub(crate) fn zero_bytes(bytes: &[u8; 64]) -> u64 {
     #[cfg(target_arch = "x86_64")]
@@ -24,12 +24,12 @@ mod sse2 {
         _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_setzero_si128,
     };
 
-    /// Every x86-64 processor has what this needs.
+    /// Needs SSE2, which every x86-64 processor has.
     #[inline]
     pub(crate) fn zero_bytes(bytes: &[u8; 64]) -> u64 {
         let mut bits = 0;
         for (i, quarter) in bytes.as_chunks::<16>().0.iter().enumerate() {
-            // SAFETY: the 16 bytes are there, the load asks for no alignment, and SSE2 is part of x86-64.
+            // SAFETY: the 16 bytes are there, the load needs no alignment, and SSE2 is part of x86-64.
             let mask = unsafe {
                 let quarter = _mm_loadu_si128(quarter.as_ptr().cast());
                 _mm_movemask_epi8(_mm_cmpeq_epi8(quarter, _mm_setzero_si128()))

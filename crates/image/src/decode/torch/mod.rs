@@ -1,13 +1,13 @@
-//! torch's zip format, as `torch.save` writes it since 1.6. Pure.
+//! torch's zip format, which `torch.save` writes since 1.6.
 //!
-//! | member | what |
+//! | member | contents |
 //! | --- | --- |
-//! | `NAME/data.pkl` | a pickle of the saved value, in which storages are named |
+//! | `NAME/data.pkl` | a pickle of the saved value, which refers to storages by their key |
 //! | `NAME/data/KEY` | the bytes of one storage |
-//! | `NAME/byteorder` | `little` or `big`; little where it is missing |
+//! | `NAME/byteorder` | `little` or `big`; little if it is missing |
 //!
-//! The pickle is read, never run. A tensor is a view of a storage: an offset, a shape and
-//! strides, all in elements, which may leave gaps, overlap, or repeat elements.
+//! The pickle is parsed, never run. A tensor is a view of a storage: an offset, a shape and strides, all in
+//! elements. Views may leave gaps, overlap, or repeat elements.
 //!
 //! Source: `torch/serialization.py` and `torch/_utils.py`, torch 1.13 to 2.9.
 
@@ -22,13 +22,14 @@ use super::{Contents, DecodeError, DecodeOptions, NamedTensor, ReadAt, TENSORS_M
 use crate::media::NAME_BYTES_MAX;
 use crate::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader, Writer};
 
-/// How deep lists and dicts may be nested.
+/// Deepest nesting of lists and dicts.
 const DEPTH_MAX: usize = 32;
 
-/// How many values are looked at for tensors. A value may stand in several places.
+/// Most values that are visited in the search for tensors. A value is visited once for each place where it
+/// occurs.
 const VISITS_MAX: usize = 1 << 20;
 
-/// Whether a zip file is one of torch's.
+/// Whether these are the members of a torch file.
 pub(super) fn is_archive(members: &[Member]) -> bool {
     members.iter().any(|member| is_pickle(&member.name))
 }
@@ -37,9 +38,9 @@ fn is_pickle(name: &str) -> bool {
     name == "data.pkl" || name.ends_with("/data.pkl")
 }
 
-/// What to say of a file that is a pickle itself.
+/// Returns the error for a file that is itself a pickle.
 pub(super) fn legacy(start: &[u8]) -> DecodeError {
-    // A protocol and torch's magic number: how its format before 1.6 begins.
+    // torch's magic number behind the protocol: its format before 1.6.
     let is_torch =
         start.get(2..).is_some_and(|rest| rest.starts_with(b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"));
     let what = if is_torch {
@@ -50,12 +51,11 @@ pub(super) fn legacy(start: &[u8]) -> DecodeError {
     DecodeError::Unsupported(what.to_owned())
 }
 
-/// The tensors of a torch file, named by where they stand: keys of dicts and places in lists, joined
-/// by slashes.
+/// Returns the tensors of a torch file. Names are the keys of dicts and the indices in lists that lead to
+/// the tensor, joined by slashes.
 ///
 /// # Errors
-/// If the pickle names anything that a tensor doesn't need, or a tensor reaches outside of its
-/// storage.
+/// If the pickle refers to anything that no tensor needs, or a tensor reaches outside of its storage.
 pub(super) fn contents(
     dump: &impl ReadAt,
     members: &[Member],
@@ -85,7 +85,7 @@ pub(super) fn contents(
         let member = by_name
             .get(member.as_str())
             .ok_or_else(|| malformed(&format!("storage {:?} is missing", tensor.storage.key)))?;
-        // torch can be told to leave checksums out, and writes 0 for them.
+        // If torch is set to leave out checksums, it writes 0.
         let crc32 = member.storage.crc32.filter(|&crc32| crc32 != 0);
         let storage = Storage { crc32, ..member.storage.clone() };
         let header = header(tensor, storage, byte_order).map_err(|error| match error {
@@ -141,12 +141,12 @@ fn malformed(what: &str) -> DecodeError {
     DecodeError::Malformed(format!("torch: {what}"))
 }
 
-/// A storage as a pickle names it.
+/// A storage as a pickle refers to it.
 #[derive(Debug, Clone)]
 struct NamedStorage {
-    /// The member that holds it.
+    /// Key of the member that holds it.
     key: Arc<str>,
-    /// The type of its elements; none for one of bytes.
+    /// Element type. `None` for a storage of bytes.
     dtype: Option<DType>,
     n_elements: u64,
 }
@@ -205,7 +205,9 @@ impl<'a> Finder<'a> {
     fn visit(&mut self, id: Id, path: &mut Vec<String>) -> Result<(), DecodeError> {
         self.n_visits += 1;
         if self.n_visits > VISITS_MAX || path.len() > DEPTH_MAX {
-            let what = format!("values nested more than {DEPTH_MAX} deep, or over and over");
+            let what = format!(
+                "values nested more than {DEPTH_MAX} deep, or more than {VISITS_MAX} values"
+            );
             return Err(DecodeError::OverLimit(what));
         }
         match self.pickle.get(id) {

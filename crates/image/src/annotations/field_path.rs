@@ -1,22 +1,22 @@
-//! Where in what a job gave something stands, for its errors. Pure.
+//! Paths of fields within annotations, for errors.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// Something isn't what it should be.
+/// An invalid annotation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct AnnotationError {
     /// `boxes.pred.box_data[3].position.minX`
     place: String,
-    /// What was got and what was wanted.
+    /// What was got, and what was wanted.
     problem: String,
 }
 
-/// A field of a field of …: written `boxes.pred.box_data[3]`.
+/// The path of a field, written `boxes.pred.box_data[3]`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct FieldPath<'a> {
     above: Option<&'a Self>,
     part: Part<'a>,
 }
@@ -28,7 +28,7 @@ enum Part<'a> {
     Index(usize),
 }
 
-impl<'a> Place<'a> {
+impl<'a> FieldPath<'a> {
     pub(super) const fn root() -> Self {
         Self { above: None, part: Part::Root }
     }
@@ -60,10 +60,10 @@ impl<'a> Place<'a> {
         self.problem(format!("got {got}, want at most {max}"))
     }
 
-    /// A finite number.
+    /// Returns a finite number. Trackers read JSON, which has no others.
     ///
     /// # Errors
-    /// If it isn't one: JSON, and so what trackers read, has no others.
+    /// If the value is not a number, or is NaN or infinite.
     pub(super) fn number(&self, value: &Value) -> Result<f64, AnnotationError> {
         match value {
             Value::String(text) if matches!(text.as_str(), "NaN" | "Infinity" | "-Infinity") => {
@@ -73,12 +73,12 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// A whole number, be it written as one or as a float or bool.
+    /// Returns a whole number, which may be written as a float or a bool.
     ///
     /// # Errors
-    /// If it isn't whole.
+    /// If the value is not a whole number.
     pub(super) fn whole(&self, value: &Value) -> Result<i64, AnnotationError> {
-        /// Up to here floats hold all whole numbers.
+        /// Up to 2⁵³, floats represent all whole numbers.
         const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
         let number = match value {
             Value::Bool(value) => Some(i64::from(*value)),
@@ -97,7 +97,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for FieldPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(above) = self.above else { return Ok(()) };
         above.fmt(f)?;
