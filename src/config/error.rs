@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::schema;
+use super::section_schema;
 use super::sync::{TargetConfig, TargetTable, common_names};
 
 /// A configuration that cannot be used. Line and column count from 1.
@@ -139,7 +139,7 @@ fn of_target(message: String, table: Option<&TargetTable>) -> String {
 }
 
 fn kinds() -> Vec<Value> {
-    let schema = schema::of::<TargetConfig>();
+    let schema = section_schema::of::<TargetConfig>();
     schema.get("oneOf").and_then(Value::as_array).cloned().unwrap_or_default()
 }
 

@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::schema::one_of;
+use super::section_schema::one_of;
 use super::values::{non_zero_32, non_zero_64};
 use crate::limits::{Limits, OverDimension};
 

@@ -17,6 +17,7 @@ pub mod log;
 pub mod patterns;
 pub mod retention;
 pub mod schema;
+mod section_schema;
 pub mod store;
 pub mod sync;
 #[cfg(test)]

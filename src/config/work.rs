@@ -5,7 +5,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::schema::one_of;
+use super::section_schema::one_of;
 use super::values::{Nice, non_zero_64};
 use crate::limits::Limits;
 use crate::media::DigestKind;

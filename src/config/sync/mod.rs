@@ -26,7 +26,7 @@ pub use self::tensorboard::TensorboardConfig;
 pub use self::trackio::{TrackioConfig, TrackioPlace};
 pub use self::wandb::WandbConfig;
 use super::patterns::NamePattern;
-use super::schema;
+use super::section_schema;
 use crate::media::{MediaKey, RunId};
 
 /// A target that images are delivered to.
@@ -188,7 +188,7 @@ impl JsonSchema for TargetSection {
         let mut kinds = TargetConfig::json_schema(generator);
         let variants = kinds.get_mut("oneOf").and_then(serde_json::Value::as_array_mut);
         for variant in variants.into_iter().flatten() {
-            schema::add_properties(variant, &common);
+            section_schema::add_properties(variant, &common);
         }
         kinds
     }
@@ -221,7 +221,7 @@ pub(super) fn split_targets(root: &mut DeTable<'_>) -> Vec<TargetTable> {
 }
 
 fn split(settings: &mut DeTable<'_>, span: &std::ops::Range<usize>) -> Option<String> {
-    let common = schema::field_names::<CommonSettings>();
+    let common = section_schema::field_names::<CommonSettings>();
     let (mut of_all, mut of_kind, mut kind) = (DeTable::new(), DeTable::new(), None);
     for (name, value) in std::mem::take(settings) {
         if name.get_ref() == "kind" {
@@ -252,7 +252,7 @@ fn split(settings: &mut DeTable<'_>, span: &std::ops::Range<usize>) -> Option<St
 
 /// The names of the settings that every target has.
 pub(super) fn common_names() -> &'static [&'static str] {
-    schema::field_names::<CommonSettings>()
+    section_schema::field_names::<CommonSettings>()
 }
 
 /// Reads an `http` or `https` URL.
