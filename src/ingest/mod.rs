@@ -7,7 +7,7 @@
 //!                                                        ▲─────── results ───┘
 //! ```
 //!
-//! One thread runs the [`Engine`]: a loop that waits for the next event and gives each part its turn. Each
+//! One thread runs the `Engine`: a loop that waits for the next event and gives each part its turn. Each
 //! part owns its state; the engine owns the parts and passes them to each other.
 //!
 //! Invariants:

@@ -107,7 +107,8 @@ fn a_log_of_one_byte_is_followed_and_told_from_another() {
 
 #[test]
 fn a_log_that_is_rotated_and_cut_off_while_it_is_written_loses_no_line_that_was_there() {
-    // What `log_model` asks of the reading is so of the daemon, by its events and threads.
+    // The model in `ingest::logs::tests` checks the reading. This checks the daemon, with its events and
+    // threads.
     let temp = TempRun::new();
     temp.write("x.npy", &gray(1));
     let daemon = temp.daemon("[ingest]\nscan_ms = 1000\n");
