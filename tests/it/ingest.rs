@@ -94,7 +94,7 @@ fn long_sides_are_held_or_scaled_down() {
         ])
     };
     assert_eq!(ingest("hold").code, 0);
-    let want = "max_dimension: 300 × 1 pixels, a side may have 100";
+    let want = "max_dimension: got 300 × 1 pixels, want at most 100 a side";
     assert_eq!(temp.states(), [("held".to_owned(), want.to_owned())]);
     temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":2,\"data\":\"x.npy\"}\n");
     assert_eq!(ingest("downscale").code, 0);

@@ -130,7 +130,7 @@ pub fn admit(limits: &Limits, usage: &StepUsage, width: u64, height: u64) -> Adm
     }
     match limits.over_dimension {
         OverDimension::Hold => Admission::Hold(format!(
-            "max_dimension: {width} × {height} pixels, a side may have {max}"
+            "max_dimension: got {width} × {height} pixels, want at most {max} a side"
         )),
         OverDimension::Downscale => {
             let (width, height) = scaled_to(width, height, max);
@@ -173,8 +173,9 @@ mod tests {
     fn long_sides_are_held_or_scaled() {
         let usage = StepUsage::default();
         assert_eq!(admit(&Limits::default(), &usage, 65_500, 1), Admission::Keep);
-        let held =
-            Admission::Hold("max_dimension: 65501 × 1 pixels, a side may have 65500".to_owned());
+        let held = Admission::Hold(
+            "max_dimension: got 65501 × 1 pixels, want at most 65500 a side".to_owned(),
+        );
         assert_eq!(admit(&Limits::default(), &usage, 65_501, 1), held);
         let limits = Limits {
             over_dimension: OverDimension::Downscale,

@@ -72,20 +72,23 @@ fn header(
     let npy = npy.map_err(|error| match error {
         // The zip file is complete, so no more bytes will come.
         DecodeError::Truncated { got, want } => {
-            DecodeError::Malformed(format!("npy of {got} bytes, its header asks for {want}"))
+            DecodeError::Malformed(format!("npy of {got} bytes, its header needs {want}"))
         }
         error => error,
     })?;
     let (got, want) = (storage.n_bytes, npy.data_offset + npy.n_bytes);
     if got != want {
-        let what = format!("npy of {got} bytes, its header asks for {want}");
+        let what = format!("npy of {got} bytes, its header needs {want}");
         return Err(DecodeError::Malformed(what));
     }
     let is_plausible = storage.encoding != Encoding::Deflated
         // Deflate expands a byte to 1032 at most.
         || storage.n_bytes / 1040 <= storage.n_stored;
     if !is_plausible {
-        let what = format!("npy of {got} bytes in {} deflated ones", storage.n_stored);
+        let what = format!(
+            "npy of {got} bytes from {} compressed ones, more than deflate can expand",
+            storage.n_stored
+        );
         return Err(DecodeError::Malformed(what));
     }
     let npy::Npy { dtype, byte_order, shape, strides, data_offset, .. } = npy;

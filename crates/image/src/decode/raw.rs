@@ -31,7 +31,7 @@ pub(super) fn header(
     }
     if got > want && offset.is_none() {
         return Err(DecodeError::Malformed(format!(
-            "raw file of {got} bytes, {dtype} {shape} is {want}; name an offset if that is right"
+            "raw file of {got} bytes, {dtype} {shape} needs {want}; give an offset if there are other bytes"
         )));
     }
     let strides = shape.c_strides();

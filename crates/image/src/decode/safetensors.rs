@@ -54,7 +54,7 @@ pub(super) fn contents(
     let mut end = 0;
     for (name, Entry { data_offsets: (first, last), .. }) in &entries {
         if (*first, *first) != (end, *first.min(last)) {
-            let what = format!("{name:?} lies at {first}..{last}, want it to begin at {end}");
+            let what = format!("{name:?} is at bytes {first}..{last}, want it to begin at {end}");
             return Err(malformed(&what));
         }
         end = *last;
@@ -183,7 +183,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         let mut names = HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
             if !names.insert(name.clone()) {
-                return Err(de::Error::custom(format!("{name:?} stands twice")));
+                return Err(de::Error::custom(format!("{name:?} occurs twice")));
             }
             if names.len() > TENSORS_MAX {
                 return Err(de::Error::custom(format!("more than {TENSORS_MAX} tensors")));

@@ -1,4 +1,4 @@
-//! The parts of a dump that are in none of its tensors. Pure.
+//! The parts of a dump that are in none of its tensors.
 
 use super::{Contents, DecodeError, DecodeOptions, ReadAt, contents, npy, torch, zip};
 

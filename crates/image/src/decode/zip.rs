@@ -98,13 +98,15 @@ pub(super) fn directory(
             return Err(DecodeError::OverLimit(what));
         }
         if !names.insert(name.clone()) {
-            return Err(malformed(&format!("member {name:?} stands twice")));
+            return Err(malformed(&format!("member {name:?} occurs twice")));
         }
         found.push((name, encoding, entry.crc32(), entry.wayfinder(), entry.local_header_offset()));
     }
     if archive.entries_hint() != found.len() as u64 {
         let (n, hint) = (found.len(), archive.entries_hint());
-        return Err(malformed(&format!("{n} members, the directory's end says {hint}")));
+        return Err(malformed(&format!(
+            "got {n} members, want {hint} by the end of the directory"
+        )));
     }
     let offset = archive.directory_offset();
     let mut ranges = Vec::new();

@@ -1,4 +1,4 @@
-//! An item of the store: an image, one that is held, or a line or dump that was rejected. Pure.
+//! An item of the store: an image, one that is held, or a line or dump that was rejected.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The JSON form of an item: one flat object, in journals and in the output of `safelight ls --json`. Pure.
+//! The JSON form of an item: one flat object, in journals and in the output of `safelight ls --json`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

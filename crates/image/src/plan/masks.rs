@@ -1,4 +1,4 @@
-//! Plans the masks of an image. Pure.
+//! Plans the masks of an image.
 
 use super::PlanError;
 use crate::annotations::{MaskData, MaskSpec};

@@ -1,4 +1,4 @@
-//! Plans: a record, a header and the usage of its step → which images to make, and how. Pure.
+//! Plans: a record, a header and the usage of its step → which images to make, and how.
 //!
 //! ```text
 //! MediaRecord ─┐             ┌─ Recipe        how all images are made

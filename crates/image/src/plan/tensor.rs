@@ -1,4 +1,4 @@
-//! Plans the images of a tensor. Pure.
+//! Plans the images of a tensor.
 
 use super::PlanError;
 use crate::convert::{Depth, Reading, Wish, layout};

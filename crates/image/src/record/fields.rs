@@ -61,7 +61,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         let mut seen = Map::new();
         while let Some(name) = map.next_key::<String>()? {
             if seen.insert(name.clone(), Value::Null).is_some() {
-                return Err(de::Error::custom(format!("{name} stands twice")));
+                return Err(de::Error::custom(format!("{name} occurs twice")));
             }
             let description = &mut fields.description;
             match name.as_str() {

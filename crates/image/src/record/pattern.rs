@@ -100,7 +100,9 @@ impl DumpPattern {
         let mut rest = pattern;
         while let Some((before, after)) = rest.split_once('{') {
             regex.push_str(&regex::escape(before));
-            let (field, after) = after.split_once('}').ok_or_else(|| error("a { without its }"))?;
+            let (field, after) = after
+                .split_once('}')
+                .ok_or_else(|| error("got { without }, want {key}, {step}, {index} or {ext}"))?;
             let part = match field {
                 "key" => "(?P<key>.+)",
                 "step" => "(?P<step>[0-9]+)",
@@ -122,7 +124,7 @@ impl DumpPattern {
                 return Err(error(&format!("{field} is missing")));
             }
         }
-        let regex = Regex::new(&regex).map_err(|_| error("a field stands twice"))?;
+        let regex = Regex::new(&regex).map_err(|_| error("a field occurs twice"))?;
         let literal = &pattern[..pattern.find('{').unwrap_or(pattern.len())];
         let prefix = literal.rsplit_once('/').map_or("", |(folders, _)| folders).to_owned();
         Ok(Self { regex, prefix })
@@ -209,7 +211,7 @@ mod tests {
             ("{key}/{stp}", "got {stp}"),
             ("/abs/{key}/{step}", "below the run directory"),
             ("../{key}/{step}", "below the run directory"),
-            ("{key}/{step", "without its }"),
+            ("{key}/{step", "got { without }"),
         ] {
             let got =
                 DumpPattern::new(pattern).map_or_else(|error| error.to_string(), |_| String::new());

@@ -75,7 +75,7 @@ fn errors_name_field_and_column() {
         r#"{"key":"a","data":"x"}"#,
         "column 22: step is missing: want the training step, a whole number",
     );
-    check_refused(r#"{"key":"a","step":1,"step":2}"#, "column 26: step stands twice");
+    check_refused(r#"{"key":"a","step":1,"step":2}"#, "column 26: step occurs twice");
     check_refused(
         r#"{"key":"a","step":1,"mode":"P"}"#,
         "column 31: mode: mode \"P\" needs a palette, which is not made here; want 1, L, LA, RGB, RGBA or I;16",

@@ -1,4 +1,4 @@
-//! Renders a mask: its tensor → a PNG file whose gray values are class ids. Pure.
+//! Renders a mask: its tensor → a PNG file whose gray values are class ids.
 
 use std::collections::BTreeSet;
 use std::io;

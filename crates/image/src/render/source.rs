@@ -1,4 +1,4 @@
-//! Reads a tensor's elements in the order of the storage. Pure.
+//! Reads a tensor's elements in the order of the storage.
 //!
 //! A view is a list of axes. Each axis has a stride in the storage and a stride in the destination. The
 //! axes are walked by their strides in the storage, the longest one outermost. Two axes without a gap in
