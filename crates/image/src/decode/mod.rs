@@ -140,6 +140,8 @@ pub const TENSORS_MAX: usize = 4096;
 /// Reads the headers of a dump, not its elements.
 ///
 /// The format is recognized by the first bytes: npy, npz, safetensors, torch's zip format, or an image file.
+/// Long signatures are looked for before short ones: the header length of a safetensors file may be the
+/// first bytes of a pickle, and a GIF of 123 rows has the `{` of a safetensors header.
 ///
 /// # Errors
 /// If the dump is not complete, damaged, of a format that Safelight does not read, or over a limit. See
@@ -156,6 +158,7 @@ pub fn contents(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Contents,
     let n = dump.n_bytes().min(magic.len() as u64);
     let start = &mut magic[..usize::try_from(n).unwrap_or(0)];
     dump.read_exact_at(start, 0)?;
+    let start: &[u8] = start;
     match start {
         [] => Err(DecodeError::Truncated { got: 0, want: 8 }),
         // Too few bytes to recognize the format.
@@ -165,7 +168,9 @@ pub fn contents(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Contents,
         _ if npy::MAGIC.starts_with(start) || start.starts_with(npy::MAGIC) => {
             Ok(one(Writer::NumPy, npy::header(dump, options)?))
         }
-        [b'P', b'K', 3 | 5, ..] => {
+        // A header of fewer than 4 GiB: five bytes are certain.
+        [_, _, _, _, 0, 0, 0, 0, b'{', ..] => safetensors::contents(dump, options),
+        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => {
             let members = zip::members(dump, options)?;
             if torch::is_archive(&members) {
                 torch::contents(dump, &members, options)
@@ -173,14 +178,64 @@ pub fn contents(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Contents,
                 npz::contents(dump, &members, options)
             }
         }
-        [0x80, 2..=5, ..] => Err(torch::legacy(start)),
-        [_, _, _, _, _, _, _, _, b'{', ..] => safetensors::contents(dump, options),
-        _ => match picture::header(dump, start, options.header_bytes_max)? {
-            Some(picture) => Ok(Contents::Picture(picture)),
-            None => Err(DecodeError::Malformed(format!(
+        _ => match (picture::header(dump, start, options.header_bytes_max)?, start) {
+            (Some(picture), _) => Ok(Contents::Picture(picture)),
+            (None, [0x80, 2..=5, ..]) => Err(torch::legacy(start)),
+            (None, [_, _, _, _, _, _, _, _, b'{', ..]) => safetensors::contents(dump, options),
+            (None, _) => Err(DecodeError::Malformed(format!(
                 "not a dump: begins with {}, want npy, npz, safetensors, torch or an image file",
                 start[..start.len().min(8)].escape_ascii()
             ))),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn format_of(dump: &[u8]) -> String {
+        let options = DecodeOptions {
+            header_bytes_max: 1 << 20,
+            storage_bytes_max: 1 << 20,
+            ..DecodeOptions::default()
+        };
+        match contents(&dump, &options) {
+            Ok(Contents::Picture(picture)) => picture.file_type.to_string(),
+            Ok(Contents::Tensors { writer, .. }) => format!("{writer:?}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// An empty safetensors file with a header of `n` bytes.
+    fn safetensors_of(n: u64) -> Vec<u8> {
+        let mut file = n.to_le_bytes().to_vec();
+        file.push(b'{');
+        file.resize(usize::try_from(n).expect("a length") + 7, b' ');
+        file.push(b'}');
+        file
+    }
+
+    #[test]
+    fn a_gif_of_123_rows_is_no_safetensors_file() {
+        let file = b"GIF89a\x28\0{\0\0\0\0,\0\0\0\0\x28\0{\0\0\x02\x01\0\0;";
+        assert_eq!(format_of(file), "gif");
+    }
+
+    #[test]
+    fn a_safetensors_header_may_have_any_length() {
+        // 640 is a pickle's first bytes, 19778 a BMP's, 215888 nearly a zip's.
+        for n in [640, 896, 1152, 1408, 19778, 215_888, 347_984] {
+            assert_eq!(format_of(&safetensors_of(n)), "Torch", "{n}");
+        }
+    }
+
+    #[test]
+    fn other_files_are_no_dumps() {
+        assert!(format_of(b"\x80\x02}q\0.........").contains("pickle"));
+        for text in ["BMW has a report of 12 lines", "PKzip is not a zip file"] {
+            assert!(format_of(text.as_bytes()).starts_with("malformed: not a dump"), "{text}");
+        }
+        assert!(format_of(b"\0\0\0\0\0\0\0\x01{.........").contains("safetensors header"));
     }
 }

@@ -1,7 +1,9 @@
 //! The headers of image files.
 //!
 //! Image files are kept unchanged, so their pixels are not decoded. Only their size is read, and their
-//! end is checked if the format has one, to notice files that are still being written.
+//! [end] is looked for if the format has one, to notice files that are still being written.
+
+mod end;
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
@@ -38,7 +40,7 @@ pub(super) fn header(
     let Some(file_type) = kind(start) else { return Ok(None) };
     let name = file_type.extension();
     let (width, height) = match file_type {
-        FileType::Jpg | FileType::Jpeg => jpeg_size(dump, header_bytes_max)?,
+        FileType::Jpg | FileType::Jpeg => end::jpeg(dump, header_bytes_max)?,
         FileType::Bmp => bmp_size(dump)?,
         _ => {
             check_end(dump, file_type)?;
@@ -83,44 +85,6 @@ fn bytes_at<const N: usize>(dump: &impl ReadAt, offset: u64) -> Result<[u8; N], 
     }
 }
 
-/// Returns width and height of a JPEG file.
-///
-/// The end marker is searched behind the start of the picture, because a thumbnail in the header has one,
-/// too.
-///
-/// Source: ITU-T T.81, annex B.
-fn jpeg_size(dump: &impl ReadAt, header_bytes_max: u64) -> Result<(u64, u64), DecodeError> {
-    let (mut at, mut size) = (2, None);
-    loop {
-        if at > header_bytes_max {
-            let what =
-                format!("jpg header of {at} bytes, limits.header_bytes_max is {header_bytes_max}");
-            return Err(DecodeError::OverLimit(what));
-        }
-        let [ff, marker] = bytes_at(dump, at)?;
-        match (ff, marker) {
-            (0xff, 0xff) => {
-                at += 1;
-                continue;
-            }
-            // SOF0 to SOF15, without DHT, JPG and DAC.
-            (0xff, 0xc0..=0xcf) if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
-                let [h1, h0, w1, w0] = bytes_at(dump, at + 5)?;
-                let side = |high, low| u64::from(u16::from_be_bytes([high, low]));
-                size = size.or(Some((side(w1, w0), side(h1, h0))));
-            }
-            (0xff, 0xda) => break,
-            (0xff, _) => {}
-            _ => return Err(DecodeError::Malformed("jpg: a marker is missing".to_owned())),
-        }
-        at += 2 + u64::from(u16::from_be_bytes(bytes_at(dump, at + 2)?));
-    }
-    if !ends_with(dump, b"\xff\xd9", at)? {
-        return Err(unfinished());
-    }
-    size.ok_or_else(|| DecodeError::Malformed("jpg: no picture before its data".to_owned()))
-}
-
 /// Returns width and height of a BMP file. A negative height means that rows begin at the top.
 fn bmp_size(dump: &impl ReadAt) -> Result<(u64, u64), DecodeError> {
     let number = |at| Ok::<_, DecodeError>(u32::from_le_bytes(bytes_at(dump, at)?));
@@ -134,17 +98,6 @@ fn bmp_size(dump: &impl ReadAt) -> Result<(u64, u64), DecodeError> {
     }
     let height = number(22)?.cast_signed().unsigned_abs();
     Ok((number(18)?.into(), height.into()))
-}
-
-/// Whether `end` occurs in the last bytes of the file, from `first` on. Some writers append bytes of their
-/// own.
-fn ends_with(dump: &impl ReadAt, end: &[u8], first: u64) -> io::Result<bool> {
-    const SEARCHED: u64 = 64 << 10;
-    let n = dump.n_bytes();
-    let first = first.min(n).max(n.saturating_sub(SEARCHED));
-    let mut bytes = vec![0; usize::try_from(n - first).unwrap_or(0)];
-    dump.read_exact_at(&mut bytes, first)?;
-    Ok(bytes.windows(end.len()).any(|bytes| bytes == end))
 }
 
 /// Returns the mode for the bit depth and colour type of a PNG file.
@@ -163,28 +116,35 @@ fn png_mode(dump: &impl ReadAt) -> io::Result<Option<ColorMode>> {
     })
 }
 
+/// Returns the file type that the first bytes are a signature of.
 fn kind(start: &[u8]) -> Option<FileType> {
     Some(match start {
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => FileType::Png,
         [0xff, 0xd8, 0xff, ..] => FileType::Jpg,
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => FileType::Gif,
-        [b'B', b'M', ..] => FileType::Bmp,
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => FileType::Webp,
         [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => FileType::Tiff,
+        // Two letters are a weak signature. The length of the second header makes it stronger.
+        [b'B', b'M', ..]
+            if matches!(start.get(14), None | Some(12 | 40 | 52 | 56 | 64 | 108 | 124)) =>
+        {
+            FileType::Bmp
+        }
         _ => return None,
     })
 }
 
 /// Checks that the file has its end. A TIFF file has no end that could be checked.
 fn check_end(dump: &impl ReadAt, file_type: FileType) -> Result<(), DecodeError> {
-    let n = dump.n_bytes();
-    let is_whole = match file_type {
-        FileType::Png => ends_with(dump, b"IEND\xae\x42\x60\x82", 0)?,
-        FileType::Webp => n >= u64::from(u32::from_le_bytes(bytes_at(dump, 4)?)) + 8,
-        FileType::Gif => bytes_at::<1>(dump, n - 1)? == *b";",
-        _ => true,
-    };
-    if is_whole { Ok(()) } else { Err(unfinished()) }
+    match file_type {
+        FileType::Png => end::png(dump).map(drop),
+        FileType::Gif => end::gif(dump).map(drop),
+        FileType::Webp => {
+            let n = u64::from(u32::from_le_bytes(bytes_at(dump, 4)?)) + 8;
+            if dump.n_bytes() >= n { Ok(()) } else { Err(unfinished()) }
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A dump, read in order.
