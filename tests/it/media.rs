@@ -122,7 +122,7 @@ fn raw_bytes_are_what_the_record_or_the_sidecar_says() {
     assert_eq!((&items[0]["step"], &items[0]["caption"]), (&json!(3), &json!("c")));
     assert_eq!(picture(&temp, &items[0]).to_luma8().into_raw(), [0, 255, 128, 64]);
     let reason = items[1]["reason"].as_str().unwrap_or("");
-    assert!(reason.contains("raw file of 16 bytes, float32 (3, 1) is 12"), "{reason}");
+    assert!(reason.contains("raw file of 16 bytes, float32 (3, 1) needs 12"), "{reason}");
 }
 
 #[test]
