@@ -1,4 +1,4 @@
-//! Against a server in the same process that keeps experiments, runs and files as the real one does.
+//! Tests against a fake server in the same process that stores experiments, runs and files as the real one does.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,10 +11,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use serde_json::{Map, Value, json};
 
-use super::super::contract::{self, Images};
+use super::server::artifacts_path;
 use super::*;
 use crate::media::{Annotation, Class, Description, Layers, RunId, Sha256};
 use crate::secrets::SecretSource;
+use crate::sinks::contract::{self, Images};
 
 #[derive(Default)]
 struct FakeServer {
@@ -22,9 +23,9 @@ struct FakeServer {
     runs: Vec<Value>,
     files: BTreeMap<String, Vec<u8>>,
     requests: Vec<String>,
-    /// Another client makes an experiment before ours does.
+    /// Whether another client creates the experiment between a lookup and its creation.
     is_raced: bool,
-    /// Its answers to these are lost after it did what they ask for.
+    /// The endpoint whose next answer is lost, after the server has executed the request.
     lost: Option<&'static str>,
     artifact_root: &'static str,
 }
@@ -64,10 +65,10 @@ impl FakeServer {
         }
         let what = path.strip_prefix("/base/api/2.0/mlflow/").expect("the API");
         let query: BTreeMap<String, String> = serde_urlencoded::from_str(query).expect("a query");
-        let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+        let request: Value = serde_json::from_slice(body).unwrap_or_default();
         let no_run = || refusal(StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST");
         let id = query.get("run_id").cloned();
-        let id = id.or_else(|| asked["run_id"].as_str().map(str::to_owned));
+        let id = id.or_else(|| request["run_id"].as_str().map(str::to_owned));
         let run = self.runs.iter_mut().find(|run| run["info"]["run_id"].as_str() == id.as_deref());
         match what {
             "experiments/get-by-name" => {
@@ -84,7 +85,7 @@ impl FakeServer {
             }
             "experiments/create" => {
                 let n = self.experiments.len();
-                let name = asked["name"].as_str().expect("a name");
+                let name = request["name"].as_str().expect("a name");
                 if self.experiments.iter().any(|one| one["name"] == name) {
                     return refusal(StatusCode::BAD_REQUEST, "RESOURCE_ALREADY_EXISTS");
                 }
@@ -92,31 +93,31 @@ impl FakeServer {
                 json!({"experiment_id": n.to_string()}).to_string().into_response()
             }
             "runs/search" => {
-                let filter = asked["filter"].as_str().expect("a filter");
+                let filter = request["filter"].as_str().expect("a filter");
                 let value = filter.strip_prefix("tags.`safelight.run` = '").expect("a filter");
                 let value = value.strip_suffix('\'').expect("a filter");
                 let tag = json!({"key": "safelight.run", "value": value});
                 let is_found = |run: &&Value| {
-                    let ids = asked["experiment_ids"].as_array().expect("ids");
+                    let ids = request["experiment_ids"].as_array().expect("ids");
                     ids.contains(&run["info"]["experiment_id"])
                         && run["tags"].as_array().expect("tags").contains(&tag)
                 };
                 let found: Vec<&Value> = self.runs.iter().filter(is_found).collect();
-                // The real one leaves an empty list out.
+                // The real server omits an empty list.
                 if found.is_empty() { json!({}) } else { json!({"runs": found}) }
                     .to_string()
                     .into_response()
             }
             "runs/create" => {
                 let n = self.runs.len();
-                let experiment = asked["experiment_id"].as_str().expect("an experiment");
+                let experiment = request["experiment_id"].as_str().expect("an experiment");
                 let root = self.artifact_root;
                 let run = json!({
                     "info": {"run_id": format!("r{n}"), "experiment_id": experiment,
                              "artifact_uri": format!("{root}/{experiment}/r{n}/artifacts"),
-                             "lifecycle_stage": "active", "start_time": asked["start_time"],
-                             "run_name": asked["run_name"], "status": "RUNNING"},
-                    "tags": asked["tags"],
+                             "lifecycle_stage": "active", "start_time": request["start_time"],
+                             "run_name": request["run_name"], "status": "RUNNING"},
+                    "tags": request["tags"],
                 });
                 self.runs.push(run.clone());
                 json!({"run": run}).to_string().into_response()
@@ -131,7 +132,7 @@ impl FakeServer {
                     refusal(StatusCode::BAD_REQUEST, "INVALID_PARAMETER_VALUE")
                 }
                 Some(run) => {
-                    run[what] = asked;
+                    run[what] = request;
                     "{}".into_response()
                 }
             },
@@ -139,14 +140,14 @@ impl FakeServer {
         }
     }
 
-    /// The files of the first run, by their names below its artifacts.
+    /// Returns the files of the first run, by their names relative to its artifacts.
     fn artifacts(&self) -> BTreeMap<&str, &Vec<u8>> {
         let files = self.files.iter();
         files.map(|(name, bytes)| (name.splitn(4, '/').nth(3).expect("a name"), bytes)).collect()
     }
 }
 
-/// A server, and what the sink must know of it.
+/// A server with the configuration of its target.
 struct Fake {
     server: Shared,
     config: MlflowConfig,
@@ -178,7 +179,7 @@ impl Fake {
 
     fn sink_of(&self, identity: &Value) -> MlflowRun {
         let target = MlflowTarget::open(&self.config).now_or_never();
-        target.expect("it asks nothing").expect("a target").run(&run_info(identity))
+        target.expect("no request").expect("a target").run(&run_info(identity))
     }
 
     fn sink(&self) -> MlflowRun {
@@ -203,7 +204,6 @@ impl contract::Target for Fake {
                 assert_eq!(parts.last(), Some(&"compressed"), "{name}");
                 return None;
             };
-            // Each has its thumbnail.
             let thumbnail = format!("images/{}+compressed.png", parts.join("+"));
             assert!(files.contains_key(thumbnail.as_str()), "{thumbnail}");
             let key = key.replace('~', "/");
@@ -246,7 +246,7 @@ fn described(images: &mut Images) -> Delivery {
 }
 
 #[tokio::test]
-async fn what_lies_on_an_image_and_what_is_known_of_it_are_files_beside() {
+async fn masks_boxes_and_the_record_of_an_image_are_files_beside_it() {
     let fake = Fake::new();
     let mut images = Images::new();
     let item = described(&mut images);
@@ -276,7 +276,7 @@ async fn what_lies_on_an_image_and_what_is_known_of_it_are_files_beside() {
 }
 
 #[tokio::test]
-async fn a_file_that_the_page_cannot_show_is_there_all_the_same() {
+async fn a_file_that_the_page_cannot_show_is_uploaded_too() {
     let fake = Fake::new();
     let mut images = Images::new();
     let mut jpeg = images.image("j", 1, 0);
@@ -314,7 +314,7 @@ async fn a_file_that_the_page_cannot_show_is_there_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_run_is_made_once_and_is_told_what_the_job_said() {
+async fn a_run_is_created_once_with_the_jobs_name_and_tags() {
     let fake = Fake::new();
     let identity = json!({"name": "nice", "tags": ["base"], "config": {"lr": 0.1}});
     let mut images = Images::new();
@@ -322,7 +322,7 @@ async fn a_run_is_made_once_and_is_told_what_the_job_said() {
     {
         let mut server = of(&fake.server);
         server.is_raced = true;
-        // It is made, and we don't hear of it.
+        // The server creates the run, and the answer is lost.
         server.lost = Some("runs/create");
     }
     let mut sink = fake.sink_of(&identity);
@@ -353,12 +353,12 @@ async fn a_run_is_made_once_and_is_told_what_the_job_said() {
 }
 
 #[tokio::test]
-async fn parameters_are_told() {
+async fn parameters_are_logged() {
     let fake = Fake::new();
     let mut images = Images::new();
     let item = images.image("k", 1, 0);
     let sink = fake.sink_of(&json!({"config": {"lr": 0.1}}));
-    // The run is made, and then the server is gone.
+    // The daemon stops after the run was created.
     of(&fake.server).lost = Some("runs/log-batch");
     sink.put(&item).await.expect_err("a lost answer");
     of(&fake.server).runs[0]["runs/log-batch"] = Value::Null;
@@ -370,7 +370,7 @@ async fn parameters_are_told() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_on_the_server_is_not_made_anew() {
+async fn a_run_that_was_deleted_on_the_server_is_not_created_again() {
     let mut images = Images::new();
     let items = [images.image("k", 1, 0), images.image("k", 2, 0)];
     let fake = Fake::new();
@@ -379,7 +379,7 @@ async fn what_was_deleted_on_the_server_is_not_made_anew() {
     sink.put(&items[0]).await.expect("an image's files");
     let receipt = sink.commit(&items[..1]).await.expect("a receipt");
     of(&fake.server).runs[0]["info"]["lifecycle_stage"] = "deleted".into();
-    // While it is in use, after a start, and after a start without a receipt.
+    // While the sink is open, after a start, and after a start without a receipt.
     sink.put(&items[1]).await.expect("an image's files");
     let in_use = sink.commit(&items[1..]).await.expect_err("an error");
     let after_a_start = fake.sink().resume(Some(&receipt)).await.expect_err("an error");
@@ -392,7 +392,10 @@ async fn what_was_deleted_on_the_server_is_not_made_anew() {
         (in_use, "so it is"),
         (after_a_start, "run r0 of experiment 0 was deleted on the server"),
         (without, "run r0 of experiment 0 was deleted on the server"),
-        (for_good, "run r0, which has images of this run, is no more on the server"),
+        (
+            for_good,
+            "run r0, to which images of this run were delivered, no longer exists on the server",
+        ),
         (experiment, "experiment \"night shift\" was deleted on the server"),
     ] {
         assert!(matches!(error, SinkError::Retry { .. }), "{error:?}");
@@ -401,7 +404,7 @@ async fn what_was_deleted_on_the_server_is_not_made_anew() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_artifacts_is_no_item_s_fault() {
+async fn a_server_that_stores_no_artifacts_rejects_no_item() {
     let fake = Fake::new();
     of(&fake.server).artifact_root = "s3://bucket";
     let mut images = Images::new();
@@ -411,7 +414,7 @@ async fn a_server_that_takes_no_artifacts_is_no_item_s_fault() {
 }
 
 #[test]
-fn paths_of_artifacts_are_below_the_server_s_own() {
+fn artifact_paths_are_relative_to_the_api() {
     for (uri, want) in [
         ("mlflow-artifacts:/1/ab/artifacts", Some("1/ab/artifacts")),
         ("mlflow-artifacts://host:5000/1/ab/artifacts", Some("1/ab/artifacts")),
@@ -425,7 +428,7 @@ fn paths_of_artifacts_are_below_the_server_s_own() {
 }
 
 #[tokio::test]
-async fn a_missing_secret_is_no_item_s_fault() {
+async fn a_missing_secret_rejects_no_item() {
     let config = MlflowConfig {
         url: "http://127.0.0.1:1".to_owned(),
         experiment: "e".to_owned(),

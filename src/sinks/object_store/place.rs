@@ -16,7 +16,7 @@ use object_store::{
 use url::Url;
 
 use super::super::SinkError;
-use super::super::http::{USER_AGENT, WORDS_CHARS_MAX, told, use_ring};
+use super::super::http::{MESSAGE_CHARS_MAX, USER_AGENT, use_ring, with_causes};
 use super::directory::Directory;
 use crate::config::sync::ObjectStoreConfig;
 use crate::media::shortened;
@@ -45,7 +45,7 @@ impl Place {
     pub(super) fn open(config: &ObjectStoreConfig) -> Result<Self, SinkError> {
         // The crate makes its own client, of the same kind.
         use_ring();
-        let words = |error: Error| SinkError::retry(told(&error));
+        let words = |error: Error| SinkError::retry(with_causes(&error));
         let url = Url::parse(&config.url).map_err(SinkError::retry)?;
         let (scheme, prefix) =
             ObjectStoreScheme::parse(&url).map_err(|error| words(error.into()))?;
@@ -79,8 +79,8 @@ impl Place {
     /// What an error says, for a log.
     pub(super) fn words(&self, error: &Error) -> String {
         let secrets: Vec<Secret> = self.secrets.iter().flat_map(SecretSource::read).collect();
-        let words = without(told(error), secrets.iter().map(Secret::expose));
-        shortened(words, WORDS_CHARS_MAX)
+        let words = without(with_causes(error), secrets.iter().map(Secret::expose));
+        shortened(words, MESSAGE_CHARS_MAX)
     }
 }
 

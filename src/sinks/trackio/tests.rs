@@ -1,29 +1,31 @@
-//! A small Trackio that takes what the real one takes, in both ways.
+//! Tests against a small Trackio that accepts images in both ways, as the real one does.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Mutex;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use serde_json::Map;
 use tempfile::TempDir;
 
-use super::super::contract::{self, Images};
+use super::server::TOKEN;
 use super::*;
-use crate::media::Description;
+use crate::media::{Description, Sha256};
 use crate::secrets::SecretSource;
+use crate::sinks::contract::{self, Images};
 
 fn info(identity: &Value) -> RunInfo {
     let identity = identity.as_object().cloned().unwrap_or_else(Map::new);
     RunInfo { id: RunId::new("run/1").expect("a run"), source: "/run".into(), identity }
 }
 
-/// Rows by their ids, in the order in which they came.
+/// Rows with their ids, in the order of their import.
 #[derive(Debug, Default)]
 struct Rows(Vec<(String, Value)>);
 
@@ -35,7 +37,7 @@ impl Rows {
         }
     }
 
-    /// The images: key, step and digest.
+    /// Returns key, step and digest of the images.
     fn seen(&self, media: impl Fn(&str) -> Vec<u8>) -> Vec<(String, u64, Sha256)> {
         let mut seen = Vec::new();
         for (_, line) in &self.0 {
@@ -51,7 +53,7 @@ impl Rows {
     }
 }
 
-/// A directory, with an importer that looks into it when it is asked.
+/// A directory, with an importer that runs when a test calls it.
 struct Directory {
     folder: TempDir,
     rows: Mutex<Rows>,
@@ -64,11 +66,11 @@ impl Directory {
 
     fn target(&self) -> TrackioTarget {
         let dir = TargetDir::new(self.folder.path(), Disk::default());
-        TrackioTarget { place: Place::Inbox(dir), project: None }
+        TrackioTarget { location: TrackioLocation::Inbox(TrackioInbox::new(dir)), project: None }
     }
 
-    /// Takes the fragments, or looks at them only.
-    fn import(&self, is_taken: bool) {
+    /// Imports the fragments, and removes them if `removes`.
+    fn import(&self, removes: bool) {
         let mut rows = self.rows.lock().expect("rows");
         let writers = fs::read_dir(self.folder.path().join("inbox")).into_iter().flatten();
         for writer in writers.map(|writer| writer.expect("an entry").path()) {
@@ -86,12 +88,12 @@ impl Directory {
                 let text = fs::read_to_string(&fragment).expect("a fragment");
                 let line = |line| serde_json::from_str(line).expect("a line");
                 text.lines().map(line).for_each(|line| rows.import(&line));
-                if is_taken {
+                if removes {
                     fs::remove_file(fragment).expect("a fragment");
                 }
             }
-            if is_taken {
-                // A link that a test has put there stays.
+            if removes {
+                // A test may have put a link there, which stays.
                 fs::remove_dir(writer).ok();
             }
         }
@@ -102,7 +104,7 @@ impl contract::Target for Directory {
     type Sink = TrackioRun;
 
     fn open(&self) -> TrackioRun {
-        // As the server does it, at any time.
+        // A server may import at any time.
         self.import(true);
         self.target().run(&info(&Value::Null))
     }
@@ -121,7 +123,7 @@ async fn the_inbox_keeps_what_every_sink_promises() {
 }
 
 #[tokio::test]
-async fn a_fragment_says_what_trackio_reads() {
+async fn a_fragment_has_the_rows_that_trackio_reads() {
     let directory = Directory::new();
     let identity = json!({"project": "my.project", "name": "../first", "config": {"lr": 0.1}});
     let mut run = directory.target().run(&info(&identity));
@@ -146,7 +148,7 @@ async fn a_fragment_says_what_trackio_reads() {
 }
 
 #[tokio::test]
-async fn a_fragment_that_waits_is_not_replaced() {
+async fn a_fragment_that_is_not_imported_yet_is_not_replaced() {
     let (directory, mut images) = (Directory::new(), Images::new());
     let items: Vec<Delivery> = (0..3).map(|step| images.image("k", step, 0)).collect();
     let mut run = directory.target().run(&info(&Value::Null));
@@ -171,13 +173,14 @@ fn projects_have_the_folders_that_trackio_gives_them() {
     }
 }
 
-/// What the server has, beside what it was told.
+/// The state of the server.
 #[derive(Debug, Default)]
 struct Server {
     rows: Rows,
     staged: HashMap<String, Vec<u8>>,
     media: BTreeMap<String, Vec<u8>>,
-    is_broken: bool,
+    /// Whether the next answer is lost, after the server has stored the rows.
+    loses_answer: bool,
 }
 
 type Shared = Arc<Mutex<Server>>;
@@ -198,7 +201,7 @@ async fn upload(
     body: Bytes,
 ) -> Result<String, Answer> {
     check_token(&headers)?;
-    // One part: its head, an empty line, the file, and the boundary's last line.
+    // The body is one part: a head, an empty line, the file, and the last line of the boundary.
     let boundary =
         headers["content-type"].to_str().expect("text").split_once("boundary=").expect("one").1;
     let start = body.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
@@ -242,9 +245,12 @@ async fn log(
     for line in body["logs"].as_array().expect("logs") {
         server.rows.import(line);
     }
-    // It has them, and the answer is lost.
-    let is_broken = std::mem::take(&mut server.is_broken);
-    if is_broken { Err((StatusCode::BAD_GATEWAY, "gone".to_owned())) } else { Ok("{}".to_owned()) }
+    let loses_answer = std::mem::take(&mut server.loses_answer);
+    if loses_answer {
+        Err((StatusCode::BAD_GATEWAY, "gone".to_owned()))
+    } else {
+        Ok("{}".to_owned())
+    }
 }
 
 struct Http {
@@ -254,7 +260,7 @@ struct Http {
 }
 
 impl Http {
-    /// A server, on a thread of its own.
+    /// Starts a server on a thread of its own.
     fn new() -> Self {
         let server = Shared::default();
         let routes = Router::new()
@@ -271,8 +277,8 @@ impl Http {
     fn target(&self, token: &str) -> TrackioTarget {
         let token = SecretSource::File(self.folder.path().join(token));
         let url = format!("http://{}", self.address);
-        let client = HttpClient::new(&url, Credentials::Header(TOKEN, token)).expect("a client");
-        TrackioTarget { place: Place::Server(client), project: None }
+        let server = TrackioServer::new(&url, Some(token)).expect("a client");
+        TrackioTarget { location: TrackioLocation::Server(server), project: None }
     }
 }
 
@@ -295,7 +301,7 @@ async fn over_http_it_keeps_what_every_sink_promises() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_doubles_nothing_and_a_wrong_token_sets_nothing_aside() {
+async fn a_lost_answer_duplicates_no_row_and_a_wrong_token_rejects_no_item() {
     let (http, mut images) = (Http::new(), Images::new());
     let item = images.image("k", 1, 0);
     fs::write(http.folder.path().join("wrong"), "other").expect("a file");
@@ -306,7 +312,7 @@ async fn a_lost_answer_doubles_nothing_and_a_wrong_token_sets_nothing_aside() {
 
     let mut run = http.target("token").run(&info(&Value::Null));
     run.put(&item).await.expect("a file");
-    http.server.lock().expect("a server").is_broken = true;
+    http.server.lock().expect("a server").loses_answer = true;
     let error = run.commit(std::slice::from_ref(&item)).await.expect_err("a lost answer");
     assert!(matches!(error, SinkError::Retry { .. }), "{error}");
     run.commit(std::slice::from_ref(&item)).await.expect("a receipt");

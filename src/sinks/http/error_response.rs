@@ -1,4 +1,4 @@
-//! What an answer that says no means. Pure.
+//! Classifies error responses. Pure.
 
 use std::time::Duration;
 
@@ -7,23 +7,26 @@ use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use serde_json::Value;
 
-/// Whether an answer that says no may be another one later.
-pub(super) enum Later {
-    No,
-    Yes { after: Option<Duration> },
+/// What an error response says about the same request later.
+pub(super) enum ErrorResponse {
+    /// The target will refuse it again.
+    Permanent,
+    /// It may succeed, after the pause that the target requests.
+    Temporary { after: Option<Duration> },
+    /// It must go to another URL.
     Moved { to: String },
 }
 
-impl Later {
-    /// Of an answer with this status and these headers. `now` is in seconds since the Unix epoch.
+impl ErrorResponse {
+    /// Classifies a status with its headers. `now` is in seconds since the Unix epoch.
     pub(super) fn of(status: StatusCode, headers: &HeaderMap, now: u64) -> Self {
         if status.is_redirection() {
             let to = headers.get(LOCATION).and_then(|to| to.to_str().ok());
-            // What follows the path may be secret.
+            // A query or fragment may contain secrets.
             let to = to.and_then(|to| to.split(['?', '#']).next());
             return Self::Moved { to: to.map(|to| format!(" to {to}")).unwrap_or_default() };
         }
-        let is_for_now = status.is_server_error()
+        let is_temporary = status.is_server_error()
             || matches!(
                 status,
                 StatusCode::UNAUTHORIZED
@@ -32,22 +35,26 @@ impl Later {
                     | StatusCode::TOO_EARLY
                     | StatusCode::TOO_MANY_REQUESTS
             );
-        if is_for_now { Self::Yes { after: asked_pause(headers, now) } } else { Self::No }
+        if is_temporary {
+            Self::Temporary { after: retry_after(headers, now) }
+        } else {
+            Self::Permanent
+        }
     }
 }
 
-/// `Retry-After`: seconds, or a date. A date is compared with the target's own clock, if it tells that.
-fn asked_pause(headers: &HeaderMap, now: u64) -> Option<Duration> {
+/// Reads `Retry-After`, in seconds or as a date. A date is compared with the `Date` of the answer if there is one.
+fn retry_after(headers: &HeaderMap, now: u64) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let asked = text(RETRY_AFTER)?.trim();
-    if let Ok(seconds) = asked.parse() {
+    let pause = text(RETRY_AFTER)?.trim();
+    if let Ok(seconds) = pause.parse() {
         return Some(Duration::from_secs(seconds));
     }
     let now = text(DATE).and_then(seconds_of_date).unwrap_or(now);
-    Some(Duration::from_secs(seconds_of_date(asked)?.saturating_sub(now)))
+    Some(Duration::from_secs(seconds_of_date(pause)?.saturating_sub(now)))
 }
 
-/// Seconds since the Unix epoch of a date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Converts an HTTP date to seconds since the Unix epoch: `Sun, 06 Nov 1994 08:49:37 GMT`.
 ///
 /// Source: RFC 9110, section 5.6.7, without its two obsolete forms.
 fn seconds_of_date(date: &str) -> Option<u64> {
@@ -55,15 +62,15 @@ fn seconds_of_date(date: &str) -> Option<u64> {
     date.timestamp().try_into().ok()
 }
 
-/// What an answer that says no says, on one line: of JSON the message.
-pub(super) fn words_in(body: &[u8]) -> String {
+/// Returns the message of an error response on one line. In JSON, this is the field with the message.
+pub(super) fn message_in(body: &[u8]) -> String {
     let json: Option<Value> = serde_json::from_slice(body).ok();
-    let said = json.as_ref().and_then(|json| {
+    let message = json.as_ref().and_then(|json| {
         let fields = ["message", "detail", "error"];
         fields.iter().find_map(|field| json.get(field)?.as_str()).map(str::to_owned)
     });
-    let said = said.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
-    said.split_whitespace().collect::<Vec<_>>().join(" ")
+    let message = message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
