@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, TryRecvError, never};
 
+use super::folders::Arrival;
 use super::pipeline::{BatchResult, Pipeline};
 use super::planning::{Backlog, PlanContext, Planner, Releases};
 use super::room::Room;
 use super::sources::Sources;
 use super::status::{StatusSources, StatusUpdates};
-use super::watching::Arrival;
 use super::{Command, Mode, Shared};
 use crate::config::{Config, Live};
 use crate::media::DigestKind;

@@ -20,10 +20,12 @@
 //!
 //! | module | its one job |
 //! | --- | --- |
-//! | `watching` | finds what is new: events, scans, and dumps that may still change |
-//! | `runs` | the run directories that are read, in a slot map |
+//! | `run_files` | which files of a run directory are logs, dumps and sidecars |
 //! | `logs` | follows media logs and splits them into lines |
+//! | `folders` | the folders of a run: watched for events, listed for new files |
 //! | `dumps` | opens dumps: headers, digest, masks, decoded bytes |
+//! | `runs` | the run directories that are read, in a slot map |
+//! | `watching` | the watched directories: events, scans, and dumps that may still change |
 //! | `planning` | lines and dumps → plans, by the limits of each step |
 //! | `sources` | the watched directories, the runs in them, and their logs and dumps |
 //! | `pipeline` | plans → images → commits, on threads of its own |
@@ -31,10 +33,12 @@
 //! | `room` | whether the store's disk has room |
 //! | `engine` | the loop over all events |
 
-mod watching;
-mod runs;
+mod run_files;
 mod logs;
+mod folders;
 mod dumps;
+mod runs;
+mod watching;
 mod planning;
 mod pipeline;
 mod sources;
@@ -52,7 +56,8 @@ pub(crate) use self::pipeline::ItemCounts;
 use self::pipeline::Progress;
 pub(crate) use self::planning::ReleaseRequest;
 pub use self::planning::{Admitting, KeyReport, ReleaseReport};
-pub use self::status::{IngestStatus, RootStatus, Waiting};
+pub use self::status::{IngestStatus, Waiting};
+pub use self::watching::RootStatus;
 use crate::config::Live;
 use crate::pace::Pace;
 use crate::pulse::Pulses;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::Mode;
+use super::folders::{Arrival, Look};
 use super::logs::LogSchedule;
 use super::planning::{LogBacklog, LogLines, PathDumps, PlanContext, follow_log};
-use super::runs::{IDENTITY_FILE, RunKey, RunReader, Runs};
-use super::watching::{Arrival, Look, RootId, Watching};
+use super::runs::{IDENTITY_FILE, RootId, RunKey, RunReader, Runs};
+use super::watching::Watching;
 use crate::config::Live;
 use crate::media::RunId;
 use crate::pulse;

@@ -1,6 +1,5 @@
 //! What ingest does now, for `status`, metrics and health.
 
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::planning::{Backlog, LogBacklog, PathDumps};
 use super::runs::Runs;
-use super::watching::Watching;
+use super::watching::{RootStatus, Watching};
 use crate::media::RunId;
 
 /// The pause between two updates of the status.
@@ -42,25 +41,6 @@ pub struct IngestStatus {
     pub lag_s: f64,
     /// Whether everything was scanned once.
     pub is_ready: bool,
-}
-
-/// The status of a watched directory.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RootStatus {
-    /// The directory.
-    pub path: PathBuf,
-    /// `inotify` or `poll`.
-    pub backend: String,
-    /// Why the directory is polled or cannot be read.
-    pub problem: Option<String>,
-    /// What in the directory cannot be read.
-    pub broken: Vec<String>,
-    /// New files that no event announced.
-    pub n_missed: u64,
-    /// Run directories in it.
-    pub n_runs: u64,
-    /// Folders that are watched or polled in it.
-    pub n_folders: u64,
 }
 
 /// A line or a dump that waits.

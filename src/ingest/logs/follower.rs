@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::time::{Duration, Instant};
 
 use super::Tail;
-use crate::ingest::runs::RunFiles;
+use crate::ingest::run_files::RunFiles;
 use crate::media::RunId;
 use crate::run_dir::ReadFailure;
 use crate::store::journal::{Fingerprint, LogCursor};

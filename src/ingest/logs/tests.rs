@@ -17,8 +17,8 @@ use proptest::prelude::*;
 
 use crate::config::WatchConfig;
 use crate::config::patterns::FilePattern;
+use crate::ingest::folders::Look;
 use crate::ingest::runs::RunReader;
-use crate::ingest::watching::Look;
 use crate::limits::Limits;
 use crate::run_dir::ReadOptions;
 use crate::store::journal::LogCursor;

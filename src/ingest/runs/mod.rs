@@ -6,10 +6,8 @@
 //! | module | its one job |
 //! | --- | --- |
 //! | `reader` | reads one run directory: its identity, folders and logs |
-//! | `files` | which files of a run directory are logs, dumps and sidecars |
 //! | `identity` | reads `safelight.json` |
 
-mod files;
 mod identity;
 mod reader;
 
@@ -18,11 +16,20 @@ use std::path::{Path, PathBuf};
 
 use slotmap::{SlotMap, new_key_type};
 
-pub(crate) use self::files::RunFiles;
 pub(crate) use self::identity::IDENTITY_FILE;
 pub(crate) use self::reader::{RunReader, UnknownFields};
-use super::watching::RootId;
 use crate::media::RunId;
+
+/// Identifies a watched directory for as long as it is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct RootId(u64);
+
+impl RootId {
+    /// The id of the `n`-th directory that is watched.
+    pub(crate) fn new(n: u64) -> Self {
+        Self(n)
+    }
+}
 
 new_key_type! {
     /// Identifies a run for as long as its directory is read. A later run in the same slot has another key.

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::RunFiles;
 use super::identity::{IDENTITY_FILE, read_identity};
 use crate::config::WatchConfig;
 use crate::ingest::dumps::LastDump;
+use crate::ingest::folders::{FolderWatcher, Folders, Look};
 use crate::ingest::logs::{LogFollower, PollResult};
-use crate::ingest::watching::{FolderWatcher, Folders, Look};
+use crate::ingest::run_files::RunFiles;
 use crate::limits::Limits;
 use crate::media::RunId;
 use crate::record::MediaRecord;

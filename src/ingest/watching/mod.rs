@@ -10,16 +10,12 @@
 //!
 //! | module | its one job |
 //! | --- | --- |
-//! | `watch` | receives events of the kernel, and gathers them as hints |
 //! | `event_loss` | decides whether the events of a directory can be relied on |
 //! | `root` | a watched directory: the runs in it, and when it is scanned |
-//! | `folders` | the folders of a run, and what is new in them |
 //! | `settle` | decides when a dump that nobody announced may be read |
 
-mod watch;
 mod event_loss;
 mod root;
-mod folders;
 mod settle;
 
 use std::collections::{BTreeMap, HashSet};
@@ -29,12 +25,12 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 
-pub(crate) use self::folders::{Folders, Look};
-pub(crate) use self::root::{Root, RootId};
-pub(crate) use self::settle::{Arrival, Due, QuietTimes, Settler};
-pub(crate) use self::watch::FolderWatcher;
-use super::runs::RunReader;
-use super::{Mode, RootStatus};
+pub(crate) use self::root::Root;
+pub use self::root::RootStatus;
+pub(crate) use self::settle::{Due, QuietTimes, Settler};
+use super::Mode;
+use super::folders::{Arrival, FolderWatcher, Look};
+use super::runs::{RootId, RunReader};
 use crate::config::WatchConfig;
 
 /// The watched directories, and the watcher of their folders.
@@ -92,7 +88,7 @@ impl Watching {
                 before.swap_remove(i)
             } else {
                 self.next_id += 1;
-                let (id, has_events) = (RootId(self.next_id), self.watcher.is_some());
+                let (id, has_events) = (RootId::new(self.next_id), self.watcher.is_some());
                 Root::new(id, Arc::new(watch.clone()), has_events, self.mode)
             };
             self.roots.push(root);

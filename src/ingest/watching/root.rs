@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::event_loss::EventLoss;
-use super::{FolderWatcher, Look};
 use crate::config::watch::Backend;
 use crate::config::{IngestTimes, WatchConfig};
-use crate::ingest::runs::SourceId;
-use crate::ingest::{Mode, RootStatus};
+use crate::ingest::Mode;
+use crate::ingest::folders::{FolderWatcher, Look};
+use crate::ingest::runs::{RootId, SourceId};
 
 /// One in this many scans lists everything, not only what changed.
 const SCANS_PER_FULL: u32 = 20;
@@ -37,9 +39,24 @@ const LOCAL: [(u64, &str); 9] = [
     (0xCA45_1A4E, "bcachefs"),
 ];
 
-/// Identifies a watched directory for as long as it is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct RootId(pub(super) u64);
+/// The status of a watched directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RootStatus {
+    /// The directory.
+    pub path: PathBuf,
+    /// `inotify` or `poll`.
+    pub backend: String,
+    /// Why the directory is polled or cannot be read.
+    pub problem: Option<String>,
+    /// What in the directory cannot be read.
+    pub broken: Vec<String>,
+    /// New files that no event announced.
+    pub n_missed: u64,
+    /// Run directories in it.
+    pub n_runs: u64,
+    /// Folders that are watched or polled in it.
+    pub n_folders: u64,
+}
 
 /// A watched directory.
 #[derive(Debug)]
@@ -378,7 +395,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         for (took, want) in [(1, [0, 600, 1200]), (30, [0, 3030, 6060])] {
-            let mut root = Root::new(RootId(0), Arc::new(watch.clone()), false, Mode::Follow);
+            let mut root = Root::new(RootId::new(0), Arc::new(watch.clone()), false, Mode::Follow);
             let mut fulls = Vec::new();
             for now in (0..6100).step_by(30) {
                 if root.next_look(at(now)) == Look::All {

@@ -8,18 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
+use crate::ingest::folders::Arrival;
 use crate::store::journal::Stamp;
-
-/// How a file was noticed, which says how likely its writer is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
-    /// A scan found it, or an event said that it was written to.
-    Found,
-    /// Its writer closed it.
-    Closed,
-    /// It was renamed to its name.
-    Renamed,
-}
 
 /// How long a file must not change before it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

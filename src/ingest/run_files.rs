@@ -15,7 +15,7 @@ pub(crate) struct RunFiles {
 }
 
 impl RunFiles {
-    pub(super) fn new(dir: RunDir, watch: Arc<WatchConfig>) -> Self {
+    pub(crate) fn new(dir: RunDir, watch: Arc<WatchConfig>) -> Self {
         Self { dir: Arc::new(dir), watch }
     }
 

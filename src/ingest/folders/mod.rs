@@ -1,4 +1,10 @@
 //! The folders of a run directory, and what is new in them.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | `watcher` | receives the kernel's events about folders, and gathers them as hints |
+
+mod watcher;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -7,9 +13,10 @@ use std::io;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::Path;
 
-use super::watch::{FolderWatcher, WatchError};
-use crate::ingest::logs::LogFollower;
-use crate::ingest::runs::RunFiles;
+use self::watcher::WatchError;
+pub(crate) use self::watcher::{Arrival, FolderWatcher};
+use super::logs::LogFollower;
+use super::run_files::RunFiles;
 use crate::media::RunId;
 use crate::pulse;
 

@@ -13,10 +13,19 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::settle::Arrival;
-
 /// Paths that are gathered at most. Beyond, everything is scanned.
 const HINTS_MAX: usize = 65_536;
+
+/// How a file was noticed, which says how likely its writer is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// A scan found it, or an event said that it was written to.
+    Found,
+    /// Its writer closed it.
+    Closed,
+    /// It was renamed to its name.
+    Renamed,
+}
 
 /// Where to look: what changed since the last hints were taken.
 #[derive(Debug)]
