@@ -1,14 +1,13 @@
-//! Input that no job should write, from jobs that did.
+//! Malformed, hostile and missing input is rejected with a reason, and its neighbours become images.
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Command;
 
 use serde_json::json;
 
-use crate::harness::{TempRun, gray, npy};
+use crate::harness::{TempRun, gray, make_fifo, npy};
 
-/// Each bad dump with what its rejection must say.
+/// Writes bad dumps. Returns for each its path and a text that the reason of its rejection must contain.
 fn bad_dumps(temp: &TempRun) -> Vec<(&'static str, &'static str)> {
     let huge = npy("<f8", &[1 << 20, 1 << 20], &[]);
     let good = gray(1);
@@ -25,8 +24,7 @@ fn bad_dumps(temp: &TempRun) -> Vec<(&'static str, &'static str)> {
     temp.write("row.npy", &npy("|u1", &[9], &[0; 9]));
     fs::create_dir(temp.at("folder.npy")).expect("a folder");
     symlink("/etc/passwd", temp.at("link.npy")).expect("a link");
-    let made = Command::new("mkfifo").arg(temp.at("fifo.npy")).status();
-    assert!(made.is_ok_and(|status| status.success()));
+    make_fifo(&temp.at("fifo.npy"));
     let sparse = fs::File::create(temp.at("sparse.npy")).expect("a file");
     sparse.set_len(1 << 40).expect("a sparse file");
     vec![
@@ -75,7 +73,7 @@ fn bad_dumps_are_rejected_with_a_reason_and_cost_no_neighbour() {
 }
 
 #[test]
-fn bad_dumps_that_speak_for_themselves_are_rejected_too() {
+fn bad_dumps_without_a_log_line_are_rejected_too() {
     let temp = TempRun::new();
     let bad: Vec<_> = bad_dumps(&temp)
         .into_iter()
@@ -96,7 +94,7 @@ fn bad_dumps_that_speak_for_themselves_are_rejected_too() {
         let reason = item["reason"].as_str().unwrap_or("");
         assert!(reason.contains(bad[n].1), "{}: got {reason:?}, want {:?}", bad[n].0, bad[n].1);
     }
-    // Nothing is tried again that did not change.
+    // A dump that did not change is not read again.
     let again = temp.ingest();
     assert_eq!(again.code, 0, "{again:?}");
 }
@@ -121,7 +119,7 @@ fn bad_lines_are_rejected_by_file_line_and_column_and_cost_no_neighbour() {
         temp.log_picture("good", n as u64, n as u64);
         temp.append("a.media.jsonl", &format!("{line}\n"));
     }
-    // Not lines at all: nothing is rejected for them.
+    // Blank lines are skipped, not rejected.
     temp.append("a.media.jsonl", "\n  \n\r\n");
     temp.log_picture("good", 99, 99);
     let ran = temp.ingest();
@@ -150,7 +148,7 @@ fn control_characters_reach_no_terminal() {
 }
 
 #[test]
-fn a_path_that_says_what_cannot_be_is_rejected() {
+fn a_path_with_an_impossible_step_or_index_is_rejected() {
     let temp = TempRun::new();
     temp.write("dumps/k/1.npy", &gray(1));
     temp.write("dumps/k/99999999999999999999.npy", &gray(2));

@@ -342,7 +342,7 @@ fn the_daemon_steps_behind_what_else_runs_on_the_box() {
     let ours = read("self", "autogroup").unwrap_or_default();
     let mut in_own_session = Command::new("setsid");
     in_own_session.arg(PROGRAM);
-    let daemon = temp.daemon_by("[work]\nnice = 7\n", in_own_session);
+    let daemon = temp.daemon_from("[work]\nnice = 7\n", in_own_session);
     let pid = daemon.child.id().to_string();
     let stat = read(&pid, "stat").expect("the process");
     let (_, fields) = stat.rsplit_once(')').expect("its fields");

@@ -9,7 +9,10 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, Ran, TempRun, gray, npy, skip, wait_for};
+use crate::harness::{
+    KilledOnDrop, PROGRAM, READY, Ran, Random, TempRun, gray, npy, number_in_file, send_signal,
+    skip, wait_for,
+};
 
 /// A shell that holds a namespace in which the store of a [`TempRun`] is a small tmpfs.
 struct SmallDisk<'a> {
@@ -76,13 +79,14 @@ impl<'a> SmallDisk<'a> {
         let log = self.temp.folder().join("daemon.log");
         let said = fs::File::options().create(true).append(true).open(&log).expect("a log");
         let mut command = self.command(&["daemon", "--config"]);
-        FullDaemon(command.arg(config).stderr(said).spawn().expect("the daemon"))
+        let child = command.arg(config).stderr(said).spawn().expect("the daemon");
+        FullDaemon(KilledOnDrop(child))
     }
 
     /// A daemon that has begun to answer.
     fn ready_daemon(&self) -> FullDaemon {
         let daemon = self.daemon();
-        wait_for("the daemon to be ready", || self.log().contains("looked at once"));
+        wait_for("the daemon to be ready", || self.log().contains(READY));
         daemon
     }
 
@@ -120,10 +124,7 @@ impl<'a> SmallDisk<'a> {
         assert_eq!(steps, (0..n).collect::<Vec<_>>());
         for item in items {
             let path = self.at(item["path"].as_str().expect("a path"));
-            let bytes = fs::read(&path).expect("a media file");
-            let picture = image::load_from_memory(&bytes).expect("a picture").into_luma8();
-            let n = u64::from_le_bytes(picture.as_raw()[..8].try_into().expect("8 bytes"));
-            assert_eq!(n, item["step"].as_u64().expect("a step"));
+            assert_eq!(number_in_file(&path), item["step"].as_u64().expect("a step"));
         }
     }
 }
@@ -135,40 +136,26 @@ impl Drop for SmallDisk<'_> {
     }
 }
 
-struct FullDaemon(Child);
+struct FullDaemon(KilledOnDrop);
 
 impl FullDaemon {
     fn is_running(&mut self) -> bool {
-        self.0.try_wait().expect("a status").is_none()
+        self.0.0.try_wait().expect("a status").is_none()
     }
 
     fn signal(&self, signal: &str) {
-        let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+        send_signal(&self.0.0, signal);
     }
 
     fn stop(mut self) -> Option<i32> {
         self.signal("-TERM");
-        self.0.wait().expect("an end").code()
-    }
-}
-
-impl Drop for FullDaemon {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.0.0.wait().expect("an end").code()
     }
 }
 
 /// A dump whose picture is too noisy to be small.
 fn large(n: u64) -> Vec<u8> {
-    let mut state = n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let noise = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    });
+    let noise = Random(n).noise(256 * 256);
     let pixels: Vec<u8> = n.to_le_bytes().into_iter().chain(noise).take(256 * 256).collect();
     npy("|u1", &[256, 256], &pixels)
 }

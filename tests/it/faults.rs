@@ -54,7 +54,7 @@ fn check_lost_rights(backend: &str) {
     let settings = format!(
         "backend = \"{backend}\"\n[ingest]\nwait_ms = 100\nincomplete_ms = 100\nsettle_ms = 1500\nclose_ms = 1500\nscan_ms = 2000\npoll_ms = 2000\n"
     );
-    let daemon = temp.daemon_by(&settings, command);
+    let daemon = temp.daemon_from(&settings, command);
     for round in 1..3usize {
         let number = round as u64;
         // A dump that a line names, in a folder; a dump in a folder; one in a folder that never was
@@ -293,7 +293,7 @@ fn a_directory_that_is_mounted_over_a_root_is_read_and_the_root_again_after_it()
     }
     let mut command = Command::new("unshare");
     command.args(["-m", PROGRAM]);
-    let daemon = temp.daemon_by(OTHER_ROOT, command);
+    let daemon = temp.daemon_from(OTHER_ROOT, command);
     let pid = daemon.child.id().to_string();
     let in_it = |args: &[&str]| {
         let output = Command::new("nsenter").args(["-t", &pid, "-m"]).args(args).output();
@@ -332,7 +332,7 @@ fn a_clock_that_jumps_skips_doubles_and_holds_up_nothing() {
         .env("FAKETIME_NO_CACHE", "1")
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
         .env("NO_FAKE_STAT", "1");
-    let daemon = temp.daemon_by(
+    let daemon = temp.daemon_from(
         "[log]\nlevel = \"debug\"\n[ingest]\nsettle_ms = 200\nwait_ms = 20000\nscan_ms = 1000\n",
         command,
     );

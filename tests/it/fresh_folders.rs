@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::harness::{
-    PROGRAM, TempRun, gray, number_from, number_in, skip, wait_for, wait_for_all,
+    PROGRAM, TempRun, files_below, gray, number_from, number_in, skip, wait_for, wait_for_all,
 };
 
 /// Writes dumps into folders that are made for them, a few at a time.
@@ -27,17 +27,11 @@ fn write_burst(run: &Path, writer: u64, n: u64) {
 
 /// Every dump below a folder, by its number.
 fn numbers_on_disk(folder: &Path) -> BTreeSet<u64> {
-    let mut numbers = BTreeSet::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path: PathBuf = entry.path();
-        if path.is_dir() {
-            numbers.extend(numbers_on_disk(&path));
-        } else {
-            let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
-            numbers.insert(stem.parse().expect("a number"));
-        }
-    }
-    numbers
+    let number = |path: PathBuf| {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+        stem.parse().expect("a number")
+    };
+    files_below(folder).into_iter().map(number).collect()
 }
 
 /// Each dump on the disk is one item, and no item is of anything else.
@@ -147,7 +141,7 @@ fn limited(limits: &[(&str, u32)]) -> Option<Command> {
 fn check_limited(limits: &[(&str, u32)], problem: &str) {
     let Some(command) = limited(limits) else { return };
     let temp = TempRun::new();
-    let daemon = temp.daemon_by("[ingest]\nsettle_ms = 50\npoll_ms = 200\n", command);
+    let daemon = temp.daemon_from("[ingest]\nsettle_ms = 50\npoll_ms = 200\n", command);
     write_burst(&temp.at(""), 0, 900);
     wait_for_all("the dumps", 900, || temp.n_images());
     let root = &temp.status()["ingest"]["watching"][0];

@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ use safelight::media::Sha256;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Random, TOLD_BY_SHA256, TempRun, npy, npz, number_from, skip, wait_for, wait_for_all,
+    Random, TempRun, WITH_SHA256, files_below, npy, npz, number_from, python, wait_for,
+    wait_for_all,
 };
 
 /// How long a dump must be left alone. Its writers leave it alone for a tenth of this at most.
@@ -262,17 +263,12 @@ fn write_dumps(run: &Path, n: u64, next: &AtomicU64, seed: u64) -> Vec<String> {
 }
 
 /// The digest of each dump on the disk, by its path relative to the run directory.
-fn digests(run: &Path, folder: &Path, into: &mut BTreeMap<String, String>) {
-    for entry in fs::read_dir(folder).expect("a folder").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            digests(run, &path, into);
-        } else {
-            let name = path.strip_prefix(run).expect("a dump of the run").to_string_lossy();
-            let digest = Sha256::of(&fs::read(&path).expect("a dump")).to_string();
-            into.insert(name.into_owned(), digest);
-        }
-    }
+fn digests(run: &Path) -> BTreeMap<String, String> {
+    let digest = |path: PathBuf| {
+        let name = path.strip_prefix(run).expect("a dump of the run").to_string_lossy();
+        (name.into_owned(), Sha256::of(&fs::read(&path).expect("a dump")).to_string())
+    };
+    files_below(&run.join("dumps")).into_iter().map(digest).collect()
 }
 
 /// Whatever the store was told in all the time, of each dump: the state and the dump's digest.
@@ -286,8 +282,7 @@ fn told(temp: &TempRun) -> Vec<(String, Value, Value)> {
 
 /// Of what was written, each is an item with its own pixels, and never was one with others.
 fn check(temp: &TempRun, unfair: &[String]) {
-    let mut want = BTreeMap::new();
-    digests(&temp.at(""), &temp.at("dumps"), &mut want);
+    let want = digests(&temp.at(""));
     for (path, state, sha256) in told(temp) {
         if !unfair.contains(&path) {
             assert_eq!((&state, &sha256), (&json!("image"), &json!(want[&path])), "{path}");
@@ -330,7 +325,7 @@ fn no_dump_is_read_before_it_is_whole() {
     let n_writers = if n > 1000 { 64 } else { 12 };
     let temp = TempRun::new();
     let settings = format!(
-        "[ingest]\nsettle_ms = {}\nscan_ms = 1000\nwait_ms = 600000\n{TOLD_BY_SHA256}threads = 2\n",
+        "[ingest]\nsettle_ms = {}\nscan_ms = 1000\nwait_ms = 600000\n{WITH_SHA256}threads = 2\n",
         SETTLE.as_millis()
     );
     for (name, _) in STYLES {
@@ -383,24 +378,14 @@ for pixels in maps:
 print(longest)
 "#;
 
-fn python(script: &str, args: &[&str]) -> Option<Child> {
-    let mut command = Command::new("python3");
-    command.arg("-c").arg(script).args(args).stdout(Stdio::piped());
-    let child = command.spawn();
-    if child.is_err() {
-        skip("python3 is not installed");
-    }
-    child.ok()
-}
-
 #[test]
 fn a_memory_map_is_not_read_before_it_is_filled_in() {
     let temp = TempRun::new();
     let settings = format!("[ingest]\nsettle_ms = {}\nscan_ms = 500\n", SETTLE.as_millis());
-    let daemon = temp.daemon(&format!("{settings}{TOLD_BY_SHA256}"));
+    let daemon = temp.daemon(&format!("{settings}{WITH_SHA256}"));
     let folder = temp.at("dumps/mapped");
     let folder = folder.to_str().expect("a path");
-    let Some(writer) = python(MAPPED, &[folder, "20", "0.02"]) else { return };
+    let Some(writer) = python(MAPPED, &[folder, "20", "0.02"], Stdio::null()) else { return };
     let output = writer.wait_with_output().expect("the writer's end");
     let longest: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("seconds");
     wait_for_all("the dumps", 20, || n_dumps_done(&temp));
@@ -436,15 +421,10 @@ fn a_memory_map_that_is_written_on_is_read_again_when_it_is_closed() {
     // Neither its times nor an event told of it, and the picture stayed as it was at first.
     let temp = TempRun::new();
     fs::create_dir_all(temp.at("dumps/mapped")).expect("a folder");
-    let daemon = temp.daemon(&format!("[ingest]\nsettle_ms = 100\n{TOLD_BY_SHA256}"));
+    let daemon = temp.daemon(&format!("[ingest]\nsettle_ms = 100\n{WITH_SHA256}"));
     let path = temp.at("dumps/mapped/1.npy");
     let path = path.to_str().expect("a path");
-    let mut command = Command::new("python3");
-    command.args(["-c", ONE_PAGE, path]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let Ok(mut writer) = command.spawn() else {
-        skip("python3 is not installed");
-        return;
-    };
+    let Some(mut writer) = python(ONE_PAGE, &[path], Stdio::piped()) else { return };
     wait_for("the first reading", || temp.items().iter().any(|item| item["stats"]["max"] == 7.0));
     writer.stdin.take().expect("a pipe").write_all(b"\n").expect("a line");
     assert!(writer.wait().expect("the writer's end").success());
@@ -462,7 +442,7 @@ fn a_memory_map_that_is_written_on_is_read_again_when_it_is_closed() {
 fn raw_bytes_wait_for_the_sidecar_that_describes_them() {
     let temp = TempRun::new();
     let daemon = temp.daemon(&format!(
-        "[ingest]\nsettle_ms = 100\nclose_ms = 20\nwait_ms = 600000\n{TOLD_BY_SHA256}"
+        "[ingest]\nsettle_ms = 100\nclose_ms = 20\nwait_ms = 600000\n{WITH_SHA256}"
     ));
     let sidecar = json!({"dtype": "uint8", "shape": [40, 50], "caption": "whole"}).to_string();
     for n in 0..10u8 {

@@ -7,43 +7,21 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, Ran, TempRun, gray, npy, skip, wait_for};
+use crate::harness::{
+    KilledOnDrop, PROGRAM, READY, Ran, Random, TempRun, gray, npy, number_from,
+    optional_number_from, skip, wait_for,
+};
 
 /// How long a command may take before it counts as hanging. It needs a fraction of a second.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const PAGE: u64 = 4096;
-
-fn number_of(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().and_then(|n| n.parse().ok())
-}
-
-/// A small generator of numbers that seem random: the same for each seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut n = self.0;
-        n = (n ^ (n >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        n = (n ^ (n >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        n ^ (n >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    fn noise(&mut self, n: u64) -> Vec<u8> {
-        (0..n.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect()
-    }
-}
 
 /// Runs the program on a store, and kills it when it takes too long.
 fn program(args: &[&str], store: &Path) -> Result<Ran, String> {
@@ -159,20 +137,10 @@ fn config(folder: &Path, store: &Path, runs: &Path) -> PathBuf {
     path
 }
 
-/// A daemon that is killed when dropped.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 /// Starts a daemon and waits until it is ready.
-fn daemon(folder: &Path, store: &Path, runs: &Path) -> Result<Daemon, String> {
+fn daemon(folder: &Path, store: &Path, runs: &Path) -> Result<KilledOnDrop, String> {
     let log = folder.join("daemon.log");
-    let mut daemon = Daemon(
+    let mut daemon = KilledOnDrop(
         Command::new(PROGRAM)
             .args(["daemon", "--config"])
             .arg(config(folder, store, runs))
@@ -184,7 +152,7 @@ fn daemon(folder: &Path, store: &Path, runs: &Path) -> Result<Daemon, String> {
     let start = Instant::now();
     loop {
         let text = fs::read_to_string(&log).unwrap_or_default();
-        if text.contains("looked at once") {
+        if text.contains(READY) {
             return Ok(daemon);
         }
         if let Some(status) = daemon.0.try_wait().expect("a status") {
@@ -476,9 +444,9 @@ fn used_pages(path: &Path) -> Vec<u64> {
 #[test]
 fn however_the_index_is_damaged_the_program_starts_and_says_the_same() {
     let stores = Stores::new();
-    let seeds: Vec<u64> = match number_of("SAFELIGHT_DAMAGE_SEED") {
+    let seeds: Vec<u64> = match optional_number_from("SAFELIGHT_DAMAGE_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number_of("SAFELIGHT_DAMAGES").unwrap_or(30)).collect(),
+        None => (0..number_from("SAFELIGHT_DAMAGES", 30)).collect(),
     };
     let next = AtomicU64::new(0);
     let failures: Vec<String> = std::thread::scope(|scope| {
@@ -548,7 +516,7 @@ fn an_index_that_may_not_be_written_is_set_aside() {
 fn a_removed_index_is_rebuilt_with_every_item() {
     // The speed is a goal for a release build on a machine that does nothing else, 50,000 items a second:
     // SAFELIGHT_REBUILD_ITEMS=100000 cargo test --release --test it index_damage:: -- --nocapture
-    let measured = number_of("SAFELIGHT_REBUILD_ITEMS");
+    let measured = optional_number_from("SAFELIGHT_REBUILD_ITEMS");
     let n_items = measured.unwrap_or(1500);
     let temp = TempRun::new();
     temp.write("x.npy", &gray(1));

@@ -67,9 +67,9 @@ fn of_200_images_at_a_step_108_are_kept_and_92_held() {
     // After a restart, and after the index was deleted.
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(temp.items(), before);
-    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    temp.remove_index();
     assert_eq!(temp.items(), before);
-    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    temp.remove_index();
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(temp.items(), before);
     assert_eq!(temp.run(&["reindex"]).code, 0);

@@ -456,7 +456,7 @@ fn nothing_is_written_but_in_the_store_and_no_one_is_called() {
     let n_once = check_trace(&once, &allowed);
 
     let daemon =
-        temp.daemon_by("[ingest]\nsettle_ms = 50\nincomplete_ms = 100\n", traced(&followed));
+        temp.daemon_from("[ingest]\nsettle_ms = 50\nincomplete_ms = 100\n", traced(&followed));
     write_all(20);
     wait_for("all", || temp.counts() == [62, 0, 20]);
     temp.run(&["show", "run", "line", "1"]);

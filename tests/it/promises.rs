@@ -1,34 +1,25 @@
-//! The page of promises names tests that exist.
+//! Checks that docs/promises.md names tests that exist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder of sources") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else {
-            found.push(path);
-        }
-    }
-}
+use crate::harness::files_below;
 
 #[test]
-fn the_tests_that_the_page_of_promises_names_exist() {
+fn the_tests_that_the_promises_page_names_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/promises.md")).expect("the page");
-    let mut tests = Vec::new();
-    sources(&root.join("tests/it"), &mut tests);
+    let tests = files_below(&root.join("tests/it"));
     let read = |path: &PathBuf| fs::read_to_string(path).expect("a source file");
     let mut sources_of = std::collections::BTreeMap::new();
     for path in &tests {
-        let module = path.file_stem().expect("a name").to_string_lossy().into_owned();
-        sources_of.insert(module, read(path));
+        let file =
+            path.strip_prefix(root.join("tests/it")).expect("a test file").with_extension("");
+        let module = file.to_string_lossy().replace('/', "::");
+        sources_of.insert(module.trim_end_matches("::mod").to_owned(), read(path));
     }
-    let mut own = Vec::new();
-    sources(&root.join("src"), &mut own);
-    sources(&root.join("crates"), &mut own);
+    let mut own = files_below(&root.join("src"));
+    own.append(&mut files_below(&root.join("crates")));
     own.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
     let own: String = own.iter().map(read).collect();
     let mut n_named = 0;

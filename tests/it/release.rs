@@ -11,25 +11,20 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    PROGRAM, Ran, TempRun, gray, npy, npz, number_from, number_in, skip, wait_for,
+    PROGRAM, TempRun, can_trace, gray, kill_at_call, npy, npz, number_from, number_in, skip,
+    wait_for,
 };
 use crate::step_limits::{Written, check_counts, write, written};
 
-/// Runs a command by a configuration with these settings.
-fn by(temp: &TempRun, settings: &str, args: &[&str]) -> Ran {
-    let config = temp.configure(settings);
-    temp.run(&[args, &["--config", config.to_str().expect("a path")]].concat())
-}
-
 fn ingest(temp: &TempRun, settings: &str) {
     let run = temp.at("");
-    let ran = by(temp, settings, &["ingest", run.to_str().expect("a path")]);
+    let ran = temp.run_with(settings, &["ingest", run.to_str().expect("a path")]);
     assert_eq!(ran.code, 0, "{ran:?}");
 }
 
 /// What `release --json` reports, and how it ended.
 fn release(temp: &TempRun, settings: &str, args: &[&str]) -> (Value, i32) {
-    let ran = by(temp, settings, &[&["release", "--json"], args].concat());
+    let ran = temp.run_with(settings, &[&["release", "--json"], args].concat());
     let report = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("no report: {ran:?}"));
     (report, ran.code)
 }
@@ -64,7 +59,7 @@ fn check(write: impl Fn(&TempRun), low: &str, high: &str) -> Value {
     let released = temp.items();
     let of_files = files(&temp, &released);
 
-    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    temp.remove_index();
     assert_eq!(temp.items(), released, "a new index says the same");
     let n_lines = temp.journaled_items().len();
     let (again, code) = release(&temp, high, &[]);
@@ -114,7 +109,7 @@ fn a_step_that_may_have_more_gets_the_next_in_order() {
     write(&temp);
     (0..4).for_each(|n| temp.log_picture("a", 2, n));
     ingest(&temp, &with_items(2));
-    let said = by(&temp, &with_items(3), &["release", "run", "a", "--step", "1"]);
+    let said = temp.run_with(&with_items(3), &["release", "run", "a", "--step", "1"]);
     assert_eq!(said.code, 0, "{said:?}");
     let want =
         "run a: 1 released, 7 stay held:\n  7: max_items: 3 images of this key and step are kept\n";
@@ -125,11 +120,11 @@ fn a_step_that_may_have_more_gets_the_next_in_order() {
     let (report, _) = release(&temp, &with_items(108), &["run", "--step", "2.."]);
     assert_eq!(counts(&report), [2, 0, 0], "{report}");
     assert_eq!(counts(&release(&temp, &with_items(108), &[]).0), [7, 0, 0]);
-    let said = by(&temp, &with_items(108), &["release"]);
+    let said = temp.run_with(&with_items(108), &["release"]);
     assert_eq!((said.code, &*said.out), (0, "nothing is held back\n"));
     let status = temp.status();
     assert_eq!((&status["image"], &status["held"]), (&json!(17), &json!(0)));
-    let wrong = by(&temp, "", &["release", "rum"]);
+    let wrong = temp.run_with("", &["release", "rum"]);
     assert_eq!(wrong.code, 1);
     assert!(wrong.err.contains("did you mean \"run\"?"), "{}", wrong.err);
 }
@@ -239,7 +234,7 @@ fn a_new_version_of_a_dump_takes_the_place_of_what_was_released_of_it() {
     write(3, 3);
     ingest(&temp, &with_items(9));
     assert_eq!(temp.counts(), [3, 0, 0]);
-    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    temp.remove_index();
     assert_eq!(temp.counts(), [3, 0, 0]);
 }
 
@@ -299,7 +294,7 @@ fn what_is_not_as_it_was_stays_held_back_and_says_why() {
     ];
     assert_eq!(failed, want);
     assert_eq!(temp.journaled_items().len(), n_lines + 2, "what stays is not told again");
-    let said = by(&temp, &with_items(9), &["release", "run", "gone"]);
+    let said = temp.run_with(&with_items(9), &["release", "run", "gone"]);
     assert_eq!(said.code, 1);
     assert_eq!(said.out, "run gone: 0 released, 1 stays held:\n  1: its dump is gone\n");
     // Where the limits hold it back all the same, nothing has failed.
@@ -318,14 +313,14 @@ fn a_daemon_releases_for_those_who_may_and_goes_by_what_it_has_taken_up() {
     temp.write("dumps/b/1.npy.json", b"{\"format\":\"NHW\"}");
     temp.write("dumps/b/1.npy", &npy("|u1", &[5, 4, 5], &[1; 100]));
     wait_for("the pictures", || temp.counts() == [4, 7, 0]);
-    let said = by(&temp, &with_items(3), &["release"]);
+    let said = temp.run_with(&with_items(3), &["release"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(
         said.out.contains("run a: 0 released, 4 stay held:\n  4: max_items: 2 images"),
         "{said:?}"
     );
     assert!(said.out.contains("`safelight reload` has it take them up"), "{said:?}");
-    assert_eq!(by(&temp, &with_items(3), &["reload"]).code, 0);
+    assert_eq!(temp.run_with(&with_items(3), &["reload"]).code, 0);
     let (report, code) = release(&temp, &with_items(3), &[]);
     assert_eq!((counts(&report), code), ([2, 5, 0], 0), "{report}");
     if rustix::process::geteuid().is_root() {
@@ -343,7 +338,7 @@ fn a_daemon_releases_for_those_who_may_and_goes_by_what_it_has_taken_up() {
         skip("only root can send a request as another user");
     }
     // What comes afterwards finds its place.
-    assert_eq!(by(&temp, &with_items(5), &["reload"]).code, 0);
+    assert_eq!(temp.run_with(&with_items(5), &["reload"]).code, 0);
     assert_eq!(counts(&release(&temp, &with_items(5), &["run", "a"]).0), [2, 1, 0]);
     temp.log_picture("a", 1, 6);
     temp.write("dumps/b/1.npy", &npy("|u1", &[4, 4, 5], &[2; 80]));
@@ -378,7 +373,7 @@ fn a_release_that_takes_long_is_asked_for_again_until_it_is_done() {
     assert_eq!((counts(&report), code), ([0, 0, 0], 0), "{report}");
     (N..2 * N).for_each(|n| temp.log_picture("a", 7, n));
     wait_for("the new ones", || temp.counts() == [508, 292, 0]);
-    assert_eq!(by(&temp, &with_items(1000), &["reload"]).code, 0);
+    assert_eq!(temp.run_with(&with_items(1000), &["reload"]).code, 0);
     let (report, code) = release(&temp, &with_items(1000), &[]);
     assert_eq!((counts(&report), code), ([292, 0, 0], 0), "{report}");
     check_each_once(&temp, 2 * N);
@@ -393,15 +388,13 @@ fn check_each_once(temp: &TempRun, n: u64) {
     let journaled = temp.journaled_items();
     let images: Vec<_> = journaled.iter().filter(|item| item["state"] == "image").collect();
     assert_eq!(images.len() as u64, n);
-    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    temp.remove_index();
     assert_eq!(temp.items(), items);
 }
 
 #[test]
 fn killed_at_each_call_that_makes_something_durable_a_release_loses_and_doubles_nothing() {
-    let has_strace = Command::new("strace").args(["-f", "-e", "trace=fsync", "true"]).output();
-    if !has_strace.is_ok_and(|ran| ran.status.success()) {
-        skip("strace is not installed or may not trace");
+    if !can_trace() {
         return;
     }
     let mut n_killed = 0;
@@ -413,17 +406,8 @@ fn killed_at_each_call_that_makes_something_durable_a_release_loses_and_doubles_
             temp.write("dumps/b/1_1.npy", &gray(7));
             ingest(&temp, &with_items(1));
             let config = temp.configure("");
-            let status = Command::new("strace")
-                .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
-                .args(["-e", &format!("inject={call}:signal=KILL:when={n}"), PROGRAM, "release"])
-                .arg("--config")
-                .arg(config)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .expect("strace");
-            let was_killed = status.code() != Some(0);
+            let args = ["release".as_ref(), "--config".as_ref(), config.as_os_str()];
+            let was_killed = kill_at_call(call, n, &args, Stdio::null());
             n_killed += u64::from(was_killed);
             let (report, code) = release(&temp, "", &[]);
             assert_eq!((code, &report["failed"]), (0, &json!(0)), "{call} {n}: {report}");
@@ -496,7 +480,7 @@ fn check_random(parts: &[(Vec<Written>, usize)], by_daemon: bool) -> Result<(), 
         prop_assert_eq!(n_left.sum::<usize>() as u64, counts(&report)[2], "{}", report);
         let n_held: usize = steps.values().map(|[_, n_held]| n_held).sum();
         prop_assert_eq!(n_held as u64, counts(&report)[1] + counts(&report)[2], "{}", report);
-        fs::remove_dir_all(temp.store().join("index")).expect("an index");
+        temp.remove_index();
         prop_assert_eq!(&temp.items(), &items);
         let (again, _) = release(&temp, &settings, &[]);
         prop_assert_eq!(&again["released"], &json!(0), "{}", again);

@@ -72,7 +72,7 @@ fn what_would_go_is_shown_and_goes_only_when_told() {
     assert_eq!(pruned(&temp), want);
     assert!(prune(&temp, &config, &["--apply"]).contains("nothing to remove"));
     // The journal knows it, and what was pruned isn't made again.
-    fs::remove_dir_all(temp.store().join("index")).expect("an index");
+    temp.remove_index();
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(pruned(&temp), want);
     let status: Value = serde_json::from_str(&temp.run(&["status", "--json"]).out).expect("JSON");

@@ -14,7 +14,7 @@ use safelight::media::Sha256;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Random, TOLD_BY_SHA256, TempRun, gray, npy, npz, number_from, number_in, wait_for,
+    Random, TempRun, WITH_SHA256, gray, npy, npz, number_from, number_in, wait_for,
 };
 
 /// The images that the store was ever told of: of each the digest of its dump.
@@ -37,7 +37,7 @@ fn picture(n: u64) -> Vec<u8> {
 fn of_a_dump_that_is_written_again_and_again_the_last_content_stays() {
     let n = number_from("SAFELIGHT_REWRITES", 100);
     let temp = TempRun::new();
-    let daemon = temp.daemon(&format!("[ingest]\nsettle_ms = 20\nclose_ms = 5\n{TOLD_BY_SHA256}"));
+    let daemon = temp.daemon(&format!("[ingest]\nsettle_ms = 20\nclose_ms = 5\n{WITH_SHA256}"));
     let mut random = Random(0xDEAD_BEEF);
     let mut written = BTreeSet::new();
     fs::create_dir_all(temp.at("dumps/k")).expect("a folder");
@@ -123,7 +123,7 @@ fn dumps() -> Vec<(&'static str, Vec<u8>, Vec<usize>)> {
 fn a_dump_that_is_cut_off_is_rejected_once_and_read_when_it_is_whole() {
     let temp = TempRun::new();
     let daemon = temp.daemon(&format!(
-        "[ingest]\nsettle_ms = 50\nincomplete_ms = 1500\nscan_ms = 500\n{TOLD_BY_SHA256}"
+        "[ingest]\nsettle_ms = 50\nincomplete_ms = 1500\nscan_ms = 500\n{WITH_SHA256}"
     ));
     let mut cut_off = Vec::new();
     for (ending, bytes, cuts) in dumps() {

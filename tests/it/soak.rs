@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::crash::first_pixels;
-use crate::harness::{PROGRAM, Random, gray, wait_for};
+use crate::harness::{
+    PROGRAM, Random, gray, has_cursor, number_from, number_in_file, send_signal, wait_for,
+};
 
 /// More than so many images of a step are held back, of so many that the job makes.
 const ITEMS_MAX: u64 = 6;
@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_mins(3);
 const LIFETIME_MIN: Duration = Duration::from_mins(3);
 
 fn seconds() -> u64 {
-    std::env::var("SAFELIGHT_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(8)
+    number_from("SAFELIGHT_SOAK", 8)
 }
 
 /// Where runs and store lie, and the program.
@@ -147,7 +147,7 @@ impl Scene {
                 Some("image") => {
                     let path = self.store.join(item["path"].as_str().expect("a path"));
                     let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-                    Some(*numbers.entry(path).or_insert_with_key(|path| first_pixels(path)))
+                    Some(*numbers.entry(path).or_insert_with_key(|path| number_in_file(path)))
                 }
                 Some("held") => None,
                 _ => {
@@ -237,10 +237,7 @@ impl<'a> Job<'a> {
 
     /// Whether the store knows the log of lines, so that it is found under another name.
     fn is_known(&self, log: &Path) -> bool {
-        let Ok(meta) = fs::metadata(log) else { return false };
-        let journal = self.scene.store.join("runs").join(&self.run).join("journal/00000001.jsonl");
-        fs::read_to_string(journal)
-            .is_ok_and(|text| text.contains(&format!("\"ino\":{},\"offset\":", meta.ino())))
+        has_cursor(&self.scene.store.join("runs").join(&self.run), log)
     }
 
     /// Does one of the things that jobs do. `n` is a number that no other picture has.
@@ -429,11 +426,6 @@ fn scrape_on(scene: &Scene, is_over: &AtomicBool) -> Vec<Sample> {
     samples
 }
 
-fn signal(child: &Child, signal: &str) {
-    let status = Command::new("kill").args([signal, &child.id().to_string()]).status();
-    assert!(status.expect("kill").success());
-}
-
 /// Ends the other threads with the one that holds it, also when that panics: the failure is told then.
 struct EndsAll<'a>(&'a AtomicBool);
 
@@ -469,14 +461,14 @@ fn do_harm(
                 "kills"
             }
             1 | 5 => {
-                signal(&child, "-STOP");
+                send_signal(&child, "-STOP");
                 std::thread::sleep(Duration::from_millis(100 + random.below(1500)));
-                signal(&child, "-CONT");
+                send_signal(&child, "-CONT");
                 "stops"
             }
             2 => {
                 scene.configure(1000 + random.below(2000));
-                signal(&child, "-HUP");
+                send_signal(&child, "-HUP");
                 "reloads"
             }
             3 if scene.may_be_filled => {
@@ -574,7 +566,7 @@ fn metrics_add_up_whatever_happens_and_each_picture_is_kept_once() {
         let n_images = wants.images.values().map(Vec::len).sum::<usize>();
         n_items += n_images + wants.n_bad_lines + wants.bad_dumps.len();
     }
-    signal(&child, "-TERM");
+    send_signal(&child, "-TERM");
     assert_eq!(child.wait().expect("an end").code(), Some(0), "{}", scene.log_end());
     // The same without a daemon, of the runs that are long gone too.
     for (run, wants) in &runs {

@@ -3,7 +3,6 @@
 //! `SAFELIGHT_LIMIT_CASES` says how many random runs are tried.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -110,7 +109,7 @@ fn check(parts: &[Vec<Written>], max_items: usize, by_daemon: bool) -> Result<()
         prop_assert!(matches!(ran.code, 0 | 3), "{:?}", ran);
         let items = temp.items();
         check_counts(&items, max_items)?;
-        fs::remove_dir_all(temp.store().join("index")).expect("an index");
+        temp.remove_index();
         prop_assert_eq!(temp.items(), items.clone());
         let again = temp.run(&["ingest", "--config", config, run.to_str().expect("a path")]);
         prop_assert!(again.out.contains("new: 0 images, 0 held back, 0 rejected"), "{:?}", again);

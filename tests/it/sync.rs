@@ -19,8 +19,7 @@ fn with_folder(temp: &TempRun, settings: &str) -> String {
 
 /// Runs a command with a configuration of these settings, which has the store's place.
 fn run(temp: &TempRun, settings: &str, args: &[&str]) -> Ran {
-    let config = temp.configure(&with_folder(temp, settings));
-    temp.run(&[args, &["--config", config.to_str().expect("a path")]].concat())
+    temp.run_with(&with_folder(temp, settings), args)
 }
 
 /// The items that the manifests of a bucket name: each with its object's bytes.

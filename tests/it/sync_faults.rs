@@ -27,7 +27,7 @@ fn storm(temp: &TempRun, server: &Server, settings: impl Fn(u16) -> String, seed
     let start = || {
         let mut command = Command::new(PROGRAM);
         command.envs(KEYS);
-        temp.daemon_by(&settings, command)
+        temp.daemon_from(&settings, command)
     };
     let mut luck = Random(seed);
     let mut n_logged = 0;

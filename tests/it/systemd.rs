@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{PROGRAM, npy, skip};
+use crate::harness::{PROGRAM, has_program, npy, skip};
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -19,15 +19,6 @@ fn repository() -> &'static Path {
 
 fn unit(name: &str) -> String {
     fs::read_to_string(repository().join("systemd").join(name)).expect("a unit")
-}
-
-/// Whether a program is there. If not, says that a test is left out for it.
-fn has(program: &str) -> bool {
-    let has = Command::new(program).arg("--version").output().is_ok();
-    if !has {
-        skip(&format!("{program} is not installed"));
-    }
-    has
 }
 
 /// Units in a folder of their own, as if the program were installed where they look for it.
@@ -93,7 +84,7 @@ impl Units {
 
 #[test]
 fn systemd_has_nothing_against_the_units() {
-    if !has("systemd-analyze") {
+    if !has_program("systemd-analyze") {
         return;
     }
     let units = Units::new();
@@ -130,7 +121,7 @@ fn systemd_has_nothing_against_the_units() {
 
 #[test]
 fn the_drop_in_for_reloads_by_signal_is_one_for_systemd_253() {
-    if !has("systemd-analyze") {
+    if !has_program("systemd-analyze") {
         return;
     }
     let version = Command::new("systemd-analyze").arg("--version").output().expect("a version");
@@ -152,7 +143,7 @@ fn the_drop_in_for_reloads_by_signal_is_one_for_systemd_253() {
 
 #[test]
 fn the_sandbox_is_as_tight_as_promised() {
-    if !has("systemd-analyze") {
+    if !has_program("systemd-analyze") {
         return;
     }
     let units = Units::new();
@@ -227,7 +218,7 @@ impl Guest {
             skip("only root can boot a systemd");
             return None;
         }
-        if !has("systemd-nspawn") {
+        if !has_program("systemd-nspawn") {
             return None;
         }
         let temp = tempfile::tempdir().expect("a folder");

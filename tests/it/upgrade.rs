@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, Ran, skip};
+use crate::harness::{PROGRAM, Ran, files_below, skip};
 
 /// A run directory and a store as some version left them, in a folder of their own.
 struct Old {
@@ -67,18 +67,11 @@ impl Old {
 
     /// All files of the store but the index, the lock and what is aside, with their bytes.
     fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        fn add(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
-            for entry in fs::read_dir(folder).expect("a folder").flatten() {
-                if entry.path().is_dir() {
-                    add(&entry.path(), files);
-                } else {
-                    files.insert(entry.path(), fs::read(entry.path()).expect("a file"));
-                }
-            }
-        }
-        let mut files = BTreeMap::new();
-        add(&self.store().join("runs"), &mut files);
-        files
+        let with_bytes = |path: PathBuf| {
+            let bytes = fs::read(&path).expect("a file");
+            (path, bytes)
+        };
+        files_below(&self.store().join("runs")).into_iter().map(with_bytes).collect()
     }
 
     fn edit_run_file(&self, edit: impl Fn(&mut Value)) {

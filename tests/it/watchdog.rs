@@ -3,21 +3,12 @@
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, TempRun, gray, skip, wait_for};
-
-/// Whether a program can be run here; a word of it if not.
-fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !found {
-        skip(&format!("{program} is not installed"));
-    }
-    found
-}
+use crate::harness::{PROGRAM, READY, TempRun, gray, has_program, send_signal, skip, wait_for};
 
 /// Ends a process when dropped.
 struct Ended(Child);
@@ -25,14 +16,14 @@ struct Ended(Child);
 impl Drop for Ended {
     fn drop(&mut self) {
         // A tracer lets go of its process.
-        Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().ok();
+        send_signal(&self.0, "-INT");
         self.0.wait().ok();
     }
 }
 
 #[test]
 fn a_thread_that_stands_still_keeps_the_watchdog_unfed() {
-    if !has("strace") {
+    if !has_program("strace") {
         return;
     }
     let temp = TempRun::new();
@@ -63,7 +54,7 @@ fn a_thread_that_stands_still_keeps_the_watchdog_unfed() {
         }
         n
     };
-    wait_for("the daemon", || fs::read_to_string(&log).is_ok_and(|text| text.contains("at once")));
+    wait_for("the daemon", || fs::read_to_string(&log).is_ok_and(|text| text.contains(READY)));
     assert!(fed(Duration::from_secs(2)) > 0, "it is fed while all is well");
     // The commit thread's next sync takes very long; the others go on.
     let tracer = Command::new("strace")
@@ -100,7 +91,7 @@ fn a_thread_that_stands_still_keeps_the_watchdog_unfed() {
     });
     assert!(fed(Duration::from_secs(2)) > 0, "it is fed again");
     wait_for("the picture", || temp.items().len() == 1);
-    Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
+    send_signal(&daemon, "-TERM");
     assert_eq!(daemon.wait().expect("an end").code(), Some(0));
 }
 
@@ -152,7 +143,7 @@ fn a_directory_whose_events_miss_files_is_polled() {
     let mut is_over = false;
     wait_for("the daemon", || {
         is_over = daemon.try_wait().expect("a status").is_some();
-        is_over || text().contains("looked at once")
+        is_over || text().contains(READY)
     });
     if is_over {
         skip(&format!("no overlay can be mounted here: {}", text()));
@@ -173,7 +164,7 @@ fn a_directory_whose_events_miss_files_is_polled() {
     assert!(text().contains("directory is polled"), "{}", text());
     fs::write(upper.join("9.npy"), gray(9)).expect("a dump");
     wait_for("the next one", || temp.items().len() == 9);
-    Command::new("kill").args(["-TERM", &daemon.id().to_string()]).status().expect("kill");
+    send_signal(&daemon, "-TERM");
     assert_eq!(daemon.wait().expect("an end").code(), Some(0));
 }
 
