@@ -1,7 +1,8 @@
-"""Trains a small net on scikit-learn's 8x8 digits and logs what it sees for Safelight.
+"""Trains a small net on scikit-learn's 8x8 digits and logs images for Safelight.
 
-A model of how a training loop logs: it saves arrays as they are, says in one line of JSON what each
-is, and neither encodes a picture nor waits for anyone. `RunLog` is all that a job needs for that.
+It shows how a training loop logs without the module `safelight`: it saves arrays unchanged and
+describes each in one line of JSON. It never encodes a picture and never waits. `RunLog` is all the
+code that a job needs for that.
 
     pip install numpy==2.4.6 scikit-learn==1.9.1
     python train.py run
@@ -46,14 +47,14 @@ class RunLog:
         return path
 
     def images(self, key, step, array, **fields):
-        """Saves a picture or a batch, then logs it: a line never names a dump to come."""
+        """Saves a picture or a batch, then logs it. A line never names a dump that does not exist yet."""
         path = self.save(dump_path(key, step, fields.get("index")), array)
         self.line(key=key, step=step, data=path, **fields)
 
 
 @contextmanager
 def appearing_whole(path):
-    """Opens a file whose name appears when its bytes are all there, never before."""
+    """Opens a file that appears under its name only once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:
@@ -84,13 +85,13 @@ class Net:
         return np.maximum(maps, 0)
 
     def probabilities(self, maps):
-        # Not `@`: what BLAS rounds to depends on how many threads it may use.
+        # Not `@`: BLAS rounds differently with another number of threads.
         logits = np.einsum("nf,fc->nc", flat(maps), self.dense) + self.dense_bias
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
     def before_relu(self, maps, logits_gradient):
-        """Takes a gradient back from the logits to what the convolution gave."""
+        """Takes a gradient back from the logits to the output of the convolution."""
         gradient = np.einsum("nc,fc->nf", logits_gradient, self.dense)
         return gradient.reshape(maps.shape) * (maps > 0)
 
@@ -113,7 +114,7 @@ class Net:
         return -np.log(probabilities[np.arange(len(labels)), labels]).mean()
 
     def saliency(self, digits, classes):
-        """How the logit of `classes` changes with each pixel: (N, 8, 8)."""
+        """The gradient of the logits of `classes` by each pixel: (N, 8, 8)."""
         maps_gradient = self.before_relu(self.feature_maps(digits), one_hot(classes))
         return np.einsum("nkhwij,kij->nhw", windows(maps_gradient), self.kernels[:, ::-1, ::-1])
 
@@ -133,7 +134,7 @@ def one_hot(classes):
 
 
 def enlarge(pictures, factor):
-    """Repeats rows and columns of (..., H, W): 8x8 is too small to be looked at."""
+    """Repeats rows and columns of (..., H, W), because 8x8 pixels are too few to look at."""
     return pictures.repeat(factor, axis=-2).repeat(factor, axis=-1)
 
 
@@ -155,7 +156,7 @@ def red_and_blue(digit, saliency):
 
 
 def log_epoch(log, step, net, digits, labels, last):
-    """Logs what is looked at after each epoch and at the end; returns the accuracy."""
+    """Logs the images of an epoch, and more after the last one. Returns the accuracy."""
     maps = net.feature_maps(digits)
     probabilities = net.probabilities(maps)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
@@ -174,7 +175,7 @@ def log_epoch(log, step, net, digits, labels, last):
     # One range for all epochs, so that their pictures can be compared.
     log.images("weights/conv1", step, enlarge(net.kernels, 8), format="NHW", range=[-2.5, 2.5])
 
-    # No line gives the range of these, so they are brought to [0, 1], which needs no words.
+    # No line describes these dumps. Values in [0, 1] need no description.
     first_maps = maps[:2].reshape(-1, 8, 8) / maps[:2].max()
     log.save(f"dumps/feature_maps/conv1/{step:06}.npy", enlarge(first_maps, 4).astype(np.float16))
 
@@ -183,13 +184,13 @@ def log_epoch(log, step, net, digits, labels, last):
 
     log_least_sure(log, step, digits, predicted, confidence, wrong, verdicts)
 
-    # A transposed array is saved as it lies in memory: in Fortran order.
+    # NumPy saves a transposed array in Fortran order.
     shares = one_hot(labels).T @ one_hot(predicted) / np.bincount(labels)[:, None]
     caption = "rows: read as, columns: is"
     log.images("val/confusion", step, enlarge(shares, 8).T, format="HW", caption=caption)
 
     if last:
-        # More than the 108 images that Safelight keeps of one key and step unless told otherwise.
+        # More than 108 images, the default limit for one key and step.
         all_digits = to_bytes(enlarge(digits[:120], 2))
         log.images("val/all", step, all_digits, format="NHW", grouping=12, caption=verdicts[:120])
         log_confidence(log, step, predicted, confidence, labels)
@@ -197,7 +198,7 @@ def log_epoch(log, step, net, digits, labels, last):
 
 
 def log_least_sure(log, step, digits, predicted, confidence, wrong, verdicts):
-    """The 16 least sure digits as one sheet, with a box and a mask of what became of each."""
+    """Logs the 16 least sure digits as one sheet, with a box and a mask for each result."""
     chosen = np.argsort(confidence, kind="stable")[:16]
     box_data = []
     for place, i in enumerate(chosen):
@@ -222,11 +223,11 @@ def log_least_sure(log, step, digits, predicted, confidence, wrong, verdicts):
 
 
 def log_confidence(log, step, predicted, confidence, labels):
-    """How sure the net was of each pair of classes, on average."""
+    """Logs the mean confidence for each pair of true and predicted class."""
     counts, sums = np.zeros((2, N_CLASSES, N_CLASSES))
     np.add.at(counts, (labels, predicted), 1)
     np.add.at(sums, (labels, predicted), confidence)
-    # Where no digit of one class was read as the other there is no mean: 0/0 stays NaN.
+    # A pair of classes that never occurred has no mean: 0/0 stays NaN.
     with np.errstate(invalid="ignore"):
         means = sums / counts
     caption = f"rows: is, columns: read as; {np.isnan(means).sum()} of 100 pairs never met"

@@ -1,13 +1,13 @@
-"""Writes what a training sees and makes, as it is, for Safelight to turn into pictures.
+"""Logs the tensors and images of a training run unchanged, for Safelight to turn into pictures.
 
     run = safelight.Run("runs/7", project="digits")
     run.log({"loss": loss, "val/pred": safelight.Image(prediction, caption="epoch 3")})
 
-The job pays for one raw write. The daemon, another process, makes of it the picture that
-`wandb.Image` would have made. Nothing here imports NumPy, torch, Pillow or matplotlib: what is
-passed in has imported them.
+The training pays for one raw write. The daemon, a separate process, then makes the picture that
+`wandb.Image` would have made. This module never imports NumPy, torch, Pillow or matplotlib: a caller
+that passes in one of their objects has imported the library already.
 
-What is written is described in the README of Safelight, "What a job writes".
+The README of Safelight describes the files, under "What a job writes".
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LOGGER = logging.getLogger("safelight")
 
 
 def _write_all(fd: int, parts: Sequence[bytes]) -> None:
-    """Writes all of them, one after another: one call may take less, and takes at most 2 GiB."""
+    """Writes all parts in order. One system call may write less, and writes at most 2 GiB."""
     rest = [memoryview(part) for part in parts]
     while rest:
         n = os.writev(fd, rest)
@@ -53,7 +53,7 @@ def _write_all(fd: int, parts: Sequence[bytes]) -> None:
 
 
 def _write_whole(path: str, parts: Sequence[bytes]) -> None:
-    """Writes a file whose name appears when its bytes are all there, never before."""
+    """Writes a file that appears under its name only once it is complete."""
     folder, _, name = path.rpartition("/")
     temporary = f"{folder}/.{name}.{os.urandom(4).hex()}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -77,19 +77,19 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-# How many unnamed files a process has open: its other files need descriptors, too.
+# Most unnamed files that a process keeps open. The training needs file descriptors, too.
 _UNNAMED_MAX = 32
 
-# Smaller ones are copied in memory as fast.
+# Size from which a copy goes to an unnamed file. A copy in memory is as fast for smaller arrays.
 _UNNAMED_BYTES_MIN = 1 << 20
 
 _unnamed: set[int] = set()
 
 
 class _Unnamed:
-    """A file without a name, whole, in a folder where it is to have one.
+    """A complete file without a name, on the file system of the folder in which it may get one.
 
-    It is gone with its last reference, and with the process, however that ends, unless it got its name.
+    A file that never got a name disappears with its last reference or with the process.
     """
 
     def __init__(self, folder: str, parts: Sequence[bytes]) -> None:
@@ -98,7 +98,7 @@ class _Unnamed:
         fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
         try:
             _write_all(fd, parts)
-            # From here on nobody can take it for being written still.
+            # Without a descriptor open for writing, the file does not look like one still being written.
             self._fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
         finally:
             os.close(fd)
@@ -109,7 +109,7 @@ class _Unnamed:
     def __del__(self, close: Any = os.close) -> None:
         if self._fd >= 0:
             _unnamed.discard(self._fd)
-            # A fork may have closed all that it found open.
+            # A forked process may have closed every descriptor that it inherited.
             with contextlib.suppress(OSError):
                 close(self._fd)
 
@@ -118,13 +118,14 @@ class _Unnamed:
         return found.st_dev, found.st_ino, found.st_size
 
     def take_name(self, path: str) -> bool:
-        """Gives the file its name. Returns `False` if it has one, or can't have it."""
+        """Gives the file its name. Returns `False` if it has a name already, or if linking fails."""
         if self._is_named:
             return False
         try:
             if self._look() != self._identity:
                 return False
-            # Any folder: with one, the link that the descriptor is in /proc is followed.
+            # Python follows the link in /proc only if a folder is given. The path is absolute, so any
+            # descriptor will do.
             os.link(f"/proc/self/fd/{self._fd}", path, src_dir_fd=self._fd)
         except OSError:
             return False
@@ -132,7 +133,7 @@ class _Unnamed:
         return True
 
     def content(self) -> bytes:
-        """What is in the file. Raises `OSError` if somebody else closed it."""
+        """Returns the file's bytes. Raises `OSError` if other code closed the descriptor."""
         if self._look() != self._identity:
             raise OSError(errno.EBADF, "the copy of the image was closed")
         with open(os.dup(self._fd), "rb", buffering=0) as file:
@@ -145,22 +146,22 @@ class _Unnamed:
 
 
 class _Dump(NamedTuple):
-    """A file to be written, whole in memory, or written already but for its name."""
+    """A file to write: complete in memory, or on disk and waiting for its name."""
 
     extension: str
     parts: Sequence[bytes]
-    # What a log line says of the file, beside its path.
+    # Fields of the log line that describe the file, beside its path.
     description: Mapping[str, Any] = {}
-    # What a log line says of the picture, unless the caller does.
+    # Fields of the log line that describe the picture. Those of the caller win.
     fields: Mapping[str, Any] = {}
-    # Instead of the parts.
+    # The file on disk. If it is set, `parts` is empty.
     file: _Unnamed | None = None
 
     def content(self) -> Sequence[bytes]:
         return self.parts if self.file is None else [self.file.content()]
 
     def __reduce__(self) -> Any:
-        # Another process has no such file open.
+        # Another process does not have the file open, so the bytes themselves are pickled.
         return _Dump, (
             self.extension,
             [bytes(part) for part in self.content()],
@@ -175,14 +176,14 @@ class _Dump(NamedTuple):
 
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 
-# Bytes of an element, for each kind of element that an npy file can name and a picture be made of.
+# Element sizes in bytes, for each kind of element that npy files have and pictures can be made of.
 _ELEMENT_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
 
-# Kind and size of what `memoryview.format` calls a native type.
+# Kind of each native type, by its code in `memoryview.format`.
 _BUFFER_KINDS = {"?": "b", **dict.fromkeys("bhilqn", "i"), **dict.fromkeys("BHILQN", "u")}
 _BUFFER_KINDS.update({"e": "f", "f": "f", "d": "f", "Zf": "c", "Zd": "c"})
 
-# How image files begin that the daemon keeps untouched.
+# First bytes of the image files that the daemon stores unchanged.
 _IMAGE_FILES = [
     (".png", re.compile(rb"\x89PNG\r\n\x1a\n")),
     (".jpg", re.compile(rb"\xff\xd8\xff")),
@@ -193,10 +194,10 @@ _IMAGE_FILES = [
 ]
 _MAGIC_BYTES = 12
 
-# Pillow's modes whose bytes are the pixels: channels.
+# Number of channels, for each mode of Pillow whose bytes are the pixels.
 _PIXEL_MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
-# Pillow's modes whose bytes are numbers, such as class ids: their type.
+# NumPy type, for each mode of Pillow whose bytes are numbers, such as class ids.
 _NUMBER_MODES = {"L": "|u1", "P": "|u1", "I;16": "<u2", "I": _NATIVE_ORDER + "i4", "F": _NATIVE_ORDER + "f4"}
 
 
@@ -205,10 +206,10 @@ def _npy(descr: str, shape: Sequence[int], elements: bytes) -> _Dump:
     return _Dump(".npy", (_npy_start(descr, tuple(map(int, shape))), elements))
 
 
-# A training logs arrays of a few types and shapes, over and over.
+# A training logs arrays of the same few types and shapes again and again.
 @functools.lru_cache(maxsize=256)
 def _npy_start(descr: str, shape: tuple[int, ...]) -> bytes:
-    """What an npy file, version 1.0, has before its elements.
+    """Returns the bytes that precede the elements in an npy file of version 1.0.
 
     | bytes | what |
     | --- | --- |
@@ -225,7 +226,7 @@ def _npy_start(descr: str, shape: tuple[int, ...]) -> bytes:
 
 
 def _raw(dtype: str, shape: Sequence[int], elements: bytes) -> _Dump:
-    """Elements of a type that NumPy's files cannot name, such as bfloat16."""
+    """A file of bare elements, for types that npy files cannot name, such as bfloat16."""
     description = {"dtype": dtype, "shape": list(map(int, shape)), "byte_order": sys.byteorder}
     return _Dump(".bin", (elements,), description)
 
@@ -235,7 +236,7 @@ def _is_raw_type(dtype: str) -> bool:
 
 
 def _dump_from_file(content: bytes) -> _Dump:
-    """An encoded picture; its first bytes tell the kind.
+    """An encoded picture. Its first bytes decide the file type.
 
     Raises `ValueError` if it is no png, jpg, gif, bmp, webp or tiff.
     """
@@ -252,7 +253,7 @@ def _dump_from_path(path: str) -> _Dump:
     with open(path, "rb") as file:
         start = file.read(_MAGIC_BYTES)
         try:
-            # Not all of it, before the kind is known: it may be a checkpoint, or have no end.
+            # Check the first bytes before reading on: the file may be a large checkpoint, or endless.
             _dump_from_file(start)
         except ValueError as error:
             raise ValueError(f"{error}: {path}") from None
@@ -262,14 +263,14 @@ def _dump_from_path(path: str) -> _Dump:
 def _dump_from_ndarray(values: Any, is_ours: bool = False) -> _Dump:
     """A `numpy.ndarray` of any shape, strides and byte order.
 
-    Copies the elements, unless they are ours alone and in order. Raises `TypeError` if no picture can be
-    made of their type.
+    Copies the elements. `is_ours` says that nobody else holds the array; then one in C order is not
+    copied. Raises `TypeError` if no picture can be made of the element type.
     """
     dtype = values.dtype
     folder = _folder_of_unnamed() if values.nbytes >= _UNNAMED_BYTES_MIN and not is_ours else None
     is_in_place = is_ours or (folder is not None and values.flags.c_contiguous)
     elements = values.reshape(-1).view("u1").data if is_in_place else values.tobytes()
-    # First, since NumPy makes up the name of a type each time.
+    # This check comes first, because NumPy builds `dtype.name` anew each time.
     if dtype.itemsize in _ELEMENT_SIZES.get(dtype.kind, ()):
         dump = _npy(dtype.str, values.shape, elements)
     elif _is_raw_type(dtype.name):
@@ -280,16 +281,17 @@ def _dump_from_ndarray(values: Any, is_ours: bool = False) -> _Dump:
 
 
 def _copied(dump: _Dump, folder: str) -> _Dump:
-    """A copy of a dump: straight into the file that it is to be, which saves one in memory."""
+    """Copies a dump into an unnamed file in `folder`, or in memory if there can be none."""
     try:
         return dump._replace(parts=(), file=_Unnamed(folder, dump.parts))
     except OSError:
-        # No such files there, no room, no descriptors: `log` tries the usual way, and tells.
+        # Unnamed files are not supported, the disk is full, or no descriptor is left. `log` writes the
+        # copy in the usual way, and reports a failure.
         return dump._replace(parts=[bytes(part) for part in dump.parts])
 
 
 def _folder_of_unnamed() -> str | None:
-    """Where a copy may wait for its name: in the run that was begun last."""
+    """The folder for a new unnamed file, in the run that was begun last; `None` if there can be none."""
     run = _last_run()
     if run is None or run._is_finished or len(_unnamed) >= _UNNAMED_MAX:
         return None
@@ -299,8 +301,8 @@ def _folder_of_unnamed() -> str | None:
 def _dump_from_torch(tensor: Any) -> _Dump:
     """A `torch.Tensor` on any device, of any strides, with or without gradient.
 
-    Channels come first, as torch has them. Where they would be more than four nothing is said, so that
-    the daemon finds the reading that makes sense.
+    Channels come first, as usual in torch. If that gave more than four channels, the log line names no
+    format, and the daemon guesses it from the shape.
     """
     is_moved = tensor.device.type != "cpu"
     tensor = tensor.detach().cpu()
@@ -320,7 +322,7 @@ def _dump_from_torch(tensor: Any) -> _Dump:
 
 
 def _dump_from_pillow(image: Any) -> _Dump:
-    """A Pillow image as it is: its bytes, or a PNG file where they don't say all."""
+    """A Pillow image: its pixels, or a PNG file for modes whose bytes alone lose something."""
     if image.mode in _PIXEL_MODES:
         n_channels = _PIXEL_MODES[image.mode]
         shape = (image.height, image.width, n_channels)
@@ -329,11 +331,12 @@ def _dump_from_pillow(image: Any) -> _Dump:
     if image.mode == "F":
         return _npy(_NUMBER_MODES["F"], (image.height, image.width), image.tobytes())
     if image.mode == "I":
-        # PNG holds 16 bits, and Pillow 13 no longer cuts to them by itself.
+        # PNG holds 16 bits, and Pillow 13 no longer clips to them when it saves.
         image = image.convert("I;16")
     if image.mode in ("1", "P") or image.mode.startswith("I;16"):
         file = io.BytesIO()
-        # As wandb saves it, but at the fastest level, a little larger: the training waits for it.
+        # The options of wandb, but the fastest level, because the training waits. The file is a little
+        # larger.
         image.save(file, "PNG", transparency=None, compress_level=1)
         return _dump_from_file(file.getvalue())
     with_alpha = {"La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
@@ -343,8 +346,8 @@ def _dump_from_pillow(image: Any) -> _Dump:
 def _dump_from_lists(rows: Sequence[Any]) -> _Dump:
     """Nested lists of numbers, all of one length at each depth.
 
-    All bool makes bool, all whole numbers int64, anything else float64. Raises `ValueError` if the
-    lengths differ, `TypeError` if something in them is no number.
+    The element type is bool if all are bool, else int64 if all are whole numbers, else float64. Raises
+    `ValueError` if the lengths differ, `TypeError` if an element is not a number.
     """
     shape, items = [len(rows)], list(rows)
     while items and isinstance(items[0], (list, tuple)):
@@ -364,7 +367,7 @@ def _dump_from_lists(rows: Sequence[Any]) -> _Dump:
 
 
 def _dump_from_buffer(view: memoryview) -> _Dump:
-    """What has a buffer and is no NumPy array: an encoded picture if it is a row of bytes."""
+    """An object with a buffer that is no NumPy array. A flat row of bytes is an encoded picture."""
     if view.ndim == 1 and view.format in ("B", "b", "c"):
         return _dump_from_file(view.tobytes())
     order = {"<": "<", ">": ">", "!": ">"}.get(view.format[0], _NATIVE_ORDER)
@@ -375,13 +378,13 @@ def _dump_from_buffer(view: memoryview) -> _Dump:
 
 
 def _is_a(value: Any, module: str, name: str) -> bool:
-    """Whether `value` is of a class of another library, which then is loaded."""
+    """Whether `value` is an instance of a class of another library. Never imports the library."""
     wanted = getattr(sys.modules.get(module), name, None)
     return isinstance(wanted, type) and isinstance(value, wanted)
 
 
 def _ndarray(value: Any) -> Any:
-    """A NumPy array of what can be one by itself (TensorFlow, JAX, CuPy, …), else `None`."""
+    """`value` as a NumPy array, if it can convert itself (TensorFlow, JAX, CuPy, …), else `None`."""
     numpy = sys.modules.get("numpy")
     if numpy is None:
         return None
@@ -395,7 +398,7 @@ def _ndarray(value: Any) -> Any:
 
 
 def _figure(value: Any) -> Any:
-    """The matplotlib figure that `value` is or lies in (axes in a subfigure of it), else `None`."""
+    """The matplotlib figure that is `value` or contains it (axes may lie in a subfigure), else `None`."""
     for _ in range(3):
         if hasattr(value, "savefig"):
             return value
@@ -404,12 +407,12 @@ def _figure(value: Any) -> Any:
 
 
 def _dump_from(data: Any) -> _Dump:
-    """Copies whatever a picture can be made of.
+    """Copies `data`, which may be anything that `Image` accepts.
 
     Raises `TypeError` for anything else, `OSError` if a file can't be read, `ValueError` if it holds
-    no picture, and whatever the library raises that `data` came from.
+    no picture, and the errors of the library that `data` came from.
     """
-    # What most are, before all that it might be.
+    # The most common type comes first.
     if type(data) is getattr(sys.modules.get("numpy"), "ndarray", None):
         return _dump_from_ndarray(data)
     if isinstance(data, (str, os.PathLike)):
@@ -439,7 +442,7 @@ def _dump_from(data: Any) -> _Dump:
 
 
 def _dump_from_mask(mask: Any) -> _Dump:
-    """The class ids of a mask: an array, or a Pillow image, of whose palette the indices count.
+    """The class ids of a mask: an array, or a Pillow image, whose palette indices are the ids.
 
     Raises `TypeError` if it is a file.
     """
@@ -456,8 +459,11 @@ def _dump_from_mask(mask: Any) -> _Dump:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it: numbers and arrays of any library as Python's own, keys as text,
-    what has no better form as text."""
+    """`value` in types that JSON has.
+
+    Numbers and arrays of any library become those of Python, keys become text, and so does a value that
+    has no better form.
+    """
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, Mapping):
@@ -472,9 +478,9 @@ def _plain(value: Any) -> Any:
 
 
 def _mask_sets(masks: Any) -> Any:
-    """`masks` as a log line has them, but with dumps where paths will be. A list is for a batch.
+    """`masks` in the form of a log line, with a `_Dump` in place of each path. A list is for a batch.
 
-    Raises `TypeError` if something is no dict, or is one without `mask_data` and `path`.
+    Raises `TypeError` if a mask is no dict, or has neither `mask_data` nor `path`.
     """
     if isinstance(masks, (list, tuple)):
         return [sets and _mask_sets(sets) for sets in masks]
@@ -497,55 +503,55 @@ def _mask(mask: Any) -> dict[str, Any]:
 
 
 class Image:
-    """A picture, or a batch of them, to be logged.
+    """A picture, or a batch of pictures, to log.
 
-    Its first eight parameters are those of `wandb.Image` 0.31, in their order. An `Image` copies what
-    it is given, so that changing or closing that afterwards changes nothing. It never raises: what is
-    wrong with it is told where it is logged, as `Run` has it.
+    The first eight parameters are those of `wandb.Image` 0.31, in the same order. An `Image` copies its
+    data, so you may change or close the original afterwards. The constructor never raises an
+    `Exception`: `Run.log` reports the error when the `Image` is logged.
 
     `data_or_path` is one of
 
     - an array: NumPy, TensorFlow, JAX, CuPy or nested lists, of any shape, strides and number type;
-      axes are (H, W), (H, W, C) or (C, H, W), or a batch of these, as they make sense or as `format`
-      says; C is 1 to 4;
+      axes are (H, W), (H, W, C) or (C, H, W), or a batch of these; `format` names the axes, otherwise
+      they are guessed from the shape; C is 1 to 4;
     - a torch tensor, on any device, with or without gradient: (H, W), (C, H, W) or (N, C, H, W),
-      other axes as they make sense;
-    - a Pillow image, which is saved as it is, whatever its values;
-    - an image file: its path, its bytes, or a file to `read()`, kept byte for byte;
+      otherwise the axes are guessed from the shape;
+    - a Pillow image; its values are never scaled;
+    - an image file: its path, its bytes, or an object with `read()`; stored byte for byte;
     - a matplotlib figure, axes, or `pyplot` itself;
-    - another `Image`: a copy, but for what else is given.
+    - another `Image`: a copy of it; the parameters given here replace its own.
 
-    What each parameter means is documented with the daemon; in short:
+    The README of Safelight describes each parameter. In short:
 
-    - `mode`: `"L"`, `"LA"`, `"RGB"`, `"RGBA"`, `"1"` or `"I;16"`; of arrays and Pillow images.
-    - `caption`, `grouping`: kept with the picture. For a batch, a list with one for each.
+    - `mode`: `"L"`, `"LA"`, `"RGB"`, `"RGBA"`, `"1"` or `"I;16"`; for arrays and Pillow images.
+    - `caption`, `grouping`: stored with the picture. For a batch, a list with one for each.
     - `classes`: `[{"id": 1, "name": "car"}]`, or a `wandb.Classes`.
     - `boxes`: `{"pred": {"box_data": [{"position": …, "class_id": 1}], "class_labels": {1: "car"}}}`.
       Numbers of NumPy and torch are fine. For a batch, a list.
     - `masks`: `{"gt": {"mask_data": array, "class_labels": {0: "road"}}}`, with class ids in (H, W); or
       `{"gt": {"path": file}}`, a ready mask. For a batch, a list.
-    - `file_type`: `"png"`, `"jpg"`, `"jpeg"`, `"bmp"` or `"webp"`; `quality`, 1 to 100, of jpg. Files
-      and figures stay what they are.
-    - `compression`: `"fast"` or `"small"`, of png; `palette`: `True` for indexed colours where there are
-      at most 256.
-    - `profile`: whose rule makes bytes of values: `"auto"`, `"wandb-0.10"`, `"wandb-0.20"` or
+    - `file_type`: `"png"`, `"jpg"`, `"jpeg"`, `"bmp"` or `"webp"`; `quality`: 1 to 100, for jpg. Image
+      files and figures keep their type.
+    - `compression`: `"fast"` or `"small"`, for png; `palette`: `True` stores an image of at most 256
+      colours with a palette.
+    - `profile`: the rule that turns values into bytes: `"auto"`, `"wandb-0.10"`, `"wandb-0.20"` or
       `"wandb-0.29"`.
-    - `normalize`: the option of `wandb.Image` 0.20 to 0.28, as another way to say `profile`: `True` is
+    - `normalize`: the option of `wandb.Image` 0.20 to 0.28, which selects a `profile`: `True` is
       `"wandb-0.20"` (values in [0, 1] or [−1, 1] are scaled), `False` is `"wandb-0.29"` (values are
-      bytes already; the same arithmetic, bit for bit). `profile` wins.
-    - `range`: `(low, high)`, the values that become 0 and 255, whatever the profile.
-    - `format`: which axis is which: `"HW"`, `"HWC"`, `"CHW"`, `"NHW"`, `"NHWC"` or `"NCHW"`.
-    - `colormap`, `nan_color`: of one channel: `"viridis"`, …; `"#rrggbb"`.
-    - `alpha`, `background`: `"keep"`, `"drop"` or `"composite"`; `"#rrggbb"`.
+      bytes already; the same arithmetic, bit for bit). If both are given, `profile` wins.
+    - `range`: `(low, high)`, the values that become 0 and 255, with any profile.
+    - `format`: the meaning of each axis: `"HW"`, `"HWC"`, `"CHW"`, `"NHW"`, `"NHWC"` or `"NCHW"`.
+    - `colormap`, `nan_color`: `"viridis"`, … and `"#rrggbb"`; for images of one channel.
+    - `alpha`: `"keep"`, `"drop"` or `"composite"`; `background`: `"#rrggbb"`.
     - `grid`: `True` or `{"nrow": 8, "padding": 2}` makes one contact sheet of a batch.
     - `downscale`: the longest side, in pixels.
     """
 
     _dump: _Dump
     _fields: Mapping[str, Any]
-    # As `_mask_sets` makes them.
+    # The result of `_mask_sets`.
     _masks: Any = None
-    # Why there is no picture; then there is nothing else.
+    # The reason why there is no picture. If it is set, `_dump` may be missing.
     _error: Exception | None = None
 
     def __init__(
@@ -577,7 +583,7 @@ class Image:
             if profile is None and normalize is not None:
                 profile = "wandb-0.20" if normalize else "wandb-0.29"
             given = {
-                # To wandb, too, empty text is no mode and no type.
+                # As in wandb, an empty text counts as not given.
                 "mode": mode or None,
                 "file_type": file_type or None,
                 "caption": caption,
@@ -605,7 +611,7 @@ class Image:
             self._error = error
 
     def _take(self, data: Any, given: dict[str, Any]) -> None:
-        """Sets the dump and the fields of its line: what is `given`, over what `data` says itself."""
+        """Sets the dump and the fields of its line. Fields in `given` replace those of `data`."""
         if isinstance(data, Image):
             if data._error is not None:
                 raise data._error
@@ -616,7 +622,7 @@ class Image:
             self._dump = _dump_from(data)
             own = self._dump.fields
         if not self._dump.is_array:
-            # A file is kept as it is; wandb, too, passes over these.
+            # An image file is stored unchanged. wandb ignores these two for files as well.
             given = {name: value for name, value in given.items() if name not in ("mode", "file_type")}
         self._fields = {**own, **given}
 
@@ -624,17 +630,17 @@ class Image:
 # ---------------------------------------------------------------------------------------------
 # Runs.
 
-# How many live writers of one rank and host are told apart by number. More get a random name.
+# Most numbered logs of one rank on one host. A further writer gets a log with a random name.
 _LOGS_MAX = 64
 
 _LINE_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
-# How many failures of different kinds are told.
-_TOLD_MAX = 100
+# Most kinds of failure that a run reports.
+_REPORTED_MAX = 100
 
 
 def _rank() -> int:
-    """The rank that the launcher gave this process, else 0."""
+    """The rank that the launcher gave to this process, else 0."""
     for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
         value = os.environ.get(name, "")
         if value.isdecimal():
@@ -644,12 +650,12 @@ def _rank() -> int:
 
 @functools.lru_cache(maxsize=256)
 def _safe(name: str) -> str:
-    """A part of a file name: at most 100 of `[A-Za-z0-9_.-]`, not hidden, never empty."""
+    """A part of a file name: 1 to 100 characters of `[A-Za-z0-9_.-]`, the first no dot."""
     return re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[:100] or "x"
 
 
 def _images(data: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Image]]:
-    """The images in a dict, each with its key, in order. What is no image is passed over."""
+    """Yields each image in a dict with its key, in order. Ignores all other values."""
     for name, value in data.items():
         key = f"{prefix}{name}"
         if isinstance(value, Image):
@@ -666,12 +672,12 @@ def _no_run() -> Run | None:
     return None
 
 
-# The run that was begun last, if it is still there.
+# Returns the run that was begun last, if it still exists.
 _last_run: Callable[[], Run | None] = _no_run
 
 
 def _begin_in_child(run: Run | None) -> None:
-    """Gives a run that a fork copied a log of its own. The parent keeps its log, and the lock on it."""
+    """Gives a forked copy of a run its own log. The parent keeps its log and the lock on it."""
     if run is not None:
         inherited, run._media_log = run._media_log, None
         run._begin()
@@ -682,18 +688,19 @@ def _begin_in_child(run: Run | None) -> None:
 class Run:
     """A run directory to log images into. Any number of processes and threads may share one.
 
-    - `dir` is made if it isn't there.
-    - `rank` names the log: what the launcher says (`RANK`, `LOCAL_RANK`, `SLURM_PROCID`), else 0.
-    - `strict`: what goes wrong is raised. Otherwise nothing is raised into the training but what stops
-      it anyway, such as `KeyboardInterrupt`: each kind of failure is told once, as a warning of the
-      logger `safelight`.
-    - `id`, `project`, `name`, `group`, `job_type`, `tags`, `config`, `entity` say what the run is. They
-      go to `safelight.json`, over what is there already, which stays as it is if it says the same.
+    - `dir` is created if it does not exist.
+    - `rank` is part of the log's name. Default: the launcher's (`RANK`, `LOCAL_RANK`, `SLURM_PROCID`),
+      else 0.
+    - `strict`: failures are raised. Otherwise no `Exception` reaches the training, and each kind of
+      failure is reported once, as a warning of the logger `safelight`. `KeyboardInterrupt` and its like
+      always pass.
+    - `id`, `project`, `name`, `group`, `job_type`, `tags`, `config`, `entity` describe the run. They
+      are merged into `safelight.json`, which is rewritten only if a value changes.
 
-    A forked process logs on with the `Run` that it finds. As a context manager, a run finishes where
-    the block ends without an exception.
+    A forked process may go on using the `Run` that it inherited. As a context manager, a run is finished
+    when the block ends without an exception.
 
-    Raises `TypeError` or `ValueError` for a `dir` or `rank` that can't be one, strict or not.
+    Raises `TypeError` or `ValueError` for an invalid `dir` or `rank`, strict or not.
     """
 
     def __init__(
@@ -711,13 +718,13 @@ class Run:
         config: Any = None,
         entity: str | None = None,
     ) -> None:
-        # The training may change its directory later.
+        # The training may change its working directory later.
         self.dir = os.path.abspath(os.fspath(dir))
         self.rank = _rank() if rank is None else int(rank)
         self.strict = strict
         self._step = 0
         self._is_finished = False
-        self._told: set[tuple[type, str]] = set()
+        self._reported: set[tuple[type, str]] = set()
         # A file descriptor.
         self._media_log: int | None = None
         self._begin()
@@ -733,18 +740,18 @@ class Run:
                 "group": group,
                 "job_type": job_type,
                 "tags": [tags] if isinstance(tags, str) else tags,
-                # What argparse gives is no dict.
+                # argparse gives a namespace, not a dict.
                 "config": config if config is None or isinstance(config, Mapping) else vars(config),
             }
             self._write_identity({key: _plain(value) for key, value in identity.items() if value is not None})
         except Exception as error:
-            self._tell("the run", error)
+            self._report("the run", error)
         global _last_run
         _last_run = run
 
     def _begin(self) -> None:
-        """Makes what each process has for itself: its names, and a lock that only its threads hold."""
-        # A signal's handler may log while its own thread does.
+        """Sets the state that belongs to one process: the token in its file names, and its lock."""
+        # Reentrant: a signal handler may log while its own thread is in `log`.
         self._lock = threading.RLock()
         self._token = os.urandom(6).hex()
         self._n_dumps = 0
@@ -754,7 +761,7 @@ class Run:
         if not identity:
             return
         path = os.path.join(self.dir, "safelight.json")
-        # NaN and Infinity, which JSON doesn't have, become text.
+        # JSON has no NaN and no Infinity: they become text.
         identity = json.loads(json.dumps(identity), parse_constant=str)
         try:
             with open(path, encoding="utf-8") as file:
@@ -767,17 +774,17 @@ class Run:
             _write_whole(path, [text.encode("utf-8", "replace")])
 
     def log(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> bool:
-        """Logs the images in `data`: values that are an `Image`, or a list of them, in order.
+        """Logs the images in `data`, in order. A value may be an `Image`, or a list with images in it.
 
-        Dicts in it are walked, their keys joined by `/`. Everything else is passed over, so that the
+        Nested dicts are searched, and their keys joined by `/`. All other values are ignored, so that the
         same dict may go to another tracker.
 
-        `step` counts as in wandb: from 0, on by one with each call that neither names a step nor says
-        `commit=False`, or that says `commit=True`; a call that names a step takes the count there, never
-        back.
+        Steps count as in wandb. The count starts at 0. A call with `commit=True` adds one, and so does a
+        call with neither `step` nor `commit`. A call with a larger `step` moves the count there; a smaller
+        one leaves it.
 
-        Returns whether every image was written. If the run is strict, raises the first failure instead:
-        `TypeError` or `ValueError` for an argument that can't be, `OSError` if the disk takes no more.
+        Returns whether every image was written. A strict run raises the first failure instead:
+        `TypeError` or `ValueError` for an invalid argument, `OSError` if writing fails.
         """
         is_written = True
         try:
@@ -787,19 +794,19 @@ class Run:
             for key, image in _images(data):
                 is_written &= self._log_image(key, step, image)
         except Exception as error:
-            self._tell("log", error)
+            self._report("log", error)
             return False
         return is_written
 
     def finish(self) -> None:
-        """Says that the run is over, and closes the log. A run that ends without it is fine, too."""
+        """Logs that the run is over, and closes the log. Optional: a run may end without it."""
         with self._lock:
             if self._is_finished:
                 return
             try:
                 self._append({"finish": True})
             except Exception as error:
-                self._tell("finish", error)
+                self._report("finish", error)
             finally:
                 self._close()
 
@@ -812,7 +819,7 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # A run that failed may be taken up again: it isn't over.
+        # A run that failed may be resumed, so it is not marked as finished.
         if kind is None:
             self.finish()
         else:
@@ -826,7 +833,10 @@ class Run:
                 self._close_media_log()
 
     def _count(self, step: int | None, commit: bool | None) -> int:
-        """The step of this call. Source: wandb 0.31.0 `sdk/wandb_run.py`, `_log`."""
+        """Returns the step of this call, and advances the count.
+
+        Source: wandb 0.31.0 `sdk/wandb_run.py`, `_log`.
+        """
         given = None if step is None else operator.index(step)
         if given is not None and not 0 <= given < 1 << 64:
             raise ValueError(f"got step {given}, want a whole number from 0")
@@ -838,7 +848,7 @@ class Run:
         return step
 
     def _log_image(self, key: str, step: int, image: Image) -> bool:
-        """Writes the image's dumps, then its line. Dumps that no line will name are removed."""
+        """Writes the image's dumps, then its line. If one write fails, removes the dumps."""
         saved: list[str] = []
         try:
             if image._error is not None:
@@ -854,11 +864,11 @@ class Run:
         except Exception as error:
             for path in saved:
                 _remove(os.path.join(self.dir, path))
-            self._tell(key, error)
+            self._report(key, error)
             return False
 
     def _save_masks(self, stem: str, masks: Any, saved: list[str]) -> Any:
-        """`masks` with dumps written, and references to them in their place."""
+        """Writes the dumps in `masks`. Returns `masks` with references in place of the dumps."""
         if isinstance(masks, list):
             return [self._save_masks(stem, item, saved) for item in masks]
         if isinstance(masks, dict):
@@ -866,7 +876,7 @@ class Run:
         return self._save(stem, masks, saved) if isinstance(masks, _Dump) else masks
 
     def _save(self, stem: str, dump: _Dump, saved: list[str]) -> Any:
-        """Writes a dump under a name that nobody else takes. Returns how a line refers to it."""
+        """Writes a dump under a unique name. Returns the reference for the log line."""
         with self._lock:
             self._n_dumps += 1
             path = f"{stem}-{self._token}-{self._n_dumps}{dump.extension}"
@@ -877,7 +887,7 @@ class Run:
         return {"path": path, **dump.description} if dump.description else path
 
     def _append(self, fields: Mapping[str, Any]) -> None:
-        """Appends one line to this process's log."""
+        """Appends one line to the log of this process."""
         line = _LINE_ENCODER.encode(fields).encode("utf-8", "replace") + b"\n"
         with self._lock:
             if self._is_finished:
@@ -885,9 +895,9 @@ class Run:
             if self._media_log is None:
                 self._media_log = self._open_log()
                 self._close_media_log = weakref.finalize(self, os.close, self._media_log)
-                # Not before the training's own handlers, which may log or finish.
+                # Closing it at exit could come before the training's own handlers, which may still log.
                 self._close_media_log.atexit = False
-            # A line that was cut off ends here, so that this one stands by itself.
+            # End an incomplete line first, so that this one stands on a line of its own.
             line = b"\n" + line if self._is_torn else line
             try:
                 _write_all(self._media_log, [line])
@@ -897,10 +907,11 @@ class Run:
             self._is_torn = False
 
     def _open_log(self) -> int:
-        """Opens a media log that has no other writer as long as this process has it open.
+        """Opens a media log, and locks it against other writers until it is closed.
 
-        The next process, of this run or of its restart, takes the same log: there are as many as there
-        ever were writers at the same time. The host is in the name since a lock may not reach further.
+        A later process of the run, or its restart, reuses a log that is free. A run thus has as many logs
+        as it had writers at one time. The name contains the host, because a lock may not hold across
+        hosts.
         """
         stem = os.path.join(self.dir, f"rank{self.rank}-{_safe(os.uname().nodename)}")
         for number in range(_LOGS_MAX):
@@ -911,21 +922,21 @@ class Run:
                 os.close(fd)
                 continue
             except OSError:
-                # The file system has no locks.
+                # The file system does not support locks.
                 os.close(fd)
                 break
-            # Its last writer may have been killed in the middle of a line.
+            # The last writer may have been killed in the middle of a line.
             length = os.fstat(fd).st_size
             self._is_torn = length > 0 and os.pread(fd, 1, length - 1) != b"\n"
             return fd
         return _open_to_append(f"{stem}-{self._token}.media.jsonl")
 
-    def _tell(self, what: str, error: Exception) -> None:
-        """Raises `error` if the run is strict, else warns of its kind once."""
+    def _report(self, what: str, error: Exception) -> None:
+        """Raises `error` if the run is strict, otherwise logs a warning once for each kind."""
         if self.strict:
             raise error
-        # Of a full disk, each message has another path in it.
+        # The message of an `OSError` contains the path. Leave that out: a full disk is one kind of failure.
         kind = (type(error), str(error.strerror if isinstance(error, OSError) else error))
-        if kind not in self._told and len(self._told) < _TOLD_MAX:
-            self._told.add(kind)
-            _LOGGER.warning("%s is not logged: %s: %s (told once)", what, type(error).__name__, error)
+        if kind not in self._reported and len(self._reported) < _REPORTED_MAX:
+            self._reported.add(kind)
+            _LOGGER.warning("%s is not logged: %s: %s (reported once)", what, type(error).__name__, error)

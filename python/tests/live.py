@@ -1,21 +1,21 @@
-"""Writes one run with every kind of input that this environment can make, and prints what must become of it.
+"""Writes a run with every kind of input that the environment supports, and prints the expected images.
 
     python live.py RUN_DIR
 
-RUN_DIR must not exist yet. Printed is one JSON list, an object for each image that must be kept:
+RUN_DIR must not exist yet. The output is one JSON list, with an object for each expected image:
 
-| field | what |
+| field | meaning |
 | --- | --- |
-| `key`, `step`, `index` | where it stands |
-| `width`, `height` | its size; null where only the file knows |
-| `mode` | `L`, `LA`, `RGB`, `RGBA`; null for a file that is kept untouched |
-| `pixels` | base64 of its bytes, rows from the top, channels interleaved; null likewise |
-| `sha256` | of a file that is kept untouched, 64 hex digits; else null |
-| `caption`, `grouping`, `classes`, `boxes` | as they must be found again; null if not given |
+| `key`, `step`, `index` | the position of the image in the run |
+| `width`, `height` | the size in pixels; null for a file that is stored unchanged |
+| `mode` | `L`, `LA`, `RGB` or `RGBA`; null for a file that is stored unchanged |
+| `pixels` | the pixels in base64, rows from the top, channels interleaved; null for such a file |
+| `sha256` | 64 hex digits for a file that is stored unchanged; otherwise null |
+| `caption`, `grouping`, `classes`, `boxes` | the expected values; null if not given |
 | `masks` | null, or by name: `{"width", "height", "pixels", "sha256", "class_labels"}`, as above |
 
-Profile `auto` is meant, but where a line names another. Values are such that no pixel depends on how a
-rule rounds. Which groups were written (`numpy`, `torch`, …) is told on standard error.
+The profile is `auto`, unless a line names another. The values are chosen so that no pixel depends on
+rounding. Standard error lists the groups that were written (`numpy`, `torch`, …).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import safelight
 
-# 4 wide, 3 high: enough to tell rows, columns and channels apart.
+# Width and height differ, so that a test fails if rows and columns are confused.
 WIDTH, HEIGHT = 4, 3
 GRAY = bytes([0, 1, 2, 100, 101, 127, 128, 129, 200, 253, 254, 255])
 LA = bytes(value for i, gray in enumerate(GRAY) for value in (gray, 255 - 7 * i))
@@ -74,7 +74,7 @@ def channels_first(pixels: bytes, n_channels: int) -> bytes:
 
 
 def mask(pixels: bytes | None = IDS, labels: Any = None, file: bytes | None = None) -> dict[str, Any]:
-    """What a mask must become."""
+    """The expected mask."""
     return {
         "width": None if pixels is None else WIDTH,
         "height": None if pixels is None else HEIGHT,
@@ -85,7 +85,7 @@ def mask(pixels: bytes | None = IDS, labels: Any = None, file: bytes | None = No
 
 
 class Live:
-    """A run, and what must become of it."""
+    """A run, and the images expected of it."""
 
     def __init__(self, directory: str) -> None:
         self.run = safelight.Run(directory, strict=True, id="live", config={"lr": 0.1, "limit": float("inf")})
@@ -105,12 +105,12 @@ class Live:
         self.expected.append({**item, **more})
 
     def image(self, key: str, data: Any, want: str, pixels: bytes | None = None, **options: Any) -> None:
-        """Logs `data`, which must become `pixels` of mode `want`; those of `CHANNELS` if not given."""
+        """Logs `data`, and expects `pixels` of mode `want`. Default: the pixels in `CHANNELS`."""
         self.run.log({key: safelight.Image(data, **options)}, step=0)
         self.expect(key, want, CHANNELS[want][1] if pixels is None else pixels)
 
     def file(self, key: str, data: Any, content: bytes | None = None, **options: Any) -> None:
-        """Logs `data`, which is kept as the file `content`; if not given, as what it became."""
+        """Logs `data`, and expects a file with the bytes `content`. Default: those of the image's dump."""
         image = safelight.Image(data, **options)
         self.run.log({key: image}, step=0)
         content = b"".join(image._dump.parts) if content is None else content
@@ -118,7 +118,7 @@ class Live:
 
 
 def write_plain(live: Live) -> None:
-    """What needs no other library."""
+    """Writes the inputs that need no other library."""
     live.image("lists/whole", nested(list(GRAY), HEIGHT, WIDTH), "L")
     live.image("lists/floats", nested([value / 255 for value in RGB], HEIGHT, WIDTH, 3), "RGB")
     black_and_white = [value > 100 for value in GRAY]
@@ -234,7 +234,7 @@ def write_numpy(live: Live, np: Any) -> None:
     )  # fmt: skip
 
 
-# Numbers that 8-bit floats hold, over 1 so that they are drawn as they are.
+# Numbers that 8-bit floats can represent. Some are greater than 1, so none is scaled.
 FLOAT8 = [0, 2, 4, 8, 16, 32, 64, 128, 192, 224, 24, 48]
 
 
@@ -325,7 +325,7 @@ def installed(name: str) -> ModuleType | None:
 
 
 def write(directory: str) -> list[dict[str, Any]]:
-    """Writes the run. Returns what must become of it, and of nothing else."""
+    """Writes the run. Returns the expected images: these and no others."""
     live = Live(directory)
     write_plain(live)
     for name, write_group in GROUPS.items():

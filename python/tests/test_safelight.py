@@ -1,9 +1,9 @@
-"""Tests of the module `safelight`: what it writes is read back, as bytes and as JSON.
+"""Tests of the module `safelight`. They read back the files that it writes, as bytes and as JSON.
 
     python3 -m unittest discover python/tests
 
-Needs no other package. Groups for NumPy, torch, Pillow, matplotlib and JAX are left out where these are
-not installed.
+Needs no other package. The groups for NumPy, torch, Pillow, matplotlib and JAX are skipped if the library
+is not installed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Npy(NamedTuple):
 
 
 def read_npy(path: str) -> Npy:
-    """Reads an npy file as its specification has it, without NumPy."""
+    """Reads an npy file by its specification, without NumPy."""
     with open(path, "rb") as file:
         content = file.read()
     assert content[:8] == b"\x93NUMPY\x01\x00", content[:8]
@@ -69,7 +69,7 @@ def read_npy(path: str) -> Npy:
 
 
 class Case(unittest.TestCase):
-    """A test with a run directory, and the warnings of the module."""
+    """A test with a run directory and a record of the module's warnings."""
 
     def setUp(self) -> None:
         self.folder = tempfile.mkdtemp()
@@ -90,7 +90,7 @@ class Case(unittest.TestCase):
         return sorted(glob.glob(self.path("*.media.jsonl")))
 
     def lines(self) -> list[dict[str, Any]]:
-        """All lines of all logs, in order; each must be whole."""
+        """All lines of all logs, in order. Each line must be complete."""
         lines = []
         for path in self.logs():
             with open(path, encoding="utf-8") as file:
@@ -103,7 +103,7 @@ class Case(unittest.TestCase):
         return sorted(os.listdir(self.path("tensors")))
 
     def log(self, data: Any, key: str = "k", **options: Any) -> dict[str, Any]:
-        """The line that comes of an image, in a strict run."""
+        """Logs one image in a strict run. Returns its log line."""
         self.assertTrue(Run(self.dir, strict=True).log({key: Image(data, **options)}))
         line = self.lines()[-1]
         self.assertEqual((line.pop("key"), line.pop("step")), (key, 0))
@@ -118,7 +118,7 @@ class Case(unittest.TestCase):
         return read_npy(self.path(self.log(data)["data"]))
 
     def limit_files(self, n_bytes: int) -> None:
-        """No file may grow over this: writes then are cut short, and fail, as on a full disk."""
+        """Limits the size of each file. Longer writes are cut short and then fail, as on a full disk."""
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         self.addCleanup(signal.signal, signal.SIGXFSZ, handler)
@@ -126,7 +126,7 @@ class Case(unittest.TestCase):
         resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
 
     def check_refused(self, data: Any, kind: type[Exception], want: str, **options: Any) -> None:
-        """Nothing is written of `data`; a strict run raises, any other warns."""
+        """Checks that `data` writes nothing: a strict run raises, any other run warns."""
         with self.assertRaises(kind) as caught:
             Run(self.dir, strict=True).log({"k": Image(data, **options)})
         self.assertIn(want, str(caught.exception))
@@ -180,7 +180,7 @@ class InputTest(Case):
                 self.assertTrue(line["data"].endswith(f".{extension}"), line)
                 self.assertEqual(self.content(line), content)
 
-    def test_files_are_copied_by_what_they_hold(self) -> None:
+    def test_the_content_of_a_file_decides_its_type(self) -> None:
         named = os.path.join(self.folder, "named.jpg")
         with open(named, "wb") as file:
             file.write(live.png())
@@ -192,7 +192,7 @@ class InputTest(Case):
         self.assertEqual(self.content(line), live.png())
         self.assertEqual(set(line), {"key", "step", "data", "time", "caption"})
 
-    def test_what_is_no_image_is_refused(self) -> None:
+    def test_values_that_are_no_images_are_refused(self) -> None:
         text = os.path.join(self.folder, "text.png")
         with open(text, "w") as file:
             file.write("no image")
@@ -243,7 +243,7 @@ class InputTest(Case):
 
 
 class LineTest(Case):
-    def test_a_line_says_what_was_given(self) -> None:
+    def test_a_line_has_the_given_fields(self) -> None:
         given = {
             "mode": "L",
             "caption": "épreuve ⚠",
@@ -269,7 +269,7 @@ class LineTest(Case):
         with open(self.logs()[0], encoding="utf-8") as file:
             self.assertIn("épreuve ⚠", file.read())
 
-    def test_a_line_says_no_more(self) -> None:
+    def test_a_line_has_no_other_fields(self) -> None:
         self.assertEqual(list(self.log(GRAY, mode="", file_type="", boxes={}, masks={})), ["data"])
 
     def test_the_first_parameters_are_those_of_wandb(self) -> None:
@@ -328,7 +328,7 @@ class LineTest(Case):
         self.assertEqual(line["masks"][1], None)
         self.assertIn("mask", line["masks"][0]["gt"]["mask_data"])
 
-    def test_masks_that_are_none(self) -> None:
+    def test_values_that_are_no_masks(self) -> None:
         self.check_refused(GRAY, TypeError, "got masks of type int", masks=3)
         self.check_refused(GRAY, TypeError, "got a list as a mask", masks={"gt": GRAY})
         self.check_refused(GRAY, TypeError, "got a dict as a mask", masks={"gt": {"class_labels": {}}})
@@ -349,14 +349,14 @@ class LineTest(Case):
             self.assertTrue(os.path.isfile(self.path(line["data"])))
         self.assertEqual(sorted(os.listdir(self.folder)), ["run"])
 
-    def test_keys_that_can_be_none(self) -> None:
+    def test_keys_that_are_invalid(self) -> None:
         for key in ("", "a\0b", "k" * 1025):
             with self.assertRaisesRegex(ValueError, "want 1 to 1024 bytes without NUL"):
                 Run(self.dir, strict=True).log({key: Image(GRAY)})
 
 
 class RunTest(Case):
-    def test_what_is_no_image_is_passed_over(self) -> None:
+    def test_values_that_are_no_images_are_ignored(self) -> None:
         run = Run(self.dir, strict=True)
         image = Image(GRAY)
         data = {
@@ -471,7 +471,7 @@ class RunTest(Case):
 
 
 class FailureTest(Case):
-    def test_each_kind_is_told_once(self) -> None:
+    def test_each_kind_is_reported_once(self) -> None:
         run = Run(self.dir)
         for _ in range(3):
             self.assertIs(run.log({"a": Image(None), "b": Image(GRAY), "c": Image("/none.png")}), False)
@@ -479,7 +479,7 @@ class FailureTest(Case):
         self.assertIn("a is not logged: TypeError: got a builtins.NoneType", self.warnings[0])
         self.assertEqual([line["key"] for line in self.lines()], ["b"] * 3)
 
-    def test_kinds_are_told_up_to_a_bound(self) -> None:
+    def test_kinds_are_reported_up_to_a_bound(self) -> None:
         run = Run(self.dir)
         for i in range(300):
             run.log({"k": Image(b"%d" % i)})
@@ -506,7 +506,7 @@ class FailureTest(Case):
         self.assertIs(run.log({"k": Image(GRAY)}, step="x"), False)  # type: ignore[arg-type]
         self.assertEqual((self.lines(), self.dumps()), ([], []))
 
-    def test_a_directory_that_cannot_be(self) -> None:
+    def test_a_directory_that_cannot_be_created(self) -> None:
         with open(self.dir, "w"):
             pass
         with self.assertRaises(OSError):
@@ -563,7 +563,7 @@ def log_many(directory: str, name: str, n: int) -> None:
 
 
 def in_fork(work: Any) -> int:
-    """The exit code of a forked process that does `work`."""
+    """Calls `work` in a forked process. Returns its exit status."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -577,7 +577,7 @@ def in_fork(work: Any) -> int:
 
 class SharingTest(Case):
     def check_many(self, names: dict[str, int]) -> None:
-        """Every line is whole, every dump is there once and holds what its line's number says."""
+        """Checks that each line is complete, and that each dump exists once and holds its line's number."""
         lines = [line for line in self.lines() if "key" in line]
         for name, n in names.items():
             of_name = [line for line in lines if line["key"] == name]
@@ -620,7 +620,7 @@ class SharingTest(Case):
         run.log({"parent": Image([[1]])})
         self.assertEqual(in_fork(lambda: run.log({"second": Image([[0]])})), 0)
         self.check_many({"parent": 2, "child": 1, "second": 1})
-        # The second child takes the log that the first one left.
+        # The second child reuses the log of the first, which is free again.
         self.assertEqual(len(self.logs()), 2)
         steps = [line["step"] for line in self.lines() if line["key"] == "child"]
         self.assertEqual(steps, [1])
@@ -660,7 +660,7 @@ class SharingTest(Case):
         self.check_many({f"process{i}": 50 for i in range(12)})
         self.assertLessEqual(len(self.logs()), 12)
 
-    def test_a_restart_takes_the_log_that_was_left(self) -> None:
+    def test_a_restart_reuses_a_log_that_is_free(self) -> None:
         for _ in range(5):
             self.assertEqual(in_fork(lambda: log_many(self.dir, "k", 1)), 0)
         self.assertEqual(len(self.logs()), 1)
@@ -760,7 +760,7 @@ class NumpyTest(Case):
         if numpy.dtype("longdouble").itemsize > 8:
             self.check_refused(numpy.zeros((2, 2), "longdouble"), TypeError, "up to 64 bits")
 
-    def test_what_can_become_an_array(self) -> None:
+    def test_objects_that_convert_to_an_array(self) -> None:
         values = numpy.arange(6, dtype="i2").reshape(2, 3)
         interface = SimpleNamespace(__array_interface__=values.__array_interface__)
         tensor = SimpleNamespace(numpy=lambda: values)
@@ -783,7 +783,7 @@ class NumpyTest(Case):
         run.log({"k": Image(GRAY)}, step=numpy.int64(7))
         self.assertEqual(run._step, 7)
 
-    def test_what_is_ours_is_not_copied(self) -> None:
+    def test_an_array_that_is_ours_is_not_copied(self) -> None:
         for dtype in ("u1", "f2", "c16", "?"):
             values = numpy.ones((3, 4, 2), dtype)
             dump = safelight._dump_from_ndarray(values, is_ours=True)
@@ -813,7 +813,7 @@ class NumpyTest(Case):
 
 @unittest.skipUnless(numpy, "numpy is not installed")
 class UnnamedTest(Case):
-    """Large arrays, which are copied straight into the run directory."""
+    """Large arrays, which are copied into an unnamed file in the run directory."""
 
     def large(self, n: int = 0) -> Any:
         return numpy.arange(n, n + (1 << 18), dtype="f4").reshape(512, 512)
@@ -821,7 +821,7 @@ class UnnamedTest(Case):
     def check(self, values: Any, line: dict[str, Any]) -> None:
         self.assertEqual(self.content(line)[128:], values.tobytes())
 
-    def test_it_has_no_name_before_it_is_logged_and_is_as_it_was_when_made(self) -> None:
+    def test_it_has_no_name_before_it_is_logged_and_holds_the_first_values(self) -> None:
         run = Run(self.dir, strict=True)
         values = self.large()
         image, other = Image(values), Image(values)
@@ -858,9 +858,9 @@ class UnnamedTest(Case):
                 run.log({"k": image})
             self.check(self.large(), self.lines()[-1])
 
-    def test_there_are_only_so_many(self) -> None:
+    def test_their_number_is_limited(self) -> None:
         run = Run(self.dir, strict=True)
-        # What other tests' mocks hold.
+        # Frees what the mocks of other tests still hold.
         gc.collect()
         before = len(os.listdir("/proc/self/fd"))
         images = [Image(self.large(n)) for n in range(safelight._UNNAMED_MAX + 3)]
@@ -872,7 +872,7 @@ class UnnamedTest(Case):
         self.assertEqual(len(os.listdir("/proc/self/fd")), before + 1)
         self.assertEqual(safelight._unnamed, set())
 
-    def test_where_there_are_no_such_files(self) -> None:
+    def test_a_file_system_without_unnamed_files(self) -> None:
         run = Run(self.dir, strict=True)
         open_ = os.open
 
@@ -1080,7 +1080,7 @@ class JaxTest(Case):
         line = self.log(values, grouping=jax.numpy.asarray(3))
         self.assertEqual(line["grouping"], 3)
 
-    def test_a_traced_array_is_told(self) -> None:
+    def test_a_traced_array_is_reported(self) -> None:
         run = Run(self.dir)
         jax.jit(lambda x: (run.log({"k": Image(x)}), x)[1])(jax.numpy.zeros((2, 2)))
         self.assertEqual(len(self.warnings), 1)
