@@ -25,7 +25,7 @@ use crate::run_dir::{ReadFailure, ReadOptions, RunDir, RunFile};
 use crate::store::journal::JournalOffset;
 use crate::store::media_dir::is_older;
 use crate::store::{ImageToPrune, Reader, Removed, RunInfo, StoreError};
-use crate::sync::{self, Delivered};
+use crate::sync::{self, TargetCoverage};
 
 /// A media file that no item names may be one of a commit that is under way: this old it is not.
 const STRAY_AGE_MIN: Duration = Duration::from_hours(1);
@@ -98,7 +98,7 @@ pub(crate) fn sweep(
             break;
         }
         let is_damaged = summary.damaged > 0;
-        let of_run = sync::delivered(reader.root(), &config.targets, &summary.run);
+        let of_run = sync::coverage(reader.root(), &config.targets, &summary.run);
         let delivered = match of_run {
             Ok(delivered) => delivered,
             Err(error) => {
@@ -122,7 +122,7 @@ struct Sweep<'a> {
     /// Whether lines of its journal are damaged: nobody knows what they named.
     is_damaged: bool,
     /// How far each target has the run.
-    targets: &'a [Delivered],
+    targets: &'a [TargetCoverage],
     reading: &'a ReadOptions,
 }
 

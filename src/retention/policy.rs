@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::retention::{DumpRetention, RetentionRules};
 use crate::store::journal::JournalOffset;
-use crate::sync::Delivered;
+use crate::sync::TargetCoverage;
 
 /// An image whose files are in the store.
 #[derive(Debug, Clone, Copy)]
@@ -26,11 +26,11 @@ pub(crate) enum Verdict {
 }
 
 /// The first target that doesn't have what stands at a place.
-fn missing(targets: &[Delivered], place: JournalOffset) -> Option<&str> {
-    targets.iter().find(|target| !target.has(place)).map(Delivered::target)
+fn missing(targets: &[TargetCoverage], place: JournalOffset) -> Option<&str> {
+    targets.iter().find(|target| !target.has(place)).map(TargetCoverage::target)
 }
 
-fn unless_missing(targets: &[Delivered], place: JournalOffset, why: String) -> Verdict {
+fn unless_missing(targets: &[TargetCoverage], place: JournalOffset, why: String) -> Verdict {
     match missing(targets, place) {
         Some(target) => Verdict::Skip(format!("target {target:?} doesn't have it yet")),
         None => Verdict::Remove(why),
@@ -42,7 +42,7 @@ fn unless_missing(targets: &[Delivered], place: JournalOffset, why: String) -> V
 pub(crate) fn judge_media(
     rules: &RetentionRules,
     kept: &[Kept],
-    targets: &[Delivered],
+    targets: &[TargetCoverage],
 ) -> Vec<Verdict> {
     let mut verdicts: Vec<Verdict> = kept
         .iter()
@@ -100,7 +100,7 @@ pub(crate) fn judge_dump(
     rules: &RetentionRules,
     dump: &DumpUse,
     age: Option<Duration>,
-    targets: &[Delivered],
+    targets: &[TargetCoverage],
 ) -> Verdict {
     let skip = |why: &str| Verdict::Skip(why.to_owned());
     match rules.dumps {
@@ -154,7 +154,7 @@ mod tests {
 
     /// Which of images of 100 bytes, `ages` days old and kept in this order, go (`x`), are skipped
     /// (`s`) or stay (`.`).
-    fn check(rules: RetentionRules, ages: &[u64], targets: &[Delivered], want: &str) {
+    fn check(rules: RetentionRules, ages: &[u64], targets: &[TargetCoverage], want: &str) {
         let kept: Vec<Kept> = (0u64..)
             .zip(ages)
             .map(|(i, &age)| Kept { place: at(i), bytes: 100, age: Some(days(age)) })
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn what_a_target_does_not_have_stays_and_counts() {
         let rules = RetentionRules { media_bytes_max: Some(150), ..RetentionRules::default() };
-        let team = |until| vec![Delivered::until("team", at(until))];
+        let team = |until| vec![TargetCoverage::until("team", at(until))];
         check(rules, &[0, 0, 0], &team(9), "xx.");
         check(rules, &[0, 0, 0], &team(1), "xss");
         check(rules, &[0, 0, 0], &team(0), "sss");
@@ -204,14 +204,13 @@ mod tests {
         };
         let dump = DumpUse { n_images: 2, last: Some(at(5)), ..DumpUse::default() };
         let old = Some(Duration::from_mins(1));
-        let judge =
-            |rules: &RetentionRules, dump: &DumpUse, age, targets: &[Delivered]| match judge_dump(
-                rules, dump, age, targets,
-            ) {
+        let judge = |rules: &RetentionRules, dump: &DumpUse, age, targets: &[TargetCoverage]| {
+            match judge_dump(rules, dump, age, targets) {
                 Verdict::Keep => "keep".to_owned(),
                 Verdict::Remove(_) => "remove".to_owned(),
                 Verdict::Skip(why) => why,
-            };
+            }
+        };
         assert_eq!(judge(&rules, &dump, old, &[]), "remove");
         assert_eq!(
             judge(&RetentionRules { dumps: DumpRetention::Keep, ..rules }, &dump, old, &[]),
@@ -232,7 +231,7 @@ mod tests {
             assert!(got.contains(why), "{got}");
         }
         let rules = RetentionRules { dumps: DumpRetention::Delivered, ..rules };
-        let team = |until| vec![Delivered::until("team", at(until))];
+        let team = |until| vec![TargetCoverage::until("team", at(until))];
         assert!(judge(&rules, &dump, old, &[]).contains("no target"));
         assert!(judge(&rules, &dump, old, &team(5)).contains("\"team\" doesn't have it"));
         assert_eq!(judge(&rules, &dump, old, &team(6)), "remove");

@@ -1,7 +1,7 @@
-//! What a target has of a run: a file of the store, `sync/TARGET/RUN.json`, replaced as a whole.
+//! The state of a run at a target: the store's file `sync/TARGET/RUN.json`, always replaced as a whole.
 //!
-//! It is the only memory of a target. A target that is taken out of the configuration leaves it, and goes on
-//! from there when it comes back.
+//! The store remembers nothing else of a target. If a target is removed from the configuration, its files stay. If it
+//! is added again, delivery resumes from them.
 
 use std::fs;
 use std::io;
@@ -15,84 +15,86 @@ use crate::media::RunId;
 use crate::sinks::Receipt;
 use crate::store::journal::JournalOffset;
 
-/// The version of the file. One of a newer version is not touched.
+/// The format of the file. Files of a newer format are refused.
 const FORMAT: u32 = 1;
 
-/// How long an item that a target fails with, while it takes others, is tried again: a week.
-pub(super) const PATIENCE: Duration = Duration::from_hours(7 * 24);
+/// How long an item that fails, while the target accepts others, is retried: a week.
+pub(super) const RETRY_MAX: Duration = Duration::from_hours(7 * 24);
 
-/// A place in a run's journal: everything before it was delivered, is not wanted, or is set aside.
+/// A place in a run's journal. Every item before it was delivered, is excluded, or is parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Cursor {
+pub(crate) struct TargetCursor {
     pub(crate) place: JournalOffset,
-    /// The number of the last line before it.
+    /// Sequence number of the last line before it.
     pub(crate) seq: u64,
 }
 
-impl Cursor {
+impl TargetCursor {
     pub(crate) const START: Self = Self { place: JournalOffset::START, seq: 0 };
 }
 
-/// An item that is set aside, so that those behind it go on.
+/// A parked item: delivery continues with the items after it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Parked {
-    /// Where its line stands.
+pub(crate) struct ParkedItem {
+    /// Where the item's line starts.
     pub(crate) place: JournalOffset,
     pub(crate) length: u32,
-    /// What failed with it, in the target's words.
+    /// The target's error.
     pub(crate) reason: String,
-    /// Seconds since the Unix epoch: when it failed first.
+    /// When it first failed, in seconds since the Unix epoch.
     pub(crate) since: f64,
     pub(crate) n_tries: u32,
-    /// When it is tried again; none for not before somebody says `safelight retry`.
+    /// When it is retried, in seconds since the Unix epoch; `None`: only by `safelight retry`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<f64>,
 }
 
-impl Parked {
-    /// After a failure: when it is tried again, in a minute at first, in an hour at last. Once it has failed for a
-    /// week, it isn't.
+impl ParkedItem {
+    /// Schedules the next retry after a failure: pauses grow from a minute to an hour. After a week of failures, no
+    /// retry is scheduled.
     pub(super) fn failed_again(&mut self, now: f64) {
         let pause = 60.0 * f64::from(2u32.saturating_pow(self.n_tries.min(16)).min(60));
         self.n_tries = self.n_tries.saturating_add(1);
-        self.next = (now - self.since < PATIENCE.as_secs_f64()).then_some(now + pause);
+        self.next = (now - self.since < RETRY_MAX.as_secs_f64()).then_some(now + pause);
     }
 
     pub(super) fn is_due(&self, now: f64) -> bool {
-        // A clock that was set back must not hold it up for long.
+        // No pause is longer than an hour: a later time comes from a clock that was set back.
         self.next.is_some_and(|next| next <= now || next > now + 3600.0)
     }
 }
 
-/// What a target has of a run.
+/// The state of a run at a target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunState {
     format: u32,
     pub(crate) run: RunId,
-    pub(crate) cursor: Cursor,
-    /// What the sink wants to be told again.
+    pub(crate) cursor: TargetCursor,
+    /// The sink's last receipt: [`Sink::resume`](crate::sinks::Sink::resume) gets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) receipt: Option<Receipt>,
-    /// Items before the cursor that it doesn't have.
+    /// Items before the cursor that the target doesn't have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) parked: Vec<Parked>,
+    pub(crate) parked: Vec<ParkedItem>,
     pub(crate) n_delivered: u64,
     pub(crate) bytes_delivered: u64,
-    /// Whether the sink has let go of all that it kept back.
+    /// Whether the sink has flushed everything that it had buffered.
     pub(crate) is_at_rest: bool,
-    /// Whether it was told, after all that it has, that the run is over.
-    #[serde(default)]
-    pub(crate) is_told_of_end: bool,
+    /// Whether the sink got the end of the run, after all items that it has.
+    #[serde(default, rename = "is_told_of_end")]
+    pub(crate) is_end_reported: bool,
 }
 
-/// A state that can't be read or written.
+/// Why a state can't be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("{path} is damaged ({source}): remove it to have the run delivered from its beginning")]
+    #[error("{path} is damaged ({source}): remove it to deliver the run from its beginning")]
     Damaged { path: PathBuf, source: serde_json::Error },
-    #[error("{path} has format {got}, this version reads up to {FORMAT}: use a newer safelight")]
+    #[error(
+        "{path} has format {got}, this version reads up to {FORMAT}: install a newer safelight"
+    )]
     TooNew { path: PathBuf, got: u32 },
 }
 
@@ -109,20 +111,20 @@ impl RunState {
         Self {
             format: FORMAT,
             run,
-            cursor: Cursor::START,
+            cursor: TargetCursor::START,
             receipt: None,
             parked: Vec::new(),
             n_delivered: 0,
             bytes_delivered: 0,
             is_at_rest: true,
-            is_told_of_end: false,
+            is_end_reported: false,
         }
     }
 
-    /// What a target has of a run: nothing, where it was never delivered to.
+    /// Loads the state of a run at a target. Without a file, nothing was delivered.
     ///
     /// # Errors
-    /// If the file can't be read. Nothing is then delivered: it might be there already.
+    /// If the file can't be read. The caller must not deliver then, because the target may have the items already.
     pub(crate) fn load(store: &Path, target: &str, run: &RunId) -> Result<Self, StateError> {
         let path = path(store, target, run);
         let text = match fs::read(&path) {
@@ -142,10 +144,10 @@ impl RunState {
         Ok(state)
     }
 
-    /// Makes it durable.
+    /// Writes the state durably.
     ///
     /// # Errors
-    /// If the disk fails or is full: what was delivered since will be delivered again.
+    /// If the disk fails or is full. Items that were delivered since the last save are delivered again.
     pub(crate) fn save(&self, disk: &Disk, store: &Path, target: &str) -> Result<(), StateError> {
         let path = path(store, target, &self.run);
         let text = match serde_json::to_vec(self) {
@@ -157,7 +159,7 @@ impl RunState {
             .map_err(|source| StateError::Io { path, source })
     }
 
-    /// Whether the target has what stands at a place.
+    /// Whether the target has the item at a place of the journal.
     pub(crate) fn has(&self, place: JournalOffset) -> bool {
         place < self.cursor.place && !self.parked.iter().any(|parked| parked.place == place)
     }
@@ -167,8 +169,8 @@ impl RunState {
 mod tests {
     use super::*;
 
-    fn parked(since: f64) -> Parked {
-        Parked {
+    fn parked(since: f64) -> ParkedItem {
+        ParkedItem {
             place: JournalOffset { segment: 1, offset: 7 },
             length: 9,
             reason: "no".to_owned(),
@@ -179,17 +181,17 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_kept_and_a_damaged_one_is_not_taken_for_none() {
+    fn a_state_is_saved_and_a_damaged_one_is_not_taken_for_none() {
         let store = tempfile::tempdir().expect("a folder");
         let run = RunId::new("a/b").expect("a run");
         let load = || RunState::load(store.path(), "team", &run);
         let mut state = load().expect("a state");
-        assert_eq!(state.cursor, Cursor::START);
-        state.cursor = Cursor { place: JournalOffset { segment: 2, offset: 40 }, seq: 9 };
+        assert_eq!(state.cursor, TargetCursor::START);
+        state.cursor = TargetCursor { place: JournalOffset { segment: 2, offset: 40 }, seq: 9 };
         state.parked.push(parked(5.5));
         state.save(&Disk::default(), store.path(), "team").expect("a file");
         assert_eq!(load().expect("a state"), state);
-        assert!(!state.has(JournalOffset { segment: 1, offset: 7 }), "it is set aside");
+        assert!(!state.has(JournalOffset { segment: 1, offset: 7 }), "it is parked");
         assert!(state.has(JournalOffset { segment: 1, offset: 8 }));
         assert!(!state.has(JournalOffset { segment: 2, offset: 40 }));
         let file = store.path().join("sync/team/a%2Fb.json");
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_is_tried_for_a_week_and_then_no_more_by_itself() {
+    fn a_failing_item_is_retried_for_a_week_and_then_only_on_request() {
         let mut item = parked(1000.0);
         let mut now = 1000.0;
         let mut pauses = Vec::new();
@@ -212,8 +214,8 @@ mod tests {
             pauses.push(next - now);
             now = next;
         }
-        assert!(now - item.since >= PATIENCE.as_secs_f64());
-        assert!(now - item.since < PATIENCE.as_secs_f64() + 3600.0 + 1.0);
+        assert!(now - item.since >= RETRY_MAX.as_secs_f64());
+        assert!(now - item.since < RETRY_MAX.as_secs_f64() + 3600.0 + 1.0);
         assert_eq!(pauses[..3], [60.0, 120.0, 240.0]);
         assert!(pauses.iter().all(|pause| *pause <= 3600.0));
     }

@@ -1,4 +1,4 @@
-//! The engine on a target in memory that fails in all the ways that there are. Time is the test's.
+//! The worker on a target in memory, which fails in every possible way. The clock is the test's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,91 +8,92 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::board::Board;
-use super::state::{Cursor, RunState};
-use super::worker::{Control, Worker};
-use super::*;
-use crate::config;
+use super::progress::ProgressBoard;
+use super::state::{RunState, TargetCursor};
+use super::worker::{Worker, WorkerControl};
+use super::{TargetView, choose, retry, views};
+use crate::config::{self, SyncConfig};
+use crate::durable::Disk;
 use crate::media::{
-    ColorMode, Description, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey, Sha256,
-    Source, Step,
+    ColorMode, Description, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey, RunId,
+    Sha256, Source, Step,
 };
-use crate::sinks::{Delivery, Receipt, Rest, Sink, SinkError};
+use crate::sinks::{Delivery, Receipt, Rest, Sink, SinkError, Target};
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::lock::Holder;
-use crate::store::{Commit, RunInfo, Writer, open};
+use crate::store::{Commit, Reader, RunInfo, Writer, open};
 
-/// What a target does with a call.
+/// How the target reacts to an item.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Reaction {
-    Take,
+    Accept,
     Fail,
-    Refuse,
+    Reject,
 }
 
 type React = Box<dyn FnMut(&Delivery, u32) -> Reaction + Send>;
 
-/// The target's side.
-struct Far {
+/// The server of the target.
+struct Server {
     react: React,
     n_tries: BTreeMap<u64, u32>,
     put: BTreeSet<u64>,
-    /// Items in the order in which they were kept: key, step, version.
-    kept: BTreeMap<RunId, Vec<(String, u64, u64)>>,
+    /// Committed items in their order: key, step, version.
+    committed: BTreeMap<RunId, Vec<(String, u64, u64)>>,
     n_commits_to_fail: u32,
     rests: Vec<Rest>,
-    most_under_way: usize,
-    under_way: usize,
+    n_in_transfer_max: usize,
+    n_in_transfer: usize,
 }
 
 #[derive(Clone)]
-struct Memory(Arc<Mutex<Far>>);
+struct Memory(Arc<Mutex<Server>>);
 
 struct MemoryRun(Memory, RunId);
 
 impl Memory {
     fn new(react: impl FnMut(&Delivery, u32) -> Reaction + Send + 'static) -> Self {
-        Self(Arc::new(Mutex::new(Far {
+        Self(Arc::new(Mutex::new(Server {
             react: Box::new(react),
             n_tries: BTreeMap::new(),
             put: BTreeSet::new(),
-            kept: BTreeMap::new(),
+            committed: BTreeMap::new(),
             n_commits_to_fail: 0,
             rests: Vec::new(),
-            most_under_way: 0,
-            under_way: 0,
+            n_in_transfer_max: 0,
+            n_in_transfer: 0,
         })))
     }
 
-    fn far(&self) -> std::sync::MutexGuard<'_, Far> {
+    fn server(&self) -> std::sync::MutexGuard<'_, Server> {
         self.0.lock().expect("the target")
     }
 
-    fn kept(&self, run: &str) -> Vec<(String, u64, u64)> {
+    fn committed(&self, run: &str) -> Vec<(String, u64, u64)> {
         let run = RunId::new(run).expect("a run");
-        self.far().kept.get(&run).cloned().unwrap_or_default()
+        self.server().committed.get(&run).cloned().unwrap_or_default()
     }
 
     fn steps(&self, run: &str) -> Vec<u64> {
-        self.kept(run).into_iter().map(|(_, step, _)| step).collect()
+        self.committed(run).into_iter().map(|(_, step, _)| step).collect()
     }
 }
 
-/// An item on its way; it may be given up.
-struct UnderWay<'a>(&'a Memory);
+/// An item in transfer. The transfer may be cancelled.
+struct InTransfer<'a>(&'a Memory);
 
-impl<'a> UnderWay<'a> {
+impl<'a> InTransfer<'a> {
     fn begin(target: &'a Memory) -> Self {
-        let mut far = target.far();
-        far.under_way += 1;
-        far.most_under_way = far.most_under_way.max(far.under_way);
+        let mut server = target.server();
+        server.n_in_transfer += 1;
+        server.n_in_transfer_max = server.n_in_transfer_max.max(server.n_in_transfer);
         Self(target)
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InTransfer<'_> {
     fn drop(&mut self) {
-        self.0.far().under_way -= 1;
+        self.0.server().n_in_transfer -= 1;
     }
 }
 
@@ -112,49 +113,49 @@ impl Target for Memory {
 impl Sink for MemoryRun {
     async fn resume(&mut self, last: Option<&Receipt>) -> Result<(), SinkError> {
         let n = last.and_then(Receipt::get).unwrap_or(0);
-        self.0.far().kept.entry(self.1.clone()).or_default().truncate(n);
+        self.0.server().committed.entry(self.1.clone()).or_default().truncate(n);
         Ok(())
     }
 
     async fn put(&self, item: &Delivery) -> Result<(), SinkError> {
-        let on_its_way = UnderWay::begin(&self.0);
+        let in_transfer = InTransfer::begin(&self.0);
         tokio::time::sleep(Duration::from_millis(10)).await;
-        drop(on_its_way);
-        let mut far = self.0.far();
-        let n_tries = far.n_tries.entry(item.seq).or_default();
+        drop(in_transfer);
+        let mut server = self.0.server();
+        let n_tries = server.n_tries.entry(item.seq).or_default();
         *n_tries += 1;
         let n_tries = *n_tries;
-        match (far.react)(item, n_tries) {
-            Reaction::Take => {
-                far.put.insert(item.seq);
+        match (server.react)(item, n_tries) {
+            Reaction::Accept => {
+                server.put.insert(item.seq);
                 Ok(())
             }
             Reaction::Fail => Err(SinkError::retry("it is busy")),
-            Reaction::Refuse => Err(SinkError::reject(item, "it is no cat")),
+            Reaction::Reject => Err(SinkError::reject(item, "it is no cat")),
         }
     }
 
     async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
-        let mut far = self.0.far();
-        if far.n_commits_to_fail > 0 {
-            far.n_commits_to_fail -= 1;
+        let mut server = self.0.server();
+        if server.n_commits_to_fail > 0 {
+            server.n_commits_to_fail -= 1;
             return Err(SinkError::retry("it is busy"));
         }
         for item in items {
-            assert!(far.put.contains(&item.seq), "an item without its files");
+            assert!(server.put.contains(&item.seq), "an item without its files");
             let seen = (item.id.key.as_str().to_owned(), item.id.step.0, item.file.size);
-            far.kept.entry(self.1.clone()).or_default().push(seen);
+            server.committed.entry(self.1.clone()).or_default().push(seen);
         }
-        Receipt::new(&far.kept[&self.1].len())
+        Receipt::new(&server.committed[&self.1].len())
     }
 
     async fn rest(&mut self, why: Rest) -> Result<Option<Receipt>, SinkError> {
-        self.0.far().rests.push(why);
+        self.0.server().rests.push(why);
         Ok(None)
     }
 }
 
-/// A store, with images whose files are not needed.
+/// A store whose images have no media files.
 struct Store {
     folder: TempDir,
     writer: Option<Writer>,
@@ -182,7 +183,7 @@ impl Store {
         self.writer.as_mut().expect("a store").commit(&mut group).expect("a commit");
     }
 
-    /// Keeps an image at each of these steps; the version is its size.
+    /// Commits an image at each of these steps. Its size is its version.
     fn images(&mut self, run: &str, key: &str, steps: impl IntoIterator<Item = u64>, version: u64) {
         let events =
             steps.into_iter().map(|step| Event::Media(Box::new(image(key, step, version))));
@@ -190,17 +191,17 @@ impl Store {
         self.commit(run, events);
     }
 
-    /// Delivers what there is, once, as after a start of the program.
-    async fn once(&self, target: &Memory, settings: &str) -> (bool, TargetView) {
-        let board = Board::default();
+    /// Delivers the backlog once, as after a start of the program.
+    async fn deliver(&self, target: &Memory, settings: &str) -> (bool, TargetView) {
+        let board = ProgressBoard::default();
         let worker = Worker::<Memory>::new(
             self.reader.clone(),
             config(settings),
             target.clone(),
             board.clone(),
         );
-        let control = Control::default();
-        let is_done = worker.once(&control).await;
+        let control = WorkerControl::default();
+        let is_done = worker.deliver_once(&control).await;
         (is_done, board.view())
     }
 
@@ -238,7 +239,7 @@ async fn all_arrives_once_whatever_fails_and_whenever_the_program_dies() {
     let mut store = Store::new();
     let luck = Mutex::new(fastrand::Rng::with_seed(7));
     let roll = move |n: u32| luck.lock().expect("luck").u32(0..n) == 0;
-    let target = Memory::new(move |_, _| if roll(5) { Reaction::Fail } else { Reaction::Take });
+    let target = Memory::new(move |_, _| if roll(5) { Reaction::Fail } else { Reaction::Accept });
     let mut luck = fastrand::Rng::with_seed(8);
     let mut n = 0;
     for round in 0..40 {
@@ -247,11 +248,11 @@ async fn all_arrives_once_whatever_fails_and_whenever_the_program_dies() {
             store.images(run, "k", n..n + new, 1);
         }
         n += new;
-        target.far().n_commits_to_fail = luck.u32(0..3);
-        // What a kill before the state was stored leaves: the target is ahead of it.
+        target.server().n_commits_to_fail = luck.u32(0..3);
+        // A kill before the state is saved leaves the target ahead of the state.
         let files = ["a", "b"].map(|run| store.root().join(format!("sync/team/{run}.json")));
         let before = files.each_ref().map(|file| fs::read(file).ok());
-        store.once(&target, "").await;
+        store.deliver(&target, "").await;
         if round % 3 == 0 {
             for (file, before) in files.iter().zip(before) {
                 match before {
@@ -262,7 +263,7 @@ async fn all_arrives_once_whatever_fails_and_whenever_the_program_dies() {
         }
     }
     for _ in 0..20 {
-        store.once(&target, "").await;
+        store.deliver(&target, "").await;
         let text = fs::read_dir(store.root().join("sync/team")).expect("states");
         for file in text.flatten() {
             let text = fs::read_to_string(file.path()).expect("a state");
@@ -278,41 +279,42 @@ async fn all_arrives_once_whatever_fails_and_whenever_the_program_dies() {
         let state = store.state(run);
         assert!(state.parked.is_empty(), "{state:?}");
     }
-    assert!(target.far().most_under_way <= 16);
+    assert!(target.server().n_in_transfer_max <= 16);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_is_set_aside_with_the_targets_words_and_the_rest_flows() {
+async fn a_rejected_item_is_parked_with_the_targets_error_and_the_others_are_delivered() {
     let mut store = Store::new();
     store.images("a", "k", 0..1000, 1);
-    let target = Memory::new(
-        |item, _| {
-            if item.id.step.0 == 500 { Reaction::Refuse } else { Reaction::Take }
-        },
-    );
-    let (is_done, view) = store.once(&target, "").await;
+    let target =
+        Memory::new(
+            |item, _| {
+                if item.id.step.0 == 500 { Reaction::Reject } else { Reaction::Accept }
+            },
+        );
+    let (is_done, view) = store.deliver(&target, "").await;
     assert!(is_done);
     assert_eq!((view.delivered, view.pending), (999, 0));
     assert_eq!((view.set_aside, view.refused), (1, 1));
     assert_eq!(view.reasons, ["it is no cat"]);
-    assert!(target.far().most_under_way > 4, "lanes grow");
+    assert!(target.server().n_in_transfer_max > 4, "lanes grow");
 
-    // It stays so until somebody says otherwise.
-    target.far().react = Box::new(|_, _| Reaction::Take);
-    assert_eq!(store.once(&target, "").await.1.set_aside, 1);
+    // It stays parked until a retry is requested.
+    target.server().react = Box::new(|_, _| Reaction::Accept);
+    assert_eq!(store.deliver(&target, "").await.1.set_aside, 1);
     assert_eq!(retry(&store.reader, &[config("")]).expect("a store"), 1);
-    let (_, view) = store.once(&target, "").await;
+    let (_, view) = store.deliver(&target, "").await;
     assert_eq!((view.delivered, view.set_aside), (1000, 0));
     assert_eq!(target.steps("a").last(), Some(&500));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_that_a_target_fails_with_is_set_aside_and_tried_again() {
+async fn an_item_that_keeps_failing_is_parked_and_retried() {
     let mut store = Store::new();
     store.images("a", "k", 0..50, 1);
     let target =
-        Memory::new(|item, _| if item.id.step.0 == 7 { Reaction::Fail } else { Reaction::Take });
-    let (is_done, view) = store.once(&target, "").await;
+        Memory::new(|item, _| if item.id.step.0 == 7 { Reaction::Fail } else { Reaction::Accept });
+    let (is_done, view) = store.deliver(&target, "").await;
     assert!(is_done);
     assert_eq!((view.delivered, view.set_aside, view.refused), (49, 1, 0));
     assert_eq!(view.trouble, None);
@@ -321,24 +323,24 @@ async fn an_item_that_a_target_fails_with_is_set_aside_and_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_item_suffers_for_a_target_that_is_away() {
+async fn no_item_is_parked_while_the_target_is_unreachable() {
     let mut store = Store::new();
     store.images("a", "k", 0..50, 1);
     let target = Memory::new(|_, _| Reaction::Fail);
-    let (is_done, view) = store.once(&target, "").await;
+    let (is_done, view) = store.deliver(&target, "").await;
     assert!(!is_done);
     assert_eq!((view.delivered, view.pending, view.set_aside), (0, 50, 0));
     assert_eq!(view.trouble.as_deref(), Some("it is busy"));
-    assert_eq!(store.state("a").cursor, Cursor::START);
-    // Few were tried: it was left alone.
-    assert!(target.far().n_tries.len() <= 4, "{:?}", target.far().n_tries);
-    target.far().react = Box::new(|_, _| Reaction::Take);
-    assert!(store.once(&target, "").await.0);
+    assert_eq!(store.state("a").cursor, TargetCursor::START);
+    // Few were tried, because delivery paused.
+    assert!(target.server().n_tries.len() <= 4, "{:?}", target.server().n_tries);
+    target.server().react = Box::new(|_, _| Reaction::Accept);
+    assert!(store.deliver(&target, "").await.0);
     assert_eq!(target.steps("a"), (0..50).collect::<Vec<u64>>());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_can_not_be_delivered_holds_up_no_other() {
+async fn a_run_that_cannot_be_delivered_delays_no_other() {
     let mut store = Store::new();
     for run in ["a", "b", "c"] {
         store.images(run, "k", 0..20, 1);
@@ -347,17 +349,17 @@ async fn a_run_that_can_not_be_delivered_holds_up_no_other() {
     fs::write(store.root().join("sync/team/a.json"), "{").expect("a file");
     let target = Memory::new(|item, _| {
         let is_b = item.folder.ends_with("b");
-        if is_b { Reaction::Fail } else { Reaction::Take }
+        if is_b { Reaction::Fail } else { Reaction::Accept }
     });
-    let (is_done, view) = store.once(&target, "").await;
+    let (is_done, view) = store.deliver(&target, "").await;
     assert!(!is_done);
     assert_eq!((target.steps("c").len(), target.steps("b").len()), (20, 0));
-    assert!(target.kept("a").is_empty(), "nobody knows what it has of it");
+    assert!(target.committed("a").is_empty(), "it is unknown what the target has of it");
     assert!(view.trouble.is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_gets_what_it_is_meant_to_get_in_its_last_version() {
+async fn a_target_gets_the_selected_items_in_their_last_version() {
     let mut store = Store::new();
     store.images("a", "val", 0..5, 1);
     store.images("a", "debug/x", 0..5, 1);
@@ -365,58 +367,58 @@ async fn a_target_gets_what_it_is_meant_to_get_in_its_last_version() {
     store.images("a", "val", 2..4, 2);
     let id = MediaId { key: MediaKey::new("val").expect("a key"), step: Step(4), index: 0 };
     store.commit("a", vec![Event::Gone { id, path: None }]);
-    let target = Memory::new(|_, _| Reaction::Take);
+    let target = Memory::new(|_, _| Reaction::Accept);
     let settings = "exclude = [\"debug/*\"]\nexclude_runs = [\"oth*\"]";
-    let (is_done, view) = store.once(&target, settings).await;
+    let (is_done, view) = store.deliver(&target, settings).await;
     assert!(is_done);
     let val = |step, version| ("val".to_owned(), step, version);
-    assert_eq!(target.kept("a"), [val(0, 1), val(1, 1), val(2, 2), val(3, 2)]);
-    assert!(target.kept("other").is_empty());
+    assert_eq!(target.committed("a"), [val(0, 1), val(1, 1), val(2, 2), val(3, 2)]);
+    assert!(target.committed("other").is_empty());
     assert_eq!((view.pending, view.pending_bytes), (0, 0));
 
-    // A later version of what is there comes as well; one that was held back, when it is released.
+    // A later version of a delivered item is delivered too, and a held item once it is released.
     store.images("a", "val", [0], 3);
     let MediaEntry { description, source, .. } = image("val", 9, 1);
     let id = MediaId { key: MediaKey::new("val").expect("a key"), step: Step(9), index: 0 };
     let held = MediaEntry::held(id, "over a limit".to_owned(), description, source);
     store.commit("a", vec![Event::Media(Box::new(held))]);
-    store.once(&target, settings).await;
+    store.deliver(&target, settings).await;
     store.images("a", "val", [9], 4);
-    store.once(&target, settings).await;
-    assert_eq!(target.kept("a")[4..], [val(0, 3), val(9, 4)]);
+    store.deliver(&target, settings).await;
+    assert_eq!(target.committed("a")[4..], [val(0, 3), val(9, 4)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sink_is_told_when_nothing_comes() {
+async fn an_idle_sink_flushes() {
     let mut store = Store::new();
     store.images("a", "k", 0..5, 1);
-    let target = Memory::new(|_, _| Reaction::Take);
-    store.once(&target, "").await;
-    assert_eq!(target.far().rests, [Rest::Leaving]);
+    let target = Memory::new(|_, _| Reaction::Accept);
+    store.deliver(&target, "").await;
+    assert_eq!(target.server().rests, [Rest::Leaving]);
     assert!(store.state("a").is_at_rest);
-    // It was told once.
-    store.once(&target, "").await;
-    assert_eq!(target.far().rests.len(), 1);
-    // That the run is over it is told whenever that is said: here long after its last image.
+    // It flushes once.
+    store.deliver(&target, "").await;
+    assert_eq!(target.server().rests.len(), 1);
+    // The end of the run reaches it even long after its last image.
     store.commit("a", vec![Event::Finish]);
-    store.once(&target, "").await;
-    store.once(&target, "").await;
-    assert_eq!(target.far().rests, [Rest::Leaving, Rest::Finished]);
+    store.deliver(&target, "").await;
+    store.deliver(&target, "").await;
+    assert_eq!(target.server().rests, [Rest::Leaving, Rest::Finished]);
     store.images("a", "k", 5..6, 1);
-    store.once(&target, "").await;
-    assert_eq!(target.far().rests.last(), Some(&Rest::Finished));
+    store.deliver(&target, "").await;
+    assert_eq!(target.server().rests.last(), Some(&Rest::Finished));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thread_that_goes_on_delivers_what_comes_and_ends_when_it_is_told() {
+async fn a_continuous_worker_delivers_new_items_and_ends_when_stopped() {
     let mut store = Store::new();
     store.images("a", "k", 0..5, 1);
-    let target = Memory::new(|_, _| Reaction::Take);
-    let board = Board::default();
+    let target = Memory::new(|_, _| Reaction::Accept);
+    let board = ProgressBoard::default();
     let worker =
         Worker::<Memory>::new(store.reader.clone(), config(""), target.clone(), board.clone());
-    let control = Control::default();
-    let going_on = worker.keep_on(&control);
+    let control = WorkerControl::default();
+    let delivering = worker.deliver_until_stopped(&control);
     let job = async {
         let arrived = async |n: usize| {
             while target.steps("a").len() < n {
@@ -424,87 +426,88 @@ async fn a_thread_that_goes_on_delivers_what_comes_and_ends_when_it_is_told() {
             }
         };
         arrived(5).await;
-        target.far().react = Box::new(|_, _| Reaction::Fail);
+        target.server().react = Box::new(|_, _| Reaction::Fail);
         store.images("a", "k", 5..9, 1);
-        // The clock is the test's: this is a day.
+        // The clock is the test's: no real time passes.
         tokio::time::sleep(Duration::from_hours(24)).await;
         let view = board.view();
         assert_eq!((view.pending, view.set_aside), (4, 0));
         assert!(view.trouble.is_some());
         store.images("a", "k", 9..12, 1);
-        target.far().react = Box::new(|_, _| Reaction::Take);
+        target.server().react = Box::new(|_, _| Reaction::Accept);
         arrived(12).await;
         store.commit("a", vec![Event::Finish]);
-        while target.far().rests.last() != Some(&Rest::Finished) {
+        while target.server().rests.last() != Some(&Rest::Finished) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         control.stop.cancel();
     };
-    tokio::join!(going_on, job);
+    tokio::join!(delivering, job);
     assert_eq!(target.steps("a"), (0..12).collect::<Vec<u64>>());
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_not_be_noted_is_not_doubled() {
+async fn an_unsaved_state_doubles_no_item() {
     let mut store = Store::new();
     store.images("a", "k", 0..5, 1);
-    let target = Memory::new(|_, _| Reaction::Take);
-    let (board, control) = (Board::default(), Control::default());
+    let target = Memory::new(|_, _| Reaction::Accept);
+    let (board, control) = (ProgressBoard::default(), WorkerControl::default());
     let worker =
         Worker::<Memory>::new(store.reader.clone(), config(""), target.clone(), board.clone());
     let job = async {
         while store.state("a").n_delivered < 5 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let (states, aside) = (store.root().join("sync/team"), store.root().join("aside"));
-        fs::rename(&states, &aside).expect("a folder");
+        let (states, moved) = (store.root().join("sync/team"), store.root().join("moved"));
+        fs::rename(&states, &moved).expect("a folder");
         fs::write(&states, "").expect("a file in its place");
         store.images("a", "k", 5..9, 1);
         tokio::time::sleep(Duration::from_hours(1)).await;
         assert!(board.view().trouble.is_some_and(|trouble| trouble.contains("sync/team")));
         fs::remove_file(&states).expect("a file");
-        fs::rename(&aside, &states).expect("a folder");
+        fs::rename(&moved, &states).expect("a folder");
         while store.state("a").n_delivered < 9 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         control.stop.cancel();
     };
-    tokio::join!(worker.keep_on(&control), job);
+    tokio::join!(worker.deliver_until_stopped(&control), job);
     assert_eq!(target.steps("a"), (0..9).collect::<Vec<u64>>());
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_set_aside_and_whose_line_is_damaged_stays_told_of() {
+async fn a_parked_item_whose_line_is_damaged_stays_parked() {
     let mut store = Store::new();
     store.images("a", "k", 0..9, 1);
-    let target =
-        Memory::new(|item, _| if item.id.step.0 == 4 { Reaction::Refuse } else { Reaction::Take });
-    store.once(&target, "").await;
+    let target = Memory::new(
+        |item, _| if item.id.step.0 == 4 { Reaction::Reject } else { Reaction::Accept },
+    );
+    store.deliver(&target, "").await;
     let place = store.state("a").parked[0].place;
     let segment = store.root().join("runs/a/journal/00000001.jsonl");
     let mut bytes = fs::read(&segment).expect("a segment");
     bytes[usize::try_from(place.offset).expect("a place") + 9] ^= 1;
     fs::write(&segment, bytes).expect("a segment");
     retry(&store.reader, &[config("")]).expect("a store");
-    let (is_done, view) = store.once(&target, "").await;
+    let (is_done, view) = store.deliver(&target, "").await;
     assert!(is_done, "{view:?}");
     assert_eq!((view.set_aside, view.refused), (1, 1));
     assert!(view.reasons[0].contains("damaged journal line"), "{view:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_whose_journal_is_another_one_is_delivered_from_its_beginning() {
+async fn a_run_whose_journal_was_replaced_is_delivered_from_its_beginning() {
     let mut store = Store::new();
     store.images("a", "k", 0..9, 1);
-    let target = Memory::new(|_, _| Reaction::Take);
-    store.once(&target, "").await;
+    let target = Memory::new(|_, _| Reaction::Accept);
+    store.deliver(&target, "").await;
     drop(store.writer.take());
     let before = store.root();
     let other = Store::new();
     fs::rename(before.join("sync"), other.root().join("sync")).expect("a folder");
     let mut store = other;
     store.images("a", "k", 20..22, 1);
-    store.once(&target, "").await;
+    store.deliver(&target, "").await;
     assert_eq!(target.steps("a")[9..], [20, 21]);
 }
 
@@ -512,22 +515,22 @@ async fn a_run_whose_journal_is_another_one_is_delivered_from_its_beginning() {
 async fn a_byte_rate_is_kept() {
     let mut store = Store::new();
     store.images("a", "k", 0..40, 1000);
-    let target = Memory::new(|_, _| Reaction::Take);
+    let target = Memory::new(|_, _| Reaction::Accept);
     let start = tokio::time::Instant::now();
-    store.once(&target, "bytes_per_s_max = 1000").await;
+    store.deliver(&target, "bytes_per_s_max = 1000").await;
     let took = start.elapsed().as_secs();
     assert!((38..45).contains(&took), "{took}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_pending_is_told_without_a_thread() {
+async fn the_backlog_is_counted_without_a_thread() {
     let mut store = Store::new();
     store.images("a", "k", 0..7, 10);
     let configs = [config("")];
     let view = &views(&store.reader, &configs).expect("views")[0];
     assert_eq!((view.pending, view.pending_bytes, view.delivered), (7, 70, 0));
-    let target = Memory::new(|_, _| Reaction::Take);
-    store.once(&target, "").await;
+    let target = Memory::new(|_, _| Reaction::Accept);
+    store.deliver(&target, "").await;
     let view = &views(&store.reader, &configs).expect("views")[0];
     assert_eq!((view.pending, view.delivered), (0, 7));
     let error = choose(&configs, &["tem".to_owned()]).expect_err("no such target");

@@ -1,7 +1,8 @@
-//! One target: what each run has for it is read from the journal, delivered, and noted.
+//! The worker of one target: delivers the backlog of each run, and decides when to retry.
 
+mod failure;
+mod transfer;
 mod run;
-mod trouble;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -12,12 +13,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::failure::{DeliveryError, FAILURES_MAX, RetryPause, TRIES_MAX};
 use self::run::RunWork;
-use self::trouble::{FAILURES_MAX, TRIES_MAX, Trouble, Wait};
-use super::backlog::{Backlog, seconds};
-use super::board::{Board, Posted};
-use super::lanes::Lanes;
-use super::state::{Cursor, RunState, StateError};
+use self::transfer::Transfer;
+use super::backlog::{Backlog, unix_seconds};
+use super::progress::ProgressBoard;
+use super::state::{RunState, StateError, TargetCursor};
+use super::status::TargetProgress;
 use crate::config::SyncConfig;
 use crate::durable::Disk;
 use crate::media::RunId;
@@ -25,19 +27,19 @@ use crate::pace::Pace;
 use crate::sinks::Target;
 use crate::store::{Extent, Reader};
 
-/// How often it is looked whether anything came.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often an idle worker checks whether a journal grew.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often a target that waits says how much is pending.
-const POST: Duration = Duration::from_secs(2);
+/// How often a waiting worker posts its progress.
+const POST_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What is asked of a target's thread.
+/// Controls a worker from other threads.
 #[derive(Debug, Default)]
-pub(super) struct Control {
-    /// Look now; don't wait for the next try.
+pub(super) struct WorkerControl {
+    /// Ends the pause before the next pass.
     pub(super) wake: Notify,
-    /// Try all that is set aside.
-    pub(super) retry: AtomicBool,
+    /// Makes the next pass after a wake retry all parked items.
+    pub(super) retries_parked: AtomicBool,
     pub(super) stop: CancellationToken,
 }
 
@@ -49,21 +51,18 @@ pub(super) struct Worker<T: Target> {
     settings: T::Config,
     target: Option<T>,
     runs: BTreeMap<RunId, RunWork<T::Run>>,
-    /// Runs whose state can't be read, and why.
+    /// Runs whose state can't be read, with the errors.
     broken: BTreeMap<RunId, String>,
-    lanes: Lanes,
-    pace: Pace,
-    /// [`Reader::n_changes`] when all runs were looked at last.
+    transfer: Transfer,
+    /// [`Reader::n_changes`] when the runs were last refreshed.
     n_changes_seen: Option<u64>,
-    /// Items that were taken since the start.
-    n_taken: u64,
-    wait: Wait,
-    /// Whether all that was set aside is to be tried in this pass.
-    tries_all: bool,
-    /// Whether there is only one look: then nothing is kept back for what may come.
+    pause: RetryPause,
+    /// Whether the next pass retries all parked items.
+    retries_parked: bool,
+    /// Whether the worker ends when the backlog is delivered. Then it does not wait for items to settle.
     is_once: bool,
     n_passes: u64,
-    board: Board,
+    board: ProgressBoard,
 }
 
 impl<T: Target> Worker<T> {
@@ -71,24 +70,22 @@ impl<T: Target> Worker<T> {
         reader: Reader,
         config: SyncConfig,
         settings: T::Config,
-        board: Board,
+        board: ProgressBoard,
     ) -> Self {
         let pace = Pace::default();
         pace.set(config.bytes_per_s_max.map(NonZeroU64::get));
         let worker = Self {
             reader,
             disk: Disk::default(),
-            lanes: Lanes::new(config.concurrency_max.get()),
+            transfer: Transfer::new(config.concurrency_max.get(), pace),
             config,
             settings,
             target: None,
             runs: BTreeMap::new(),
             broken: BTreeMap::new(),
-            pace,
             n_changes_seen: None,
-            n_taken: 0,
-            wait: Wait::default(),
-            tries_all: false,
+            pause: RetryPause::default(),
+            retries_parked: false,
             is_once: false,
             n_passes: 0,
             board,
@@ -97,17 +94,18 @@ impl<T: Target> Worker<T> {
         worker
     }
 
-    /// Delivers what there is and what comes, until it is told to stop.
-    pub(super) async fn keep_on(mut self, control: &Control) {
-        let mut is_in_trouble = false;
+    /// Delivers the backlog and everything that is committed later, until it is stopped.
+    pub(super) async fn deliver_until_stopped(mut self, control: &WorkerControl) {
+        let mut is_failing = false;
         while !control.stop.is_cancelled() {
             let did = self.pass(control).await;
-            self.tell(&mut is_in_trouble);
+            self.log_transition(&mut is_failing);
             if did {
                 continue;
             }
-            // What waits for its next try is seen to come nearer, and what came meanwhile to be pending.
-            let pause = if self.is_waiting() { POST.min(self.next_try()) } else { LOOK };
+            // A worker that waits for a retry keeps posting, so that its backlog and the time left are current.
+            let pause =
+                if self.is_waiting() { POST_INTERVAL.min(self.next_try()) } else { CHECK_INTERVAL };
             tokio::select! {
                 () = sleep(pause.max(Duration::from_millis(20))) => {}
                 () = control.stop.cancelled() => {}
@@ -116,15 +114,15 @@ impl<T: Target> Worker<T> {
         }
     }
 
-    /// Delivers what there is. Returns whether all of it was, but what is set aside.
-    pub(super) async fn once(mut self, control: &Control) -> bool {
+    /// Delivers the backlog. Returns whether all of it was delivered, apart from parked items.
+    pub(super) async fn deliver_once(mut self, control: &WorkerControl) -> bool {
         self.is_once = true;
         self.wake(control);
         let mut n_rounds = 0;
-        let mut is_in_trouble = false;
+        let mut is_failing = false;
         loop {
             let did = self.pass(control).await;
-            self.tell(&mut is_in_trouble);
+            self.log_transition(&mut is_failing);
             if control.stop.is_cancelled() {
                 return false;
             }
@@ -146,74 +144,75 @@ impl<T: Target> Worker<T> {
         }
     }
 
-    fn wake(&mut self, control: &Control) {
-        self.tries_all = control.retry.swap(false, Ordering::Relaxed);
-        self.wait.until = None;
-        self.runs.values_mut().for_each(|work| work.wait.until = None);
+    fn wake(&mut self, control: &WorkerControl) {
+        self.retries_parked = control.retries_parked.swap(false, Ordering::Relaxed);
+        self.pause.until = None;
+        self.runs.values_mut().for_each(|work| work.pause.until = None);
     }
 
     fn is_waiting(&self) -> bool {
-        self.wait.trouble.is_some()
+        self.pause.error.is_some()
             || !self.broken.is_empty()
-            || self.runs.values().any(|work| work.wait.trouble.is_some())
+            || self.runs.values().any(|work| work.pause.error.is_some())
     }
 
-    /// How long until something is tried again.
+    /// The time until the next retry.
     fn next_try(&self) -> Duration {
         let now = Instant::now();
-        let of_runs = self.runs.values().filter_map(|work| work.wait.until);
-        let first = match self.wait.until {
+        let of_runs = self.runs.values().filter_map(|work| work.pause.until);
+        let first = match self.pause.until {
             Some(until) if until > now => Some(until),
             _ => of_runs.min(),
         };
-        first.map_or(POST, |first| first.saturating_duration_since(now))
+        first.map_or(POST_INTERVAL, |first| first.saturating_duration_since(now))
     }
 
-    /// Looks at each run once. Returns whether anything was delivered.
-    async fn pass(&mut self, control: &Control) -> bool {
+    /// Delivers a page of each run. Returns whether anything was delivered.
+    async fn pass(&mut self, control: &WorkerControl) -> bool {
         self.n_passes += 1;
-        let looked = self.look();
+        let refreshed = self.refresh_runs();
         self.post();
-        if let Err(trouble) = looked {
-            self.wait.failed(&trouble);
+        if let Err(error) = refreshed {
+            self.pause.add_failure(&error);
             return false;
         }
-        if !self.wait.is_over(Instant::now()) {
+        if !self.pause.is_over(Instant::now()) {
             return false;
         }
-        let tries_all = std::mem::take(&mut self.tries_all);
+        let retries_parked = std::mem::take(&mut self.retries_parked);
         let (mut did, mut n_failed_in_a_row) = (false, 0);
         let runs: Vec<RunId> = self.runs.keys().cloned().collect();
         for run in runs {
             let Some(mut work) = self.runs.remove(&run) else { continue };
-            if control.stop.is_cancelled() || !work.wait.is_over(Instant::now()) {
+            if control.stop.is_cancelled() || !work.pause.is_over(Instant::now()) {
                 self.runs.insert(run, work);
                 continue;
             }
-            let n_taken = self.n_taken;
-            let done = self.run(&mut work, control, tries_all).await;
-            if self.n_taken > n_taken {
+            let n_accepted = self.transfer.n_accepted();
+            let done = self.deliver_run(&mut work, control, retries_parked).await;
+            if self.transfer.n_accepted() > n_accepted {
                 did = true;
-                // It takes some: that it fails with others now and then is no reason to leave it alone for long.
-                (work.wait, self.wait, n_failed_in_a_row) = (Wait::default(), Wait::default(), 0);
+                // The target accepts items. Occasional failures of others must not make its pause grow.
+                (work.pause, self.pause) = (RetryPause::default(), RetryPause::default());
+                n_failed_in_a_row = 0;
             }
             match done {
                 Ok(did_some) => {
                     did |= did_some;
-                    work.wait = Wait::default();
+                    work.pause = RetryPause::default();
                     if did_some {
-                        self.wait = Wait::default();
+                        self.pause = RetryPause::default();
                         n_failed_in_a_row = 0;
                     }
                 }
-                Err(Trouble::Stopped) => {}
-                Err(trouble) => {
-                    work.wait.failed(&trouble);
+                Err(DeliveryError::Stopped) => {}
+                Err(error) => {
+                    work.pause.add_failure(&error);
                     n_failed_in_a_row += 1;
-                    tracing::debug!(%run, target_name = self.config.name, error = %trouble, "run is not delivered");
+                    tracing::debug!(%run, target_name = self.config.name, %error, "cannot deliver run now");
                     if n_failed_in_a_row >= FAILURES_MAX {
-                        self.wait.failed(&trouble);
-                        // What it was opened with may be out of date: where a key stands, say.
+                        self.pause.add_failure(&error);
+                        // It is opened again, because its secrets or its address may be out of date.
                         self.target = None;
                         work.sink = None;
                         self.runs.values_mut().for_each(|work| work.sink = None);
@@ -225,15 +224,15 @@ impl<T: Target> Worker<T> {
                 break;
             }
         }
-        if !did && n_failed_in_a_row == 0 && self.wait.is_over(Instant::now()) {
-            self.wait = Wait::default();
+        if !did && n_failed_in_a_row == 0 && self.pause.is_over(Instant::now()) {
+            self.pause = RetryPause::default();
         }
         self.post();
         did
     }
 
-    /// Sees what runs there are, and counts what came.
-    fn look(&mut self) -> Result<(), Trouble> {
+    /// Finds new runs, and counts new items.
+    fn refresh_runs(&mut self) -> Result<(), DeliveryError> {
         let n_changes = self.reader.n_changes();
         if self.n_changes_seen == Some(n_changes) && self.broken.is_empty() {
             return Ok(());
@@ -244,14 +243,14 @@ impl<T: Target> Worker<T> {
                 continue;
             }
             if !self.runs.contains_key(&run) {
-                match self.begin(&run, extent) {
+                match self.load_run(&run, extent) {
                     Ok(work) => {
                         self.broken.remove(&run);
                         self.runs.insert(run.clone(), work);
                     }
                     Err(error) => {
                         if self.broken.insert(run.clone(), error.to_string()).is_none() {
-                            tracing::error!(target_name = name, %run, %error, "run is not delivered");
+                            tracing::error!(target_name = name, %run, %error, "cannot load the state of run, it is not delivered");
                         }
                         continue;
                     }
@@ -259,13 +258,13 @@ impl<T: Target> Worker<T> {
             }
             let Some(work) = self.runs.get_mut(&run) else { continue };
             if work.extent.end != extent.end {
-                work.last_came = Instant::now();
+                work.last_growth = Instant::now();
             }
             work.extent = extent;
             if work.counted < extent.end {
                 let selection = &self.config.selection;
                 let backlog = Backlog { reader: &self.reader, run: &run, selection };
-                work.pending.add(backlog.tally(work.counted, extent.end)?);
+                work.pending.add(backlog.count(work.counted, extent.end)?);
                 work.counted = extent.end;
             }
         }
@@ -273,67 +272,64 @@ impl<T: Target> Worker<T> {
         Ok(())
     }
 
-    fn begin(&self, run: &RunId, extent: Extent) -> Result<RunWork<T::Run>, StateError> {
+    fn load_run(&self, run: &RunId, extent: Extent) -> Result<RunWork<T::Run>, StateError> {
         let mut state = RunState::load(self.reader.root(), &self.config.name, run)?;
-        let Cursor { place, seq } = state.cursor;
+        let TargetCursor { place, seq } = state.cursor;
         if place > extent.end || seq > extent.last_seq {
-            self.begin_anew(&mut state);
+            self.restart(&mut state);
         }
         Ok(RunWork::new(state, extent))
     }
 
-    /// The run's journal is another one than that which was delivered.
-    fn begin_anew(&self, state: &mut RunState) {
+    /// Restarts a run whose journal was replaced by another one.
+    fn restart(&self, state: &mut RunState) {
         tracing::warn!(
             target_name = self.config.name,
             run = %state.run,
-            "its journal is another one than that which was delivered: it is delivered from its beginning"
+            "run's journal was replaced, it is delivered from its beginning"
         );
-        state.cursor = Cursor::START;
+        state.cursor = TargetCursor::START;
         state.parked.clear();
     }
 
-    /// Logs that trouble began, or is over.
-    fn tell(&self, is_in_trouble: &mut bool) {
-        let trouble = self.trouble();
+    /// Logs that delivery begins to fail, or works again.
+    fn log_transition(&self, is_failing: &mut bool) {
+        let error = self.error();
         let name = &self.config.name;
-        match (trouble, *is_in_trouble) {
+        match (error, *is_failing) {
             (Some(error), false) => {
                 let next_s = self.next_try().as_secs();
                 tracing::warn!(target_name = name, error, next_s, "delivery failed, will retry");
-                *is_in_trouble = true;
+                *is_failing = true;
             }
             (None, true) => {
-                tracing::info!(target_name = name, "target takes items again");
-                *is_in_trouble = false;
+                tracing::info!(target_name = name, "target accepts items again");
+                *is_failing = false;
             }
             _ => {}
         }
     }
 
-    fn trouble(&self) -> Option<String> {
-        let of_runs = self.runs.values().filter_map(|work| work.wait.trouble.as_ref());
-        self.wait.trouble.iter().chain(of_runs).chain(self.broken.values()).next().cloned()
-    }
-
-    fn post_with(&self, work: &RunWork<T::Run>) {
-        self.post_all(Some(work));
+    fn error(&self) -> Option<String> {
+        let of_runs = self.runs.values().filter_map(|work| work.pause.error.as_ref());
+        self.pause.error.iter().chain(of_runs).chain(self.broken.values()).next().cloned()
     }
 
     fn post(&self) {
-        self.post_all(None);
+        self.post_with(None);
     }
 
-    fn post_all(&self, of_now: Option<&RunWork<T::Run>>) {
-        let mut posted = Posted::new(&self.config);
-        for work in self.runs.values().chain(of_now) {
+    /// Posts the progress. `current` is the run that is delivered now: it is not in `runs` meanwhile.
+    fn post_with(&self, current: Option<&RunWork<T::Run>>) {
+        let mut posted = TargetProgress::new(&self.config);
+        for work in self.runs.values().chain(current) {
             posted.add(&work.state, work.pending, work.oldest);
         }
-        posted.view.trouble = self.trouble();
-        posted.view.lanes = self.lanes.n() as u64;
+        posted.view.trouble = self.error();
+        posted.view.lanes = self.transfer.n_lanes() as u64;
         posted.n_passes = self.n_passes;
-        let waits = posted.view.trouble.is_some().then(|| self.next_try());
-        posted.next_try = waits.map(|wait| seconds(SystemTime::now()) + wait.as_secs_f64());
+        let delay = posted.view.trouble.is_some().then(|| self.next_try());
+        posted.next_try = delay.map(|delay| unix_seconds(SystemTime::now()) + delay.as_secs_f64());
         self.board.post(posted);
     }
 }

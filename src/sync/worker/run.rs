@@ -1,81 +1,68 @@
-//! One run: a page of what it has is delivered and noted, then what is due of that which was set aside.
+//! One run: delivers a page of its backlog, then its parked items that are due, and saves its state.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::super::backlog::{Ahead, Backlog, Tally, seconds, written};
-use super::super::backoff::pause;
-use super::super::lanes::Answer;
-use super::super::state::{Parked, RunState, StateError};
-use super::trouble::{FAILURES_MAX, TRIES_MAX, Trouble, Wait};
-use super::{Control, POST, Worker};
+use super::super::backlog::{Backlog, BacklogCount, BacklogItem, unix_seconds, written};
+use super::super::state::{ParkedItem, RunState, StateError};
+use super::failure::{DeliveryError, RetryPause};
+use super::transfer::{PutProgress, PutResult};
+use super::{Worker, WorkerControl};
 use crate::sinks::{Delivery, Receipt, Rest, Sink, SinkError, Target};
 use crate::store::journal::JournalOffset;
 use crate::store::{Extent, StoreError};
 
-/// How often a sink is told that nothing comes; when that is for good.
-const REST_EVERY: Duration = Duration::from_secs(5);
+/// How often the sink of an idle run may flush.
+const REST_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After this time without items, the run's sink is closed.
 const REST_AFTER: Duration = Duration::from_mins(15);
 
-/// So many items of a run may be set aside. When more are refused, it is not the items that are wrong.
+/// How many items of a run may be parked. If there would be more, the items are not at fault.
 const PARKED_MAX: usize = 10_000;
 
-/// What a target did with an item's files.
-enum Put {
-    Done,
-    Rejected(String),
-    /// It fails with this one and takes others.
-    SetAside(String),
-}
-
-/// What became of items that were to be delivered.
+/// The result of a delivery.
 #[derive(Default)]
-struct Outcome {
-    /// Those that are to be set aside.
-    aside: Vec<Parked>,
-    /// Of the others, if there were any.
+struct DeliveryOutcome {
+    /// Items to park.
+    parked: Vec<ParkedItem>,
+    /// The sink's receipt for the other items, if there were any.
     receipt: Option<Receipt>,
-    n_kept: u64,
-    bytes_kept: u64,
+    n_delivered: u64,
+    bytes_delivered: u64,
 }
 
-impl Outcome {
-    /// Notes what the target has by now.
-    fn note(self, state: &mut RunState) {
+impl DeliveryOutcome {
+    fn apply_to(self, state: &mut RunState) {
         if let Some(receipt) = self.receipt {
             state.receipt = Some(receipt);
-            (state.is_at_rest, state.is_told_of_end) = (false, false);
-            state.n_delivered += self.n_kept;
-            state.bytes_delivered += self.bytes_kept;
+            (state.is_at_rest, state.is_end_reported) = (false, false);
+            state.n_delivered += self.n_delivered;
+            state.bytes_delivered += self.bytes_delivered;
         }
-        state.parked.extend(self.aside);
+        state.parked.extend(self.parked);
     }
 }
 
-/// A run.
+/// A run at a target.
 pub(super) struct RunWork<S> {
-    /// As it is on the disk: see [`Worker::keep`].
+    /// Always as it is on the disk: see [`Worker::save`].
     pub(super) state: RunState,
-    /// Resumed.
+    /// The resumed sink, if it is open.
     pub(super) sink: Option<S>,
     pub(super) extent: Extent,
-    /// Up to where what is pending is counted.
+    /// The end of the journal's part that `pending` counts.
     pub(super) counted: JournalOffset,
-    pub(super) pending: Tally,
-    /// When the first pending item was kept.
+    pub(super) pending: BacklogCount,
+    /// When the media file of the backlog's first item was written, in seconds since the Unix epoch.
     pub(super) oldest: Option<f64>,
-    /// Items whose files are there, and that are not committed.
-    put: BTreeSet<u64>,
-    /// How often items have failed, and how many others had been taken when they did first.
-    failed: BTreeMap<u64, (u32, u64)>,
-    pub(super) last_came: Instant,
+    puts: PutProgress,
+    /// When the journal last grew.
+    pub(super) last_growth: Instant,
     last_rest: Instant,
-    pub(super) wait: Wait,
+    pub(super) pause: RetryPause,
 }
 
 impl<S> RunWork<S> {
@@ -86,42 +73,41 @@ impl<S> RunWork<S> {
             state,
             sink: None,
             extent,
-            pending: Tally::default(),
+            pending: BacklogCount::default(),
             oldest: None,
-            put: BTreeSet::new(),
-            failed: BTreeMap::new(),
-            last_came: now,
+            puts: PutProgress::default(),
+            last_growth: now,
             last_rest: now,
-            wait: Wait::default(),
+            pause: RetryPause::default(),
         }
     }
 }
 
 impl<T: Target> Worker<T> {
-    /// Delivers a page of what a run has, then what is due of that which was set aside. Returns whether there
-    /// was anything.
-    pub(super) async fn run(
+    /// Delivers a page of a run's backlog, then its parked items that are due. Returns whether anything was done.
+    pub(super) async fn deliver_run(
         &mut self,
         work: &mut RunWork<T::Run>,
-        control: &Control,
-        tries_all: bool,
-    ) -> Result<bool, Trouble> {
+        control: &WorkerControl,
+        retries_parked: bool,
+    ) -> Result<bool, DeliveryError> {
         let mut did = false;
         if work.state.cursor.place < work.extent.end {
-            did |= self.page(work, control).await?;
+            did |= self.deliver_page(work, control).await?;
         }
-        did |= self.parked(work, control, tries_all).await?;
-        let RunState { receipt, is_at_rest, is_told_of_end, .. } = &work.state;
-        let is_over = work.extent.finished && receipt.is_some() && !is_told_of_end;
-        if work.state.cursor.place >= work.extent.end && (!is_at_rest || is_over) {
+        did |= self.retry_parked(work, control, retries_parked).await?;
+        let RunState { receipt, is_at_rest, is_end_reported, .. } = &work.state;
+        let has_unreported_end = work.extent.finished && receipt.is_some() && !is_end_reported;
+        if work.state.cursor.place >= work.extent.end && (!is_at_rest || has_unreported_end) {
             self.rest(work).await?;
         }
         Ok(did)
     }
 
-    /// Changes what is noted of a run, on the disk first: a cursor and its receipt must not come apart. If that
-    /// fails, the target may be ahead of what is noted: its sink is resumed from there.
-    fn keep(
+    /// Changes the state of a run, on the disk first, so that a cursor and its receipt always match.
+    ///
+    /// If that fails, the target may be ahead of the state. The sink is closed, and resumed from the state later.
+    fn save(
         &self,
         work: &mut RunWork<T::Run>,
         change: impl FnOnce(&mut RunState),
@@ -136,96 +122,96 @@ impl<T: Target> Worker<T> {
         saved
     }
 
-    async fn page(
+    async fn deliver_page(
         &mut self,
         work: &mut RunWork<T::Run>,
-        control: &Control,
-    ) -> Result<bool, Trouble> {
+        control: &WorkerControl,
+    ) -> Result<bool, DeliveryError> {
         let run = work.state.run.clone();
         let selection = &self.config.selection;
         let backlog = Backlog { reader: &self.reader, run: &run, selection };
         let settled = (!self.is_once && !T::SETTLE.is_zero())
-            .then(|| seconds(SystemTime::now()) - T::SETTLE.as_secs_f64());
+            .then(|| unix_seconds(SystemTime::now()) - T::SETTLE.as_secs_f64());
         let page = backlog.page(work.state.cursor, work.extent.end, settled)?;
-        if page.is_of_other {
-            self.begin_anew(&mut work.state);
-            (work.counted, work.pending) = (work.state.cursor.place, Tally::default());
-            // What was brought over is of other lines with the same numbers.
+        if page.is_replaced {
+            self.restart(&mut work.state);
+            (work.counted, work.pending) = (work.state.cursor.place, BacklogCount::default());
+            // The progress is of other lines with the same sequence numbers.
             work.sink = None;
-            (work.put, work.failed) = (BTreeSet::new(), BTreeMap::new());
+            work.puts = PutProgress::default();
             self.n_changes_seen = None;
             return Ok(true);
         }
         if page.end == work.state.cursor {
-            if !page.is_held {
-                // Nothing but a damaged end.
+            if !page.is_settling {
+                // The rest of the journal is damaged.
                 work.state.cursor.place = work.extent.end;
             }
             return Ok(false);
         }
         let first = page.items.first();
         work.oldest = first.and_then(|first| written(&first.delivery.path()));
-        self.post_with(work);
+        self.post_with(Some(work));
         let outcome = if page.items.is_empty() {
-            Outcome::default()
+            DeliveryOutcome::default()
         } else {
             self.deliver(work, page.items, control).await?
         };
-        self.keep(work, |state| {
+        self.save(work, |state| {
             state.cursor = page.end;
-            outcome.note(state);
+            outcome.apply_to(state);
         })?;
-        work.pending.take(page.tally);
+        work.pending.subtract(page.count);
         work.oldest = None;
-        (work.put, work.failed) = (BTreeSet::new(), BTreeMap::new());
+        work.puts = PutProgress::default();
         Ok(true)
     }
 
-    /// Delivers items.
     async fn deliver(
         &mut self,
         work: &mut RunWork<T::Run>,
-        items: Vec<Ahead>,
-        control: &Control,
-    ) -> Result<Outcome, Trouble> {
+        items: Vec<BacklogItem>,
+        control: &WorkerControl,
+    ) -> Result<DeliveryOutcome, DeliveryError> {
         self.open(work).await?;
-        let verdicts = self.put(work, &items, control).await?;
-        let now = seconds(SystemTime::now());
-        let mut outcome = Outcome::default();
-        let mut accepted: Vec<(Ahead, Delivery)> = Vec::new();
-        for (item, verdict) in items.into_iter().zip(verdicts) {
-            let (reason, is_for_good) = match verdict {
-                Put::Done => {
+        let sink = work.sink.as_mut().expect("it was opened above");
+        let puts = &mut work.puts;
+        let results = self.transfer.put_all(sink, &items, puts, &control.stop).await?;
+        let now = unix_seconds(SystemTime::now());
+        let mut outcome = DeliveryOutcome::default();
+        let mut accepted: Vec<(BacklogItem, Delivery)> = Vec::new();
+        for (item, result) in items.into_iter().zip(results) {
+            let (reason, is_rejected) = match result {
+                PutResult::Done => {
                     let delivery = item.delivery.clone();
                     accepted.push((item, delivery));
                     continue;
                 }
-                Put::Rejected(reason) => (reason, true),
-                Put::SetAside(reason) => (reason, false),
+                PutResult::Rejected(reason) => (reason, true),
+                PutResult::Failing(reason) => (reason, false),
             };
-            outcome.aside.push(self.set_aside(&item, reason, is_for_good, now));
+            outcome.parked.push(self.park(&item, reason, is_rejected, now));
         }
-        let n = work.state.parked.len() + outcome.aside.len();
-        if let Some(last) = outcome.aside.last().filter(|_| n > PARKED_MAX) {
+        let n = work.state.parked.len() + outcome.parked.len();
+        if let Some(last) = outcome.parked.last().filter(|_| n > PARKED_MAX) {
             let (run, reason) = (work.state.run.clone(), last.reason.clone());
-            return Err(Trouble::Refused { run, n, reason });
+            return Err(DeliveryError::TooManyParked { run, n, max: PARKED_MAX, reason });
         }
-        let (mut ahead, mut deliveries): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
-        let sink = work.sink.as_mut().expect("it was opened above");
+        let (mut items, mut deliveries): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
         while !deliveries.is_empty() {
             match sink.commit(&deliveries).await {
                 Ok(receipt) => {
                     outcome.receipt = Some(receipt);
-                    outcome.n_kept = deliveries.len() as u64;
-                    outcome.bytes_kept = deliveries.iter().map(|item| item.file.size).sum();
+                    outcome.n_delivered = deliveries.len() as u64;
+                    outcome.bytes_delivered = deliveries.iter().map(|item| item.file.size).sum();
                     break;
                 }
                 Err(SinkError::Reject { seq, source })
                     if let Some(i) = deliveries.iter().position(|item| item.seq == seq) =>
                 {
                     drop(deliveries.remove(i));
-                    let item = ahead.remove(i);
-                    outcome.aside.push(self.set_aside(&item, source.to_string(), true, now));
+                    let item = items.remove(i);
+                    outcome.parked.push(self.park(&item, source.to_string(), true, now));
                 }
                 Err(error) => {
                     work.sink = None;
@@ -236,7 +222,7 @@ impl<T: Target> Worker<T> {
         Ok(outcome)
     }
 
-    fn set_aside(&self, item: &Ahead, reason: String, is_for_good: bool, now: f64) -> Parked {
+    fn park(&self, item: &BacklogItem, reason: String, is_rejected: bool, now: f64) -> ParkedItem {
         let id = &item.delivery.id;
         tracing::warn!(
             target_name = self.config.name,
@@ -244,19 +230,19 @@ impl<T: Target> Worker<T> {
             step = id.step.0,
             index = id.index,
             error = reason,
-            is_for_good,
-            "item is set aside"
+            is_rejected,
+            "parked an item"
         );
-        let Ahead { place, length, .. } = *item;
-        let mut parked = Parked { place, length, reason, since: now, n_tries: 0, next: None };
-        if !is_for_good {
+        let BacklogItem { place, length, .. } = *item;
+        let mut parked = ParkedItem { place, length, reason, since: now, n_tries: 0, next: None };
+        if !is_rejected {
             parked.failed_again(now);
         }
         parked
     }
 
-    /// Opens the target and the run's sink, unless they are open.
-    async fn open(&mut self, work: &mut RunWork<T::Run>) -> Result<(), Trouble> {
+    /// Opens the target and resumes the run's sink, unless they are open.
+    async fn open(&mut self, work: &mut RunWork<T::Run>) -> Result<(), DeliveryError> {
         if work.sink.is_some() {
             return Ok(());
         }
@@ -266,159 +252,74 @@ impl<T: Target> Worker<T> {
         let target = self.target.as_ref().expect("it was opened above");
         let run = &work.state.run;
         let Some(info) = self.reader.run_info(run)? else {
-            let what = format!("run.json of run {run} is missing or damaged");
-            return Err(Trouble::Target { after: None, source: what.into() });
+            let reason = format!("run.json of run {run} is missing or damaged");
+            return Err(DeliveryError::Target { after: None, source: reason.into() });
         };
         let mut sink = target.run(&info);
         sink.resume(work.state.receipt.as_ref()).await?;
-        work.put.clear();
+        work.puts.forget_put();
         work.sink = Some(sink);
         Ok(())
     }
 
-    /// Brings the items' files over, as many at a time as there are lanes. What failed is tried again while
-    /// others are taken; failures of several in a row are the target's.
-    async fn put(
+    /// Retries parked items that are due. Returns whether any left the parked items.
+    async fn retry_parked(
         &mut self,
         work: &mut RunWork<T::Run>,
-        items: &[Ahead],
-        control: &Control,
-    ) -> Result<Vec<Put>, Trouble> {
-        let Self { lanes, pace, n_taken, .. } = self;
-        let RunWork { put, failed, sink, .. } = work;
-        let sink = sink.as_ref().expect("who calls has opened it");
-        let seq = |i: usize| items[i].delivery.seq;
-        let mut verdicts: Vec<Option<Put>> = items
-            .iter()
-            .map(|item| put.contains(&item.delivery.seq).then_some(Put::Done))
-            .collect();
-        let mut queue: VecDeque<usize> =
-            (0..items.len()).filter(|&i| verdicts[i].is_none()).collect();
-        let mut waiting: Vec<(Instant, usize)> = Vec::new();
-        let mut under_way = FuturesUnordered::new();
-        let mut n_failed_in_a_row = 0;
-        loop {
-            let now = Instant::now();
-            waiting.retain(|&(at, i)| {
-                let is_due = at <= now;
-                if is_due {
-                    queue.push_back(i);
-                }
-                !is_due
-            });
-            while under_way.len() < lanes.n()
-                && let Some(i) = queue.pop_front()
-            {
-                let item = &items[i].delivery;
-                let delay = pace.delay(now.into_std(), item.n_bytes());
-                under_way.push(async move {
-                    sleep(delay).await;
-                    let start = Instant::now();
-                    (i, sink.put(item).await, start.elapsed())
-                });
-            }
-            let next = waiting.iter().map(|(at, _)| *at).min();
-            if under_way.is_empty() && next.is_none() {
-                break;
-            }
-            let n_under_way = under_way.len();
-            let until_next = next.map_or(POST, |next| next.saturating_duration_since(now));
-            let (i, result, took) = tokio::select! {
-                Some(answer) = under_way.next(), if n_under_way > 0 => answer,
-                () = sleep(until_next), if next.is_some() => continue,
-                () = control.stop.cancelled() => return Err(Trouble::Stopped),
-            };
-            let answer = match &result {
-                Ok(()) | Err(SinkError::Reject { .. }) => Answer::Given,
-                Err(SinkError::Retry { .. }) => Answer::Trouble,
-            };
-            lanes.answered(Instant::now().into_std(), answer, took, n_under_way);
-            match result {
-                Ok(()) => {
-                    (*n_taken, n_failed_in_a_row) = (*n_taken + 1, 0);
-                    put.insert(seq(i));
-                    verdicts[i] = Some(Put::Done);
-                }
-                Err(SinkError::Reject { source, .. }) => {
-                    n_failed_in_a_row = 0;
-                    verdicts[i] = Some(Put::Rejected(source.to_string()));
-                }
-                Err(SinkError::Retry { after, source }) => {
-                    n_failed_in_a_row += 1;
-                    let after = after.filter(|after| !after.is_zero());
-                    let (n_tries, n_taken_before) = failed.entry(seq(i)).or_insert((0, *n_taken));
-                    *n_tries += 1;
-                    if *n_tries >= TRIES_MAX && *n_taken > *n_taken_before {
-                        verdicts[i] = Some(Put::SetAside(source.to_string()));
-                    } else if after.is_some() || n_failed_in_a_row >= FAILURES_MAX {
-                        return Err(Trouble::Target { after, source });
-                    } else {
-                        let pause = pause(*n_tries, None, fastrand::f64());
-                        waiting.push((Instant::now() + pause, i));
-                    }
-                }
-            }
-        }
-        let verdicts = verdicts.into_iter();
-        Ok(verdicts.map(|verdict| verdict.expect("none is queued or waits")).collect())
-    }
-
-    /// Tries what was set aside and is due. Returns whether any of it was delivered.
-    async fn parked(
-        &mut self,
-        work: &mut RunWork<T::Run>,
-        control: &Control,
-        tries_all: bool,
-    ) -> Result<bool, Trouble> {
-        let now = seconds(SystemTime::now());
-        let is_due = |parked: &Parked| tries_all || parked.is_due(now);
-        let due: Vec<Parked> = work.state.parked.iter().filter(|p| is_due(p)).cloned().collect();
+        control: &WorkerControl,
+        retries_parked: bool,
+    ) -> Result<bool, DeliveryError> {
+        let now = unix_seconds(SystemTime::now());
+        let is_due = |parked: &ParkedItem| retries_parked || parked.is_due(now);
+        let due: Vec<ParkedItem> =
+            work.state.parked.iter().filter(|p| is_due(p)).cloned().collect();
         let mut did = false;
         for mut parked in due {
-            if tries_all {
-                // As if it had failed for the first time.
+            if retries_parked {
+                // As after a first failure.
                 (parked.since, parked.n_tries) = (now, 0);
             }
             let run = work.state.run.clone();
             let selection = &self.config.selection;
             let backlog = Backlog { reader: &self.reader, run: &run, selection };
-            let result = match backlog.parked(&parked) {
-                // Another image stands in its place by now, or none.
-                Ok(None) => Ok(Outcome::default()),
+            let result = match backlog.parked_item(&parked) {
+                // A later item replaced it.
+                Ok(None) => Ok(DeliveryOutcome::default()),
                 Ok(Some(item)) => {
-                    work.failed.clear();
+                    work.puts.forget_failures();
                     self.deliver(work, vec![item], control).await
                 }
                 Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                    // Its line is damaged: nobody knows any more what it was.
-                    let lost = Parked { reason: error.to_string(), next: None, ..parked.clone() };
-                    Ok(Outcome { aside: vec![lost], ..Outcome::default() })
+                    // Its line is damaged. It stays parked with this error.
+                    let lost =
+                        ParkedItem { reason: error.to_string(), next: None, ..parked.clone() };
+                    Ok(DeliveryOutcome { parked: vec![lost], ..DeliveryOutcome::default() })
                 }
                 Err(error) => Err(error.into()),
             };
-            let others =
+            let remove =
                 |state: &mut RunState| state.parked.retain(|other| other.place != parked.place);
             match result {
                 Ok(mut outcome) => {
-                    did |= outcome.aside.is_empty();
-                    for refused in &mut outcome.aside {
-                        (refused.since, refused.n_tries) = (parked.since, parked.n_tries + 1);
+                    did |= outcome.parked.is_empty();
+                    for again in &mut outcome.parked {
+                        (again.since, again.n_tries) = (parked.since, parked.n_tries + 1);
                     }
-                    self.keep(work, |state| {
-                        others(state);
-                        outcome.note(state);
+                    self.save(work, |state| {
+                        remove(state);
+                        outcome.apply_to(state);
                     })?;
                 }
-                Err(Trouble::Target { after: None, source }) => {
+                Err(DeliveryError::Target { after: None, source }) => {
                     work.sink = None;
                     let mut again = parked.clone();
                     again.reason = source.to_string();
                     again.failed_again(now);
-                    self.keep(work, |state| {
-                        others(state);
+                    self.save(work, |state| {
+                        remove(state);
                         state.parked.push(again);
                     })?;
-                    // The others wait for the next pass: it may be the target that fails.
+                    // The others wait for the next pass, because the target itself may be failing.
                     break;
                 }
                 Err(trouble) => return Err(trouble),
@@ -427,33 +328,33 @@ impl<T: Target> Worker<T> {
         Ok(did)
     }
 
-    /// Tells a sink that nothing comes.
-    async fn rest(&mut self, work: &mut RunWork<T::Run>) -> Result<(), Trouble> {
-        let idle = work.last_came.elapsed();
+    /// Makes the sink of an idle, finished or unattended run flush.
+    async fn rest(&mut self, work: &mut RunWork<T::Run>) -> Result<(), DeliveryError> {
+        let idle = work.last_growth.elapsed();
         let why = if work.extent.finished {
             Rest::Finished
         } else if self.is_once || idle >= REST_AFTER {
             Rest::Leaving
-        } else if work.last_rest.elapsed() >= REST_EVERY {
+        } else if work.last_rest.elapsed() >= REST_INTERVAL {
             Rest::Idle(idle)
         } else {
             return Ok(());
         };
         work.last_rest = Instant::now();
         self.open(work).await?;
-        self.let_go(work, why).await?;
+        self.flush(work, why).await?;
         if !matches!(why, Rest::Idle(_)) {
-            self.keep(work, |state| {
-                (state.is_at_rest, state.is_told_of_end) = (true, why == Rest::Finished);
+            self.save(work, |state| {
+                (state.is_at_rest, state.is_end_reported) = (true, why == Rest::Finished);
             })?;
             work.sink = None;
         }
         Ok(())
     }
 
-    async fn let_go(&self, work: &mut RunWork<T::Run>, why: Rest) -> Result<(), Trouble> {
+    async fn flush(&self, work: &mut RunWork<T::Run>, why: Rest) -> Result<(), DeliveryError> {
         loop {
-            let sink = work.sink.as_mut().expect("who calls has opened it");
+            let sink = work.sink.as_mut().expect("the caller opened it");
             let receipt = match sink.rest(why).await {
                 Ok(Some(receipt)) => receipt,
                 Ok(None) => return Ok(()),
@@ -465,7 +366,7 @@ impl<T: Target> Worker<T> {
             if work.state.receipt.as_ref() == Some(&receipt) {
                 return Ok(());
             }
-            self.keep(work, |state| state.receipt = Some(receipt))?;
+            self.save(work, |state| state.receipt = Some(receipt))?;
         }
     }
 }

@@ -1,0 +1,86 @@
+//! The status of a target, as `safelight status`, the metrics and the control API show it.
+
+use std::time::SystemTime;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::backlog::{BacklogCount, unix_seconds};
+use super::state::RunState;
+use crate::config::SyncConfig;
+
+/// How many different reasons of parked items are shown.
+const REASONS_MAX: usize = 3;
+
+/// A target's status.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TargetView {
+    /// The target's name in the configuration.
+    pub name: String,
+    /// The kind of target.
+    pub kind: String,
+    /// Number of images in the backlog: committed, and not delivered yet.
+    pub pending: u64,
+    /// Bytes of the backlog's media files.
+    pub pending_bytes: u64,
+    /// Age of the backlog's oldest image, in seconds since its media file was written.
+    pub oldest_s: Option<f64>,
+    /// Number of delivered images.
+    pub delivered: u64,
+    /// Number of parked images, with and without a scheduled retry.
+    pub set_aside: u64,
+    /// Number of parked images without a scheduled retry. `safelight retry` retries them.
+    pub refused: u64,
+    /// Errors of parked images, a few at most.
+    pub reasons: Vec<String>,
+    /// The error that delays delivery now.
+    pub trouble: Option<String>,
+    /// Time until the next try, in seconds.
+    pub next_try_s: Option<f64>,
+    /// How many images may be in transfer at the same time.
+    pub lanes: u64,
+}
+
+/// A target's status with absolute times, in seconds since the Unix epoch.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TargetProgress {
+    pub(super) view: TargetView,
+    pub(super) oldest: Option<f64>,
+    pub(super) next_try: Option<f64>,
+    /// Number of passes over all runs.
+    pub(super) n_passes: u64,
+}
+
+impl TargetProgress {
+    /// The progress of a target without runs.
+    pub(super) fn new(config: &SyncConfig) -> Self {
+        let (name, kind) = (config.name.clone(), config.kind.kind().to_owned());
+        Self { view: TargetView { name, kind, ..TargetView::default() }, ..Self::default() }
+    }
+
+    /// Adds a run: the target's state of it, its backlog, and when the first backlog item was written.
+    pub(super) fn add(&mut self, state: &RunState, backlog: BacklogCount, oldest: Option<f64>) {
+        let view = &mut self.view;
+        view.pending += backlog.n_items;
+        view.pending_bytes += backlog.bytes;
+        view.delivered += state.n_delivered;
+        view.set_aside += state.parked.len() as u64;
+        for parked in &state.parked {
+            view.refused += u64::from(parked.next.is_none());
+            if view.reasons.len() < REASONS_MAX && !view.reasons.contains(&parked.reason) {
+                view.reasons.push(parked.reason.clone());
+            }
+        }
+        self.oldest = [self.oldest, oldest].into_iter().flatten().reduce(f64::min);
+    }
+
+    /// The status now: with ages and delays instead of times.
+    pub(super) fn into_view(self) -> TargetView {
+        let now = unix_seconds(SystemTime::now());
+        TargetView {
+            oldest_s: self.oldest.map(|oldest| (now - oldest).max(0.0)),
+            next_try_s: self.next_try.map(|next| (next - now).max(0.0)),
+            ..self.view
+        }
+    }
+}
