@@ -1,7 +1,7 @@
 """Reads Safelight's PNG files with Pillow, and with libpng through OpenCV.
 
-    python png_peer.py make RUN_DIR                       random pictures, and a log line for each
-    python png_peer.py compare SAFELIGHT RUN_DIR STORE    the pixels that both read, against the pictures
+    python png_peer.py make RUN_DIR                       writes random pictures, and a log line for each
+    python png_peer.py compare SAFELIGHT RUN_DIR STORE    compares the pixels that both read with the pictures
 """
 
 import json
@@ -18,7 +18,7 @@ SIDES = [(1, 1), (1, 40), (40, 1), (7, 9), (28, 28), (64, 64), (65, 63), (200, 3
 
 
 def samples(random, shape, top):
-    """Whole numbers from 0 to `top` that are like a picture of some kind."""
+    """Random whole numbers from 0 to `top` that resemble one of six kinds of picture."""
     h, w, c = shape
     y, x = np.mgrid[0:h, 0:w]
     smooth = (np.sin(x / 17) * np.cos(y / 23) / 2 + 0.5)[..., None] * np.linspace(0.6, 1, c)
@@ -72,7 +72,7 @@ def by_pillow(path, mode):
 
 
 def by_opencv(path, mode):
-    """As libpng reads it; of gray with alpha OpenCV makes four channels."""
+    """The pixels as libpng reads them. OpenCV turns gray with alpha into four channels."""
     array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     array = array.reshape(*array.shape[:2], -1)
     if mode == "RGB" and array.shape[2] == 1:
@@ -98,7 +98,7 @@ def compare(safelight, run, store):
             wrong.append((line, item and item["reason"]))
             continue
         path = store / item["path"]
-        # The colour type.
+        # Byte 25 of a PNG file is its colour type. 3 means indexed.
         n_indexed += path.read_bytes()[25] == 3
         problems = [
             name

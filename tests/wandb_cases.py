@@ -1,11 +1,11 @@
-"""Runs Safelight on 65 cases and compares with what three releases of the real wandb made of them.
+"""Runs Safelight on 65 cases and compares the results with those of three releases of the real wandb.
 
     python wandb_cases.py SAFELIGHT PROFILE FOLDER
 
-SAFELIGHT is the program, PROFILE one of wandb-0.10, wandb-0.20 and wandb-0.29, FOLDER an empty one.
-The cases and answers lie in tests/golden/wandb-cases.tar.xz: inputs as NumPy wrote them, the decoded
-pixels and the logged JSON as wandb 0.10.20, 0.28.2 and 0.31.0 gave them. Digests and sizes are each
-encoder's own, so that names are compared without them.
+SAFELIGHT is the program, PROFILE is wandb-0.10, wandb-0.20 or wandb-0.29, and FOLDER is empty.
+tests/golden/wandb-cases.tar.xz holds the cases: the inputs that NumPy wrote, and the decoded pixels and
+logged JSON of wandb 0.10.20, 0.28.2 and 0.31.0. Digests and sizes differ between encoders, so names are
+compared without them.
 """
 
 import json
@@ -20,11 +20,11 @@ from PIL import Image
 
 CASES = Path(__file__).parent / "golden/wandb-cases.tar.xz"
 
-# What is refused here on purpose: docs/wandb.md says why.
+# Cases that Safelight refuses on purpose. docs/wandb.md gives the reasons.
 DIFFERENT = [
     # Modes that would relabel bytes and so scramble the picture.
     "wandb-0.10:0186", "wandb-0.10:0210", "wandb-0.10:0216", "wandb-0.10:0222",
-    # Masks whose values are no class ids, which the library wrapped or cut off.
+    # Masks with values that are no class ids. The library wrapped or truncated them.
     "wandb-0.10:0324", "wandb-0.20:0324",
 ]
 
@@ -37,12 +37,12 @@ def run(*command):
 
 
 def step_of(case):
-    """A step that no other case has: its number."""
+    """The number of the case, used as a step that no other case has."""
     return int(case["id"][:4])
 
 
 def line_of(case, item, profile, index, dropped):
-    """The log line of one item: the options of wandb.Image are our fields."""
+    """The log line of one item. The options of wandb.Image become fields."""
     options = dict(item["options"])
     line = {"key": case["log"]["key"], "step": step_of(case), "profile": profile, "index": index}
     line["data"] = f"{case['id']}/{item['data']}"
@@ -60,7 +60,7 @@ def line_of(case, item, profile, index, dropped):
 
 
 def without_digests(value):
-    """A logged value without what each encoder's bytes decide."""
+    """A logged value without the parts that depend on the encoder."""
     if isinstance(value, dict):
         return {k: without_digests(v) for k, v in sorted(value.items()) if k not in ("sha256", "size", "digest")}
     if isinstance(value, list):
@@ -156,13 +156,13 @@ def main(safelight, profile, folder):
     sys.exit(int(bool(wrong) or n_equal < 40))
 
 
-# Cases that the library refuses because of their boxes or masks: so must we. (But a whole number is a
-# class id however it is written, and class ids may go up to 65535.)
+# Cases that the library refuses because of their boxes or masks. Safelight must refuse them, too. Others are
+# fine here: a class id may be written as any kind of whole number, and may be as large as 65535.
 ANNOTATION_ERRORS = {"0288", "0300", "0306", "0330"}
 
 
 def check_json(safelight, store, case, expected):
-    """What `show` prints against what the library logged."""
+    """Compares the output of `show` with the JSON that the library logged."""
     place = ("cases", case["log"]["key"], step_of(case))
     one = [] if case["form"] == "list" else [0]
     if case["form"] == "artifact":
@@ -170,12 +170,12 @@ def check_json(safelight, store, case, expected):
         (got,) = run(safelight, "show", *place, 0, "--as", "artifact", "--json", "--store", store)
         want = expected["artifact"]["json"][entry]
     elif case["form"] == "list" and len(case["items"]) == 1 and case["items"][0].get("repeat", 1) == 1:
-        return []  # one line is one image here: a list of one is a matter of how it is logged
+        return []  # a log line makes a single image, not a list of one
     else:
         (got,) = run(safelight, "show", *place, *one, "--as", "logged", "--json", "--store", store)
         want = expected["history"]
         if want.get("_type") == "images/separated" and "captions" not in want:
-            got.pop("captions", None)  # the library drops them if the first image has none
+            got.pop("captions", None)  # the library drops them all if the first image has none
     if without_digests(got) != without_digests(want):
         return [f"logged {json.dumps(got)}, want {json.dumps(want)}"]
     singletons = expected.get("singletons") or []

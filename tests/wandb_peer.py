@@ -1,10 +1,11 @@
 """Compares Safelight's pictures with those of the real wandb.Image.
 
-    python wandb_peer.py make RUN_DIR                       random arrays, and a log line for each
-    python wandb_peer.py compare SAFELIGHT RUN_DIR STORE    every picture, and the logged JSON of every
-                                                            fifth, against wandb's of the same array
+    python wandb_peer.py make RUN_DIR                       writes random arrays, and a log line for each
+    python wandb_peer.py compare SAFELIGHT RUN_DIR STORE    compares each picture, and the logged JSON of
+                                                            every fifth, with those that wandb makes of
+                                                            the same array
 
-The profile is that of the installed wandb: wandb-0.20 for 0.20.1 to 0.28, wandb-0.29 from 0.29 on.
+The profile depends on the installed wandb: wandb-0.20 for 0.20.1 to 0.28, wandb-0.29 from 0.29 on.
 """
 
 import json
@@ -30,7 +31,7 @@ SHAPES = [(7, 5), (6, 7, 3), (5, 6, 4), (1, 6, 3), (6, 1, 4), (1, 5, 7), (9, 8, 
 
 
 def values(random, dtype, shape):
-    """An array whose values fall into one of the ranges that the library tells apart."""
+    """A random array with values in one of the ranges that the library distinguishes."""
     kind = np.dtype(dtype).kind
     low, high = [(0, 1), (-1, 1), (0, 255), (-300, 300), (0, 70000), (0.2, 1.0001)][random.integers(6)]
     if kind == "b":
@@ -91,7 +92,7 @@ def make(run):
 
 
 def options_of(run, line):
-    """What wandb.Image is given for a line."""
+    """The arguments of wandb.Image for a log line."""
     options = {name: line[name] for name in ("mode", "caption", "grouping", "classes", "file_type") if name in line}
     numbered = lambda labels: {int(i): name for i, name in labels.items()}
     sets = {"boxes": line.get("boxes", {}), "masks": line.get("masks", {})}
@@ -115,7 +116,7 @@ def without_digests(value):
 def same_pixels(got, want):
     with Image.open(got) as got, Image.open(want) as want:
         if (got.mode, got.size) != (want.mode, want.size):
-            # A BMP of ours keeps its alpha, and has 8 bits for black and white.
+            # Safelight's BMP files keep alpha, and store black and white with 8 bits.
             colors = [image.convert("RGB").tobytes() for image in (got, want)]
             return got.size == want.size and got.format == "BMP" and colors[0] == colors[1]
         return got.tobytes() == want.tobytes()
@@ -135,7 +136,7 @@ def compare(safelight, run, store):
         try:
             image = wandb.Image(np.load(run / line["data"]), **options_of(run, line))
         except Exception:
-            # What the library refuses may be a picture here, or not: nothing to compare.
+            # If the library refuses the array, there is nothing to compare.
             n_refused += 1
             continue
         if item is None or item["path"] is None:

@@ -1,12 +1,12 @@
-"""A stand-in for a W&B server on the loopback: takes what `wandb sync` sends, and writes it down.
+"""A stand-in for a W&B server on the loopback interface. It records everything that `wandb sync` sends.
 
     wandb_server.py FOLDER
 
-prints its port, then serves until it is killed. Files of runs are written to FOLDER/ENTITY/PROJECT/RUN/. To be
-asked for, beside what the client asks:
+prints its port, then serves until it is killed. Files of runs are written to FOLDER/ENTITY/PROJECT/RUN/. Beside the
+requests of the client, it answers two of its own:
 
-    GET  /recorded            all runs: rows by line, the last summary, config, files, how they ended
-    POST /fail?what=WHAT      from now on upsert, file_stream or upload answer 403; `nothing` ends that
+    GET  /recorded            returns all runs: rows by line, the last summary, config, files, exit codes
+    POST /fail?what=WHAT      makes each `upsert`, `file_stream` or `upload` fail with 403; `nothing` ends that
 """
 
 import json
@@ -24,7 +24,7 @@ FAIL = {"what": "nothing"}
 
 
 def run_of(entity, project, name):
-    """The record of a run, made if it is not there."""
+    """Returns the record of a run, creating it if needed."""
     path = "/".join([entity, project, name])
     return RUNS.setdefault(
         path,
@@ -33,7 +33,7 @@ def run_of(entity, project, name):
 
 
 def bucket(entity, project, name, run):
-    """A run as the schema has it."""
+    """A run in the form of W&B's GraphQL schema."""
     return {
         "id": name,
         "name": name,
@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
-        """Nothing is printed for each request."""
+        """Prints nothing."""
 
     def answer(self, value, status=200):
         body = json.dumps(value).encode()
@@ -71,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def refused(self, what):
-        """Whether this is what is to fail; then it is answered."""
+        """Whether requests of this kind shall fail. If so, sends the error."""
         if FAIL["what"] != what:
             return False
         self.answer({"errors": [{"message": "permission denied"}]}, 403)
@@ -126,13 +126,13 @@ class Handler(BaseHTTPRequestHandler):
             self.answer({}, 404)
 
     def stream(self, run, body):
-        """Rows and the summary, at the lines that they say."""
+        """Records rows, at their line numbers, and the summary."""
         for name, part in (body.get("files") or {}).items():
             if name == "wandb-history.jsonl":
                 for line, text in enumerate(part["content"], part["offset"]):
                     while len(run["history"]) <= line:
                         run["history"].append(None)
-                    # A line that is there must not be written again.
+                    # A row must not be sent twice.
                     row = json.loads(text)
                     run["history"][line] = row if run["history"][line] is None else {"twice": row}
             elif name == "wandb-summary.json":

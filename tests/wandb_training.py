@@ -1,7 +1,7 @@
-"""What a training does with the real wandb, and how the real wandb reads a log.
+"""Writes an offline run with the real wandb, or reads a log with it.
 
-    wandb_training.py train FOLDER ID    an offline run with rows at steps 0, 10, 20 and 40, the last with an image
-    wandb_training.py read LOG           the kinds of the log's records, as the library's own reader gives them
+    wandb_training.py train FOLDER ID    writes an offline run with rows at steps 0, 10, 20 and 40, the last with an image
+    wandb_training.py read LOG           prints the number and kind of each record in a log
 """
 
 import sys

@@ -1,10 +1,10 @@
-"""Has a build of Safelight make a small store of a small run directory, and packs both.
+"""Writes a small run directory, lets a build of Safelight make a store of it, and packs both.
 
     make.py PROGRAM OUT.tar.xz [annotated]
 
-Only what the first versions could read: npy dumps, media logs, sidecars. With `annotated`, also a picture that is
-stored as it came, boxes, masks, a range and a colormap, which the store of cce2186 and later ones have. Needs
-nothing but Python.
+The run has only inputs that the first versions could read: npy dumps, media logs, sidecars. With `annotated` it also
+has a picture that is stored unchanged, boxes, masks, a range and a colormap. The stores of cce2186 and later commits
+have these. Needs only Python.
 """
 
 import json
@@ -15,7 +15,7 @@ import sys
 import zlib
 from pathlib import Path
 
-# The store remembers where its run directory was: one place, whoever makes it.
+# The store records the path of its run directory, so the path is the same on every machine.
 FOLDER = Path("/tmp/safelight-golden-store")
 
 
@@ -58,7 +58,7 @@ def begin():
         write(f"dumps/alone/{n:06}.npy", gray(100 + n))
     write("tensors/float.npy", npy((2, 3), struct.pack("<6f", 0, 0.25, 0.5, 0.75, 1, float("nan")), "<f4"))
     log("b.media.jsonl", [{"key": "float", "step": 1, "data": "tensors/float.npy", "lr": 0.1}])
-    # Held back, rejected, refused.
+    # A batch with held images, a line that is no JSON, a line without its dump, the end of a step.
     write("tensors/batch.npy", npy((112, 2, 2), bytes(range(112)) * 4))
     log("b.media.jsonl", [
         {"key": "batch", "step": 3, "data": "tensors/batch.npy", "format": "NHW"},
@@ -85,7 +85,7 @@ def annotate():
 
 
 def go_on():
-    """Another version of a dump, more lines, the end."""
+    """Writes a new version of a dump, one more line, and the line that ends the run."""
     write("dumps/alone/000002.npy", gray(777))
     write("tensors/6.npy", gray(6))
     log("a.media.jsonl", [{"key": "val/pred", "step": 3, "data": "tensors/6.npy"}, {"finish": True}])

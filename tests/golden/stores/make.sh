@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a store with the program of each commit that is named, or of each whose store is here already:
+# Makes a store with the program of each named commit. By default, makes all stores of this folder again:
 #
 #   tests/golden/stores/make.sh [COMMIT...]
 #
