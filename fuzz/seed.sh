@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Gives each fuzz target seeds to begin with: the golden dumps, and the lines of the example's log.
+# Writes the first seeds of each fuzz target: the golden dumps, and the lines of the example's log.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Copies files to a target's corpus, named by their paths.
+# seed TARGET FILE...: copies files to the target's corpus, named after their paths.
 seed() {
     local target="$1" file
     shift
@@ -19,7 +19,7 @@ seed npz tests/golden/dumps/**/*.npz
 seed safetensors tests/golden/dumps/**/*.safetensors
 seed torch tests/golden/dumps/**/*.{pt,pth}
 seed picture fuzz/pictures/*
-# Any bytes are a picture and settings.
+# This target reads a picture and settings from any bytes.
 seed png fuzz/pictures/* tests/golden/inputs/*big*.npy
 for target in line sidecar_metadata; do
     mkdir -p "fuzz/corpus/$target"

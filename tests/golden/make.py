@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Golden data: what the real `wandb.Image` makes of real .npy files.
+"""Golden data: real .npy files, and the pictures that the real `wandb.Image` makes of them.
 
     make.py inputs               writes inputs/*.npy and inputs/refused/*
     make.py expected PROFILE     writes PROFILE.jsonl from inputs/*.npy
 
-PROFILE is wandb-0.10, wandb-0.20 or wandb-0.29. Each step wants its own
-virtual environment (made with Python 3.11.7; newer ones do for all but
-wandb-0.10). The files here were made with exactly these, on Linux x86-64:
+PROFILE is wandb-0.10, wandb-0.20 or wandb-0.29. Each step needs its own
+virtual environment with Python 3.11.7. (A newer Python works for all but
+wandb-0.10.) The files here were made on Linux x86-64 with these versions:
 
     inputs       pip install numpy==2.4.6 ml_dtypes==0.6.0
     wandb-0.20   pip install wandb==0.28.2 numpy==2.4.6 pillow==13.0.0
@@ -18,11 +18,11 @@ wandb-0.10). The files here were made with exactly these, on Linux x86-64:
                      sentry-sdk shortuuid pathtools subprocess32
 
 wandb.Image needs no run, no login and no network. wandb 0.10.20 is older than
-Python 3.11: this script puts back the `collections` aliases that it imports.
-Numpy's casts of floats that do not fit are undefined in C; what is recorded is
-what x86-64 gave.
+Python 3.11: this script restores the `collections` aliases that it imports.
+If a float does not fit, NumPy's cast is undefined in C. The files have the
+result on x86-64.
 
-One JSON object a line in PROFILE.jsonl, one line a case:
+Each line of PROFILE.jsonl is a JSON object, one for each case:
 
     input        "inputs/NAME.npy", relative to this directory
     mode         the `mode` argument of wandb.Image, null if not given
@@ -31,16 +31,16 @@ One JSON object a line in PROFILE.jsonl, one line a case:
     pixels_mode  Pillow's mode of that file
     width, height
     pixels       base64, rows top to bottom, channels interleaved. A byte per
-                 channel; "1" is a byte a pixel, 0 or 255; "I;16" is two bytes a
-                 pixel, little-endian; "P" is a palette index a pixel
+                 channel; "1": a byte for each pixel, 0 or 255; "I;16": two bytes
+                 for each pixel, little-endian; "P": a palette index
     palette      "P" only: base64, the file's palette as r,g,b triples
   if "error":
     error        "ValueError: text"
 
-inputs/ has the files that are valid pictures or at least plain numbers; the
-name says element type, layout and what the values are. inputs/refused/ has no
-expected results: real files of element types that a picture cannot be made of
-without guessing or without running code, and broken files.
+inputs/ has arrays of plain numbers, most of them valid pictures. A file's name
+gives the element type, the layout and the kind of values. inputs/refused/ has
+no expected results. It has broken files, and real files whose element types
+make no picture without guessing or running code.
 """
 
 import base64
@@ -75,9 +75,9 @@ FLOATS, COMPLEX = ["f2", "f4", "f8"], ["c8", "c16"]
 
 
 def fill(name, edge, more, count):
-    """`edge`, then numbers from more(x), x in [0,1), up to `count`; shuffled.
+    """Returns `count` values, shuffled: `edge`, then more(x) for random x in [0,1).
 
-    Only random() is used: Python promises that its stream does not change.
+    Uses only random(), because Python promises that its stream does not change.
     """
     rnd = random.Random(name)
     values = list(edge) + [more(rnd.random()) for _ in range(count - len(edge))]
@@ -93,7 +93,7 @@ def same(value):
 
 
 def float_families(t):
-    """Name -> (values that must be in it, rule for the rest), for float type t."""
+    """Yields name, values that must occur, and rule for the others, for float type t."""
     unit = [0, 1, 0.5, 0.25, 0.75, 0.999, 1 / 255, 254 / 255]
     sym = [-1, 1, 0, -0.0, 0.5, -0.5, 0.2, -0.999, -1e-3]
     byte = [0, 255, 0.5, 1.5, 127.5, 128, 254.75, 1, 255.0]
@@ -132,7 +132,7 @@ def float_families(t):
             lambda x: float(int(2**32 * x) - 2**31),
         )
         yield "tiny", [1e-8, -1e-8, 1e-38, -1e-40, 1e-45, 0], lambda x: 1e-6 * x
-    yield "near", None, None  # made with nextafter, below
+    yield "near", None, None  # write_inputs makes it with nextafter
 
 
 def int_families(t):
@@ -162,7 +162,7 @@ def int_families(t):
 
 
 def complex_families():
-    """As above, of complex numbers. numpy orders them by real, then imaginary part."""
+    """The same for complex numbers. NumPy orders them by real, then imaginary part."""
     c = complex
     unit = [c(0, 0.5), c(1, -0.5), c(0.5, 0.25), c(0.25, -9), c(0.75, 300)]
     re = lambda x: c(x, 0)
@@ -177,11 +177,11 @@ def complex_families():
     yield "beyond", [c(-300, 1), c(300, -1), c(-1, 4), c(256, 4), c(-0.5, 9)], lambda x: c(900 * x - 400, 9 * x)
     yield "neg_small", [c(-1.5, 1), c(1.25, -1)], lambda x: c(5 * x - 2, x)
     yield "over1", unit + [c(1.0001, -8)], both
-    yield "tie_max1_pos", [c(1, 0.5), c(1, -0.5), c(0.5, 0)], inner  # 1+0.5j is above 1
+    yield "tie_max1_pos", [c(1, 0.5), c(1, -0.5), c(0.5, 0)], inner  # 1+0.5j is greater than 1
     yield "tie_max1_neg", [c(1, -0.5), c(1, -7), c(0.5, 0)], inner
-    yield "tie_min0_neg", [c(0, -0.5), c(0, 0.5), c(0.5, 0)], inner  # 0-0.5j is below 0
+    yield "tie_min0_neg", [c(0, -0.5), c(0, 0.5), c(0.5, 0)], inner  # 0-0.5j is less than 0
     yield "tie_min0_pos", [c(0, 0.5), c(0, 0), c(0.5, 0)], inner
-    yield "tie_minm1_neg", [c(-1, -0.5), c(-1, 0.5), c(0.5, 0)], inner  # -1-0.5j is below -1
+    yield "tie_minm1_neg", [c(-1, -0.5), c(-1, 0.5), c(0.5, 0)], inner  # -1-0.5j is less than -1
     yield "tie_minm1_pos", [c(-1, 0.5), c(-1, 0), c(0.5, 0)], inner
     yield "tie_clip", [c(0, -3), c(0, 3), c(255, -2), c(255, 2), c(300, NAN), c(-5, INF), c(9, -INF)], wide
     yield "imag_only", [c(0, 1), c(0, -1), c(0, 300)], lambda x: c(0, 9 * x - 4)
@@ -214,7 +214,7 @@ def shape_of(word):
     return () if word == "scalar" else tuple(int(n) for n in word.split("x"))
 
 
-# Rows of the specification's table A.5.
+# Rows of section A.5 of docs/spec/image.md.
 ROWS = {
     "f4_unit": [0, 0.25, 0.5, 0.75, 1, 0.999],
     "f4_sym": [-1, -0.5, 0, 0.5, 1, 0.2],
@@ -281,14 +281,14 @@ def write_inputs():
             for name, edge, more in complex_families():
                 if layout == "rgb":
                     wanted = name in ("unit", "beyond")
-                else:  # the rarer ones once, of c16
+                else:  # rare families for c16 only
                     wanted = t == "c16" or name in C8_FAMILIES
                 if wanted:
                     family(t, layout, name, edge, more)
     save("b1_rgb_unit", array(fill("b1_rgb_unit", [0, 1], lambda x: int(2 * x), 36), "b1", RGB))
 
-    # NaN in the imaginary part only: min() and max() are the first such element in
-    # memory order, and its real part may still pass the tests of wandb-0.20.
+    # NaN in the imaginary part only: min() and max() return the first such element in
+    # memory order, and its real part may still pass the range checks of wandb-0.20.
     i = complex(0, NAN)
     for name, grid in {
         "nan_first_in": [[300, -5, 0.25 + i, 9 + i], [2, 0.5, 1, -0.5 + i]],
@@ -317,7 +317,7 @@ def write_inputs():
         save(f"shape_u1_{word}", array(bytes_, "u1", shape))
         save(f"shape_f4_{word}", array([b + 0.25 for b in bytes_], "f4", shape))
 
-    # Byte order, memory order, versions of the file format.
+    # Byte orders, memory orders, and versions of the file format.
     for t in ["u2", "u4", "u8", "i2", "i4", "i8", "f2", "f4", "f8", "c8", "c16"]:
         values = [(53 * k) % 300 - (0 if t[0] == "u" else 40) for k in range(24)]
         save(f"{t}_big_gray", array(values, ">" + t, GRAY))
@@ -333,7 +333,7 @@ def write_inputs():
     save("i2_npy2_fortran_big", np.asfortranarray(array(range(-9, 27), ">i2", RGB)), (2, 0))
     save("f8_npy3_fortran", np.asfortranarray(array([k / 23 for k in range(24)], "f8", GRAY)), (3, 0))
 
-    # The specification's own examples.
+    # The examples of the specification.
     for name, row in ROWS.items():
         save("row_" + name, array([row], name[:2], (1, len(row))))
     j1 = [-1, 1, 0.276611328125, 0.1617431640625, 0.133056640625, -0.74267578125]
@@ -378,7 +378,7 @@ def write_inputs():
     refuse("timedelta64", np.array([[1, 2], [3, 4]], dtype="timedelta64[s]"))
     for name, t in ("longdouble", np.longdouble), ("complex256", np.clongdouble):
         wide = np.array([[0, 0.25], [0.5, 1]], dtype=t)
-        wide.view("u1").reshape(-1, 16)[:, 10:] = 0  # x87 padding: whatever was in memory
+        wide.view("u1").reshape(-1, 16)[:, 10:] = 0  # x87 padding has undefined content
         refuse(name, wide)
     for name in "bfloat16", "float8_e4m3fn", "float8_e5m2":
         refuse(name, np.array([[0, 0.25, 0.5], [0.75, 1, -1]], dtype=getattr(ml_dtypes, name)))
@@ -407,12 +407,12 @@ def cases(profile):
     for name in names:
         yield name, None
     if profile == "wandb-0.10":
-        return  # there a mode only relabels the bytes
+        return  # in wandb-0.10 a mode only relabels the bytes
     for name in names:
         if name.startswith("mode_") or name in ("vector4_u1", "vector5_u1"):
             for mode in MODES:
                 yield name, mode
-    # Shapes for which a mode makes a difference, or might.
+    # Shapes for which a mode may change the result.
     for word in "1 3 5 scalar 4x5x5 2x3x3x3 0x5 1x5x3 4x5x1".split():
         for mode in "L", "RGB":
             yield "shape_u1_" + word, mode
@@ -433,7 +433,7 @@ def outcome(wandb, Image, np, path, mode):
         "width": stored.width,
         "height": stored.height,
     }
-    # tobytes() packs "1" into bits, convert("L") makes it 0 and 255
+    # tobytes() packs "1" into bits. convert("L") gives 0 and 255.
     pixels = (stored.convert("L") if stored.mode == "1" else stored).tobytes()
     size = {"L": 1, "1": 1, "P": 1, "LA": 2, "I;16": 2, "RGB": 3, "RGBA": 4}[stored.mode]
     assert len(pixels) == stored.width * stored.height * size
@@ -465,7 +465,7 @@ def write_expected(profile):
     lines = []
     failed = 0
     for name, mode in cases(profile):
-        with contextlib.redirect_stderr(io.StringIO()):  # wandb's own console warnings
+        with contextlib.redirect_stderr(io.StringIO()):  # hides wandb's warnings
             result = outcome(wandb, Image, np, INPUTS / (name + ".npy"), mode)
         failed += result["outcome"] == "error"
         case = {"input": f"inputs/{name}.npy", "mode": mode, **result}

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Golden dumps: small tensor files by the real writers, and files to refuse.
+"""Golden dumps: small tensor files from the real writers, and files to refuse.
 
     make.py numpy         npz/ npy/            numpy, ml_dtypes
     make.py safetensors   safetensors-X.Y/     numpy, ml_dtypes, safetensors
     make.py torch         torch-X.Y/           torch, numpy, safetensors
     make.py hostile       refused/hostile-*    Python alone
 
-Each step wants Python 3.11 and an environment with what its line names; it
-replaces its own files and its own lines in the lists, and leaves the rest. Made
-anew they are the same byte for byte, but for the order in a __metadata__ and for
-the storage keys in torch's legacy.pt. They were made on Linux x86-64 with
+Each step needs Python 3.11 and the packages named on its line. It replaces only
+its own files, and its own lines in the lists. A second run writes the same
+bytes, except for the order in a __metadata__ and the storage keys in torch's
+legacy.pt. The files were made on Linux x86-64 with
 
     numpy              numpy==2.4.6 ml_dtypes==0.6.0
     safetensors-0.8    numpy==2.4.6 ml_dtypes==0.6.0 safetensors==0.8.0
@@ -18,21 +18,21 @@ the storage keys in torch's legacy.pt. They were made on Linux x86-64 with
                        1.24.2; and safetensors==0.8.0
     torch-2.15         torch==2.15.0 numpy==2.4.6 safetensors==0.8.0
 
-expected.jsonl has one line a tensor, in the order in which they stand in the
-file: npz by member, safetensors by data offset, torch by dict or list.
+expected.jsonl has a line for each tensor, in the order of the file: npz by
+member, safetensors by data offset, torch by dict or list.
 
     file      relative to this directory
     tensor    npz: the member without .npy. torch: keys and indices joined with
               "/". null for the tensor of an .npy, or one that torch saved alone
     dtype, shape
     bytes     base64 of the elements in C order, little-endian
-    descr     npy only: the descr of its header, which does not tell the dtype
+    descr     npy only: the descr in its header, which does not name the dtype
     packed    true: sub-byte elements, packed in `bytes` as in the file, the
-              first in the low bits; without it each has a byte
-    metadata  safetensors only: the __metadata__ of the file, if it has one
+              first in the low bits; otherwise each element has a byte
+    metadata  safetensors only: the __metadata__ of the file, if present
 
-refused/refused.jsonl has one line for each file to refuse, with "why". A line
-with "tensor" refuses only that tensor: the others of its file are expected.
+refused/refused.jsonl has a line for each file to refuse, with "why". A line
+with "tensor" refuses only that tensor; expected.jsonl has the others.
 """
 
 import base64
@@ -89,7 +89,7 @@ class Golden:
         path.write_text(text, "utf-8")
 
     def good(self, file, tensors, **notes):
-        """Expects (name, dtype, shape, bytes) of a file, and says where to write it."""
+        """Expects tensors (name, dtype, shape, bytes) in a file. Returns its path."""
         for name, dtype, shape, data in tensors:
             line = {"file": self.mine[0] + file, "tensor": name, "dtype": dtype}
             line |= {"shape": list(shape), "bytes": base64.b64encode(data).decode()}
@@ -98,7 +98,7 @@ class Golden:
         return HERE / self.name / file
 
     def bad(self, file, why, data=None):
-        """Refuses a file, and says where to write it unless it comes with its data."""
+        """Expects that a file is refused. Writes `data` if given. Returns its path."""
         self.refused.append({"file": self.mine[1] + file, "why": why})
         path = HERE / (self.mine[1] + file)
         if data is not None:
@@ -113,7 +113,7 @@ class Golden:
 
 
 def values(dtype, *shape):
-    """Random elements over the whole range of an integer, or around 0, with the odd ones."""
+    """Random integers over the whole range, or floats around 0 with NaN, infinities and -0."""
     import numpy as np
 
     dtype = np.dtype(dtype)
@@ -158,16 +158,16 @@ def npy_bytes(array):
 
 
 class Stream:
-    """A file that cannot be sought, as a pipe."""
+    """A file without seek, like a pipe."""
 
     def __init__(self, file):
         self.write, self.flush = file.write, file.flush
-        self.read = None  # numpy takes what has a `read` for a file
+        self.read = None  # NumPy takes an object with `read` for a file
 
 
 @contextlib.contextmanager
 def zip64_everywhere():
-    """Makes zipfile think that any size needs zip64."""
+    """Makes zipfile use zip64 for every size."""
     limit, zipfile.ZIP64_LIMIT = zipfile.ZIP64_LIMIT, 0
     yield
     zipfile.ZIP64_LIMIT = limit
@@ -265,7 +265,7 @@ def make_numpy():
 
 
 def by_offset(data, tensors):
-    """The expected lines, in the order of the data offsets, and __metadata__ if it is there."""
+    """Returns the expected lines in the order of the data offsets, and __metadata__ if present."""
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
     metadata = header.pop("__metadata__", None)
@@ -286,7 +286,7 @@ def make_safetensors():
     def writes(dtype):
         try:
             return bool(save({"x": values(dtype, 2, 2)}))
-        except Exception:  # each release names an unknown dtype in its own way
+        except Exception:  # the exception for an unknown dtype depends on the release
             return False
 
     seed()
@@ -317,7 +317,7 @@ def make_safetensors():
             )
             path = out.good("float4.safetensors", [("x", SUB_BYTE[0], (3, 8), packed.tobytes())], packed=True)
             path.write_bytes(safetensors.serialize({"x": spec}))
-            # Its Python writer knows no six-bit dtype; its reader does, and takes these.
+            # The Python writer has no six-bit dtypes. The reader has them and accepts these files.
             for dtype, name in zip(SUB_BYTE[1:], ["F6_E2M3", "F6_E3M2"]):
                 packed = values("u1", 6).tobytes()
                 path = out.good(f"{dtype[:6]}_{dtype[7:]}.safetensors", [("x", dtype, (2, 4), packed)], packed=True)
@@ -330,7 +330,7 @@ def make_safetensors():
 
 
 def tensors_in(value, path=()):
-    """The expected lines of what torch saved."""
+    """Yields the expected line of each tensor that torch saves."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -355,7 +355,7 @@ def tensor(dtype, *shape):
 
 
 def torch_good():
-    """Name and value of what a picture reader can hope to read."""
+    """Yields name and value of files that Safelight must read."""
     import torch
     from torch import nn
 
@@ -421,7 +421,7 @@ def torch_good():
 
 
 def torch_bad():
-    """Name, value and why not."""
+    """Yields name, value and reason of files that Safelight must refuse."""
     import torch
 
     x = tensor("float32", 3, 4).nan_to_num(0)
@@ -433,7 +433,7 @@ def torch_bad():
     yield "quantized", torch.quantize_per_tensor(x, 0.1, 3, torch.quint8), "quantized tensor"
     yield "complex32", x.to(torch.complex64).to(torch.complex32), "complex32 has no name here"
     yield "meta", torch.empty(2, 3, device="meta"), "a meta tensor has no data"
-    if torch.__version__ < "2":  # which drops what the next ones are about
+    if torch.__version__ < "2":  # torch 1 does not save the properties that the next ones test
         return
     yield "float4", tensor("uint8", 3, 4).view(torch.float4_e2m1fn_x2), "two elements in a byte"
     yield "conj", tensor("complex64", 2, 2).conj(), "lazy conjugate: the storage has other values"
@@ -489,7 +489,7 @@ def make_torch():
 
         every = {}
         for name in PLAIN + FLOATS + NARROW:
-            with contextlib.suppress(Exception):  # neither may know it
+            with contextlib.suppress(Exception):  # torch or safetensors may not have it
                 save({"x": tensor(name, 2, 3)})
                 every[name] = tensor(name, 2, 3)
         data = save(every, metadata={"format": "pt", "step": "3"})
@@ -499,7 +499,7 @@ def make_torch():
 
 @contextlib.contextmanager
 def cuda_location():
-    """Lets torch.save think that each storage was on a GPU."""
+    """Makes torch.save record that each storage was on a GPU."""
     from torch import serialization
 
     tag, serialization.location_tag = serialization.location_tag, lambda storage: "cuda:0"
@@ -512,9 +512,9 @@ def cuda_location():
 
 @dataclass
 class Member:
-    """A member, and what its local header and its directory entry say beside the truth.
+    """A member. `local` and `central` override fields of its local header and directory entry.
 
-    With `local` None there is no local header and no data: only an entry in the directory.
+    If `local` is None, the member has neither local header nor data, only a directory entry.
     """
 
     name: str
@@ -538,7 +538,7 @@ def zip_fields(says):
 
 
 def zip_file(*members, **end):
-    """A zip, with what its end record says beside the truth."""
+    """A zip file. `end` overrides fields of its end record."""
     data, directory = b"", b""
     for m in members:
         packed = m.packed or (deflate(m.body) if m.method == 8 else m.body)
@@ -561,7 +561,7 @@ def npy(shape, data, descr="<f4"):
 
 
 def hostile_npz():
-    """File name, why and bytes."""
+    """Yields file name, reason and bytes."""
     small = npy((2, 2), bytes(range(16)))
     a, b = Member("a.npy", small), Member("b.npy", npy((3,), bytes(12)))
     good = zip_file(a, b)
@@ -640,7 +640,7 @@ def safetensors_file(header, data, size=None):
 
 
 def hostile_safetensors():
-    """File name, why and bytes."""
+    """Yields file name, reason and bytes."""
     data = bytes(range(16))
 
     def x(**fields):
@@ -698,7 +698,7 @@ def hostile_safetensors():
 
 
 # ---- hostile: torch ----------------------------------------------------------
-# Pickles are put together from opcodes, as torch.save at protocol 2 would.
+# Pickles are assembled from opcodes, like those of torch.save with protocol 2.
 
 
 def p_global(module, attribute):
@@ -739,7 +739,7 @@ def torch_file(body, key="0", data=bytes(range(16)), stop=b".", pkl="data.pkl"):
 
 
 def hostile_torch():
-    """File name, why and bytes."""
+    """Yields file name, reason and bytes."""
     x = p_tensor()
     true = p_text("true")
     system = p_call("os", "system", true)
