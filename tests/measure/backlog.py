@@ -1,9 +1,9 @@
-"""What a target costs that is away while a store grows to a million items: the start, memory, the status.
+"""Measures start, memory and status of a daemon with a million items pending for targets that are unreachable.
 
     ./test.sh backlog [--items 1000000]
 
-The store is made as by `./test.sh growth`. The goals: a start in 5 s at most, and memory that doesn't grow with what
-is pending.
+The store is made as in `./test.sh growth`. The goals: a start takes at most 5 s, and memory does not grow with the
+number of pending items.
 """
 
 import argparse
@@ -26,8 +26,8 @@ region = "us-east-1"
 
 
 def status(folder):
-    said = run("status", "--json", "--store", str(folder / "store"))[2]
-    return json.loads(said)
+    output = run("status", "--json", "--store", str(folder / "store"))[2]
+    return json.loads(output)
 
 
 def measure(n):
@@ -38,10 +38,8 @@ def measure(n):
         start = time.monotonic()
         with Daemon(folder, SETTINGS) as daemon:
             ready = time.monotonic() - start
-            told = status(folder)
-            while any(target["pending"] != n for target in told["targets"]):
+            while any(target["pending"] != n for target in status(folder)["targets"]):
                 time.sleep(0.05)
-                told = status(folder)
             counted = time.monotonic() - start
             time.sleep(3)
             took, *_ = run("status", "--json", "--store", str(folder / "store"))

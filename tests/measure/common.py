@@ -1,7 +1,8 @@
-"""What the measurements share: dumps, a daemon as the unit starts it, and what the kernel knows of it.
+"""Helpers of the measurements: dumps, a daemon with the unit's priorities, and the kernel's figures about it.
 
-They print figures beside their goals. A figure is no verdict: machines are noisy, and the load of the
-machine is printed with it. Only what no noise explains (an item that is lost) ends one with an error.
+A measurement prints each figure beside its goal, with the load of the machine. A missed goal is no error,
+because machines are noisy. A measurement fails only for a reason that noise can't explain, such as a lost
+item.
 """
 
 import ctypes
@@ -29,7 +30,7 @@ def say(text=""):
 
 
 def figure(row, what, got, goal):
-    """One figure of the table in the design's goals."""
+    """Prints a figure beside the goal of one row of the design's table of goals."""
     load = os.getloadavg()[0]
     say(f"row {row:>2}  {what}: {got}   (goal: {goal}; load {load:.1f} on {os.cpu_count()} cores)")
 
@@ -42,7 +43,7 @@ def npy(descr, shape, data):
 
 
 def gray(n, side=256):
-    """64 KiB of pixels that tell n from others."""
+    """An npy file of side x side pixels, different for each n. The default is 64 KiB."""
     row = bytes((n * 7 + i * 3) & 255 for i in range(side))
     return npy("|u1", (side, side), n.to_bytes(8, "little") + (row * side)[8:])
 
@@ -55,7 +56,7 @@ def fresh_folder(name, in_memory=False):
 
 
 def write_uncached(path, parts):
-    """A file that is on the disk and not in the kernel's memory."""
+    """Writes a file, syncs it, and drops it from the page cache."""
     with open(path, "wb") as file:
         for part in parts:
             file.write(part)
@@ -71,7 +72,7 @@ LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 
 
 def cached_bytes(path):
-    """How much of a file the kernel has in memory."""
+    """Bytes of a file that are in the page cache."""
     size = os.path.getsize(path)
     if size == 0:
         return 0
@@ -103,7 +104,7 @@ def cached_below(folder):
 
 
 def be_gentle():
-    """Nice=19, CPUSchedulingPolicy=batch and IOSchedulingClass=idle, as in the unit."""
+    """Sets Nice=19, CPUSchedulingPolicy=batch and IOSchedulingClass=idle, as in the unit."""
     os.nice(19)
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     SYS_IOPRIO_SET, IDLE = 251, 3 << 13
@@ -112,7 +113,7 @@ def be_gentle():
 
 
 def be_idle():
-    """CPUSchedulingPolicy=idle instead."""
+    """The same with CPUSchedulingPolicy=idle."""
     be_gentle()
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
@@ -169,7 +170,7 @@ class Daemon:
                 self.process.wait()
 
     def get(self, path):
-        # One that was not used for a while is closed by the daemon.
+        # The daemon closes an idle connection, so a first failure is retried on a new one.
         for is_last in (False, True):
             if self.connection is None:
                 self.connection = Connection(self.folder / "control.sock")
@@ -186,7 +187,7 @@ class Daemon:
         return {name: float(value) for name, value in lines}
 
     def n_items(self):
-        """Images, held back and rejected, in the index."""
+        """Number of items in the index: images, held and rejected."""
         metrics = self.metrics()
         return sum(int(metrics[f'safelight_store_items{{state="{state}"}}'])
                    for state in ("image", "held", "rejected"))
@@ -195,7 +196,7 @@ class Daemon:
         start = time.monotonic()
         while (got := self.n_items()) < n:
             if time.monotonic() - start > wait_s:
-                sys.exit(f"{got} items, want {n}: some are lost, or it is too slow by far")
+                sys.exit(f"{got} items, want {n}: items are lost, or the daemon is far too slow")
             time.sleep(pause_s)
         if got != n:
             sys.exit(f"{got} items, want {n}")
@@ -231,7 +232,7 @@ class Daemon:
 
 
 def rest_of(daemon, seconds):
-    """CPU share of one core, RSS and bytes written while nothing happens for so long."""
+    """CPU in percent of one core, RSS in MB and bytes written during `seconds` without work."""
     cpu, written, start = daemon.cpu_s(), daemon.written_bytes(), time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - start
@@ -244,8 +245,8 @@ def percentile(values, share):
 
 
 def run_parts(parser, parts):
-    """Runs the parts that the command line names, all if it names none."""
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all if none is named")
+    """Runs the parts named on the command line, or all."""
+    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(parts)}; default: all")
     options = parser.parse_args()
     for name in options.parts:
         if name not in parts:

@@ -1,4 +1,4 @@
-"""What the daemon costs the box: idle, in the page cache, beside a training, and on the disk.
+"""Measures the cost of the daemon for the box: idle CPU, page cache, step time of a training, disk reads.
 
     ./test.sh gentle [idle|cache|step|share|rate ...] [--seconds N] [--gigabytes N]
 """
@@ -20,7 +20,7 @@ from common import (Daemon, be_gentle, be_idle, cached_below, cached_bytes, figu
 
 
 def idle(options):
-    """Rows 41: 100 runs of 10 folders each, with logs that may go on."""
+    """Row 41: 100 runs of 10 folders each, with logs that may grow."""
     folder = fresh_folder("idle")
     for run in range(100):
         for key in range(8):
@@ -35,10 +35,10 @@ def idle(options):
         cpu, rss, written = rest_of(daemon, options.seconds)
         figure(41, f"CPU, idle for {options.seconds} s, 100 runs, 1,000 folders", f"{cpu:.2f} %",
                "<= 0.2 % of a core")
-        figure(41, "resident memory, idle", f"{rss:.1f} MB (most ever {daemon.peak_rss_mb():.1f})",
+        figure(41, "resident memory, idle", f"{rss:.1f} MB (peak {daemon.peak_rss_mb():.1f})",
                "<= 40 MB")
         figure(41, "written, idle", f"{written} bytes", "nothing")
-    # As after a start of the box, with all of it in the store.
+    # Again after a restart, with all items in the store.
     with Daemon(folder) as daemon:
         time.sleep(10)
         cpu, rss, written = rest_of(daemon, options.seconds)
@@ -57,7 +57,7 @@ def idle(options):
 
 
 def write_dumps(folder, n, side):
-    """Pictures of side x side x 3 f32, none of them in the kernel's memory."""
+    """Writes n pictures of side x side x 3 f32, none of them in the page cache."""
     folder.mkdir(parents=True)
     for i in range(n):
         data = npy("<f4", (side, side, 3), b"")
@@ -72,13 +72,12 @@ def meminfo_cached_mb():
 
 
 def cache(options):
-    """Row 42: dumps pass through the page cache and leave nothing there; those that others have read
-    stay there."""
+    """Row 42: dumps that Safelight reads do not stay in the page cache; those that were cached before do."""
     folder = fresh_folder("cache")
     side, size = 1024, 1024 * 1024 * 3 * 4
     n = int(options.gigabytes * 1e9) // size
     if shutil.disk_usage(folder).free < 2 * n * size:
-        sys.exit(f"want room for {n * size / 1e9:.0f} GB and as much again")
+        sys.exit(f"want {2 * n * size / 1e9:.0f} GB of free space")
     dumps = folder / "runs/run/dumps/k"
     write_dumps(dumps, n, side)
     warm = folder / "runs/run/dumps/warm"
@@ -89,28 +88,26 @@ def cache(options):
     with Daemon(folder, "[work]\nread_bytes_per_s_max = 0\n") as daemon:
         start, most = time.monotonic(), 0
         while daemon.n_items() < n + 20:
-            # A part tells enough while it goes on.
-            sample = files_below(dumps)
-            most = max(most, sum(cached_bytes(path) for path in sample))
+            most = max(most, sum(cached_bytes(path) for path in files_below(dumps)))
             time.sleep(2)
         took = time.monotonic() - start
         after, warm_after = cached_below(dumps), cached_below(warm)
         store = cached_below(folder / "store")
         figure(42, f"page cache of {n * size / 1e9:.1f} GB of dumps, ingested in {took:.0f} s",
-               f"{(after - before) / 1e6:.1f} MB more at the end, {(most - before) / 1e6:.1f} at most",
+               f"{(after - before) / 1e6:.1f} MB more at the end, peak {(most - before) / 1e6:.1f}",
                "<= 64 MB")
         figure(42, "page cache of the store's files", f"{store / 1e6:.1f} MB", "<= 64 MB with the above")
-        figure(42, "all page cache of the machine, others' too",
+        figure(42, "page cache of the whole machine",
                f"{meminfo_cached_mb() - meminfo:+.0f} MB", "-")
         figure(42, "dumps that were cached before",
-               f"{warm_after / 1e6:.0f} MB of {warm_before / 1e6:.0f} MB are still", "all")
-        figure(42, "most memory", f"{daemon.peak_rss_mb():.0f} MB", "-")
+               f"{warm_after / 1e6:.0f} MB of {warm_before / 1e6:.0f} MB still are", "all")
+        figure(42, "peak memory", f"{daemon.peak_rss_mb():.0f} MB", "-")
     shutil.rmtree(folder)
     if after - before > 64e6:
         sys.exit("dumps stay in the page cache")
 
 
-# A training in one core: steps of about 20 ms. Prints how long each took.
+# A training on one core, with steps of about 20 ms. Prints the time of each step.
 CPU_TRAINER = """
 import time, numpy
 a = numpy.random.rand(420, 420).astype('f4')
@@ -121,7 +118,7 @@ while time.monotonic() < end:
     print(time.perf_counter() - t)
 """
 
-# A training that waits for its data: steps of 16 MB, past the page cache.
+# A training that waits for its data. Each step reads 16 MB past the page cache.
 DISK_TRAINER = """
 import mmap, os, random, time
 fd = os.open({path!r}, os.O_RDONLY | os.O_DIRECT)
@@ -134,7 +131,7 @@ while time.monotonic() < end:
     print(time.perf_counter() - t)
 """
 
-# What the job writes beside: so many pictures a second, wherever they go.
+# The writer of dumps beside the training, at a steady rate.
 FEEDER = """
 import os, random, sys, time
 n, end = 0, time.monotonic() + {seconds}
@@ -153,8 +150,8 @@ while time.monotonic() < end:
 
 
 def step(options):
-    """Row 42: the steps of a training beside the daemon, with and without pictures for it. What the
-    job writes is the same; without, it goes where nobody watches."""
+    """Row 42: the step time of a training beside the daemon, with and without dumps for the daemon. The
+    job writes the same dumps in both cases, either into a watched folder or elsewhere."""
     folder = fresh_folder("step")
     (folder / "runs/run/dumps/k").mkdir(parents=True)
     (folder / "elsewhere").mkdir()
@@ -195,7 +192,7 @@ def step(options):
                         cpu.append((daemon.cpu_s() - before) / seconds * 100)
                     feeding.wait()
                     times[is_fed].append([float(line) for line in training.stdout.split()])
-                    # What is left is made before the next block.
+                    # Wait until the daemon has made all images of this block.
                     while is_fed and any(daemon.metrics()[f"safelight_{name}"] > 0
                                          for name in ("items_in_flight", "dumps_settling")):
                         time.sleep(0.1)
@@ -208,7 +205,7 @@ def step(options):
             added = medians[True] / medians[False] - 1
             figure(42, f"step time, {what}; daemon {policy}, {options.rate} pictures of 512x512x3 f32 a second",
                    f"{added * 100:+.2f} % ({medians[False] * 1e3:.1f} ms to {medians[True] * 1e3:.1f} ms;"
-                   f" pairs {spread}; the daemon took {statistics.mean(cpu):.0f} % of a core)",
+                   f" pairs {spread}; the daemon used {statistics.mean(cpu):.0f} % of a core)",
                    "<= +1 %")
     shutil.rmtree(folder)
 
@@ -225,9 +222,8 @@ print(n)
 
 
 def share(options):
-    """A training on the one core that the daemon has as well, each in a session of its own, while the
-    daemon has more to do than it can: what the training keeps of its speed. The daemon is stopped and
-    goes on in turn."""
+    """The speed that a training keeps on one core that it shares with a saturated daemon. Each has its own
+    session. The daemon is paused and resumed in turn."""
     folder = fresh_folder("share", in_memory=True)
     (folder / "more").mkdir()
     dump = folder / "more/dump.npy"
@@ -263,14 +259,14 @@ def share(options):
                 if daemon.metrics()["safelight_dumps_settling"] == 0:
                     sys.exit("the daemon had too little to do")
             spread = ", ".join(f"{value:.1f}" for value in keeps)
-            figure("5.9", f"speed that a training keeps on the daemon's core; {settings.strip() or 'nice as it comes'}",
-                   f"{statistics.median(keeps):.1f} % (blocks {spread}; the daemon took {statistics.mean(cpu):.0f} %)",
+            figure("5.9", f"speed that a training keeps on the daemon's core; {settings.strip() or 'default nice'}",
+                   f"{statistics.median(keeps):.1f} % (blocks {spread}; the daemon used {statistics.mean(cpu):.0f} %)",
                    ">= 97 %" if not settings else "for comparison")
     shutil.rmtree(folder)
 
 
 def rate(options):
-    """Row 42: dumps that are not in memory are read as fast as the configuration says."""
+    """Row 42: dumps outside the page cache are read no faster than the configured rate."""
     folder = fresh_folder("rate")
     side, size = 1024, 1024 * 1024 * 3 * 4
     n = int(2e9) // size
@@ -288,11 +284,11 @@ def rate(options):
 def main():
     parser = argparse.ArgumentParser(prog="./test.sh gentle")
     parts = {"idle": idle, "cache": cache, "step": step, "share": share, "rate": rate}
-    parser.add_argument("--seconds", type=float, default=60, help="how long to be idle")
+    parser.add_argument("--seconds", type=float, default=60, help="length of the idle measurement")
     parser.add_argument("--gigabytes", type=float, default=10, help="of dumps through the page cache")
     parser.add_argument("--rate", type=float, default=20, help="pictures a second beside the training")
-    parser.add_argument("--blocks", type=int, default=4, help="pairs of blocks of the training")
-    parser.add_argument("--block-seconds", type=float, default=12, help="how long one of them is")
+    parser.add_argument("--blocks", type=int, default=4, help="number of pairs of training blocks")
+    parser.add_argument("--block-seconds", type=float, default=12, help="length of a block")
     run_parts(parser, parts)
 
 

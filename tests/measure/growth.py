@@ -1,9 +1,9 @@
-"""What an item and a command cost as one store grows: whether either does.
+"""Measures whether the cost of an item and of a command grows with the size of the store.
 
     ./test.sh growth [--sizes 1000,10000,100000,1000000] [--plot docs/growth.svg]
 
-The journal of each store is written by this script, line by line as the program writes them (one of its
-own is the pattern), and indexed by the program; all else is measured through the program as it is run.
+This script writes the journal of each store: the program writes one line, and the script repeats it with
+other values. The program then builds the index. All figures are measured through the program's commands.
 """
 
 import argparse
@@ -20,12 +20,11 @@ import zlib
 
 from common import PROGRAM, Daemon, fresh_folder, gray, say
 
-# Series of the run; dumps and lines that are added to it; rows and columns of a dump; times that a command
-# is run.
+# Number of keys; of dumps and of lines that are added; rows and columns of a dump; how often a command is run.
 KEYS, NEW_DUMPS, NEW_LINES, SIDE, SAMPLES = 10, 1000, 20_000, 28, 7
 SEGMENT_BYTES = 64 << 20
 
-# What is drawn: a title, the unit, and the figures.
+# The plots: title, unit, and figures.
 PLOTS = (
     ("an item", "µs of CPU", ("ingest of a dump, us of CPU", "ingest of a dump, us of CPU outside of the kernel",
                               "ingest of a line held back, us of CPU",
@@ -38,7 +37,7 @@ PLOTS = (
 
 
 def run(*args, status=0):
-    """Wall seconds and CPU seconds of one command, what it printed, and CPU seconds outside of the kernel."""
+    """Runs a command. Returns wall seconds, CPU seconds, its output, and CPU seconds outside of the kernel."""
     start = time.monotonic()
     with subprocess.Popen([PROGRAM, *args], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         said = process.stdout.read().decode()
@@ -51,20 +50,20 @@ def run(*args, status=0):
 
 
 def median(*args):
-    """The same, of several."""
+    """Median wall seconds and median CPU seconds of SAMPLES runs of a command."""
     runs = [run(*args) for _ in range(SAMPLES)]
     return statistics.median(r[0] for r in runs), statistics.median(r[1] for r in runs)
 
 
 def dump(folder, number):
-    """The `number`th dump of the run: ten keys take turns."""
+    """Writes the `number`th dump of the run. The keys take turns."""
     place = folder / f"runs/run/dumps/val/digits{number % KEYS}"
     place.mkdir(parents=True, exist_ok=True)
     (place / f"{number // KEYS:08}.npy").write_bytes(gray(number, SIDE))
 
 
 def grow(folder, n):
-    """A store of n items, each of a dump of its own that is gone."""
+    """Makes a store of n items, whose dumps no longer exist."""
     dump(folder, 0)
     run("ingest", str(folder / "runs/run"), "--store", str(folder / "store"))
     shutil.rmtree(folder / "runs/run/dumps")
@@ -127,14 +126,14 @@ def measure(n):
     for name, command in commands.items():
         took, cpu = median(*command, "--store", store)
         got[f"{name}, no daemon, ms"], got[f"{name}, no daemon, ms of CPU"] = took * 1e3, cpu * 1e3
-    # What it costs to add dumps, over what it costs to find that all are there.
+    # The cost of new dumps is that of an ingest with them, less that of an ingest without.
     nothing = run("ingest", source, "--store", store)
     for number in range(n, n + NEW_DUMPS):
         dump(folder, number)
     adding = run("ingest", source, "--store", store)
     assert f"{NEW_DUMPS} images" in adding[2].replace(",", ""), adding[2]
     got["ingest of a dump, us of CPU"] = (adding[1] - nothing[1]) / NEW_DUMPS * 1e6
-    # The kernel's part is that of files, and noisy.
+    # The kernel's part is the cost of files, which is noisy.
     got["ingest of a dump, us of CPU outside of the kernel"] = (adding[3] - nothing[3]) / NEW_DUMPS * 1e6
     got["ingest of nothing, ms of CPU"] = nothing[1] * 1e3
     with Daemon(folder, prepare=None) as daemon:
@@ -162,7 +161,7 @@ def measure(n):
         daemon.wait_for_items(n + NEW_DUMPS + 1)
     files = [path.stat().st_size for path in (folder / "store/index").rglob("*") if path.is_file()]
     got["index, bytes an item"] = sum(files) / (n + NEW_DUMPS + 1)
-    # Without pictures, it is the journal and the index that a line costs, and little else.
+    # A held line makes no picture, so nearly all of its cost is journal and index.
     nothing = run("ingest", source, "--store", store)
     (folder / "runs/run/tiny.npy").write_bytes(gray(1, 4))
     with open(folder / "runs/run/a.media.jsonl", "w") as log:
@@ -185,7 +184,7 @@ def draw(columns, path):
     import matplotlib
 
     matplotlib.use("svg")
-    # The same picture of the same figures.
+    # The same figures give the same file.
     matplotlib.rcParams.update({"svg.hashsalt": "safelight", "svg.fonttype": "none"})
     import matplotlib.pyplot as plt
 
@@ -202,9 +201,9 @@ def draw(columns, path):
 
 def main():
     parser = argparse.ArgumentParser(prog="./test.sh growth")
-    parser.add_argument("--sizes", default="1000,10000,100000,1000000", help="items of the stores")
-    parser.add_argument("--plot", help="where the picture goes, an SVG")
-    parser.add_argument("--of", help="draw the figures of this file, lines of JSON, and measure nothing")
+    parser.add_argument("--sizes", default="1000,10000,100000,1000000", help="numbers of items")
+    parser.add_argument("--plot", help="path of the SVG to write")
+    parser.add_argument("--of", help="do not measure; draw the figures of this file of JSON lines")
     options = parser.parse_args()
     if options.of:
         with open(options.of) as file:

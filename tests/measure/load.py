@@ -1,4 +1,4 @@
-"""How much the daemon bears: how soon a dump is kept, how many a second, a tree of a million files.
+"""Measures the load that the daemon can handle: latency, dumps a second, a tree of a million files.
 
     ./test.sh load [latency|throughput|tree ...] [--files N] [--samples N]
 """
@@ -15,7 +15,7 @@ from common import (PROGRAM, Daemon, be_gentle, figure, fresh_folder, gray, perc
 
 
 def latency(options):
-    """Rows 2 and 3: from the close of a dump of 64 KiB to where the index shows it, one at a time."""
+    """Rows 2 and 3: the time from the close of a dump of 64 KiB until the index shows it, one dump at a time."""
     for row, backend, goal in ((2, "inotify", "p50 <= 150 ms, p99 <= 1 s"), (3, "poll", "<= 10 s")):
         folder = fresh_folder("latency")
         place = folder / "runs/run/dumps/k"
@@ -25,7 +25,7 @@ def latency(options):
         with Daemon(folder, watch=watch, prepare=be_gentle) as daemon:
             times = []
             for n in range(n_samples):
-                # Anywhere between two looks of a poll.
+                # Vary the pause, so that dumps come at any time between two polls.
                 time.sleep((0.3 if backend == "inotify" else 0.5) * (1 + n % 7 / 7))
                 bytes_ = gray(n)
                 with open(place / f"{n}.npy", "wb") as file:
@@ -35,12 +35,12 @@ def latency(options):
                 times.append(time.monotonic() - closed)
             p50, p99 = percentile(times, 0.5), percentile(times, 0.99)
             figure(row, f"close to committed, {backend}, {n_samples} dumps of 64 KiB",
-                   f"p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms, most {max(times) * 1e3:.0f} ms", goal)
+                   f"p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms, max {max(times) * 1e3:.0f} ms", goal)
         shutil.rmtree(folder)
 
 
 def once(folder, threads, settings=""):
-    """How long `ingest` takes."""
+    """Runs `ingest` into a new store. Returns its seconds and its output."""
     shutil.rmtree(folder / "store", ignore_errors=True)
     config = folder / "safelight.toml"
     config.write_text(f'[store]\npath = "store"\n[work]\nthreads = {threads}\n{settings}')
@@ -54,7 +54,7 @@ def once(folder, threads, settings=""):
 
 
 def throughput(options):
-    """Row 27."""
+    """Row 27: items a second, by `ingest` and by the daemon."""
     folder = fresh_folder("throughput")
     place = folder / "runs/run/dumps/k"
     place.mkdir(parents=True)
@@ -67,7 +67,7 @@ def throughput(options):
         figure(27, f"`ingest` of {n} dumps of 64 KiB, {threads} threads", f"{n / took:.0f} a second",
                ">= 200 a second")
         shutil.rmtree(folder / "store")
-        for how, prepare in (("as it is", None), ("as gentle as the unit", be_gentle)):
+        for how, prepare in (("default priority", None), ("priority of the unit", be_gentle)):
             with Daemon(folder, f"[work]\nthreads = {threads}\n", prepare) as daemon:
                 start, cpu = time.monotonic(), daemon.cpu_s()
                 daemon.wait_for_items(n)
@@ -80,7 +80,8 @@ def throughput(options):
             shutil.rmtree(folder / "store")
     shutil.rmtree(folder / "runs")
 
-    # Lines of one dump: of one step, so that all but 108 are held back, and of many, each with a picture.
+    # Lines that name one dump. In the first case all have one step, so that all but 108 are held. In the second
+    # case there are many steps, and each line gets a picture.
     run = folder / "runs/run"
     run.mkdir(parents=True)
     (run / "tiny.npy").write_bytes(gray(1, 4))
@@ -107,8 +108,8 @@ def throughput(options):
 
 
 def tree(options):
-    """Row 14: many tiny dumps in one run. They are links of a thousand files, and all but one of each
-    thousand are held back, so that the tree and the store are made soon."""
+    """Row 14: many tiny dumps in one run. To make the tree and the store quickly, a thousand dumps each are
+    hard links to one file, and all but one of a thousand are held."""
     folder = fresh_folder("tree")
     n = options.files
     per_folder = 1000
@@ -127,8 +128,8 @@ def tree(options):
         start = time.monotonic()
         daemon.wait_for_items(n, wait_s=6 * 3600, pause_s=0.5)
         took = daemon.ready_s + time.monotonic() - start
-        figure(14, "all of them kept or held back", f"{took:.0f} s; {daemon.rss_mb():.0f} MB,"
-               f" {daemon.peak_rss_mb():.0f} MB at most", "<= 250 MB")
+        figure(14, "all of them in the store", f"{took:.0f} s; {daemon.rss_mb():.0f} MB,"
+               f" peak {daemon.peak_rss_mb():.0f} MB", "<= 250 MB")
     for pass_ in ("warm", "cold") if os.geteuid() == 0 else ("warm",):
         if pass_ == "cold":
             with open("/proc/sys/vm/drop_caches", "w") as drop:
@@ -139,11 +140,11 @@ def tree(options):
             if pass_ == "warm":
                 daemon.wait_for_items(n)
                 time.sleep(35)
-                # Long enough for looks of every kind.
+                # Long enough to include scans of every kind.
                 for i in range(options.periods):
                     cpu, rss, written = rest_of(daemon, 120)
                     figure(14, f"then idle for 2 minutes ({i + 1})",
-                           f"{cpu:.2f} % of a core, {rss:.0f} MB ({daemon.peak_rss_mb():.0f} at most),"
+                           f"{cpu:.2f} % of a core, {rss:.0f} MB (peak {daemon.peak_rss_mb():.0f}),"
                            f" {written} bytes written", "<= 1 % of a core, <= 250 MB")
     shutil.rmtree(folder)
 
@@ -151,9 +152,9 @@ def tree(options):
 def main():
     parser = argparse.ArgumentParser(prog="./test.sh load")
     parts = {"latency": latency, "throughput": throughput, "tree": tree}
-    parser.add_argument("--files", type=int, default=1_000_000, help="in the tree")
-    parser.add_argument("--periods", type=int, default=6, help="of two minutes beside the tree")
-    parser.add_argument("--samples", type=int, default=200, help="of latency")
+    parser.add_argument("--files", type=int, default=1_000_000, help="number of files in the tree")
+    parser.add_argument("--periods", type=int, default=6, help="number of idle periods of two minutes")
+    parser.add_argument("--samples", type=int, default=200, help="number of dumps to measure latency with")
     run_parts(parser, parts)
 
 

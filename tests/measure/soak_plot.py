@@ -1,4 +1,4 @@
-"""Draws what a soak has measured: `soak_plot.py soak.tsv soak.png`."""
+"""Draws the measurements of a soak test: `soak_plot.py soak.tsv soak.png`."""
 
 import sys
 
@@ -24,7 +24,7 @@ def main(table, picture):
     columns = {name: [float(row[i]) for row in rows] for i, name in enumerate(names)}
     seconds, spent = columns["seconds"], columns["process_cpu_seconds_total"]
     columns["cpu"] = [0.0] + [
-        # A new process begins at nothing.
+        # The counter of a new process begins at 0.
         100 * max(spent[i] - spent[i - 1], 0) / max(seconds[i] - seconds[i - 1], 0.1)
         for i in range(1, len(spent))
     ]
@@ -49,7 +49,7 @@ def main(table, picture):
             draw.line([(x(at), bottom), (x(at), bottom + 3)], fill="black")
             draw.text((x(at) - 10, bottom + 6), f"{at:.0f} s", fill="black", font=font)
         draw.line([(x(at), y(value)) for at, value in zip(seconds, values)], fill=(20, 70, 160))
-    draw.text((LEFT + 300, 8), "(red: another process)", fill=(200, 90, 90), font=font)
+    draw.text((LEFT + 300, 8), "(red: start of a new process)", fill=(200, 90, 90), font=font)
     image.save(picture)
 
 

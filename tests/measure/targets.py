@@ -1,10 +1,10 @@
-"""What delivery to each kind of target costs beside the target's own client, doing the same job in the same run.
+"""Compares the cost of delivery to each kind of target with that of the target's own client, for the same job.
 
     ./test.sh targets [--images 200]
 
-The job: so many PNG files of 256×256 RGB noise, of one run and key, each at a step of its own. Safelight has them in its
-store; the client is given the files, or arrays where it takes nothing else. Wall time and CPU time of the whole
-process, start-up and imports and all; servers are not counted. Servers are on loopback, files on the disk.
+The job: N PNG files of 256×256 RGB noise, of one run and key, each at its own step. Safelight has them in its store. The
+client gets the files, or decoded images if it takes nothing else. Wall time and CPU time are those of the whole process,
+with start-up and imports, without servers. Servers run on loopback, files are on a disk.
 """
 
 import argparse
@@ -29,7 +29,7 @@ for step, path in enumerate(files):
     run.log({"noise": wandb.Image(path)}, step=step)
 run.finish()
 """),
-    "tensorboard": ("tensorboard", "EventFileWriter, PNG files as they are", """
+    "tensorboard": ("tensorboard", "EventFileWriter, unchanged PNG files", """
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -71,7 +71,7 @@ with ThreadPoolExecutor(16) as pool:
 
 
 def timed(command, **options):
-    """Wall seconds and CPU seconds of a process."""
+    """Runs a process. Returns wall seconds and CPU seconds."""
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options)
     said = process.stderr.read().decode()
