@@ -3,10 +3,10 @@
 #
 #   unshare --mount --propagation private box.sh LAYERS OUT REPOSITORY PROGRAM PART
 #
-# The container sees this machine's files, but nothing that it writes stays: they go to a layer in
-# memory, and that is gone with the mount namespace. OUT is shared with it, and holds afterwards
-# what guest.sh said (`said`), the journal (`journal`), the console (`console`), and the files that the
-# daemon's user and group owned at the end (`owned`).
+# The container sees this machine's files. Its writes go to a layer in memory, which disappears with the
+# mount namespace. OUT is shared with the container. Afterwards it holds the output of guest.sh (`said`),
+# the journal (`journal`), the console (`console`), and a list of the files that the daemon's user and
+# group owned at the end (`owned`).
 set -euo pipefail
 layers="$1" out="$2" repository="$3" program="$4" part="$5"
 
@@ -16,9 +16,9 @@ root="$layers/root"
 mount -t overlay -o "lowerdir=/,upperdir=$layers/upper,workdir=$layers/work" overlay "$root"
 
 echo uninitialized >"$root/etc/machine-id"
-# Containers for builds forbid that services start.
+# Images for build containers forbid the start of services.
 rm -f "$root/usr/sbin/policy-rc.d"
-# This machine may have what is to be tested.
+# Safelight may be installed on this machine.
 rm -rf "$root"/etc/systemd/system/safelight* "$root"/usr/lib/systemd/system/safelight* \
     "$root"/etc/safelight "$root"/var/lib/safelight*
 mkdir -p "$root/data"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What is checked under a real systemd: one line for each check, `ok NAME` or `FAIL NAME` with what
-# was said. Runs as root in the container that box.sh boots.
+# Checks the units under a real systemd. Prints a line for each check: `ok NAME`, or `FAIL NAME` with the
+# output of the check. Runs as root in the container that box.sh boots.
 set -u
 out=/opt/out
 cd /opt/repository
 
-# check NAME COMMAND...
+# check NAME COMMAND...: runs a check and prints its result.
 check() {
     local name="$1" said
     said="$(mktemp)"
@@ -18,7 +18,7 @@ check() {
     rm "$said"
 }
 
-# Tries a command until it works, for so many seconds.
+# within SECONDS COMMAND...: retries a command until it succeeds, for at most SECONDS.
 within() {
     local end=$((SECONDS + $1))
     until "${@:2}"; do
@@ -27,7 +27,7 @@ within() {
     done
 }
 
-# The command must fail, and say this.
+# refused PATTERN COMMAND...: checks that a command fails, with output that matches PATTERN.
 refused() {
     local said
     if said="$("${@:2}" 2>&1)"; then
@@ -42,38 +42,38 @@ property() { systemctl show --property="$1" --value "${2:-safelight}"; }
 main_pid() { property MainPID "${1:-safelight}"; }
 is() { [ "$(property "$1" "${3:-safelight}")" = "$2" ] || { systemctl status "${3:-safelight}"; false; }; }
 
-# Asks as the daemon's own user, who may open the store too while the daemon is away.
+# Runs `safelight` as the daemon's user, who may also open the store while no daemon runs.
 ask() { runuser -u safelight -- safelight "$@"; }
 
-# n_items STATE KEY N: a run `live` has so many items of this key and state.
+# n_items STATE KEY N: checks that the run `live` has N items of this key and state.
 n_items() {
     local n
     n="$(ask ls live "$2" --state "$1" --json ${config:+--config "$config"} | wc -l)"
     [ "$n" = "$3" ] || { echo "$n of $2 are $1, want $3"; false; }
 }
 
-# A gray picture of 4 × 4 whose bytes are the digits of a number; written aside, then renamed.
+# dump PATH NUMBER: writes a gray picture of 4 × 4 whose bytes are the digits of NUMBER, then renames it.
 dump() {
     mkdir -p "${1%/*}"
     { cat $out/npy-header; printf '%016d' "$2"; } >"${1%/*}/.part-$2"
     mv "${1%/*}/.part-$2" "$1"
 }
 
-# say RUN KEY STEP N: a dump and the line that describes it.
+# say RUN KEY STEP NUMBER: writes a dump and its log line.
 say() {
     dump "$1/tensors/$4.npy" "$4"
     echo "{\"key\":\"$2\",\"step\":$3,\"data\":\"tensors/$4.npy\"}" >>"$1/a.media.jsonl"
 }
 
-# A drop-in of a unit: drop_in UNIT NAME, from standard input.
+# drop_in UNIT NAME: installs standard input as a drop-in of the unit.
 drop_in() {
     mkdir -p "/etc/systemd/system/$1.d"
     cat >"/etc/systemd/system/$1.d/$2.conf"
     systemctl daemon-reload
 }
 
-# In the mount and network namespaces of the daemon, as its user, without its seccomp filter: what the
-# namespaces allow.
+# inside COMMAND...: runs a command as the daemon's user in the daemon's mount and network namespaces, without
+# its seccomp filter.
 inside() { nsenter --target "$(main_pid "${unit:-safelight}")" --mount --net setpriv --reuid=safelight --regid=safelight --init-groups "$@"; }
 
 install_as_the_readme_says() {
@@ -82,7 +82,7 @@ install_as_the_readme_says() {
 }
 
 # ---------------------------------------------------------------------------------------------------
-# The unit as it is shipped, from the first start to the last stop. A job writes all the while.
+# The unit as shipped, from the first start to the last stop. A job writes the whole time.
 
 job() {
     local n=0
@@ -103,7 +103,7 @@ is_restarted() {
 }
 
 is_behind() {
-    # Where the kernel groups by session, and by its control group.
+    # The nice value of its session, if the kernel groups by session, and its control group.
     { [ ! -e /proc/"$1"/autogroup ] || grep -q 'nice 19' /proc/"$1"/autogroup; } &&
         grep -q safelight.slice/safelight.service /proc/"$1"/cgroup
 }
@@ -118,7 +118,7 @@ is_gentle() {
 }
 
 answers_at_once() {
-    # READY=1 comes once everything was looked at: there is nothing to wait for.
+    # The daemon sends READY=1 after its first scan, so there is no need to wait.
     ask status >/tmp/status && cat /tmp/status && grep -q 'watching  /data/runs  2 runs' /tmp/status && ask health
 }
 
@@ -132,7 +132,7 @@ has_items() {
 is_seen_by_inotify() {
     ask status --json | grep -o '"backend":"[a-z]*"' | grep -qx '"backend":"inotify"' || return 1
     say /data/runs/live fresh 1 1000001
-    # Looks come every half minute; only an event is so quick.
+    # Scans come every half minute. Only an event is this fast.
     within 10 n_items image fresh 1
 }
 
@@ -142,7 +142,7 @@ writes_nowhere_else() {
     echo "$found"
     [ "$found" = $'/run/safelight\n/run/safelight/control.sock' ] || return 1
     inside touch /var/lib/safelight/probe && inside rm /var/lib/safelight/probe || return 1
-    # These could be written by everybody, but for the sandbox.
+    # Everybody may write to these folders. Only the sandbox forbids it.
     mkdir -m 777 /data/open /home/open
     chmod 777 /data/runs/live
     for place in /data/open /home/open /data/runs/live /dev/shm /mnt; do
@@ -169,7 +169,7 @@ reloads() {
     local n
     sed -i 's/^#max_items = 108/max_items = 2/' /etc/safelight/safelight.toml
     systemctl reload safelight || return 1
-    # In force when the command is back.
+    # The configuration is applied when the command returns.
     for n in 1 2 3; do say /data/runs/live limited 1 $((2000000 + n)); done
     within 10 n_items held limited 1 && n_items image limited 2
 }
@@ -197,7 +197,7 @@ is_watched() {
     drop_in safelight.service watchdog <<<$'[Service]\nWatchdogSec=3'
     systemctl restart safelight || return 1
     pid="$(main_pid)"
-    # While it works it is left alone.
+    # A daemon that works is not restarted.
     sleep 5
     [ "$(main_pid)" = "$pid" ] && is NRestarts 0 || return 1
     kill -STOP "$pid"
@@ -207,7 +207,7 @@ is_watched() {
 
 stops() {
     local start=$SECONDS
-    # systemd then notes each message that it gets.
+    # At this level systemd logs each notification.
     systemctl log-level debug
     systemctl stop safelight && [ $((SECONDS - start)) -le 10 ] || return 1
     is Result success && is ActiveState inactive || return 1
@@ -217,17 +217,17 @@ stops() {
 }
 
 is_not_tried_again() {
-    # The configuration is the broken one.
+    # The configuration file has an error.
     refused 'failed' systemctl start safelight || return 1
     # Longer than RestartSec.
     sleep 3
     is ActiveState failed && is NRestarts 0 && is ExecMainStatus 78 || return 1
-    # What to do about it stands in the journal and in the status.
+    # The status shows the error and its line.
     systemctl status --full safelight | tee /dev/stderr | grep -q 'safelight.toml:[0-9]*:1: unknown field `max_itms`'
 }
 
 root_looks() {
-    # Files that root's `safelight ls` left in the store kept the daemon from starting, for ever.
+    # Bug: after root ran `safelight ls`, files of root in the store kept the daemon from ever starting again.
     local found
     (umask 077; safelight ls >/dev/null) || return 1
     found="$(find /var/lib/safelight ! -user safelight -o ! -group safelight)"
@@ -249,8 +249,8 @@ is_complete() {
 }
 
 part_service() {
-    # A system call that the filter doesn't know is to end the daemon here, where it would only fail on
-    # a real box: nothing that it needs may be missing.
+    # Here a system call outside the filter kills the daemon, so that the checks find it. With the unit as
+    # shipped, the call would only fail.
     drop_in safelight.service strict <<<$'[Service]\nSystemCallErrorNumber=kill'
     mkdir -p /data/runs
     cp -r examples/digits/run /data/runs/digits
@@ -278,7 +278,7 @@ part_service() {
 }
 
 # ---------------------------------------------------------------------------------------------------
-# Where run directories lie, who wrote them, and the drop-ins.
+# Run directories in several places and of several owners, and the drop-ins.
 
 as_trainer() { runuser -u trainer -- bash -c "out=$out; $(declare -f dump say); umask $1; ${*:2}"; }
 
@@ -302,7 +302,7 @@ part_places() {
     install -d -o trainer -g trainers -m 2770 /data/team
     install -d -o trainer -g trainers -m 700 /data/private
     mkdir -p /data/later
-    # The lines that are commented out are put to work.
+    # Enables the lines that are commented out.
     mkdir -p /usr/lib/sysusers.d /usr/lib/tmpfiles.d
     sed 's/^#m /m /' systemd/safelight.sysusers >/usr/lib/sysusers.d/safelight.conf
     systemd-sysusers
@@ -342,7 +342,7 @@ END
     check made-later is_read made-later
     check store-elsewhere test -d /data/safelight/runs/at-home -a ! -e /var/lib/safelight/runs
 
-    # The group's dump may be removed by the configuration and by its rights, but not by the unit.
+    # The configuration and the file's permissions allow the removal of the dump. The unit's sandbox does not.
     check no-removal eval "ask prune --apply | tee /dev/stderr | grep -q 'folder may not be written'"
     check still-there test -e /data/team/of-the-group/tensors/1.npy
     sed 's,/data/runs,/data/team,' systemd/safelight-retention.conf >/etc/systemd/system/safelight.service.d/retention.conf
@@ -414,7 +414,7 @@ part_instances() {
 }
 
 # ---------------------------------------------------------------------------------------------------
-# The user unit, of somebody who isn't root.
+# The user unit, for a user who isn't root.
 
 part_user() {
     useradd --create-home --shell /bin/bash alice
@@ -427,7 +427,7 @@ user_is_sandboxed() {
     local pid
     pid="$(systemctl --user show --property=MainPID --value safelight)"
     [ "$(readlink "/proc/$pid/ns/user")" != "$(readlink /proc/self/ns/user)" ] || { echo 'no namespace'; return 1; }
-    # The home is shown read-only, the store is not.
+    # The file system is read-only, except for the store.
     grep -E " $HOME/.local/state/safelight .* rw" "/proc/$pid/mountinfo" &&
         grep -E " / / ro" "/proc/$pid/mountinfo"
 }
@@ -436,7 +436,7 @@ part_user_herself() {
     XDG_RUNTIME_DIR="/run/user/$(id -u)"
     export XDG_RUNTIME_DIR PATH="$HOME/.local/bin:$PATH"
     install -D -m 755 /opt/safelight ~/.local/bin/safelight
-    # The lines at the head of the unit, but for those that build and edit.
+    # The commands at the top of the unit, without those that build and edit.
     grep -E '^#   (install|systemctl)' systemd/user/safelight.service | sed 's/^#   //; /safelight.toml/d' >~/install.sh
     mkdir -p ~/.config/safelight ~/runs
     printf '[[watch]]\npath = "%s/runs"\n' "$HOME" >~/.config/safelight/safelight.toml
