@@ -1,13 +1,13 @@
-"""What a picture costs: Safelight beside its peers, on the same pictures, in the same minutes.
+"""Compares the cost of a picture in Safelight and in its peers, for the same pictures at the same time.
 
-    ./test.sh peers                              all, about fifteen minutes
-    ./test.sh peers --quick                      the classes and peers that tell most, under a minute
+    ./test.sh peers                              all tables, about fifteen minutes
+    ./test.sh peers --quick                      the most informative classes and peers, under a minute
     ./test.sh peers photo512 gan512 blocked      these tables only
-    ./test.sh peers --write docs/performance.md  the same, and puts the tables into that page
+    ./test.sh peers --write docs/performance.md  all tables, written into that page
 
 It prints CPU time: user and system, of all threads and of the processes that a peer starts. Candidates run
-in turn, round after round; a ratio is the median of the rounds' ratios, since absolute figures move with
-the load of the machine. It fails only if a peer that is installed can't be run, or a picture is lost.
+in turn, round after round. A ratio is the median of the rounds' ratios, because absolute figures change
+with the load of the machine. It fails only if an installed peer can't be run, or a picture is lost.
 """
 
 import argparse
@@ -36,8 +36,8 @@ PROGRAM = os.environ.get("SAFELIGHT_PROGRAM", str(REPO / "target/release/safelig
 BEGIN, END = "<!-- figures: written by ./test.sh peers -->", "<!-- end of figures -->"
 CAPTION = "epoch 3"
 
-# For each class of pictures: how many a peer makes in a round, how many dumps Safelight does, and what
-# the pictures are.
+# For each class of pictures: pictures that a peer makes in a round, dumps that Safelight reads in a round,
+# and a description.
 CLASSES = {
     "photo512": (4, 60, "four photographs at native pixels, 262,000 on average, RGB"),
     "photo1024": (2, 16, "two mosaics of eight photographs at native pixels, 1024×1024, RGB"),
@@ -55,8 +55,8 @@ QUICK = ["photo512", "gan512", "seg512L", "digits28"]
 # Classes whose whole processes are compared.
 WHOLE = ["photo512", "digits28"]
 
-# Goal, class, candidate, what is asked: at least so many times less CPU than a peer, a size of at most so
-# many times Pillow's, so many a second.
+# Goal, class, candidate, and limits. For a peer's name: least ratio of its CPU time to the candidate's. `size`:
+# greatest ratio to Pillow's size. `size_of_raw`: greatest ratio to the raw bytes. `a_second`: least number a second.
 GOALS = [
     (1, "photo512", "safelight", {"wandb.Image": 40, "size": 1.05}),
     (1, "photo1024", "safelight", {"wandb.Image": 40, "size": 1.05}),
@@ -71,7 +71,7 @@ GOALS = [
     for name in ("photo512", "gan512", "seg512L", "seg512rgb", "noise512", "small64", "digits28")
 ]
 
-# Settings of Safelight beside the default ones. Those that the program doesn't know are left out.
+# Variants of Safelight: lines of its section [image]. A variant that the program does not know is skipped.
 SETTINGS = {
     "safelight": "",
     "safelight, small": 'compression = "small"\n',
@@ -84,7 +84,7 @@ SETTINGS = {
 
 
 def photographs():
-    """Eight photographs that scikit-image and scikit-learn carry with them: uint8, H×W×3."""
+    """Eight photographs from the packages scikit-image and scikit-learn: uint8, H×W×3."""
     folders = {name: Path(importlib.util.find_spec(name).origin).parent for name in ("skimage", "sklearn")}
     paths = [folders["skimage"] / "data/astronaut.png"]
     paths += [folders["sklearn"] / f"datasets/images/{name}.jpg" for name in ("china", "flower")]
@@ -116,7 +116,7 @@ def labels(random):
 
 
 def make_class(name):
-    """The distinct pictures of a class, float32 in [0, 1] unless it says otherwise."""
+    """The distinct pictures of a class: float32 in [0, 1] unless its description names another type."""
     random = np.random.default_rng(sum(name.encode()))
     photos = photographs()
     if name == "photo512":
@@ -171,7 +171,7 @@ def make_class(name):
 
 
 def to_uint8(picture):
-    """The pixels, by the rule of wandb 0.28: [0, 1] becomes 0 to 255, cut off; labels stay."""
+    """The pixels by the rule of wandb 0.28: [0, 1] becomes 0 to 255, truncated. Labels stay."""
     return (picture * 255).astype("u1") if picture.dtype.kind == "f" else picture.astype("u1")
 
 
@@ -183,8 +183,8 @@ def pixels_of(source):
 
 
 # ---------------------------------------------------------------------------------------------
-# The peers. Each takes the float pictures, makes files below a folder, and returns their paths, or how
-# many bytes it wrote for all where they aren't files of their own.
+# The peers. Each takes the float pictures, writes files below a folder, and returns their paths, or the total
+# number of bytes if it does not write a file for each picture.
 
 
 def peer_pillow(folder, **options):
@@ -225,7 +225,7 @@ def peer_wandb_log(folder):
 
 
 def peer_wandb_031(folder):
-    """The same to its users: since 0.29 they scale the values themselves."""
+    """`wandb.Image` as its users call it since 0.29: they scale the values themselves."""
     import wandb
 
     return lambda pictures: [
@@ -240,7 +240,7 @@ def peer_tensorboardx(folder):
     events = next((folder / "tensorboardx").glob("*tfevents*"))
 
     def flush():
-        # A thread of its own writes them, from a queue that another fills.
+        # tensorboardX writes events in a thread, from a queue. Wait until the queue is empty.
         size = -1
         while events.stat().st_size > size or not writer.file_writer.event_writer._event_queue.empty():
             size = events.stat().st_size
@@ -251,7 +251,7 @@ def peer_tensorboardx(folder):
         flush()
         before = events.stat().st_size
         for picture in pictures:
-            # It scales what is not uint8.
+            # tensorboardX scales every type except uint8.
             picture = picture if picture.dtype.kind == "f" else picture.astype("u1")
             writer.add_image("k", picture, dataformats="HW" if picture.ndim == 2 else "HWC")
         flush()
@@ -326,14 +326,14 @@ def peer_fpng(folder):
 
 
 def peer_plain(folder):
-    """What nothing can do without: reads a dump in pieces of 256 KiB, and writes as many bytes as Pillow's
-    PNG has to a file that is renamed to its name."""
+    """The least cost of any program that reads a dump and writes a file. Reads a dump in pieces of 256 KiB,
+    writes the bytes of Pillow's PNG to a temporary file, and renames it."""
     piece, known = bytearray(256 << 10), {}
 
     def make(pictures):
         paths = []
         for n, picture in enumerate(pictures):
-            # What tells it from the other pictures; the round that warms up sees them all.
+            # Identifies the picture by its shape and some pixels. The warm-up round fills `known`.
             some = picture.shape, picture.ravel()[:: picture.size // 64].tobytes()
             if some not in known:
                 dump, png = folder / f"{len(known)}.npy", folder / f"{len(known)}.png"
@@ -355,7 +355,7 @@ def peer_plain(folder):
 
 
 def peer_safelight_log(folder):
-    """The training's side of Safelight: what it pays for a dump and its line."""
+    """Safelight's cost in the training: writing a dump and its line."""
     sys.path.insert(0, str(REPO / "python"))
     import safelight
 
@@ -369,7 +369,7 @@ def peer_safelight_log(folder):
     return make
 
 
-# Name, package (with whose version it is printed), how to begin.
+# Name, package (whose version is printed), and the function that starts the peer.
 PEERS = {
     "wandb.Image": ("wandb", peer_wandb_image),
     "wandb.Image + log": ("wandb", peer_wandb_log),
@@ -388,7 +388,7 @@ QUICK_PEERS = ["wandb.Image", "wandb.Image + log", "Pillow", "OpenCV", "plain re
 
 
 def descendants():
-    """The processes that this one started, and those that they did."""
+    """The pids of all descendants of this process."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -404,7 +404,7 @@ def descendants():
 
 
 def cpu_of(pids):
-    """Seconds of CPU of all threads of other processes, which the kernel counts in nanoseconds."""
+    """Seconds of CPU of all threads of other processes, from the kernel's counters in nanoseconds."""
     total = 0
     for pid in pids:
         for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
@@ -416,7 +416,7 @@ def cpu_of(pids):
 
 
 def settled_cpu_of(pids):
-    """The same, once they do nothing more."""
+    """The same, after the processes have become idle."""
     last = -1.0
     while pids and (now := cpu_of(pids)) > last + 5e-4:
         last = now
@@ -425,8 +425,8 @@ def settled_cpu_of(pids):
 
 
 def serve_peer(options):
-    """A peer in a process of its own: makes pictures as it is told on standard input."""
-    # What a peer prints is no answer.
+    """Runs a peer in this process. Makes pictures for each request on standard input."""
+    # Keep the output of a peer apart from the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     folder = Path(options.folder)
@@ -461,7 +461,7 @@ def serve_peer(options):
 
 
 class Peer:
-    """A peer's process, asked for pictures over pipes."""
+    """A process that runs a peer, with requests and answers over pipes."""
 
     def __init__(self, name, python, folder):
         self.folder = folder / f"peer-{len(list(folder.iterdir()))}"
@@ -503,8 +503,8 @@ class Peer:
 
 
 def cpu_of_process(command, log):
-    """Seconds of CPU of a process from its start to its end, with those of its children; and how many of
-    them in the kernel."""
+    """Runs a process. Returns its seconds of CPU, with those of its children, and how many of these were in
+    the kernel."""
     with open(log, "wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file)
         _, status, usage = os.wait4(process.pid, 0)
@@ -516,7 +516,7 @@ def cpu_of_process(command, log):
 
 def write_config(folder, settings):
     config = folder / "safelight.toml"
-    # The profile that makes the pixels of wandb 0.28, so that all compress the same.
+    # This profile makes the pixels of wandb 0.28, so that all candidates compress the same pixels.
     image = f'[image]\nprofile = "wandb-0.20"\n{settings}'
     config.write_text(f'[store]\npath = "{folder}/store"\nfree_bytes_min = 0\n{image}')
     return config
@@ -528,14 +528,14 @@ def knows(folder, settings):
 
 
 def ingest(folder, run, settings):
-    """Seconds of CPU of a whole `safelight ingest` into a new store; and how many of them in the kernel."""
+    """Runs `safelight ingest` into a new store. Returns seconds of CPU, and how many of these in the kernel."""
     shutil.rmtree(folder / "store", ignore_errors=True)
     command = [PROGRAM, "ingest", str(run), "--config", str(write_config(folder, settings))]
     return cpu_of_process(command, folder / "ingest.log")
 
 
 def write_runs(folder, name, pictures, n_dumps):
-    """Two run directories of dumps that speak for themselves: all, and so few that start-up is left."""
+    """Writes two run directories of path dumps: one with all, and one with few, to measure the start-up."""
     runs = []
     for what, n in (("few", 4), ("all", n_dumps)):
         place = folder / what / "dumps" / name
@@ -545,14 +545,14 @@ def write_runs(folder, name, pictures, n_dumps):
             if step < len(pictures):
                 np.save(path, pictures[step])
             else:
-                # The same file once more: a peer goes over the same arrays again, too.
+                # A hard link to the same file. Peers also use the same arrays again.
                 os.link(place / f"{step % len(pictures)}.npy", path)
         runs.append((folder / what, n))
     return runs
 
 
 def check_store(folder, pictures, n):
-    """Bytes of a picture's file, and how many pictures have other pixels than `wandb.Image` gives them."""
+    """Returns the mean size of a file, and the number of pictures whose pixels differ from `wandb.Image`."""
     paths = list((folder / "store").glob("runs/*/media/images/*.png"))
     if len(paths) != n:
         sys.exit(f"ingest of {n} dumps made {len(paths)} pictures")
@@ -565,7 +565,7 @@ def check_store(folder, pictures, n):
 
 
 def safelight_round(folder, runs, settings):
-    """Seconds of CPU: of a picture, start-up apart; how many of them in the kernel; of the whole process."""
+    """Returns seconds of CPU: of a picture without start-up, the kernel's part of it, and of the process."""
     (few, n_few), (all_, n_all) = runs
     start, start_system = ingest(folder, few, settings)
     whole, whole_system = ingest(folder, all_, settings)
@@ -582,7 +582,7 @@ def median_of(values):
 
 
 def digits(value, n=3):
-    """So many significant digits, with commas."""
+    """`value` with n significant digits and commas."""
     if value == 0:
         return "0"
     places = max(n - 1 - math.floor(math.log10(abs(value))), 0)
@@ -624,7 +624,7 @@ def measure_class(name, peers, settings, folder, rounds):
         entry.update(more)
 
     for round_ in range(rounds + 1):
-        # The first round warms up, and is where pictures are compared.
+        # The first round warms up. Only there the pixels are compared.
         is_checked = round_ == 0
         for candidate, peer in peers.items():
             made = peer.make(batch, is_checked)
@@ -658,13 +658,13 @@ def measure_class(name, peers, settings, folder, rounds):
 
 
 def ratios(result, peer, candidate):
-    """How many times less CPU than a peer a candidate takes, round by round."""
+    """The ratio of a peer's CPU time to that of a candidate, for each round."""
     of = result["candidates"]
     return [a / b if b > 0 else math.inf for a, b in zip(of[peer]["cpu_s"], of[candidate]["cpu_s"])]
 
 
 def both_sides(result):
-    """The training's side and the daemon's, together."""
+    """CPU time in the training and in the daemon together, for each round."""
     of = result["candidates"]
     return [sum(pair) for pair in zip(of["safelight"]["cpu_s"], of["safelight.log"]["cpu_s"])]
 
@@ -697,7 +697,7 @@ def print_class(result):
         [
             "candidate",
             "CPU µs a picture",
-            "of it in the kernel",
+            "in the kernel",
             "ns a pixel",
             "times less CPU than wandb.Image",
             "size × Pillow",
@@ -707,30 +707,30 @@ def print_class(result):
     )
     whole = digits(median_of(of["safelight"]["whole_s"]))
     text += (
-        "\nTraining's side and daemon together (`safelight.log` + `safelight`):"
+        "\nTraining and daemon together (`safelight.log` + `safelight`):"
         f" {digits(median_of(both) * 1e6)} µs, **{digits(median_of(times))}** times less than"
-        f" `wandb.Image` + `log`. The whole process, start-up and all, for {result['n_dumps']:,} pictures:"
+        f" `wandb.Image` + `log`. The whole process, with start-up, for {result['n_dumps']:,} pictures:"
         f" {whole} s of CPU.\n"
     )
     return text
 
 
 def print_goals(results, blocked):
-    """The goals, each beside what was measured."""
+    """The table of goals and measured figures."""
     rows = []
 
     def row(number, name, candidate, goal, got, is_met):
         rows.append([str(number), name, candidate, goal, got, "met" if is_met else "**not met**"])
 
-    for number, name, candidate, asked in GOALS:
+    for number, name, candidate, limits in GOALS:
         result = next((result for result in results if result["class"] == name), None)
         if result is None:
             continue
         if candidate not in result["candidates"]:
-            row(number, name, candidate, "such a setting", "none", False)
+            row(number, name, candidate, "the setting exists", "no", False)
             continue
         entry = result["candidates"][candidate]
-        for what, goal in asked.items():
+        for what, goal in limits.items():
             if what == "size":
                 got = entry["bytes"] / result["candidates"]["Pillow"]["bytes"]
                 row(number, name, candidate, f"≤ {goal:.2f} × Pillow's size", f"{got:.3f}", got <= goal)
@@ -769,7 +769,7 @@ def print_goals(results, blocked):
             )
     if not rows:
         return ""
-    return "\n### Goals\n\n" + table(["goal", "class", "candidate", "asked", "measured", ""], rows)
+    return "\n### Goals\n\n" + table(["goal", "class", "candidate", "wanted", "measured", ""], rows)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -777,8 +777,8 @@ def print_goals(results, blocked):
 
 
 def measure_whole(folder, rounds):
-    """From dumps to pictures, start-up and imports and all: `safelight ingest`, and a Python script that
-    makes a `wandb.Image` of each, without a run."""
+    """CPU time of whole processes, with start-up and imports: `safelight ingest`, and a Python script that
+    makes a `wandb.Image` of each dump, without a run."""
     script = "import sys, numpy, wandb\nfor path in sys.argv[1:]: wandb.Image(numpy.load(path))"
     results = []
     for name in WHOLE:
@@ -807,13 +807,13 @@ def print_whole(results):
                 f"**{digits(median_of(times))}** ({digits(min(times))} to {digits(max(times))})",
             ]
         )
-    return "\n### Whole processes, start-up and imports and all: seconds of CPU\n\n" + table(
+    return "\n### Whole processes, with start-up and imports: seconds of CPU\n\n" + table(
         ["pictures", "Python with wandb.Image", "`safelight ingest`", "times less"], rows
     )
 
 
 # ---------------------------------------------------------------------------------------------
-# What holds the training up.
+# How long a call blocks the training.
 
 
 def percentiles(times_s):
@@ -827,8 +827,8 @@ def percentiles(times_s):
 
 
 def measure_blocked(options, tmpfs, disk):
-    """Wall time of a call in the training's own thread: `wandb.Image` + `run.log`, `safelight.Image` +
-    `run.log`, and as the floor one plain write of the same bytes. In turn, one call each."""
+    """Wall time of a call in the training's thread: `wandb.Image` + `run.log`, `safelight.Image` + `run.log`,
+    and one plain write of the same bytes for comparison. One call of each in turn."""
     sys.path.insert(0, str(REPO / "python"))
     import safelight
 
@@ -867,13 +867,13 @@ def measure_blocked(options, tmpfs, disk):
             calls = [("safelight", log), ("plain write", write), ("wandb", log_to_wandb)]
             times = {name: [] for name, _ in calls}
             for n in range(options.calls):
-                # Each comes as often after each of the others: after wandb's, no cache is warm.
+                # Rotate the order, because wandb's call leaves the caches cold for the next one.
                 for name, call in calls[n % 3 :] + calls[: n % 3]:
                     start = time.perf_counter()
                     call()
                     times[name].append(time.perf_counter() - start)
                 plain.unlink()
-                # Taken up by a daemon, the dumps would be gone.
+                # Remove the dumps now and then, as a daemon with retention would.
                 if n % 16 == 15:
                     for dump in (folder / "run/tensors").iterdir():
                         dump.unlink()
@@ -909,8 +909,8 @@ def print_blocked(results):
                     "1" if name == "wandb" else f"1/{digits(share)}",
                 ]
             )
-    return "\n### What holds the training up: wall time of a call, in ms\n\n" + table(
-        ["picture, place", "call", "calls", "p50", "p99", "max", "of wandb's p50"], rows
+    return "\n### How long a call blocks the training: wall time in ms\n\n" + table(
+        ["picture, place", "call", "calls", "p50", "p99", "max", "× wandb's p50"], rows
     )
 
 
@@ -940,7 +940,7 @@ def machine(peers):
 
 
 def put_into(page, text):
-    """Replaces what stands between the markers of a page."""
+    """Replaces the text between the markers of a page."""
     old = page.read_text()
     before, after = old[: old.index(BEGIN)], old[old.index(END) :]
     page.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{after}")
@@ -948,11 +948,11 @@ def put_into(page, text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*", help=f"which of {', '.join(TABLES)}; all unless given")
+    parser.add_argument("tables", nargs="*", help=f"any of {', '.join(TABLES)}; default: all")
     parser.add_argument("--quick", action="store_true", help="few rounds, classes and peers")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--calls", type=int, help="of each kind in the table of what holds the training up")
-    parser.add_argument("--write", type=Path, help="a page to put the tables into")
+    parser.add_argument("--calls", type=int, help="calls of each kind in the table `blocked`")
+    parser.add_argument("--write", type=Path, help="a page to write the tables into")
     parser.add_argument("--other-python", help="a Python with wandb 0.31")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -968,7 +968,7 @@ def main():
     options.calls = options.calls or (20 if options.quick else 1000)
     tables = options.tables or ([*QUICK, "blocked"] if options.quick else TABLES)
 
-    # What was written to tmpfs goes, whatever ends this.
+    # On SIGTERM raise SystemExit, so that the files on tmpfs are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     is_tmpfs = os.access("/dev/shm", os.W_OK)
     scratch = REPO / "target/peers"
@@ -977,14 +977,14 @@ def main():
     disk = Path(tempfile.mkdtemp(prefix="blocked-", dir=scratch))
     text, results, whole, blocked = "", [], [], []
 
-    def tell(more):
+    def report(more):
         nonlocal text
         text += more
         print(more, end="", flush=True)
 
     peers = {}
     try:
-        names, left_out = [], []
+        names, missing = [], []
         for name, (package, _) in PEERS.items():
             if options.quick and name not in QUICK_PEERS:
                 continue
@@ -992,12 +992,12 @@ def main():
                 importlib.metadata.version(package or "numpy")
                 names.append(name)
             except importlib.metadata.PackageNotFoundError:
-                left_out.append(name)
-        tell(machine(names))
+                missing.append(name)
+        report(machine(names))
         if not is_tmpfs:
-            tell("Without tmpfs: all files are on a disk.\n")
-        if left_out:
-            print(f"not installed, left out: {', '.join(left_out)}", file=sys.stderr)
+            report("Without tmpfs: all files are on a disk.\n")
+        if missing:
+            print(f"not installed, skipped: {', '.join(missing)}", file=sys.stderr)
         if any(name in CLASSES for name in tables):
             peers = {name: Peer(name, sys.executable, folder) for name in names}
             if options.other_python and not options.quick:
@@ -1006,18 +1006,18 @@ def main():
         for name in tables:
             if name in CLASSES:
                 results.append(measure_class(name, peers, settings, folder, options.rounds))
-                tell(print_class(results[-1]))
+                report(print_class(results[-1]))
         for peer in peers.values():
             peer.stop()
         if "whole" in tables:
             whole = measure_whole(folder, options.rounds)
-            tell(print_whole(whole))
+            report(print_whole(whole))
         if "blocked" in tables:
             tmpfs = folder / "blocked"
             tmpfs.mkdir()
             blocked = measure_blocked(options, tmpfs, disk)
-            tell(print_blocked(blocked))
-        tell(print_goals(results, blocked))
+            report(print_blocked(blocked))
+        report(print_goals(results, blocked))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(disk, ignore_errors=True)
