@@ -49,6 +49,7 @@ pub fn record(options: ImageOptions) -> MediaRecord {
         data: DataRef::default(),
         options,
         description: Description::default(),
+        warnings: Vec::new(),
     }
 }
 

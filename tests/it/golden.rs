@@ -68,6 +68,7 @@ fn pixels_of(storage: &[u8], found: Found, options: ImageOptions) -> Result<Vec<
         data: DataRef::default(),
         options,
         description: Description::default(),
+        warnings: Vec::new(),
     };
     let (mut usage, limits) = (StepUsage::default(), Limits::default());
     let plan = plan(&record, options, found, &[], &mut usage, &limits, None);

@@ -10,7 +10,7 @@ use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::RunReader;
 use crate::media::{Description, Digest, MediaEntry, MediaId, Source};
 use crate::record::pattern::DumpPath;
-use crate::record::{MediaRecord, parse_sidecar};
+use crate::record::{MediaRecord, parse_foreign_sidecar, parse_sidecar};
 use crate::run_dir::ReadFailure;
 use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
 use crate::store::{DumpRow, StoreError};
@@ -149,6 +149,20 @@ fn read_description(
     };
     let file = run.files.dir().open_file(name)?;
     let size = file.stamp().size;
+    if *name != format!("{}.json", dump.path) {
+        // `STEM.json` may be another program's.
+        if size > bytes_max {
+            let mut record = MediaRecord::of_path(path);
+            record.warnings.push(format!(
+                "{name:?} has {size} bytes, limits.line_bytes_max is {bytes_max}; ignored"
+            ));
+            return Ok(record);
+        }
+        let (mut text, mut from) = (Vec::new(), file.into_file().take(bytes_max));
+        from.read_to_end(&mut text)
+            .map_err(|error| ReadFailure::Wait(format!("sidecar {name:?}: {error}")))?;
+        return Ok(parse_foreign_sidecar(&text, path));
+    }
     if size > bytes_max {
         return Err(ReadFailure::Reject(format!(
             "sidecar {name:?} has {size} bytes, limits.line_bytes_max is {bytes_max}"

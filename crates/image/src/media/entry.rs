@@ -194,6 +194,23 @@ pub struct Description {
     pub extra: Map<String, Value>,
 }
 
+impl Description {
+    /// Merges two descriptions: fields that are missing are taken from `base`.
+    #[must_use]
+    pub fn over(mut self, base: Self) -> Self {
+        self.caption = self.caption.or(base.caption);
+        self.grouping = self.grouping.or(base.grouping);
+        self.time = self.time.or(base.time);
+        for (name, value) in base.annotations {
+            self.annotations.entry(name).or_insert(value);
+        }
+        for (name, value) in base.extra {
+            self.extra.entry(name).or_insert(value);
+        }
+        self
+    }
+}
+
 /// The length at which a reason is cut, in characters: names and shapes in it come from the dump.
 const REASON_CHARS_MAX: usize = 1000;
 

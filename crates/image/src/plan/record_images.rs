@@ -45,7 +45,7 @@ impl RecordImages {
         options: ImageOptions,
         limits: &Limits,
     ) -> Result<Self, PlanError> {
-        Ok(match recipe {
+        let images = match recipe {
             Recipe::Convert(tensor) => Self {
                 n: tensor.n_images(),
                 width: tensor.width,
@@ -86,7 +86,9 @@ impl RecordImages {
                     warnings: has_options.then(|| what.to_owned()).into_iter().collect(),
                 }
             }
-        })
+        };
+        let warnings = [record.warnings.as_slice(), &images.warnings].concat();
+        Ok(Self { warnings, ..images })
     }
 
     /// The number of images.

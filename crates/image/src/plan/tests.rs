@@ -17,6 +17,7 @@ fn record(index: Option<u32>, caption: Value) -> MediaRecord {
         data: DataRef::of_path("x.npy"),
         options: ImageOptions::default(),
         description: Description { caption: Some(caption), ..Description::default() },
+        warnings: Vec::new(),
     }
 }
 

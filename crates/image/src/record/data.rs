@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
+use super::lenient::whole;
 use crate::decode::RawLayout;
 use crate::tensor::{ByteOrder, DType, Shape};
 
@@ -65,7 +66,7 @@ impl DataFields {
             format!("{name}: got {got}, want {want}")
         };
         let text = || value.as_str().map(str::to_owned).ok_or_else(|| wrong("text"));
-        let numbers = || value.as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<_>>>();
+        let numbers = || value.as_array()?.iter().map(whole).collect::<Option<Vec<_>>>();
         match name {
             "path" => self.path = Some(text()?),
             "tensor" if value.is_null() => {}
@@ -81,7 +82,7 @@ impl DataFields {
                 self.shape = Some(shape.ok_or_else(|| wrong(want))?);
             }
             "offset" => {
-                self.offset = Some(value.as_u64().ok_or_else(|| wrong("bytes, a whole number"))?);
+                self.offset = Some(whole(value).ok_or_else(|| wrong("bytes, a whole number"))?);
             }
             "byte_order" => {
                 self.byte_order = Some(match value.as_str() {

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::data::DataFields;
-use super::non_finite::{Number, quote_non_finite, record_error, without_position};
+use super::lenient::{self, SURROGATES, Whole, replace_surrogates};
+use super::non_finite::{quote_non_finite, record_error, without_position};
 use super::{ANNOTATION_FIELDS, ImageOptions, RecordError};
 use crate::media::{Description, MediaKey, Step};
 
@@ -22,23 +23,100 @@ pub(super) struct Fields {
     pub(super) description: Description,
     pub(super) commit: Option<Step>,
     pub(super) finish: bool,
+    /// What was repaired or dropped.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Parses the fields of a line or a sidecar.
 pub(super) fn parse_fields(text: &[u8]) -> Result<Fields, RecordError> {
+    let (mut fields, has_surrogates) = json::<Fields>(text)?;
+    if has_surrogates {
+        fields.warnings.push(SURROGATES.to_owned());
+    }
+    Ok(fields)
+}
+
+/// Parses JSON that may contain bare NaN and infinities, and lone surrogates. Returns whether surrogates
+/// were replaced.
+pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<(T, bool), RecordError> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let text = std::str::from_utf8(text).map_err(|error| {
         let RecordError { line, column, .. } =
             RecordError::at_end(&text[..=error.valid_up_to()], String::new());
         RecordError { line, column, message: "not UTF-8 text".to_owned() }
     })?;
-    serde_json::from_str(text).or_else(|error| {
+    serde_json::from_str(text).map(|value| (value, false)).or_else(|error| {
         let (quoted, places) = quote_non_finite(text);
-        if places.is_empty() {
+        let replaced = replace_surrogates(&quoted);
+        if places.is_empty() && replaced.is_none() {
             return Err(record_error(&error, text, &[]));
         }
-        serde_json::from_str(&quoted).map_err(|error| record_error(&error, &quoted, &places))
+        let repaired = replaced.as_ref().unwrap_or(&quoted);
+        serde_json::from_str(repaired)
+            .map(|value| (value, replaced.is_some()))
+            .map_err(|error| record_error(&error, repaired, &places))
     })
+}
+
+impl Fields {
+    /// Reads the next value of `map` into the field `name`. If that fails, no field is changed.
+    pub(super) fn read<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: String,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        let description = &mut self.description;
+        match name.as_str() {
+            "key" => self.key = Some(field(map, &name)?),
+            "step" => self.step = Some(Step(field::<A, Whole<u64>>(map, &name)?.0)),
+            "index" => {
+                let index: Option<Whole<u32>> = field(map, &name)?;
+                self.index = index.map(|Whole(index)| index);
+            }
+            "data" => self.data = Some(field(map, &name)?),
+            "commit" => self.commit = Some(Step(field::<A, Whole<u64>>(map, &name)?.0)),
+            "finish" => self.finish = field(map, &name)?,
+            "caption" => description.caption = field(map, &name)?,
+            "grouping" => description.grouping = field(map, &name)?,
+            "time" => {
+                let time: Value = field(map, &name)?;
+                description.time = lenient::time(&time);
+                if description.time.is_none() && !time.is_null() {
+                    let got: String = time.to_string().chars().take(64).collect();
+                    let want = "want seconds since 1970, of a date from 2000 to 2100";
+                    self.warnings.push(format!("time dropped: got {got}, {want}"));
+                }
+            }
+            _ if ANNOTATION_FIELDS.contains(&name.as_str()) => {
+                let value: Value = field(map, &name)?;
+                if !value.is_null() {
+                    description.annotations.insert(name, value);
+                }
+            }
+            _ => {
+                let read = self.options.read_field(&name, map);
+                if !read.map_err(|error| named(&name, &error))? {
+                    description.extra.insert(name, map.next_value()?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges two sets of fields: those that are missing are taken from `base`.
+    pub(super) fn over(self, base: Self) -> Self {
+        Self {
+            key: self.key.or(base.key),
+            step: self.step.or(base.step),
+            index: self.index.or(base.index),
+            data: self.data.or(base.data),
+            options: self.options.over(base.options),
+            description: self.description.over(base.description),
+            commit: self.commit.or(base.commit),
+            finish: self.finish || base.finish,
+            warnings: [self.warnings, base.warnings].concat(),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Fields {
@@ -63,34 +141,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             if seen.insert(name.clone(), Value::Null).is_some() {
                 return Err(de::Error::custom(format!("{name} occurs twice")));
             }
-            let description = &mut fields.description;
-            match name.as_str() {
-                "key" => fields.key = Some(field(&mut map, &name)?),
-                "step" => fields.step = Some(Step(field(&mut map, &name)?)),
-                "index" => fields.index = field(&mut map, &name)?,
-                "data" => fields.data = Some(field(&mut map, &name)?),
-                "commit" => fields.commit = Some(Step(field(&mut map, &name)?)),
-                "finish" => fields.finish = field(&mut map, &name)?,
-                "caption" => description.caption = field(&mut map, &name)?,
-                "grouping" => description.grouping = field(&mut map, &name)?,
-                "time" => {
-                    let time: Option<Number> = field(&mut map, &name)?;
-                    description.time =
-                        time.map(|Number(time)| time).filter(|time| time.is_finite());
-                }
-                _ if ANNOTATION_FIELDS.contains(&name.as_str()) => {
-                    let value: Value = field(&mut map, &name)?;
-                    if !value.is_null() {
-                        description.annotations.insert(name, value);
-                    }
-                }
-                _ => {
-                    let read = fields.options.read_field(&name, &mut map);
-                    if !read.map_err(|error| named(&name, &error))? {
-                        description.extra.insert(name, map.next_value()?);
-                    }
-                }
-            }
+            fields.read(name, &mut map)?;
         }
         let Description { caption, grouping, annotations, extra, .. } = &fields.description;
         if caption

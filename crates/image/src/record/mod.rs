@@ -2,7 +2,8 @@
 
 mod data;
 mod fields;
-mod metadata;
+mod foreign;
+mod lenient;
 mod non_finite;
 mod options;
 mod parse;
@@ -12,6 +13,7 @@ mod tests;
 
 pub use self::data::DataRef;
 pub use self::fields::{DEPTH_MAX, depth};
+pub use self::foreign::parse_foreign_sidecar;
 pub use self::options::{Alpha, Grid, GridOption, ImageOptions};
 pub use self::parse::{parse_line, parse_sidecar, place_of};
 use crate::media::{Description, MediaKey, Step};
@@ -34,6 +36,8 @@ pub struct MediaRecord {
     pub options: ImageOptions,
     /// Caption, annotations and further fields, which are kept with the image.
     pub description: Description,
+    /// What was repaired or dropped in the text. Each image has these warnings.
+    pub warnings: Vec<String>,
 }
 
 /// A line of a media log.
@@ -79,6 +83,7 @@ impl MediaRecord {
             data: DataRef { path: path.path.clone(), ..DataRef::default() },
             options: ImageOptions::default(),
             description: Description::default(),
+            warnings: Vec::new(),
         }
     }
 }

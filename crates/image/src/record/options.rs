@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess};
 
+use super::lenient::Whole;
 use super::non_finite::Number;
 use crate::media::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb};
 
@@ -116,8 +117,10 @@ pub enum GridOption {
 #[serde(default, deny_unknown_fields)]
 pub struct Grid {
     /// Pictures in a row, at least 1.
+    #[serde(deserialize_with = "whole")]
     pub nrow: u32,
     /// Pixels between and around pictures: 0 to 1024.
+    #[serde(deserialize_with = "whole")]
     pub padding: u32,
 }
 
@@ -158,15 +161,19 @@ fn file_type<'de, D: Deserializer<'de>>(from: D) -> Result<Option<FileType>, D::
     })
 }
 
+fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    Whole::deserialize(from).map(|Whole(number)| number)
+}
+
 fn quality<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u8>, D::Error> {
-    match Option::<u8>::deserialize(from)? {
+    match Option::<Whole<u8>>::deserialize(from)?.map(|Whole(quality)| quality) {
         Some(got @ (0 | 101..)) => Err(de::Error::custom(format!("got {got}, want 1 to 100"))),
         quality => Ok(quality),
     }
 }
 
 fn downscale<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
-    match Option::<u32>::deserialize(from)? {
+    match Option::<Whole<u32>>::deserialize(from)?.map(|Whole(side)| side) {
         Some(0) => Err(de::Error::custom("got 0, want the longest side in pixels, from 1 on")),
         side => Ok(side),
     }

@@ -1,9 +1,14 @@
 //! Parses lines of a media log and sidecars.
 
-use serde_json::{Map, Value};
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
 
 use super::data::RAW_FIELDS;
 use super::fields::parse_fields;
+use super::lenient::{self, replace_surrogates};
 use super::non_finite::quote_non_finite;
 use super::pattern::DumpPath;
 use super::{Line, MediaRecord, RecordError};
@@ -58,16 +63,54 @@ pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
             .map_err(|problem| RecordError::at_end(line, format!("data: {problem}")))?,
         options: fields.options,
         description: fields.description,
+        warnings: fields.warnings,
     })))
 }
 
-/// Returns the key and step of a line that [`parse_line`] refuses, if they can be read.
+/// Returns the key and step of a line that [`parse_line`] refuses, if they can be read: both must stand
+/// before the first error in the text.
 #[must_use]
 pub fn place_of(line: &[u8]) -> Option<(MediaKey, Step)> {
-    let (quoted, _) = quote_non_finite(std::str::from_utf8(line).ok()?);
-    let fields: Map<String, Value> = serde_json::from_str(&quoted).ok()?;
-    let key = MediaKey::new(fields.get("key")?.as_str()?).ok()?;
-    Some((key, Step(fields.get("step")?.as_u64()?)))
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+    let text = std::str::from_utf8(line).or_else(|error| {
+        // The bytes before the first one that is not UTF-8.
+        std::str::from_utf8(&line[..error.valid_up_to()])
+    });
+    let (quoted, _) = quote_non_finite(text.ok()?);
+    let repaired = replace_surrogates(&quoted).unwrap_or(quoted);
+    let (mut key, mut step) = (None, None);
+    let place = PlaceVisitor { key: &mut key, step: &mut step };
+    // The fields before an error are known.
+    drop(serde_json::Deserializer::from_str(&repaired).deserialize_map(place));
+    Some((key?, step?))
+}
+
+/// Collects key and step while the fields of a line are read.
+struct PlaceVisitor<'a> {
+    key: &'a mut Option<MediaKey>,
+    step: &'a mut Option<Step>,
+}
+
+impl<'de> Visitor<'de> for PlaceVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            match name.as_str() {
+                "key" => {
+                    let key: Value = map.next_value()?;
+                    *self.key = key.as_str().and_then(|key| MediaKey::new(key).ok());
+                }
+                "step" => *self.step = lenient::whole(&map.next_value()?).map(Step),
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Parses the sidecar of a dump whose path gives its key and step.
@@ -95,5 +138,6 @@ pub fn parse_sidecar(text: &[u8], path: &DumpPath) -> Result<MediaRecord, Record
         data,
         options: fields.options,
         description: fields.description,
+        warnings: fields.warnings,
     })
 }

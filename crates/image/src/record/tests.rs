@@ -61,11 +61,11 @@ fn other_lines_are_read() {
 fn errors_name_field_and_column() {
     check_refused(
         r#"{"key":"a","step":-1,"data":"x"}"#,
-        "column 20: step: invalid value: integer `-1`, expected u64",
+        "column 20: step: invalid value: integer `-1`, expected a whole number from 0 to 18446744073709551615",
     );
     check_refused(
         r#"{"key":"a","step":"b","data":"x"}"#,
-        "column 21: step: invalid type: string \"b\", expected u64",
+        "column 21: step: invalid type: string \"b\", expected a whole number from 0 to 18446744073709551615",
     );
     check_refused(
         r#"{"key":"","step":1,"data":"x"}"#,
@@ -100,9 +100,70 @@ fn errors_name_field_and_column() {
     );
     check_refused(
         "{\"caption\": NaN,\n \"step\": NaN}",
-        "line 2, column 13: step: invalid type: string \"NaN\", expected u64",
+        "line 2, column 13: step: invalid type: string \"NaN\", expected a whole number from 0 to 18446744073709551615",
     );
     assert_eq!(parse_line(b"{\"key\":\"\xff\"}").map_err(|e| e.column), Err(9));
+}
+
+#[test]
+fn a_float_step_is_a_step() {
+    let line = r#"{"key":"f","step":4096.0,"index":2.0,"data":{"path":"x.bin","dtype":"uint8","shape":[2.0,3]},
+        "quality":90.0,"downscale":64.0,"grid":{"nrow":4.0}}"#;
+    let record = media(line).expect("a record");
+    assert_eq!((record.step, record.index), (Step(4096), Some(2)));
+    assert_eq!((record.options.quality, record.options.downscale), (Some(90), Some(64)));
+    assert_eq!(record.options.grid, Some(GridOption::Yes(Grid { nrow: 4, ..Grid::default() })));
+    assert_eq!(record.data.raw.map(|raw| raw.shape.to_string()), Some("(2, 3)".to_owned()));
+    assert!(media(r#"{"key":"f","step":4096.5,"data":"x"}"#).is_err());
+    assert_eq!(parse_line(br#"{"commit":7.0}"#), Ok(Line::Commit(Step(7))));
+}
+
+#[test]
+fn a_surrogate_in_a_caption_costs_no_image() {
+    let record =
+        media(r#"{"key":"s","step":1,"data":"a.npy","caption":"caf\udce9.png","loss":NaN}"#);
+    let record = record.expect("a record");
+    assert_eq!(record.description.caption, Some(json!("caf\u{fffd}.png")));
+    assert_eq!(record.warnings, [lenient::SURROGATES]);
+    // The column of an error is that in the line.
+    check_refused(
+        r#"{"caption":"\udce9","x":NaN,"step":"b"}"#,
+        "column 39: step: invalid type: string \"b\", expected a whole number from 0 to 18446744073709551615",
+    );
+}
+
+#[test]
+fn an_implausible_time_is_dropped_with_a_warning() {
+    for time in ["NaN", "1763900000500", "3.5", "-1", "\"2026-11-28\"", "[1]", "1e400"] {
+        let line = format!(r#"{{"key":"t","step":1,"data":"a.npy","time":{time}}}"#);
+        let Ok(record) = media(&line) else { continue };
+        assert_eq!((record.description.time, record.warnings.len()), (None, 1), "{time}");
+        assert!(record.warnings[0].starts_with("time dropped: got "), "{:?}", record.warnings);
+    }
+    let record = media(r#"{"key":"t","step":1,"data":"a.npy","time":null}"#).expect("a record");
+    assert_eq!((record.description.time, record.warnings), (None, vec![]));
+}
+
+#[test]
+fn a_bad_line_gives_the_key_and_step_before_its_error() {
+    let place = |line: &[u8]| place_of(line).map(|(key, step)| (key.as_str().to_owned(), step.0));
+    let want = Some(("a".to_owned(), 3));
+    for line in [
+        &br#"{"key":"a","step":3.0,"data":7}"#[..],
+        br#"{"key":"a","step":3,"data":"x","boxes":[{"po"#,
+        br#"{"step":3,"loss":NaN,"key":"a","caption":"\udce9","data":tensor([1.])}"#,
+        b"\xef\xbb\xbf{\"key\":\"a\",\"step\":3,\"caption\":\"\xe9\"}",
+    ] {
+        assert_eq!(place(line), want, "{}", line.escape_ascii());
+    }
+    for line in [
+        &b"{\"key\":\"a\",\"step\":-1}"[..],
+        b"key a step 3",
+        b"",
+        b"{\"caption\": 'a', \"key\":\"a\",\"step\":3}",
+    ] {
+        assert_eq!(place(line), None, "{}", line.escape_ascii());
+    }
 }
 
 proptest! {
