@@ -1,4 +1,4 @@
-//! Where log lines go.
+//! The log: its format, its destination, its level, and a limit for repeated lines.
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
@@ -18,45 +18,44 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::config::log::LogFormat;
 
-/// Lines of one kind that are logged in a while; the rest is counted.
+/// How many lines from one place in the source are logged in one [`WINDOW`]. More are counted and dropped.
 const LINES_MAX: u32 = 100;
 
-/// How long that while is.
+/// The period for [`LINES_MAX`].
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Changes what is logged while the program runs.
+/// Changes the log level while the program runs.
 pub(crate) struct Level {
     filter: Handle<EnvFilter, Registry>,
     floods: Floods,
 }
 
 impl Level {
-    /// A level that no log goes by.
+    /// A level that changes no log.
     #[cfg(test)]
     pub(crate) fn detached() -> Self {
         let (_, filter) = reload::Layer::new(EnvFilter::new("info"));
         Self { filter, floods: Floods::default() }
     }
 
-    /// Logs by this filter from now on. A filter that can't be read changes nothing.
+    /// Sets the filter. An invalid filter changes nothing.
     pub(crate) fn set(&self, level: &str) {
         if let Ok(filter) = EnvFilter::try_new(level)
             && let Err(error) = self.filter.reload(filter)
         {
-            tracing::warn!(%error, "log level is not changed");
+            tracing::warn!(%error, "cannot change the log level");
         }
     }
 
-    /// Logs how many lines were left out since the last call.
+    /// Logs how many lines were dropped since the last call.
     pub(crate) fn tell_left_out(&self) {
         for (line, n_lines) in self.floods.take_left_out() {
-            tracing::warn!(n_lines, line, "log lines of one kind are too many, some are left out");
+            tracing::warn!(n_lines, line, "dropped repeated log lines");
         }
     }
 }
 
-/// Keeps one kind of line from drowning the others: a job that writes broken dumps as fast as it can
-/// must not fill the log.
+/// Limits repeated lines: a job that writes broken dumps must not fill the log.
 #[derive(Debug, Clone, Default)]
 struct Floods(Arc<Mutex<HashMap<Identifier, Flood>>>);
 
@@ -65,12 +64,12 @@ struct Flood {
     since: Instant,
     n: u32,
     n_left_out: u64,
-    /// Where in the source the line is logged.
+    /// The place in the source that logs the line.
     place: String,
 }
 
 impl Floods {
-    /// Whether one more line of this kind may be logged.
+    /// Whether one more line from this place may be logged.
     fn allow(&self, metadata: &Metadata<'_>, now: Instant) -> bool {
         let mut floods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let flood = floods.entry(metadata.callsite()).or_insert_with(|| Flood {
@@ -111,7 +110,7 @@ impl<S> Filter<S> for Floods {
 /// Starts the log of a daemon.
 ///
 /// # Errors
-/// If journald is asked for and can't be reached.
+/// If the format is journald and journald cannot be reached.
 pub(crate) fn start(format: LogFormat, level: &str) -> io::Result<Level> {
     let (filter, handle) =
         reload::Layer::new(EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info")));
@@ -145,8 +144,8 @@ fn json<S: Subscriber + for<'a> LookupSpan<'a>>() -> Box<dyn Layer<S> + Send + S
     Box::new(fmt::layer().json().flatten_event(true).with_writer(writer))
 }
 
-/// Begins each line with its priority, as journald reads it (`sd-daemon(3)`): whoever reads the journal
-/// without further ado sees fields as well as the message.
+/// Starts each line with its priority for journald (`sd-daemon(3)`). Unlike journald's own protocol, the line then
+/// shows the fields beside the message in plain `journalctl`.
 struct WithPriority<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for WithPriority<F>
@@ -172,8 +171,8 @@ where
     }
 }
 
-/// Standard error, for one line at a time: what a file's name has of line ends and other control
-/// characters forges none.
+/// Writes one line at a time to standard error. Control characters are replaced, so that a file name cannot forge a
+/// line.
 struct OneLine {
     keeps_ansi: bool,
 }
@@ -188,7 +187,7 @@ impl OneLine {
 }
 
 impl io::Write for OneLine {
-    // The layer writes a whole line at once.
+    // The layer writes a whole line with one call.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let line = self.printable(&String::from_utf8_lossy(bytes));
         io::stderr().write_all(line.as_bytes())?;
@@ -200,7 +199,7 @@ impl io::Write for OneLine {
     }
 }
 
-/// Starts the log of a command: warnings and errors, written by `writer`.
+/// Starts the log of a command: warnings and errors, to `writer`.
 pub(crate) fn start_for_command<W>(writer: W)
 where
     W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
@@ -208,11 +207,11 @@ where
     let layer = fmt::layer().with_target(false).without_time().with_ansi(false).with_writer(writer);
     let filter =
         EnvFilter::try_from_env("SAFELIGHT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    // A second call, as tests make it, keeps the first one's log.
+    // A second call, in tests, keeps the first log.
     drop(tracing_subscriber::registry().with(filter).with(layer).try_init());
 }
 
-/// Whether journald reads standard error: it says so by the stream's device and inode.
+/// Whether journald reads standard error. It names the stream's device and inode in `$JOURNAL_STREAM`.
 fn is_run_by_journald() -> bool {
     let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else {
         return false;

@@ -1,18 +1,19 @@
-//! How many bytes a second may be read from the disk that the training reads its data from, or sent to a
-//! target. Pure, but for [`Pace::wait_for`].
+//! Limits how many bytes a second are read from the disk that the training also reads, or sent to a target.
+//!
+//! Pure, except for [`Pace::wait_for`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::pulse;
 
-/// What may be moved at once after a pause, as a time at full pace.
+/// How far a pause saves up: this much time at the full rate may be moved at once after it.
 const BURST: Duration = Duration::from_millis(250);
 
-/// How long is slept in one piece.
+/// The longest single sleep.
 const SLICE: Duration = Duration::from_millis(500);
 
-/// A byte rate that all who move bytes share.
+/// A byte rate that several threads share.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     state: Mutex<State>,
@@ -20,14 +21,14 @@ pub(crate) struct Pace {
 
 #[derive(Debug, Default)]
 struct State {
-    /// None for as fast as it goes.
+    /// `None` for no limit.
     bytes_per_s: Option<u64>,
-    /// When all that was moved until now would have been moved at full pace.
+    /// When all bytes so far would be moved at the full rate.
     paid_until: Option<Instant>,
 }
 
 impl Pace {
-    /// Goes by this rate from now on.
+    /// Sets the rate.
     pub(crate) fn set(&self, bytes_per_s: Option<u64>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         (state.bytes_per_s, state.paid_until) = (bytes_per_s, None);
@@ -52,7 +53,7 @@ impl Pace {
     /// Waits until `n_bytes` may be moved.
     pub(crate) fn wait_for(&self, n_bytes: u64) {
         let (until, rate) = (Instant::now() + self.delay(Instant::now(), n_bytes), self.rate());
-        // Another rate holds at once.
+        // A new rate ends the wait.
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|d| !d.is_zero())
             && self.rate() == rate
         {

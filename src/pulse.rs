@@ -1,15 +1,18 @@
-//! Whether each thread gets on: what the watchdog goes by.
+//! Finds stalled threads, for the watchdog and for health.
 //!
-//! A thread that has work says so again and again, with [`beat`]; one that has none, or waits for
-//! another thread, waits within [`idle`]. A thread that does neither for long is stalled, and the
-//! process is of no use any more, however well its other threads answer.
+//! A working thread calls [`beat`] again and again. A thread without work, or one that waits for another thread, waits
+//! inside [`idle`]. A thread that does neither for long is stalled. The process is then useless, even if its other
+//! threads still answer.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The threads that are watched. Clones share them.
+/// How long a thread may go without a beat before it is stalled, if no watchdog sets another limit.
+pub(crate) const STALLED: Duration = Duration::from_secs(30);
+
+/// The watched threads. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Pulses {
     start: Instant,
@@ -20,14 +23,14 @@ pub(crate) struct Pulses {
 struct Pulse {
     name: String,
     start: Instant,
-    /// When it beat last, in milliseconds from `start`.
+    /// Time of the last beat, in milliseconds from `start`.
     beat_ms: AtomicU64,
     is_idle: AtomicBool,
-    /// It ended, by itself or by a panic.
+    /// Whether the thread ended, by itself or by a panic.
     is_over: AtomicBool,
 }
 
-/// A thread that gets on no more.
+/// A stalled thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stalled {
     pub(crate) thread: String,
@@ -47,7 +50,7 @@ thread_local! {
     static MINE: RefCell<Option<Mine>> = const { RefCell::new(None) };
 }
 
-/// This thread gets on. Does nothing on a thread that isn't watched.
+/// Records that this thread makes progress. Does nothing on a thread that is not watched.
 pub(crate) fn beat() {
     MINE.with_borrow(|mine| {
         if let Some(Mine(pulse)) = mine {
@@ -56,7 +59,7 @@ pub(crate) fn beat() {
     });
 }
 
-/// Waits for something by design, for as long as it takes.
+/// Runs `wait`, which may block without limit. The thread does not count as stalled meanwhile.
 pub(crate) fn idle<T>(wait: impl FnOnce() -> T) -> T {
     let set = |is_idle| {
         MINE.with_borrow(|mine| {
@@ -79,7 +82,7 @@ impl Default for Pulses {
 }
 
 impl Pulses {
-    /// Watches this thread from now on, under this name.
+    /// Watches the calling thread from now on, under this name.
     pub(crate) fn watch_this_thread(&self, name: &str) {
         let pulse = Arc::new(Pulse {
             name: name.to_owned(),
@@ -93,7 +96,7 @@ impl Pulses {
         MINE.set(Some(Mine(pulse)));
     }
 
-    /// The threads that have not got on for `patience`, or have ended.
+    /// The threads that had no beat for `patience`, or ended.
     pub(crate) fn stalled(&self, now: Instant, patience: Duration) -> Vec<Stalled> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let stalled = threads.iter().filter_map(|pulse| {
@@ -125,31 +128,31 @@ mod tests {
     #[test]
     fn a_thread_that_neither_beats_nor_waits_is_stalled() {
         let pulses = Pulses::default();
-        let (tell, told) = crossbeam_channel::bounded::<()>(0);
+        let (go, may_go) = crossbeam_channel::bounded::<()>(0);
         let (ready, is_ready) = crossbeam_channel::bounded::<()>(0);
         let of_thread = pulses.clone();
         let thread = std::thread::Builder::new().spawn(move || {
             of_thread.watch_this_thread("worker");
             ready.send(()).ok();
             // Busy without a beat.
-            told.recv().ok();
+            may_go.recv().ok();
             beat();
             ready.send(()).ok();
-            idle(|| told.recv().ok());
+            idle(|| may_go.recv().ok());
         });
         let thread = thread.expect("a thread");
         let patience = Duration::from_secs(30);
         let later = || Instant::now() + patience;
-        is_ready.recv().expect("a thread that began");
+        is_ready.recv().expect("a thread that started");
         assert_eq!(pulses.stalled(Instant::now(), patience), []);
         assert_eq!(pulses.stalled(later(), patience)[0].thread, "worker");
-        tell.send(()).expect("a thread that listens");
+        go.send(()).expect("a thread that listens");
         is_ready.recv().expect("a thread that went on");
-        // It is idle now, or about to be: for as long as it likes.
+        // It is idle now, or about to be.
         while !pulses.stalled(later(), patience).is_empty() {
             std::thread::yield_now();
         }
-        tell.send(()).expect("a thread that listens");
+        go.send(()).expect("a thread that listens");
         thread.join().expect("a thread that ends");
         assert_eq!(pulses.stalled(Instant::now(), patience).len(), 1, "it ended");
     }

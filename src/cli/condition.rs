@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::media::MediaEntry;
 
-/// Fields of `stats`, which may be named by themselves.
+/// Fields of `stats`. Their name alone is enough: `nan` means `stats.nan`.
 const STATS: [&str; 8] = ["min", "max", "mean", "std", "nan", "inf", "clipped", "constant"];
 
-/// Fields that only some items have; others are named by a path, such as `extra.epoch`.
+/// Fields that only some items have. All others are named by a path, such as `extra.epoch`.
 const OTHERS: [&str; 10] = [
     "run",
     "range",
@@ -45,7 +45,7 @@ enum Op {
     Contains,
 }
 
-/// Longer ones first, so that `<=` isn't taken for `<`.
+/// The operators. Longer ones stand first, so that `<=` is not read as `<`.
 const OPS: [(&str, Op); 8] = [
     ("!=", Op::Unequal),
     ("<=", Op::LessOrEqual),
@@ -63,7 +63,7 @@ impl FromStr for Condition {
     fn from_str(text: &str) -> Result<Self, String> {
         let at = |sign: &str| text.find(sign).filter(|&at| at > 0);
         let found = OPS.iter().filter_map(|&(sign, op)| Some((at(sign)?, sign, op)));
-        // The first one in the text; of several there, the longest.
+        // The first operator in the text; of several at that place, the longest.
         let (at, sign, op) = found
             .min_by_key(|&(at, sign, _)| (at, std::cmp::Reverse(sign.len())))
             .ok_or_else(|| format!("got {text:?}, {WANT}"))?;
@@ -100,7 +100,7 @@ fn pointer(field: &str) -> Result<String, String> {
 }
 
 impl Condition {
-    /// Whether an item fulfils it.
+    /// Whether the condition holds for an item.
     pub(super) fn holds(&self, item: &Value) -> bool {
         let got = item.pointer(&self.pointer).unwrap_or(&Value::Null);
         let order = match (got.as_f64(), self.value.as_f64()) {

@@ -1,32 +1,23 @@
-//! `safelight health` and `safelight reload`: what only a daemon can answer.
+//! `safelight daemon`, `health`, `reload` and `validate`.
 
 use std::io::Write;
 
-use anyhow::{Context, anyhow};
-use hyper::Method;
-use serde_json::json;
+use super::access;
+use super::args::Common;
+use super::exit::ExitCode;
+use super::format::printable;
+use super::json::{self, Reloaded, Validated};
 
-use super::{Common, Ending, printable};
-use crate::control::client::{Client, ClientError};
-use crate::control::protocol::{HEALTH_PATH, Health, RELOAD_PATH};
+pub(super) fn run(common: &Common) -> anyhow::Result<ExitCode> {
+    let (config, path) = common.config_file()?;
+    crate::daemon::run(config, Some(path))?;
+    Ok(ExitCode::Done)
+}
 
-/// How the daemon of a configuration is.
-pub(super) fn health(common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
-    let mut client = connect(common)?;
-    let mut answer = String::new();
-    let asked = client.get(HEALTH_PATH, |line| {
-        answer.push_str(line);
-        Ok::<_, ClientError>(())
-    });
-    match asked {
-        // It says what is wrong.
-        Err(ClientError::Refused(refusal)) => answer = refusal,
-        result => result?,
-    }
-    let health: Health =
-        serde_json::from_str(&answer).with_context(|| format!("the daemon answered {answer:?}"))?;
+pub(super) fn health(common: &Common, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let health = access::daemon(common)?.health()?;
     if common.json {
-        writeln!(out, "{}", serde_json::to_value(&health)?)?;
+        json::print(&health, out)?;
     } else if health.healthy {
         writeln!(out, "healthy")?;
     } else {
@@ -34,23 +25,25 @@ pub(super) fn health(common: &Common, out: &mut impl Write) -> anyhow::Result<En
             writeln!(out, "{}", printable(reason))?;
         }
     }
-    Ok(if health.healthy { Ending::Done } else { Ending::Failed })
+    Ok(if health.healthy { ExitCode::Done } else { ExitCode::Failed })
 }
 
-pub(super) fn reload(common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
-    connect(common)?.ask(&Method::POST, RELOAD_PATH, |_| Ok::<_, anyhow::Error>(()))?;
+pub(super) fn reload(common: &Common, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    access::daemon(common)?.reload()?;
     if common.json {
-        writeln!(out, "{}", json!({"reloaded": true}))?;
+        json::print(&Reloaded { reloaded: true }, out)?;
     } else {
-        writeln!(out, "configuration is taken up")?;
+        writeln!(out, "configuration reloaded")?;
     }
-    Ok(Ending::Done)
+    Ok(ExitCode::Done)
 }
 
-fn connect(common: &Common) -> anyhow::Result<Client> {
-    let (config, _) = common.config()?;
-    common.daemon(&config).ok_or_else(|| {
-        let (store, socket) = (config.boot.store.display(), config.boot.socket.display());
-        anyhow!("no daemon answers for the store {store}, at {socket} or elsewhere")
-    })
+pub(super) fn validate(common: &Common, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let (_, path) = common.config_file()?;
+    if common.json {
+        json::print(&Validated { path, ok: true }, out)?;
+    } else {
+        writeln!(out, "{}: valid", path.display())?;
+    }
+    Ok(ExitCode::Done)
 }

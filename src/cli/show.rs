@@ -5,47 +5,22 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::anyhow;
-use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::{Common, Ending};
+use super::access::StoreAccess;
+use super::args::{Common, Form, ShowArgs};
+use super::exit::ExitCode;
 use crate::control::protocol::ItemsQuery;
 use crate::formats::wandb::{artifact, class_labels_config, logged};
 use crate::media::{MediaEntry, MediaKey, RunId};
 
-#[derive(Debug, Args)]
-pub(super) struct ShowArgs {
-    /// The run
-    run: String,
-    /// The key
-    key: String,
-    /// The step
-    step: u64,
-    /// The place in the step, from 0; all of them if not given
-    index: Option<u32>,
-    /// How to show them
-    #[arg(long = "as", value_name = "FORM", default_value = "record")]
-    form: Form,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// What the store keeps
-    Record,
-    /// The value that wandb.log would record
-    Logged,
-    /// The JSON of each image in a W&B artifact
-    Artifact,
-    /// The class labels that logging them would add to the run's config
-    Config,
-}
-
-pub(super) fn show(
+pub(super) fn run(
     args: &ShowArgs,
     common: &Common,
     out: &mut impl Write,
-) -> anyhow::Result<Ending> {
-    let (access, config) = common.access("show")?;
+) -> anyhow::Result<ExitCode> {
+    let access = StoreAccess::open(common, "show")?;
+    let store = access.config.boot.store.clone();
     let query = ItemsQuery {
         run: Some(args.run.clone()),
         key: Some(args.key.clone()),
@@ -71,7 +46,7 @@ pub(super) fn show(
     let run = RunId::new(args.run.clone())?;
     let values = match args.form {
         Form::Record => items,
-        form => other_form(form, args, items, &run, &config.boot.store)?,
+        form => other_form(form, args, items, &run, &store)?,
     };
     for value in values {
         if common.json {
@@ -80,9 +55,10 @@ pub(super) fn show(
             writeln!(out, "{value:#}")?;
         }
     }
-    Ok(Ending::Done)
+    Ok(ExitCode::Done)
 }
 
+/// The items in another form than the store's.
 fn other_form(
     form: Form,
     args: &ShowArgs,
@@ -92,7 +68,7 @@ fn other_form(
 ) -> anyhow::Result<Vec<Value>> {
     let entries = items.into_iter().map(|item| MediaEntry::from_json(item, run));
     let entries: Vec<MediaEntry> = entries.collect::<Result<_, _>>()?;
-    let no_image = || anyhow!("no image of it is kept");
+    let no_image = || anyhow!("none of these items is an image");
     Ok(match form {
         Form::Artifact => {
             let folder = store.join("runs").join(run.folder());

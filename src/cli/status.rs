@@ -2,105 +2,115 @@
 
 use std::io::Write;
 
-use anyhow::Context;
+use super::access::StoreAccess;
+use super::args::Common;
+use super::exit::ExitCode;
+use super::format::{age, bytes, count, items, printable};
+use super::json;
+use crate::control::protocol::Status;
+use crate::ingest::IngestStatus;
+use crate::store::RunSummary;
+use crate::sync::TargetView;
 
-use super::{Access, Common, Ending, counts, printable, thousands};
-use crate::control::client::Client;
-use crate::control::protocol::{STATUS_PATH, Status};
-use crate::sync;
-
-pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<Ending> {
-    let (mut access, config) = common.access("status")?;
-    let status = match &mut access {
-        Access::Daemon(client) => ask(client)?,
-        Access::Store(_, reader) => {
-            let targets = sync::views(reader, &config.live.targets)?;
-            Status::new(config.boot.store, reader.runs()?, None, targets)
-        }
-    };
+pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let access = StoreAccess::open(common, "status")?;
+    let status = access.status()?;
     access.close()?;
     if common.json {
-        writeln!(out, "{}", serde_json::to_value(&status)?)?;
+        json::print(&status, out)?;
     } else {
         print(&status, out)?;
     }
-    Ok(Ending::Done)
-}
-
-pub(super) fn ask(client: &mut Client) -> anyhow::Result<Status> {
-    let mut answer = String::new();
-    client.get(STATUS_PATH, |line| {
-        answer.push_str(line);
-        Ok::<_, anyhow::Error>(())
-    })?;
-    serde_json::from_str(&answer).context("the daemon's answer is no status")
+    Ok(ExitCode::Done)
 }
 
 fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
-    match (status.pid, &status.ingest) {
-        (Some(pid), Some(_)) => {
-            writeln!(out, "daemon    runs as process {pid}, version {}", status.version)?;
-        }
-        _ => writeln!(out, "daemon    does not run on this store")?,
+    match status.pid {
+        Some(pid) => writeln!(out, "daemon    running, process {pid}, version {}", status.version)?,
+        None => writeln!(out, "daemon    not running")?,
     }
     writeln!(out, "store     {}", status.store.display())?;
-    writeln!(out, "kept      {}", counts([status.image, status.held, status.rejected]))?;
-    if let Some(view) = &status.ingest {
-        for root in &view.watching {
-            let problem = root
-                .problem
-                .as_ref()
-                .map_or_else(String::new, |problem| format!(": {}", printable(problem)));
-            let (path, backend) = (root.path.display(), &root.backend);
-            writeln!(
-                out,
-                "watching  {path}  {} runs, {} folders by {backend}{problem}",
-                root.n_runs, root.n_folders
-            )?;
-        }
-        let behind = [
-            (view.log_bytes_behind, "bytes of logs to read"),
-            (view.n_in_flight, "lines and dumps being worked on"),
-            (view.n_settling, "dumps settling"),
-        ];
-        let behind: Vec<String> = behind
-            .iter()
-            .filter(|(n, _)| *n > 0)
-            .map(|(n, what)| format!("{} {what}", thousands(*n)))
-            .collect();
-        writeln!(
-            out,
-            "behind    {}",
-            if behind.is_empty() { "nothing to do".to_owned() } else { behind.join(", ") }
-        )?;
-        for waiting in &view.waiting {
-            writeln!(
-                out,
-                "waiting   {} {}: {}",
-                printable(waiting.run.as_str()),
-                printable(&waiting.what),
-                printable(&waiting.reason)
-            )?;
-        }
-        if let Some(trouble) = &view.trouble {
-            writeln!(out, "trouble   cannot write: {trouble}")?;
-        }
+    writeln!(out, "items     {}", items([status.image, status.held, status.rejected]))?;
+    if let Some(ingest) = &status.ingest {
+        print_ingest(ingest, out)?;
     }
     if status.targets.is_empty() {
-        writeln!(out, "targets   none")?;
+        writeln!(out, "targets   none configured")?;
     }
-    for target in &status.targets {
-        super::sync::print(target, out)?;
+    status.targets.iter().try_for_each(|target| print_target(target, out))?;
+    status.runs.iter().try_for_each(|run| print_run(run, out))
+}
+
+fn print_ingest(ingest: &IngestStatus, out: &mut impl Write) -> anyhow::Result<()> {
+    for root in &ingest.watching {
+        let (runs, folders) = (count(root.n_runs, "run"), count(root.n_folders, "folder"));
+        let problem = root.problem.as_deref().map(printable);
+        let problem = problem.map_or_else(String::new, |problem| format!(": {problem}"));
+        let (path, backend) = (root.path.display(), &root.backend);
+        writeln!(out, "watching  {path} ({backend}): {runs}, {folders}{problem}")?;
     }
-    for run in &status.runs {
-        let over = if run.finished { ", finished" } else { "" };
-        let damaged = if run.damaged > 0 {
-            format!(", {} journal lines damaged", run.damaged)
-        } else {
-            String::new()
-        };
-        let counts = counts([run.image, run.held, run.rejected]);
-        writeln!(out, "run       {}: {counts}{over}{damaged}", printable(run.run.as_str()))?;
+    let backlog = [
+        (ingest.log_bytes_behind, "log byte", "to read"),
+        (ingest.n_in_flight, "item", "in progress"),
+        (ingest.n_settling, "dump", "settling"),
+    ];
+    let backlog: Vec<String> = backlog
+        .iter()
+        .filter(|(n, ..)| *n > 0)
+        .map(|&(n, noun, state)| format!("{} {state}", count(n, noun)))
+        .collect();
+    let backlog = if backlog.is_empty() { "none".to_owned() } else { backlog.join(", ") };
+    writeln!(out, "backlog   {backlog}")?;
+    for waiting in &ingest.waiting {
+        let (run, what) = (printable(waiting.run.as_str()), printable(&waiting.what));
+        writeln!(out, "waiting   {run} {what}: {}", printable(&waiting.reason))?;
+    }
+    if let Some(trouble) = &ingest.trouble {
+        writeln!(out, "error     cannot write: {}", printable(trouble))?;
     }
     Ok(())
+}
+
+/// A target: what it has, what it lacks, and what is wrong.
+pub(super) fn print_target(view: &TargetView, out: &mut impl Write) -> anyhow::Result<()> {
+    let TargetView { name, kind, pending, pending_bytes, oldest_s, delivered, .. } = view;
+    write!(out, "target    {name} ({kind}): {} delivered", count(*delivered, "image"))?;
+    if *pending > 0 {
+        write!(out, ", {} pending ({}", count(*pending, "image"), bytes(*pending_bytes))?;
+        if let Some(oldest_s) = oldest_s {
+            write!(out, ", oldest {} ago", age(*oldest_s))?;
+        }
+        write!(out, ")")?;
+    }
+    if view.set_aside > 0 {
+        write!(out, ", {} parked", count(view.set_aside, "image"))?;
+    }
+    writeln!(out)?;
+    if view.refused > 0 {
+        let refused = count(view.refused, "image");
+        writeln!(
+            out,
+            "          {refused} rejected by the target; retry with: safelight retry {name}"
+        )?;
+    }
+    for reason in &view.reasons {
+        writeln!(out, "          parked: {}", printable(reason))?;
+    }
+    if let Some(trouble) = &view.trouble {
+        let next = view.next_try_s.map(|seconds| format!(", next try in {}", age(seconds)));
+        writeln!(out, "          error: {}{}", printable(trouble), next.unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+fn print_run(run: &RunSummary, out: &mut impl Write) -> anyhow::Result<()> {
+    let (name, items) = (printable(run.run.as_str()), items([run.image, run.held, run.rejected]));
+    write!(out, "run       {name}: {items}")?;
+    if run.finished {
+        write!(out, ", finished")?;
+    }
+    if run.damaged > 0 {
+        write!(out, ", {} damaged", count(run.damaged, "journal line"))?;
+    }
+    Ok(writeln!(out)?)
 }

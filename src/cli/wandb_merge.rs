@@ -1,4 +1,4 @@
-//! `safelight wandb-merge`: the images of a training in the offline run that it wrote itself.
+//! `safelight wandb-merge`: adds the images of a training to a copy of the W&B offline run that it wrote.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -7,9 +7,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use clap::Args;
 
-use super::{Common, Ending, thousands};
+use super::access::StoreAccess;
+use super::args::{Common, MergeArgs};
+use super::exit::ExitCode;
+use super::format::count;
+use super::json::{self, Merged};
 use crate::control::protocol::ItemsQuery;
 use crate::durable::Disk;
 use crate::formats::wandb_log::merge::Training;
@@ -18,25 +21,12 @@ use crate::media::{MediaEntry, MediaId, RunId, State, Step};
 use crate::sinks::target_dir::TargetDir;
 use crate::sync::time_of;
 
-#[derive(Debug, Args)]
-pub(super) struct MergeArgs {
-    /// The directory of the training's own offline run, offline-run-…; it stays as it is
-    #[arg(value_name = "OFFLINE_RUN")]
-    offline_run: PathBuf,
-    /// The directory to make, which wandb sync can take in its place: its name begins with offline-run-, too
-    #[arg(value_name = "OUT")]
-    out: PathBuf,
-    /// The run in the store, if it has another id than the offline run
-    #[arg(long, value_name = "RUN")]
-    run: Option<String>,
-}
-
-pub(super) fn merge(
+pub(super) fn run(
     args: &MergeArgs,
     common: &Common,
     out: &mut impl Write,
-) -> anyhow::Result<Ending> {
-    // The store's owner may not be who this is, and paths are looked at as they are now.
+) -> anyhow::Result<ExitCode> {
+    // Root becomes the owner of the store below. Its own files are read before that.
     let offline_run = std::path::absolute(&args.offline_run)?;
     let target = std::path::absolute(&args.out)?;
     check_target(&target, &offline_run)?;
@@ -45,7 +35,8 @@ pub(super) fn merge(
     let training = Training::read(&log).with_context(|| log_path.display().to_string())?;
     let id = args.run.clone().unwrap_or_else(|| training.run_id().to_owned());
     let run = RunId::new(id)?;
-    let (access, config) = common.access("wandb-merge")?;
+    let access = StoreAccess::open(common, "wandb-merge")?;
+    let store = access.config.boot.store.clone();
     let mut steps: BTreeMap<Step, Vec<(MediaId, MediaEntry)>> = BTreeMap::new();
     let query = ItemsQuery {
         run: Some(run.as_str().to_owned()),
@@ -59,7 +50,7 @@ pub(super) fn merge(
         let entry = MediaEntry::from_json(item, &run)?;
         match entry.id() {
             Some(_) if entry.as_image().is_some_and(|image| image.pruned) => n_pruned += 1,
-            Some(id) if is_taken(&id.key) => bail!("W&B has key {:?} for itself", id.key.as_str()),
+            Some(id) if is_taken(&id.key) => bail!("key {:?} is reserved by W&B", id.key.as_str()),
             Some(id) => {
                 n_images += 1;
                 steps.entry(id.step).or_default().push((id, entry));
@@ -70,32 +61,35 @@ pub(super) fn merge(
     });
     match args.run {
         Some(_) => read?,
-        None => read.context("the offline run's own id: name another with --run")?,
+        None => read.context("the offline run has this id; name the store's run with --run")?,
     }
     if n_images == 0 {
         bail!("run {run} has no images to merge");
     }
-    let folder = config.boot.store.join("runs").join(run.folder());
+    let folder = store.join("runs").join(run.folder());
     let rows: Vec<Row> = steps.iter().map(|(step, images)| row(*step, images, &folder)).collect();
     let merged = training.with(&rows)?;
     let name = log_path.file_name().unwrap_or_default();
     let files: BTreeSet<&String> = rows.iter().flat_map(|row| &row.files).collect();
     write_run(&target, &offline_run, (name, &merged), &folder, &files)?;
     if common.json {
-        let said = serde_json::json!({"path": target, "run": run, "image": n_images, "steps": rows.len(), "pruned": n_pruned});
-        writeln!(out, "{said}")?;
+        let n_steps = rows.len() as u64;
+        let merged =
+            Merged { path: target, run, image: n_images, steps: n_steps, pruned: n_pruned };
+        json::print(&merged, out)?;
     } else {
-        let (n_images, n_steps) = (thousands(n_images), thousands(rows.len() as u64));
-        writeln!(out, "{}: {n_images} images of {run} at {n_steps} steps", target.display())?;
+        let (images, steps) = (count(n_images, "image"), count(rows.len() as u64, "step"));
+        writeln!(out, "{}: {images} of {run} at {steps}", target.display())?;
         if n_pruned > 0 {
-            writeln!(out, "{} images are pruned, and are not in it", thousands(n_pruned))?;
+            let images = count(n_pruned, "image");
+            writeln!(out, "left out {images} whose files were removed by retention")?;
         }
-        writeln!(out, "sync this one, and not the one that it was made of")?;
+        writeln!(out, "run `wandb sync` on this directory, not on {}", offline_run.display())?;
     }
-    Ok(Ending::Done)
+    Ok(ExitCode::Done)
 }
 
-/// The row of a step, whose time is the latest of its images'.
+/// The row of a step. Its time is that of its latest image.
 fn row(step: Step, images: &[(MediaId, MediaEntry)], folder: &Path) -> Row {
     Row::of(step, images.iter().map(|(id, entry)| (id, entry, time_of(entry, folder))))
 }
@@ -106,14 +100,14 @@ fn check_target(target: &Path, offline_run: &Path) -> anyhow::Result<()> {
     };
     if !is_offline(offline_run) {
         bail!(
-            "{}: want the directory of an offline run, offline-run-…; one of an online run was uploaded already",
+            "{}: want the directory of an offline run, offline-run-…; online runs are already uploaded",
             offline_run.display()
         );
     }
     if !is_offline(target) {
         let name = offline_run.file_name().unwrap_or_default();
         bail!(
-            "{}: wandb sync takes only directories whose name begins with offline-run-, such as {}",
+            "{}: wandb sync accepts only directories named offline-run-…, such as {}",
             target.display(),
             target.join(name).display()
         );
@@ -121,11 +115,11 @@ fn check_target(target: &Path, offline_run: &Path) -> anyhow::Result<()> {
     match fs::symlink_metadata(target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| target.display().to_string()),
-        Ok(_) => Err(anyhow!("{} is there already: want a directory to make", target.display())),
+        Ok(_) => Err(anyhow!("{} exists: want the name of a new directory", target.display())),
     }
 }
 
-/// The log of an offline run that was not uploaded yet.
+/// Finds the log of an offline run. An uploaded run is an error.
 fn find_log(offline_run: &Path) -> anyhow::Result<PathBuf> {
     let mut logs = Vec::new();
     let entries = fs::read_dir(offline_run).with_context(|| offline_run.display().to_string())?;
@@ -134,7 +128,7 @@ fn find_log(offline_run: &Path) -> anyhow::Result<PathBuf> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.ends_with(".wandb.synced") {
             bail!(
-                "{} was synced already, as {name} says: its images can only go into a run of their own",
+                "{} is already synced ({name} exists): configure a W&B target instead, which makes a run of its own",
                 offline_run.display()
             );
         }
@@ -150,7 +144,7 @@ fn find_log(offline_run: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Makes the run's directory, whole or not at all.
+/// Makes the run's directory, complete or not at all.
 fn write_run(
     target: &Path,
     offline_run: &Path,
@@ -161,7 +155,7 @@ fn write_run(
     let above = target.parent().unwrap_or(target);
     let disk = Disk::default();
     disk.create_dir_all(above).with_context(|| above.display().to_string())?;
-    // Of a name that the client doesn't look for.
+    // `wandb sync` does not look for this name.
     let beside = tempfile::Builder::new().prefix(".wandb-merge-").tempdir_in(above)?;
     let place = beside.path().join("files");
     fs::create_dir(&place)?;
@@ -173,7 +167,7 @@ fn write_run(
         let linked = place_dir.link(&from, Path::new(path));
         linked.with_context(|| from.display().to_string())?;
         if fs::metadata(&to)?.len() != fs::metadata(&from)?.len() {
-            bail!("the training has another file {path} of its own");
+            bail!("the training has another file at {path}");
         }
     }
     let file = disk.create(&beside.path().join(name))?;
@@ -182,14 +176,14 @@ fn write_run(
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(beside.path(), mode)?;
     sync_folders(&disk, beside.path())?;
-    // A directory of that name which was made meanwhile is in the way only if there is something in it.
+    // Fails if another process made a directory of that name and put something into it.
     disk.rename(beside.path(), target).with_context(|| target.display().to_string())?;
-    // There is nothing left to remove.
+    // The rename took the temporary directory: there is nothing left to remove.
     drop(beside.keep());
     disk.sync_dir(above).with_context(|| above.display().to_string())
 }
 
-/// Brings the training's own files over. Only media are linked: the client writes some of the others anew.
+/// Copies the training's own files. Media files are linked instead: `wandb sync` rewrites only others.
 fn copy_files(from: &Path, to: &Path, is_copied: bool) -> anyhow::Result<()> {
     let entries = match fs::read_dir(from) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -199,7 +193,7 @@ fn copy_files(from: &Path, to: &Path, is_copied: bool) -> anyhow::Result<()> {
     for entry in entries {
         let entry = entry?;
         let (from, to) = (entry.path(), to.join(entry.file_name()));
-        // A link to a directory elsewhere is one, too.
+        // Follows a link to a directory.
         if from.is_dir() {
             fs::create_dir(&to)?;
             copy_files(&from, &to, is_copied && entry.file_name() != "media")?;

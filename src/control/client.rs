@@ -1,144 +1,229 @@
-//! Asks a daemon over its socket.
+//! The client of the control API: one method for each request.
 
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use reqwest::{Method, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
-/// How long the daemon may take to begin its answer, and to do something that it is told.
-const PATIENCE: Duration = Duration::from_secs(10);
-const PATIENCE_TO_DO: Duration = Duration::from_mins(10);
+use super::protocol::{
+    HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, PRUNE_PATH, PruneQuery, RELEASE_PATH, RELOAD_PATH,
+    ReleaseQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
+};
+use crate::ingest::ReleaseReport;
+use crate::retention::Report;
+use crate::sinks::http::use_ring;
+use crate::sync::TargetView;
 
-/// Why the daemon gave no answer.
+/// How long the daemon may take to start an answer to a request that only reads.
+const READ_ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// How long the daemon may take to start an answer to a request that changes something.
+const CHANGE_ANSWER_MAX: Duration = Duration::from_mins(10);
+
+/// Why a request to the daemon failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// It can't be reached, or the connection broke.
+    /// The daemon cannot be reached, or the connection broke.
     #[error("daemon at {socket}: {source}")]
     Io {
-        /// Its socket.
+        /// The daemon's socket.
         socket: String,
-        /// What happened.
+        /// The error of the connection.
         source: io::Error,
     },
-    /// It refused.
+    /// The daemon refused the request.
     #[error("daemon: {0}")]
     Refused(String),
+    /// The answer is not what the request returns: the daemon has another version.
+    #[error("cannot read the daemon's answer to {path}: {source}")]
+    Malformed {
+        /// The request's path.
+        path: String,
+        /// What is wrong with the JSON.
+        source: serde_json::Error,
+    },
 }
 
-/// A connection to a daemon.
+/// A client of the daemon at one socket. Each request has a connection of its own.
 #[derive(Debug)]
 pub struct Client {
     socket: String,
     runtime: Runtime,
-    sender: hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
+    http: reqwest::Client,
 }
 
 impl Client {
-    /// Connects to the daemon at `socket`.
+    /// A client of the daemon at `socket`. Does not connect yet.
     ///
     /// # Errors
-    /// If none answers there.
-    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
+    /// If the runtime or the HTTP client cannot be built.
+    pub fn new(socket: &Path) -> Result<Self, ClientError> {
+        use_ring();
         let name = socket.display().to_string();
         let failed = |source: io::Error| ClientError::Io { socket: name.clone(), source };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let sender = runtime.block_on(async {
-            let stream = UnixStream::connect(socket).await?;
-            let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(io::Error::other)?;
-            tokio::spawn(connection);
-            Ok(sender)
-        });
-        Ok(Self { sender: sender.map_err(failed)?, socket: name, runtime })
+        let http = reqwest::Client::builder()
+            .unix_socket(socket)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            // The daemon closes idle connections. A new one costs nothing on a unix socket.
+            .pool_max_idle_per_host(0)
+            // The socket carries no TLS, and the machine may have no certificates.
+            .tls_certs_only([])
+            .build()
+            .map_err(|error| failed(io::Error::other(root_cause(&error))))?;
+        Ok(Self { socket: name, runtime, http })
     }
 
-    /// Connects once more: no conversation lasts for ever.
+    /// The state of the store and the daemon.
     ///
     /// # Errors
-    /// As [`Self::connect`].
-    pub fn connect_again(&mut self) -> Result<(), ClientError> {
-        *self = Self::connect(Path::new(&self.socket))?;
-        Ok(())
+    /// If the daemon cannot be reached or refuses.
+    pub fn status(&self) -> Result<Status, ClientError> {
+        self.json(&Method::GET, STATUS_PATH)
     }
 
-    /// Asks for `path` and hands each line of the answer to `see` as it comes.
+    /// Whether the daemon is healthy. An unhealthy daemon is not an error.
     ///
     /// # Errors
-    /// If the daemon refuses or the connection breaks, or as `see` does.
-    pub fn get<E: From<ClientError>>(
-        &mut self,
-        path: &str,
-        see: impl FnMut(&str) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.ask(&Method::GET, path, see)
+    /// If the daemon cannot be reached or refuses.
+    pub fn health(&self) -> Result<Health, ClientError> {
+        self.json(&Method::GET, HEALTH_PATH)
     }
 
-    /// The same with another method.
+    /// Reloads the daemon's configuration.
     ///
     /// # Errors
-    /// As [`Self::get`].
-    pub fn ask<E: From<ClientError>>(
-        &mut self,
-        method: &Method,
-        path: &str,
-        mut see: impl FnMut(&str) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "safelight")
-            .body(Empty::new());
-        let failed = |error: &dyn std::error::Error| ClientError::Io {
-            socket: self.socket.clone(),
-            source: io::Error::other(error.to_string()),
-        };
-        let request = request.map_err(|error| failed(&error))?;
-        let sender = &mut self.sender;
+    /// If the daemon cannot be reached, or the configuration is invalid.
+    pub fn reload(&self) -> Result<(), ClientError> {
         self.runtime.block_on(async {
-            let patience = if method == Method::GET { PATIENCE } else { PATIENCE_TO_DO };
-            let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
-            let response =
-                answer.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-            let is_success = response.status().is_success();
-            let mut refusal = String::new();
-            let mut take = |line: &str| {
-                if is_success {
-                    see(line)
-                } else {
-                    refusal.push_str(line);
-                    Ok(())
-                }
-            };
-            each_line(response, &mut take, &failed).await?;
-            if is_success { Ok(()) } else { Err(ClientError::Refused(refusal).into()) }
+            let response = self.send(&Method::POST, RELOAD_PATH).await?;
+            self.text(response).await.map(drop)
         })
+    }
+
+    /// Applies the retention rules or, without `apply`, reports what they would remove.
+    ///
+    /// # Errors
+    /// If the daemon cannot be reached or refuses.
+    pub fn prune(&self, apply: bool) -> Result<Report, ClientError> {
+        self.json(&Method::POST, &with_query(PRUNE_PATH, &PruneQuery { apply }))
+    }
+
+    /// Delivers to targets at once, and returns their state afterwards.
+    ///
+    /// # Errors
+    /// If the daemon cannot be reached or refuses, or knows no such target.
+    pub fn sync(&self, query: &SyncQuery) -> Result<Vec<TargetView>, ClientError> {
+        self.json(&Method::POST, &with_query(SYNC_PATH, query))
+    }
+
+    /// Releases held items, and waits until that is done.
+    ///
+    /// # Errors
+    /// If the daemon cannot be reached or refuses.
+    pub fn release(&self, mut query: ReleaseQuery) -> Result<ReleaseReport, ClientError> {
+        loop {
+            let path = with_query(RELEASE_PATH, &query);
+            let answer = self.runtime.block_on(async {
+                let response = self.send(&Method::POST, &path).await?;
+                let is_done = response.status() != StatusCode::ACCEPTED;
+                let text = self.text(response).await?;
+                Ok::<_, ClientError>(is_done.then_some(text))
+            })?;
+            match answer {
+                Some(text) => return parsed(&path, &text),
+                None => query.goes_on = true,
+            }
+        }
+    }
+
+    /// Calls `see` with each matching item as it arrives.
+    ///
+    /// # Errors
+    /// If the daemon cannot be reached or refuses, if the connection breaks, or as `see` does.
+    pub fn each_item<E: From<ClientError>>(
+        &self,
+        query: &ItemsQuery,
+        mut see: impl FnMut(Value) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let path = with_query(ITEMS_PATH, query);
+        self.runtime.block_on(async {
+            let mut response = self.send(&Method::GET, &path).await?;
+            if !response.status().is_success() {
+                return self.text(response).await.map(drop).map_err(E::from);
+            }
+            let mut unread = Vec::new();
+            while let Some(bytes) = response.chunk().await.map_err(|error| self.broken(&error))? {
+                unread.extend(bytes);
+                while let Some(end) = memchr::memchr(b'\n', &unread) {
+                    let line: Vec<u8> = unread.drain(..=end).collect();
+                    see(parsed(ITEMS_PATH, &String::from_utf8_lossy(&line))?)?;
+                }
+            }
+            if unread.is_empty() {
+                return Ok(());
+            }
+            see(parsed(ITEMS_PATH, &String::from_utf8_lossy(&unread))?)
+        })
+    }
+
+    fn json<T: DeserializeOwned>(&self, method: &Method, path: &str) -> Result<T, ClientError> {
+        let text = self.runtime.block_on(async {
+            let response = self.send(method, path).await?;
+            self.text(response).await
+        })?;
+        parsed(path, &text)
+    }
+
+    /// Sends a request and waits until its answer starts. The body may take longer: a pager may read it for hours.
+    async fn send(&self, method: &Method, path: &str) -> Result<Response, ClientError> {
+        let patience = if method == Method::GET { READ_ANSWER_MAX } else { CHANGE_ANSWER_MAX };
+        let request = self.http.request(method.clone(), format!("http://safelight{path}")).send();
+        let Ok(response) = tokio::time::timeout(patience, request).await else {
+            let reason = format!("no answer within {} s", patience.as_secs());
+            let source = io::Error::new(io::ErrorKind::TimedOut, reason);
+            return Err(ClientError::Io { socket: self.socket.clone(), source });
+        };
+        response.map_err(|error| self.broken(&error))
+    }
+
+    /// The body of an answer.
+    async fn text(&self, response: Response) -> Result<String, ClientError> {
+        let status = response.status();
+        let text = response.text().await.map_err(|error| self.broken(&error))?;
+        // 503 carries a `Health` that says what is wrong.
+        let is_answer = status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE;
+        if is_answer { Ok(text) } else { Err(ClientError::Refused(text)) }
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> ClientError {
+        let source = io::Error::other(root_cause(error));
+        ClientError::Io { socket: self.socket.clone(), source }
     }
 }
 
-async fn each_line<E: From<ClientError>>(
-    mut response: Response<Incoming>,
-    take: &mut impl FnMut(&str) -> Result<(), E>,
-    failed: &impl Fn(&dyn std::error::Error) -> ClientError,
-) -> Result<(), E> {
-    let mut begun = Vec::new();
-    while let Some(frame) = response.frame().await {
-        let frame = frame.map_err(|error| failed(&error))?;
-        let Some(bytes) = frame.data_ref() else {
-            continue;
-        };
-        begun.extend(bytes);
-        while let Some(end) = memchr::memchr(b'\n', &begun) {
-            let line: Vec<u8> = begun.drain(..=end).collect();
-            take(String::from_utf8_lossy(&line[..end]).as_ref())?;
-        }
+fn with_query(path: &str, query: &impl Serialize) -> String {
+    let query = serde_urlencoded::to_string(query);
+    format!("{path}?{}", query.expect("queries are flat structs of text, numbers and booleans"))
+}
+
+fn parsed<T: DeserializeOwned>(path: &str, text: &str) -> Result<T, ClientError> {
+    serde_json::from_str(text)
+        .map_err(|source| ClientError::Malformed { path: path.to_owned(), source })
+}
+
+/// The innermost cause: the outer layers of reqwest's errors only repeat the URL.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
     }
-    if begun.is_empty() { Ok(()) } else { take(String::from_utf8_lossy(&begun).as_ref()) }
+    cause.to_string()
 }

@@ -1,6 +1,6 @@
-//! The daemon's metrics, as Prometheus reads them (`OpenMetrics` text). Pure.
+//! The daemon's metrics as Prometheus reads them (`OpenMetrics` text). Pure.
 //!
-//! The labels are runs' roots, states, targets and threads: their number doesn't grow with what is kept.
+//! Labels are watched directories, states and targets. Their number does not grow with the store.
 
 use std::fmt;
 
@@ -12,73 +12,68 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::process::ProcessUsage;
 use super::protocol::{Health, Status};
 use crate::ingest::ItemCounts;
 use crate::sync::TargetView;
 
-/// What the text is written in.
+/// Media type of the text.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All that the metrics tell, at one moment.
+/// The values of all metrics at one moment.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) status: Status,
     pub(crate) health: Health,
     pub(crate) items: ItemCounts,
-    /// How often something was committed, and how many seconds that took in all.
+    /// Number of commits, and the seconds that they took in total.
     pub(crate) commits: (u64, f64),
-    pub(crate) process: Process,
-    /// Bytes that are free on the store's disk, and that the index takes.
+    pub(crate) process: ProcessUsage,
+    /// Free bytes of the store's disk, and bytes of the index.
     pub(crate) room: (u64, u64),
 }
 
 type TargetMetric = (&'static str, &'static str, MetricType, fn(&TargetView) -> f64);
 
-/// What is told of each target.
+/// Metrics of each target.
 const TARGET_METRICS: [TargetMetric; 6] = [
-    ("target_delivered_items", "Images that a target has", MetricType::Gauge, |target| {
+    ("target_delivered_items", "Images delivered to a target", MetricType::Gauge, |target| {
         float(target.delivered)
     }),
-    (
-        "target_pending_items",
-        "Images that a target doesn't have yet",
-        MetricType::Gauge,
-        |target| float(target.pending),
-    ),
-    ("target_pending_bytes", "Bytes of their files", MetricType::Gauge, |target| {
-        float(target.pending_bytes)
+    ("target_pending_items", "Images to deliver to a target", MetricType::Gauge, |target| {
+        float(target.pending)
     }),
     (
+        "target_pending_bytes",
+        "Bytes of the images to deliver to a target",
+        MetricType::Gauge,
+        |target| float(target.pending_bytes),
+    ),
+    (
         "target_oldest_seconds",
-        "How long ago the oldest of them was kept",
+        "Age of the oldest image to deliver to a target",
         MetricType::Gauge,
         |target| target.oldest_s.unwrap_or(0.0),
     ),
     (
         "target_set_aside_items",
-        "Images that a target failed with or refused",
+        "Parked images: a target failed with them or rejected them",
         MetricType::Gauge,
         |target| float(target.set_aside),
     ),
-    ("target_in_trouble", "Whether a target can't be delivered to", MetricType::Gauge, |target| {
-        f64::from(u8::from(target.trouble.is_some()))
-    }),
+    (
+        "target_in_trouble",
+        "Whether the last delivery to a target failed",
+        MetricType::Gauge,
+        |target| f64::from(u8::from(target.trouble.is_some())),
+    ),
 ];
 
-/// What the process takes.
-#[derive(Debug, Default)]
-pub(crate) struct Process {
-    pub(crate) cpu_s: f64,
-    pub(crate) resident_bytes: u64,
-    pub(crate) n_fds: u64,
-    pub(crate) n_threads: u64,
-}
-
 impl Snapshot {
-    /// The text.
+    /// Writes the metrics as text.
     ///
     /// # Errors
-    /// Never: a text takes all.
+    /// Never: writing to a `String` does not fail.
     pub(crate) fn into_text(self) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("safelight");
         registry.register_collector(Box::new(self));
@@ -90,7 +85,7 @@ impl Snapshot {
 
 type Labels = Vec<(&'static str, String)>;
 
-/// Writes metrics one after the other.
+/// Writes one metric after the other.
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
@@ -121,8 +116,8 @@ impl Page<'_> {
     }
 }
 
-/// Metrics are floats: beyond 2^53 they are not exact, which no count comes near.
-#[expect(clippy::cast_precision_loss, reason = "see above")]
+/// A count as a metric's value.
+#[expect(clippy::cast_precision_loss, reason = "no count comes near 2^53")]
 fn float(n: u64) -> f64 {
     n as f64
 }
@@ -133,16 +128,15 @@ impl Collector for Snapshot {
         let ItemCounts { n_in, n_in_flight, n_image, n_held, n_rejected, n_given_back } =
             self.items;
         let of = |name, value: &str| vec![(name, value.to_owned())];
-        page.counter("items_in", "Items that were planned, by this process", float(n_in))?;
+        page.counter("items_in", "Items planned since the daemon started", float(n_in))?;
         let states = [("image", n_image), ("held", n_held), ("rejected", n_rejected)];
         page.family(
             "items_out",
-            "What became of items, by this process",
+            "Items committed since the daemon started, by state",
             MetricType::Counter,
             states.map(|(state, n)| (of("state", state), float(n))),
         )?;
-        let help =
-            "Items that could not be read whole or written: they are read, and counted, again";
+        let help = "Items that could not be read or written, and are read and counted again";
         page.counter("items_given_back", help, float(n_given_back))?;
         page.gauge("items_in_flight", "Items between plan and commit", float(n_in_flight))?;
 
@@ -157,28 +151,28 @@ impl Collector for Snapshot {
         page.gauge("store_runs", "Runs in the store", float(runs.len() as u64))?;
         let n_damaged = runs.iter().map(|run| run.damaged).sum();
         page.gauge("store_damaged_lines", "Damaged lines of journals", float(n_damaged))?;
-        page.gauge("store_free_bytes", "Room on the store's disk", float(self.room.0))?;
-        page.gauge("index_bytes", "What the index takes", float(self.room.1))?;
+        page.gauge("store_free_bytes", "Free bytes of the store's disk", float(self.room.0))?;
+        page.gauge("index_bytes", "Bytes of the index", float(self.room.1))?;
         let (n_commits, commit_s) = self.commits;
-        page.counter("commits", "Groups that were committed", float(n_commits))?;
-        page.counter("commit_seconds", "Time that commits took", commit_s)?;
+        page.counter("commits", "Commits since the daemon started", float(n_commits))?;
+        page.counter("commit_seconds", "Time spent in commits", commit_s)?;
 
         if let Some(view) = &self.status.ingest {
-            page.gauge("lag_seconds", "How long the oldest of what waits has waited", view.lag_s)?;
+            page.gauge("lag_seconds", "Age of the oldest waiting line or dump", view.lag_s)?;
             page.gauge(
                 "log_bytes_behind",
-                "Bytes of media logs to read",
+                "Bytes of media logs that are not read yet",
                 float(view.log_bytes_behind),
             )?;
-            page.gauge("dumps_settling", "Dumps that are not settled", float(view.n_settling))?;
+            page.gauge("dumps_settling", "Dumps that are not settled yet", float(view.n_settling))?;
             page.gauge(
                 "dumps_waiting",
-                "Lines and dumps that wait",
+                "Lines and dumps that wait for a file",
                 float(view.waiting.len() as u64),
             )?;
             page.counter(
                 "event_overflows",
-                "Times that the kernel lost events",
+                "Times that the kernel dropped file events",
                 float(view.n_overflows),
             )?;
             let root = |root: &crate::ingest::RootStatus| {
@@ -192,7 +186,7 @@ impl Collector for Snapshot {
             )?;
             page.family(
                 "missed_by_events",
-                "New files that no event announced",
+                "New files found by a scan that no event announced",
                 MetricType::Counter,
                 view.watching.iter().map(|watched| (root(watched), float(watched.n_missed))),
             )?;
@@ -206,16 +200,16 @@ impl Collector for Snapshot {
         }
         page.gauge(
             "ready",
-            "Whether everything was looked at once",
+            "Whether the initial scan is complete",
             f64::from(u8::from(self.health.ready)),
         )?;
         page.gauge(
             "healthy",
-            "Whether nothing is wrong",
+            "Whether the daemon is healthy",
             f64::from(u8::from(self.health.healthy)),
         )?;
 
-        let Process { cpu_s, resident_bytes, n_fds, n_threads } = self.process;
+        let ProcessUsage { cpu_s, resident_bytes, n_fds, n_threads } = self.process;
         page.counter("process_cpu_seconds", "CPU time of the process", cpu_s)?;
         page.gauge(
             "process_resident_memory_bytes",

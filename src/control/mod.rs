@@ -1,18 +1,22 @@
-//! The daemon's unix socket: HTTP with JSON, for the command line and for scripts.
+//! The control API: HTTP with JSON on the daemon's unix socket, for the command line and for scripts.
 //!
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /v1/status` | a [`protocol::Status`] |
-//! | `GET /v1/items?`[`protocol::ItemsQuery`] | JSON Lines, one object an item |
-//! | `GET /v1/health` | a [`protocol::Health`]; 503 if something is wrong |
-//! | `GET /metrics` | metrics, for Prometheus |
-//! | `POST /v1/prune?apply=`*bool* | what retention removes, or would: a [`crate::retention::Report`] |
-//! | `POST /v1/release?`[`protocol::ReleaseQuery`] | what was released and what stays held back: a [`crate::ingest::ReleaseReport`]; 202 if it is not done yet |
-//! | `POST /v1/reload` | goes by the configuration as it is now; 409 and the reason if it can't be used |
+//! | `GET /v1/items?`[`protocol::ItemsQuery`] | JSON Lines, one item a line |
+//! | `GET /v1/health` | a [`protocol::Health`]; 503 if the daemon is unhealthy |
+//! | `GET /metrics` | metrics as Prometheus reads them |
+//! | `POST /v1/prune?`[`protocol::PruneQuery`] | a [`crate::retention::Report`] of what retention removed, or would remove |
+//! | `POST /v1/release?`[`protocol::ReleaseQuery`] | a [`crate::ingest::ReleaseReport`]; 202 if the release is still running |
+//! | `POST /v1/sync?`[`protocol::SyncQuery`] | the [`crate::sync::TargetView`] of each target after a delivery |
+//! | `POST /v1/reload` | 204 after the configuration was reloaded; 409 with the reason if it is invalid |
 //!
-//! Whoever may connect may ask. What changes something is for root and the daemon's own user.
+//! Every client that can connect may read. Requests that change something are for root and the daemon's own user.
+//! The same metrics are served over TCP if `metrics.listen` is set; nothing else is.
 
-pub mod client;
-pub(crate) mod metrics;
 pub mod protocol;
-pub mod server;
+pub(crate) mod metrics;
+mod process;
+pub(crate) mod routes;
+pub(crate) mod server;
+pub mod client;

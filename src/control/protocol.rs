@@ -1,7 +1,8 @@
-//! What goes over the socket. Pure.
+//! The requests and answers of the control API as types. Pure.
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ingest::IngestStatus;
@@ -9,37 +10,36 @@ use crate::media::{MediaKey, NameError, RunId, State};
 use crate::store::{Filter, RunSummary};
 use crate::sync::TargetView;
 
-/// Where the status is.
+/// Path of the status.
 pub const STATUS_PATH: &str = "/v1/status";
-/// Where the items are.
+/// Path of the items.
 pub const ITEMS_PATH: &str = "/v1/items";
-/// Where the configuration is read again.
-pub const RELOAD_PATH: &str = "/v1/reload";
-
-/// Where the health is.
+/// Path of the health.
 pub const HEALTH_PATH: &str = "/v1/health";
-/// Where media and dumps are removed.
-pub const PRUNE_PATH: &str = "/v1/prune";
-/// Where targets are told to look at once.
-pub const SYNC_PATH: &str = "/v1/sync";
-/// Where what was held back is released.
-pub const RELEASE_PATH: &str = "/v1/release";
-/// Where the metrics are.
+/// Path of the metrics.
 pub const METRICS_PATH: &str = "/metrics";
+/// Path of a reload.
+pub const RELOAD_PATH: &str = "/v1/reload";
+/// Path of a prune.
+pub const PRUNE_PATH: &str = "/v1/prune";
+/// Path of a delivery to targets.
+pub const SYNC_PATH: &str = "/v1/sync";
+/// Path of a release.
+pub const RELEASE_PATH: &str = "/v1/release";
 
-/// Whether the daemon does what it is there for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether the daemon works as it should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Health {
-    /// Whether everything was looked at once since the start.
+    /// Whether the initial scan is complete.
     pub ready: bool,
-    /// Whether nothing is wrong.
+    /// Whether `reasons` is empty.
     pub healthy: bool,
-    /// What is wrong.
+    /// What is wrong, one sentence each.
     pub reasons: Vec<String>,
 }
 
 impl Health {
-    /// Judges by what the daemon does, and the threads that get on no more.
+    /// Collects what is wrong: in the engine, with stalled threads, and with targets whose thread died.
     #[must_use]
     pub fn new(view: &IngestStatus, stalled: &[String], dead_targets: &[String]) -> Self {
         let mut reasons: Vec<String> =
@@ -50,36 +50,34 @@ impl Health {
             let broken = root.broken.iter().map(|why| format!("{}: {why}", root.path.display()));
             reasons.extend(broken);
         }
-        reasons.extend(
-            dead_targets
-                .iter()
-                .map(|target| format!("target {target} is delivered to no more: its thread died")),
-        );
+        reasons.extend(dead_targets.iter().map(|target| {
+            format!("target {target}: its thread died, nothing is delivered until a restart")
+        }));
         if !view.is_ready {
-            reasons.push("not everything was looked at since the start".to_owned());
+            reasons.push("the initial scan is not complete".to_owned());
         }
         Self { ready: view.is_ready, healthy: reasons.is_empty(), reasons }
     }
 }
 
 /// The state of a store, and of the daemon that holds it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
-    /// The program's version.
+    /// The version of the program that answers.
     pub version: String,
-    /// The daemon's process; none if there is no daemon.
+    /// Process id of the daemon, if one runs.
     pub pid: Option<u32>,
-    /// The store.
+    /// The store's directory.
     pub store: PathBuf,
-    /// Images kept, in all runs.
+    /// Number of images, in all runs.
     pub image: u64,
-    /// Images held back.
+    /// Number of held images.
     pub held: u64,
-    /// Lines and dumps rejected.
+    /// Number of rejected lines and dumps.
     pub rejected: u64,
     /// Each run.
     pub runs: Vec<RunSummary>,
-    /// What the daemon does at the moment.
+    /// What the daemon's engine does, if a daemon runs.
     pub ingest: Option<IngestStatus>,
     /// Each target.
     #[serde(default)]
@@ -87,18 +85,19 @@ pub struct Status {
 }
 
 impl Status {
-    /// The status of a store with these runs.
+    /// The status of a store with these runs. `daemon` is its process id and the state of its engine.
     #[must_use]
     pub fn new(
         store: PathBuf,
         runs: Vec<RunSummary>,
-        ingest: Option<IngestStatus>,
+        daemon: Option<(u32, IngestStatus)>,
         targets: Vec<TargetView>,
     ) -> Self {
         let sum = |count: fn(&RunSummary) -> u64| runs.iter().map(count).sum();
+        let (pid, ingest) = daemon.unzip();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: ingest.as_ref().map(|_| std::process::id()),
+            pid,
             store,
             image: sum(|run| run.image),
             held: sum(|run| run.held),
@@ -110,20 +109,20 @@ impl Status {
     }
 }
 
-/// Which targets are to look at once.
+/// Query of a delivery.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SyncQuery {
-    /// Their names, with commas between them; all if there is none.
+    /// Names of the targets, separated by commas. Empty means all.
     #[serde(default)]
     pub targets: String,
-    /// Whether what is set aside is tried as well.
+    /// Whether parked items are retried as well.
     #[serde(default)]
     pub retry: bool,
 }
 
 impl SyncQuery {
-    /// The names.
+    /// The names of the targets; none means all.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let names = self.targets.split(',').filter(|name| !name.is_empty());
@@ -131,52 +130,52 @@ impl SyncQuery {
     }
 }
 
-/// Whether to remove what retention says, or only to look.
+/// Query of a prune.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PruneQuery {
-    /// Whether to remove it.
+    /// Whether to remove what the rules select, or only to report it.
     pub apply: bool,
 }
 
-/// Which items to list.
+/// Query of a list: all conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ItemsQuery {
-    /// Of this run only.
+    /// Only this run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// Of this key only.
+    /// Only this key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// From this step on.
+    /// The first step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_step: Option<u64>,
-    /// Up to this step.
+    /// The last step, inclusive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_step: Option<u64>,
-    /// In this state only.
+    /// Only this state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
 }
 
-/// What is to be released.
+/// Query of a release: the held items for which all conditions hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseQuery {
-    /// Of this run only.
+    /// Only this run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// Of this key only.
+    /// Only this key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// From this step on.
+    /// The first step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_step: Option<u64>,
-    /// Up to this step.
+    /// The last step, inclusive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_step: Option<u64>,
-    /// Whether what is asked for is the answer to a request that was not done in time.
+    /// Whether to wait for the running release instead of starting one.
     #[serde(default)]
     pub goes_on: bool,
 }

@@ -1,11 +1,10 @@
-//! Steps behind the training on the processors that both use.
+//! Lowers the daemon's CPU priority, so that the training on the same machine comes first.
 //!
-//! A nice value alone does nothing where the kernel groups tasks by session (`sched_autogroup_enabled`,
-//! the default of many distributions): then each session has its equal share, and a niced daemon takes
-//! half a core from a trainer. So the session's own nice value is set as well, where the session is the
-//! daemon's own, as under systemd: in one that began with a shell, the training may run beside it. Under
-//! systemd with the CPU controller it is the weight of the unit's slice that counts
-//! (`systemd/safelight.slice`).
+//! If the kernel groups tasks by session (`sched_autogroup_enabled`, the default of many distributions), a process's
+//! nice value counts only within its session. Each session gets an equal share, and a niced daemon takes half a core
+//! from a trainer. Therefore the session's own nice value is set as well. This is done only if the daemon leads its
+//! session, as under systemd: the session of a shell may also contain the training. Under systemd with the CPU
+//! controller, the weight of the unit's slice decides instead (`systemd/safelight.slice`).
 //!
 //! Source: `sched(7)`, "The autogroup feature"; `fs/proc/base.c`, `kernel/sched/autogroup.c`.
 
@@ -13,14 +12,14 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-/// Takes the session's nice value, where the kernel groups by session.
+/// Holds the session's nice value, if the kernel groups by session.
 const AUTOGROUP: &str = "/proc/self/autogroup";
 
-/// The kernel lets users set it so often in all.
+/// How often the kernel lets all users together set it.
 const AUTOGROUP_EVERY: Duration = Duration::from_millis(150);
 
-/// Steps back to this nice value, 0 to 19, unless the process has a higher one already.
-pub(super) fn step_back(nice: u8) {
+/// Sets the nice value, 0 to 19, of the process and its session. A higher value is kept.
+pub(super) fn lower(nice: u8) {
     if nice == 0 {
         return;
     }
@@ -29,9 +28,9 @@ pub(super) fn step_back(nice: u8) {
         if now < wanted { rustix::process::setpriority_process(None, wanted) } else { Ok(()) }
     });
     if let Err(error) = niced {
-        tracing::warn!(nice, %error, "cannot be nice: the training may get less of the processors");
+        tracing::warn!(nice, %error, "cannot lower the priority: the training may get less CPU time");
     }
-    // Empty, or not there, where the kernel doesn't group by session, or this process's group is another.
+    // Empty or missing: the kernel does not group by session, or this process is in another group.
     if std::fs::read(AUTOGROUP).is_ok_and(|group| group.is_empty()) {
         return;
     }
@@ -41,12 +40,12 @@ pub(super) fn step_back(nice: u8) {
         Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
         None => tracing::info!(
             nice,
-            "shares its session with the shell that started it: a training in another session may have \
-             to share processors evenly with both; start it by systemd, or with setsid"
+            "the session belongs to the shell that started the daemon, and keeps its priority: a training in \
+             another session may get less CPU time; start the daemon by systemd or with setsid"
         ),
         Some(Err(error)) => {
-            let what = "cannot set the session's nice value: where the kernel shares the processors \
-                        evenly among sessions, the training gets no more of them than this daemon";
+            let what = "cannot lower the session's priority: if the kernel schedules by session, the \
+                        training gets no more CPU time than this daemon";
             tracing::warn!(nice, %error, path = AUTOGROUP, "{what}");
         }
     }
@@ -54,7 +53,7 @@ pub(super) fn step_back(nice: u8) {
 
 fn set_autogroup(nice: u8) -> io::Result<()> {
     let set = || {
-        // Not made where it isn't there.
+        // Without `create`: a missing file means that there is nothing to set.
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).open(AUTOGROUP)?;
         io::Write::write_all(&mut file, nice.to_string().as_bytes())

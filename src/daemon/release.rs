@@ -1,4 +1,4 @@
-//! Has the engine release what was held back, however long that takes.
+//! Releases held items by the engine. A release may take longer than a client waits for an answer.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 use crate::ingest::{Command, ReleaseReport, ReleaseRequest};
 use crate::store::Filter;
 
-/// How long a client waits for an answer before it must ask for it again. (Not long in debug builds, so
-/// that the tests come by.)
+/// How long a request waits for the result. The client then repeats the request with `goes_on`. Short in debug builds,
+/// so that tests cover it.
 const ANSWER_MAX: Duration =
     Duration::from_millis(if cfg!(debug_assertions) { 20 } else { 20_000 });
 
-/// What came of a release, once it is done.
+/// The result of a release, when it is done.
 type Answer = Receiver<Result<ReleaseReport, String>>;
 
-/// The releases: one at a time.
+/// Runs one release at a time.
 pub(super) struct Releases {
     commands: Sender<Command>,
-    /// The one that is under way, or was done and not asked for.
+    /// The running release, or one whose result no client has fetched.
     at_work: Mutex<Option<Answer>>,
 }
 
@@ -28,23 +28,22 @@ impl Releases {
         Self { commands, at_work: Mutex::new(None) }
     }
 
-    /// Begins a release, or waits for the one that is under way if it `goes_on`. `None` if it is not
-    /// done yet.
-    pub(super) fn ask(
+    /// Starts a release or, with `goes_on`, waits for the running one. `None` if it is still running.
+    pub(super) fn release(
         &self,
         filter: Filter,
         goes_on: bool,
     ) -> Result<Option<ReleaseReport>, String> {
-        let busy = || "a release is under way: ask again later".to_owned();
+        let busy = || "another release is running: try again later".to_owned();
         let mut at_work = self.at_work.try_lock().map_err(|_| busy())?;
         let answer = match at_work.take() {
             Some(answer) if goes_on => answer,
-            None if goes_on => return Err("no release is under way".to_owned()),
+            None if goes_on => return Err("no release is running".to_owned()),
             Some(answer) if answer.try_recv() == Err(TryRecvError::Empty) => {
                 *at_work = Some(answer);
                 return Err(busy());
             }
-            // Nobody asked for what came of an earlier one.
+            // No client fetched the result of the last one.
             Some(_) | None => self.begin(filter)?,
         };
         match answer.recv_timeout(ANSWER_MAX) {
@@ -54,7 +53,7 @@ impl Releases {
                 Ok(None)
             }
             Err(RecvTimeoutError::Disconnected) => {
-                Err("the daemon stops: what was not released yet stays held back".to_owned())
+                Err("the daemon is stopping: what is not released yet stays held back".to_owned())
             }
         }
     }
@@ -62,7 +61,7 @@ impl Releases {
     fn begin(&self, filter: Filter) -> Result<Answer, String> {
         let (reply, answer) = bounded(1);
         let command = Command::Release(ReleaseRequest { filter, watches: Vec::new(), reply });
-        let busy = |_| "the daemon has not done yet what it was asked before".to_owned();
+        let busy = |_| "the daemon is busy with earlier requests: try again later".to_owned();
         self.commands.try_send(command).map_err(busy)?;
         Ok(answer)
     }

@@ -1,4 +1,4 @@
-//! Retention in the daemon: now and then by itself, and when it is asked.
+//! Retention in the daemon: every hour, and on request.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,15 +16,15 @@ use crate::retention::{self, Clock, Remove, Report};
 use crate::run_dir::ReadOptions;
 use crate::store::{ImageToPrune, Reader, Removed, Request, StoreError};
 
-/// How often the store is looked through.
+/// How often a sweep runs by itself.
 const EVERY: Duration = Duration::from_hours(1);
 
-/// How long the committer may take to do what it is asked for.
+/// How long a sweep waits for the commit thread.
 const COMMIT_MAX: Duration = Duration::from_mins(1);
 
 pub(super) struct Retention {
     reader: Reader,
-    /// The configuration, and how often a change of it ended sweeps.
+    /// The configuration, and how often a change ended a running sweep.
     config: Mutex<(Arc<Live>, u64)>,
     clock: Clock,
     shared: Shared,
@@ -39,7 +39,7 @@ impl Retention {
         Arc::new(Self { reader, config, clock, shared, at_work })
     }
 
-    /// Applies another configuration. If it has other rules, targets or logs, a sweep that is under way ends.
+    /// Sets the configuration. If its rules, targets or logs are new, a running sweep ends.
     pub(super) fn set(&self, live: &Live) {
         let mut now = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let parts = |live: &Live| (live.retention, live.targets.clone(), live.watches.clone());
@@ -53,10 +53,10 @@ impl Retention {
         self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks for what may go and, with `apply`, removes it.
+    /// Reports what the rules would remove or, with `apply`, removes it.
     pub(super) fn sweep(&self, apply: bool) -> Result<Report, StoreError> {
         let Ok(_at_work) = self.at_work.try_lock() else {
-            return Err(io::Error::other("a sweep is under way: ask again later").into());
+            return Err(io::Error::other("another prune is running: try again later").into());
         };
         let (config, number) = self.config();
         let mut committer = Committer { retention: self, number };
@@ -65,19 +65,19 @@ impl Retention {
         retention::sweep(&self.reader, &config, self.clock, &reading, remove)
     }
 
-    /// Sweeps every hour where the configuration has anything removed, until `stop` is closed.
-    pub(super) fn keep_on(self: Arc<Self>, stop: Receiver<()>) -> io::Result<()> {
+    /// Sweeps every hour if there are rules, until `stop` is closed.
+    pub(super) fn sweep_hourly(self: Arc<Self>, stop: Receiver<()>) -> io::Result<()> {
         thread::Builder::new().name("retention".to_owned()).spawn(move || {
             while stop.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                 if self.config().0.retention.is_any() {
-                    self.sweep_and_tell();
+                    self.sweep_and_log();
                 }
             }
         })?;
         Ok(())
     }
 
-    fn sweep_and_tell(&self) {
+    fn sweep_and_log(&self) {
         match self.sweep(true) {
             Ok(report) => {
                 for run in &report.runs {
@@ -89,35 +89,35 @@ impl Retention {
                     tracing::warn!("{problem}");
                 }
             }
-            Err(error) => tracing::warn!(%error, "retention is not done, will retry in an hour"),
+            Err(error) => tracing::warn!(%error, "retention failed, next try in an hour"),
         }
     }
 }
 
-/// The committer, which removes between its commits.
+/// The commit thread, which removes files between its commits.
 struct Committer<'a> {
     retention: &'a Retention,
-    /// The number of the configuration that the sweep goes by.
+    /// The number of the configuration that the sweep applies.
     number: u64,
 }
 
 impl Committer<'_> {
-    fn ask(&self, request: impl FnOnce(Sender<Removed>) -> Request) -> Removed {
-        let busy = || io::Error::other("what is committed at the moment holds it up");
-        let (told, tell) = bounded(1);
-        let ask = &self.retention.shared.requests.ask;
-        ask.send_timeout(request(told), COMMIT_MAX).map_err(|_| busy())?;
-        tell.recv_timeout(COMMIT_MAX).map_err(|_| busy())?
+    fn request(&self, request: impl FnOnce(Sender<Removed>) -> Request) -> Removed {
+        let busy = || io::Error::other("the commit thread is busy: try again later");
+        let (reply, answer) = bounded(1);
+        let requests = &self.retention.shared.requests.ask;
+        requests.send_timeout(request(reply), COMMIT_MAX).map_err(|_| busy())?;
+        answer.recv_timeout(COMMIT_MAX).map_err(|_| busy())?
     }
 }
 
 impl Remove for Committer<'_> {
     fn prune(&mut self, run: &RunId, leaving: Vec<ImageToPrune>) -> Removed {
-        self.ask(|told| Request::Prune(run.clone(), leaving, told))
+        self.request(|reply| Request::Prune(run.clone(), leaving, reply))
     }
 
     fn remove_strays(&mut self, strays: Vec<PathBuf>, age_min: Duration) -> Removed {
-        self.ask(|told| Request::Strays(strays, age_min, told))
+        self.request(|reply| Request::Strays(strays, age_min, reply))
     }
 
     fn goes_on(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::planning::{Backlog, LogBacklog, PathDumps};
@@ -17,7 +18,7 @@ const UPDATE_EVERY: Duration = Duration::from_millis(100);
 const WAITING_MAX: usize = 100;
 
 /// What ingest does now.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct IngestStatus {
     /// The watched directories.
     pub watching: Vec<RootStatus>,
@@ -26,6 +27,7 @@ pub struct IngestStatus {
     /// Lines and dumps that wait, and why.
     pub waiting: Vec<Waiting>,
     /// Logs that end in a line without its newline: run, log, and bytes of that line.
+    #[schemars(with = "Vec<(String, String, u64)>")]
     pub begun_lines: Vec<(RunId, String, u64)>,
     /// Lines and dumps between plan and commit.
     pub n_in_flight: u64,
@@ -44,9 +46,10 @@ pub struct IngestStatus {
 }
 
 /// A line or a dump that waits.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Waiting {
     /// The run.
+    #[schemars(with = "String")]
     pub run: RunId,
     /// The log or the dump.
     pub what: String,

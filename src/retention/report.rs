@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Verdict;
 use crate::media::RunId;
 
 /// Of a store.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// Whether anything was removed, not only looked at.
     pub applied: bool,
@@ -19,9 +20,10 @@ pub struct Report {
 }
 
 /// Of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunReport {
     /// The run.
+    #[schemars(with = "String")]
     pub run: RunId,
     /// Images whose files go.
     pub media: Going,
@@ -32,7 +34,7 @@ pub struct RunReport {
 }
 
 /// How many go, and how many don't.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Going {
     /// How many go.
     pub n: u64,

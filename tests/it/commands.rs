@@ -24,6 +24,26 @@ fn exit_codes_are_as_documented() {
 }
 
 #[test]
+fn without_a_configuration_file_the_daemon_says_where_it_looked() {
+    if std::path::Path::new("/etc/safelight/safelight.toml").is_file() {
+        crate::harness::skip("a configuration file is installed");
+        return;
+    }
+    let temp = TempRun::new();
+    // With a store or without: no store is made in a default place.
+    let store = temp.store();
+    for args in
+        [&["daemon"][..], &["daemon", "--store", store.to_str().expect("a path")], &["validate"]]
+    {
+        let ran = program(args);
+        assert_eq!(ran.code, 78, "{ran:?}");
+        assert!(ran.err.contains("/etc/safelight/safelight.toml does not exist"), "{ran:?}");
+        assert!(ran.err.contains("--config"), "{ran:?}");
+    }
+    assert!(!store.is_dir());
+}
+
+#[test]
 fn validate_points_at_the_mistake() {
     let temp = TempRun::new();
     let config = temp.folder().join("s.toml");

@@ -186,7 +186,7 @@ fn systemd_is_told_when_everything_is_watched() {
         }
     };
     hear("READY=1");
-    hear("STATUS=1 run, 1 images, 0 held back, 0 rejected");
+    hear("STATUS=1 run, 1 image, 0 held back, 0 rejected");
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
     hear("STOPPING=1");
     assert_eq!(child.wait().expect("an end").code(), Some(0));

@@ -182,7 +182,7 @@ fn a_disk_that_fills_up_holds_everything_up_and_nothing_is_lost() {
         // Reading goes on.
         let n_now = disk.items().len() as u64;
         assert!((20 * round..=20 * round + 20).contains(&n_now), "{n_now}");
-        assert!(disk.run(&["status"]).out.contains("trouble   cannot write"));
+        assert!(disk.run(&["status"]).out.contains("error     cannot write"));
         assert!(daemon.is_running());
         disk.free();
         wait_for("the rest", || disk.items().len() as u64 == 20 * (round + 1));

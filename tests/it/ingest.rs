@@ -217,7 +217,11 @@ fn logs_are_read_on_over_renames_copies_and_restarts() {
     temp.log_picture("k", 1, 1);
     temp.append("a.media.jsonl", "{\"key\":\"k\",\"st");
     let first = temp.ingest();
-    assert!(first.out.contains("ends in 14 bytes without a newline"), "{}", first.out);
+    assert!(
+        first.out.contains("the last line has no newline; its 14 bytes are read when one follows"),
+        "{}",
+        first.out
+    );
     assert_eq!(temp.counts(), [1, 0, 0]);
     // The begun line is completed, and the log renamed while nobody looks; a new one takes its name.
     temp.append("a.media.jsonl", "ep\":2,\"data\":\"tensors/k-1-1.npy\"}\n");
@@ -452,5 +456,5 @@ fn a_directory_named_with_a_combining_accent_is_ingested() {
     fs::write(run.join("dumps/val/000001.npy"), gray(1)).expect("a dump");
     let ran = temp.run(&["ingest", run.to_str().expect("a path")]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(ran.out.contains("new: 1 images, 0 held back, 0 rejected"), "{}", ran.out);
+    assert!(ran.out.contains("new: 1 image, 0 held back, 0 rejected"), "{}", ran.out);
 }

@@ -105,7 +105,7 @@ fn a_daemon_takes_no_socket_that_another_one_answers_at() {
     let (ran, _) = refused(&config(&temp, "another-store", "control.sock"));
     assert_eq!(ran.code, 1, "{ran:?}");
     let socket = temp.folder().join("control.sock");
-    let want = format!("control socket {}: a daemon answers there already", socket.display());
+    let want = format!("control socket {}: another daemon listens there", socket.display());
     assert!(ran.err.contains(&want), "{ran:?}");
     temp.log_picture("k", 1, 1);
     wait_for("the picture", || temp.items().len() == 1);
@@ -121,7 +121,7 @@ fn a_file_in_the_place_of_the_socket_is_left_alone() {
     fs::write(&notes, "mine").expect("a file");
     let (ran, _) = refused(&config(&temp, "store", "notes"));
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.err.contains("notes: there is something else than a socket"), "{ran:?}");
+    assert!(ran.err.contains("notes: the path exists and is not a socket"), "{ran:?}");
     assert_eq!(fs::read_to_string(&notes).expect("the file"), "mine");
 }
 

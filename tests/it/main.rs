@@ -21,6 +21,7 @@ mod media;
 mod metrics;
 mod mlflow_sync;
 mod object_store_sync;
+mod output;
 mod png_peer;
 mod promises;
 mod proxy;

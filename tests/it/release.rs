@@ -111,8 +111,7 @@ fn a_step_that_may_have_more_gets_the_next_in_order() {
     ingest(&temp, &with_items(2));
     let said = temp.run_with(&with_items(3), &["release", "run", "a", "--step", "1"]);
     assert_eq!(said.code, 0, "{said:?}");
-    let want =
-        "run a: 1 released, 7 stay held:\n  7: max_items: 3 images of this key and step are kept\n";
+    let want = "run a: 1 image released, 7 images still held back:\n  7: max_items: 3 images of this key and step are kept\n";
     assert_eq!(said.out, want);
     assert_eq!(temp.counts(), [7, 10, 0]);
     let (report, _) = release(&temp, &with_items(108), &["run", "b/c"]);
@@ -296,7 +295,10 @@ fn what_is_not_as_it_was_stays_held_back_and_says_why() {
     assert_eq!(temp.journaled_items().len(), n_lines + 2, "what stays is not told again");
     let said = temp.run_with(&with_items(9), &["release", "run", "gone"]);
     assert_eq!(said.code, 1);
-    assert_eq!(said.out, "run gone: 0 released, 1 stays held:\n  1: its dump is gone\n");
+    assert_eq!(
+        said.out,
+        "run gone: 0 images released, 1 image still held back:\n  1: its dump is gone\n"
+    );
     // Where the limits hold it back all the same, nothing has failed.
     let (report, code) = release(&temp, &with_items(1), &[]);
     assert_eq!((counts(&report), code), ([0, 7, 0], 0), "{report}");
@@ -316,10 +318,15 @@ fn a_daemon_releases_for_those_who_may_and_goes_by_what_it_has_taken_up() {
     let said = temp.run_with(&with_items(3), &["release"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(
-        said.out.contains("run a: 0 released, 4 stay held:\n  4: max_items: 2 images"),
+        said.out.contains(
+            "run a: 0 images released, 4 images still held back:\n  4: max_items: 2 images"
+        ),
         "{said:?}"
     );
-    assert!(said.out.contains("`safelight reload` has it take them up"), "{said:?}");
+    assert!(
+        said.out.contains("differ from the configuration file: run `safelight reload`"),
+        "{said:?}"
+    );
     assert_eq!(temp.run_with(&with_items(3), &["reload"]).code, 0);
     let (report, code) = release(&temp, &with_items(3), &[]);
     assert_eq!((counts(&report), code), ([2, 5, 0], 0), "{report}");
@@ -363,7 +370,7 @@ fn a_release_that_takes_long_is_asked_for_again_until_it_is_done() {
         curl.arg(format!("http://safelight/v1/release{query}"));
         String::from_utf8_lossy(&curl.output().expect("curl").stdout).into_owned()
     };
-    assert_eq!(ask("?goes_on=true"), "no release is under way409");
+    assert_eq!(ask("?goes_on=true"), "no release is running409");
     // In a debug build the daemon gives no answer as soon as it would need.
     assert_eq!(ask("?run=run"), "202");
     // Whoever doesn't ask again leaves it to others.

@@ -61,12 +61,12 @@ fn what_would_go_is_shown_and_goes_only_when_told() {
     }
     let config = config(&temp, "media_age_max_days = 30");
     let said = prune(&temp, &config, &[]);
-    assert!(said.contains("run: would remove 2 images' media"), "{said}");
+    assert!(said.contains("run: would remove 2 media files"), "{said}");
     assert!(said.contains("2: older than 30 days"), "{said}");
-    assert!(said.contains("say --apply"), "{said}");
+    assert!(said.contains("use --apply to remove it"), "{said}");
     assert_eq!(n_media(&temp), 6);
     let said = prune(&temp, &config, &["--apply"]);
-    assert!(said.contains("run: removed 2 images' media"), "{said}");
+    assert!(said.contains("run: removed 2 media files"), "{said}");
     assert_eq!(n_media(&temp), 4);
     let want = [(0, true), (1, true), (2, false), (3, false), (4, false), (5, false)];
     assert_eq!(pruned(&temp), want);
@@ -196,9 +196,9 @@ fn dumps_go_when_nothing_needs_them_any_more() {
     let said = prune(&temp, &committed, &[]);
     for part in [
         "run: would remove 3 dumps",
-        "1 dumps skipped: images of it are held back",
-        "1 dumps skipped: something of it was rejected",
-        "1 dumps skipped: it was written a short time ago",
+        "1 dump skipped: images of it are held back",
+        "1 dump skipped: something of it was rejected",
+        "1 dump skipped: it was written a short time ago",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -210,7 +210,7 @@ fn dumps_go_when_nothing_needs_them_any_more() {
     temp.ingest();
     let said = prune(&temp, &committed, &["--apply"]);
     assert!(said.contains("run: removed 2 dumps"), "{said}");
-    assert!(said.contains("1 dumps skipped: it is not as it was when it was read"), "{said}");
+    assert!(said.contains("1 dump skipped: it is not as it was when it was read"), "{said}");
     assert!(!there("dumps/done/1.npy"));
     for path in ["dumps/bad/1.npy", "many.npy", "mask.npy", "new.npy", "changed.npy"] {
         assert!(there(path), "{path}");
@@ -245,7 +245,7 @@ fn a_dump_of_which_lines_name_parts_or_whose_images_were_pruned_stays() {
     age(&temp.at(""), 1);
     let committed = config(&temp, "dumps = \"committed\"");
     let said = prune(&temp, &committed, &["--apply"]);
-    assert!(said.contains("1 dumps skipped: log lines name parts of it"), "{said}");
+    assert!(said.contains("1 dump skipped: log lines name parts of it"), "{said}");
     assert!(temp.at("raw.bin").is_file());
 }
 
@@ -265,8 +265,8 @@ fn a_dump_that_holds_more_than_its_images_stays() {
     for args in [&[][..], &["--apply"]] {
         let said = prune(&temp, &committed, args);
         assert!(said.contains("remove 2 dumps") || said.contains("removed 2 dumps"), "{said}");
-        assert!(said.contains("1 dumps skipped: it holds bytes after its array"), "{said}");
-        assert!(said.contains("1 dumps skipped: its sidecar names an offset"), "{said}");
+        assert!(said.contains("1 dump skipped: it holds bytes after its array"), "{said}");
+        assert!(said.contains("1 dump skipped: its sidecar names an offset"), "{said}");
     }
     for (path, want) in [
         ("dumps/whole/1.npy", false),
@@ -312,7 +312,7 @@ fn a_dump_stays_when_a_media_file_of_it_is_missing_or_damaged() {
     let committed = config(&temp, "dumps = \"committed\"");
     let ran = temp.run(&["prune", "--apply", "--config", &committed]);
     let want = "4 dumps skipped: media files of its images are missing or damaged";
-    assert!(ran.out.contains("removed 1 dumps") && ran.out.contains(want), "{ran:?}");
+    assert!(ran.out.contains("removed 1 dump") && ran.out.contains(want), "{ran:?}");
     for (key, field) in
         [("rotten", "/path"), ("masked", "/masks/m/path"), ("gone", "/path"), ("linked", "/path")]
     {
@@ -351,7 +351,7 @@ fn a_daemon_prunes_for_those_who_may() {
     let config = temp.folder().join("safelight.toml");
     let config = config.to_str().expect("a path");
     let said = prune(&temp, config, &[]);
-    assert!(said.contains("would remove 4 images' media"), "{said}");
+    assert!(said.contains("would remove 4 media files"), "{said}");
     if rustix::process::geteuid().is_root() {
         // Somebody else: may look, not remove.
         use std::os::unix::fs::PermissionsExt;
@@ -373,7 +373,7 @@ fn a_daemon_prunes_for_those_who_may() {
     }
     assert_eq!(n_media(&temp), 4);
     let said = prune(&temp, config, &["--apply"]);
-    assert!(said.contains("removed 4 images' media"), "{said}");
+    assert!(said.contains("removed 4 media files"), "{said}");
     assert_eq!((n_media(&temp), temp.items().len()), (0, 4));
     assert!(pruned(&temp).iter().all(|(_, is_pruned)| *is_pruned));
     assert_eq!(daemon.stop().0, Some(0));
@@ -392,8 +392,8 @@ fn a_log_that_only_the_configuration_knows_holds_dumps() {
         config(&temp, &format!("dumps = \"committed\"\n{watch}"))
     };
     let said = prune(&temp, &watching("\"logs/*.jl\""), &[]);
-    assert!(said.contains("1 dumps skipped: the run's media logs are not read to their"), "{said}");
+    assert!(said.contains("1 dump skipped: the run's media logs are not read to their"), "{said}");
     // A file that is no media log holds nothing.
     let said = prune(&temp, &watching("\"*.media.jsonl\""), &[]);
-    assert!(said.contains("run: would remove 1 dumps"), "{said}");
+    assert!(said.contains("run: would remove 1 dump"), "{said}");
 }

@@ -75,7 +75,10 @@ fn what_is_there_is_delivered_once_from_cron() {
     assert!(!temp.folder().join("bucket").is_dir(), "nothing was delivered");
 
     let ran = run(&temp, settings, &["sync", "archive", "--once"]);
-    assert_eq!((ran.code, &*ran.out), (0, "target    archive (object_store): 30 delivered\n"));
+    assert_eq!(
+        (ran.code, &*ran.out),
+        (0, "target    archive (object_store): 30 images delivered\n")
+    );
     assert_eq!(delivered(&temp.folder().join("bucket")).len(), 30);
     let ran = run(&temp, settings, &["sync", "--once"]);
     assert_eq!(ran.code, 0, "{ran:?}");
@@ -259,5 +262,5 @@ fn a_link_in_a_targets_directory_does_not_destroy_the_journal() {
         fs::remove_file(&event_file).expect("a link");
     }
     let ran = run(&temp, settings, &["sync", "tb", "--once"]);
-    assert_eq!((ran.code, &*ran.out), (0, "target    tb (tensorboard): 3 delivered\n"));
+    assert_eq!((ran.code, &*ran.out), (0, "target    tb (tensorboard): 3 images delivered\n"));
 }

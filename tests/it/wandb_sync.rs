@@ -338,7 +338,10 @@ fn images_go_into_the_rows_of_a_training_that_ran_offline() {
         let ran = temp.run(&["wandb-merge", args[0], args[1]]);
         assert_eq!(ran.code, 0, "{ran:?}");
         let again = temp.run(&["wandb-merge", args[0], args[1]]);
-        assert!(again.code == 1 && again.err.contains("is there already"), "{again:?}");
+        assert!(
+            again.code == 1 && again.err.contains("exists: want the name of a new directory"),
+            "{again:?}"
+        );
         let online = temp.run(&["wandb-merge", "run-20261126_101112-run", args[1]]);
         assert!(online.code == 1 && online.err.contains("offline run"), "{online:?}");
         assert!(fs::read(theirs.join("run-run.wandb")).expect("a log") == log);
@@ -377,6 +380,6 @@ fn images_go_into_the_rows_of_a_training_that_ran_offline() {
         eprintln!("{}: {} rows, {n_files} files are the same", python.display(), rows.len());
 
         let synced = temp.run(&["wandb-merge", args[0], "x/offline-run-x"]);
-        assert!(synced.code == 1 && synced.err.contains("synced already"), "{synced:?}");
+        assert!(synced.code == 1 && synced.err.contains("already synced"), "{synced:?}");
     }
 }

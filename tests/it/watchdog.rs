@@ -87,7 +87,7 @@ fn a_thread_that_stands_still_keeps_the_watchdog_unfed() {
     assert_eq!(fed(Duration::from_secs(2)), 0, "it is fed though the commit thread is stalled");
     drop(tracer);
     wait_for("the thread to go on", || {
-        fs::read_to_string(&log).is_ok_and(|text| text.contains("all threads get on again"))
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("no thread is stalled any more"))
     });
     assert!(fed(Duration::from_secs(2)) > 0, "it is fed again");
     wait_for("the picture", || temp.items().len() == 1);
@@ -100,7 +100,7 @@ fn health_says_what_is_wrong() {
     let temp = TempRun::new();
     let nobody = temp.run(&["health"]);
     assert_eq!(nobody.code, 1);
-    assert!(nobody.err.contains("no daemon answers for the store"), "{nobody:?}");
+    assert!(nobody.err.contains("no daemon is running for store"), "{nobody:?}");
     let daemon = temp.daemon("[[watch]]\npath = \"elsewhere\"\n");
     let health: Value = serde_json::from_str(&temp.run(&["health", "--json"]).out).expect("JSON");
     assert_eq!((&health["ready"], &health["healthy"]), (&true.into(), &false.into()));

@@ -148,7 +148,8 @@ class Daemon:
             )
         self.pid = self.process.pid
         self.connection = None
-        while "looked at once" not in self.log_text():
+        # The second message is that of builds before 2026-12.
+        while not any(said in self.log_text() for said in ("initial scan complete", "looked at once")):
             if self.process.poll() is not None or time.monotonic() - start > wait_s:
                 sys.exit(f"the daemon is not ready: {self.log_text()[-2000:]}")
             time.sleep(0.01)

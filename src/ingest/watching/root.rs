@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::event_loss::EventLoss;
@@ -40,7 +41,7 @@ const LOCAL: [(u64, &str); 9] = [
 ];
 
 /// The status of a watched directory.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RootStatus {
     /// The directory.
     pub path: PathBuf,

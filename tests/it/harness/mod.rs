@@ -52,7 +52,7 @@ impl From<Output> for Ran {
 pub(crate) const WITH_SHA256: &str = "[work]\ndump_digest = \"sha256\"\n";
 
 /// A part of the message that a daemon logs when it is ready.
-pub(crate) const READY: &str = "looked at once";
+pub(crate) const READY: &str = "initial scan complete";
 
 impl TempRun {
     pub(crate) fn new() -> Self {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{Limits, OverDimension};
@@ -12,7 +13,7 @@ const REASONS_MAX: usize = 16;
 const OTHER_REASONS: &str = "for other reasons";
 
 /// What a release did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// Images that were released.
     pub released: u64,
@@ -27,13 +28,14 @@ pub struct Report {
 }
 
 /// The limits that decide whether an image is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Admitting {
     /// `limits.max_items`.
     pub max_items: u32,
     /// `limits.max_dimension`.
     pub max_dimension: u32,
     /// `limits.over_dimension`.
+    #[schemars(with = "String")]
     pub over_dimension: OverDimension,
 }
 
@@ -45,11 +47,13 @@ impl From<&Limits> for Admitting {
 }
 
 /// What a release did with the images of one key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyReport {
     /// The run.
+    #[schemars(with = "String")]
     pub run: RunId,
     /// The key.
+    #[schemars(with = "String")]
     pub key: MediaKey,
     /// Images that were released.
     pub released: u64,

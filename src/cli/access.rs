@@ -1,0 +1,338 @@
+//! One store, answered by its daemon or read from its files.
+//!
+//! One process at a time holds a store. If a daemon holds it, commands go through the daemon; else they open the store
+//! themselves. Commands use [`StoreAccess`] and need not know which.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use crossbeam_channel::bounded;
+use serde_json::Value;
+
+use super::args::Common;
+use super::privileges::act_as_owner_of;
+use crate::config::{Config, SyncConfig};
+use crate::control::client::Client;
+use crate::control::protocol::{ItemsQuery, ReleaseQuery, Status, SyncQuery};
+use crate::ingest::{Command, Engine, Mode, ReleaseReport, ReleaseRequest, Shared};
+use crate::media::RunId;
+use crate::retention::{self, Clock, Remove, Report};
+use crate::run_dir::ReadOptions;
+use crate::store::lock::{self, Holder};
+use crate::store::{self, Filter, ImageToPrune, Reader, Removed, RunSummary, StoreError, Writer};
+use crate::sync::{self, TargetView};
+
+/// How long a command waits for another command that holds the store.
+pub(super) const HELD_MAX: Duration = Duration::from_secs(3);
+
+/// How long it waits before it looks again whether a daemon has taken the store.
+const RETRY_EVERY: Duration = Duration::from_millis(200);
+
+/// One store, and the configuration that names it.
+pub(super) struct StoreAccess {
+    pub(super) config: Config,
+    backend: Backend,
+}
+
+enum Backend {
+    Daemon(Client),
+    Files(Box<Writer>, Reader),
+}
+
+impl StoreAccess {
+    /// Connects to the store's daemon, or opens the store. Never creates a store.
+    ///
+    /// # Errors
+    /// If there is no store, or another command holds it.
+    pub(super) fn open(common: &Common, command: &str) -> anyhow::Result<Self> {
+        crate::logging::start_for_command(io::stderr);
+        let config = common.config()?;
+        act_as_owner_of(&config.boot.store)?;
+        let start = Instant::now();
+        let backend = loop {
+            if let Some(client) = find_daemon(common, &config) {
+                break Backend::Daemon(client);
+            }
+            check_store(&config.boot.store)?;
+            match store::open(&config.boot.store, &holder(command), RETRY_EVERY) {
+                // A daemon that starts holds the store before it listens.
+                Err(StoreError::Held { .. }) if start.elapsed() < HELD_MAX => {}
+                opened => {
+                    let (writer, reader) = opened?;
+                    break Backend::Files(Box::new(writer), reader);
+                }
+            }
+        };
+        Ok(Self { config, backend })
+    }
+
+    /// The state of the store, and of its daemon if one runs.
+    pub(super) fn status(&self) -> anyhow::Result<Status> {
+        match &self.backend {
+            Backend::Daemon(client) => Ok(client.status()?),
+            Backend::Files(_, reader) => {
+                let targets = sync::views(reader, &self.config.live.targets)?;
+                Ok(Status::new(self.config.boot.store.clone(), reader.runs()?, None, targets))
+            }
+        }
+    }
+
+    /// Calls `see` with each matching item. A local store is closed first, because a pager may keep the output open for
+    /// hours.
+    ///
+    /// # Errors
+    /// If nothing matches and the query names a run that does not exist, or as `see` does.
+    pub(super) fn each_item(
+        self,
+        query: ItemsQuery,
+        mut see: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let run = query.run.clone();
+        let mut n_seen = 0u64;
+        let runs = match self.backend {
+            Backend::Daemon(client) => {
+                client.each_item(&query, |item| {
+                    n_seen += 1;
+                    see(item)
+                })?;
+                if n_seen > 0 { Vec::new() } else { client.status()?.runs }
+            }
+            Backend::Files(writer, reader) => {
+                let items = reader.snapshot(&Filter::try_from(query)?)?;
+                let runs = reader.runs()?;
+                drop(reader);
+                writer.close()?;
+                for item in items {
+                    n_seen += 1;
+                    let (run, entry) = item?;
+                    see(entry.to_json(&run))?;
+                }
+                runs
+            }
+        };
+        match run {
+            Some(run) if n_seen == 0 => check_run(&runs, &run),
+            _ => Ok(()),
+        }
+    }
+
+    /// Applies the retention rules or, without `apply`, reports what they would remove.
+    pub(super) fn prune(self, apply: bool) -> anyhow::Result<Report> {
+        match self.backend {
+            Backend::Daemon(client) => Ok(client.prune(apply)?),
+            Backend::Files(mut writer, reader) => {
+                let mut remover = DirectRemover(&mut writer);
+                let remove: Option<&mut dyn Remove> = if apply { Some(&mut remover) } else { None };
+                let reading = ReadOptions::default();
+                let live = &self.config.live;
+                let report = retention::sweep(&reader, live, Clock::start(), &reading, remove)?;
+                drop(reader);
+                writer.close()?;
+                Ok(report)
+            }
+        }
+    }
+
+    /// Releases the held items that match the query.
+    ///
+    /// # Errors
+    /// If the query names a run that does not exist, or not all items could be judged.
+    pub(super) fn release(self, query: ReleaseQuery) -> anyhow::Result<ReleaseReport> {
+        if let Some(run) = &query.run {
+            let runs = match &self.backend {
+                Backend::Daemon(client) => client.status()?.runs,
+                Backend::Files(_, reader) => reader.runs()?,
+            };
+            check_run(&runs, run)?;
+        }
+        match self.backend {
+            Backend::Daemon(client) => Ok(client.release(query)?),
+            Backend::Files(writer, reader) => {
+                release(*writer, reader, self.config, query.try_into()?)
+            }
+        }
+    }
+
+    /// The state of these targets.
+    pub(super) fn targets(&self, configs: &[SyncConfig]) -> anyhow::Result<Vec<TargetView>> {
+        match &self.backend {
+            Backend::Daemon(client) => {
+                let mut targets = client.status()?.targets;
+                targets.retain(|view| configs.iter().any(|config| config.name == view.name));
+                Ok(targets)
+            }
+            Backend::Files(_, reader) => Ok(sync::views(reader, configs)?),
+        }
+    }
+
+    /// Delivers to these targets, and returns each with whether it has all that it can have. The daemon reports after
+    /// one pass; a local delivery ends when the backlog is empty, or never without `once`. `see` receives the progress
+    /// of a local delivery.
+    pub(super) fn deliver(
+        &self,
+        configs: Vec<SyncConfig>,
+        once: bool,
+        see: impl Fn(&[TargetView]),
+    ) -> anyhow::Result<Vec<(TargetView, bool)>> {
+        match &self.backend {
+            Backend::Daemon(client) => {
+                let views = client.sync(&SyncQuery { targets: names(&configs), retry: false })?;
+                let is_done = |view: &TargetView| view.pending == 0 && view.trouble.is_none();
+                Ok(views.into_iter().map(|view| (view.clone(), is_done(&view))).collect())
+            }
+            Backend::Files(_, reader) => Ok(sync::deliver(reader, configs, once, see)?),
+        }
+    }
+
+    /// Retries the parked items of these targets: the daemon at once, a local store at its next delivery.
+    pub(super) fn retry(&self, configs: &[SyncConfig]) -> anyhow::Result<Retried> {
+        match &self.backend {
+            Backend::Daemon(client) => {
+                let query = SyncQuery { targets: names(configs), retry: true };
+                Ok(Retried::Now(client.sync(&query)?))
+            }
+            Backend::Files(_, reader) => Ok(Retried::AtNextSync(sync::retry(reader, configs)?)),
+        }
+    }
+
+    /// Closes a local store.
+    pub(super) fn close(self) -> Result<(), StoreError> {
+        match self.backend {
+            Backend::Daemon(_) => Ok(()),
+            Backend::Files(writer, _) => writer.close(),
+        }
+    }
+}
+
+/// When parked items are retried.
+pub(super) enum Retried {
+    /// They were retried; the targets afterwards.
+    Now(Vec<TargetView>),
+    /// So many items are retried at the next delivery.
+    AtNextSync(u64),
+}
+
+/// The client of the configured daemon.
+///
+/// # Errors
+/// If no daemon runs.
+pub(super) fn daemon(common: &Common) -> anyhow::Result<Client> {
+    let config = common.config()?;
+    find_daemon(common, &config).ok_or_else(|| {
+        let sockets: Vec<String> =
+            sockets(common, &config).iter().map(|socket| socket.display().to_string()).collect();
+        let (store, sockets) = (config.boot.store.display(), sockets.join(", "));
+        let tried = if sockets.is_empty() {
+            "no socket is known".to_owned()
+        } else {
+            format!("tried {sockets}")
+        };
+        anyhow!("no daemon is running for store {store} ({tried})")
+    })
+}
+
+/// Whether a daemon listens at the socket that the lock file of a store names.
+pub(super) fn is_held_by_daemon(store: &Path) -> bool {
+    let socket = lock::holder(store).and_then(|holder| holder.socket);
+    socket.is_some_and(|socket| UnixStream::connect(socket).is_ok())
+}
+
+/// The daemon that holds the configured store.
+fn find_daemon(common: &Common, config: &Config) -> Option<Client> {
+    sockets(common, config).into_iter().find_map(|socket| {
+        let client = Client::new(&socket).ok()?;
+        // The lock file may name a daemon that is gone, and the socket may belong to another store's daemon.
+        let status = client.status().ok()?;
+        (status.store == config.boot.store).then_some(client)
+    })
+}
+
+/// Where the daemon may listen: at the socket that the store's lock file names, and at the configured one. The latter
+/// works without access to the store. With `--store` it belongs to another store.
+fn sockets(common: &Common, config: &Config) -> Vec<PathBuf> {
+    let named = lock::holder(&config.boot.store).and_then(|holder| holder.socket);
+    let configured = common.store.is_none().then(|| config.boot.socket.clone());
+    let mut sockets: Vec<PathBuf> = named.into_iter().chain(configured).collect();
+    sockets.dedup();
+    sockets
+}
+
+/// What the lock file says while this process runs `command`.
+pub(super) fn holder(command: &str) -> Holder {
+    Holder { pid: std::process::id(), command: command.to_owned(), socket: None }
+}
+
+/// Checks that the store exists: only `ingest` and the daemon create one.
+pub(super) fn check_store(path: &Path) -> anyhow::Result<()> {
+    match std::fs::metadata(path.join("runs")) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("store {}", path.display()))
+        }
+        _ => Err(anyhow!(
+            "no store at {}: create one with `safelight ingest RUN_DIR --store DIR`",
+            path.display()
+        )),
+    }
+}
+
+/// Checks that a run exists, so that a typo is not an empty answer.
+fn check_run(runs: &[RunSummary], run: &str) -> anyhow::Result<()> {
+    if runs.iter().any(|known| known.run.as_str() == run) {
+        return Ok(());
+    }
+    let nearest = runs
+        .iter()
+        .map(|known| known.run.as_str())
+        .min_by_key(|known| strsim::damerau_levenshtein(known, run));
+    let advice = nearest.map_or_else(
+        || "the store has no runs".to_owned(),
+        |near| format!("did you mean {near:?}?"),
+    );
+    Err(anyhow!("no run {run:?} in the store: {advice}"))
+}
+
+fn names(configs: &[SyncConfig]) -> String {
+    configs.iter().map(|config| &*config.name).collect::<Vec<_>>().join(",")
+}
+
+/// Releases with the store that this process holds. The engine reads nothing else.
+fn release(
+    writer: Writer,
+    reader: Reader,
+    mut config: Config,
+    filter: Filter,
+) -> anyhow::Result<ReleaseReport> {
+    let watches = std::mem::take(&mut config.live.watches);
+    let shared = Shared::default();
+    let engine = Engine::new(Mode::Once, config, writer, reader, shared.clone())?;
+    let (commands, commands_in) = bounded(1);
+    let (reply, answer) = bounded(1);
+    commands.send(Command::Release(ReleaseRequest { filter, watches, reply }))?;
+    let writer = engine.run(&commands_in)?.ok_or_else(|| anyhow!("the commit thread died"))?;
+    writer.close()?;
+    let report = answer.try_recv().map_err(|_| {
+        anyhow!("not all held items were read: {}", shared.ingest_status().problems.join("; "))
+    })?;
+    report.map_err(|reason| anyhow!(reason))
+}
+
+/// Removes with the store that this process holds.
+struct DirectRemover<'a>(&'a mut Writer);
+
+impl Remove for DirectRemover<'_> {
+    fn prune(&mut self, run: &RunId, leaving: Vec<ImageToPrune>) -> Removed {
+        self.0.prune(run, &leaving)
+    }
+
+    fn remove_strays(&mut self, strays: Vec<PathBuf>, age_min: Duration) -> Removed {
+        self.0.remove_strays(&strays, age_min)
+    }
+
+    fn goes_on(&self) -> bool {
+        true
+    }
+}

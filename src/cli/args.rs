@@ -1,0 +1,302 @@
+//! The arguments of all commands, as typed, and their help.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::condition::Condition;
+use super::exit::NoConfigFile;
+use crate::config::{self, Config};
+use crate::media::State;
+
+/// Turns raw tensor dumps and media logs of training runs into images, outside of the training
+/// process.
+#[derive(Debug, Parser)]
+#[command(name = "safelight", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 usage; 3 done, but something was rejected; \
+                          78 bad configuration.";
+
+/// The options of every command.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// The configuration file [default: /etc/safelight/safelight.toml, if it exists]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) config: Option<PathBuf>,
+    /// The store's directory; overrides the configuration
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(super) store: Option<PathBuf>,
+    /// Print JSON: one object, or JSON Lines with one item a line
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Watch run directories and turn new dumps into images, until SIGTERM
+    Daemon {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Read run directories once
+    Ingest {
+        /// The run directories
+        #[arg(required = true, value_name = "RUN_DIR")]
+        run_dirs: Vec<PathBuf>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List items: images, held images, and rejected lines and dumps
+    Ls {
+        #[command(flatten)]
+        query: ListArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show the items of a key and step
+    Show {
+        #[command(flatten)]
+        query: ShowArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show the daemon, its backlog, the runs and the targets
+    Status {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Check the daemon: exit code 0 if it is healthy, else 1 and the reasons
+    Health {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Reload the daemon's configuration: exit code 0 when it is in force, 1 if it is invalid
+    Reload {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Check a configuration file: exit code 0 if it is valid, 78 if not
+    Validate {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show what the rules in [retention] would remove; remove it with --apply
+    Prune {
+        /// Remove it
+        #[arg(long)]
+        apply: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Deliver images to the configured targets
+    Sync {
+        #[command(flatten)]
+        args: SyncArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Retry the images that targets failed with or rejected
+    Retry {
+        #[command(flatten)]
+        args: RetryArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make the held images that the limits now allow
+    Release {
+        #[command(flatten)]
+        query: ReleaseArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Copy a training's W&B offline run and add its images to the copy
+    WandbMerge {
+        #[command(flatten)]
+        args: MergeArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Rebuild the index from the journals
+    Reindex {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only this run
+    pub(super) run: Option<String>,
+    /// Only this key
+    pub(super) key: Option<String>,
+    /// Only these steps: 120, 100..200 (inclusive), 100.. or ..200
+    #[arg(long, value_name = "A..B", value_parser = steps)]
+    pub(super) step: Option<Steps>,
+    /// Only this state
+    #[arg(long)]
+    pub(super) state: Option<StateArg>,
+    /// Only items with this property, such as 'nan>0', 'std<0.01', mode=RGB or caption~car; may be
+    /// repeated, all must hold
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(super) conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum StateArg {
+    Image,
+    Held,
+    Rejected,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// The run
+    pub(super) run: String,
+    /// The key
+    pub(super) key: String,
+    /// The step
+    pub(super) step: u64,
+    /// The index in the step, from 0 [default: all]
+    pub(super) index: Option<u32>,
+    /// What to print
+    #[arg(long = "as", value_name = "FORM", default_value = "record")]
+    pub(super) form: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Form {
+    /// The items as in the store
+    Record,
+    /// The value that wandb.log would record
+    Logged,
+    /// The JSON of each image in a W&B artifact
+    Artifact,
+    /// The class labels that logging the images would add to the run's config
+    Config,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SyncArgs {
+    /// The targets [default: all configured targets]
+    #[arg(value_name = "TARGET")]
+    pub(super) targets: Vec<String>,
+    /// Deliver the backlog and exit, for cron; without it, continue with new images
+    #[arg(long)]
+    pub(super) once: bool,
+    /// Show what would be delivered
+    #[arg(long, conflicts_with = "once")]
+    pub(super) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RetryArgs {
+    /// The targets [default: all configured targets]
+    #[arg(value_name = "TARGET")]
+    pub(super) targets: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReleaseArgs {
+    /// Only this run
+    pub(super) run: Option<String>,
+    /// Only this key
+    pub(super) key: Option<String>,
+    /// Only these steps: 120, 100..200 (inclusive), 100.. or ..200
+    #[arg(long, value_name = "A..B", value_parser = steps)]
+    pub(super) step: Option<Steps>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MergeArgs {
+    /// The training's offline run, a directory offline-run-…; it is not changed
+    #[arg(value_name = "OFFLINE_RUN")]
+    pub(super) offline_run: PathBuf,
+    /// The directory to create, for wandb sync to upload instead; its name must start with offline-run-
+    #[arg(value_name = "OUT")]
+    pub(super) out: PathBuf,
+    /// The run in the store [default: the id of the offline run]
+    #[arg(long, value_name = "RUN")]
+    pub(super) run: Option<String>,
+}
+
+/// The first and the last step, inclusive.
+pub(super) type Steps = (Option<u64>, Option<u64>);
+
+fn steps(text: &str) -> Result<Steps, String> {
+    let number = |text: &str| {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_| {
+            format!("got {text:?}, want a step, such as 120, or steps, such as 100..200")
+        })
+    };
+    match text.split_once("..") {
+        None => number(text).map(|step| (step, step)),
+        Some((first, last)) => Ok((number(first)?, number(last)?)),
+    }
+}
+
+impl From<StateArg> for State {
+    fn from(state: StateArg) -> Self {
+        match state {
+            StateArg::Image => Self::Image,
+            StateArg::Held => Self::Held,
+            StateArg::Rejected => Self::Rejected,
+        }
+    }
+}
+
+impl Common {
+    /// The configuration. Without a file, the defaults.
+    pub(super) fn config(&self) -> anyhow::Result<Config> {
+        match self.config_path() {
+            Some(path) => self.load(&path),
+            None => self.with_store(Config::default()),
+        }
+    }
+
+    /// The configuration of a command that needs a file, and the file.
+    ///
+    /// # Errors
+    /// With exit code 78 if there is no file, or an invalid one.
+    pub(super) fn config_file(&self) -> anyhow::Result<(Config, PathBuf)> {
+        let path = self.config_path().ok_or(NoConfigFile)?;
+        Ok((self.load(&path)?, path))
+    }
+
+    /// The file that `--config` names, else the one in the default place if it exists.
+    fn config_path(&self) -> Option<PathBuf> {
+        let default = Path::new(config::DEFAULT_PATH);
+        self.config.clone().or_else(|| default.is_file().then(|| default.to_owned()))
+    }
+
+    fn load(&self, path: &Path) -> anyhow::Result<Config> {
+        self.with_store(config::load(path)?)
+    }
+
+    fn with_store(&self, mut config: Config) -> anyhow::Result<Config> {
+        if let Some(store) = &self.store {
+            config.boot.store = std::path::absolute(store)?;
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_one_or_a_range() {
+        assert_eq!(steps("120"), Ok((Some(120), Some(120))));
+        assert_eq!(steps("100..200"), Ok((Some(100), Some(200))));
+        assert_eq!(steps("..7"), Ok((None, Some(7))));
+        assert_eq!(steps("7.."), Ok((Some(7), None)));
+        assert!(steps("a..b").is_err_and(|error| error.contains("got \"a\"")));
+    }
+}

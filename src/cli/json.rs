@@ -1,0 +1,241 @@
+//! What `--json` prints, as types.
+//!
+//! `docs/json-schema/` has a JSON schema of each, generated from these types. A test keeps both equal.
+//!
+//! Items have the form of [`crate::media::MediaEntry::to_json`]. `status` and `health` print the types of
+//! [`crate::control::protocol`]; `prune` and `release` print the reports of those modules.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::media::RunId;
+use crate::store::RunSummary;
+use crate::sync::TargetView;
+
+/// Prints a value on one line.
+pub(super) fn print(value: &impl Serialize, out: &mut impl Write) -> anyhow::Result<()> {
+    // By way of a `Value`, so that floats and maps look the same in all commands.
+    Ok(writeln!(out, "{}", serde_json::to_value(value)?)?)
+}
+
+/// `safelight ingest --json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Ingested {
+    /// The store's directory.
+    pub(super) store: PathBuf,
+    /// The runs in the run directories, with all their items.
+    pub(super) runs: Vec<RunSummary>,
+    /// The items that this command added.
+    pub(super) new: NewItems,
+    /// Logs that end in a line without a newline: run, log, and the number of its bytes. Such a line is read when its
+    /// newline arrives.
+    #[schemars(with = "Vec<(String, String, u64)>")]
+    pub(super) begun_lines: Vec<(RunId, String, u64)>,
+    /// Why something was not read. The command fails if there is any.
+    pub(super) problems: Vec<String>,
+    /// How long reading took, in seconds.
+    pub(super) elapsed_s: f64,
+}
+
+/// The number of items, by state.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub(super) struct NewItems {
+    /// Number of images.
+    pub(super) image: u64,
+    /// Number of held images.
+    pub(super) held: u64,
+    /// Number of rejected lines and dumps.
+    pub(super) rejected: u64,
+}
+
+/// `safelight sync --json`, and `retry --json` with a daemon.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Synced<'a> {
+    /// The chosen targets afterwards.
+    pub(super) targets: &'a [TargetView],
+}
+
+/// `safelight retry --json` without a daemon.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Requeued {
+    /// The number of items that are retried at the next delivery.
+    pub(super) items: u64,
+}
+
+/// `safelight reindex --json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Reindexed {
+    /// All runs.
+    pub(super) runs: Vec<RunSummary>,
+    /// The number of items in the index.
+    pub(super) items: u64,
+}
+
+/// `safelight reload --json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Reloaded {
+    /// Always true: a reload that fails prints an error.
+    pub(super) reloaded: bool,
+}
+
+/// `safelight validate --json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Validated {
+    /// The configuration file.
+    pub(super) path: PathBuf,
+    /// Always true: an invalid file prints an error.
+    pub(super) ok: bool,
+}
+
+/// `safelight wandb-merge --json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Merged {
+    /// The directory that was made.
+    pub(super) path: PathBuf,
+    /// The run in the store.
+    #[schemars(with = "String")]
+    pub(super) run: RunId,
+    /// The number of images that were added.
+    pub(super) image: u64,
+    /// The number of steps that have images.
+    pub(super) steps: u64,
+    /// The number of images that were left out, because retention removed their files.
+    pub(super) pruned: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use schemars::{Schema, schema_for};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::control::protocol::{Health, Status};
+    use crate::ingest::ReleaseReport;
+    use crate::media::MediaEntry;
+    use crate::retention::Report;
+
+    /// One item, as `ls --json` and `show --json` print it: one object a line.
+    #[derive(JsonSchema)]
+    #[schemars(rename = "Item")]
+    #[expect(dead_code, reason = "the schema's form of `MediaEntry::to_json`")]
+    struct Item {
+        /// The run.
+        run: String,
+        /// The key. Null for a rejected line or dump without a readable key.
+        key: Option<String>,
+        /// The step.
+        step: Option<u64>,
+        /// The index in the step, from 0.
+        index: Option<u32>,
+        /// `image`, `held` or `rejected`.
+        state: String,
+        /// Why the item is held or rejected.
+        reason: Option<String>,
+        /// The media file, relative to the store.
+        path: Option<String>,
+        /// Type of the media file.
+        file_type: Option<String>,
+        /// Color mode: `L`, `LA`, `RGB` or `RGBA`.
+        mode: Option<String>,
+        /// Width in pixels.
+        width: Option<u32>,
+        /// Height in pixels.
+        height: Option<u32>,
+        /// Bytes of the media file.
+        size: Option<u64>,
+        /// SHA-256 of the media file, in hexadecimal.
+        sha256: Option<String>,
+        /// The caption.
+        caption: Option<String>,
+        /// The number of images that belong together.
+        grouping: Option<u64>,
+        /// The profile of the rules for pixels, such as `auto`.
+        profile: Option<String>,
+        /// The rule that maps values to pixels.
+        rule: Option<String>,
+        /// Which axis is which, such as `HWC`.
+        format: Option<String>,
+        /// Statistics of the values.
+        stats: Option<Stats>,
+        /// The dump or line that the item comes from.
+        source: serde_json::Map<String, Value>,
+    }
+
+    /// Statistics of an image's values.
+    #[derive(JsonSchema)]
+    #[expect(dead_code, reason = "the schema's form of `Stats`")]
+    struct Stats {
+        /// The least finite value.
+        min: Option<f64>,
+        /// The greatest finite value.
+        max: Option<f64>,
+        /// The mean of the finite values.
+        mean: Option<f64>,
+        /// The standard deviation of the finite values.
+        std: Option<f64>,
+        /// The number of NaN values.
+        nan: u64,
+        /// The number of infinite values.
+        inf: u64,
+        /// The share of values outside the range that the rule maps.
+        clipped: f64,
+        /// Whether all values are equal.
+        constant: bool,
+    }
+
+    fn schemas() -> [(&'static str, Schema); 11] {
+        [
+            ("item", schema_for!(Item)),
+            ("status", schema_for!(Status)),
+            ("health", schema_for!(Health)),
+            ("ingest", schema_for!(Ingested)),
+            ("prune", schema_for!(Report)),
+            ("release", schema_for!(ReleaseReport)),
+            ("sync", schema_for!(Synced<'_>)),
+            ("reindex", schema_for!(Reindexed)),
+            ("reload", schema_for!(Reloaded)),
+            ("validate", schema_for!(Validated)),
+            ("wandb-merge", schema_for!(Merged)),
+        ]
+    }
+
+    #[test]
+    fn the_published_schemas_are_those_of_the_types() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/json-schema");
+        for (name, schema) in schemas() {
+            let path = folder.join(format!("{name}.schema.json"));
+            let want = serde_json::to_string_pretty(&schema).expect("a schema") + "\n";
+            if std::env::var_os("SAFELIGHT_UPDATE").is_some() {
+                fs::create_dir_all(&folder).expect("the folder");
+                fs::write(&path, &want).expect("a schema file");
+            }
+            let got = fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                got == want,
+                "{} is out of date: run `SAFELIGHT_UPDATE=1 cargo test --lib cli::json`",
+                path.display()
+            );
+        }
+    }
+
+    #[test]
+    fn the_schema_of_an_item_has_all_fields_that_every_item_has() {
+        let schema = serde_json::to_value(schema_for!(Item)).expect("a schema");
+        let properties = schema["properties"].as_object().expect("properties");
+        let fields: Vec<&str> = properties.keys().map(String::as_str).collect();
+        assert_eq!(fields, [&["run"], &MediaEntry::FIELDS[..]].concat());
+    }
+
+    #[test]
+    fn a_value_is_printed_on_one_line() {
+        let mut out = Vec::new();
+        print(&Reloaded { reloaded: true }, &mut out).expect("a write to memory");
+        assert_eq!(out, format!("{}\n", json!({"reloaded": true})).into_bytes());
+    }
+}
