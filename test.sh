@@ -4,18 +4,18 @@
 #   ./test.sh                 all tests
 #   ./test.sh help            this list
 #   ./test.sh kills 1000      the crash tests alone, with 1,000 kills
-#   ./test.sh faults 3000     3,000 items to real servers through a failing proxy, with a daemon that is killed
-#   ./test.sh fuzz 600        every fuzz target for 600 seconds, or only the targets named after
+#   ./test.sh faults 3000     the tests with real servers, a failing proxy and kills, with 3,000 items
+#   ./test.sh fuzz 600        every fuzz target for 600 seconds; target names after it select some
 #   ./test.sh soak 1800       the soak test for 1,800 seconds, with a plot in target/soak
 #
-# These print figures, with the goal beside each:
+# These measure, and print each figure beside its goal:
 #
-#   ./test.sh gentle          what the daemon costs the box: idle CPU, page cache, step time, reads
-#   ./test.sh load            what the daemon bears: latency, throughput, a million files, index growth
-#   ./test.sh growth          what an item and a command cost as a store grows to a million items (docs/growth.svg)
-#   ./test.sh backlog         what a million items cost that wait for a target
-#   ./test.sh targets         what delivery costs beside each target's own client
-#   ./test.sh peers           what a picture costs beside wandb.Image and others, as ratios; --quick: in a minute
+#   ./test.sh gentle          the daemon's cost for the machine: idle CPU, page cache, step time, reads
+#   ./test.sh load            the daemon under load: latency, throughput, a million files, index growth
+#   ./test.sh growth          the cost of an item and a command by the size of the store (docs/growth.svg)
+#   ./test.sh backlog         the cost of a million items that are pending for a target
+#   ./test.sh targets         the cost of delivery, compared with each target's own client
+#   ./test.sh peers           the cost of a picture, compared with wandb.Image and others; --quick: in a minute
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -29,7 +29,7 @@ if [ "${1:-}" = kills ]; then
     exit
 fi
 
-# The fuzz targets need a nightly compiler. fuzz/corpus keeps what a target learned, fuzz/artifacts the inputs
+# The fuzz targets need a nightly compiler. fuzz/corpus keeps the inputs that a target found, fuzz/artifacts those
 # on which it failed.
 if [ "${1:-}" = fuzz ]; then
     seconds="${2:-60}"
@@ -92,7 +92,7 @@ if [ "${1:-}" = growth ]; then
     exec "$python" tests/measure/growth.py --plot docs/growth.svg "${@:2}"
 fi
 
-# Machines are noisy: these fail only on figures that noise can't explain.
+# Machines are noisy, so these fail only on figures that noise can't explain.
 if [ "${1:-}" = gentle ] || [ "${1:-}" = load ] || [ "${1:-}" = backlog ]; then
     python_with 0.28.2
     cargo build --locked --release
