@@ -92,7 +92,7 @@ pub struct DecodeOptions {
     pub header_bytes_max: u64,
     /// Largest storage after decoding, in bytes.
     pub storage_bytes_max: u64,
-    /// Element type, for dumps that do not name it: raw bytes and `NumPy`'s void types.
+    /// Element type of raw bytes, and of `NumPy` arrays whose elements have its size.
     pub dtype: Option<DType>,
     /// Layout of raw bytes. If given, the dump is read as raw bytes, whatever its first bytes are.
     pub raw: Option<RawLayout>,

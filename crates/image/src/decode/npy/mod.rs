@@ -14,6 +14,9 @@
 //!
 //! Source: `numpy/lib/format.py`, `NumPy` 2.4.
 
+mod types;
+
+use self::types::element_type;
 use super::{DecodeError, DecodeOptions, ReadAt};
 use crate::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader};
 
@@ -96,55 +99,6 @@ pub(super) fn parse(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Npy, 
     data_offset.checked_add(n_bytes).ok_or_else(too_large)?;
     let strides = if fields.fortran_order { shape.fortran_strides() } else { shape.c_strides() };
     Ok(Npy { dtype, byte_order, shape, strides, data_offset, n_bytes })
-}
-
-/// Returns the element type and byte order of a `descr` such as `<f4`. `void` is the type of elements that
-/// `NumPy` cannot name.
-fn element_type(descr: &str, void: Option<DType>) -> Result<(DType, ByteOrder), DecodeError> {
-    let (byte_order, kind) = match descr.as_bytes().first() {
-        Some(b'>') => (ByteOrder::Big, &descr[1..]),
-        Some(b'<' | b'|' | b'=') => (ByteOrder::Little, &descr[1..]),
-        _ => (ByteOrder::Little, descr),
-    };
-    let dtype = match kind {
-        "b1" => DType::Bool,
-        "u1" => DType::U8,
-        "u2" => DType::U16,
-        "u4" => DType::U32,
-        "u8" => DType::U64,
-        "i1" => DType::I8,
-        "i2" => DType::I16,
-        "i4" => DType::I32,
-        "i8" => DType::I64,
-        "f2" => DType::F16,
-        "f4" => DType::F32,
-        "f8" => DType::F64,
-        "c8" => DType::Complex64,
-        "c16" => DType::Complex128,
-        // NumPy writes the types of ml_dtypes like this, because it has no names for them.
-        "V1" | "V2" | "f1" if void.is_some_and(|dtype| kind[1..] == dtype.size().to_string()) => {
-            return void.map(|dtype| (dtype, byte_order)).ok_or_else(|| unreachable!("some above"));
-        }
-        _ => {
-            let what = match kind.as_bytes().first() {
-                Some(b'O') => "Python objects, which only unpickling could read",
-                Some(b'U' | b'S' | b'a') => "text",
-                Some(b'M' | b'm') => "dates or times",
-                Some(b'V' | b'f') if matches!(kind, "V1" | "V2" | "f1") => {
-                    "values whose type NumPy can't name, such as bfloat16 or float8_e4m3fn; say it in \
-                     the record: \"data\": {\"path\": …, \"dtype\": \"bfloat16\"}"
-                }
-                Some(b'V' | b'[') => "values without a type that NumPy knows, or structures",
-                _ => "an element type that makes no picture",
-            };
-            let want = "want bool, (u)int8 to 64, float16 to 64 or complex";
-            let descr: String = descr.chars().take(64).collect();
-            return Err(DecodeError::Unsupported(format!(
-                "npy of {what} (descr {descr:?}); {want}"
-            )));
-        }
-    };
-    Ok((dtype, byte_order))
 }
 
 /// The fields of a header.
@@ -373,6 +327,45 @@ mod tests {
         };
         assert_eq!(named(DType::BF16), Some(DType::BF16));
         assert_eq!(named(DType::F8E5M2), None, "it has one byte");
+    }
+
+    #[test]
+    fn names_of_numpy_are_types() {
+        let of = |descr: &str, dtype: Option<DType>| {
+            let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (1,)}}");
+            let options = DecodeOptions { dtype, ..options() };
+            let read = super::header(&npy(&header, 16).as_slice(), &options);
+            read.map(|header| (header.dtype, header.byte_order)).map_err(|error| error.to_string())
+        };
+        let (little, big) = (ByteOrder::Little, ByteOrder::Big);
+        for (descr, want) in [
+            ("float32", (DType::F32, little)),
+            ("?", (DType::Bool, little)),
+            ("|b1", (DType::Bool, little)),
+            ("bfloat16", (DType::BF16, little)),
+            ("float8_e4m3fn", (DType::F8E4M3Fn, little)),
+            ("float", (DType::F64, little)),
+            ("double", (DType::F64, little)),
+            ("uint8", (DType::U8, little)),
+            (">float16", (DType::F16, big)),
+            (">H", (DType::U16, big)),
+            ("int", (DType::I64, little)),
+        ] {
+            assert_eq!(of(descr, None), Ok(want), "{descr}");
+        }
+        for descr in ["torch.float32", "object", "O", "str", "", "<", "float128"] {
+            assert!(of(descr, None).is_err(), "{descr}");
+        }
+        // The record wins if the sizes are equal.
+        assert_eq!(of("<u2", Some(DType::BF16)), Ok((DType::BF16, little)));
+        assert_eq!(of(">i2", Some(DType::F16)), Ok((DType::F16, big)));
+        assert_eq!(of("|V1", Some(DType::F8E5M2)), Ok((DType::F8E5M2, little)));
+        let error = of("<f4", Some(DType::BF16)).unwrap_err();
+        assert!(
+            error.contains("4 bytes an element") && error.contains("bfloat16 has 2"),
+            "{error}"
+        );
+        assert!(of("|O", Some(DType::F64)).is_err());
     }
 
     proptest! {
