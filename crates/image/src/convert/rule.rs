@@ -16,10 +16,12 @@ use super::stretch::Stretch;
 use crate::media::{Profile, Rule};
 use crate::tensor::DType;
 
-/// Tolerance of profile `auto`: finite floats may exceed \[0, 1\] or \[−1, 1\] by this and are still mapped
-/// from that range. Bicubic and Lanczos resampling overshoot by up to a tenth of an edge's height, rounding
-/// to bfloat16 by 0.004.
+/// Tolerance of profile `auto`: floats may overshoot an edge by this share of its height and are still
+/// mapped from \[0, 1\] or \[−1, 1\]. Bicubic and Lanczos resampling overshoot by up to a tenth.
 const OVERSHOOT: f64 = 0.1;
+
+/// Half of one level of \[0, 1\] in 8 bits. A smaller negative value is a rounding error of black.
+const HALF_LEVEL: f64 = 0.5 / 255.0;
 
 /// The bits of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -126,12 +128,15 @@ impl Scan {
             (_, Extremes::Int { .. }) => (Rule::Clip, clip),
             _ => {
                 let Finite { n, min, max, .. } = self.finite;
-                if n == 0 || max > 1.0 + OVERSHOOT || min < -1.0 - OVERSHOOT {
-                    (Rule::Clip, clip)
-                } else if min >= -OVERSHOOT {
-                    (unit, Map::linear(0.0, 1.0, white))
-                } else {
-                    (Rule::Sym, Map::linear(-1.0, 1.0, white))
+                // No edge is higher than the extent of the values.
+                let is_signed = min < -HALF_LEVEL.max(OVERSHOOT * (max - min));
+                match is_signed {
+                    _ if n == 0 => (Rule::Clip, clip),
+                    false if max <= 1.0 + OVERSHOOT => (unit, Map::linear(0.0, 1.0, white)),
+                    true if max.max(-min) <= 1.0 + 2.0 * OVERSHOOT => {
+                        (Rule::Sym, Map::linear(-1.0, 1.0, white))
+                    }
+                    _ => (Rule::Clip, clip),
                 }
             }
         }

@@ -138,6 +138,16 @@ fn auto_follows_type_and_finite_values() {
     check_auto(&f32s(&[0.0, 0.5, 1.0]), Rule::X255, &[0, 128, 255]);
     check_auto(&f32s(&[-1.0, 0.0, 1.0]), Rule::Sym, &[0, 128, 255]);
     check_auto(&f32s(&[0.0, 254.6, 300.0]), Rule::Clip, &[0, 255, 255]);
+    // A small residual is shifted and scaled as a large one.
+    check_auto(&f32s(&[-0.09, 0.0, 0.09]), Rule::Sym, &[116, 128, 139]);
+    check_auto(&f32s(&[-0.15, 0.0, 0.15]), Rule::Sym, &[108, 128, 147]);
+    check_auto(&f32s(&[-0.01, 1.15]), Rule::Clip, &[0, 1]);
+    check_auto(&f32s(&[-1.15, 0.0, 1.15]), Rule::Sym, &[0, 128, 255]);
+    check_auto(&f32s(&[-1.3, 0.0, 1.0]), Rule::Clip, &[0, 0, 1]);
+    // Black with rounding errors stays black.
+    check_auto(&f32s(&[-1e-9, 0.0]), Rule::X255, &[0, 0]);
+    check_auto(&f32s(&[-0.0019, 0.01]), Rule::X255, &[0, 3]);
+    check_auto(&f32s(&[0.9, 1.09]), Rule::X255, &[230, 255]);
     // No cliff at a small overshoot, a NaN or an infinity.
     check_auto(&f32s(&[-0.05, 0.5, 1.0001, 1.05]), Rule::X255, &[0, 128, 255, 255]);
     check_auto(&f32s(&[-1.02, 0.0, 1.0001]), Rule::Sym, &[0, 128, 255]);
