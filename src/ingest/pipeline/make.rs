@@ -145,7 +145,7 @@ fn picture(
                 let bytes = storage.bytes(&*material.dump, writer.staging())?;
                 renderer.render(&bytes, tensor, plan).map_err(|error| match error {
                     RenderError::Io(error) => ReadError::Io(error),
-                    RenderError::Encode(error) => ReadError::Data(error.to_string()),
+                    error => ReadError::Data(error.to_string()),
                 })
             })?;
             let Rendered { image, provenance } = rendered;

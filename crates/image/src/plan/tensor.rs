@@ -40,6 +40,8 @@ pub struct TensorPlan {
     pub encoding: Encoding,
     /// An upper bound of the memory that making one image takes, in bytes.
     pub memory_bytes: u64,
+    /// Whether the second of two channels is taken for alpha though the record does not say so.
+    pub guesses_alpha: bool,
     /// Options of the record that have no effect.
     pub warnings: Vec<String>,
 }
@@ -162,6 +164,10 @@ pub(super) fn plan(
         compression: options.compression.unwrap_or_default(),
         palette: options.palette.unwrap_or(false),
     };
+    let guesses_alpha = profile == Profile::Auto
+        && reading.n_channels == 2
+        && options.format.is_none()
+        && options.mode.is_none();
     let mut plan = TensorPlan {
         header,
         reading,
@@ -176,6 +182,7 @@ pub(super) fn plan(
         mode,
         encoding,
         memory_bytes: 0,
+        guesses_alpha,
         warnings,
     };
     plan.memory_bytes = memory_bytes(&plan, options.downscale, limits);

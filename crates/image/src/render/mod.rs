@@ -5,13 +5,16 @@
 
 mod mask;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 
 pub use self::mask::{MaskError, RenderedMask, render_mask};
 use self::source::{Axis, Buffers, Source, Target, View};
 use crate::convert::{
-    Conversion, Decision, Depth, Elements, Pixels, Sample, Scan, color, interleave, mode,
+    Conversion, Decision, Depth, Elements, LayoutError, Pixels, Sample, Scan, color, interleave,
+    mode,
 };
 use crate::decode::ReadAt;
 use crate::encode::{self, EncodeError, EncodedImage, Encoder};
@@ -37,6 +40,9 @@ pub enum RenderError {
     /// The picture could not be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The values show that the axes were guessed wrongly.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
 }
 
 /// The bytes of a chunk that are measured and then converted, before the next ones. They fit the
@@ -67,7 +73,8 @@ impl Renderer {
     /// Makes one image of a tensor from the tensor's [storage](crate::decode::storage).
     ///
     /// # Errors
-    /// If the storage can't be read, or the picture can't be encoded.
+    /// If the storage can't be read, the picture can't be encoded, or the second of two signed channels
+    /// would be taken for alpha without a word of the record.
     pub fn render(
         &mut self,
         storage: &impl ReadAt,
@@ -76,6 +83,10 @@ impl Renderer {
     ) -> Result<Rendered, RenderError> {
         let (pixels, provenance) =
             self.pixels(storage, tensor, image.image_idx, image.downscale)?;
+        if tensor.guesses_alpha && is_signed(&provenance.stats) {
+            let format = tensor.reading.format;
+            return Err(LayoutError::signed_alpha(&tensor.header.shape, format).into());
+        }
         let mut bytes = std::mem::take(&mut self.file);
         bytes.clear();
         self.encoder.encode((&pixels).into(), tensor.encoding, &mut bytes)?;
@@ -150,6 +161,13 @@ impl Renderer {
         };
         Ok((pixels, provenance))
     }
+}
+
+/// Whether values are negative by more than resampling overshoots.
+fn is_signed(stats: &Stats) -> bool {
+    const OVERSHOOT: f64 = 0.1;
+    let (Some(min), Some(max)) = (stats.min, stats.max) else { return false };
+    min < -OVERSHOOT * (max - min)
 }
 
 /// Makes the pixels of one image of a tensor from the tensor's storage.

@@ -1,5 +1,8 @@
 //! Layout: which axis of a tensor is which.
 
+#[cfg(test)]
+mod tests;
+
 use crate::media::{ColorMode, DataFormat, Profile};
 use crate::tensor::{Shape, Writer};
 
@@ -49,6 +52,29 @@ pub enum LayoutError {
         /// The shapes that are accepted.
         want: String,
     },
+    /// The only reading that fits is absurd. The record must say which axis is which.
+    #[error("shape {shape} without a format: {found}; {advice}")]
+    Absurd {
+        /// The tensor's shape.
+        shape: Shape,
+        /// What it could be read as.
+        found: String,
+        /// The field that settles it.
+        advice: String,
+    },
+}
+
+impl LayoutError {
+    /// Returns the error about a signed picture of two channels, whose second would be taken for alpha.
+    pub(crate) fn signed_alpha(shape: &Shape, format: DataFormat) -> Self {
+        Self::Absurd {
+            shape: shape.clone(),
+            found: "2 channels with negative values, which are not gray and alpha".to_owned(),
+            advice: format!(
+                "store the channels as pictures of their own, or name format \"{format}\" in the record"
+            ),
+        }
+    }
 }
 
 /// Reads `shape` as pictures.
@@ -76,25 +102,97 @@ pub(crate) fn read(
         (None, Profile::Wandb010, Writer::Torch) => torch_sheet(shape),
         (None, _, Writer::Torch) => wandb_torch(shape, mode),
     };
-    of_wandb.map_or_else(|| plausible(shape, writer), Ok)
+    let reading = of_wandb.map_or_else(|| plausible(shape, writer), Ok)?;
+    match profile {
+        Profile::Auto => check_absurd(shape, &reading).map(|()| reading),
+        _ => Ok(reading),
+    }
 }
 
-/// Reads the axes in the given format.
+/// The longest side of a picture that is likelier an axis of channels.
+const THIN_MAX: u64 = 3;
+
+/// Reads the axes in the given format, or in that of a batch of such pictures. Axes of length 1 may stand
+/// beside those of the format.
+///
+/// # Errors
+/// If there are too few or too many axes, or the picture has more than 4 channels.
 fn named(shape: &Shape, format: DataFormat) -> Result<Reading, LayoutError> {
-    let axes = shape.axes();
-    let fits = |format: &DataFormat| format.rank() == axes.len();
-    let batched = format.batched();
-    let Some(format) = Some(format).filter(fits).or(batched.filter(fits)) else {
-        let batch = batched.map_or(String::new(), |b| format!(" ({} with a batch)", b.rank()));
-        let want = format!("{} axes{batch} for format {format}", format.rank());
-        return Err(LayoutError::Shape { shape: shape.clone(), want });
+    let all: Vec<usize> = (0..shape.axes().len()).collect();
+    let formats = || [Some(format), format.batched()].into_iter().flatten();
+    let of_rank = |kept: &[usize], format: DataFormat| {
+        (kept.len() == format.rank()).then(|| of_format(shape, kept, format))
     };
-    let reading = whole(shape, format);
-    if (1..=4).contains(&reading.n_channels) {
+    let squeezed = |format: DataFormat| of_rank(&squeezed(shape, format.rank())?, format);
+    let exact = formats().find_map(|format| of_rank(&all, format));
+    let mut readings = exact.into_iter().chain(formats().filter_map(squeezed));
+    let has_channels = |reading: &Reading| (1..=4).contains(&reading.n_channels);
+    // (24, 32, 1) in format HW is one picture, though it could be a batch of 24.
+    let is_thin = |reading: &Reading| reading.height.min(reading.width) <= THIN_MAX;
+    if let Some(reading) = exact.filter(|r| r.format == format && has_channels(r)) {
         return Ok(reading);
     }
-    let want = format!("1 to 4 channels in format {format}, got {}", reading.n_channels);
+    let fitting = || readings.clone().filter(has_channels);
+    if let Some(reading) = fitting().find(|reading| !is_thin(reading)).or_else(|| fitting().next())
+    {
+        return Ok(reading);
+    }
+    let want = match readings.next() {
+        Some(reading) => {
+            format!("1 to 4 channels in format {format}, got {}", reading.n_channels)
+        }
+        None => {
+            let batch = format.batched();
+            let batch = batch.map_or(String::new(), |b| format!(" ({} with a batch)", b.rank()));
+            format!("{} axes{batch} for format {format}", format.rank())
+        }
+    };
     Err(LayoutError::Shape { shape: shape.clone(), want })
+}
+
+/// Drops axes of length 1 until `rank` are left: those in front first. Returns `None` if there are too few
+/// axes of length 1, or none to drop.
+fn squeezed(shape: &Shape, rank: usize) -> Option<Vec<usize>> {
+    let mut kept: Vec<usize> = (0..shape.axes().len()).collect();
+    if kept.len() <= rank {
+        return None;
+    }
+    while kept.len() > rank {
+        let one = kept.iter().position(|&axis| shape.axes()[axis] == 1)?;
+        kept.remove(one);
+    }
+    Some(kept)
+}
+
+/// Checks a batch of gray pictures, which is the reading of three axes that fit nothing else.
+///
+/// # Errors
+/// If the pictures would be 1 to 3 pixels wide or high, or their columns are likelier channels: they are
+/// far fewer than the other two axes are long.
+fn check_absurd(shape: &Shape, reading: &Reading) -> Result<(), LayoutError> {
+    const CHANNELS_MAX: u64 = 32;
+    let Reading { format: DataFormat::Nhw, n_images, height, width, .. } = *reading else {
+        return Ok(());
+    };
+    let are_channels = width <= CHANNELS_MAX && 2 * width <= n_images.min(height);
+    if !are_channels && height.min(width) > THIN_MAX {
+        return Ok(());
+    }
+    let (found, advice) = if are_channels {
+        (
+            format!("{width} channels, a picture has 1 to 4"),
+            format!(
+                "store the channels to show, or name format \"NHW\" in the record if these are \
+                 {n_images} gray pictures of {width} × {height} pixels"
+            ),
+        )
+    } else {
+        (
+            format!("{n_images} pictures of {width} × {height} pixels"),
+            "name the format in the record: \"HW\" for one picture, \"NHW\" for a batch".to_owned(),
+        )
+    };
+    Err(LayoutError::Absurd { shape: shape.clone(), found, advice })
 }
 
 /// Finds the plausible format. If there are two, takes the convention of the writer, and marks the reading
@@ -246,144 +344,4 @@ fn torch_sheet(shape: &Shape) -> Option<Reading> {
     // `make_grid` repeats a single channel three times.
     let guessed_mode = (n_channels == 1).then_some(ColorMode::Rgb);
     Some(Reading { guessed_mode, is_torch_sheet: true, ..whole(shape, format) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use DataFormat::{Chw, Hw, Hwc, Nchw, Nhw, Nhwc};
-
-    fn read_as(
-        axes: &[u64],
-        format: Option<DataFormat>,
-        profile: Profile,
-    ) -> Result<Reading, String> {
-        let shape = Shape::new(axes.to_vec()).ok_or("shape")?;
-        read(&shape, Writer::NumPy, format, profile, None).map_err(|error| error.to_string())
-    }
-
-    fn read_torch(axes: &[u64], profile: Profile) -> Result<Reading, String> {
-        let shape = Shape::new(axes.to_vec()).ok_or("shape")?;
-        read(&shape, Writer::Torch, None, profile, None).map_err(|error| error.to_string())
-    }
-
-    /// `want`: the format, whether it is guessed, N × H × W × C.
-    fn check(axes: &[u64], want: Result<(DataFormat, bool, [u64; 4]), &str>) {
-        let got = read_as(axes, None, Profile::Auto);
-        match (got, want) {
-            (Ok(got), Ok(want)) => {
-                let sizes = [got.n_images, got.height, got.width, got.n_channels];
-                assert_eq!((got.format, got.guessed, sizes), want, "{axes:?}");
-            }
-            (Err(got), Err(want)) => assert!(got.contains(want), "{axes:?}: {got}"),
-            (got, want) => panic!("{axes:?}: got {got:?}, want {want:?}"),
-        }
-    }
-
-    #[test]
-    fn the_plausible_format_is_found() {
-        check(&[480, 640], Ok((Hw, false, [1, 480, 640, 1])));
-        check(&[480, 640, 3], Ok((Hwc, false, [1, 480, 640, 3])));
-        check(&[480, 640, 2], Ok((Hwc, false, [1, 480, 640, 2])));
-        check(&[480, 640, 1], Ok((Hwc, false, [1, 480, 640, 1])));
-        check(&[3, 480, 640], Ok((Chw, false, [1, 480, 640, 3])));
-        check(&[1, 28, 28], Ok((Chw, false, [1, 28, 28, 1])));
-        check(&[16, 28, 28], Ok((Nhw, false, [16, 28, 28, 1])));
-        check(&[2, 28, 28], Ok((Nhw, false, [2, 28, 28, 1])));
-        check(&[8, 32, 32, 3], Ok((Nhwc, false, [8, 32, 32, 3])));
-        check(&[8, 3, 32, 32], Ok((Nchw, false, [8, 32, 32, 3])));
-        check(&[9, 2, 5, 7], Ok((Nchw, false, [9, 5, 7, 2])));
-        check(&[1, 1, 1, 4, 5], Ok((Nchw, false, [1, 4, 5, 1])));
-        // Pictures of one row or one column.
-        check(&[1, 640, 3], Ok((Hwc, true, [1, 1, 640, 3])));
-        check(&[480, 1, 3], Ok((Hwc, false, [1, 480, 1, 3])));
-        check(&[1, 1], Ok((Hw, false, [1, 1, 1, 1])));
-        // Two formats are plausible.
-        check(&[3, 20, 3], Ok((Hwc, true, [1, 3, 20, 3])));
-        check(&[8, 3, 20, 4], Ok((Nhwc, true, [8, 3, 20, 4])));
-        // No format is.
-        check(&[9], Err("shape (9): want 2 to 4 axes"));
-        check(&[], Err("shape (): want"));
-        check(&[2, 5, 28, 28], Err("want 2 to 4 axes"));
-        check(&[4, 0, 3], Err("shape (4, 0, 3) holds no image"));
-    }
-
-    #[test]
-    fn a_named_format_is_taken_at_its_word() {
-        let got = |axes: &[u64], format| {
-            read_as(axes, Some(format), Profile::Wandb020)
-                .map(|r| (r.format, [r.n_images, r.height, r.width, r.n_channels]))
-        };
-        assert_eq!(got(&[3, 20, 3], Chw), Ok((Chw, [1, 20, 3, 3])));
-        assert_eq!(got(&[1, 20, 3], Hwc), Ok((Hwc, [1, 1, 20, 3])));
-        assert_eq!(got(&[2, 20, 30], Chw), Ok((Chw, [1, 20, 30, 2])));
-        assert_eq!(got(&[5, 20, 30, 3], Hwc), Ok((Nhwc, [5, 20, 30, 3])));
-        assert_eq!(got(&[5, 20, 30], Hw), Ok((Nhw, [5, 20, 30, 1])));
-        assert_eq!(
-            got(&[20, 30], Hwc),
-            Err("shape (20, 30): want 3 axes (4 with a batch) for format HWC".to_owned())
-        );
-        assert_eq!(
-            got(&[20, 30, 5], Hwc),
-            Err("shape (20, 30, 5): want 1 to 4 channels in format HWC, got 5".to_owned())
-        );
-    }
-
-    #[test]
-    fn torch_writes_channels_first() {
-        let got = |axes: &[u64]| {
-            let reading = read_torch(axes, Profile::Auto);
-            reading.map(|r| (r.format, r.guessed, [r.n_images, r.height, r.width, r.n_channels]))
-        };
-        assert_eq!(got(&[3, 20, 30]), Ok((Chw, false, [1, 20, 30, 3])));
-        assert_eq!(got(&[3, 20, 3]), Ok((Chw, true, [1, 20, 3, 3])));
-        assert_eq!(got(&[8, 3, 20, 4]), Ok((Nchw, true, [8, 20, 4, 3])));
-        assert_eq!(got(&[20, 30, 3]), Ok((Hwc, false, [1, 20, 30, 3])));
-        assert_eq!(got(&[16, 20, 30]), Ok((Nhw, false, [16, 20, 30, 1])));
-        assert_eq!(got(&[20, 30]), Ok((Hw, false, [1, 20, 30, 1])));
-        assert_eq!(got(&[1, 1, 3, 20, 30]), Ok((Nchw, false, [1, 20, 30, 3])));
-    }
-
-    #[test]
-    fn wandb_profiles_read_torch_tensors_as_the_library_does() {
-        let got = |axes: &[u64], profile| {
-            let reading = read_torch(axes, profile);
-            reading.map(|r| ([r.n_images, r.height, r.width, r.n_channels], r.axes, r.guessed_mode))
-        };
-        let rgb = Some(ColorMode::Rgb);
-        for profile in [Profile::Wandb020, Profile::Wandb029] {
-            let chw = [None, Some(1), Some(2), Some(0)];
-            assert_eq!(got(&[3, 5, 6], profile), Ok(([1, 5, 6, 3], chw, rgb)));
-            let turned = [None, Some(1), Some(0), None];
-            assert_eq!(got(&[3, 5, 1], profile), Ok(([1, 5, 3, 1], turned, rgb)));
-            let turned = [None, Some(2), Some(0), None];
-            assert_eq!(got(&[3, 1, 6], profile), Ok(([1, 6, 3, 1], turned, rgb)));
-            let gray = [None, Some(1), Some(2), None];
-            assert_eq!(got(&[1, 5, 6], profile), Ok(([1, 5, 6, 1], gray, Some(ColorMode::L))));
-        }
-        let sheet = read_torch(&[9, 1, 2, 2], Profile::Wandb010);
-        assert_eq!(sheet.map(|r| (r.is_torch_sheet, r.guessed_mode)), Ok((true, rgb)));
-        assert_eq!(read_torch(&[5, 7, 6], Profile::Wandb010).map(|r| r.format), Ok(Nhw));
-    }
-
-    #[test]
-    fn wandb_profiles_keep_the_accidents_of_the_library() {
-        let got = |axes: &[u64], profile| {
-            read_as(axes, None, profile)
-                .map(|r| ([r.n_images, r.height, r.width, r.n_channels], r.guessed_mode))
-        };
-        for profile in [Profile::Wandb010, Profile::Wandb020, Profile::Wandb029] {
-            assert_eq!(got(&[1, 7, 3], profile), Ok(([1, 7, 3, 1], None)));
-            assert_eq!(got(&[7, 1, 4], profile), Ok(([1, 7, 4, 1], None)));
-            assert_eq!(got(&[1, 1, 4, 5], profile), Ok(([1, 4, 5, 1], None)));
-            assert_eq!(got(&[4, 1, 5, 3], profile), Ok(([1, 4, 5, 3], None)));
-            assert_eq!(got(&[3, 5, 4], profile), Ok(([1, 3, 5, 4], None)));
-            // Shapes that wandb refuses are read by `plausible`.
-            assert_eq!(got(&[3, 5, 6], profile), Ok(([1, 5, 6, 3], None)));
-            assert_eq!(got(&[2, 4, 5, 3], profile), Ok(([2, 4, 5, 3], None)));
-        }
-        assert_eq!(got(&[1, 1, 3], Profile::Wandb020), Ok(([1, 3, 1, 1], Some(ColorMode::Rgb))));
-        assert_eq!(got(&[4], Profile::Wandb029), Ok(([1, 4, 1, 1], Some(ColorMode::Rgba))));
-        assert_eq!(got(&[1, 1, 3], Profile::Wandb010), Ok(([1, 1, 1, 3], None)));
-    }
 }
