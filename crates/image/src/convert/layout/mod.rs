@@ -137,15 +137,12 @@ fn named(shape: &Shape, format: DataFormat) -> Result<Reading, LayoutError> {
     {
         return Ok(reading);
     }
-    let want = match readings.next() {
-        Some(reading) => {
-            format!("1 to 4 channels in format {format}, got {}", reading.n_channels)
-        }
-        None => {
-            let batch = format.batched();
-            let batch = batch.map_or(String::new(), |b| format!(" ({} with a batch)", b.rank()));
-            format!("{} axes{batch} for format {format}", format.rank())
-        }
+    let want = if let Some(reading) = readings.next() {
+        format!("1 to 4 channels in format {format}, got {}", reading.n_channels)
+    } else {
+        let batch = format.batched();
+        let batch = batch.map_or(String::new(), |b| format!(" ({} with a batch)", b.rank()));
+        format!("{} axes{batch} for format {format}", format.rank())
     };
     Err(LayoutError::Shape { shape: shape.clone(), want })
 }

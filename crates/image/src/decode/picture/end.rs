@@ -107,7 +107,7 @@ pub(super) fn png(dump: &impl ReadAt) -> Result<u64, DecodeError> {
 /// # Errors
 /// `Unfinished` if a part is missing.
 ///
-/// Source: GIF89a specification, sections 15 to 27.
+/// Source: `GIF89a` specification, sections 15 to 27.
 pub(super) fn gif(dump: &impl ReadAt) -> Result<u64, DecodeError> {
     let mut file = Window::new(dump);
     let colors = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 * (2u64 << (flags & 7)) };
@@ -239,7 +239,7 @@ mod tests {
                     "{file_type} of {n_cut}: {got:?}"
                 );
             }
-            for follows in [&b""[..], &[0; 100_000], b"\xff\xd8\xff\xe0", b"GIF", b"IDAT"] {
+            for follows in [&b""[..], &vec![0; 100_000], b"\xff\xd8\xff\xe0", b"GIF", b"IDAT"] {
                 let got = end(file_type, &[&file, follows].concat());
                 assert!(got.is_ok(), "{file_type}: {got:?}");
             }
