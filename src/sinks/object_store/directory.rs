@@ -8,7 +8,7 @@ use object_store::Error;
 use object_store::path::Path;
 use sha2::Digest;
 
-use super::{Made, Unsent};
+use super::store::{ObjectCreation, TransferError};
 use crate::durable::Disk;
 use crate::media::Sha256;
 use crate::sinks::target_dir::{Published, StagedFile, TargetDir};
@@ -22,26 +22,33 @@ impl Directory {
         Self(TargetDir::new(root, Disk::default()))
     }
 
-    /// Makes an object that isn't there, durably.
-    pub(super) async fn make(&self, path: &Path, bytes: Vec<u8>) -> Result<Made, Error> {
-        let made = self.blocking(path, move |dir, path| {
+    /// Creates an object durably, unless it exists.
+    pub(super) async fn create(
+        &self,
+        path: &Path,
+        bytes: Vec<u8>,
+    ) -> Result<ObjectCreation, Error> {
+        let creation = self.blocking(path, move |dir, path| {
             publish(dir, path, |staged| {
                 staged.file().write_all_at(&bytes, 0)?;
                 staged.file().sync()?;
                 Ok(true)
             })
         });
-        made.await.map_err(error_of).map(|made| made.unwrap_or(Made::Before))
+        creation
+            .await
+            .map_err(error_of)
+            .map(|creation| creation.unwrap_or(ObjectCreation::AlreadyExists))
     }
 
-    /// Makes an object of a file's content, durably, unless the content has another digest.
-    pub(super) async fn make_from_file(
+    /// Creates an object from a file durably, unless it exists or the file has another digest.
+    pub(super) async fn create_from_file(
         &self,
         path: &Path,
         mut from: File,
         sha256: Sha256,
-    ) -> Result<Made, Unsent> {
-        let made = self.blocking(path, move |dir, path| {
+    ) -> Result<ObjectCreation, TransferError> {
+        let creation = self.blocking(path, move |dir, path| {
             publish(dir, path, |staged| {
                 let mut hasher = sha2::Sha256::new();
                 staged.copy(&mut from, |bytes| hasher.update(bytes))?;
@@ -49,18 +56,18 @@ impl Directory {
                 Ok(Sha256::from(digest) == sha256)
             })
         });
-        let made = made.await.map_err(|error| Unsent::Refused(error_of(error)))?;
-        made.ok_or(Unsent::Changed)
+        let creation = creation.await.map_err(|error| TransferError::Refused(error_of(error)))?;
+        creation.ok_or(TransferError::Changed)
     }
 
-    /// Returns how many bytes an object has; `None` if it isn't there.
+    /// Returns the size of an object; `None` if it does not exist.
     pub(super) async fn n_bytes(&self, path: &Path) -> Result<Option<u64>, Error> {
         let n_bytes =
             self.blocking(path, |dir, path| Ok(dir.open_to_read(path)?.metadata()?.len()));
         found(n_bytes.await)
     }
 
-    /// Returns the content of an object; `None` if it isn't there.
+    /// Returns the content of an object; `None` if it does not exist.
     pub(super) async fn content(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
         let content = self.blocking(path, |dir, path| {
             let mut bytes = Vec::new();
@@ -81,12 +88,12 @@ impl Directory {
     }
 }
 
-/// Publishes a file that `write` has filled; returns `None` if `write` says that its content is wrong.
+/// Publishes a file after `write` has filled it. Returns `None` if `write` returns `false`, for wrong content.
 fn publish(
     dir: &TargetDir,
     path: &FilePath,
     write: impl FnOnce(&StagedFile) -> io::Result<bool>,
-) -> io::Result<Option<Made>> {
+) -> io::Result<Option<ObjectCreation>> {
     let folder = path.parent().unwrap_or(FilePath::new(""));
     dir.create_dir_all(folder)?;
     let staged = dir.stage(path)?;
@@ -94,11 +101,11 @@ fn publish(
         return Ok(None);
     }
     let published = staged.publish()?;
-    // One that is there may come from a process that was killed before it synced the folder.
+    // An existing file may come from a process that was killed before it synced the folder.
     dir.sync_dir(folder)?;
     Ok(Some(match published {
-        Published::Now => Made::Now,
-        Published::AlreadyThere => Made::Before,
+        Published::Now => ObjectCreation::Created,
+        Published::AlreadyExists => ObjectCreation::AlreadyExists,
     }))
 }
 

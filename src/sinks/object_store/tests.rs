@@ -1,5 +1,4 @@
-//! Against a directory, and against a server in the same process that speaks S3: one that refuses to make an object
-//! twice, and one that doesn't know how to.
+//! Tests against a directory and against fake S3 servers in the same process, with and without conditional writes.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -12,21 +11,21 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tempfile::TempDir;
 
-use super::super::contract::{self, Images};
 use super::*;
 use crate::media::RunId;
 use crate::secrets::SecretSource;
+use crate::sinks::contract::{self, Images};
 
-/// A bucket `b`.
+/// The bucket `b`.
 #[derive(Default)]
 struct Bucket {
     objects: BTreeMap<String, Vec<u8>>,
     parts: BTreeMap<String, Vec<u8>>,
     requests: Vec<String>,
     ignores_conditions: bool,
-    /// It does what such a request asks for, and its answer is lost.
+    /// The next request that contains this is executed, and its answer is lost.
     lost: Option<&'static str>,
-    /// It answers such a request so, and does nothing.
+    /// A request that contains this is answered with the status, and not executed.
     refused: Option<(&'static str, StatusCode)>,
 }
 
@@ -119,7 +118,7 @@ fn run_info() -> RunInfo {
     RunInfo { id, source: "/runs/b".into(), identity: serde_json::Map::new() }
 }
 
-/// A server, and how it is reached.
+/// A server with the configuration of its target.
 struct S3 {
     bucket: Shared,
     config: ObjectStoreConfig,
@@ -176,8 +175,8 @@ impl S3 {
     }
 }
 
-/// What the manifests of the run tell of, by a function that reads an object.
-fn told_of(read: impl Fn(&str) -> Option<Vec<u8>>) -> Vec<(String, u64, Sha256)> {
+/// Returns the images in the run's manifests. `read` returns an object.
+fn images_in_manifests(read: impl Fn(&str) -> Option<Vec<u8>>) -> Vec<(String, u64, Sha256)> {
     let run = run_info().id;
     let mut seen = Vec::new();
     for manifest in (1..).map_while(|n| read(&names::manifest_name(&run, n))) {
@@ -208,7 +207,9 @@ impl contract::Target for Fake {
     fn seen(&self) -> Vec<(String, u64, Sha256)> {
         let bucket = of_bucket(&self.s3.bucket);
         // The prefix and the run's folder are escaped in a URL.
-        told_of(|name| bucket.objects.get(&format!("p%20q/{}", name.replace('%', "%25"))).cloned())
+        images_in_manifests(|name| {
+            bucket.objects.get(&format!("p%20q/{}", name.replace('%', "%25"))).cloned()
+        })
     }
 }
 
@@ -222,11 +223,11 @@ impl contract::Target for Directory {
     }
 
     fn seen(&self) -> Vec<(String, u64, Sha256)> {
-        told_of(|name| std::fs::read(self.0.path().join("deep er").join(name)).ok())
+        images_in_manifests(|name| std::fs::read(self.0.path().join("deep er").join(name)).ok())
     }
 }
 
-/// The suite wants targets at once: they are made before.
+/// Runs the suite. It needs targets synchronously, so they are opened before.
 async fn check<T: contract::Target>(targets: impl AsyncFn() -> T) {
     let made = Mutex::new(Vec::new());
     for _ in 0..12 {
@@ -244,7 +245,7 @@ async fn it_keeps_the_promises_of_a_sink() {
             of_bucket(&s3.bucket).ignores_conditions = ignores_conditions;
             let target = s3.target().await;
             assert_eq!(target.0.is_conditional, !ignores_conditions);
-            // Nothing stays of the probe.
+            // The probe is removed.
             assert_eq!(s3.names(), Vec::<String>::new());
             Fake { s3, target }
         })
@@ -268,7 +269,7 @@ async fn deliver(run: &mut ObjectStoreRun, items: &[Delivery]) -> Result<Receipt
 }
 
 #[tokio::test]
-async fn a_manifest_whose_answer_was_lost_is_not_made_twice() {
+async fn a_manifest_whose_answer_was_lost_is_not_created_twice() {
     let s3 = S3::new();
     let mut images = Images::new();
     let items: Vec<Delivery> = (0..4).map(|step| images.image("k", step, 0)).collect();
@@ -276,11 +277,11 @@ async fn a_manifest_whose_answer_was_lost_is_not_made_twice() {
     of_bucket(&s3.bucket).lost = Some("00000001.jsonl");
     let error = deliver(&mut run, &items[..2]).await.expect_err("a lost answer");
     assert!(matches!(error, SinkError::Retry { .. }), "{error:?}");
-    // With `resume`, as the promise is, and without.
+    // A new sink after `resume`, and the same sink without.
     for mut run in [s3.run().await, run] {
         run.put(&items[2]).await.expect("an image's files");
         let receipt = run.commit(&items[..3]).await.expect("a receipt");
-        assert_eq!(receipt.get::<Kept>().expect("a receipt").manifest, 2);
+        assert_eq!(receipt.get::<ManifestReceipt>().expect("a receipt").manifest, 2);
     }
     let target = s3.target().await;
     let fake = Fake { s3, target };
@@ -292,7 +293,7 @@ async fn a_manifest_whose_answer_was_lost_is_not_made_twice() {
 }
 
 #[tokio::test]
-async fn two_writers_lose_nothing_of_each_other() {
+async fn two_writers_of_a_run_lose_no_item() {
     let s3 = S3::new();
     let mut images = Images::new();
     let items: Vec<Delivery> = (0..6).map(|step| images.image("k", step, 0)).collect();
@@ -319,7 +320,7 @@ fn large(images: &mut Images, n_bytes: usize) -> Delivery {
 }
 
 #[tokio::test]
-async fn large_files_go_in_parts_and_leave_none_behind() {
+async fn large_files_are_uploaded_in_parts_and_no_part_stays() {
     let s3 = S3::new();
     let mut images = Images::new();
     let item = large(&mut images, 18 << 20);
@@ -334,7 +335,7 @@ async fn large_files_go_in_parts_and_leave_none_behind() {
     }
     run.put(&item).await.expect("an image's files");
     let n_puts = of_bucket(&s3.bucket).requests.len();
-    // It is there.
+    // The object exists.
     run.put(&item).await.expect("an image's files");
     {
         let bucket = of_bucket(&s3.bucket);
@@ -343,7 +344,7 @@ async fn large_files_go_in_parts_and_leave_none_behind() {
         let again = &bucket.requests[n_puts..];
         assert!(again.len() == 1 && again[0].starts_with("HEAD "), "{again:?}");
     }
-    // A file that is not what was kept.
+    // A file with another digest than recorded.
     let mut other = large(&mut images, 9 << 20);
     other.file.sha256 = Sha256::of(b"what was kept");
     let error = run.put(&other).await.expect_err("an error");
@@ -353,7 +354,7 @@ async fn large_files_go_in_parts_and_leave_none_behind() {
 }
 
 #[tokio::test]
-async fn what_is_there_with_another_size_is_told() {
+async fn an_object_of_another_size_rejects_the_item() {
     for n_bytes in [None, Some(9 << 20)] {
         let s3 = S3::new();
         let mut images = Images::new();
@@ -366,12 +367,12 @@ async fn what_is_there_with_another_size_is_told() {
         of_bucket(&s3.bucket).objects.values_mut().for_each(|bytes| bytes.truncate(7));
         let error = run.put(&item).await.expect_err("an error");
         assert!(matches!(error, SinkError::Reject { .. }), "{error:?}");
-        assert!(error.to_string().contains("in the store with 7 bytes, want "), "{error}");
+        assert!(error.to_string().contains("has 7 bytes in the store, want "), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_store_that_is_out_of_order_is_no_item_s_fault() {
+async fn a_failing_store_rejects_no_item() {
     let s3 = S3::new();
     let mut images = Images::new();
     let item = images.image("k", 1, 0);
@@ -383,11 +384,11 @@ async fn a_store_that_is_out_of_order_is_no_item_s_fault() {
         let error = run.put(&item).await.expect_err("an error");
         assert!(matches!(error, SinkError::Retry { .. }), "{status}: {error:?}");
         assert!(!error.to_string().contains("KEY"), "{error}");
-        // Whoever calls it tries again.
+        // The sink does not retry.
         assert_eq!(of_bucket(&s3.bucket).requests.len(), n_requests + 1, "{status}");
     }
     of_bucket(&s3.bucket).refused = None;
-    // A key that is renewed while the program runs.
+    // The key is renewed while the program runs.
     std::fs::remove_file(s3.secrets.path().join("key")).expect("a file");
     let error = run.put(&item).await.expect_err("an error");
     assert!(matches!(error, SinkError::Retry { .. }), "{error:?}");
@@ -397,7 +398,7 @@ async fn a_store_that_is_out_of_order_is_no_item_s_fault() {
 }
 
 #[tokio::test]
-async fn another_url_is_told() {
+async fn a_url_with_another_scheme_is_refused() {
     let open = async |url: &str| ObjectStoreTarget::open(&config(url.to_owned())).await.err();
     let error = open("ftp://host/x").await.expect("an error");
     assert!(matches!(error, SinkError::Retry { .. }), "{error:?}");
@@ -411,8 +412,8 @@ async fn links_in_a_directory_are_not_followed() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("deep er")).expect("a folder");
         let url = url::Url::from_directory_path(folder.path().join("deep er")).expect("a URL");
-        let place = Place::open(&config(url.to_string())).expect("a directory");
-        let store = Store { place, is_conditional: true, multipart_bytes: 8 << 20 };
+        let location = StoreLocation::open(&config(url.to_string())).expect("a directory");
+        let store = Store { location, is_conditional: true, multipart_bytes: 8 << 20 };
         let target = ObjectStoreTarget(Arc::new(store));
         Directory(folder, target)
     };

@@ -1,13 +1,15 @@
-//! The directory of a target: every file that a sink writes is opened beneath it, and no symbolic link is followed.
+//! The directory of a target. A sink opens files only beneath it, and follows no symbolic link.
 //!
-//! A target's directory is often shared: other programs and other users write to it. A symbolic link that one of them
-//! puts where Safelight is about to write could lead to any file that the daemon may write to, such as the store's
-//! journal. [`TargetDir`] therefore opens each folder of a path by itself, from the descriptor of the folder above,
-//! and with `O_NOFOLLOW`. The target's own directory may be a link: its path comes from the configuration.
+//! A target's directory is often shared: other programs and other users write to it. One of them may put a symbolic
+//! link where Safelight is about to write. The link could lead to any file that the daemon may write, such as the
+//! store's journal. [`TargetDir`] therefore opens the folders of a path one by one, each relative to the descriptor of its
+//! parent and with `O_NOFOLLOW`. The target's own directory may be a link: its path comes from the configuration.
 //!
-//! Nothing that is there is ever emptied or replaced: a file is created new, opened as it is, or published under a
-//! name that no file has.
+//! No existing file is truncated on opening or replaced: a file is created, opened as it is, or published under a free
+//! name.
 
+mod entry;
+mod error;
 mod staged;
 
 use std::collections::HashSet;
@@ -19,9 +21,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use self::entry::{entries_of, file_type_at, rename_new, type_name};
+pub(crate) use self::error::TargetDirError;
 pub(crate) use self::staged::{Published, StagedFile};
 use crate::durable::{Disk, DiskFile, Step};
 
@@ -37,36 +41,9 @@ const FILE: OFlags =
 pub(crate) struct TargetDir {
     root: Arc<Path>,
     disk: Disk,
-    /// Folders whose own entries this process has made durable. A folder that was only found may come from a process
-    /// that was killed before it synced the folder above.
+    /// Folders whose entries this process has synced. An existing folder may come from a process that was killed before
+    /// it synced the parent folder.
     durable_folders: Arc<Mutex<HashSet<PathBuf>>>,
-}
-
-/// Something in a target's directory that Safelight does not write to.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TargetDirError {
-    /// A file or folder of a path is a symbolic link.
-    #[error(
-        "found a symbolic link, which is not followed; replace it by a real file or directory, or remove it: {0}"
-    )]
-    Link(PathBuf),
-    /// A path goes through a file.
-    #[error("got {found}, want {want}; move it away: {path}")]
-    WrongType { path: PathBuf, found: &'static str, want: &'static str },
-    /// A name is taken by a file with other content.
-    #[error(
-        "found a file that Safelight did not write, which is not overwritten; move it away: {0}"
-    )]
-    NotOurs(PathBuf),
-    /// A path is absolute or has `..` in it.
-    #[error("the path leaves the target's directory: {0}")]
-    Outside(PathBuf),
-}
-
-impl From<TargetDirError> for io::Error {
-    fn from(error: TargetDirError) -> Self {
-        Self::other(error)
-    }
 }
 
 impl TargetDir {
@@ -114,7 +91,7 @@ impl TargetDir {
         Ok((self.folder(above(path))?, name))
     }
 
-    /// Says why an entry could not be opened as `want`, if what is there tells.
+    /// Explains why an entry could not be opened as `want`, if its type is the reason.
     fn explained(
         &self,
         folder: &OwnedFd,
@@ -128,7 +105,8 @@ impl TargetDir {
         match found {
             FileType::Symlink => TargetDirError::Link(path).into(),
             found if found != want => {
-                TargetDirError::WrongType { path, found: word(found), want: word(want) }.into()
+                TargetDirError::WrongType { path, found: type_name(found), want: type_name(want) }
+                    .into()
             }
             _ => errno.into(),
         }
@@ -263,9 +241,12 @@ impl TargetDir {
         let found = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
         if found != want {
             let path = self.path(path);
-            return Err(
-                TargetDirError::WrongType { path, found: word(found), want: word(want) }.into()
-            );
+            return Err(TargetDirError::WrongType {
+                path,
+                found: type_name(found),
+                want: type_name(want),
+            }
+            .into());
         }
         Ok(file)
     }
@@ -277,7 +258,7 @@ impl TargetDir {
     pub(crate) fn stage(&self, path: &Path) -> io::Result<StagedFile> {
         let (folder, name) = self.folder_of(path)?;
         let name = name.as_bytes();
-        // A name of the greatest length keeps room for the rest.
+        // Leaves room for the suffix if the name has the maximum length.
         let beginning = OsStr::from_bytes(&name[..name.len().min(200)]);
         let mut temporary = OsString::from(".");
         temporary.push(beginning);
@@ -287,8 +268,8 @@ impl TargetDir {
         Ok(StagedFile { dir, folder, temporary, path, file, is_published: false })
     }
 
-    /// Makes a file of these bytes be at `path`, whole and with its content durable. A file of the same bytes that is
-    /// there stays. The folder's entries are not synced.
+    /// Writes a file atomically and makes its content durable. An existing file with the same bytes stays. The folder's
+    /// entries are not synced.
     ///
     /// # Errors
     /// If another file has the name, or the file can't be written.
@@ -301,24 +282,24 @@ impl TargetDir {
         staged.file().sync()?;
         match staged.publish()? {
             Published::Now => Ok(()),
-            Published::AlreadyThere => self.check_content(path, bytes),
+            Published::AlreadyExists => self.check_content(path, bytes),
         }
     }
 
     fn check_content(&self, path: &Path, want: &[u8]) -> io::Result<()> {
         let file = self.open(path)?;
         if file.n_bytes()? == want.len() as u64 && file.read_all()? == want {
-            // Whoever wrote it may not have synced it.
+            // The process that wrote the file may not have synced it.
             return file.sync();
         }
         Err(TargetDirError::NotOurs(self.path(path)).into())
     }
 
-    /// Makes the file `from`, which lies elsewhere, be at `to` too, and creates the folders above: by a hard link or,
-    /// where there can be none, by a copy whose content is durable. A regular file that is there already stays.
+    /// Creates a hard link at `to` to the file `from`, which is outside of the directory. Creates parent folders. If a hard
+    /// link is not possible, makes a durable copy. An existing regular file stays.
     ///
     /// # Errors
-    /// If `from` is missing, `to` is a link or lies behind one, or neither can be made.
+    /// If `from` is missing, `to` is a link or lies behind one, or neither can be created.
     pub(crate) fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (folder, name) = match self.folder_of(to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -332,7 +313,7 @@ impl TargetDir {
                 Some(FileType::RegularFile) => Ok(()),
                 _ => Err(self.explained(&folder, name, to, Errno::EXIST, FileType::RegularFile)),
             },
-            // Another file system, a file of another user, too many links, or a file system without links.
+            // Another file system, a file of another user, too many links, or no support for links.
             Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 self.copy(from, to)
             }
@@ -346,12 +327,12 @@ impl TargetDir {
         staged.copy(&mut from, |_| {})?;
         match staged.publish()? {
             Published::Now => Ok(()),
-            // As a link that is there: names say what is in a file.
-            Published::AlreadyThere => self.open(to).map(drop),
+            // An existing file stays, as with a link, because names contain digests.
+            Published::AlreadyExists => self.open(to).map(drop),
         }
     }
 
-    /// Renames a file or folder to a name that nothing has.
+    /// Renames a file or folder to a free name.
     ///
     /// # Errors
     /// If nothing is at `from`, something is at `to`, or a folder above one is a link.
@@ -403,65 +384,6 @@ impl TargetDir {
 /// Returns the folder of a path; the empty path if it has none.
 fn above(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
-}
-
-/// Renames, unless something has the new name.
-fn rename_new(
-    from_folder: &OwnedFd,
-    from: &OsStr,
-    to_folder: &OwnedFd,
-    to: &OsStr,
-) -> Result<(), Errno> {
-    match rustix::fs::renameat_with(from_folder, from, to_folder, to, RenameFlags::NOREPLACE) {
-        // A file system that doesn't know the flag.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            if file_type_at(to_folder, to)?.is_some() {
-                return Err(Errno::EXIST);
-            }
-            rustix::fs::renameat(from_folder, from, to_folder, to)
-        }
-        renamed => renamed,
-    }
-}
-
-fn file_type_at(folder: &OwnedFd, name: &OsStr) -> Result<Option<FileType>, Errno> {
-    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-fn entries_of(folder: &OwnedFd) -> Result<Vec<(OsString, FileType)>, Errno> {
-    let mut entries = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
-        if name == "." || name == ".." {
-            continue;
-        }
-        let file_type = match entry.file_type() {
-            // A file system that doesn't say.
-            FileType::Unknown => match file_type_at(folder, &name)? {
-                Some(file_type) => file_type,
-                None => continue,
-            },
-            file_type => file_type,
-        };
-        entries.push((name, file_type));
-    }
-    Ok(entries)
-}
-
-fn word(file_type: FileType) -> &'static str {
-    match file_type {
-        FileType::RegularFile => "a regular file",
-        FileType::Directory => "a directory",
-        FileType::Symlink => "a symbolic link",
-        FileType::Fifo => "a FIFO",
-        FileType::Socket => "a socket",
-        _ => "a device",
-    }
 }
 
 #[cfg(test)]

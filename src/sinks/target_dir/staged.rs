@@ -1,4 +1,4 @@
-//! A new file that gets its name when it is whole.
+//! A new file that gets its name when it is complete.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -8,18 +8,19 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
-use super::{TargetDir, TargetDirError, file_type_at, rename_new};
+use super::entry::{file_type_at, rename_new};
+use super::{TargetDir, TargetDirError};
 use crate::durable::{DiskFile, Step};
 
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Whether a file got a name.
+/// Whether a file got its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Published {
-    /// It has the name now.
+    /// The file has the name now.
     Now,
-    /// Another file has the name already, and keeps it.
-    AlreadyThere,
+    /// Another file has the name, and keeps it.
+    AlreadyExists,
 }
 
 /// A new file under a temporary name, which is removed unless the file is published.
@@ -38,7 +39,7 @@ impl StagedFile {
         &self.file
     }
 
-    /// Writes all that `from` has, and makes it durable. Calls `see` with each part.
+    /// Copies `from` to its end and syncs the file. Calls `see` with each part.
     ///
     /// # Errors
     /// If it can't be read, written or synced.
@@ -59,7 +60,7 @@ impl StagedFile {
         Ok(n_bytes)
     }
 
-    /// Gives the file its name, unless another has it.
+    /// Gives the file its name, unless another file has it.
     ///
     /// # Errors
     /// If the name is taken by a link, or can't be given.
@@ -71,7 +72,7 @@ impl StagedFile {
         match rename_new(&self.folder, &self.temporary, &self.folder, name) {
             Err(Errno::EXIST) => match file_type_at(&self.folder, name)? {
                 Some(FileType::Symlink) => Err(TargetDirError::Link(absolute).into()),
-                _ => Ok(Published::AlreadyThere),
+                _ => Ok(Published::AlreadyExists),
             },
             renamed => {
                 renamed?;
@@ -85,7 +86,7 @@ impl StagedFile {
 impl Drop for StagedFile {
     fn drop(&mut self) {
         if !self.is_published {
-            // A temporary file that stays is in nobody's way.
+            // If this fails, the temporary file does no harm.
             rustix::fs::unlinkat(&self.folder, &self.temporary, AtFlags::empty()).ok();
         }
     }

@@ -1,4 +1,4 @@
-//! Which store a URL means, and how it is reached.
+//! The store that a URL names, with its client and credentials.
 
 use std::fmt;
 use std::future::Future;
@@ -15,72 +15,72 @@ use object_store::{
 };
 use url::Url;
 
-use super::super::SinkError;
-use super::super::http::{MESSAGE_CHARS_MAX, USER_AGENT, use_ring, with_causes};
 use super::directory::Directory;
 use crate::config::sync::ObjectStoreConfig;
 use crate::media::shortened;
 use crate::secrets::{Secret, SecretError, SecretSource, without};
+use crate::sinks::SinkError;
+use crate::sinks::http::{MESSAGE_CHARS_MAX, USER_AGENT, use_ring, with_causes};
 
-/// A store, and where in it everything of ours lies.
-pub(super) struct Place {
+/// A store with the prefix of Safelight's objects.
+pub(super) struct StoreLocation {
     pub(super) objects: Objects,
-    /// What every object's name begins with.
+    /// The prefix of every object's name.
     pub(super) prefix: Path,
-    /// What must show up nowhere: a store may repeat it.
+    /// Secrets that a store may repeat in an error. They must not be logged.
     secrets: Vec<SecretSource>,
 }
 
-/// What keeps objects.
+/// A bucket of a service, or a directory.
 pub(super) enum Objects {
     Bucket(Arc<dyn ObjectStore>),
     Directory(Directory),
 }
 
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long one request may take, body and all: a part of 8 MiB at 32 KiB/s.
+/// The time limit of a request with its body: enough for a part of 8 MiB at 32 KiB/s.
 const REQUEST: Duration = Duration::from_mins(5);
 
-impl Place {
+impl StoreLocation {
     pub(super) fn open(config: &ObjectStoreConfig) -> Result<Self, SinkError> {
-        // The crate makes its own client, of the same kind.
+        // The crate `object_store` creates its own HTTP client.
         use_ring();
-        let words = |error: Error| SinkError::retry(with_causes(&error));
+        let retry = |error: Error| SinkError::retry(with_causes(&error));
         let url = Url::parse(&config.url).map_err(SinkError::retry)?;
         let (scheme, prefix) =
-            ObjectStoreScheme::parse(&url).map_err(|error| words(error.into()))?;
+            ObjectStoreScheme::parse(&url).map_err(|error| retry(error.into()))?;
         let (objects, prefix) = match scheme {
             ObjectStoreScheme::Local => {
                 let root = std::path::Path::new("/").join(prefix.as_ref());
                 (Objects::Directory(Directory::new(&root)), Path::default())
             }
-            ObjectStoreScheme::AmazonS3 => bucket(s3(config).build().map_err(words)?, prefix),
+            ObjectStoreScheme::AmazonS3 => bucket(s3(config).build().map_err(retry)?, prefix),
             ObjectStoreScheme::MicrosoftAzure => {
-                bucket(azure(config).build().map_err(words)?, prefix)
+                bucket(azure(config).build().map_err(retry)?, prefix)
             }
             ObjectStoreScheme::GoogleCloudStorage => {
-                bucket(google(config).build().map_err(words)?, prefix)
+                bucket(google(config).build().map_err(retry)?, prefix)
             }
             _ => {
                 let scheme = url.scheme();
                 return Err(SinkError::retry(format!(
-                    "a URL that begins with {scheme:?}: want s3, gs, az or file"
+                    "got a URL with scheme {scheme:?}, want s3, gs, az or file"
                 )));
             }
         };
         let ObjectStoreConfig { access_key_id, secret_access_key, session_token, .. } = config;
-        let given = [access_key_id, secret_access_key, session_token, &config.account_key];
-        let of_environment = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
-        let of_environment = of_environment.map(|name| SecretSource::Env(name.to_owned()));
-        let secrets = given.into_iter().flatten().cloned().chain(of_environment).collect();
+        let configured = [access_key_id, secret_access_key, session_token, &config.account_key];
+        let from_environment = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+        let from_environment = from_environment.map(|name| SecretSource::Env(name.to_owned()));
+        let secrets = configured.into_iter().flatten().cloned().chain(from_environment).collect();
         Ok(Self { objects, prefix, secrets })
     }
 
-    /// What an error says, for a log.
-    pub(super) fn words(&self, error: &Error) -> String {
+    /// Returns an error's message without secrets.
+    pub(super) fn message(&self, error: &Error) -> String {
         let secrets: Vec<Secret> = self.secrets.iter().flat_map(SecretSource::read).collect();
-        let words = without(with_causes(error), secrets.iter().map(Secret::expose));
-        shortened(words, MESSAGE_CHARS_MAX)
+        let message = without(with_causes(error), secrets.iter().map(Secret::expose));
+        shortened(message, MESSAGE_CHARS_MAX)
     }
 }
 
@@ -101,7 +101,7 @@ fn http_value(text: &'static str) -> object_store::HeaderValue {
     object_store::HeaderValue::from_static(text)
 }
 
-/// The engine retries.
+/// Turns off retries of the crate `object_store`, because [`crate::sync`] retries.
 fn no_retries() -> RetryConfig {
     RetryConfig { max_retries: 0, retry_timeout: REQUEST, ..RetryConfig::default() }
 }
@@ -133,7 +133,7 @@ fn azure(config: &ObjectStoreConfig) -> MicrosoftAzureBuilder {
     let mut builder = MicrosoftAzureBuilder::from_env();
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_endpoint(endpoint.clone());
-        if let Some(account) = account_in(endpoint) {
+        if let Some(account) = account_of_endpoint(endpoint) {
             builder = builder.with_account(account);
         }
     }
@@ -143,12 +143,12 @@ fn azure(config: &ObjectStoreConfig) -> MicrosoftAzureBuilder {
     builder.with_url(&config.url).with_client_options(options(config)).with_retry(no_retries())
 }
 
-/// The account that an endpoint belongs to: `https://ACCOUNT.blob.core.windows.net`, `http://HOST/ACCOUNT`.
-fn account_in(endpoint: &str) -> Option<String> {
+/// Returns the account in an endpoint: `https://ACCOUNT.blob.core.windows.net`, `http://HOST/ACCOUNT`.
+fn account_of_endpoint(endpoint: &str) -> Option<String> {
     let url = Url::parse(endpoint).ok()?;
-    let of_path = url.path_segments()?.next().filter(|segment| !segment.is_empty());
-    let of_host = || url.host_str()?.split_once(".blob.").map(|(account, _)| account);
-    of_path.or_else(of_host).map(str::to_owned)
+    let in_path = url.path_segments()?.next().filter(|segment| !segment.is_empty());
+    let in_host = || url.host_str()?.split_once(".blob.").map(|(account, _)| account);
+    in_path.or_else(in_host).map(str::to_owned)
 }
 
 fn google(config: &ObjectStoreConfig) -> GoogleCloudStorageBuilder {
@@ -162,8 +162,8 @@ fn google(config: &ObjectStoreConfig) -> GoogleCloudStorageBuilder {
     builder.with_url(&config.url).with_client_options(options(config)).with_retry(no_retries())
 }
 
-/// Secrets that are read anew for each request.
-trait Read: fmt::Debug + Send + Sync {
+/// Credentials that are read for each request.
+trait ReadCredential: fmt::Debug + Send + Sync {
     type Credential: Send + Sync;
 
     fn read(&self) -> Result<Self::Credential, Error>;
@@ -172,8 +172,8 @@ trait Read: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 struct Keys<R>(R);
 
-// The trait is made by a macro of a crate that is not among ours: this is what it comes to.
-impl<R: Read> CredentialProvider for Keys<R> {
+// The trait uses the macro `async_trait`. This is the expanded signature, which avoids the dependency.
+impl<R: ReadCredential> CredentialProvider for Keys<R> {
     type Credential = R::Credential;
 
     fn get_credential<'a, 'b>(
@@ -187,7 +187,7 @@ impl<R: Read> CredentialProvider for Keys<R> {
     }
 }
 
-fn unread(store: &'static str) -> impl Fn(SecretError) -> Error {
+fn secret_error(store: &'static str) -> impl Fn(SecretError) -> Error {
     move |error| Error::Generic { store, source: Box::new(error) }
 }
 
@@ -198,12 +198,12 @@ struct S3Keys {
     token: Option<SecretSource>,
 }
 
-impl Read for S3Keys {
+impl ReadCredential for S3Keys {
     type Credential = AwsCredential;
 
     fn read(&self) -> Result<AwsCredential, Error> {
         let read = |source: &SecretSource| {
-            source.read().map(|secret| secret.expose().to_owned()).map_err(unread("S3"))
+            source.read().map(|secret| secret.expose().to_owned()).map_err(secret_error("S3"))
         };
         Ok(AwsCredential {
             key_id: read(&self.key_id)?,
@@ -216,15 +216,15 @@ impl Read for S3Keys {
 #[derive(Debug)]
 struct AzureKey(SecretSource);
 
-impl Read for AzureKey {
+impl ReadCredential for AzureKey {
     type Credential = AzureCredential;
 
     fn read(&self) -> Result<AzureCredential, Error> {
-        let key = self.0.read().map_err(unread("Azure"))?;
-        // The crate's own error might repeat what it can't read.
+        let key = self.0.read().map_err(secret_error("Azure"))?;
+        // The crate's error could contain the key.
         let key = AzureAccessKey::try_new(key.expose()).map_err(|_| Error::Generic {
             store: "Azure",
-            source: "the account's key is no base64".into(),
+            source: "the account key is not base64".into(),
         })?;
         Ok(AzureCredential::AccessKey(key))
     }
@@ -235,13 +235,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_says_whose_account_it_is() {
+    fn the_account_is_read_from_the_endpoint() {
         for (endpoint, want) in [
             ("https://team.blob.core.windows.net", Some("team")),
             ("http://127.0.0.1:10000/devstoreaccount1", Some("devstoreaccount1")),
             ("https://example.com", None),
         ] {
-            assert_eq!(account_in(endpoint).as_deref(), want, "{endpoint}");
+            assert_eq!(account_of_endpoint(endpoint).as_deref(), want, "{endpoint}");
         }
     }
 }
