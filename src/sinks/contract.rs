@@ -1,7 +1,7 @@
-//! What every sink promises, as one suite of tests that each of them runs.
+//! The contract of sinks as a test suite, which every sink runs.
 //!
-//! A sink's own tests add what its target is told of an item; these look only at which images arrive, how often
-//! and in which order of steps, whatever happens between two calls.
+//! The suite checks which images arrive, how often and in which order of steps, with failures between calls. What a
+//! target stores of an item is checked by the sink's own tests.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,25 +17,24 @@ use crate::media::{
     Description, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey, Sha256, Source, Step,
 };
 
-/// A target, as the suite sees it.
+/// A target under test.
 pub(crate) trait Target {
     type Sink: Sink;
 
-    /// The sink as it is after a start of the program: it knows nothing but what the target has.
+    /// Opens a sink as after a start of the program. Only the target's state is accepted.
     fn open(&self) -> Self::Sink;
 
-    /// The images that whoever looks at the target sees: key, step and the digest of the file, in the order in
-    /// which they are shown, or in any order if they have none.
+    /// Returns the images that a reader of the target sees: key, step and digest of the file, in any order.
     fn seen(&self) -> Vec<(String, u64, Sha256)>;
 
-    /// Whether an image that comes after one of a later step can be put in its place. Else it may be missing until
+    /// Whether the target accepts an image after images of later steps. If not, the image may be missing until
     /// [`Sink::rest`].
     fn takes_any_order(&self) -> bool {
         true
     }
 }
 
-/// A run's folder of a store, with images in it.
+/// A run's folder in a store, with images.
 pub(crate) struct Images {
     folder: TempDir,
     n: u64,
@@ -50,7 +49,7 @@ impl Images {
         self.folder.path()
     }
 
-    /// The next image, which is another one than those before.
+    /// Writes an image with new content.
     pub(crate) fn image(&mut self, key: &str, step: u64, index: u32) -> Delivery {
         self.image_with(key, step, index, Description::default(), Layers::default())
     }
@@ -108,7 +107,7 @@ impl Images {
     }
 }
 
-/// Serves these routes on a port of loopback, on a thread of its own.
+/// Serves routes on a loopback port, on a thread of its own.
 pub(crate) fn serve(routes: Router) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("a listener");
@@ -142,7 +141,7 @@ async fn deliver(sink: &mut impl Sink, items: &[Delivery]) -> Receipt {
     sink.commit(items).await.expect("a receipt")
 }
 
-/// Tells a sink that nothing comes, as the engine does: until nothing changes. Returns the last receipt.
+/// Calls `rest` as [`crate::sync`] does, until nothing changes. Returns the last receipt.
 async fn rest(sink: &mut impl Sink, why: Rest) -> Option<Receipt> {
     let mut last = None;
     while let Some(receipt) = sink.rest(why).await.expect("a target") {
@@ -151,14 +150,14 @@ async fn rest(sink: &mut impl Sink, why: Rest) -> Option<Receipt> {
     last
 }
 
-/// Runs the suite on targets that are empty, one for each part of it.
+/// Runs the suite. Each part gets a new, empty target.
 pub(crate) async fn check<T: Target>(empty: impl Fn() -> T) {
     all_arrive_once_over_many_starts(&empty()).await;
-    what_is_delivered_again_is_there_once(&empty()).await;
-    files_without_a_commit_are_not_seen_and_do_no_harm(&empty()).await;
-    what_comes_late_arrives(&empty()).await;
-    resting_changes_nothing_that_is_seen(&empty()).await;
-    a_missing_file_is_that_items_fault(&empty()).await;
+    a_redelivery_adds_nothing(&empty()).await;
+    files_without_a_commit_are_not_seen(&empty()).await;
+    late_items_arrive(&empty()).await;
+    a_rest_changes_no_image(&empty()).await;
+    a_missing_file_rejects_only_its_item(&empty()).await;
 }
 
 /// Two keys, several images a step, and a start of the program between any two batches.
@@ -174,7 +173,7 @@ async fn all_arrive_once_over_many_starts(target: &impl Target) {
         let mut sink = target.open();
         sink.resume(receipt.as_ref()).await.expect("a target");
         receipt = Some(deliver(&mut sink, batch).await);
-        // What a receipt says is read back as it was.
+        // The receipt is stored as JSON.
         let text = serde_json::to_string(&receipt).expect("JSON");
         receipt = serde_json::from_str(&text).expect("a receipt");
     }
@@ -184,8 +183,8 @@ async fn all_arrive_once_over_many_starts(target: &impl Target) {
     assert_eq!(sorted(target.seen()), sorted(shown(&items)));
 }
 
-/// The program dies after a commit and before its receipt is stored.
-async fn what_is_delivered_again_is_there_once(target: &impl Target) {
+/// The program is killed after a commit and before its receipt is stored.
+async fn a_redelivery_adds_nothing(target: &impl Target) {
     let mut images = Images::new();
     let items: Vec<Delivery> = (0..9).map(|step| images.image("k", step, 0)).collect();
     let mut sink = target.open();
@@ -201,7 +200,7 @@ async fn what_is_delivered_again_is_there_once(target: &impl Target) {
     let last = rest(&mut sink, Rest::Finished).await.or(last);
     assert_eq!(sorted(target.seen()), sorted(shown(&items)));
 
-    // After it has rested.
+    // The same after a rest.
     let more = images.image("more", 100, 0);
     for _ in 0..2 {
         sink = target.open();
@@ -213,7 +212,7 @@ async fn what_is_delivered_again_is_there_once(target: &impl Target) {
     assert_eq!(sorted(target.seen()), sorted(shown(&all)));
 }
 
-async fn files_without_a_commit_are_not_seen_and_do_no_harm(target: &impl Target) {
+async fn files_without_a_commit_are_not_seen(target: &impl Target) {
     let mut images = Images::new();
     let items: Vec<Delivery> = (0..3).map(|step| images.image("k", step, 0)).collect();
     for _ in 0..2 {
@@ -229,8 +228,8 @@ async fn files_without_a_commit_are_not_seen_and_do_no_harm(target: &impl Target
     assert_eq!(sorted(target.seen()), sorted(shown(&items)));
 }
 
-/// An item that was set aside, of a step that is past, and a later version of one that is there.
-async fn what_comes_late_arrives(target: &impl Target) {
+/// A parked item of an earlier step is delivered late.
+async fn late_items_arrive(target: &impl Target) {
     let mut images = Images::new();
     let late = images.image("k", 3, 0);
     let items: Vec<Delivery> = (0..3).map(|i| images.image("k", 10 * i, 0)).collect();
@@ -239,7 +238,7 @@ async fn what_comes_late_arrives(target: &impl Target) {
     deliver(&mut sink, &items).await;
     let receipt = deliver(&mut sink, std::slice::from_ref(&late)).await;
     if !target.takes_any_order() {
-        // Its receipt is never stored.
+        // The receipt of the rest is not stored.
         sink.rest(Rest::Leaving).await.expect("a target");
         drop(sink);
         sink = target.open();
@@ -250,12 +249,12 @@ async fn what_comes_late_arrives(target: &impl Target) {
     assert_eq!(sorted(target.seen()), sorted(shown(&all)));
 }
 
-async fn resting_changes_nothing_that_is_seen(target: &impl Target) {
+async fn a_rest_changes_no_image(target: &impl Target) {
     let mut images = Images::new();
     let items: Vec<Delivery> = (0..4).map(|step| images.image("k", step, 0)).collect();
     let mut sink = target.open();
     sink.resume(None).await.expect("a target");
-    // There is nothing yet.
+    // Nothing was delivered yet.
     rest(&mut sink, Rest::Finished).await;
     let mut receipt = deliver(&mut sink, &items[..2]).await;
     for why in [Rest::Idle(std::time::Duration::from_hours(1)), Rest::Finished, Rest::Leaving] {
@@ -268,25 +267,25 @@ async fn resting_changes_nothing_that_is_seen(target: &impl Target) {
     assert_eq!(sorted(target.seen()), sorted(shown(&items)));
 }
 
-/// Retention, or a person, has removed it: the others go on.
-async fn a_missing_file_is_that_items_fault(target: &impl Target) {
+/// Retention or a person has removed the file. The other items are delivered.
+async fn a_missing_file_rejects_only_its_item(target: &impl Target) {
     let mut images = Images::new();
     let items: Vec<Delivery> = (0..3).map(|step| images.image("k", step, 0)).collect();
     fs::remove_file(items[1].path()).expect("a file");
     let mut sink = target.open();
     sink.resume(None).await.expect("a target");
-    let mut kept = Vec::new();
+    let mut accepted = Vec::new();
     for item in &items {
         match sink.put(item).await {
-            Ok(()) => kept.push(item.clone()),
+            Ok(()) => accepted.push(item.clone()),
             Err(SinkError::Reject { seq, .. }) => assert_eq!(seq, items[1].seq),
             Err(error) => panic!("{error}"),
         }
     }
-    while let Err(error) = sink.commit(&kept).await {
+    while let Err(error) = sink.commit(&accepted).await {
         let SinkError::Reject { seq, .. } = error else { panic!("{error}") };
         assert_eq!(seq, items[1].seq);
-        kept.retain(|item| item.seq != seq);
+        accepted.retain(|item| item.seq != seq);
     }
     rest(&mut sink, Rest::Finished).await;
     let want = [items[0].clone(), items[2].clone()];
@@ -298,7 +297,7 @@ async fn a_missing_file_is_that_items_fault(target: &impl Target) {
 /// Delivers to an empty target, to learn which files and folders the sink makes. Then, for each of them, puts a link to
 /// another file or folder in its place before the delivery: the delivery must fail with an error that names the link
 /// and may be retried, what is behind the link must stay as it was, and the next attempt without the link must
-/// succeed. A sink may also go round a link, where `is_avoided` says so.
+/// succeed. A sink may also avoid a link by using another name, for the paths in `is_avoided`.
 pub(crate) async fn check_links<T: Target>(
     empty: impl Fn() -> T,
     root: impl Fn(&T) -> PathBuf,
@@ -342,7 +341,7 @@ pub(crate) async fn check_links<T: Target>(
             }
         }
         deliver_all(&target, &items, &late, &mut || {}).await.expect("a delivery");
-        // What was put into a folder that the sink went round may be nothing that a reader understands.
+        // Where the sink used another name, a reader may not understand the rest of the folder.
         let n_seen = if is_avoided(&path) { usize::MAX } else { target.seen().len() };
         assert!(n_seen > items.len(), "{path}: {n_seen}");
     }
@@ -374,7 +373,7 @@ async fn deliver_all(
 
 /// Adds the paths below `folder`, and whether each is a folder.
 fn list(root: &Path, folder: &Path, paths: &mut BTreeMap<String, bool>) {
-    // The target's directory may not be there yet.
+    // The target's directory may not exist yet.
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let entry = entry.expect("an entry");
         let path = entry.path();

@@ -1,8 +1,7 @@
-//! Targets that images are delivered to: what a sink is, and one file for each kind.
+//! Targets of images: the contract of a sink, and a module for each kind of target.
 //!
-//! A sink neither retries nor waits, looks at no clock and doesn't touch the store: [`crate::sync`] does all
-//! that, once, for all of them. What it delivers is a function of the items alone, so that an item that is
-//! delivered again is the same, byte for byte.
+//! A sink does not retry, wait, read a clock or use the store. [`crate::sync`] does this for all sinks. What a sink
+//! writes depends only on the items, so a redelivery writes the same bytes.
 
 #[cfg(test)]
 pub(crate) mod contract;
@@ -29,31 +28,30 @@ use crate::store::RunInfo;
 /// An error of any kind.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// One image that is to reach a target.
+/// One image on its way to a target.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
-    /// The number of its line in the run's journal: rises within the run, and is another one for a later
-    /// version of the same image.
+    /// The number of the image's line in the run's journal. It increases within the run. A later version of the same
+    /// image has another number.
     pub(crate) seq: u64,
     pub(crate) id: MediaId,
     pub(crate) file: MediaFile,
-    /// Its boxes, masks and classes.
     pub(crate) layers: Layers,
-    /// All that is known of it.
+    /// The image's row in the store's index.
     pub(crate) entry: Arc<MediaEntry>,
-    /// Seconds since the Unix epoch: what the job said, else when its media file was written.
+    /// Seconds since the Unix epoch: the job's time if the record has one, else the time of the commit.
     pub(crate) time: f64,
-    /// The run's folder in the store, which paths of the entry are relative to.
+    /// The run's folder in the store. Paths in the entry are relative to it.
     pub(crate) folder: Arc<Path>,
 }
 
 impl Delivery {
-    /// Its media file.
+    /// Returns the path of the media file.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.join(&self.file.path)
     }
 
-    /// How many bytes all its files have: the image, its masks, its sets of boxes.
+    /// Returns the total size of the image, its masks and its sets of boxes, in bytes.
     pub(crate) fn n_bytes(&self) -> u64 {
         let layers = &self.layers;
         let of_layers = layers.boxes.values().chain(layers.masks.values());
@@ -61,13 +59,13 @@ impl Delivery {
     }
 }
 
-/// Where a target stood when it last kept everything: what a sink wants to be told again after a restart.
+/// The state of a target after a commit. [`crate::sync`] stores it, and passes it to [`Sink::resume`] after a restart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Receipt(Value);
 
 impl Receipt {
-    /// Makes a receipt of a value of the sink's own type.
+    /// Creates a receipt from a value of the sink's type.
     ///
     /// # Errors
     /// [`SinkError::Retry`] if JSON cannot hold the value.
@@ -75,7 +73,7 @@ impl Receipt {
         serde_json::to_value(of).map(Self).map_err(SinkError::retry)
     }
 
-    /// What the sink said; `None` if it is of another version or kind.
+    /// Returns the sink's value; `None` if the receipt has another type.
     pub(crate) fn get<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_value(self.0.clone()).ok()
     }
@@ -84,14 +82,14 @@ impl Receipt {
 /// What is left to do after a delivery failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SinkError {
-    /// The target may accept the same later: it can't be reached, is busy, or wants another key.
+    /// The target may accept the same items later: it is unreachable or busy, or refuses the key.
     #[error("{source}")]
     Retry {
-        /// How long it asked to be left alone.
+        /// The pause that the target requests.
         after: Option<Duration>,
         source: BoxError,
     },
-    /// The target will never accept this item: it is to be set aside.
+    /// The target will never accept this item, which is parked.
     #[error("{source}")]
     Reject {
         /// [`Delivery::seq`].
@@ -101,31 +99,31 @@ pub(crate) enum SinkError {
 }
 
 impl SinkError {
-    /// The target may accept it later.
+    /// Creates an error that may not occur again.
     pub(crate) fn retry(source: impl Into<BoxError>) -> Self {
         Self::Retry { after: None, source: source.into() }
     }
 
-    /// The target will never accept this one.
+    /// Creates the rejection of an item.
     pub(crate) fn reject(item: &Delivery, source: impl Into<BoxError>) -> Self {
         Self::Reject { seq: item.seq, source: source.into() }
     }
 }
 
-/// A file of an item that can't be read: if it is gone, that is the item's fault; a disk that is out of order is not.
+/// Converts the error of reading a file of an item. A missing file rejects the item; other errors are retried.
 pub(crate) fn unreadable(item: &Delivery, path: &Path, error: &io::Error) -> SinkError {
-    let words = format!("{error}: {}", path.display());
+    let message = format!("{error}: {}", path.display());
     if error.kind() == io::ErrorKind::NotFound {
-        SinkError::reject(item, words)
+        SinkError::reject(item, message)
     } else {
-        SinkError::retry(words)
+        SinkError::retry(message)
     }
 }
 
-/// Checks that a file of an item has the size that it was kept with.
+/// Checks that a file of an item has the recorded size.
 ///
 /// # Errors
-/// [`SinkError::Reject`] if it hasn't.
+/// [`SinkError::Reject`] if the size is different.
 pub(crate) fn check_size(
     item: &Delivery,
     path: &Path,
@@ -138,10 +136,10 @@ pub(crate) fn check_size(
     Err(SinkError::reject(item, format!("got {got} bytes, want {want}: {}", path.display())))
 }
 
-/// A file of an item, which has `size` bytes: below the run's folder.
+/// Reads a file of an item. `path` is relative to the run's folder.
 ///
 /// # Errors
-/// As [`unreadable`] and [`check_size`] say.
+/// See [`unreadable`] and [`check_size`].
 pub(crate) async fn read_file(
     item: &Delivery,
     path: &str,
@@ -155,68 +153,67 @@ pub(crate) async fn read_file(
 
 /// A kind of target.
 pub(crate) trait Target: Sized {
-    /// What its section of the configuration says.
+    /// The target's section of the configuration.
     type Config;
-    /// What delivers a run's items to it.
+    /// The sink of one run.
     type Run: Sink;
 
-    /// How long ago an item must have been kept before it is delivered, where a target can't add to a step that it
-    /// has: others of the step may come yet.
+    /// How long an item waits after its commit for others of its step. Targets that can't extend a step need it.
     const SETTLE: Duration = Duration::ZERO;
 
-    /// Gets ready to deliver: reads secrets, asks the target what it can do if that must be known.
+    /// Opens the target: reads secrets, and probes the target's features if needed.
     ///
     /// # Errors
-    /// [`SinkError::Retry`] only: a secret may be put where it should be, a server come up.
+    /// [`SinkError::Retry`] only, because secrets and servers may become available.
     async fn open(config: &Self::Config) -> Result<Self, SinkError>;
 
-    /// The target as one run sees it. Asks nothing yet.
+    /// Creates the sink of a run. Sends no request.
     fn run(&self, run: &RunInfo) -> Self::Run;
 }
 
-/// A target as one run sees it.
+/// Delivers the items of one run to a target.
 ///
-/// [`crate::sync`] drives it: `resume` once, then for each batch of items `put` for each of them and, when all
-/// that were accepted are there, `commit`. After a failed `put` the same sink is asked again; after a failed `commit` or
-/// `rest` a new one is made and resumed, but where `commit` rejects an item: that comes again without it. Only one call that takes `&mut self` is under way at a time; of `put` there may be many.
+/// [`crate::sync`] calls `resume` once. For each batch it then calls `put` for each item and, after all of them, `commit`
+/// with the items that were not rejected. Calls of `put` may run at the same time; other calls do not.
+///
+/// After a failed `put`, the same sink is used again. If `commit` rejects an item, `commit` is called again without the
+/// item. After another error of `commit` or `rest`, a new sink is created and resumed.
 pub(crate) trait Sink {
-    /// Puts the target back to where it stood at `last`: what came after it is removed, or known again when it
-    /// is delivered once more. `None` if nothing was ever kept there.
+    /// Restores the state of the target at `last`: later items are removed, or recognized when they are delivered again.
+    /// `last` is `None` if nothing was ever committed.
     ///
     /// # Errors
     /// [`SinkError::Retry`] only.
     async fn resume(&mut self, last: Option<&Receipt>) -> Result<(), SinkError>;
 
-    /// Brings an item's files over, in any order and beside others. Again does no harm. Nobody need see them
-    /// yet.
+    /// Transfers an item's files, in any order. Repetition has no effect. The item need not be visible yet.
     ///
     /// # Errors
-    /// If it can't be brought over now, or never.
+    /// If the files can't be transferred now, or the item is rejected.
     async fn put(&self, item: &Delivery) -> Result<(), SinkError>;
 
-    /// Makes items, whose files are there, seen: in the order of `seq`, but that one which was set aside may
-    /// come late. `Ok` means: kept, even if the power goes now.
+    /// Makes items visible whose files were transferred. Items are in the order of `seq`, except that a parked item may
+    /// come late. After `Ok`, the items are durable, even after a power failure.
     ///
     /// # Errors
-    /// If none of them is kept for now; or the first that never will be: the call comes again without it.
+    /// If no item is durable yet, or an item is rejected. A rejection names the first such item.
     async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError>;
 
-    /// Nothing more comes for the moment: for a while, or for good as far as anybody knows. What
-    /// was kept back to be put in order is to be let go. `None` if nothing changed; else the receipt is stored, and
-    /// the call comes again: some things can only be done when what they follow from is durable.
+    /// Handles a pause: writes the items that the sink holds back for their order. Returns `None` if nothing changed.
+    /// Otherwise the receipt is stored and the call is repeated, because some steps need a durable receipt.
     ///
     /// # Errors
     /// [`SinkError::Retry`] only.
     async fn rest(&mut self, why: Rest) -> Result<Option<Receipt>, SinkError>;
 }
 
-/// Why nothing more comes.
+/// Why a sink gets no more items for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// Nothing came for so long.
+    /// No item came for this time.
     Idle(Duration),
-    /// The job said that the run is over.
+    /// The job reported the end of the run.
     Finished,
-    /// Nothing came for so long that the run makes room for others, or nobody will look again soon.
+    /// The sink is closed: its run makes room for others, or syncing ends.
     Leaving,
 }

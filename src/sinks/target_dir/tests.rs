@@ -54,7 +54,7 @@ fn no_operation_follows_a_link() {
         4,
         "no temporary file stays"
     );
-    // A link is removed itself, by itself or with its folder.
+    // Removal deletes the link and not its target, alone or with its folder.
     dir.remove_file(Path::new("file")).expect("a link");
     fs::create_dir(folder.path().join("real")).expect("a folder");
     fs::rename(folder.path().join("folder"), folder.path().join("real/link")).expect("a link");
@@ -103,8 +103,8 @@ fn a_file_is_linked_or_copied_once() {
         let to = Path::new(name);
         bring(&dir, &from, to).expect("a file");
         assert_eq!(fs::read(folder.path().join(name)).expect("a file"), b"pixels");
-        dir.link(&from, to).expect("it is there");
-        dir.copy(&from, to).expect("it is there");
+        dir.link(&from, to).expect("an existing file");
+        dir.copy(&from, to).expect("an existing file");
     }
     let gone =
         dir.link(&folder.path().join("gone"), Path::new("d/e")).expect_err("nothing to link");

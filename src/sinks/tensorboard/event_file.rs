@@ -1,8 +1,8 @@
-//! An event file that we write: opened where it was left, and appended to record by record.
+//! An event file that Safelight appends records to.
 //!
-//! A reader that has met the end of a whole record goes on from there, and never again if other bytes stand there
-//! then (so do both of `TensorBoard`'s loaders). Whole records are therefore never cut away: what is found behind
-//! the last receipt is told of instead, so that it isn't written twice.
+//! A reader continues at the end of the last whole record. Neither of `TensorBoard`'s loaders recovers if the bytes before
+//! that offset change. Whole records are therefore never cut off. Records behind the last receipt are reported to the
+//! caller, so that they are not written twice.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,29 +12,29 @@ use crate::durable::DiskFile;
 use crate::formats::tfevents::{self, FOOTER_BYTES, HEADER_BYTES, Outline};
 use crate::sinks::target_dir::{TargetDir, TargetDirError};
 
-/// How much of a record is read to know what is in it.
+/// How many bytes of a record are read for its outline.
 const BEGINNING_BYTES: u64 = 8 << 10;
 
-/// How much of a torn record is read to know whether it is ours: its header and its first fields.
+/// How many bytes of a torn record are checked for Safelight's mark: its header and first fields.
 const TORN_BYTES_CHECKED: u64 = 64;
 
 /// An event file.
 #[derive(Debug)]
 pub(super) struct EventFile {
     file: DiskFile,
-    /// Its length: whole records.
+    /// The length of all whole records.
     pub(super) n_bytes: u64,
-    /// How much of it is durable.
+    /// The durable length.
     synced_bytes: u64,
     /// The last step of each tag.
     last_steps: HashMap<String, i64>,
 }
 
 impl EventFile {
-    /// Makes one.
+    /// Creates an event file.
     ///
     /// # Errors
-    /// If it can't be made.
+    /// If the file exists or can't be created.
     pub(super) fn create(dir: &TargetDir, path: &Path) -> io::Result<Self> {
         let folder = path.parent().unwrap_or(Path::new(""));
         dir.create_dir_all(folder)?;
@@ -88,8 +88,7 @@ impl EventFile {
             opened.file.set_len(opened.n_bytes)?;
         }
         if opened.n_bytes >= kept_bytes {
-            // A process that was killed may have written the last records and not synced them. They count as kept from
-            // here on.
+            // A killed process may not have synced the last records. From here on they count as durable.
             let folder = path.parent().unwrap_or(Path::new(""));
             dir.create_dir_all(folder)?;
             dir.sync_dir(folder)?;
@@ -99,8 +98,8 @@ impl EventFile {
         Ok(Some(opened))
     }
 
-    /// Whether what follows the last whole record, in a file of `n_bytes`, can be the beginning of a record that was
-    /// being written when the process or the machine stopped.
+    /// Whether the bytes after the last whole record, in a file of `n_bytes`, can be a record of Safelight that was torn
+    /// when the process or the machine stopped.
     fn may_have_torn_record_of_ours(&self, n_bytes: u64) -> io::Result<bool> {
         let n = (n_bytes - self.n_bytes).min(TORN_BYTES_CHECKED);
         let mut beginning = vec![0; usize::try_from(n).map_err(io::Error::other)?];
@@ -108,8 +107,8 @@ impl EventFile {
         Ok(tfevents::may_be_torn_record(&beginning, self.n_bytes == 0))
     }
 
-    /// The end and the contents of the record that stands at [`Self::n_bytes`]. What was kept is believed;
-    /// what came later, and may not be durable, is checked.
+    /// Returns the end and the outline of the record at [`Self::n_bytes`]. Checksums are checked only from `kept_bytes` on,
+    /// because those records may not be durable.
     fn next_record(&self, n_bytes: u64, kept_bytes: u64) -> io::Result<Option<(u64, Outline)>> {
         let (frame, start) = ((HEADER_BYTES + FOOTER_BYTES) as u64, self.n_bytes);
         let mut header = [0; HEADER_BYTES];
@@ -139,8 +138,8 @@ impl EventFile {
         Ok(outline.map(|outline| (end, outline)))
     }
 
-    /// Whether an event of this step comes after all that a tag has. One of the same step doesn't: of two, one
-    /// loader shows the first and the other the last.
+    /// Whether the step is later than all steps of the tag. An equal step is not, because of two records one loader shows
+    /// the first and the other loader the last.
     pub(super) fn takes(&self, tag: &str, step: i64) -> bool {
         self.last_steps.get(tag).is_none_or(|last| *last < step)
     }
@@ -149,10 +148,10 @@ impl EventFile {
         self.last_steps.contains_key(tag)
     }
 
-    /// Appends the record of a step, whose time the run begins at if it is the first, and returns its place.
+    /// Appends the record of a step and returns its offset. The time of the first record is the start of the run.
     ///
     /// # Errors
-    /// If it can't be written: then nothing is appended.
+    /// If the record can't be written. Nothing is appended then.
     pub(super) fn append(
         &mut self,
         tag: &str,
@@ -161,20 +160,20 @@ impl EventFile {
         record: &[u8],
     ) -> io::Result<u64> {
         if self.n_bytes == 0 {
-            // Synced before any other record is written, so that a torn file still says whose it is.
+            // Synced before other records are written, so that a torn file still has Safelight's mark.
             self.write(&tfevents::first_record(wall_time))?;
             self.sync()?;
         }
-        let place = self.n_bytes;
+        let offset = self.n_bytes;
         self.write(record)?;
         self.last_steps.insert(tag.to_owned(), step);
-        Ok(place)
+        Ok(offset)
     }
 
     fn write(&mut self, record: &[u8]) -> io::Result<()> {
         let written = self.file.write_all_at(record, self.n_bytes);
         if written.is_err() {
-            // If even that fails, the next start cuts it off.
+            // If this fails too, the next start cuts the record off.
             self.file.set_len(self.n_bytes).ok();
         }
         written?;
@@ -182,10 +181,10 @@ impl EventFile {
         Ok(())
     }
 
-    /// Makes all records durable that are not.
+    /// Makes all records durable.
     ///
     /// # Errors
-    /// If it can't be synced. Nobody knows then what of them is durable, and they are cut off.
+    /// If the file can't be synced. Records that may not be durable are cut off.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.n_bytes == self.synced_bytes {
             return Ok(());

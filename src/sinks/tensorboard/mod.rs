@@ -1,17 +1,17 @@
 //! `TensorBoard`: event files in a log directory.
 //!
 //! ```text
-//! PATH/<run>/events.out.tfevents.0000000000.safelight         steps that rise, tag by tag
-//! PATH/<run>/late1/events.out.tfevents.0000000000.safelight   what came when its tag was further on
-//! PATH/<run>/late2/…                                          and so forth
+//! PATH/<run>/events.out.tfevents.0000000000.safelight         steps that increase for each tag
+//! PATH/<run>/late1/events.out.tfevents.0000000000.safelight   images that came after a later step of their tag
+//! PATH/<run>/late2/…                                          and so on
 //! ```
 //!
-//! One record holds the images of one key and step, in order of index. The default loader drops what a tag has
-//! from a step on when that step comes (again), the other one drops the newcomer: whatever isn't of a later step
-//! than all before it goes to the next of these directories, each of which `TensorBoard` takes for a run.
+//! One record has the images of one key and step, in order of index. If a step comes again, `TensorBoard`'s default
+//! loader drops everything of the tag from that step on, and the other loader ignores the second record. An image whose
+//! step is not later than all others of its tag therefore goes to the next directory, which is another run there.
 //!
-//! A file is only ever appended to (see [`event_file`]). After a restart what stands behind the receipt is
-//! known, by key, step, index and digest, and isn't written again.
+//! Files are only appended to (see [`event_file`]). After a restart, images behind the receipt are recognized by key,
+//! step, index and digest, and are not written again.
 
 mod event_file;
 mod picture;
@@ -32,11 +32,11 @@ use crate::durable::Disk;
 use crate::formats::tfevents::{self, KeptImage, Series};
 use crate::store::RunInfo;
 
-/// The name of every event file of ours: there is one in a directory, and one writer.
+/// The name of every event file. Each directory has one file, and each file one writer.
 const FILE: &str = "events.out.tfevents.0000000000.safelight";
 
-/// The most bytes of media files in one record, if they are of more than one image: the rest is told of as what
-/// comes late.
+/// The maximum size of media files in one record, in bytes. A single image may be larger. Further images of the step are
+/// written as late images.
 const RECORD_BYTES_MAX: u64 = 64 << 20;
 
 /// A log directory.
@@ -52,7 +52,7 @@ impl Target for TensorboardTarget {
 
     const SETTLE: Duration = Duration::from_secs(2);
 
-    /// The directory is made when there is something to put into it.
+    /// Creates no directory; the first commit does.
     async fn open(config: &TensorboardConfig) -> Result<Self, SinkError> {
         let dir = TargetDir::new(&config.path, Disk::default());
         Ok(Self { config: Arc::new(config.clone()), dir })
@@ -70,35 +70,35 @@ pub(crate) struct TensorboardRun {
     target: TensorboardTarget,
     /// The run's folder, relative to the target's.
     folder: PathBuf,
-    /// None until [`Sink::resume`].
+    /// `None` until [`Sink::resume`].
     files: Option<EventFiles>,
 }
 
-/// An image as a record tells of it: tag, step, index, digest.
-type Known = (String, i64, u32, Vec<u8>);
+/// Identifies an image in a record: tag, step, index, digest.
+type ImageIdentity = (String, i64, u32, Vec<u8>);
 
-/// The event files of a run, in the order in which they are tried.
+/// The event files of a run, in the order in which an image is offered to them.
 #[derive(Debug)]
 struct EventFiles {
     target: TensorboardTarget,
     folder: PathBuf,
     files: Vec<EventFile>,
-    /// What stands in them beyond the last receipt, and wasn't delivered since: which file, and where.
-    known: BTreeMap<Known, (usize, u64)>,
+    /// Images in the files behind the last receipt that were not delivered again: index of the file, offset in it.
+    unacknowledged: BTreeMap<ImageIdentity, (usize, u64)>,
 }
 
-/// How long each event file was, by its path below the run's directory.
+/// The length of each event file, by its path relative to the run's directory.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Lengths {
+struct EventFileLengths {
     files: BTreeMap<String, u64>,
 }
 
-/// The path of an event file below the run's directory.
+/// Returns the path of an event file, relative to the run's directory.
 fn file_name(idx: usize) -> String {
     if idx == 0 { FILE.to_owned() } else { format!("late{idx}/{FILE}") }
 }
 
-/// A directory that can't be written now may be later.
+/// Converts an error of the directory, which may not occur again.
 fn retry(error: io::Error) -> SinkError {
     if error.kind() == io::ErrorKind::WouldBlock {
         return SinkError::retry("another process writes to this run's event file");
@@ -110,29 +110,29 @@ impl EventFiles {
     fn open(
         target: &TensorboardTarget,
         folder: PathBuf,
-        lengths: &Lengths,
+        lengths: &EventFileLengths,
     ) -> Result<Self, SinkError> {
-        let (mut files, mut known) = (Vec::new(), BTreeMap::new());
+        let (mut files, mut unacknowledged) = (Vec::new(), BTreeMap::new());
         loop {
             let (idx, name) = (files.len(), file_name(files.len()));
             let kept_bytes = lengths.files.get(&name).copied().unwrap_or(0);
             let opened =
-                EventFile::open(&target.dir, &folder.join(name), kept_bytes, |place, outline| {
+                EventFile::open(&target.dir, &folder.join(name), kept_bytes, |offset, outline| {
                     let image = |KeptImage { index, sha256 }| {
-                        ((outline.tag.clone(), outline.step, index, sha256), (idx, place))
+                        ((outline.tag.clone(), outline.step, index, sha256), (idx, offset))
                     };
-                    known.extend(outline.kept.into_iter().map(image));
+                    unacknowledged.extend(outline.kept.into_iter().map(image));
                 });
             match opened.map_err(retry)? {
                 Some(file) => files.push(file),
-                None => return Ok(Self { target: target.clone(), folder, files, known }),
+                None => return Ok(Self { target: target.clone(), folder, files, unacknowledged }),
             }
         }
     }
 
-    /// Appends what isn't there yet, and makes it durable.
-    fn keep(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
-        // By step first, so that steps rise. Of two versions of an image the later one counts.
+    /// Appends new images and makes them durable.
+    fn append_new(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
+        // Sorted by step, because steps must increase. Of two versions of an image, the later one is written.
         let mut steps: BTreeMap<(i64, &str), BTreeMap<u32, &Delivery>> = BTreeMap::new();
         for item in items {
             let step = step(item)?;
@@ -143,7 +143,8 @@ impl EventFiles {
             }
         }
         for ((step, _), images) in steps {
-            let is_new = |item: &&&Delivery| !self.known.contains_key(&known(item, step));
+            let is_new =
+                |item: &&&Delivery| !self.unacknowledged.contains_key(&identity(item, step));
             let images: Vec<&Delivery> = images.values().filter(is_new).copied().collect();
             let mut rest = &images[..];
             while !rest.is_empty() {
@@ -152,10 +153,10 @@ impl EventFiles {
                 rest = others;
             }
         }
-        // Those of an earlier call, too, which ended at an item that is set aside by now.
+        // This includes records of an earlier call that ended with a rejection.
         self.files.iter_mut().try_for_each(EventFile::sync).map_err(retry)?;
         for item in items {
-            self.known.remove(&known(item, step(item)?));
+            self.unacknowledged.remove(&identity(item, step(item)?));
         }
         self.receipt()
     }
@@ -196,23 +197,23 @@ impl EventFiles {
             let path = self.folder.join(file_name(idx));
             self.files.push(EventFile::create(&self.target.dir, &path).map_err(retry)?);
         }
-        let place = self.files[idx].append(&tag, step, first.time, &record).map_err(retry)?;
-        self.known.extend(images.iter().map(|item| (known(item, step), (idx, place))));
+        let offset = self.files[idx].append(&tag, step, first.time, &record).map_err(retry)?;
+        self.unacknowledged.extend(images.iter().map(|item| (identity(item, step), (idx, offset))));
         Ok(())
     }
 
-    /// What was found or written and not delivered since stays beyond it.
+    /// Returns a receipt that excludes the unacknowledged images.
     fn receipt(&self) -> Result<Receipt, SinkError> {
         let mut lengths: Vec<u64> = self.files.iter().map(|file| file.n_bytes).collect();
-        for &(idx, place) in self.known.values() {
-            lengths[idx] = lengths[idx].min(place);
+        for &(idx, offset) in self.unacknowledged.values() {
+            lengths[idx] = lengths[idx].min(offset);
         }
         let files = lengths.into_iter().enumerate().map(|(idx, length)| (file_name(idx), length));
-        Receipt::new(&Lengths { files: files.collect() })
+        Receipt::new(&EventFileLengths { files: files.collect() })
     }
 }
 
-/// How many of these images make one record.
+/// Returns how many of these images fit into one record.
 fn n_of_a_record(images: &[&Delivery]) -> usize {
     let mut n_bytes = 0;
     let fits = |item: &&&Delivery| {
@@ -223,20 +224,20 @@ fn n_of_a_record(images: &[&Delivery]) -> usize {
 }
 
 fn step(item: &Delivery) -> Result<i64, SinkError> {
-    let too_great = |_| SinkError::reject(item, "step is over 2^63 - 1, TensorBoard's greatest");
+    let too_great = |_| SinkError::reject(item, "step is over 2^63 - 1, TensorBoard's limit");
     i64::try_from(item.id.step.0).map_err(too_great)
 }
 
-fn known(item: &Delivery, step: i64) -> Known {
+fn identity(item: &Delivery, step: i64) -> ImageIdentity {
     let tag = tfevents::tag_of_key(&item.id.key);
     (tag, step, item.id.index, item.file.sha256.as_bytes().to_vec())
 }
 
 impl Sink for TensorboardRun {
     async fn resume(&mut self, last: Option<&Receipt>) -> Result<(), SinkError> {
-        // Closed first: a file that is open is locked.
+        // Closed first, because an open file is locked.
         self.files = None;
-        let lengths: Lengths = last.and_then(Receipt::get).unwrap_or_default();
+        let lengths: EventFileLengths = last.and_then(Receipt::get).unwrap_or_default();
         let (target, folder) = (self.target.clone(), self.folder.clone());
         let open = move || EventFiles::open(&target, folder, &lengths);
         self.files = Some(tokio::task::spawn_blocking(open).await.map_err(SinkError::retry)??);
@@ -244,7 +245,7 @@ impl Sink for TensorboardRun {
     }
 
     async fn put(&self, item: &Delivery) -> Result<(), SinkError> {
-        // It goes into the record of its step.
+        // The file is read by `commit`, into the record of its step.
         match tokio::fs::metadata(item.path()).await {
             Ok(_) => Ok(()),
             Err(error) => Err(unreadable(item, &item.path(), &error)),
@@ -254,16 +255,17 @@ impl Sink for TensorboardRun {
     async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
         let mut files = self.files.take().ok_or_else(|| SinkError::retry("not resumed"))?;
         let items = items.to_vec();
-        let keep = move || {
-            let kept = files.keep(&items);
-            (files, kept)
+        let append = move || {
+            let result = files.append_new(&items);
+            (files, result)
         };
-        let (files, kept) = tokio::task::spawn_blocking(keep).await.map_err(SinkError::retry)?;
-        // After a failure of the disk nothing is certain but what is read again.
-        if !matches!(kept, Err(SinkError::Retry { .. })) {
+        let (files, result) =
+            tokio::task::spawn_blocking(append).await.map_err(SinkError::retry)?;
+        // After a disk error, the state of the files is unknown until they are read again.
+        if !matches!(result, Err(SinkError::Retry { .. })) {
             self.files = Some(files);
         }
-        kept
+        result
     }
 
     async fn rest(&mut self, why: Rest) -> Result<Option<Receipt>, SinkError> {

@@ -1,31 +1,31 @@
-//! What a record has of an item: its file, the overlay, and what is said of them.
+//! The contents of a record: media files, overlays and descriptions.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::super::{Delivery, SinkError, check_size, unreadable};
 use crate::convert::Pixels;
 use crate::encode::{self, Encoding};
 use crate::formats::overlay::{self, ClassIds};
 use crate::formats::tfevents::markdown_escaped;
 use crate::media::{Class, FileType};
+use crate::sinks::{Delivery, SinkError, check_size, unreadable};
 
-/// The most pixels of a picture that is drawn on or encoded anew: 4096 × 4096.
+/// The maximum size of a picture that is drawn on or encoded again, in pixels: 4096 × 4096.
 const PIXELS_MAX: u64 = 1 << 24;
 
-/// How many captions, or classes, a description names at most.
+/// The maximum number of captions or classes in a description.
 const NAMED_MAX: usize = 100;
 
-/// An item's media file, of a kind that `TensorBoard` knows.
+/// Reads an item's media file. WebP is converted to PNG, because `TensorBoard` has no content type for WebP.
 pub(super) fn file(item: &Delivery) -> Result<Vec<u8>, SinkError> {
     let path = item.path();
     let bytes = fs::read(&path).map_err(|error| unreadable(item, &path, &error))?;
     check_size(item, &path, bytes.len() as u64, item.file.size)?;
     match item.file.file_type {
         FileType::Png | FileType::Jpg | FileType::Jpeg | FileType::Bmp | FileType::Gif => Ok(bytes),
-        // Browsers show it though it has no type; so large a picture is left as it is.
+        // A large picture is not converted. Browsers show WebP without a content type too.
         FileType::Webp if n_pixels(item) > PIXELS_MAX => Ok(bytes),
         FileType::Webp => {
             let png = read(&bytes).and_then(|pixels| png(&pixels));
@@ -48,8 +48,8 @@ fn png(pixels: &Pixels) -> Result<Vec<u8>, String> {
     encoded.map(|encoded| encoded.bytes).map_err(|error| error.to_string())
 }
 
-/// The same pictures with their boxes and masks on them; `None` if none has any. One without stands as it is, so
-/// that each has the place of its picture.
+/// Draws boxes and masks on copies of the pictures; `None` if no item has any. A picture without them is repeated, so that
+/// the indices stay equal.
 pub(super) fn overlays(items: &[&Delivery], files: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
     let has_layers = |item: &&Delivery| {
         let layers = &item.layers;
@@ -62,16 +62,16 @@ pub(super) fn overlays(items: &[&Delivery], files: &[Vec<u8>]) -> Option<Vec<Vec
     items.iter().any(has_layers).then(|| items.iter().zip(files).map(drawn).collect())
 }
 
-/// A picture with what lies on it. What can't be read isn't drawn: the picture matters more.
+/// Draws an item's boxes and masks on its picture. Unreadable ones are left out.
 fn overlay(item: &Delivery, file: &[u8]) -> Option<Vec<u8>> {
     if n_pixels(item) > PIXELS_MAX {
         tracing::debug!(key = %item.id.key, step = %item.id.step, "picture is too large for an overlay");
         return None;
     }
-    let unread = |path: &Path, error: &dyn std::fmt::Display| {
-        tracing::warn!(path = %path.display(), %error, "left out of an overlay");
+    let log_error = |path: &Path, error: &dyn std::fmt::Display| {
+        tracing::warn!(path = %path.display(), %error, "file not readable, left out of an overlay");
     };
-    let mut pixels = read(file).map_err(|error| unread(&item.path(), &error)).ok()?;
+    let mut pixels = read(file).map_err(|error| log_error(&item.path(), &error)).ok()?;
     let layers = &item.layers;
     for mask in layers.masks.values() {
         let path = item.folder.join(&mask.path);
@@ -84,21 +84,21 @@ fn overlay(item: &Delivery, file: &[u8]) -> Option<Vec<u8>> {
                 let ids = ClassIds { width, height, ids };
                 overlay::blend_mask(&mut pixels, &ids, &mask.class_labels);
             }
-            Err(error) => unread(&path, &error),
+            Err(error) => log_error(&path, &error),
         }
     }
     for boxes in layers.boxes.values() {
         let path = item.folder.join(&boxes.path);
         match fs::read(&path) {
             Ok(file) => overlay::draw_boxes(&mut pixels, &file),
-            Err(error) => unread(&path, &error),
+            Err(error) => log_error(&path, &error),
         }
     }
     png(&pixels).ok()
 }
 
-/// What the description of a tag says of captions: those of its first step. There is one description for all
-/// steps, and nothing for one image.
+/// Returns the description of a tag with the captions of its first step. `TensorBoard` has one description for all steps
+/// of a tag, and none for an image.
 pub(super) fn captions(step: i64, items: &[&Delivery]) -> String {
     let caption = |item: &&Delivery| {
         let text = match item.entry.description.caption.as_ref()? {
@@ -113,7 +113,7 @@ pub(super) fn captions(step: i64, items: &[&Delivery]) -> String {
     if captions.is_empty() { captions } else { format!("Captions of step {step}:\n{captions}") }
 }
 
-/// What the description of an overlay says: the colours of the classes.
+/// Returns the description of an overlay tag with the colours of the classes.
 pub(super) fn legend(items: &[&Delivery]) -> String {
     let classes = items.iter().find_map(|item| {
         let classes = &item.layers.classes;

@@ -1,4 +1,4 @@
-//! Event files, read as `TensorBoard`'s default loader reads them.
+//! Tests that read event files as `TensorBoard`'s default loader does.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -8,12 +8,12 @@ use std::path::Path;
 use serde_json::{Map, json};
 use tempfile::TempDir;
 
-use super::super::contract::{self, Images};
 use super::*;
 use crate::durable;
 use crate::encode;
 use crate::formats::tfevents::{FOOTER_BYTES, HEADER_BYTES};
 use crate::media::{Annotation, Class, Description, Layers, RunId, Sha256};
+use crate::sinks::contract::{self, Images};
 
 struct LogDir {
     folder: TempDir,
@@ -41,7 +41,7 @@ impl LogDir {
         self.folder.path().join("tb/run").join(path)
     }
 
-    /// What is shown, by the directory below the run's and the tag: step and images.
+    /// Returns steps and images by directory and tag.
     fn shown(&self) -> BTreeMap<(String, String), Vec<(i64, Series)>> {
         let mut shown = BTreeMap::new();
         for idx in 0.. {
@@ -50,7 +50,7 @@ impl LogDir {
             read(&bytes, |step, series| {
                 let of_tag: &mut Vec<(i64, Series)> =
                     shown.entry((folder.clone(), series.tag.clone())).or_default();
-                // As the loader does it; that it never has to is what is tested.
+                // The loader would drop the earlier steps here. The sink must never cause that.
                 assert!(of_tag.iter().all(|(before, _)| *before < step), "{} {step}", series.tag);
                 of_tag.push((step, series));
             });
@@ -58,7 +58,7 @@ impl LogDir {
         shown
     }
 
-    /// How many images are shown in each directory.
+    /// Returns the number of images in each directory.
     fn counts(&self) -> Vec<(String, usize)> {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for ((folder, _), steps) in self.shown() {
@@ -69,7 +69,7 @@ impl LogDir {
     }
 }
 
-/// Reads a file to its end, and expects it to be whole.
+/// Reads a file to its end. The last record must be whole.
 fn read(mut bytes: &[u8], mut see: impl FnMut(i64, Series)) {
     let mut is_first = true;
     while let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() {
@@ -122,7 +122,7 @@ async fn resumed(dir: &LogDir, last: Option<&Receipt>) -> TensorboardRun {
 }
 
 #[tokio::test]
-async fn it_keeps_what_every_sink_promises() {
+async fn it_passes_the_contract() {
     contract::check(LogDir::new).await;
 }
 
@@ -140,20 +140,20 @@ async fn the_images_of_a_step_are_one_event_in_their_order() {
 }
 
 #[tokio::test]
-async fn what_is_not_of_a_later_step_goes_beside() {
+async fn images_of_no_later_step_go_to_another_directory() {
     let (dir, mut images) = (LogDir::new(), Images::new());
     let mut sink = resumed(&dir, None).await;
     // Within a batch order doesn't matter.
     let items: Vec<Delivery> = [9, 3, 5].map(|step| images.image("k", step, 0)).to_vec();
     deliver(&mut sink, &items).await;
     assert_eq!(dir.counts(), [(String::new(), 3)]);
-    // The same step again, one before it, and another key, which is not concerned.
+    // The same step again, an earlier step, and another key.
     let other = images.image("other", 1, 0);
     deliver(&mut sink, &[images.image("k", 9, 1), images.image("k", 4, 0), other]).await;
     deliver(&mut sink, &[images.image("k", 9, 2)]).await;
     let want = [("", 4), ("late1/", 2), ("late2/", 1)].map(|(name, n)| (name.to_owned(), n));
     assert_eq!(dir.counts(), want);
-    // A start of the program knows all that.
+    // The steps are read again after a start.
     drop(sink);
     let mut sink = resumed(&dir, None).await;
     deliver(&mut sink, &[images.image("k", 10, 0), images.image("k", 9, 3)]).await;
@@ -162,7 +162,7 @@ async fn what_is_not_of_a_later_step_goes_beside() {
 }
 
 #[tokio::test]
-async fn no_whole_record_is_cut_away_and_a_torn_one_is() {
+async fn only_torn_records_are_cut_off() {
     let (dir, mut images) = (LogDir::new(), Images::new());
     let items: Vec<Delivery> = (0..4).map(|step| images.image("k", step, 0)).collect();
     let mut sink = resumed(&dir, None).await;
@@ -180,13 +180,13 @@ async fn no_whole_record_is_cut_away_and_a_torn_one_is() {
         deliver(&mut sink, &items[1..3]).await;
         assert_eq!(fs::read(&path).expect("a file"), whole, "{n_torn}");
     }
-    // In another order and beside what is new, known images are passed over just the same.
+    // Images are recognized in another order and between new ones.
     let mut sink = resumed(&dir, Some(&receipt)).await;
     let early = deliver(&mut sink, &items[2..4]).await;
     let longer = fs::read(&path).expect("a file");
     assert!(longer.starts_with(&whole) && longer.len() > whole.len());
     drop(sink);
-    // Its receipt still knows of the one that wasn't delivered again.
+    // The receipt excludes the image that was not delivered again.
     let mut sink = resumed(&dir, Some(&early)).await;
     deliver(&mut sink, &items[1..2]).await;
     assert_eq!(fs::read(&path).expect("a file"), longer);
@@ -229,7 +229,7 @@ impl durable::Observe for Refusing {
 }
 
 #[tokio::test]
-async fn a_full_disk_costs_nothing_but_time() {
+async fn a_full_disk_loses_no_image() {
     for what in ["write", "sync"] {
         let (mut dir, mut images) = (LogDir::new(), Images::new());
         let refusing = Arc::<Refusing>::default();
@@ -249,8 +249,8 @@ async fn a_full_disk_costs_nothing_but_time() {
 }
 
 #[tokio::test]
-async fn what_was_written_before_an_item_is_refused_is_synced_all_the_same() {
-    // The second call has nothing to write: its receipt was given for records that nobody had synced.
+async fn records_before_a_rejection_are_synced() {
+    // The second call writes nothing. Its receipt once covered records that were not synced.
     let (mut dir, mut images) = (LogDir::new(), Images::new());
     let refusing = Arc::<Refusing>::default();
     dir.observe(refusing.clone());
@@ -265,7 +265,7 @@ async fn what_was_written_before_an_item_is_refused_is_synced_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_step_of_many_bytes_is_parted() {
+async fn a_large_step_is_split_into_records() {
     let mut images = Images::new();
     let mut items: Vec<Delivery> = (0..4).map(|index| images.image("k", 0, index)).collect();
     items.iter_mut().for_each(|item| item.file.size = RECORD_BYTES_MAX / 2);
@@ -290,7 +290,7 @@ fn annotation(folder: &Path, name: &str, bytes: &[u8]) -> Annotation {
 }
 
 #[tokio::test]
-async fn boxes_and_masks_are_drawn_under_a_tag_of_their_own() {
+async fn boxes_and_masks_are_drawn_under_a_separate_tag() {
     let (dir, mut images) = (LogDir::new(), Images::new());
     let at = json!({"minX": 0, "maxX": 0.25, "minY": 0, "maxY": 1});
     let boxes = json!({"box_data": [{"position": at, "class_id": 1}]}).to_string();
@@ -327,7 +327,7 @@ async fn boxes_and_masks_are_drawn_under_a_tag_of_their_own() {
 }
 
 #[tokio::test]
-async fn files_that_tensorboard_knows_no_type_of_are_made_png() {
+async fn webp_is_converted_to_png() {
     let mut images = Images::new();
     let mut item = images.image("k", 0, 0);
     let pixels = encode::read(&fs::read(item.path()).expect("a file"), 100).expect("a picture");
@@ -346,13 +346,13 @@ async fn files_that_tensorboard_knows_no_type_of_are_made_png() {
 
 #[tokio::test]
 async fn links_in_the_log_directory_are_not_followed() {
-    // An event file that was a link led to the store's journal, which was then cut to nothing.
+    // An event file that was a link to the store's journal once truncated the journal.
     let root = |dir: &LogDir| dir.folder.path().join("tb");
     contract::check_links(LogDir::new, root, |_| false).await;
 }
 
 #[tokio::test]
-async fn only_event_files_of_ours_are_cut() {
+async fn only_event_files_with_safelights_mark_are_cut() {
     let (dir, mut images) = (LogDir::new(), Images::new());
     let mut sink = resumed(&dir, None).await;
     let receipt = deliver(&mut sink, &[images.image("k", 0, 0)]).await;
