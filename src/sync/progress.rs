@@ -113,11 +113,13 @@ mod tests {
         let changes = ChangeSignal::default();
         let board = ProgressBoard::new(changes.clone());
         let posting = board.clone();
-        let thread = thread::spawn(move || {
+        let run = move || {
             let _end = posting.end_on_drop();
             posting.post(TargetProgress { n_passes: 1, ..TargetProgress::default() });
             panic!("a bug");
-        });
+        };
+        let thread =
+            thread::Builder::new().name("posting".to_owned()).spawn(run).expect("a thread");
         let mut n_calls = 0;
         changes.wait_until(None, || {
             n_calls += 1;

@@ -119,7 +119,7 @@ is_gentle() {
 
 answers_at_once() {
     # The daemon sends READY=1 after its first scan, so there is no need to wait.
-    ask status >/tmp/status && cat /tmp/status && grep -q 'watching  /data/runs  2 runs' /tmp/status && ask health
+    ask status >/tmp/status && cat /tmp/status && grep -Eq 'watching  /data/runs \([a-z]+\): 2 runs' /tmp/status && ask health
 }
 
 has_items() {
@@ -260,7 +260,7 @@ part_service() {
     check ready is ActiveState active
     check answers answers_at_once
     check items within 20 has_items
-    check status-text within 10 eval "systemctl status safelight | grep 'Status: .*[0-9] images'"
+    check status-text within 10 eval "systemctl status safelight | grep 'Status: .*[0-9] images\?'"
     check gentle is_gentle
     check inotify is_seen_by_inotify
     check group-only is_answered_to_its_group_only
@@ -443,7 +443,7 @@ part_user_herself() {
     say ~/runs/mine k 1 1
     check start bash -ex ~/install.sh
     check kept within 10 eval "safelight ls mine --json | grep -q ."
-    check status-text within 10 eval "systemctl --user status safelight | grep 'Status: .*images'"
+    check status-text within 10 eval "systemctl --user status safelight | grep 'Status: .*images\?'"
     check socket test -S "$XDG_RUNTIME_DIR/safelight/control.sock"
     check store test -d ~/.local/state/safelight/runs/mine
     check reload systemctl --user reload safelight

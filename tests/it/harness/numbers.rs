@@ -1,6 +1,6 @@
 //! Random numbers, and numbers from the environment.
 
-/// A generator of pseudorandom numbers (SplitMix64), so that a seed always gives the same numbers.
+/// A generator of pseudorandom numbers (`SplitMix64`), so that a seed always gives the same numbers.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
