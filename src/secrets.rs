@@ -1,8 +1,8 @@
-//! Secrets: where they stand, never what they are.
+//! Secrets, which the configuration names and never contains.
 //!
-//! The configuration names a systemd credential, a file or a variable of the environment. What stands
-//! there is read when it is needed, so that a key can be renewed without a reload, and shows up nowhere:
-//! not in the configuration, the store, a log or a `Debug`.
+//! The configuration names a systemd credential, a file or an environment variable. Its value is read when it is
+//! needed, so that a key can be replaced without a reload. The value never appears in the configuration, the store, a
+//! log or `Debug` output.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,28 +13,28 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-/// Where a secret stands.
+/// Where a secret is read from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretSource {
-    /// A credential that systemd hands to the service: `LoadCredential=NAME:…`.
+    /// A credential that systemd passes to the service: `LoadCredential=NAME:…`.
     Credential(String),
-    /// A file; relative paths start at the configuration's folder.
+    /// A file. A relative path starts at the configuration's folder.
     File(PathBuf),
-    /// A variable of the environment.
+    /// An environment variable.
     Env(String),
 }
 
-/// A secret. It is shown only to whom it is for.
+/// A secret. `Debug` doesn't show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
-/// Why a secret can't be had.
+/// Why a secret can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The service was started without credentials.
     #[error(
-        "credential {0:?}: none were handed over ($CREDENTIALS_DIRECTORY is not set): want LoadCredential={0}:FILE in the unit"
+        "credential {0:?}: the service has no credentials ($CREDENTIALS_DIRECTORY is not set), want LoadCredential={0}:FILE in the unit"
     )]
     NoCredentials(String),
     /// The file can't be read.
@@ -42,26 +42,26 @@ pub enum SecretError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// The variable is not set, or is no text.
-    #[error("secret in ${0}: it is not set, or not text")]
+    /// The variable is not set, or is not UTF-8.
+    #[error("secret in ${0}: the variable is not set, or not UTF-8")]
     Env(String),
-    /// There is nothing there.
+    /// The value is empty.
     #[error("{0} is empty")]
     Empty(SecretSource),
 }
 
 impl Secret {
-    /// What it is: for the request that it goes with, and nothing else.
+    /// Returns the value. Use it only in the request that needs it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// A text of others, which may repeat what they were told, without these secrets.
+/// Removes secrets from a text of another program, for example a server that repeats the request.
 pub(crate) fn without<'a>(text: String, secrets: impl IntoIterator<Item = &'a str>) -> String {
     let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
     secrets.fold(text, |text, secret| text.replace(secret, "…"))
@@ -84,10 +84,10 @@ impl fmt::Display for SecretSource {
 }
 
 impl SecretSource {
-    /// Reads it, without the white space around it.
+    /// Reads the secret and trims white space around it.
     ///
     /// # Errors
-    /// If it isn't there, can't be read, or is empty.
+    /// If it is missing, can't be read, or is empty.
     pub fn read(&self) -> Result<Secret, SecretError> {
         self.read_with(|name| std::env::var_os(name))
     }
@@ -110,7 +110,7 @@ impl SecretSource {
         }
     }
 
-    /// With a relative path starting at `folder`.
+    /// Makes a relative path start at `folder`.
     #[must_use]
     pub(crate) fn below(self, folder: &Path) -> Self {
         match self {
@@ -138,10 +138,10 @@ impl<'de> Deserialize<'de> for SecretSource {
                 f.write_str(WANT)
             }
 
-            // What was given is not repeated: it may be the secret.
+            // The error does not repeat the value, because it may be the secret.
             fn visit_str<E: de::Error>(self, _: &str) -> Result<SecretSource, E> {
                 Err(E::custom(format!(
-                    "a secret must not stand in the configuration itself: {WANT}"
+                    "the configuration must not contain a secret itself: {WANT}"
                 )))
             }
 
@@ -165,7 +165,7 @@ impl<'de> Deserialize<'de> for SecretSource {
                     return Err(wrong());
                 }
                 match kind.as_str() {
-                    // A credential's name is a file's.
+                    // A credential's name is a file name.
                     "credential" if !name.contains('/') && !name.starts_with('.') => {
                         Ok(SecretSource::Credential(name))
                     }
@@ -185,11 +185,11 @@ mod tests {
     use super::*;
 
     fn env<'a>(name: &'a str, value: &'a Path) -> impl Fn(&str) -> Option<OsString> + 'a {
-        move |asked| (asked == name).then(|| value.as_os_str().to_owned())
+        move |wanted| (wanted == name).then(|| value.as_os_str().to_owned())
     }
 
     #[test]
-    fn a_secret_is_read_where_it_stands_and_shown_nowhere() {
+    fn a_secret_is_read_from_its_source_and_never_shown() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("team"), "k-17\n").expect("a file");
         let of_unit = SecretSource::Credential("team".to_owned());
@@ -202,12 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn a_missing_secret_is_named_in_the_error() {
         let none = |_: &str| None;
         for (source, want) in [
             (SecretSource::Credential("team".to_owned()), "LoadCredential=team:FILE"),
             (SecretSource::File("/nowhere/team".into()), "secret /nowhere/team: "),
-            (SecretSource::Env("KEY".to_owned()), "$KEY: it is not set"),
+            (SecretSource::Env("KEY".to_owned()), "$KEY: the variable is not set"),
         ] {
             let got = source.read_with(none).expect_err("no secret").to_string();
             assert!(got.contains(want), "{got}");

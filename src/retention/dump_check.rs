@@ -1,6 +1,6 @@
-//! Checks that all of a dump is in the store, before the dump is removed.
+//! Checks that the whole dump is in the store, before the dump is removed.
 //!
-//! Each check returns why the dump must stay.
+//! The error of each check is the reason why the dump must stay.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -13,13 +13,13 @@ use crate::run_dir::{ReadFailure, RunDir, RunFile};
 use crate::store::Reader;
 use crate::tensor::DType;
 
-/// The longest header and sidecar that are read here, in bytes.
+/// Limit of a header and of a sidecar, in bytes.
 const HEADER_BYTES_MAX: u64 = 64 << 20;
 
-/// Element types that stand for those which an npy header does not name: one of each size.
+/// Types that an npy header cannot name, one of each element size. They stand for all such types.
 const UNNAMED_TYPES: [DType; 2] = [DType::BF16, DType::F8E5M2];
 
-/// The images of a dump as the store has them now.
+/// Reads the current entries of a dump's images.
 pub(super) fn images(
     reader: &Reader,
     run: &RunId,
@@ -30,13 +30,13 @@ pub(super) fn images(
             reader.item(run, &id.key, id.step, id.index).map_err(|error| error.to_string())?;
         match entry {
             Some(entry) if entry.as_image().is_some_and(|image| !image.pruned) => Ok(entry),
-            _ => Err("files of its images were pruned: it is all that is left".to_owned()),
+            _ => Err("its images are pruned: it is their only copy".to_owned()),
         }
     };
     ids.iter().map(image).collect()
 }
 
-/// Checks that nothing of the dump was passed over when it was read: its headers are read again.
+/// Checks that the items cover the whole dump. Reads the dump's headers again.
 pub(super) fn all_is_read(
     dir: &RunDir,
     path: &str,
@@ -45,11 +45,11 @@ pub(super) fn all_is_read(
 ) -> Result<(), String> {
     let has_offset = sidecar_offset(dir, path)?;
     if has_offset == Some(true) {
-        return Err("its sidecar names an offset: there are bytes outside of its tensor".to_owned());
+        return Err("its sidecar names an offset: it has bytes outside its tensor".to_owned());
     }
     if is_raw(path) {
-        // Without an offset, raw bytes are read only if the shape takes all of them.
-        return has_offset.map(drop).ok_or_else(|| "its sidecar is gone".to_owned());
+        // Without an offset, raw bytes are accepted only if their number fits the shape exactly.
+        return has_offset.map(drop).ok_or_else(|| "its sidecar is missing".to_owned());
     }
     let result = all_is_read_as(None, dump, images);
     let is_read_as = |dtype| all_is_read_as(Some(dtype), dump, images).is_ok();
@@ -67,9 +67,9 @@ fn all_is_read_as(
         dtype,
         raw: None,
     };
-    let unreadable = |error| format!("it cannot be read any more: {error}");
+    let unreadable = |error| format!("it cannot be read: {error}");
     if let Some(what) = decode::unread(dump, &options).map_err(unreadable)? {
-        return Err(format!("it holds {what}"));
+        return Err(format!("it contains {what}"));
     }
     let names: HashSet<&str> =
         images.iter().filter_map(|entry| entry.source.tensor.as_deref()).collect();
@@ -85,21 +85,21 @@ fn all_is_read_as(
                 && (tensors.len() == 1 || tensors.iter().all(|tensor| is_known(&tensor.name)))
         }
     };
-    if is_known { Ok(()) } else { Err("it holds more than its images".to_owned()) }
+    if is_known { Ok(()) } else { Err("it contains more than its images".to_owned()) }
 }
 
-/// Whether an image file of the job is in the store byte for byte, as far as the length tells. Its digest
-/// is compared with that of the media file by [`is_read_back`].
+/// Whether the dump is an image file that is stored unchanged, judged by its length. [`is_read_back`] compares the
+/// digests.
 fn is_whole(image: &CommittedImage, dump: &RunFile) -> bool {
     image.provenance.is_none() && image.file.size == dump.n_bytes()
 }
 
-/// Whether a dump is raw bytes by its name.
+/// Whether the name of a dump says that it is raw bytes.
 pub(super) fn is_raw(path: &str) -> bool {
     [".bin", ".raw"].iter().any(|ending| path.ends_with(ending))
 }
 
-/// Whether the sidecar of a dump names an offset; none without a sidecar.
+/// Whether the sidecar of a dump names an offset; `None` without a sidecar.
 fn sidecar_offset(dir: &RunDir, path: &str) -> Result<Option<bool>, String> {
     let stem = path.rsplit_once('.').map_or(path, |(stem, _)| stem);
     let names = [format!("{path}.json"), format!("{stem}.json")];
@@ -108,12 +108,11 @@ fn sidecar_offset(dir: &RunDir, path: &str) -> Result<Option<bool>, String> {
     let file = dir.open_file(name).map_err(|failure| unreadable(&failure.reason()))?;
     let text = std::io::read_to_string(file.into_file().take(HEADER_BYTES_MAX));
     let text = text.map_err(|error| unreadable(&error))?;
-    let says: Value = serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
-    Ok(Some(says.get("offset").or_else(|| says.pointer("/data/offset")).is_some()))
+    let sidecar: Value = serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
+    Ok(Some(sidecar.get("offset").or_else(|| sidecar.pointer("/data/offset")).is_some()))
 }
 
-/// Checks that each file of the images is in the store as it was journaled: reads it back and compares
-/// digests. Logs the files that are not.
+/// Reads each file of the images back and compares its digest with the journal. Logs files that differ.
 pub(super) fn is_read_back(
     store: &RunDir,
     dump: &RunFile,
@@ -127,7 +126,7 @@ pub(super) fn is_read_back(
             let got = sha256_of(store, path);
             if got.as_ref() != Ok(&want) {
                 let got = got.map_or_else(|error| error, |sha256| sha256.to_string());
-                tracing::warn!(path, got, %want, "media file is not as journaled, its dump stays");
+                tracing::warn!(path, got, %want, "media file differs from the journal, its dump stays");
                 n_wrong += 1;
             }
         }
@@ -135,14 +134,14 @@ pub(super) fn is_read_back(
     if n_wrong > 0 {
         return Err("media files of its images are missing or damaged".to_owned());
     }
-    let is_kept = |image: &CommittedImage| is_whole(image, dump);
-    let kept = images.iter().filter_map(MediaEntry::as_image).filter(|image| is_kept(image));
-    let kept: Vec<Sha256> = kept.map(|image| image.file.sha256).collect();
-    let is_same = |got: Digest| matches!(got, Digest::Sha256(got) if kept.contains(&got));
-    if kept.is_empty() || dump.digest(DigestKind::Sha256).is_ok_and(is_same) {
+    let is_stored = |image: &CommittedImage| is_whole(image, dump);
+    let stored = images.iter().filter_map(MediaEntry::as_image).filter(|image| is_stored(image));
+    let stored: Vec<Sha256> = stored.map(|image| image.file.sha256).collect();
+    let is_same = |got: Digest| matches!(got, Digest::Sha256(got) if stored.contains(&got));
+    if stored.is_empty() || dump.digest(DigestKind::Sha256).is_ok_and(is_same) {
         Ok(())
     } else {
-        Err("it is an image file that is not in the store as it is".to_owned())
+        Err("it is an image file, and the store has other bytes".to_owned())
     }
 }
 

@@ -1,85 +1,92 @@
-//! What retention removed, or would remove, and what it left and why.
+//! The report of a sweep: what it removed or would remove, what it skipped, and why.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::policy::Verdict;
+use super::policy::RemovalDecision;
 use crate::media::RunId;
 
-/// Of a store.
+/// The report of a sweep over a store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// Whether anything was removed, not only looked at.
+    /// Whether the sweep removed files, instead of only listing them.
     pub applied: bool,
-    /// Runs of which something goes, or would but for a reason.
+    /// Runs with something removed or skipped.
     pub runs: Vec<RunReport>,
-    /// Why not all was judged, if so.
+    /// Why the sweep is incomplete, if it is.
     pub problem: Option<String>,
 }
 
-/// Of a run.
+/// The part of the report about a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunReport {
     /// The run.
     #[schemars(with = "String")]
     pub run: RunId,
-    /// Images whose files go.
-    pub media: Going,
+    /// Pruned images.
+    pub media: RemovalCounts,
     /// Media files that no item names.
-    pub strays: Going,
+    pub strays: RemovalCounts,
     /// Dumps in the run directory.
-    pub dumps: Going,
+    pub dumps: RemovalCounts,
 }
 
-/// How many go, and how many don't.
+/// How much is removed, and how much is skipped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Going {
-    /// How many go.
+pub struct RemovalCounts {
+    /// Number of removed items.
     pub n: u64,
-    /// Their bytes.
+    /// Bytes of the removed items.
     pub bytes: u64,
-    /// How many go for which reason.
+    /// Number of removed items by reason.
     pub reasons: BTreeMap<String, u64>,
-    /// How many stay for which reason.
+    /// Number of skipped items by reason.
     pub skipped: BTreeMap<String, u64>,
-    /// Files that could not be removed, by reason.
+    /// Number of files that could not be removed, by error.
     pub failed: BTreeMap<String, u64>,
 }
 
 impl RunReport {
     pub(super) fn new(run: RunId) -> Self {
-        Self { run, media: Going::default(), strays: Going::default(), dumps: Going::default() }
+        Self {
+            run,
+            media: RemovalCounts::default(),
+            strays: RemovalCounts::default(),
+            dumps: RemovalCounts::default(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        [&self.media, &self.strays, &self.dumps].into_iter().all(|going| *going == Going::default())
+        [&self.media, &self.strays, &self.dumps]
+            .into_iter()
+            .all(|counts| *counts == RemovalCounts::default())
     }
 }
 
-impl Going {
-    pub(super) fn count(&mut self, verdict: Verdict, bytes: u64) {
-        match verdict {
-            Verdict::Keep => {}
-            Verdict::Remove(why) => {
+impl RemovalCounts {
+    pub(super) fn count(&mut self, decision: RemovalDecision, bytes: u64) {
+        match decision {
+            RemovalDecision::Keep => {}
+            RemovalDecision::Remove(why) => {
                 self.n += 1;
                 self.bytes += bytes;
                 *self.reasons.entry(why).or_default() += 1;
             }
-            Verdict::Skip(why) => *self.skipped.entry(why).or_default() += 1,
+            RemovalDecision::Skip(why) => *self.skipped.entry(why).or_default() += 1,
         }
     }
 
-    /// Notes the files that could not be removed.
-    pub(super) fn failed_files(&mut self, failed: Vec<(String, String)>) {
-        failed.into_iter().for_each(|(path, error)| self.removed(&path, Err(error)));
+    /// Counts and logs files that could not be removed.
+    pub(super) fn add_failures(&mut self, failed: Vec<(String, String)>) {
+        failed.into_iter().for_each(|(path, error)| self.add_result(&path, Err(error)));
     }
 
-    /// Notes how a removal went.
-    pub(super) fn removed(&mut self, path: &str, result: Result<(), String>) {
+    /// Counts and logs a removal if it failed.
+    pub(super) fn add_result(&mut self, path: &str, result: Result<(), String>) {
         if let Err(error) = result {
-            tracing::warn!(path, error, "cannot remove");
+            tracing::warn!(path, error, "cannot remove file");
             *self.failed.entry(error).or_default() += 1;
         }
     }

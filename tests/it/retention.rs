@@ -196,9 +196,9 @@ fn dumps_go_when_nothing_needs_them_any_more() {
     let said = prune(&temp, &committed, &[]);
     for part in [
         "run: would remove 3 dumps",
-        "1 dump skipped: images of it are held back",
-        "1 dump skipped: something of it was rejected",
-        "1 dump skipped: it was written a short time ago",
+        "1 dump skipped: images of it are held",
+        "1 dump skipped: items of it are rejected",
+        "1 dump skipped: it was written too recently",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -210,7 +210,7 @@ fn dumps_go_when_nothing_needs_them_any_more() {
     temp.ingest();
     let said = prune(&temp, &committed, &["--apply"]);
     assert!(said.contains("run: removed 2 dumps"), "{said}");
-    assert!(said.contains("1 dump skipped: it is not as it was when it was read"), "{said}");
+    assert!(said.contains("1 dump skipped: it changed after it was read"), "{said}");
     assert!(!there("dumps/done/1.npy"));
     for path in ["dumps/bad/1.npy", "many.npy", "mask.npy", "new.npy", "changed.npy"] {
         assert!(there(path), "{path}");
@@ -236,7 +236,7 @@ fn a_dump_of_which_lines_name_parts_or_whose_images_were_pruned_stays() {
     assert_eq!(n_media(&temp), 0);
     let committed = config(&temp, "dumps = \"committed\"");
     let said = prune(&temp, &committed, &["--apply"]);
-    assert!(said.contains("2 dumps skipped: files of its images were pruned"), "{said}");
+    assert!(said.contains("2 dumps skipped: its images are pruned"), "{said}");
     // Not pruned, but a part.
     let temp = TempRun::new();
     temp.write("raw.bin", &[7; 64]);
@@ -265,7 +265,7 @@ fn a_dump_that_holds_more_than_its_images_stays() {
     for args in [&[][..], &["--apply"]] {
         let said = prune(&temp, &committed, args);
         assert!(said.contains("remove 2 dumps") || said.contains("removed 2 dumps"), "{said}");
-        assert!(said.contains("1 dump skipped: it holds bytes after its array"), "{said}");
+        assert!(said.contains("1 dump skipped: it contains bytes after its array"), "{said}");
         assert!(said.contains("1 dump skipped: its sidecar names an offset"), "{said}");
     }
     for (path, want) in [
@@ -336,7 +336,7 @@ fn a_dump_stays_when_the_same_sweep_prunes_its_images() {
     age(&temp.at(""), 1);
     let both = config(&temp, "dumps = \"committed\"\nmedia_bytes_per_run_max = 1");
     let said = prune(&temp, &both, &["--apply"]);
-    assert!(said.contains("2 dumps skipped: files of its images were pruned"), "{said}");
+    assert!(said.contains("2 dumps skipped: its images are pruned"), "{said}");
     assert_eq!(n_media(&temp), 0);
 }
 

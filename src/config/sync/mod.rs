@@ -271,7 +271,7 @@ fn check_url(url: &str, schemes: &[&str]) -> Result<(), String> {
     let parsed = url::Url::parse(url).map_err(|error| format!("got no URL: {error}"))?;
     if !parsed.username().is_empty() || parsed.password().is_some() {
         return Err(
-            "got a URL with a user name or password: a secret must not stand in the configuration"
+            "got a URL with a user name or password: the configuration must not contain a secret"
                 .to_owned(),
         );
     }

@@ -61,7 +61,7 @@ fn a_secret_in_the_configuration_is_refused_and_not_repeated() {
         "kind = \"mlflow\"\nurl = \"https://x\"\ntoken = { file = 42424242 }",
     ] {
         let got = parse(&format!("[ sync.x ]\n{text}\n"), Path::new("/s.toml")).expect_err(text);
-        let wants = ["secret must not stand", "want { credential", "unknown field `tokn`"];
+        let wants = ["must not contain a secret", "want { credential", "unknown field `tokn`"];
         assert!(wants.iter().any(|want| got.message.contains(want)), "{got}");
         let is_hidden = |secret| !got.to_string().contains(secret);
         assert!(is_hidden("hunter2") && is_hidden("42424242"), "{got}");
