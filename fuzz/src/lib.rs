@@ -1,5 +1,5 @@
-//! What the fuzz targets share: a dump goes all the way that the daemon takes it, from its first bytes
-//! to pixels, under small limits. Nothing may panic, and what comes out must keep its promises.
+//! Checks that several fuzz targets use. A dump goes through all steps of the daemon, from its first bytes to
+//! pixels, under small limits. Nothing may panic, and results must be consistent.
 
 use std::io::{self, Write};
 
@@ -12,11 +12,10 @@ use safelight_image::record::{DataRef, ImageOptions, MediaRecord, RecordError};
 use safelight_image::render::{MaskError, RenderedMask, pixels_from_tensor, render_mask};
 use safelight_image::tensor::{DType, TensorHeader, Writer};
 
-/// The most bytes of storages and elements of pictures that one input may ask for: beyond, it would
-/// only be slow.
+/// Maximum number of bytes of storages plus elements of pictures for one input. More would only be slow.
 const WORK_MAX: u64 = 4 << 20;
 
-/// Limits that a small input can reach.
+/// Returns limits that a small input can exceed.
 #[must_use]
 pub fn limits() -> Limits {
     Limits {
@@ -29,7 +28,7 @@ pub fn limits() -> Limits {
     }
 }
 
-/// How to read a dump under these limits.
+/// Returns options to read a dump under these limits.
 #[must_use]
 pub fn decode_options() -> DecodeOptions {
     DecodeOptions {
@@ -39,7 +38,7 @@ pub fn decode_options() -> DecodeOptions {
     }
 }
 
-/// A record that says nothing but how to make its images.
+/// Returns a record with these options and nothing else.
 #[must_use]
 pub fn record(options: ImageOptions) -> MediaRecord {
     MediaRecord {
@@ -53,8 +52,8 @@ pub fn record(options: ImageOptions) -> MediaRecord {
     }
 }
 
-/// Decodes a dump and makes what images it can of it. What the dump itself doesn't say goes by its
-/// length, so that a file is all that a target takes.
+/// Decodes a dump and makes all possible images. Further options depend on the dump's length, so that a
+/// target needs no input but the dump.
 pub fn check_dump(dump: &[u8]) {
     let pick = dump.len();
     let profiles = [Profile::Auto, Profile::Wandb010, Profile::Wandb020, Profile::Wandb029];
@@ -64,7 +63,7 @@ pub fn check_dump(dump: &[u8]) {
     check_contents(dump, &DecodeOptions { dtype, ..decode_options() }, &record);
 }
 
-/// Decodes a dump and makes the images that `record` asks of each of its tensors.
+/// Decodes a dump and makes the images that `record` describes from each of its tensors.
 pub fn check_contents(dump: &[u8], options: &DecodeOptions, record: &MediaRecord) {
     let Ok(contents) = decode::contents(&dump, options) else { return };
     let (writer, tensors) = match contents {
@@ -79,23 +78,23 @@ pub fn check_contents(dump: &[u8], options: &DecodeOptions, record: &MediaRecord
     assert!(tensors.len() <= TENSORS_MAX, "{} tensors", tensors.len());
     let mut n_left = WORK_MAX;
     for header in tensors.into_iter().filter_map(|tensor| tensor.header.ok()) {
-        // A storage costs something even if it is empty.
+        // Even an empty storage counts, because it takes time.
         let Some(left) = n_left.checked_sub(header.storage.n_bytes.saturating_add(4096)) else {
             break;
         };
         n_left = left;
         let (bytes, is_whole) = check_storage(dump, &header);
-        // Pixels can be made of any bytes, so that checksums are in nobody's way.
+        // Pixels are made even if a checksum is wrong, so that the fuzzer gets past checksums.
         n_left = n_left.saturating_sub(check_tensor(&bytes, record, writer, header, is_whole));
     }
 }
 
-/// The decoded bytes of a tensor's storage, and whether there are as many as were promised.
+/// Returns the decoded bytes of a tensor's storage and whether their number is that of the header.
 fn check_storage(dump: &[u8], header: &TensorHeader) -> (Vec<u8>, bool) {
     let mut sink = Sink { bytes: Vec::new(), n_max: header.storage.n_bytes };
     let decoded = storage::decode(&dump, &header.storage, &mut sink);
     let is_whole = sink.bytes.len() as u64 == header.storage.n_bytes;
-    assert!(is_whole || decoded.is_err(), "{} bytes pass for {header:?}", sink.bytes.len());
+    assert!(is_whole || decoded.is_err(), "{} bytes were accepted for {header:?}", sink.bytes.len());
     if let Some(plain) = storage::plain(&dump, &header.storage).filter(|_| is_whole) {
         let mut bytes = vec![0; sink.bytes.len()];
         plain.read_exact_at(&mut bytes, 0).expect("bytes that were there");
@@ -104,7 +103,7 @@ fn check_storage(dump: &[u8], header: &TensorHeader) -> (Vec<u8>, bool) {
     (sink.bytes, is_whole)
 }
 
-/// Takes bytes as long as there may be more.
+/// Stores written bytes. Panics at more than `n_max`.
 struct Sink {
     bytes: Vec<u8>,
     n_max: u64,
@@ -132,8 +131,8 @@ fn check_tensor(
     check_plan(&storage, record, Found::Tensor(writer, Box::new(header)), &[], is_whole)
 }
 
-/// Plans a record and makes all pixels of its images, which can fail only if the storage is not
-/// whole. Returns how many elements they took.
+/// Plans a record and makes all pixels of its images, which may fail only if the storage is incomplete.
+/// Returns the number of elements.
 pub fn check_plan(
     storage: &impl ReadAt,
     record: &MediaRecord,
@@ -182,7 +181,7 @@ fn check_pixels(pixels: &Pixels, width: u64, height: u64) {
     assert_eq!(bytes.len() as u64, width * height * mode.pixel_size() as u64, "{mode}");
 }
 
-/// The class with the greatest score is one that has a score.
+/// Checks that each class of a mask made from scores has a score.
 fn check_mask(made: &RenderedMask, reading: &MaskReading) {
     if let MaskReading::Tensor { n_classes: Some(n), .. } = reading {
         let is_one = |&id: &u16| u64::from(id) < *n;
@@ -190,7 +189,7 @@ fn check_mask(made: &RenderedMask, reading: &MaskReading) {
     }
 }
 
-/// The place that an error tells is one of the text.
+/// Checks that an error's position is inside of the text.
 pub fn check_place(text: &[u8], error: &RecordError) {
     let line = text.split(|&byte| byte == b'\n').nth(error.line - 1).expect("a line of the text");
     assert!((1..=line.len().max(1)).contains(&error.column), "{error}");

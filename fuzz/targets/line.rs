@@ -1,4 +1,4 @@
-//! Lines of a media log, and what they ask of a small picture.
+//! Lines of a media log, applied to a small picture.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

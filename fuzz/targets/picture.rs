@@ -1,4 +1,4 @@
-//! Image files, which are kept as they are.
+//! Image files, which are stored unchanged.
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};

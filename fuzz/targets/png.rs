@@ -1,4 +1,4 @@
-//! Pixels and settings: what is encoded comes back, from two decoders, and is no larger than it may be.
+//! Pixels and settings of the PNG encoder. Two decoders must return the pixels, and the file's size is limited.
 #![no_main]
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
@@ -14,12 +14,11 @@ mod decoders;
 struct Input<'a> {
     mode: u8,
     width: u16,
-    /// So many KiB the bytes are repeated to, so that they fill more than one segment.
+    /// Length to which the bytes are repeated, in KiB, to fill several segments.
     n_kib: u16,
-    /// Which part of the picture is noise: from and to, in 256ths; what is not like the rest may be
-    /// stored.
+    /// Start and end of a noisy part of the picture, in 256ths. The encoder may store it uncompressed.
     noise: (u8, u8),
-    /// To how many bits each byte is cut, so that there are few colours.
+    /// Number of bits that are left of each byte, for pictures of few colours.
     n_bits: u8,
     is_small: bool,
     palette: bool,
@@ -60,14 +59,14 @@ fuzz_target!(|input: Input<'_>| {
     let (mut file, mut again) = (Vec::new(), Vec::new());
     encoder.encode(pixels, settings, &mut file).expect("a file");
     encoder.encode(pixels, settings, &mut again).expect("a file");
-    assert!(file == again, "another file the second time");
+    assert!(file == again, "a second encoding differs");
     let max = encoded_bytes_max(samples.len() as u64, height.into());
     assert!(file.len() as u64 <= max, "{} bytes, want at most {max}", file.len());
-    assert!(opaque(decode_png(&file), &samples, mode) == samples, "png reads something else");
-    assert!(opaque(decode_zune(&file), &samples, mode) == samples, "zune-png reads something else");
+    assert!(opaque(decode_png(&file), &samples, mode) == samples, "png decodes other pixels");
+    assert!(opaque(decode_zune(&file), &samples, mode) == samples, "zune-png decodes other pixels");
 });
 
-/// Decoded samples, with the alpha that an indexed picture without transparent colours leaves out.
+/// Returns decoded samples. Adds the alpha that an indexed picture without transparent colours lacks.
 fn opaque(decoded: Vec<u8>, samples: &[u8], mode: ColorType) -> Vec<u8> {
     if mode != ColorType::Rgba || decoded.len() == samples.len() {
         return decoded;

@@ -1,4 +1,4 @@
-//! Raw bytes, and any view of them, with all that a record can ask of their pictures.
+//! Raw bytes and arbitrary views of them, with all options of a record.
 #![no_main]
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
@@ -17,7 +17,7 @@ struct Input<'a> {
     is_big: bool,
     is_torch: bool,
     axes: Vec<u16>,
-    /// Of the view, as far as they go.
+    /// Strides of the first axes of the view.
     strides: Vec<u16>,
     offset: Option<u16>,
     options: Options,
@@ -25,7 +25,7 @@ struct Input<'a> {
     bytes: &'a [u8],
 }
 
-/// Most of them are an index of a list of values, none beyond its end.
+/// Options, most of them as an index into a list of values.
 #[derive(Debug, Arbitrary)]
 struct Options {
     profile: u8,
@@ -44,7 +44,7 @@ struct Options {
 }
 
 impl Options {
-    /// Only options that a record can have.
+    /// Converts to options that a record can have.
     fn read(self) -> ImageOptions {
         use ColorMode::{Bit, I16, L, La, Rgb as RgbMode, Rgba};
         use DataFormat::{Chw, Hw, Hwc, Nchw, Nhw, Nhwc};
@@ -82,7 +82,7 @@ fuzz_target!(|input: Input<'_>| {
         input;
     let dtype = DType::ALL[usize::from(dtype) % DType::ALL.len()];
     let byte_order = if is_big { ByteOrder::Big } else { ByteOrder::Little };
-    // The largest numbers stand for larger ones.
+    // The largest numbers stand for powers of two.
     let axis = |n: u16| if n < 0xffc0 { n.into() } else { 1 << (n & 63) };
     let Some(shape) = Shape::new(axes.into_iter().map(axis).collect()) else { return };
     let mut record = record(options.read());
@@ -98,7 +98,7 @@ fuzz_target!(|input: Input<'_>| {
     let header = TensorHeader::new(dtype, byte_order, shape, strides, storage, first);
     let Ok(header) = header else { return };
     let writer = if is_torch { Writer::Torch } else { Writer::NumPy };
-    // The same view is its own mask.
+    // The view is its own mask.
     let masks = json!({"m": {"mask_data": "m", "one_hot": is_one_hot}});
     record.description.annotations.insert("masks".to_owned(), masks);
     let contents = MaskContents::Tensor(writer, header.clone());

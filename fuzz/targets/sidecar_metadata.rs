@@ -1,5 +1,4 @@
-//! What stands beside a tensor: a sidecar, and the metadata of a safetensors file, its names and texts
-//! line by line.
+//! Sidecars, and the metadata of safetensors files with names and texts on alternate lines.
 #![no_main]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! A full disk: nothing is lost or torn, nothing ends, and all goes on by itself once there is room.
+//! A full disk: the daemon keeps running, loses and tears nothing, and resumes once there is room.
 //!
 //! The store lies on a tmpfs of 24 MiB in a mount namespace of its own.
 
@@ -14,14 +14,14 @@ use crate::harness::{
     skip, wait_for,
 };
 
-/// A shell that holds a namespace in which the store of a [`TempRun`] is a small tmpfs.
+/// A shell in a mount namespace where the store of a [`TempRun`] is a small tmpfs.
 struct SmallDisk<'a> {
     temp: &'a TempRun,
     holder: Child,
 }
 
 impl<'a> SmallDisk<'a> {
-    /// `None`, and a word of it, where the machine allows no namespaces.
+    /// Mounts the disk. Returns `None`, reporting that the test is skipped, where this is not permitted.
     fn new(temp: &'a TempRun) -> Option<Self> {
         fs::create_dir(temp.store()).expect("a folder");
         let script = "mount -t tmpfs -o size=24m tmpfs \"$1\" && echo ready && exec sleep 600";
@@ -46,7 +46,7 @@ impl<'a> SmallDisk<'a> {
         Some(disk)
     }
 
-    /// A path of the small disk as it is seen from outside.
+    /// Returns the path of a file of the small disk, as seen from outside of the namespace.
     fn at(&self, path: &str) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
         let store = self.temp.store();
@@ -83,7 +83,7 @@ impl<'a> SmallDisk<'a> {
         FullDaemon(KilledOnDrop(child))
     }
 
-    /// A daemon that has begun to answer.
+    /// Starts a daemon and waits until it is ready.
     fn ready_daemon(&self) -> FullDaemon {
         let daemon = self.daemon();
         wait_for("the daemon to be ready", || self.log().contains(READY));
@@ -94,7 +94,7 @@ impl<'a> SmallDisk<'a> {
         fs::read_to_string(self.temp.folder().join("daemon.log")).unwrap_or_default()
     }
 
-    /// Fills the disk up to the last byte.
+    /// Fills the disk completely.
     fn fill(&self) {
         let file = fs::File::create(self.at("filler")).expect("a file");
         let mut offset = 0;
@@ -115,7 +115,7 @@ impl<'a> SmallDisk<'a> {
         ran.out.lines().map(|line| serde_json::from_str(line).expect("an item")).collect()
     }
 
-    /// Each item once, its file whole.
+    /// Checks that each of `n` items is there once, with its own picture.
     fn check(&self, n: u64) {
         let items = self.items();
         let mut steps: Vec<u64> =
@@ -153,7 +153,7 @@ impl FullDaemon {
     }
 }
 
-/// A dump whose picture is too noisy to be small.
+/// Returns a dump of noise, whose PNG file is about as large as the dump.
 fn large(n: u64) -> Vec<u8> {
     let noise = Random(n).noise(256 * 256);
     let pixels: Vec<u8> = n.to_le_bytes().into_iter().chain(noise).take(256 * 256).collect();
@@ -161,7 +161,7 @@ fn large(n: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_disk_that_fills_up_holds_everything_up_and_nothing_is_lost() {
+fn a_disk_that_fills_up_pauses_all_work_and_loses_nothing() {
     let temp = TempRun::new();
     let Some(disk) = SmallDisk::new(&temp) else { return };
     let mut daemon = disk.ready_daemon();
@@ -170,7 +170,7 @@ fn a_disk_that_fills_up_holds_everything_up_and_nothing_is_lost() {
     }
     wait_for("the first items", || disk.items().len() == 20);
     for round in 1..4u64 {
-        // Filled by somebody else, at once, in the midst of work.
+        // Another program fills the disk while the daemon works.
         temp.write(&format!("dumps/k/{}.npy", 20 * round), &large(20 * round));
         disk.fill();
         for n in 20 * round + 1..20 * (round + 1) {
@@ -179,7 +179,7 @@ fn a_disk_that_fills_up_holds_everything_up_and_nothing_is_lost() {
         wait_for("the daemon to notice", || disk.run(&["health"]).code == 1);
         let said = disk.run(&["health"]).out;
         assert!(said.contains("cannot write"), "{said}");
-        // Reading goes on.
+        // Commands can still read the store.
         let n_now = disk.items().len() as u64;
         assert!((20 * round..=20 * round + 20).contains(&n_now), "{n_now}");
         assert!(disk.run(&["status"]).out.contains("error     cannot write"));
@@ -190,7 +190,7 @@ fn a_disk_that_fills_up_holds_everything_up_and_nothing_is_lost() {
     }
     disk.check(80);
     assert_eq!(daemon.stop(), Some(0));
-    // `index`, or the one that took its place.
+    // The index's folder is `index` or a replacement beside it.
     for entry in fs::read_dir(disk.at("")).expect("the store").flatten() {
         if entry.file_name().to_string_lossy().starts_with("index") {
             fs::remove_dir_all(entry.path()).expect("an index");
@@ -200,11 +200,11 @@ fn a_disk_that_fills_up_holds_everything_up_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_daemon_that_its_own_media_fill_the_disk_of_stops_in_time() {
+fn a_daemon_that_fills_the_disk_stops_writing_in_time() {
     let temp = TempRun::new();
     let Some(disk) = SmallDisk::new(&temp) else { return };
     let mut daemon = disk.ready_daemon();
-    // 65 KB each: far more than there is room for.
+    // The media files need 65 KB each, far more than there is room for.
     let n_all = 400;
     for n in 0..n_all {
         temp.write(&format!("dumps/k/{n:03}.npy"), &large(n));
@@ -226,7 +226,7 @@ fn a_daemon_that_its_own_media_fill_the_disk_of_stops_in_time() {
 }
 
 #[test]
-fn a_disk_that_is_full_at_the_start_is_waited_for() {
+fn a_daemon_that_starts_on_a_full_disk_waits_for_room() {
     let temp = TempRun::new();
     let Some(disk) = SmallDisk::new(&temp) else { return };
     let daemon = disk.ready_daemon();
@@ -239,13 +239,13 @@ fn a_disk_that_is_full_at_the_start_is_waited_for() {
     for n in 10..20 {
         temp.write(&format!("dumps/k/{n}.npy"), &gray(n));
     }
-    // With the reserve, the index opens and what is kept can be read.
+    // The reserve is released, so that the index opens and stored items can be read.
     disk.fill();
     let mut daemon = disk.daemon();
     wait_for("the daemon", || disk.run(&["health"]).out.contains("cannot write"));
     assert_eq!(disk.items().len(), 10);
     assert!(disk.log().contains("reserve is given up"), "{}", disk.log());
-    // Without it, the daemon waits.
+    // With the reserve gone, the daemon waits for room.
     daemon.signal("-KILL");
     drop(daemon);
     disk.free();

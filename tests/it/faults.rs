@@ -1,5 +1,4 @@
-//! What the machine does to a daemon: rights that go and come, no descriptors, directories that are
-//! taken away, clocks that jump.
+//! Faults of the machine: lost permissions, no free descriptors, removed directories, clock jumps.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -15,15 +14,15 @@ use serde_json::{Value, json};
 
 use crate::harness::{Daemon, PROGRAM, TempRun, faketime, gray, number_in, skip, wait_for};
 
-/// Who a service runs as that is not root.
+/// The user id that tests run a daemon as which must not be root.
 const NOBODY: u32 = 65534;
 
-/// The program as someone for whom rights mean something.
+/// Returns a command that runs the program as a user other than root, to whom permissions apply.
 fn as_nobody(temp: &TempRun) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(PROGRAM);
     }
-    // The program may lie where only root can read.
+    // The program is copied, because only root may be able to read it where it is.
     let program = temp.folder().join("safelight");
     fs::copy(PROGRAM, &program).expect("the program");
     let owner = format!("{NOBODY}:{NOBODY}");
@@ -38,7 +37,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("rights");
 }
 
-/// The warnings in which something is named.
+/// Returns the daemon's warnings that contain a text.
 fn warnings(daemon: &Daemon, of: &str) -> Vec<String> {
     let log = daemon.log_text();
     let warnings = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR"));
@@ -57,8 +56,8 @@ fn check_lost_rights(backend: &str) {
     let daemon = temp.daemon_from(&settings, command);
     for round in 1..3usize {
         let number = round as u64;
-        // A dump that a line names, in a folder; a dump in a folder; one in a folder that never was
-        // readable; a dump; and a log.
+        // A dump named by a line, in an unreadable folder. A dump in a folder that becomes
+        // unreadable. A dump in a folder that never was readable. A dump. A log.
         temp.write(&format!("away/{round}.npy"), &gray(number));
         temp.append(
             "a.media.jsonl",
@@ -66,7 +65,7 @@ fn check_lost_rights(backend: &str) {
         );
         set_mode(&temp.at("away"), 0o000);
         temp.write(&format!("dumps/away/{round}.npy"), &gray(number));
-        // Seen, and not read yet: its next look is a full one, long after this test has given up.
+        // The dump is settling. Its next full check would come long after this test's time limit.
         wait_for("the dump", || temp.status()["ingest"]["n_settling"] == 1);
         set_mode(&temp.at("dumps/away"), 0o000);
         let never = temp.at(&format!("dumps/never{round}"));
@@ -90,7 +89,7 @@ fn check_lost_rights(backend: &str) {
 
         thread::sleep(Duration::from_secs(5));
         assert_eq!(temp.counts(), [5 * (round - 1), 0, 0], "{}", daemon.log_text());
-        // One each, though all was tried again several times.
+        // One warning for each, although each was retried several times.
         for (of, n) in [
             ("away/1.npy", 1),
             ("away/2.npy", round - 1),
@@ -99,8 +98,13 @@ fn check_lost_rights(backend: &str) {
             (&*format!("log{round}.media.jsonl"), 1),
             (&format!("dumps/file/{round}.npy"), 1),
         ] {
-            let told = warnings(&daemon, of);
-            assert_eq!(told.len(), n, "{backend} {round} {of}: {told:?} of {}", daemon.log_text());
+            let warned = warnings(&daemon, of);
+            assert_eq!(
+                warned.len(),
+                n,
+                "{backend} {round} {of}: {warned:?} of {}",
+                daemon.log_text()
+            );
         }
 
         set_mode(&temp.at("away"), 0o755);
@@ -122,12 +126,12 @@ fn check_lost_rights(backend: &str) {
 }
 
 #[test]
-fn what_may_not_be_read_is_waited_for_and_told_of_once() {
+fn unreadable_files_are_retried_and_logged_once() {
     check_lost_rights("inotify");
 }
 
 #[test]
-fn what_may_not_be_read_is_waited_for_where_folders_are_polled() {
+fn unreadable_files_are_retried_where_folders_are_polled() {
     check_lost_rights("poll");
 }
 
@@ -139,7 +143,7 @@ fn limit_descriptors(daemon: &Daemon, n: u32) -> Option<Output> {
 }
 
 #[test]
-fn a_daemon_without_descriptors_loses_nothing_and_goes_on_when_it_has_some() {
+fn a_daemon_out_of_descriptors_loses_nothing_and_resumes_when_it_has_some() {
     let temp = TempRun::new();
     let mut daemon = temp.daemon(
         "[ingest]\nsettle_ms = 50\nwait_ms = 100\nincomplete_ms = 100\nscan_ms = 1000\n[work]\nthreads = 2\n",
@@ -161,7 +165,7 @@ fn a_daemon_without_descriptors_loses_nothing_and_goes_on_when_it_has_some() {
         temp.append(&format!("log{n}.media.jsonl"), &format!("{line}\n"));
     }
     thread::sleep(Duration::from_secs(4));
-    // Fewer than it has open.
+    // A limit below the number of open descriptors.
     limit_descriptors(&daemon, 8).expect("a limit");
     for n in 150..200 {
         temp.log_picture("line", n, n);
@@ -169,42 +173,42 @@ fn a_daemon_without_descriptors_loses_nothing_and_goes_on_when_it_has_some() {
     }
     thread::sleep(Duration::from_secs(3));
     assert!(daemon.child.try_wait().expect("a status").is_none(), "{}", daemon.log_text());
-    assert!(daemon.cpu_seconds() < 6.0, "{} s of a processor", daemon.cpu_seconds());
+    assert!(daemon.cpu_seconds() < 6.0, "{} s of CPU time", daemon.cpu_seconds());
     limit_descriptors(&daemon, 4096).expect("a limit");
     drop(held);
     wait_for("all pictures", || temp.counts() == [551, 0, 0]);
     let log = daemon.log_text();
     assert!(log.contains("Too many open files") || log.contains("os error 24"), "{log}");
-    // Nothing is told again and again.
-    let mut times_told = BTreeMap::<&str, usize>::new();
+    // No message is repeated.
+    let mut n_by_message = BTreeMap::<&str, usize>::new();
     for line in log.lines() {
         let (_, what) = line.split_once("\"level\"").expect("a level");
-        *times_told.entry(what).or_default() += 1;
+        *n_by_message.entry(what).or_default() += 1;
     }
-    let most = times_told.iter().max_by_key(|(_, n)| **n).expect("a line");
+    let most = n_by_message.iter().max_by_key(|(_, n)| **n).expect("a line");
     assert!(*most.1 <= 5, "{most:?}");
     assert_eq!(daemon.stop().0, Some(0));
     assert_eq!(temp.counts(), [551, 0, 0]);
 }
 
-/// Asks for hardly any time of a processor while there is nothing to do.
+/// Checks that an idle daemon uses almost no CPU time.
 fn check_idle(daemon: &Daemon) {
     let before = daemon.cpu_seconds();
     thread::sleep(Duration::from_secs(2));
     let took = daemon.cpu_seconds() - before;
-    assert!(took < 0.4, "{took} s of a processor in two seconds of nothing");
+    assert!(took < 0.4, "{took} s of CPU time in two idle seconds");
 }
 
 const OTHER_ROOT: &str = "[[watch]]\npath = \"data\"\nruns = \"*\"\n[ingest]\nsettle_ms = 50\nclose_ms = 10\nscan_ms = 300\npoll_ms = 300\n";
 
-/// Writes a dump that speaks for itself into a run of another root.
+/// Writes a dump below `dumps/` into a run of another root.
 fn write_dump(root: &Path, run: &str, n: u64) {
     let folder = root.join(run).join("dumps/k");
     fs::create_dir_all(&folder).expect("folders");
     fs::write(folder.join(format!("{n}.npy")), gray(n)).expect("a dump");
 }
 
-/// The (run, step) of each image.
+/// Returns run and step of each image.
 fn seen(temp: &TempRun) -> Vec<(String, u64)> {
     let items = temp.items();
     let place = |item: &Value| {
@@ -227,14 +231,14 @@ fn check_root_that_goes(backend: &str) {
     let data = temp.folder().join("data");
     let settings =
         OTHER_ROOT.replace("runs = \"*\"", &format!("runs = \"*\"\nbackend = \"{backend}\""));
-    // It isn't there at the start.
+    // The root does not exist when the daemon starts.
     let daemon = temp.daemon(&settings);
     assert!(problem_of_data(&temp).contains("missing"));
     check_idle(&daemon);
     write_dump(&data, "r", 1);
     let mut want = vec![("r".to_owned(), 1)];
-    wait_for("the first", || seen(&temp) == want);
-    // Removed, and made anew: often the inodes are the same.
+    wait_for("the first picture", || seen(&temp) == want);
+    // The root is removed and recreated, often with the same inode.
     for n in 2..5 {
         fs::remove_dir_all(&data).expect("a removal");
         if n == 3 {
@@ -243,45 +247,45 @@ fn check_root_that_goes(backend: &str) {
         }
         write_dump(&data, "r", n);
         want.push(("r".to_owned(), n));
-        wait_for("what came after it", || seen(&temp) == want);
+        wait_for("the picture after it", || seen(&temp) == want);
     }
-    // Replaced by another, in which there is a run of the same name.
+    // The root is replaced by another one that has a run of the same name.
     let other = temp.folder().join("other");
     write_dump(&other, "r", 5);
     fs::rename(&data, temp.folder().join("old")).expect("a rename");
     fs::rename(&other, &data).expect("a rename");
     want.push(("r".to_owned(), 5));
-    wait_for("what is in the other", || seen(&temp) == want);
+    wait_for("the picture in the other root", || seen(&temp) == want);
     write_dump(&data, "r", 6);
-    // What the old one gets is nobody's.
+    // Files that are written into the old root are not read.
     write_dump(&temp.folder().join("old"), "r", 7);
     want.push(("r".to_owned(), 6));
-    wait_for("what comes into the other", || seen(&temp) == want);
-    // A file, or a link, in its place is no directory.
+    wait_for("the new picture in the other root", || seen(&temp) == want);
+    // A file in place of the root is reported as a missing directory.
     fs::rename(&data, temp.folder().join("older")).expect("a rename");
     fs::write(&data, "no directory").expect("a file");
-    wait_for("the file", || problem_of_data(&temp).contains("missing"));
+    wait_for("the report of the file", || problem_of_data(&temp).contains("missing"));
     check_idle(&daemon);
     fs::remove_file(&data).expect("a removal");
     fs::rename(temp.folder().join("older"), &data).expect("a rename");
     write_dump(&data, "r", 8);
     want.push(("r".to_owned(), 8));
-    wait_for("what comes in the end", || seen(&temp) == want);
+    wait_for("the last picture", || seen(&temp) == want);
     assert_eq!(daemon.stop().0, Some(0));
 }
 
 #[test]
-fn a_root_that_is_removed_made_anew_or_replaced_is_taken_up_again() {
+fn a_root_that_is_removed_recreated_or_replaced_is_watched_again() {
     check_root_that_goes("inotify");
 }
 
 #[test]
-fn a_polled_root_that_is_removed_made_anew_or_replaced_is_taken_up_again() {
+fn a_polled_root_that_is_removed_recreated_or_replaced_is_watched_again() {
     check_root_that_goes("poll");
 }
 
 #[test]
-fn a_directory_that_is_mounted_over_a_root_is_read_and_the_root_again_after_it() {
+fn a_directory_mounted_over_a_root_is_read_and_the_root_again_after_the_unmount() {
     let temp = TempRun::new();
     let data = temp.folder().join("data");
     let other = temp.folder().join("other");
@@ -301,25 +305,25 @@ fn a_directory_that_is_mounted_over_a_root_is_read_and_the_root_again_after_it()
         assert!(output.status.success(), "{output:?}");
     };
     let place = |n| ("r".to_owned(), n);
-    wait_for("the first", || seen(&temp) == [place(1)]);
+    wait_for("the first picture", || seen(&temp) == [place(1)]);
     let (data_path, other_path) = (data.to_str().expect("a path"), other.to_str().expect("a path"));
     in_it(&["mount", "--bind", other_path, data_path]);
-    wait_for("what is in the mount", || seen(&temp) == [place(1), place(2)]);
+    wait_for("the picture in the mount", || seen(&temp) == [place(1), place(2)]);
     write_dump(&other, "r", 3);
-    wait_for("what comes into the mount", || seen(&temp) == [1, 2, 3].map(place));
+    wait_for("the new picture in the mount", || seen(&temp) == [1, 2, 3].map(place));
     check_idle(&daemon);
     in_it(&["umount", "-l", data_path]);
     write_dump(&data, "r", 4);
-    wait_for("what comes after it", || seen(&temp) == [1, 2, 3, 4].map(place));
+    wait_for("the picture after the unmount", || seen(&temp) == [1, 2, 3, 4].map(place));
     assert_eq!(daemon.stop().0, Some(0));
 }
 
 #[test]
-fn a_clock_that_jumps_skips_doubles_and_holds_up_nothing() {
+fn a_clock_jump_skips_duplicates_and_delays_nothing() {
     let Some(library) = faketime() else { return };
     let temp = TempRun::new();
     let clock = temp.folder().join("clock");
-    // Renamed, so that the program never reads half of it.
+    // Renamed into place, so that the program never reads half of it.
     let set_clock = |to: &str| {
         fs::write(clock.with_extension("new"), format!("{to}\n")).expect("a clock");
         fs::rename(clock.with_extension("new"), &clock).expect("a clock");
@@ -341,7 +345,7 @@ fn a_clock_that_jumps_skips_doubles_and_holds_up_nothing() {
         ["+0", "+1d", "-1d", "@1970-01-01 00:00:10", "+36500d", "+0", "-1d"].iter().enumerate()
     {
         let n = n as u64;
-        // One is waited for, one is settling, while the clock jumps.
+        // While the clock jumps, one dump is missing and another is settling.
         temp.append(
             "a.media.jsonl",
             &format!("{{\"key\":\"late\",\"step\":{n},\"data\":\"late-{n}.npy\"}}\n"),
@@ -350,18 +354,18 @@ fn a_clock_that_jumps_skips_doubles_and_holds_up_nothing() {
         set_clock(to);
         thread::sleep(Duration::from_millis(300));
         temp.log_picture("k", n, 100 + n);
-        // A new log, of which the daemon's log tells.
+        // A new log makes the daemon log a message.
         temp.append(&format!("n{n}.media.jsonl"), &format!("{{\"commit\":{n}}}\n"));
         temp.write(&format!("late-{n}.npy"), &gray(n));
         temp.write(&format!("dumps/later/{n}.npy"), &gray(n));
         n_pictures += 4;
         let start = std::time::Instant::now();
         wait_for("the pictures", || temp.counts() == [n_pictures, 0, 0]);
-        assert!(start.elapsed() < Duration::from_secs(15), "{to}: waited for by its clock");
+        assert!(start.elapsed() < Duration::from_secs(15), "{to}: the wait depends on the clock");
     }
     thread::sleep(Duration::from_millis(1500));
     assert_eq!(temp.counts(), [n_pictures, 0, 0]);
-    // The clock did jump.
+    // The daemon's log shows that its clock jumped.
     let log = daemon.log_text();
     assert!(log.contains("\"1970-01-01T") && log.contains("\"2126-"), "{log}");
     assert_eq!(daemon.stop().0, Some(0));
@@ -370,7 +374,7 @@ fn a_clock_that_jumps_skips_doubles_and_holds_up_nothing() {
 }
 
 #[test]
-fn what_a_dump_says_of_its_age_means_nothing() {
+fn timestamps_of_a_dump_do_not_matter() {
     let temp = TempRun::new();
     let daemon = temp.daemon("[ingest]\nsettle_ms = 100\nscan_ms = 500\n");
     let at = |seconds: i64| {
@@ -381,7 +385,7 @@ fn what_a_dump_says_of_its_age_means_nothing() {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_secs(),
     )
     .expect("a time");
-    // Before and after 1970, next day, next century.
+    // Times before and after 1970, tomorrow, and in the next century.
     let ages = [-1_000_000, 0, 1, now + 5, now + 86_400, 4_102_444_800];
     let write = |step: usize, n: u64, seconds: i64| {
         let path = temp.at(&format!("dumps/k/{step}.npy"));
@@ -394,8 +398,8 @@ fn what_a_dump_says_of_its_age_means_nothing() {
     for (step, seconds) in ages.into_iter().enumerate() {
         write(step, step as u64, seconds);
     }
-    wait_for("all", || temp.counts() == [ages.len(), 0, 0]);
-    // Written again with the very same times and length: only their change time tells.
+    wait_for("all pictures", || temp.counts() == [ages.len(), 0, 0]);
+    // Rewritten with equal modification times and lengths: only the change times differ.
     for (step, seconds) in ages.into_iter().enumerate() {
         write(step, 100 + step as u64, seconds);
     }

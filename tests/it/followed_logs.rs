@@ -1,4 +1,4 @@
-//! Lines that are begun, lines that are long, logs that are short: through the daemon, and kills of it.
+//! Half-written lines, long lines and short logs, followed by a daemon that is killed and restarted.
 
 use std::fs;
 use std::time::Duration;
@@ -21,20 +21,20 @@ fn line(step: u64) -> String {
 }
 
 #[test]
-fn a_line_that_was_begun_before_a_kill_comes_once() {
+fn a_line_half_written_at_a_kill_is_read_once() {
     let temp = TempRun::new();
     temp.write("x.npy", &gray(1));
     let want = |n: u64| (1..=n).map(|step| ("k".to_owned(), step)).collect::<Vec<_>>();
     let mut daemon = temp.daemon("");
     for round in 0..4 {
-        // The second half, and after it the first half of the next one.
+        // The second half of a line and the first half of the next one.
         let (first, second) = (line(2 * round + 1), line(2 * round + 2));
         let half = [1, 20, second.len() - 1, 7][usize::try_from(round).expect("0 to 3")];
         temp.append("a.media.jsonl", &(first + &second[..half]));
         wait_for("the whole line", || steps(&temp) == want(2 * round + 1));
         let begun = || temp.status()["ingest"]["begun_lines"][0][2] == half;
-        wait_for("the begun line", begun);
-        // Dropping it is kill -9. The line is ended while nobody looks, and before, in turn.
+        wait_for("the half-written line", begun);
+        // Dropping the daemon kills it. The line is completed in turn before or after that.
         if round % 2 == 0 {
             drop(daemon);
             temp.append("a.media.jsonl", &second[half..]);
@@ -42,7 +42,7 @@ fn a_line_that_was_begun_before_a_kill_comes_once() {
         } else {
             drop(daemon);
             daemon = temp.daemon("");
-            wait_for("the begun line", begun);
+            wait_for("the half-written line", begun);
             temp.append("a.media.jsonl", &second[half..]);
         }
         wait_for("the line", || steps(&temp) == want(2 * round + 2));
@@ -51,7 +51,7 @@ fn a_line_that_was_begun_before_a_kill_comes_once() {
 }
 
 #[test]
-fn a_line_of_8_mib_costs_its_neighbours_nothing_and_a_restart_in_it_neither() {
+fn a_line_of_8_mib_is_rejected_alone_even_across_a_restart() {
     let temp = TempRun::new();
     temp.write("x.npy", &gray(1));
     let daemon = temp.daemon("");
@@ -59,7 +59,7 @@ fn a_line_of_8_mib_costs_its_neighbours_nothing_and_a_restart_in_it_neither() {
     let (first, rest) = long.split_at(5 << 20);
     temp.append("a.media.jsonl", &(line(1) + first));
     wait_for("the first line", || temp.counts() == [1, 0, 0]);
-    wait_for("the begun line", || {
+    wait_for("the half-written line", || {
         temp.status()["ingest"]["begun_lines"][0][2].as_u64() == Some(5 << 20)
     });
     drop(daemon);
@@ -78,7 +78,7 @@ fn a_line_of_8_mib_costs_its_neighbours_nothing_and_a_restart_in_it_neither() {
 }
 
 #[test]
-fn a_log_of_one_byte_is_followed_and_told_from_another() {
+fn a_log_of_one_byte_is_followed_and_distinguished_from_another() {
     let temp = TempRun::new();
     temp.write("x.npy", &gray(1));
     let daemon = temp.daemon("");
@@ -86,9 +86,9 @@ fn a_log_of_one_byte_is_followed_and_told_from_another() {
     temp.append("b.media.jsonl", "\n");
     temp.append("c.media.jsonl", "");
     let begun = || temp.status()["ingest"]["begun_lines"].as_array().map(Vec::len) == Some(1);
-    wait_for("the begun line", begun);
+    wait_for("the half-written line", begun);
     drop(daemon);
-    // Renamed while nobody looks: only the one byte, and the inode, tell that it was a log.
+    // Renamed while no daemon runs: only its byte and its inode identify the log.
     fs::rename(temp.at("a.media.jsonl"), temp.at("a.media.jsonl.1")).expect("a rename");
     fs::rename(temp.at("b.media.jsonl"), temp.at("b.media.jsonl.1")).expect("a rename");
     temp.append("a.media.jsonl.1", &line(1)[1..]);
@@ -97,16 +97,16 @@ fn a_log_of_one_byte_is_followed_and_told_from_another() {
         temp.append(&format!("{log}.media.jsonl"), &line(3));
     }
     let daemon = temp.daemon("");
-    // The same first line in three logs is three lines.
+    // An equal first line in three logs counts three times.
     let want = [1, 2, 3, 3, 3].map(|step| ("k".to_owned(), step));
-    wait_for("all", || steps(&temp) == want);
+    wait_for("all lines", || steps(&temp) == want);
     std::thread::sleep(Duration::from_millis(1200));
     assert_eq!(steps(&temp), want);
     assert_eq!(daemon.stop().0, Some(0));
 }
 
 #[test]
-fn a_log_that_is_rotated_and_cut_off_while_it_is_written_loses_no_line_that_was_there() {
+fn a_log_rotated_and_truncated_while_it_is_written_loses_no_line() {
     // The model in `ingest::logs::tests` checks the reading. This checks the daemon, with its events and
     // threads.
     let temp = TempRun::new();
@@ -120,17 +120,17 @@ fn a_log_that_is_rotated_and_cut_off_while_it_is_written_loses_no_line_that_was_
     };
     for round in 0..6 {
         temp.append("a.media.jsonl", &next(40));
-        // A log must be seen under its name before it gets another.
+        // A log must be read under its first name before it is renamed.
         wait_for("the log", || temp.items().len() > 49 * round);
-        // By renaming, with lines after it.
+        // Rotated by a rename. The job then writes into a new log.
         fs::rename(temp.at("a.media.jsonl"), temp.at("a.media.jsonl.1")).expect("a rename");
         temp.append("a.media.jsonl.1", &next(3));
         temp.append("a.media.jsonl", &next(5));
-        // A copy with one line more is renamed over it.
+        // Replaced by a copy that has one line more.
         let text = fs::read_to_string(temp.at("a.media.jsonl")).expect("the log");
         fs::write(temp.at("aside"), text + &next(1)).expect("a copy");
         fs::rename(temp.at("aside"), temp.at("a.media.jsonl")).expect("a rename");
-        wait_for("what is there", || temp.items().len() == 49 * (round + 1));
+        wait_for("all lines", || temp.items().len() == 49 * (round + 1));
         if round % 2 == 1 {
             fs::write(temp.at("a.media.jsonl"), "").expect("a truncation");
         }

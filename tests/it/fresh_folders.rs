@@ -1,6 +1,6 @@
-//! No dump is missed, however fast folders come and however much the kernel forgets to tell.
+//! No dump is missed, even if folders appear quickly or the kernel drops events.
 //!
-//! `SAFELIGHT_DUMPS=100000` makes it as many as the goal asks for.
+//! `SAFELIGHT_DUMPS=100000` writes as many dumps as the project's goal demands.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,11 +13,10 @@ use crate::harness::{
     PROGRAM, TempRun, files_below, gray, number_from, number_in, skip, wait_for, wait_for_all,
 };
 
-/// Writes dumps into folders that are made for them, a few at a time.
+/// Writes a few dumps into each of many new, nested folders.
 fn write_burst(run: &Path, writer: u64, n: u64) {
     for i in 0..n {
         let number = writer * n + i;
-        // A few dumps to a folder, and folders in folders.
         let (a, b, c) = (i / 300, i / 30 % 10, i / 6 % 5);
         let folder = run.join(format!("dumps/w{writer}/{a}/{b}/{c}"));
         fs::create_dir_all(&folder).expect("folders");
@@ -25,7 +24,7 @@ fn write_burst(run: &Path, writer: u64, n: u64) {
     }
 }
 
-/// Every dump below a folder, by its number.
+/// Returns the number of each dump below a folder.
 fn numbers_on_disk(folder: &Path) -> BTreeSet<u64> {
     let number = |path: PathBuf| {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
@@ -34,7 +33,7 @@ fn numbers_on_disk(folder: &Path) -> BTreeSet<u64> {
     files_below(folder).into_iter().map(number).collect()
 }
 
-/// Each dump on the disk is one item, and no item is of anything else.
+/// Checks that there is exactly one item for each dump on the disk.
 fn check_all(temp: &TempRun, are_pixels_read: bool) {
     let items = temp.items();
     let seen: BTreeSet<u64> = items
@@ -44,7 +43,7 @@ fn check_all(temp: &TempRun, are_pixels_read: bool) {
             item["step"].as_u64().expect("a step")
         })
         .collect();
-    assert_eq!(seen.len(), items.len(), "a dump came twice");
+    assert_eq!(seen.len(), items.len(), "a dump has two items");
     assert_eq!(seen, numbers_on_disk(&temp.at("dumps")));
     for item in items.iter().filter(|_| are_pixels_read) {
         assert_eq!(number_in(&temp.store(), item), item["step"].as_u64().expect("a step"));
@@ -59,7 +58,7 @@ fn no_dump_in_fresh_nested_folders_is_missed_under_load() {
         temp.daemon("backend = \"inotify\"\n[ingest]\nsettle_ms = 100\nscan_ms = 3600000\n");
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Someone else wants the processors too.
+        // Other processes compete for the CPU.
         for _ in 0..2 {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
@@ -74,7 +73,7 @@ fn no_dump_in_fresh_nested_folders_is_missed_under_load() {
             })
             .collect();
         writers.into_iter().for_each(|writer| writer.join().expect("a writer"));
-        // No scan helps: what the events and the listings miss stays missed.
+        // The next scan is too late to find a dump that events and listings have missed.
         wait_for_all("the dumps", 3 * n, || temp.n_images());
         is_over.store(true, Ordering::Relaxed);
     });
@@ -82,16 +81,16 @@ fn no_dump_in_fresh_nested_folders_is_missed_under_load() {
     assert_eq!(daemon.stop().0, Some(0));
 }
 
-/// How many events the kernel keeps for a process that doesn't read them.
+/// Returns the length of the kernel's event queue.
 fn max_queued_events() -> u64 {
     let max = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").expect("a limit");
     max.trim().parse().expect("a number")
 }
 
 #[test]
-fn what_the_kernel_forgets_to_tell_is_found() {
-    // Each dump in a known folder is four events: made, opened, written, closed. In others it is none,
-    // as they aren't watched yet.
+fn dumps_whose_events_the_kernel_dropped_are_found() {
+    // A dump in a watched folder causes four events: created, opened, written, closed. Dumps in new
+    // folders cause none before the folders are watched.
     let n = number_from("SAFELIGHT_DUMPS", max_queued_events() / 2).min(1_000_000);
     assert!(4 * (n - n / 10) > max_queued_events());
     let temp = if Path::new("/dev/shm").is_dir() {
@@ -124,7 +123,7 @@ fn what_the_kernel_forgets_to_tell_is_found() {
     assert_eq!(daemon.stop().0, Some(0));
 }
 
-/// A daemon in a user namespace of its own, where these limits of inotify hold.
+/// Returns a command that runs the program in a user namespace with these limits of inotify.
 fn limited(limits: &[(&str, u32)]) -> Option<Command> {
     let set = |(limit, n): &(&str, u32)| format!("echo {n} > /proc/sys/user/{limit} &&");
     let script = limits.iter().map(set).collect::<Vec<_>>().join(" ");

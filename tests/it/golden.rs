@@ -1,4 +1,5 @@
-//! Pixels against what the real `NumPy` wrote and the real wandb made of it: `tests/golden/make.py`.
+//! Pixels compared with those that real wandb releases made from dumps of the real `NumPy`. Both were
+//! written by `tests/golden/make.py`.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +29,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// The pixels of all images of a dump, or why there are none.
+/// Returns the pixels of all images of a dump, or the reason why there are none.
 fn pixels(file: &[u8], profile: Profile, mode: Option<&str>) -> Result<Vec<Pixels>, String> {
     let mode: Option<ColorMode> =
         mode.map(str::parse).transpose().map_err(|error| format!("{error}"))?;
@@ -40,7 +41,7 @@ fn pixels(file: &[u8], profile: Profile, mode: Option<&str>) -> Result<Vec<Pixel
     Ok(images)
 }
 
-/// The tensors of a dump, and the bytes of their storages.
+/// Returns the tensors of a dump with the bytes of their storages.
 fn found(file: &[u8]) -> Result<Vec<(Found, Vec<u8>)>, String> {
     let options = DecodeOptions {
         header_bytes_max: 1 << 20,
@@ -85,7 +86,7 @@ fn pixels_of(storage: &[u8], found: Found, options: ImageOptions) -> Result<Vec<
     plan.items.iter().map(one).collect()
 }
 
-/// Why a case that the library accepts is not compared; `None` if it is.
+/// Returns why a case is not compared, or `None` if it is.
 fn left_out(case: &Case, profile: Profile) -> Option<&'static str> {
     match case.mode.as_deref() {
         Some("P") => return Some("palettes are refused"),
@@ -93,11 +94,11 @@ fn left_out(case: &Case, profile: Profile) -> Option<&'static str> {
         _ => {}
     }
     if case.input.contains("fortran_nan_memory") {
-        // NumPy takes the first NaN in memory order for the maximum, we the first in C order.
+        // NumPy takes the first NaN in memory order as the maximum, we take the first in C order.
         return Some("several complex NaNs in Fortran order");
     }
     if profile == Profile::Wandb010 && case.input.contains("2x3x2x4") {
-        // Pillow 9.5 reads the first quarter of a batch of RGBA; the library at its time refused it.
+        // Pillow 9.5 reads the first quarter of a batch of RGBA. wandb of that time refused the batch.
         return Some("a batch is read as a batch");
     }
     None
@@ -155,7 +156,7 @@ fn wandb_0_29_pixels_are_equal() {
 }
 
 #[test]
-fn what_makes_no_picture_is_refused_with_a_reason() {
+fn dumps_without_a_picture_are_rejected_with_a_reason() {
     let refused = folder().join("inputs/refused");
     let mut reasons = Vec::new();
     for entry in std::fs::read_dir(refused).expect("refused inputs") {
@@ -198,7 +199,7 @@ fn auto_makes_a_picture_of_every_shape_that_has_one() {
         let input = std::fs::read(folder().join(&case.input)).expect("a golden input");
         if case.outcome == "ok" && case.mode.is_none() {
             let got = pixels(&input, Profile::Auto, None);
-            // The library draws three numbers as a column of pixels; here a picture has two axes.
+            // wandb draws three numbers as a column of pixels. Safelight requires two axes.
             let is_row_of_numbers = got.as_ref().is_err_and(|error| {
                 error.contains("shape (3)")
                     || error.contains("shape (4)")

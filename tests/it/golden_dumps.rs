@@ -1,4 +1,4 @@
-//! Dumps that the real `NumPy`, torch, safetensors and `ml_dtypes` wrote: `tests/golden/dumps/make.py`.
+//! Dumps that the real `NumPy`, torch, safetensors and `ml_dtypes` wrote (`tests/golden/dumps/make.py`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use safelight::limits::Limits;
 use safelight::tensor::{ByteOrder, DType, TensorHeader};
 use serde::Deserialize;
 
-/// A tensor as the library that wrote it reads it back.
+/// A tensor as its own library reads it.
 #[derive(Deserialize)]
 struct Expected {
     file: String,
@@ -23,7 +23,7 @@ struct Expected {
     packed: bool,
 }
 
-/// A file, or one tensor of it, of which nothing may be made.
+/// A file or one of its tensors that must be rejected.
 #[derive(Deserialize)]
 struct Refused {
     file: String,
@@ -53,7 +53,7 @@ fn contents(file: &[u8], dtype: Option<DType>) -> Result<Vec<NamedTensor>, Decod
     }
 }
 
-/// A tensor's elements in C order, little-endian.
+/// Returns a tensor's elements in C order, little-endian.
 fn elements(file: &[u8], header: &TensorHeader) -> Result<Vec<u8>, DecodeError> {
     let mut stored = Vec::new();
     storage::decode(&file, &header.storage, &mut stored)?;
@@ -77,7 +77,7 @@ fn elements(file: &[u8], header: &TensorHeader) -> Result<Vec<u8>, DecodeError> 
     Ok(elements)
 }
 
-/// Floats of fewer than 8 bits come out as `float8_e4m3fn`; their values are compared.
+/// Returns the value of a float of fewer than 8 bits, which we decode to `float8_e4m3fn`.
 fn value_of_small(dtype: &str, bits: u8) -> Option<f32> {
     let (exponent, mantissa) = match dtype {
         "float4_e2m1fn" => (2, 1),
@@ -96,7 +96,7 @@ fn value_of_small(dtype: &str, bits: u8) -> Option<f32> {
     Some(if bits >> (exponent + mantissa) & 1 == 1 { -magnitude } else { magnitude })
 }
 
-/// The elements of a packed tensor, from the lowest bit on, one to a byte.
+/// Unpacks a tensor's elements, lowest bits first, to one byte each.
 fn unpacked(dtype: &str, bytes: &[u8], n: u64) -> Vec<u8> {
     let width = if dtype.starts_with("float4") { 4 } else { 6 };
     let bit = |i: usize| bytes[i / 8] >> (i % 8) & 1;
@@ -118,7 +118,7 @@ fn every_tensor_of_every_writer_is_read() {
         let is_unknown = name.starts_with("npy/") && dtype.is_none();
         let tensors = match contents(&file, dtype) {
             Ok(tensors) => tensors,
-            // NumPy saves ml_dtypes' floats of fewer than 8 bits one to a byte, without their names.
+            // NumPy saves floats of ml_dtypes with fewer than 8 bits one to a byte, without type names.
             Err(_) if is_unknown => continue,
             Err(error) => {
                 wrong.push(format!("{name}: {error}"));
@@ -167,19 +167,19 @@ fn check(file: &[u8], tensor: &NamedTensor, expected: &Expected) -> Result<(), S
     if is_equal { Ok(()) } else { Err(format!("got {} {got:?}, want {want:?}", header.dtype)) }
 }
 
-/// What is read all the same: odd, but what comes of it is what the checksum or the tensor says.
+/// Odd files that are read nevertheless, because the tensors in them are unambiguous.
 const HARMLESS: [&str; 9] = [
-    // A name is never a path.
+    // A tensor's name is never used as a path.
     "key-parent.pt",
-    // Bytes that no tensor uses.
+    // Bytes that belong to no tensor.
     "deflate-more.npz",
     "storage-long.pt",
-    // Fields that repeat what another field says, and are not looked at.
+    // Redundant fields that are not read.
     "directory-size.npz",
     "local-crc.npz",
     "local-size.npz",
     "pickle-frame-too-long.pt",
-    // Values beside tensors.
+    // Values other than tensors.
     "pickle-key-list.pt",
     "pickle-text-not-utf8.pt",
 ];
@@ -193,12 +193,12 @@ fn hostile_and_foreign_files_are_refused_with_a_reason() {
             continue;
         }
         let file = fs::read(folder().join(name)).expect("a refused file");
-        // Whatever stands in the way shows when headers are read, or when the bytes are.
+        // A defect shows when headers are read or when the bytes are.
         let read = contents(&file, None).and_then(|tensors| {
             let (mut n, pixels_max) = (0, Limits::default().pixels_max);
             for tensor in tensors {
                 let header = tensor.header?;
-                // A view may repeat elements without end: that is for the plan to refuse.
+                // A view may repeat elements many times. The plan rejects such a view.
                 if header.shape.n_elements() > 4 * pixels_max {
                     return Err(DecodeError::OverLimit("pixels_max".to_owned()));
                 }
@@ -230,7 +230,7 @@ fn files_that_are_cut_off_never_make_a_tensor() {
     ] {
         let file = fs::read(folder().join(name)).expect("a golden file");
         for end in 0..file.len() {
-            // More may come: nothing is rejected for good.
+            // A truncated file may grow, so that it is not rejected finally.
             let cut = contents(&file[..end], None);
             let waits =
                 matches!(cut, Err(DecodeError::Truncated { .. } | DecodeError::Unfinished(_)));

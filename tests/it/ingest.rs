@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::{PROGRAM, TempRun, gray, npy};
 
 #[test]
-fn the_example_becomes_what_its_training_wrote() {
+fn the_example_yields_the_images_that_its_training_logged() {
     let temp = TempRun::new();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits/run");
     let ran = temp.run(&["ingest", example.to_str().expect("a path")]);
@@ -18,7 +18,7 @@ fn the_example_becomes_what_its_training_wrote() {
     assert!(ran.out.contains("digits: 394 images, 12 held back, 0 rejected"), "{}", ran.out);
     assert_eq!(temp.counts(), [394, 12, 0]);
     let items = temp.items();
-    // Every file is there, as long and with the digest that the item says.
+    // Every media file has the length and digest that its item names.
     for item in items.iter().filter(|item| item["state"] == "image") {
         let file = fs::read(temp.store().join(item["path"].as_str().expect("a path")))
             .expect("a media file");
@@ -35,7 +35,7 @@ fn the_example_becomes_what_its_training_wrote() {
     let file: Value =
         serde_json::from_slice(&fs::read(file).expect("a file of boxes")).expect("JSON");
     assert_eq!(file["box_data"].as_array().map(Vec::len), Some(16));
-    // A second time there is nothing to do.
+    // A second run finds nothing new.
     let again = temp.run(&["ingest", example.to_str().expect("a path")]);
     assert!(again.out.contains("new: 0 images, 0 held back, 0 rejected"), "{}", again.out);
     assert_eq!(temp.items(), items);
@@ -64,7 +64,7 @@ fn of_200_images_at_a_step_108_are_kept_and_92_held() {
     }
     let held = before.iter().find(|item| item["state"] == "held").expect("a held item");
     assert_eq!(held["reason"], "max_items: 108 images of this key and step are kept");
-    // After a restart, and after the index was deleted.
+    // The counts are the same after a restart and after a rebuild of the index.
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(temp.items(), before);
     temp.remove_index();
@@ -126,7 +126,7 @@ fn a_batch_is_split_with_its_lists_and_rules_are_obeyed() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.err.contains("unknown field") && ran.err.contains("mystery"), "{}", ran.err);
     let items = temp.items();
-    let told: Vec<Value> = items
+    let got: Vec<Value> = items
         .iter()
         .map(|item| {
             json!([
@@ -141,7 +141,7 @@ fn a_batch_is_split_with_its_lists_and_rules_are_obeyed() {
         .collect();
     let extra = json!({"mystery": {"kept": [1, null]}});
     assert_eq!(
-        told,
+        got,
         [
             json!([0, "x", 2, "range", "wandb-0.20", extra]),
             json!([1, "y", 2, "range", "wandb-0.20", extra])
@@ -156,18 +156,18 @@ fn a_batch_is_split_with_its_lists_and_rules_are_obeyed() {
 }
 
 #[test]
-fn a_dump_written_anew_takes_the_place_of_the_old() {
+fn a_rewritten_dump_replaces_its_items() {
     let temp = TempRun::new();
     temp.write("dumps/k/000001.npy", &gray(1));
     temp.write("dumps/k/000002.npy", b"rubbish");
     assert_eq!(temp.ingest().code, 3);
     assert_eq!(temp.counts(), [1, 0, 1]);
     let before = temp.items();
-    // The same content: nothing new.
+    // Equal content adds no item.
     temp.write("dumps/k/000001.npy", &gray(1));
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(temp.items(), before);
-    // Another content, and rubbish that became a picture.
+    // One dump gets other content, and a malformed one becomes a picture.
     temp.write("dumps/k/000001.npy", &gray(2));
     temp.write("dumps/k/000002.npy", &gray(3));
     assert_eq!(temp.ingest().code, 0);
@@ -186,8 +186,8 @@ fn a_sidecar_describes_its_dump() {
     temp.write("dumps/a/b/000007_3.npy.json", br#"{"caption":"from the side","mode":"RGB"}"#);
     assert_eq!(temp.ingest().code, 0);
     let item = temp.items().pop().expect("an item");
-    let told = json!([item["key"], item["step"], item["index"], item["caption"], item["mode"]]);
-    assert_eq!(told, json!(["a/b", 7, 3, "from the side", "RGB"]));
+    let got = json!([item["key"], item["step"], item["index"], item["caption"], item["mode"]]);
+    assert_eq!(got, json!(["a/b", 7, 3, "from the side", "RGB"]));
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn runs_are_named_by_their_identity_and_kept_apart() {
     let ran = temp.run(&["ingest", other.to_str().expect("a path")]);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.err.contains("run exp/7 of this store came from"), "{}", ran.err);
-    // A copied store's folder tells the same.
+    // The run's name is also recorded in its folder of the store.
     let run_json: Value = serde_json::from_slice(
         &fs::read(temp.store().join("runs/exp%2F7/run.json")).expect("run.json"),
     )
@@ -212,7 +212,7 @@ fn runs_are_named_by_their_identity_and_kept_apart() {
 }
 
 #[test]
-fn logs_are_read_on_over_renames_copies_and_restarts() {
+fn logs_are_followed_across_renames_copies_and_restarts() {
     let temp = TempRun::new();
     temp.log_picture("k", 1, 1);
     temp.append("a.media.jsonl", "{\"key\":\"k\",\"st");
@@ -223,14 +223,14 @@ fn logs_are_read_on_over_renames_copies_and_restarts() {
         first.out
     );
     assert_eq!(temp.counts(), [1, 0, 0]);
-    // The begun line is completed, and the log renamed while nobody looks; a new one takes its name.
+    // Between two runs, the half-written line is completed, the log renamed, and a new log created.
     temp.append("a.media.jsonl", "ep\":2,\"data\":\"tensors/k-1-1.npy\"}\n");
     fs::rename(temp.at("a.media.jsonl"), temp.at("a.media.jsonl.1")).expect("a rename");
     temp.log_picture("k", 3, 3);
     assert_eq!(temp.ingest().code, 0);
     let steps: Vec<Value> = temp.items().iter().map(|item| item["step"].clone()).collect();
     assert_eq!(steps, [json!(1), json!(2), json!(3)]);
-    // The run directory is moved by copying: other inodes, the same logs.
+    // The run directory is copied: the same logs with other inodes.
     let status =
         Command::new("cp").args(["-r", "run", "moved"]).current_dir(temp.folder()).status();
     assert!(status.is_ok_and(|status| status.success()));
@@ -243,7 +243,7 @@ fn logs_are_read_on_over_renames_copies_and_restarts() {
 }
 
 #[test]
-fn two_logs_that_begin_alike_stay_two() {
+fn two_logs_with_the_same_beginning_stay_separate() {
     let temp = TempRun::new();
     temp.write("x.npy", &gray(1));
     let line = "{\"key\":\"k\",\"step\":1,\"data\":\"x.npy\"}\n";
@@ -271,7 +271,7 @@ fn a_damaged_index_is_rebuilt_and_a_damaged_journal_skipped() {
     assert_eq!(temp.items(), before);
     fs::write(index.join("snap.0000000000000FFF.generating"), &noise).expect("noise");
     assert_eq!(temp.items(), before);
-    // A line of the journal is damaged: that item is lost to the index, the others are not.
+    // A damaged journal line costs only its own item.
     let journal = temp.store().join("runs/run/journal/00000001.jsonl");
     let mut bytes = fs::read(&journal).expect("the journal");
     let middle = bytes.len() / 2;
@@ -304,7 +304,7 @@ fn only_one_process_holds_a_store() {
 
 #[test]
 fn a_sidecar_that_moves_a_dump_overwrites_no_other() {
-    // The new version took the old one's index in a step that it had none in.
+    // Regression: the new version took the old one's index in another step.
     let temp = TempRun::new();
     temp.write("dumps/b/1.npy", &gray(7));
     assert_eq!(temp.ingest().code, 0);
@@ -320,7 +320,7 @@ fn a_sidecar_that_moves_a_dump_overwrites_no_other() {
 
 #[test]
 fn a_key_that_looks_like_a_media_file_stops_nothing() {
-    // A folder was to be made where a file stood, for ever.
+    // Regression: the program tried forever to create a folder at the path of a file.
     let temp = TempRun::new();
     temp.log_picture("k", 1, 1);
     assert_eq!(temp.ingest().code, 0);
@@ -366,9 +366,9 @@ fn a_new_version_with_fewer_images_leaves_none_of_the_old() {
     assert_eq!(temp.ingest().code, 0);
     temp.write("dumps/k/1.npy", &batch(2));
     assert_eq!(temp.ingest().code, 0);
-    let told: Vec<Value> =
+    let got: Vec<Value> =
         temp.items().iter().map(|i| json!([i["index"], i["stats"]["max"]])).collect();
-    assert_eq!(told, [json!([0, 2.0]), json!([1, 2.0])]);
+    assert_eq!(got, [json!([0, 2.0]), json!([1, 2.0])]);
     temp.write("dumps/k/1.npy", &batch(5));
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(temp.counts(), [5, 0, 0]);
@@ -379,7 +379,7 @@ fn a_new_version_with_fewer_images_leaves_none_of_the_old() {
 
 #[test]
 fn damage_to_one_run_or_line_costs_no_other() {
-    // One bad run.json, or one flipped bit in a journal, made every command fail for all runs.
+    // Regression: a bad run.json or a flipped bit in a journal made every command fail for all runs.
     let temp = TempRun::new();
     for n in 0..5 {
         temp.log_picture("k", n, n);
@@ -401,8 +401,8 @@ fn damage_to_one_run_or_line_costs_no_other() {
 }
 
 #[test]
-fn what_is_nested_too_deep_is_refused_before_it_is_kept() {
-    // It was written one level deeper than it was read, and could then not be read back.
+fn metadata_nested_too_deep_is_dropped_before_it_is_stored() {
+    // Regression: it was written nested one level deeper than the reader accepts.
     let temp = TempRun::new();
     let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
     temp.write("x.npy", &gray(1));
@@ -421,7 +421,7 @@ fn what_is_nested_too_deep_is_refused_before_it_is_kept() {
 }
 
 #[test]
-fn an_absolute_path_may_come_by_way_of_a_link() {
+fn an_absolute_path_may_lead_through_a_link() {
     let temp = TempRun::new();
     temp.write("x.npy", &gray(1));
     let alias = temp.folder().join("alias");
@@ -433,8 +433,8 @@ fn an_absolute_path_may_come_by_way_of_a_link() {
 }
 
 #[test]
-fn a_damaged_run_file_is_written_anew_by_its_run() {
-    // The run could not be read or committed any more, and a commit that fails holds up all others.
+fn a_damaged_run_file_is_rewritten_from_its_run() {
+    // Regression: the run could not be read or committed, and its failing commits blocked all others.
     let temp = TempRun::new();
     temp.log_picture("k", 1, 1);
     assert_eq!(temp.ingest().code, 0);

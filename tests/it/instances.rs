@@ -1,4 +1,4 @@
-//! One daemon to a store and to a socket; what a dead one left behind is in nobody's way.
+//! One daemon per store and per socket. Files of a killed daemon do not block the next one.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::{PROGRAM, Ran, TempRun, gray, wait_for};
 
-/// Runs a daemon that is to be refused. Returns how it ended and how long that took.
+/// Runs a daemon that must refuse to start. Returns its output and how long it ran.
 fn refused(config: &Path) -> (Ran, Duration) {
     let start = Instant::now();
     let mut child = Command::new(PROGRAM)
@@ -25,7 +25,7 @@ fn refused(config: &Path) -> (Ran, Duration) {
     (child.wait_with_output().expect("its output").into(), took)
 }
 
-/// A configuration beside the first daemon's.
+/// Writes another configuration beside the first daemon's.
 fn config(temp: &TempRun, store: &str, socket: &str) -> std::path::PathBuf {
     let path = temp.folder().join("other.toml");
     let text = format!("store.path = \"{store}\"\ncontrol.socket = \"{socket}\"\n");
@@ -40,11 +40,11 @@ fn status(temp: &TempRun) -> Value {
 }
 
 #[test]
-fn a_second_daemon_on_a_store_is_refused_at_once_and_says_by_whom() {
+fn a_second_daemon_on_a_store_is_refused_at_once_and_names_the_first() {
     let temp = TempRun::new();
     let daemon = temp.daemon("");
     let pid = daemon.child.id();
-    // With the same configuration, and with another socket.
+    // With the first daemon's configuration, and with another socket.
     let same = temp.folder().join("safelight.toml");
     for config in [same, config(&temp, "store", "other.sock")] {
         let (ran, took) = refused(&config);
@@ -52,11 +52,11 @@ fn a_second_daemon_on_a_store_is_refused_at_once_and_says_by_whom() {
         let want = format!("is in use by process {pid} (safelight daemon)");
         assert!(ran.err.contains(&want), "{ran:?}");
         assert!(ran.err.contains("store"), "{ran:?}");
-        // The goal is a second; a loaded machine may need more.
+        // The goal is one second. A loaded machine may need more.
         assert!(took < Duration::from_secs(5), "{took:?}");
         eprintln!("a second daemon was refused after {} ms", took.as_millis());
     }
-    // The first one noticed nothing: files, socket and lock are its own.
+    // The first daemon still works and owns its socket and lock.
     temp.log_picture("k", 1, 1);
     wait_for("the picture", || temp.items().len() == 1);
     assert_eq!(status(&temp)["pid"], pid);
@@ -67,24 +67,24 @@ fn a_second_daemon_on_a_store_is_refused_at_once_and_says_by_whom() {
 }
 
 #[test]
-fn what_a_dead_daemon_left_behind_is_in_nobodys_way() {
+fn files_of_a_killed_daemon_do_not_block_a_later_start() {
     let temp = TempRun::new();
     temp.log_picture("k", 1, 1);
     let daemon = temp.daemon("");
     let dead = daemon.child.id();
     wait_for("the picture", || temp.items().len() == 1);
-    // Dropping it is kill -9.
+    // Dropping the daemon kills it.
     drop(daemon);
     let (lock, socket) = (temp.store().join("lock"), temp.folder().join("control.sock"));
     assert!(fs::read_to_string(&lock).expect("a lock file").contains(&dead.to_string()));
     assert!(socket.symlink_metadata().is_ok(), "the socket is gone");
-    // Commands answer by themselves.
+    // Without a daemon, commands read the store.
     assert_eq!((temp.items().len(), &status(&temp)["pid"]), (1, &Value::Null));
     let contents = [
         fs::read(&lock).expect("a lock file"),
         b"".to_vec(),
         b"rubbish \xff".to_vec(),
-        // The process that it names lives, but is another.
+        // A process with this id runs, but it is not the daemon.
         br#"{"pid":1,"command":"daemon","socket":"/nonexistent"}"#.to_vec(),
     ];
     for (n, content) in (2..).zip(contents) {
@@ -99,7 +99,7 @@ fn what_a_dead_daemon_left_behind_is_in_nobodys_way() {
 }
 
 #[test]
-fn a_daemon_takes_no_socket_that_another_one_answers_at() {
+fn a_daemon_does_not_take_a_socket_that_is_in_use() {
     let temp = TempRun::new();
     let daemon = temp.daemon("");
     let (ran, _) = refused(&config(&temp, "another-store", "control.sock"));
@@ -114,8 +114,8 @@ fn a_daemon_takes_no_socket_that_another_one_answers_at() {
 }
 
 #[test]
-fn a_file_in_the_place_of_the_socket_is_left_alone() {
-    // Whatever stood at `control.socket` was removed, if nobody answered there.
+fn a_file_at_the_path_of_the_socket_is_left_alone() {
+    // Regression: any file at the path of the socket was removed.
     let temp = TempRun::new();
     let notes = temp.folder().join("notes");
     fs::write(&notes, "mine").expect("a file");
@@ -126,8 +126,9 @@ fn a_file_in_the_place_of_the_socket_is_left_alone() {
 }
 
 #[test]
-fn a_command_beside_a_daemon_that_is_just_starting_is_answered() {
-    // `ls` found no socket yet, waited for the store's lock, which the daemon had by then, and failed.
+fn a_command_beside_a_starting_daemon_succeeds() {
+    // Regression: `ls` found no socket yet, waited for the store's lock, and failed because the daemon
+    // held it.
     let temp = TempRun::new();
     temp.log_picture("k", 1, 1);
     temp.ingest();

@@ -1,5 +1,4 @@
-//! Nothing outside of a run directory is read, nothing outside of the store is written, whatever lies
-//! in the run directory and however fast it changes.
+//! Nothing outside of a run directory is read, whatever files it contains and however fast it changes.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -7,7 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,15 +15,15 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use safelight::media::Sha256;
 use serde_json::{Value, json};
 
-use crate::harness::{PROGRAM, TempRun, gray, npy, skip, wait_for};
+use crate::harness::{TempRun, gray, make_fifo, wait_for};
 
-/// A picture that must not become an item.
+/// Returns a dump that must not become an item.
 fn secret(n: u64) -> Vec<u8> {
     gray(0x7365_6372_6574_0000 + n)
 }
 
-/// Whatever the store was ever told, as text, and the digest of each dump in it.
-fn all_told(store: &Path) -> (String, BTreeSet<String>) {
+/// Returns the text of all journals of a store, and the digests of all dumps in it.
+fn journal_text_and_digests(store: &Path) -> (String, BTreeSet<String>) {
     let (mut text, mut digests) = (String::new(), BTreeSet::new());
     for run in fs::read_dir(store.join("runs")).into_iter().flatten().flatten() {
         for segment in fs::read_dir(run.path().join("journal")).into_iter().flatten().flatten() {
@@ -42,9 +41,9 @@ fn all_told(store: &Path) -> (String, BTreeSet<String>) {
     (text, digests)
 }
 
-/// No dump outside was read, and no text.
+/// Checks that no dump and no text from outside of the run directory is in the store.
 fn check_no_secret(temp: &TempRun, n_secrets: u64) {
-    let (text, digests) = all_told(&temp.store());
+    let (text, digests) = journal_text_and_digests(&temp.store());
     for n in 0..n_secrets {
         assert!(!digests.contains(&Sha256::of(&secret(n)).to_string()), "secret {n} was read");
     }
@@ -52,7 +51,7 @@ fn check_no_secret(temp: &TempRun, n_secrets: u64) {
 }
 
 #[test]
-fn no_link_is_followed_whatever_it_stands_for() {
+fn no_symbolic_link_is_followed() {
     let temp = TempRun::new();
     let outside = temp.folder().join("outside");
     fs::create_dir_all(outside.join("dumps/k")).expect("folders");
@@ -66,7 +65,8 @@ fn no_link_is_followed_whatever_it_stands_for() {
     let line = |temp: &TempRun, line: &Value| temp.append("a.media.jsonl", &format!("{line}\n"));
     let daemon = temp.daemon("[ingest]\nsettle_ms = 50\nwait_ms = 300\nscan_ms = 500\n");
 
-    // A dump, by a line and by itself; a folder, by a line and by itself; a log; a mask; a sidecar.
+    // Links to a dump and to a folder, each with and without a log line. Links to a log, a mask and a
+    // sidecar.
     fs::create_dir_all(temp.at("dumps/k")).expect("folders");
     for (to, from) in [
         ("secret.npy", "link.npy"),
@@ -96,7 +96,7 @@ fn no_link_is_followed_whatever_it_stands_for() {
     let log = daemon.log_text();
     assert!(log.contains("b.media.jsonl") && log.contains("log is not followed"), "{log}");
 
-    // A run; and what says what a run is.
+    // A link to a run, and a link to the file that names a run.
     symlink(&outside, temp.folder().join("run-link")).expect("a link");
     fs::create_dir_all(temp.folder().join("run-named")).expect("a run");
     symlink(outside.join("safelight.json"), temp.folder().join("run-named/safelight.json"))
@@ -109,7 +109,7 @@ fn no_link_is_followed_whatever_it_stands_for() {
     wait_for("the run", || temp.counts() == [2, 0, 8]);
     check_no_secret(&temp, 2);
     assert_eq!(daemon.stop().0, Some(0));
-    // The same of what looks once.
+    // `ingest` behaves like the daemon.
     assert!(matches!(temp.ingest().code, 0 | 3));
     check_no_secret(&temp, 2);
 }
@@ -126,7 +126,7 @@ fn a_hard_link_is_a_dump_of_its_own() {
     assert_eq!(daemon.stop().0, Some(0));
 }
 
-/// Exchanges two names for a while, as fast as it goes.
+/// Exchanges two names as often as possible for a while. Returns how often.
 fn exchange_for(time: Duration, a: &Path, b: &Path) -> u64 {
     let (start, mut n) = (Instant::now(), 0);
     while start.elapsed() < time {
@@ -142,7 +142,7 @@ fn exchange_for(time: Duration, a: &Path, b: &Path) -> u64 {
 const RACED: u64 = 40;
 
 #[test]
-fn a_folder_that_becomes_a_link_while_it_is_read_gives_nothing_away() {
+fn a_folder_swapped_for_a_link_while_it_is_read_leaks_nothing() {
     let temp = TempRun::new();
     let outside = temp.folder().join("outside/dumps");
     fs::create_dir_all(outside.join("race")).expect("folders");
@@ -159,7 +159,7 @@ fn a_folder_that_becomes_a_link_while_it_is_read_gives_nothing_away() {
         let racer = scope.spawn(|| exchange_for(Duration::from_secs(4), &folder, &link));
         let mut round = 0u64;
         while !racer.is_finished() {
-            // Written by the name that leads into the run directory at the moment, if one does.
+            // The name that is a real folder at this moment is written to.
             for n in 0..RACED {
                 let path = format!("dumps/race/{n}.npy");
                 let line = json!({"key": "line", "step": n, "data": path});
@@ -168,7 +168,7 @@ fn a_folder_that_becomes_a_link_while_it_is_read_gives_nothing_away() {
                 let aside = temp.at("aside.npy");
                 fs::write(&aside, gray(round * RACED + n)).expect("a dump");
                 if let Some(real) = real {
-                    // It may lead outside by now: then the secret is no secret any more.
+                    // If it has become the link, the dump lands outside, which does no harm.
                     let to = real.join(format!("new-{n}.npy"));
                     fs::rename(&aside, &to).ok();
                 }
@@ -179,7 +179,7 @@ fn a_folder_that_becomes_a_link_while_it_is_read_gives_nothing_away() {
         racer.join().expect("the racer")
     });
     assert!(n > 1000, "{n} exchanges");
-    // It still reads, and what was behind the link it did not.
+    // The daemon still reads dumps, and it read none through the link.
     temp.log_picture("last", 1, 1);
     let is_last = |item: &Value| item["key"] == "last" && item["state"] == "image";
     wait_for("the last picture", || temp.items().iter().any(is_last));
@@ -189,8 +189,8 @@ fn a_folder_that_becomes_a_link_while_it_is_read_gives_nothing_away() {
 }
 
 #[test]
-fn a_run_directory_that_becomes_a_link_before_it_is_opened_gives_nothing_away() {
-    // It was looked at, found to be no link, and then opened by its name, links followed.
+fn a_run_directory_swapped_for_a_link_before_it_is_opened_leaks_nothing() {
+    // Regression: the directory was checked for a link and then opened by its name.
     let temp = TempRun::new();
     let outside = temp.folder().join("outside");
     fs::create_dir_all(outside.join("dumps/k")).expect("folders");
@@ -203,7 +203,7 @@ fn a_run_directory_that_becomes_a_link_before_it_is_opened_gives_nothing_away() 
     let daemon = temp.daemon("[ingest]\nsettle_ms = 1\nclose_ms = 1\nscan_ms = 5\npoll_ms = 5\n");
     let start = Instant::now();
     let mut n_runs = 0;
-    // A run that is in the store is told by where it came from, so each has another name.
+    // The store knows runs by their paths, so that each round needs a new name.
     while start.elapsed() < Duration::from_secs(5) {
         let run = temp.folder().join(format!("run{n_runs}"));
         fs::create_dir(&run).expect("a run");
@@ -221,7 +221,7 @@ fn a_run_directory_that_becomes_a_link_before_it_is_opened_gives_nothing_away() 
     check_no_secret(&temp, RACED);
 }
 
-/// What is no regular file, each under a name that a dump may have.
+/// Makes special files with names of dumps. Returns the names.
 fn make_strange(folder: &Path) -> Vec<&'static str> {
     fs::create_dir_all(folder).expect("folders");
     let make = |program: &str, args: &[&str]| {
@@ -235,22 +235,22 @@ fn make_strange(folder: &Path) -> Vec<&'static str> {
     };
     let mut made = vec!["1.npy", "2.npy", "3.npy"];
     fs::create_dir_all(folder.join("1.npy/inner")).expect("folders");
-    assert!(make("mkfifo", &["2.npy"]));
+    make_fifo(&folder.join("2.npy"));
     drop(UnixListener::bind(folder.join("3.npy")).expect("a socket"));
     if make("mknod", &["4.npy", "c", "1", "5"]) && fs::File::open(folder.join("4.npy")).is_ok() {
         made.push("4.npy");
         assert!(make("mknod", &["5.npy", "b", "7", "200"]));
         made.push("5.npy");
     } else {
-        eprintln!("without devices: only root can make them");
+        eprintln!("only root can make devices: tested without them");
     }
     made
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_and_holds_up_nobody() {
+fn special_files_are_rejected_and_block_nothing() {
     let temp = TempRun::new();
-    // A relative path: that of a socket may have 107 bytes only.
+    // The path is relative, because a socket's path may have at most 107 bytes.
     let daemon = temp.daemon("[ingest]\nsettle_ms = 50\n[work]\nthreads = 1\n");
     temp.append("first.media.jsonl", "{\"commit\":1}\n");
     let alone = make_strange(&temp.at("dumps/strange"));
@@ -263,41 +263,36 @@ fn what_is_no_regular_file_is_refused_and_holds_up_nobody() {
     for n in 0..5 {
         temp.write(&format!("dumps/good/{n}.npy"), &gray(n));
     }
-    // A log, a sidecar, a mask and what names a run, too.
-    let fifo = |path: &str| {
-        let made = Command::new("mkfifo").arg(temp.at(path)).status();
-        assert!(made.is_ok_and(|status| status.success()));
-    };
-    fifo("b.media.jsonl");
-    fifo("dumps/good/9.npy.json");
+    // Special files as a log, a sidecar and a mask.
+    make_fifo(&temp.at("b.media.jsonl"));
+    make_fifo(&temp.at("dumps/good/9.npy.json"));
     temp.write("dumps/good/9.npy", &gray(9));
     let mask = json!({"m": {"mask_data": "named/2.npy"}});
     temp.write("x.npy", &gray(7));
     let line = json!({"key": "masked", "step": 1, "data": "x.npy", "masks": mask});
     temp.append("a.media.jsonl", &format!("{line}\n"));
     let n_bad = alone.len() + named.len() + 2;
-    wait_for("all", || temp.counts() == [named.len() + 5, 0, n_bad]);
+    wait_for("all items", || temp.counts() == [named.len() + 5, 0, n_bad]);
     for (state, reason) in temp.states() {
         assert!(state == "image" || reason.contains("want a regular file"), "{reason}");
     }
-    // A run of which a FIFO says what it is.
+    // A run whose naming file is a FIFO.
     let other = temp.folder().join("run2");
     fs::create_dir_all(&other).expect("a run");
-    let made = Command::new("mkfifo").arg(other.join("safelight.json")).status();
-    assert!(made.is_ok_and(|status| status.success()));
+    make_fifo(&other.join("safelight.json"));
     temp.log_picture("last", 1, 1);
-    wait_for("the last", || temp.counts() == [named.len() + 6, 0, n_bad]);
+    wait_for("the last item", || temp.counts() == [named.len() + 6, 0, n_bad]);
     let (code, took) = daemon.stop();
     assert_eq!(code, Some(0));
     assert!(took < Duration::from_secs(5), "a thread was blocked: {took:?}");
-    // Read once, the same.
+    // `ingest` finds nothing else.
     let again = temp.ingest();
     assert_eq!(again.code, 0, "{again:?}");
     assert_eq!(temp.counts(), [named.len() + 6, 0, n_bad]);
 }
 
 #[test]
-fn names_with_control_characters_reach_no_log_as_they_are() {
+fn control_characters_in_names_are_escaped_in_logs() {
     for format in ["json", "text"] {
         let temp = TempRun::new();
         let settings = format!(
@@ -330,140 +325,9 @@ fn names_with_control_characters_reach_no_log_as_they_are() {
         for text in [daemon.log_text(), temp.run(&["ls"]).out, temp.run(&["status"]).out] {
             let is_raw = |c: &char| c.is_control() && *c != '\n';
             assert_eq!(text.chars().find(is_raw), None, "{format}: {text:?}");
-            // No line is of a name's making.
+            // No line of output begins with a part of a name.
             assert!(!text.lines().any(|line| line.starts_with("line{")), "{format}: {text}");
         }
         assert_eq!(daemon.stop().0, Some(0));
     }
-}
-
-/// A call that strace wrote down: its name, and what it was given.
-fn calls(trace: &str) -> impl Iterator<Item = (&str, &str)> {
-    trace.lines().filter_map(|line| {
-        let (_, call) = line.split_once(' ').unwrap_or(("", line));
-        let (name, rest) = call.trim_start().split_once('(')?;
-        Some((name, rest))
-    })
-}
-
-/// The paths in the arguments of a call: a descriptor's (`5</path>`) joined with the name after it.
-fn paths_in(args: &str) -> Vec<PathBuf> {
-    let args = args.rsplit_once(") = ").map_or(args, |(args, _)| args);
-    let mut folder = PathBuf::new();
-    let mut paths = Vec::new();
-    let mut rest = args;
-    while let Some(at) = rest.find(['<', '"']) {
-        let end = if rest[at..].starts_with('<') { '>' } else { '"' };
-        let inner = &rest[at + 1..];
-        let Some(to) = inner.find(end) else { break };
-        let text = &inner[..to];
-        if end == '>' {
-            folder = PathBuf::from(text);
-        } else {
-            paths.push(folder.join(text));
-        }
-        rest = &inner[to + 1..];
-    }
-    if paths.is_empty() { vec![folder] } else { paths }
-}
-
-/// Every write goes below one of these folders, no program is started, and no one is called but by a
-/// unix socket.
-fn check_trace(trace: &Path, folders: &[PathBuf]) -> usize {
-    let text = fs::read_to_string(trace).expect("a trace");
-    let (mut n_writes, mut n_execs) = (0, 0);
-    for (name, args) in calls(&text) {
-        let opens_to_write = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND", "O_TMPFILE"]
-            .iter()
-            .any(|flag| args.contains(flag));
-        let is_write = match name {
-            "open" | "openat" | "openat2" => opens_to_write,
-            "execve" | "execveat" => {
-                n_execs += 1;
-                false
-            }
-            "socket" => {
-                assert!(args.starts_with("AF_UNIX"), "{name}({args}");
-                false
-            }
-            "creat" | "mkdir" | "mkdirat" | "rmdir" | "rename" | "renameat" | "renameat2"
-            | "unlink" | "unlinkat" | "link" | "linkat" | "symlink" | "symlinkat" | "truncate"
-            | "chmod" | "fchmodat" | "fchmodat2" | "chown" | "lchown" | "fchownat"
-            | "utimensat" | "mknod" | "mknodat" | "setxattr" | "lsetxattr" | "removexattr"
-            | "mount" | "chroot" | "pivot_root" => true,
-            _ => false,
-        };
-        // The folders above the socket are there already, or made.
-        let is_there = name == "mkdir" && args.contains("= -1 EEXIST");
-        if is_write && !is_there {
-            for path in paths_in(args) {
-                let is_known = path == Path::new("/dev/null")
-                    || folders.iter().any(|folder| path.starts_with(folder));
-                assert!(is_known, "{name}({args}");
-                assert!(!path.components().any(|part| part.as_os_str() == ".."), "{name}({args}");
-            }
-            n_writes += 1;
-        }
-    }
-    assert_eq!(n_execs, 1, "a program was started");
-    n_writes
-}
-
-#[test]
-fn nothing_is_written_but_in_the_store_and_no_one_is_called() {
-    if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
-        skip("strace is not installed");
-        return;
-    }
-    let temp = TempRun::new();
-    let traced = |trace: &Path| {
-        let mut command = Command::new("strace");
-        // The program is the child that is waited for, and strace its grandchild.
-        command.args(["-D", "-f", "-y", "-s", "4096", "-e", "trace=%file,%network,%process"]);
-        command.arg("-o").arg(trace).arg(PROGRAM);
-        command
-    };
-    let write_all = |first: u64| {
-        for n in first..first + 10 {
-            temp.log_picture("line", n, n);
-            temp.write(&format!("dumps/alone/{n}.npy"), &gray(n));
-            temp.write(&format!("dumps/bad/{n}.npy"), b"rubbish");
-            temp.write(&format!("dumps/batch/{n}.npy"), &npy("|u1", &[3, 5, 5], &[7; 75]));
-        }
-        let mask = json!({"m": {"mask_data": "tensors/line-1-1.npy"}});
-        let line = json!({"key": "../../../out", "step": first, "data": "tensors/line-1-1.npy", "masks": mask,
-            "boxes": {"b": {"box_data": [{"position": {"minX": 0, "maxX": 1, "minY": 0, "maxY": 1}, "class_id": 1}]}}});
-        temp.append("a.media.jsonl", &format!("{line}\n"));
-    };
-    write_all(1);
-    let (once, followed) = (temp.folder().join("once.trace"), temp.folder().join("daemon.trace"));
-    let output = traced(&once)
-        .arg("ingest")
-        .arg(temp.at(""))
-        .arg("--store")
-        .arg(temp.store())
-        .output()
-        .expect("strace");
-    assert_eq!(output.status.code(), Some(3), "{output:?}");
-    let allowed = [temp.store(), temp.folder().join("control.sock")];
-    let is_over = |trace: &Path| {
-        fs::read_to_string(trace).is_ok_and(|text| {
-            text.trim_end().ends_with("+++ exited with 3 +++")
-                || text.trim_end().ends_with("+++ exited with 0 +++")
-        })
-    };
-    wait_for("the end of the trace", || is_over(&once));
-    let n_once = check_trace(&once, &allowed);
-
-    let daemon =
-        temp.daemon_from("[ingest]\nsettle_ms = 50\nincomplete_ms = 100\n", traced(&followed));
-    write_all(20);
-    wait_for("all", || temp.counts() == [62, 0, 20]);
-    temp.run(&["show", "run", "line", "1"]);
-    daemon.signal("-HUP");
-    wait_for("the reload", || daemon.log_text().contains("taken up"));
-    assert_eq!(daemon.stop().0, Some(0));
-    wait_for("the end of the trace", || is_over(&followed));
-    let n_followed = check_trace(&followed, &allowed);
-    assert!(n_once > 50 && n_followed > 50, "{n_once} and {n_followed} writes were seen");
 }

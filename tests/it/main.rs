@@ -31,6 +31,7 @@ mod retention;
 mod rewritten;
 mod step_limits;
 mod tensorboard_sync;
+mod traced_calls;
 mod trackio_sync;
 mod systemd;
 mod target_server;

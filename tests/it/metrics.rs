@@ -1,4 +1,4 @@
-//! Metrics, as Prometheus's own parser reads them.
+//! Metrics as Prometheus's own parser reads them.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::harness::{TempRun, npy, wait_for};
 use crate::wandb_peer::pythons;
 
-/// Reads a page with the real parser: what is not `OpenMetrics` raises.
+/// Reads a page with the real parser, which raises an exception if the page is not `OpenMetrics`.
 const PARSE: &str = "
 import json, sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -22,7 +22,7 @@ print(json.dumps(samples))
 ";
 
 #[test]
-fn prometheus_reads_them_and_the_books_balance() {
+fn prometheus_parses_the_metrics_and_they_add_up() {
     let temp = TempRun::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -74,7 +74,7 @@ fn prometheus_reads_them_and_the_books_balance() {
     assert_eq!(daemon.stop().0, Some(0));
 }
 
-/// The samples of a page by name and labels, as [`PARSE`] writes them. No label here holds a comma.
+/// Returns the samples of a page by name and labels, as [`PARSE`] writes them. No label contains a comma.
 fn samples_of(page: &str) -> BTreeMap<String, f64> {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     let sample = |line: &str| {

@@ -1,4 +1,4 @@
-//! Delivery by the program to a real `MLflow` server.
+//! Delivery to a real `MLflow` server.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +45,7 @@ impl Api<'_> {
         serde_json::from_slice(&self.http.get(&self.server.url(path))).expect("JSON")
     }
 
-    /// The runs of the experiment `night shift`.
+    /// Returns the runs of the experiment `night shift`.
     pub(crate) fn runs(&self) -> Vec<Value> {
         let name = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=night%20shift";
         let id = self.get(name)["experiment"]["experiment_id"].clone();
@@ -53,7 +53,7 @@ impl Api<'_> {
         found["runs"].as_array().cloned().unwrap_or_default()
     }
 
-    /// All artifacts of a run, by their paths.
+    /// Returns all artifacts of a run by their paths.
     pub(crate) fn artifacts(&self, run: &str) -> BTreeMap<String, Vec<u8>> {
         let mut found = BTreeMap::new();
         let mut folders = vec![String::new()];
@@ -96,7 +96,7 @@ fn sync(temp: &TempRun, port: u16) -> Ran {
     temp.run(&["sync", "team", "--once", "--config", config.to_str().expect("a path")])
 }
 
-/// That the run has each image of the store once, and each of its files byte for byte.
+/// Checks that the run has each image of the store once, and each of its files byte for byte.
 pub(crate) fn check(temp: &TempRun, artifacts: &BTreeMap<String, Vec<u8>>) {
     let (mut n_shown, mut n_files) = (0, 0);
     let records = artifacts.iter().filter_map(|(path, bytes)| {
@@ -144,7 +144,7 @@ pub(crate) fn check(temp: &TempRun, artifacts: &BTreeMap<String, Vec<u8>>) {
 }
 
 #[test]
-fn every_file_arrives_once_whatever_fails_on_the_way() {
+fn every_file_arrives_once_despite_faults() {
     let Some(server) = server() else { return };
     let temp = TempRun::new();
     temp.write(
@@ -175,14 +175,14 @@ fn every_file_arrives_once_whatever_fails_on_the_way() {
     let ran = temp.ingest();
     assert_eq!(ran.code, 0, "{ran:?}");
 
-    // One of ten requests fails.
+    // One in ten requests fails.
     let proxy = Proxy::new(server.port, 10, 7);
     let mut ran = sync(&temp, proxy.port);
     for _ in 0..20 {
         if ran.code == 0 {
             break;
         }
-        // An item that was unlucky too often is set aside.
+        // An item whose deliveries failed too often is parked. `retry` delivers it again.
         let config = temp.folder().join("safelight.toml");
         temp.run(&["retry", "team", "--config", config.to_str().expect("a path")]);
         ran = sync(&temp, proxy.port);
@@ -203,14 +203,14 @@ fn every_file_arrives_once_whatever_fails_on_the_way() {
     let artifacts = api.artifacts(&id);
     check(&temp, &artifacts);
 
-    // What is known of the delivery is lost: the run is found, and all overwrites itself.
+    // The state of the delivery is lost: the run is found again, and each file is overwritten.
     fs::remove_dir_all(temp.store().join("sync")).expect("a folder");
     let ran = sync(&temp, server.port);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(api.runs().len(), 1);
     assert!(api.artifacts(&id) == artifacts, "other artifacts");
 
-    // Somebody deletes the run, and restores it.
+    // A user deletes the run and restores it.
     temp.log_picture("val/pred", 9, 9);
     assert_eq!(temp.ingest().code, 0);
     api.post("runs/delete", &json!({"run_id": id}));

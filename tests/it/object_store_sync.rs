@@ -1,4 +1,4 @@
-//! Delivery by the program to real object stores: `SeaweedFS`, which speaks S3, and Azurite.
+//! Delivery to real object stores: `SeaweedFS`, which implements S3, and Azurite.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,7 +21,7 @@ use crate::target_server::{Http, Server, free_port, program};
 pub(crate) const KEYS: [(&str, &str); 2] =
     [("TEST_KEY_ID", "AKTEST"), ("TEST_SECRET", "SKTESTSKTEST")];
 
-/// `SeaweedFS` with a bucket `media`.
+/// Starts `SeaweedFS` with a bucket `media`.
 pub(crate) fn seaweedfs() -> Option<Server> {
     let weed = program("SAFELIGHT_WEED")?;
     let port = free_port();
@@ -40,7 +40,7 @@ pub(crate) fn seaweedfs() -> Option<Server> {
     }))
 }
 
-/// Its bucket.
+/// Returns a client of its bucket.
 pub(crate) fn bucket(server: &Server) -> Arc<dyn ObjectStore> {
     let store = AmazonS3Builder::new()
         .with_endpoint(server.url(""))
@@ -72,7 +72,7 @@ fn sync(temp: &TempRun, settings: &str, keys: &[(&str, &str)]) -> Ran {
     command(temp, settings, keys).output().expect("the program").into()
 }
 
-/// All objects below a prefix, by their names.
+/// Returns all objects below a prefix by their names.
 pub(crate) fn objects(store: &Arc<dyn ObjectStore>, prefix: &str) -> BTreeMap<String, Vec<u8>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
@@ -89,7 +89,7 @@ pub(crate) fn objects(store: &Arc<dyn ObjectStore>, prefix: &str) -> BTreeMap<St
     })
 }
 
-/// That the manifests name each item of the store once, and its objects are its files byte for byte.
+/// Checks that the manifests name each item of the store once, and that its objects equal its files.
 pub(crate) fn check(temp: &TempRun, objects: &BTreeMap<String, Vec<u8>>) {
     let is_manifest = |name: &str| {
         name.starts_with("runs/")
@@ -134,7 +134,7 @@ pub(crate) fn check(temp: &TempRun, objects: &BTreeMap<String, Vec<u8>>) {
     assert!(objects.keys().all(|name| !name.contains("probe")), "a probe is left behind");
 }
 
-/// A run with an image of more bytes than a part has, and one with a mask and boxes.
+/// Returns a run with an image that is larger than a part of an upload, and one with a mask and boxes.
 fn run() -> TempRun {
     let temp = TempRun::new();
     for step in 0..8 {
@@ -161,23 +161,23 @@ fn run() -> TempRun {
 }
 
 #[test]
-fn a_real_s3_gets_each_item_once_whatever_fails_on_the_way() {
+fn a_real_s3_gets_each_item_once_despite_faults() {
     let Some(server) = seaweedfs() else { return };
     let temp = run();
-    // A wrong key is a matter of time.
+    // A delivery with a wrong key is retried later, because the key may be corrected.
     let wrong = [KEYS[0], ("TEST_SECRET", "WRONG")];
     let ran = sync(&temp, &settings(server.port), &wrong);
     let said = format!("{}{}", ran.out, ran.err);
     assert!(ran.code != 0 && !said.contains("rejected") && !said.contains("set aside"), "{ran:?}");
 
-    // One of ten requests fails.
+    // One in ten requests fails.
     let proxy = Proxy::new(server.port, 10, 5);
     let mut ran = sync(&temp, &settings(proxy.port), &KEYS);
     for _ in 0..20 {
         if ran.code == 0 {
             break;
         }
-        // An item that was unlucky too often is set aside.
+        // An item whose deliveries failed too often is parked. `retry` delivers it again.
         let config = temp.configure(&settings(proxy.port));
         temp.run(&["retry", "team", "--config", config.to_str().expect("a path")]);
         ran = sync(&temp, &settings(proxy.port), &KEYS);
@@ -187,7 +187,7 @@ fn a_real_s3_gets_each_item_once_whatever_fails_on_the_way() {
     let got = objects(&store, "pre fix");
     check(&temp, &got);
 
-    // What is known of the delivery is lost.
+    // The state of the delivery is lost.
     fs::remove_dir_all(temp.store().join("sync")).expect("a folder");
     let ran = sync(&temp, &settings(server.port), &KEYS);
     assert_eq!(ran.code, 0, "{ran:?}");
@@ -198,7 +198,7 @@ fn a_real_s3_gets_each_item_once_whatever_fails_on_the_way() {
 fn two_writers_of_a_run_list_each_item_once() {
     let Some(server) = seaweedfs() else { return };
     let temp = run();
-    // A copy of the store, and both deliver at the same time.
+    // A store and its copy deliver at the same time.
     let other = TempRun::new();
     let copied = Command::new("cp").arg("-r").arg(temp.store()).arg(other.store()).status();
     assert!(copied.expect("cp").success());
@@ -213,7 +213,7 @@ fn two_writers_of_a_run_list_each_item_once() {
     check(&temp, &objects(&store, "pre fix"));
 }
 
-/// The key that Azurite has always had, and that its documentation gives.
+/// The fixed account key of Azurite, from its documentation.
 const AZURITE_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
@@ -249,7 +249,7 @@ fn a_real_azure_blob_storage_gets_each_item_once() {
     }
 }
 
-/// Makes the container `media`, which the crate has no way to.
+/// Creates the container `media`, for which the crate has no function.
 fn make_container(endpoint: &str) {
     let url = format!("{endpoint}/media?restype=container");
     let body = object_store::client::HttpRequestBody::empty();

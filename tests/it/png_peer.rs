@@ -1,4 +1,4 @@
-//! Our PNG files as other programs read them: Pillow, and libpng through `OpenCV`.
+//! Our PNG files read by other programs: Pillow, and libpng through `OpenCV`.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! A proxy on loopback that fails: it drops connections, stalls, cuts bodies, answers by itself that the server is
-//! busy, broken or forbids it, and swallows the answer to what the server has done.
+//! A faulty proxy on loopback. It drops connections, stalls, truncates bodies, replies with errors of its
+//! own, and drops responses to requests that the server has handled.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// The longest head of a request.
+/// Maximum length of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// How it fails, each as likely as the others.
+/// All faults, each equally likely.
 const FAULTS: [Fault; 8] = [
     Fault::Drop,
     Fault::CutRequest,
@@ -27,17 +27,17 @@ const FAULTS: [Fault; 8] = [
 enum Fault {
     /// Closes the connection at once.
     Drop,
-    /// Lets half of a request through.
+    /// Forwards half of the request.
     CutRequest,
-    /// Lets a part of the answer through.
+    /// Forwards a part of the response.
     CutAnswer,
-    /// Lets the request through and holds back the answer.
+    /// Forwards the request and drops the response.
     SwallowAnswer,
-    /// Answers by itself.
+    /// Sends this response without forwarding the request.
     Answer(&'static str),
 }
 
-/// A proxy before a server on loopback.
+/// A proxy in front of a server on loopback.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     is_over: Arc<AtomicBool>,
@@ -46,7 +46,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Fails with so many requests of a hundred.
+    /// Starts a proxy that fails `percent` of the requests.
     pub(crate) fn new(server: u16, percent: u32, seed: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -77,7 +77,7 @@ impl Proxy {
         proxy
     }
 
-    /// How many requests came, and how many it failed with.
+    /// Returns the number of requests and the number of failed ones.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.n_requests.load(Ordering::Relaxed), self.n_faults.load(Ordering::Relaxed))
     }
@@ -90,7 +90,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Serves one request: the connection is closed after it, so that each is a throw of the dice.
+/// Serves one request and closes the connection, so that each request can fail.
 fn serve(client: &TcpStream, server: u16, fault: Option<Fault>) -> io::Result<()> {
     client.set_read_timeout(Some(Duration::from_mins(1)))?;
     let (mut from_client, mut to_client) = (client, client);
@@ -133,7 +133,7 @@ fn serve(client: &TcpStream, server: u16, fault: Option<Fault>) -> io::Result<()
         return client.shutdown(Shutdown::Both);
     }
     if is_chunked {
-        // Until its last chunk.
+        // Read up to the last chunk.
         let mut body = Vec::new();
         while !body.ends_with(b"0\r\n\r\n") {
             if from_client.read(&mut byte)? == 0 {

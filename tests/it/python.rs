@@ -1,4 +1,4 @@
-//! The Python module: its own tests, and what the daemon makes of what it writes.
+//! The Python module: its own tests, and the images that the daemon makes from its files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("python")
 }
 
-/// Python as it comes, which has neither `NumPy` nor Pillow, and those that have.
+/// Returns the system's Python, without `NumPy` and Pillow, and those that have them.
 fn all_pythons() -> Vec<PathBuf> {
     let mut pythons = pythons();
     pythons.push(PathBuf::from("python3"));
@@ -37,7 +37,7 @@ fn the_modules_own_tests_pass() {
 }
 
 #[test]
-fn the_daemon_makes_of_every_kind_of_input_what_it_was() {
+fn the_daemon_reproduces_every_kind_of_input() {
     for python in all_pythons() {
         let temp = TempRun::new();
         fs::remove_dir(temp.at("")).expect("the run directory");
@@ -96,7 +96,7 @@ fn check(temp: &TempRun, item: &Value, want: &Value) {
     }
 }
 
-/// Compares a media file: by its digest where it is kept untouched, else pixel by pixel.
+/// Compares a media file, by its digest if the module's file is stored unchanged, else pixel by pixel.
 fn check_file(temp: &TempRun, item: &Value, want: &Value, what: &str) {
     let path = item["path"].as_str().unwrap_or_else(|| panic!("{what}: no path in {item}"));
     let file = fs::read(temp.store().join(path)).expect("a media file");

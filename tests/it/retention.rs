@@ -1,16 +1,15 @@
-//! `safelight prune` and `[retention]`: what goes, what stays, and why.
+//! `safelight prune` and `[retention]`: what they remove, what they keep, and why.
 
 use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, TempRun, faketime, gray, npy, skip, wait_for};
+use crate::harness::{PROGRAM, TempRun, faketime, gray, npy, post_as_nobody, wait_for};
 
-/// Sets the modification time of a file, or of all files of a folder, to some days ago.
+/// Sets the modification times of a file, or of all files below a folder, to `days` days ago.
 fn age(path: &Path, days: u64) {
     if path.is_dir() {
         for entry in fs::read_dir(path).expect("a folder") {
@@ -22,7 +21,7 @@ fn age(path: &Path, days: u64) {
     File::options().write(true).open(path).and_then(|f| f.set_modified(time)).expect("a time");
 }
 
-/// A configuration beside the run directory, with these settings.
+/// Writes a configuration with these settings of `[retention]`. Returns its path.
 fn config(temp: &TempRun, retention: &str) -> String {
     let path = temp.folder().join("retention.toml");
     let text = format!("[store]\npath = \"store\"\n[retention]\n{retention}\n");
@@ -49,7 +48,7 @@ fn pruned(temp: &TempRun) -> Vec<(u64, bool)> {
 }
 
 #[test]
-fn what_would_go_is_shown_and_goes_only_when_told() {
+fn prune_lists_what_it_would_remove_and_removes_it_only_with_apply() {
     let temp = TempRun::new();
     for step in 0..6 {
         temp.log_picture("k", step, step);
@@ -71,7 +70,7 @@ fn what_would_go_is_shown_and_goes_only_when_told() {
     let want = [(0, true), (1, true), (2, false), (3, false), (4, false), (5, false)];
     assert_eq!(pruned(&temp), want);
     assert!(prune(&temp, &config, &["--apply"]).contains("nothing to remove"));
-    // The journal knows it, and what was pruned isn't made again.
+    // The journal records the prune, and pruned images are not made again.
     temp.remove_index();
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(pruned(&temp), want);
@@ -82,7 +81,7 @@ fn what_would_go_is_shown_and_goes_only_when_told() {
 #[test]
 fn a_run_keeps_its_newest_bytes_and_files_that_others_share() {
     let temp = TempRun::new();
-    // The first two are one picture at the same step, and so one file.
+    // The first two are equal pictures of the same step, which share a file.
     for n in [7, 7, 8, 9] {
         temp.log_picture("k", 1, n);
     }
@@ -104,8 +103,8 @@ fn a_run_keeps_its_newest_bytes_and_files_that_others_share() {
 
 #[test]
 fn a_pruned_image_leaves_the_file_that_another_key_shares() {
-    // A prune removed each file that no image of the same key named. Keys with the same file stem share
-    // files, and so images that were still listed lost theirs.
+    // Regression: a prune removed each file that no image of the same key named. Keys with the same file
+    // stem share files, so that images that were still listed lost theirs.
     let temp = TempRun::new();
     for key in ["a/b", "a//b", "/a/b"] {
         temp.log_picture(key, 1, 7);
@@ -128,7 +127,7 @@ fn a_pruned_image_leaves_the_file_that_another_key_shares() {
         let want = vec![true; 4 - usize::try_from(n_pruned).expect("a small number")];
         assert_eq!((files_of_images(), n_media(&temp)), (want, n_files), "after {n_pruned}");
     }
-    // All three at once: the file goes with the last of them.
+    // If all three images are pruned, the file is removed with the last one.
     let temp = TempRun::new();
     for key in ["a/b", "a//b", "/a/b"] {
         temp.log_picture(key, 1, 7);
@@ -147,8 +146,8 @@ fn media_of_earlier_versions_are_strays() {
     }
     assert_eq!((n_media(&temp), temp.items().len()), (3, 1));
     let config = config(&temp, "");
-    assert!(prune(&temp, &config, &["--apply"]).contains("nothing to remove"), "they are new");
-    // A renamed file's times can't be set back: the clock is set forward.
+    assert!(prune(&temp, &config, &["--apply"]).contains("nothing to remove"), "new files are kept");
+    // The change time of a renamed file cannot be set, so the clock is moved forward.
     let Some(library) = faketime() else { return };
     let mut later = Command::new(PROGRAM);
     later.env("LD_PRELOAD", library).env("FAKETIME", "+2h");
@@ -161,7 +160,7 @@ fn media_of_earlier_versions_are_strays() {
 }
 
 #[test]
-fn dumps_go_when_nothing_needs_them_any_more() {
+fn dumps_are_removed_when_nothing_needs_them() {
     let temp = TempRun::new();
     temp.write("dumps/done/1.npy", &gray(1));
     temp.write("dumps/done/1.npy.json", b"{\"caption\":\"x\"}");
@@ -202,7 +201,7 @@ fn dumps_go_when_nothing_needs_them_any_more() {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    // A line that was not read yet may name any of them.
+    // A line that is not read yet may name any dump.
     temp.append("a.media.jsonl", "{\"key\":\"late\",\"step\":2,\"data\":\"masked.npy\"}\n");
     let said = prune(&temp, &committed, &["--apply"]);
     assert!(said.contains("4 dumps skipped: the run's media logs are not read to their"), "{said}");
@@ -216,7 +215,7 @@ fn dumps_go_when_nothing_needs_them_any_more() {
         assert!(there(path), "{path}");
     }
     assert!(!there("masked.npy"));
-    // Nothing of it is read, or missed, again.
+    // Removed dumps are neither read again nor reported as missing.
     let before = temp.items();
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(temp.items(), before);
@@ -237,7 +236,7 @@ fn a_dump_of_which_lines_name_parts_or_whose_images_were_pruned_stays() {
     let committed = config(&temp, "dumps = \"committed\"");
     let said = prune(&temp, &committed, &["--apply"]);
     assert!(said.contains("2 dumps skipped: its images are pruned"), "{said}");
-    // Not pruned, but a part.
+    // Media are not pruned, but a line names a part of the dump.
     let temp = TempRun::new();
     temp.write("raw.bin", &[7; 64]);
     temp.append("a.media.jsonl", &format!("{line}\n"));
@@ -251,7 +250,7 @@ fn a_dump_of_which_lines_name_parts_or_whose_images_were_pruned_stays() {
 
 #[test]
 fn a_dump_that_holds_more_than_its_images_stays() {
-    // Retention removed a file of several appended arrays, of which only the first is an image.
+    // Regression: retention removed a file of several appended arrays, of which only the first is an image.
     let temp = TempRun::new();
     temp.write("dumps/whole/1.npy", &gray(1));
     temp.write("dumps/appended/1.npy", &[gray(1), gray(2)].concat());
@@ -280,8 +279,8 @@ fn a_dump_that_holds_more_than_its_images_stays() {
 
 #[test]
 fn a_dump_stays_when_a_media_file_of_it_is_missing_or_damaged() {
-    // Retention removed the dump of an image whose media file had rotted or was gone, and with it the
-    // last copy of the image.
+    // Regression: retention removed the dump of an image whose media file was damaged or missing, and with
+    // it the last copy of the image.
     let temp = TempRun::new();
     for key in ["sound", "rotten", "gone", "linked", "masked"] {
         temp.write(&format!("{key}.npy"), &gray(1));
@@ -328,7 +327,7 @@ fn a_dump_stays_when_a_media_file_of_it_is_missing_or_damaged() {
 
 #[test]
 fn a_dump_stays_when_the_same_sweep_prunes_its_images() {
-    // The images of a dump were counted before media were pruned, and so both could go at once.
+    // Regression: images of a dump were counted before media were pruned, so that both could be removed.
     let temp = TempRun::new();
     temp.log_picture("k", 1, 1);
     temp.log_picture("k", 2, 2);
@@ -341,7 +340,7 @@ fn a_dump_stays_when_the_same_sweep_prunes_its_images() {
 }
 
 #[test]
-fn a_daemon_prunes_for_those_who_may() {
+fn a_daemon_prunes_only_for_permitted_users() {
     let temp = TempRun::new();
     let daemon = temp.daemon("[retention]\nmedia_bytes_per_run_max = 1\n");
     for step in 0..4 {
@@ -352,24 +351,13 @@ fn a_daemon_prunes_for_those_who_may() {
     let config = config.to_str().expect("a path");
     let said = prune(&temp, config, &[]);
     assert!(said.contains("would remove 4 media files"), "{said}");
-    if rustix::process::geteuid().is_root() {
-        // Somebody else: may look, not remove.
-        use std::os::unix::fs::PermissionsExt;
-        for path in [temp.folder().to_owned(), temp.folder().join("control.sock")] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("rights");
+    // Another user may list what would be removed, but not remove it.
+    if let Some(listed) = post_as_nobody(temp.folder(), "/v1/prune?apply=false") {
+        assert!(listed.contains("\"n\":4"), "{listed}");
+        for path in ["/v1/prune?apply=true", "/v1/reload"] {
+            let refusal = post_as_nobody(temp.folder(), path).expect("a response");
+            assert!(refusal.contains("only root and the daemon's own user"), "{refusal}");
         }
-        let socket = temp.folder().join("control.sock");
-        let ask = |path: &str| {
-            let mut curl = Command::new("curl");
-            curl.args(["-s", "-X", "POST", "--unix-socket"]).arg(&socket);
-            curl.arg(format!("http://safelight{path}")).uid(65534).stderr(Stdio::null());
-            String::from_utf8_lossy(&curl.output().expect("curl").stdout).into_owned()
-        };
-        assert!(ask("/v1/prune?apply=false").contains("\"n\":4"));
-        assert!(ask("/v1/prune?apply=true").contains("only root and the daemon's own user"));
-        assert!(ask("/v1/reload").contains("only root and the daemon's own user"));
-    } else {
-        skip("only root can send a request as another user");
     }
     assert_eq!(n_media(&temp), 4);
     let said = prune(&temp, config, &["--apply"]);
@@ -380,7 +368,7 @@ fn a_daemon_prunes_for_those_who_may() {
 }
 
 #[test]
-fn a_log_that_only_the_configuration_knows_holds_dumps() {
+fn an_unread_log_of_a_configured_name_keeps_dumps() {
     let temp = TempRun::new();
     temp.write("dumps/a/1.npy", &gray(1));
     assert_eq!(temp.ingest().code, 0);
@@ -393,7 +381,7 @@ fn a_log_that_only_the_configuration_knows_holds_dumps() {
     };
     let said = prune(&temp, &watching("\"logs/*.jl\""), &[]);
     assert!(said.contains("1 dump skipped: the run's media logs are not read to their"), "{said}");
-    // A file that is no media log holds nothing.
+    // A file that is no media log does not keep dumps.
     let said = prune(&temp, &watching("\"*.media.jsonl\""), &[]);
     assert!(said.contains("run: would remove 1 dump"), "{said}");
 }

@@ -1,6 +1,6 @@
-//! Dumps that are written again, and dumps that are cut off for a while or for ever.
+//! Dumps that are rewritten, and dumps that are truncated for a while or forever.
 //!
-//! `SAFELIGHT_REWRITES=1000` writes one of them as often as the goal asks for.
+//! `SAFELIGHT_REWRITES=1000` rewrites a dump as often as the project's goal demands.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,8 +17,8 @@ use crate::harness::{
     Random, TempRun, WITH_SHA256, gray, npy, npz, number_from, number_in, wait_for,
 };
 
-/// The images that the store was ever told of: of each the digest of its dump.
-fn images_told(temp: &TempRun) -> Vec<String> {
+/// Returns the digest of the dump of each image that was ever committed.
+fn committed_digests(temp: &TempRun) -> Vec<String> {
     let digest = |item: &Value| {
         assert_eq!(item["state"], "image", "{item}");
         item["source"]["sha256"].as_str().expect("a digest").to_owned()
@@ -34,7 +34,7 @@ fn picture(n: u64) -> Vec<u8> {
 }
 
 #[test]
-fn of_a_dump_that_is_written_again_and_again_the_last_content_stays() {
+fn the_last_content_of_a_rewritten_dump_stays() {
     let n = number_from("SAFELIGHT_REWRITES", 100);
     let temp = TempRun::new();
     let daemon = temp.daemon(&format!("[ingest]\nsettle_ms = 20\nclose_ms = 5\n{WITH_SHA256}"));
@@ -57,28 +57,28 @@ fn of_a_dump_that_is_written_again_and_again_the_last_content_stays() {
     }
     let last = || temp.items().first().map(|item| number_in(&temp.store(), item));
     wait_for("the last content", || last() == Some(n - 1));
-    // The same once more, in each way: nothing new.
-    let told = images_told(&temp);
+    // Rewriting equal content in each way commits nothing.
+    let told = committed_digests(&temp);
     for how in 0..2 {
         write(n - 1, how);
         thread::sleep(Duration::from_millis(400));
     }
-    assert_eq!(images_told(&temp), told);
+    assert_eq!(committed_digests(&temp), told);
     let items = temp.items();
     assert_eq!((items.len(), last()), (1, Some(n - 1)));
     assert_eq!(items[0]["index"], 0);
-    // None was read while it was written.
+    // No dump was read while it was being written.
     for digest in &told {
-        assert!(written.contains(digest), "a content that was never there");
+        assert!(written.contains(digest), "this content was never complete");
     }
-    assert!(told.len() > 10, "{} of {n} were seen", told.len());
-    eprintln!("{n} contents, {} of them seen", told.len());
+    assert!(told.len() > 10, "only {} of {n} contents were read", told.len());
+    eprintln!("{n} contents, {} of them read", told.len());
     assert_eq!(daemon.stop().0, Some(0));
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(temp.items(), items);
 }
 
-/// Dumps of each format, by their endings, with the places where they are cut.
+/// Returns a dump of each format with its extension and the lengths to which it is truncated.
 fn dumps() -> Vec<(&'static str, Vec<u8>, Vec<usize>)> {
     let golden = |name: &str| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/dumps");
@@ -120,7 +120,7 @@ fn dumps() -> Vec<(&'static str, Vec<u8>, Vec<usize>)> {
 }
 
 #[test]
-fn a_dump_that_is_cut_off_is_rejected_once_and_read_when_it_is_whole() {
+fn a_truncated_dump_is_rejected_once_and_read_when_it_is_complete() {
     let temp = TempRun::new();
     let daemon = temp.daemon(&format!(
         "[ingest]\nsettle_ms = 50\nincomplete_ms = 1500\nscan_ms = 500\n{WITH_SHA256}"
@@ -141,7 +141,7 @@ fn a_dump_that_is_cut_off_is_rejected_once_and_read_when_it_is_whole() {
     assert_eq!(temp.counts(), [1, 0, 0], "{:?}", temp.items());
     wait_for("all rejections", || temp.counts()[2] == cut_off.len());
     assert_eq!(temp.counts(), [1, 0, cut_off.len()]);
-    // Nobody hears of it twice.
+    // No dump is rejected twice.
     thread::sleep(Duration::from_secs(2));
     let log = daemon.log_text();
     for (path, _) in &cut_off {

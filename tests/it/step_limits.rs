@@ -1,6 +1,6 @@
-//! What is held back is the same after the index is built anew, and no step ever keeps one too many.
+//! No step has more images than its limit allows, and a rebuilt index has the same held items.
 //!
-//! `SAFELIGHT_LIMIT_CASES` says how many random runs are tried.
+//! `SAFELIGHT_LIMIT_CASES` is the number of random runs that are tried.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 
 use crate::harness::{TempRun, gray, npy, number_from};
 
-/// What a job writes next, of a key and a step.
+/// Something that a job writes, with the numbers of key and step.
 #[derive(Debug, Clone)]
 pub(crate) enum Written {
-    /// A line of a batch of so many pictures.
+    /// A line about a batch of this many pictures.
     Line(u64, u64, usize),
-    /// A line that says its place in the step.
+    /// A line with an explicit index.
     LineAt(u64, u64, u32),
-    /// A dump that speaks for itself, of so many pictures.
+    /// A dump of this many pictures without a log line.
     Dump(u64, u64, usize),
-    /// A dump that says its place, and an earlier one of that name is gone.
+    /// A dump with an explicit index. It replaces an earlier one of that name.
     DumpAt(u64, u64, u32),
-    /// A line of rubbish for a step.
+    /// A malformed line.
     Bad(u64, u64),
 }
 
@@ -71,17 +71,17 @@ pub(crate) fn write(temp: &TempRun, what: &Written, number: u64) {
     }
 }
 
-/// No step keeps more than it may, and none has two of an index.
+/// Checks that no step has too many images or two with the same index.
 pub(crate) fn check_counts(items: &[Value], max_items: usize) -> Result<(), TestCaseError> {
     let mut kept = BTreeMap::<(String, u64), usize>::new();
     let mut places = std::collections::BTreeSet::new();
     for item in items.iter().filter(|item| item["state"] != "rejected") {
         let place = ["key", "step", "index"].map(|field| item[field].to_string());
-        prop_assert!(places.insert(place), "two in one place: {}", item);
+        prop_assert!(places.insert(place), "two items have the same index: {}", item);
         let key = item["key"].as_str().expect("a key").to_owned();
         let n = kept.entry((key, item["step"].as_u64().expect("a step"))).or_default();
         *n += usize::from(item["state"] == "image");
-        prop_assert!(*n <= max_items, "{} is one too many", item);
+        prop_assert!(*n <= max_items, "{} exceeds the limit", item);
         let reason = item["reason"].as_str().unwrap_or("");
         prop_assert!(item["state"] == "image" || reason.contains("max_items"), "{}", item);
     }
@@ -102,7 +102,7 @@ fn check(parts: &[Vec<Written>], max_items: usize, by_daemon: bool) -> Result<()
             write(&temp, what, number);
             number += 1;
         }
-        // With the daemon, at any moment of its work. What is left is read below.
+        // Kills the daemon at a random moment of its work. `ingest` reads the rest.
         drop(daemon);
         let run = temp.at("");
         let ran = temp.run(&["ingest", "--config", config, run.to_str().expect("a path")]);
@@ -136,7 +136,7 @@ proptest! {
     #![proptest_config(config(6))]
 
     #[test]
-    fn no_step_keeps_one_too_many_and_a_new_index_says_the_same(
+    fn no_step_exceeds_its_limit_and_a_rebuilt_index_agrees(
         parts in parts(), max_items in 1usize..6,
     ) {
         check(&parts, max_items, false)?;
@@ -147,7 +147,7 @@ proptest! {
     #![proptest_config(config(4))]
 
     #[test]
-    fn no_step_keeps_one_too_many_where_a_daemon_is_killed_at_its_work(
+    fn no_step_exceeds_its_limit_when_a_daemon_is_killed_at_work(
         parts in parts(), max_items in 1usize..6,
     ) {
         check(&parts, max_items, true)?;

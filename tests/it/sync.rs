@@ -1,4 +1,4 @@
-//! Delivery by the program: from cron and by the daemon, into a directory as an object store.
+//! Delivery by `sync --once` and by the daemon into a directory as an object store.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,19 +10,19 @@ use serde_json::{Value, json};
 
 use crate::harness::{Ran, Random, TempRun, gray, wait_for, wait_for_all};
 
-/// A target that is a directory beside the run.
+/// Settings of a target that is a directory beside the run.
 const ARCHIVE: &str = "[sync.archive]\nkind = \"object_store\"\nurl = \"file://FOLDER/bucket\"\n";
 
 fn with_folder(temp: &TempRun, settings: &str) -> String {
     settings.replace("FOLDER", temp.folder().to_str().expect("a path"))
 }
 
-/// Runs a command with a configuration of these settings, which has the store's place.
+/// Runs a command with a configuration that has these settings.
 fn run(temp: &TempRun, settings: &str, args: &[&str]) -> Ran {
     temp.run_with(&with_folder(temp, settings), args)
 }
 
-/// The items that the manifests of a bucket name: each with its object's bytes.
+/// Returns the items that the manifests of a bucket name, each with its object's bytes.
 pub(crate) fn delivered(bucket: &Path) -> Vec<(Value, Vec<u8>)> {
     let mut items = Vec::new();
     let manifests = fs::read_dir(bucket.join("runs/run"));
@@ -40,7 +40,7 @@ pub(crate) fn delivered(bucket: &Path) -> Vec<(Value, Vec<u8>)> {
     items
 }
 
-/// That the bucket has each image of the store once, byte for byte.
+/// Checks that the bucket has each image of the store once, byte for byte.
 fn check(temp: &TempRun) {
     let place =
         |item: &Value| (item["key"].to_string(), item["step"].as_u64(), item["index"].as_u64());
@@ -58,7 +58,7 @@ fn check(temp: &TempRun) {
 }
 
 #[test]
-fn what_is_there_is_delivered_once_from_cron() {
+fn sync_once_delivers_each_item_once() {
     let temp = TempRun::new();
     for n in 0..30 {
         temp.log_picture("val/pred", n, n);
@@ -72,7 +72,7 @@ fn what_is_there_is_delivered_once_from_cron() {
         ran.out.starts_with("target    archive (object_store): would get 30 images ("),
         "{ran:?}"
     );
-    assert!(!temp.folder().join("bucket").is_dir(), "nothing was delivered");
+    assert!(!temp.folder().join("bucket").is_dir(), "something was delivered");
 
     let ran = run(&temp, settings, &["sync", "archive", "--once"]);
     assert_eq!(
@@ -100,7 +100,7 @@ fn what_is_there_is_delivered_once_from_cron() {
 }
 
 #[test]
-fn a_daemon_killed_again_and_again_delivers_each_item_once() {
+fn a_daemon_killed_repeatedly_delivers_each_item_once() {
     let temp = TempRun::new();
     let settings = with_folder(&temp, ARCHIVE);
     let mut luck = Random(77);
@@ -112,7 +112,7 @@ fn a_daemon_killed_again_and_again_delivers_each_item_once() {
             n += 1;
         }
         std::thread::sleep(Duration::from_millis(luck.below(400)));
-        // Killed, by being dropped.
+        // Dropping the daemon kills it.
         drop(daemon);
     }
     let daemon = temp.daemon(&settings);
@@ -127,7 +127,7 @@ fn a_daemon_killed_again_and_again_delivers_each_item_once() {
 }
 
 #[test]
-fn a_target_that_is_named_later_catches_up_and_one_that_goes_leaves_its_place() {
+fn a_target_added_later_catches_up_and_a_removed_one_holds_back_nothing() {
     let temp = TempRun::new();
     let settings = with_folder(&temp, ARCHIVE);
     let daemon = temp.daemon("");
@@ -154,11 +154,11 @@ fn a_target_that_is_named_later_catches_up_and_one_that_goes_leaves_its_place() 
 }
 
 #[test]
-fn a_target_that_is_away_holds_up_nothing_and_no_one() {
+fn an_unreachable_target_delays_nothing_else() {
     let temp = TempRun::new();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    // It accepts, and never answers.
+    // A server that accepts connections and never responds.
     let settings = with_folder(
         &temp,
         &format!(
@@ -183,14 +183,14 @@ fn a_target_that_is_away_holds_up_nothing_and_no_one() {
         (Some(10), Some(10))
     );
     assert!(of("gone")["oldest_s"].is_number(), "{}", of("gone"));
-    assert_eq!(temp.run(&["health"]).code, 0, "a target that is away is no fault of the daemon");
+    assert_eq!(temp.run(&["health"]).code, 0, "an unreachable target must not make the daemon unhealthy");
     let (code, took) = daemon.stop();
     assert_eq!(code, Some(0));
     assert!(took < Duration::from_secs(9), "{took:?}");
 }
 
 #[test]
-fn dumps_go_when_every_target_has_their_images() {
+fn dumps_are_removed_when_every_target_has_their_images() {
     let temp = TempRun::new();
     let retention = "[retention]\ndumps = \"delivered\"\ndump_age_min_s = 0\n";
     let settings = &format!("{ARCHIVE}{retention}");
@@ -208,7 +208,7 @@ fn dumps_go_when_every_target_has_their_images() {
 }
 
 #[test]
-fn what_is_released_is_delivered_too() {
+fn released_items_are_delivered_too() {
     let temp = TempRun::new();
     for n in 0..5 {
         temp.log_picture("k", 1, n);

@@ -1,5 +1,5 @@
-//! Real servers behind a proxy that fails in every way, and a daemon that is killed again and again: at the end
-//! each item is there once. `SAFELIGHT_FAULT_ITEMS` (`./test.sh faults N`) says how many items there are.
+//! Delivery to real servers through a faulty proxy, by a daemon that is killed repeatedly. In the end each
+//! item must be there once. `SAFELIGHT_FAULT_ITEMS` (`./test.sh faults N`) is the number of items.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,13 +13,14 @@ use crate::proxy::Proxy;
 use crate::target_server::{Http, Server, program};
 use crate::trackio_sync;
 
-/// Of a hundred requests so many fail.
+/// Percentage of requests that fail.
 const PERCENT: u32 = 15;
 
-/// How long nothing may arrive before that counts as lost.
+/// How long the test waits for the next item to arrive.
 const SILENCE_MAX: Duration = Duration::from_mins(3);
 
-/// Logs images while a daemon delivers them through the proxy and is killed, and waits until all have arrived.
+/// Logs images while a daemon that is killed repeatedly delivers them through the proxy. Waits until all
+/// have arrived.
 fn storm(temp: &TempRun, server: &Server, settings: impl Fn(u16) -> String, seed: u64) {
     let n = number_from("SAFELIGHT_FAULT_ITEMS", 40);
     let proxy = Proxy::new(server.port, PERCENT, seed);
@@ -38,7 +39,7 @@ fn storm(temp: &TempRun, server: &Server, settings: impl Fn(u16) -> String, seed
             n_logged += 1;
         }
         std::thread::sleep(Duration::from_millis(200 + luck.below(1500)));
-        // Killed, by being dropped.
+        // Dropping the daemon kills it.
         drop(daemon);
     }
     let daemon = start();
@@ -51,7 +52,7 @@ fn storm(temp: &TempRun, server: &Server, settings: impl Fn(u16) -> String, seed
             break;
         }
         if of("pending") == 0 {
-            // What was unlucky too often is tried again, as a person would.
+            // Items whose deliveries failed too often are parked. `retry` delivers them, as a user would.
             let config = temp.folder().join("safelight.toml");
             temp.run(&["retry", "--config", config.to_str().expect("a path")]);
         }
@@ -90,7 +91,7 @@ fn s3_gets_each_item_once_over_faults_and_kills() {
     let temp = TempRun::new();
     storm(&temp, &server, object_store_sync::settings, 12);
     let mut objects = object_store_sync::objects(&object_store_sync::bucket(&server), "pre fix");
-    // One that was under way when the daemon was killed is left behind.
+    // A kill during a probe leaves its object behind.
     objects.retain(|name, _| !name.contains("probe"));
     object_store_sync::check(&temp, &objects);
 }

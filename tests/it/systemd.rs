@@ -1,7 +1,7 @@
-//! The units of `systemd/`: what systemd thinks of them, and the daemon under a real systemd.
+//! The units of `systemd/`, checked by `systemd-analyze`, and the daemon under a real systemd.
 //!
-//! The real one is booted in a container by `tests/systemd/box.sh`, which takes root and
-//! `systemd-nspawn`; what is done there is in `tests/systemd/guest.sh`.
+//! `tests/systemd/box.sh` boots a systemd in a container, which needs root and `systemd-nspawn`. The
+//! checks in the container are in `tests/systemd/guest.sh`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ fn unit(name: &str) -> String {
     fs::read_to_string(repository().join("systemd").join(name)).expect("a unit")
 }
 
-/// Units in a folder of their own, as if the program were installed where they look for it.
+/// Units in a folder of their own, with the program at the path that they name.
 struct Units {
     folder: TempDir,
 }
@@ -51,11 +51,11 @@ impl Units {
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
-    /// What systemd has to say against a unit, with its drop-ins.
+    /// Returns the complaints of `systemd-analyze verify` about a unit and its drop-ins.
     fn complaints(&self, name: &str, manager: &str) -> Option<String> {
         let (is_fine, said) = self.systemd_analyze(name, &["verify", manager]);
-        // systemd skips what it doesn't know with a warning, and ends with 0. It looks at the units that
-        // this one needs, too; what this machine has there is not ours.
+        // systemd ignores unknown settings with a warning and exits with 0. It also checks the units that
+        // this one needs. Complaints about those of this machine are left out.
         let file = Path::new(name).file_name().and_then(|file| file.to_str()).expect("a name");
         let folder = self.folder.path().to_str().expect("a path");
         let is_ours = |line: &&str| line.contains(folder) || line.contains(file);
@@ -63,7 +63,7 @@ impl Units {
         (!is_fine || !ours.is_empty()).then_some(said)
     }
 
-    /// What a unit could give up in systemd's eyes, but doesn't.
+    /// Returns the names of the restrictions that `systemd-analyze security` misses in a unit.
     fn open_to(&self, name: &str) -> BTreeSet<String> {
         let args = ["security", "--offline=true", "--no-pager", "--json=short"];
         let (_, said) = self.systemd_analyze(name, &args);
@@ -72,7 +72,7 @@ impl Units {
         checks.iter().filter(is_open).map(|check| check["name"].to_string()).collect()
     }
 
-    /// Whether the exposure is at most this, in tenths.
+    /// Returns whether the unit's exposure level is at most `tenths` / 10.
     fn is_exposed_at_most(&self, name: &str, tenths: u32) -> bool {
         let threshold = format!("--threshold={tenths}");
         let args = ["security", "--offline=true", "--no-pager", &threshold];
@@ -83,7 +83,7 @@ impl Units {
 }
 
 #[test]
-fn systemd_has_nothing_against_the_units() {
+fn systemd_accepts_the_units() {
     if !has_program("systemd-analyze") {
         return;
     }
@@ -108,7 +108,7 @@ fn systemd_has_nothing_against_the_units() {
         }
     }
 
-    // The check can fail.
+    // The check finds a mistyped setting.
     units.put("typo.service", &unit("safelight.service").replace("PrivateTmp=", "PrivateTemp="));
     let said = units.complaints("typo.service", "--system").unwrap_or_default();
     assert!(said.contains("Unknown key"), "{said}");
@@ -135,7 +135,7 @@ fn the_drop_in_for_reloads_by_signal_is_one_for_systemd_253() {
     if version >= 253 {
         assert_eq!(complaints, "");
     } else {
-        eprintln!("systemd {version} has no Type=notify-reload: only what it says then is checked");
+        eprintln!("systemd {version} has no Type=notify-reload: only its complaint is checked");
         assert!(complaints.lines().all(|line| line.contains("notify-reload")), "{complaints}");
         assert!(complaints.contains("Failed to parse service type"), "{complaints}");
     }
@@ -160,8 +160,8 @@ fn the_sandbox_is_as_tight_as_promised() {
     assert!(units.is_exposed_at_most("safelight@team.service", 15));
     assert!(!units.is_exposed_at_most("network.service", 3), "the drop-in allows nothing");
 
-    // The check can fail: whatever line of the sandbox is missed, it is seen. Some weigh less than a
-    // tenth, so that only the list of what is open shows them; some systemd doesn't judge at all.
+    // The check finds each line of the sandbox that is missing. Some lines weigh less than a tenth, so
+    // that only the list of missing restrictions shows them. systemd does not rate some others at all.
     let open = units.open_to("safelight.service");
     let (_, sandbox) = local.split_once("\n# It reads files").expect("the sandbox");
     let is_setting = |line: &&str| {
@@ -192,7 +192,7 @@ fn the_sandbox_is_as_tight_as_promised() {
 }
 
 #[test]
-fn the_template_is_the_unit_with_places_of_its_own() {
+fn the_template_differs_from_the_unit_only_in_its_paths() {
     let settings = |name: &str| {
         let text = unit(name);
         let (_, text) = text.split_once("[Unit]").expect("a section");
@@ -205,14 +205,15 @@ fn the_template_is_the_unit_with_places_of_its_own() {
     assert_eq!(settings("safelight@.service"), want);
 }
 
-/// What was said in the container.
+/// The output and the files of a container.
 struct Guest {
     said: String,
     temp: TempDir,
 }
 
 impl Guest {
-    /// Boots a systemd and runs a part of `guest.sh`. `None` if this can't be done here.
+    /// Boots a systemd and runs a part of `guest.sh`. Returns `None`, reporting that the test is skipped, if
+    /// this is impossible here.
     fn run(part: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             skip("only root can boot a systemd");
@@ -230,7 +231,7 @@ impl Guest {
         let pixels_begin = npy("|u1", &[4, 4], &[]);
         fs::write(out.join("npy-header"), pixels_begin).expect("a header");
 
-        // One at a time: the container's name and groups are this machine's.
+        // Only one container at a time, because its name and groups are those of the machine.
         let lock = File::create(std::env::temp_dir().join("safelight-test-systemd.lock"));
         let lock = lock.expect("a lock file");
         lock.lock().expect("a lock");
@@ -261,7 +262,7 @@ impl Guest {
         self.temp.path().join("out").join(name)
     }
 
-    /// A file that the container left.
+    /// Returns a file that the container wrote.
     fn read(&self, name: &str) -> String {
         fs::read(self.out(name)).map_or_else(
             |error| format!("{name}: {error}"),
@@ -269,7 +270,7 @@ impl Guest {
         )
     }
 
-    /// Each of these was checked, in this order, and held.
+    /// Asserts that exactly these checks passed in this order.
     fn assert_checks(&self, names: &[&str]) {
         let ok: Vec<&str> = self.said.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
         let has_failed = self.said.lines().any(|line| line.starts_with("FAIL "));
@@ -282,7 +283,7 @@ impl Guest {
     }
 }
 
-/// What the README says to install the service, but for the build.
+/// Returns the commands of the README that install the service, without the build.
 fn installation() -> String {
     let readme = fs::read_to_string(repository().join("README.md")).expect("the README");
     let (_, use_it) = readme.split_once("\n## Use it\n").expect("a section");
@@ -317,7 +318,7 @@ fn a_real_systemd_starts_reloads_watches_and_stops_it() {
         "root-looks",
         "complete",
     ]);
-    // Whatever happened to the daemon: what the job wrote all the while is there, each once.
+    // All that the job wrote meanwhile is in the store once.
     let n_written: usize = guest.read("n").trim().parse().expect("a number");
     assert!(n_written > 50, "{n_written}");
     let items = guest.read("items.jsonl");
@@ -336,7 +337,7 @@ fn a_real_systemd_starts_reloads_watches_and_stops_it() {
         };
         assert_eq!((&item["state"], &item["source"]["path"]), (&"image".into(), &path.into()));
     }
-    // All that its user made on the disk.
+    // All files that the service's user owns.
     let owned = guest.read("owned");
     let store = Path::new("/var/lib/safelight");
     assert!(owned.lines().any(|path| Path::new(path) == store), "{owned}");
@@ -386,7 +387,7 @@ fn instances_run_side_by_side() {
 }
 
 #[test]
-fn whoever_has_no_root_runs_it_too() {
+fn a_user_without_root_runs_it_too() {
     let Some(guest) = Guest::run("user") else { return };
     let all = [
         "manager",

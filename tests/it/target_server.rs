@@ -1,4 +1,4 @@
-//! Real servers of targets, started for a test on free ports of loopback and ended with it.
+//! Real servers of targets, started for one test on free ports of loopback.
 
 use std::ffi::OsString;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::harness::{PROGRAM, Ran, TempRun, skip};
 
-/// A program that `./test.sh` has set up; without it the test is left out.
+/// Returns the path of a program that `./test.sh` has installed, or reports that the test is skipped.
 pub(crate) fn program(variable: &str) -> Option<OsString> {
     let path = std::env::var_os(variable);
     if path.is_none() {
@@ -23,7 +23,7 @@ pub(crate) fn program(variable: &str) -> Option<OsString> {
     path
 }
 
-/// A port that was free a moment ago, and whose twin for gRPC is a port.
+/// Returns a port that was free a moment ago, low enough for the gRPC port that is derived from it.
 pub(crate) fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -43,12 +43,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it in a folder of its own and waits until it answers at `ready`.
+    /// Starts a server in a folder of its own and waits until it responds at `ready`.
     pub(crate) fn start(port: u16, ready: &str, command: impl FnOnce(&Path) -> Command) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
         let child = command(folder.path())
-            // It has workers, which end with it.
+            // The server's workers are killed with its process group.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
@@ -71,13 +71,13 @@ impl Server {
         answer.is_some_and(|(status, _)| status < 500)
     }
 
-    /// The body of an answer with status 200.
+    /// Sends a GET request. Returns the body of a response with status 200.
     pub(crate) fn get(&self, path: &str) -> Option<Vec<u8>> {
         let answer = self.http.ask(Method::GET, &self.url(path), |request| request);
         answer.filter(|(status, _)| *status == 200).map(|(_, body)| body)
     }
 
-    /// The same of a POST with JSON.
+    /// Sends a POST request with JSON. Returns the body of a response with status 200.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Option<Vec<u8>> {
         let answer = self.http.ask(Method::POST, &self.url(path), |request| request.json(body));
         answer.filter(|(status, _)| *status == 200).map(|(_, body)| body)
@@ -101,7 +101,7 @@ impl Drop for Server {
     }
 }
 
-/// A client of HTTP for tests.
+/// An HTTP client for tests.
 pub(crate) struct Http {
     runtime: Runtime,
     client: Client,
@@ -119,7 +119,7 @@ impl Http {
         Self { runtime: runtime.expect("a runtime"), client: client.expect("a client") }
     }
 
-    /// Status and body; none if nobody answers.
+    /// Sends a request. Returns status and body, or `None` if there is no response.
     pub(crate) fn ask(
         &self,
         method: Method,
@@ -134,7 +134,7 @@ impl Http {
         })
     }
 
-    /// The body of an answer that says yes.
+    /// Sends a GET request and returns the body. Panics unless the request succeeds.
     pub(crate) fn get(&self, url: &str) -> Vec<u8> {
         let (status, body) = self.ask(Method::GET, url, |request| request).expect("an answer");
         assert_eq!(status, 200, "{url}: {}", String::from_utf8_lossy(&body));
@@ -142,7 +142,7 @@ impl Http {
     }
 }
 
-/// Delivers to a target of this configuration all that there is.
+/// Delivers all items to a target of this configuration.
 pub(crate) fn sync(config: &Path, target: &str) {
     let mut command = Command::new(PROGRAM);
     command.args(["sync", target, "--once", "--config"]).arg(config).stdin(Stdio::null());
@@ -150,7 +150,7 @@ pub(crate) fn sync(config: &Path, target: &str) {
     assert_eq!(ran.code, 0, "{ran:?}");
 }
 
-/// Has the program forget what a target has, as if it had been killed before it could write that down.
+/// Deletes the state of a target, as if the program had been killed before it could save the state.
 pub(crate) fn forget(temp: &TempRun, target: &str) {
     let state = temp.store().join("sync").join(target);
     std::fs::remove_dir_all(state).expect("what the target has");

@@ -1,4 +1,4 @@
-//! Images as the real `TensorBoard` shows them.
+//! Delivery to the real `TensorBoard`: the images that it shows.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -26,7 +26,7 @@ fn get_json(server: &Server, path: &str) -> Value {
     body.map_or(Value::Null, |body| serde_json::from_slice(&body).expect("JSON"))
 }
 
-/// The files that are shown of a sample of a tag: step and file.
+/// Returns step and file of each image that is shown for a sample of a tag.
 fn shown(server: &Server, run: &str, tag: &str, sample: u64) -> Vec<(u64, Vec<u8>)> {
     let sample = sample.to_string();
     let query = [("run", run), ("tag", tag), ("sample", &sample)];
@@ -40,7 +40,7 @@ fn shown(server: &Server, run: &str, tag: &str, sample: u64) -> Vec<(u64, Vec<u8
     list.as_array().map_or_else(Vec::new, |list| list.iter().map(image).collect())
 }
 
-/// Waits until each item is shown, its file byte for byte. Returns how many.
+/// Waits until each item is shown, with its file byte for byte. Returns the number of items.
 fn compare(server: &Server, temp: &TempRun, run: &str, is_there: impl Fn(&Value) -> bool) -> usize {
     let items: Vec<Value> = temp.items().into_iter().filter(is_there).collect();
     for item in &items {
@@ -61,7 +61,7 @@ fn compare(server: &Server, temp: &TempRun, run: &str, is_there: impl Fn(&Value)
 }
 
 #[test]
-fn tensorboard_shows_every_image_and_goes_on_while_the_file_grows() {
+fn tensorboard_shows_every_image_and_follows_a_growing_file() {
     let Some(python) = program("SAFELIGHT_TENSORBOARD") else { return };
     let temp = TempRun::new();
     let config = temp.configure("[sync.board]\nkind = \"tensorboard\"\npath = \"tb\"\n");
@@ -94,23 +94,23 @@ fn tensorboard_shows_every_image_and_goes_on_while_the_file_grows() {
         );
         let overlay = &shown(server, "run", "boxed/overlay", 0)[0].1;
         let overlay = image::load_from_memory(overlay).expect("a picture").into_rgb8();
-        // The outline of the left half, in the colour of class 1, and what is right of it.
+        // The left half has an outline in the colour of class 1, the right half has none.
         assert_eq!(overlay.get_pixel(1, 1).0, [0, 0xcd, 0x3c]);
         assert_eq!(overlay.get_pixel(2, 3).0, [255; 3]);
         let png = &shown(server, "run", "webp", 0)[0].1;
         assert!(png.starts_with(b"\x89PNG"));
     }
 
-    // All of it once more, in other batches: no byte changes.
+    // Another delivery of everything, in other batches, changes no byte.
     let file = temp.folder().join("tb/run/events.out.tfevents.0000000000.safelight");
     let before = fs::read(&file).expect("an event file");
     forget(&temp, "board");
-    // The first half of a record, as a kill leaves it.
+    // A kill may leave half of a record.
     fs::write(&file, [&before[..], &before[..10]].concat()).expect("a write");
     sync(&config, "board");
     assert_eq!(fs::read(&file).expect("an event file"), before);
 
-    // More, of later steps and of earlier ones, while both look on.
+    // Images of later and of earlier steps, while both servers are running.
     for (step, n) in [(200, 200), (210, 210), (15, 15), (7, 7)] {
         temp.log_picture("val/pred", step, n);
     }

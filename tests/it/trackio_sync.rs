@@ -1,4 +1,4 @@
-//! Images as the real Trackio keeps them.
+//! Delivery to the real Trackio: the images that it stores.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,13 +18,13 @@ pub(crate) fn trackio(environment: &OsStr, temp: &TempRun) -> Server {
         command.env("TRACKIO_DIR", temp.folder().join("trackio")).env("TRACKIO_WRITE_TOKEN", "tok");
         command.env("HF_HUB_OFFLINE", "1").env("TRACKIO_INBOX_POLL_INTERVAL", "5");
         command.env("GRADIO_SERVER_PORT", port.to_string());
-        // Else it opens one.
+        // Otherwise it opens a browser.
         command.env("BROWSER", "true").env("HOME", folder);
         command
     })
 }
 
-/// A run of 7 images, in the project `demo`.
+/// Returns a run of 7 images in the project `demo`.
 fn run() -> TempRun {
     let temp = TempRun::new();
     temp.write("safelight.json", br#"{"project": "demo", "name": "first", "config": {"lr": 0.5}}"#);
@@ -39,7 +39,7 @@ fn run() -> TempRun {
     temp
 }
 
-/// The rows that have images, as its API tells them.
+/// Returns the rows with images, as Trackio's API lists them.
 pub(crate) fn rows(server: &Server) -> Vec<Value> {
     let body =
         server.post("/api/get_logs", &json!({"project": "demo", "run": "first", "run_id": "run"}));
@@ -74,11 +74,11 @@ pub(crate) fn compare(server: &Server, temp: &TempRun) {
 }
 
 #[test]
-fn trackio_takes_what_waits_in_its_inbox_once() {
+fn trackio_imports_its_inbox_once() {
     let Some(python) = program("SAFELIGHT_TRACKIO") else { return };
     let temp = run();
     let config = temp.configure("[sync.board]\nkind = \"trackio\"\npath = \"trackio\"\n");
-    // It isn't even there yet.
+    // Trackio's folder does not exist yet.
     sync(&config, "board");
     let server = trackio(&python, &temp);
     let is_empty = || {
@@ -95,7 +95,7 @@ fn trackio_takes_what_waits_in_its_inbox_once() {
 }
 
 #[test]
-fn trackio_takes_images_over_http_once() {
+fn trackio_receives_images_over_http_once() {
     let Some(python) = program("SAFELIGHT_TRACKIO") else { return };
     let temp = run();
     let server = trackio(&python, &temp);

@@ -1,4 +1,4 @@
-//! Stores of earlier versions, and of later ones: `tests/golden/stores`.
+//! Stores of earlier versions (`tests/golden/stores`), and of later ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,15 +9,15 @@ use serde_json::Value;
 
 use crate::harness::{PROGRAM, Ran, files_below, skip};
 
-/// A run directory and a store as some version left them, in a folder of their own.
+/// A run directory and a store of an earlier version, in a folder of their own.
 struct Old {
     folder: tempfile::TempDir,
     commit: String,
-    /// What that version listed.
+    /// The items that the earlier version listed.
     items: Vec<Value>,
 }
 
-/// All stores that lie beside the tests. None, which is said, where `tar` can't unpack them.
+/// Unpacks all golden stores. Returns none, reporting that the test is skipped, without `tar` and `xz`.
 fn old_stores() -> Vec<Old> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/stores");
     let mut archives: Vec<PathBuf> = fs::read_dir(folder)
@@ -65,7 +65,7 @@ impl Old {
         ran.out.lines().map(|line| serde_json::from_str(line).expect("an item")).collect()
     }
 
-    /// All files of the store but the index, the lock and what is aside, with their bytes.
+    /// Returns the journals, media and other files of the store's runs with their bytes.
     fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let with_bytes = |path: PathBuf| {
             let bytes = fs::read(&path).expect("a file");
@@ -82,17 +82,16 @@ impl Old {
         fs::write(path, file.to_string()).expect("run.json");
     }
 
-    /// Says in the index that it has another schema.
+    /// Sets the schema that the index names.
     fn set_schema(&self, schema: &str) {
         let db = sled::open(self.store().join("index")).expect("the index");
         let before = db.insert("mschema", schema).expect("a schema");
-        assert!(before.is_some(), "the index says its schema elsewhere now");
+        assert!(before.is_some(), "the index has no schema under this key");
         db.flush().expect("a flush");
     }
 }
 
-/// Whether today's item says all that the old one did. It may say more, and of what no old one says it
-/// has none.
+/// Returns whether an item has all fields of the old one. It may have further fields.
 fn says_the_same(old: &Value, new: &Value) -> bool {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => old
@@ -109,7 +108,7 @@ fn assert_same(old: &[Value], new: &[Value], what: &str) {
     }
 }
 
-/// What names an item, whatever else is said of it.
+/// Returns the fields that identify an item.
 fn place(item: &Value) -> String {
     let source = &item["source"];
     ["key", "step", "index", "state", "sha256"].map(|name| item[name].to_string()).join(" ")
@@ -117,7 +116,7 @@ fn place(item: &Value) -> String {
 }
 
 #[test]
-fn stores_of_earlier_versions_have_all_that_they_had() {
+fn stores_of_earlier_versions_keep_all_items() {
     for old in old_stores() {
         let before = old.files();
         let new = old.list();
@@ -129,20 +128,20 @@ fn stores_of_earlier_versions_have_all_that_they_had() {
                 fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             assert_eq!(item["size"], file.len(), "{item}");
         }
-        // Each form of an item can be made of it.
+        // `show` can print the item in each form.
         for form in ["record", "logged", "artifact", "config"] {
             let ran = old.run(&["show", "exp/7", "val/pred", "1", "--as", form, "--json"]);
             assert_eq!(ran.code, 0, "{}: {form}: {ran:?}", old.commit);
         }
         assert!(old.files() == before, "{}: reading changed the store", old.commit);
-        // The index of that version was taken or built anew: the same comes of building it now.
+        // The old index was adopted or rebuilt. Rebuilding it now gives the same items.
         assert_eq!(old.run(&["reindex"]).code, 0);
         assert_eq!(old.list(), new, "{}", old.commit);
     }
 }
 
 #[test]
-fn reading_a_run_directory_of_an_earlier_version_again_doubles_nothing() {
+fn reading_a_run_directory_of_an_earlier_version_again_duplicates_nothing() {
     for old in old_stores() {
         let run = old.folder.path().join("run");
         let run = run.to_str().expect("a path");
@@ -150,13 +149,13 @@ fn reading_a_run_directory_of_an_earlier_version_again_doubles_nothing() {
             let ran = old.run(&["ingest", run, "--json"]);
             assert!(matches!(ran.code, 0 | 3), "{}: {ran:?}", old.commit);
             let report: Value = serde_json::from_str(&ran.out).expect("JSON");
-            // Its files have other inodes and times, and are what they were. Of a sidecar the store
-            // knows only these: the dump that has one is made again, in its place.
+            // The files have other inodes and times and equal content. The store knows only these
+            // of a sidecar, so that a dump with a sidecar is read again and replaces its items.
             let n_with_sidecar = if turn == 0 { 3 } else { 0 };
             let [image, held] = ["image", "held"].map(|state| report["new"][state].as_u64());
             assert!(image.is_some_and(|n| n <= n_with_sidecar), "{}: {report}", old.commit);
             assert_eq!(held, Some(0), "{}: {report}", old.commit);
-            // This version's encoder may write another file for the same pixels.
+            // The encoder of this version may write another file for the same pixels.
             let without_file = |item: &Value| {
                 let mut item = item.clone();
                 if item["key"] == "sheet" {
@@ -169,7 +168,7 @@ fn reading_a_run_directory_of_an_earlier_version_again_doubles_nothing() {
             assert_eq!(items.len(), old.items.len(), "{}", old.commit);
             assert_eq!(places(&items), places(&old.items), "{}", old.commit);
         }
-        // And it goes on.
+        // New lines are read.
         let line = "{\"key\":\"val/pred\",\"step\":9,\"data\":\"tensors/1.npy\"}\n";
         let log = Path::new(run).join("a.media.jsonl");
         let text = fs::read_to_string(&log).expect("a log") + line;
@@ -181,10 +180,10 @@ fn reading_a_run_directory_of_an_earlier_version_again_doubles_nothing() {
 }
 
 #[test]
-fn an_index_of_another_schema_is_built_anew() {
+fn an_index_of_another_schema_is_rebuilt() {
     for old in old_stores() {
         for schema in ["0", "99", ""] {
-            // Whatever it has now, the schema is what the test says.
+            // The index is opened once, so that it has the schema of this version.
             old.list();
             old.set_schema(schema);
             let ran = old.run(&["ls", "--json"]);
@@ -197,14 +196,14 @@ fn an_index_of_another_schema_is_built_anew() {
             let items: Vec<Value> =
                 ran.out.lines().map(|line| serde_json::from_str(line).expect("an item")).collect();
             assert_same(&old.items, &items, &old.commit);
-            // Once is enough.
+            // The next command does not rebuild it again.
             assert_eq!(old.run(&["status"]).err, "", "{}", old.commit);
         }
     }
 }
 
 #[test]
-fn a_store_of_a_later_version_is_refused_and_left_as_it_is() {
+fn a_store_of_a_later_version_is_refused_and_left_unchanged() {
     for old in old_stores() {
         old.edit_run_file(|file| {
             let format = file["format"].as_u64().expect("a format");
@@ -224,7 +223,7 @@ fn a_store_of_a_later_version_is_refused_and_left_as_it_is() {
             assert!(ran.err.contains("use a newer safelight"), "{ran:?}");
             assert!(old.files() == before, "{}: {args:?} changed the store", old.commit);
         }
-        // Back at the later version, everything is there.
+        // The later version, simulated by the same program, lists everything.
         old.edit_run_file(|file| file["format"] = 1.into());
         assert_same(&old.items, &old.list(), &old.commit);
     }

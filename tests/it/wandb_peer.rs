@@ -1,12 +1,12 @@
-//! Pictures and JSON against the real wandb: on arrays that no file in the repository holds, and on
-//! 65 cases with the answers of three releases.
+//! Pictures and JSON compared with the real wandb's, for random arrays and for 65 cases with the results of
+//! three releases.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::{PROGRAM, TempRun, skip};
 
-/// Pythons with real releases of wandb, as `./test.sh` sets them up.
+/// Returns the Pythons with releases of wandb that `./test.sh` has installed.
 pub(crate) fn pythons() -> Vec<PathBuf> {
     let paths = std::env::var_os("SAFELIGHT_PYTHONS");
     let pythons: Vec<PathBuf> =
@@ -17,7 +17,7 @@ pub(crate) fn pythons() -> Vec<PathBuf> {
     pythons
 }
 
-/// Runs a script of `tests/` and returns what it said.
+/// Runs a script of `tests/` and returns its output.
 pub(crate) fn run(python: &Path, script: &str, args: &[&Path]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(script);
     let ran = Command::new(python).arg(&script).args(args).output().expect("Python");
@@ -28,7 +28,7 @@ pub(crate) fn run(python: &Path, script: &str, args: &[&Path]) -> String {
 }
 
 #[test]
-fn pictures_and_json_equal_those_that_wandb_makes_of_random_arrays() {
+fn pictures_and_json_of_random_arrays_equal_those_of_wandb() {
     for python in pythons() {
         let temp = TempRun::new();
         run(&python, "wandb_peer.py", &[Path::new("make"), &temp.at("")]);
@@ -41,7 +41,7 @@ fn pictures_and_json_equal_those_that_wandb_makes_of_random_arrays() {
 }
 
 #[test]
-fn three_releases_of_wandb_made_the_same_of_65_cases() {
+fn three_releases_of_wandb_agree_on_65_cases() {
     for python in pythons().iter().take(1) {
         for profile in ["wandb-0.10", "wandb-0.20", "wandb-0.29"] {
             let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! What is written for W&B, against its real client and a stand-in for its server: every row, every file.
+//! Delivery to W&B by its real client and a server that stands in for W&B's: every row and every file.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::harness::{PROGRAM, Ran, TempRun, npy};
 use crate::wandb_peer::{pythons, run as run_python};
 
-/// The stand-in, killed when dropped.
+/// A server that stands in for W&B's, killed when dropped.
 struct Server {
     child: Child,
     port: u16,
@@ -58,7 +58,7 @@ impl Server {
         fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// Has a command talk to it, and to nothing else.
+    /// Sets a command's environment so that it uses only this server.
     fn env(&self, command: &mut Command, home: &Path) {
         command
             .env("WANDB_BASE_URL", format!("http://127.0.0.1:{}", self.port))
@@ -75,22 +75,22 @@ impl Drop for Server {
     }
 }
 
-/// The client beside its Python.
+/// Returns the path of the client beside its Python.
 fn client(python: &Path) -> PathBuf {
     python.with_file_name("wandb")
 }
 
-/// Whether a Python has the client that reads logs in Python.
+/// Returns whether this release of wandb has a reader of logs in Python.
 fn reads_logs(python: &Path) -> bool {
     python.to_string_lossy().contains("0.28")
 }
 
-/// When a step was logged, after the first.
+/// Returns when a step was logged, in seconds after step 0.
 fn seconds(step: u64) -> f64 {
     f64::from(u32::try_from(step).expect("a small step"))
 }
 
-/// Logs a picture of random pixels; `more` is the rest of its line.
+/// Logs a picture. `more` has further fields of its line.
 fn log_picture(temp: &TempRun, key: &str, step: u64, shape: &[usize], more: &Value) {
     let path = format!("tensors/{}-{step}.npy", key.replace('/', "-"));
     let n: usize = shape.iter().product();
@@ -103,7 +103,7 @@ fn log_picture(temp: &TempRun, key: &str, step: u64, shape: &[usize], more: &Val
     temp.append("a.media.jsonl", &format!("{line}\n"));
 }
 
-/// Pictures of every kind at steps from `first` on.
+/// Logs pictures of every kind at steps from `first` on.
 fn log_pictures(temp: &TempRun, first: u64) {
     let shape = &[6, 8, 3][..];
     temp.write("tensors/mask.npy", &npy("|u1", &[6, 8], &[1; 48]));
@@ -127,7 +127,7 @@ fn log_pictures(temp: &TempRun, first: u64) {
     log_picture(temp, "val/list", first + 20, &[2, 6, 8, 3], &lists);
 }
 
-/// The values that a tracker would log, by step and key, as `show` tells them.
+/// Returns the values that a tracker would log by step and key, as `show` prints them.
 fn logged(temp: &TempRun) -> std::collections::BTreeMap<u64, Map<String, Value>> {
     let mut rows = std::collections::BTreeMap::<u64, Map<String, Value>>::new();
     for item in temp.items() {
@@ -145,7 +145,7 @@ fn logged(temp: &TempRun) -> std::collections::BTreeMap<u64, Map<String, Value>>
     rows
 }
 
-/// Compares the files of all items, byte for byte. Returns how many there are.
+/// Compares the files of all items byte for byte. Returns their number.
 fn compare_files(temp: &TempRun, server: &Server, run: &str) -> usize {
     let mut paths = std::collections::BTreeSet::new();
     for item in temp.items() {
@@ -183,7 +183,7 @@ fn configure(temp: &TempRun, python: &Path) -> PathBuf {
 }
 
 #[test]
-fn two_segments_arrive_whole_by_the_real_client() {
+fn the_real_client_uploads_two_segments_completely() {
     for python in pythons() {
         let server = Server::start(&python);
         let temp = TempRun::new();
@@ -234,7 +234,7 @@ fn two_segments_arrive_whole_by_the_real_client() {
             );
             assert_eq!(of("bounding_box/class_labels", "pred", key)["value"], json!({"1": "car"}));
         }
-        // Each segment says it when it begins.
+        // Each segment sets these at its beginning.
         let buckets = got["buckets"].as_array().expect("what was said");
         let full = buckets.iter().filter(|bucket| !bucket["groupName"].is_null());
         let full: Vec<&Value> = full.collect();
@@ -249,7 +249,7 @@ fn two_segments_arrive_whole_by_the_real_client() {
         let n_files = compare_files(&temp, &server, run);
         eprintln!("{}: {} rows, {n_files} files are the same", python.display(), rows.len());
 
-        // Readers of the log by other hands: the terminal viewer, and the library's own in Python.
+        // Other readers of the log: wandb's terminal viewer and its reader in Python.
         if !reads_logs(&python) {
             let segments = fs::read_dir(temp.folder().join("target/wandb")).expect("segments");
             for segment in segments.map(|entry| entry.expect("a segment").path()) {
@@ -277,15 +277,15 @@ fn two_segments_arrive_whole_by_the_real_client() {
 }
 
 #[test]
-fn an_upload_whose_files_are_refused_is_not_taken_for_one() {
-    // Once is enough: it waits before each further try.
+fn an_upload_with_refused_files_does_not_count_as_done() {
+    // One Python is enough, because the client waits before each retry.
     if let Some(python) = pythons().pop() {
         let server = Server::start(&python);
         let temp = TempRun::new();
         let config = configure(&temp, &python);
         log_picture(&temp, "k", 1, &[6, 8, 3], &json!({}));
         assert_eq!(temp.ingest().code, 0);
-        // The client ends well and leaves its mark.
+        // The client exits with 0 and marks the run as uploaded, although its files were refused.
         server.fail("upload");
         let ran = sync(&temp, &server, &config);
         assert_eq!(ran.code, 1, "{ran:?}");
@@ -294,14 +294,14 @@ fn an_upload_whose_files_are_refused_is_not_taken_for_one() {
         let ran = sync(&temp, &server, &config);
         assert_eq!(ran.code, 1, "{ran:?}");
         assert_eq!(server.recorded("run-img")["history"].as_array().map(Vec::len), Some(1));
-        // A person says that it is to stay so.
+        // A user accepts the incomplete upload by removing its record.
         fs::remove_dir_all(temp.folder().join("target/uploads")).expect("what was said");
         let ran = sync(&temp, &server, &config);
         assert_eq!(ran.code, 0, "{ran:?}");
     }
 }
 
-/// Has the real client upload a directory by itself.
+/// Uploads a directory by the real client alone.
 fn upload(python: &Path, server: &Server, home: &Path, offline_run: &Path) {
     let mut command = Command::new(client(python));
     command.arg("sync").arg(offline_run).current_dir(home).stdin(Stdio::null());
@@ -313,7 +313,7 @@ fn upload(python: &Path, server: &Server, home: &Path, offline_run: &Path) {
 }
 
 #[test]
-fn images_go_into_the_rows_of_a_training_that_ran_offline() {
+fn images_join_the_rows_of_an_offline_training() {
     for python in pythons() {
         let temp = TempRun::new();
         run_python(
@@ -326,7 +326,7 @@ fn images_go_into_the_rows_of_a_training_that_ran_offline() {
         let theirs = theirs.filter(|path| path.to_string_lossy().contains("offline-run-"));
         let theirs: Vec<PathBuf> = theirs.filter(|path| !path.is_symlink()).collect();
         let [theirs] = &theirs[..] else { panic!("{theirs:?}") };
-        // Steps 0, 10 and 20 are the training's, too; 5, 15 and 25 are not.
+        // The training logged steps 0, 10 and 20, but not 5, 15 and 25.
         log_pictures(&temp, 0);
         log_picture(&temp, "between", 5, &[6, 8, 3], &json!({}));
         log_picture(&temp, "between", 15, &[6, 8, 3], &json!({}));

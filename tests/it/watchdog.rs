@@ -1,5 +1,5 @@
-//! The watchdog goes by what each thread does, health says what is wrong, and events that miss files
-//! are given up.
+//! The watchdog notices stalled threads, `health` reports problems, and a directory whose events miss files
+//! is polled.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -10,19 +10,19 @@ use serde_json::Value;
 
 use crate::harness::{PROGRAM, READY, TempRun, gray, has_program, send_signal, skip, wait_for};
 
-/// Ends a process when dropped.
+/// A process that is ended by SIGINT when dropped.
 struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // A tracer lets go of its process.
+        // On this signal strace detaches from its process.
         send_signal(&self.0, "-INT");
         self.0.wait().ok();
     }
 }
 
 #[test]
-fn a_thread_that_stands_still_keeps_the_watchdog_unfed() {
+fn a_stalled_thread_stops_the_watchdog_notifications() {
     if !has_program("strace") {
         return;
     }
@@ -43,7 +43,7 @@ fn a_thread_that_stands_still_keeps_the_watchdog_unfed() {
         .spawn()
         .expect("the daemon");
     let pid = daemon.id().to_string();
-    // How often the watchdog is fed in a while.
+    // Returns the number of watchdog notifications in this time.
     let fed = |time: Duration| {
         let (start, mut n) = (Instant::now(), 0);
         let mut buffer = [0; 4096];
@@ -55,8 +55,8 @@ fn a_thread_that_stands_still_keeps_the_watchdog_unfed() {
         n
     };
     wait_for("the daemon", || fs::read_to_string(&log).is_ok_and(|text| text.contains(READY)));
-    assert!(fed(Duration::from_secs(2)) > 0, "it is fed while all is well");
-    // The commit thread's next sync takes very long; the others go on.
+    assert!(fed(Duration::from_secs(2)) > 0, "no notification from a healthy daemon");
+    // Delays the next sync of the commit thread. The other threads go on.
     let tracer = Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"])
         .args(["-e", "inject=fdatasync:delay_enter=8000000", "-p", &pid])
@@ -78,18 +78,18 @@ fn a_thread_that_stands_still_keeps_the_watchdog_unfed() {
         return;
     }
     temp.log_picture("k", 1, 1);
-    wait_for("the stall to be told", || {
+    wait_for("the stall to be logged", || {
         fs::read_to_string(&log).is_ok_and(|text| text.contains("thread is stalled"))
     });
     let text = fs::read_to_string(&log).expect("the log");
     assert!(text.contains("\"thread\":\"commit\""), "{text}");
     fed(Duration::from_millis(100));
-    assert_eq!(fed(Duration::from_secs(2)), 0, "it is fed though the commit thread is stalled");
+    assert_eq!(fed(Duration::from_secs(2)), 0, "notifications despite a stalled commit thread");
     drop(tracer);
     wait_for("the thread to go on", || {
         fs::read_to_string(&log).is_ok_and(|text| text.contains("no thread is stalled any more"))
     });
-    assert!(fed(Duration::from_secs(2)) > 0, "it is fed again");
+    assert!(fed(Duration::from_secs(2)) > 0, "no notification after the stall");
     wait_for("the picture", || temp.items().len() == 1);
     send_signal(&daemon, "-TERM");
     assert_eq!(daemon.wait().expect("an end").code(), Some(0));
@@ -98,9 +98,9 @@ fn a_thread_that_stands_still_keeps_the_watchdog_unfed() {
 #[test]
 fn health_says_what_is_wrong() {
     let temp = TempRun::new();
-    let nobody = temp.run(&["health"]);
+    let without_daemon = temp.run(&["health"]);
     assert_eq!(nobody.code, 1);
-    assert!(nobody.err.contains("no daemon is running for store"), "{nobody:?}");
+    assert!(without_daemon.err.contains("no daemon is running for store"), "{without_daemon:?}");
     let daemon = temp.daemon("[[watch]]\npath = \"elsewhere\"\n");
     let health: Value = serde_json::from_str(&temp.run(&["health", "--json"]).out).expect("JSON");
     assert_eq!((&health["ready"], &health["healthy"]), (&true.into(), &false.into()));
@@ -115,7 +115,7 @@ fn health_says_what_is_wrong() {
 
 #[test]
 fn a_directory_whose_events_miss_files_is_polled() {
-    // What is written below an overlay, behind its back, makes no events in it.
+    // Files that are written to the lower layer of an overlay cause no events in the overlay.
     if !rustix::process::geteuid().is_root() {
         skip("only root can mount an overlay");
         return;
@@ -182,7 +182,7 @@ fn a_hundred_reloads_under_load_miss_nothing() {
     for n in 0..100 {
         temp.log_picture("line", n, n);
         temp.write(&format!("dumps/own/{n}.npy"), &gray(n));
-        // A limit changes, and now and then what is watched.
+        // Each reload changes a limit, some also the watched directories.
         let other = if n % 3 == 0 { "[[watch]]\npath = \"elsewhere\"\n" } else { "" };
         let text = format!("{text}{other}[limits]\nmax_items = {}\n", 100 + n);
         assert_eq!(taken_up(&text), (0, String::new()));
@@ -193,8 +193,8 @@ fn a_hundred_reloads_under_load_miss_nothing() {
         }
     }
     wait_for("all", || temp.counts() == [200, 0, 0]);
-    // The directory was watched all the while, not taken up anew.
-    let n_taken_up = daemon.log_text().matches("run directory is read").count();
-    assert_eq!(n_taken_up, 1);
+    // The run was opened only once, so that its directory was watched all the time.
+    let n_opened = daemon.log_text().matches("run directory is read").count();
+    assert_eq!(n_opened, 1);
     assert_eq!(daemon.stop().0, Some(0));
 }

@@ -18,8 +18,8 @@ use tempfile::TempDir;
 pub(crate) use dumps::{gray, gray_batch, npy, npz};
 pub(crate) use numbers::{Random, number_from, optional_number_from};
 pub(crate) use programs::{
-    KilledOnDrop, can_trace, faketime, has_program, kill_at_call, make_fifo, python, send_signal,
-    skip,
+    KilledOnDrop, can_trace, faketime, has_program, kill_at_call, make_fifo, post_as_nobody,
+    python, send_signal, skip,
 };
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_safelight");

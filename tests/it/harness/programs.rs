@@ -1,6 +1,9 @@
 //! Other programs that tests run: strace, Python, kill, mkfifo, libfaketime.
 
 use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -95,4 +98,21 @@ pub(crate) fn send_signal(child: &Child, signal: &str) {
 pub(crate) fn make_fifo(path: &Path) {
     let made = Command::new("mkfifo").arg(path).status();
     assert!(made.is_ok_and(|status| status.success()));
+}
+
+/// Sends a POST request to the control socket as another user than root or the daemon's own. Returns the
+/// body of the response, or `None`, reporting that the test is skipped, if we may not change user.
+pub(crate) fn post_as_nobody(folder: &Path, path: &str) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        skip("only root can send a request as another user");
+        return None;
+    }
+    let socket = folder.join("control.sock");
+    for path in [folder, &*socket] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("rights");
+    }
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "-X", "POST", "--unix-socket"]).arg(&socket);
+    curl.arg(format!("http://safelight{path}")).uid(65534).stderr(Stdio::null());
+    Some(String::from_utf8_lossy(&curl.output().expect("curl").stdout).into_owned())
 }

@@ -1,4 +1,6 @@
-//! Every dump format and every part of an image, from a line or a path to the files in the store.
+//! Every dump format and every part of an image, from a log line or a path to the files in the store.
+
+mod versions;
 
 use std::fs;
 use std::path::Path;
@@ -8,20 +10,20 @@ use serde_json::{Value, json};
 
 use crate::harness::{TempRun, npy, wait_for};
 
-/// A golden dump.
+/// Returns a golden dump.
 fn golden(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/dumps");
     fs::read(folder.join(name)).expect("a golden dump")
 }
 
-/// The image of an item.
+/// Returns the decoded media file of an item.
 fn picture(temp: &TempRun, item: &Value) -> image::DynamicImage {
     let path = item["path"].as_str().unwrap_or_else(|| panic!("no path: {item}"));
     let file = fs::read(temp.store().join(path)).expect("a media file");
     image::load_from_memory(&file).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Ingests one line with these fields beside `key`, `step` and `data`, and returns its items.
+/// Ingests one line with these fields beside `key` and `step`. Returns all items.
 fn items_of(temp: &TempRun, line: &Value) -> Vec<Value> {
     let mut fields = json!({"key": "k", "step": 1});
     fields.as_object_mut().expect("an object").extend(line.as_object().cloned().expect("fields"));
@@ -31,7 +33,7 @@ fn items_of(temp: &TempRun, line: &Value) -> Vec<Value> {
     temp.items()
 }
 
-/// The one item of a line about an array in `x.npy`.
+/// Ingests a line about an array in `x.npy`. Returns its only item.
 fn item_of(descr: &str, shape: &[usize], data: &[u8], line: &Value) -> (TempRun, Value) {
     let temp = TempRun::new();
     temp.write("x.npy", &npy(descr, shape, data));
@@ -47,7 +49,7 @@ fn floats(values: &[f32]) -> Vec<u8> {
 }
 
 #[test]
-fn each_array_of_a_dump_that_speaks_for_itself_has_a_key_of_its_own() {
+fn each_array_of_a_dump_without_a_log_line_gets_its_own_key() {
     let temp = TempRun::new();
     temp.write("dumps/val/7.npz", &golden("npz/deflated.npz"));
     temp.write("dumps/model/7.safetensors", &golden("safetensors-0.8/dtypes.safetensors"));
@@ -63,7 +65,7 @@ fn each_array_of_a_dump_that_speaks_for_itself_has_a_key_of_its_own() {
     for prefix in ["val/", "model/", "saved/"] {
         assert!(keys(prefix) > 1, "{prefix}: {items:?}");
     }
-    // A second look finds nothing new, and a new version takes the places of the old.
+    // A second run finds nothing new. A new version replaces the old one.
     let again = temp.ingest();
     assert!(again.out.contains("new: 0 images"), "{}", again.out);
     assert_eq!(temp.items(), items);
@@ -84,11 +86,11 @@ fn each_array_of_a_dump_that_speaks_for_itself_has_a_key_of_its_own() {
         .iter()
         .filter(|item| item["source"]["path"] == "dumps/val/7.npz" && item["state"] == "image")
         .count();
-    assert_eq!(places(&now).len(), n_images, "no place twice");
+    assert_eq!(places(&now).len(), n_images, "two images have the same key and index");
 }
 
 #[test]
-fn one_tensor_of_many_is_named_and_a_wrong_name_is_told_with_those_there_are() {
+fn a_line_selects_a_tensor_by_name_and_a_wrong_name_lists_the_choices() {
     let temp = TempRun::new();
     temp.write("x.npz", &golden("npz/stored.npz"));
     let line = json!({"data": {"path": "x.npz", "tensor": "nothing"}});
@@ -103,7 +105,7 @@ fn one_tensor_of_many_is_named_and_a_wrong_name_is_told_with_those_there_are() {
 }
 
 #[test]
-fn raw_bytes_are_what_the_record_or_the_sidecar_says() {
+fn raw_bytes_are_read_as_the_record_or_the_sidecar_says() {
     let temp = TempRun::new();
     let big: Vec<u8> = [0u16, 300, 40000, 65535].iter().flat_map(|v| v.to_be_bytes()).collect();
     temp.write("x.bin", &[b"head".to_vec(), big.clone()].concat());
@@ -173,7 +175,7 @@ fn an_image_file_is_kept_byte_for_byte() {
 }
 
 #[test]
-fn file_types_and_modes_are_made_as_asked() {
+fn file_types_and_modes_are_as_requested() {
     let rgb: Vec<u8> = (0..4 * 5 * 3).map(|i| u8::try_from(i * 4).unwrap_or(0)).collect();
     for (file_type, format) in [
         ("png", image::ImageFormat::Png),
@@ -205,7 +207,7 @@ fn file_types_and_modes_are_made_as_asked() {
 }
 
 #[test]
-fn colours_that_the_data_has_not_are_drawn() {
+fn colormaps_nan_colours_and_backgrounds_are_applied() {
     let (temp, item) = item_of(
         "<f4",
         &[1, 3],
@@ -252,7 +254,7 @@ fn a_grid_is_one_sheet_as_torchvision_arranges_it() {
 
 #[test]
 fn wandb_0_10_makes_a_normalized_sheet_of_a_torch_batch() {
-    // J.9: (9, 1, 2, 2) becomes RGB of 34 × 10, (2, 3, 4, 5) 16 × 8.
+    // (9, 1, 2, 2) becomes an RGB picture of 34 × 10, (2, 3, 4, 5) one of 16 × 8.
     let sheet = |shape: &[u64], n: u8| {
         let temp = TempRun::new();
         let header =
@@ -308,7 +310,7 @@ fn boxes_and_masks_become_files_that_trackers_read() {
     assert_eq!(gt.to_luma16().into_raw(), (0..24u16).map(|i| i * 20).collect::<Vec<_>>());
     let best = picture(&temp, &item["masks"]["best"]);
     assert_eq!((best.color(), best.to_luma8().get_pixel(1, 0)[0]), (image::ColorType::L8, 1));
-    // The mask's name for class 1 takes the place of the box's.
+    // The mask's name for class 1 replaces that of the box.
     assert_eq!(item["classes"][0], json!({"id": 1, "name": "b"}));
     assert!(
         item["classes"]
@@ -333,7 +335,7 @@ fn boxes_and_masks_become_files_that_trackers_read() {
 }
 
 #[test]
-fn a_bad_box_or_mask_rejects_its_image_and_no_other() {
+fn a_bad_box_or_mask_rejects_only_its_image() {
     let temp = TempRun::new();
     temp.write("x.npy", &npy("|u1", &[2, 4, 6, 3], &[7; 144]));
     temp.write("bad.npy", &npy("<f4", &[4, 6], &floats(&[0.5; 24])));
@@ -344,7 +346,7 @@ fn a_bad_box_or_mask_rejects_its_image_and_no_other() {
     let states: Vec<_> = items.iter().map(|item| (&item["state"], &item["index"])).collect();
     assert_eq!(states, [(&json!("image"), &json!(0)), (&json!("rejected"), &json!(1))]);
     assert_eq!(items[1]["reason"], "boxes.p.box_data[0].position.minX: got \"a\", want a number");
-    assert_eq!(items[1]["annotations"]["boxes"], bad, "what was given is kept");
+    assert_eq!(items[1]["annotations"]["boxes"], bad, "the item keeps the malformed boxes");
 
     let items = items_of(
         &temp,
@@ -370,7 +372,7 @@ fn a_line_waits_for_the_dump_of_its_mask() {
 }
 
 #[test]
-fn conditions_pick_items() {
+fn conditions_filter_items() {
     let temp = TempRun::new();
     temp.write("nan.npy", &npy("<f4", &[1, 2], &floats(&[f32::NAN, 1.0])));
     temp.write("flat.npy", &npy("<f4", &[1, 2], &floats(&[0.5, 0.5])));
@@ -390,143 +392,8 @@ fn conditions_pick_items() {
     assert!(wrong.err.contains("did you mean \"nan\"?"), "{}", wrong.err);
 }
 
-/// An npz file of gray arrays of 2 × 2; of those without a value one of one axis, which is no picture.
-fn npz(arrays: &[(&str, Option<u8>)]) -> Vec<u8> {
-    let mut file = Vec::new();
-    let mut archive = rawzip::ZipArchiveWriter::new(&mut file);
-    for (name, value) in arrays {
-        let array = match value {
-            Some(value) => npy("|u1", &[2, 2], &[*value; 4]),
-            None => npy("|u1", &[7], &[0; 7]),
-        };
-        let name = format!("{name}.npy");
-        let member = archive.new_file(&name).compression_method(rawzip::CompressionMethod::STORE);
-        let (mut entry, config) = member.start().expect("a member");
-        let mut writer = config.wrap(&mut entry);
-        std::io::Write::write_all(&mut writer, &array).expect("an array");
-        let (_, descriptor) = writer.finish().expect("a member");
-        entry.finish(descriptor).expect("a member");
-    }
-    archive.finish().expect("a zip file");
-    file
-}
-
-/// Where images stand and what their first pixel is, and how many rejections are listed.
-fn standing(temp: &TempRun) -> (Vec<String>, usize) {
-    let items = temp.items();
-    let images = items.iter().filter(|item| item["state"] == "image");
-    let told = images.map(|item| {
-        let pixel = picture(temp, item).to_luma8().get_pixel(0, 0)[0];
-        format!("{} {} {pixel}", item["key"].as_str().unwrap_or(""), item["index"])
-    });
-    (told.collect(), items.iter().filter(|item| item["state"] == "rejected").count())
-}
-
-/// Ingests, and checks what stands; also after the index was built anew.
-fn check_standing(temp: &TempRun, images: &[&str], n_rejected: usize) {
-    let ran = temp.ingest();
-    assert!(matches!(ran.code, 0 | 3), "{ran:?}");
-    let want = (images.iter().map(ToString::to_string).collect::<Vec<_>>(), n_rejected);
-    assert_eq!(standing(temp), want, "{ran:?}");
-    assert_eq!(temp.run(&["reindex"]).code, 0);
-    assert_eq!(standing(temp), want, "after reindex");
-}
-
 #[test]
-fn versions_with_fewer_more_and_other_arrays_leave_nothing_stale_or_doubled() {
-    let temp = TempRun::new();
-    let version = |arrays: &[(&str, Option<u8>)]| temp.write("dumps/k/1.npz", &npz(arrays));
-    version(&[("a", Some(10)), ("b", Some(20)), ("c", Some(30))]);
-    check_standing(&temp, &["k/a 0 10", "k/b 0 20", "k/c 0 30"], 0);
-    version(&[("a", Some(11)), ("c", Some(31))]);
-    check_standing(&temp, &["k/a 0 11", "k/c 0 31"], 0);
-    version(&[("a", Some(12)), ("b", None), ("d", Some(42))]);
-    check_standing(&temp, &["k/a 0 12", "k/d 0 42"], 1);
-    version(&[("a", Some(13)), ("b", Some(23)), ("d", Some(43))]);
-    check_standing(&temp, &["k/a 0 13", "k/b 0 23", "k/d 0 43"], 0);
-    // One array alone has the key itself.
-    version(&[("a", Some(14))]);
-    check_standing(&temp, &["k 0 14"], 0);
-    version(&[("a", None)]);
-    check_standing(&temp, &["k 0 14"], 1);
-    version(&[("a", Some(15))]);
-    check_standing(&temp, &["k 0 15"], 0);
-}
-
-#[test]
-fn a_rejected_image_of_a_batch_moves_no_other() {
-    let temp = TempRun::new();
-    let boxes = |is_good: bool| {
-        let min_x = if is_good { json!(0) } else { json!("a") };
-        let position = json!({"minX": min_x, "maxX": 1, "minY": 0, "maxY": 1});
-        json!({"p": {"box_data": [{"position": position, "class_id": 1}]}})
-    };
-    let version = |first: u8, good: [bool; 3]| {
-        let batch: Vec<u8> = (0..3).flat_map(|i| [first + i; 20]).collect();
-        let sidecar = json!({"boxes": good.map(boxes), "format": "NHW"});
-        temp.write("dumps/k/1.npy", &npy("|u1", &[3, 4, 5], &batch));
-        temp.write("dumps/k/1.npy.json", sidecar.to_string().as_bytes());
-    };
-    version(10, [true; 3]);
-    check_standing(&temp, &["k 0 10", "k 1 11", "k 2 12"], 0);
-    // What was there before stays where its new version is rejected.
-    version(20, [true, false, true]);
-    check_standing(&temp, &["k 0 20", "k 1 11", "k 2 22"], 1);
-    version(30, [false, true, true]);
-    check_standing(&temp, &["k 0 20", "k 1 31", "k 2 32"], 1);
-    version(40, [false; 3]);
-    check_standing(&temp, &["k 0 20", "k 1 31", "k 2 32"], 3);
-    version(50, [true; 3]);
-    check_standing(&temp, &["k 0 50", "k 1 51", "k 2 52"], 0);
-}
-
-#[test]
-fn a_dump_is_read_again_once_the_mask_that_it_was_rejected_for_is_mended() {
-    let temp = TempRun::new();
-    let dump = npy("|u1", &[2, 2], &[9; 4]);
-    temp.write("m.npy", &npy("<f4", &[2, 2], &floats(&[0.5; 4])));
-    temp.write("dumps/k/1.npy.json", br#"{"masks": {"m": {"mask_data": "m.npy"}}}"#);
-    temp.write("dumps/k/1.npy", &dump);
-    check_standing(&temp, &[], 1);
-    temp.write("m.npy", &npy("<f4", &[2, 2], &floats(&[3.0; 4])));
-    temp.write("dumps/k/1.npy", &dump);
-    check_standing(&temp, &["k 0 9"], 0);
-}
-
-#[test]
-fn the_limits_of_a_dump_are_those_of_all_its_tensors_together() {
-    let temp = TempRun::new();
-    let config = temp.folder().join("safelight.toml");
-    fs::write(&config, "[limits]\nbatch_max = 2\n").expect("a configuration");
-    let arrays = [("a", Some(1)), ("b", Some(2)), ("c", Some(3)), ("d", Some(4))];
-    temp.write("dumps/k/1.npz", &npz(&arrays));
-    let (run, config) = (temp.at(""), config.to_string_lossy().into_owned());
-    temp.run(&["ingest", run.to_str().expect("a path"), "--config", &config]);
-    assert_eq!(temp.counts(), [2, 0, 2]);
-    let reasons: Vec<_> = temp.states().into_iter().map(|(_, reason)| reason).collect();
-    assert!(reasons.iter().any(|reason| reason.contains("limits.batch_max is 2")), "{reasons:?}");
-}
-
-#[test]
-fn a_version_that_grows_into_another_dumps_place_moves_behind_it() {
-    let temp = TempRun::new();
-    let batch = |first: u8, n: u8| {
-        let pixels: Vec<u8> = (0..n).flat_map(|i| [first + i; 42]).collect();
-        npy("|u1", &[usize::from(n), 6, 7], &pixels)
-    };
-    temp.write("dumps/k/1.npy", &batch(10, 5));
-    check_standing(&temp, &["k 0 10", "k 1 11", "k 2 12", "k 3 13", "k 4 14"], 0);
-    temp.write("dumps/k/000001.npy", &npy("|u1", &[2, 2], &[99; 4]));
-    temp.ingest();
-    temp.write("dumps/k/1.npy", &batch(20, 6));
-    let moved: Vec<_> = (5..11).map(|i| format!("k {} {}", i + 1, i + 15)).collect();
-    let mut want = vec!["k 5 99"];
-    want.extend(moved.iter().map(String::as_str));
-    check_standing(&temp, &want, 0);
-}
-
-#[test]
-fn a_line_with_one_bad_option_keeps_its_key_and_a_long_caption_harms_no_list() {
+fn a_line_with_one_bad_option_keeps_its_key_and_a_long_caption_is_shortened_in_lists() {
     let temp = TempRun::new();
     temp.write("x.npy", &npy("|u1", &[2, 2], &[9; 4]));
     temp.append(
@@ -543,7 +410,7 @@ fn a_line_with_one_bad_option_keeps_its_key_and_a_long_caption_harms_no_list() {
 }
 
 #[test]
-fn boxes_in_pixels_of_a_picture_that_was_scaled_down_are_warned_about() {
+fn boxes_in_pixels_on_a_downscaled_picture_cause_a_warning() {
     let position = json!({"minX": 0, "maxX": 30, "minY": 0, "maxY": 20});
     let boxes =
         json!({"p": {"box_data": [{"position": position, "domain": "pixel", "class_id": 1}]}});
@@ -553,9 +420,9 @@ fn boxes_in_pixels_of_a_picture_that_was_scaled_down_are_warned_about() {
 }
 
 #[test]
-fn the_rule_goes_by_all_values_not_by_those_that_are_read_first() {
-    // 512×512 in chunks of 256 KiB: what comes first looks like [0, 1], then like [−1, 1], then like
-    // neither. In CHW order the same values lie in another order.
+fn the_scaling_rule_considers_all_values_not_only_the_first_ones_read() {
+    // The dump is read in chunks of 256 KiB. The first values are in [0, 1], the next ones in [−1, 1],
+    // the last ones in neither. In CHW order the same values have another order.
     const SIDE: usize = 512;
     let value = |row: usize| match row {
         0..200 => 0.5f32,

@@ -1,19 +1,17 @@
-//! `safelight release`: what was held back becomes the images that it would have been.
+//! `safelight release`: held items become images under new limits.
 //!
-//! `SAFELIGHT_LIMIT_CASES` says how many random runs are tried.
+//! `SAFELIGHT_LIMIT_CASES` is the number of random runs that are tried.
+
+mod kills;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::harness::{
-    PROGRAM, TempRun, can_trace, gray, kill_at_call, npy, npz, number_from, number_in, skip,
-    wait_for,
-};
+use crate::harness::{TempRun, gray, npy, npz, number_from, number_in, post_as_nobody, wait_for};
 use crate::step_limits::{Written, check_counts, write, written};
 
 fn ingest(temp: &TempRun, settings: &str) {
@@ -22,19 +20,19 @@ fn ingest(temp: &TempRun, settings: &str) {
     assert_eq!(ran.code, 0, "{ran:?}");
 }
 
-/// What `release --json` reports, and how it ended.
+/// Runs `release --json`. Returns its report and exit code.
 fn release(temp: &TempRun, settings: &str, args: &[&str]) -> (Value, i32) {
     let ran = temp.run_with(settings, &[&["release", "--json"], args].concat());
     let report = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("no report: {ran:?}"));
     (report, ran.code)
 }
 
-/// How many were released, stay held back by a limit, and stay for another reason.
+/// Returns the number of released items, of items still over a limit, and of those held for other reasons.
 fn counts(report: &Value) -> [u64; 3] {
     ["released", "held", "failed"].map(|field| report[field].as_u64().expect("a number"))
 }
 
-/// The media files of items, by their paths.
+/// Returns the media files of items by their paths.
 fn files(temp: &TempRun, items: &[Value]) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for item in items {
@@ -47,9 +45,8 @@ fn files(temp: &TempRun, items: &[Value]) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// What is released by the second settings of what was ingested by the first ones is, item for item and
-/// byte for byte, what is ingested by the second ones at once; and again after the index was built anew.
-/// Returns the report of the release.
+/// Checks that an ingest under low limits and a release under high ones give the same items and files as
+/// an ingest under high limits, also after a rebuild of the index. Returns the report of the release.
 fn check(write: impl Fn(&TempRun), low: &str, high: &str) -> Value {
     let temp = TempRun::new();
     write(&temp);
@@ -60,12 +57,12 @@ fn check(write: impl Fn(&TempRun), low: &str, high: &str) -> Value {
     let of_files = files(&temp, &released);
 
     temp.remove_index();
-    assert_eq!(temp.items(), released, "a new index says the same");
+    assert_eq!(temp.items(), released, "the rebuilt index differs");
     let n_lines = temp.journaled_items().len();
     let (again, code) = release(&temp, high, &[]);
     assert_eq!((code, &again["released"], &again["failed"]), (0, &json!(0), &json!(0)), "{again}");
     ingest(&temp, high);
-    assert_eq!(temp.journaled_items().len(), n_lines, "nothing is told again");
+    assert_eq!(temp.journaled_items().len(), n_lines, "an item is committed again");
 
     fs::remove_dir_all(temp.store()).expect("a store");
     ingest(&temp, high);
@@ -75,7 +72,7 @@ fn check(write: impl Fn(&TempRun), low: &str, high: &str) -> Value {
     report
 }
 
-/// Items are the same but for what held those back that stay so.
+/// Checks that items are equal, except for the reasons of held ones.
 fn check_same(got: &[Value], want: &[Value]) {
     let without_reason = |item: &Value| {
         let mut item = item.clone();
@@ -95,7 +92,7 @@ fn with_items(n: u64) -> String {
 }
 
 #[test]
-fn a_step_that_may_have_more_gets_the_next_in_order() {
+fn a_raised_item_limit_releases_the_next_items_in_order() {
     let write = |temp: &TempRun| {
         (0..10).for_each(|n| temp.log_picture("a", 1, n));
         (0..3).for_each(|n| temp.log_picture("b/c", 1, n));
@@ -129,7 +126,7 @@ fn a_step_that_may_have_more_gets_the_next_in_order() {
 }
 
 #[test]
-fn what_was_too_large_is_released_when_it_may_be_so_large_or_scaled_down() {
+fn images_over_the_size_limit_are_released_when_it_is_raised_or_they_are_downscaled() {
     let write = |temp: &TempRun| {
         for (n, width) in [30, 90, 50, 200].into_iter().enumerate() {
             temp.write(&format!("tensors/{n}.npy"), &npy("|u1", &[9, width], &vec![7; 9 * width]));
@@ -137,12 +134,12 @@ fn what_was_too_large_is_released_when_it_may_be_so_large_or_scaled_down() {
             temp.append("a.media.jsonl", &format!("{line}\n"));
             temp.write(&format!("dumps/b/{n}.npy"), &npy("|u1", &[9, width], &vec![9; 9 * width]));
         }
-        // An image file, which is kept as it is or not at all.
+        // An image file, which is never downscaled.
         let mut file = std::io::Cursor::new(Vec::new());
         let picture = image::GrayImage::from_pixel(60, 9, image::Luma([3]));
         picture.write_to(&mut file, image::ImageFormat::Png).expect("a PNG");
         temp.write("dumps/c/1.png", &file.into_inner());
-        // So large that it isn't read whole for its header.
+        // A dump so large that only its beginning is read for its header.
         temp.write("dumps/b/9.npy", &npy("|u1", &[200, 200], &vec![5; 40_000]));
     };
     let low = "[limits]\nmax_dimension = 40\n";
@@ -155,7 +152,7 @@ fn what_was_too_large_is_released_when_it_may_be_so_large_or_scaled_down() {
 }
 
 #[test]
-fn the_rest_of_a_batch_is_released_with_what_was_said_of_it() {
+fn the_rest_of_a_batch_is_released_with_its_metadata() {
     let write = |temp: &TempRun| {
         let n = 130;
         let numbers = || 0..u8::try_from(n).expect("a byte");
@@ -207,7 +204,7 @@ fn the_rest_of_a_batch_is_released_with_what_was_said_of_it() {
 }
 
 #[test]
-fn a_new_version_of_a_dump_takes_the_place_of_what_was_released_of_it() {
+fn a_new_version_of_a_dump_replaces_its_released_images() {
     let temp = TempRun::new();
     let sidecar = b"{\"format\":\"NHW\"}";
     let write = |n: usize, value: u8| {
@@ -238,7 +235,7 @@ fn a_new_version_of_a_dump_takes_the_place_of_what_was_released_of_it() {
 }
 
 #[test]
-fn what_is_not_as_it_was_stays_held_back_and_says_why() {
+fn items_whose_source_has_changed_stay_held_with_a_reason() {
     let temp = TempRun::new();
     for key in ["gone", "changed", "touched", "line", "fine", "noted"] {
         (0..2).for_each(|n| temp.log_picture(key, 1, n));
@@ -292,7 +289,7 @@ fn what_is_not_as_it_was_stays_held_back_and_says_why() {
         ("touched", ""),
     ];
     assert_eq!(failed, want);
-    assert_eq!(temp.journaled_items().len(), n_lines + 2, "what stays is not told again");
+    assert_eq!(temp.journaled_items().len(), n_lines + 2, "a held item is committed again");
     let said = temp.run_with(&with_items(9), &["release", "run", "gone"]);
     assert_eq!(said.code, 1);
     assert_eq!(
@@ -308,7 +305,7 @@ fn what_is_not_as_it_was_stays_held_back_and_says_why() {
 }
 
 #[test]
-fn a_daemon_releases_for_those_who_may_and_goes_by_what_it_has_taken_up() {
+fn a_daemon_releases_only_for_permitted_users_under_its_current_settings() {
     let temp = TempRun::new();
     let daemon = temp.daemon(&with_items(2));
     (0..6).for_each(|n| temp.log_picture("a", 1, n));
@@ -330,21 +327,10 @@ fn a_daemon_releases_for_those_who_may_and_goes_by_what_it_has_taken_up() {
     assert_eq!(temp.run_with(&with_items(3), &["reload"]).code, 0);
     let (report, code) = release(&temp, &with_items(3), &[]);
     assert_eq!((counts(&report), code), ([2, 5, 0], 0), "{report}");
-    if rustix::process::geteuid().is_root() {
-        use std::os::unix::fs::PermissionsExt;
-        let socket = temp.folder().join("control.sock");
-        for path in [temp.folder(), &*socket] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("rights");
-        }
-        let mut curl = Command::new("curl");
-        curl.args(["-s", "-X", "POST", "--unix-socket"]).arg(&socket);
-        curl.arg("http://safelight/v1/release").uid(65534).stderr(Stdio::null());
-        let said = String::from_utf8_lossy(&curl.output().expect("curl").stdout).into_owned();
-        assert!(said.contains("only root and the daemon's own user"), "{said}");
-    } else {
-        skip("only root can send a request as another user");
+    if let Some(refusal) = post_as_nobody(temp.folder(), "/v1/release") {
+        assert!(refusal.contains("only root and the daemon's own user"), "{refusal}");
     }
-    // What comes afterwards finds its place.
+    // Later items and versions get the right indexes.
     assert_eq!(temp.run_with(&with_items(5), &["reload"]).code, 0);
     assert_eq!(counts(&release(&temp, &with_items(5), &["run", "a"]).0), [2, 1, 0]);
     temp.log_picture("a", 1, 6);
@@ -357,7 +343,7 @@ fn a_daemon_releases_for_those_who_may_and_goes_by_what_it_has_taken_up() {
 }
 
 #[test]
-fn a_release_that_takes_long_is_asked_for_again_until_it_is_done() {
+fn a_long_release_is_polled_until_it_is_done() {
     const N: u64 = 400;
     let temp = TempRun::new();
     (0..N).for_each(|n| temp.log_picture("a", n % 4, n));
@@ -371,9 +357,9 @@ fn a_release_that_takes_long_is_asked_for_again_until_it_is_done() {
         String::from_utf8_lossy(&curl.output().expect("curl").stdout).into_owned()
     };
     assert_eq!(ask("?goes_on=true"), "no release is running409");
-    // In a debug build the daemon gives no answer as soon as it would need.
+    // In a debug build the release takes longer than the daemon delays a response.
     assert_eq!(ask("?run=run"), "202");
-    // Whoever doesn't ask again leaves it to others.
+    // The release goes on although no client polls it.
     wait_for("the end of it", || temp.n_images() == N);
     assert!(ask("?goes_on=true").ends_with("200"));
     let (report, code) = release(&temp, "", &[]);
@@ -386,8 +372,7 @@ fn a_release_that_takes_long_is_asked_for_again_until_it_is_done() {
     check_each_once(&temp, 2 * N);
 }
 
-/// Each picture of [`gray`] stands in the journal once, as an image, and the index says what the journal
-/// says.
+/// Checks that the journal has each picture of [`gray`] once, and that a rebuilt index is equal.
 fn check_each_once(temp: &TempRun, n: u64) {
     let items = temp.items();
     let numbers: BTreeSet<u64> = items.iter().map(|item| number_in(&temp.store(), item)).collect();
@@ -397,63 +382,6 @@ fn check_each_once(temp: &TempRun, n: u64) {
     assert_eq!(images.len() as u64, n);
     temp.remove_index();
     assert_eq!(temp.items(), items);
-}
-
-#[test]
-fn killed_at_each_call_that_makes_something_durable_a_release_loses_and_doubles_nothing() {
-    if !can_trace() {
-        return;
-    }
-    let mut n_killed = 0;
-    for call in ["fsync", "fdatasync", "rename", "renameat2", "sync_file_range"] {
-        for n in 1.. {
-            let temp = TempRun::new();
-            (0..6).for_each(|n| temp.log_picture("a", 1, n));
-            temp.write("dumps/b/1_0.npy", &gray(6));
-            temp.write("dumps/b/1_1.npy", &gray(7));
-            ingest(&temp, &with_items(1));
-            let config = temp.configure("");
-            let args = ["release".as_ref(), "--config".as_ref(), config.as_os_str()];
-            let was_killed = kill_at_call(call, n, &args, Stdio::null());
-            n_killed += u64::from(was_killed);
-            let (report, code) = release(&temp, "", &[]);
-            assert_eq!((code, &report["failed"]), (0, &json!(0)), "{call} {n}: {report}");
-            check_each_once(&temp, 8);
-            // There are not so many calls of this kind.
-            if !was_killed {
-                break;
-            }
-        }
-    }
-    assert!(n_killed > 3, "{n_killed} kills only: nothing was tried");
-}
-
-#[test]
-fn a_daemon_killed_in_the_midst_of_a_release_loses_and_doubles_nothing() {
-    const N: u64 = 600;
-    let temp = TempRun::new();
-    (0..N).for_each(|n| temp.log_picture("a", n % 6, n));
-    ingest(&temp, &with_items(1));
-    let n_images = || {
-        let images = |items: Vec<Value>| items.iter().filter(|i| i["state"] == "image").count();
-        images(temp.journaled_items())
-    };
-    let mut n_killed = 0;
-    for n_wanted in [10, 100, 250, 450] {
-        let daemon = temp.daemon("");
-        let config = temp.folder().join("safelight.toml");
-        let mut asking = Command::new(PROGRAM);
-        asking.arg("release").arg("--config").arg(config).stdin(Stdio::null());
-        let mut asking =
-            asking.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program");
-        wait_for("some of the images", || n_images() >= n_wanted);
-        drop(daemon);
-        n_killed += u64::from(!asking.wait().expect("an end").success());
-    }
-    assert!(n_killed > 0, "each release was done before the kill");
-    let (report, code) = release(&temp, "", &[]);
-    assert_eq!((code, &report["failed"]), (0, &json!(0)), "{report}");
-    check_each_once(&temp, N);
 }
 
 fn check_random(parts: &[(Vec<Written>, usize)], by_daemon: bool) -> Result<(), TestCaseError> {
@@ -477,7 +405,7 @@ fn check_random(parts: &[(Vec<Written>, usize)], by_daemon: bool) -> Result<(), 
         let items = temp.items();
         drop(daemon);
         check_counts(&items, max_items)?;
-        // A dump whose new version was rejected isn't that of what is held back any more.
+        // If a dump's new version was rejected, its held items cannot be released.
         let mut steps = BTreeMap::<_, [usize; 2]>::new();
         for item in items.iter().filter(|item| item["state"] != "rejected") {
             let step = ["key", "step"].map(|field| item[field].to_string());
@@ -511,7 +439,7 @@ proptest! {
     #![proptest_config(cases(6))]
 
     #[test]
-    fn whatever_was_written_a_release_fills_each_step_and_a_new_index_says_the_same(
+    fn a_release_fills_each_step_and_a_rebuilt_index_agrees(
         parts in parts(), by_daemon: bool,
     ) {
         check_random(&parts, by_daemon)?;

@@ -1,11 +1,11 @@
-//! The index is worth nothing: however it is damaged, the program starts and says what it said before.
+//! A damaged index is rebuilt from the journals: the program starts and lists the same items.
 //!
-//! `SAFELIGHT_DAMAGES=2000 cargo test --test it index_damage:: -- --nocapture` does more than the few
-//! dozens of every test run, and `SAFELIGHT_DAMAGE_SEED=7` one of them again.
+//! A usual test run tries 30 damages, `SAFELIGHT_DAMAGES=2000 cargo test --test it index_damage:: --
+//! --nocapture` tries 2,000, and `SAFELIGHT_DAMAGE_SEED=7` repeats one.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::FileExt;
+mod damage;
+
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,13 +17,12 @@ use crate::harness::{
     KilledOnDrop, PROGRAM, READY, Ran, Random, TempRun, gray, npy, number_from,
     optional_number_from, skip, wait_for,
 };
+use damage::damage;
 
-/// How long a command may take before it counts as hanging. It needs a fraction of a second.
+/// Time limit of a command, which usually takes a fraction of a second.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const PAGE: u64 = 4096;
-
-/// Runs the program on a store, and kills it when it takes too long.
+/// Runs the program on a store. Kills it at the time limit.
 fn program(args: &[&str], store: &Path) -> Result<Ran, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| File::create(folder.path().join(name)).expect("a file");
@@ -53,7 +52,7 @@ fn program(args: &[&str], store: &Path) -> Result<Ran, String> {
     Ok(Ran { code: status.code().unwrap_or(-1), out: text("out"), err: text("err") })
 }
 
-/// All that a store says of itself.
+/// Everything that a store reports.
 #[derive(Debug, PartialEq)]
 struct Export {
     items: String,
@@ -74,21 +73,21 @@ fn export(store: &Path) -> Result<Export, String> {
     Ok(Export { items, status })
 }
 
-/// A store as it was left, with what it says.
+/// An undamaged store with its export.
 struct Pristine {
     store: PathBuf,
     export: Export,
-    /// Whether it has the one run only.
+    /// Whether it has only one run.
     is_small: bool,
 }
 
-/// Run directories, and stores that were made of them in different ways.
+/// Run directories and stores that were made from them in different ways.
 struct Stores {
     temp: TempRun,
     pristine: Vec<Pristine>,
 }
 
-/// Images, held and rejected ones, gone ones, a finished run, dumps that were written again.
+/// Writes lines and dumps that become images, held items and rejected items, and finishes the run.
 fn write_runs(temp: &TempRun, n: u64) {
     for i in 0..n {
         temp.log_picture(["line", "val/pred"][usize::from(i % 3 == 0)], i / 4, i);
@@ -117,7 +116,7 @@ fn write_versions(temp: &TempRun) {
 }
 
 fn copy(from: &Path, to: &Path) {
-    // Of the media files nothing is read.
+    // Media files are left out, because nothing reads them.
     let script = "mkdir -p \"$2\" && cd \"$1\" && \
         tar -cf - --exclude=media --exclude=tmp . | tar -xf - -C \"$2\"";
     let status = Command::new("sh").args(["-c", script, "sh"]).arg(from).arg(to).status();
@@ -169,7 +168,7 @@ impl Stores {
     fn new() -> Self {
         let temp = TempRun::new();
         write_runs(&temp, 36);
-        // Closed as it should be, and in two parts, so that there are snapshots of both.
+        // A store that was written and closed twice, so that it has two snapshots.
         let ran = temp.ingest();
         assert_eq!(ran.code, 3, "{ran:?}");
         let killed = temp.folder().join("killed");
@@ -180,7 +179,7 @@ impl Stores {
         write_versions(&temp);
         let ran = temp.ingest();
         assert!(matches!(ran.code, 0 | 3), "{ran:?}");
-        // Killed while it was open. Of the versions, sled may have written nothing yet.
+        // A store whose daemon was killed. sled may not have written the latest versions yet.
         {
             let _daemon = daemon(&killed, &store, temp.folder()).expect("a daemon");
             let n = temp.items().len();
@@ -188,7 +187,7 @@ impl Stores {
                 program(&["ls", "--json"], &store).is_ok_and(|ran| ran.out.lines().count() == n)
             });
         }
-        // Larger: several segments, and pages that moved.
+        // A larger store with several segments and moved pages.
         let large = temp.folder().join("large");
         let lines = "rubbish\n".repeat(2500);
         let other = temp.folder().join("other");
@@ -199,7 +198,7 @@ impl Stores {
             let ran = program(&["ingest", &runs[0], &runs[1]], &large).expect("an ingest");
             assert_eq!(ran.code, 3, "{ran:?}");
         }
-        // Opened once more: sled has a snapshot of everything, and reads pages when they are asked for.
+        // The larger store reopened: sled has a snapshot of everything and reads pages on demand.
         let steady = temp.folder().join("steady");
         copy(&large, &steady);
         for _ in 0..2 {
@@ -218,7 +217,7 @@ impl Stores {
         Self { temp, pristine }
     }
 
-    /// Damages a copy of a store as the seed says. Returns what was done, and what is wrong after it.
+    /// Damages a copy of a store, chosen by the seed. Returns a description of the damage and the result.
     fn try_one(&self, seed: u64) -> (String, Result<(), String>) {
         let mut random = Random(seed);
         let which =
@@ -239,11 +238,11 @@ impl Stores {
             };
             if by_daemon {
                 let daemon = daemon(folder.path(), &store, self.temp.folder())?;
-                is_same("asked the daemon")?;
+                is_same("through the daemon")?;
                 drop(daemon);
             }
             if by_ingest {
-                // Were the cursors wrong, everything would come twice.
+                // If the cursors were wrong, everything would be read again.
                 let runs = [self.temp.at(""), self.temp.folder().join("other")];
                 let runs = runs.map(|run| run.display().to_string());
                 let n = 1 + usize::from(!pristine.is_small);
@@ -266,7 +265,7 @@ impl Stores {
     }
 }
 
-/// Where two exports differ, in a few words.
+/// Describes the first difference between two exports.
 fn differs(want: &Export, got: &Export) -> Option<String> {
     if want == got {
         return None;
@@ -279,7 +278,7 @@ fn differs(want: &Export, got: &Export) -> Option<String> {
     ))
 }
 
-/// The bytes of all journals.
+/// Returns path and bytes of each journal segment.
 fn journals(store: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     for run in fs::read_dir(store.join("runs")).expect("runs").flatten() {
@@ -291,158 +290,8 @@ fn journals(store: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(folder).expect("an index").flatten().map(|entry| entry.path()).collect();
-    files.sort();
-    files
-}
-
-/// Damages an index. Returns what was done.
-#[expect(clippy::too_many_lines, reason = "a list of damages")]
-fn damage(index: &Path, random: &mut Random) -> String {
-    let db = index.join("db");
-    let length = fs::metadata(&db).expect("a database").len();
-    let snapshots: Vec<PathBuf> = files(index)
-        .into_iter()
-        .filter(|path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap."))
-        })
-        .collect();
-    let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path).expect("a file");
-    let write = |path: &Path, at: u64, bytes: &[u8]| {
-        open(path).write_all_at(bytes, at).expect("a write");
-    };
-    // Most of a database that was just made is empty: only what is written is worth damaging.
-    let used = used_pages(&db);
-    let page = |random: &mut Random| {
-        used[usize::try_from(random.below(used.len() as u64)).expect("an index")]
-    };
-    match random.below(24) {
-        0 => {
-            fs::remove_dir_all(index).expect("a removal");
-            "index removed".to_owned()
-        }
-        1 => {
-            fs::remove_dir_all(index).expect("a removal");
-            fs::write(index, random.noise(100)).expect("a file");
-            "index is a file".to_owned()
-        }
-        2 => {
-            fs::remove_dir_all(index).expect("a removal");
-            fs::create_dir(index).expect("a folder");
-            "index is empty".to_owned()
-        }
-        3 | 4 => {
-            let to = random.below(used.last().expect("pages") * PAGE + PAGE);
-            open(&db).set_len(to).expect("a cut");
-            format!("database of {length} cut to {to}")
-        }
-        5 => {
-            fs::write(&db, "").expect("a file");
-            "database emptied".to_owned()
-        }
-        6..=8 => {
-            let pages: Vec<u64> = (0..=random.below(4)).map(|_| page(random)).collect();
-            pages.iter().for_each(|page| write(&db, page * PAGE, &[0; 4096]));
-            format!("pages {pages:?} zeroed")
-        }
-        9..=11 => {
-            let pages: Vec<u64> = (0..=random.below(4)).map(|_| page(random)).collect();
-            pages.iter().for_each(|page| write(&db, page * PAGE, &random.noise(PAGE)));
-            format!("pages {pages:?} are noise")
-        }
-        12 => {
-            fs::write(&db, random.noise(length)).expect("a file");
-            "database is noise".to_owned()
-        }
-        13 => {
-            let conf = index.join("conf");
-            match random.below(4) {
-                0 => fs::remove_file(conf).expect("a removal"),
-                1 => fs::write(conf, "").expect("a file"),
-                2 => fs::write(conf, random.noise(5)).expect("a file"),
-                _ => fs::write(conf, random.noise(64)).expect("a file"),
-            }
-            "conf is another".to_owned()
-        }
-        14 => {
-            let n = random.below(300);
-            fs::write(index.join("snap.00000000FFFFFFFF.generating"), random.noise(n))
-                .expect("a file");
-            "a snapshot in the making is torn".to_owned()
-        }
-        15 => {
-            let n = random.below(300);
-            fs::write(index.join("snap.00000000FFFFFFFF"), random.noise(n)).expect("a file");
-            "a snapshot is torn".to_owned()
-        }
-        16 => {
-            for snapshot in &snapshots {
-                let n = fs::metadata(snapshot).expect("a snapshot").len();
-                open(snapshot).set_len(random.below(n)).expect("a cut");
-            }
-            format!("{} snapshots are cut", snapshots.len())
-        }
-        17 => {
-            snapshots.iter().for_each(|path| fs::remove_file(path).expect("a removal"));
-            format!("{} snapshots are removed", snapshots.len())
-        }
-        18 => {
-            fs::remove_dir_all(index.join("blobs")).expect("a removal");
-            if random.below(2) == 0 {
-                fs::write(index.join("blobs"), "").expect("a file");
-            }
-            "blobs are removed".to_owned()
-        }
-        19 | 20 => {
-            let flips: Vec<u64> =
-                (0..=random.below(3)).map(|_| page(random) * PAGE + random.below(PAGE)).collect();
-            for &at in &flips {
-                let mut byte = [0];
-                open(&db).read_exact_at(&mut byte, at).expect("a byte");
-                write(&db, at, &[byte[0] ^ (1 << random.below(8))]);
-            }
-            format!("bits flipped at {flips:?}")
-        }
-        21 => {
-            let (one, other) = (page(random), page(random));
-            let read = |page: u64| {
-                let mut bytes = [0; 4096];
-                open(&db).read_exact_at(&mut bytes, page * PAGE).expect("a page");
-                bytes
-            };
-            let (a, b) = (read(one), read(other));
-            write(&db, one * PAGE, &b);
-            write(&db, other * PAGE, &a);
-            format!("pages {one} and {other} are swapped")
-        }
-        22 => {
-            fs::remove_file(&db).expect("a removal");
-            if random.below(2) == 0 {
-                fs::create_dir(&db).expect("a folder");
-            }
-            "database is gone or a folder".to_owned()
-        }
-        _ => {
-            let n = random.below(1 << 20);
-            write(&db, length, &random.noise(n));
-            format!("{n} bytes of noise at the end")
-        }
-    }
-}
-
-/// The pages of a file that are not all zeros.
-fn used_pages(path: &Path) -> Vec<u64> {
-    let mut bytes = Vec::new();
-    File::open(path).expect("a database").read_to_end(&mut bytes).expect("its bytes");
-    let pages = bytes.chunks_exact(4096);
-    let used = (0..).zip(pages).filter(|(_, page)| page.iter().any(|&byte| byte != 0));
-    used.map(|(page, _)| page).collect()
-}
-
 #[test]
-fn however_the_index_is_damaged_the_program_starts_and_says_the_same() {
+fn a_damaged_index_is_rebuilt_with_the_same_items() {
     let stores = Stores::new();
     let seeds: Vec<u64> = match optional_number_from("SAFELIGHT_DAMAGE_SEED") {
         Some(seed) => vec![seed],
@@ -472,7 +321,7 @@ fn however_the_index_is_damaged_the_program_starts_and_says_the_same() {
     });
     assert!(
         failures.is_empty(),
-        "{} of {} damages show:\n{}",
+        "{} of {} damages change the result:\n{}",
         failures.len(),
         seeds.len(),
         failures.join("\n")
@@ -481,8 +330,8 @@ fn however_the_index_is_damaged_the_program_starts_and_says_the_same() {
 }
 
 #[test]
-fn an_index_that_may_not_be_written_is_set_aside() {
-    // Its files' rights were taken for a disk that fails, and no start succeeded.
+fn an_unwritable_index_is_replaced() {
+    // Regression: missing write permission was treated as a failing disk, and no start succeeded.
     let temp = TempRun::new();
     (0..5).for_each(|n| temp.log_picture("k", n, n));
     assert_eq!(temp.ingest().code, 0);
@@ -491,7 +340,7 @@ fn an_index_that_may_not_be_written_is_set_aside() {
         chmod -R a-w store/index; [ $(id -u) != 0 ] || chown -R 65534:65534 store";
     let status = Command::new("sh").args(["-c", script, "sh"]).arg(temp.folder()).status();
     assert!(status.expect("sh").success());
-    // Nothing is forbidden to root.
+    // Permissions do not apply to root.
     let is_root = rustix::process::geteuid().is_root();
     let mut command = Command::new(if is_root { "setpriv" } else { PROGRAM });
     if is_root {
@@ -513,8 +362,8 @@ fn an_index_that_may_not_be_written_is_set_aside() {
 }
 
 #[test]
-fn a_removed_index_is_rebuilt_with_every_item() {
-    // The speed is a goal for a release build on a machine that does nothing else, 50,000 items a second:
+fn a_deleted_index_is_rebuilt_with_every_item() {
+    // The goal is 50,000 items a second in a release build on an idle machine:
     // SAFELIGHT_REBUILD_ITEMS=100000 cargo test --release --test it index_damage:: -- --nocapture
     let measured = optional_number_from("SAFELIGHT_REBUILD_ITEMS");
     let n_items = measured.unwrap_or(1500);
@@ -525,7 +374,7 @@ fn a_removed_index_is_rebuilt_with_every_item() {
         format!("{{\"key\":\"val/k{key}\",\"step\":{step},\"data\":\"x.npy\",\"caption\":\"picture {n}\"}}\n")
     });
     temp.append("a.media.jsonl", &lines.collect::<String>());
-    // All but one in a hundred are held back: media files are not what is measured.
+    // 99 of 100 items are held back, because writing media files is not measured here.
     let config = temp.folder().join("limits.toml");
     fs::write(&config, "[limits]\nmax_items = 1\n").expect("a configuration");
     let run = temp.at("").display().to_string();
