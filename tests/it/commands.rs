@@ -1,4 +1,4 @@
-//! What a person and a script meet on the command line.
+//! The command line: exit codes, messages, tables and JSON.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -30,7 +30,7 @@ fn without_a_configuration_file_the_daemon_says_where_it_looked() {
         return;
     }
     let temp = TempRun::new();
-    // With a store or without: no store is made in a default place.
+    // With or without a store: no store is created at a default path.
     let store = temp.store();
     for args in
         [&["daemon"][..], &["daemon", "--store", store.to_str().expect("a path")], &["validate"]]
@@ -138,7 +138,7 @@ fn every_command_prints_json_that_can_be_read() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_pipe_is_no_error() {
     let temp = TempRun::new();
     for n in 0..400 {
         temp.log_picture("a", n, n);

@@ -1,4 +1,4 @@
-//! The daemon beside a job that writes.
+//! The daemon follows run directories while jobs write.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{PROGRAM, TempRun, gray, npy, wait_for};
+use crate::harness::{PROGRAM, TempRun, gray, npy, number_from, send_signal, wait_for};
 
 #[test]
-fn pictures_come_as_they_are_written() {
+fn images_appear_as_their_dumps_are_written() {
     let temp = TempRun::new();
     let daemon = temp.daemon("");
     for n in 0..20 {
@@ -59,18 +59,18 @@ fn a_log_is_followed_through_rotation_and_truncation() {
     let seen = |n: usize| wait_for("the lines", || temp.items().len() == n);
     temp.log_picture("k", 1, 1);
     seen(1);
-    // Renamed, with one more line under the new name, and a new log in its place.
+    // The log is renamed, gets one more line under the new name, and a new log is created.
     fs::rename(temp.at("a.media.jsonl"), temp.at("a.media.jsonl.1")).expect("a rename");
     temp.write("x.npy", &gray(9));
     temp.append("a.media.jsonl.1", "{\"key\":\"k\",\"step\":2,\"data\":\"x.npy\"}\n");
     temp.log_picture("k", 3, 3);
     seen(3);
-    // Cut off, then shorter than before.
+    // The log is truncated and then shorter than before.
     fs::write(temp.at("a.media.jsonl"), "").expect("a truncation");
     std::thread::sleep(Duration::from_millis(1500));
     temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":4,\"data\":\"x.npy\"}\n");
     seen(4);
-    // Removed and made anew.
+    // The log is removed and recreated.
     fs::remove_file(temp.at("a.media.jsonl")).expect("a removal");
     temp.log_picture("k", 5, 5);
     seen(5);
@@ -80,12 +80,12 @@ fn a_log_is_followed_through_rotation_and_truncation() {
 }
 
 #[test]
-fn half_written_dumps_are_waited_for() {
+fn a_half_written_dump_is_read_when_it_is_complete() {
     let temp = TempRun::new();
     let daemon = temp.daemon("[ingest]\nwait_ms = 20000\n");
     let file = npy("|u1", &[64, 64], &[200; 4096]);
-    // A dump that speaks for itself grows slowly; another has its length before its bytes; a line
-    // comes before its dump.
+    // One dump grows slowly, another has its length before its bytes, and a line is written before its
+    // dump.
     temp.append("a.media.jsonl", "{\"key\":\"late\",\"step\":1,\"data\":\"late.npy\"}\n");
     for n in [0, 40, 100, 1000, 3000] {
         temp.write("dumps/slow/000001.npy", &file[..n]);
@@ -107,7 +107,7 @@ fn half_written_dumps_are_waited_for() {
 }
 
 #[test]
-fn a_missing_dump_is_rejected_after_a_while_and_its_neighbours_are_not_lost() {
+fn a_missing_dump_is_rejected_after_the_wait_and_its_neighbours_are_read() {
     let temp = TempRun::new();
     let daemon = temp.daemon("[ingest]\nwait_ms = 300\n");
     for n in 0..20 {
@@ -122,7 +122,7 @@ fn a_missing_dump_is_rejected_after_a_while_and_its_neighbours_are_not_lost() {
 }
 
 #[test]
-fn a_new_configuration_is_taken_up_and_a_broken_one_is_not() {
+fn a_reload_applies_a_valid_configuration_and_refuses_a_malformed_one() {
     let temp = TempRun::new();
     let daemon = temp.daemon("");
     let config = temp.folder().join("safelight.toml");
@@ -144,7 +144,7 @@ fn a_new_configuration_is_taken_up_and_a_broken_one_is_not() {
 }
 
 #[test]
-fn a_run_directory_that_is_removed_and_made_again_is_read_again() {
+fn a_run_directory_that_is_removed_and_recreated_is_read_again() {
     let temp = TempRun::new();
     let daemon = temp.daemon("backend = \"inotify\"\n[ingest]\nscan_ms = 300\n");
     temp.log_picture("k", 1, 1);
@@ -158,7 +158,7 @@ fn a_run_directory_that_is_removed_and_made_again_is_read_again() {
 }
 
 #[test]
-fn systemd_is_told_when_everything_is_watched() {
+fn systemd_is_notified_when_everything_is_watched() {
     let temp = TempRun::new();
     temp.log_picture("k", 1, 1);
     let socket = temp.folder().join("notify");
@@ -174,27 +174,27 @@ fn systemd_is_told_when_everything_is_watched() {
         .stderr(Stdio::null())
         .spawn()
         .expect("the daemon");
-    let mut said = String::new();
+    let mut output = String::new();
     let mut hear = |want: &str| {
         let start = Instant::now();
-        while !said.contains(want) {
-            assert!(start.elapsed() < Duration::from_secs(20), "no {want} in {said}");
+        while !output.contains(want) {
+            assert!(start.elapsed() < Duration::from_secs(20), "no {want} in {output}");
             let mut buffer = [0; 4096];
             let n = listener.recv(&mut buffer).expect("a message");
-            said.push_str(&String::from_utf8_lossy(&buffer[..n]));
-            said.push('\n');
+            output.push_str(&String::from_utf8_lossy(&buffer[..n]));
+            output.push('\n');
         }
     };
     hear("READY=1");
     hear("STATUS=1 run, 1 image, 0 held back, 0 rejected");
-    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
+    send_signal(&child, "-TERM");
     hear("STOPPING=1");
     assert_eq!(child.wait().expect("an end").code(), Some(0));
 }
 
 #[test]
-fn told_to_stop_in_the_midst_of_work_it_stops_soon_and_loses_nothing() {
-    let n_stops = std::env::var("SAFELIGHT_STOPS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
+fn a_daemon_that_is_stopped_at_work_stops_soon_and_loses_nothing() {
+    let n_stops = number_from("SAFELIGHT_STOPS", 6);
     let temp = TempRun::new();
     let (mut n_written, mut longest) = (0, Duration::ZERO);
     for n in 0..n_stops {
@@ -205,7 +205,7 @@ fn told_to_stop_in_the_midst_of_work_it_stops_soon_and_loses_nothing() {
             n_written += 1;
         }
         std::thread::sleep(Duration::from_millis(n * 37 % 120));
-        // Every third time somebody is in a hurry.
+        // Every third stop is hurried by a second signal.
         if n % 3 == 2 {
             daemon.signal("-TERM");
         }
@@ -223,9 +223,9 @@ fn told_to_stop_in_the_midst_of_work_it_stops_soon_and_loses_nothing() {
 }
 
 #[test]
-fn a_run_that_says_later_what_it_is_gets_that_name() {
-    // A job made its directory, the daemon took it up at once by its name, and the `safelight.json`
-    // that came a moment later was not taken up: after a restart everything was kept twice.
+fn a_run_that_is_named_later_gets_that_name() {
+    // Regression: the daemon opened a new run directory by its folder's name and did not notice the
+    // `safelight.json` that was written a moment later. After a restart, everything was stored twice.
     let temp = TempRun::new();
     let daemon = temp.daemon("");
     let run = temp.folder().join("run-7");
@@ -244,8 +244,8 @@ fn a_run_that_says_later_what_it_is_gets_that_name() {
 }
 
 #[test]
-fn a_log_that_is_replaced_by_a_copy_of_itself_is_read_on() {
-    // rsync writes a new file and renames it over the old one: every line was read again.
+fn a_log_replaced_by_its_copy_is_followed() {
+    // Regression: rsync writes a new file and renames it over the old one, and every line was read again.
     let temp = TempRun::new();
     let daemon = temp.daemon("");
     for n in 0..5 {
@@ -262,8 +262,8 @@ fn a_log_that_is_replaced_by_a_copy_of_itself_is_read_on() {
 }
 
 #[test]
-fn a_folder_in_the_making_is_not_read_before_it_has_its_name() {
-    // Events told of hidden folders that a listing passes over.
+fn a_hidden_folder_is_not_read_before_it_is_renamed() {
+    // Regression: events named hidden folders, which a listing ignores.
     let temp = TempRun::new();
     let daemon = temp.daemon("[ingest]\nsettle_ms = 30\nclose_ms = 5\n");
     temp.write("dumps/real/1.npy", &gray(0));
@@ -278,8 +278,8 @@ fn a_folder_in_the_making_is_not_read_before_it_has_its_name() {
 }
 
 #[test]
-fn a_run_that_is_removed_and_made_again_at_once_is_read() {
-    // The daemon kept the old directory open and was blind for the new one until the next scan.
+fn a_run_removed_and_recreated_at_once_is_read() {
+    // Regression: the daemon kept the old directory open and missed the new one until the next scan.
     let temp = TempRun::new();
     let daemon = temp.daemon("");
     for n in 0..4 {
@@ -293,8 +293,8 @@ fn a_run_that_is_removed_and_made_again_at_once_is_read() {
 }
 
 #[test]
-fn a_log_renamed_before_its_first_line_was_acted_on_is_found_again() {
-    // Only its inode tells that it was a log, and that was kept with its first line.
+fn a_log_renamed_before_its_first_line_is_committed_is_found_again() {
+    // Regression: a renamed log is only recognised by its inode, which was stored with its first line.
     let temp = TempRun::new();
     let daemon = temp.daemon("");
     temp.write("x.npy", &gray(1));
@@ -311,7 +311,7 @@ fn a_log_renamed_before_its_first_line_was_acted_on_is_found_again() {
 
 #[test]
 fn folders_that_are_replaced_or_moved_are_seen_at_once() {
-    // A new folder with the inode of a removed one was not watched again.
+    // Regression: a new folder with the inode of a removed one was not watched.
     let temp = TempRun::new();
     let daemon = temp.daemon("[ingest]\nsettle_ms = 50\nclose_ms = 5\n");
     let start = Instant::now();
@@ -325,18 +325,18 @@ fn folders_that_are_replaced_or_moved_are_seen_at_once() {
     fs::create_dir_all(temp.at("dumps")).expect("a folder");
     fs::rename(temp.at("aside/x"), temp.at("dumps/x")).expect("a rename");
     wait_for("the moved folder", || temp.items().len() == 2);
-    assert!(start.elapsed() < Duration::from_secs(25), "as late as the next scan");
+    assert!(start.elapsed() < Duration::from_secs(25), "found only by the next scan");
     assert_eq!(daemon.stop().0, Some(0));
 }
 
-/// The mean of the picture that [`gray`] makes.
+/// Returns the mean of the pixels of [`gray`]`(n)`.
 fn mean(n: u64) -> f64 {
     let bytes: u32 = n.to_le_bytes().iter().map(|&byte| u32::from(byte)).sum();
     f64::from(bytes + 8 * 255) / 16.0
 }
 
 #[test]
-fn the_daemon_steps_behind_what_else_runs_on_the_box() {
+fn the_daemon_yields_the_cpu_to_other_processes() {
     let temp = TempRun::new();
     let read = |of: &str, name: &str| fs::read_to_string(format!("/proc/{of}/{name}"));
     let ours = read("self", "autogroup").unwrap_or_default();
@@ -347,12 +347,12 @@ fn the_daemon_steps_behind_what_else_runs_on_the_box() {
     let stat = read(&pid, "stat").expect("the process");
     let (_, fields) = stat.rsplit_once(')').expect("its fields");
     assert_eq!(fields.split_whitespace().nth(16), Some("7"), "{stat}");
-    // A kernel that groups by session has a nice value for the session: empty where it doesn't.
+    // If the kernel groups processes by session, a session has a nice value of its own.
     let session = read(&pid, "autogroup").unwrap_or_default();
     assert!(session.is_empty() || session.ends_with("nice 7\n"), "{session}");
     drop(daemon);
 
-    // What else runs in a session is not for the daemon to set back.
+    // The daemon must not slow down other processes of its session.
     let daemon = temp.daemon("[work]\nnice = 7\n");
     let session = read(&daemon.child.id().to_string(), "autogroup").unwrap_or_default();
     assert_eq!(session, ours);

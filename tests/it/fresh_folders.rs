@@ -145,8 +145,8 @@ fn check_limited(limits: &[(&str, u32)], problem: &str) {
     wait_for_all("the dumps", 900, || temp.n_images());
     let root = &temp.status()["ingest"]["watching"][0];
     assert_eq!(root["backend"], "poll", "{root}");
-    let told = root["problem"].as_str().unwrap_or("");
-    assert!(told.contains(problem), "{root}");
+    let got = root["problem"].as_str().unwrap_or("");
+    assert!(got.contains(problem), "{root}");
     let log = daemon.log_text();
     let polled = log.lines().filter(|line| line.contains("polled"));
     assert_eq!(polled.count(), 1, "{log}");

@@ -101,8 +101,8 @@ fn no_symbolic_link_is_followed() {
     fs::create_dir_all(temp.folder().join("run-named")).expect("a run");
     symlink(outside.join("safelight.json"), temp.folder().join("run-named/safelight.json"))
         .expect("a link");
-    let told = || temp.status()["ingest"]["watching"][0]["problem"].to_string();
-    wait_for("the problems", || told().contains("run-link") && told().contains("run-named"));
+    let problem = || temp.status()["ingest"]["watching"][0]["problem"].to_string();
+    wait_for("the problems", || problem().contains("run-link") && problem().contains("run-named"));
     fs::remove_file(temp.folder().join("run-named/safelight.json")).expect("a removal");
     fs::create_dir_all(temp.folder().join("run-named/dumps/k")).expect("folders");
     fs::write(temp.folder().join("run-named/dumps/k/1.npy"), gray(9)).expect("a dump");

@@ -215,8 +215,8 @@ fn every_file_arrives_once_despite_faults() {
     assert_eq!(temp.ingest().code, 0);
     api.post("runs/delete", &json!({"run_id": id}));
     let ran = sync(&temp, server.port);
-    let said = format!("{}{}", ran.out, ran.err);
-    assert!(ran.code != 0 && said.contains("was deleted on the server"), "{ran:?}");
+    let output = format!("{}{}", ran.out, ran.err);
+    assert!(ran.code != 0 && output.contains("was deleted on the server"), "{ran:?}");
     assert_eq!(api.runs().len(), 0);
     api.post("runs/restore", &json!({"run_id": id}));
     let ran = sync(&temp, server.port);

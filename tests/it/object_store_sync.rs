@@ -168,7 +168,7 @@ fn a_real_s3_gets_each_item_once_despite_faults() {
     let wrong = [KEYS[0], ("TEST_SECRET", "WRONG")];
     let ran = sync(&temp, &settings(server.port), &wrong);
     let said = format!("{}{}", ran.out, ran.err);
-    assert!(ran.code != 0 && !said.contains("rejected") && !said.contains("set aside"), "{ran:?}");
+    assert!(ran.code != 0 && !said.contains("rejected") && !said.contains("parked"), "{ran:?}");
 
     // One in ten requests fails.
     let proxy = Proxy::new(server.port, 10, 5);

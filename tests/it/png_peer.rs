@@ -13,7 +13,7 @@ fn pillow_and_libpng_read_the_pixels_that_were_written() {
         let ran = temp.ingest();
         assert_eq!(ran.code, 0, "{ran:?}");
         let args = [Path::new("compare"), Path::new(PROGRAM), &temp.at(""), &temp.store()];
-        let said = run(python, "png_peer.py", &args);
-        assert!(said.contains(" 0 differ"), "{said}");
+        let output = run(python, "png_peer.py", &args);
+        assert!(output.contains(" 0 differ"), "{output}");
     }
 }

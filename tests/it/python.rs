@@ -45,8 +45,8 @@ fn the_daemon_reproduces_every_kind_of_input() {
         let mut command = Command::new(&python);
         command.arg("-B").arg(folder().join("tests/live.py")).arg(temp.folder().join("run"));
         let ran = command.output().expect("Python");
-        let told = String::from_utf8_lossy(&ran.stderr);
-        assert!(ran.status.success(), "{told}");
+        let stderr = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{stderr}");
         let expected: Vec<Value> = serde_json::from_slice(&ran.stdout).expect("a list");
         wait_for("all images", || {
             temp.items().iter().filter(|item| item["state"] == "image").count() >= expected.len()
@@ -58,7 +58,7 @@ fn the_daemon_reproduces_every_kind_of_input() {
             assert_eq!(item["state"], "image", "{item}");
             by_place.insert(place(item), item);
         }
-        assert_eq!(items.len(), expected.len(), "{told}");
+        assert_eq!(items.len(), expected.len(), "{stderr}");
         for want in &expected {
             let item = by_place.get(&place(want)).unwrap_or_else(|| panic!("missing: {want}"));
             check(&temp, item, want);

@@ -146,7 +146,10 @@ fn media_of_earlier_versions_are_strays() {
     }
     assert_eq!((n_media(&temp), temp.items().len()), (3, 1));
     let config = config(&temp, "");
-    assert!(prune(&temp, &config, &["--apply"]).contains("nothing to remove"), "new files are kept");
+    assert!(
+        prune(&temp, &config, &["--apply"]).contains("nothing to remove"),
+        "new files are kept"
+    );
     // The change time of a renamed file cannot be set, so the clock is moved forward.
     let Some(library) = faketime() else { return };
     let mut later = Command::new(PROGRAM);

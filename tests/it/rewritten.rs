@@ -58,21 +58,21 @@ fn the_last_content_of_a_rewritten_dump_stays() {
     let last = || temp.items().first().map(|item| number_in(&temp.store(), item));
     wait_for("the last content", || last() == Some(n - 1));
     // Rewriting equal content in each way commits nothing.
-    let told = committed_digests(&temp);
+    let committed = committed_digests(&temp);
     for how in 0..2 {
         write(n - 1, how);
         thread::sleep(Duration::from_millis(400));
     }
-    assert_eq!(committed_digests(&temp), told);
+    assert_eq!(committed_digests(&temp), committed);
     let items = temp.items();
     assert_eq!((items.len(), last()), (1, Some(n - 1)));
     assert_eq!(items[0]["index"], 0);
     // No dump was read while it was being written.
-    for digest in &told {
+    for digest in &committed {
         assert!(written.contains(digest), "this content was never complete");
     }
-    assert!(told.len() > 10, "only {} of {n} contents were read", told.len());
-    eprintln!("{n} contents, {} of them read", told.len());
+    assert!(committed.len() > 10, "only {} of {n} contents were read", committed.len());
+    eprintln!("{n} contents, {} of them read", committed.len());
     assert_eq!(daemon.stop().0, Some(0));
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(temp.items(), items);
@@ -145,8 +145,8 @@ fn a_truncated_dump_is_rejected_once_and_read_when_it_is_complete() {
     thread::sleep(Duration::from_secs(2));
     let log = daemon.log_text();
     for (path, _) in &cut_off {
-        let told = log.lines().filter(|line| line.contains(&format!("\"path\":\"{path}\"")));
-        assert_eq!(told.count(), 1, "{path}: {log}");
+        let lines = log.lines().filter(|line| line.contains(&format!("\"path\":\"{path}\"")));
+        assert_eq!(lines.count(), 1, "{path}: {log}");
     }
     for (path, bytes) in &cut_off {
         fs::write(temp.at(path), bytes).expect("the whole dump");

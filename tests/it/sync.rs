@@ -121,8 +121,8 @@ fn a_daemon_killed_repeatedly_delivers_each_item_once() {
     wait_for("the delivery", || target()["pending"] == 0 && target()["trouble"].is_null());
     check(&temp);
     let ran = run(&temp, ARCHIVE, &["sync", "--once", "--json"]);
-    let told: Value = serde_json::from_str(&ran.out).expect("JSON");
-    assert_eq!((ran.code, &told["targets"][0]["pending"]), (0, &json!(0)));
+    let report: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((ran.code, &report["targets"][0]["pending"]), (0, &json!(0)));
     assert_eq!(daemon.stop().0, Some(0));
 }
 
@@ -183,7 +183,11 @@ fn an_unreachable_target_delays_nothing_else() {
         (Some(10), Some(10))
     );
     assert!(of("gone")["oldest_s"].is_number(), "{}", of("gone"));
-    assert_eq!(temp.run(&["health"]).code, 0, "an unreachable target must not make the daemon unhealthy");
+    assert_eq!(
+        temp.run(&["health"]).code,
+        0,
+        "an unreachable target must not make the daemon unhealthy"
+    );
     let (code, took) = daemon.stop();
     assert_eq!(code, Some(0));
     assert!(took < Duration::from_secs(9), "{took:?}");

@@ -99,14 +99,14 @@ fn a_stalled_thread_stops_the_watchdog_notifications() {
 fn health_says_what_is_wrong() {
     let temp = TempRun::new();
     let without_daemon = temp.run(&["health"]);
-    assert_eq!(nobody.code, 1);
+    assert_eq!(without_daemon.code, 1);
     assert!(without_daemon.err.contains("no daemon is running for store"), "{without_daemon:?}");
     let daemon = temp.daemon("[[watch]]\npath = \"elsewhere\"\n");
     let health: Value = serde_json::from_str(&temp.run(&["health", "--json"]).out).expect("JSON");
     assert_eq!((&health["ready"], &health["healthy"]), (&true.into(), &false.into()));
-    let said = temp.run(&["health"]);
-    assert_eq!(said.code, 1);
-    assert!(said.out.contains("elsewhere: the directory is missing"), "{said:?}");
+    let output = temp.run(&["health"]);
+    assert_eq!(output.code, 1);
+    assert!(output.out.contains("elsewhere: the directory is missing"), "{output:?}");
     fs::create_dir(temp.folder().join("elsewhere")).expect("a folder");
     wait_for("good health", || temp.run(&["health"]).code == 0);
     assert_eq!(temp.run(&["health"]).out, "healthy\n");

@@ -163,9 +163,9 @@ fn an_image_file_is_kept_byte_for_byte() {
     for item in kept {
         let path = temp.store().join(item["path"].as_str().expect("a path"));
         assert_eq!(fs::read(path).expect("a file"), file);
-        let told =
+        let fields =
             [&item["width"], &item["height"], &item["mode"], &item["file_type"], &item["rule"]];
-        assert_eq!(told, [&json!(5), &json!(3), &json!("L"), &json!("png"), &Value::Null]);
+        assert_eq!(fields, [&json!(5), &json!(3), &json!("L"), &json!("png"), &Value::Null]);
     }
     let cut = items.iter().find(|item| item["state"] == "rejected").expect("the cut file");
     assert!(

@@ -252,12 +252,12 @@ fn items_whose_source_has_changed_stay_held_with_a_reason() {
     fs::remove_file(temp.at("tensors/gone-1-1.npy")).expect("a removal");
     fs::write(temp.at("tensors/changed-1-1.npy"), gray(77)).expect("another content");
     fs::write(temp.at("tensors/touched-1-1.npy"), gray(1)).expect("the same content");
-    // Another content of the same length and time: its digest tells.
+    // Other content with the same length and time: only the digest differs.
     let path = temp.at("tensors/noted-1-1.npy");
     let time = fs::metadata(&path).and_then(|meta| meta.modified()).expect("a time");
     fs::write(&path, gray(78)).expect("another content");
     fs::File::options().write(true).open(&path).and_then(|f| f.set_modified(time)).expect("a time");
-    // Of the same length, so that the log is no shorter than it was.
+    // The path has the same length, so that the log is not shorter than before.
     let log = fs::read_to_string(temp.at("a.media.jsonl")).expect("a log");
     let other = log.replace("tensors/line-1-1.npy", "tensors/fine-1-1.npy");
     fs::write(temp.at("a.media.jsonl"), other).expect("another log");

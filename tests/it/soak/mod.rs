@@ -47,7 +47,11 @@ fn do_harm(
         let pause =
             if seconds() < 60 { 300 + random.below(900) } else { 4000 + random.below(9000) };
         std::thread::sleep(Duration::from_millis(pause));
-        assert!(child.try_wait().expect("a status").is_none(), "the daemon ended: {}", scene.log_end());
+        assert!(
+            child.try_wait().expect("a status").is_none(),
+            "the daemon ended: {}",
+            scene.log_end()
+        );
         // Each action once, then random ones.
         let which = if n < 4 { n } else { random.below(7) };
         n += 1;
