@@ -42,7 +42,7 @@
 //! | `pulse`, `pace` | whether each thread gets on; how many bytes a second may be moved |
 //! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered, committed |
 //! | `sinks` | what a target is, and one file for each kind |
-//! | [`sync`] | the journals → the targets: cursors, retries, what is set aside |
+//! | [`sync`] | the journals → the targets: cursors, retries, parked items |
 //! | [`retention`] | removes media and dumps that are no longer wanted |
 //! | [`control`] | the unix socket |
 //! | [`secrets`] | where keys of targets stand |

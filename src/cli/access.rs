@@ -19,11 +19,11 @@ use crate::control::client::Client;
 use crate::control::protocol::{ItemsQuery, ReleaseQuery, Status, SyncQuery};
 use crate::ingest::{Command, Engine, Mode, ReleaseReport, ReleaseRequest, Shared};
 use crate::media::RunId;
-use crate::retention::{self, Clock, Remove, Report};
+use crate::retention::{self, Report, RetentionClock, StoreRemover};
 use crate::run_dir::ReadOptions;
 use crate::store::lock::{self, Holder};
 use crate::store::{self, Filter, ImageToPrune, Reader, Removed, RunSummary, StoreError, Writer};
-use crate::sync::{self, TargetView};
+use crate::sync::{self, TargetStatus};
 
 /// How long a command waits for another command that holds the store.
 pub(super) const HELD_MAX: Duration = Duration::from_secs(3);
@@ -125,10 +125,12 @@ impl StoreAccess {
             Backend::Daemon(client) => Ok(client.prune(apply)?),
             Backend::Files(mut writer, reader) => {
                 let mut remover = DirectRemover(&mut writer);
-                let remove: Option<&mut dyn Remove> = if apply { Some(&mut remover) } else { None };
+                let remove: Option<&mut dyn StoreRemover> =
+                    if apply { Some(&mut remover) } else { None };
                 let reading = ReadOptions::default();
                 let live = &self.config.live;
-                let report = retention::sweep(&reader, live, Clock::start(), &reading, remove)?;
+                let report =
+                    retention::sweep(&reader, live, RetentionClock::start(), &reading, remove)?;
                 drop(reader);
                 writer.close()?;
                 Ok(report)
@@ -157,7 +159,7 @@ impl StoreAccess {
     }
 
     /// The state of these targets.
-    pub(super) fn targets(&self, configs: &[SyncConfig]) -> anyhow::Result<Vec<TargetView>> {
+    pub(super) fn targets(&self, configs: &[SyncConfig]) -> anyhow::Result<Vec<TargetStatus>> {
         match &self.backend {
             Backend::Daemon(client) => {
                 let mut targets = client.status()?.targets;
@@ -175,12 +177,12 @@ impl StoreAccess {
         &self,
         configs: Vec<SyncConfig>,
         once: bool,
-        see: impl Fn(&[TargetView]),
-    ) -> anyhow::Result<Vec<(TargetView, bool)>> {
+        see: impl Fn(&[TargetStatus]),
+    ) -> anyhow::Result<Vec<(TargetStatus, bool)>> {
         match &self.backend {
             Backend::Daemon(client) => {
                 let views = client.sync(&SyncQuery { targets: names(&configs), retry: false })?;
-                let is_done = |view: &TargetView| view.pending == 0 && view.trouble.is_none();
+                let is_done = |view: &TargetStatus| view.pending == 0 && view.trouble.is_none();
                 Ok(views.into_iter().map(|view| (view.clone(), is_done(&view))).collect())
             }
             Backend::Files(_, reader) => Ok(sync::deliver(reader, configs, once, see)?),
@@ -210,7 +212,7 @@ impl StoreAccess {
 /// When parked items are retried.
 pub(super) enum Retried {
     /// They were retried; the targets afterwards.
-    Now(Vec<TargetView>),
+    Now(Vec<TargetStatus>),
     /// So many items are retried at the next delivery.
     AtNextSync(u64),
 }
@@ -323,7 +325,7 @@ fn release(
 /// Removes with the store that this process holds.
 struct DirectRemover<'a>(&'a mut Writer);
 
-impl Remove for DirectRemover<'_> {
+impl StoreRemover for DirectRemover<'_> {
     fn prune(&mut self, run: &RunId, leaving: Vec<ImageToPrune>) -> Removed {
         self.0.prune(run, &leaving)
     }
@@ -332,7 +334,7 @@ impl Remove for DirectRemover<'_> {
         self.0.remove_strays(&strays, age_min)
     }
 
-    fn goes_on(&self) -> bool {
+    fn may_continue(&self) -> bool {
         true
     }
 }

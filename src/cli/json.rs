@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::media::RunId;
 use crate::store::RunSummary;
-use crate::sync::TargetView;
+use crate::sync::TargetStatus;
 
 /// Prints a value on one line.
 pub(super) fn print(value: &impl Serialize, out: &mut impl Write) -> anyhow::Result<()> {
@@ -55,7 +55,7 @@ pub(super) struct NewItems {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Synced<'a> {
     /// The chosen targets afterwards.
-    pub(super) targets: &'a [TargetView],
+    pub(super) targets: &'a [TargetStatus],
 }
 
 /// `safelight retry --json` without a daemon.

@@ -10,7 +10,7 @@ use super::json;
 use crate::control::protocol::Status;
 use crate::ingest::IngestStatus;
 use crate::store::RunSummary;
-use crate::sync::TargetView;
+use crate::sync::TargetStatus;
 
 pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let access = StoreAccess::open(common, "status")?;
@@ -72,8 +72,8 @@ fn print_ingest(ingest: &IngestStatus, out: &mut impl Write) -> anyhow::Result<(
 }
 
 /// A target: what it has, what it lacks, and what is wrong.
-pub(super) fn print_target(view: &TargetView, out: &mut impl Write) -> anyhow::Result<()> {
-    let TargetView { name, kind, pending, pending_bytes, oldest_s, delivered, .. } = view;
+pub(super) fn print_target(view: &TargetStatus, out: &mut impl Write) -> anyhow::Result<()> {
+    let TargetStatus { name, kind, pending, pending_bytes, oldest_s, delivered, .. } = view;
     write!(out, "target    {name} ({kind}): {} delivered", count(*delivered, "image"))?;
     if *pending > 0 {
         write!(out, ", {} pending ({}", count(*pending, "image"), bytes(*pending_bytes))?;

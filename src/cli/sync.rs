@@ -1,6 +1,7 @@
 //! `safelight sync` and `safelight retry`.
 
 use std::io::Write;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -10,7 +11,7 @@ use super::exit::ExitCode;
 use super::format::{bytes, count, printable};
 use super::json::{self, Requeued, Synced};
 use super::status::print_target;
-use crate::sync::{self, TargetView};
+use crate::sync::{self, TargetStatus};
 
 /// Delivers to the chosen targets.
 pub(super) fn run(
@@ -40,7 +41,7 @@ pub(super) fn run(
     spinner.finish_and_clear();
     access.close()?;
     let is_done = delivered.iter().all(|(_, is_done)| *is_done);
-    let views: Vec<TargetView> = delivered.into_iter().map(|(view, _)| view).collect();
+    let views: Vec<TargetStatus> = delivered.into_iter().map(|(view, _)| view).collect();
     print(&views, common, out)?;
     let is_rejected = views.iter().any(|view| view.set_aside > 0);
     Ok(match (is_done, is_rejected) {
@@ -73,21 +74,23 @@ pub(super) fn retry(
 /// Progress on a terminal; prints nothing elsewhere.
 fn spinner() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {msg}");
-    ProgressBar::new_spinner()
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+    let spinner = ProgressBar::new_spinner()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    // The status changes rarely while a retry is pending.
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
 }
 
-fn show(spinner: &ProgressBar, views: &[TargetView]) {
-    let of = |view: &TargetView| {
+fn show(spinner: &ProgressBar, views: &[TargetStatus]) {
+    let of = |view: &TargetStatus| {
         let trouble = view.trouble.as_deref().map(|trouble| format!(" ({})", printable(trouble)));
         let pending = count(view.pending, "image");
         format!("{}: {pending} pending{}", view.name, trouble.unwrap_or_default())
     };
     spinner.set_message(views.iter().map(of).collect::<Vec<_>>().join("; "));
-    spinner.tick();
 }
 
-fn print(views: &[TargetView], common: &Common, out: &mut impl Write) -> anyhow::Result<()> {
+fn print(views: &[TargetStatus], common: &Common, out: &mut impl Write) -> anyhow::Result<()> {
     if common.json {
         json::print(&Synced { targets: views }, out)
     } else {
@@ -97,14 +100,14 @@ fn print(views: &[TargetView], common: &Common, out: &mut impl Write) -> anyhow:
 
 /// What a delivery would send to each target.
 fn print_dry_run(
-    views: &[TargetView],
+    views: &[TargetStatus],
     common: &Common,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     if common.json {
         return print(views, common, out);
     }
-    for TargetView { name, kind, pending, pending_bytes, .. } in views {
+    for TargetStatus { name, kind, pending, pending_bytes, .. } in views {
         let (images, size) = (count(*pending, "image"), bytes(*pending_bytes));
         writeln!(out, "target    {name} ({kind}): would get {images} ({size})")?;
     }

@@ -17,7 +17,7 @@ use super::protocol::{
 use crate::ingest::ReleaseReport;
 use crate::retention::Report;
 use crate::sinks::http::use_ring;
-use crate::sync::TargetView;
+use crate::sync::TargetStatus;
 
 /// How long the daemon may take to start an answer to a request that only reads.
 const READ_ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -120,7 +120,7 @@ impl Client {
     ///
     /// # Errors
     /// If the daemon cannot be reached or refuses, or knows no such target.
-    pub fn sync(&self, query: &SyncQuery) -> Result<Vec<TargetView>, ClientError> {
+    pub fn sync(&self, query: &SyncQuery) -> Result<Vec<TargetStatus>, ClientError> {
         self.json(&Method::POST, &with_query(SYNC_PATH, query))
     }
 

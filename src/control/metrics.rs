@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use super::process::ProcessUsage;
 use super::protocol::{Health, Status};
 use crate::ingest::ItemCounts;
-use crate::sync::TargetView;
+use crate::sync::TargetStatus;
 
 /// Media type of the text.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -33,7 +33,7 @@ pub(crate) struct Snapshot {
     pub(crate) room: (u64, u64),
 }
 
-type TargetMetric = (&'static str, &'static str, MetricType, fn(&TargetView) -> f64);
+type TargetMetric = (&'static str, &'static str, MetricType, fn(&TargetStatus) -> f64);
 
 /// Metrics of each target.
 const TARGET_METRICS: [TargetMetric; 6] = [
@@ -192,7 +192,7 @@ impl Collector for Snapshot {
             )?;
         }
         let targets = &self.status.targets;
-        let by_target = |value: fn(&TargetView) -> f64| {
+        let by_target = |value: fn(&TargetStatus) -> f64| {
             targets.iter().map(move |target| (of("target", &target.name), value(target)))
         };
         for (name, help, kind, value) in TARGET_METRICS {

@@ -8,7 +8,7 @@
 //! | `GET /metrics` | metrics as Prometheus reads them |
 //! | `POST /v1/prune?`[`protocol::PruneQuery`] | a [`crate::retention::Report`] of what retention removed, or would remove |
 //! | `POST /v1/release?`[`protocol::ReleaseQuery`] | a [`crate::ingest::ReleaseReport`]; 202 if the release is still running |
-//! | `POST /v1/sync?`[`protocol::SyncQuery`] | the [`crate::sync::TargetView`] of each target after a delivery |
+//! | `POST /v1/sync?`[`protocol::SyncQuery`] | the [`crate::sync::TargetStatus`] of each target after a delivery |
 //! | `POST /v1/reload` | 204 after the configuration was reloaded; 409 with the reason if it is invalid |
 //!
 //! Every client that can connect may read. Requests that change something are for root and the daemon's own user.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ingest::IngestStatus;
 use crate::media::{MediaKey, NameError, RunId, State};
 use crate::store::{Filter, RunSummary};
-use crate::sync::TargetView;
+use crate::sync::TargetStatus;
 
 /// Path of the status.
 pub const STATUS_PATH: &str = "/v1/status";
@@ -81,7 +81,7 @@ pub struct Status {
     pub ingest: Option<IngestStatus>,
     /// Each target.
     #[serde(default)]
-    pub targets: Vec<TargetView>,
+    pub targets: Vec<TargetStatus>,
 }
 
 impl Status {
@@ -91,7 +91,7 @@ impl Status {
         store: PathBuf,
         runs: Vec<RunSummary>,
         daemon: Option<(u32, IngestStatus)>,
-        targets: Vec<TargetView>,
+        targets: Vec<TargetStatus>,
     ) -> Self {
         let sum = |count: fn(&RunSummary) -> u64| runs.iter().map(count).sum();
         let (pid, ingest) = daemon.unzip();

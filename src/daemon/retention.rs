@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::config::Live;
 use crate::ingest::Shared;
 use crate::media::RunId;
-use crate::retention::{self, Clock, Remove, Report};
+use crate::retention::{self, Report, RetentionClock, StoreRemover};
 use crate::run_dir::ReadOptions;
 use crate::store::{ImageToPrune, Reader, Removed, Request, StoreError};
 
@@ -26,7 +26,7 @@ pub(super) struct Retention {
     reader: Reader,
     /// The configuration, and how often a change ended a running sweep.
     config: Mutex<(Arc<Live>, u64)>,
-    clock: Clock,
+    clock: RetentionClock,
     shared: Shared,
     /// One sweep at a time.
     at_work: Mutex<()>,
@@ -34,7 +34,7 @@ pub(super) struct Retention {
 
 impl Retention {
     pub(super) fn new(reader: Reader, live: &Live, shared: Shared) -> Arc<Self> {
-        let (clock, at_work) = (Clock::start(), Mutex::new(()));
+        let (clock, at_work) = (RetentionClock::start(), Mutex::new(()));
         let config = Mutex::new((Arc::new(live.clone()), 0));
         Arc::new(Self { reader, config, clock, shared, at_work })
     }
@@ -60,7 +60,7 @@ impl Retention {
         };
         let (config, number) = self.config();
         let mut committer = Committer { retention: self, number };
-        let remove: Option<&mut dyn Remove> = if apply { Some(&mut committer) } else { None };
+        let remove: Option<&mut dyn StoreRemover> = if apply { Some(&mut committer) } else { None };
         let reading = ReadOptions { pace: self.shared.pace.clone(), ..ReadOptions::default() };
         retention::sweep(&self.reader, &config, self.clock, &reading, remove)
     }
@@ -111,7 +111,7 @@ impl Committer<'_> {
     }
 }
 
-impl Remove for Committer<'_> {
+impl StoreRemover for Committer<'_> {
     fn prune(&mut self, run: &RunId, leaving: Vec<ImageToPrune>) -> Removed {
         self.request(|reply| Request::Prune(run.clone(), leaving, reply))
     }
@@ -120,7 +120,7 @@ impl Remove for Committer<'_> {
         self.request(|reply| Request::Strays(strays, age_min, reply))
     }
 
-    fn goes_on(&self) -> bool {
+    fn may_continue(&self) -> bool {
         let is_stopped = self.retention.shared.stop.load(Ordering::Relaxed);
         self.retention.config().1 == self.number && !is_stopped
     }

@@ -7,11 +7,11 @@ const CLOCK_JUMP_MAX: Duration = Duration::from_hours(1);
 
 /// A clock that notices when the system's clock is set.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
+pub(crate) struct RetentionClock {
     start: (SystemTime, Instant),
 }
 
-impl Clock {
+impl RetentionClock {
     pub(crate) fn start() -> Self {
         Self { start: (SystemTime::now(), Instant::now()) }
     }

@@ -16,7 +16,7 @@ mod run_sweep;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use self::clock::Clock;
+pub(crate) use self::clock::RetentionClock;
 pub use self::report::{Report, RunReport};
 use self::run_sweep::RunSweep;
 use crate::config::Live;
@@ -26,7 +26,7 @@ use crate::store::{ImageToPrune, Reader, Removed, StoreError};
 use crate::sync;
 
 /// Removes files from the store between its commits.
-pub(crate) trait Remove {
+pub(crate) trait StoreRemover {
     /// As [`Writer::prune`](crate::store::Writer::prune). Without images: checks that the index has all that was
     /// committed.
     fn prune(&mut self, run: &RunId, images: Vec<ImageToPrune>) -> Removed;
@@ -35,7 +35,7 @@ pub(crate) trait Remove {
     fn remove_strays(&mut self, strays: Vec<PathBuf>, age_min: Duration) -> Removed;
 
     /// Whether the sweep may continue: its rules are still those of the configuration.
-    fn goes_on(&self) -> bool;
+    fn may_continue(&self) -> bool;
 }
 
 /// Finds what the rules remove, run by run. With `remover`, removes it. `reading` limits how dumps are read.
@@ -45,9 +45,9 @@ pub(crate) trait Remove {
 pub(crate) fn sweep(
     reader: &Reader,
     config: &Live,
-    clock: Clock,
+    clock: RetentionClock,
     reading: &ReadOptions,
-    mut remover: Option<&mut dyn Remove>,
+    mut remover: Option<&mut dyn StoreRemover>,
 ) -> Result<Report, StoreError> {
     let now = clock.now();
     let mut report = Report { applied: remover.is_some(), runs: Vec::new(), problem: None };
@@ -57,7 +57,7 @@ pub(crate) fn sweep(
     }
     for summary in reader.runs()? {
         let Some(info) = reader.run_info(&summary.run)? else { continue };
-        if remover.as_ref().is_some_and(|remover| !remover.goes_on()) {
+        if remover.as_ref().is_some_and(|remover| !remover.may_continue()) {
             report.problem = Some("the sweep was stopped: the configuration changed".to_owned());
             break;
         }

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::Remove;
+use super::StoreRemover;
 use super::dump_check;
 use super::dumps::{KnownDump, KnownDumps, put_back};
 use super::policy::{DumpUse, RemovalDecision, StoredImage, decide_dump, decide_media};
@@ -45,7 +45,7 @@ pub(super) struct RunSweep<'a> {
 }
 
 /// Removes files; `None` if the sweep only reports.
-type Remover<'r, 'a> = &'r mut Option<&'a mut dyn Remove>;
+type Remover<'r, 'a> = &'r mut Option<&'a mut dyn StoreRemover>;
 
 /// The images and dumps of a run.
 #[derive(Default)]
@@ -227,7 +227,7 @@ impl RunSweep<'_> {
         }
         let has_unread_lines = self.has_unread_lines(dir);
         for (path, known) in dumps.iter() {
-            if remover.as_ref().is_some_and(|remover| !remover.goes_on()) {
+            if remover.as_ref().is_some_and(|remover| !remover.may_continue()) {
                 return;
             }
             let file = match dir.open_file(path) {

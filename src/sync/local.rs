@@ -6,7 +6,7 @@ use super::SyncError;
 use super::backlog::{Backlog, unix_seconds};
 use super::progress::ChangeSignal;
 use super::state::RunState;
-use super::status::{TargetProgress, TargetView};
+use super::status::{TargetProgress, TargetStatus};
 use super::target_thread::{DeliveryMode, TargetThread, WaitingThread};
 use crate::config::SyncConfig;
 use crate::durable::Disk;
@@ -23,8 +23,8 @@ pub(crate) fn deliver(
     reader: &Reader,
     configs: Vec<SyncConfig>,
     is_once: bool,
-    see: impl Fn(&[TargetView]),
-) -> Result<Vec<(TargetView, bool)>, SyncError> {
+    see: impl Fn(&[TargetStatus]),
+) -> Result<Vec<(TargetStatus, bool)>, SyncError> {
     let mode = if is_once { DeliveryMode::Once } else { DeliveryMode::Continuous };
     let changes = ChangeSignal::default();
     let start = |config| WaitingThread::start(reader.clone(), config, mode, &changes);
@@ -32,7 +32,7 @@ pub(crate) fn deliver(
     let threads: Vec<TargetThread> =
         waiting.into_iter().map(|waiting| waiting.begin(None)).collect();
     changes.wait_until(None, || {
-        let views: Vec<TargetView> = threads.iter().map(|thread| thread.board.view()).collect();
+        let views: Vec<TargetStatus> = threads.iter().map(|thread| thread.board.view()).collect();
         see(&views);
         threads.iter().all(|thread| thread.board.is_ended())
     });
@@ -47,7 +47,10 @@ pub(crate) fn deliver(
 ///
 /// # Errors
 /// If the store can't be read.
-pub(crate) fn views(reader: &Reader, configs: &[SyncConfig]) -> Result<Vec<TargetView>, SyncError> {
+pub(crate) fn views(
+    reader: &Reader,
+    configs: &[SyncConfig],
+) -> Result<Vec<TargetStatus>, SyncError> {
     let mut views = Vec::new();
     for config in configs {
         let mut progress = TargetProgress::new(config);

@@ -38,7 +38,7 @@ pub(crate) use self::backlog::time_of;
 pub(crate) use self::coverage::{TargetCoverage, coverage};
 pub(crate) use self::local::{deliver, retry, views};
 use self::state::StateError;
-pub use self::status::TargetView;
+pub use self::status::TargetStatus;
 pub(crate) use self::targets::{PreparedTargets, Targets};
 use crate::config::SyncConfig;
 use crate::store::StoreError;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::status::{TargetProgress, TargetView};
+use super::status::{TargetProgress, TargetStatus};
 
 /// Wakes threads that wait for a change of any target of a group. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -85,7 +85,7 @@ impl ProgressBoard {
     }
 
     /// The target's status now.
-    pub(super) fn view(&self) -> TargetView {
+    pub(super) fn view(&self) -> TargetStatus {
         let progress = self.posted().progress.clone();
         progress.into_view()
     }

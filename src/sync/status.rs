@@ -14,7 +14,7 @@ const REASONS_MAX: usize = 3;
 
 /// A target's status.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct TargetView {
+pub struct TargetStatus {
     /// The target's name in the configuration.
     pub name: String,
     /// The kind of target.
@@ -44,7 +44,7 @@ pub struct TargetView {
 /// A target's status with absolute times, in seconds since the Unix epoch.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TargetProgress {
-    pub(super) view: TargetView,
+    pub(super) view: TargetStatus,
     pub(super) oldest: Option<f64>,
     pub(super) next_try: Option<f64>,
     /// Number of passes over all runs.
@@ -55,7 +55,7 @@ impl TargetProgress {
     /// The progress of a target without runs.
     pub(super) fn new(config: &SyncConfig) -> Self {
         let (name, kind) = (config.name.clone(), config.kind.kind().to_owned());
-        Self { view: TargetView { name, kind, ..TargetView::default() }, ..Self::default() }
+        Self { view: TargetStatus { name, kind, ..TargetStatus::default() }, ..Self::default() }
     }
 
     /// Adds a run: the target's state of it, its backlog, and when the first backlog item was written.
@@ -75,9 +75,9 @@ impl TargetProgress {
     }
 
     /// The status now: with ages and delays instead of times.
-    pub(super) fn into_view(self) -> TargetView {
+    pub(super) fn into_view(self) -> TargetStatus {
         let now = unix_seconds(SystemTime::now());
-        TargetView {
+        TargetStatus {
             oldest_s: self.oldest.map(|oldest| (now - oldest).max(0.0)),
             next_try_s: self.next_try.map(|next| (next - now).max(0.0)),
             ..self.view

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::progress::{ChangeSignal, ProgressBoard};
-use super::status::TargetView;
+use super::status::TargetStatus;
 use super::target_thread::{DeliveryMode, TargetThread, WaitingThread};
 use super::worker::WorkerControl;
 use super::{SyncError, check_names};
@@ -89,7 +89,7 @@ impl Targets {
     }
 
     /// The status of each target.
-    pub(crate) fn views(&self) -> Vec<TargetView> {
+    pub(crate) fn views(&self) -> Vec<TargetStatus> {
         self.threads().running.values().map(|thread| thread.board.view()).collect()
     }
 
@@ -110,7 +110,7 @@ impl Targets {
         names: &[String],
         retry: bool,
         patience: Duration,
-    ) -> Result<Vec<TargetView>, SyncError> {
+    ) -> Result<Vec<TargetStatus>, SyncError> {
         let chosen: Vec<(ProgressBoard, Arc<WorkerControl>)> = {
             let running = &self.threads().running;
             check_names(running.keys(), names)?;

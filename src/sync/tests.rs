@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::progress::ProgressBoard;
 use super::state::{RunState, TargetCursor};
 use super::worker::{Worker, WorkerControl};
-use super::{TargetView, choose, retry, views};
+use super::{TargetStatus, choose, retry, views};
 use crate::config::{self, SyncConfig};
 use crate::durable::Disk;
 use crate::media::{
@@ -192,7 +192,7 @@ impl Store {
     }
 
     /// Delivers the backlog once, as after a start of the program.
-    async fn deliver(&self, target: &Memory, settings: &str) -> (bool, TargetView) {
+    async fn deliver(&self, target: &Memory, settings: &str) -> (bool, TargetStatus) {
         let board = ProgressBoard::default();
         let worker = Worker::<Memory>::new(
             self.reader.clone(),
