@@ -84,7 +84,7 @@ pub(super) enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Show what the rules in [retention] would remove; remove it with --apply
+    /// Show what the rules in `[retention]` would remove; remove it with --apply
     Prune {
         /// Remove it
         #[arg(long)]

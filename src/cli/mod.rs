@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `args` | the arguments of all commands, and their help |
 //! | `exit` | the exit codes |
-//! | `access` | [`access::StoreAccess`]: one store, answered by its daemon or read from its files |
+//! | `access` | `StoreAccess`: one store, answered by its daemon or read from its files |
 //! | `privileges` | root acts as the owner of the store |
 //! | `format` | counts, sizes, ages and tables for people |
 //! | `progress` | the progress bar of `ingest` |

@@ -81,8 +81,8 @@ pub(crate) async fn serve_metrics(
     serve(listener, "metrics", move |_| routes.clone(), stop).await;
 }
 
-/// Accepts clients until `stop`, and serves each the routes that it may use. axum's listeners log a failed accept, such
-/// as one without a free descriptor, and retry it.
+/// Accepts clients until `stop`, and serves each the routes that it may use. axum's listeners retry a
+/// failed accept every second and log nothing. A process without free descriptors logs that where it reads files.
 async fn serve<L: Listener>(
     mut listener: L,
     name: &'static str,

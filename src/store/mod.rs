@@ -13,7 +13,7 @@
 //!   index.bad.<time>/                       a damaged index; the last two are kept
 //! ```
 //!
-//! Only [`Writer::commit`] decides durability:
+//! Only `Writer::commit` decides durability:
 //!
 //! 1. it syncs media files, renames them to names that end in their digests, and syncs their
 //!    directories;

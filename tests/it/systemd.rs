@@ -163,7 +163,7 @@ fn the_sandbox_is_as_tight_as_promised() {
     // The check finds each line of the sandbox that is missing. Some lines weigh less than a tenth, so
     // that only the list of missing restrictions shows them. systemd does not rate some others at all.
     let open = units.open_to("safelight.service");
-    let (_, sandbox) = local.split_once("\n# It reads files").expect("the sandbox");
+    let (_, sandbox) = local.split_once("\n# The sandbox:").expect("the sandbox");
     let is_setting = |line: &&str| {
         line.contains('=') && !line.starts_with(['#', '[']) && !line.starts_with("WantedBy=")
     };

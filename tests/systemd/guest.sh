@@ -343,7 +343,7 @@ END
     check store-elsewhere test -d /data/safelight/runs/at-home -a ! -e /var/lib/safelight/runs
 
     # The configuration and the file's permissions allow the removal of the dump. The unit's sandbox does not.
-    check no-removal eval "ask prune --apply | tee /dev/stderr | grep -q 'folder may not be written'"
+    check no-removal eval "ask prune --apply | tee /dev/stderr | grep -q 'may not write its folder'"
     check still-there test -e /data/team/of-the-group/tensors/1.npy
     sed 's,/data/runs,/data/team,' systemd/safelight-retention.conf >/etc/systemd/system/safelight.service.d/retention.conf
     install -D -m 644 systemd/safelight-network.conf /etc/systemd/system/safelight.service.d/network.conf

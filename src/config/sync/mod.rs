@@ -154,7 +154,7 @@ fn selects(include: &[NamePattern], exclude: &[NamePattern], name: &str) -> bool
     (include.is_empty() || matches(include)) && !matches(exclude)
 }
 
-/// `[sync.NAME]` after [`split_targets`].
+/// `[sync.NAME]` after `split_targets`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TargetSection {
