@@ -1,4 +1,4 @@
-//! Media files on their way from the store into a segment.
+//! Staging of media files between the store and a segment.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,11 +10,12 @@ use super::{FileError, in_dir};
 use crate::sinks::target_dir::TargetDir;
 use crate::sinks::{Delivery, SinkError, check_size, unreadable};
 
-/// Files of images that are in no row yet. The store may remove its own meanwhile.
+/// Files of images that have no row yet. They are staged because the store may remove its files before the row is
+/// written.
 #[derive(Debug)]
 pub(super) struct Staging {
     dir: TargetDir,
-    /// Relative to the target's directory, as all paths here.
+    /// Folder of the staged files. All paths here are relative to the target's directory.
     folder: PathBuf,
 }
 
@@ -23,22 +24,22 @@ impl Staging {
         Self { dir, folder }
     }
 
-    /// Returns where a file is staged that has this path in the run's folder of the store.
+    /// Returns the staged path of a file. `path` is relative to the run's folder in the store.
     pub(super) fn at(&self, path: &str) -> PathBuf {
         self.folder.join(path)
     }
 
-    /// Links or copies an image's files.
+    /// Stages an image's files by link or copy.
     ///
     /// # Errors
-    /// [`SinkError::Reject`] if a file is not in the store or not what the store keeps; [`SinkError::Retry`] if it
-    /// can't be written.
+    /// [`SinkError::Reject`] if a file is missing from the store, or its size or path is wrong. [`SinkError::Retry`]
+    /// if a file cannot be written.
     pub(super) fn bring(&self, item: &Delivery) -> Result<(), SinkError> {
         let layers = &item.layers;
         let layers = layers.boxes.values().chain(layers.masks.values());
         let layers = layers.map(|layer| (layer.path.as_str(), layer.size));
         for (path, size) in layers.chain([(item.file.path.as_str(), item.file.size)]) {
-            // A name that came from data never decides where a file goes.
+            // A path from data must not lead outside the folder.
             let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_));
             if !Path::new(path).components().all(is_plain) {
                 return Err(SinkError::reject(item, format!("{path:?} leaves its folder")));
@@ -53,13 +54,13 @@ impl Staging {
         Ok(())
     }
 
-    /// Makes it durable that files of these paths are staged.
+    /// Makes the staged files of these paths durable.
     pub(super) fn sync(&self, paths: impl Iterator<Item = String>) -> Result<(), FileError> {
         let staged: Vec<PathBuf> = paths.map(|path| self.at(&path)).collect();
         sync_folders(&self.dir, &self.folder, &staged)
     }
 
-    /// Removes all but the files of these paths.
+    /// Removes all staged files except those of these paths.
     pub(super) fn sweep(&self, wanted: &BTreeSet<String>) -> Result<(), FileError> {
         let wanted: BTreeSet<PathBuf> = wanted.iter().map(|path| self.at(path)).collect();
         let mut folders = vec![self.folder.clone()];
@@ -77,13 +78,13 @@ impl Staging {
         Ok(())
     }
 
-    /// Removes a file that is no longer needed. A failure does no harm: the next start tries again.
+    /// Removes a file that is no longer needed. Ignores a failure, because the next start sweeps the folder.
     pub(super) fn remove(&self, path: &Path) {
         self.dir.remove_file(path).ok();
     }
 }
 
-/// Makes the entries of the folders that hold these files durable, and those of the folders above, up to `root`.
+/// Syncs the folders of these files and their parents up to `root`, so that the entries are durable.
 pub(super) fn sync_folders(
     dir: &TargetDir,
     root: &Path,

@@ -2,20 +2,22 @@
 //!
 //! ```text
 //! PATH/
-//!   wandb/offline-run-YYYYMMDD_HHMMSS-ID/   closed segments, whole and never touched again
-//!   open/ID/offline-run-…-ID/               the segment that is being written, and closed ones whose receipt
-//!                                           may not be stored yet
-//!   open/ID/staged/…                        files of images that are in no row yet
-//!   uploads/offline-run-…-ID/               what the upload command said, while it runs and if it failed
+//!   wandb/offline-run-YYYYMMDD_HHMMSS-ID/   closed segments: complete, and never changed again
+//!   open/ID/offline-run-…-ID/               the open segment, and closed segments whose receipt may not be
+//!                                           stored yet
+//!   open/ID/staged/…                        files of images that have no row yet
+//!   uploads/offline-run-…-ID/               output of the upload command, kept while it runs and if it fails
 //! ```
 //!
-//! The images of a training are a run of their own, `ID` = the training's id with `-img`, in the training's group
-//! and at its steps: two writers of one run would write over each other.
+//! The images of a training form a separate W&B run, because two writers of one run would overwrite each other. Its
+//! `ID` is the training's id with `-img`. It has the training's group and the training's steps.
 //!
-//! A row is one step and steps must rise, so the images of the last step are held until one of a later step comes.
-//! What comes too late waits for the next *segment*: another offline run of the same id, whose rows the client
-//! adds to those that are there. Since syncing one twice adds its rows twice, a segment appears under `wandb/` only
-//! when it is closed and the receipt that says so is stored: that is, at the call after the one that closed it.
+//! A row is one step, and steps must increase. The images of the last step are therefore held until an image of a
+//! later step arrives. An image that arrives after its row was written waits for the next *segment*. A segment is
+//! another offline run with the same id, and the client appends its rows to the run.
+//!
+//! Syncing a segment twice duplicates its rows. A segment is therefore moved to `wandb/` only after the receipt that
+//! lists it as closed is stored. The call after the one that closed the segment moves it.
 
 mod files;
 mod segment;
@@ -42,29 +44,29 @@ use crate::formats::wandb_log::record::{KeyedChanges, KeyedValue, RunStart};
 use crate::formats::wandb_log::row::{ROW_BYTES_MAX, is_taken, n_row_bytes};
 use crate::store::RunInfo;
 
-/// So many late images make a segment be closed, so that the next can take them: they wait in the receipt, which
-/// is written at every commit.
+/// Number of late images at which the open segment is closed, so that the next segment can take them. Late images
+/// wait in the receipt, which is written at every commit.
 const LATE_MAX: usize = 256;
 
-/// The target, as all runs share it.
+/// The target, shared by all runs.
 #[derive(Debug)]
 pub(crate) struct WandbTarget {
     config: Arc<WandbConfig>,
     dir: TargetDir,
 }
 
-/// The target as one run sees it.
+/// The sink of one run.
 #[derive(Debug)]
 pub(crate) struct WandbRun {
     config: Arc<WandbConfig>,
     staging: Staging,
     segments: Segments,
     state: State,
-    /// Staged files that a stored receipt has in a row, once the next call comes.
+    /// Staged files whose images are in a row. The next call removes them, because the receipt is stored then.
     used: Vec<PathBuf>,
 }
 
-/// A file of the target that can't be read or written.
+/// An error of reading or writing a file of the target.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}")]
 struct FileError {
@@ -79,7 +81,7 @@ impl FileError {
     }
 }
 
-/// As [`FileError::at`], for a path relative to the target's directory.
+/// Does the same as [`FileError::at`] for a path relative to the target's directory.
 fn in_dir(dir: &TargetDir, path: &Path) -> impl FnOnce(io::Error) -> FileError + use<> {
     FileError::at(&dir.path(path))
 }
@@ -121,7 +123,7 @@ impl Target for WandbTarget {
     }
 }
 
-/// What each segment of a run says of it. What `safelight.json` has of a wrong type is left out.
+/// Returns the run record of each segment of a run. Skips values of `safelight.json` that have the wrong type.
 fn run_start(config: &WandbConfig, run: &RunInfo) -> RunStart {
     let said = |name: &str| {
         let text = run.identity.get(name).and_then(Value::as_str).map(str::trim);
@@ -147,8 +149,8 @@ fn run_start(config: &WandbConfig, run: &RunInfo) -> RunStart {
 }
 
 impl WandbRun {
-    /// Takes away what the last receipt, which is stored by now, has no more need of, and hands over the segments
-    /// that it has as closed. Returns whether there were any.
+    /// Removes the staged files that the last receipt no longer needs, and hands over its closed segments. The last
+    /// receipt must be stored. Returns whether there were closed segments.
     async fn settle(&mut self) -> Result<bool, SinkError> {
         self.used.drain(..).for_each(|path| self.staging.remove(&path));
         let mut did = false;
@@ -163,18 +165,18 @@ impl WandbRun {
         Ok(did)
     }
 
-    /// Writes the rows of held images: all of them, or those whose step can't get any more. Closes segments that
-    /// are full, or that too many images came too late for. Returns the staged files that are in rows now.
+    /// Writes the rows of held images: all rows if `is_last`, else the rows of complete steps. Closes a segment if it
+    /// is full or has too many late images. Returns the staged files of the rows written.
     fn write_rows(&self, state: &mut State, is_last: bool) -> Result<Vec<PathBuf>, SinkError> {
         let n_items_max = u64::from(self.config.segment_items_max.get());
         let mut used = Vec::new();
         let mut pending = Pending::default();
         loop {
             let is_full = state.open.as_ref().is_some_and(|open| open.n_items >= n_items_max);
-            // The last segment is closed by who knows whether the run is over.
+            // The caller closes the last segment, because only the caller knows whether the run is over.
             let is_end = is_last && state.held.is_empty() && state.late.is_empty();
             if is_full && !is_end || state.late.len() >= LATE_MAX {
-                // More of the run is here already, or comes.
+                // More segments of the run follow.
                 self.segments.close(state, &mut pending, true)?;
             }
             let Some(step) = state.next_step(is_last) else { break };
@@ -228,7 +230,7 @@ impl Sink for WandbRun {
             state.take(Held::of(item));
         }
         let mut used = self.write_rows(&mut state, false)?;
-        // Another image may have the same mask.
+        // A waiting image may use the same mask file.
         let named = state.held.iter().chain(&state.late).flat_map(Held::paths);
         let named: BTreeSet<PathBuf> = named.map(|path| self.staging.at(&path)).collect();
         used.retain(|path| !named.contains(path));
@@ -260,7 +262,7 @@ impl Sink for WandbRun {
             did = true;
         }
         if !did && self.state.is_at_rest() {
-            // Nothing is in it but empty folders. If they stay, they are in nobody's way.
+            // The folder holds only empty folders. If the removal fails, they do no harm.
             self.segments.dir().remove_dir_all(self.segments.folder()).ok();
         }
         did.then(|| Receipt::new(&self.state)).transpose()

@@ -1,4 +1,4 @@
-//! The directories of segments: begun, written, closed, handed over.
+//! Segment directories: creates, writes, closes and hands over segments.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,30 +20,30 @@ use crate::formats::wandb_log::{self, LogEnd, names};
 use crate::media::Step;
 use crate::sinks::target_dir::{TargetDir, TargetDirError};
 
-/// The latest start of a segment that its name can tell: the end of the year 9999.
+/// Latest start time that a segment's name can hold: the end of the year 9999.
 const START_MAX: f64 = 253_402_300_799.0;
 
-/// The folder of closed segments, relative to the target's directory.
+/// Folder of the segments that were handed over, relative to the target's directory.
 const WANDB: &str = "wandb";
 
-/// How much of a log is read to know who wrote it: more than its first record has.
+/// Number of bytes read from a log to check that Safelight wrote it. The first record is shorter.
 const BEGINNING_BYTES: u64 = 1024;
 
 /// The segments of a run.
 #[derive(Debug)]
 pub(super) struct Segments {
     dir: TargetDir,
-    /// Where the segments are that are not handed over, relative to the target's directory.
+    /// Folder of the segments that are not handed over, relative to the target's directory.
     folder: PathBuf,
     start: RunStart,
 }
 
-/// What is to be added to the open segment.
+/// Data to append to the open segment.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// For the end of its log.
+    /// Bytes to append to the log.
     bytes: Vec<u8>,
-    /// Its media files, which must be durable before.
+    /// Media files, which must be durable before the log is written.
     files: Vec<PathBuf>,
 }
 
@@ -65,7 +65,7 @@ impl Segments {
         self.folder.join(segment).join(format!("run-{}.wandb", self.start.run_id))
     }
 
-    /// Removes what was begun after the receipt, and cuts the open log to what it says.
+    /// Removes segments that the receipt does not list, and truncates the open log to the length in the receipt.
     pub(super) fn resume(&self, state: &State) -> Result<(), FileError> {
         let open = state.open.as_ref();
         let known: BTreeSet<&str> =
@@ -96,7 +96,7 @@ impl Segments {
         cut().map_err(in_dir(&self.dir, &path))
     }
 
-    /// Adds a row to what is pending, of a new segment if none is open.
+    /// Adds a row to the pending data. If no segment is open, begins one.
     pub(super) fn write_row(
         &self,
         state: &mut State,
@@ -123,7 +123,7 @@ impl Segments {
                 let from = if is_staged { self.dir.path(&staged) } else { item.folder.join(&path) };
                 match self.dir.link(&from, &to) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        // It was kept, and somebody has taken it away. The row says what was there.
+                        // The file was stored and later removed by another process. The row still names it.
                         tracing::error!(path = %from.display(), "file of an image is gone, and is not synced");
                     }
                     linked => linked.map_err(in_dir(&self.dir, &to))?,
@@ -166,7 +166,7 @@ impl Segments {
         Ok(())
     }
 
-    /// Writes what is pending, files before the rows that name them, and makes it durable.
+    /// Writes the pending data and makes it durable. Files are durable before the rows that name them.
     pub(super) fn flush(&self, state: &State, pending: &mut Pending) -> Result<(), FileError> {
         let Some(open) = state.open.as_ref().filter(|_| !pending.bytes.is_empty()) else {
             return Ok(());
@@ -185,11 +185,11 @@ impl Segments {
         Ok(())
     }
 
-    /// Begins a segment, which is later than those before.
+    /// Begins a segment whose start time is later than that of all segments before.
     fn begin(&self, state: &mut State, time: f64) -> Result<Open, FileError> {
         let earliest = state.last_start.map_or(f64::MIN, |last| last.floor() + 1.0);
         let mut start = time.clamp(0.0, START_MAX).max(earliest);
-        // Some may be there of a delivery that nothing is known of any more.
+        // The name may be in use by a segment of an earlier delivery whose receipt is lost.
         let name = loop {
             let name = names::directory(UnixTime::of(start).seconds, &self.start.run_id);
             let places = [Path::new(WANDB).join(&name), self.folder.join(&name)];
@@ -208,7 +208,7 @@ impl Segments {
         Ok(Open { name, n_bytes: 0, seq: 0, last_step: 0, last_time: time, n_items: 0 })
     }
 
-    /// What a segment begins with: whose it is, and all that was known at the end of the one before.
+    /// Adds the first records of a segment: its run, and the labels and summary at the end of the segment before.
     fn push_beginning(&self, log: &mut LogEnd, state: &State) {
         let start_time = state.last_start.map(UnixTime::of);
         log.push(LogInfo::ours());
@@ -227,7 +227,7 @@ impl Segments {
         }
     }
 
-    /// Closes the open segment, if there is one. It stays where it is until it is handed over.
+    /// Closes the open segment, if there is one. The segment stays in its folder until it is handed over.
     pub(super) fn close(
         &self,
         state: &mut State,
@@ -255,11 +255,11 @@ impl Segments {
         Ok(())
     }
 
-    /// Moves a closed segment to where `wandb sync` looks for it. Returns whether it is there.
+    /// Moves a closed segment to the folder that `wandb sync` reads. Returns whether the segment is in that folder.
     pub(super) fn hand_over(&self, name: &str) -> Result<bool, FileError> {
         let (from, to) = (self.folder.join(name), Path::new(WANDB).join(name));
         match self.dir.rename_to_new(&from, &to) {
-            // It was moved before, or a person has taken it.
+            // The segment was moved before, or a person removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             renamed => renamed.map_err(in_dir(&self.dir, &to))?,
         }
@@ -270,7 +270,7 @@ impl Segments {
     }
 }
 
-/// Returns whether a log begins as one that Safelight wrote.
+/// Returns whether Safelight wrote a log, judged by its first record.
 fn is_ours(log: &DiskFile) -> io::Result<bool> {
     let n = log.n_bytes()?.min(BEGINNING_BYTES);
     let mut beginning = vec![0; usize::try_from(n).map_err(io::Error::other)?];
@@ -278,7 +278,7 @@ fn is_ours(log: &DiskFile) -> io::Result<bool> {
     Ok(wandb_log::is_ours(&beginning))
 }
 
-/// Has the open segment be as long as it is with `log`, which is pending.
+/// Adds the bytes of `log` to the pending data, and updates the length of the open segment.
 fn add(state: &mut State, pending: &mut Pending, open: Open, log: &LogEnd) {
     pending.bytes.extend(log.bytes());
     state.open = Some(Open { n_bytes: log.n_bytes(), seq: log.seq(), ..open });

@@ -1,4 +1,4 @@
-//! What is to be known of a run's delivery: its receipt. Decides which images make the next row.
+//! State of a run's delivery, stored as its receipt. Selects the images of the next row.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,44 +10,44 @@ use crate::formats::wandb_log::row::{ROW_BYTES_MAX, n_row_bytes};
 use crate::media::{MediaEntry, MediaId, Step};
 use crate::sinks::Delivery;
 
-/// Where a run stands.
+/// State of a run's delivery.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct State {
-    /// The segment that is being written.
+    /// The open segment.
     pub(super) open: Option<Open>,
-    /// Images of steps behind the last row: they are written when one of a later step comes.
+    /// Images of steps after the last row. Their row is written when an image of a later step arrives.
     pub(super) held: Vec<Held>,
-    /// Images of steps before or at the last row: they wait for the next segment.
+    /// Images of steps at or before the last row. They wait for the next segment.
     pub(super) late: Vec<Held>,
-    /// Segments that are closed and not handed over yet, the first ones first.
+    /// Names of the segments that are closed and not handed over yet, oldest first.
     pub(super) closed: Vec<String>,
-    /// When the run began: the time of its first image.
+    /// Start time of the run: the time of its first image.
     pub(super) start: Option<f64>,
-    /// When the last segment began.
+    /// Start time of the last segment.
     pub(super) last_start: Option<f64>,
-    /// The last value of each key. A segment's summary takes the place of the one before, so it has to be whole.
+    /// Last value of each key. A segment's summary replaces the one before, so each segment needs the full summary.
     pub(super) summary: BTreeMap<String, Value>,
-    /// The class names of each layer: of each kind, by their place. The same goes for the config.
+    /// Class names of each layer, by kind and then by place. Each segment needs all of them too, for its config.
     pub(super) labels: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
-/// A segment that is being written.
+/// The segment that is being written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Open {
-    /// Of its directory.
+    /// Name of the segment's directory.
     pub(super) name: String,
-    /// How long its log is. What comes behind is of no worth.
+    /// Valid length of the log. Bytes after it are discarded on resume.
     pub(super) n_bytes: u64,
-    /// The number of the log's last record.
+    /// Number of the log's last record.
     pub(super) seq: i64,
-    /// The step of its last row.
+    /// Step of the last row.
     pub(super) last_step: u64,
-    /// The time of its last row.
+    /// Time of the last row.
     pub(super) last_time: f64,
     pub(super) n_items: u64,
 }
 
-/// An image that is in no row yet.
+/// An image that has no row yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Held {
     seq: u64,
@@ -69,14 +69,14 @@ impl Held {
         }
     }
 
-    /// Its files, relative to the run's folder.
+    /// Returns the paths of the image's files, relative to the run's folder.
     pub(super) fn paths(&self) -> Vec<String> {
         self.entry.paths()
     }
 }
 
 impl State {
-    /// Takes an image. Of two versions of one image that both wait, the later counts.
+    /// Adds an image to the held or late images. If another version of the image waits, keeps the later version.
     pub(super) fn take(&mut self, item: Held) {
         let is_late = self.open.as_ref().is_some_and(|open| item.id.step.0 <= open.last_step);
         let list = if is_late { &mut self.late } else { &mut self.held };
@@ -87,10 +87,11 @@ impl State {
         }
     }
 
-    /// The step whose row is to be written next; none while it may still get images, unless nothing more comes.
+    /// Returns the step of the next row. Returns `None` if no image is held, or if the step may still get images.
+    /// If `is_last`, no step gets more images.
     pub(super) fn next_step(&mut self, is_last: bool) -> Option<Step> {
         if self.open.is_none() {
-            // A new segment has no steps yet.
+            // A new segment has no rows yet, so it can take late images.
             self.held.append(&mut self.late);
         }
         let steps = || self.held.iter().map(|item| item.id.step);
@@ -98,7 +99,7 @@ impl State {
         (is_last || first < last).then_some(first)
     }
 
-    /// The images of a step, as many as a row can hold; the rest of them are late.
+    /// Removes and returns the images of a step that fit in one row. The others become late.
     pub(super) fn take_step(&mut self, step: Step) -> Vec<Held> {
         let (mut row, held) = self.held.drain(..).partition(|item| item.id.step == step);
         self.held = held;
@@ -113,7 +114,7 @@ impl State {
         row
     }
 
-    /// Whether there is nothing that could be closed.
+    /// Returns whether no segment is open and no image waits.
     pub(super) fn is_at_rest(&self) -> bool {
         self.open.is_none() && self.held.is_empty() && self.late.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The sink's own promises, beside those of the suite.
+//! Tests of the W&B sink, in addition to the contract tests of all sinks.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,14 +13,14 @@ use crate::formats::wandb_log::record::{HistoryRow, KeyedValue, Kind, LogRecord,
 use crate::media::{Annotation, Layers, RunId, Sha256};
 use crate::sinks::contract::{self, Images};
 
-/// A target in a folder of its own.
+/// A target in a temporary folder.
 struct Folder {
     place: TempDir,
     target: WandbTarget,
     identity: Value,
 }
 
-/// A closed segment as whoever syncs it sees it.
+/// A closed segment, read as the client reads it.
 struct Segment {
     name: String,
     place: PathBuf,
@@ -114,7 +114,7 @@ impl Segment {
         kinds.filter_map(of).flat_map(|changes| changes.update.clone()).collect()
     }
 
-    /// The images that its rows show, each of whose files is there and listed before.
+    /// Returns the images of the rows. Checks that each file exists and is listed before its row.
     fn images(&self) -> Vec<(String, u64, Sha256)> {
         let mut images = Vec::new();
         let mut listed = Vec::new();
@@ -136,7 +136,7 @@ impl Segment {
     }
 }
 
-/// Key and path of the images of a row.
+/// Returns the key and path of each image of a row.
 fn images_of(row: &HistoryRow) -> Vec<(String, String)> {
     let mut images = Vec::new();
     for item in &row.item {
@@ -156,7 +156,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     runtime.expect("a runtime").block_on(future)
 }
 
-/// Delivers as the engine does: until nothing changes. Returns the last receipt.
+/// Calls [`Sink::rest`] until it returns no receipt, as the engine does. Returns the last receipt.
 async fn rest(sink: &mut WandbRun, why: Rest) -> Option<Receipt> {
     let mut last = None;
     while let Some(receipt) = sink.rest(why).await.expect("a target") {
@@ -191,7 +191,7 @@ impl contract::Target for Folder {
 #[test]
 fn it_keeps_the_promises_of_a_sink() {
     block_on(contract::check(Folder::new));
-    // Many segments: one for each few items.
+    // Checks again with many segments of two items.
     block_on(contract::check(|| {
         Folder::with(|config| config.segment_items_max = 2.try_into().expect("two"))
     }));
@@ -240,17 +240,17 @@ fn nothing_lies_where_the_client_looks_before_its_receipt_is_stored() {
         assert!(sink.rest(idle(299)).await.expect("a target").is_none());
         let closed = sink.rest(idle(300)).await.expect("a target").expect("a receipt");
         assert!(folder.segments().is_empty());
-        // The program dies: with the receipt it goes on from there.
+        // After a crash, the sink resumes from the receipt.
         let mut sink = folder.sink();
         sink.resume(Some(&closed)).await.expect("a target");
         let handed_over = rest(&mut sink, idle(5)).await.expect("a receipt");
         assert_eq!(folder.segments()[0].steps(), [0, 1, 2]);
-        // A second start finds nothing to do.
+        // After a second restart, there is nothing to do.
         let mut sink = folder.sink();
         sink.resume(Some(&handed_over)).await.expect("a target");
         assert!(rest(&mut sink, Rest::Leaving).await.is_none());
         assert_eq!(folder.segments().len(), 1);
-        // Nor is anything left of what was on its way.
+        // No staged file is left.
         let staged = folder.place.path().join("open");
         let mut files = vec![staged];
         while let Some(path) = files.pop() {
@@ -394,7 +394,8 @@ fn keys_and_paths_that_can_not_be_are_refused() {
     });
 }
 
-/// A program that plays the client: it says what is in `said` beside it and, where that is wanted, leaves a mark.
+/// Writes a script that simulates the client, and returns the command that runs it. `script` can call `mark` to
+/// mark the segment as synced.
 fn player(folder: &Path, script: &str) -> Vec<String> {
     let text = format!(
         "for segment; do :; done\necho run >> {0}/runs\n[ -z \"$WANDB_API_KEY\" ] || echo \"key $WANDB_API_KEY\"\n\
@@ -425,7 +426,7 @@ fn a_command_uploads_each_segment_once_and_is_not_believed() {
         sink.resume(None).await.expect("a target");
         deliver(&mut sink, &items[..1]).await;
         let receipt = sink.rest(Rest::Finished).await.expect("a target").expect("a receipt");
-        // The run could not be begun: it is tried again.
+        // If the run was not started, the upload is retried.
         for n in 1..3 {
             let mut sink = folder.sink();
             sink.resume(Some(&receipt)).await.expect("a target");
@@ -435,7 +436,7 @@ fn a_command_uploads_each_segment_once_and_is_not_believed() {
             assert!(error.contains("was not uploaded: ERROR denied …"), "{error}");
             assert_eq!(n_runs(), n);
         }
-        // It gets half of it over: a person must look, and it isn't tried again.
+        // If the upload is partial, it is not retried. A person must resolve it.
         player(tools.path(), &format!("{view}\nmark\necho 'wandb: ERROR [p/r] Fatal error'"));
         for _ in 0..2 {
             let mut sink = folder.sink();
@@ -444,7 +445,7 @@ fn a_command_uploads_each_segment_once_and_is_not_believed() {
             assert!(error.contains("in part") && error.contains("Fatal error"), "{error}");
             assert_eq!(n_runs(), 3);
         }
-        // The person takes away what was said: so be it.
+        // If a person removes the output, the upload counts as done.
         let name = folder.segments()[0].name.clone();
         fs::remove_dir_all(folder.place.path().join("uploads").join(name)).expect("an upload");
         player(tools.path(), &format!("{view}\nmark"));
@@ -452,7 +453,7 @@ fn a_command_uploads_each_segment_once_and_is_not_believed() {
         sink.resume(Some(&receipt)).await.expect("a target");
         rest(&mut sink, Rest::Finished).await.expect("a receipt");
         assert_eq!(n_runs(), 3);
-        // All goes well.
+        // The next upload succeeds.
         deliver(&mut sink, &items[1..]).await;
         rest(&mut sink, Rest::Finished).await.expect("a receipt");
         assert_eq!(n_runs(), 4);
@@ -463,13 +464,13 @@ fn a_command_uploads_each_segment_once_and_is_not_believed() {
 
 #[test]
 fn links_in_the_directory_are_not_followed() {
-    // A segment whose name is taken gets a later one, and what is staged is swept at the start.
+    // If a segment's name is in use, the segment gets a later name. Staged files are swept at the start.
     let is_avoided = |path: &str| path.contains("offline-run-") || path.contains("/staged/");
     let root = |folder: &Folder| folder.place.path().to_owned();
     block_on(contract::check_links(Folder::new, root, is_avoided));
 }
 
-/// Where the log of the open segment is.
+/// Returns the path of the open segment's log.
 fn open_log(folder: &Folder) -> PathBuf {
     let run = fs::read_dir(folder.place.path().join("open")).expect("a folder").next();
     let run = run.expect("a run").expect("an entry").path();
@@ -516,7 +517,7 @@ fn links_in_an_open_segment_are_not_followed() {
             assert_eq!(fs::read_dir(outside.path()).expect("a folder").count(), 0);
             fs::remove_file(&link).expect("a link");
             if is_log {
-                // Not a link, and not ours either: a hard link.
+                // Checks a hard link to a file that Safelight did not write as a log.
                 fs::write(&journal, [b'x'; 9000]).expect("a journal");
                 fs::hard_link(&journal, &link).expect("a link");
                 let error = sink.resume(Some(&receipt)).await.expect_err("not ours");
@@ -535,7 +536,7 @@ fn links_in_an_open_segment_are_not_followed() {
 
 #[test]
 fn a_link_in_the_staging_folder_is_swept_and_what_is_behind_it_stays() {
-    // The sweep went into folders behind links, and removed what it found there.
+    // Regression: the sweep followed links to folders and removed the files in them.
     let (folder, mut images) = (Folder::new(), Images::new());
     let outside = tempfile::tempdir().expect("a folder");
     fs::write(outside.path().join("kept"), "kept").expect("a file");

@@ -1,19 +1,21 @@
 //! The command that uploads a closed segment, such as `wandb sync`.
 //!
-//! It ends well, and marks the segment as synced, even if nothing was uploaded; and a segment that is synced twice
-//! has its rows twice. So what it said is read, and it runs again only if it surely did nothing:
+//! `wandb sync` may exit with status 0 and mark the segment as synced even if nothing was uploaded. Syncing a segment
+//! twice duplicates its rows. The output of the command is therefore checked. The command is retried only if it
+//! certainly uploaded nothing:
 //!
-//! | marker | `uploads/SEGMENT/` | what it said | what is done |
+//! | marker | `uploads/SEGMENT/` | output | action |
 //! | --- | --- | --- | --- |
-//! | no | not there | | it runs |
-//! | no | there | it didn't get as far as the run | it runs again |
-//! | no | there | it began to write the run | an error, for a person |
-//! | yes | there | an error | an error, for a person |
-//! | yes | there | no error | done |
-//! | yes | not there | | done: a person has synced it, or has settled it |
+//! | no | missing | | run the command |
+//! | no | present | the run was not started | run the command again |
+//! | no | present | the run was started | report an error that a person must resolve |
+//! | yes | present | an error | report an error that a person must resolve |
+//! | yes | present | no error | done |
+//! | yes | missing | | done: a person synced the segment or resolved the error |
 //!
-//! The folder of an upload has its output and, in `wandb/logs`, the client's own log: only that one tells that a
-//! file was refused. A command that outlives this process keeps its output locked, so that it is waited for.
+//! The folder of an upload holds the output and, in `wandb/logs`, the client's own log. Only the client's log reports
+//! a rejected file. The command keeps its output locked. If the command outlives this process, the lock prevents a
+//! second upload until the command ends.
 
 use std::fs::{self, File};
 use std::io;
@@ -32,17 +34,17 @@ use crate::media::shortened;
 use crate::secrets::{Secret, SecretError, SecretSource, without};
 use crate::sinks::target_dir::TargetDir;
 
-/// How long an upload may take: so long, and a second for so many bytes.
+/// Time limit of an upload: this, plus one second for each [`BYTES_PER_S_MIN`] bytes.
 const TIME_MAX: Duration = Duration::from_mins(15);
 const BYTES_PER_S_MIN: u64 = 65_536;
 
-/// How often it is looked whether it has ended.
+/// Interval at which the command's status is polled.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The most of an output that is read, from its end.
+/// Maximum number of bytes read from the end of an output.
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
-/// Why a segment is not uploaded.
+/// The reason why a segment is not uploaded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UploadError {
     #[error("{0}")]
@@ -55,7 +57,7 @@ pub(super) enum UploadError {
     UnderWay(String),
     #[error("{segment} was not uploaded: {said}")]
     Nothing { segment: String, said: String },
-    /// What a person has to look at.
+    /// A partial upload, which a person must resolve.
     #[error(
         "{segment} was uploaded in part, and would have its rows twice if that were done again: {said}; look at the \
          run, and see docs/wandb.md; what was said is in {folder}"
@@ -63,19 +65,19 @@ pub(super) enum UploadError {
     InPart { segment: String, said: String, folder: PathBuf },
 }
 
-/// How an upload ended.
+/// Result of an upload.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Done,
-    /// The run was not even begun.
+    /// The command did not start the run, so a retry is safe.
     Nothing(String),
     InPart(String),
 }
 
-/// Uploads a segment by the command of the configuration, if it has one, unless that was done.
+/// Uploads a segment with the configured command. Does nothing if no command is configured or the upload is done.
 ///
 /// # Errors
-/// If it isn't uploaded, or only in part.
+/// If the segment is not uploaded, or is uploaded only in part.
 pub(super) async fn upload(
     config: &WandbConfig,
     dir: &TargetDir,
@@ -87,13 +89,13 @@ pub(super) async fn upload(
     let folder = Path::new("uploads").join(&name);
     let output = folder.join("output.txt");
     let was_tried = dir.file_type(&output).map_err(in_dir(dir, &output))?.is_some();
-    // The key is read before anything is begun or recorded.
+    // Reads the key first, so that a missing key leaves no trace of an upload.
     let key = config.api_key.as_ref().map(SecretSource::read).transpose()?;
     if !was_tried && is_marked(segment)? {
         return Ok(());
     }
     if was_tried {
-        // Unlocked, if it has ended.
+        // The lock is free only if the earlier command has ended.
         drop(lock(dir, &output, &name)?);
         let end = ending(segment, dir, &folder, key.as_ref(), None)?;
         if !matches!(end, End::Nothing(_)) {
@@ -119,7 +121,7 @@ pub(super) async fn upload(
             return Err(UploadError::Start { command: program.clone(), source });
         }
     };
-    // It has the output now, and keeps it locked.
+    // The child has inherited the output, and keeps it locked.
     drop(command);
     let n_bytes = n_bytes(&segment.join("files"));
     let time_max = TIME_MAX + Duration::from_secs(n_bytes / BYTES_PER_S_MIN);
@@ -132,7 +134,7 @@ pub(super) async fn upload(
         }
         if trouble.is_none() && start.elapsed() > time_max {
             let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-            // It may have ended just now.
+            // Ignores a failure, because the command may have just ended.
             group.map(|group| kill_process_group(group, Signal::KILL).ok());
             trouble = Some(format!("stopped after {} s", time_max.as_secs()));
         }
@@ -152,7 +154,10 @@ fn settle(end: End, segment: String, dir: &TargetDir, folder: &Path) -> Result<(
     }
 }
 
-/// Opens an output that no command writes any more.
+/// Opens and locks an output.
+///
+/// # Errors
+/// [`UploadError::UnderWay`] if a command still writes to the output.
 fn lock(dir: &TargetDir, output: &Path, segment: &str) -> Result<File, UploadError> {
     let file = dir.open_to_append(output).map_err(in_dir(dir, output))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -162,7 +167,7 @@ fn lock(dir: &TargetDir, output: &Path, segment: &str) -> Result<File, UploadErr
     }
 }
 
-/// Whether the client has marked a segment as synced.
+/// Returns whether the client has marked a segment as synced.
 fn is_marked(segment: &Path) -> Result<bool, FileError> {
     for entry in fs::read_dir(segment).map_err(FileError::at(segment))? {
         let name = entry.map_err(FileError::at(segment))?.file_name();
@@ -173,7 +178,7 @@ fn is_marked(segment: &Path) -> Result<bool, FileError> {
     Ok(false)
 }
 
-/// How an upload ended, by what it left; `trouble` is what is known beside. The key is repeated nowhere.
+/// Determines the result of an upload from its files. `trouble` is an error that is already known. Redacts the key.
 fn ending(
     segment: &Path,
     dir: &TargetDir,
@@ -185,7 +190,7 @@ fn ending(
     let output = hidden(read_end(dir, &folder.join("output.txt"))?);
     let logs = folder.join("wandb/logs");
     let mut log = String::new();
-    // A command that is not the client has no log.
+    // The folder is empty if the command is not the W&B client.
     for (name, file_type) in dir.entries(&logs).map_err(in_dir(dir, &logs))? {
         if file_type == FileType::RegularFile {
             log.push_str(&read_end(dir, &logs.join(name))?);
@@ -194,9 +199,9 @@ fn ending(
     Ok(judge(&output, &hidden(log), is_marked(segment)?, trouble))
 }
 
-/// What becomes of an upload with this output and log.
+/// Determines the result of an upload from its output and log.
 fn judge(output: &str, log: &str, is_marked: bool, trouble: Option<String>) -> End {
-    // Not within a line, where a project may have such a name.
+    // Checks only the start of a line, because a project's name may contain these words.
     let is_bad = |line: &String| line.starts_with("ERROR") || line.starts_with("Skipped");
     let mut said: Vec<String> = trouble.into_iter().collect();
     said.extend(output.lines().map(plain).filter(is_bad));
@@ -211,18 +216,18 @@ fn judge(output: &str, log: &str, is_marked: bool, trouble: Option<String>) -> E
         said.push(format!("no mark was left; the last word was: {last}"));
     }
     let said = shortened(said.join("; "), 300);
-    // What it says when the server has the run, and before the first row is sent.
+    // The client prints this after the server has created the run and before it sends the first row.
     let is_begun = is_marked || output.contains("View run");
     if is_begun { End::InPart(said) } else { End::Nothing(said) }
 }
 
-/// A line of an output, without what is meant for a terminal.
+/// Returns a line of an output without terminal escape sequences, control characters and the client's prefix.
 fn plain(line: &str) -> String {
     let mut text = String::new();
     let mut chars = line.chars();
     while let Some(c) = chars.next() {
         if c == '\u{1b}' {
-            // As far as the letter that ends the sequence.
+            // Skips to the letter that ends the escape sequence.
             chars.by_ref().find(char::is_ascii_alphabetic);
         } else if !c.is_control() {
             text.push(c);
@@ -231,7 +236,7 @@ fn plain(line: &str) -> String {
     text.trim().trim_start_matches("wandb: ").to_owned()
 }
 
-/// What a line of the client's log says of a file that was not uploaded.
+/// Returns the message of a line of the client's log if it reports a file that was not uploaded.
 fn file_trouble(line: &str) -> Option<String> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     let message = line["msg"].as_str()?;
@@ -239,7 +244,7 @@ fn file_trouble(line: &str) -> Option<String> {
     (line["level"] == "ERROR" && is_of_a_file).then(|| message.to_owned())
 }
 
-/// The end of a text, as far as it is read.
+/// Reads the last [`OUTPUT_BYTES_MAX`] bytes of a text file.
 fn read_end(dir: &TargetDir, path: &Path) -> Result<String, FileError> {
     use std::io::{Read, Seek, SeekFrom};
     let read = || {
@@ -253,7 +258,7 @@ fn read_end(dir: &TargetDir, path: &Path) -> Result<String, FileError> {
     read().map_err(in_dir(dir, path))
 }
 
-/// How many bytes the files below a folder have, about.
+/// Returns the approximate total size of the files below a folder, in bytes.
 fn n_bytes(folder: &Path) -> u64 {
     let (mut n_bytes, mut folders) = (0, vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
