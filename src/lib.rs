@@ -1,54 +1,52 @@
-//! Watches training runs for raw tensor dumps and media logs, and keeps them as images.
+//! Watches training runs for raw tensor dumps and media logs, and turns them into images.
 //!
-//! A training job writes what its model sees as raw tensors, and one line of JSON for each picture;
-//! this crate, in another process, makes image media of them and keeps them in an index.
+//! A training job writes raw tensors, and one line of JSON for each picture. Safelight, in another
+//! process, turns them into image media, indexes them, and delivers them to trackers.
 //!
 //! ```text
-//!  run directory       pure: values in, values out                          durable
+//!  run directory       pure: values in, values out                          durable          targets
 //!
 //!  media.jsonl ─line──▶ parse ─▶ MediaRecord ──┐
-//!  dump ──────header──▶ parse ─▶ TensorHeader ─┴▶ plan ─▶ Plan ─┐
-//!   │                                                           ▼
-//!   └─────────bytes───▶ convert ▸ Pixels ▸ encode ──────────▶ commit ─▶ journal ─▶ index
-//!                       └───────── render ────────┘           media file, line and cursor
+//!  dump ──────header──▶ parse ─▶ TensorHeader ─┴▶ plan ─▶ Plan ─┐                        ┌▶ W&B
+//!   │                                                           ▼                        ├▶ TensorBoard
+//!   └─────────bytes───▶ convert ▸ Pixels ▸ encode ──────────▶ commit ─▶ journal ─▶ sync ─┼▶ MLflow
+//!                       └───────── render ────────┘           media file    │            ├▶ Trackio
+//!                                                             and lines     └▶ index     └▶ object store
 //! ```
 //!
-//! Four sentences hold it together:
+//! # Invariants
 //!
-//! 1. **Two things are true and the rest follows from them**: the run directory, and the store's
-//!    media files with their journals. The index can be rebuilt from these two.
-//! 2. **The middle is functions.** Parse, plan and render take values and return values: no file,
-//!    clock, thread, log or global. A plan is cheap and made in order, so that limits fall the same
-//!    way each time; a render is heavy and made in parallel; commits keep the order of the plans.
-//! 3. **The edge is thin.** Watching, tailing and serving move bytes and wait. Each has a pure
-//!    neighbour that decides.
-//! 4. **Durability is decided in one function**, `store::Writer::commit`. Before it, work can be done
-//!    again from the run directory. After it, nothing is lost.
+//! 1. **Two things are true and the rest follows from them**: the run directory, and the store's media
+//!    files with their journals. The index can be rebuilt from these two.
+//! 2. **The middle is functions.** Parse, plan and render take values and return values: no file, clock,
+//!    thread, log or global. They live in crates of their own, whose `clippy.toml` refuses the rest.
+//!    Plans are cheap and made in order, so that limits fall the same way each time. Renders are heavy
+//!    and run in parallel. Commits keep the order of the plans.
+//! 3. **The edge is thin.** Watching, tailing and serving move bytes and wait. Each has a pure neighbour
+//!    that decides.
+//! 4. **Durability is decided in one function**, `store::Writer::commit`. Before it, work can be redone
+//!    from the run directory. After it, nothing is lost.
+//!
+//! # Modules
+//!
+//! The crates `safelight-image`, `safelight-png` and `safelight-formats` are the pure core. Their modules
+//! are re-exported here ([`media`] to [`formats`]), so that `crate::media` is one name for both. This crate
+//! is the shell: everything that touches files, clocks, threads and sockets.
 //!
 //! | module | its one job |
 //! | --- | --- |
-//! | [`media`], [`tensor`] | the vocabulary: what an image and a tensor are |
-//! | [`decode`] | a dump's bytes → headers, then one tensor's bytes |
-//! | [`record`] | a line, a sidecar or a path → a record |
-//! | [`annotations`] | what lies on an image: classes, boxes, masks |
-//! | [`convert`] | elements → pixels: which axis is which, whose rule, which mode |
-//! | [`encode`] | pixels → a media file |
-//! | `simd` | their loops that want the processor's own instructions: all unsafe code |
-//! | [`limits`], [`plan`] | which images are made, and which are held back |
-//! | [`render`] | a plan and a tensor's bytes → media files |
-//! | [`formats`] | entries → what trackers read |
-//! | `durable`, [`store`] | how, and when, things become durable |
-//! | `run_dir` | a run directory: opens the files in it, and nothing outside |
-//! | `pulse`, `pace` | whether each thread gets on; how many bytes a second may be moved |
-//! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered, committed |
-//! | `sinks` | what a target is, and one file for each kind |
-//! | [`sync`] | the journals → the targets: cursors, retries, parked items |
-//! | [`retention`] | removes media and dumps that are no longer wanted |
-//! | [`control`] | the unix socket |
-//! | [`secrets`] | where keys of targets stand |
-//! | [`config`], `logging`, `daemon`, [`cli`] | assembly |
-//!
-//! The modules from [`media`] to [`formats`] are pure; a test keeps them so.
+//! | `durable` | writes, syncs and renames files; tests observe each step |
+//! | `pulse`, `pace` | whether each thread makes progress; how many bytes a second are read |
+//! | `run_dir` | opens files beneath a run directory, never through a link |
+//! | [`store`] | media files, journals and the index: the one place that decides durability |
+//! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered and committed |
+//! | `sinks` | the kinds of targets, one folder for each, and the contract suite that all run |
+//! | [`sync`] | one worker for each target: cursors, retries, parked items |
+//! | [`retention`] | removes media and dumps that the configuration no longer wants |
+//! | [`control`] | the control API on a unix socket, and its client |
+//! | [`secrets`] | reads the secrets of targets |
+//! | [`config`] | the settings: what the file says, and what it means |
+//! | `logging`, `daemon`, [`cli`] | assembly: the log, the service, the commands |
 
 pub use safelight_formats as formats;
 pub use safelight_image::{
