@@ -11,7 +11,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::locks::lock;
 
 /// One step that changes the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +152,7 @@ impl Disk {
     }
 
     fn durable_dirs(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
-        self.durable_dirs.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.durable_dirs)
     }
 
     /// Replaces the content of a file by `bytes`, durably. Readers see the old content or the new one.

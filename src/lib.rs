@@ -35,6 +35,7 @@
 //!
 //! | module | its one job |
 //! | --- | --- |
+//! | `locks` | locks that survive a panic |
 //! | `durable` | writes, syncs and renames files; tests observe each step |
 //! | `pulse`, `pace` | whether each thread makes progress; how many bytes a second are read |
 //! | `run_dir` | opens files beneath a run directory, never through a link |
@@ -54,6 +55,7 @@ pub use safelight_image::{
 };
 
 // Shell.
+mod locks;
 mod durable;
 mod pace;
 mod pulse;

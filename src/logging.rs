@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tracing::callsite::Identifier;
@@ -17,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::config::log::LogFormat;
+use crate::locks::lock;
 
 /// How many lines from one place in the source are logged in one [`WINDOW`]. More are counted and dropped.
 const LINES_MAX: u32 = 100;
@@ -71,7 +72,7 @@ struct Flood {
 impl Floods {
     /// Whether one more line from this place may be logged.
     fn allow(&self, metadata: &Metadata<'_>, now: Instant) -> bool {
-        let mut floods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut floods = lock(&self.0);
         let flood = floods.entry(metadata.callsite()).or_insert_with(|| Flood {
             since: now,
             n: 0,
@@ -88,7 +89,7 @@ impl Floods {
     }
 
     fn take_left_out(&self) -> Vec<(String, u64)> {
-        let mut floods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut floods = lock(&self.0);
         let left_out = floods.values_mut().filter(|flood| flood.n_left_out > 0);
         let mut left_out: Vec<_> =
             left_out.map(|f| (f.place.clone(), std::mem::take(&mut f.n_left_out))).collect();

@@ -2,9 +2,10 @@
 //!
 //! Pure, except for [`Pace::wait_for`].
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::locks::lock;
 use crate::pulse;
 
 /// How far a pause saves up: this much time at the full rate may be moved at once after it.
@@ -30,17 +31,17 @@ struct State {
 impl Pace {
     /// Sets the rate.
     pub(crate) fn set(&self, bytes_per_s: Option<u64>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         (state.bytes_per_s, state.paid_until) = (bytes_per_s, None);
     }
 
     fn rate(&self) -> Option<u64> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).bytes_per_s
+        lock(&self.state).bytes_per_s
     }
 
     /// How long to wait before moving `n_bytes`.
     pub(crate) fn delay(&self, now: Instant, n_bytes: u64) -> Duration {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let Some(rate) = state.bytes_per_s else { return Duration::ZERO };
         #[expect(clippy::cast_precision_loss, reason = "a pause need not be exact")]
         let takes = Duration::from_secs_f64(n_bytes as f64 / rate.max(1) as f64);

@@ -6,8 +6,10 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use crate::locks::lock;
 
 /// How long a thread may go without a beat before it is stalled, if no watchdog sets another limit.
 pub(crate) const STALLED: Duration = Duration::from_secs(30);
@@ -92,13 +94,13 @@ impl Pulses {
             is_over: AtomicBool::new(false),
         });
         pulse.beat(Instant::now());
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(pulse.clone());
+        lock(&self.threads).push(pulse.clone());
         MINE.set(Some(Mine(pulse)));
     }
 
     /// The threads that had no beat for `patience`, or ended.
     pub(crate) fn stalled(&self, now: Instant, patience: Duration) -> Vec<Stalled> {
-        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let threads = lock(&self.threads);
         let stalled = threads.iter().filter_map(|pulse| {
             let since = pulse.still_for(now);
             let is_still = !pulse.is_idle.load(Ordering::Acquire) && since >= patience;

@@ -1,7 +1,7 @@
 //! Reloads the configuration: whole, or not at all.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::retention::Retention;
 use crate::config::{self, Boot, Config, Live};
 use crate::ingest::{Command, Shared};
+use crate::locks::lock;
 use crate::logging::Level;
 use crate::sync::{PreparedTargets, Targets};
 
@@ -38,7 +39,7 @@ impl Reload {
     /// Applies the file as it is now, and returns when all parts of the daemon go by it. If the file cannot be applied,
     /// the last configuration stays. If the engine takes too long, the error says so, and it follows later.
     pub(super) fn now(&self) -> Result<(), String> {
-        let _at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        let _at_work = lock(&self.at_work);
         match self.prepare() {
             Ok(prepared) => self.apply(prepared),
             Err(error) => {

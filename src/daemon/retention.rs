@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::config::Live;
 use crate::ingest::Shared;
+use crate::locks::lock;
 use crate::media::RunId;
 use crate::retention::{self, Report, RetentionClock, StoreRemover};
 use crate::run_dir::ReadOptions;
@@ -41,7 +42,7 @@ impl Retention {
 
     /// Sets the configuration. If its rules, targets or logs are new, a running sweep ends.
     pub(super) fn set(&self, live: &Live) {
-        let mut now = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = lock(&self.config);
         let parts = |live: &Live| (live.retention, live.targets.clone(), live.watches.clone());
         if parts(&now.0) != parts(live) {
             *now = (Arc::new(live.clone()), now.1 + 1);
@@ -50,7 +51,7 @@ impl Retention {
 
     /// The configuration, and its number.
     pub(super) fn config(&self) -> (Arc<Live>, u64) {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.config).clone()
     }
 
     /// Reports what the rules would remove or, with `apply`, removes it.

@@ -47,7 +47,7 @@ mod status;
 mod engine;
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -59,6 +59,7 @@ pub use self::planning::{Admitting, KeyReport, ReleaseReport};
 pub use self::status::{IngestStatus, Waiting};
 pub use self::watching::RootStatus;
 use crate::config::Live;
+use crate::locks::lock;
 use crate::pace::Pace;
 use crate::pulse::Pulses;
 use crate::store::Requests;
@@ -102,12 +103,12 @@ pub(crate) struct Shared {
 impl Shared {
     /// Uses this `store.free_bytes_min` from now on.
     pub(crate) fn set_free_bytes_min(&self, min: Option<u64>) {
-        *self.free_bytes_min.lock().unwrap_or_else(PoisonError::into_inner) = min;
+        *lock(&self.free_bytes_min) = min;
     }
 
     /// What ingest did when the engine updated the status last.
     pub(crate) fn ingest_status(&self) -> IngestStatus {
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut status = lock(&self.status).clone();
         status.n_in_flight = self.progress.n_in_flight();
         status.trouble = self.progress.trouble().or(status.trouble);
         status

@@ -1,6 +1,6 @@
 //! What ingest does now, for `status`, metrics and health.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::planning::{Backlog, LogBacklog, PathDumps};
 use super::runs::Runs;
 use super::watching::{RootStatus, Watching};
+use crate::locks::lock;
 use crate::media::RunId;
 
 /// The pause between two updates of the status.
@@ -98,7 +99,7 @@ impl StatusUpdates {
     ) {
         self.updated_at = Some(now);
         self.next_at = None;
-        *status.lock().unwrap_or_else(PoisonError::into_inner) = sources.status(now);
+        *lock(status) = sources.status(now);
     }
 }
 

@@ -6,10 +6,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use crate::durable::{Disk, DiskFile};
+use crate::locks::lock;
 use crate::media::{MediaId, RunId, Sha256};
 use crate::pulse;
 
@@ -88,7 +89,7 @@ impl Staging {
 
 impl Staged {
     fn open_file(&self) -> MutexGuard<'_, Option<(DiskFile, Arc<()>)>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
 }
 

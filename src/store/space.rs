@@ -7,9 +7,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::FallocateFlags;
+
+use crate::locks::lock;
 
 /// Size of the ballast.
 const BALLAST_BYTES: u64 = 8 << 20;
@@ -63,7 +65,7 @@ impl Space {
     /// If too little space is free. Unknown free space is no error: a write fails if there is none.
     pub(crate) fn check(&self) -> Result<(), Full> {
         let Ok((free, size)) = self.measure() else { return Ok(()) };
-        let min = *self.min.lock().unwrap_or_else(PoisonError::into_inner);
+        let min = *lock(&self.min);
         let min = min.unwrap_or_else(|| FREE_BYTES_MIN.min(size / 20));
         // The space of a removed ballast is for the index. The ballast is created again first.
         let missing = if self.ballast().is_file() { 0 } else { BALLAST_BYTES };

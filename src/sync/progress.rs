@@ -5,13 +5,15 @@ use std::time::Instant;
 
 use super::status::{TargetProgress, TargetStatus};
 
+use crate::locks::lock;
+
 /// Wakes threads that wait for a change of any target of a group. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ChangeSignal(Arc<(Mutex<u64>, Condvar)>);
 
 impl ChangeSignal {
     fn n_changes(&self) -> MutexGuard<'_, u64> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.0)
     }
 
     fn notify(&self) {
@@ -63,7 +65,7 @@ impl ProgressBoard {
     }
 
     fn posted(&self) -> MutexGuard<'_, Posted> {
-        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.posted)
     }
 
     pub(super) fn post(&self, progress: TargetProgress) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::progress::{ChangeSignal, ProgressBoard};
@@ -11,6 +11,7 @@ use super::target_thread::{DeliveryMode, TargetThread, WaitingThread};
 use super::worker::WorkerControl;
 use super::{SyncError, check_names};
 use crate::config::SyncConfig;
+use crate::locks::lock;
 use crate::store::Reader;
 
 /// How long [`Targets::stop`] waits for the threads to end.
@@ -53,7 +54,7 @@ impl Targets {
     }
 
     fn threads(&self) -> MutexGuard<'_, TargetThreads> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.threads)
     }
 
     /// Starts the threads that these targets need. They wait for [`Self::apply`], and end if the result is dropped.

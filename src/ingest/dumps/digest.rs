@@ -1,9 +1,10 @@
 //! A dump that is open for reading, and its digest.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crate::decode::ReadAt;
+use crate::locks::lock;
 use crate::media::{Digest, DigestKind, Hasher};
 use crate::run_dir::RunFile;
 
@@ -81,7 +82,7 @@ impl OpenDump {
     }
 
     fn hashed(&self) -> MutexGuard<'_, Hashed> {
-        self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.hashed)
     }
 
     /// The cell that holds the digest once it is known.

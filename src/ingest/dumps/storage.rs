@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use crate::decode::storage::{self, Plain};
 use crate::decode::{DecodeError, ReadAt};
+use crate::locks::lock;
 use crate::pulse;
 use crate::store::media_dir::Staging;
 use crate::tensor::Storage;
@@ -90,7 +91,7 @@ impl OpenStorage {
         dump: &'a R,
         staging: &Staging,
     ) -> Result<StorageBytes<'a, R>, DecodeError> {
-        let working = pulse::idle(|| self.working.lock().unwrap_or_else(PoisonError::into_inner));
+        let working = pulse::idle(|| lock(&self.working));
         if self.decoded.get().is_none() {
             match self.decode(dump, staging) {
                 Err(error @ DecodeError::Io(_)) => return Err(error),

@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+use crate::locks::lock;
 
 /// Paths that are gathered at most. Beyond, everything is scanned.
 const HINTS_MAX: usize = 65_536;
@@ -110,8 +112,7 @@ impl FolderWatcher {
     pub(crate) fn take_hints(&self) -> Hints {
         // First the message, so that a change after this call sends a new one.
         self.wake.try_recv().ok();
-        let gathered =
-            std::mem::take(&mut *self.gathered.lock().unwrap_or_else(PoisonError::into_inner));
+        let gathered = std::mem::take(&mut *lock(&self.gathered));
         let Gathered { paths, has_lost_events } = gathered;
         Hints { paths: paths.into_iter().collect(), has_lost_events }
     }
@@ -123,7 +124,7 @@ impl FolderWatcher {
 }
 
 fn gather(shared: &Mutex<Gathered>, wake_up: &Sender<()>, event: notify::Result<notify::Event>) {
-    let mut gathered = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut gathered = lock(shared);
     match event {
         // An overflow names no paths, so it is handled first.
         Ok(event) if event.need_rescan() => gathered.has_lost_events = true,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::lock;
+use crate::locks::lock;
 
 /// An amount of which shares are taken and given back.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ mod retry;
 mod worker;
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -59,11 +59,6 @@ const BATCHES_MAX: usize = 512;
 
 /// An upper bound for the events of all batches between plan and commit. One batch may have many.
 const EVENTS_MAX: u64 = 131_072;
-
-/// Takes a lock that no panic can leave in a bad state.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The threads that render and commit, and the engine's end of their channels.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::counts::{BatchCounts, ItemCounts};
-use super::lock;
+use crate::locks::lock;
 
 /// Counters of the pipeline. Every thread may read them at any time.
 #[derive(Debug, Default)]

@@ -19,7 +19,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -28,6 +28,7 @@ use self::entry::{entries_of, file_type_at, rename_new, type_name};
 pub(crate) use self::error::TargetDirError;
 pub(crate) use self::staged::{Published, StagedFile};
 use crate::durable::{Disk, DiskFile, Step};
+use crate::locks::lock;
 
 const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -170,7 +171,7 @@ impl TargetDir {
     }
 
     fn durable_folders(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
-        self.durable_folders.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.durable_folders)
     }
 
     /// Makes the entries of a folder durable.

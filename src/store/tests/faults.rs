@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::durable::{Disk, Observe, Step};
+use crate::locks::lock;
 use crate::media::{
     ColorMode, Description, Fate, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey,
     RunId, Sha256, Source,
@@ -39,7 +40,7 @@ struct Recorder {
 
 impl Recorder {
     fn add(&self, seen: Seen) -> usize {
-        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.seen);
         all.push(seen);
         all.len() - 1
     }
@@ -57,8 +58,7 @@ impl Observe for Recorder {
             Step::CreateDir(path) => Seen::CreateDir(own(path)),
             Step::SyncDir(path) => Seen::SyncDir(own(path)),
         });
-        let is_refused =
-            self.refused.lock().unwrap_or_else(PoisonError::into_inner).contains(&number);
+        let is_refused = lock(&self.refused).contains(&number);
         if is_refused { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
