@@ -31,6 +31,9 @@ pub struct LimitsSection {
     pub batch_max: NonZeroU64,
     /// The longest line of a media log and the largest sidecar, in bytes.
     pub line_bytes_max: NonZeroU64,
+    /// The most bytes of annotations that one line or sidecar may load from files beside the dump
+    /// (`"boxes": {"path": …}`). Larger ones are left out, with a warning on the image.
+    pub annotation_bytes_max: NonZeroU64,
     /// The longest header of a dump, in bytes. A header of npy takes about a hundred bytes. Those of safetensors and
     /// torch files with thousands of tensors take some hundred thousand.
     pub header_bytes_max: NonZeroU64,
@@ -51,6 +54,7 @@ impl Default for LimitsSection {
             pixels_max: non_zero_64(limits.pixels_max),
             batch_max: non_zero_64(limits.batch_max),
             line_bytes_max: non_zero_64(limits.line_bytes_max),
+            annotation_bytes_max: non_zero_64(limits.annotation_bytes_max),
             header_bytes_max: non_zero_64(limits.header_bytes_max),
         }
     }
@@ -67,6 +71,7 @@ impl LimitsSection {
             pixels_max: self.pixels_max.get(),
             batch_max: self.batch_max.get(),
             line_bytes_max: self.line_bytes_max.get(),
+            annotation_bytes_max: self.annotation_bytes_max.get(),
             header_bytes_max: self.header_bytes_max.get(),
             memory_bytes_max: memory_bytes_max.get(),
         }

@@ -28,6 +28,11 @@ impl ReadFailure {
         self.map_reason(|reason| format!("mask {reason}"))
     }
 
+    /// Says that the file is one of annotations.
+    pub(crate) fn about_annotations(self) -> Self {
+        self.map_reason(|reason| format!("annotations {reason}"))
+    }
+
     /// Adds the path of the file.
     pub(crate) fn about(self, path: &str) -> Self {
         self.map_reason(|reason| format!("{path:?} {reason}"))

@@ -402,7 +402,7 @@ fn damage_to_one_run_or_line_costs_no_other() {
 
 #[test]
 fn metadata_nested_too_deep_is_dropped_before_it_is_stored() {
-    // Regression: it was written nested one level deeper than the reader accepts.
+    // Regression: it was written nested one level deeper than the reader accepts. Later it cost the image.
     let temp = TempRun::new();
     let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
     temp.write("x.npy", &gray(1));
@@ -411,13 +411,18 @@ fn metadata_nested_too_deep_is_dropped_before_it_is_stored() {
             format!("{{\"key\":\"k\",\"step\":{step},\"data\":\"x.npy\",\"x\":{}}}\n", deep(n));
         temp.append("a.media.jsonl", &line);
     }
-    assert_eq!(temp.ingest().code, 3);
-    assert_eq!(temp.counts(), [1, 0, 3]);
-    temp.write("safelight.json", format!("{{\"config\":{}}}", deep(126)).as_bytes());
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.counts(), [4, 0, 0]);
+    let warnings: Vec<_> = temp.items().iter().map(|item| item["warnings"].clone()).collect();
+    let dropped = json!(["x dropped: nested deeper than 64 levels"]);
+    assert_eq!(warnings, [Value::Null, dropped.clone(), dropped.clone(), dropped]);
+    // The configuration of a run costs no run, whatever is in it.
+    temp.write("safelight.json", format!("{{\"config\":{},\"name\":\"n\"}}", deep(126)).as_bytes());
+    temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":5,\"data\":\"x.npy\"}\n");
     let ran = temp.ingest();
-    assert_eq!(ran.code, 1);
+    assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.err.contains("nested deeper than 64 levels"), "{}", ran.err);
-    assert_eq!(temp.counts(), [1, 0, 3]);
+    assert_eq!(temp.counts(), [5, 0, 0]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests that need more than one module: real files, real processes.
 
+mod annotation_files;
 mod bad_input;
 mod commands;
 mod configuration;

@@ -34,6 +34,8 @@ pub struct Limits {
     pub batch_max: u64,
     /// Longest line of a media log and longest sidecar, in bytes.
     pub line_bytes_max: u64,
+    /// Most bytes of files of annotations for one line or sidecar.
+    pub annotation_bytes_max: u64,
     /// Longest header of a dump, in bytes.
     pub header_bytes_max: u64,
     /// The most memory that the conversion of one image may take, in bytes.
@@ -52,6 +54,7 @@ impl Default for Limits {
             pixels_max: 178_956_970,
             batch_max: 65_536,
             line_bytes_max: 1 << 20,
+            annotation_bytes_max: 16 << 20,
             header_bytes_max: 4 << 20,
             memory_bytes_max: 512 << 20,
         }

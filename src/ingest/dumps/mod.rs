@@ -1,4 +1,5 @@
-//! Opens what a record names: its dump, the tensors in the dump, and the dumps of its masks.
+//! Opens what a record names: its dump, the tensors in the dump, the dumps of its masks, and files of
+//! annotations.
 //!
 //! ```text
 //! MediaRecord ─▶ RecordDump ─▶ parts: one tensor or picture each ─┐
@@ -11,9 +12,11 @@
 //! | `opening` | a record's dump: opens it and reads its headers |
 //! | `parts` | the tensors of a dump that a record leads to, and their keys |
 //! | `mask` | the dump of a mask |
+//! | `annotation_file` | loads annotations from files beside the dump |
 //! | `storage` | the bytes of a tensor, checked and decoded |
 //! | `record` | a record and all that it names, opened |
 
+mod annotation_file;
 mod digest;
 mod opening;
 mod parts;

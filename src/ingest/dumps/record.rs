@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::annotation_file;
 use super::parts::parts;
 use super::{MaskDump, OpenDump, Part, RecordDump};
 use crate::annotations::mask_dumps;
@@ -21,7 +22,7 @@ pub(crate) struct OpenRecord {
 }
 
 impl OpenRecord {
-    /// Adds the metadata in the dump to the record, and opens the dumps of masks. `has_explicit_place`
+    /// Adds the metadata in the dump and the annotations in files to the record, and opens the dumps of masks. `has_explicit_place`
     /// says that the record itself names key and step, which then win over the metadata.
     ///
     /// # Errors
@@ -43,6 +44,7 @@ impl OpenRecord {
                 .map_err(|error| ReadFailure::Reject(format!("{path:?}: {}", error.message)))?;
         }
         let parts = parts(&contents, &record.key, record.data.tensor.as_deref(), &path)?;
+        annotation_file::load(dir, &mut record, limits)?;
         let masks = record.description.annotations.get("masks").map(mask_dumps).unwrap_or_default();
         let masks = masks.iter().map(|data| MaskDump::open(dir, data, limits));
         let masks = masks.collect::<Result<Vec<_>, _>>()?;

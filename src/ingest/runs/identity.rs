@@ -1,10 +1,10 @@
 //! `safelight.json`: the id of a run, and what its job says of it.
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use serde_json::{Map, Value};
 
-use crate::record::{DEPTH_MAX, depth};
+use crate::record::{DEPTH_MAX, depth, parse_json};
 use crate::run_dir::{ReadFailure, RunDir};
 use crate::store::journal::Stamp;
 
@@ -17,7 +17,8 @@ const IDENTITY_BYTES_MAX: u64 = 1 << 20;
 /// Reads `safelight.json`, and its stamp if the file is there.
 ///
 /// # Errors
-/// If the file cannot be read or is not one JSON object. The error is for people.
+/// If the file cannot be read or is not one JSON object. The error is for people. A field that is nested too
+/// deep is dropped.
 pub(super) fn read_identity(dir: &RunDir) -> Result<(Map<String, Value>, Option<Stamp>), String> {
     let problem = |what: String| format!("{}: {what}", dir.path().join(IDENTITY_FILE).display());
     let file = match dir.open_file(IDENTITY_FILE) {
@@ -33,12 +34,24 @@ pub(super) fn read_identity(dir: &RunDir) -> Result<(Map<String, Value>, Option<
     if stamp.size > IDENTITY_BYTES_MAX {
         return Err(problem(format!("{} bytes, want at most {IDENTITY_BYTES_MAX}", stamp.size)));
     }
-    let text = io::read_to_string(file.into_file().take(IDENTITY_BYTES_MAX))
+    let mut text = Vec::new();
+    file.into_file()
+        .take(IDENTITY_BYTES_MAX)
+        .read_to_end(&mut text)
         .map_err(|error| problem(error.to_string()))?;
-    let identity: Map<String, Value> = serde_json::from_str(&text)
-        .map_err(|error| problem(format!("{error}; want one JSON object")))?;
-    if identity.values().any(|value| depth(value) > DEPTH_MAX) {
-        return Err(problem(format!("nested deeper than {DEPTH_MAX} levels")));
-    }
+    let want = |found: String| problem(format!("{found}; want one JSON object"));
+    let Value::Object(mut identity) = parse_json(&text).map_err(|error| want(error.to_string()))?
+    else {
+        return Err(want("another value".to_owned()));
+    };
+    identity.retain(|name, value| {
+        let is_kept = depth(value) <= DEPTH_MAX;
+        if !is_kept {
+            let path = dir.path().join(IDENTITY_FILE);
+            let error = format!("nested deeper than {DEPTH_MAX} levels");
+            tracing::warn!(path = %path.display(), field = name, error, "field of a run ignored");
+        }
+        is_kept
+    });
     Ok((identity, Some(stamp)))
 }

@@ -10,6 +10,7 @@ mod boxes;
 mod classes;
 mod masks;
 mod field_path;
+mod files;
 
 use serde_json::{Map, Value};
 
@@ -17,6 +18,7 @@ pub use self::boxes::BoxSet;
 pub use self::classes::{class_set, generated_labels};
 pub use self::field_path::AnnotationError;
 use self::field_path::FieldPath;
+pub use self::files::{load_files, names_file};
 pub use self::masks::{MaskData, MaskSpec, mask_dumps};
 use crate::media::Class;
 

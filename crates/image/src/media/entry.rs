@@ -189,6 +189,10 @@ pub struct Description {
     /// `classes`, `boxes` and `masks` as the job gave them, of an item that is held or rejected.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub annotations: Map<String, Value>,
+    /// Those of them that were loaded from files, as the job gave them: with the names of the files. Kept
+    /// in memory only.
+    #[serde(skip)]
+    pub loaded: Map<String, Value>,
     /// Every other field, as the job gave it.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
@@ -206,6 +210,27 @@ impl Description {
         }
         for (name, value) in base.extra {
             self.extra.entry(name).or_insert(value);
+        }
+        self
+    }
+
+    /// Names the files of annotations again, in place of what was loaded from them: the journal does not
+    /// repeat it. Masks keep the names of their dumps, which retention asks for.
+    fn without_loaded(mut self) -> Self {
+        for (name, given) in std::mem::take(&mut self.loaded) {
+            let masks = self.annotations.get_mut(&name).filter(|_| name == "masks");
+            let Some(masks) = masks else {
+                self.annotations.insert(name, given);
+                continue;
+            };
+            let of_images = match masks {
+                Value::Array(images) => images.iter_mut().collect(),
+                masks => vec![masks],
+            };
+            let masks = of_images.into_iter().filter_map(Value::as_object_mut);
+            for mask in masks.flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+                mask.retain(|field, _| matches!(field.as_str(), "mask_data" | "path"));
+            }
         }
         self
     }
@@ -348,7 +373,7 @@ impl MediaEntry {
     #[must_use]
     pub fn held(id: MediaId, reason: String, description: Description, source: Source) -> Self {
         let reason = shortened(reason, REASON_CHARS_MAX);
-        Self { fate: Fate::Held { id, reason }, description, source }
+        Self { fate: Fate::Held { id, reason }, description: description.without_loaded(), source }
     }
 
     /// A line or dump that cannot become an image, with the place that it said: key, step, index.
@@ -361,6 +386,7 @@ impl MediaEntry {
     ) -> Self {
         let place = place.map(|(key, step, index)| ClaimedPlace { key, step, index });
         let reason = shortened(reason, REASON_CHARS_MAX);
+        let description = description.without_loaded();
         Self { fate: Fate::Rejected { place, reason }, description, source }
     }
 

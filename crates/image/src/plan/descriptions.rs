@@ -32,9 +32,16 @@ pub(super) fn split(given: &Description, n: usize) -> Result<(Vec<Description>, 
     };
     common.caption = split_field("caption", common.caption.take())?;
     common.grouping = split_field("grouping", common.grouping.take())?;
+    let mut loaded_lists: Vec<(&str, Vec<Value>)> = Vec::new();
     for name in ["boxes", "masks"] {
         if let Some(value) = split_field(name, common.annotations.shift_remove(name))? {
             common.annotations.insert(name.to_owned(), value);
+        }
+        // A list whose entries name files has an entry for each image, too.
+        match common.loaded.shift_remove(name) {
+            Some(Value::Array(values)) if values.len() == n => loaded_lists.push((name, values)),
+            Some(value) => drop(common.loaded.insert(name.to_owned(), value)),
+            None => {}
         }
     }
     let n_bytes = serde_json::to_string(&common).map_or(0, |text| text.len());
@@ -55,6 +62,11 @@ pub(super) fn split(given: &Description, n: usize) -> Result<(Vec<Description>, 
                 "grouping" => description.grouping = Some(value).filter(|value| !value.is_null()),
                 _ => drop(description.annotations.insert(name.to_owned(), value)),
             }
+        }
+    }
+    for (name, values) in loaded_lists {
+        for (description, value) in each.iter_mut().zip(values) {
+            description.loaded.insert(name.to_owned(), value);
         }
     }
     Ok((each, n_all))

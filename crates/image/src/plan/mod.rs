@@ -172,6 +172,7 @@ fn item(
         Decision::Make(plan) => {
             // The plan has them.
             description.annotations.clear();
+            description.loaded.clear();
             PlannedItem::Image(Box::new(ImageJob { id, description, plan }))
         }
         Decision::Hold(reason) => PlannedItem::Held { id, image_idx, description, reason },

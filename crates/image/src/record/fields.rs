@@ -7,7 +7,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::data::DataFields;
-use super::lenient::{self, SURROGATES, Whole, replace_surrogates};
+use super::lenient::{self, SURROGATES, Whole, cut_deep, replace_surrogates};
 use super::non_finite::{quote_non_finite, record_error, without_position};
 use super::{ANNOTATION_FIELDS, ImageOptions, RecordError};
 use crate::media::{Description, MediaKey, Step};
@@ -36,8 +36,8 @@ pub(super) fn parse_fields(text: &[u8]) -> Result<Fields, RecordError> {
     Ok(fields)
 }
 
-/// Parses JSON that may contain bare NaN and infinities, and lone surrogates. Returns whether surrogates
-/// were replaced.
+/// Parses JSON that may contain bare NaN and infinities, huge numbers, lone surrogates and deep nesting.
+/// Returns whether surrogates were replaced.
 pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<(T, bool), RecordError> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let text = std::str::from_utf8(text).map_err(|error| {
@@ -45,17 +45,29 @@ pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<(T, bool), Record
             RecordError::at_end(&text[..=error.valid_up_to()], String::new());
         RecordError { line, column, message: "not UTF-8 text".to_owned() }
     })?;
-    serde_json::from_str(text).map(|value| (value, false)).or_else(|error| {
-        let (quoted, places) = quote_non_finite(text);
-        let replaced = replace_surrogates(&quoted);
-        if places.is_empty() && replaced.is_none() {
-            return Err(record_error(&error, text, &[]));
-        }
-        let repaired = replaced.as_ref().unwrap_or(&quoted);
-        serde_json::from_str(repaired)
-            .map(|value| (value, replaced.is_some()))
-            .map_err(|error| record_error(&error, repaired, &places))
+    serde_json::from_str(text).map(|value| (value, false)).or_else(|_| {
+        let Repaired { text, places, has_surrogates } = repaired(text);
+        serde_json::from_str(&text)
+            .map(|value| (value, has_surrogates))
+            .map_err(|error| record_error(&error, &text, &places))
     })
+}
+
+/// JSON that Python wrote, as JSON that `serde_json` reads.
+pub(super) struct Repaired {
+    pub(super) text: String,
+    /// The ends of the words that were quoted.
+    places: Vec<usize>,
+    has_surrogates: bool,
+}
+
+/// Repairs numbers, lone surrogates and deep nesting.
+pub(super) fn repaired(text: &str) -> Repaired {
+    let (quoted, places) = quote_non_finite(text);
+    let replaced = replace_surrogates(&quoted);
+    let has_surrogates = replaced.is_some();
+    let text = replaced.unwrap_or(quoted);
+    Repaired { text: cut_deep(&text).unwrap_or(text), places, has_surrogates }
 }
 
 impl Fields {
@@ -125,6 +137,9 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
+/// Fields that decide which image it is. With the options, they must occur once.
+const IMAGE_FIELDS: [&str; 6] = ["key", "step", "index", "data", "commit", "finish"];
+
 struct FieldsVisitor;
 
 impl<'de> Visitor<'de> for FieldsVisitor {
@@ -137,22 +152,24 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
         let mut fields = Fields::default();
         let mut seen = Map::new();
+        let mut twice = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
             if seen.insert(name.clone(), Value::Null).is_some() {
-                return Err(de::Error::custom(format!("{name} occurs twice")));
+                if IMAGE_FIELDS.contains(&name.as_str())
+                    || ImageOptions::FIELDS.contains(&name.as_str())
+                {
+                    return Err(de::Error::custom(format!("{name} occurs twice")));
+                }
+                fields.description.annotations.shift_remove(&name);
+                twice.push(name.clone());
             }
             fields.read(name, &mut map)?;
         }
-        let Description { caption, grouping, annotations, extra, .. } = &fields.description;
-        if caption
-            .iter()
-            .chain(grouping)
-            .chain(annotations.values())
-            .chain(extra.values())
-            .any(|value| depth(value) > DEPTH_MAX)
-        {
-            return Err(de::Error::custom(format!("nested deeper than {DEPTH_MAX} levels")));
-        }
+        let problem = "occur twice, the last value counts";
+        fields.warnings.extend(lenient::of_fields(&twice, problem));
+        let deep = fields.description.take_deep();
+        let problem = format!("dropped: nested deeper than {DEPTH_MAX} levels");
+        fields.warnings.extend(lenient::of_fields(&deep, &problem));
         Ok(fields)
     }
 }
@@ -167,6 +184,28 @@ fn field<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
 
 fn named<E: de::Error>(name: &str, error: &impl fmt::Display) -> E {
     E::custom(format!("{name}: {}", without_position(&error.to_string())))
+}
+
+impl Description {
+    /// Removes the fields that are nested too deep to be kept. Returns their names.
+    fn take_deep(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, value) in [("caption", &mut self.caption), ("grouping", &mut self.grouping)] {
+            if value.take_if(|value| depth(value) > DEPTH_MAX).is_some() {
+                names.push(name.to_owned());
+            }
+        }
+        for fields in [&mut self.annotations, &mut self.extra] {
+            fields.retain(|name, value| {
+                let is_kept = depth(value) <= DEPTH_MAX;
+                if !is_kept {
+                    names.push(name.clone());
+                }
+                is_kept
+            });
+        }
+        names
+    }
 }
 
 /// Deepest nesting of a field that is kept with an image. `serde_json` reads at most 128 levels, and

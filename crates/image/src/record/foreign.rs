@@ -152,6 +152,9 @@ fn check_annotation(name: &str, value: &Value) -> Result<(), String> {
     if !ANNOTATION_FIELDS.contains(&name) || value.is_null() {
         return Ok(());
     }
+    if annotations::names_file(name, value) {
+        return Err(format!("{name}: names a file, which only a line or FILE.EXT.json may"));
+    }
     let check = |value: &Value| {
         let given = Map::from_iter([(name.to_owned(), value.clone())]);
         annotations::read(&given, 1, 1).map(drop).map_err(|error| error.to_string())

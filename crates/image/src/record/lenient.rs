@@ -1,4 +1,4 @@
-//! What is repaired in a job's text instead of refused: whole floats, lone surrogates, odd times.
+//! What is repaired in a job's text instead of refused: whole floats, lone surrogates, odd times, deep nesting.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,12 +6,25 @@ use std::marker::PhantomData;
 use serde::de::{self, Deserialize, Deserializer, Unexpected, Visitor};
 use serde_json::Value;
 
+use crate::media::shortened;
+
 /// Up to 2⁵³, floats represent all whole numbers.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Times that are plausible, in seconds since the Unix epoch: from the year 2000 to 2100. Others are in
 /// milliseconds, or count from the start of the job.
 const TIMES: std::ops::Range<f64> = 946_684_800.0..4_102_444_800.0;
+
+/// Most fields that a warning names.
+const NAMES_MAX: usize = 4;
+
+/// Returns one warning about fields, if there are any.
+pub(super) fn of_fields(names: &[String], problem: &str) -> Option<String> {
+    let shown: Vec<_> = names.iter().take(NAMES_MAX).map(|n| shortened(n.clone(), 64)).collect();
+    let more = names.len().saturating_sub(NAMES_MAX);
+    let more = if more > 0 { format!(" and {more} more fields") } else { String::new() };
+    (!names.is_empty()).then(|| format!("{}{more} {problem}", shown.join(", ")))
+}
 
 /// The warning about a text with lone surrogates.
 pub(super) const SURROGATES: &str = "lone surrogates in the text became U+FFFD";
@@ -100,6 +113,40 @@ pub(super) fn replace_surrogates(text: &str) -> Option<String> {
     (rest > 0).then_some(replaced)
 }
 
+/// Levels of nesting that are parsed. `serde_json` reads at most 128.
+const LEVELS_MAX: usize = 100;
+
+/// Replaces each list or object below [`LEVELS_MAX`] levels by a 0 and spaces, so that the text is as long
+/// and has the same lines. Returns `None` if there is none.
+pub(super) fn cut_deep(text: &str) -> Option<String> {
+    let (mut level, mut in_text, mut is_escaped, mut is_cut) = (0usize, false, false, false);
+    let mut cut = Vec::with_capacity(text.len());
+    for byte in text.bytes() {
+        let mut is_first = false;
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_text => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => {
+                level += 1;
+                is_first = level == LEVELS_MAX + 1;
+            }
+            _ => {}
+        }
+        let is_deep = level > LEVELS_MAX;
+        if matches!(byte, b']' | b'}') && !in_text {
+            level = level.saturating_sub(1);
+        }
+        cut.push(match byte {
+            _ if is_first => b'0',
+            byte if !is_deep || byte == b'\n' => byte,
+            _ => b' ',
+        });
+        is_cut |= is_first;
+    }
+    String::from_utf8(cut).ok().filter(|_| is_cut)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -118,6 +165,18 @@ mod tests {
         check(r"\\udce9", None);
         check(r"\\\udce9é\uDCE9", Some(r"\\\ufffdé\ufffd"));
         check(r"\u00e9\u12", None);
+    }
+
+    #[test]
+    fn only_what_is_nested_deep_is_cut() {
+        let nested = |n: usize, inner: &str| "[".repeat(n) + inner + &"]".repeat(n);
+        assert_eq!(cut_deep(&nested(LEVELS_MAX, "1")), None);
+        let deep = nested(LEVELS_MAX, r#"{"é": "]\"}"}, 2"#);
+        let want = nested(LEVELS_MAX, &format!("0{}, 2", " ".repeat(13)));
+        assert_eq!(cut_deep(&deep), Some(want));
+        // Text that is no JSON stays as long, too.
+        assert_eq!(cut_deep(&"[".repeat(5000)).map(|text| text.len()), Some(5000));
+        assert_eq!(cut_deep(&("]".repeat(300) + "\"[[")), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use self::data::DataRef;
 pub use self::fields::{DEPTH_MAX, depth};
 pub use self::foreign::parse_foreign_sidecar;
 pub use self::options::{Alpha, Grid, GridOption, ImageOptions};
-pub use self::parse::{parse_line, parse_sidecar, place_of};
+pub use self::parse::{parse_json, parse_line, parse_sidecar, place_of};
 use crate::media::{Description, MediaKey, Step};
 
 /// Names of the fields in [`Description::annotations`].
@@ -64,6 +64,13 @@ pub struct RecordError {
 }
 
 impl RecordError {
+    /// Whether the text ends before its JSON does: its writer may not be done.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        // The words of `serde_json` for this kind of error, and for no other.
+        self.message.starts_with("EOF while parsing")
+    }
+
     /// Returns an error about a field that is missing from the whole text.
     fn at_end(text: &[u8], message: String) -> Self {
         let last = text.rsplit(|&byte| byte == b'\n').next().map_or(0, <[u8]>::len);

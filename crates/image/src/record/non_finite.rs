@@ -1,4 +1,5 @@
-//! `NaN`, `Infinity` and `-Infinity`, which Python's `json` writes and JSON does not have.
+//! `NaN`, `Infinity`, `-Infinity` and numbers of hundreds of digits, which Python's `json` writes. JSON does
+//! not have the first three, and no float holds the last.
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
@@ -48,8 +49,17 @@ pub(super) fn without_position(message: &str) -> &str {
     message.rfind(" at line ").map_or(message, |at| &message[..at])
 }
 
-/// Puts quotes around each bare `NaN`, `Infinity` and `-Infinity` outside of texts. Also returns the ends
-/// of the quoted words in the result.
+/// Returns the number that a text starts with.
+fn number_at_start(text: &str) -> &str {
+    let is_part =
+        |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
+    let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    let end = if is_number { text.bytes().take_while(|byte| is_part(*byte)).count() } else { 0 };
+    &text[..end]
+}
+
+/// Puts quotes around each bare `NaN`, `Infinity` and `-Infinity` outside of texts, and around each number
+/// that is too large for a float. Also returns the ends of the quoted words in the result.
 pub(super) fn quote_non_finite(text: &str) -> (String, Vec<usize>) {
     let (mut quoted, mut places) = (String::with_capacity(text.len() + 16), Vec::new());
     let (mut in_text, mut rest) = (false, text);
@@ -61,6 +71,17 @@ pub(super) fn quote_non_finite(text: &str) -> (String, Vec<usize>) {
             quoted.extend(["\"", word, "\""]);
             places.push(quoted.len());
             rest = &rest[word.len()..];
+            continue;
+        }
+        let number = if in_text { "" } else { number_at_start(rest) };
+        if !number.is_empty() {
+            if number.parse().is_ok_and(f64::is_infinite) {
+                quoted.extend(["\"", number, "\""]);
+                places.push(quoted.len());
+            } else {
+                quoted.push_str(number);
+            }
+            rest = &rest[number.len()..];
             continue;
         }
         let mut n = c.len_utf8();

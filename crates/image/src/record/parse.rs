@@ -7,9 +7,8 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::data::RAW_FIELDS;
-use super::fields::parse_fields;
-use super::lenient::{self, replace_surrogates};
-use super::non_finite::quote_non_finite;
+use super::fields::{Repaired, json, parse_fields, repaired};
+use super::lenient;
 use super::pattern::DumpPath;
 use super::{Line, MediaRecord, RecordError};
 use crate::media::{MediaKey, Step};
@@ -17,11 +16,13 @@ use crate::media::{MediaKey, Step};
 /// Parses a line of a media log, without its newline.
 ///
 /// Accepts the bare `NaN`, `Infinity` and `-Infinity` that Python writes. They are numbers where a number
-/// is wanted, else the texts `"NaN"`, `"Infinity"` and `"-Infinity"`.
+/// is wanted, else the texts `"NaN"`, `"Infinity"` and `"-Infinity"`. A number too large for a float is a
+/// text, too. Fields that are kept with the image are dropped with a warning if they are nested too deep;
+/// if one occurs twice, the last value counts.
 ///
 /// # Errors
-/// If the line is not one JSON object, a field has the wrong type, a field occurs twice, or a description
-/// lacks `key`, `step` or `data`.
+/// If the line is not one JSON object, a field has the wrong type, a field that decides which image it is
+/// or how it is made occurs twice, or a description lacks `key`, `step` or `data`.
 ///
 /// # Examples
 ///
@@ -76,8 +77,7 @@ pub fn place_of(line: &[u8]) -> Option<(MediaKey, Step)> {
         // The bytes before the first one that is not UTF-8.
         std::str::from_utf8(&line[..error.valid_up_to()])
     });
-    let (quoted, _) = quote_non_finite(text.ok()?);
-    let repaired = replace_surrogates(&quoted).unwrap_or(quoted);
+    let Repaired { text: repaired, .. } = repaired(text.ok()?);
     let (mut key, mut step) = (None, None);
     let place = PlaceVisitor { key: &mut key, step: &mut step };
     // The fields before an error are known.
@@ -140,4 +140,12 @@ pub fn parse_sidecar(text: &[u8], path: &DumpPath) -> Result<MediaRecord, Record
         description: fields.description,
         warnings: fields.warnings,
     })
+}
+
+/// Parses any JSON value, as lenient about numbers, texts and nesting as [`parse_line`].
+///
+/// # Errors
+/// If the text is no JSON.
+pub fn parse_json(text: &[u8]) -> Result<Value, RecordError> {
+    json(text).map(|(value, _)| value)
 }

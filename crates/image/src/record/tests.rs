@@ -145,6 +145,50 @@ fn an_implausible_time_is_dropped_with_a_warning() {
 }
 
 #[test]
+fn odd_metadata_costs_no_image() {
+    let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
+    let huge = "9".repeat(400);
+    for (field, want, warning) in [
+        (format!(r#""n":{huge}"#), json!({"n": huge}), ""),
+        (format!(r#""n":-{huge}.5"#), json!({"n": format!("-{huge}.5")}), ""),
+        (r#""n":[1e400,-2.5e-7]"#.to_owned(), json!({"n": ["1e400", -2.5e-7]}), ""),
+        (r#""n":1,"n":2"#.to_owned(), json!({"n": 2}), "n occur twice, the last value counts"),
+        (
+            format!(r#""n":{}"#, deep(64)),
+            serde_json::from_str(&format!(r#"{{"n":{}}}"#, deep(64))).expect("JSON"),
+            "",
+        ),
+        (format!(r#""n":{}"#, deep(65)), json!({}), "n dropped: nested deeper than 64 levels"),
+        (
+            format!(r#""n":{},"m":1"#, deep(50_000)),
+            json!({"m": 1}),
+            "n dropped: nested deeper than 64 levels",
+        ),
+    ] {
+        let line = format!(r#"{{"key":"a","step":1,{field},"data":"x.npy"}}"#);
+        let record = media(&line).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(Value::Object(record.description.extra), want);
+        assert_eq!(record.warnings.join("; "), warning);
+    }
+    let record = media(&format!(
+        r#"{{"key":"a","step":1,"data":"x","caption":1,"caption":{0},"boxes":{0},"boxes":null,"grouping":{0}}}"#,
+        deep(99)
+    ));
+    let record = record.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(record.description, Description::default());
+    let want = [
+        "caption, boxes occur twice, the last value counts",
+        "caption, grouping dropped: nested deeper than 64 levels",
+    ];
+    assert_eq!(record.warnings, want);
+    // The column of an error stays that in the line.
+    check_refused(
+        &format!(r#"{{"a":{huge},"b":{},"step":"c"}}"#, deep(300)),
+        "column 1022: step: invalid type: string \"c\", expected a whole number from 0 to 18446744073709551615",
+    );
+}
+
+#[test]
 fn a_bad_line_gives_the_key_and_step_before_its_error() {
     let place = |line: &[u8]| place_of(line).map(|(key, step)| (key.as_str().to_owned(), step.0));
     let want = Some(("a".to_owned(), 3));
@@ -166,11 +210,51 @@ fn a_bad_line_gives_the_key_and_step_before_its_error() {
     }
 }
 
+/// JSON as Python writes it, with whatever `json.dumps` can make of odd values.
+fn odd_json() -> impl Strategy<Value = String> {
+    let number = prop_oneof![
+        any::<f64>().prop_map(|number| format!("{number:?}").replace("inf", "Infinity")),
+        any::<i128>().prop_map(|number| number.to_string()),
+        (300usize..400).prop_map(|n| "-".to_owned() + &"7".repeat(n)),
+        Just("null".to_owned()),
+        Just("true".to_owned()),
+    ];
+    let text = prop_oneof![
+        any::<String>().prop_map(|text| Value::from(text).to_string()),
+        "[{}\\[\\],:NaInfity-]{0,8}".prop_map(|text| Value::from(text).to_string()),
+        (0xd800u16..0xe000).prop_map(|unit| format!("\"\\u{unit:04x}\"")),
+    ];
+    prop_oneof![number, text].prop_recursive(5, 40, 4, |inner| {
+        let many = proptest::collection::vec(inner.clone(), 0..4);
+        let fields = proptest::collection::vec(("[ab]", inner.clone()), 0..4);
+        prop_oneof![
+            many.prop_map(|values| format!("[{}]", values.join(", "))),
+            fields.prop_map(|fields| {
+                let fields = fields.iter().map(|(name, value)| format!("\"{name}\": {value}"));
+                format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+            }),
+            (inner, 1usize..300).prop_map(|(value, n)| "[".repeat(n) + &value + &"]".repeat(n)),
+        ]
+    })
+}
+
 proptest! {
     #[test]
     fn no_line_panics(line in proptest::collection::vec(any::<u8>(), 0..80), text in "[{}\\[\\]\":,aNInfity\\\\-]{0,40}") {
         drop(parse_line(&line));
         drop(parse_line(text.as_bytes()));
+    }
+
+    #[test]
+    fn what_python_writes_gives_an_image(values in proptest::collection::vec(odd_json(), 1..5)) {
+        let fields: Vec<String> = ["caption", "grouping", "time", "loss", "é"]
+            .iter()
+            .zip(&values)
+            .map(|(name, value)| format!("\"{name}\":{value}"))
+            .collect();
+        let line = format!("{{{},\"key\":\"k\",\"step\":3,\"data\":\"x.npy\"}}", fields.join(", "));
+        let record = media(&line);
+        prop_assert!(record.is_ok(), "{line}: {record:?}");
     }
 
     #[test]
