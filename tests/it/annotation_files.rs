@@ -120,6 +120,17 @@ fn a_line_waits_for_its_file() {
 }
 
 #[test]
+fn a_file_that_does_not_come_costs_a_warning() {
+    let temp = TempRun::new();
+    temp.write("tensors/x.npy", &npy("|u1", &[2, 2], &[1, 2, 3, 4]));
+    temp.append("a.media.jsonl", &line(&json!({"boxes": {"path": "none.json"}})));
+    assert_eq!(temp.ingest().code, 0);
+    let warnings = temp.items()[0]["warnings"].clone();
+    let warning = warnings[0].as_str().unwrap_or_default();
+    assert!(warning.starts_with("boxes: ") && warning.contains("none.json"), "{warnings}");
+}
+
+#[test]
 fn a_bad_file_costs_a_warning() {
     let temp = TempRun::new();
     temp.write("tensors/x.npy", &npy("|u1", &[2, 2], &[1, 2, 3, 4]));

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use serde_json::Value;
 
+use super::MissingFile;
 use crate::annotations::load_files;
 use crate::limits::Limits;
 use crate::record::{DEPTH_MAX, MediaRecord, depth, parse_json};
@@ -13,16 +14,20 @@ use crate::run_dir::{ReadFailure, RunDir};
 /// the image.
 ///
 /// # Errors
-/// If a file is missing, is cut off or cannot be read now.
+/// If a file is missing or cut off and `missing_file` says to wait, or it cannot be read now.
 pub(super) fn load(
     dir: &RunDir,
     record: &mut MediaRecord,
+    missing_file: MissingFile,
     limits: &Limits,
 ) -> Result<(), ReadFailure> {
     let mut rest = limits.annotation_bytes_max;
     let warnings = load_files(&mut record.description, |name| {
         match read(dir, name, limits.annotation_bytes_max, &mut rest) {
             Err(ReadFailure::Reject(problem)) => Ok(Err(problem)),
+            Err(ReadFailure::Wait(problem)) if missing_file == MissingFile::Drop => {
+                Ok(Err(problem))
+            }
             read => read.map(Ok).map_err(ReadFailure::about_annotations),
         }
     })?;

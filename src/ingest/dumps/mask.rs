@@ -11,14 +11,15 @@ use crate::record::DataRef;
 use crate::run_dir::{ReadFailure, RunDir, RunFile};
 use crate::store::journal::Stamp;
 
-/// The dump of a mask. It is read when the plan is made, and again when the mask is rendered.
+/// The dump of a mask, or why there is none. It is read when the plan is made, and again when the mask is rendered.
 #[derive(Debug, Clone)]
 pub(crate) struct MaskDump {
     pub(crate) source: MaskSource,
     /// The path relative to the run directory.
     pub(crate) path: String,
-    stamp: Stamp,
-    /// Where the tensor's elements lie, or `None` if the mask is an image file.
+    /// `None` if it cannot be read.
+    stamp: Option<Stamp>,
+    /// Where the tensor's elements lie. `None` if the mask is an image file, or cannot be read.
     pub(crate) storage: Option<Arc<OpenStorage>>,
 }
 
@@ -60,10 +61,16 @@ impl MaskDump {
             MaskContents::Tensor(_, header) => {
                 Some(Arc::new(OpenStorage::new(header.storage.clone())))
             }
-            MaskContents::File(_) => None,
+            MaskContents::File(_) | MaskContents::Unreadable(_) => None,
         };
         let source = MaskSource { data: data.clone(), contents };
-        Ok(Self { source, path, stamp: dump.file.stamp(), storage })
+        Ok(Self { source, path, stamp: Some(dump.file.stamp()), storage })
+    }
+
+    /// The dump of a mask that cannot be read, for this reason.
+    pub(crate) fn unreadable(data: &DataRef, reason: String) -> Self {
+        let source = MaskSource { data: data.clone(), contents: MaskContents::Unreadable(reason) };
+        Self { source, path: data.path.clone(), stamp: None, storage: None }
     }
 
     /// Opens the dump again.
@@ -72,7 +79,7 @@ impl MaskDump {
     /// If the dump is gone or has changed.
     pub(crate) fn reopen(&self, dir: &RunDir) -> Result<RunFile, ReadFailure> {
         let file = dir.open_file(&self.path).map_err(ReadFailure::about_mask)?;
-        if file.is_same_as(self.stamp) {
+        if self.stamp.is_some_and(|stamp| file.is_same_as(stamp)) {
             Ok(file)
         } else {
             Err(ReadFailure::Wait(format!("mask {:?} changed while it was read", self.path)))

@@ -28,5 +28,5 @@ pub(crate) use self::digest::{OpenDump, SharedDigest};
 pub(crate) use self::mask::MaskDump;
 pub(crate) use self::opening::{LastDump, RecordDump, open_dump};
 pub(crate) use self::parts::Part;
-pub(crate) use self::record::OpenRecord;
+pub(crate) use self::record::{MissingFile, OpenRecord};
 pub(crate) use self::storage::OpenStorage;

@@ -12,6 +12,15 @@ use crate::media::Source;
 use crate::record::MediaRecord;
 use crate::run_dir::{ReadFailure, RunDir};
 
+/// What is done about a mask or a file of annotations that is missing or not complete yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MissingFile {
+    /// The record waits for it.
+    Wait,
+    /// The images are made without it, with a warning.
+    Drop,
+}
+
 /// A record and all that it names, opened: ready to be planned.
 pub(crate) struct OpenRecord {
     pub(crate) record: MediaRecord,
@@ -22,17 +31,23 @@ pub(crate) struct OpenRecord {
 }
 
 impl OpenRecord {
-    /// Adds the metadata in the dump and the annotations in files to the record, and opens the dumps of masks. `has_explicit_place`
-    /// says that the record itself names key and step, which then win over the metadata.
+    /// Adds the metadata in the dump and the annotations in files to the record, and opens the dumps of
+    /// masks. `has_explicit_place` says that the record itself names key and step, which then win over the
+    /// metadata.
+    ///
+    /// A mask or file of annotations that cannot be used is left out, with a warning.
     ///
     /// # Errors
-    /// If something that the record names is missing or cannot be opened.
+    /// If the dump's metadata is invalid, or the dump lacks the tensor that the record names. `Wait` if a
+    /// mask or file of annotations is missing and `missing_file` says to wait. `Retry` if the machine fails
+    /// to read it.
     pub(crate) fn new(
         dir: &RunDir,
         mut record: MediaRecord,
         opened: RecordDump,
         source: Source,
         has_explicit_place: bool,
+        missing_file: MissingFile,
         limits: &Limits,
     ) -> Result<Self, ReadFailure> {
         let RecordDump { dump, path, contents } = opened;
@@ -44,9 +59,15 @@ impl OpenRecord {
                 .map_err(|error| ReadFailure::Reject(format!("{path:?}: {}", error.message)))?;
         }
         let parts = parts(&contents, &record.key, record.data.tensor.as_deref(), &path)?;
-        annotation_file::load(dir, &mut record, limits)?;
+        annotation_file::load(dir, &mut record, missing_file, limits)?;
         let masks = record.description.annotations.get("masks").map(mask_dumps).unwrap_or_default();
-        let masks = masks.iter().map(|data| MaskDump::open(dir, data, limits));
+        let masks = masks.iter().map(|data| match MaskDump::open(dir, data, limits) {
+            Err(ReadFailure::Wait(reason)) if missing_file == MissingFile::Drop => {
+                Ok(MaskDump::unreadable(data, reason))
+            }
+            Err(ReadFailure::Reject(reason)) => Ok(MaskDump::unreadable(data, reason)),
+            opened => opened,
+        });
         let masks = masks.collect::<Result<Vec<_>, _>>()?;
         Ok(Self { record, dump, parts, masks, source })
     }

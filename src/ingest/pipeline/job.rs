@@ -3,12 +3,11 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
-use super::make::{MakeError, Material, make};
+use super::make::{MadeImage, MakeError, Material, make};
 use super::media_writer::MediaWriter;
 use crate::media::MediaEntry;
 use crate::plan::ImageJob;
 use crate::render::Renderer;
-use crate::store::media_dir::Staged;
 
 /// An image to make, and what it is made of.
 #[derive(Debug)]
@@ -30,8 +29,8 @@ pub(super) struct BatchSlot {
 /// The outcome of a job.
 #[derive(Debug)]
 pub(super) enum RenderOutcome {
-    /// The image, its files staged.
-    Made { entry: Box<MediaEntry>, files: Vec<Staged> },
+    /// The image.
+    Made(MadeImage),
     /// A rejected item: the data makes no image.
     Failed(Box<MediaEntry>),
     /// The dump could not be read whole now. The item is rejected, unless the dump is read again.
@@ -72,7 +71,7 @@ impl RenderJob {
             Box::new(MediaEntry::rejected(Some(place), reason, description, source))
         };
         match made {
-            Ok((entry, files)) => RenderOutcome::Made { entry, files },
+            Ok(made) => RenderOutcome::Made(made),
             Err(MakeError::Failed(reason)) => RenderOutcome::Failed(rejected(reason)),
             Err(MakeError::Unread(reason)) => {
                 RenderOutcome::Unread { entry: rejected(reason.clone()), reason }

@@ -59,6 +59,16 @@ impl From<ReadError> for MakeError {
     }
 }
 
+/// An image that was made.
+#[derive(Debug)]
+pub(super) struct MadeImage {
+    pub(super) entry: Box<MediaEntry>,
+    /// Its files, staged.
+    pub(super) files: Vec<Staged>,
+    /// Whether a mask was left out, because it could not be made.
+    pub(super) lacks_mask: bool,
+}
+
 /// A media file in memory, and its path in the run's folder of the store.
 struct FileInMemory {
     path: String,
@@ -89,7 +99,7 @@ impl Material {
     }
 }
 
-/// Makes an image. Returns its entry and its staged files.
+/// Makes an image. Leaves out a mask that cannot be made, with a warning.
 ///
 /// # Errors
 /// If there is none: see [`MakeError`].
@@ -98,7 +108,7 @@ pub(super) fn make(
     material: &Material,
     renderer: &mut Renderer,
     writer: &MediaWriter,
-) -> Result<(Box<MediaEntry>, Vec<Staged>), MakeError> {
+) -> Result<MadeImage, MakeError> {
     let ImageJob { id, description, plan } = job;
     let (file, picture, provenance) = picture(job, material, renderer, writer)?;
     // Most of the dump was read, and hashed, for the picture.
@@ -109,6 +119,7 @@ pub(super) fn make(
     }
     let mut warnings = plan.annotations.warnings.clone();
     let (masks, mask_files) = masks(job, material, writer, &mut warnings)?;
+    let lacks_mask = plan.lacks_mask || masks.len() < plan.masks.len();
     if !material.dump.file.is_unchanged() {
         return Err(MakeError::Unread("the dump changed while it was read".to_owned()));
     }
@@ -128,7 +139,7 @@ pub(super) fn make(
     let source = Source { sha256, xxh3, ..material.source.clone() };
     let entry =
         MediaEntry::image(id.clone(), file, provenance, layers, description.clone(), source);
-    Ok((Box::new(entry), staged))
+    Ok(MadeImage { entry: Box::new(entry), files: staged, lacks_mask })
 }
 
 /// Makes the picture: converts the tensor, or copies the file.
@@ -211,7 +222,7 @@ fn boxes(id: &MediaId, plan: &ImagePlan) -> (Annotations, Vec<FileInMemory>) {
     (boxes, files)
 }
 
-/// Makes the masks of an image.
+/// Makes the masks of an image. Leaves out those that cannot be made, with a warning each.
 fn masks(
     job: &ImageJob,
     material: &Material,
@@ -220,12 +231,28 @@ fn masks(
 ) -> Result<(Annotations, Vec<FileInMemory>), MakeError> {
     let (mut masks, mut files) = (Annotations::new(), Vec::new());
     for mask in &job.plan.masks {
-        if let Some((annotation, file)) = make_mask(&job.id, mask, material, writer, warnings)? {
-            masks.insert(mask.spec.name.clone(), annotation);
-            files.push(file);
+        let name = &mask.spec.name;
+        match make_mask(&job.id, mask, material, writer, warnings) {
+            Ok(Some((annotation, file))) => {
+                masks.insert(name.clone(), annotation);
+                files.push(file);
+            }
+            Ok(None) => {}
+            Err(MakeError::Failed(reason) | MakeError::Unread(reason)) => {
+                warnings.push(format!("masks.{name}.{}: {reason}; mask dropped", field_of(mask)));
+            }
+            Err(MakeError::GivenUp) => return Err(MakeError::GivenUp),
         }
     }
     Ok((masks, files))
+}
+
+/// The field of the record that names the dump of a mask.
+fn field_of(mask: &MaskPlan) -> &'static str {
+    match mask.spec.data {
+        MaskData::Tensor { .. } => "mask_data",
+        MaskData::File(_) => "path",
+    }
 }
 
 fn make_mask(
@@ -237,14 +264,6 @@ fn make_mask(
 ) -> Result<Option<(Annotation, FileInMemory)>, MakeError> {
     let MaskPlan { spec, source_idx, reading } = mask;
     let name = &spec.name;
-    let field = match spec.data {
-        MaskData::Tensor { .. } => "mask_data",
-        MaskData::File(_) => "path",
-    };
-    let about = |error: ReadError| match error {
-        ReadError::Data(reason) => ReadError::Data(format!("masks.{name}.{field}: {reason}")),
-        error @ ReadError::Io(_) => error,
-    };
     let dump = &material.masks[*source_idx];
     let file = read_with_retries(|| {
         dump.reopen(&material.dir).map_err(|failure| match failure {
@@ -263,7 +282,7 @@ fn make_mask(
                     error => ReadError::Data(error.to_string()),
                 })
             });
-            let Some(mask) = rendered.map_err(about)? else { return Ok(None) };
+            let Some(mask) = rendered? else { return Ok(None) };
             let mut ids: Vec<i64> = mask.class_ids.into_iter().map(i64::from).collect();
             if ids.len() > LABELS_MAX && spec.class_labels.is_none() {
                 let n = ids.len();
@@ -274,7 +293,7 @@ fn make_mask(
             (mask.image.bytes, mask.image.sha256, "mask.png", ids)
         }
         (MaskReading::File(picture), _) => {
-            let bytes = read_with_retries(|| read_all(&file)).map_err(about)?;
+            let bytes = read_with_retries(|| read_all(&file))?;
             let sha256 = Sha256::of(&bytes);
             // Not `.mask.png`: the file may be of another type. wandb does the same.
             (bytes, sha256, picture.file_type.extension(), Vec::new())

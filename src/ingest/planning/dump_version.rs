@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 
 use super::Planner;
 use super::planner::ImageRange;
-use crate::ingest::dumps::{OpenDump, OpenRecord, open_dump};
+use crate::ingest::dumps::{MissingFile, OpenDump, OpenRecord, open_dump};
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::RunReader;
 use crate::media::{Description, Digest, MediaEntry, MediaId, Source};
@@ -115,13 +115,14 @@ pub(super) fn reopen(
     if known != dump.sidecar_stamp() {
         return Ok(Err("its sidecar has changed since it was held".to_owned()));
     }
-    Ok(open(run, &dump, planner).map_err(ReadFailure::reason))
+    Ok(open(run, &dump, MissingFile::Wait, planner).map_err(ReadFailure::reason))
 }
 
 /// Opens a dump as its path and its sidecar describe it.
 pub(super) fn open(
     run: &mut RunReader,
     dump: &DumpVersion<'_>,
+    missing_file: MissingFile,
     planner: &Planner,
 ) -> Result<OpenRecord, ReadFailure> {
     let limits = planner.limits();
@@ -134,7 +135,8 @@ pub(super) fn open(
     }
     let opened = open_dump(run.files.dir(), &record.data, limits)?;
     let has_explicit_place = dump.sidecar.is_some();
-    OpenRecord::new(run.files.dir(), record, opened, dump.source(), has_explicit_place, limits)
+    let (dir, source) = (run.files.dir(), dump.source());
+    OpenRecord::new(dir, record, opened, source, has_explicit_place, missing_file, limits)
 }
 
 /// Reads what a dump's path and its sidecar, if it has one, say of it.

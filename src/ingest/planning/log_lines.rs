@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::planner::{ImageRange, rejected};
 use super::{PlanContext, PlanResult};
 use crate::ingest::Mode;
-use crate::ingest::dumps::{LastDump, OpenRecord};
+use crate::ingest::dumps::{LastDump, MissingFile, OpenRecord};
 use crate::ingest::logs::{LogSchedule, LogState, RawLine, Tail};
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::run_files::RunFiles;
@@ -261,7 +261,8 @@ fn plan_log(
     Ok(LINES_PER_TURN)
 }
 
-/// Plans one line. If the line still waits for its dump when `is_over` is set, it is rejected.
+/// Plans one line. If the line still waits for its dump when `is_over` is set, it is rejected. If it waits
+/// for a mask or for annotations, its images are made without them.
 fn plan_line(
     of_log: &LogLine<'_>,
     reader: &mut LineReader<'_>,
@@ -284,7 +285,7 @@ fn plan_line(
         Err(reason) => of_log.unreadable(reason),
         Ok(Line::Commit(step)) => of_log.event(Event::Commit { step }),
         Ok(Line::Finish) => of_log.event(Event::Finish),
-        Ok(Line::Media(record)) => match open_record(of_log, reader, &record, context) {
+        Ok(Line::Media(record)) => match open_record(of_log, reader, &record, is_over, context) {
             Err(ReadFailure::Wait(reason)) if !is_over => return Ok(PlanResult::Wait(reason)),
             Err(ReadFailure::Retry(reason)) => return Ok(PlanResult::Retry(reason)),
             Err(ReadFailure::Wait(reason) | ReadFailure::Reject(reason)) => {
@@ -309,11 +310,13 @@ fn open_record(
     of_log: &LogLine<'_>,
     reader: &mut LineReader<'_>,
     record: &MediaRecord,
+    is_over: bool,
     context: &PlanContext<'_>,
 ) -> Result<OpenRecord, ReadFailure> {
     reader.unknown_fields.log(&of_log.run.id, of_log.log, record);
     let (dir, limits) = (reader.files.dir(), context.planner.limits());
     let opened = reader.last_dump.open(dir, &record.data, limits)?;
     let source = of_log.source(Some(&opened.path));
-    OpenRecord::new(dir, record.clone(), opened, source, true, limits)
+    let missing_file = if is_over { MissingFile::Drop } else { MissingFile::Wait };
+    OpenRecord::new(dir, record.clone(), opened, source, true, missing_file, limits)
 }

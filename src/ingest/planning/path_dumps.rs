@@ -8,7 +8,7 @@ use super::planner::ImageRange;
 use super::{PlanContext, PlanResult, Planner};
 use crate::config::IngestTimes;
 use crate::ingest::Mode;
-use crate::ingest::dumps::OpenRecord;
+use crate::ingest::dumps::{MissingFile, OpenRecord};
 use crate::ingest::folders::Arrival;
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::{RunKey, RunReader, Runs, SourceId};
@@ -281,7 +281,8 @@ impl PathDumps {
         let before = self.in_flight.get(id);
         let n_unread = before.map_or(0, |before| before.n_unread);
         let mut reserved = before.map(|before| before.reserved.clone()).unwrap_or_default();
-        let batch = match open(run, &dump, context.planner) {
+        let missing_file = if is_over { MissingFile::Drop } else { MissingFile::Wait };
+        let batch = match open(run, &dump, missing_file, context.planner) {
             Err(ReadFailure::Wait(reason)) if !is_over => return Ok(PlanResult::Wait(reason)),
             Err(ReadFailure::Retry(reason)) => return Ok(PlanResult::Retry(reason)),
             Err(ReadFailure::Wait(reason) | ReadFailure::Reject(reason)) => {

@@ -6,6 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use image::GenericImageView;
+use safelight::convert::Pixels;
+use safelight::encode::{Encoding, encode};
+use safelight::media::{ColorMode, FileType};
 use serde_json::{Value, json};
 
 use crate::harness::{TempRun, npy, wait_for};
@@ -335,26 +338,99 @@ fn boxes_and_masks_become_files_that_trackers_read() {
 }
 
 #[test]
-fn a_bad_box_or_mask_rejects_only_its_image() {
+fn a_bad_box_or_mask_costs_no_image_and_no_other_box() {
     let temp = TempRun::new();
     temp.write("x.npy", &npy("|u1", &[2, 4, 6, 3], &[7; 144]));
     temp.write("bad.npy", &npy("<f4", &[4, 6], &floats(&[0.5; 24])));
-    let good = json!({"p": {"box_data": [{"position": {"minX": 0, "maxX": 1, "minY": 0, "maxY": 1}, "class_id": 1}]}});
-    let mut bad = good.clone();
-    bad["p"]["box_data"][0]["position"]["minX"] = "a".into();
-    let items = items_of(&temp, &json!({"data": "x.npy", "boxes": [good, bad]}));
-    let states: Vec<_> = items.iter().map(|item| (&item["state"], &item["index"])).collect();
-    assert_eq!(states, [(&json!("image"), &json!(0)), (&json!("rejected"), &json!(1))]);
-    assert_eq!(items[1]["reason"], "boxes.p.box_data[0].position.minX: got \"a\", want a number");
-    assert_eq!(items[1]["annotations"]["boxes"], bad, "the item keeps the malformed boxes");
+    let a_box = json!({"position": {"minX": 0, "maxX": 1, "minY": 0, "maxY": 1}, "class_id": 1});
+    let mut bad_box = a_box.clone();
+    bad_box["position"]["minX"] = "a".into();
+    let set = |boxes: &[&Value]| json!({"p": {"box_data": boxes}});
+    let boxes = [set(&[&a_box]), set(&[&a_box, &bad_box, &a_box])];
+    let items = items_of(&temp, &json!({"data": "x.npy", "boxes": boxes}));
+    assert_eq!(temp.counts(), [2, 0, 0]);
+    assert_eq!(items[0]["warnings"], Value::Null);
+    let warnings =
+        json!(["boxes.p.box_data[1].position.minX: got \"a\", want a number; box dropped"]);
+    assert_eq!(items[1]["warnings"], warnings);
+    let path = items[1]["boxes"]["p"]["path"].as_str().expect("a path");
+    let file: Value =
+        serde_json::from_slice(&fs::read(temp.store().join(path)).expect("a file")).expect("boxes");
+    assert_eq!(file["box_data"], json!([a_box, a_box]));
+    let shown = temp.run(&["show", "run", "k", "1", "1"]).out;
+    assert!(shown.contains("box dropped"), "{shown}");
+    assert!(temp.run(&["ls", "run"]).out.contains("(1 warning)"));
 
-    let items = items_of(
-        &temp,
-        &json!({"step": 2, "data": "x.npy", "masks": {"m": {"mask_data": "bad.npy"}}}),
-    );
-    let reason = "masks.m.mask_data: got 0.5, want class ids: whole numbers, 0 to 65535";
-    let rejected = items.iter().filter(|item| item["step"] == 2 && item["reason"] == reason);
-    assert_eq!(rejected.count(), 2, "{items:?}");
+    // Masks: one of values that are no class ids, one of another shape, one that is not there, one good.
+    temp.write("good.npy", &npy("|u1", &[4, 6], &[3; 24]));
+    temp.write("cube.npy", &npy("|u1", &[4, 6, 2], &[3; 48]));
+    temp.write("cut.npy", &npy("|u1", &[4, 6], &[3; 24])[..60]);
+    let mask = |path: &str| json!({"mask_data": path});
+    let masks = json!({
+        "m": mask("bad.npy"), "c": mask("cube.npy"), "n": mask("none.npy"), "t": mask("cut.npy"),
+        "g": mask("good.npy"), "x": {"mask_data": "good.npy", "class_labels": {"3": "road", "y": "z"}},
+    });
+    let items = items_of(&temp, &json!({"step": 2, "data": "x.npy", "masks": masks}));
+    assert_eq!(temp.counts(), [4, 0, 0]);
+    for item in items.iter().filter(|item| item["step"] == 2) {
+        let names: Vec<_> = item["masks"].as_object().expect("masks").keys().collect();
+        assert_eq!(names, ["g", "x"]);
+        let warnings = item["warnings"].as_array().expect("warnings");
+        let has = |what: &str| {
+            warnings.iter().any(|warning| warning.as_str().unwrap_or("").contains(what))
+        };
+        for what in [
+            "masks.m.mask_data: got 0.5, want class ids: whole numbers, 0 to 65535; mask dropped",
+            "masks.c.mask_data: shape (4, 6, 2), want (H, W)",
+            "masks.n.mask_data: mask \"none.npy\"",
+            "masks.t.mask_data: mask \"cut.npy\"",
+            "masks.x.class_labels: got key \"y\", want a whole number; label dropped",
+        ] {
+            assert!(has(what), "{what}: {warnings:?}");
+        }
+        assert_eq!(warnings.len(), 5, "{warnings:?}");
+    }
+}
+
+#[test]
+fn boxes_on_a_contact_sheet_are_dropped_with_a_warning() {
+    let set = json!({"p": {"box_data": []}});
+    let line = json!({"grid": true, "format": "NHWC", "boxes": set, "masks": {"m": {"mask_data": "x.npy"}}});
+    let (temp, item) = item_of("|u1", &[2, 4, 6, 3], &[7; 144], &line);
+    assert_eq!(temp.counts(), [1, 0, 0]);
+    let want = json!([
+        "boxes and masks dropped: they can't lie on a contact sheet, want them without grid"
+    ]);
+    assert_eq!(item["warnings"], want);
+}
+
+/// JPEG changes the class ids of a mask.
+#[test]
+fn a_mask_file_that_is_not_lossless_or_not_gray_is_kept_with_a_warning() {
+    let temp = TempRun::new();
+    temp.write("x.npy", &npy("|u1", &[4, 6], &[7; 24]));
+    let file = |mode: ColorMode, file_type: FileType| {
+        let bytes = vec![1; 24 * mode.pixel_size()];
+        let pixels = Pixels { mode, width: 6, height: 4, bytes };
+        let encoding = Encoding { file_type, ..Encoding::default() };
+        encode(&pixels, encoding).expect("a file").bytes
+    };
+    temp.write("m.jpg", &file(ColorMode::L, FileType::Jpg));
+    temp.write("rgb.png", &file(ColorMode::Rgb, FileType::Png));
+    temp.write("gray.png", &file(ColorMode::L, FileType::Png));
+    let masks = json!({
+        "jpeg": {"mask_data": "m.jpg", "class_labels": {"1": "car"}},
+        "rgb": {"path": "rgb.png"},
+        "gray": {"path": "gray.png"},
+    });
+    let items = items_of(&temp, &json!({"data": "x.npy", "masks": masks}));
+    let want = "want a lossless file of one channel, such as a gray PNG";
+    let warnings = json!([
+        format!("masks.jpeg: class ids may be wrong: JPEG changes the values of pixels; {want}"),
+        format!("masks.rgb: class ids may be wrong: 3 channels, of which the first counts; {want}"),
+    ]);
+    assert_eq!(items[0]["warnings"], warnings);
+    assert_eq!(items[0]["masks"].as_object().map(|masks| masks.len()), Some(3), "all are kept");
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn versions_with_other_arrays_leave_no_stale_or_duplicate_items() {
 }
 
 #[test]
-fn a_rejected_image_of_a_batch_does_not_shift_the_others() {
+fn bad_boxes_of_a_batch_cost_no_image_in_any_version() {
     let temp = TempRun::new();
     let boxes = |is_good: bool| {
         let min_x = if is_good { json!(0) } else { json!("a") };
@@ -83,31 +83,39 @@ fn a_rejected_image_of_a_batch_does_not_shift_the_others() {
         let sidecar = json!({"boxes": good.map(boxes), "format": "NHW"});
         temp.write("dumps/k/1.npy", &npy("|u1", &[3, 4, 5], &batch));
         temp.write("dumps/k/1.npy.json", sidecar.to_string().as_bytes());
+        good.map(|is_good| usize::from(!is_good))
     };
-    version(10, [true; 3]);
-    check_images(&temp, &["k 0 10", "k 1 11", "k 2 12"], 0);
-    // If a new version is rejected, the images of the old one stay.
-    version(20, [true, false, true]);
-    check_images(&temp, &["k 0 20", "k 1 11", "k 2 22"], 1);
-    version(30, [false, true, true]);
-    check_images(&temp, &["k 0 20", "k 1 31", "k 2 32"], 1);
-    version(40, [false; 3]);
-    check_images(&temp, &["k 0 20", "k 1 31", "k 2 32"], 3);
-    version(50, [true; 3]);
-    check_images(&temp, &["k 0 50", "k 1 51", "k 2 52"], 0);
+    for (i, good) in [[true; 3], [true, false, true], [false; 3], [true; 3]].into_iter().enumerate()
+    {
+        let first = u8::try_from(10 * (i + 1)).expect("a value");
+        let n_warnings = version(first, good);
+        let images = [0, 1, 2].map(|i| format!("k {i} {}", first + i));
+        check_images(&temp, &images.each_ref().map(String::as_str), 0);
+        let got = temp.items();
+        let got = got.iter().map(|item| item["warnings"].as_array().map_or(0, Vec::len));
+        assert_eq!(got.collect::<Vec<_>>(), n_warnings);
+    }
 }
 
 #[test]
-fn a_dump_rejected_for_its_mask_is_read_again_after_the_mask_is_fixed() {
+fn an_image_without_its_bad_mask_is_made_again_after_the_mask_is_fixed() {
     let temp = TempRun::new();
     let dump = npy("|u1", &[2, 2], &[9; 4]);
     temp.write("m.npy", &npy("<f4", &[2, 2], &floats(&[0.5; 4])));
     temp.write("dumps/k/1.npy.json", br#"{"masks": {"m": {"mask_data": "m.npy"}}}"#);
     temp.write("dumps/k/1.npy", &dump);
-    check_images(&temp, &[], 1);
+    check_images(&temp, &["k 0 9"], 0);
+    let item = temp.items().remove(0);
+    assert!(
+        item["warnings"][0].as_str().is_some_and(|text| text.ends_with("mask dropped")),
+        "{item}"
+    );
     temp.write("m.npy", &npy("<f4", &[2, 2], &floats(&[3.0; 4])));
     temp.write("dumps/k/1.npy", &dump);
     check_images(&temp, &["k 0 9"], 0);
+    let item = temp.items().remove(0);
+    assert_eq!(picture(&temp, &item["masks"]["m"]).to_luma8().into_raw(), [3; 4]);
+    assert_eq!(item["warnings"], json!(null));
 }
 
 #[test]

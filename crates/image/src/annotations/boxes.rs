@@ -2,15 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use super::classes::{generated_labels, read_labels};
+use super::classes::{generated_labels, read_labels_of};
 use super::field_path::{AnnotationError, FieldPath};
+use super::repairs::Repairs;
 use crate::media::ClassLabels;
 
 /// Most boxes of one set.
 const BOXES_MAX: usize = 100_000;
-
-/// Most odd boxes of a set with a warning each. The rest share one.
-const WARNINGS_MAX: usize = 8;
 
 const POSITION: &str = "an object with minX, maxX, minY and maxY, or middle, width and height";
 
@@ -28,47 +26,48 @@ pub struct BoxSet {
     pub has_pixels: bool,
 }
 
+/// Reads one set of boxes. Drops invalid boxes and labels.
+///
+/// # Errors
+/// If it has no list of boxes.
 pub(super) fn read(
     name: &str,
     set: &Value,
     place: &FieldPath<'_>,
     picture: (u64, u64),
-    warnings: &mut Vec<String>,
+    repairs: &mut Repairs,
 ) -> Result<BoxSet, AnnotationError> {
     let Value::Object(set) = set else {
         return Err(place.error(set, "an object with box_data"));
     };
-    let labels = place.field("class_labels");
-    let labels = match set.get("class_labels") {
-        None | Some(Value::Null) => None,
-        Some(given) => Some(read_labels(given, &labels)?),
-    };
+    let labels = read_labels_of(set, place, repairs);
     let place = place.field("box_data");
     let boxes = match set.get("box_data") {
         None => return Err(place.missing("a list of boxes")),
-        Some(Value::Array(boxes)) if boxes.len() > BOXES_MAX => {
-            return Err(place.over(&format!("{} boxes", boxes.len()), &BOXES_MAX.to_string()));
-        }
         Some(Value::Array(boxes)) => boxes,
         Some(other) => return Err(place.error(other, "a list of boxes")),
     };
-    let (mut box_data, mut ids, mut n_odd) = (Vec::new(), Vec::new(), 0);
+    if boxes.len() > BOXES_MAX {
+        let error = place.over(&format!("{} boxes", boxes.len()), &BOXES_MAX.to_string());
+        repairs.done(error, "the rest dropped");
+    }
+    let (mut box_data, mut ids) = (Vec::new(), Vec::new());
     let mut has_pixels = false;
-    for (i, given) in boxes.iter().enumerate() {
+    for (i, given) in boxes.iter().take(BOXES_MAX).enumerate() {
         let place = place.index(i);
-        let (read, id) = read_box(given, &place, labels.is_some())?;
-        if let Some(odd) = oddity(&read, picture) {
-            n_odd += 1;
-            if n_odd <= WARNINGS_MAX {
-                warnings.push(format!("{place}: {odd}"));
+        let (read, id) = match read_box(given, &place, labels.is_some(), repairs) {
+            Ok(read) => read,
+            Err(error) => {
+                repairs.done(error, "box dropped");
+                continue;
             }
+        };
+        if let Some(odd) = oddity(&read, picture) {
+            repairs.odd(|| format!("{place}: {odd}"));
         }
         has_pixels |= is_in_pixels(&read);
         box_data.push(Value::Object(read));
         ids.extend(id);
-    }
-    if n_odd > WARNINGS_MAX {
-        warnings.push(format!("{place}: {} more odd boxes", n_odd - WARNINGS_MAX));
     }
     let mut file = Map::new();
     file.insert("box_data".to_owned(), Value::Array(box_data));
@@ -83,53 +82,74 @@ pub(super) fn read(
     })
 }
 
-/// Returns a box as it is written to the file, and its class id. Unknown fields are kept.
+/// Returns a box as it is written to the file, and its class id. Unknown fields are kept. Without a valid
+/// position there is no box; a class, caption or score that is invalid is dropped by itself.
 fn read_box(
     given: &Value,
     place: &FieldPath<'_>,
     has_labels: bool,
+    repairs: &mut Repairs,
 ) -> Result<(Map<String, Value>, Option<i64>), AnnotationError> {
     let Value::Object(given) = given else { return Err(place.error(given, "a box, an object")) };
     let mut read = given.clone();
-    let position = place.field("position");
-    check_position(given.get("position"), &position)?;
+    check_position(read.get_mut("position"), &place.field("position"), repairs)?;
     let class_id = place.field("class_id");
     let id = match given.get("class_id") {
-        None if has_labels => None,
-        None => {
-            return Err(class_id.missing("a whole number, or class_labels beside box_data"));
-        }
-        Some(value) => Some(class_id.whole(value)?),
+        None if has_labels => Ok(None),
+        None => Err(class_id.missing("a whole number, or class_labels beside box_data")),
+        Some(value) => class_id.whole_or_text(value, repairs).map(Some),
     };
-    if let Some(id) = id {
-        read.insert("class_id".to_owned(), id.into());
+    let id = id.unwrap_or_else(|error| {
+        repairs.done(error, "box kept without a class");
+        None
+    });
+    match id {
+        Some(id) => drop(read.insert("class_id".to_owned(), id.into())),
+        None => drop(read.shift_remove("class_id")),
     }
-    if let Some(caption) = given.get("box_caption") {
-        if caption.is_null() {
-            read.shift_remove("box_caption");
-        } else {
-            place.field("box_caption").text(caption)?;
-        }
-    }
-    match given.get("scores") {
+    let caption = place.field("box_caption");
+    match given.get("box_caption").map(|value| (value, caption.named(value, repairs))) {
         None => {}
-        Some(Value::Null) => drop(read.shift_remove("scores")),
-        Some(Value::Object(scores)) => {
-            let place = place.field("scores");
-            for (name, score) in scores {
-                if !score.is_boolean() {
-                    place.field(name).number(score)?;
-                }
+        Some((_, Ok(text))) => drop(read.insert("box_caption".to_owned(), text.into())),
+        Some((value, Err(error))) => {
+            if !value.is_null() {
+                repairs.done(error, "caption dropped");
             }
+            read.shift_remove("box_caption");
         }
+    }
+    match read.get_mut("scores") {
+        None => {}
+        Some(Value::Object(scores)) => check_scores(scores, &place.field("scores"), repairs),
         Some(other) => {
-            return Err(place.field("scores").error(other, "an object of numbers by name"));
+            if !other.is_null() {
+                let error = place.field("scores").error(other, "an object of numbers by name");
+                repairs.done(error, "scores dropped");
+            }
+            read.shift_remove("scores");
         }
     }
     Ok((read, id))
 }
 
-fn check_position(position: Option<&Value>, place: &FieldPath<'_>) -> Result<(), AnnotationError> {
+/// Drops the scores that are no finite numbers.
+fn check_scores(scores: &mut Map<String, Value>, place: &FieldPath<'_>, repairs: &mut Repairs) {
+    let is_valid = |score: &Value| score.is_boolean() || score.as_f64().is_some();
+    let invalid = scores.iter().filter(|(_, score)| !is_valid(score));
+    let names: Vec<String> = invalid.map(|(name, _)| name.clone()).collect();
+    for name in &names {
+        if let Err(error) = place.number_in(scores, name, repairs) {
+            repairs.done(error, "score dropped");
+            scores.shift_remove(name);
+        }
+    }
+}
+
+fn check_position(
+    position: Option<&mut Value>,
+    place: &FieldPath<'_>,
+    repairs: &mut Repairs,
+) -> Result<(), AnnotationError> {
     let position = match position {
         None => return Err(place.missing(POSITION)),
         Some(Value::Object(position)) => position,
@@ -149,8 +169,7 @@ fn check_position(position: Option<&Value>, place: &FieldPath<'_>) -> Result<(),
         &["minX", "maxX", "minY", "maxY"]
     };
     for name in numbers {
-        let place = place.field(name);
-        place.number(position.get(*name).ok_or_else(|| place.missing("a number"))?)?;
+        place.number_in(position, name, repairs)?;
     }
     Ok(())
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Map, Number, Value};
+
+use super::repairs::Repairs;
 
 /// An invalid annotation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +92,73 @@ impl<'a> FieldPath<'a> {
             _ => None,
         };
         number.ok_or_else(|| self.error(value, "a whole number"))
+    }
+
+    /// Returns a whole number, also one that is written as text.
+    ///
+    /// # Errors
+    /// If the value is neither.
+    pub(super) fn whole_or_text(
+        &self,
+        value: &Value,
+        repairs: &mut Repairs,
+    ) -> Result<i64, AnnotationError> {
+        let error = match self.whole(value) {
+            Err(error) => error,
+            number => return number,
+        };
+        match value.as_str().map(|text| text.trim().parse::<i64>()) {
+            Some(Ok(number)) => {
+                repairs.done(error, &format!("taken as {number}"));
+                Ok(number)
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Checks a field that must be a finite number. A number that is written as text is replaced by the
+    /// number.
+    ///
+    /// # Errors
+    /// If the field is missing, or is no such number.
+    pub(super) fn number_in(
+        &self,
+        fields: &mut Map<String, Value>,
+        name: &str,
+        repairs: &mut Repairs,
+    ) -> Result<(), AnnotationError> {
+        let place = self.field(name);
+        let value = fields.get_mut(name).ok_or_else(|| place.missing("a number"))?;
+        let Err(error) = place.number(value) else { return Ok(()) };
+        let parsed = value.as_str().and_then(|text| text.trim().parse::<f64>().ok());
+        match parsed.and_then(Number::from_f64) {
+            Some(number) => {
+                repairs.done(error, &format!("taken as {number}"));
+                *value = number.into();
+                Ok(())
+            }
+            None => Err(error),
+        }
+    }
+
+    /// Returns a text. A number or bool is taken for its text.
+    ///
+    /// # Errors
+    /// If the value is neither.
+    pub(super) fn named(
+        &self,
+        value: &Value,
+        repairs: &mut Repairs,
+    ) -> Result<String, AnnotationError> {
+        match value {
+            Value::String(text) => Ok(text.clone()),
+            Value::Number(_) | Value::Bool(_) => {
+                let text = value.to_string();
+                repairs.done(self.error(value, "text"), &format!("taken as \"{text}\""));
+                Ok(text)
+            }
+            other => Err(self.error(other, "text")),
+        }
     }
 
     pub(super) fn text<'v>(&self, value: &'v Value) -> Result<&'v str, AnnotationError> {

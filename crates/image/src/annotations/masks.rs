@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::classes::read_labels;
+use super::classes::read_labels_of;
 use super::field_path::{AnnotationError, FieldPath};
+use super::repairs::Repairs;
 use crate::media::ClassLabels;
 use crate::record::DataRef;
 
@@ -50,10 +51,15 @@ impl MaskSpec {
     }
 }
 
+/// Reads one mask.
+///
+/// # Errors
+/// If it is invalid. Invalid labels are dropped.
 pub(super) fn read(
     name: &str,
     set: &Value,
     place: &FieldPath<'_>,
+    repairs: &mut Repairs,
 ) -> Result<MaskSpec, AnnotationError> {
     const WANT: &str = "mask_data (a dump) or path (a mask file)";
     let Value::Object(fields) = set else {
@@ -65,6 +71,8 @@ pub(super) fn read(
     let one_hot = match fields.get("one_hot") {
         None | Some(Value::Null) => false,
         Some(Value::Bool(one_hot)) => *one_hot,
+        Some(Value::Number(number)) if number.as_f64() == Some(0.0) => false,
+        Some(Value::Number(number)) if number.as_f64() == Some(1.0) => true,
         Some(other) => return Err(place.field("one_hot").error(other, "true or false")),
     };
     let data = match (fields.get("mask_data"), fields.get("path")) {
@@ -81,15 +89,12 @@ pub(super) fn read(
         }
         (None, None) => return Err(place.error(set, WANT)),
     };
-    let class_labels = match fields.get("class_labels") {
-        None | Some(Value::Null) => None,
-        Some(given) => Some(read_labels(given, &place.field("class_labels"))?),
-    };
+    let class_labels = read_labels_of(fields, place, repairs);
     Ok(MaskSpec { name: name.to_owned(), data, class_labels })
 }
 
 /// Returns the dumps that the `masks` of a record refer to, each once. Invalid masks are skipped here; the
-/// plan reports them.
+/// plan warns about them.
 #[must_use]
 pub fn mask_dumps(masks: &Value) -> Vec<DataRef> {
     let of_image = |masks: &Value| match masks {

@@ -1,8 +1,10 @@
 //! Classes, boxes and masks of an image: the arguments of `wandb.Image` with these names.
 //!
-//! An error names the field, the index, what was got and what was wanted. A number that is whole counts as
-//! a whole number, whether it is written `1` or `1.0`. Odd values, such as a box beyond the picture, are
-//! kept with a warning.
+//! A value that is invalid never costs the picture. It is repaired if its meaning is plain (a number
+//! written as text), else dropped by itself: the score, the box, the label, the mask. A warning names the
+//! field, the index, what was got, what was wanted, and what was done. A number that is whole counts as a
+//! whole number, whether it is written `1` or `1.0`. Odd values, such as a box beyond the picture, are kept
+//! with a warning. What W&B accepts is kept as it is.
 //!
 //! Source: `docs/spec/image.md` C; wandb `sdk/data_types/helper_types/`.
 
@@ -10,6 +12,7 @@ mod boxes;
 mod classes;
 mod masks;
 mod field_path;
+mod repairs;
 mod files;
 
 use serde_json::{Map, Value};
@@ -20,6 +23,7 @@ pub use self::field_path::AnnotationError;
 use self::field_path::FieldPath;
 pub use self::files::{load_files, names_file};
 pub use self::masks::{MaskData, MaskSpec, mask_dumps};
+use self::repairs::Repairs;
 use crate::media::Class;
 
 /// Most sets of boxes, and most masks, of one image.
@@ -34,7 +38,7 @@ pub struct ImageAnnotations {
     pub boxes: Vec<BoxSet>,
     /// Masks, in the order given.
     pub masks: Vec<MaskSpec>,
-    /// Warnings about odd values.
+    /// Warnings about values that are odd, repaired or dropped: the first ten in words, the others counted.
     pub warnings: Vec<String>,
 }
 
@@ -46,51 +50,79 @@ impl ImageAnnotations {
     }
 }
 
-/// Parses the `classes`, `boxes` and `masks` given with one image of `width` × `height` pixels.
+/// Reads the `classes`, `boxes` and `masks` given with one image of `width` × `height` pixels.
+///
+/// Drops what is invalid, each value by itself, with a warning.
+#[must_use]
+pub fn read(given: &Map<String, Value>, width: u64, height: u64) -> ImageAnnotations {
+    let mut repairs = Repairs::default();
+    let read = read_with(given, (width, height), &mut repairs);
+    ImageAnnotations { warnings: repairs.into_warnings(), ..read }
+}
+
+/// Checks the `classes`, `boxes` and `masks` given with one image.
 ///
 /// # Errors
-/// At the first invalid field.
-pub fn read(
+/// The first invalid value. Odd values are valid.
+pub fn check(given: &Map<String, Value>) -> Result<(), AnnotationError> {
+    let mut repairs = Repairs::default();
+    read_with(given, (1, 1), &mut repairs);
+    repairs.first().map_or(Ok(()), Err)
+}
+
+fn read_with(
     given: &Map<String, Value>,
-    width: u64,
-    height: u64,
-) -> Result<ImageAnnotations, AnnotationError> {
+    picture: (u64, u64),
+    repairs: &mut Repairs,
+) -> ImageAnnotations {
     let mut annotations = ImageAnnotations::default();
     let place = FieldPath::root();
     if let Some(value) = given.get("classes") {
-        annotations.classes = classes::read(value, &place.field("classes"))?;
+        annotations.classes = classes::read(value, &place.field("classes"), repairs);
     }
     if let Some(value) = given.get("boxes") {
         let place = place.field("boxes");
-        for (name, set) in sets(value, &place)? {
-            let place = place.field(name);
-            let warnings = &mut annotations.warnings;
-            annotations.boxes.push(boxes::read(name, set, &place, (width, height), warnings)?);
+        for (name, set) in sets(value, &place, repairs) {
+            match boxes::read(name, set, &place.field(name), picture, repairs) {
+                Ok(set) => annotations.boxes.push(set),
+                Err(error) => repairs.done(error, "set dropped"),
+            }
         }
     }
     if let Some(value) = given.get("masks") {
         let place = place.field("masks");
-        for (name, set) in sets(value, &place)? {
-            annotations.masks.push(masks::read(name, set, &place.field(name))?);
+        for (name, set) in sets(value, &place, repairs) {
+            match masks::read(name, set, &place.field(name), repairs) {
+                Ok(mask) => annotations.masks.push(mask),
+                Err(error) => repairs.done(error, "mask dropped"),
+            }
         }
     }
-    Ok(annotations)
+    annotations
 }
 
 /// Returns the sets of a field by name. `null` means no sets.
 fn sets<'a>(
     value: &'a Value,
     place: &FieldPath<'_>,
-) -> Result<impl Iterator<Item = (&'a String, &'a Value)> + use<'a>, AnnotationError> {
+    repairs: &mut Repairs,
+) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
     let sets = match value {
         Value::Null => None,
-        Value::Object(sets) if sets.len() > SETS_MAX => {
-            return Err(place.over(&format!("{} sets", sets.len()), &SETS_MAX.to_string()));
+        Value::Object(sets) => {
+            let n = sets.len();
+            if n > SETS_MAX {
+                let error = place.over(&format!("{n} sets"), &SETS_MAX.to_string());
+                repairs.done(error, "the rest dropped");
+            }
+            Some(sets)
         }
-        Value::Object(sets) => Some(sets),
-        other => return Err(place.error(other, "an object of sets by name")),
+        other => {
+            repairs.done(place.error(other, "an object of sets by name"), "dropped");
+            None
+        }
     };
-    Ok(sets.into_iter().flatten())
+    sets.into_iter().flatten().take(SETS_MAX)
 }
 
 #[cfg(test)]
@@ -99,80 +131,164 @@ mod tests {
 
     use super::*;
 
-    fn read_json(given: &Value) -> Result<ImageAnnotations, String> {
-        let given = given.as_object().cloned().unwrap_or_default();
-        read(&given, 100, 50).map_err(|error| error.to_string())
+    fn read_json(given: &Value) -> ImageAnnotations {
+        read(&given.as_object().cloned().unwrap_or_default(), 100, 50)
     }
 
-    /// The position of the fourth box is replaced.
-    fn check_box(field: &str, value: &Value, want: &str) {
-        let good = json!({"position": {"minX": 0.1, "maxX": 0.5, "minY": 0.2, "maxY": 0.75}, "class_id": 1});
+    fn a_box() -> Value {
+        json!({"position": {"minX": 0.1, "maxX": 0.5, "minY": 0.2, "maxY": 0.75}, "class_id": 1})
+    }
+
+    /// The boxes that were written to the file of the first set.
+    fn boxes_of(read: &ImageAnnotations) -> Vec<Value> {
+        let file: Value = serde_json::from_slice(&read.boxes[0].file).expect("a file");
+        file["box_data"].as_array().cloned().expect("boxes")
+    }
+
+    /// A field of the fourth of five boxes is replaced. Returns that box, if it is kept.
+    fn check_box(field: &str, value: &Value, want: &str) -> Option<Value> {
+        let good = a_box();
         let mut bad = good.clone();
         *bad.pointer_mut(&format!("/{}", field.replace('.', "/"))).expect("a field") =
             value.clone();
-        let given = json!({"boxes": {"pred": {"box_data": [good, good, good, bad]}}});
-        let got = read_json(&given).map_or_else(|error| error, |read| format!("{read:?}"));
-        assert_eq!(got, format!("boxes.pred.box_data[3].{want}"));
+        let given = json!({"boxes": {"pred": {"box_data": [good, good, good, bad, good]}}});
+        let read = read_json(&given);
+        assert_eq!(read.warnings, [format!("boxes.pred.box_data[3].{want}")]);
+        let mut boxes = boxes_of(&read);
+        let changed = (boxes.len() == 5).then(|| boxes.remove(3));
+        assert_eq!(boxes, vec![good; 4], "the other boxes stay");
+        changed
     }
 
     #[test]
-    fn errors_name_the_field_and_index() {
-        check_box("position.minX", &json!("a"), "position.minX: got \"a\", want a number");
-        check_box(
-            "position.minX",
-            &json!("NaN"),
-            "position.minX: got \"NaN\", want a finite number",
-        );
-        check_box(
-            "position",
-            &json!([1]),
-            "position: got [1], want an object with minX, maxX, minY and maxY, or middle, width and height",
-        );
-        check_box("class_id", &json!(1.5), "class_id: got 1.5, want a whole number");
-        check_box("class_id", &json!("1"), "class_id: got \"1\", want a whole number");
-        let check = |given: Value, want: &str| {
-            let got = read_json(&given).map_or_else(|error| error, |read| format!("{read:?}"));
-            assert_eq!(got, want);
+    fn a_bad_box_is_dropped_by_itself() {
+        let check = |field: &str, value: Value, want: &str| {
+            assert_eq!(check_box(field, &value, want), None);
         };
-        check(json!({"boxes": []}), "boxes: got [], want an object of sets by name");
-        check(json!({"boxes": {"p": {}}}), "boxes.p.box_data: missing, want a list of boxes");
+        check("position.minX", json!("a"), "position.minX: got \"a\", want a number; box dropped");
+        check(
+            "position.minX",
+            json!("NaN"),
+            "position.minX: got \"NaN\", want a finite number; box dropped",
+        );
+        check(
+            "position",
+            json!([1]),
+            "position: got [1], want an object with minX, maxX, minY and maxY, or middle, width and height; box dropped",
+        );
+    }
+
+    #[test]
+    fn a_bad_class_or_number_of_a_box_is_repaired_or_dropped() {
+        let check = |field: &str, value: Value, want: &str, changed: Value| {
+            assert_eq!(check_box(field, &value, want), Some(changed), "{field}");
+        };
+        let mut without_class = a_box();
+        without_class.as_object_mut().expect("a box").remove("class_id");
+        let what = "class_id: got 1.5, want a whole number; box kept without a class";
+        check("class_id", json!(1.5), what, without_class);
+        check(
+            "class_id",
+            json!("1"),
+            "class_id: got \"1\", want a whole number; taken as 1",
+            a_box(),
+        );
+        let what = "position.minX: got \"0.1\", want a number; taken as 0.1";
+        check("position.minX", json!("0.1"), what, a_box());
+
+        let with = |name: &str, value: Value| {
+            let mut given = a_box();
+            given[name] = value;
+            let read = read_json(&json!({"boxes": {"p": {"box_data": [given]}}}));
+            (boxes_of(&read).remove(0), read.warnings)
+        };
+        let scores = json!({"conf": "high", "iou": 0.5, "text": "0.25", "nan": "NaN"});
+        let (got, warnings) = with("scores", scores);
+        assert_eq!(got["scores"], json!({"iou": 0.5, "text": 0.25}));
+        let place = "boxes.p.box_data[0].scores";
+        let want = [
+            format!("{place}.conf: got \"high\", want a number; score dropped"),
+            format!("{place}.text: got \"0.25\", want a number; taken as 0.25"),
+            format!("{place}.nan: got \"NaN\", want a finite number; score dropped"),
+        ];
+        assert_eq!(warnings, want);
+        let (got, warnings) = with("scores", json!(0.9));
+        assert_eq!((got, warnings.len()), (a_box(), 1));
+        let (got, warnings) = with("box_caption", json!(7));
+        assert_eq!((&got["box_caption"], warnings.len()), (&json!("7"), 1));
+        let (got, warnings) = with("box_caption", json!(["a"]));
+        assert_eq!((got, warnings.len()), (a_box(), 1));
+    }
+
+    #[test]
+    fn other_invalid_annotations_are_dropped_with_a_warning() {
+        let check = |given: Value, want: &str| {
+            let read = read_json(&given);
+            assert_eq!(read.warnings, [want], "{given}");
+            let given = given.as_object().cloned().unwrap_or_default();
+            let first = super::check(&given).map_err(|error| error.to_string()).expect_err(want);
+            assert!(want.starts_with(&first), "{first}");
+        };
+        check(json!({"boxes": []}), "boxes: got [], want an object of sets by name; dropped");
+        check(
+            json!({"boxes": {"p": {}}}),
+            "boxes.p.box_data: missing, want a list of boxes; set dropped",
+        );
         check(
             json!({"boxes": {"p": {"box_data": [{"class_id": 1}]}}}),
-            "boxes.p.box_data[0].position: missing, want an object with minX, maxX, minY and maxY, or middle, width and height",
+            "boxes.p.box_data[0].position: missing, want an object with minX, maxX, minY and maxY, or middle, width and height; box dropped",
         );
         check(
             json!({"boxes": {"p": {"box_data": [], "class_labels": {"a": "b"}}}}),
-            "boxes.p.class_labels: got key \"a\", want a whole number",
+            "boxes.p.class_labels: got key \"a\", want a whole number; label dropped",
         );
         check(
             json!({"boxes": {"p": {"box_data": [], "class_labels": {"1": 2}}}}),
-            "boxes.p.class_labels.1: got 2, want text",
+            "boxes.p.class_labels.1: got 2, want text; taken as \"2\"",
         );
         check(
-            json!({"boxes": {"p": {"box_data": [{"position": {"middle": [1, 2], "width": 1, "height": 1}}]}}}),
-            "boxes.p.box_data[0].class_id: missing, want a whole number, or class_labels beside box_data",
+            json!({"boxes": {"p": {"box_data": [{"position": {"middle": [0.5, 0.5], "width": 1, "height": 1}}]}}}),
+            "boxes.p.box_data[0].class_id: missing, want a whole number, or class_labels beside box_data; box kept without a class",
         );
         check(
             json!({"boxes": {"p": {"box_data": [{"position": {"middle": [1], "width": 1, "height": 1}, "class_id": 1}]}}}),
-            "boxes.p.box_data[0].position.middle: got [1], want two numbers",
+            "boxes.p.box_data[0].position.middle: got [1], want two numbers; box dropped",
         );
         check(
-            json!({"boxes": {"p": {"box_data": [{"position": {"middle": [1, 2], "width": 1, "height": 1}, "class_id": 1,
-                "scores": {"conf": "high"}}]}}}),
-            "boxes.p.box_data[0].scores.conf: got \"high\", want a number",
+            json!({"classes": [{"id": 1}]}),
+            "classes[0].name: missing, want text; class dropped",
         );
-        check(json!({"classes": [{"id": 1}]}), "classes[0].name: missing, want text");
         check(
             json!({"classes": {"1": "a"}}),
-            "classes: got {\"1\":\"a\"}, want a list of {\"id\": …, \"name\": …}",
+            "classes: got {\"1\":\"a\"}, want a list of {\"id\": …, \"name\": …}; dropped",
         );
         check(
             json!({"masks": {"gt": {}}}),
-            "masks.gt: got {}, want mask_data (a dump) or path (a mask file)",
+            "masks.gt: got {}, want mask_data (a dump) or path (a mask file); mask dropped",
         );
         check(
             json!({"masks": {"gt": {"mask_data": 7}}}),
-            "masks.gt.mask_data: invalid type: integer `7`, expected the path of a dump, or an object with it",
+            "masks.gt.mask_data: invalid type: integer `7`, expected the path of a dump, or an object with it; mask dropped",
+        );
+    }
+
+    #[test]
+    fn warnings_are_few_and_count_the_rest() {
+        let bad = json!({"class_id": 1});
+        let given = json!({"boxes": {"p": {"box_data": vec![bad; 1000]}}});
+        let warnings = read_json(&given).warnings;
+        assert_eq!(warnings.len(), 11);
+        assert_eq!(warnings[10], "and 990 more warnings about annotations");
+        let name = "n".repeat(1 << 16);
+        let warnings = read_json(&json!({"boxes": {name: 1}})).warnings;
+        assert!(warnings[0].chars().count() <= 301, "{}", warnings[0].len());
+        let sets: Map<String, Value> =
+            (0..100).map(|i| (i.to_string(), json!({"box_data": []}))).collect();
+        let read = read_json(&json!({"boxes": sets}));
+        let want = ["boxes: got 100 sets, want at most 64; the rest dropped"];
+        assert_eq!(
+            (read.boxes.len(), read.warnings.as_slice()),
+            (64, &want.map(str::to_owned)[..])
         );
     }
 
@@ -185,7 +301,7 @@ mod tests {
                 {"position": {"middle": [4, 3], "width": 2, "height": 2}, "domain": "pixel", "class_id": 7},
             ],
             "class_labels": {"1": "car"}}}});
-        let read = read_json(&given).unwrap_or_else(|error| panic!("{error}"));
+        let read = read_json(&given);
         let want = concat!(
             r#"{"box_data":[{"position":{"minX":0.1,"maxX":0.5,"minY":0.2,"maxY":0.75},"class_id":1,"#,
             r#""box_caption":"café","scores":{"conf":0.91},"mine":[1]},"#,
@@ -201,7 +317,7 @@ mod tests {
     fn labels_are_generated_where_none_are_given() {
         let one = |class_id: i64| json!({"position": {"minX": 0, "maxX": 1, "minY": 0, "maxY": 1}, "class_id": class_id});
         let given = json!({"boxes": {"p": {"box_data": [one(7), one(-2), one(7)]}}});
-        let read = read_json(&given).unwrap_or_else(|error| panic!("{error}"));
+        let read = read_json(&given);
         let labels = Value::Object(read.boxes[0].class_labels.clone());
         assert_eq!(labels.to_string(), r#"{"-2":"class_-2","7":"class_7"}"#);
         assert!(!String::from_utf8_lossy(&read.boxes[0].file).contains("class_labels"));
@@ -215,7 +331,7 @@ mod tests {
             {"position": {"minX": 0.5, "maxX": 12, "minY": 0, "maxY": 51}, "class_id": 1, "domain": "pixel"},
             {"position": {"middle": [0.5, 0.5], "width": -1, "height": 0.1}, "class_id": 1},
         ]}}});
-        let read = read_json(&given).unwrap_or_else(|error| panic!("{error}"));
+        let read = read_json(&given);
         let want = [
             "boxes.p.box_data[0]: minX 0.5 is greater than maxX 0.1",
             "boxes.p.box_data[1]: reaches beyond the picture (fractions 0 to 1; domain \"pixel\" would mean pixels)",
@@ -232,7 +348,7 @@ mod tests {
             "pred": {"mask_data": {"path": "m.npz", "tensor": "a"}, "one_hot": true},
             "file": {"path": "m.png"},
         }});
-        let read = read_json(&given).unwrap_or_else(|error| panic!("{error}"));
+        let read = read_json(&given);
         let told: Vec<_> = read
             .masks
             .iter()

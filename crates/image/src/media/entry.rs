@@ -147,7 +147,7 @@ pub struct Layers {
     /// Masks.
     #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub masks: Annotations,
-    /// Oddities that were found in them.
+    /// What is odd about the image, and what was repaired or dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

@@ -15,6 +15,8 @@ pub struct ImagePlan {
     pub annotations: ImageAnnotations,
     /// The masks.
     pub masks: Vec<MaskPlan>,
+    /// Whether a mask was left out, because it could not be planned.
+    pub lacks_mask: bool,
     /// An upper bound of the memory that making the image takes, in bytes.
     pub memory_bytes: u64,
 }

@@ -1,10 +1,10 @@
 //! Plans the masks of an image.
 
-use super::PlanError;
 use crate::annotations::{MaskData, MaskSpec};
 use crate::decode::PictureHeader;
 use crate::encode::encoded_bytes_max;
 use crate::limits::Limits;
+use crate::media::{ColorMode, FileType};
 use crate::record::DataRef;
 use crate::tensor::{TensorHeader, Writer};
 
@@ -31,6 +31,8 @@ pub enum MaskContents {
     Tensor(Writer, TensorHeader),
     /// A picture that is copied unchanged.
     File(PictureHeader),
+    /// Nothing that can be read, for this reason.
+    Unreadable(String),
 }
 
 /// How one mask is made.
@@ -104,18 +106,18 @@ pub(super) struct Image {
 /// Plans one mask.
 ///
 /// # Errors
-/// If no source is the mask's, or the source's shape is no mask's.
+/// If no source is the mask's, or the source's shape is no mask's, for this reason.
 pub(super) fn plan(
     spec: MaskSpec,
     sources: &[MaskSource],
     image: Image,
     limits: &Limits,
-) -> Result<MaskPlan, PlanError> {
+) -> Result<MaskPlan, String> {
     let field = match spec.data {
         MaskData::Tensor { .. } => "mask_data",
         MaskData::File(_) => "path",
     };
-    let problem = |what: String| PlanError::Record(format!("masks.{}.{field}: {what}", spec.name));
+    let problem = |what: String| format!("masks.{}.{field}: {what}", spec.name);
     let source_idx = sources.iter().position(|source| source.data == *spec.data.data());
     let source_idx = source_idx.ok_or_else(|| problem("is not there".to_owned()))?;
     let reading = match (&spec.data, &sources[source_idx].contents) {
@@ -127,14 +129,34 @@ pub(super) fn plan(
         (MaskData::File(_), MaskContents::Tensor(..)) => {
             return Err(problem("want an image file, or mask_data for a tensor".to_owned()));
         }
+        (_, MaskContents::Unreadable(reason)) => return Err(problem(reason.clone())),
     };
     let (width, height) = reading.size();
     if width.saturating_mul(height) > limits.pixels_max {
         let max = limits.pixels_max;
-        let what = problem(format!("{width} × {height} pixels, limits.pixels_max is {max}"));
-        return Err(PlanError::OverLimit(what.to_string()));
+        return Err(problem(format!("{width} × {height} pixels, limits.pixels_max is {max}")));
     }
     Ok(MaskPlan { spec, source_idx, reading })
+}
+
+/// Returns why the pixels of a mask file may not be its class ids. A class id is the gray value of a
+/// pixel, 8 or 16 bits.
+pub(super) fn doubt(picture: &PictureHeader) -> Option<String> {
+    const WANT: &str = "want a lossless file of one channel, such as a gray PNG";
+    let got = match (picture.file_type, picture.mode) {
+        (FileType::Jpg | FileType::Jpeg, _) => "JPEG changes the values of pixels",
+        (FileType::Webp, _) => "WebP has three channels, and may change the values of pixels",
+        (FileType::Gif, _) => "the pixels of a GIF are colors of a palette",
+        (FileType::Png, Some(ColorMode::L | ColorMode::I16)) => return None,
+        (FileType::Png, Some(ColorMode::Bit)) => "viewers read white as 255, not as 1",
+        (FileType::Png, Some(ColorMode::La)) => "2 channels",
+        (FileType::Png, Some(ColorMode::Rgb)) => "3 channels, of which the first counts",
+        (FileType::Png, Some(ColorMode::Rgba)) => "4 channels, of which the first counts",
+        (FileType::Png, None) => "a palette, or gray or color of another depth",
+        // Their headers do not say it.
+        (FileType::Bmp | FileType::Tiff, _) => return None,
+    };
+    Some(format!("class ids may be wrong: {got}; {WANT}"))
 }
 
 /// Finds the axes of a mask: rows and columns, classes if `one_hot`, and pictures if the image is one of

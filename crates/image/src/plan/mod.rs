@@ -74,7 +74,7 @@ pub fn plan(
     earlier: Option<IndexRange>,
 ) -> Result<Plan, PlanError> {
     let recipe = Recipe::new(found, options, limits)?;
-    let images = RecordImages::new(&recipe, record, options, limits)?;
+    let mut images = RecordImages::new(&recipe, record, options, limits)?;
 
     let n_items = u32::try_from(images.n()).unwrap_or(u32::MAX);
     // A version that has grown into the indices of other dumps moves behind them.
@@ -99,9 +99,10 @@ pub fn plan(
         )));
     }
 
-    let (descriptions, description_bytes) =
-        descriptions::split(&record.description, n_items as usize)?;
-    let items = indices.zip(0..).zip(descriptions).map(|((index, image_idx), description)| {
+    let descriptions = descriptions::split(&record.description, n_items as usize);
+    images.warn(descriptions.warnings);
+    let description_bytes = descriptions.n_bytes;
+    let items = indices.zip(0..).zip(descriptions.each).map(|((index, image_idx), description)| {
         // An image that replaces an earlier one does not count twice.
         let before = usage.kept_at(index);
         usage.free(index);
@@ -139,11 +140,13 @@ pub fn plan_held(
     held: &BTreeMap<u32, u64>,
 ) -> Result<Plan, PlanError> {
     let recipe = Recipe::new(found, options, limits)?;
-    let images = RecordImages::new(&recipe, record, options, limits)?;
+    let mut images = RecordImages::new(&recipe, record, options, limits)?;
     let n_images = usize::try_from(images.n()).unwrap_or(usize::MAX);
-    let (descriptions, description_bytes) = descriptions::split(&record.description, n_images)?;
+    let descriptions = descriptions::split(&record.description, n_images);
+    images.warn(descriptions.warnings);
+    let description_bytes = descriptions.n_bytes;
     let items = held.iter().map(|(&index, &image_idx)| {
-        let description = usize::try_from(image_idx).ok().and_then(|i| descriptions.get(i));
+        let description = usize::try_from(image_idx).ok().and_then(|i| descriptions.each.get(i));
         let description = description.cloned().unwrap_or_default();
         let decision = if usage.kept_at(index) != Some(false) {
             Decision::Reject("the image is no longer held".to_owned())

@@ -1,6 +1,6 @@
 //! The images of one record, and the decision on each of them.
 
-use super::masks::{self, Image, MaskSource};
+use super::masks::{self, Image, MaskPlan, MaskReading, MaskSource};
 use super::{ImagePlan, PlanError, Recipe};
 use crate::annotations;
 use crate::limits::{Admission, Limits, StepUsage, admit, scaled_to};
@@ -96,6 +96,11 @@ impl RecordImages {
         self.n
     }
 
+    /// Adds warnings to all images.
+    pub(super) fn warn(&mut self, warnings: Vec<String>) {
+        self.warnings.extend(warnings);
+    }
+
     /// Decides on the image at `image_idx` of the batch. An image that cannot be planned is rejected.
     pub(super) fn decide(
         &self,
@@ -140,34 +145,42 @@ impl RecordImages {
             let problem = format!("a side of {longest} pixels, the file type holds at most {max}");
             return Err(PlanError::Record(problem));
         }
-        let mut given = annotations::read(&description.annotations, width, height)
-            .map_err(|error| PlanError::Record(error.to_string()))?;
+        let mut given = annotations::read(&description.annotations, width, height);
         if self.is_sheet && !(given.boxes.is_empty() && given.masks.is_empty()) {
-            let problem = "boxes and masks can't lie on a contact sheet: want them without grid";
-            return Err(PlanError::Record(problem.to_owned()));
+            given.boxes.clear();
+            given.masks.clear();
+            let problem = "boxes and masks dropped: they can't lie on a contact sheet, want them \
+                           without grid";
+            given.warnings.push(problem.to_owned());
         }
         let image = Image { idx: image_idx, n_images: self.n, width, height };
-        let specs = std::mem::take(&mut given.masks).into_iter();
-        let masks = specs.map(|spec| masks::plan(spec, masks, image, limits));
-        let masks = masks.collect::<Result<Vec<_>, _>>()?;
+        let made = downscale.map_or((width, height), |(w, h)| (w.into(), h.into()));
         let mut memory_bytes = self.memory_bytes;
-        for mask in &masks {
-            memory_bytes = memory_bytes.saturating_add(mask.reading.memory_bytes());
-            let (got_width, got_height) = mask.reading.size();
-            let made = downscale.map_or((width, height), |(w, h)| (w.into(), h.into()));
-            if (got_width, got_height) != made {
-                given.warnings.push(format!(
-                    "masks.{}: {got_width} × {got_height} pixels on a picture of {} × {}",
-                    mask.spec.name, made.0, made.1
-                ));
+        let (mut planned, mut lacks_mask) = (Vec::new(), false);
+        for spec in std::mem::take(&mut given.masks) {
+            let mask = masks::plan(spec, masks, image, limits).and_then(|mask| {
+                let with_mask = memory_bytes.saturating_add(mask.reading.memory_bytes());
+                let max = limits.memory_bytes_max;
+                if with_mask > max {
+                    return Err(format!(
+                        "masks.{}: {with_mask} bytes of memory needed for the image and its masks, \
+                         work.memory_bytes_max is {max}",
+                        mask.spec.name
+                    ));
+                }
+                memory_bytes = with_mask;
+                Ok(mask)
+            });
+            match mask {
+                Ok(mask) => {
+                    given.warnings.extend(warnings_of(&mask, made));
+                    planned.push(mask);
+                }
+                Err(problem) => {
+                    lacks_mask = true;
+                    given.warnings.push(format!("{problem}; mask dropped"));
+                }
             }
-        }
-        if memory_bytes > limits.memory_bytes_max {
-            let max = limits.memory_bytes_max;
-            return Err(PlanError::OverLimit(format!(
-                "{memory_bytes} bytes of memory needed for one image and its masks, \
-                 work.memory_bytes_max is {max}"
-            )));
         }
         if let Some((new_width, new_height)) = downscale {
             for set in given.boxes.iter().filter(|set| set.has_pixels) {
@@ -179,7 +192,32 @@ impl RecordImages {
             }
         }
         given.warnings.splice(0..0, self.warnings.iter().cloned());
-        let plan = ImagePlan { image_idx, downscale, annotations: given, masks, memory_bytes };
+        let plan = ImagePlan {
+            image_idx,
+            downscale,
+            annotations: given,
+            masks: planned,
+            lacks_mask,
+            memory_bytes,
+        };
         Ok(Decision::Make(plan))
     }
+}
+
+/// What is odd about a mask on an image of this width and height.
+fn warnings_of(mask: &MaskPlan, made: (u64, u64)) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let name = &mask.spec.name;
+    let (width, height) = mask.reading.size();
+    if (width, height) != made {
+        warnings.push(format!(
+            "masks.{name}: {width} × {height} pixels on a picture of {} × {}",
+            made.0, made.1
+        ));
+    }
+    if let MaskReading::File(picture) = &mask.reading {
+        let doubt = masks::doubt(picture);
+        warnings.extend(doubt.map(|doubt| format!("masks.{name}: {doubt}")));
+    }
+    warnings
 }

@@ -99,7 +99,7 @@ pub(super) fn plan(
     limits: &Limits,
 ) -> Result<TensorPlan, PlanError> {
     let profile = options.profile.unwrap_or_default();
-    let reading = layout::read(&header.shape, writer, options.format, profile, options.mode)?;
+    let mut reading = layout::read(&header.shape, writer, options.format, profile, options.mode)?;
     let over = |what: &str, got: u64, name: &str, max: u64| {
         Err(PlanError::OverLimit(format!("{got} {what}, {name} is {max}")))
     };
@@ -168,6 +168,7 @@ pub(super) fn plan(
         && reading.n_channels == 2
         && options.format.is_none()
         && options.mode.is_none();
+    reading.guessed |= guesses_alpha;
     let mut plan = TensorPlan {
         header,
         reading,

@@ -154,19 +154,74 @@ fn lists_are_split_over_a_batch() {
     };
     let captions = plan.map(|p| p.items.into_iter().map(caption).collect::<Vec<_>>());
     assert_eq!(captions, Ok(vec![Some(json!("a")), None, Some(json!(["c"]))]));
-    let refused = super::plan(
-        &record,
-        options,
-        header(&[2, 8, 9]),
-        &[],
-        &mut StepUsage::default(),
-        &Limits::default(),
-        None,
-    );
-    assert_eq!(
-        refused.map_err(|e| e.to_string()).map(|_| ()),
-        Err("caption has 3 entries for 2 images".to_owned())
-    );
+}
+
+#[test]
+fn a_list_of_another_length_costs_no_image() {
+    let warned = |axes: &[u64], record: &MediaRecord| {
+        let plan = super::plan(
+            record,
+            ImageOptions { format: Some(crate::media::DataFormat::Nhw), ..record.options },
+            header(axes),
+            &[],
+            &mut StepUsage::default(),
+            &Limits::default(),
+            None,
+        );
+        let plan = plan.unwrap_or_else(|error| panic!("{error}"));
+        let image = |item: PlannedItem| match item {
+            PlannedItem::Image(job) => (job.description.caption, job.plan.annotations),
+            item => panic!("{item:?}"),
+        };
+        plan.items.into_iter().map(image).unzip::<_, _, Vec<_>, Vec<_>>()
+    };
+    let captions = record(None, json!(["a", "b", "c"]));
+    let (got, annotations) = warned(&[2, 8, 9], &captions);
+    assert_eq!(got, [Some(json!("a")), Some(json!("b"))]);
+    let want = ["caption has 3 entries for 2 images; the rest dropped"];
+    assert!(annotations.iter().all(|read| read.warnings == want), "{annotations:?}");
+    let (got, annotations) = warned(&[5, 8, 9], &captions);
+    assert_eq!(got, [Some(json!("a")), Some(json!("b")), Some(json!("c")), None, None]);
+    let want = ["caption has 3 entries for 5 images; the last 2 have none"];
+    assert!(annotations.iter().all(|read| read.warnings == want), "{annotations:?}");
+
+    let mut boxes = record(None, Value::Null);
+    let position = json!({"minX": 0, "maxX": 1, "minY": 0, "maxY": 1});
+    let set = json!({"p": {"box_data": [{"position": position, "class_id": 1}]}});
+    boxes.description.annotations.insert("boxes".to_owned(), json!([set, set]));
+    for (n, n_warnings) in [(1u64, 1), (2, 0), (3, 1)] {
+        let (_, annotations) = warned(&[n, 8, 9], &boxes);
+        let got: Vec<_> = annotations.iter().map(|read| read.boxes.len()).collect();
+        assert_eq!(got, (0..n).map(|i| usize::from(i < 2)).collect::<Vec<_>>());
+        assert!(
+            annotations.iter().all(|read| read.warnings.len() == n_warnings),
+            "{annotations:?}"
+        );
+    }
+}
+
+#[test]
+fn descriptions_that_are_too_long_for_a_batch_cost_no_image() {
+    let mut long = record(None, json!("c"));
+    let labels = json!({"1": "x".repeat(1 << 20)});
+    let set = json!({"p": {"box_data": [], "class_labels": labels}});
+    long.description.annotations.insert("boxes".to_owned(), set);
+    let options = ImageOptions { format: Some(crate::media::DataFormat::Nhw), ..long.options };
+    let plan_long = |record: &MediaRecord| {
+        let (usage, limits) = (&mut StepUsage::default(), Limits::default());
+        let plan = super::plan(record, options, header(&[80, 2, 3]), &[], usage, &limits, None);
+        let plan = plan.unwrap_or_else(|error| panic!("{error}"));
+        assert!(plan.description_bytes <= DESCRIPTIONS_BYTES_MAX, "{}", plan.description_bytes);
+        let PlannedItem::Image(job) = plan.items.into_iter().next_back().expect("an item") else {
+            panic!("no image")
+        };
+        (job.description.caption, job.plan.annotations)
+    };
+    let (caption, read) = plan_long(&long);
+    assert_eq!((caption, read.boxes.len(), read.warnings.len()), (Some(json!("c")), 0, 1));
+    assert!(read.warnings[0].starts_with("classes, boxes and masks dropped"), "{read:?}");
+    let (caption, read) = plan_long(&record(None, "x".repeat(1 << 20).into()));
+    assert_eq!((caption, read.warnings.len()), (None, 1));
 }
 
 #[test]

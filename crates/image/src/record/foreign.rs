@@ -157,7 +157,7 @@ fn check_annotation(name: &str, value: &Value) -> Result<(), String> {
     }
     let check = |value: &Value| {
         let given = Map::from_iter([(name.to_owned(), value.clone())]);
-        annotations::read(&given, 1, 1).map(drop).map_err(|error| error.to_string())
+        annotations::check(&given).map_err(|error| error.to_string())
     };
     match value {
         Value::Array(values) if name != "classes" => values.iter().try_for_each(check),

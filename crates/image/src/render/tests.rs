@@ -18,6 +18,7 @@ fn mode_of(values: impl Fn(u8) -> f32, options: ImageOptions) -> Result<ColorMod
         downscale: None,
         annotations: ImageAnnotations::default(),
         masks: Vec::new(),
+        lacks_mask: false,
         memory_bytes: 0,
     };
     let rendered = Renderer::default().render(&bytes.as_slice(), &plan.expect("a plan"), &image);

@@ -7,6 +7,7 @@ use crate::ingest::dumps::SharedDigest;
 use crate::ingest::pipeline::budget::Share;
 use crate::ingest::pipeline::counts::BatchCounts;
 use crate::ingest::pipeline::job::{BatchSlot, RenderJob, RenderOutcome};
+use crate::ingest::pipeline::make::MadeImage;
 use crate::ingest::pipeline::results::BatchResult;
 use crate::media::{Digest, MediaId, Source, State};
 use crate::store::journal::{Event, SourceCursor};
@@ -37,6 +38,8 @@ pub(in crate::ingest::pipeline) struct QueuedBatch {
     unread: Option<String>,
     /// Images that could not be made.
     failed: Vec<MediaId>,
+    /// Whether an image lacks a mask that could not be made.
+    lacks_mask: bool,
     /// Whether an image was given up, because the program stops while nothing can be written.
     is_given_up: bool,
 }
@@ -83,6 +86,7 @@ impl QueuedBatch {
             digest,
             unread: None,
             failed: Vec::new(),
+            lacks_mask: false,
             is_given_up: false,
         };
         (queued, jobs)
@@ -107,8 +111,9 @@ impl QueuedBatch {
     pub(in crate::ingest::pipeline) fn place(&mut self, event_idx: usize, outcome: RenderOutcome) {
         self.n_to_make = self.n_to_make.saturating_sub(1);
         let entry = match outcome {
-            RenderOutcome::Made { entry, files } => {
+            RenderOutcome::Made(MadeImage { entry, files, lacks_mask }) => {
                 self.files.extend(files);
+                self.lacks_mask |= lacks_mask;
                 entry
             }
             RenderOutcome::Failed(entry) => {
@@ -158,10 +163,11 @@ impl QueuedBatch {
                 if is_unread {
                     return (None, tally.given_back());
                 }
-                // A rejected item may become an image although the dump stays the same: the cursor
-                // must not make such a dump known by its digest.
+                // A rejected item may become an image although the dump stays the same, and a mask may
+                // be fixed: the cursor must not make such a dump known by its digest.
                 let has_rejected = self.events.iter().flatten().any(is_rejected);
-                let known = digest.or(cursor.digest()).filter(|_| !has_rejected);
+                let may_change = has_rejected || self.lacks_mask;
+                let known = digest.or(cursor.digest()).filter(|_| !may_change);
                 *cursor = cursor.clone().with_digest(known);
             }
             SourceCursor::Log(_) => {

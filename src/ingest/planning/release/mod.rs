@@ -18,7 +18,7 @@ use super::dump_version::{self, GONE};
 use super::planner::{HeldImages, MOVED};
 use super::{PlanContext, Planner};
 use crate::config::WatchConfig;
-use crate::ingest::dumps::{OpenDump, OpenRecord};
+use crate::ingest::dumps::{MissingFile, OpenDump, OpenRecord};
 use crate::ingest::logs::NumberedLog;
 use crate::ingest::pipeline::{CHANGED, SourceBatch, held_at};
 use crate::ingest::runs::{RunReader, Runs};
@@ -330,8 +330,9 @@ impl ReopenedRun {
             return Err(MOVED.to_owned());
         }
         let opened = self.run.last_dump.open(&dir, &record.data, limits);
-        let opened = opened
-            .and_then(|dump| OpenRecord::new(&dir, record, dump, source.clone(), true, limits));
+        let opened = opened.and_then(|dump| {
+            OpenRecord::new(&dir, record, dump, source.clone(), true, MissingFile::Wait, limits)
+        });
         opened.map_err(ReadFailure::reason)
     }
 

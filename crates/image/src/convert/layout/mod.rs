@@ -11,7 +11,7 @@ use crate::tensor::{Shape, Writer};
 pub struct Reading {
     /// Which axis is which.
     pub format: DataFormat,
-    /// Whether another format was as plausible.
+    /// Whether another format was as plausible, or this one was chosen only because no other fits.
     pub guessed: bool,
     /// Pictures in the tensor; at least 1.
     pub n_images: u64,
@@ -197,7 +197,7 @@ fn check_absurd(shape: &Shape, reading: &Reading) -> Result<(), LayoutError> {
 ///
 /// - 1 to 4 channels may come last.
 /// - 1, 3 or 4 channels may come first. Two of them are more often two pictures.
-/// - Else the first of three axes counts gray pictures.
+/// - Else the first of three axes counts gray pictures. That is a guess too.
 ///
 /// Pictures may have one row or one column: axes of length 1 are dropped, from the front, only if there are
 /// more than four axes.
@@ -235,7 +235,8 @@ fn plausible(shape: &Shape, writer: Writer) -> Result<Reading, LayoutError> {
         let want = "2 to 4 axes: HW, HWC, CHW, or a batch of these, with 1 to 4 channels";
         return Err(LayoutError::Shape { shape: shape.clone(), want: want.to_owned() });
     };
-    let guessed = usual.is_some() && other.is_some();
+    // A batch of gray pictures is only what nothing else fits.
+    let guessed = usual.is_some() == other.is_some();
     Ok(Reading { guessed, ..of_format(shape, &kept, format) })
 }
 

@@ -32,8 +32,8 @@ fn the_plausible_format_is_found() {
     check(&[480, 640, 1], Ok((Hwc, false, [1, 480, 640, 1])));
     check(&[3, 480, 640], Ok((Chw, false, [1, 480, 640, 3])));
     check(&[1, 28, 28], Ok((Chw, false, [1, 28, 28, 1])));
-    check(&[16, 28, 28], Ok((Nhw, false, [16, 28, 28, 1])));
-    check(&[2, 28, 28], Ok((Nhw, false, [2, 28, 28, 1])));
+    check(&[16, 28, 28], Ok((Nhw, true, [16, 28, 28, 1])));
+    check(&[2, 28, 28], Ok((Nhw, true, [2, 28, 28, 1])));
     check(&[8, 32, 32, 3], Ok((Nhwc, false, [8, 32, 32, 3])));
     check(&[8, 3, 32, 32], Ok((Nchw, false, [8, 32, 32, 3])));
     check(&[9, 2, 5, 7], Ok((Nchw, false, [9, 5, 7, 2])));
@@ -117,7 +117,7 @@ fn absurd_guesses_are_refused_with_advice() {
     }
     // Batches of gray pictures.
     for axes in [[16, 28, 28], [100, 28, 28], [6, 24, 32], [64, 128, 64], [10, 8, 8]] {
-        check(&axes, Ok((Nhw, false, [axes[0], axes[1], axes[2], 1])));
+        check(&axes, Ok((Nhw, true, [axes[0], axes[1], axes[2], 1])));
     }
 }
 
@@ -131,7 +131,7 @@ fn torch_writes_channels_first() {
     assert_eq!(got(&[3, 20, 3]), Ok((Chw, true, [1, 20, 3, 3])));
     assert_eq!(got(&[8, 3, 20, 4]), Ok((Nchw, true, [8, 20, 4, 3])));
     assert_eq!(got(&[20, 30, 3]), Ok((Hwc, false, [1, 20, 30, 3])));
-    assert_eq!(got(&[16, 20, 30]), Ok((Nhw, false, [16, 20, 30, 1])));
+    assert_eq!(got(&[16, 20, 30]), Ok((Nhw, true, [16, 20, 30, 1])));
     assert_eq!(got(&[20, 30]), Ok((Hw, false, [1, 20, 30, 1])));
     assert_eq!(got(&[1, 1, 3, 20, 30]), Ok((Nchw, false, [1, 20, 30, 3])));
 }
