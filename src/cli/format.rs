@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{DecimalBytes, HumanCount, HumanDuration};
 
+use crate::ingest::{SkippedEntries, SkippedOfDump};
+
 /// A count with its noun: `1 image`, `1,234 images`.
 pub(super) fn count(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", HumanCount(n), if n == 1 { "" } else { "s" })
@@ -85,6 +87,32 @@ impl<'a, W: Write> Table<'a, W> {
         }
         Ok(())
     }
+}
+
+/// The most dumps with skipped entries that are printed.
+const SKIPPED_SHOWN: usize = 3;
+
+/// Describes the entries of dumps that hold no picture, and says what follows from them. Nothing if there are
+/// none.
+pub(super) fn skipped_lines(skipped: &SkippedEntries) -> Vec<String> {
+    if skipped.n == 0 {
+        return Vec::new();
+    }
+    let (entries, dumps) = (plural(skipped.n, "entry", "entries"), count(skipped.dumps, "dump"));
+    let mut lines = vec![format!(
+        "skipped   {entries} of {dumps} without a picture; retention keeps such dumps, unless \
+         [retention] skipped = \"remove\""
+    )];
+    let last = skipped.examples.iter().rev().take(SKIPPED_SHOWN);
+    lines.extend(last.map(|SkippedOfDump { run, dump, entries }| {
+        format!("          {}: {}", printable(&format!("{run}/{dump}")), printable(entries))
+    }));
+    lines
+}
+
+/// A number with a noun whose plural is given.
+fn plural(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", HumanCount(n), if n == 1 { one } else { many })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use super::access::{self, HELD_MAX};
 use super::args::Common;
 use super::exit::ExitCode;
-use super::format::{count, items, printable};
+use super::format::{count, items, printable, skipped_lines};
 use super::json::{self, Ingested, NewItems};
 use super::privileges::act_as_owner_of;
 use super::progress::Progress;
@@ -103,6 +103,7 @@ fn report(
         runs: reader.runs()?.into_iter().filter(is_read).collect(),
         new: NewItems { image, held, rejected },
         begun_lines: view.begun_lines,
+        skipped: view.skipped,
         problems,
         elapsed_s: elapsed.as_secs_f64(),
     })
@@ -122,6 +123,9 @@ fn print(
     writeln!(out, "new: {}, in {:.2} s", items([image, held, rejected]), report.elapsed_s)?;
     if rejected > 0 {
         print_rejected(reader, &report.runs, rejected, out)?;
+    }
+    for line in skipped_lines(&report.skipped) {
+        writeln!(out, "{line}")?;
     }
     for (run, log, n_bytes) in &report.begun_lines {
         let (log, size) = (printable(&format!("{run}/{log}")), count(*n_bytes, "byte"));

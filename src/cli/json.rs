@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::ingest::SkippedEntries;
 use crate::media::RunId;
 use crate::store::RunSummary;
 use crate::sync::TargetStatus;
@@ -34,6 +35,8 @@ pub(super) struct Ingested {
     /// newline arrives.
     #[schemars(with = "Vec<(String, String, u64)>")]
     pub(super) begun_lines: Vec<(RunId, String, u64)>,
+    /// Entries of dumps that hold no picture.
+    pub(super) skipped: SkippedEntries,
     /// Why something was not read. The command fails if there is any.
     pub(super) problems: Vec<String>,
     /// How long reading took, in seconds.

@@ -5,7 +5,7 @@ use std::io::Write;
 use super::access::StoreAccess;
 use super::args::Common;
 use super::exit::ExitCode;
-use super::format::{age, bytes, count, items, printable};
+use super::format::{age, bytes, count, items, printable, skipped_lines};
 use super::json;
 use crate::control::protocol::Status;
 use crate::ingest::IngestStatus;
@@ -64,6 +64,9 @@ fn print_ingest(ingest: &IngestStatus, out: &mut impl Write) -> anyhow::Result<(
     for waiting in &ingest.waiting {
         let (run, what) = (printable(waiting.run.as_str()), printable(&waiting.what));
         writeln!(out, "waiting   {run} {what}: {}", printable(&waiting.reason))?;
+    }
+    for line in skipped_lines(&ingest.skipped) {
+        writeln!(out, "{line}")?;
     }
     if let Some(trouble) = &ingest.trouble {
         writeln!(out, "error     cannot write: {}", printable(trouble))?;

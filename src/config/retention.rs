@@ -19,14 +19,28 @@ pub enum DumpRetention {
     Delivered,
 }
 
+/// What becomes of a dump with skipped entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SkippedRetention {
+    /// The dump is kept.
+    #[default]
+    Keep,
+    /// The entries are not wanted: the dump is removed as any other.
+    Remove,
+}
+
 /// How long media files and dumps are kept.
 #[derive(Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionSection {
     /// When a dump is removed. `"keep"`: never. `"committed"`: once its images are in the store. `"delivered"`: once
     /// every target has them. A dump with held or rejected items is never removed, nor is a mask, nor a dump that holds
-    /// anything besides its images. The systemd unit must allow it: see systemd/safelight-retention.conf.
+    /// anything that was not read. The systemd unit must allow it: see systemd/safelight-retention.conf.
     pub dumps: DumpRetention,
+    /// What becomes of a dump that also holds entries without a picture, such as labels, texts and objects. `"keep"`: it
+    /// is kept. `"remove"`: these entries are not wanted, and the dump is removed as any other.
+    pub skipped: SkippedRetention,
     /// How long a dump must be unchanged before it is removed, in seconds. A log line that comes later no longer finds
     /// it.
     pub dump_age_min_s: u32,
@@ -42,6 +56,7 @@ impl Default for RetentionSection {
     fn default() -> Self {
         Self {
             dumps: DumpRetention::Keep,
+            skipped: SkippedRetention::Keep,
             dump_age_min_s: 3600,
             media_age_max_days: None,
             media_bytes_per_run_max: None,
@@ -54,6 +69,8 @@ impl Default for RetentionSection {
 pub struct RetentionRules {
     /// When a dump is removed.
     pub dumps: DumpRetention,
+    /// What becomes of a dump with skipped entries.
+    pub skipped: SkippedRetention,
     /// How long a dump must be unchanged before it is removed.
     pub dump_age_min: Duration,
     /// How long media files are kept; `None` for ever.
@@ -76,6 +93,7 @@ impl From<RetentionSection> for RetentionRules {
     fn from(section: RetentionSection) -> Self {
         Self {
             dumps: section.dumps,
+            skipped: section.skipped,
             dump_age_min: Duration::from_secs(u64::from(section.dump_age_min_s)),
             media_age_max: section
                 .media_age_max_days

@@ -171,6 +171,11 @@ impl Collector for Snapshot {
                 float(view.waiting.len() as u64),
             )?;
             page.counter(
+                "skipped_entries",
+                "Entries of dumps that hold no picture, since the daemon started",
+                float(view.skipped.n),
+            )?;
+            page.counter(
                 "event_overflows",
                 "Times that the kernel dropped file events",
                 float(view.n_overflows),

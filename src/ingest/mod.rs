@@ -29,6 +29,7 @@
 //! | `planning` | lines and dumps → plans, by the limits of each step |
 //! | `sources` | the watched directories, the runs in them, and their logs and dumps |
 //! | `pipeline` | plans → images → commits, on threads of its own |
+//! | `skipped` | entries of dumps that hold no picture |
 //! | `status` | what ingest does now, for people and metrics |
 //! | `room` | whether the store's disk has room |
 //! | `engine` | the loop over all events |
@@ -43,6 +44,7 @@ mod planning;
 mod pipeline;
 mod sources;
 mod room;
+mod skipped;
 mod status;
 mod engine;
 
@@ -56,6 +58,7 @@ pub(crate) use self::pipeline::ItemCounts;
 use self::pipeline::Progress;
 pub(crate) use self::planning::ReleaseRequest;
 pub use self::planning::{Admitting, KeyReport, ReleaseReport};
+pub use self::skipped::{SkippedEntries, SkippedOfDump};
 pub use self::status::{IngestStatus, Waiting};
 pub use self::watching::RootStatus;
 use crate::config::Live;
@@ -110,6 +113,7 @@ impl Shared {
     pub(crate) fn ingest_status(&self) -> IngestStatus {
         let mut status = lock(&self.status).clone();
         status.n_in_flight = self.progress.n_in_flight();
+        status.skipped = self.progress.skipped();
         status.trouble = self.progress.trouble().or(status.trouble);
         status
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::planning::{Backlog, LogBacklog, PathDumps};
 use super::runs::Runs;
+use super::skipped::SkippedEntries;
 use super::watching::{RootStatus, Watching};
 use crate::locks::lock;
 use crate::media::RunId;
@@ -44,6 +45,9 @@ pub struct IngestStatus {
     pub lag_s: f64,
     /// Whether everything was scanned once.
     pub is_ready: bool,
+    /// Entries of dumps that hold no picture.
+    #[serde(default)]
+    pub skipped: SkippedEntries,
 }
 
 /// A line or a dump that waits.
@@ -124,6 +128,8 @@ impl StatusSources<'_> {
             n_overflows: self.watching.n_overflows(),
             lag_s: oldest.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64()),
             is_ready: true,
+            // Filled in when the status is read.
+            skipped: SkippedEntries::default(),
         }
     }
 }

@@ -7,7 +7,8 @@ use std::io::Read;
 
 use serde_json::Value;
 
-use crate::decode::{self, Contents, DecodeOptions, ReadAt};
+use crate::config::retention::SkippedRetention;
+use crate::decode::{self, Contents, Coverage, DecodeOptions, ReadAt};
 use crate::media::{CommittedImage, Digest, DigestKind, MediaEntry, MediaId, RunId, Sha256};
 use crate::run_dir::{ReadFailure, RunDir, RunFile};
 use crate::store::Reader;
@@ -36,12 +37,13 @@ pub(super) fn images(
     ids.iter().map(image).collect()
 }
 
-/// Checks that the items cover the whole dump. Reads the dump's headers again.
+/// Checks that the items cover the whole dump, with or without its skipped entries. Reads the dump's headers again.
 pub(super) fn all_is_read(
     dir: &RunDir,
     path: &str,
     dump: &RunFile,
     images: &[MediaEntry],
+    skipped: SkippedRetention,
 ) -> Result<(), String> {
     let has_offset = sidecar_offset(dir, path)?;
     if has_offset == Some(true) {
@@ -51,8 +53,8 @@ pub(super) fn all_is_read(
         // Without an offset, raw bytes are accepted only if their number fits the shape exactly.
         return has_offset.map(drop).ok_or_else(|| "its sidecar is missing".to_owned());
     }
-    let result = all_is_read_as(None, dump, images);
-    let is_read_as = |dtype| all_is_read_as(Some(dtype), dump, images).is_ok();
+    let result = all_is_read_as(None, dump, images, skipped);
+    let is_read_as = |dtype| all_is_read_as(Some(dtype), dump, images, skipped).is_ok();
     if result.is_ok() || UNNAMED_TYPES.into_iter().any(is_read_as) { Ok(()) } else { result }
 }
 
@@ -60,6 +62,7 @@ fn all_is_read_as(
     dtype: Option<DType>,
     dump: &RunFile,
     images: &[MediaEntry],
+    skipped: SkippedRetention,
 ) -> Result<(), String> {
     let options = DecodeOptions {
         header_bytes_max: HEADER_BYTES_MAX,
@@ -68,12 +71,21 @@ fn all_is_read_as(
         raw: None,
     };
     let unreadable = |error| format!("it cannot be read: {error}");
-    if let Some(what) = decode::unread(dump, &options).map_err(unreadable)? {
-        return Err(format!("it contains {what}"));
+    let contents = decode::contents(dump, &options).map_err(unreadable)?;
+    match contents.coverage() {
+        Coverage::Whole => {}
+        Coverage::Skipped(_) if skipped == SkippedRetention::Remove => {}
+        Coverage::Skipped(entries) => {
+            return Err(format!(
+                "it has skipped entries without a picture, such as {}; [retention] skipped = \"remove\" if they are not wanted",
+                entries.names()
+            ));
+        }
+        Coverage::Unread(what) => return Err(format!("it contains {what}")),
     }
     let names: HashSet<&str> =
         images.iter().filter_map(|entry| entry.source.tensor.as_deref()).collect();
-    let is_known = match decode::contents(dump, &options).map_err(unreadable)? {
+    let is_known = match &contents {
         Contents::Picture(_) => {
             images.iter().filter_map(MediaEntry::as_image).any(|image| is_whole(image, dump))
         }
@@ -81,8 +93,9 @@ fn all_is_read_as(
             let is_known = |name: &Option<String>| {
                 name.as_ref().is_some_and(|name| names.contains(name.as_str()))
             };
+            let mut pictures = tensors.iter().filter(|tensor| !tensor.is_no_picture());
             !images.is_empty()
-                && (tensors.len() == 1 || tensors.iter().all(|tensor| is_known(&tensor.name)))
+                && (tensors.len() == 1 || pictures.all(|tensor| is_known(&tensor.name)))
         }
     };
     if is_known { Ok(()) } else { Err("it contains more than its images".to_owned()) }

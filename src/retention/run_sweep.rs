@@ -274,7 +274,7 @@ impl RunSweep<'_> {
         let mut images = dump_check::images(self.reader, &self.run.id, &known.images)?;
         // The others were made of earlier versions of the dump.
         images.retain(|image| image.source.digest() == known.digest);
-        dump_check::all_is_read(dir, path, file, &images)?;
+        dump_check::all_is_read(dir, path, file, &images, self.config.retention.skipped)?;
         if !is_removed {
             return Ok(());
         }

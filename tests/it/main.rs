@@ -4,6 +4,7 @@ mod annotation_files;
 mod bad_input;
 mod commands;
 mod configuration;
+mod containers;
 mod crash;
 mod daemon;
 mod disk_full;

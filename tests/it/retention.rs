@@ -253,31 +253,45 @@ fn a_dump_of_which_lines_name_parts_or_whose_images_were_pruned_stays() {
 
 #[test]
 fn a_dump_that_holds_more_than_its_images_stays() {
-    // Regression: retention removed a file of several appended arrays, of which only the first is an image.
+    // Regression: retention removed a file of several appended arrays, of which only the first was an image.
     let temp = TempRun::new();
     temp.write("dumps/whole/1.npy", &gray(1));
     temp.write("dumps/appended/1.npy", &[gray(1), gray(2)].concat());
+    temp.write("dumps/labelled/1.npy", &[gray(1), npy("|u1", &[3], &[1, 2, 3])].concat());
+    temp.write("dumps/trailing/1.npy", &[gray(1), vec![0; 512]].concat());
     temp.write("dumps/raw/1.bin", &[7; 64]);
     temp.write("dumps/raw/1.bin.json", br#"{"dtype":"uint8","shape":[8,8]}"#);
     temp.write("dumps/raw/2.bin", &[7; 80]);
     temp.write("dumps/raw/2.bin.json", br#"{"dtype":"uint8","shape":[8,8],"offset":16}"#);
-    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.ingest().code, 3, "the trailing bytes are rejected");
     age(&temp.at(""), 1);
     let committed = config(&temp, "dumps = \"committed\"");
     for args in [&[][..], &["--apply"]] {
         let said = prune(&temp, &committed, args);
-        assert!(said.contains("remove 2 dumps") || said.contains("removed 2 dumps"), "{said}");
-        assert!(said.contains("1 dump skipped: it contains bytes after its array"), "{said}");
+        assert!(said.contains("remove 3 dumps") || said.contains("removed 3 dumps"), "{said}");
+        let skipped = "1 dump skipped: it has skipped entries without a picture, such as \"1\"";
+        assert!(said.contains(skipped), "{said}");
+        assert!(said.contains("1 dump skipped: items of it are rejected"), "{said}");
         assert!(said.contains("1 dump skipped: its sidecar names an offset"), "{said}");
     }
-    for (path, want) in [
-        ("dumps/whole/1.npy", false),
-        ("dumps/raw/1.bin", false),
-        ("dumps/appended/1.npy", true),
-        ("dumps/raw/2.bin", true),
-    ] {
-        assert_eq!(temp.at(path).is_file(), want, "{path}");
-    }
+    let check = |kept: &[&str]| {
+        for path in [
+            "dumps/whole/1.npy",
+            "dumps/appended/1.npy",
+            "dumps/labelled/1.npy",
+            "dumps/trailing/1.npy",
+            "dumps/raw/1.bin",
+            "dumps/raw/2.bin",
+        ] {
+            assert_eq!(temp.at(path).is_file(), kept.contains(&path), "{path}");
+        }
+    };
+    check(&["dumps/labelled/1.npy", "dumps/trailing/1.npy", "dumps/raw/2.bin"]);
+    // The user says that labels are not wanted.
+    let unwanted = config(&temp, "dumps = \"committed\"\nskipped = \"remove\"");
+    let said = prune(&temp, &unwanted, &["--apply"]);
+    assert!(said.contains("removed 1 dump"), "{said}");
+    check(&["dumps/trailing/1.npy", "dumps/raw/2.bin"]);
 }
 
 #[test]

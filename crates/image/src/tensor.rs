@@ -268,6 +268,8 @@ pub enum Encoding {
         /// Bits of the mantissa: 1 to 3.
         mantissa: u8,
     },
+    /// Bytes written as a UTF-8 text of the characters U+0000 to U+00FF.
+    Latin1,
 }
 
 impl Storage {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::parts::no_such_tensor;
 use super::{OpenStorage, RecordDump, open_dump};
-use crate::decode::Contents;
+use crate::decode::{Contents, NamedTensor};
 use crate::limits::Limits;
 use crate::plan::{MaskContents, MaskSource};
 use crate::record::DataRef;
@@ -35,9 +35,14 @@ impl MaskDump {
             Contents::Picture(picture) => MaskContents::File(picture.clone()),
             Contents::Tensors { writer, tensors, .. } => {
                 let named = data.tensor.as_deref();
-                let mut matching = tensors
-                    .iter()
-                    .filter(|tensor| named.is_none_or(|name| tensor.name.as_deref() == Some(name)));
+                let is_any_picture = tensors.iter().any(|tensor| !tensor.is_no_picture());
+                let is_left_over = |tensor: &NamedTensor| {
+                    tensor.name.is_none() && tensor.header.is_err() && tensors.len() > 1
+                };
+                let mut matching = tensors.iter().filter(|tensor| match named {
+                    Some(name) => tensor.name.as_deref() == Some(name),
+                    None => !(is_any_picture && tensor.is_no_picture() || is_left_over(tensor)),
+                });
                 match (matching.next(), matching.next(), named) {
                     (Some(tensor), None, _) => match &tensor.header {
                         Ok(header) => MaskContents::Tensor(*writer, header.clone()),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::decode::{Contents, NamedTensor};
+use crate::decode::{Contents, DecodeError, NamedTensor, Skipped};
 use crate::media::MediaKey;
 use crate::plan::Found;
 use crate::run_dir::ReadFailure;
@@ -16,25 +16,35 @@ pub(crate) struct Part {
     pub(crate) found: Result<Found, String>,
 }
 
-/// Returns the tensor that a record names, or all tensors if it names none. If there are several, the
-/// key of each ends in its name.
+/// What a record leads to in a dump.
+pub(super) struct Parts {
+    pub(super) parts: Vec<Part>,
+    /// Entries that hold no picture.
+    pub(super) skipped: Skipped,
+    /// Why a tensor cannot be read yet, though the others can.
+    pub(super) unfinished: Option<String>,
+}
+
+/// Returns the tensor that a record names, or all tensors that may be pictures if it names none. If the dump
+/// holds several tensors, the key of each ends in its name.
 ///
 /// # Errors
-/// If the dump has no tensor, or none of that name.
+/// If the dump has no tensor, none of that name, or nothing that may be a picture.
 pub(super) fn parts(
     contents: &Contents,
     key: &MediaKey,
     tensor: Option<&str>,
     path: &str,
-) -> Result<Vec<Part>, ReadFailure> {
+) -> Result<Parts, ReadFailure> {
     let one = |found, tensor: Option<&str>| Part {
         key: key.clone(),
         tensor: tensor.map(str::to_owned),
         found,
     };
+    let lone = |part| Parts { parts: vec![part], skipped: Skipped::default(), unfinished: None };
     let (writer, tensors) = match contents {
         Contents::Picture(picture) if tensor.is_none() => {
-            return Ok(vec![one(Ok(Found::Picture(picture.clone())), None)]);
+            return Ok(lone(one(Ok(Found::Picture(picture.clone())), None)));
         }
         Contents::Picture(_) => {
             let reason = format!("{path:?} is an image file, which has no tensor to name");
@@ -48,28 +58,40 @@ pub(super) fn parts(
     };
     if let Some(name) = tensor {
         return match tensors.iter().find(|tensor| tensor.name.as_deref() == Some(name)) {
-            Some(tensor) => Ok(vec![one(found(tensor), Some(name))]),
+            Some(tensor) => Ok(lone(one(found(tensor), Some(name)))),
             None => Err(ReadFailure::Reject(no_such_tensor(path, name, tensors))),
         };
     }
-    match tensors.as_slice() {
-        [] => Err(ReadFailure::Reject(format!("{path:?} holds no tensor"))),
-        [tensor] => Ok(vec![one(found(tensor), tensor.name.as_deref())]),
-        tensors => {
-            let mut names = HashSet::new();
-            let part = |tensor: &NamedTensor| {
-                let name = tensor.name.clone().unwrap_or_default();
-                if !names.insert(name.clone()) {
-                    return one(Err(format!("{path:?} holds two tensors {name:?}")), Some(&name));
-                }
-                match MediaKey::new(format!("{key}/{name}")) {
-                    Ok(key) => Part { key, tensor: Some(name), found: found(tensor) },
-                    Err(error) => one(Err(error.to_string()), Some(&name)),
-                }
-            };
-            Ok(tensors.iter().map(part).collect())
-        }
+    let skipped = contents.skipped();
+    if tensors.iter().all(NamedTensor::is_no_picture) {
+        return match tensors.as_slice() {
+            // What is wrong with it is said when it is planned.
+            [tensor] if skipped.n == 1 => Ok(lone(one(found(tensor), tensor.name.as_deref()))),
+            _ if skipped.n == 0 => Err(ReadFailure::Reject(format!("{path:?} holds no tensor"))),
+            _ => Err(ReadFailure::Reject(format!("{path:?} holds no picture, but {skipped}"))),
+        };
     }
+    let mut names = HashSet::new();
+    let part = |tensor: &NamedTensor| match &tensor.name {
+        Some(name) if tensors.len() > 1 => {
+            if !names.insert(name.clone()) {
+                return one(Err(format!("{path:?} holds two tensors {name:?}")), Some(name));
+            }
+            match MediaKey::new(format!("{key}/{name}")) {
+                Ok(key) => Part { key, tensor: Some(name.clone()), found: found(tensor) },
+                Err(error) => one(Err(error.to_string()), Some(name)),
+            }
+        }
+        name => one(found(tensor), name.as_deref()),
+    };
+    let pictures = tensors.iter().filter(|tensor| !tensor.is_no_picture());
+    let unfinished = pictures.clone().find_map(|tensor| match &tensor.header {
+        Err(error @ (DecodeError::Truncated { .. } | DecodeError::Unfinished(_))) => {
+            Some(format!("{path:?} {error}"))
+        }
+        _ => None,
+    });
+    Ok(Parts { parts: pictures.map(part).collect(), skipped, unfinished })
 }
 
 /// Says that a dump has no tensor of this name, and which names are close.

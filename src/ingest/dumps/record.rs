@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::annotation_file;
-use super::parts::parts;
+use super::parts::{Parts, parts};
 use super::{MaskDump, OpenDump, Part, RecordDump};
 use crate::annotations::mask_dumps;
-use crate::decode::Contents;
+use crate::decode::{Contents, Skipped};
 use crate::limits::Limits;
 use crate::media::Source;
 use crate::record::MediaRecord;
@@ -28,6 +28,10 @@ pub(crate) struct OpenRecord {
     pub(crate) parts: Vec<Part>,
     pub(crate) masks: Vec<MaskDump>,
     pub(crate) source: Source,
+    /// Entries of the dump that hold no picture.
+    pub(crate) skipped: Skipped,
+    /// Why a tensor cannot be read yet, though the others can.
+    pub(crate) unfinished: Option<String>,
 }
 
 impl OpenRecord {
@@ -58,7 +62,8 @@ impl OpenRecord {
                 .add_metadata(metadata, has_explicit_place)
                 .map_err(|error| ReadFailure::Reject(format!("{path:?}: {}", error.message)))?;
         }
-        let parts = parts(&contents, &record.key, record.data.tensor.as_deref(), &path)?;
+        let Parts { parts, skipped, unfinished } =
+            parts(&contents, &record.key, record.data.tensor.as_deref(), &path)?;
         annotation_file::load(dir, &mut record, missing_file, limits)?;
         let masks = record.description.annotations.get("masks").map(mask_dumps).unwrap_or_default();
         let masks = masks.iter().map(|data| match MaskDump::open(dir, data, limits) {
@@ -69,6 +74,6 @@ impl OpenRecord {
             opened => opened,
         });
         let masks = masks.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { record, dump, parts, masks, source })
+        Ok(Self { record, dump, parts, masks, source, skipped, unfinished })
     }
 }

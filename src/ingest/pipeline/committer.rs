@@ -171,7 +171,10 @@ impl Committer {
         progress.add_commit(start.elapsed());
         let mut group = GroupResult::default();
         let mut counts = Vec::with_capacity(tallies.len());
-        for tally in tallies {
+        for mut tally in tallies {
+            if let Some((run, dump, skipped)) = tally.take_skipped() {
+                progress.add_skipped(run, dump, &skipped);
+            }
             let (of_batch, results) = tally.close();
             counts.push(of_batch);
             group.push_batch(results);

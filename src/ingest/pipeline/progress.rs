@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::counts::{BatchCounts, ItemCounts};
+use crate::decode::Skipped;
+use crate::ingest::skipped::SkippedEntries;
 use crate::locks::lock;
+use crate::media::RunId;
 
 /// Counters of the pipeline. Every thread may read them at any time.
 #[derive(Debug, Default)]
@@ -23,6 +26,7 @@ pub(crate) struct Progress {
     commit_us: AtomicU64,
     /// Why nothing can be written now.
     trouble: Mutex<Option<String>>,
+    skipped: Mutex<SkippedEntries>,
 }
 
 impl Progress {
@@ -78,6 +82,16 @@ impl Progress {
     pub(crate) fn commits(&self) -> (u64, Duration) {
         let us = self.commit_us.load(Ordering::Relaxed);
         (self.n_commits.load(Ordering::Relaxed), Duration::from_micros(us))
+    }
+
+    /// Counts the entries of a dump that hold no picture.
+    pub(super) fn add_skipped(&self, run: RunId, dump: String, skipped: &Skipped) {
+        lock(&self.skipped).add(run, dump, skipped);
+    }
+
+    /// The entries of dumps that hold no picture.
+    pub(crate) fn skipped(&self) -> SkippedEntries {
+        lock(&self.skipped).clone()
     }
 
     /// Why nothing can be written now.

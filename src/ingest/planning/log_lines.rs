@@ -293,6 +293,9 @@ fn plan_line(
                 let source = Source { tensor, ..of_log.source(Some(&record.data.path)) };
                 of_log.rejected(&record, source, reason)
             }
+            Ok(OpenRecord { unfinished: Some(reason), .. }) if !is_over => {
+                return Ok(PlanResult::Wait(reason));
+            }
             Ok(opened) => {
                 let mut batch = SourceBatch::new(of_log.run, of_log.cursor.clone());
                 let (id, dir, before) = (&of_log.run.id, reader.files.dir(), &[] as &[ImageRange]);

@@ -291,6 +291,9 @@ impl PathDumps {
             Ok(opened) if dump.is_known() && dump.has_known_content(&opened.dump) => {
                 return Ok(PlanResult::Done);
             }
+            Ok(OpenRecord { unfinished: Some(reason), .. }) if !is_over => {
+                return Ok(PlanResult::Wait(reason));
+            }
             Ok(OpenRecord { record, dump: open, .. })
                 if n_unread <= UNREAD_MAX && dump.has_known_content(&open) =>
             {

@@ -134,7 +134,8 @@ impl Planner {
         batch: &mut SourceBatch,
     ) -> Result<Vec<ImageRange>, StoreError> {
         let limits = self.limits;
-        let OpenRecord { record, dump, parts, masks, source } = opened;
+        let OpenRecord { record, dump, parts, masks, source, skipped, .. } = opened;
+        batch.set_skipped(&source.path, skipped);
         let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
         // The limits of a dump count all its tensors together.
         let (n_max, mut n_images, mut n_bytes) = (limits.batch_max, 0u64, 0usize);

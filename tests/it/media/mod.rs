@@ -56,7 +56,7 @@ fn each_array_of_a_dump_without_a_log_line_gets_its_own_key() {
     let temp = TempRun::new();
     temp.write("dumps/val/7.npz", &golden("npz/deflated.npz"));
     temp.write("dumps/model/7.safetensors", &golden("safetensors-0.8/dtypes.safetensors"));
-    temp.write("dumps/saved/7.pt", &golden("torch-1.13/nested.pt"));
+    temp.write("dumps/saved/7.pt", &golden("torch-1.13/dict.pt"));
     let ran = temp.ingest();
     assert!(matches!(ran.code, 0 | 3), "{ran:?}");
     let items = temp.items();

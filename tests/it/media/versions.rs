@@ -7,14 +7,14 @@ use serde_json::json;
 use super::{floats, picture};
 use crate::harness::{TempRun, npy};
 
-/// Returns an npz file of gray arrays of 2 × 2. An array without a value has one axis and is no picture.
+/// Returns an npz file of gray arrays of 2 × 2. An array without a value has a type that makes no picture.
 fn npz(arrays: &[(&str, Option<u8>)]) -> Vec<u8> {
     let mut file = Vec::new();
     let mut archive = rawzip::ZipArchiveWriter::new(&mut file);
     for (name, value) in arrays {
         let array = match value {
             Some(value) => npy("|u1", &[2, 2], &[*value; 4]),
-            None => npy("|u1", &[7], &[0; 7]),
+            None => npy("<f16", &[2, 2], &[0; 64]),
         };
         let name = format!("{name}.npy");
         let member = archive.new_file(&name).compression_method(rawzip::CompressionMethod::STORE);

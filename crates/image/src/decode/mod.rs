@@ -3,6 +3,9 @@
 //! [`contents`] reads the headers only, however large the dump. [`storage`] then reads the byte range in
 //! which the elements of one tensor lie. Bytes come through [`ReadAt`].
 //!
+//! A reader accounts for all that a dump holds: each tensor has a header or an error, [`Skipped`] entries hold no
+//! picture, and [`Contents::coverage`] says whether anything is left over.
+//!
 //! A dump is not trusted. It is parsed, never executed or mapped into memory. Sizes are checked before
 //! memory is allocated, and a header cannot promise more bytes than the file has.
 
@@ -11,9 +14,9 @@ mod npz;
 mod picture;
 mod raw;
 mod safetensors;
+mod skipped;
 pub mod storage;
 mod torch;
-mod unread;
 mod zip;
 
 use std::collections::BTreeMap;
@@ -21,7 +24,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use self::picture::PictureHeader;
-pub use self::unread::unread;
+pub use self::skipped::{Coverage, Skipped, SkippedEntry};
 use crate::tensor::{ByteOrder, DType, Shape, TensorHeader, Writer};
 
 /// Bytes that can be read at any offset, such as an open dump.
@@ -120,6 +123,10 @@ pub enum Contents {
         tensors: Vec<NamedTensor>,
         /// The metadata in a safetensors header: texts by name.
         metadata: BTreeMap<String, String>,
+        /// Entries that are no tensors. [`Contents::skipped`] has those tensors too that are no picture.
+        others: Skipped,
+        /// What the dump holds that was not read.
+        unread: Option<String>,
     },
     /// An image file.
     Picture(PictureHeader),
@@ -128,10 +135,28 @@ pub enum Contents {
 /// One tensor of a dump.
 #[derive(Debug, Clone)]
 pub struct NamedTensor {
-    /// Its name. `None` if the format holds one unnamed tensor.
+    /// Its name. `None` if the format holds one unnamed tensor, and for bytes after the last array of an npy
+    /// file.
     pub name: Option<String>,
     /// Its header, or why the tensor cannot be read.
     pub header: Result<TensorHeader, DecodeError>,
+    /// What it is, if it is plainly no picture: `text`, `int64 with 1 axis`.
+    pub no_picture: Option<String>,
+}
+
+impl NamedTensor {
+    /// A tensor, or why it cannot be read. One with fewer than two axes is plainly no picture.
+    fn new(name: Option<String>, header: Result<TensorHeader, DecodeError>) -> Self {
+        let n_axes = |header: &TensorHeader| header.shape.axes().len();
+        let no_picture = header.as_ref().ok().filter(|header| n_axes(header) < 2);
+        let no_picture = no_picture.map(|header| few_axes(header.dtype.name(), n_axes(header)));
+        Self { name, header, no_picture }
+    }
+}
+
+/// Says what a tensor with fewer than two axes is.
+fn few_axes(dtype: &str, n_axes: usize) -> String {
+    format!("{dtype} with {n_axes} {}", if n_axes == 1 { "axis" } else { "axes" })
 }
 
 /// Most tensors of a dump, and most members of a zip file.
@@ -147,12 +172,8 @@ pub const TENSORS_MAX: usize = 4096;
 /// If the dump is not complete, damaged, of a format that Safelight does not read, or over a limit. See
 /// [`DecodeError`].
 pub fn contents(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Contents, DecodeError> {
-    let one = |writer, header| {
-        let tensors = vec![NamedTensor { name: None, header: Ok(header) }];
-        Contents::Tensors { writer, tensors, metadata: BTreeMap::new() }
-    };
     if let Some(layout) = &options.raw {
-        return Ok(one(Writer::NumPy, raw::header(dump, layout, options)?));
+        return raw::contents(dump, layout, options);
     }
     let mut magic = [0; 16];
     let n = dump.n_bytes().min(magic.len() as u64);
@@ -166,16 +187,16 @@ pub fn contents(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Contents,
             Err(DecodeError::Unfinished("fewer bytes than any dump has"))
         }
         _ if npy::MAGIC.starts_with(start) || start.starts_with(npy::MAGIC) => {
-            Ok(one(Writer::NumPy, npy::header(dump, options)?))
+            npy::contents(dump, options)
         }
         // A header of fewer than 4 GiB: five bytes are certain.
         [_, _, _, _, 0, 0, 0, 0, b'{', ..] => safetensors::contents(dump, options),
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => {
-            let members = zip::members(dump, options)?;
-            if torch::is_archive(&members) {
-                torch::contents(dump, &members, options)
+            let directory = zip::directory(dump, options)?;
+            if torch::is_archive(&directory.members) {
+                torch::contents(dump, &directory, options)
             } else {
-                npz::contents(dump, &members, options)
+                npz::contents(dump, &directory, options)
             }
         }
         _ => match (picture::header(dump, start, options.header_bytes_max)?, start) {

@@ -1,14 +1,33 @@
 //! Raw bytes, whose type and shape the record gives.
 
-use super::{DecodeError, DecodeOptions, RawLayout, ReadAt};
-use crate::tensor::{DType, Storage, TensorHeader};
+use std::collections::BTreeMap;
+
+use super::{Contents, DecodeError, DecodeOptions, NamedTensor, RawLayout, ReadAt, Skipped};
+use crate::tensor::{DType, Storage, TensorHeader, Writer};
+
+/// Returns the tensor that a record describes. Bytes before and after it are not read.
+///
+/// # Errors
+/// As [`header`].
+pub(super) fn contents(
+    dump: &impl ReadAt,
+    layout: &RawLayout,
+    options: &DecodeOptions,
+) -> Result<Contents, DecodeError> {
+    let header = header(dump, layout, options)?;
+    let has_others = header.storage.n_bytes < dump.n_bytes();
+    let unread = has_others.then(|| "bytes before or after its elements".to_owned());
+    let tensors = vec![NamedTensor::new(None, Ok(header))];
+    let (metadata, others) = (BTreeMap::new(), Skipped::default());
+    Ok(Contents::Tensors { writer: Writer::NumPy, tensors, metadata, others, unread })
+}
 
 /// Returns the header that a record gives to raw bytes, checked against the length of the file.
 ///
 /// # Errors
 /// `Truncated` if the file is too short. `Malformed` if the record has no dtype, or if the file is too long
 /// and the record has no offset: then the shape is likely wrong.
-pub(super) fn header(
+fn header(
     dump: &impl ReadAt,
     layout: &RawLayout,
     options: &DecodeOptions,

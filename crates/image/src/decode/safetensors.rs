@@ -16,7 +16,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::{Contents, DecodeError, DecodeOptions, NamedTensor, ReadAt, TENSORS_MAX};
+use super::{Contents, DecodeError, DecodeOptions, NamedTensor, ReadAt, Skipped, TENSORS_MAX};
 use crate::tensor::{ByteOrder, DType, Encoding, Shape, Storage, TensorHeader, Writer};
 
 const METADATA: &str = "__metadata__";
@@ -73,10 +73,12 @@ pub(super) fn contents(
             }
             header => header,
         };
-        Ok(NamedTensor { name: Some(name), header })
+        Ok(NamedTensor::new(Some(name), header))
     });
     let tensors = tensors.collect::<Result<_, DecodeError>>()?;
-    Ok(Contents::Tensors { writer: Writer::Torch, tensors, metadata: header.metadata })
+    // The header describes all bytes, and a record takes the metadata.
+    let (metadata, others, unread) = (header.metadata, Skipped::default(), None);
+    Ok(Contents::Tensors { writer: Writer::Torch, tensors, metadata, others, unread })
 }
 
 fn malformed(what: &dyn fmt::Display) -> DecodeError {

@@ -94,6 +94,7 @@ pub fn decode(
         Encoding::Packed { exponent, mantissa } => {
             pump(Unpacked { from, exponent, mantissa, bits: 0, n_bits: 0 }, storage, to)
         }
+        Encoding::Latin1 => pump(Narrowed { from }, storage, to),
     }?;
     if n_bytes == storage.n_bytes {
         return Ok(());
@@ -152,6 +153,34 @@ fn wrong(error: io::Error) -> DecodeError {
             DecodeError::Malformed("fewer bytes than the dump promises".to_owned())
         }
         _ => error.into(),
+    }
+}
+
+/// The bytes that a text of the characters U+0000 to U+00FF stands for.
+struct Narrowed<R> {
+    from: R,
+}
+
+impl<R: Read> Read for Narrowed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut n = 0;
+        for to in buffer {
+            let mut byte = [0];
+            if self.from.read(&mut byte)? == 0 {
+                break;
+            }
+            *to = match byte[0] {
+                byte @ ..0x80 => byte,
+                // The first of two bytes has the two highest bits of the character.
+                first @ (0xc2 | 0xc3) => {
+                    self.from.read_exact(&mut byte)?;
+                    first << 6 | byte[0] & 0x3f
+                }
+                _ => return Err(io::ErrorKind::InvalidData.into()),
+            };
+            n += 1;
+        }
+        Ok(n)
     }
 }
 

@@ -46,17 +46,6 @@ pub(super) struct Directory {
     offset: u64,
 }
 
-/// Returns the members of a zip file without its folders, in the order of the directory.
-///
-/// # Errors
-/// As [`directory`].
-pub(super) fn members(
-    dump: &impl ReadAt,
-    options: &DecodeOptions,
-) -> Result<Vec<Member>, DecodeError> {
-    Ok(directory(dump, options)?.members)
-}
-
 /// Reads the directory of a zip file, and each member's own header.
 ///
 /// # Errors
@@ -134,17 +123,53 @@ pub(super) fn directory(
     }
 }
 
-/// Whether a zip file has bytes that are neither a member nor its directory, such as another zip file
-/// before it. A comment counts as such bytes.
-pub(super) fn has_other_bytes(dump: &impl ReadAt, directory: &Directory) -> io::Result<bool> {
+/// Names bytes of a zip file that are neither a member nor its directory, such as another zip file before
+/// it. A comment counts as such bytes.
+pub(super) fn other_bytes(
+    dump: &impl ReadAt,
+    directory: &Directory,
+) -> io::Result<Option<&'static str>> {
     let mut at = 0;
+    let mut has_others = directory.has_folder_bytes;
     for &(start, end) in directory.ranges.iter().chain([&(directory.offset, directory.offset)]) {
-        if !is_descriptor(dump, at, start)? {
-            return Ok(true);
-        }
+        has_others = has_others || !is_descriptor(dump, at, start)?;
         at = end;
     }
-    Ok(directory.has_folder_bytes || directory_end(dump, at)? != Some(dump.n_bytes()))
+    let has_others =
+        has_others || directory_end(&Tail::read(dump, at)?, at)? != Some(dump.n_bytes());
+    Ok(has_others.then_some("bytes that belong to no member of the zip file"))
+}
+
+/// The end of a dump, read at once unless it is long.
+struct Tail<'a, R> {
+    dump: &'a R,
+    first: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'a, R: ReadAt> Tail<'a, R> {
+    const BYTES_MAX: u64 = 64 << 10;
+
+    fn read(dump: &'a R, first: u64) -> io::Result<Self> {
+        let n = dump.n_bytes().saturating_sub(first);
+        let n = if n <= Self::BYTES_MAX { n } else { 0 };
+        let mut bytes = vec![0; usize::try_from(n).unwrap_or(0)];
+        dump.read_exact_at(&mut bytes, first)?;
+        Ok(Self { dump, first, bytes })
+    }
+}
+
+impl<R: ReadAt> ReadAt for Tail<'_, R> {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        match offset.checked_sub(self.first) {
+            Some(at) if !self.bytes.is_empty() => self.bytes.as_slice().read_exact_at(buffer, at),
+            _ => self.dump.read_exact_at(buffer, offset),
+        }
+    }
+
+    fn n_bytes(&self) -> u64 {
+        self.dump.n_bytes()
+    }
 }
 
 /// Whether the bytes between two members are none, or the size and checksum of the first one.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 pub(super) use self::queued::QueuedBatch;
 use super::job::RenderJob;
 use super::make::Material;
+use crate::decode::Skipped;
 use crate::ingest::dumps::{MaskDump, OpenDump, OpenStorage, SharedDigest};
 use crate::media::{HeldAt, MediaEntry, Source};
 use crate::plan::{Plan, PlannedItem, Recipe};
@@ -26,6 +27,8 @@ pub(in crate::ingest) struct SourceBatch {
     cursor: SourceCursor,
     /// Opens each storage once: thousands of tensors may be views of the same one.
     storages: HashMap<Storage, Arc<OpenStorage>>,
+    /// The dump and its entries that hold no picture, if it has any.
+    skipped: Option<(String, Skipped)>,
 }
 
 /// One event of a batch.
@@ -41,7 +44,7 @@ impl SourceBatch {
     /// Creates a batch that only moves the cursor of its source.
     pub(in crate::ingest) fn new(run: &Arc<RunInfo>, cursor: SourceCursor) -> Self {
         let (parts, storages) = (Vec::new(), HashMap::new());
-        Self { run: run.clone(), digest: None, parts, cursor, storages }
+        Self { run: run.clone(), digest: None, parts, cursor, storages, skipped: None }
     }
 
     /// Creates a batch of one event.
@@ -61,6 +64,11 @@ impl SourceBatch {
     /// Adds a held or rejected item.
     pub(in crate::ingest) fn push_entry(&mut self, entry: MediaEntry) {
         self.push_event(Event::Media(Box::new(entry)));
+    }
+
+    /// Notes the entries of a dump that hold no picture.
+    pub(in crate::ingest) fn set_skipped(&mut self, dump: &str, skipped: Skipped) {
+        self.skipped = (skipped.n > 0).then(|| (dump.to_owned(), skipped));
     }
 
     /// Adds the items of a plan.

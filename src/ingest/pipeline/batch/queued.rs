@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::{BatchPart, SourceBatch};
+use crate::decode::Skipped;
 use crate::ingest::dumps::SharedDigest;
 use crate::ingest::pipeline::budget::Share;
 use crate::ingest::pipeline::counts::BatchCounts;
 use crate::ingest::pipeline::job::{BatchSlot, RenderJob, RenderOutcome};
 use crate::ingest::pipeline::make::MadeImage;
 use crate::ingest::pipeline::results::BatchResult;
-use crate::media::{Digest, MediaId, Source, State};
+use crate::media::{Digest, MediaId, RunId, Source, State};
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::media_dir::Staged;
 use crate::store::{Commit, RunInfo};
@@ -42,6 +43,8 @@ pub(in crate::ingest::pipeline) struct QueuedBatch {
     lacks_mask: bool,
     /// Whether an image was given up, because the program stops while nothing can be written.
     is_given_up: bool,
+    /// The dump and its entries that hold no picture, if it has any.
+    skipped: Option<(String, Skipped)>,
 }
 
 /// What a batch that is done counts for.
@@ -51,6 +54,8 @@ pub(in crate::ingest::pipeline) struct BatchTally {
     results: Vec<BatchResult>,
     /// The source and reason of the first rejected items, to log them.
     rejections: Vec<(Source, Option<String>)>,
+    /// A dump of this run and its entries that hold no picture.
+    skipped: Option<(RunId, String, Skipped)>,
     /// Given back when dropped.
     _share: Share,
 }
@@ -64,7 +69,7 @@ impl QueuedBatch {
         share: Share,
     ) -> (Self, Vec<(BatchSlot, RenderJob)>) {
         let n_items = batch.n_items();
-        let SourceBatch { run, digest, parts, cursor, .. } = batch;
+        let SourceBatch { run, digest, parts, cursor, skipped, .. } = batch;
         let (mut events, mut jobs) = (Vec::with_capacity(parts.len()), Vec::new());
         for (event_idx, part) in parts.into_iter().enumerate() {
             match part {
@@ -88,6 +93,7 @@ impl QueuedBatch {
             failed: Vec::new(),
             lacks_mask: false,
             is_given_up: false,
+            skipped,
         };
         (queued, jobs)
     }
@@ -140,7 +146,8 @@ impl QueuedBatch {
     pub(in crate::ingest::pipeline) fn finish(mut self) -> (Option<Commit>, BatchTally) {
         let counts = BatchCounts { n_items: self.n_items, ..BatchCounts::default() };
         let (results, rejections) = (Vec::new(), Vec::new());
-        let mut tally = BatchTally { counts, results, rejections, _share: self.share };
+        let mut tally =
+            BatchTally { counts, results, rejections, skipped: None, _share: self.share };
         let digest = self.digest.as_ref().and_then(|digest| digest.get().copied());
         let run = &self.run.id;
         match &mut self.cursor {
@@ -181,6 +188,7 @@ impl QueuedBatch {
             events.iter_mut().for_each(|event| note_digest(event, digest));
         }
         events.iter().for_each(|event| tally.count(event));
+        tally.skipped = self.skipped.map(|(dump, skipped)| (self.run.id.clone(), dump, skipped));
         (Some(Commit { run: self.run, events, files: self.files, cursor: self.cursor }), tally)
     }
 }
@@ -203,6 +211,14 @@ impl BatchTally {
     fn given_back(mut self) -> Self {
         self.counts.n_given_back = self.counts.n_items;
         self
+    }
+
+    /// Takes the run, the dump and its entries that hold no picture, and logs them.
+    pub(in crate::ingest::pipeline) fn take_skipped(&mut self) -> Option<(RunId, String, Skipped)> {
+        let skipped = self.skipped.take()?;
+        let (run, dump, entries) = &skipped;
+        tracing::debug!(%run, dump, n = entries.n, %entries, "skipped entries that hold no picture");
+        Some(skipped)
     }
 
     /// Logs the first rejections, and returns the counts and the results. Gives the share of the event
@@ -234,7 +250,7 @@ mod tests {
 
     use super::*;
     use crate::ingest::pipeline::budget::Budget;
-    use crate::media::{Description, MediaEntry, MediaKey, RunId, Sha256, Step};
+    use crate::media::{Description, MediaEntry, MediaKey, Sha256, Step};
     use crate::store::journal::{DumpCursor, Fingerprint, LogCursor, Stamp};
 
     const REASON: &str = "all its values are the same";

@@ -9,96 +9,166 @@
 //! | shape × element size | the elements |
 //!
 //! The header is Python source. Only this is accepted: a dict with text keys, whose values are text, `True`,
-//! `False` or tuples of whole numbers. Bytes after the elements are legal, because a file may hold several
-//! arrays; the first array is read.
+//! `False` or tuples of whole numbers. A file may hold several arrays, one after the other: `np.save` appends
+//! to an open file. [`contents`] finds them all, and says what is left over.
 //!
 //! Source: `numpy/lib/format.py`, `NumPy` 2.4.
 
+mod appended;
 mod types;
 
-use self::types::element_type;
+pub(super) use self::appended::contents;
+pub(super) use self::types::element_type;
+use self::types::{element_size, unpictured_kind};
 use super::{DecodeError, DecodeOptions, ReadAt};
 use crate::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader};
 
 /// First bytes of every npy file.
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Reads the header and checks that the file is long enough for the elements.
-///
-/// # Errors
-/// `Truncated` if the file is shorter than its header promises; `Malformed`, `Unsupported` or `OverLimit`
-/// if it makes no picture.
-pub(super) fn header(
-    dump: &impl ReadAt,
-    options: &DecodeOptions,
-) -> Result<TensorHeader, DecodeError> {
-    let Npy { dtype, byte_order, shape, strides, data_offset, n_bytes } = parse(dump, options)?;
-    let (got, want) = (dump.n_bytes(), data_offset + n_bytes);
-    if got < want {
-        return Err(DecodeError::Truncated { got, want });
-    }
-    let storage = Storage::plain(data_offset, n_bytes);
-    TensorHeader::new(dtype, byte_order, shape, strides, storage, 0)
-        .map_err(|_| DecodeError::Malformed("npy shape is too large".to_owned()))
+/// The header of an array. Its type may be one that makes no picture.
+#[derive(Debug)]
+pub(super) struct ArrayHeader {
+    /// The element type, such as `<f4`.
+    pub(super) descr: String,
+    pub(super) fortran_order: bool,
+    pub(super) shape: Shape,
+    /// The offset of the elements.
+    pub(super) data_offset: u64,
 }
 
-/// A header, and where the elements are.
-pub(super) struct Npy {
-    pub(super) dtype: DType,
-    pub(super) byte_order: ByteOrder,
-    pub(super) shape: Shape,
-    pub(super) strides: Vec<u64>,
-    pub(super) data_offset: u64,
-    /// Bytes of all elements. `data_offset + n_bytes` does not overflow.
+/// The element type of an array, if it is one that makes a picture.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ElementType {
+    dtype: DType,
+    byte_order: ByteOrder,
+    /// Bytes of all elements.
     pub(super) n_bytes: u64,
 }
 
-/// Reads the header, and does not check whether the file is long enough for the elements.
-pub(super) fn parse(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Npy, DecodeError> {
-    let got = dump.n_bytes();
-    let read = |offset: u64, n: u64| {
-        let want = offset + n;
-        if got < want {
-            return Err(DecodeError::Truncated { got, want });
+impl ArrayHeader {
+    /// Reads a header, and does not check whether the file is long enough for the elements.
+    ///
+    /// # Errors
+    /// `Truncated` if the file is shorter than the header; `Malformed`, `Unsupported` or `OverLimit` if there
+    /// is no header that can be read.
+    pub(super) fn read(dump: &impl ReadAt, options: &DecodeOptions) -> Result<Self, DecodeError> {
+        let got = dump.n_bytes();
+        let read = |offset: u64, n: u64| {
+            let want = offset + n;
+            if got < want {
+                return Err(DecodeError::Truncated { got, want });
+            }
+            // `n` is 8, 2, 4 or capped below, so it fits.
+            let mut bytes = vec![0; usize::try_from(n).unwrap_or(0)];
+            dump.read_exact_at(&mut bytes, offset)?;
+            Ok(bytes)
+        };
+        let start = read(0, 8)?;
+        if !start.starts_with(MAGIC) {
+            let what = format!("begins with {}, want npy's \\x93NUMPY", start.escape_ascii());
+            return Err(DecodeError::Malformed(what));
         }
-        // `n` is 8, 2, 4 or capped below, so it fits.
-        let mut bytes = vec![0; usize::try_from(n).unwrap_or(0)];
-        dump.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
-    };
-    let start = read(0, 8)?;
-    if !start.starts_with(MAGIC) {
-        let start = start.escape_ascii();
-        return Err(DecodeError::Malformed(format!("begins with {start}, want npy's \\x93NUMPY")));
-    }
-    let n_len = match (start[6], start[7]) {
-        (1, 0) => 2,
-        (2 | 3, 0) => 4,
-        (major, minor) => {
-            let what = format!("npy version {major}.{minor}; want 1.0, 2.0 or 3.0");
-            return Err(DecodeError::Unsupported(what));
+        let n_len = match (start[6], start[7]) {
+            (1, 0) => 2,
+            (2 | 3, 0) => 4,
+            (major, minor) => {
+                let what = format!("npy version {major}.{minor}; want 1.0, 2.0 or 3.0");
+                return Err(DecodeError::Unsupported(what));
+            }
+        };
+        let n_header = read(8, n_len)?.iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte));
+        if n_header > options.header_bytes_max {
+            return Err(DecodeError::OverLimit(format!(
+                "npy header of {n_header} bytes, limits.header_bytes_max is {}",
+                options.header_bytes_max
+            )));
         }
-    };
-    let n_header = read(8, n_len)?.iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte));
-    if n_header > options.header_bytes_max {
-        return Err(DecodeError::OverLimit(format!(
-            "npy header of {n_header} bytes, limits.header_bytes_max is {}",
-            options.header_bytes_max
-        )));
+        let text = read(8 + n_len, n_header)?;
+        let text = std::str::from_utf8(&text)
+            .map_err(|_| DecodeError::Malformed("npy header is not text".to_owned()))?;
+        let Fields { descr, fortran_order, shape: axes } = Literal::new(text).fields()?;
+        let data_offset = 8 + n_len + n_header;
+        Self::new(descr, fortran_order, &axes, data_offset)
     }
-    let text = read(8 + n_len, n_header)?;
-    let text = std::str::from_utf8(&text)
-        .map_err(|_| DecodeError::Malformed("npy header is not text".to_owned()))?;
-    let fields = Literal::new(text).fields()?;
 
-    let (dtype, byte_order) = element_type(&fields.descr, options.dtype)?;
-    let too_large = || DecodeError::Malformed(format!("npy shape {:?} is too large", fields.shape));
-    let shape = Shape::new(fields.shape.clone()).ok_or_else(too_large)?;
-    let n_bytes = shape.n_elements().checked_mul(dtype.size() as u64).ok_or_else(too_large)?;
-    let data_offset = 8 + n_len + n_header;
-    data_offset.checked_add(n_bytes).ok_or_else(too_large)?;
-    let strides = if fields.fortran_order { shape.fortran_strides() } else { shape.c_strides() };
-    Ok(Npy { dtype, byte_order, shape, strides, data_offset, n_bytes })
+    /// A header with these parts.
+    ///
+    /// # Errors
+    /// `Malformed` if the shape is too large.
+    pub(super) fn new(
+        descr: String,
+        fortran_order: bool,
+        axes: &[u64],
+        data_offset: u64,
+    ) -> Result<Self, DecodeError> {
+        let shape = Shape::new(axes.to_vec()).ok_or_else(|| too_large(axes))?;
+        Ok(Self { descr, fortran_order, shape, data_offset })
+    }
+
+    /// The element type. `of_record` is the type that the record says.
+    ///
+    /// # Errors
+    /// `Unsupported` if no picture can be made of it; `Malformed` if the array is too large.
+    pub(super) fn element_type(
+        &self,
+        of_record: Option<DType>,
+    ) -> Result<ElementType, DecodeError> {
+        let (dtype, byte_order) = element_type(&self.descr, of_record)?;
+        let n_bytes = self.n_bytes_of(dtype.size() as u64);
+        let n_bytes = n_bytes.ok_or_else(|| too_large(self.shape.axes()))?;
+        Ok(ElementType { dtype, byte_order, n_bytes })
+    }
+
+    /// The header of the tensor whose elements begin `first` bytes into a storage.
+    ///
+    /// # Errors
+    /// `Malformed` if the elements do not lie within the storage.
+    pub(super) fn tensor(
+        &self,
+        element_type: ElementType,
+        storage: Storage,
+        first: u64,
+    ) -> Result<TensorHeader, DecodeError> {
+        let ElementType { dtype, byte_order, .. } = element_type;
+        let shape = self.shape.clone();
+        let strides = if self.fortran_order { shape.fortran_strides() } else { shape.c_strides() };
+        TensorHeader::new(dtype, byte_order, shape, strides, storage, first)
+            .map_err(|_| too_large(self.shape.axes()))
+    }
+
+    /// Bytes of all elements, of any type. `None` if only their bytes could say it.
+    pub(super) fn n_bytes(&self) -> Option<u64> {
+        let size = if self.descr.starts_with('[') {
+            Literal::new(&self.descr).structure_size(0).ok()
+        } else {
+            element_size(&self.descr)
+        };
+        self.n_bytes_of(size?)
+    }
+
+    fn n_bytes_of(&self, size: u64) -> Option<u64> {
+        let n_bytes = self.shape.n_elements().checked_mul(size)?;
+        self.data_offset.checked_add(n_bytes).map(|_| n_bytes)
+    }
+
+    /// Says what the array holds, if it is plainly no picture: text, objects, times, or fewer than two axes.
+    pub(super) fn no_picture(&self) -> Option<String> {
+        let n_axes = self.shape.axes().len();
+        match unpictured_kind(&self.descr) {
+            Some(kind) => Some(kind.to_owned()),
+            None if n_axes < 2 => {
+                let known = element_type(&self.descr, None).map(|(dtype, _)| dtype.name());
+                let shown: String = self.descr.chars().take(32).collect();
+                Some(crate::decode::few_axes(known.unwrap_or(&shown), n_axes))
+            }
+            None => None,
+        }
+    }
+}
+
+fn too_large(axes: &[u64]) -> DecodeError {
+    DecodeError::Malformed(format!("npy shape {axes:?} is too large"))
 }
 
 /// The fields of a header.
@@ -166,6 +236,52 @@ impl<'a> Literal<'a> {
             }
         }
         Err(self.error("a closed list"))
+    }
+
+    /// Parses the list of a structured type, such as `[('r', '<f4'), ('xy', '|u1', (2,))]`. Returns the bytes
+    /// of an element.
+    fn structure_size(&mut self, depth: usize) -> Result<u64, DecodeError> {
+        const DEPTH_MAX: usize = 16;
+        let mut size = 0u64;
+        self.want('[')?;
+        while !self.take(']') {
+            self.want('(')?;
+            // A name, or a title and a name.
+            if self.take('(') {
+                self.string()?;
+                self.want(',')?;
+                self.string()?;
+                self.want(')')?;
+            } else {
+                self.string()?;
+            }
+            self.want(',')?;
+            self.skip_space();
+            let of_field = if self.rest().starts_with('[') && depth < DEPTH_MAX {
+                Some(self.structure_size(depth + 1)?)
+            } else {
+                element_size(&self.string()?)
+            };
+            let mut n = 1u64;
+            if self.take(',') && !self.rest().trim_start().starts_with(')') {
+                n = self
+                    .tuple()?
+                    .iter()
+                    .try_fold(1, |n: u64, axis| n.checked_mul(*axis))
+                    .unwrap_or(0);
+            }
+            self.take(',');
+            self.want(')')?;
+            let of_field = of_field.and_then(|of_field| of_field.checked_mul(n));
+            size = of_field
+                .and_then(|of_field| size.checked_add(of_field))
+                .ok_or_else(|| self.error("fields whose size is known"))?;
+            if !self.take(',') {
+                self.want(']')?;
+                break;
+            }
+        }
+        Ok(size)
     }
 
     fn bool(&mut self) -> Result<bool, DecodeError> {
@@ -248,6 +364,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::decode::Contents;
 
     fn options() -> DecodeOptions {
         DecodeOptions { header_bytes_max: 1 << 16, ..DecodeOptions::default() }
@@ -263,7 +380,20 @@ mod tests {
     }
 
     fn read(file: &[u8]) -> Result<TensorHeader, DecodeError> {
-        header(&file, &options())
+        read_as(file, None)
+    }
+
+    /// Reads a file, and returns the header of its first array.
+    fn read_as(file: &[u8], dtype: Option<DType>) -> Result<TensorHeader, DecodeError> {
+        match contents(&file, &DecodeOptions { dtype, ..options() })? {
+            Contents::Tensors { mut tensors, .. } => tensors.remove(0).header,
+            Contents::Picture(picture) => panic!("{picture:?}"),
+        }
+    }
+
+    /// Bytes of an element, or a few.
+    fn n_bytes_of(descr: &str) -> usize {
+        element_size(descr).and_then(|n| usize::try_from(n).ok()).unwrap_or(8)
     }
 
     fn check_refused(file: &[u8], want: &str) {
@@ -297,10 +427,11 @@ mod tests {
         check_refused(&of("<f4", "(3,)"), "got 73 bytes, want 77");
         check_refused(&of("<f4", "(-3,)"), "want a whole number");
         check_refused(&of("|O", "(1,)"), "Python objects");
-        check_refused(&of("<U4", "(1,)"), "text");
+        check_refused(&of("<U2", "(1,)"), "text");
+        check_refused(&of("<U4", "(1,)"), "truncated");
         check_refused(&of("<M8[ns]", "(1,)"), "dates");
         check_refused(&of("<V2", "(4,)"), "bfloat16");
-        check_refused(&of("<f16", "(1,)"), "descr \"<f16\"");
+        check_refused(&of("<f16", "(0,)"), "descr \"<f16\"");
         check_refused(
             &npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", 8),
             "structures",
@@ -321,10 +452,7 @@ mod tests {
     #[test]
     fn bfloat16_needs_the_record_to_name_it() {
         let file = npy("{'descr': '<V2', 'fortran_order': False, 'shape': (2,)}", 4);
-        let named = |dtype| {
-            let options = DecodeOptions { dtype: Some(dtype), ..options() };
-            header(&file.as_slice(), &options).map(|header| header.dtype).ok()
-        };
+        let named = |dtype| read_as(&file, Some(dtype)).map(|header| header.dtype).ok();
         assert_eq!(named(DType::BF16), Some(DType::BF16));
         assert_eq!(named(DType::F8E5M2), None, "it has one byte");
     }
@@ -333,8 +461,7 @@ mod tests {
     fn names_of_numpy_are_types() {
         let of = |descr: &str, dtype: Option<DType>| {
             let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (1,)}}");
-            let options = DecodeOptions { dtype, ..options() };
-            let read = super::header(&npy(&header, 16).as_slice(), &options);
+            let read = read_as(&npy(&header, n_bytes_of(descr)), dtype);
             read.map(|header| (header.dtype, header.byte_order)).map_err(|error| error.to_string())
         };
         let (little, big) = (ByteOrder::Little, ByteOrder::Big);

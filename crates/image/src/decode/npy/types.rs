@@ -7,7 +7,7 @@ use crate::tensor::{ByteOrder, DType};
 ///
 /// The record's type wins over a `descr` of the same size: `NumPy` has no names for the types of
 /// `ml_dtypes`, and other types of that size may hold their bits.
-pub(super) fn element_type(
+pub(in crate::decode) fn element_type(
     descr: &str,
     of_record: Option<DType>,
 ) -> Result<(DType, ByteOrder), DecodeError> {
@@ -66,6 +66,34 @@ fn numpy_type(name: &str) -> Option<DType> {
         "c16" | "D" | "complex" | "complex_" | "cdouble" => DType::Complex128,
         name => DType::ALL.into_iter().find(|dtype| dtype.name() == name)?,
     })
+}
+
+/// Returns the kind of a type whose values are plainly no picture.
+pub(super) fn unpictured_kind(descr: &str) -> Option<&'static str> {
+    let kind = descr.strip_prefix(['<', '>', '|', '=']).unwrap_or(descr);
+    match (kind, kind.as_bytes().first()?) {
+        ("object" | "object_", _) | (_, b'O') => Some("Python objects"),
+        ("str" | "str_" | "bytes" | "bytes_", _) | (_, b'U' | b'S' | b'a') => Some("text"),
+        (_, b'M' | b'm') => Some("dates or times"),
+        _ => None,
+    }
+}
+
+/// Returns the bytes of an element of any type that is not structured. `None` for objects, which are pickled.
+pub(super) fn element_size(descr: &str) -> Option<u64> {
+    let kind = descr.strip_prefix(['<', '>', '|', '=']).unwrap_or(descr);
+    if let Some(dtype) = numpy_type(kind) {
+        return Some(dtype.size() as u64);
+    }
+    let (letter, rest) = kind.split_at_checked(1)?;
+    match letter {
+        // Times have a unit: `M8[ns]`.
+        "M" | "m" => Some(8),
+        "U" => rest.parse::<u64>().ok()?.checked_mul(4),
+        // Text, raw bytes, and floats of other sizes.
+        "S" | "a" | "V" | "f" | "c" | "g" | "G" => rest.parse().ok(),
+        _ => None,
+    }
 }
 
 /// Returns the bytes of an element of a type that `NumPy` has no name for: `V2`, or `f1`.

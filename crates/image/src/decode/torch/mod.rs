@@ -7,27 +7,24 @@
 //! | `NAME/byteorder` | `little` or `big`; little if it is missing |
 //!
 //! The pickle is parsed, never run. A tensor is a view of a storage: an offset, a shape and strides, all in
-//! elements. Views may leave gaps, overlap, or repeat elements.
+//! elements. Views may leave gaps, overlap, or repeat elements. An array of `NumPy` lies in the pickle itself.
+//! A value that only a call could make is an entry without a picture.
 //!
 //! Source: `torch/serialization.py` and `torch/_utils.py`, torch 1.13 to 2.9.
 
 mod pickle;
+mod search;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use self::pickle::{Id, Pickle, Value};
-use super::zip::{self, Member};
-use super::{Contents, DecodeError, DecodeOptions, NamedTensor, ReadAt, TENSORS_MAX};
-use crate::media::NAME_BYTES_MAX;
-use crate::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader, Writer};
-
-/// Deepest nesting of lists and dicts.
-const DEPTH_MAX: usize = 32;
-
-/// Most values that are visited in the search for tensors. A value is visited once for each place where it
-/// occurs.
-const VISITS_MAX: usize = 1 << 20;
+pub(super) use self::pickle::length as pickle_length;
+use self::pickle::{ArrayParts, Pickle, Value};
+use self::search::{FoundTensor, search};
+use super::npy::ArrayHeader;
+use super::zip::{self, Directory, Member};
+use super::{Contents, DecodeError, DecodeOptions, NamedTensor, ReadAt};
+use crate::tensor::{ByteOrder, DType, Encoding, Shape, Storage, TensorHeader, Writer};
 
 /// Whether these are the members of a torch file.
 pub(super) fn is_archive(members: &[Member]) -> bool {
@@ -52,15 +49,16 @@ pub(super) fn legacy(start: &[u8]) -> DecodeError {
 }
 
 /// Returns the tensors of a torch file. Names are the keys of dicts and the indices in lists that lead to
-/// the tensor, joined by slashes.
+/// the tensor, joined by slashes. A tensor that cannot be read has an error of its own.
 ///
 /// # Errors
-/// If the pickle refers to anything that no tensor needs, or a tensor reaches outside of its storage.
+/// If the pickle cannot be parsed, or holds too much.
 pub(super) fn contents(
     dump: &impl ReadAt,
-    members: &[Member],
+    directory: &Directory,
     options: &DecodeOptions,
 ) -> Result<Contents, DecodeError> {
+    let members = &directory.members;
     let by_name: HashMap<&str, &Member> =
         members.iter().map(|member| (member.name.as_str(), member)).collect();
     let Some(data) = members.iter().find(|member| is_pickle(&member.name)) else {
@@ -79,25 +77,86 @@ pub(super) fn contents(
             _ => return Err(malformed("byteorder is neither little nor big")),
         },
     };
-    let pickle = Pickle::read(&zip::read(dump, data, options)?)?;
-    let tensors = Finder::find(&pickle)?.found.into_iter().map(|(name, tensor)| {
-        let member = format!("{prefix}data/{}", tensor.storage.key);
-        let member = by_name
-            .get(member.as_str())
-            .ok_or_else(|| malformed(&format!("storage {:?} is missing", tensor.storage.key)))?;
+    let bytes = zip::read(dump, data, options)?;
+    let pickle = Pickle::read(&bytes)?;
+    let found = search(&pickle)?;
+    let storage_of = |view: &View| {
+        let member = by_name.get(format!("{prefix}data/{}", view.storage.key).as_str());
+        let key = &view.storage.key;
+        let member = member.ok_or_else(|| malformed(&format!("storage {key:?} is missing")))?;
         // If torch is set to leave out checksums, it writes 0.
         let crc32 = member.storage.crc32.filter(|&crc32| crc32 != 0);
-        let storage = Storage { crc32, ..member.storage.clone() };
-        let header = header(tensor, storage, byte_order).map_err(|error| match error {
-            DecodeError::Malformed(what) => {
-                malformed(&format!("{:?}: {what}", name.as_deref().unwrap_or("tensor")))
+        Ok(Storage { crc32, ..member.storage.clone() })
+    };
+    let mut used = HashSet::new();
+    let mut tensors = Vec::with_capacity(found.tensors.len());
+    for (name, tensor) in found.tensors {
+        let tensor = match tensor {
+            FoundTensor::TooDeep(error) => NamedTensor::new(name, Err(error)),
+            FoundTensor::Value(Value::Tensor(view)) => {
+                used.insert(&*view.storage.key);
+                let header = storage_of(view).and_then(|storage| header(view, storage, byte_order));
+                NamedTensor::new(name, header)
             }
-            error => error,
-        })?;
-        Ok(NamedTensor { name, header: Ok(header) })
-    });
-    let tensors = tensors.collect::<Result<Vec<_>, DecodeError>>()?;
-    Ok(Contents::Tensors { writer: Writer::Torch, tensors, metadata: BTreeMap::new() })
+            FoundTensor::Value(Value::Array(Some(array))) => self::array(name, array, data),
+            FoundTensor::Value(Value::Unreadable(error)) => {
+                NamedTensor::new(name, Err((**error).clone()))
+            }
+            FoundTensor::Value(_) => {
+                NamedTensor::new(name, Err(malformed("a NumPy array without its parts")))
+            }
+        };
+        tensors.push(tensor);
+    }
+    let is_known = |member: &Member| {
+        member.name.strip_prefix(prefix).is_some_and(|name| {
+            OTHER_MEMBERS.contains(&name)
+                || name.strip_prefix("data/").is_some_and(|key| used.contains(key))
+        })
+    };
+    let unread = match zip::other_bytes(dump, directory)?.or(pickle.unread()) {
+        Some(what) => Some(what.to_owned()),
+        None => members.iter().find(|member| !is_known(member)).map(|member| {
+            let name: String = member.name.chars().take(80).collect();
+            format!("a member that no tensor needs: {name:?}")
+        }),
+    };
+    let (metadata, others) = (BTreeMap::new(), found.others);
+    Ok(Contents::Tensors { writer: Writer::Torch, tensors, metadata, others, unread })
+}
+
+/// Returns the array of `NumPy` whose elements lie in the pickle `data`.
+fn array(name: Option<String>, array: &ArrayParts, data: &Member) -> NamedTensor {
+    let parts = ArrayHeader::new(array.descr.clone(), array.fortran_order, &array.axes, 0);
+    let header = match &parts {
+        Ok(parts) => array_header(parts, array, data),
+        Err(error) => Err(error.clone()),
+    };
+    let no_picture = parts.ok().and_then(|parts| parts.no_picture());
+    NamedTensor { name, header, no_picture }
+}
+
+fn array_header(
+    parts: &ArrayHeader,
+    array: &ArrayParts,
+    data: &Member,
+) -> Result<TensorHeader, DecodeError> {
+    let element_type = parts.element_type(None)?;
+    let elements = array.elements.as_ref();
+    let elements = elements.ok_or_else(|| malformed("a NumPy array without bytes"))?;
+    let (got, want) = (elements.n_bytes, element_type.n_bytes);
+    if got != want {
+        return Err(malformed(&format!("a NumPy array of {got} bytes, its shape needs {want}")));
+    }
+    if data.storage.encoding != Encoding::Plain {
+        let what = "a NumPy array in a compressed pickle; save a tensor";
+        return Err(DecodeError::Unsupported(what.to_owned()));
+    }
+    let n_stored = elements.range.len() as u64;
+    let encoding = if elements.is_latin1 { Encoding::Latin1 } else { Encoding::Plain };
+    let offset = data.storage.offset + elements.range.start as u64;
+    let storage = Storage { offset, n_stored, n_bytes: want, encoding, crc32: None };
+    parts.tensor(element_type, storage, 0)
 }
 
 /// Members that torch writes beside the storages.
@@ -109,33 +168,6 @@ const OTHER_MEMBERS: [&str; 6] = [
     ".storage_alignment",
     ".data/serialization_id",
 ];
-
-/// What a file holds that [`contents`] passes over; none if all of it is in the tensors.
-///
-/// # Errors
-/// As [`contents`].
-pub(super) fn unread(
-    dump: &impl ReadAt,
-    members: &[Member],
-    options: &DecodeOptions,
-) -> Result<Option<&'static str>, DecodeError> {
-    let data = members.iter().find(|member| is_pickle(&member.name));
-    let data = data.ok_or_else(|| malformed("no data.pkl"))?;
-    let prefix = data.name.trim_end_matches("data.pkl");
-    let pickle = Pickle::read(&zip::read(dump, data, options)?)?;
-    let Finder { found, has_others, .. } = Finder::find(&pickle)?;
-    if has_others || pickle.has_ignored() {
-        return Ok(Some("values that are no tensors, or have no name"));
-    }
-    let storages: HashSet<&str> = found.iter().map(|(_, view)| &*view.storage.key).collect();
-    let is_known = |member: &Member| {
-        member.name.strip_prefix(prefix).is_some_and(|name| {
-            OTHER_MEMBERS.contains(&name)
-                || name.strip_prefix("data/").is_some_and(|key| storages.contains(key))
-        })
-    };
-    Ok((!members.iter().all(is_known)).then_some("members that no tensor needs"))
-}
 
 fn malformed(what: &str) -> DecodeError {
     DecodeError::Malformed(format!("torch: {what}"))
@@ -167,7 +199,7 @@ fn header(
     storage: Storage,
     byte_order: ByteOrder,
 ) -> Result<TensorHeader, DecodeError> {
-    let malformed = |what: String| DecodeError::Malformed(what);
+    let malformed = |what: String| malformed(&what);
     let size = view.dtype.size() as u64;
     let n_bytes = match view.storage.dtype {
         Some(dtype) => view.storage.n_elements.checked_mul(dtype.size() as u64),
@@ -185,72 +217,4 @@ fn header(
     let n_bytes = storage.n_bytes;
     TensorHeader::new(view.dtype, byte_order, shape, view.strides.clone(), storage, first)
         .map_err(|_| malformed(format!("it reaches outside of its storage of {n_bytes} bytes")))
-}
-
-struct Finder<'a> {
-    pickle: &'a Pickle,
-    n_visits: usize,
-    found: Vec<(Option<String>, &'a View)>,
-    /// Whether it met values that are no tensors and hold none.
-    has_others: bool,
-}
-
-impl<'a> Finder<'a> {
-    fn find(pickle: &'a Pickle) -> Result<Self, DecodeError> {
-        let mut finder = Self { pickle, n_visits: 0, found: Vec::new(), has_others: false };
-        finder.visit(pickle.root(), &mut Vec::new())?;
-        Ok(finder)
-    }
-
-    fn visit(&mut self, id: Id, path: &mut Vec<String>) -> Result<(), DecodeError> {
-        self.n_visits += 1;
-        if self.n_visits > VISITS_MAX || path.len() > DEPTH_MAX {
-            let what = format!(
-                "values nested more than {DEPTH_MAX} deep, or more than {VISITS_MAX} values"
-            );
-            return Err(DecodeError::OverLimit(what));
-        }
-        match self.pickle.get(id) {
-            Value::Tensor(view) => {
-                if self.found.len() == TENSORS_MAX {
-                    let what = format!("more than {TENSORS_MAX} tensors");
-                    return Err(DecodeError::OverLimit(what));
-                }
-                let name = (!path.is_empty()).then(|| path.join("/"));
-                if name.as_ref().is_some_and(|name| name.len() > NAME_BYTES_MAX) {
-                    let what = format!("a tensor's name of more than {NAME_BYTES_MAX} bytes");
-                    return Err(DecodeError::OverLimit(what));
-                }
-                self.found.push((name, view));
-            }
-            Value::Tuple(values) | Value::List(values) => {
-                for (i, &value) in values.iter().enumerate() {
-                    path.push(i.to_string());
-                    self.visit(value, path)?;
-                    path.pop();
-                }
-            }
-            Value::Dict(entries) => {
-                for &(key, value) in entries {
-                    path.push(match self.pickle.get(key) {
-                        Value::Text(text) if text.len() > NAME_BYTES_MAX => {
-                            let got = text.len();
-                            let what = format!("a key of {got} bytes, want {NAME_BYTES_MAX}");
-                            return Err(DecodeError::OverLimit(what));
-                        }
-                        Value::Text(text) => text.to_string(),
-                        Value::Int(number) => number.to_string(),
-                        _ => {
-                            self.has_others = true;
-                            continue;
-                        }
-                    });
-                    self.visit(value, path)?;
-                    path.pop();
-                }
-            }
-            _ => self.has_others = true,
-        }
-        Ok(())
-    }
 }

@@ -1,18 +1,24 @@
-//! Reads a pickle of tensors, lists and dicts into plain values. Nothing is imported or called.
+//! Reads a pickle of tensors, containers and objects into plain values. Nothing is imported or called.
 //!
-//! A pickle is a program for a stack machine. Known are the opcodes that `torch.save` writes for tensors,
-//! plain values and containers of them, and the names that make tensors. A call of such a name makes a
-//! [`Value`]. Everything else is an error.
+//! A pickle is a program for a stack machine. A call of a name that makes tensors or containers gives such
+//! a [`Value`]. A call of any other name gives an [`Object`], which keeps the arguments of the call: a tensor
+//! may be among them. A tensor that depends on a value that only a call could make is
+//! [`Value::Unreadable`].
 //!
 //! Source: Python's `pickletools`; `torch/_weights_only_unpickler.py`.
 
+mod calls;
 mod machine;
 mod names;
+mod opcodes;
+mod repr;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use self::machine::Machine;
 use self::names::Global;
+pub(in crate::decode) use self::opcodes::length;
 use super::{NamedStorage, View};
 use crate::decode::DecodeError;
 
@@ -22,34 +28,107 @@ pub(super) type Id = usize;
 /// A value of a pickle.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
+    None,
+    Bool(bool),
     Int(i64),
-    Text(Arc<str>),
+    /// A whole number of more than 64 bits.
+    LongInt,
+    Float(f64),
+    /// A text, and where it lies in the pickle.
+    Text(Arc<str>, usize),
+    /// The range of the pickle that holds the bytes.
+    Bytes(Range<usize>),
+    /// Bytes that are written as a text of the characters U+0000 to U+00FF, and where it lies.
+    Latin1(Range<usize>),
     Tuple(Vec<Id>),
     List(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
+    Set(Vec<Id>),
+    Dict(Box<Dict>),
     /// A function or a type.
     Global(Global),
     Storage(Box<NamedStorage>),
     Tensor(Box<View>),
-    /// A value that no tensor depends on: a float, `None`, a device.
-    Other,
+    /// An array of `NumPy`. `None` until its parts are set.
+    Array(Option<Box<ArrayParts>>),
+    /// An element type of `NumPy`.
+    ArrayType(Box<ArrayType>),
+    /// A tensor or an array that cannot be read, and why.
+    Unreadable(Box<DecodeError>),
+    /// Anything else.
+    Object(Box<Object>),
+}
+
+/// A dict.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Dict {
+    pub(super) entries: Vec<(Id, Id)>,
+    /// Its attributes: torch's state dicts have `_metadata`.
+    pub(super) attributes: Option<Id>,
+}
+
+/// A value that only the program that wrote it could make, or a tensor with attributes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Object {
+    /// What it is, such as `argparse.Namespace`.
+    pub(super) name: Arc<str>,
+    /// The tensor that it is.
+    pub(super) tensor: Option<Id>,
+    /// Its arguments and attributes.
+    pub(super) parts: Vec<Id>,
+    /// Its items, if it is a list.
+    pub(super) items: Vec<Id>,
+    /// Its entries, if it is a dict.
+    pub(super) entries: Vec<(Id, Id)>,
+}
+
+/// The parts of an array of `NumPy`.
+#[derive(Debug, Clone)]
+pub(super) struct ArrayParts {
+    pub(super) axes: Vec<u64>,
+    /// Its element type, such as `<f4`.
+    pub(super) descr: String,
+    pub(super) fortran_order: bool,
+    /// The range of the pickle with its elements. `None` if they are Python objects.
+    pub(super) elements: Option<ArrayElements>,
+}
+
+/// Where the elements of an array lie.
+#[derive(Debug, Clone)]
+pub(super) struct ArrayElements {
+    pub(super) range: Range<usize>,
+    /// Whether each byte is a character of a UTF-8 text.
+    pub(super) is_latin1: bool,
+    /// Bytes of the elements.
+    pub(super) n_bytes: u64,
+}
+
+/// An element type of `NumPy`.
+#[derive(Debug, Clone)]
+pub(super) struct ArrayType {
+    /// Kind and size, such as `f4`.
+    pub(super) kind: Arc<str>,
+    /// `<`, `>`, `|` or `=`.
+    pub(super) order: char,
+    /// Whether it has named parts.
+    pub(super) is_structured: bool,
 }
 
 /// The values of a pickle.
 #[derive(Debug)]
-pub(super) struct Pickle {
+pub(super) struct Pickle<'a> {
+    /// The pickle itself.
+    bytes: &'a [u8],
     values: Vec<Value>,
     root: Id,
-    has_ignored: bool,
+    unread: Option<&'static str>,
 }
 
-impl Pickle {
-    /// Reads a pickle of protocols 2 to 5.
+impl<'a> Pickle<'a> {
+    /// Reads a pickle of protocols 0 to 5.
     ///
     /// # Errors
-    /// `Unsupported` for an opcode or a name that no tensor needs, `OverLimit` if there are too many
-    /// values, else `Malformed`.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// `Unsupported` for an unknown opcode, `OverLimit` if there are too many values, else `Malformed`.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         Machine::new(bytes).run()
     }
 
@@ -61,10 +140,9 @@ impl Pickle {
         &self.values[id]
     }
 
-    /// Whether there are values that the root does not lead to: attributes of a dict, or bytes after the
-    /// end.
-    pub(super) fn has_ignored(&self) -> bool {
-        self.has_ignored
+    /// Names what the pickle holds that the root does not lead to.
+    pub(super) fn unread(&self) -> Option<&'static str> {
+        self.unread
     }
 }
 
