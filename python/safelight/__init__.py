@@ -21,7 +21,6 @@ import io
 import json
 import logging
 import numbers
-import operator
 import os
 import re
 import struct
@@ -30,7 +29,10 @@ import threading
 import time
 import weakref
 from types import TracebackType
-from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
+
+from ._limits import LIMITS, RAW_TYPES, depth, over_annotation_limit, over_dump_limit
+from ._values import PassedOver, is_a as _is_a, plain as _plain, search, whole_step
 
 __all__ = ["Image", "Run"]
 __version__ = "0.1.0"
@@ -117,6 +119,10 @@ class _Unnamed:
         found = os.fstat(self._fd)
         return found.st_dev, found.st_ino, found.st_size
 
+    @property
+    def n_bytes(self) -> int:
+        return self._identity[2]
+
     def take_name(self, path: str) -> bool:
         """Gives the file its name. Returns `False` if it has a name already, or if linking fails."""
         if self._is_named:
@@ -156,6 +162,8 @@ class _Dump(NamedTuple):
     fields: Mapping[str, Any] = {}
     # The file on disk. If it is set, `parts` is empty.
     file: _Unnamed | None = None
+    # The lengths of an array's axes.
+    shape: tuple[int, ...] | None = None
 
     def content(self) -> Sequence[bytes]:
         return self.parts if self.file is None else [self.file.content()]
@@ -167,7 +175,15 @@ class _Dump(NamedTuple):
             [bytes(part) for part in self.content()],
             self.description,
             self.fields,
+            None,
+            self.shape,
         )
+
+    @property
+    def n_bytes(self) -> int:
+        if self.file is not None:
+            return self.file.n_bytes
+        return sum(memoryview(part).nbytes for part in self.parts)
 
     @property
     def is_array(self) -> bool:
@@ -198,12 +214,14 @@ _MAGIC_BYTES = 12
 _PIXEL_MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 # NumPy type, for each mode of Pillow whose bytes are numbers, such as class ids.
-_NUMBER_MODES = {"L": "|u1", "P": "|u1", "I;16": "<u2", "I": _NATIVE_ORDER + "i4", "F": _NATIVE_ORDER + "f4"}
+_NUMBER_MODES = {"L": "|u1", "P": "|u1", "I": _NATIVE_ORDER + "i4", "F": _NATIVE_ORDER + "f4"}
+_NUMBER_MODES.update({"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": _NATIVE_ORDER + "u2"})
 
 
 def _npy(descr: str, shape: Sequence[int], elements: bytes) -> _Dump:
     """An npy file of these elements, in C order."""
-    return _Dump(".npy", (_npy_start(descr, tuple(map(int, shape))), elements))
+    shape = tuple(map(int, shape))
+    return _Dump(".npy", (_npy_start(descr, shape), elements), shape=shape)
 
 
 # A training logs arrays of the same few types and shapes again and again.
@@ -227,12 +245,9 @@ def _npy_start(descr: str, shape: tuple[int, ...]) -> bytes:
 
 def _raw(dtype: str, shape: Sequence[int], elements: bytes) -> _Dump:
     """A file of bare elements, for types that npy files cannot name, such as bfloat16."""
-    description = {"dtype": dtype, "shape": list(map(int, shape)), "byte_order": sys.byteorder}
-    return _Dump(".bin", (elements,), description)
-
-
-def _is_raw_type(dtype: str) -> bool:
-    return dtype == "bfloat16" or dtype.startswith("float8_")
+    shape = tuple(map(int, shape))
+    description = {"dtype": dtype, "shape": list(shape), "byte_order": sys.byteorder}
+    return _Dump(".bin", (elements,), description, shape=shape)
 
 
 def _dump_from_file(content: bytes) -> _Dump:
@@ -273,7 +288,7 @@ def _dump_from_ndarray(values: Any, is_ours: bool = False) -> _Dump:
     # This check comes first, because NumPy builds `dtype.name` anew each time.
     if dtype.itemsize in _ELEMENT_SIZES.get(dtype.kind, ()):
         dump = _npy(dtype.str, values.shape, elements)
-    elif _is_raw_type(dtype.name):
+    elif dtype.name in RAW_TYPES:
         dump = _raw(dtype.name, values.shape, elements)
     else:
         raise TypeError(f"got elements of type {dtype}, want bool, or numbers of up to 64 bits a part")
@@ -307,7 +322,7 @@ def _dump_from_torch(tensor: Any) -> _Dump:
     is_moved = tensor.device.type != "cpu"
     tensor = tensor.detach().cpu()
     dtype = str(tensor.dtype).replace("torch.", "")
-    if _is_raw_type(dtype):
+    if dtype in RAW_TYPES:
         torch = sys.modules["torch"]
         # NumPy has no such type, but takes the same bits under another name.
         bits = tensor.view(torch.uint8 if tensor.element_size() == 1 else torch.int16)
@@ -377,12 +392,6 @@ def _dump_from_buffer(view: memoryview) -> _Dump:
     return _npy(f"{order if view.itemsize > 1 else '|'}{kind}{view.itemsize}", view.shape, view.tobytes())
 
 
-def _is_a(value: Any, module: str, name: str) -> bool:
-    """Whether `value` is an instance of a class of another library. Never imports the library."""
-    wanted = getattr(sys.modules.get(module), name, None)
-    return isinstance(wanted, type) and isinstance(value, wanted)
-
-
 def _ndarray(value: Any) -> Any:
     """`value` as a NumPy array, if it can convert itself (TensorFlow, JAX, CuPy, …), else `None`."""
     numpy = sys.modules.get("numpy")
@@ -444,9 +453,14 @@ def _dump_from(data: Any) -> _Dump:
 def _dump_from_mask(mask: Any) -> _Dump:
     """The class ids of a mask: an array, or a Pillow image, whose palette indices are the ids.
 
-    Raises `TypeError` if it is a file.
+    Black and white are the ids 0 and 1. Raises `TypeError` if it is a file.
     """
-    if _is_a(mask, "PIL.Image", "Image") and mask.mode in _NUMBER_MODES:
+    is_pillow = _is_a(mask, "PIL.Image", "Image")
+    if is_pillow and mask.mode == "1":
+        mask = mask.convert("L").point([0] + [1] * 255)
+    if is_pillow and mask.mode == "PA":
+        mask = mask.getchannel("P")
+    if is_pillow and mask.mode in _NUMBER_MODES:
         return _npy(_NUMBER_MODES[mask.mode], (mask.height, mask.width), mask.tobytes())
     dump = _dump_from(mask)
     if not dump.is_array:
@@ -456,25 +470,6 @@ def _dump_from_mask(mask: Any) -> _Dump:
 
 # ---------------------------------------------------------------------------------------------
 # Images.
-
-
-def _plain(value: Any) -> Any:
-    """`value` in types that JSON has.
-
-    Numbers and arrays of any library become those of Python, keys become text, and so does a value that
-    has no better form.
-    """
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(_plain(key)): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    if callable(getattr(value, "tolist", None)):
-        return _plain(value.tolist())
-    if callable(getattr(value, "numpy", None)):
-        return _plain(value.numpy())
-    return str(value)
 
 
 def _mask_sets(masks: Any) -> Any:
@@ -635,6 +630,13 @@ _LOGS_MAX = 64
 
 _LINE_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
+# Length of a line, in bytes, above which its annotations go to files.
+_LINE_BYTES_LONG = 1 << 16
+
+# Fields of a line that may stand in a file, and those that are left out of a line that is still too long.
+_ANNOTATIONS = ("boxes", "masks", "classes")
+_TEXTS = ("caption", "grouping")
+
 # Most kinds of failure that a run reports.
 _REPORTED_MAX = 100
 
@@ -648,24 +650,14 @@ def _rank() -> int:
     return 0
 
 
+def _json(value: Any) -> bytes:
+    return _LINE_ENCODER.encode(value).encode("utf-8", "replace")
+
+
 @functools.lru_cache(maxsize=256)
 def _safe(name: str) -> str:
     """A part of a file name: 1 to 100 characters of `[A-Za-z0-9_.-]`, the first no dot."""
     return re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[:100] or "x"
-
-
-def _images(data: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Image]]:
-    """Yields each image in a dict with its key, in order. Ignores all other values."""
-    for name, value in data.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Image):
-            yield key, value
-        elif isinstance(value, Mapping):
-            yield from _images(value, f"{key}/")
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                if isinstance(item, Image):
-                    yield key, item
 
 
 def _no_run() -> Run | None:
@@ -694,13 +686,15 @@ class Run:
     - `strict`: failures are raised. Otherwise no `Exception` reaches the training, and each kind of
       failure is reported once, as a warning of the logger `safelight`. `KeyboardInterrupt` and its like
       always pass.
+    - `limits`: the daemon's `[limits]` where they differ from the defaults, such as
+      `{"pixels_max": 1 << 30}`. What the daemon would refuse is reported by `log`.
     - `id`, `project`, `name`, `group`, `job_type`, `tags`, `config`, `entity` describe the run. They
       are merged into `safelight.json`, which is rewritten only if a value changes.
 
     A forked process may go on using the `Run` that it inherited. As a context manager, a run is finished
     when the block ends without an exception.
 
-    Raises `TypeError` or `ValueError` for an invalid `dir` or `rank`, strict or not.
+    Raises `TypeError` or `ValueError` for an invalid `dir`, `rank` or `limits`, strict or not.
     """
 
     def __init__(
@@ -709,6 +703,7 @@ class Run:
         *,
         rank: int | None = None,
         strict: bool = False,
+        limits: Mapping[str, int] | None = None,
         id: str | None = None,
         project: str | None = None,
         name: str | None = None,
@@ -722,6 +717,10 @@ class Run:
         self.dir = os.path.abspath(os.fspath(dir))
         self.rank = _rank() if rank is None else int(rank)
         self.strict = strict
+        unknown = sorted(set(limits or {}) - set(LIMITS))
+        if unknown:
+            raise ValueError(f"got the limits {unknown}, want some of {sorted(LIMITS)}")
+        self._limits = {**LIMITS, **(limits or {})}
         self._step = 0
         self._is_finished = False
         self._reported: set[tuple[type, str]] = set()
@@ -769,34 +768,61 @@ class Run:
         except (FileNotFoundError, ValueError):
             known = {}
         merged = {**known, **identity}
-        if merged != known:
-            text = json.dumps(merged, indent=2, ensure_ascii=False) + "\n"
-            _write_whole(path, [text.encode("utf-8", "replace")])
+        if merged == known:
+            return
 
-    def log(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> bool:
-        """Logs the images in `data`, in order. A value may be an `Image`, or a list with images in it.
+        def text() -> bytes:
+            return (json.dumps(merged, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
-        Nested dicts are searched, and their keys joined by `/`. All other values are ignored, so that the
-        same dict may go to another tracker.
+        bytes_max, depth_max = self._limits["identity_bytes_max"], self._limits["depth_max"]
+        for name in [name for name, value in merged.items() if depth(value) > depth_max]:
+            del merged[name]
+            self._report(f"{name} of the run", ValueError(f"nested deeper than {depth_max} levels"))
+        while len(text()) > bytes_max:
+            name = max(merged, key=lambda name: len(_json(merged[name])))
+            n_bytes = len(_json(merged.pop(name)))
+            problem = f"{n_bytes} bytes, the daemon reads at most {bytes_max} in safelight.json"
+            self._report(f"{name} of the run", ValueError(problem))
+        _write_whole(path, [text()])
+
+    def log(self, data: Mapping[Any, Any], step: float | None = None, commit: bool | None = None) -> bool:
+        """Logs the images in `data`, in order. A value may be an `Image`, or have images in it: a list, a
+        tuple, a set, a generator, an array of objects, or another iterable.
+
+        Nested dicts are searched, and their keys joined by `/`. Numbers and texts are ignored, so that the
+        same dict may go to another tracker. Each other kind of value without an image is reported once.
 
         Steps count as in wandb. The count starts at 0. A call with `commit=True` adds one, and so does a
         call with neither `step` nor `commit`. A call with a larger `step` moves the count there; a smaller
-        one leaves it.
+        one leaves it. A step may be a whole float, or a number of another library.
 
-        Returns whether every image was written. A strict run raises the first failure instead:
-        `TypeError` or `ValueError` for an invalid argument, `OSError` if writing fails.
+        Returns whether every image was written, with all that was given with it. `False` also if `data`
+        has a picture without its `Image`. A strict run raises the first failure instead: `TypeError` or
+        `ValueError` for an invalid argument, `OSError` if writing fails.
         """
-        is_written = True
+        n_written, is_written, picture = 0, True, None
         try:
             if not isinstance(data, Mapping):
                 raise TypeError(f"got a {type(data).__name__}, want a dict from keys to images")
-            step = self._count(step, commit)
-            for key, image in _images(data):
-                is_written &= self._log_image(key, step, image)
+            now = self._count(step, commit)
+            for key, found in search(data, Image):
+                if isinstance(found, Image):
+                    is_logged = self._log_image(key, now, found)
+                    n_written += is_logged
+                    is_written &= is_logged
+                elif isinstance(found, PassedOver):
+                    problem = TypeError(f"got a {found.kind}, want an Image of it")
+                    self._warn(f"{key} is passed over", problem)
+                    picture = picture or (problem if found.is_picture else None)
+                else:
+                    self._report(key, found)
+                    is_written = False
+            if picture is not None and n_written == 0 and self.strict:
+                raise picture
         except Exception as error:
             self._report("log", error)
             return False
-        return is_written
+        return is_written and picture is None
 
     def finish(self) -> None:
         """Logs that the run is over, and closes the log. Optional: a run may end without it."""
@@ -832,20 +858,18 @@ class Run:
                 self._media_log = None
                 self._close_media_log()
 
-    def _count(self, step: int | None, commit: bool | None) -> int:
+    def _count(self, step: float | None, commit: bool | None) -> int:
         """Returns the step of this call, and advances the count.
 
         Source: wandb 0.31.0 `sdk/wandb_run.py`, `_log`.
         """
-        given = None if step is None else operator.index(step)
-        if given is not None and not 0 <= given < 1 << 64:
-            raise ValueError(f"got step {given}, want a whole number from 0")
+        given = None if step is None else whole_step(step)
         with self._lock:
-            step = self._step if given is None else given
-            self._step = max(self._step, step)
+            now = self._step if given is None else given
+            self._step = max(self._step, now)
             if commit or (commit is None and given is None):
                 self._step += 1
-        return step
+        return now
 
     def _log_image(self, key: str, step: int, image: Image) -> bool:
         """Writes the image's dumps, then its line. If one write fails, removes the dumps."""
@@ -853,19 +877,63 @@ class Run:
         try:
             if image._error is not None:
                 raise image._error
-            if not 0 < len(key.encode("utf-8", "replace")) <= 1024 or "\0" in key:
+            if not 0 < len(key.encode("utf-8", "replace")) <= self._limits["key_bytes_max"] or "\0" in key:
                 raise ValueError(f"got key {key[:64]!r}, want 1 to 1024 bytes without NUL")
+            dump, fields = image._dump, dict(image._fields)
+            over = over_dump_limit(dump.n_bytes, dump.shape, fields.get("format"), self._limits)
+            if over is not None:
+                raise ValueError(f"got {over}")
             stem = f"tensors/{_safe(key)}-{step}"
-            line = {"key": key, "step": step, "data": self._save(stem, image._dump, saved), **image._fields}
+            line = {"key": key, "step": step, "data": self._save(stem, dump, saved), **fields}
             if image._masks is not None:
                 line["masks"] = self._save_masks(f"{stem}-mask", image._masks, saved)
-            self._append({**line, "time": time.time()})
-            return True
+            line["time"] = time.time()
+            left_out = self._fit(line, stem, saved)
+            self._append(line)
         except Exception as error:
             for path in saved:
                 _remove(os.path.join(self.dir, path))
             self._report(key, error)
             return False
+        for name, problem in left_out.items():
+            self._report(f"{name} of {key}", ValueError(problem))
+        return not left_out
+
+    def _fit(self, line: dict[str, Any], stem: str, saved: list[str]) -> dict[str, str]:
+        """Moves large annotations of a line into files. Removes what the daemon would refuse, and returns
+        the reasons by field."""
+        limits, left_out = self._limits, {}
+        for name in (*_ANNOTATIONS, *_TEXTS):
+            problem = None
+            if name in _TEXTS and depth(line.get(name)) > limits["depth_max"]:
+                problem = f"nested deeper than {limits['depth_max']} levels"
+            elif name in _ANNOTATIONS and name in line:
+                problem = over_annotation_limit(name, line[name], limits)
+            if problem is not None:
+                del line[name]
+                left_out[name] = f"got {problem}"
+        if len(_json(line)) <= _LINE_BYTES_LONG:
+            return left_out
+        texts = {name: _json(line[name]) for name in (*_ANNOTATIONS, *_TEXTS) if name in line}
+        n_bytes = len(_json(line)) + 1
+        n_beside, beside_max = 0, limits["annotation_bytes_max"]
+        for name in sorted(texts, key=lambda name: len(texts[name]), reverse=True):
+            n = len(texts[name])
+            if name in _ANNOTATIONS and n_bytes > _LINE_BYTES_LONG and n > 256:
+                if n_beside + n > beside_max:
+                    left_out[name] = f"got {n} bytes, the daemon reads at most {beside_max} beside a line"
+                    del line[name]
+                else:
+                    file = _Dump(f".{name}.json", [texts[name]])
+                    line[name] = {"path": self._save(stem, file, saved)}
+                    n_beside += n
+                n_bytes -= n
+        for name in sorted(set(_TEXTS) & set(texts), key=lambda name: len(texts[name]), reverse=True):
+            if len(_json(line)) + 1 > limits["line_bytes_max"]:
+                n, n_max = len(texts[name]), limits["line_bytes_max"]
+                left_out[name] = f"got {n} bytes, a line of the log may have {n_max}"
+                del line[name]
+        return left_out
 
     def _save_masks(self, stem: str, masks: Any, saved: list[str]) -> Any:
         """Writes the dumps in `masks`. Returns `masks` with references in place of the dumps."""
@@ -888,7 +956,7 @@ class Run:
 
     def _append(self, fields: Mapping[str, Any]) -> None:
         """Appends one line to the log of this process."""
-        line = _LINE_ENCODER.encode(fields).encode("utf-8", "replace") + b"\n"
+        line = _json(fields) + b"\n"
         with self._lock:
             if self._is_finished:
                 raise RuntimeError("the run is finished, want log before finish")
@@ -935,8 +1003,12 @@ class Run:
         """Raises `error` if the run is strict, otherwise logs a warning once for each kind."""
         if self.strict:
             raise error
+        self._warn(f"{what} is not logged", error)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        """Logs a warning once for each kind of error."""
         # The message of an `OSError` contains the path. Leave that out: a full disk is one kind of failure.
         kind = (type(error), str(error.strerror if isinstance(error, OSError) else error))
         if kind not in self._reported and len(self._reported) < _REPORTED_MAX:
             self._reported.add(kind)
-            _LOGGER.warning("%s is not logged: %s: %s (reported once)", what, type(error).__name__, error)
+            _LOGGER.warning("%s: %s: %s (reported once)", what, type(error).__name__, error)

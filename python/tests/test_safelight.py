@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import array
 import ast
+import collections
 import copy
 import ctypes
+import decimal
+import enum
 import errno
+import fractions
 import gc
 import glob
 import io
+import itertools
 import json
 import logging
 import os
+import pathlib
 import pickle
 import resource
 import shutil
@@ -468,6 +474,269 @@ class RunTest(Case):
             self.assertEqual(run.rank, want, environment)
             run.log({"k": Image(GRAY)})
             self.assertTrue(any(f"/rank{want}-" in path for path in self.logs()))
+
+
+class SearchTest(Case):
+    """Images in whatever holds them, and what is passed over."""
+
+    def keys(self) -> list[str]:
+        return [line["key"] for line in self.lines()]
+
+    def test_images_in_any_iterable_are_logged(self) -> None:
+        class Own:
+            def __iter__(self) -> Any:
+                return iter([Image(GRAY), Image(GRAY)])
+
+        values = {
+            "generator": (Image(GRAY) for _ in range(2)),
+            "map": map(Image, [GRAY, GRAY]),
+            "set": {Image(GRAY), Image(GRAY)},
+            "frozenset": frozenset([Image(GRAY), Image(GRAY)]),
+            "nested": [[Image(GRAY)], ([Image(GRAY)],)],
+            "values": {"a": Image(GRAY), "b": Image(GRAY)}.values(),
+            "own": Own(),
+            "deque": collections.deque([Image(GRAY), Image(GRAY)]),
+            "dicts": [{"a": Image(GRAY)}, {"a": Image(GRAY)}],
+            "generator of lists": ([Image(GRAY)] for _ in range(2)),
+        }
+        run = Run(self.dir, strict=True)
+        self.assertIs(run.log(values), True)
+        want = [key for key in values for _ in range(2)]
+        self.assertEqual(self.keys(), [key if key != "dicts" else "dicts/a" for key in want])
+        self.assertEqual(self.warnings, [])
+
+    @unittest.skipUnless(numpy, "numpy is not installed")
+    def test_images_in_arrays_of_objects_are_logged(self) -> None:
+        values = numpy.empty((2, 2), object)
+        values[0, 1], values[1, 0] = Image(GRAY), Image(GRAY)
+        self.assertIs(Run(self.dir, strict=True).log({"k": values}), True)
+        self.assertEqual(self.keys(), ["k", "k"])
+
+    def test_numbers_and_texts_are_ignored_without_a_word(self) -> None:
+        run = Run(self.dir, strict=True)
+        values = [
+            1.5,
+            "text",
+            b"bytes",
+            None,
+            [1, 2],
+            [[1, 2], [3]],
+            (),
+            range(3),
+            {},
+            fractions.Fraction(1, 2),
+        ]
+        self.assertIs(run.log({str(i): value for i, value in enumerate(values)}), True)
+        self.assertEqual((self.warnings, self.logs()), ([], []))
+
+    def test_what_is_passed_over_is_reported_once_with_its_type(self) -> None:
+        run = Run(self.dir, strict=True)
+        for _ in range(2):
+            self.assertIs(
+                run.log({"k": [Image(GRAY), 7], "object": object(), "count": itertools.count()}), True
+            )
+        want = [
+            "k is passed over: TypeError: got a builtins.int, want an Image of it (reported once)",
+            "object is passed over: TypeError: got a builtins.object, want an Image of it (reported once)",
+            "count is passed over: TypeError: got a itertools.count, want an Image of it (reported once)",
+        ]
+        self.assertEqual(self.warnings, want)
+        self.assertEqual(self.keys(), ["k", "k"])
+
+    def test_a_picture_without_an_image_is_a_failure(self) -> None:
+        picture = SimpleNamespace(shape=(4, 3), dtype="f4")
+        for value in (picture, [picture], SimpleNamespace(savefig=print), iter([picture])):
+            with self.assertRaisesRegex(TypeError, "got a types.SimpleNamespace, want an Image of it"):
+                Run(self.dir, strict=True).log({"k": value})
+        run = Run(self.dir)
+        self.assertIs(run.log({"k": picture, "good": Image(GRAY)}), False)
+        self.assertEqual(self.keys(), ["good"])
+        self.assertIs(run.log({"scalar": SimpleNamespace(shape=(), dtype="f4")}), True)
+
+    def test_a_value_that_fails_costs_no_other(self) -> None:
+        def failing() -> Any:
+            yield Image(GRAY)
+            raise RuntimeError("no more")
+
+        endless = itertools.repeat(None)
+        loop: list[Any] = []
+        loop.append(loop)
+        run = Run(self.dir)
+        self.assertIs(run.log({"a": failing(), "b": endless, "c": loop, "d": Image(GRAY)}), False)
+        self.assertEqual(self.keys(), ["a", "d"])
+        self.assertEqual(len(self.warnings), 3, self.warnings)
+        for warning, want in zip(self.warnings, ["no more", "more than 65536 values", "contains itself"]):
+            self.assertIn(want, warning)
+
+    def test_keys_that_are_no_text(self) -> None:
+        data: Any = {1: Image(GRAY), 2.5: Image(GRAY), None: Image(GRAY), b"b": Image(GRAY)}
+        data[("a", 1)] = {0: Image(GRAY)}
+        self.assertIs(Run(self.dir, strict=True).log(data), True)
+        self.assertEqual(self.keys(), ["1", "2.5", "None", "b", "('a', 1)/0"])
+
+    def test_steps_of_other_types(self) -> None:
+        run = Run(self.dir, strict=True)
+        steps = [4096.0, fractions.Fraction(8), SimpleNamespace(__index__=None)]
+        steps[2] = type("Index", (), {"__index__": lambda _: 9})()
+        for step in steps:
+            run.log({"k": Image(GRAY)}, step=step)
+        self.assertEqual([line["step"] for line in self.lines()], [4096, 8, 9])
+        for bad in (float("nan"), float("inf"), 1e300, 2.5, b"1", [], 1j):
+            with self.assertRaises((TypeError, ValueError)):
+                run.log({"k": Image(GRAY)}, step=bad)
+
+
+class LargeTest(Case):
+    """Annotations that are too large for a line, and what the daemon would refuse."""
+
+    def boxes(self, n: int) -> dict[str, Any]:
+        box = {"position": {"minX": 0.1, "maxX": 0.5, "minY": 0.2, "maxY": 0.75}, "class_id": 1}
+        return {"pred": {"box_data": [box] * n, "class_labels": {"1": "é"}}}
+
+    def beside(self, value: Any) -> Any:
+        with open(self.path(value["path"]), encoding="utf-8") as file:
+            return json.load(file)
+
+    def test_boxes_of_a_batch_lie_beside_the_dump(self) -> None:
+        boxes = [self.boxes(100) for _ in range(64)]
+        line = self.log([GRAY] * 64, boxes=boxes, caption="c")
+        self.assertRegex(line["boxes"]["path"], r"^tensors/k-0-[0-9a-f]{12}-2\.boxes\.json$")
+        self.assertEqual(self.beside(line["boxes"]), boxes)
+        self.assertEqual(line["caption"], "c")
+        self.assertLess(os.path.getsize(self.logs()[0]), 1000)
+
+    def test_masks_and_classes_lie_beside_the_dump(self) -> None:
+        labels = {str(i): f"class {i}" for i in range(5000)}
+        classes = [{"id": i, "name": f"class {i}"} for i in range(5000)]
+        line = self.log(GRAY, masks={"gt": {"mask_data": GRAY, "class_labels": labels}}, classes=classes)
+        self.assertEqual(self.beside(line["classes"]), classes)
+        mask = self.beside(line["masks"])["gt"]
+        self.assertEqual(mask["class_labels"], labels)
+        self.assertTrue(os.path.exists(self.path(mask["mask_data"])))
+
+    def test_small_annotations_stay_in_the_line(self) -> None:
+        self.assertEqual(self.log(GRAY, boxes=self.boxes(100))["boxes"], self.boxes(100))
+
+    def test_a_failed_line_takes_its_files_along(self) -> None:
+        run = Run(self.dir)
+        self.limit_files(4096)
+        self.assertIs(run.log({"k": Image(GRAY, boxes=self.boxes(2000))}), False)
+        self.assertEqual((self.lines(), self.dumps()), ([], []))
+
+    def check_left_out(
+        self, want: str, limits: dict[str, int] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Checks that the picture is logged without its one option, and that this is reported."""
+        (name,) = options
+        run = Run(self.dir, limits=limits)
+        self.assertIs(run.log({"k": Image(GRAY, **options)}), False)
+        line = self.lines()[-1]
+        self.assertEqual(list(line), ["key", "step", "data", "time"])
+        self.assertEqual(len(self.warnings), 1, self.warnings)
+        self.assertIn(f"{name} of k is not logged: ValueError: got {want}", self.warnings.pop())
+        with self.assertRaisesRegex(ValueError, want):
+            Run(self.dir, strict=True, limits=limits).log({"k": Image(GRAY, **options)})
+        return line
+
+    def test_what_the_daemon_would_refuse_is_left_out_and_reported(self) -> None:
+        deep: Any = 1
+        for _ in range(65):
+            deep = [deep]
+        self.check_left_out("nested deeper than 64 levels", caption=deep)
+        self.check_left_out(
+            "1048579 bytes, a line of the log may have 1048576", caption="c" * ((1 << 20) + 1)
+        )
+        self.check_left_out("pred: 5 entries in box_data", {"boxes_max": 4}, boxes=self.boxes(5))
+        self.check_left_out("65 sets", boxes={str(i): {"box_data": []} for i in range(65)})
+        self.check_left_out("70000 classes", classes=[{"id": i, "name": "n"} for i in range(70000)])
+
+    def test_too_much_beside_is_left_out(self) -> None:
+        run = Run(self.dir, limits={"annotation_bytes_max": 100_000})
+        self.assertIs(run.log({"k": Image(GRAY, boxes=self.boxes(2000), caption="c")}), False)
+        (line,) = self.lines()
+        self.assertEqual((line["caption"], "boxes" in line), ("c", False))
+        self.assertIn("the daemon reads at most 100000 beside a line", self.warnings[0])
+
+    def test_dumps_that_the_daemon_would_refuse(self) -> None:
+        def check(limits: dict[str, int], want: str, data: Any, **options: Any) -> None:
+            with self.assertRaisesRegex(ValueError, want):
+                Run(self.dir, strict=True, limits=limits).log({"k": Image(data, **options)})
+            self.assertIs(Run(self.dir, limits=limits).log({"k": Image(data, **options)}), False)
+
+        check({"dump_bytes_max": 100}, "an array of 176 bytes, the daemon reads at most 100", GRAY)
+        check({"pixels_max": 5}, "a picture of 6 pixels, the daemon makes at most 5", GRAY)
+        check({"batch_max": 1}, "2 pictures in one array", [GRAY, GRAY], format="NHW")
+        check({"file_bytes_max": 10}, "an image file of", live.png())
+        self.assertEqual((self.lines(), self.dumps()), ([], []))
+        self.assertTrue(Run(self.dir, strict=True, limits={"pixels_max": 6}).log({"k": Image(GRAY)}))
+        with self.assertRaisesRegex(ValueError, "got the limits .*'lines'"):
+            Run(self.dir, limits={"lines": 1})
+
+    def test_an_identity_that_the_daemon_would_refuse(self) -> None:
+        deep: Any = 1
+        for _ in range(70):
+            deep = {"a": deep}
+        Run(self.dir, id="7", name="n", tags=["t" * (1 << 20)], config=deep)
+        with open(self.path("safelight.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file), {"id": "7", "name": "n"})
+        self.assertIn("config of the run is not logged: ValueError: nested deeper", self.warnings[0])
+        self.assertIn("tags of the run is not logged", self.warnings[1])
+
+
+class ValueTest(Case):
+    def test_odd_values_become_json(self) -> None:
+        class Own(int):
+            pass
+
+        Color = enum.Enum("Color", "RED")
+        for value, want in [
+            (1 << 62, 1 << 62),
+            (1 << 64, str(1 << 64)),
+            (-(10**400), str(-(10**400))),
+            (1 << 20000, hex(1 << 20000)),
+            (decimal.Decimal("0.5"), 0.5),
+            (fractions.Fraction(1, 4), 0.25),
+            (Own(3), 3),
+            (Color.RED, "Color.RED"),
+            (pathlib.Path("/a/b"), "/a/b"),
+            (b"caf\xe9", "caf\ufffd"),
+            (1 + 2j, "(1+2j)"),
+            ({1: {b"k": (1, {2})}}, {"1": {"k": [1, [2]]}}),
+            (range(2), "range(0, 2)"),
+            (True, True),
+        ]:
+            self.assertEqual(self.log(GRAY, caption=value)["caption"], want)
+        for value, want in [(float("nan"), "nan"), (float("-inf"), "-inf")]:
+            self.assertEqual(str(self.log(GRAY, grouping=value)["grouping"]), want)
+
+    @unittest.skipUnless(numpy, "numpy is not installed")
+    def test_numbers_of_numpy_become_numbers(self) -> None:
+        for value, want in [
+            (numpy.float16(0.5), 0.5),
+            (numpy.float32(0.25), 0.25),
+            (numpy.uint64((1 << 64) - 1), str((1 << 64) - 1)),
+            (numpy.bool_(True), True),
+            (numpy.array([[1, 2]]), [[1, 2]]),
+            (numpy.array(["a", None], object), ["a", None]),
+            ({numpy.int64(3): numpy.float64(0.5)}, {"3": 0.5}),
+        ]:
+            self.assertEqual(self.log(GRAY, caption=value)["caption"], want)
+        for step in (numpy.float32(7), numpy.array(7), numpy.uint8(7)):
+            run = Run(self.dir, strict=True)
+            run.log({"k": Image(GRAY)}, step=step)
+            self.assertEqual(self.lines()[-1]["step"], 7)
+
+    @unittest.skipUnless(ml_dtypes, "ml_dtypes is not installed")
+    def test_numbers_that_numpy_lacks_become_numbers(self) -> None:
+        value = numpy.ones(2, ml_dtypes.bfloat16)
+        self.assertEqual(self.log(GRAY, caption=value)["caption"], [1.0, 1.0])
+        self.assertEqual(self.log(GRAY, caption=value[0])["caption"], 1.0)
+
+    def test_paths_are_files(self) -> None:
+        path = pathlib.Path(self.folder, "a.png")
+        path.write_bytes(live.png())
+        line = self.log(path, masks={"m": {"path": path}})
+        self.assertEqual(self.content(line), live.png())
 
 
 class FailureTest(Case):
@@ -1056,6 +1325,22 @@ class PillowTest(Case):
             line = self.log(GRAY, masks={"m": {"mask_data": ids}})
             got = read_npy(self.path(line["masks"]["m"]["mask_data"]))
             self.assertEqual(got, Npy(descr, (3, 4), (b"\7" + bytes(n_bytes - 1)) * 12))
+
+    def test_masks_of_black_and_white_are_0_and_1(self) -> None:
+        ids = pillow.new("1", (11, 3))
+        ids.putpixel((9, 1), 1)
+        line = self.log(GRAY, masks={"m": {"mask_data": ids}})
+        want = bytes(11) + bytes(9) + b"\1" + bytes(1) + bytes(11)
+        self.assertEqual(read_npy(self.path(line["masks"]["m"]["mask_data"])), Npy("|u1", (3, 11), want))
+        rgb = pillow.frombytes("RGB", (live.WIDTH, live.HEIGHT), live.RGB)
+        indexed = rgb.convert("P")
+        line = self.log(GRAY, masks={"m": {"mask_data": indexed.convert("PA")}})
+        got = read_npy(self.path(line["masks"]["m"]["mask_data"]))
+        self.assertEqual(got.elements, indexed.tobytes())
+        big = pillow.frombytes("I;16B", (4, 3), live.LA)
+        line = self.log(GRAY, masks={"m": {"mask_data": big}})
+        got = read_npy(self.path(line["masks"]["m"]["mask_data"]))
+        self.assertEqual(got, Npy(">u2", (3, 4), live.LA))
 
     def test_files_that_are_open_already(self) -> None:
         path = os.path.join(self.folder, "a.png")

@@ -7,10 +7,12 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use safelight::limits::of_writers;
 use safelight::media::Sha256;
-use serde_json::Value;
+use safelight::tensor::DType;
+use serde_json::{Value, json};
 
-use crate::harness::{TempRun, wait_for};
+use crate::harness::{TempRun, number_from, wait_for};
 use crate::wandb_peer::pythons;
 
 fn folder() -> PathBuf {
@@ -22,6 +24,22 @@ fn all_pythons() -> Vec<PathBuf> {
     let mut pythons = pythons();
     pythons.push(PathBuf::from("python3"));
     pythons
+}
+
+#[test]
+fn the_limits_of_the_module_are_those_of_the_reader() {
+    let names = |name: &&str| *name == "bfloat16" || name.starts_with("float8_");
+    let table = json!({
+        "limits": BTreeMap::from(of_writers()),
+        "raw_types": DType::ALL.map(DType::name).iter().filter(|n| names(n)).collect::<Vec<_>>(),
+    });
+    let path = folder().join("safelight/_limits.json");
+    if std::env::var_os("SAFELIGHT_UPDATE").is_some() {
+        let text = serde_json::to_string_pretty(&table).expect("JSON");
+        fs::write(&path, text + "\n").expect("the table");
+    }
+    let found: Value = serde_json::from_slice(&fs::read(&path).expect("a table")).expect("JSON");
+    assert_eq!(found, table, "SAFELIGHT_UPDATE=1 writes the table anew");
 }
 
 #[test]
@@ -63,6 +81,52 @@ fn the_daemon_reproduces_every_kind_of_input() {
             let item = by_place.get(&place(want)).unwrap_or_else(|| panic!("missing: {want}"));
             check(&temp, item, want);
         }
+    }
+}
+
+/// `SAFELIGHT_CALLS` is the number of random calls of `log` for each Python.
+#[test]
+fn nothing_that_log_writes_is_refused() {
+    let (n, seed) = (number_from("SAFELIGHT_CALLS", 20), number_from("SAFELIGHT_SEED", 1));
+    for (i, python) in all_pythons().iter().enumerate() {
+        let temp = TempRun::new();
+        fs::remove_dir(temp.at("")).expect("the run directory");
+        let mut command = Command::new(python);
+        command.arg("-B").arg(folder().join("tests/odd.py")).arg(temp.folder().join("run"));
+        command.args([(seed + i as u64).to_string(), n.to_string()]);
+        let ran = command.output().expect("Python");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let calls: Vec<Value> = serde_json::from_slice(&ran.stdout).expect("a list");
+        let ran = temp.ingest();
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let mut of_key: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for item in temp.items() {
+            assert_eq!(item["state"], "image", "{item}");
+            of_key.entry(item["key"].as_str().expect("a key").to_owned()).or_default().push(item);
+        }
+        assert!(calls.iter().any(|call| call["n"] == 64), "a batch is among {calls:?}");
+        for call in calls.iter().filter(|call| !call["n"].is_null()) {
+            let images = of_key.remove(call["key"].as_str().expect("a key")).unwrap_or_default();
+            assert_eq!(json!(images.len()), call["n"], "{call}");
+            for (image, i) in images.iter().zip(0..) {
+                assert_eq!(image["step"], call["step"], "{call}");
+                if !call["caption"].is_null() {
+                    assert_eq!(image["caption"], call["caption"], "{call}");
+                }
+                check_boxes(&temp, image, call["boxes"].get(i).unwrap_or(&Value::Null));
+            }
+        }
+    }
+}
+
+/// Checks the number of boxes in each set of an image.
+fn check_boxes(temp: &TempRun, image: &Value, want: &Value) {
+    for (name, n) in want.as_object().into_iter().flatten() {
+        let path = image["boxes"][name]["path"].as_str();
+        let path = temp.store().join(path.unwrap_or_else(|| panic!("no boxes {name:?}: {image}")));
+        let file: Value =
+            serde_json::from_slice(&fs::read(path).expect("a file of boxes")).expect("JSON");
+        assert_eq!(json!(file["box_data"].as_array().map(Vec::len)), *n, "{image}");
     }
 }
 

@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::annotations::{BOXES_MAX, CLASSES_MAX, SETS_MAX};
+use crate::media::NAME_BYTES_MAX;
+use crate::record::DEPTH_MAX;
 use crate::wandb::{MAX_DIMENSION, MAX_ITEMS};
+
+/// The longest `safelight.json`, in bytes.
+pub const IDENTITY_BYTES_MAX: u64 = 1 << 20;
 
 /// How an image that is over `max_dimension` is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -59,6 +65,27 @@ impl Default for Limits {
             memory_bytes_max: 512 << 20,
         }
     }
+}
+
+/// Returns the limits that a program that writes run directories must keep, so that nothing of it is refused by
+/// the default configuration. The Python module has them as a table of these names.
+#[must_use]
+pub fn of_writers() -> [(&'static str, u64); 12] {
+    let limits = Limits::default();
+    [
+        ("annotation_bytes_max", limits.annotation_bytes_max),
+        ("batch_max", limits.batch_max),
+        ("boxes_max", BOXES_MAX as u64),
+        ("classes_max", CLASSES_MAX as u64),
+        ("depth_max", DEPTH_MAX as u64),
+        ("dump_bytes_max", limits.dump_bytes_max),
+        ("file_bytes_max", limits.memory_bytes_max),
+        ("identity_bytes_max", IDENTITY_BYTES_MAX),
+        ("key_bytes_max", NAME_BYTES_MAX as u64),
+        ("line_bytes_max", limits.line_bytes_max),
+        ("pixels_max", limits.pixels_max),
+        ("sets_max", SETS_MAX as u64),
+    ]
 }
 
 /// The indices of one (run, key, step) that are taken.

@@ -4,15 +4,13 @@ use std::io::Read;
 
 use serde_json::{Map, Value};
 
+use crate::limits::IDENTITY_BYTES_MAX;
 use crate::record::{DEPTH_MAX, depth, parse_json};
 use crate::run_dir::{ReadFailure, RunDir};
 use crate::store::journal::Stamp;
 
 /// The file that gives a run directory its id.
 pub(crate) const IDENTITY_FILE: &str = "safelight.json";
-
-/// The longest `safelight.json`, in bytes.
-const IDENTITY_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads `safelight.json`, and its stamp if the file is there.
 ///

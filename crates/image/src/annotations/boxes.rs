@@ -8,7 +8,7 @@ use super::repairs::Repairs;
 use crate::media::ClassLabels;
 
 /// Most boxes of one set.
-const BOXES_MAX: usize = 100_000;
+pub(crate) const BOXES_MAX: usize = 100_000;
 
 const POSITION: &str = "an object with minX, maxX, minY and maxY, or middle, width and height";
 

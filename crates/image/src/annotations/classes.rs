@@ -8,7 +8,7 @@ use super::{BoxSet, ImageAnnotations};
 use crate::media::{Class, ClassLabels};
 
 /// Most classes of an image, and most labels of a set.
-const CLASSES_MAX: usize = 65_536;
+pub(crate) const CLASSES_MAX: usize = 65_536;
 
 /// Reads `classes`: a list of objects with an `id`, which is a whole number or text, and a `name`. Drops
 /// invalid classes.

@@ -17,7 +17,9 @@ mod files;
 
 use serde_json::{Map, Value};
 
+pub(crate) use self::boxes::BOXES_MAX;
 pub use self::boxes::BoxSet;
+pub(crate) use self::classes::CLASSES_MAX;
 pub use self::classes::{class_set, generated_labels};
 pub use self::field_path::AnnotationError;
 use self::field_path::FieldPath;
@@ -27,7 +29,7 @@ use self::repairs::Repairs;
 use crate::media::Class;
 
 /// Most sets of boxes, and most masks, of one image.
-const SETS_MAX: usize = 64;
+pub(crate) const SETS_MAX: usize = 64;
 
 /// The classes, boxes and masks of one image.
 #[derive(Debug, Clone, PartialEq, Default)]
