@@ -22,7 +22,7 @@ use crate::media::RunId;
 use crate::retention::{self, Report, RetentionClock, StoreRemover};
 use crate::run_dir::ReadOptions;
 use crate::store::lock::{self, Holder};
-use crate::store::{self, Filter, ImageToPrune, Reader, Removed, RunSummary, StoreError, Writer};
+use crate::store::{self, Filter, ImageToPrune, Reader, Removed, StoreError, Writer};
 use crate::sync::{self, TargetStatus};
 
 /// How long a command waits for another command that holds the store.
@@ -84,39 +84,51 @@ impl StoreAccess {
     /// hours.
     ///
     /// # Errors
-    /// If nothing matches and the query names a run that does not exist, or as `see` does.
+    /// If nothing matches and the query names a run, a key or a single step that does not exist, or as `see` does.
     pub(super) fn each_item(
         self,
         query: ItemsQuery,
         mut see: impl FnMut(Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let run = query.run.clone();
-        let mut n_seen = 0u64;
-        let runs = match self.backend {
+        match self.backend {
             Backend::Daemon(client) => {
+                let mut n_seen = 0u64;
                 client.each_item(&query, |item| {
                     n_seen += 1;
                     see(item)
                 })?;
-                if n_seen > 0 { Vec::new() } else { client.status()?.runs }
+                let missing = if n_seen == 0 { client.missing_name(&query)? } else { None };
+                missing.map_or(Ok(()), |missing| Err(anyhow!(missing)))
             }
             Backend::Files(writer, reader) => {
-                let items = reader.snapshot(&Filter::try_from(query)?)?;
-                let runs = reader.runs()?;
+                let filter = Filter::try_from(query)?;
+                let mut items = reader.snapshot(&filter)?.peekable();
+                let is_empty = items.peek().is_none();
+                let missing = if is_empty { reader.missing_name(&filter)? } else { None };
                 drop(reader);
                 writer.close()?;
+                if let Some(missing) = missing {
+                    return Err(missing.into());
+                }
                 for item in items {
-                    n_seen += 1;
                     let (run, entry) = item?;
                     see(entry.to_json(&run))?;
                 }
-                runs
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks that the names of a query exist, so that a typo is not an empty answer.
+    fn check_names(&self, query: ItemsQuery) -> anyhow::Result<()> {
+        let missing = match &self.backend {
+            Backend::Daemon(client) => client.missing_name(&query)?,
+            Backend::Files(_, reader) => {
+                let missing = reader.missing_name(&Filter::try_from(query)?)?;
+                missing.map(|missing| missing.to_string())
             }
         };
-        match run {
-            Some(run) if n_seen == 0 => check_run(&runs, &run),
-            _ => Ok(()),
-        }
+        missing.map_or(Ok(()), |missing| Err(anyhow!(missing)))
     }
 
     /// Applies the retention rules or, without `apply`, reports what they would remove.
@@ -141,15 +153,10 @@ impl StoreAccess {
     /// Releases the held items that match the query.
     ///
     /// # Errors
-    /// If the query names a run that does not exist, or not all items could be judged.
+    /// If the query names a run, a key or a single step that does not exist, or not all items could be judged.
     pub(super) fn release(self, query: ReleaseQuery) -> anyhow::Result<ReleaseReport> {
-        if let Some(run) = &query.run {
-            let runs = match &self.backend {
-                Backend::Daemon(client) => client.status()?.runs,
-                Backend::Files(_, reader) => reader.runs()?,
-            };
-            check_run(&runs, run)?;
-        }
+        let ReleaseQuery { run, key, first_step, last_step, goes_on: _ } = query.clone();
+        self.check_names(ItemsQuery { run, key, first_step, last_step, state: None })?;
         match self.backend {
             Backend::Daemon(client) => Ok(client.release(query)?),
             Backend::Files(writer, reader) => {
@@ -279,22 +286,6 @@ pub(super) fn check_store(path: &Path) -> anyhow::Result<()> {
             path.display()
         )),
     }
-}
-
-/// Checks that a run exists, so that a typo is not an empty answer.
-fn check_run(runs: &[RunSummary], run: &str) -> anyhow::Result<()> {
-    if runs.iter().any(|known| known.run.as_str() == run) {
-        return Ok(());
-    }
-    let nearest = runs
-        .iter()
-        .map(|known| known.run.as_str())
-        .min_by_key(|known| strsim::damerau_levenshtein(known, run));
-    let advice = nearest.map_or_else(
-        || "the store has no runs".to_owned(),
-        |near| format!("did you mean {near:?}?"),
-    );
-    Err(anyhow!("no run {run:?} in the store: {advice}"))
 }
 
 fn names(configs: &[SyncConfig]) -> String {

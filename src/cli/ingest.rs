@@ -10,11 +10,12 @@ use super::access::{self, HELD_MAX};
 use super::args::Common;
 use super::exit::ExitCode;
 use super::format::{count, items, printable, skipped_lines};
-use super::json::{self, Ingested, NewItems};
+use super::json::{self, Ingested, NewItems, RunDirPassedOver};
+use super::passed_over::{looked_for, print_passed_over};
 use super::privileges::act_as_owner_of;
 use super::progress::Progress;
 use crate::config::{Config, WatchConfig};
-use crate::ingest::{Engine, Mode, Shared};
+use crate::ingest::{Engine, Mode, RootStatus, Shared};
 use crate::media::State;
 use crate::store::{self, Filter, Reader, RunSummary, StoreError};
 
@@ -45,15 +46,20 @@ pub(super) fn run(
     drawing.finish()?;
     let writer = writer?.ok_or_else(|| anyhow!("the commit thread died"))?;
 
+    let roots = shared.ingest_status().watching;
     let report = report(&config, &reader, &shared, start.elapsed())?;
     if common.json {
         json::print(&report, out)?;
     } else {
-        print(&report, &reader, common, out)?;
+        print(&report, &roots, &reader, common, out)?;
     }
     writer.close()?;
     if !report.problems.is_empty() {
         return Err(anyhow!("not everything was read: {}", report.problems.join("; ")));
+    }
+    if !report.found_nothing.is_empty() {
+        let paths = report.found_nothing.iter().map(|path| path.display().to_string());
+        return Err(anyhow!("nothing was found in {}", paths.collect::<Vec<_>>().join(", ")));
     }
     Ok(if report.new.rejected > 0 { ExitCode::Rejected } else { ExitCode::Done })
 }
@@ -90,6 +96,10 @@ fn report(
     elapsed: Duration,
 ) -> Result<Ingested, StoreError> {
     let view = shared.ingest_status();
+    let found_nothing = view.watching.iter().filter(|root| has_nothing(root));
+    let found_nothing = found_nothing.map(|root| root.path.clone()).collect();
+    let passed_over = view.watching.iter().filter(|root| !root.passed_over.is_empty());
+    let passed_over = passed_over.map(RunDirPassedOver::from).collect();
     let of_roots = view.watching.into_iter().filter_map(|root| root.problem);
     let mut problems: Vec<String> = of_roots.chain(view.problems).collect();
     if view.n_in_flight > 0 {
@@ -102,6 +112,8 @@ fn report(
         store: config.boot.store.clone(),
         runs: reader.runs()?.into_iter().filter(is_read).collect(),
         new: NewItems { image, held, rejected },
+        found_nothing,
+        passed_over,
         begun_lines: view.begun_lines,
         skipped: view.skipped,
         problems,
@@ -109,8 +121,14 @@ fn report(
     })
 }
 
+/// Whether a run directory was read and has neither a media log nor a dump.
+fn has_nothing(root: &RootStatus) -> bool {
+    root.n_runs_without_input > 0
+}
+
 fn print(
     report: &Ingested,
+    roots: &[RootStatus],
     reader: &Reader,
     common: &Common,
     out: &mut impl Write,
@@ -130,6 +148,16 @@ fn print(
     for (run, log, n_bytes) in &report.begun_lines {
         let (log, size) = (printable(&format!("{run}/{log}")), count(*n_bytes, "byte"));
         writeln!(out, "{log}: the last line has no newline; its {size} are read when one follows")?;
+    }
+    for root in roots {
+        let path = root.path.display();
+        if has_nothing(root) {
+            let [logs, dumps] = looked_for(root);
+            writeln!(out, "{path}: nothing found; looked for {logs} and {dumps}")?;
+        } else if !root.passed_over.is_empty() {
+            writeln!(out, "{path}:")?;
+        }
+        print_passed_over(&root.passed_over, "  ", out)?;
     }
     let option = |name: &str, path: Option<&PathBuf>| {
         path.map_or_else(String::new, |path| format!(" --{name} {}", path.display()))

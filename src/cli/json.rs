@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::ingest::SkippedEntries;
+use crate::ingest::{PassedOver, RootStatus, SkippedEntries};
 use crate::media::RunId;
 use crate::store::RunSummary;
 use crate::sync::TargetStatus;
@@ -31,6 +31,10 @@ pub(super) struct Ingested {
     pub(super) runs: Vec<RunSummary>,
     /// The items that this command added.
     pub(super) new: NewItems,
+    /// The run directories in which neither a media log nor a dump was found. The command fails if there is any.
+    pub(super) found_nothing: Vec<PathBuf>,
+    /// What was probably meant for Safelight and was not read as it lies.
+    pub(super) passed_over: Vec<RunDirPassedOver>,
     /// Logs that end in a line without a newline: run, log, and the number of its bytes. Such a line is read when its
     /// newline arrives.
     #[schemars(with = "Vec<(String, String, u64)>")]
@@ -41,6 +45,21 @@ pub(super) struct Ingested {
     pub(super) problems: Vec<String>,
     /// How long reading took, in seconds.
     pub(super) elapsed_s: f64,
+}
+
+/// What was passed over in a run directory.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct RunDirPassedOver {
+    /// The run directory.
+    pub(super) path: PathBuf,
+    /// By reason.
+    pub(super) passed_over: Vec<PassedOver>,
+}
+
+impl From<&RootStatus> for RunDirPassedOver {
+    fn from(root: &RootStatus) -> Self {
+        Self { path: root.path.clone(), passed_over: root.passed_over.clone() }
+    }
 }
 
 /// The number of items, by state.

@@ -7,6 +7,7 @@
 //! | `access` | `StoreAccess`: one store, answered by its daemon or read from its files |
 //! | `privileges` | root acts as the owner of the store |
 //! | `format` | counts, sizes, ages and tables for people |
+//! | `passed_over` | what is passed over, as `ingest` and `status` print it |
 //! | `progress` | the progress bar of `ingest` |
 //! | `json` | what `--json` prints, as types with a schema |
 //!
@@ -21,6 +22,7 @@ mod format;
 mod ingest;
 mod json;
 mod list;
+mod passed_over;
 mod privileges;
 mod progress;
 mod prune;

@@ -28,19 +28,17 @@ pub(super) fn run(
         last_step: Some(args.step),
         state: None,
     };
-    let mut items = Vec::new();
+    let (mut items, mut indices) = (Vec::new(), Vec::new());
     access.each_item(query, |item| {
+        indices.push(item["index"].to_string());
         let is_wanted = args.index.is_none_or(|index| item["index"] == index);
         items.extend(is_wanted.then_some(item));
         Ok(())
     })?;
-    if items.is_empty() {
-        let index = args.index.map_or_else(String::new, |index| format!(" index {index}"));
+    if let Some(index) = args.index.filter(|_| items.is_empty()) {
+        let (ShowArgs { run, key, step, .. }, known) = (args, indices.join(", "));
         return Err(anyhow!(
-            "run {:?} has nothing under key {:?} step {}{index}",
-            args.run,
-            args.key,
-            args.step
+            "run {run:?} has no index {index} under key {key:?} at step {step}: it has {known}"
         ));
     }
     let run = RunId::new(args.run.clone())?;

@@ -7,6 +7,7 @@ use super::args::Common;
 use super::exit::ExitCode;
 use super::format::{age, bytes, count, items, printable, skipped_lines};
 use super::json;
+use super::passed_over::{looked_for, print_passed_over};
 use crate::control::protocol::Status;
 use crate::ingest::IngestStatus;
 use crate::store::RunSummary;
@@ -48,6 +49,14 @@ fn print_ingest(ingest: &IngestStatus, out: &mut impl Write) -> anyhow::Result<(
         let problem = problem.map_or_else(String::new, |problem| format!(": {problem}"));
         let (path, backend) = (root.path.display(), &root.backend);
         writeln!(out, "watching  {path} ({backend}): {runs}, {folders}{problem}")?;
+        if root.n_runs_without_input > 0 {
+            let (n, examples) = (root.n_runs_without_input, root.runs_without_input.join(", "));
+            let (has, more) = (if n == 1 { "has" } else { "have" }, if n > 3 { ", …" } else { "" });
+            let (runs, examples) = (count(n, "run"), printable(&examples));
+            let [logs, dumps] = looked_for(root);
+            writeln!(out, "          {runs} {has} neither {logs} nor {dumps}: {examples}{more}")?;
+        }
+        print_passed_over(&root.passed_over, "          ", out)?;
     }
     let backlog = [
         (ingest.log_bytes_behind, "log byte", "to read"),
@@ -63,7 +72,8 @@ fn print_ingest(ingest: &IngestStatus, out: &mut impl Write) -> anyhow::Result<(
     writeln!(out, "backlog   {backlog}")?;
     for waiting in &ingest.waiting {
         let (run, what) = (printable(waiting.run.as_str()), printable(&waiting.what));
-        writeln!(out, "waiting   {run} {what}: {}", printable(&waiting.reason))?;
+        let (reason, waited) = (printable(&waiting.reason), age(waiting.waited_s));
+        writeln!(out, "waiting   {run} {what} (for {waited}): {reason}")?;
     }
     for line in skipped_lines(&ingest.skipped) {
         writeln!(out, "{line}")?;

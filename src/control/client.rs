@@ -11,8 +11,8 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::protocol::{
-    HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, PRUNE_PATH, PruneQuery, RELEASE_PATH, RELOAD_PATH,
-    ReleaseQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
+    HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, MISSING_PATH, Missing, PRUNE_PATH, PruneQuery,
+    RELEASE_PATH, RELOAD_PATH, ReleaseQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
 };
 use crate::ingest::ReleaseReport;
 use crate::retention::Report;
@@ -142,6 +142,15 @@ impl Client {
                 None => query.goes_on = true,
             }
         }
+    }
+
+    /// Which name of a query does not exist, and the nearest ones that do; `None` if all exist.
+    ///
+    /// # Errors
+    /// If the daemon cannot be reached or refuses.
+    pub fn missing_name(&self, query: &ItemsQuery) -> Result<Option<String>, ClientError> {
+        let missing: Missing = self.json(&Method::GET, &with_query(MISSING_PATH, query))?;
+        Ok(missing.reason)
     }
 
     /// Calls `see` with each matching item as it arrives.

@@ -189,6 +189,28 @@ impl Collector for Snapshot {
                 MetricType::Gauge,
                 view.watching.iter().map(|watched| (root(watched), float(watched.n_folders))),
             )?;
+            let by_kind = |watched: &crate::ingest::RootStatus| {
+                let path = watched.path.display().to_string();
+                let value = |found: &crate::ingest::PassedOver| {
+                    let kind = found.kind.label().to_owned();
+                    (vec![("root", path.clone()), ("kind", kind)], float(found.n))
+                };
+                watched.passed_over.iter().map(value).collect::<Vec<_>>()
+            };
+            page.family(
+                "passed_over",
+                "What was probably meant for Safelight and is not read as it lies, by kind",
+                MetricType::Gauge,
+                view.watching.iter().flat_map(by_kind),
+            )?;
+            page.family(
+                "runs_without_input",
+                "Run directories without a media log and without a dump",
+                MetricType::Gauge,
+                view.watching
+                    .iter()
+                    .map(|watched| (root(watched), float(watched.n_runs_without_input))),
+            )?;
             page.family(
                 "missed_by_events",
                 "New files found by a scan that no event announced",

@@ -1,11 +1,12 @@
 //! The requests and answers of the control API as types. Pure.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ingest::IngestStatus;
+use crate::ingest::{IngestStatus, Waiting};
 use crate::media::{MediaKey, NameError, RunId, State};
 use crate::store::{Filter, RunSummary};
 use crate::sync::TargetStatus;
@@ -14,6 +15,8 @@ use crate::sync::TargetStatus;
 pub const STATUS_PATH: &str = "/v1/status";
 /// Path of the items.
 pub const ITEMS_PATH: &str = "/v1/items";
+/// Path of the question which name of a query does not exist.
+pub const MISSING_PATH: &str = "/v1/missing";
 /// Path of the health.
 pub const HEALTH_PATH: &str = "/v1/health";
 /// Path of the metrics.
@@ -39,9 +42,15 @@ pub struct Health {
 }
 
 impl Health {
-    /// Collects what is wrong: in the engine, with stalled threads, and with targets whose thread died.
+    /// Collects what is wrong: in the engine, with stalled threads, with targets whose thread died, and with targets that
+    /// have failed for longer than their patience.
     #[must_use]
-    pub fn new(view: &IngestStatus, stalled: &[String], dead_targets: &[String]) -> Self {
+    pub fn new(
+        view: &IngestStatus,
+        stalled: &[String],
+        dead_targets: &[String],
+        targets: &[TargetStatus],
+    ) -> Self {
         let mut reasons: Vec<String> =
             stalled.iter().map(|thread| format!("thread {thread} is stalled")).collect();
         reasons.extend(view.trouble.iter().map(|trouble| format!("cannot write: {trouble}")));
@@ -50,6 +59,8 @@ impl Health {
             let broken = root.broken.iter().map(|why| format!("{}: {why}", root.path.display()));
             reasons.extend(broken);
         }
+        reasons.extend(overdue(view));
+        reasons.extend(targets.iter().filter_map(away));
         reasons.extend(dead_targets.iter().map(|target| {
             format!("target {target}: its thread died, nothing is delivered until a restart")
         }));
@@ -58,6 +69,32 @@ impl Health {
         }
         Self { ready: view.is_ready, healthy: reasons.is_empty(), reasons }
     }
+}
+
+/// Says that lines or dumps wait for longer than `ingest.wait_ms`, if any do.
+fn overdue(view: &IngestStatus) -> Option<String> {
+    let Waiting { run, what, reason, waited_s } = view.oldest_waiting.as_ref()?;
+    let (n, noun) = match view.n_overdue {
+        0 => return None,
+        1 => (1, "line or dump waits"),
+        n => (n, "lines and dumps wait"),
+    };
+    Some(format!(
+        "{n} {noun} for longer than ingest.wait_ms, the oldest for {waited_s:.0} s: {run} {what}: {reason}"
+    ))
+}
+
+/// Says that deliveries to a target have failed for longer than its patience, if they have.
+fn away(target: &TargetStatus) -> Option<String> {
+    let (trouble, trouble_s) = (target.trouble.as_ref()?, target.trouble_s?);
+    let TargetStatus { name, patience_s, pending, .. } = target;
+    // Compared in whole seconds, as the setting is.
+    (Duration::try_from_secs_f64(trouble_s).ok()? >= Duration::from_secs(*patience_s)).then(|| {
+        format!(
+            "target {name}: delivery has failed for {trouble_s:.0} s (patience_s is {patience_s}), {pending} images \
+             are pending: {trouble}"
+        )
+    })
 }
 
 /// The state of a store, and of the daemon that holds it.
@@ -157,6 +194,13 @@ pub struct ItemsQuery {
     /// Only this state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+}
+
+/// Which name of a query does not exist.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// The name and the nearest ones that exist, as a sentence; `None` if all names exist.
+    pub reason: Option<String>,
 }
 
 /// Query of a release: the held items for which all conditions hold.

@@ -19,8 +19,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::metrics::{CONTENT_TYPE, Snapshot};
 use super::process::ProcessUsage;
 use super::protocol::{
-    HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, METRICS_PATH, PRUNE_PATH, PruneQuery,
-    RELEASE_PATH, RELOAD_PATH, ReleaseQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
+    HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, METRICS_PATH, MISSING_PATH, Missing, PRUNE_PATH,
+    PruneQuery, RELEASE_PATH, RELOAD_PATH, ReleaseQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
 };
 use crate::ingest::{ReleaseReport, Shared};
 use crate::pulse::STALLED;
@@ -59,7 +59,8 @@ impl Answers {
     fn health(&self) -> Health {
         let stalled = self.shared.pulses.stalled(Instant::now(), STALLED);
         let stalled: Vec<String> = stalled.into_iter().map(|stalled| stalled.thread).collect();
-        Health::new(&self.shared.ingest_status(), &stalled, &self.targets.dead())
+        let (view, targets) = (self.shared.ingest_status(), self.targets.views());
+        Health::new(&view, &stalled, &self.targets.dead(), &targets)
     }
 }
 
@@ -68,6 +69,7 @@ pub(super) fn control(answers: Arc<Answers>) -> Router {
     Router::new()
         .route(STATUS_PATH, get(status))
         .route(ITEMS_PATH, get(items))
+        .route(MISSING_PATH, get(missing))
         .route(HEALTH_PATH, get(health))
         .route(METRICS_PATH, get(metrics))
         .route(RELOAD_PATH, post(reload))
@@ -164,6 +166,20 @@ async fn items(
     });
     let json_lines = [(header::CONTENT_TYPE, "application/jsonl")];
     Ok((json_lines, Body::from_stream(ReceiverStream::new(body))).into_response())
+}
+
+async fn missing(
+    State(answers): State<Arc<Answers>>,
+    query: Result<Query<ItemsQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(query) = query?;
+    let filter = Filter::try_from(query).map_err(Failure::bad_request)?;
+    blocking(move || {
+        let missing = answers.reader.missing_name(&filter)?;
+        let reason = missing.map(|missing| missing.to_string());
+        Ok(axum::Json(Missing { reason }).into_response())
+    })
+    .await
 }
 
 async fn health(State(answers): State<Arc<Answers>>) -> Response {

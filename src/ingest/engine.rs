@@ -272,6 +272,9 @@ impl Engine {
         }
         self.is_busy = self.room.check() && self.plan(now)?;
         self.has_swept &= !self.is_busy;
+        if self.mode == Mode::Follow && !self.is_busy {
+            self.sources.survey_due(now);
+        }
         if self.status.is_due(now) {
             self.update_status(now);
         }
@@ -291,12 +294,15 @@ impl Engine {
     }
 
     fn update_status(&mut self, now: Instant) {
+        self.sources.update_passed_over(self.mode, now);
         let sources = StatusSources {
             watching: self.sources.watching(),
             runs: self.sources.runs(),
             logs: self.sources.log_backlog(now),
             dumps: self.sources.dumps(),
             backlog: &self.backlog,
+            unreadable_logs: self.sources.unreadable_logs(),
+            patience: self.config.times.wait,
             full: self.room.full().map(|full| full.to_string()),
         };
         self.status.update(now, sources, &self.shared.status);
@@ -317,6 +323,10 @@ impl Engine {
             self.has_swept = true;
             return false;
         }
+        for reason in self.sources.unreadable_logs_in_words() {
+            self.backlog.give_up(reason);
+        }
+        self.sources.survey_all(now);
         self.update_status(now);
         true
     }

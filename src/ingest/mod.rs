@@ -22,12 +22,14 @@
 //! | --- | --- |
 //! | `run_files` | which files of a run directory are logs, dumps and sidecars |
 //! | `logs` | follows media logs and splits them into lines |
+//! | `passed_over` | what was probably meant for Safelight, and is not read as it lies |
 //! | `folders` | the folders of a run: watched for events, listed for new files |
 //! | `dumps` | opens dumps: headers, digest, masks, decoded bytes |
 //! | `runs` | the run directories that are read, in a slot map |
 //! | `watching` | the watched directories: events, scans, and dumps that may still change |
 //! | `planning` | lines and dumps → plans, by the limits of each step |
 //! | `sources` | the watched directories, the runs in them, and their logs and dumps |
+//! | `surveys` | when runs are looked through for what is passed over |
 //! | `pipeline` | plans → images → commits, on threads of its own |
 //! | `skipped` | entries of dumps that hold no picture |
 //! | `status` | what ingest does now, for people and metrics |
@@ -36,12 +38,14 @@
 
 mod run_files;
 mod logs;
+mod passed_over;
 mod folders;
 mod dumps;
 mod runs;
 mod watching;
 mod planning;
 mod pipeline;
+mod surveys;
 mod sources;
 mod room;
 mod skipped;
@@ -54,6 +58,7 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::{Receiver, Sender};
 
 pub(crate) use self::engine::Engine;
+pub use self::passed_over::{PassedOver, PassedOverExample, PassedOverKind, RunPassedOver};
 pub(crate) use self::pipeline::ItemCounts;
 use self::pipeline::Progress;
 pub(crate) use self::planning::ReleaseRequest;

@@ -59,6 +59,30 @@ impl RunFiles {
         std::iter::once(stem.to_owned()).chain(endings).find(is_there)
     }
 
+    /// Whether a folder lies in a folder that a pattern for dumps begins with, such as `dumps`.
+    pub(crate) fn is_in_dump_folder(&self, folder: &str) -> bool {
+        self.watch.dumps.iter().any(|pattern| pattern.has_in_folder(folder))
+    }
+
+    /// The folder that a pattern for dumps begins with and that `folder` lies in; else `""`.
+    pub(crate) fn dump_folder_of(&self, folder: &str) -> String {
+        let pattern = self.watch.dumps.iter().find(|pattern| pattern.has_in_folder(folder));
+        pattern.map_or_else(String::new, |pattern| pattern.folder().to_owned())
+    }
+
+    /// Whether a file lies beside a sidecar that its name begins with, as `120.mask.png` beside `120.json` or
+    /// `120.npy.json`. The sidecar may name it.
+    pub(crate) fn is_annotation(&self, path: &str) -> bool {
+        let name = path.rfind('/').map_or(0, |at| at + 1);
+        let ends = path[name..].match_indices(['.', '_', '-']).map(|(at, _)| name + at);
+        ends.filter(|end| *end > name).any(|end| {
+            let stem = &path[..end];
+            let endings = EXTENSIONS.iter().map(|ending| format!("{stem}.{ending}.json"));
+            let mut sidecars = std::iter::once(format!("{stem}.json")).chain(endings);
+            sidecars.any(|sidecar| self.dir.stat(&sidecar).is_some())
+        })
+    }
+
     /// Returns the path and the stamp of a dump's sidecar, if it has one.
     pub(crate) fn sidecar(&self, dump: &str) -> Option<(String, Stamp)> {
         let stem = dump.rsplit_once('.').map_or(dump, |(stem, _)| stem);

@@ -9,6 +9,7 @@ use super::folders::{Arrival, Look};
 use super::logs::LogSchedule;
 use super::planning::{LogBacklog, LogLines, PathDumps, PlanContext, follow_log};
 use super::runs::{IDENTITY_FILE, RootId, RunKey, RunReader, Runs};
+use super::surveys::Surveys;
 use super::watching::Watching;
 use crate::config::Live;
 use crate::media::RunId;
@@ -21,6 +22,7 @@ pub(super) struct Sources {
     runs: Runs,
     lines: LogLines,
     dumps: PathDumps,
+    surveys: Surveys,
 }
 
 impl Sources {
@@ -31,6 +33,7 @@ impl Sources {
             runs: Runs::default(),
             lines: LogLines::new(LogSchedule::new(Instant::now(), tick)),
             dumps: PathDumps::new(),
+            surveys: Surveys::new(),
         }
     }
 
@@ -54,6 +57,21 @@ impl Sources {
         self.lines.backlog(&self.runs, now)
     }
 
+    /// Runs with logs that cannot be read, and since when.
+    pub(super) fn unreadable_logs(&self) -> Vec<(RunKey, Instant)> {
+        self.lines.unreadable().collect()
+    }
+
+    /// Why logs cannot be read, each with its run.
+    pub(super) fn unreadable_logs_in_words(&self) -> Vec<String> {
+        let runs = self.lines.unreadable().filter_map(|(run, _)| self.runs.get(run));
+        let in_words = |run: &RunReader| {
+            let of_run = |(_, reason)| format!("run {}: {reason}", run.id());
+            run.logs.unreadable().map(of_run).collect::<Vec<_>>()
+        };
+        runs.flat_map(in_words).collect()
+    }
+
     /// Whether nothing is left that could become an item without a change of a file.
     pub(super) fn is_idle(&self) -> bool {
         self.dumps.is_idle() && !self.lines.has_lines()
@@ -62,6 +80,21 @@ impl Sources {
     /// Reads all logs once more in the next turn.
     pub(super) fn look_at_all_logs(&mut self, now: Instant) {
         self.lines.look_at_all(now);
+    }
+
+    /// Surveys runs that are due for what is passed over in them.
+    pub(super) fn survey_due(&mut self, now: Instant) {
+        self.surveys.turn(&mut self.runs, now);
+    }
+
+    /// Surveys all runs, once everything was read.
+    pub(super) fn survey_all(&mut self, now: Instant) {
+        self.surveys.finish(&mut self.runs, now);
+    }
+
+    /// Updates what the status shows of what is passed over.
+    pub(super) fn update_passed_over(&mut self, mode: Mode, now: Instant) {
+        self.surveys.update(mode, &self.runs, &mut self.watching, now);
     }
 
     /// When the next line or dump is due.
@@ -133,7 +166,9 @@ impl Sources {
             }
             return Ok(());
         }
-        for path in self.watching.scan_new_folder(root, run, &inner) {
+        let found = self.watching.scan_new_folder(root, run, &inner);
+        self.surveys.run_scanned(key, run, context.now);
+        for path in found {
             self.notice(key, &path, Arrival::Found, context)?;
         }
         Ok(())
@@ -150,6 +185,10 @@ impl Sources {
     ) -> Result<bool, StoreError> {
         pulse::beat();
         let Some(run) = self.runs.get_mut(key) else { return Ok(false) };
+        if !run.has_input {
+            run.has_input = true;
+            self.surveys.note_change();
+        }
         if let Some(dump) = run.files.dump_of(path) {
             return self.dumps.notice(key, run, dump, arrival, context);
         }
@@ -201,6 +240,7 @@ impl Sources {
             return Ok(());
         }
         let scan = self.watching.scan_run(id, run, look);
+        self.surveys.run_scanned(key, run, context.now);
         self.lines.look_now(key, context.now);
         for path in &scan.found {
             let is_new = self.notice(key, path, Arrival::Found, context)?;
@@ -239,11 +279,15 @@ impl Sources {
             }
             run.set_cursors(reader.logs(run.id()).map_err(|error| error.to_string())?);
             run.is_remote = is_remote;
+            run.has_input = reader.has_items(run.id()).map_err(|error| error.to_string())?;
             Ok(run)
         });
         let result = opened.map(|run| {
             tracing::info!(run = %run.id(), path = %path.display(), "run directory is read");
-            self.runs.insert(root, run);
+            let key = self.runs.insert(root, run);
+            if let Some(run) = self.runs.get(key) {
+                self.surveys.add(key, run);
+            }
         });
         if let Some(root) = self.watching.root_mut(root) {
             root.note_opened(path, result);
@@ -269,6 +313,7 @@ impl Sources {
         self.lines.forget_run(key);
         context.backlog.forget_run(key);
         let (root, run) = self.runs.remove(key)?;
+        self.surveys.note_change();
         if let Some(root) = self.watching.root_mut(root) {
             tracing::info!(run = %run.id(), path = %run.path().display(), "run directory is gone or has changed");
             root.note_closed(run.folders.len());

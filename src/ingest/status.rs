@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::planning::{Backlog, LogBacklog, PathDumps};
-use super::runs::Runs;
+use super::runs::{RunKey, Runs};
 use super::skipped::SkippedEntries;
 use super::watching::{RootStatus, Watching};
 use crate::locks::lock;
@@ -26,8 +26,14 @@ pub struct IngestStatus {
     pub watching: Vec<RootStatus>,
     /// Dumps that were found and may still change.
     pub n_settling: u64,
-    /// Lines and dumps that wait, and why.
+    /// Lines, dumps and logs that wait, and why: the first hundred.
     pub waiting: Vec<Waiting>,
+    /// How many of all that wait have waited for longer than `ingest.wait_ms`.
+    #[serde(default)]
+    pub n_overdue: u64,
+    /// The one that has waited longest.
+    #[serde(default)]
+    pub oldest_waiting: Option<Waiting>,
     /// Logs that end in a line without its newline: run, log, and bytes of that line.
     #[schemars(with = "Vec<(String, String, u64)>")]
     pub begun_lines: Vec<(RunId, String, u64)>,
@@ -60,6 +66,9 @@ pub struct Waiting {
     pub what: String,
     /// Why it waits.
     pub reason: String,
+    /// For how long, in seconds.
+    #[serde(default)]
+    pub waited_s: f64,
 }
 
 /// Updates the status, now and then.
@@ -77,6 +86,10 @@ pub(super) struct StatusSources<'a> {
     pub(super) logs: LogBacklog,
     pub(super) dumps: &'a PathDumps,
     pub(super) backlog: &'a Backlog,
+    /// Runs with logs that cannot be read, and since when.
+    pub(super) unreadable_logs: Vec<(RunKey, Instant)>,
+    /// `ingest.wait_ms`.
+    pub(super) patience: Duration,
     /// Why the store takes nothing more.
     pub(super) full: Option<String>,
 }
@@ -109,16 +122,30 @@ impl StatusUpdates {
 
 impl StatusSources<'_> {
     fn status(self, now: Instant) -> IngestStatus {
-        let waiting = self.backlog.waiting().take(WAITING_MAX);
-        let waiting = waiting.filter_map(|((run, path), reason)| {
-            let run = self.runs.get(*run)?.id().clone();
-            Some(Waiting { run, what: path.clone(), reason: reason.to_owned() })
+        let sources = self.backlog.waiting().map(|((run, path), source)| {
+            (*run, path.as_str(), source.reason.as_str(), source.since)
         });
+        let logs = self.unreadable_logs.iter().filter_map(|(key, since)| {
+            let logs = self.runs.get(*key)?.logs.unreadable();
+            Some(logs.map(|(path, reason)| (*key, path, reason, *since)))
+        });
+        let all: Vec<_> = sources.chain(logs.flatten()).collect();
+        let waited = |since: Instant| now.saturating_duration_since(since);
+        let n_overdue = all.iter().filter(|(.., since)| waited(*since) > self.patience).count();
+        let shown = |&(run, path, reason, since): &(RunKey, &str, &str, Instant)| {
+            let run = self.runs.get(run)?.id().clone();
+            let waited_s = waited(since).as_secs_f64();
+            Some(Waiting { run, what: path.to_owned(), reason: reason.to_owned(), waited_s })
+        };
+        let oldest_waiting = all.iter().min_by_key(|(.., since)| *since).and_then(shown);
+        let waiting = all.iter().take(WAITING_MAX).filter_map(shown);
         let oldest = self.logs.oldest.into_iter().chain(self.dumps.oldest()).min();
         IngestStatus {
             watching: self.watching.status(),
             n_settling: self.dumps.n_settling() as u64,
             waiting: waiting.collect(),
+            n_overdue: n_overdue as u64,
+            oldest_waiting,
             begun_lines: self.logs.begun_lines,
             // Filled in when the status is read.
             n_in_flight: 0,

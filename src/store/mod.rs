@@ -32,6 +32,7 @@ mod index;
 pub(crate) mod journal;
 pub mod lock;
 pub(crate) mod media_dir;
+mod missing;
 mod reader;
 mod request;
 mod run_file;

@@ -99,6 +99,36 @@ impl Reader {
         runs.collect()
     }
 
+    /// Whether a run has any item.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn has_items(&self, run: &RunId) -> Result<bool, StoreError> {
+        let row = self.index.run(run)?;
+        Ok(row.is_some_and(|row| row.n_image + row.n_held + row.n_rejected > 0))
+    }
+
+    /// Lists the keys of a run's images and held items, in order.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn keys(&self, run: &RunId) -> Result<Vec<String>, StoreError> {
+        self.index.keys(run)
+    }
+
+    /// Finds the steps of a key's images and held items before and after `step`.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn steps_around(
+        &self,
+        run: &RunId,
+        key: &MediaKey,
+        step: Step,
+    ) -> Result<[Option<u64>; 2], StoreError> {
+        self.index.steps_around(run, key, step)
+    }
+
     /// Counts the runs, and the images, held and rejected items in all of them.
     ///
     /// # Errors

@@ -48,6 +48,8 @@ impl ChangeSignal {
 #[derive(Debug, Default)]
 struct Posted {
     progress: TargetProgress,
+    /// Since when deliveries fail.
+    failing_since: Option<Instant>,
     is_ended: bool,
 }
 
@@ -69,7 +71,11 @@ impl ProgressBoard {
     }
 
     pub(super) fn post(&self, progress: TargetProgress) {
-        self.posted().progress = progress;
+        let mut posted = self.posted();
+        let since = posted.failing_since.unwrap_or_else(Instant::now);
+        posted.failing_since = progress.view.trouble.is_some().then_some(since);
+        posted.progress = progress;
+        drop(posted);
         self.changes.notify();
     }
 
@@ -88,8 +94,12 @@ impl ProgressBoard {
 
     /// The target's status now.
     pub(super) fn view(&self) -> TargetStatus {
-        let progress = self.posted().progress.clone();
-        progress.into_view()
+        let (progress, since) = {
+            let posted = self.posted();
+            (posted.progress.clone(), posted.failing_since)
+        };
+        let trouble_s = since.map(|since| since.elapsed().as_secs_f64());
+        TargetStatus { trouble_s, ..progress.into_view() }
     }
 }
 

@@ -35,6 +35,12 @@ pub struct TargetStatus {
     pub reasons: Vec<String>,
     /// The error that delays delivery now.
     pub trouble: Option<String>,
+    /// How long deliveries have failed, in seconds.
+    #[serde(default)]
+    pub trouble_s: Option<f64>,
+    /// How long they may fail before the daemon counts as unhealthy, in seconds.
+    #[serde(default)]
+    pub patience_s: u64,
     /// Time until the next try, in seconds.
     pub next_try_s: Option<f64>,
     /// How many images may be in transfer at the same time.
@@ -55,7 +61,9 @@ impl TargetProgress {
     /// The progress of a target without runs.
     pub(super) fn new(config: &SyncConfig) -> Self {
         let (name, kind) = (config.name.clone(), config.kind.kind().to_owned());
-        Self { view: TargetStatus { name, kind, ..TargetStatus::default() }, ..Self::default() }
+        let patience_s = config.patience.as_secs();
+        let view = TargetStatus { name, kind, patience_s, ..TargetStatus::default() };
+        Self { view, ..Self::default() }
     }
 
     /// Adds a run: the target's state of it, its backlog, and when the first backlog item was written.

@@ -18,7 +18,7 @@ use crate::harness::{Daemon, PROGRAM, TempRun, faketime, gray, number_in, skip, 
 const NOBODY: u32 = 65534;
 
 /// Returns a command that runs the program as a user other than root, to whom permissions apply.
-fn as_nobody(temp: &TempRun) -> Command {
+pub(crate) fn as_nobody(temp: &TempRun) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(PROGRAM);
     }
@@ -33,7 +33,7 @@ fn as_nobody(temp: &TempRun) -> Command {
     command
 }
 
-fn set_mode(path: &Path, mode: u32) {
+pub(crate) fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("rights");
 }
 

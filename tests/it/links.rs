@@ -101,8 +101,11 @@ fn no_symbolic_link_is_followed() {
     fs::create_dir_all(temp.folder().join("run-named")).expect("a run");
     symlink(outside.join("safelight.json"), temp.folder().join("run-named/safelight.json"))
         .expect("a link");
-    let problem = || temp.status()["ingest"]["watching"][0]["problem"].to_string();
-    wait_for("the problems", || problem().contains("run-link") && problem().contains("run-named"));
+    let root = || temp.status()["ingest"]["watching"][0].clone();
+    wait_for("the problem", || root()["problem"].to_string().contains("run-named"));
+    let is_link = |example: &Value| example["path"] == "run-link";
+    let links = |root: &Value| root["passed_over"][0]["examples"].as_array().cloned();
+    wait_for("the link", || links(&root()).is_some_and(|links| links.iter().any(is_link)));
     fs::remove_file(temp.folder().join("run-named/safelight.json")).expect("a removal");
     fs::create_dir_all(temp.folder().join("run-named/dumps/k")).expect("folders");
     fs::write(temp.folder().join("run-named/dumps/k/1.npy"), gray(9)).expect("a dump");

@@ -11,8 +11,9 @@ mod tests;
 mod trackio;
 mod wandb;
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::Path;
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, Error as _};
@@ -27,6 +28,7 @@ pub use self::trackio::{TrackioConfig, TrackioPlace};
 pub use self::wandb::WandbConfig;
 use super::patterns::NamePattern;
 use super::section_schema;
+use super::values::non_zero_32;
 use crate::media::{MediaKey, RunId};
 
 /// A target that images are delivered to.
@@ -40,6 +42,8 @@ pub struct SyncConfig {
     pub concurrency_max: NonZeroUsize,
     /// How many bytes it gets each second, at most; `None` for no limit.
     pub bytes_per_s_max: Option<NonZeroU64>,
+    /// How long deliveries may fail before the daemon counts as unhealthy.
+    pub patience: Duration,
     /// The kind of target, with the settings of that kind.
     pub kind: TargetConfig,
 }
@@ -110,6 +114,9 @@ pub struct CommonSettings {
     /// How many bytes the target gets each second, at most. If unset: no limit.
     #[schemars(example = 10_485_760)]
     bytes_per_s_max: Option<NonZeroU64>,
+    /// How long deliveries to the target may fail before `safelight health` says so, in seconds. Nothing is lost
+    /// meanwhile, and delivery is retried for as long as it takes.
+    patience_s: NonZeroU32,
 }
 
 impl Default for CommonSettings {
@@ -122,6 +129,7 @@ impl Default for CommonSettings {
             exclude: none(),
             concurrency_max: NonZeroUsize::MIN.saturating_add(15),
             bytes_per_s_max: None,
+            patience_s: non_zero_32(3600),
         }
     }
 }
@@ -172,6 +180,7 @@ impl TargetSection {
             selection: Selection { runs, exclude_runs, include, exclude },
             concurrency_max: self.common.concurrency_max,
             bytes_per_s_max: self.common.bytes_per_s_max,
+            patience: Duration::from_secs(self.common.patience_s.get().into()),
             kind: self.kind.below(folder),
         }
     }

@@ -6,7 +6,7 @@
 
 mod watcher;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -16,16 +16,24 @@ use std::path::Path;
 use self::watcher::WatchError;
 pub(crate) use self::watcher::{Arrival, FolderWatcher};
 use super::logs::LogFollower;
+use super::passed_over::{FolderFindings, note_entry};
 use super::run_files::RunFiles;
 use crate::media::RunId;
 use crate::pulse;
+
+/// Folders with examples of what is passed over in them. Of the others only counts are kept.
+const EXAMPLE_FOLDERS_MAX: usize = 64;
 
 /// The folders of a run directory that may hold logs or dumps, by their paths relative to it.
 #[derive(Debug, Default)]
 pub(crate) struct Folders {
     known: HashMap<String, Folder>,
     /// Folders that cannot be listed, and why.
-    unlisted: HashMap<String, String>,
+    unlisted: BTreeMap<String, String>,
+    /// What is passed over in each folder, where there is anything.
+    findings: BTreeMap<String, FolderFindings>,
+    /// Whether `unlisted` or `findings` have changed since this was asked.
+    has_new_findings: bool,
     /// Hashes of the paths of dumps that were listed before: a listing skips them.
     seen: HashSet<u64>,
 }
@@ -72,11 +80,59 @@ impl Folders {
         !self.known.is_empty() && self.unlisted.is_empty()
     }
 
+    /// What is passed over in the folders, by their paths.
+    pub(crate) fn findings(&self) -> impl Iterator<Item = (&String, &FolderFindings)> {
+        self.findings.iter()
+    }
+
+    /// The folders that cannot be listed, and why.
+    pub(crate) fn unlisted(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.unlisted.iter().map(|(folder, error)| (folder.as_str(), error.as_str()))
+    }
+
+    /// Whether findings have changed since the last call.
+    pub(crate) fn take_has_new_findings(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_findings)
+    }
+
+    fn set_findings(&mut self, folder: &str, mut findings: FolderFindings) {
+        if findings.is_empty() {
+            self.has_new_findings |= self.findings.remove(folder).is_some();
+            return;
+        }
+        if self.findings.len() >= EXAMPLE_FOLDERS_MAX && !self.findings.contains_key(folder) {
+            findings.drop_examples();
+        }
+        if self.findings.get(folder) != Some(&findings) {
+            self.findings.insert(folder.to_owned(), findings);
+            self.has_new_findings = true;
+        }
+    }
+
+    fn forget_findings(&mut self, folder: &str) {
+        let had_error = self.unlisted.remove(folder).is_some();
+        self.has_new_findings |= self.findings.remove(folder).is_some() || had_error;
+    }
+
+    fn set_unlisted(&mut self, run: &RunId, path: &Path, folder: &str, error: &io::Error) {
+        let error = error.to_string();
+        if self.unlisted.get(folder) != Some(&error) {
+            let shown = path.display();
+            tracing::warn!(%run, error, path = %shown, "cannot list folder, will retry");
+            self.unlisted.insert(folder.to_owned(), error);
+            self.has_new_findings = true;
+        }
+    }
+
     /// Forgets a folder and its descendants, so that the next listing treats them as new.
     pub(crate) fn forget(&mut self, folder: &str) {
         let is_below =
             |path: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
         self.known.retain(|path, _| path != folder && !is_below(path));
+        let n_before = self.findings.len() + self.unlisted.len();
+        self.findings.retain(|path, _| path != folder && !is_below(path));
+        self.unlisted.retain(|path, _| path != folder && !is_below(path));
+        self.has_new_findings |= self.findings.len() + self.unlisted.len() < n_before;
     }
 
     /// Looks for new files in all folders and adds their paths to `found`. With a `watcher`, each folder
@@ -107,7 +163,7 @@ impl Folders {
             let Some(known) = self.known.get(&folder) else { continue };
             if looks.is_none() {
                 self.known.remove(&folder);
-                self.unlisted.remove(&folder);
+                self.forget_findings(&folder);
             } else if look == Look::All || known.looks != looks || known.recheck {
                 self.list(run, files, logs, &folder, look, watcher, found)?;
             }
@@ -158,11 +214,7 @@ impl Folders {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => {
-                let error = error.to_string();
-                if self.unlisted.get(folder) != Some(&error) {
-                    tracing::warn!(%run, error, path = %shown, "cannot list folder, will retry");
-                    self.unlisted.insert(folder.to_owned(), error);
-                }
+                self.set_unlisted(run, &path, folder, &error);
                 // Without looks, the next scan lists it.
                 self.known.insert(folder.to_owned(), Folder { looks: None, recheck });
                 return Ok(());
@@ -170,32 +222,55 @@ impl Folders {
         };
         let was_unlisted = self.unlisted.remove(folder).is_some();
         if was_unlisted {
+            self.has_new_findings = true;
             tracing::info!(%run, path = %shown, "folder can be listed again");
         }
         // Files that were found before the permissions changed may not have been readable.
         let has_new_mode = before.is_some_and(|before| before.mode != looks.mode);
         let look = if was_unlisted || has_new_mode { Look::All } else { look };
         self.known.insert(folder.to_owned(), Folder { looks: Some(looks), recheck });
-        for entry in entries.flatten() {
+        let mut findings = FolderFindings::default();
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    // What follows is unknown. Without looks, the next scan lists the folder again.
+                    self.set_unlisted(run, &path, folder, &error);
+                    self.known.insert(folder.to_owned(), Folder { looks: None, recheck });
+                    break;
+                }
+            };
             let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
+            let Some(name) = name.to_str() else {
+                note_entry(&entry, folder, files, &mut findings);
                 continue;
             };
+            if name.starts_with('.') {
+                continue;
+            }
+            let kind = entry.file_type().ok();
             let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let is_dir = kind.is_some_and(|kind| kind.is_dir());
             if is_dir && files.dump_path(&path).is_none() {
-                if !self.known.contains_key(&path) {
+                if !files.may_lie_below(&path) {
+                    note_entry(&entry, folder, files, &mut findings);
+                } else if !self.known.contains_key(&path) {
                     self.list(run, files, logs, &path, look, watcher, found)?;
                 }
-            } else {
-                let is_log = files.is_log(&path) || logs.knows_inode(entry.ino());
-                if is_log
-                    || files.dump_of(&path).is_some() && (self.see(&path) || look == Look::All)
-                {
-                    found.push(path);
-                }
+                continue;
+            }
+            let is_log = files.is_log(&path) || logs.knows_inode(entry.ino());
+            let is_file = kind.is_some_and(|kind| kind.is_file());
+            // A link in the place of a dump becomes a rejected item.
+            let is_dump = !is_log && files.dump_of(&path).is_some();
+            if is_log && !is_file || !is_log && !is_dump {
+                note_entry(&entry, folder, files, &mut findings);
+            }
+            if is_log || is_dump && (self.see(&path) || look == Look::All) {
+                found.push(path);
             }
         }
+        self.set_findings(folder, findings);
         Ok(())
     }
 

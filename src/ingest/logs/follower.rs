@@ -25,6 +25,8 @@ pub(crate) struct LogFollower {
     /// Logs that cannot be followed yet, and why. The reason is empty for a log that must wait until the
     /// log that had its name before is read to its end.
     postponed: BTreeMap<String, String>,
+    /// Those of them that the machine fails to read, and why.
+    unreadable: BTreeMap<String, String>,
     retry_at: Option<Instant>,
     /// Cursors that the store must learn. Without them, a log that is renamed before its first line is
     /// handled would not be known as a log, and a new file with the inode of a removed log would be
@@ -64,6 +66,13 @@ impl LogFollower {
         !self.postponed.is_empty()
     }
 
+    /// The logs that the machine fails to read, and why. Links and special files are passed over instead.
+    pub(crate) fn unreadable(&self) -> impl Iterator<Item = (&str, &str)> {
+        let followed =
+            self.tails.iter().filter_map(|tail| Some((&tail.path, tail.error.as_ref()?)));
+        self.unreadable.iter().chain(followed).map(|(path, why)| (path.as_str(), why.as_str()))
+    }
+
     /// Whether a file with this inode is or was a log, under any name.
     pub(crate) fn knows_inode(&self, ino: u64) -> bool {
         self.cursors.iter().any(|cursor| cursor.ino == ino && cursor.head.n_bytes > 0)
@@ -85,6 +94,7 @@ impl LogFollower {
             self.postponed.remove(path);
             return 0;
         }
+        self.unreadable.remove(path);
         match self.try_to_follow(run, files, path, line_bytes_max, count) {
             Ok(Some(n_lines)) => {
                 self.postponed.remove(path);
@@ -100,9 +110,13 @@ impl LogFollower {
                 0
             }
             Err(failure) => {
+                let may_be_readable = matches!(failure, ReadFailure::Retry(_));
                 let error = failure.reason();
                 if files.is_log(path) && self.postponed.get(path) != Some(&error) {
                     tracing::warn!(%run, %error, "log is not followed");
+                }
+                if may_be_readable {
+                    self.unreadable.insert(path.to_owned(), error.clone());
                 }
                 self.postponed.insert(path.to_owned(), error);
                 0

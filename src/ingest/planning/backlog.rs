@@ -1,6 +1,7 @@
 //! Lines and dumps that wait, and why.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use crate::ingest::runs::{RunKey, SourceId};
 use crate::media::RunId;
@@ -13,21 +14,35 @@ const LOGGED_MAX: usize = 5;
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     /// Dumps, and logs whose next line waits, each with the reason.
-    waiting: BTreeMap<SourceId, String>,
+    waiting: BTreeMap<SourceId, WaitingSource>,
     /// Sources that the machine fails to read, and whether that was logged.
     unreadable: BTreeMap<SourceId, bool>,
     /// What could not be read at all, in [`Mode::Once`](crate::ingest::Mode::Once).
     problems: Vec<String>,
 }
 
+/// Why a source waits, and since when.
+#[derive(Debug)]
+pub(crate) struct WaitingSource {
+    pub(crate) reason: String,
+    pub(crate) since: Instant,
+}
+
 impl Backlog {
     /// Notes that a source waits.
-    pub(super) fn wait(&mut self, id: &SourceId, reason: String) {
-        self.waiting.insert(id.clone(), reason);
+    pub(super) fn wait(&mut self, id: &SourceId, reason: String, since: Instant) {
+        self.waiting.insert(id.clone(), WaitingSource { reason, since });
+    }
+
+    /// Notes that a source has changed: it waits anew.
+    pub(super) fn changed(&mut self, id: &SourceId, now: Instant) {
+        if let Some(waiting) = self.waiting.get_mut(id) {
+            waiting.since = now;
+        }
     }
 
     /// Notes that the machine fails to read a source. Logs it once.
-    pub(super) fn retry(&mut self, run: &RunId, id: &SourceId, reason: String) {
+    pub(super) fn retry(&mut self, run: &RunId, id: &SourceId, reason: String, since: Instant) {
         if !self.unreadable.contains_key(id) {
             let n_logged = self.unreadable.values().filter(|is_logged| **is_logged).count();
             let is_logged = n_logged < LOGGED_MAX;
@@ -36,7 +51,7 @@ impl Backlog {
             }
             self.unreadable.insert(id.clone(), is_logged);
         }
-        self.waiting.insert(id.clone(), reason);
+        self.wait(id, reason, since);
     }
 
     /// Notes that a source was read, or is gone.
@@ -59,8 +74,8 @@ impl Backlog {
     }
 
     /// What waits, and why.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = (&SourceId, &str)> {
-        self.waiting.iter().map(|(id, reason)| (id, reason.as_str()))
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (&SourceId, &WaitingSource)> {
+        self.waiting.iter()
     }
 
     /// What could not be read at all.

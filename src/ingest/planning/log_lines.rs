@@ -9,6 +9,7 @@ use super::{PlanContext, PlanResult};
 use crate::ingest::Mode;
 use crate::ingest::dumps::{LastDump, MissingFile, OpenRecord};
 use crate::ingest::logs::{LogSchedule, LogState, RawLine, Tail};
+use crate::ingest::passed_over::NamedFolders;
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::run_files::RunFiles;
 use crate::ingest::runs::{RunKey, RunReader, Runs, UnknownFields};
@@ -28,6 +29,8 @@ pub(crate) struct LogLines {
     schedule: LogSchedule<RunKey>,
     /// Runs with lines that wait or are not complete, and whether complete lines wait.
     unfinished: BTreeMap<RunKey, bool>,
+    /// Runs with logs that cannot be read, and since when.
+    unreadable: BTreeMap<RunKey, Instant>,
 }
 
 /// What the logs have left.
@@ -55,6 +58,7 @@ struct LineReader<'a> {
     files: &'a RunFiles,
     last_dump: &'a mut LastDump,
     unknown_fields: &'a mut UnknownFields,
+    named: &'a mut NamedFolders,
     has_submitted: &'a mut bool,
 }
 
@@ -89,7 +93,7 @@ impl LogLine<'_> {
 impl LogLines {
     /// No logs are known yet.
     pub(crate) fn new(schedule: LogSchedule<RunKey>) -> Self {
-        Self { schedule, unfinished: BTreeMap::new() }
+        Self { schedule, unfinished: BTreeMap::new(), unreadable: BTreeMap::new() }
     }
 
     /// Reads the logs of a run in the next turn: something may have changed.
@@ -106,6 +110,12 @@ impl LogLines {
     pub(crate) fn forget_run(&mut self, run: RunKey) {
         self.schedule.forget(run);
         self.unfinished.remove(&run);
+        self.unreadable.remove(&run);
+    }
+
+    /// Runs with logs that cannot be read, and since when.
+    pub(crate) fn unreadable(&self) -> impl Iterator<Item = (RunKey, Instant)> {
+        self.unreadable.iter().map(|(run, since)| (*run, *since))
     }
 
     /// Whether lines wait to be planned.
@@ -172,6 +182,11 @@ impl LogLines {
             } else {
                 self.unfinished.remove(&key);
             }
+            if run.logs.unreadable().next().is_some() {
+                self.unreadable.entry(key).or_insert(context.now);
+            } else {
+                self.unreadable.remove(&key);
+            }
             self.schedule.looked(key, context.now, state);
         }
         Ok(is_any_busy)
@@ -193,7 +208,8 @@ fn plan_run(
     let mut is_busy = polled.has_read;
     if polled.has_lines {
         let RunReader { info, files, logs, last_dump, unknown_fields, has_submitted, .. } = run;
-        let mut reader = LineReader { files, last_dump, unknown_fields, has_submitted };
+        let named = &mut run.passed_over.named;
+        let mut reader = LineReader { files, last_dump, unknown_fields, named, has_submitted };
         for tail in logs.tails_mut() {
             is_busy |= plan_log(key, info, tail, &mut reader, context)? > 0;
         }
@@ -233,8 +249,8 @@ fn plan_log(
         let Some(line) = tail.front().filter(|_| !context.is_stopped()) else {
             return Ok(n_planned);
         };
-        let waited = tail.front_since().map(|since| context.now.duration_since(since));
-        let is_over = waited.is_some_and(|waited| waited >= patience);
+        let since = tail.front_since().unwrap_or(context.now);
+        let is_over = context.now.saturating_duration_since(since) >= patience;
         let cursor = SourceCursor::Log(tail.cursor_after(line));
         let line = LogLine { run, log: &tail.path, line, cursor };
         match plan_line(&line, reader, is_over, context)? {
@@ -243,7 +259,7 @@ fn plan_log(
                 tail.pop();
             }
             PlanResult::Wait(reason) => {
-                context.backlog.wait(&id, format!("line {}: {reason}", line.line.number));
+                context.backlog.wait(&id, format!("line {}: {reason}", line.line.number), since);
                 return Ok(n_planned);
             }
             PlanResult::Retry(reason) => {
@@ -253,7 +269,7 @@ fn plan_log(
                     context.backlog.give_up(format!("{}: {reason}", tail.path));
                     tail.give_up();
                 }
-                context.backlog.retry(&run.id, &id, reason);
+                context.backlog.retry(&run.id, &id, reason, since);
                 return Ok(n_planned);
             }
         }
@@ -317,6 +333,7 @@ fn open_record(
     context: &PlanContext<'_>,
 ) -> Result<OpenRecord, ReadFailure> {
     reader.unknown_fields.log(&of_log.run.id, of_log.log, record);
+    reader.named.note(reader.files, &record.data.path);
     let (dir, limits) = (reader.files.dir(), context.planner.limits());
     let opened = reader.last_dump.open(dir, &record.data, limits)?;
     let source = of_log.source(Some(&opened.path));

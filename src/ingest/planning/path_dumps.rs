@@ -200,6 +200,7 @@ impl PathDumps {
         };
         if stamp != due.stamp {
             let quiet = quiet_times(run, &context.config.times);
+            context.backlog.changed(&due.id, now);
             self.settler.saw(now, due.id, stamp, Arrival::Found, quiet);
             return Ok(());
         }
@@ -234,11 +235,11 @@ impl PathDumps {
                 self.forget(run, &due.id, context);
             }
             PlanResult::Retry(reason) => {
-                context.backlog.retry(run.id(), &due.id, reason);
+                context.backlog.retry(run.id(), &due.id, reason, due.since);
                 self.settler.retry(due, now + pause);
             }
             PlanResult::Wait(reason) => {
-                context.backlog.wait(&due.id, reason);
+                context.backlog.wait(&due.id, reason, due.since);
                 self.settler.retry(due, now + pause);
             }
         }

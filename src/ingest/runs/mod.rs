@@ -21,7 +21,7 @@ pub(crate) use self::reader::{RunReader, UnknownFields};
 use crate::media::RunId;
 
 /// Identifies a watched directory for as long as it is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RootId(u64);
 
 impl RootId {
@@ -100,6 +100,21 @@ impl Runs {
     /// The run of this id.
     pub(crate) fn with_id(&self, id: &RunId) -> Option<RunKey> {
         self.by_id.get(id).copied()
+    }
+
+    /// The number of runs.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// All runs, each with the watched directory that it was found in.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RootId, &RunReader)> {
+        self.slots.values().map(|entry| (entry.root, &entry.reader))
+    }
+
+    /// All runs, to change them.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut RunReader> {
+        self.slots.values_mut().map(|entry| &mut entry.reader)
     }
 
     /// The runs that were found in a watched directory. Goes through all runs.

@@ -13,6 +13,7 @@ use crate::config::WatchConfig;
 use crate::ingest::dumps::LastDump;
 use crate::ingest::folders::{FolderWatcher, Folders, Look};
 use crate::ingest::logs::{LogFollower, PollResult};
+use crate::ingest::passed_over::RunFindings;
 use crate::ingest::run_files::RunFiles;
 use crate::limits::Limits;
 use crate::media::RunId;
@@ -33,6 +34,9 @@ pub(crate) struct RunReader {
     pub(crate) logs: LogFollower,
     pub(crate) last_dump: LastDump,
     pub(crate) unknown_fields: UnknownFields,
+    pub(crate) passed_over: RunFindings,
+    /// Whether a media log or a dump was found, or the store has items of the run.
+    pub(crate) has_input: bool,
     /// Whether the pipeline was given anything of this run.
     pub(crate) has_submitted: bool,
     /// Whether the run directory was scanned as a whole.
@@ -86,6 +90,8 @@ impl RunReader {
             logs: LogFollower::default(),
             last_dump: LastDump::default(),
             unknown_fields: UnknownFields::default(),
+            passed_over: RunFindings::new(Instant::now()),
+            has_input: false,
             has_submitted: false,
             is_scanned: false,
             is_remote: false,
@@ -161,6 +167,18 @@ impl RunReader {
         // It may have the inode of a folder that was removed, and with it that folder's watch.
         folders.forget(folder);
         folders.list(&info.id, files, logs, folder, Look::All, watcher, found)
+    }
+
+    /// Looks through the folders that no pattern reaches.
+    pub(crate) fn survey(&mut self, now: Instant) {
+        let Self { files, folders, logs, passed_over, .. } = self;
+        passed_over.survey(files, folders, logs, now);
+    }
+
+    /// Counts anew what is passed over. With `is_final`, no line is expected to follow.
+    pub(crate) fn summarize_passed_over(&mut self, now: Instant, is_final: bool) {
+        let Self { files, folders, passed_over, .. } = self;
+        passed_over.summarize(files, folders, now, is_final);
     }
 
     /// Sets the cursors that the store has for the run's logs.

@@ -118,6 +118,11 @@ impl Watching {
         self.roots.iter_mut().find(|root| root.id() == id)
     }
 
+    /// All watched directories.
+    pub(crate) fn roots_mut(&mut self) -> impl Iterator<Item = &mut Root> {
+        self.roots.iter_mut()
+    }
+
     /// Whether a directory is read by events. Otherwise it is polled.
     pub(crate) fn uses_events(&self, id: RootId) -> bool {
         self.root(id).is_some_and(Root::uses_events)

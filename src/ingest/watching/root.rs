@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,10 +13,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::event_loss::EventLoss;
+use crate::config::patterns::FilePattern;
 use crate::config::watch::Backend;
 use crate::config::{IngestTimes, WatchConfig};
 use crate::ingest::Mode;
 use crate::ingest::folders::{FolderWatcher, Look};
+use crate::ingest::passed_over::{
+    PassedOver, PassedOverInRuns, PassedOverKind, RunPassedOver, Summary, join, shared, target_of,
+};
 use crate::ingest::runs::{RootId, SourceId};
 
 /// One in this many scans lists everything, not only what changed.
@@ -51,6 +57,25 @@ pub struct RootStatus {
     pub problem: Option<String>,
     /// What in the directory cannot be read.
     pub broken: Vec<String>,
+    /// What was probably meant for Safelight and is not read as it lies, in the directory and all runs in it.
+    #[serde(default)]
+    pub passed_over: Vec<PassedOver>,
+    /// The same of single runs, of the first hundred that have anything.
+    #[serde(default, with = "shared")]
+    #[schemars(with = "Vec<RunPassedOver>")]
+    pub runs_passed_over: Arc<Vec<RunPassedOver>>,
+    /// Run directories without a media log and without a dump.
+    #[serde(default)]
+    pub n_runs_without_input: u64,
+    /// A few of them, by their paths relative to the directory.
+    #[serde(default)]
+    pub runs_without_input: Vec<String>,
+    /// The patterns of media logs.
+    #[serde(default)]
+    pub logs: Vec<String>,
+    /// The patterns of dumps.
+    #[serde(default)]
+    pub dumps: Vec<String>,
     /// New files that no event announced.
     pub n_missed: u64,
     /// Run directories in it.
@@ -83,8 +108,12 @@ pub(crate) struct Root {
     is_there: Option<bool>,
     /// Why run directories cannot be read.
     problems: HashMap<PathBuf, String>,
-    /// Links that have the names of runs, such as `latest`, and are not followed.
-    ignored_links: Vec<String>,
+    /// Folders above the runs that cannot be listed, and why.
+    unlisted: BTreeMap<String, String>,
+    /// What is passed over in these folders, such as a link `latest` that has the name of a run.
+    outside_runs: Summary,
+    /// What is passed over in the directory and in its runs.
+    passed_over: PassedOverInRuns,
     /// Run directories that are read, and the folders in them.
     n_runs: u64,
     n_run_folders: u64,
@@ -118,7 +147,9 @@ impl Root {
             folders: BTreeMap::new(),
             is_there: None,
             problems: HashMap::new(),
-            ignored_links: Vec::new(),
+            unlisted: BTreeMap::new(),
+            outside_runs: Summary::default(),
+            passed_over: PassedOverInRuns::default(),
             n_runs: 0,
             n_run_folders: 0,
         }
@@ -305,7 +336,8 @@ impl Root {
                 .map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
             return if path.is_dir() { vec![(path, name)] } else { Vec::new() };
         }
-        self.ignored_links.clear();
+        self.outside_runs = Summary::default();
+        self.unlisted.retain(|folder, _| path.join(folder).is_dir());
         // A run that was removed has no problem any more.
         self.problems.retain(|path, _| path.symlink_metadata().is_ok());
         let mut found = Vec::new();
@@ -336,25 +368,87 @@ impl Root {
         {
             self.poll_because(&error.to_string());
         }
-        let Ok(entries) = fs::read_dir(&path) else { return };
-        for entry in entries.flatten() {
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.note_unlisted(folder, &error);
+                return;
+            }
+        };
+        self.unlisted.remove(folder);
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    self.note_unlisted(folder, &error);
+                    return;
+                }
+            };
             let Ok(kind) = entry.file_type() else { continue };
             let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
+            if name.as_bytes().starts_with(b".") {
+                continue;
+            }
+            let Some(name) = name.to_str() else {
+                let shown = name.as_bytes().escape_ascii().to_string();
+                self.outside_runs.add_one(PassedOverKind::NotUtf8, &join(folder, &shown), "");
                 continue;
             };
-            let inner =
-                if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            let inner = join(folder, name);
             let is_run = pattern.is_match(&inner);
-            if is_run && kind.is_symlink() {
-                self.ignored_links
-                    .push(format!("{inner:?} is a symbolic link, which is not followed"));
+            if kind.is_symlink() {
+                if is_run || pattern.may_lie_below(&inner) {
+                    let target = target_of(&entry.path());
+                    self.outside_runs.add_one(PassedOverKind::Link, &inner, &target);
+                }
             } else if is_run && kind.is_dir() {
                 found.push((entry.path(), inner));
             } else if kind.is_dir() && pattern.may_lie_below(&inner) {
                 self.find_runs_in(&inner, watcher, found);
+            } else if kind.is_file() {
+                self.note_file_outside_runs(&inner);
             }
         }
+    }
+
+    fn note_unlisted(&mut self, folder: &str, error: &io::Error) {
+        if error.kind() == io::ErrorKind::NotFound {
+            return;
+        }
+        let error = error.to_string();
+        if self.unlisted.get(folder) != Some(&error) {
+            let path = self.watch.path.join(folder);
+            tracing::warn!(error, path = %path.display(), "cannot list folder, will retry");
+            self.unlisted.insert(folder.to_owned(), error);
+        }
+    }
+
+    /// Notes a file beside the runs that has the name of a media log, or the path of a dump.
+    fn note_file_outside_runs(&mut self, path: &str) {
+        let is_dump = || self.watch.dumps.iter().any(|pattern| pattern.read(path).is_some());
+        let kind = if self.watch.is_log(path.rsplit('/').next().unwrap_or(path)) {
+            PassedOverKind::Log
+        } else if path.ends_with(".npy") || path.ends_with(".npz") || is_dump() {
+            PassedOverKind::Dump
+        } else {
+            return;
+        };
+        let note = "lies outside of the runs; if its folder is a run, change `runs` in [[watch]]";
+        self.outside_runs.add_one(kind, path, note);
+    }
+
+    /// Sets what is passed over in the runs, and which of them have no input.
+    pub(crate) fn set_passed_over(&mut self, in_runs: PassedOverInRuns) {
+        self.passed_over = in_runs;
+    }
+
+    /// What is passed over outside of the runs.
+    pub(crate) fn passed_over_outside_runs(&self) -> Summary {
+        let mut summary = self.outside_runs.clone();
+        for (folder, error) in &self.unlisted {
+            summary.add_unlisted_input(folder, error);
+        }
+        summary
     }
 
     /// The directory's status.
@@ -364,14 +458,23 @@ impl Root {
         if !self.path().is_dir() {
             broken.insert(0, "the directory is missing".to_owned());
         }
-        let problems: Vec<&str> =
-            broken.iter().chain(&self.ignored_links).map(String::as_str).collect();
+        broken.extend(self.passed_over.unlisted.iter().cloned());
         let polled_because = self.polled_because.clone().filter(|reason| !reason.is_empty());
+        let found = &self.passed_over;
+        let texts = |patterns: &[FilePattern]| {
+            patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect()
+        };
         RootStatus {
             path: self.watch.path.clone(),
             backend: if self.uses_events() { "inotify" } else { "poll" }.to_owned(),
-            problem: if problems.is_empty() { polled_because } else { Some(problems.join("; ")) },
+            problem: if broken.is_empty() { polled_because } else { Some(broken.join("; ")) },
             broken,
+            passed_over: found.in_all.clone(),
+            runs_passed_over: found.in_each.clone(),
+            n_runs_without_input: found.n_without_input,
+            runs_without_input: found.without_input.clone(),
+            logs: texts(&self.watch.logs),
+            dumps: self.watch.dumps.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
             n_missed: self.event_loss.n_missed_ever(),
             n_runs: self.n_runs,
             n_folders: self.folders.len() as u64 + self.n_run_folders,

@@ -345,6 +345,51 @@ impl Index {
         Ok(held)
     }
 
+    /// Lists the keys of a run's images and held items, in order. The rows of a key are skipped.
+    pub(crate) fn keys(&self, run: &RunId) -> Result<Vec<String>, StoreError> {
+        let now = self.now();
+        let last = [&key(b'i', run, &[])[..], &[u8::MAX; 16]].concat();
+        let mut first = key(b'i', run, &[]);
+        let mut keys: Vec<String> = Vec::new();
+        while let Some(row) = Rows::between(&now, first, last.clone()).next() {
+            let (row_key, _) = row?;
+            let Some((name, _)) = key_and_step(&row_key) else { break };
+            // After all steps and indices of this key.
+            first = key(b'i', run, &[name.as_bytes(), b"\0", &[u8::MAX; 13]]);
+            keys.push(name.to_owned());
+        }
+        Ok(keys)
+    }
+
+    /// Finds the steps of a key's images and held items before and after `step`.
+    pub(crate) fn steps_around(
+        &self,
+        run: &RunId,
+        key_: &MediaKey,
+        step: Step,
+    ) -> Result<[Option<u64>; 2], StoreError> {
+        let now = self.now();
+        let step_of = |row: sled::Result<_>| -> Result<Option<u64>, StoreError> {
+            let (row_key, _): (Vec<u8>, _) = row?;
+            Ok(key_and_step(&row_key).map(|(_, step)| step.0))
+        };
+        let between = |from, to| {
+            Rows::between(
+                &now,
+                item_key(run, key_, Step(from), 0),
+                item_key(run, key_, Step(to), u32::MAX),
+            )
+        };
+        let mut before = None;
+        for row in between(0, step.0) {
+            pulse::beat();
+            before = step_of(row)?.filter(|at| *at < step.0).or(before);
+        }
+        let after = between(step.0.saturating_add(1), u64::MAX).next();
+        let after = after.map(step_of).transpose()?.flatten().filter(|at| *at > step.0);
+        Ok([before, after])
+    }
+
     /// Reads the rows of a run's images and held items. With a key, only those within `steps`.
     fn item_rows(&self, run: &RunId, key_: Option<&MediaKey>, steps: &RangeInclusive<u64>) -> Rows {
         let now = self.now();

@@ -40,6 +40,7 @@ pub struct DumpPath {
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub struct DumpPattern {
+    text: String,
     regex: Regex,
     /// The folders before the first field: every match lies below them.
     prefix: String,
@@ -56,7 +57,7 @@ impl TryFrom<String> for DumpPattern {
 /// Patterns are equal if they are written alike.
 impl PartialEq for DumpPattern {
     fn eq(&self, other: &Self) -> bool {
-        self.regex.as_str() == other.regex.as_str()
+        self.text == other.text
     }
 }
 
@@ -127,7 +128,26 @@ impl DumpPattern {
         let regex = Regex::new(&regex).map_err(|_| error("a field occurs twice"))?;
         let literal = &pattern[..pattern.find('{').unwrap_or(pattern.len())];
         let prefix = literal.rsplit_once('/').map_or("", |(folders, _)| folders).to_owned();
-        Ok(Self { regex, prefix })
+        Ok(Self { text: pattern.to_owned(), regex, prefix })
+    }
+
+    /// The pattern as it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The folders before the first field, such as `dumps`; `""` if the path begins with a field.
+    #[must_use]
+    pub fn folder(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Whether `folder` is [`Self::folder`] or lies in it. Never, if the path begins with a field.
+    #[must_use]
+    pub fn has_in_folder(&self, folder: &str) -> bool {
+        let rest = folder.strip_prefix(&self.prefix);
+        !self.prefix.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// Matches a path relative to the run directory. Returns `None` if it does not match.

@@ -1,0 +1,105 @@
+//! Which name of a query does not exist, and the nearest ones that do.
+
+use super::{Filter, Reader, StoreError};
+use crate::media::{MediaKey, RunId, Step};
+
+/// Keys of rejected items that are compared with a key that does not exist.
+const REJECTED_MAX: usize = 100_000;
+
+/// A name that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum MissingName {
+    /// The store has no such run.
+    #[error("no run {got:?} in the store: {}", advice(nearest.as_deref(), "the store has no runs"))]
+    Run { got: String, nearest: Option<String> },
+    /// The run has no items of this key.
+    #[error("run {run:?} has no key {got:?}: {}", advice(nearest.as_deref(), "it has no keys"))]
+    Key { run: String, got: String, nearest: Option<String> },
+    /// The key has no items at this step.
+    #[error("run {run:?} has nothing under key {key:?} at step {got}: {}", nearest_steps(*before, *after))]
+    Step { run: String, key: String, got: u64, before: Option<u64>, after: Option<u64> },
+}
+
+fn advice(nearest: Option<&str>, none: &str) -> String {
+    nearest.map_or_else(|| none.to_owned(), |near| format!("did you mean {near:?}?"))
+}
+
+fn nearest_steps(before: Option<u64>, after: Option<u64>) -> String {
+    match (before, after) {
+        (Some(before), Some(after)) => format!("the nearest steps are {before} and {after}"),
+        (Some(only), None) | (None, Some(only)) => format!("the nearest step is {only}"),
+        (None, None) => "it has no other step".to_owned(),
+    }
+}
+
+impl Reader {
+    /// Finds the first name of a filter that does not exist: its run, its key, or its step if it names only one.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn missing_name(&self, filter: &Filter) -> Result<Option<MissingName>, StoreError> {
+        let Some(run) = &filter.run else { return Ok(None) };
+        let known = self.runs()?;
+        if known.iter().all(|summary| summary.run != *run) {
+            let names = known.iter().map(|summary| summary.run.as_str());
+            let nearest = nearest(names, run.as_str());
+            return Ok(Some(MissingName::Run { got: run.as_str().to_owned(), nearest }));
+        }
+        let Some(key) = &filter.key else { return Ok(None) };
+        let of_key = Filter { run: Some(run.clone()), key: Some(key.clone()), ..Filter::default() };
+        if !self.has_any(&of_key)? {
+            return self.missing_key(run, key).map(Some);
+        }
+        let Some((first, last)) = filter.steps else { return Ok(None) };
+        if first != last || self.has_any(&Filter { steps: filter.steps, ..of_key })? {
+            return Ok(None);
+        }
+        let [before, after] = self.steps_around(run, key, Step(first))?;
+        let (run, key) = (run.as_str().to_owned(), key.as_str().to_owned());
+        Ok(Some(MissingName::Step { run, key, got: first, before, after }))
+    }
+
+    fn missing_key(&self, run: &RunId, key: &MediaKey) -> Result<MissingName, StoreError> {
+        let mut keys = self.keys(run)?;
+        let rejected = Filter {
+            run: Some(run.clone()),
+            state: Some(crate::media::State::Rejected),
+            ..Filter::default()
+        };
+        for item in self.items(&rejected)?.take(REJECTED_MAX) {
+            keys.extend(item?.1.key().map(|key| key.as_str().to_owned()));
+        }
+        keys.sort_unstable();
+        let nearest = nearest(keys.iter().map(String::as_str), key.as_str());
+        let (run, got) = (run.as_str().to_owned(), key.as_str().to_owned());
+        Ok(MissingName::Key { run, got, nearest })
+    }
+
+    fn has_any(&self, filter: &Filter) -> Result<bool, StoreError> {
+        self.items(filter)?.next().transpose().map(|item| item.is_some())
+    }
+}
+
+/// The name that differs least; of several, the first one.
+fn nearest<'a>(names: impl Iterator<Item = &'a str>, got: &str) -> Option<String> {
+    // A part of a name is near, however much is left out.
+    let distance = |name: &str| {
+        let is_part = name.contains(got) || got.contains(name);
+        (!is_part, strsim::damerau_levenshtein(name, got))
+    };
+    names.min_by_key(|name| distance(name)).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_one_typo_away_or_a_part_of_the_name() {
+        let nearest =
+            |got: &str| nearest(["val/pred", "train/input", "val/target"].into_iter(), got);
+        assert_eq!(nearest("val/prde").as_deref(), Some("val/pred"));
+        assert_eq!(nearest("input").as_deref(), Some("train/input"));
+        assert_eq!(nearest("Val/target").as_deref(), Some("val/target"));
+    }
+}
