@@ -6,6 +6,7 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -18,11 +19,10 @@ use crate::config::{Config, SyncConfig};
 use crate::control::client::Client;
 use crate::control::protocol::{ItemsQuery, ReleaseQuery, Status, SyncQuery};
 use crate::ingest::{Command, Engine, Mode, ReleaseReport, ReleaseRequest, Shared};
-use crate::media::RunId;
 use crate::retention::{self, Report, RetentionClock, StoreRemover};
 use crate::run_dir::ReadOptions;
 use crate::store::lock::{self, Holder};
-use crate::store::{self, Filter, ImageToPrune, Reader, Removed, StoreError, Writer};
+use crate::store::{self, Filter, ImageToPrune, NamedFiles, Reader, Removed, StoreError, Writer};
 use crate::sync::{self, TargetStatus};
 
 /// How long a command waits for another command that holds the store.
@@ -317,12 +317,21 @@ fn release(
 struct DirectRemover<'a>(&'a mut Writer);
 
 impl StoreRemover for DirectRemover<'_> {
-    fn prune(&mut self, run: &RunId, leaving: Vec<ImageToPrune>) -> Removed {
-        self.0.prune(run, &leaving)
+    fn prune(&mut self, images: Vec<ImageToPrune>, named: &Arc<NamedFiles>) -> Removed {
+        self.0.prune(&images, named)
     }
 
-    fn remove_strays(&mut self, strays: Vec<PathBuf>, age_min: Duration) -> Removed {
-        self.0.remove_strays(&strays, age_min)
+    fn remove_strays(
+        &mut self,
+        strays: Vec<PathBuf>,
+        age_min: Duration,
+        named: &Arc<NamedFiles>,
+    ) -> Removed {
+        self.0.remove_strays(&strays, age_min, named)
+    }
+
+    fn refresh_index(&mut self) -> Removed {
+        self.0.refresh_index().map(|()| Vec::new())
     }
 
     fn may_continue(&self) -> bool {

@@ -12,10 +12,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::config::Live;
 use crate::ingest::Shared;
 use crate::locks::lock;
-use crate::media::RunId;
 use crate::retention::{self, Report, RetentionClock, StoreRemover};
 use crate::run_dir::ReadOptions;
-use crate::store::{ImageToPrune, Reader, Removed, Request, StoreError};
+use crate::store::{ImageToPrune, NamedFiles, Reader, Removed, Request, StoreError};
 
 /// How often a sweep runs by itself.
 const EVERY: Duration = Duration::from_hours(1);
@@ -113,12 +112,21 @@ impl Committer<'_> {
 }
 
 impl StoreRemover for Committer<'_> {
-    fn prune(&mut self, run: &RunId, leaving: Vec<ImageToPrune>) -> Removed {
-        self.request(|reply| Request::Prune(run.clone(), leaving, reply))
+    fn prune(&mut self, images: Vec<ImageToPrune>, named: &Arc<NamedFiles>) -> Removed {
+        self.request(|reply| Request::Prune(images, named.clone(), reply))
     }
 
-    fn remove_strays(&mut self, strays: Vec<PathBuf>, age_min: Duration) -> Removed {
-        self.request(|reply| Request::Strays(strays, age_min, reply))
+    fn remove_strays(
+        &mut self,
+        strays: Vec<PathBuf>,
+        age_min: Duration,
+        named: &Arc<NamedFiles>,
+    ) -> Removed {
+        self.request(|reply| Request::Strays(strays, age_min, named.clone(), reply))
+    }
+
+    fn refresh_index(&mut self) -> Removed {
+        self.request(Request::RefreshIndex)
     }
 
     fn may_continue(&self) -> bool {

@@ -1,10 +1,10 @@
 //! The sweep over one run.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::StoreRemover;
@@ -16,9 +16,8 @@ use crate::config::Live;
 use crate::config::retention::DumpRetention;
 use crate::media::Digest;
 use crate::run_dir::{ReadFailure, ReadOptions, RunDir, RunFile};
-use crate::store::journal::JournalOffset;
 use crate::store::media_dir::is_older;
-use crate::store::{ImageToPrune, Reader, RunInfo, StoreError};
+use crate::store::{NamedFiles, Reader, RunInfo, StoreError};
 use crate::sync::TargetCoverage;
 
 /// The age from which a media file that no item names is a stray. A younger one may belong to a commit in progress.
@@ -63,7 +62,7 @@ impl RunSweep<'_> {
         let id = &self.run.id;
         let mut report = RunReport::new(id.clone());
         if let Some(remover) = remover {
-            remover.prune(id, Vec::new())?;
+            remover.refresh_index()?;
         }
         let (dir, open_error) = match self.open_dir() {
             Ok(dir) => (dir, None),
@@ -82,13 +81,15 @@ impl RunSweep<'_> {
             }
             report.media.count(decision, image.bytes);
         }
-        let (mut named, to_prune) = self.files(&to_prune)?;
-        named.extend(to_prune.iter().flat_map(|image| &image.paths).map(|path| hash_of(path)));
+        let (named, to_prune) = NamedFiles::without(self.reader, id, &to_prune)?;
+        let mut named = Arc::new(named);
         if let Some(remover) = remover {
             for group in to_prune.chunks(PRUNE_GROUP) {
-                report.media.add_failures(remover.prune(id, group.to_vec())?);
+                report.media.add_failures(remover.prune(group.to_vec(), &named)?);
             }
         }
+        // Their files are no strays.
+        to_prune.iter().for_each(|image| Arc::make_mut(&mut named).add(&image.paths));
         self.sweep_strays(&named, remover, &mut report)?;
         if let Some(dir) = dir {
             self.sweep_dumps(&dir, &inventory.dumps, remover, &mut report);
@@ -142,38 +143,10 @@ impl RunSweep<'_> {
         Ok(inventory)
     }
 
-    /// Finds the files of images that stay, as hashes of their paths, and the images at the places `to_prune`, each with
-    /// the files that no other item names.
-    ///
-    /// Compares files by path, never by key, because keys with the same file stem share files.
-    fn files(
-        &self,
-        to_prune: &BTreeSet<JournalOffset>,
-    ) -> Result<(HashSet<u64>, Vec<ImageToPrune>), StoreError> {
-        let journal_end = self.reader.journal_end(&self.run.id)?;
-        let (mut named, mut images) = (HashSet::new(), Vec::new());
-        for item in self.reader.placed(&self.run.id) {
-            let (place, entry) = item?;
-            let Some(image) = entry.as_image().filter(|image| !image.pruned) else { continue };
-            let paths = image.paths();
-            if to_prune.contains(&place) {
-                images.push(ImageToPrune { id: image.id.clone(), place, paths, journal_end });
-            } else {
-                named.extend(paths.iter().map(|path| hash_of(path)));
-            }
-        }
-        // A file that several pruned images share is removed with the last of them.
-        let mut unavailable = named.clone();
-        for image in images.iter_mut().rev() {
-            image.paths.retain(|path| unavailable.insert(hash_of(path)));
-        }
-        Ok((named, images))
-    }
-
     /// Removes media files that no item names: files of earlier versions of dumps, and files that a killed process left.
     fn sweep_strays(
         &self,
-        named: &HashSet<u64>,
+        named: &Arc<NamedFiles>,
         remover: Remover<'_, '_>,
         report: &mut RunReport,
     ) -> Result<(), StoreError> {
@@ -191,8 +164,8 @@ impl RunSweep<'_> {
                     folders.push(path);
                     continue;
                 }
-                let inner = path.strip_prefix(&root).ok().and_then(Path::to_str);
-                let is_named = inner.is_some_and(|inner| named.contains(&hash_of(inner)));
+                let Ok(inner) = path.strip_prefix(&root) else { continue };
+                let is_named = inner.to_str().is_some_and(|inner| named.contains(inner));
                 if is_named || self.now.is_none() || !is_older(&path, STRAY_AGE_MIN) {
                     continue;
                 }
@@ -200,7 +173,7 @@ impl RunSweep<'_> {
                 let decision = if self.is_damaged {
                     RemovalDecision::Skip(reason.to_owned())
                 } else {
-                    found.push(path);
+                    found.push(inner.to_owned());
                     RemovalDecision::Remove("no item names it".to_owned())
                 };
                 let bytes = entry.metadata().map_or(0, |meta| meta.len());
@@ -209,7 +182,8 @@ impl RunSweep<'_> {
         }
         if let Some(remover) = remover {
             for group in found.chunks(STRAYS_GROUP) {
-                report.strays.add_failures(remover.remove_strays(group.to_vec(), STRAY_AGE_MIN)?);
+                let removed = remover.remove_strays(group.to_vec(), STRAY_AGE_MIN, named)?;
+                report.strays.add_failures(removed);
             }
         }
         Ok(())
@@ -322,10 +296,4 @@ impl RunSweep<'_> {
             stamp.size > 0 && !logs.iter().any(|log| is_read(log.ino, log.offset))
         })
     }
-}
-
-fn hash_of(path: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    path.hash(&mut hasher);
-    hasher.finish()
 }

@@ -1,12 +1,12 @@
 //! Requests to the thread that owns the [`Writer`]: it serves them between two commits.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{ImageToPrune, StoreError, Writer};
-use crate::media::RunId;
+use super::{ImageToPrune, NamedFiles, StoreError, Writer};
 
 /// The files that could not be removed, and why.
 pub(crate) type Removed = Result<Vec<(String, String)>, StoreError>;
@@ -15,21 +15,25 @@ pub(crate) type Removed = Result<Vec<(String, String)>, StoreError>;
 #[derive(Debug)]
 pub(crate) enum Request {
     /// See [`Writer::prune`].
-    Prune(RunId, Vec<ImageToPrune>, Sender<Removed>),
+    Prune(Vec<ImageToPrune>, Arc<NamedFiles>, Sender<Removed>),
     /// See [`Writer::remove_strays`].
-    Strays(Vec<PathBuf>, Duration, Sender<Removed>),
+    Strays(Vec<PathBuf>, Duration, Arc<NamedFiles>, Sender<Removed>),
+    /// See [`Writer::refresh_index`].
+    RefreshIndex(Sender<Removed>),
 }
 
 impl Request {
     /// Makes the change and sends the result.
     pub(crate) fn serve(self, writer: &mut Writer) {
-        // The client may be gone.
-        match self {
-            Self::Prune(run, leaving, reply) => reply.try_send(writer.prune(&run, &leaving)).ok(),
-            Self::Strays(paths, age, reply) => {
-                reply.try_send(writer.remove_strays(&paths, age)).ok()
+        let (reply, result) = match self {
+            Self::Prune(images, named, reply) => (reply, writer.prune(&images, &named)),
+            Self::Strays(paths, age, named, reply) => {
+                (reply, writer.remove_strays(&paths, age, &named))
             }
+            Self::RefreshIndex(reply) => (reply, writer.refresh_index().map(|()| Vec::new())),
         };
+        // The client may be gone.
+        reply.try_send(result).ok();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Commits to the store. [`Writer::commit`] alone decides durability.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::commit::{Commit, Framed, framed};
 use super::index::{self, Index, RunRow};
-use super::journal::{self, Event, Journal, JournalOffset, Line, Located, Outline, SourceCursor};
+use super::journal::{self, Event, Journal, JournalOffset, Located, Outline, SourceCursor};
 use super::lock::{Holder, Lock};
 use super::media_dir::{self, Staging};
+use super::named_files::NamedFiles;
 use super::run_file::RunFile;
 use super::space::Space;
 use super::{Reader, RunInfo, StoreError, run_folder, take_lock};
@@ -41,8 +42,6 @@ pub(crate) struct ImageToPrune {
     pub(crate) place: JournalOffset,
     /// Its files that no other item of the run names, relative to the run's folder.
     pub(crate) paths: Vec<String>,
-    /// Where the journal ended when `paths` was found. Lines after it may name them again.
-    pub(crate) journal_end: JournalOffset,
 }
 
 /// Writes to the store, and holds its lock.
@@ -287,73 +286,68 @@ impl Writer {
         self.index_error.take().map_or(Ok(()), Err)
     }
 
-    /// Prunes images: journals this, then removes their files, except those named by an item that was
-    /// committed meanwhile. Returns the files that could not be removed, each with the error.
+    /// Prunes images: journals this, then removes their files, except those that an item names. Returns the files
+    /// that could not be removed, each with the error.
     ///
     /// # Errors
     /// If it cannot be journaled. Then nothing is removed.
     pub(crate) fn prune(
         &mut self,
-        run: &RunId,
         images: &[ImageToPrune],
+        named: &NamedFiles,
     ) -> Result<Vec<(String, String)>, StoreError> {
-        if self.is_index_failed {
-            self.renew_index()?;
-        }
-        let Some(journal_end) = images.iter().map(|image| image.journal_end).min() else {
+        self.refresh_index()?;
+        if images.is_empty() {
             return Ok(Vec::new());
-        };
-        self.open_journal(run)?;
+        }
+        self.open_journal(named.run())?;
         let events =
             images.iter().map(|image| Event::Pruned { id: image.id.clone(), place: image.place });
         let events: Vec<Event> = events.collect();
-        self.journal(run, |seq| framed([(&events[..], &SourceCursor::None)], None, seq))?;
+        self.journal(named.run(), |seq| framed([(&events[..], &SourceCursor::None)], None, seq))?;
         self.take_index_error()?;
-        let named = self.paths_named_since(run, journal_end)?;
-        let folder = run_folder(&self.root, run);
-        let paths = images.iter().flat_map(|image| &image.paths);
-        let unnamed = paths.filter(|path| !named.contains(*path));
-        let failed = unnamed.filter_map(|path| {
-            let error = remove(&folder.join(path)).err()?;
-            Some((path.clone(), error))
-        });
-        Ok(failed.collect())
+        self.remove_unnamed(images.iter().flat_map(|image| &image.paths), named)
     }
 
-    /// Lists the media files that journal lines after `from` name.
-    fn paths_named_since(
-        &self,
-        run: &RunId,
-        from: JournalOffset,
-    ) -> Result<HashSet<String>, StoreError> {
-        let end = self.reader().journal_end(run)?;
-        let mut named = HashSet::new();
-        for line in self.reader().lines::<Line>(run, from, end) {
-            if let Event::Media(entry) = line?.line.event {
-                named.extend(entry.paths());
-            }
-        }
-        Ok(named)
-    }
-
-    /// Removes files that no item names and that are at least `age_min` old. Returns the files that could
-    /// not be removed, each with the error.
+    /// Removes files that no item names and that are at least `age_min` old. `strays` are relative to the run's
+    /// folder. Returns the files that could not be removed, each with the error.
     ///
     /// # Errors
-    /// If the index had failed and cannot be rebuilt: then it is unknown which files are named.
+    /// If it is unknown which files are named.
     pub(crate) fn remove_strays(
         &mut self,
         strays: &[PathBuf],
         age_min: Duration,
+        named: &NamedFiles,
     ) -> Result<Vec<(String, String)>, StoreError> {
-        if self.is_index_failed {
-            self.renew_index()?;
-        }
-        let mut failed = Vec::new();
-        for path in strays.iter().filter(|path| media_dir::is_older(path, age_min)) {
-            failed.extend(remove(path).err().map(|why| (path.display().to_string(), why)));
-        }
-        Ok(failed)
+        self.refresh_index()?;
+        let folder = run_folder(&self.root, named.run());
+        let is_old = |path: &&PathBuf| media_dir::is_older(&folder.join(path), age_min);
+        self.remove_unnamed(strays.iter().filter(is_old), named)
+    }
+
+    /// Removes those of `paths` that no item of the run names: the only removal of media files. Returns the files
+    /// that could not be removed, each with the error.
+    fn remove_unnamed<P: AsRef<Path>>(
+        &self,
+        paths: impl Iterator<Item = P>,
+        named: &NamedFiles,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        let folder = run_folder(&self.root, named.run());
+        let unnamed = named.unnamed(&self.reader(), paths)?.into_iter();
+        let failed = unnamed.filter_map(|path| {
+            let error = remove(&folder.join(path.as_ref())).err()?;
+            Some((path.as_ref().display().to_string(), error))
+        });
+        Ok(failed.collect())
+    }
+
+    /// Makes sure that the index has all that was committed.
+    ///
+    /// # Errors
+    /// If the index had failed and cannot be rebuilt.
+    pub(crate) fn refresh_index(&mut self) -> Result<(), StoreError> {
+        if self.is_index_failed { self.renew_index() } else { Ok(()) }
     }
 
     pub(super) fn reader(&self) -> Reader {

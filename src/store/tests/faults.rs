@@ -16,7 +16,7 @@ use crate::media::{
 };
 use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
 use crate::store::media_dir::{MediaFolder, media_path};
-use crate::store::{Commit, Filter, Holder, ImageToPrune, Reader, RunInfo, Writer, open_on};
+use crate::store::{Commit, Filter, Holder, NamedFiles, Reader, RunInfo, Writer, open_on};
 
 /// A step that was seen, or a commit that was acknowledged.
 #[derive(Debug, Clone)]
@@ -328,13 +328,9 @@ fn a_prune_leaves_a_file_that_an_item_names_meanwhile() {
     let run = run("a");
     let unit = commit(&writer, &run, 1).expect("a commit");
     writer.commit(&mut vec![unit]).expect("a commit");
-    let journal_end = reader.journal_end(&run.id).expect("an index");
     let items: Vec<_> = reader.placed(&run.id).map(|item| item.expect("an item")).collect();
-    let leaving = items.iter().map(|(place, entry)| {
-        let id = entry.id().expect("a place");
-        ImageToPrune { id, place: *place, paths: entry.paths(), journal_end }
-    });
-    let leaving: Vec<ImageToPrune> = leaving.collect();
+    let places = items.iter().map(|(place, _)| *place).collect();
+    let (named, leaving) = NamedFiles::without(&reader, &run.id, &places).expect("an index");
     let mut shared = items[0].1.clone();
     let Fate::Image(image) = &mut shared.fate else { panic!("an image") };
     image.id.key = MediaKey::new("/k").expect("a key");
@@ -342,7 +338,7 @@ fn a_prune_leaves_a_file_that_an_item_names_meanwhile() {
     let cursor = SourceCursor::None;
     let meanwhile = Commit { run: run.clone(), events, files: Vec::new(), cursor };
     writer.commit(&mut vec![meanwhile]).expect("a commit");
-    assert_eq!(writer.prune(&run.id, &leaving).expect("a prune"), []);
+    assert_eq!(writer.prune(&leaving, &named).expect("a prune"), []);
     let is_file = |path: &String| reader.run_folder(&run.id).join(path).is_file();
     let there: Vec<bool> = leaving.iter().flat_map(|l| &l.paths).map(is_file).collect();
     assert_eq!(there, [true, false]);

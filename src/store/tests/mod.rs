@@ -3,3 +3,4 @@
 mod churn;
 mod damage;
 mod faults;
+mod named_files;
