@@ -114,6 +114,7 @@ fn report(
         new: NewItems { image, held, rejected },
         found_nothing,
         passed_over,
+        repeated_lines: shared.progress.n_repeated(),
         begun_lines: view.begun_lines,
         skipped: view.skipped,
         problems,
@@ -144,6 +145,10 @@ fn print(
     }
     for line in skipped_lines(&report.skipped) {
         writeln!(out, "{line}")?;
+    }
+    if report.repeated_lines > 0 {
+        let n = count(report.repeated_lines, "line");
+        writeln!(out, "{n} of copied or rewritten logs were read before: no further items")?;
     }
     for (run, log, n_bytes) in &report.begun_lines {
         let (log, size) = (printable(&format!("{run}/{log}")), count(*n_bytes, "byte"));

@@ -35,6 +35,9 @@ pub(super) struct Ingested {
     pub(super) found_nothing: Vec<PathBuf>,
     /// What was probably meant for Safelight and was not read as it lies.
     pub(super) passed_over: Vec<RunDirPassedOver>,
+    /// Lines of logs that made no item, because they were read before: their log is a copy or was
+    /// rewritten.
+    pub(super) repeated_lines: u64,
     /// Logs that end in a line without a newline: run, log, and the number of its bytes. Such a line is read when its
     /// newline arrives.
     #[schemars(with = "Vec<(String, String, u64)>")]

@@ -151,6 +151,9 @@ impl Collector for Snapshot {
         page.gauge("store_runs", "Runs in the store", float(runs.len() as u64))?;
         let n_damaged = runs.iter().map(|run| run.damaged).sum();
         page.gauge("store_damaged_lines", "Damaged lines of journals", float(n_damaged))?;
+        let n_repeated = runs.iter().map(|run| run.repeated).sum();
+        let help = "Lines of logs that were read before, and made no item";
+        page.gauge("store_repeated_lines", help, float(n_repeated))?;
         page.gauge("store_free_bytes", "Free bytes of the store's disk", float(self.room.0))?;
         page.gauge("index_bytes", "Bytes of the index", float(self.room.1))?;
         let (n_commits, commit_s) = self.commits;

@@ -47,7 +47,7 @@ use std::time::Duration;
 
 pub(crate) use self::commit::Commit;
 pub use self::error::StoreError;
-pub(crate) use self::index::DumpRow;
+pub(crate) use self::index::{DumpRow, LineRow};
 use self::lock::{Holder, Lock};
 pub(crate) use self::named_files::NamedFiles;
 pub(crate) use self::reader::Extent;

@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::index::{DumpRow, Index, Row, RunRow};
-use super::journal::{self, Event, JournalOffset, Lines, LogCursor};
+use super::index::{DumpRow, Index, LineRow, Row, RunRow};
+use super::journal::{self, Event, JournalOffset, Lines, LogCursor, ReadLine};
 use super::run_file::RunFile;
 use super::space::Space;
 use super::{RunInfo, StoreError, run_folder};
@@ -66,6 +66,10 @@ pub struct RunSummary {
     pub pruned: u64,
     /// Damaged lines of its journal.
     pub damaged: u64,
+    /// Lines of logs that made no item, because they were read before: their log is a copy or was
+    /// rewritten.
+    #[serde(default)]
+    pub repeated: u64,
     /// Whether the job said that the run is finished.
     pub finished: bool,
 }
@@ -93,6 +97,7 @@ impl Reader {
                 rejected: row.n_rejected,
                 pruned: row.n_pruned,
                 damaged: row.n_damaged,
+                repeated: row.n_repeated,
                 finished: row.finished,
             })
         });
@@ -334,6 +339,11 @@ impl Reader {
 
     pub(crate) fn dump(&self, run: &RunId, path: &str) -> Result<Option<DumpRow>, StoreError> {
         self.index.dump(run, path)
+    }
+
+    /// What the run's logs have of a line.
+    pub(crate) fn line_row(&self, run: &RunId, line: &ReadLine) -> Result<LineRow, StoreError> {
+        self.index.line(run, line)
     }
 
     pub(crate) fn logs(&self, run: &RunId) -> Result<Vec<LogCursor>, StoreError> {

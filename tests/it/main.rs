@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod configuration;
 mod containers;
+mod copied_logs;
 mod crash;
 mod daemon;
 mod disk_full;

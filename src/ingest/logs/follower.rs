@@ -156,7 +156,14 @@ impl LogFollower {
             let old = self.tails.swap_remove(replaced);
             retire(&mut self.cursors, &mut self.to_store, &old);
         }
-        let cursor = self.cursor_of(files, &file, path, (dev, ino)).cloned();
+        let mut cursor = self.cursor_of(files, &file, path, (dev, ino)).cloned();
+        if let Some(known) = &cursor
+            && files.is_log(path)
+            && !Tail::has_lines_of(&file, known).map_err(unreadable)?
+        {
+            tracing::info!(%run, path, "log was rewritten, it is read from its start");
+            cursor = None;
+        }
         if !files.is_log(path) && cursor.is_none() {
             return Ok(Some(0));
         }
@@ -372,5 +379,9 @@ fn without_file(dev: u64, ino: u64) -> LogCursor {
         line: 0,
         head: nothing.clone(),
         tail: nothing,
+        content: None,
+        mtime_ns: None,
+        generation: None,
+        read: None,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::media::{LineDigest, LineHasher};
+
 /// A whole line of a log, without its newline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RawLine {
@@ -15,6 +17,10 @@ pub(crate) struct RawLine {
     pub(crate) end: u64,
     /// The line's number, from 1.
     pub(crate) number: u64,
+    /// Of the whole line.
+    pub(crate) digest: LineDigest,
+    /// Of the log up to and including the line.
+    pub(crate) content: Option<LineDigest>,
 }
 
 /// Bytes of a line that is too long, for its error message.
@@ -28,16 +34,32 @@ pub(crate) struct LineSplitter {
     begun: Vec<u8>,
     /// The length of that line, which may be more than is in `begun`.
     n_begun: u64,
+    /// Of that line, once it is longer than the limit.
+    hasher: Option<LineHasher>,
     /// Bytes that were seen, from the start of the log.
     offset: u64,
     /// Lines that were seen, from the start of the log.
     number: u64,
+    /// The digest of these lines. `None` if it is not known what they were.
+    content: Option<LineDigest>,
 }
 
 impl LineSplitter {
-    /// Makes a splitter that expects the byte at `offset` next, after `number` lines.
-    pub(crate) fn new(line_bytes_max: u64, offset: u64, number: u64) -> Self {
-        Self { line_bytes_max, begun: Vec::new(), n_begun: 0, offset, number }
+    /// Makes a splitter that expects the start of a log.
+    pub(crate) fn at_start(line_bytes_max: u64) -> Self {
+        Self::new(line_bytes_max, 0, 0, Some(LineDigest::of(b"")))
+    }
+
+    /// Makes a splitter that expects the byte at `offset` next, after `number` lines with the digest
+    /// `content`.
+    pub(crate) fn new(
+        line_bytes_max: u64,
+        offset: u64,
+        number: u64,
+        content: Option<LineDigest>,
+    ) -> Self {
+        let (begun, n_begun, hasher) = (Vec::new(), 0, None);
+        Self { line_bytes_max, begun, n_begun, hasher, offset, number, content }
     }
 
     /// Bytes that were seen, from the start of the log.
@@ -60,12 +82,19 @@ impl LineSplitter {
             let is_too_long = self.n_begun > self.line_bytes_max;
             let bytes = std::mem::take(&mut self.begun);
             let n_bytes = std::mem::take(&mut self.n_begun);
+            let digest = match self.hasher.take() {
+                Some(hasher) => hasher.digest(),
+                None => LineDigest::of(&bytes),
+            };
+            self.content = self.content.map(|before| digest.by(before.as_bytes()));
             lines.push_back(RawLine {
                 bytes,
                 n_bytes,
                 is_too_long,
                 end: self.offset,
                 number: self.number,
+                digest,
+                content: self.content,
             });
             rest = &rest[at + 1..];
         }
@@ -82,6 +111,12 @@ impl LineSplitter {
         if self.n_begun <= self.line_bytes_max {
             self.begun.extend(bytes);
         } else {
+            let hasher = self.hasher.get_or_insert_with(|| {
+                let mut hasher = LineHasher::default();
+                hasher.update(&self.begun);
+                hasher
+            });
+            hasher.update(bytes);
             let missing = HEAD_BYTES.saturating_sub(self.begun.len()).min(bytes.len());
             self.begun.extend(&bytes[..missing]);
             self.begun.truncate(HEAD_BYTES);
@@ -96,7 +131,7 @@ mod tests {
     use super::*;
 
     fn split(parts: &[&[u8]], max: u64) -> Vec<RawLine> {
-        let (mut splitter, mut lines) = (LineSplitter::new(max, 0, 0), VecDeque::new());
+        let (mut splitter, mut lines) = (LineSplitter::at_start(max), VecDeque::new());
         parts.iter().for_each(|part| splitter.push(part, &mut lines));
         lines.into()
     }
@@ -110,6 +145,7 @@ mod tests {
             .map(|l| (l.bytes.len(), l.n_bytes, l.is_too_long, l.end, l.number))
             .collect();
         assert_eq!(seen, [(1, 1, false, 2, 1), (256, 1000, true, 1003, 2), (1, 1, false, 1005, 3)]);
+        assert_eq!(lines[1].digest, LineDigest::of(&long));
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl NumberedLog {
             return Err("the log that described it is gone".to_owned());
         }
         let file = dir.open_file(path).map_err(|failure| format!("log {}", failure.reason()))?;
-        let splitter = LineSplitter::new(line_bytes_max, 0, 0);
+        let splitter = LineSplitter::new(line_bytes_max, 0, 0, None);
         let (marks, ahead) = (vec![0], VecDeque::new());
         Ok(Self { file, line_bytes_max, marks, splitter, ahead, next: 1 })
     }
@@ -79,7 +79,7 @@ impl NumberedLog {
         }
         let offset = usize::try_from(mark).ok().and_then(|i| self.marks.get(i).copied());
         let before = mark * MARK_EVERY;
-        self.splitter = LineSplitter::new(self.line_bytes_max, offset.unwrap_or(0), before);
+        self.splitter = LineSplitter::new(self.line_bytes_max, offset.unwrap_or(0), before, None);
         self.ahead.clear();
         self.next = before + 1;
     }

@@ -5,13 +5,15 @@
 //! another file when logs are rotated.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
 
 use super::lines::{LineSplitter, RawLine};
-use crate::store::journal::{Fingerprint, LogCursor};
+use crate::media::LineDigest;
+use crate::store::journal::{Fingerprint, LogCursor, ReadLine};
 
 /// Bytes at the start of a log that identify it.
 const HEAD_BYTES: u64 = 1024;
@@ -42,6 +44,10 @@ pub(crate) struct Tail {
     /// Lines that were read and wait to be handled.
     lines: VecDeque<RawLine>,
     handled: Handled,
+    /// Tells the log from others, and from what it was before it was truncated or rewritten.
+    generation: u32,
+    /// Whether it was logged that lines of the log were read before.
+    pub(crate) has_logged_repeats: bool,
     is_given_up: bool,
     /// Whether the store has no cursor of this log.
     is_unknown: bool,
@@ -51,6 +57,8 @@ pub(crate) struct Tail {
     pub(crate) error: Option<String>,
     /// The file's change time.
     ctime: Option<(i64, i64)>,
+    /// The file's modification time before it was read last.
+    mtime_ns: i64,
     /// When the change time was seen to change.
     touched: Option<Instant>,
     /// Lengths of the log, and when it was seen to have them, oldest first.
@@ -64,6 +72,14 @@ struct Handled {
     number: u64,
     /// The last bytes before `offset`.
     last: Vec<u8>,
+    /// The digest of all lines before `offset`. `None` if it is not known what they were.
+    content: Option<LineDigest>,
+}
+
+impl Handled {
+    fn nothing() -> Self {
+        Self { offset: 0, number: 0, last: Vec::new(), content: Some(LineDigest::of(b"")) }
+    }
 }
 
 /// What [`Tail::poll`] found.
@@ -89,18 +105,27 @@ impl Tail {
         line_bytes_max: u64,
     ) -> io::Result<Self> {
         let meta = file.metadata()?;
-        let (offset, number) = cursor.map_or((0, 0), |cursor| (cursor.offset, cursor.line));
+        let handled = cursor.filter(|cursor| cursor.offset > 0).map(|cursor| Handled {
+            offset: cursor.offset,
+            number: cursor.line,
+            last: Vec::new(),
+            content: cursor.content,
+        });
+        let handled = handled.unwrap_or_else(Handled::nothing);
+        let Handled { offset, number, content, .. } = handled;
         let mut tail = Self {
             path,
             dev: meta.dev(),
             ino: meta.ino(),
             file,
             line_bytes_max,
-            splitter: LineSplitter::new(line_bytes_max, offset, number),
+            splitter: LineSplitter::new(line_bytes_max, offset, number, content),
             head: Vec::new(),
             last: Vec::new(),
             lines: VecDeque::new(),
-            handled: Handled { offset, number, last: Vec::new() },
+            handled,
+            generation: cursor.and_then(|cursor| cursor.generation).unwrap_or_else(new_generation),
+            has_logged_repeats: false,
             is_given_up: false,
             is_unknown: cursor.is_none(),
             // Nothing of it was read: only its content can say whether it is the log that the store knows.
@@ -109,6 +134,7 @@ impl Tail {
                 .map(|cursor| cursor.head.clone()),
             error: None,
             ctime: None,
+            mtime_ns: mtime_ns(&meta),
             touched: None,
             growth: VecDeque::new(),
         };
@@ -130,6 +156,18 @@ impl Tail {
             && cursor.offset.checked_sub(cursor.tail.n_bytes).is_some_and(|at| is(at, &cursor.tail))
     }
 
+    /// Whether `file`, which matches, has all lines that were read before the cursor. Reads them only if
+    /// `file` is another file or was written to since.
+    pub(crate) fn has_lines_of(file: &File, cursor: &LogCursor) -> io::Result<bool> {
+        let meta = file.metadata()?;
+        let is_same = (cursor.dev, cursor.ino) == (meta.dev(), meta.ino())
+            && cursor.mtime_ns == Some(mtime_ns(&meta));
+        if is_same || cursor.content.is_none() {
+            return Ok(true);
+        }
+        Ok(content_before(file, cursor.offset)? == cursor.content)
+    }
+
     /// Whether a cursor is that of this log.
     pub(crate) fn is_of(&self, cursor: &LogCursor) -> bool {
         (self.dev, self.ino) == (cursor.dev, cursor.ino) && Self::matches(&self.file, cursor)
@@ -146,17 +184,28 @@ impl Tail {
         }
         let meta = self.file.metadata()?;
         let ctime = (meta.ctime(), meta.ctime_nsec());
-        if self.ctime.replace(ctime) != Some(ctime) {
+        let before = self.ctime.replace(ctime);
+        if before != Some(ctime) {
             self.touched = Some(now);
         }
+        let mtime_before = std::mem::replace(&mut self.mtime_ns, mtime_ns(&meta));
         // A write in the same tick of the clock leaves the change time as it is.
         let is_touched = self.touched.is_some_and(|at| now.duration_since(at) <= CLOCK_TICK);
         let length = self.splitter.offset();
-        if length > 0 && (meta.len() != length || is_touched) && !self.is_as_read(meta.len()) {
+        // It was written to, and is as long as before.
+        let is_rewritten = before.is_some()
+            && mtime_before != self.mtime_ns
+            && meta.len() == length
+            && self.handled.content.is_some()
+            && content_before(&self.file, self.handled.offset)? != self.handled.content;
+        let is_other = (meta.len() != length || is_touched) && !self.is_as_read(meta.len());
+        if length > 0 && (is_other || is_rewritten) {
             polled.restarted = true;
             self.is_unknown = true;
-            self.splitter = LineSplitter::new(self.line_bytes_max, 0, 0);
-            self.handled = Handled { offset: 0, number: 0, last: Vec::new() };
+            self.generation = new_generation();
+            self.has_logged_repeats = false;
+            self.splitter = LineSplitter::at_start(self.line_bytes_max);
+            self.handled = Handled::nothing();
             self.head.clear();
             self.last.clear();
             self.growth.clear();
@@ -250,7 +299,7 @@ impl Tail {
     /// Returns the cursor after the last line that was handled. `None` if the log has no content to identify
     /// it by.
     pub(crate) fn cursor(&self) -> Option<LogCursor> {
-        let Handled { offset, number, last } = &self.handled;
+        let Handled { offset, number, last, content } = &self.handled;
         let head = if *offset > 0 {
             self.head_fingerprint(*offset)
         } else {
@@ -267,6 +316,10 @@ impl Tail {
             line: *number,
             head,
             tail: Fingerprint::of(last),
+            content: *content,
+            mtime_ns: Some(self.mtime_ns),
+            generation: Some(self.generation),
+            read: None,
         })
     }
 
@@ -284,8 +337,12 @@ impl Tail {
     pub(crate) fn pop(&mut self) {
         if let Some(line) = self.lines.pop_front() {
             self.is_unknown = false;
-            self.handled =
-                Handled { offset: line.end, number: line.number, last: line.last_bytes() };
+            self.handled = Handled {
+                offset: line.end,
+                number: line.number,
+                last: line.last_bytes(),
+                content: line.content,
+            };
             while self.growth.front().is_some_and(|(end, _)| *end <= line.end) {
                 self.growth.pop_front();
             }
@@ -297,8 +354,13 @@ impl Tail {
         self.growth.front().map(|(_, at)| *at)
     }
 
-    /// Returns the cursor after `line`.
-    pub(crate) fn cursor_after(&self, line: &RawLine) -> LogCursor {
+    /// Tells the log from others, and from what it was before it was truncated or rewritten.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Returns the cursor after `line`. `read` is its content, if it describes items.
+    pub(crate) fn cursor_after(&self, line: &RawLine, read: Option<ReadLine>) -> LogCursor {
         LogCursor {
             path: self.path.clone(),
             dev: self.dev,
@@ -307,6 +369,10 @@ impl Tail {
             line: line.number,
             head: self.head_fingerprint(line.end),
             tail: Fingerprint::of(&line.last_bytes()),
+            content: line.content,
+            mtime_ns: Some(self.mtime_ns),
+            generation: Some(self.generation),
+            read,
         }
     }
 
@@ -352,6 +418,35 @@ impl RawLine {
     }
 }
 
+/// A number that hardly any other log of the run has.
+fn new_generation() -> u32 {
+    // Each state has random keys of its own.
+    let random = RandomState::new().hash_one(0);
+    u32::try_from(random >> 32).unwrap_or_default()
+}
+
+fn mtime_ns(meta: &Metadata) -> i64 {
+    meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec())
+}
+
+/// Returns the digest of all lines of a log before `offset`, where a line ends. `None` if none does.
+fn content_before(file: &File, offset: u64) -> io::Result<Option<LineDigest>> {
+    let mut splitter = LineSplitter::at_start(HEAD_BYTES);
+    let mut lines = VecDeque::new();
+    let mut content = Some(LineDigest::of(b""));
+    let mut chunk = vec![0; READ_BYTES];
+    while splitter.offset() < offset {
+        let rest = usize::try_from(offset - splitter.offset()).unwrap_or(READ_BYTES);
+        let n = file.read_at(&mut chunk[..READ_BYTES.min(rest)], splitter.offset())?;
+        if n == 0 {
+            return Ok(None);
+        }
+        splitter.push(&chunk[..n], &mut lines);
+        content = lines.drain(..).next_back().map_or(content, |last| last.content);
+    }
+    Ok(content.filter(|_| splitter.n_begun() == 0))
+}
+
 fn read_range(file: &File, offset: u64, n: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(n.min(HEAD_BYTES)).unwrap_or(0)];
     file.read_exact_at(&mut bytes, offset)?;
@@ -377,7 +472,7 @@ mod tests {
         while tail.poll(Instant::now()).expect("a readable log").n_bytes > 0 {}
         while let Some(line) = tail.front() {
             lines.push(String::from_utf8_lossy(&line.bytes).into_owned());
-            cursor = Some(tail.cursor_after(line));
+            cursor = Some(tail.cursor_after(line, None));
             tail.pop();
         }
         (lines, cursor)

@@ -387,7 +387,7 @@ impl World {
         for tail in self.run.logs.tails_mut() {
             for _ in 0..n_lines {
                 let Some(line) = tail.front() else { break };
-                let cursor = tail.cursor_after(line);
+                let cursor = tail.cursor_after(line, None);
                 let text = String::from_utf8_lossy(&line.bytes);
                 let number = text.strip_prefix("{\"n\":").and_then(|rest| rest.split_once(','));
                 let number = number.and_then(|(number, _)| number.parse::<usize>().ok());

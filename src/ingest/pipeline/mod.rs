@@ -206,6 +206,16 @@ impl Pipeline {
         self.n_submitted.saturating_sub(self.n_received)
     }
 
+    /// The number of batches that were submitted.
+    pub(crate) fn n_submitted(&self) -> u64 {
+        self.n_submitted
+    }
+
+    /// The number of batches whose results were received: the first ones that were submitted.
+    pub(crate) fn n_received(&self) -> u64 {
+        self.n_received
+    }
+
     /// Whether batches are still committed: the committer ends early if it gives a batch up, or panics.
     pub(crate) fn is_alive(&self) -> bool {
         !self.committer.is_finished()

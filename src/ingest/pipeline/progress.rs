@@ -21,6 +21,8 @@ pub(crate) struct Progress {
     n_done: AtomicU64,
     /// Behind a lock, so that a reader always sees counts that add up.
     items: Mutex<ItemCounts>,
+    /// Lines of logs that were read before.
+    n_repeated: AtomicU64,
     n_commits: AtomicU64,
     /// Microseconds that all commits took together.
     commit_us: AtomicU64,
@@ -49,6 +51,16 @@ impl Progress {
     /// Counts lines or dumps that were found.
     pub(crate) fn expect(&self, n: u64) {
         self.n_expected.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Counts a line of a log that was read before, and makes no item.
+    pub(crate) fn add_repeated(&self) {
+        self.n_repeated.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number of lines that were read before, and made no item.
+    pub(crate) fn n_repeated(&self) -> u64 {
+        self.n_repeated.load(Ordering::Relaxed)
     }
 
     /// Counts a batch that is submitted, with the number of its items.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::PlanContext;
+use super::known_lines::{InFlight, KnownLine, KnownLines, LineStatus};
 use super::planner::{ImageRange, rejected};
-use super::{PlanContext, PlanResult};
 use crate::ingest::Mode;
 use crate::ingest::dumps::{LastDump, MissingFile, OpenRecord};
 use crate::ingest::logs::{LogSchedule, LogState, RawLine, Tail};
@@ -14,10 +15,10 @@ use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::run_files::RunFiles;
 use crate::ingest::runs::{RunKey, RunReader, Runs, UnknownFields};
 use crate::ingest::watching::Watching;
-use crate::media::{Description, MediaEntry, RunId, Source};
+use crate::media::{Description, MediaEntry, RunId, Source, Step};
 use crate::record::{Line, MediaRecord, RecordError, parse_line, place_of};
 use crate::run_dir::ReadFailure;
-use crate::store::journal::{Event, SourceCursor};
+use crate::store::journal::{Event, ReadLine, SourceCursor};
 use crate::store::{RunInfo, StoreError};
 
 /// Lines of one log that are planned before the next log has its turn.
@@ -31,6 +32,7 @@ pub(crate) struct LogLines {
     unfinished: BTreeMap<RunKey, bool>,
     /// Runs with logs that cannot be read, and since when.
     unreadable: BTreeMap<RunKey, Instant>,
+    known: KnownLines,
 }
 
 /// What the logs have left.
@@ -47,10 +49,10 @@ pub(crate) struct LogBacklog {
 /// A line, and where it is.
 struct LogLine<'a> {
     run: &'a Arc<RunInfo>,
-    log: &'a str,
+    tail: &'a Tail,
     line: &'a RawLine,
-    /// The cursor of the log after the line.
-    cursor: SourceCursor,
+    /// Its content, if it describes items.
+    read: Option<ReadLine>,
 }
 
 /// What a line may need of its run.
@@ -60,21 +62,45 @@ struct LineReader<'a> {
     unknown_fields: &'a mut UnknownFields,
     named: &'a mut NamedFolders,
     has_submitted: &'a mut bool,
+    known: &'a mut KnownLines,
+}
+
+/// What came of planning a line.
+enum LineResult {
+    /// It is planned, or nothing needs to be done.
+    Done,
+    /// It was read before, and makes no item.
+    Repeated,
+    /// An equal line is in the pipeline. What comes of it decides.
+    Unclear,
+    /// It waits for something, for this reason. It is rejected if it waits too long.
+    Wait(String),
+    /// The machine fails to read its dump, for this reason. It waits until the machine works again.
+    Retry(String),
 }
 
 impl LogLine<'_> {
+    fn log(&self) -> &str {
+        &self.tail.path
+    }
+
+    /// The cursor of the log after the line.
+    fn cursor(&self) -> SourceCursor {
+        SourceCursor::Log(self.tail.cursor_after(self.line, self.read))
+    }
+
     /// The source of an item that comes from the line, through a dump or without one.
     fn source(&self, dump: Option<&str>) -> Source {
         Source {
-            path: dump.unwrap_or(self.log).to_owned(),
-            log: Some(self.log.to_owned()),
+            path: dump.unwrap_or(self.log()).to_owned(),
+            log: Some(self.log().to_owned()),
             line: Some(self.line.number),
             ..Source::default()
         }
     }
 
     fn event(&self, event: Event) -> SourceBatch {
-        SourceBatch::of_event(self.run, event, self.cursor.clone())
+        SourceBatch::of_event(self.run, event, self.cursor())
     }
 
     /// The line is no record.
@@ -93,7 +119,8 @@ impl LogLine<'_> {
 impl LogLines {
     /// No logs are known yet.
     pub(crate) fn new(schedule: LogSchedule<RunKey>) -> Self {
-        Self { schedule, unfinished: BTreeMap::new(), unreadable: BTreeMap::new() }
+        let (unfinished, unreadable) = (BTreeMap::new(), BTreeMap::new());
+        Self { schedule, unfinished, unreadable, known: KnownLines::default() }
     }
 
     /// Reads the logs of a run in the next turn: something may have changed.
@@ -164,7 +191,7 @@ impl LogLines {
                 self.forget_run(key);
                 continue;
             };
-            let (has_lines, is_busy) = plan_run(key, run, context)?;
+            let (has_lines, is_busy) = plan_run(key, run, &mut self.known, context)?;
             is_any_busy |= is_busy;
             let tails = run.logs.tails();
             let is_waiting = has_lines || is_polled || run.logs.has_postponed();
@@ -198,6 +225,7 @@ impl LogLines {
 fn plan_run(
     key: RunKey,
     run: &mut RunReader,
+    known: &mut KnownLines,
     context: &mut PlanContext<'_>,
 ) -> Result<(bool, bool), StoreError> {
     for path in run.logs.take_retries(context.now) {
@@ -209,7 +237,8 @@ fn plan_run(
     if polled.has_lines {
         let RunReader { info, files, logs, last_dump, unknown_fields, has_submitted, .. } = run;
         let named = &mut run.passed_over.named;
-        let mut reader = LineReader { files, last_dump, unknown_fields, named, has_submitted };
+        let mut reader =
+            LineReader { files, last_dump, unknown_fields, named, has_submitted, known };
         for tail in logs.tails_mut() {
             is_busy |= plan_log(key, info, tail, &mut reader, context)? > 0;
         }
@@ -251,19 +280,23 @@ fn plan_log(
         };
         let since = tail.front_since().unwrap_or(context.now);
         let is_over = context.now.saturating_duration_since(since) >= patience;
-        let cursor = SourceCursor::Log(tail.cursor_after(line));
-        let line = LogLine { run, log: &tail.path, line, cursor };
-        match plan_line(&line, reader, is_over, context)? {
-            PlanResult::Done => {
-                context.backlog.done(&run.id, &id);
-                tail.pop();
+        let number = line.number;
+        let line = LogLine { run, tail, line, read: None };
+        match plan_line(line, reader, is_over, context)? {
+            LineResult::Done => {}
+            LineResult::Repeated => {
+                if !std::mem::replace(&mut tail.has_logged_repeats, true) {
+                    let (run, path) = (&run.id, &tail.path);
+                    tracing::info!(%run, number, path, "log has lines that were read before, they make no further items");
+                }
             }
-            PlanResult::Wait(reason) => {
-                context.backlog.wait(&id, format!("line {}: {reason}", line.line.number), since);
+            LineResult::Unclear => return Ok(n_planned),
+            LineResult::Wait(reason) => {
+                context.backlog.wait(&id, format!("line {number}: {reason}"), since);
                 return Ok(n_planned);
             }
-            PlanResult::Retry(reason) => {
-                let reason = format!("line {}: {reason}", line.line.number);
+            LineResult::Retry(reason) => {
+                let reason = format!("line {number}: {reason}");
                 if context.mode == Mode::Once {
                     // The next `ingest` reads it.
                     context.backlog.give_up(format!("{}: {reason}", tail.path));
@@ -273,6 +306,8 @@ fn plan_log(
                 return Ok(n_planned);
             }
         }
+        context.backlog.done(&run.id, &id);
+        tail.pop();
     }
     Ok(LINES_PER_TURN)
 }
@@ -280,49 +315,106 @@ fn plan_log(
 /// Plans one line. If the line still waits for its dump when `is_over` is set, it is rejected. If it waits
 /// for a mask or for annotations, its images are made without them.
 fn plan_line(
-    of_log: &LogLine<'_>,
+    mut of_log: LogLine<'_>,
     reader: &mut LineReader<'_>,
     is_over: bool,
     context: &mut PlanContext<'_>,
-) -> Result<PlanResult, StoreError> {
-    let LogLine { log, line, .. } = of_log;
+) -> Result<LineResult, StoreError> {
+    let line = of_log.line;
     let record = if line.is_too_long {
         let (got, max) = (line.n_bytes, context.planner.limits().line_bytes_max);
         let begin = String::from_utf8_lossy(&line.bytes);
         Err(format!("line of {got} bytes, limits.line_bytes_max is {max}; it begins {begin:.64}"))
     } else if line.bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(PlanResult::Done);
+        return Ok(LineResult::Done);
     } else {
         parse_line(&line.bytes).map_err(|RecordError { column, message, .. }| {
-            format!("{log}:{}:{column}: {message}", line.number)
+            format!("{}:{}:{column}: {message}", of_log.log(), line.number)
         })
     };
-    let batch = match record {
-        Err(reason) => of_log.unreadable(reason),
-        Ok(Line::Commit(step)) => of_log.event(Event::Commit { step }),
-        Ok(Line::Finish) => of_log.event(Event::Finish),
-        Ok(Line::Media(record)) => match open_record(of_log, reader, &record, is_over, context) {
-            Err(ReadFailure::Wait(reason)) if !is_over => return Ok(PlanResult::Wait(reason)),
-            Err(ReadFailure::Retry(reason)) => return Ok(PlanResult::Retry(reason)),
-            Err(ReadFailure::Wait(reason) | ReadFailure::Reject(reason)) => {
-                let tensor = record.data.tensor.clone();
-                let source = Source { tensor, ..of_log.source(Some(&record.data.path)) };
-                of_log.rejected(&record, source, reason)
-            }
-            Ok(OpenRecord { unfinished: Some(reason), .. }) if !is_over => {
-                return Ok(PlanResult::Wait(reason));
-            }
-            Ok(opened) => {
-                let mut batch = SourceBatch::new(of_log.run, of_log.cursor.clone());
-                let (id, dir, before) = (&of_log.run.id, reader.files.dir(), &[] as &[ImageRange]);
-                context.planner.plan_record(id, dir, opened, before, &mut batch)?;
-                batch
-            }
-        },
+    let step = match &record {
+        Ok(Line::Commit(_) | Line::Finish) => None,
+        Ok(Line::Media(record)) => Some(record.step),
+        Err(_) => Some(place_of(&line.bytes).map_or(Step(0), |(_, step)| step)),
     };
+    of_log.read = step.map(|step| ReadLine { step, xxh3: line.digest });
+    let known = match known_line(&of_log, reader, context)? {
+        LineStatus::New => None,
+        LineStatus::Unclear => return Ok(LineResult::Unclear),
+        LineStatus::Known(known) => Some(known),
+    };
+    let batch = match record {
+        Err(reason) => known.is_none().then(|| of_log.unreadable(reason)),
+        Ok(Line::Commit(step)) => Some(of_log.event(Event::Commit { step })),
+        Ok(Line::Finish) => Some(of_log.event(Event::Finish)),
+        Ok(Line::Media(record)) => {
+            match plan_record(&of_log, reader, &record, known.as_ref(), is_over, context)? {
+                Ok(batch) => batch,
+                Err(waiting) => return Ok(waiting),
+            }
+        }
+    };
+    let makes_items = batch.is_some();
+    if !makes_items {
+        context.shared.progress.add_repeated();
+    }
     *reader.has_submitted = true;
-    context.pipeline.submit(batch);
-    Ok(PlanResult::Done)
+    context.pipeline.submit(batch.unwrap_or_else(|| of_log.event(Event::Repeated)));
+    if let Some(read) = of_log.read {
+        let (generation, number) = (of_log.tail.generation(), line.number);
+        let (run, batch) = (of_log.run.clone(), context.pipeline.n_submitted());
+        reader.known.submitted(read, InFlight { run, generation, number, makes_items, batch });
+    }
+    Ok(if makes_items { LineResult::Done } else { LineResult::Repeated })
+}
+
+/// Whether a line was read before. A line that describes no items is always new.
+fn known_line(
+    of_log: &LogLine<'_>,
+    reader: &mut LineReader<'_>,
+    context: &PlanContext<'_>,
+) -> Result<LineStatus, StoreError> {
+    let Some(read) = &of_log.read else { return Ok(LineStatus::New) };
+    let (run, generation) = (&of_log.run.id, of_log.tail.generation());
+    let n_done = context.pipeline.n_received();
+    reader.known.status(run, read, generation, n_done, context.planner.reader())
+}
+
+/// Plans the items of a record. The outer `None` stands for a line that was read before, and the inner error
+/// for one that waits.
+fn plan_record(
+    of_log: &LogLine<'_>,
+    reader: &mut LineReader<'_>,
+    record: &MediaRecord,
+    known: Option<&KnownLine>,
+    is_over: bool,
+    context: &mut PlanContext<'_>,
+) -> Result<Result<Option<SourceBatch>, LineResult>, StoreError> {
+    let dir = reader.files.dir().clone();
+    let is_gone = || dir.relative(&record.data.path).is_ok_and(|path| dir.stat(&path).is_none());
+    let was_rejected = known.is_some_and(KnownLine::is_rejected);
+    Ok(Ok(match open_record(of_log, reader, record, is_over, context) {
+        // A job that logs the same line again may still write its dump.
+        Err(ReadFailure::Wait(reason)) if !is_over => return Ok(Err(LineResult::Wait(reason))),
+        Err(ReadFailure::Wait(_)) if known.is_some() && is_gone() => None,
+        Err(ReadFailure::Retry(reason)) => return Ok(Err(LineResult::Retry(reason))),
+        Err(ReadFailure::Wait(_) | ReadFailure::Reject(_)) if was_rejected => None,
+        Err(ReadFailure::Wait(reason) | ReadFailure::Reject(reason)) => {
+            let tensor = record.data.tensor.clone();
+            let source = Source { tensor, ..of_log.source(Some(&record.data.path)) };
+            Some(of_log.rejected(record, source, reason))
+        }
+        Ok(opened) if known.is_some_and(|known| known.has_content_of(&opened.dump)) => None,
+        Ok(OpenRecord { unfinished: Some(reason), .. }) if !is_over => {
+            return Ok(Err(LineResult::Wait(reason)));
+        }
+        Ok(opened) => {
+            let mut batch = SourceBatch::new(of_log.run, of_log.cursor());
+            let (id, before) = (&of_log.run.id, &[] as &[ImageRange]);
+            context.planner.plan_record(id, &dir, opened, before, &mut batch)?;
+            Some(batch).filter(|batch| !(was_rejected && batch.is_rejected()))
+        }
+    }))
 }
 
 fn open_record(
@@ -332,7 +424,7 @@ fn open_record(
     is_over: bool,
     context: &PlanContext<'_>,
 ) -> Result<OpenRecord, ReadFailure> {
-    reader.unknown_fields.log(&of_log.run.id, of_log.log, record);
+    reader.unknown_fields.log(&of_log.run.id, of_log.log(), record);
     reader.named.note(reader.files, &record.data.path);
     let (dir, limits) = (reader.files.dir(), context.planner.limits());
     let opened = reader.last_dump.open(dir, &record.data, limits)?;

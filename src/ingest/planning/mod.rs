@@ -12,6 +12,7 @@
 //! | module | its one job |
 //! | --- | --- |
 //! | `planner` | plans the images of a record, by the limits and by what its step has |
+//! | `known_lines` | lines that were read before, by their content |
 //! | `log_lines` | plans the lines of media logs |
 //! | `path_dumps` | plans dumps that are described by their paths |
 //! | `dump_version` | one version of such a dump: opens it, and plans it in place of the one before |
@@ -20,6 +21,7 @@
 
 mod planner;
 mod backlog;
+mod known_lines;
 mod log_lines;
 mod path_dumps;
 mod dump_version;

@@ -1,10 +1,10 @@
 //! Applies journal lines: each becomes changes of rows.
 
 use super::blocks::Changes;
-use super::rows::{DumpRow, RejectedRow, Row, RunRow, decode, encode};
-use super::{dump_key, item_key, log_key, rejected_key};
+use super::rows::{DumpRow, LineRow, LogRow, RejectedRow, Row, RunRow, decode, encode};
+use super::{dump_key, item_key, line_key, log_key, rejected_key};
 use crate::media::{RunId, State};
-use crate::store::journal::{Located, Outline, SourceCursor};
+use crate::store::journal::{Located, LogCursor, Outline, SourceCursor};
 
 fn dump_row(changes: &mut Changes, run: &RunId, path: &str) -> sled::Result<Option<DumpRow>> {
     let bytes = changes.get(&dump_key(run, path))?;
@@ -88,9 +88,11 @@ pub(super) fn apply_line(
         }
     }
     run_row.finished |= line.kind == "finish";
+    run_row.n_repeated += u64::from(line.kind == "repeated");
     match line.cursor.as_deref() {
         Some(SourceCursor::Log(cursor)) => {
-            changes.set_alone(log_key(run, cursor), encode(cursor));
+            note_line(changes, run, cursor, located)?;
+            changes.set_alone(log_key(run, cursor), encode(&LogRow::from(cursor.clone())));
         }
         Some(SourceCursor::Dump(cursor)) => {
             let mut row = match dump.take() {
@@ -107,6 +109,26 @@ pub(super) fn apply_line(
         Some(SourceCursor::None) | None => {}
     }
     put(changes, run, dump)
+}
+
+/// Notes that a line of a log was read. `located` closes the batch of its items.
+fn note_line(
+    changes: &mut Changes,
+    run: &RunId,
+    cursor: &LogCursor,
+    located: &Located<Outline<'_>>,
+) -> sled::Result<()> {
+    let (Some(read), Some(generation)) = (&cursor.read, cursor.generation) else { return Ok(()) };
+    let Located { line, start, length } = located;
+    let key = line_key(run, read);
+    let mut row: LineRow = changes.get(&key)?.and_then(decode).unwrap_or_default();
+    row.note_read(generation, cursor.line);
+    row.n_made += u32::from(line.kind != "repeated");
+    if line.state.is_some() {
+        row.item = Some((*start, *length));
+    }
+    changes.insert(key, &encode(&row))?;
+    Ok(())
 }
 
 fn put(changes: &mut Changes, run: &RunId, dump: Option<(&str, DumpRow)>) -> sled::Result<()> {

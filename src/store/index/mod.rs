@@ -10,11 +10,12 @@
 //! | `i` run 0 key 0 step(8) index(4) | [`Row`] of an image or a held item |
 //! | `r` run 0 seq(8) | [`RejectedRow`]: a [`Row`], and the key and step that the item said |
 //! | `d` run 0 path | [`DumpRow`]: what became of a dump that has no line in a media log |
-//! | `l` run 0 dev(8) ino(8) | [`LogCursor`] |
+//! | `h` run 0 step(8) digest(8) | [`LineRow`]: a line of a media log, by its content |
+//! | `l` run 0 dev(8) ino(8) | [`LogRow`]: a [`LogCursor`] |
 //! | `n` run | [`RunRow`]: counts, and the end of its journal as applied |
 //! | `m` name | `schema`, `boot`: text |
 //!
-//! Neighbouring rows of the first three kinds share one entry of sled ([`blocks`]).
+//! Neighbouring rows of the first four kinds share one entry of sled ([`blocks`]).
 //!
 //! Rules for sled 0.34.7:
 //!
@@ -43,18 +44,18 @@ use self::generation::{
     open_sled, remove_torn_snapshots, set_aside,
 };
 pub(crate) use self::generation::{is_damage, remove_all};
-pub(crate) use self::rows::{DumpRow, Row, RunRow};
-use self::rows::{RejectedRow, decode, encode};
+pub(crate) use self::rows::{DumpRow, LineRow, Row, RunRow};
+use self::rows::{LogRow, RejectedRow, decode, encode};
 use super::StoreError;
-use super::journal::{JournalOffset, Located, LogCursor, Outline};
+use super::journal::{JournalOffset, Located, LogCursor, Outline, ReadLine};
 use crate::limits::StepUsage;
 use crate::media::{MediaKey, RunId, State, Step};
 use crate::pulse;
 
 /// The version of keys and rows. An index of another version is rebuilt.
-const SCHEMA: &[u8] = b"5";
+const SCHEMA: &[u8] = b"6";
 
-/// A transaction takes no further line once it writes this many keys. A line touches at most five keys, and
+/// A transaction takes no further line once it writes this many keys. A line touches at most seven keys, and
 /// one for each image of its dump that was rejected earlier.
 const KEYS_PER_TRANSACTION: usize = 190;
 
@@ -96,6 +97,10 @@ fn rejected_key(run: &RunId, seq: u64) -> Vec<u8> {
 
 fn dump_key(run: &RunId, path: &str) -> Vec<u8> {
     key(b'd', run, &[path.as_bytes()])
+}
+
+fn line_key(run: &RunId, line: &ReadLine) -> Vec<u8> {
+    key(b'h', run, &[&line.step.0.to_be_bytes(), line.xxh3.as_bytes()])
 }
 
 fn run_key(run: &RunId) -> Vec<u8> {
@@ -277,7 +282,7 @@ impl Index {
     /// Removes all rows of a run, whose journal is missing or no longer the one that was applied.
     pub(crate) fn forget(&self, run: &RunId) -> Result<(), StoreError> {
         let db = self.now();
-        for kind in [b'i', b'r', b'd', b'l'] {
+        for kind in [b'i', b'r', b'd', b'h', b'l'] {
             for key in db.scan_prefix(key(kind, run, &[])).keys() {
                 db.remove(key?)?;
             }
@@ -465,8 +470,14 @@ impl Index {
     pub(crate) fn logs(&self, run: &RunId) -> Result<Vec<LogCursor>, StoreError> {
         let mut logs = Vec::new();
         for value in self.now().scan_prefix(key(b'l', run, &[])).values() {
-            logs.extend(decode::<LogCursor>(&value?));
+            logs.extend(decode::<LogRow>(&value?).map(LogCursor::from));
         }
         Ok(logs)
+    }
+
+    /// What the run's logs have of a line.
+    pub(crate) fn line(&self, run: &RunId, line: &ReadLine) -> Result<LineRow, StoreError> {
+        let bytes = blocks::get(&self.now(), &line_key(run, line))?;
+        Ok(bytes.and_then(|bytes| decode(&bytes)).unwrap_or_default())
     }
 }

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::journal::{DumpCursor, JournalOffset, Stamp};
-use crate::media::{MediaKey, Sha256, State, Step, Xxh3};
+use super::super::journal::{DumpCursor, Fingerprint, JournalOffset, LogCursor, Stamp};
+use crate::media::{LineDigest, MediaKey, Sha256, State, Step, Xxh3};
 use crate::plan::IndexRange;
 
 /// Writes a row's bytes.
@@ -169,6 +169,67 @@ impl DumpRow {
     }
 }
 
+/// The bytes of a [`LogCursor`]: all but the line that it closes.
+#[derive(Serialize, Deserialize)]
+pub(super) struct LogRow {
+    path: String,
+    dev: u64,
+    ino: u64,
+    offset: u64,
+    line: u64,
+    head: Fingerprint,
+    tail: Fingerprint,
+    content: Option<[u8; 8]>,
+    mtime_ns: Option<i64>,
+    generation: Option<u32>,
+}
+
+impl From<LogCursor> for LogRow {
+    fn from(cursor: LogCursor) -> Self {
+        let LogCursor { path, dev, ino, offset, line, head, tail, .. } = cursor;
+        let LogCursor { content, mtime_ns, generation, read: _, .. } = cursor;
+        let content = content.map(|digest| *digest.as_bytes());
+        Self { path, dev, ino, offset, line, head, tail, content, mtime_ns, generation }
+    }
+}
+
+impl From<LogRow> for LogCursor {
+    fn from(row: LogRow) -> Self {
+        let LogRow { path, dev, ino, offset, line, head, tail, content, mtime_ns, generation } =
+            row;
+        let (content, read) = (content.map(LineDigest::from), None);
+        Self { path, dev, ino, offset, line, head, tail, content, mtime_ns, generation, read }
+    }
+}
+
+/// What the run's logs have of one line: equal lines share a row.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct LineRow {
+    /// How many of them made items. The others were read before, from another log.
+    pub(crate) n_made: u32,
+    /// Where the journal line of the last item stands.
+    pub(crate) item: Option<(JournalOffset, u32)>,
+    /// For each log that has the line, the log's generation, how often the line was read in it, and the
+    /// line's number there when it was read last.
+    logs: Vec<(u32, u32, u64)>,
+}
+
+impl LineRow {
+    /// How often the line was read in a log, and the line's number there when it was read last.
+    pub(crate) fn of_log(&self, generation: u32) -> (u32, u64) {
+        let of_log = self.logs.iter().find(|(of, ..)| *of == generation);
+        of_log.map_or((0, 0), |&(_, n, number)| (n, number))
+    }
+
+    /// Notes that the line was read in a log.
+    pub(crate) fn note_read(&mut self, generation: u32, number: u64) {
+        match self.logs.iter_mut().find(|(of, ..)| *of == generation) {
+            Some((_, n, last)) => (*n, *last) = (n.saturating_add(1), number),
+            None => self.logs.push((generation, 1, number)),
+        }
+    }
+}
+
 /// Counts of a run, and how much of its journal is applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunRow {
@@ -179,6 +240,8 @@ pub(crate) struct RunRow {
     pub(crate) n_pruned: u64,
     /// Damaged journal lines.
     pub(crate) n_damaged: u64,
+    /// Lines of logs that were read before, from another log.
+    pub(crate) n_repeated: u64,
     pub(crate) finished: bool,
     pub(crate) last_seq: u64,
     /// The end of what is applied of the journal.
@@ -194,6 +257,7 @@ impl Default for RunRow {
             n_rejected: 0,
             n_pruned: 0,
             n_damaged: 0,
+            n_repeated: 0,
             finished: false,
             last_seq: 0,
             applied,
@@ -274,11 +338,16 @@ mod tests {
             n_rejected: 3,
             n_pruned: 4,
             n_damaged: 5,
+            n_repeated: 9,
             finished: true,
             last_seq: 6,
             applied: JournalOffset { segment: 7, offset: 8 },
         };
-        assert_eq!(encode(&run), [1, 2, 3, 4, 5, 1, 6, 7, 8]);
+        assert_eq!(encode(&run), [1, 2, 3, 4, 5, 9, 1, 6, 7, 8]);
+        let mut line = LineRow { n_made: 1, item: None, ..LineRow::default() };
+        line.note_read(300, 7);
+        line.note_read(300, 9);
+        assert_eq!(encode(&line), [1, 0, 1, 0xac, 2, 2, 9]);
         let stamp = Stamp { ino: 1, size: 2, mtime_ns: 3, ctime_ns: -4 };
         let mut dump = DumpRow {
             cursor: Some(DumpCursor::new("a".to_owned(), stamp, None)),

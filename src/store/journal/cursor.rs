@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::media::{Digest, Sha256, Xxh3};
+use crate::media::{Digest, LineDigest, Sha256, Step, Xxh3};
 
 /// How far a source was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,28 @@ pub(crate) struct LogCursor {
     pub(crate) head: Fingerprint,
     /// Of the last bytes before `offset`.
     pub(crate) tail: Fingerprint,
+    /// Of all lines before `offset`. `None` if an earlier version read some of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<LineDigest>,
+    /// The modification time of the log when it was looked at last, in nanoseconds since the Unix epoch. If
+    /// it is the same, the lines before `offset` are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mtime_ns: Option<i64>,
+    /// Tells the log from other logs, and from what it was before it was truncated or rewritten. `None`
+    /// if an earlier version read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) generation: Option<u32>,
+    /// The line that the cursor closes, if the line describes items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) read: Option<ReadLine>,
+}
+
+/// The content of a line that was read: the same line in a copy of its log is not read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct ReadLine {
+    /// The step that the line says, or 0.
+    pub(crate) step: Step,
+    pub(crate) xxh3: LineDigest,
 }
 
 /// A digest of a few bytes of a file.

@@ -31,6 +31,9 @@ pub(crate) enum Event {
         /// Where the line of the image begins. A later version of the image has another line.
         place: JournalOffset,
     },
+    /// A line of a log makes no item, because it was read before: its log is a copy, was rotated by copy
+    /// and truncate, or was rewritten.
+    Repeated,
     /// The run's identity: the content of `safelight.json`.
     Run { identity: Map<String, Value> },
     /// The job said that the run is finished.
@@ -113,6 +116,7 @@ impl<'a> Outline<'a> {
                 outline.kind = Cow::Borrowed("pruned");
                 outline.place = Some(*place);
             }
+            Event::Repeated => outline.kind = Cow::Borrowed("repeated"),
             Event::Finish => outline.kind = Cow::Borrowed("finish"),
             Event::Commit { .. } | Event::Run { .. } | Event::Cursor => {}
         }

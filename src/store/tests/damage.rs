@@ -54,6 +54,10 @@ fn log_cursor(line: u64) -> SourceCursor {
         line,
         head: Fingerprint::of(b"head"),
         tail: Fingerprint::of(b"tail"),
+        content: None,
+        mtime_ns: None,
+        generation: None,
+        read: None,
     })
 }
 

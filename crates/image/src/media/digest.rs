@@ -1,6 +1,7 @@
 //! Digests of dumps and media files.
 
 use std::fmt;
+use std::hash::Hasher as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,49 @@ impl Sha256 {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Xxh3([u8; 16]);
+
+/// An XXH3 digest of 64 bits of a line of a media log, written as 16 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LineDigest([u8; 8]);
+
+impl LineDigest {
+    /// Returns the digest of a line, without its newline.
+    #[must_use]
+    pub fn of(line: &[u8]) -> Self {
+        Self(twox_hash::XxHash3_64::oneshot(line).to_be_bytes())
+    }
+
+    /// Returns the digest of this line among the lines of a writer: equal lines of two writers differ.
+    #[must_use]
+    pub fn by(self, writer: &[u8]) -> Self {
+        let seed = u64::from_be_bytes(self.0);
+        Self(twox_hash::XxHash3_64::oneshot_with_seed(seed, writer).to_be_bytes())
+    }
+}
+
+/// Computes a [`LineDigest`] piece by piece.
+#[derive(Clone, Default)]
+pub struct LineHasher(twox_hash::XxHash3_64);
+
+impl LineHasher {
+    /// Adds the bytes that follow.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.write(bytes);
+    }
+
+    /// Returns the digest of all bytes so far.
+    #[must_use]
+    pub fn digest(&self) -> LineDigest {
+        LineDigest(self.0.finish().to_be_bytes())
+    }
+}
+
+impl fmt::Debug for LineHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LineHasher").field(&self.digest()).finish()
+    }
+}
 
 macro_rules! hex {
     ($($name:ident $n_digits:literal)*) => {$(
@@ -77,7 +121,7 @@ macro_rules! hex {
         }
     )*};
 }
-hex!(Sha256 64 Xxh3 32);
+hex!(Sha256 64 Xxh3 32 LineDigest 16);
 
 /// Writes two lower-case digits for each byte. `{:02x}` would take a microsecond for each digest.
 fn hex_digits<'a>(bytes: &[u8], digits: &'a mut [u8]) -> &'a str {
@@ -208,6 +252,13 @@ mod tests {
             });
             assert_eq!(again, Some(digest));
         }
+        // `printf abc | xxhsum -H3`.
+        assert_eq!(LineDigest::of(b"abc").to_string(), "78af5f94892f3950");
+        let mut hasher = LineHasher::default();
+        hasher.update(b"a");
+        hasher.update(b"bc");
+        assert_eq!(hasher.digest(), LineDigest::of(b"abc"));
+        assert_ne!(LineDigest::of(b"abc").by(b"0"), LineDigest::of(b"abc").by(b"1"));
         assert!(Xxh3::try_from("0".repeat(31)).is_err());
         assert!(Sha256::try_from("g".repeat(64)).is_err());
     }

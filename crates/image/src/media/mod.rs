@@ -6,7 +6,7 @@ mod entry_json;
 mod kinds;
 mod names;
 
-pub use self::digest::{Digest, DigestKind, Hasher, Sha256, Xxh3};
+pub use self::digest::{Digest, DigestKind, Hasher, LineDigest, LineHasher, Sha256, Xxh3};
 pub use self::entry::shortened;
 pub use self::entry::{
     Annotation, Annotations, ClaimedPlace, Class, ClassLabels, CommittedImage, Description, Fate,

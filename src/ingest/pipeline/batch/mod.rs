@@ -10,7 +10,7 @@ use super::job::RenderJob;
 use super::make::Material;
 use crate::decode::Skipped;
 use crate::ingest::dumps::{MaskDump, OpenDump, OpenStorage, SharedDigest};
-use crate::media::{HeldAt, MediaEntry, Source};
+use crate::media::{HeldAt, MediaEntry, Source, State};
 use crate::plan::{Plan, PlannedItem, Recipe};
 use crate::run_dir::RunDir;
 use crate::store::RunInfo;
@@ -126,6 +126,12 @@ impl SourceBatch {
             let (digest, parts) = (digest.clone(), vec![part]);
             Self { digest, parts, ..Self::new(&run, SourceCursor::None) }
         })
+    }
+
+    /// Whether nothing came of the source but rejected items.
+    pub(in crate::ingest) fn is_rejected(&self) -> bool {
+        let is_rejected = |part: &BatchPart| matches!(part, BatchPart::Event(Event::Media(entry)) if entry.state() == State::Rejected);
+        !self.parts.is_empty() && self.parts.iter().all(is_rejected)
     }
 
     /// The number of events.

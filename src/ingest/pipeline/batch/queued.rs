@@ -304,6 +304,10 @@ mod tests {
             line: 1,
             head: Fingerprint::default(),
             tail: Fingerprint::default(),
+            content: None,
+            mtime_ns: None,
+            generation: None,
+            read: None,
         })
     }
 
