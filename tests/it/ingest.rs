@@ -246,9 +246,10 @@ fn logs_are_followed_across_renames_copies_and_restarts() {
 fn two_logs_with_the_same_beginning_stay_separate() {
     let temp = TempRun::new();
     temp.write("x.npy", &gray(1));
-    let line = "{\"key\":\"k\",\"step\":1,\"data\":\"x.npy\"}\n";
-    temp.append("rank0.media.jsonl", line);
-    temp.append("rank1.media.jsonl", line);
+    for rank in 0..2 {
+        let line = "{\"commit\":0}\n{\"key\":\"k\",\"step\":1,\"data\":\"x.npy\"";
+        temp.append(&format!("rank{rank}.media.jsonl"), &format!("{line},\"rank\":{rank}}}\n"));
+    }
     assert_eq!(temp.ingest().code, 0);
     assert_eq!(temp.counts(), [2, 0, 0]);
     let indices: BTreeSet<u64> =

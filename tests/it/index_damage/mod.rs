@@ -189,11 +189,11 @@ impl Stores {
         }
         // A larger store with several segments and moved pages.
         let large = temp.folder().join("large");
-        let lines = "rubbish\n".repeat(2500);
         let other = temp.folder().join("other");
         fs::create_dir(&other).expect("a run directory");
         for part in 0..2 {
-            fs::write(other.join(format!("{part}.media.jsonl")), &lines).expect("a log");
+            let lines: String = (0..2500).map(|n| format!("rubbish {part} {n}\n")).collect();
+            fs::write(other.join(format!("{part}.media.jsonl")), lines).expect("a log");
             let runs = [temp.at(""), other.clone()].map(|run| run.display().to_string());
             let ran = program(&["ingest", &runs[0], &runs[1]], &large).expect("an ingest");
             assert_eq!(ran.code, 3, "{ran:?}");
