@@ -830,7 +830,7 @@ class Run:
             if self._is_finished:
                 return
             try:
-                self._append({"finish": True})
+                self._append(_json({"finish": True}))
             except Exception as error:
                 self._report("finish", error)
             finally:
@@ -888,8 +888,8 @@ class Run:
             if image._masks is not None:
                 line["masks"] = self._save_masks(f"{stem}-mask", image._masks, saved)
             line["time"] = time.time()
-            left_out = self._fit(line, stem, saved)
-            self._append(line)
+            text, left_out = self._fit(line, stem, saved)
+            self._append(text)
         except Exception as error:
             for path in saved:
                 _remove(os.path.join(self.dir, path))
@@ -899,41 +899,52 @@ class Run:
             self._report(f"{name} of {key}", ValueError(problem))
         return not left_out
 
-    def _fit(self, line: dict[str, Any], stem: str, saved: list[str]) -> dict[str, str]:
-        """Moves large annotations of a line into files. Removes what the daemon would refuse, and returns
-        the reasons by field."""
+    def _fit(self, line: dict[str, Any], stem: str, saved: list[str]) -> tuple[bytes, dict[str, str]]:
+        """Moves large annotations of a line into files, and removes what the daemon would refuse. Returns
+        the line's text and, by field, why something was removed."""
         limits, left_out = self._limits, {}
-        for name in (*_ANNOTATIONS, *_TEXTS):
-            problem = None
-            if name in _TEXTS and depth(line.get(name)) > limits["depth_max"]:
-                problem = f"nested deeper than {limits['depth_max']} levels"
-            elif name in _ANNOTATIONS and name in line:
-                problem = over_annotation_limit(name, line[name], limits)
+        for name in _TEXTS:
+            if name in line and depth(line[name]) > limits["depth_max"]:
+                left_out[name] = f"got nested deeper than {limits['depth_max']} levels"
+                del line[name]
+        annotations = [name for name in _ANNOTATIONS if name in line]
+        for name in annotations:
+            problem = over_annotation_limit(name, line[name], limits)
             if problem is not None:
-                del line[name]
                 left_out[name] = f"got {problem}"
-        if len(_json(line)) <= _LINE_BYTES_LONG:
-            return left_out
-        texts = {name: _json(line[name]) for name in (*_ANNOTATIONS, *_TEXTS) if name in line}
-        n_bytes = len(_json(line)) + 1
-        n_beside, beside_max = 0, limits["annotation_bytes_max"]
-        for name in sorted(texts, key=lambda name: len(texts[name]), reverse=True):
-            n = len(texts[name])
-            if name in _ANNOTATIONS and n_bytes > _LINE_BYTES_LONG and n > 256:
-                if n_beside + n > beside_max:
-                    left_out[name] = f"got {n} bytes, the daemon reads at most {beside_max} beside a line"
-                    del line[name]
-                else:
-                    file = _Dump(f".{name}.json", [texts[name]])
-                    line[name] = {"path": self._save(stem, file, saved)}
-                    n_beside += n
-                n_bytes -= n
-        for name in sorted(set(_TEXTS) & set(texts), key=lambda name: len(texts[name]), reverse=True):
-            if len(_json(line)) + 1 > limits["line_bytes_max"]:
-                n, n_max = len(texts[name]), limits["line_bytes_max"]
-                left_out[name] = f"got {n} bytes, a line of the log may have {n_max}"
                 del line[name]
-        return left_out
+        text = b"" if annotations else _json(line)
+        if annotations or len(text) > _LINE_BYTES_LONG:
+            # Each field is encoded once: boxes of a batch take milliseconds.
+            fields = {name: _json(value) for name, value in line.items()}
+            self._shorten(fields, stem, saved, left_out)
+            text = b"{%s}" % b",".join(b"%s:%s" % (_json(name), value) for name, value in fields.items())
+        return text, left_out
+
+    def _shorten(
+        self, fields: dict[str, bytes], stem: str, saved: list[str], left_out: dict[str, str]
+    ) -> None:
+        """Makes a line shorter, whose fields are JSON already. The largest fields come first."""
+        n_beside, beside_max = 0, self._limits["annotation_bytes_max"]
+        line_max = self._limits["line_bytes_max"]
+        n_bytes = sum(map(len, fields.values())) + sum(len(name) + 4 for name in fields) + 2
+        for name in sorted(fields, key=lambda name: len(fields[name]), reverse=True):
+            n = len(fields[name])
+            if name in _ANNOTATIONS and n_bytes > _LINE_BYTES_LONG:
+                if n_beside + n <= beside_max:
+                    file = _Dump(f".{name}.json", [fields[name]])
+                    fields[name] = _json({"path": self._save(stem, file, saved)})
+                    n_beside += n
+                    n_bytes += len(fields[name])
+                else:
+                    left_out[name] = f"got {n} bytes, the daemon reads at most {beside_max} beside a line"
+                    del fields[name]
+                n_bytes -= n
+        for name in sorted(set(_TEXTS) & set(fields), key=lambda name: len(fields[name]), reverse=True):
+            if n_bytes > line_max:
+                n = len(fields.pop(name))
+                left_out[name] = f"got {n} bytes, a line of the log may have {line_max}"
+                n_bytes -= n
 
     def _save_masks(self, stem: str, masks: Any, saved: list[str]) -> Any:
         """Writes the dumps in `masks`. Returns `masks` with references in place of the dumps."""
@@ -954,9 +965,8 @@ class Run:
         saved.append(path)
         return {"path": path, **dump.description} if dump.description else path
 
-    def _append(self, fields: Mapping[str, Any]) -> None:
+    def _append(self, line: bytes) -> None:
         """Appends one line to the log of this process."""
-        line = _json(fields) + b"\n"
         with self._lock:
             if self._is_finished:
                 raise RuntimeError("the run is finished, want log before finish")
@@ -966,7 +976,7 @@ class Run:
                 # Closing it at exit could come before the training's own handlers, which may still log.
                 self._close_media_log.atexit = False
             # End an incomplete line first, so that this one stands on a line of its own.
-            line = b"\n" + line if self._is_torn else line
+            line = (b"\n" if self._is_torn else b"") + line + b"\n"
             try:
                 _write_all(self._media_log, [line])
             except BaseException:

@@ -121,7 +121,16 @@ def search(data: Mapping[Any, Any], image: type) -> Iterator[Tuple[str, Found]]:
     exception that ended the search of a value.
     """
     for name, value in data.items():
-        yield from _search_value(_text(name), value, image, 0)
+        try:
+            key = name if isinstance(name, str) else _text(name)
+        except Exception as error:
+            yield "a key", error
+            continue
+        # The most common values come first.
+        if isinstance(value, image):
+            yield key, value
+        elif not isinstance(value, (float, int, str)):
+            yield from _search_value(key, value, image, 0)
 
 
 def _search_value(key: str, value: Any, image: type, depth: int) -> Iterator[Tuple[str, Found]]:
