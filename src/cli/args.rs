@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::condition::Condition;
 use super::exit::NoConfigFile;
 use crate::config::{self, Config};
-use crate::media::State;
+use crate::store::StateFilter;
 
 /// Turns raw tensor dumps and media logs of training runs into images, outside of the training
 /// process.
@@ -149,7 +149,10 @@ pub(super) struct ListArgs {
 pub(super) enum StateArg {
     Image,
     Held,
+    /// Rejected, those that wait included
     Rejected,
+    /// Rejected, and tried again: see the reason
+    Waiting,
 }
 
 #[derive(Debug, Args)]
@@ -241,12 +244,13 @@ fn steps(text: &str) -> Result<Steps, String> {
     }
 }
 
-impl From<StateArg> for State {
+impl From<StateArg> for StateFilter {
     fn from(state: StateArg) -> Self {
         match state {
             StateArg::Image => Self::Image,
             StateArg::Held => Self::Held,
             StateArg::Rejected => Self::Rejected,
+            StateArg::Waiting => Self::Waiting,
         }
     }
 }

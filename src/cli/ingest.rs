@@ -16,8 +16,7 @@ use super::privileges::act_as_owner_of;
 use super::progress::Progress;
 use crate::config::{Config, WatchConfig};
 use crate::ingest::{Engine, Mode, RootStatus, Shared};
-use crate::media::State;
-use crate::store::{self, Filter, Reader, RunSummary, StoreError};
+use crate::store::{self, Filter, Reader, RunSummary, StateFilter, StoreError};
 
 /// How many rejections are printed. `ls` lists all.
 const REJECTED_SHOWN: usize = 10;
@@ -190,23 +189,24 @@ fn print_rejected(
     for run in runs {
         let filter = Filter {
             run: Some(run.run.clone()),
-            state: Some(State::Rejected),
+            state: Some(StateFilter::Rejected),
             ..Filter::default()
         };
         for item in reader.items(&filter)? {
             let (_, entry) = item?;
             let reason = printable(entry.reason().unwrap_or_default());
+            let what = if entry.is_waiting() { "waiting" } else { "rejected" };
             let mut source = entry.source.path;
             if let Some(tensor) = entry.source.tensor {
                 source = format!("{source} {tensor}");
             }
-            lines.push(format!("{}: {reason}", printable(&source)));
+            lines.push(format!("{what} {}: {reason}", printable(&source)));
         }
     }
     let n_new = usize::try_from(n_rejected).unwrap_or(usize::MAX).min(lines.len());
     let new = &lines[lines.len() - n_new..];
     for line in new.iter().take(REJECTED_SHOWN) {
-        writeln!(out, "  rejected {line}")?;
+        writeln!(out, "  {line}")?;
     }
     if new.len() > REJECTED_SHOWN {
         let n_more = new.len() - REJECTED_SHOWN;

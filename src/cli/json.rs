@@ -162,6 +162,8 @@ mod tests {
         state: String,
         /// Why the item is held or rejected.
         reason: Option<String>,
+        /// Of a rejected item, `final`, or `waiting` if it is tried again.
+        class: Option<String>,
         /// The media file, relative to the store.
         path: Option<String>,
         /// Type of the media file.

@@ -67,7 +67,7 @@ fn row(item: &Value) -> [String; COLUMNS.len()] {
         text("key"),
         text("step"),
         text("index"),
-        text("state"),
+        if item["class"] == "waiting" { text("class") } else { text("state") },
         size,
         text("mode"),
         text("rule"),

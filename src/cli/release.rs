@@ -1,4 +1,4 @@
-//! `safelight release`: makes the held images that the limits now allow.
+//! `safelight release`: makes the held images that the limits now allow, and tries waiting items again.
 
 use std::io::Write;
 
@@ -32,24 +32,35 @@ pub(super) fn run(
             )?;
         }
     }
-    Ok(if report.failed > 0 { ExitCode::Failed } else { ExitCode::Done })
+    Ok(match (report.failed, report.waiting) {
+        (0, 0) => ExitCode::Done,
+        (0, _) => ExitCode::Rejected,
+        _ => ExitCode::Failed,
+    })
 }
 
 fn print(report: &ReleaseReport, out: &mut impl Write) -> anyhow::Result<()> {
     for key in &report.keys {
-        let name = printable(&format!("{} {}", key.run, key.key));
+        let of_key = key.key.as_ref().map_or("without a key", |key| key.as_str());
+        let name = printable(&format!("{} {of_key}", key.run));
         write!(out, "{name}: {} released", count(key.released, "image"))?;
-        let n_held: u64 = key.held.values().chain(key.failed.values()).sum();
-        if n_held > 0 {
-            write!(out, ", {} still held back:", count(n_held, "image"))?;
+        for (reasons, what) in [
+            (&key.held, "still held back"),
+            (&key.waiting, "still waiting"),
+            (&key.failed, "failed"),
+        ] {
+            let n: u64 = reasons.values().sum();
+            if n > 0 {
+                write!(out, ", {} {what}", count(n, "item"))?;
+            }
         }
         writeln!(out)?;
-        for (reason, n) in key.held.iter().chain(&key.failed) {
+        for (reason, n) in key.held.iter().chain(&key.waiting).chain(&key.failed) {
             writeln!(out, "  {n}: {}", printable(reason))?;
         }
     }
     if report.keys.is_empty() {
-        writeln!(out, "nothing is held back")?;
+        writeln!(out, "nothing is held and nothing waits")?;
     }
     Ok(())
 }

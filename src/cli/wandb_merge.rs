@@ -17,8 +17,9 @@ use crate::control::protocol::ItemsQuery;
 use crate::durable::Disk;
 use crate::formats::wandb_log::merge::Training;
 use crate::formats::wandb_log::row::{Row, is_taken};
-use crate::media::{MediaEntry, MediaId, RunId, State, Step};
+use crate::media::{MediaEntry, MediaId, RunId, Step};
 use crate::sinks::target_dir::TargetDir;
+use crate::store::StateFilter;
 use crate::sync::time_of;
 
 pub(super) fn run(
@@ -43,7 +44,7 @@ pub(super) fn run(
         key: None,
         first_step: None,
         last_step: None,
-        state: Some(State::Image),
+        state: Some(StateFilter::Image),
     };
     let (mut n_images, mut n_pruned) = (0u64, 0u64);
     let read = access.each_item(query, |item| {

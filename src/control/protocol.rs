@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ingest::{IngestStatus, Waiting};
-use crate::media::{MediaKey, NameError, RunId, State};
-use crate::store::{Filter, RunSummary};
+use crate::media::{MediaKey, NameError, RunId};
+use crate::store::{Filter, RunSummary, StateFilter};
 use crate::sync::TargetStatus;
 
 /// Path of the status.
@@ -193,7 +193,7 @@ pub struct ItemsQuery {
     pub last_step: Option<u64>,
     /// Only this state.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<State>,
+    pub state: Option<StateFilter>,
 }
 
 /// Which name of a query does not exist.
@@ -229,7 +229,7 @@ impl TryFrom<ReleaseQuery> for Filter {
 
     fn try_from(query: ReleaseQuery) -> Result<Self, NameError> {
         let ReleaseQuery { run, key, first_step, last_step, goes_on: _ } = query;
-        ItemsQuery { run, key, first_step, last_step, state: Some(State::Held) }.try_into()
+        ItemsQuery { run, key, first_step, last_step, state: Some(StateFilter::Held) }.try_into()
     }
 }
 

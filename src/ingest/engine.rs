@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Select, TryRecvError, never};
 
 use super::folders::Arrival;
 use super::pipeline::{BatchResult, Pipeline};
-use super::planning::{Backlog, PlanContext, Planner, Releases};
+use super::planning::{Backlog, PlanContext, Planner, Releases, Retries};
 use super::room::Room;
 use super::sources::Sources;
 use super::status::{StatusSources, StatusUpdates};
@@ -38,6 +38,7 @@ pub(crate) struct Engine {
     shared: Shared,
     sources: Sources,
     releases: Releases,
+    retries: Retries,
     planner: Planner,
     backlog: Backlog,
     pipeline: Pipeline,
@@ -89,6 +90,7 @@ impl Engine {
             mode,
             sources: Sources::new(mode, &config.live, tick(mode)),
             releases: Releases::default(),
+            retries: Retries::new(mode, Instant::now()),
             planner: Planner::new(&config.live, reader),
             backlog: Backlog::default(),
             pipeline,
@@ -227,6 +229,7 @@ impl Engine {
     /// Uses another configuration. Directories whose settings are the same are read on.
     fn reload(&mut self, config: Live) {
         self.planner.set_config(&config);
+        self.retries.set_all_due();
         self.config = config;
         self.set_pace_and_room();
         let (sources, mut context, _) = self.parts(Instant::now());
@@ -245,7 +248,18 @@ impl Engine {
     fn on_results(&mut self, results: Vec<BatchResult>) {
         for result in results {
             match result {
-                BatchResult::ImageFailed { run, id } => self.planner.free(&run, id),
+                BatchResult::ImageFailed { run, id, is_waiting: false } => {
+                    self.planner.free(&run, id);
+                }
+                BatchResult::ImageFailed { run, id, is_waiting: true } => {
+                    self.planner.take_held(&run, &id.key, id.step, id.index);
+                }
+                BatchResult::Retried { run, path, result } => {
+                    self.releases.retried(&run, result);
+                    if let Some(path) = path {
+                        self.sources.retry_done(&run, path);
+                    }
+                }
                 BatchResult::Released { run, id, result } => {
                     self.releases.image_done(&run, id, result, &mut self.planner);
                 }
@@ -286,11 +300,16 @@ impl Engine {
 
     /// Plans what is due. Returns whether there may be more to do at once.
     fn plan(&mut self, now: Instant) -> Result<bool, StoreError> {
+        self.retries.begin_due(now, &mut self.releases, self.sources.runs(), &self.planner)?;
         let (sources, mut context, releases) = self.parts(now);
         let has_more_lines = sources.plan_lines(&mut context)?;
-        let has_more_releases = releases.turn(sources.runs(), &mut context)?;
+        let start = Instant::now();
+        let has_more_releases = sources.release(releases, &mut context)?;
+        let cost = start.elapsed();
         sources.plan_dumps(&mut context)?;
-        Ok((has_more_lines || has_more_releases) && !context.is_stopped())
+        let has_more = (has_more_lines || has_more_releases) && !context.is_stopped();
+        self.retries.had_turn(cost, &self.releases);
+        Ok(has_more)
     }
 
     fn update_status(&mut self, now: Instant) {
@@ -315,7 +334,10 @@ impl Engine {
             self.backlog.give_up(full.to_string());
             // The pipeline gives up what waits for room.
             self.shared.stop.store(true, Ordering::Relaxed);
-        } else if !self.sources.is_idle() || self.releases.is_under_way() {
+        } else if !self.sources.is_idle()
+            || self.releases.is_under_way()
+            || self.retries.is_all_due()
+        {
             return false;
         } else if !self.has_swept {
             // A log that was read may have grown.

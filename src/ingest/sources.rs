@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Mode;
 use super::folders::{Arrival, Look};
 use super::logs::LogSchedule;
-use super::planning::{LogBacklog, LogLines, PathDumps, PlanContext, follow_log};
+use super::planning::{LogBacklog, LogLines, PathDumps, PlanContext, Releases, follow_log};
 use super::runs::{IDENTITY_FILE, RootId, RunKey, RunReader, Runs};
 use super::surveys::Surveys;
 use super::watching::Watching;
@@ -324,6 +324,22 @@ impl Sources {
     /// Plans the lines of logs that are due. Returns whether there may be more to do at once.
     pub(super) fn plan_lines(&mut self, context: &mut PlanContext<'_>) -> Result<bool, StoreError> {
         self.lines.plan_due(&mut self.runs, &self.watching, context)
+    }
+
+    /// Continues the release that is under way, if one is. Returns whether there may be more to do at once.
+    pub(super) fn release(
+        &mut self,
+        releases: &mut Releases,
+        context: &mut PlanContext<'_>,
+    ) -> Result<bool, StoreError> {
+        releases.turn(&self.runs, &mut self.dumps, context)
+    }
+
+    /// Notes that waiting items of a dump were tried again.
+    pub(super) fn retry_done(&mut self, run: &RunId, path: String) {
+        if let Some(key) = self.runs.with_id(run) {
+            self.dumps.retry_done(&(key, path));
+        }
     }
 
     /// Plans the dumps that have settled.

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::decode::DecodeError;
+use crate::media::Rejection;
 
 /// Why a file cannot be read, with a reason for people.
 #[derive(Debug)]
@@ -11,16 +12,16 @@ pub(crate) enum ReadFailure {
     Wait(String),
     /// The machine or the mount fails, not the file: retry for as long as the failure lasts.
     Retry(String),
-    /// The file cannot become readable: reject it now.
+    /// A limit forbids to read it: reject it now, and try it again when the limit may be another.
+    OverLimit(String),
+    /// The file cannot become readable: reject it for good.
     Reject(String),
 }
 
 impl ReadFailure {
     /// Returns the reason.
     pub(crate) fn reason(self) -> String {
-        match self {
-            Self::Wait(reason) | Self::Retry(reason) | Self::Reject(reason) => reason,
-        }
+        Rejection::from(self).reason
     }
 
     /// Says that the file is that of a mask.
@@ -42,6 +43,7 @@ impl ReadFailure {
         match self {
             Self::Wait(reason) => Self::Wait(change(reason)),
             Self::Retry(reason) => Self::Retry(change(reason)),
+            Self::OverLimit(reason) => Self::OverLimit(change(reason)),
             Self::Reject(reason) => Self::Reject(change(reason)),
         }
     }
@@ -57,9 +59,20 @@ impl From<DecodeError> for ReadFailure {
             DecodeError::Truncated { .. } | DecodeError::Unfinished(_) | DecodeError::Io(_) => {
                 Self::Wait(reason)
             }
-            DecodeError::Malformed(_) | DecodeError::Unsupported(_) | DecodeError::OverLimit(_) => {
-                Self::Reject(reason)
-            }
+            DecodeError::OverLimit(_) => Self::OverLimit(reason),
+            DecodeError::Malformed(_) | DecodeError::Unsupported(_) => Self::Reject(reason),
+        }
+    }
+}
+
+impl From<ReadFailure> for Rejection {
+    /// Says how an item is rejected for which the file is not waited for any longer.
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::Wait(reason)
+            | ReadFailure::Retry(reason)
+            | ReadFailure::OverLimit(reason) => Self::waiting(reason),
+            ReadFailure::Reject(reason) => reason.into(),
         }
     }
 }

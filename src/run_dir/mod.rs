@@ -242,6 +242,7 @@ mod tests {
         match result {
             Ok(_) => "opened".to_owned(),
             Err(ReadFailure::Wait(reason)) => format!("wait: {reason}"),
+            Err(ReadFailure::OverLimit(reason)) => format!("limit: {reason}"),
             Err(ReadFailure::Reject(reason)) => format!("reject: {reason}"),
             Err(ReadFailure::Retry(reason)) => format!("retry: {reason}"),
         }

@@ -63,7 +63,7 @@ impl Reader {
         let mut keys = self.keys(run)?;
         let rejected = Filter {
             run: Some(run.clone()),
-            state: Some(crate::media::State::Rejected),
+            state: Some(super::StateFilter::Rejected),
             ..Filter::default()
         };
         for item in self.items(&rejected)?.take(REJECTED_MAX) {

@@ -47,11 +47,11 @@ use std::time::Duration;
 
 pub(crate) use self::commit::Commit;
 pub use self::error::StoreError;
-pub(crate) use self::index::{DumpRow, LineRow};
+pub(crate) use self::index::{DumpRow, LineRow, WaitingItem};
 use self::lock::{Holder, Lock};
 pub(crate) use self::named_files::NamedFiles;
 pub(crate) use self::reader::Extent;
-pub use self::reader::{Filter, Reader, RunSummary};
+pub use self::reader::{Filter, Reader, RunSummary, StateFilter};
 pub(crate) use self::request::{Removed, Request, Requests};
 pub use self::run_file::RunInfo;
 pub(crate) use self::writer::{ImageToPrune, Writer};

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::index::{DumpRow, Index, LineRow, Row, RunRow};
+use super::index::{DumpRow, Index, LineRow, Row, RunRow, WaitingItem};
 use super::journal::{self, Event, JournalOffset, Lines, LogCursor, ReadLine};
 use super::run_file::RunFile;
 use super::space::Space;
@@ -44,7 +44,32 @@ pub struct Filter {
     /// Only within these steps, both included.
     pub steps: Option<(u64, u64)>,
     /// Only in this state.
-    pub state: Option<State>,
+    pub state: Option<StateFilter>,
+}
+
+/// The state of items to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StateFilter {
+    /// Images.
+    Image,
+    /// Items that are held.
+    Held,
+    /// Rejected items, those that wait included.
+    Rejected,
+    /// Rejected items that are tried again.
+    Waiting,
+}
+
+impl StateFilter {
+    fn has(self, row: &Row) -> bool {
+        match self {
+            Self::Image => row.state == State::Image,
+            Self::Held => row.state == State::Held,
+            Self::Rejected => row.state == State::Rejected,
+            Self::Waiting => row.is_waiting(),
+        }
+    }
 }
 
 /// A run, and the number of its items.
@@ -61,6 +86,9 @@ pub struct RunSummary {
     pub held: u64,
     /// Lines and dumps rejected.
     pub rejected: u64,
+    /// Those among them that are tried again.
+    #[serde(default)]
+    pub waiting: u64,
     /// The images among them whose files retention removed.
     #[serde(default)]
     pub pruned: u64,
@@ -77,6 +105,14 @@ pub struct RunSummary {
 impl Filter {
     fn steps(&self) -> RangeInclusive<u64> {
         self.steps.map_or(0..=u64::MAX, |(first, last)| first..=last)
+    }
+
+    /// Whether it selects a rejected item that said this key and step. Items that said none match no
+    /// filter by them.
+    fn selects(&self, said: Option<&(MediaKey, Step)>) -> bool {
+        self.key.as_ref().is_none_or(|key| said.is_some_and(|(said, _)| said == key))
+            && (self.steps.is_none()
+                || said.is_some_and(|(_, step)| self.steps().contains(&step.0)))
     }
 }
 
@@ -95,6 +131,7 @@ impl Reader {
                 image: row.n_image,
                 held: row.n_held,
                 rejected: row.n_rejected,
+                waiting: row.n_waiting,
                 pruned: row.n_pruned,
                 damaged: row.n_damaged,
                 repeated: row.n_repeated,
@@ -193,22 +230,54 @@ impl Reader {
         }
     }
 
-    /// The rows of a run that match a filter. Rejected items without key or step match no filter by them.
+    /// The rows of a run that match a filter.
     fn rows(
         &self,
         run: &RunId,
         filter: &Filter,
-    ) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
-        let state = filter.state;
-        let placed = (state != Some(State::Rejected))
-            .then(|| self.index.items(run, filter.key.as_ref(), filter.steps()));
-        let rejected = state.is_none_or(|state| state == State::Rejected).then(|| {
-            self.index.rejected(run, filter.key.as_ref(), filter.steps.map(|_| filter.steps()))
-        });
-        let rows = placed.into_iter().flatten().chain(rejected.into_iter().flatten());
-        rows.filter(move |row| {
-            row.as_ref().map_or(true, |row| state.is_none_or(|state| state == row.state))
-        })
+    ) -> Box<dyn Iterator<Item = Result<Row, StoreError>> + Send> {
+        let (key, steps) = (filter.key.as_ref(), filter.steps());
+        let rejected = || self.index.rejected(run, key, filter.steps.map(|_| filter.steps()));
+        match filter.state {
+            None => Box::new(self.index.items(run, key, steps).chain(rejected())),
+            Some(state @ (StateFilter::Image | StateFilter::Held)) => {
+                let rows = self.index.items(run, key, steps);
+                Box::new(rows.filter(move |row| row.as_ref().map_or(true, |row| state.has(row))))
+            }
+            Some(state) => {
+                let waiting = match self.waiting(run, filter) {
+                    Ok(waiting) => waiting,
+                    Err(error) => return Box::new(std::iter::once(Err(error))),
+                };
+                if state == StateFilter::Waiting {
+                    return Box::new(waiting.into_iter().map(|item| Ok(item.row)));
+                }
+                let placed = waiting.into_iter().filter(|item| item.is_placed).map(|item| item.row);
+                Box::new(in_order(placed, rejected()))
+            }
+        }
+    }
+
+    /// Lists the waiting items of a run that match the filter's key and steps, in order of the journal.
+    pub(crate) fn waiting(
+        &self,
+        run: &RunId,
+        filter: &Filter,
+    ) -> Result<Vec<WaitingItem>, StoreError> {
+        let mut waiting = self.index.waiting(run)?;
+        waiting.retain(|item| filter.selects(item.said.as_ref()));
+        Ok(waiting)
+    }
+
+    /// Reads the item of a row.
+    pub(crate) fn entry(&self, run: &RunId, row: Row) -> Result<MediaEntry, StoreError> {
+        entry(&journal::folder(&run_folder(&self.root, run)), row)
+    }
+
+    /// Lists the runs that have waiting items.
+    pub(crate) fn runs_with_waiting(&self) -> Result<Vec<RunId>, StoreError> {
+        let runs = self.index.runs()?.into_iter();
+        Ok(runs.filter(|(_, row)| row.n_waiting > 0).map(|(run, _)| run).collect())
     }
 
     /// Lists all items of a run, each with the offset of its line.
@@ -278,7 +347,7 @@ impl Reader {
     ) -> Result<bool, StoreError> {
         let row = self.index.item(run, &id.key, id.step, id.index)?;
         Ok(row.is_some_and(|row| {
-            (row.state, row.place, row.is_pruned) == (State::Image, place, false)
+            (row.state, row.place, row.is_pruned()) == (State::Image, place, false)
         }))
     }
 
@@ -372,6 +441,19 @@ impl Reader {
     }
 }
 
+/// Merges two lists of rows by the places of their lines, by which both are sorted.
+fn in_order(
+    a: impl Iterator<Item = Row>,
+    b: impl Iterator<Item = Result<Row, StoreError>>,
+) -> impl Iterator<Item = Result<Row, StoreError>> {
+    let (mut a, mut b) = (a.peekable(), b.peekable());
+    std::iter::from_fn(move || match (a.peek(), b.peek()) {
+        (Some(_), None) => a.next().map(Ok),
+        (Some(x), Some(Ok(y))) if x.place < y.place => a.next().map(Ok),
+        _ => b.next(),
+    })
+}
+
 /// Reads the items that rows of a run point at.
 fn entries(
     journal_folder: PathBuf,
@@ -397,7 +479,7 @@ fn entry(journal_folder: &Path, row: Row) -> Result<MediaEntry, StoreError> {
     match journal::read_line(journal_folder, row.place, row.length)?.event {
         Event::Media(mut entry) => {
             if let Fate::Image(image) = &mut entry.fate {
-                image.pruned = row.is_pruned;
+                image.pruned = row.is_pruned();
             }
             Ok(*entry)
         }

@@ -60,8 +60,10 @@ fn bad_dumps_are_rejected_with_a_reason_and_cost_no_neighbour() {
     let ran = temp.ingest();
     assert_eq!(ran.code, 3, "{ran:?}");
     assert_eq!(temp.counts(), [bad.len(), 0, bad.len()]);
-    let rejected: Vec<_> =
+    // Those that wait have their places among the images.
+    let mut rejected: Vec<_> =
         temp.items().into_iter().filter(|item| item["state"] == "rejected").collect();
+    rejected.sort_by_key(|item| item["step"].as_u64());
     for ((path, want), item) in bad.iter().zip(&rejected) {
         let reason = item["reason"].as_str().unwrap_or("");
         assert!(reason.contains(want), "{path}: got {reason:?}, want {want:?}");

@@ -47,4 +47,5 @@ mod sync;
 mod sync_faults;
 mod wandb_peer;
 mod wandb_sync;
+mod waiting;
 mod watchdog;

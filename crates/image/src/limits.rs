@@ -117,7 +117,7 @@ impl StepUsage {
 
     /// The index after the highest one that is taken. `None` if there is no such number.
     #[must_use]
-    pub(crate) fn next_index(&self) -> Option<u32> {
+    pub fn next_index(&self) -> Option<u32> {
         self.taken.last_key_value().map_or(Some(0), |(last, _)| last.checked_add(1))
     }
 

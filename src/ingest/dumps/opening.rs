@@ -61,7 +61,7 @@ pub(crate) fn open_dump(
     let file = dir.open_file(&path)?;
     let (got, max) = (file.stamp().size, limits.dump_bytes_max);
     if got > max {
-        return Err(ReadFailure::Reject(format!(
+        return Err(ReadFailure::OverLimit(format!(
             "{path:?} has {got} bytes, limits.dump_bytes_max is {max}"
         )));
     }

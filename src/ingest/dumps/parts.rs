@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::decode::{Contents, DecodeError, NamedTensor, Skipped};
-use crate::media::MediaKey;
+use crate::media::{MediaKey, Rejection};
 use crate::plan::Found;
 use crate::run_dir::ReadFailure;
 
@@ -13,7 +13,7 @@ pub(crate) struct Part {
     /// The tensor's name in the dump, if it has one.
     pub(crate) tensor: Option<String>,
     /// The tensor, or why it cannot be read.
-    pub(crate) found: Result<Found, String>,
+    pub(crate) found: Result<Found, Rejection>,
 }
 
 /// What a record leads to in a dump.
@@ -54,7 +54,7 @@ pub(super) fn parts(
     };
     let found = |tensor: &NamedTensor| match &tensor.header {
         Ok(header) => Ok(Found::Tensor(writer, Box::new(header.clone()))),
-        Err(error) => Err(format!("{path:?} {error}")),
+        Err(error) => Err(ReadFailure::from(error.clone()).about(path).into()),
     };
     if let Some(name) = tensor {
         return match tensors.iter().find(|tensor| tensor.name.as_deref() == Some(name)) {
@@ -75,11 +75,11 @@ pub(super) fn parts(
     let part = |tensor: &NamedTensor| match &tensor.name {
         Some(name) if tensors.len() > 1 => {
             if !names.insert(name.clone()) {
-                return one(Err(format!("{path:?} holds two tensors {name:?}")), Some(name));
+                return one(Err(format!("{path:?} holds two tensors {name:?}").into()), Some(name));
             }
             match MediaKey::new(format!("{key}/{name}")) {
                 Ok(key) => Part { key, tensor: Some(name.clone()), found: found(tensor) },
-                Err(error) => one(Err(error.to_string()), Some(name)),
+                Err(error) => one(Err(error.to_string().into()), Some(name)),
             }
         }
         name => one(found(tensor), name.as_deref()),

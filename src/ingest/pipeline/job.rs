@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::make::{MadeImage, MakeError, Material, make};
 use super::media_writer::MediaWriter;
-use crate::media::MediaEntry;
+use crate::media::{MediaEntry, Rejection};
 use crate::plan::ImageJob;
 use crate::render::Renderer;
 
@@ -33,7 +33,7 @@ pub(super) enum RenderOutcome {
     Made(MadeImage),
     /// A rejected item: the data makes no image.
     Failed(Box<MediaEntry>),
-    /// The dump could not be read whole now. The item is rejected, unless the dump is read again.
+    /// The dump could not be read whole now. The item waits, unless the dump is read again.
     Unread { entry: Box<MediaEntry>, reason: String },
     /// Nothing: the program stops while nothing can be written. The image is made after the next start.
     GivenUp,
@@ -64,17 +64,22 @@ impl RenderJob {
             *renderer = Renderer::default();
             Err(MakeError::Failed("the conversion panicked, which is a bug".to_owned()))
         });
-        let rejected = |reason| {
-            let ImageJob { id, description, .. } = *image;
+        let rejected = |why: Rejection| {
+            let ImageJob { id, description, plan } = *image;
             let place = (id.key, id.step, Some(id.index));
-            let source = material.source().clone();
-            Box::new(MediaEntry::rejected(Some(place), reason, description, source))
+            let mut source = material.source().clone();
+            if why.is_waiting() {
+                source.image = Some(plan.image_idx);
+                source.held = Some(material.held_at(plan.image_idx));
+            }
+            Box::new(MediaEntry::rejected(Some(place), why, description, source))
         };
         match made {
             Ok(made) => RenderOutcome::Made(made),
-            Err(MakeError::Failed(reason)) => RenderOutcome::Failed(rejected(reason)),
+            Err(MakeError::Failed(reason)) => RenderOutcome::Failed(rejected(reason.into())),
             Err(MakeError::Unread(reason)) => {
-                RenderOutcome::Unread { entry: rejected(reason.clone()), reason }
+                let entry = rejected(Rejection::waiting(reason.clone()));
+                RenderOutcome::Unread { entry, reason }
             }
             Err(MakeError::GivenUp) => RenderOutcome::GivenUp,
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::batch::held_at;
 use super::media_writer::MediaWriter;
 use super::retry::{ReadError, read_with_retries};
 use crate::annotations::{MaskData, class_set, generated_labels};
@@ -10,8 +11,8 @@ use crate::decode::ReadAt;
 use crate::encode::EncodedImage;
 use crate::ingest::dumps::{MaskDump, OpenDump, OpenStorage};
 use crate::media::{
-    Annotation, Annotations, Digest, Layers, MediaEntry, MediaFile, MediaId, Provenance, Sha256,
-    Source,
+    Annotation, Annotations, Digest, HeldAt, Layers, MediaEntry, MediaFile, MediaId, Provenance,
+    Sha256, Source,
 };
 use crate::plan::{ImageJob, ImagePlan, MaskPlan, MaskReading, Recipe, TensorPlan};
 use crate::render::{MaskError, RenderError, Rendered, Renderer, render_mask};
@@ -93,6 +94,11 @@ impl Material {
         &self.source
     }
 
+    /// The version of the dump, and an image of it.
+    pub(super) fn held_at(&self, image_idx: u64) -> HeldAt {
+        held_at(&self.dump, image_idx)
+    }
+
     /// The work that one image takes, in pixels or bytes.
     pub(super) fn cost(&self) -> u64 {
         self.recipe.cost()
@@ -136,7 +142,8 @@ pub(super) fn make(
     }
     renderer.take_back(picture.bytes);
     let (xxh3, sha256) = digest.fields();
-    let source = Source { sha256, xxh3, ..material.source.clone() };
+    let image = (plan.image_idx > 0).then_some(plan.image_idx);
+    let source = Source { sha256, xxh3, image, ..material.source.clone() };
     let entry =
         MediaEntry::image(id.clone(), file, provenance, layers, description.clone(), source);
     Ok(MadeImage { entry: Box::new(entry), files: staged, lacks_mask })
@@ -270,7 +277,7 @@ fn make_mask(
             ReadFailure::Wait(reason) | ReadFailure::Retry(reason) => {
                 ReadError::Io(io::Error::other(reason))
             }
-            ReadFailure::Reject(reason) => ReadError::Data(reason),
+            ReadFailure::OverLimit(reason) | ReadFailure::Reject(reason) => ReadError::Data(reason),
         })
     })?;
     let (bytes, sha256, suffix, ids) = match (reading, &dump.storage) {

@@ -47,7 +47,7 @@ use self::handover::{Handover, TOGETHER_MAX};
 pub(super) use self::make::CHANGED;
 use self::media_writer::MediaWriter;
 pub(crate) use self::progress::Progress;
-pub(crate) use self::results::{BatchResult, GroupResult};
+pub(crate) use self::results::{BatchResult, GroupResult, ItemOutcome};
 use self::worker::{Bundle, work_all};
 use super::Shared;
 use crate::pulse::idle;

@@ -16,7 +16,7 @@
 
 use crossbeam_channel::{Receiver, Select, Sender, TrySendError, bounded};
 
-use crate::media::{MediaId, RunId};
+use crate::media::{MediaId, MediaKey, RunId, State};
 
 /// Messages in the channel. A full channel costs nothing but a merge.
 const GROUPS_MAX: usize = 64;
@@ -31,8 +31,8 @@ pub(crate) enum BatchResult {
         /// Why the dump must be read again. Nothing was committed then.
         unread: Option<String>,
     },
-    /// An image of a log line could not be made: its index is free again.
-    ImageFailed { run: RunId, id: MediaId },
+    /// An image of a log line could not be made: its index is free again, unless the item waits.
+    ImageFailed { run: RunId, id: MediaId, is_waiting: bool },
     /// The release of a held image was tried.
     Released {
         run: RunId,
@@ -40,6 +40,25 @@ pub(crate) enum BatchResult {
         /// The error is the reason why the image stays held.
         result: Result<(), String>,
     },
+    /// A waiting item was tried again.
+    Retried {
+        run: RunId,
+        /// Its dump, if the dump's path describes it.
+        path: Option<String>,
+        /// What came of it. The error is the reason why the dump could not be read whole. Nothing was
+        /// committed then.
+        result: Result<Vec<ItemOutcome>, String>,
+    },
+}
+
+/// What became of an item.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ItemOutcome {
+    pub(crate) key: Option<MediaKey>,
+    pub(crate) state: State,
+    pub(crate) is_waiting: bool,
+    /// Why it is no image, if it is none.
+    pub(crate) reason: Option<String>,
 }
 
 /// What came of a group of batches.

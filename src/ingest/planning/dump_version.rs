@@ -8,7 +8,7 @@ use super::planner::ImageRange;
 use crate::ingest::dumps::{MissingFile, OpenDump, OpenRecord, open_dump};
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::RunReader;
-use crate::media::{Description, Digest, MediaEntry, MediaId, Source};
+use crate::media::{Description, Digest, HeldAt, MediaEntry, MediaId, Rejection, Source};
 use crate::record::pattern::DumpPath;
 use crate::record::{MediaRecord, parse_foreign_sidecar, parse_sidecar};
 use crate::run_dir::ReadFailure;
@@ -45,12 +45,37 @@ impl DumpVersion<'_> {
         SourceCursor::Dump(cursor.with_digest(digest))
     }
 
-    /// The batch of a version that no image can be made of.
-    pub(super) fn rejected(&self, run: &RunReader, reason: String) -> SourceBatch {
-        let place = self.description.as_ref().ok();
-        let place = place.map(|path| (path.key.clone(), path.step, path.index));
-        let entry = MediaEntry::rejected(place, reason, Description::default(), self.source());
-        SourceBatch::of_event(&run.info, Event::Media(Box::new(entry)), self.cursor(None))
+    /// The batch of a version that no image can be made of now. `reserved` are the places of a version in
+    /// the pipeline.
+    pub(super) fn rejected(
+        &self,
+        run: &RunReader,
+        why: Rejection,
+        reserved: &mut Vec<ImageRange>,
+        planner: &mut Planner,
+    ) -> Result<SourceBatch, StoreError> {
+        let entry = match self.description {
+            Ok(path) => {
+                let Stamp { size, mtime_ns, .. } = self.stamp;
+                let held = why.is_waiting().then(|| HeldAt::new(0, size, mtime_ns));
+                let source = Source { held, ..self.source() };
+                let before = self.places(reserved);
+                let place = (path.key.clone(), path.step, path.index);
+                let (place, range) = planner.place_rejected(run.id(), place, &why, &before)?;
+                if before.is_empty() {
+                    reserved.extend(range);
+                }
+                MediaEntry::rejected(Some(place), why, Description::default(), source)
+            }
+            Err(_) => MediaEntry::rejected(None, why, Description::default(), self.source()),
+        };
+        let event = Event::Media(Box::new(entry));
+        Ok(SourceBatch::of_event(&run.info, event, self.cursor(None)))
+    }
+
+    /// The places of earlier versions. A version in the pipeline is newer than the one in the store.
+    fn places(&self, reserved: &[ImageRange]) -> Vec<ImageRange> {
+        [reserved, &self.row.stands].concat()
     }
 
     /// Whether the store has a version with this stamp and sidecar.
@@ -77,9 +102,7 @@ pub(super) fn plan_version(
     reserved: &mut Vec<ImageRange>,
     planner: &mut Planner,
 ) -> Result<SourceBatch, StoreError> {
-    // A version in the pipeline is newer than the one in the store.
-    let mut before = reserved.clone();
-    before.extend(dump.row.stands.iter().cloned());
+    let before = dump.places(reserved);
     let mut batch = SourceBatch::new(&run.info, dump.cursor(None));
     let now = planner.plan_record(run.id(), run.files.dir(), opened, &before, &mut batch)?;
     // A version without any image leaves the images of the earlier one.
@@ -94,28 +117,31 @@ pub(super) fn plan_version(
     Ok(batch)
 }
 
-/// Opens a dump again, some images of which are held.
+/// Opens a dump again, of which items are held or wait.
 ///
 /// # Errors
 /// The inner error says, for people, why that is not possible.
 pub(super) fn reopen(
     run: &mut RunReader,
     path: &str,
+    missing_file: MissingFile,
     planner: &Planner,
-) -> Result<Result<OpenRecord, String>, StoreError> {
+) -> Result<Result<OpenRecord, Rejection>, StoreError> {
     let row = planner.reader().dump(run.id(), path)?.unwrap_or_default();
     let Some(description) = run.files.dump_path(path) else {
         let reason = "no pattern in `dumps` of the configuration describes its path any more";
-        return Ok(Err(reason.to_owned()));
+        return Ok(Err(Rejection::waiting(reason)));
     };
-    let Some(stamp) = run.files.dir().stat(path) else { return Ok(Err(GONE.to_owned())) };
+    let Some(stamp) = run.files.dir().stat(path) else {
+        return Ok(Err(Rejection::waiting(GONE)));
+    };
     let sidecar = run.files.sidecar(path);
     let known = row.cursor.as_ref().and_then(|cursor| cursor.sidecar);
     let dump = DumpVersion { path, description: &description, stamp, sidecar, row };
     if known != dump.sidecar_stamp() {
-        return Ok(Err("its sidecar has changed since it was held".to_owned()));
+        return Ok(Err(Rejection::waiting("its sidecar has changed since it was held")));
     }
-    Ok(open(run, &dump, MissingFile::Wait, planner).map_err(ReadFailure::reason))
+    Ok(open(run, &dump, missing_file, planner).map_err(ReadFailure::into))
 }
 
 /// Opens a dump as its path and its sidecar describe it.
@@ -166,7 +192,7 @@ fn read_description(
         return Ok(parse_foreign_sidecar(&text, path));
     }
     if size > bytes_max {
-        return Err(ReadFailure::Reject(format!(
+        return Err(ReadFailure::OverLimit(format!(
             "sidecar {name:?} has {size} bytes, limits.line_bytes_max is {bytes_max}"
         )));
     }
@@ -176,8 +202,9 @@ fn read_description(
     parse_sidecar(text.as_bytes(), path)
         .map_err(|error| ReadFailure::Wait(format!("sidecar {name:?}, {error}")))
 }
+
 /// The images that the earlier version has and the new one has not.
-fn gone_images(before: &[ImageRange], now: &[ImageRange]) -> BTreeSet<MediaId> {
+pub(super) fn gone_images(before: &[ImageRange], now: &[ImageRange]) -> BTreeSet<MediaId> {
     let mut gone = BTreeSet::new();
     for (key, step, earlier) in before {
         let stays = now.iter().find(|now| (&now.0, now.1) == (key, *step));

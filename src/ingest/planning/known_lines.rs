@@ -147,6 +147,11 @@ impl KnownLine {
         }
     }
 
+    /// Whether the line was rejected, and is tried again.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.item.as_ref().is_some_and(|item| item.is_waiting())
+    }
+
     /// Whether the line was rejected.
     pub(super) fn is_rejected(&self) -> bool {
         self.item.as_ref().is_none_or(|item| item.state() == State::Rejected)

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::PlanContext;
 use super::known_lines::{InFlight, KnownLine, KnownLines, LineStatus};
-use super::planner::{ImageRange, rejected};
+use super::planner::RecordPlace;
+use super::{PlanContext, Planner};
 use crate::ingest::Mode;
 use crate::ingest::dumps::{LastDump, MissingFile, OpenRecord};
 use crate::ingest::logs::{LogSchedule, LogState, RawLine, Tail};
@@ -15,9 +15,9 @@ use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::run_files::RunFiles;
 use crate::ingest::runs::{RunKey, RunReader, Runs, UnknownFields};
 use crate::ingest::watching::Watching;
-use crate::media::{Description, MediaEntry, RunId, Source, Step};
+use crate::media::{Description, HeldAt, MediaEntry, Rejection, RunId, Source, Step};
 use crate::record::{Line, MediaRecord, RecordError, parse_line, place_of};
-use crate::run_dir::ReadFailure;
+use crate::run_dir::{ReadFailure, RunDir};
 use crate::store::journal::{Event, ReadLine, SourceCursor};
 use crate::store::{RunInfo, StoreError};
 
@@ -103,16 +103,27 @@ impl LogLine<'_> {
         SourceBatch::of_event(self.run, event, self.cursor())
     }
 
-    /// The line is no record.
-    fn unreadable(&self, reason: String) -> SourceBatch {
+    /// The line is no record, or none that can be read now.
+    fn unreadable(&self, why: Rejection, planner: &mut Planner) -> Result<SourceBatch, StoreError> {
         let place = place_of(&self.line.bytes).map(|(key, step)| (key, step, None));
-        let entry = MediaEntry::rejected(place, reason, Description::default(), self.source(None));
-        self.event(Event::Media(Box::new(entry)))
+        self.rejected(place, Description::default(), self.source(None), why, planner)
     }
 
-    /// The line is a record that no image can be made of.
-    fn rejected(&self, record: &MediaRecord, source: Source, reason: String) -> SourceBatch {
-        self.event(Event::Media(Box::new(rejected(record, source, reason))))
+    /// No image can be made of the line now.
+    fn rejected(
+        &self,
+        place: Option<RecordPlace>,
+        description: Description,
+        source: Source,
+        why: Rejection,
+        planner: &mut Planner,
+    ) -> Result<SourceBatch, StoreError> {
+        let place = match place {
+            Some(place) => Some(planner.place_rejected(&self.run.id, place, &why, &[])?.0),
+            None => None,
+        };
+        let entry = MediaEntry::rejected(place, why, description, source);
+        Ok(self.event(Event::Media(Box::new(entry))))
     }
 }
 
@@ -322,14 +333,13 @@ fn plan_line(
 ) -> Result<LineResult, StoreError> {
     let line = of_log.line;
     let record = if line.is_too_long {
-        let (got, max) = (line.n_bytes, context.planner.limits().line_bytes_max);
-        let begin = String::from_utf8_lossy(&line.bytes);
-        Err(format!("line of {got} bytes, limits.line_bytes_max is {max}; it begins {begin:.64}"))
+        let max = context.planner.limits().line_bytes_max;
+        Err(Rejection::waiting(too_long(line, max)))
     } else if line.bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(LineResult::Done);
     } else {
         parse_line(&line.bytes).map_err(|RecordError { column, message, .. }| {
-            format!("{}:{}:{column}: {message}", of_log.log(), line.number)
+            format!("{}:{}:{column}: {message}", of_log.log(), line.number).into()
         })
     };
     let step = match &record {
@@ -344,7 +354,8 @@ fn plan_line(
         LineStatus::Known(known) => Some(known),
     };
     let batch = match record {
-        Err(reason) => known.is_none().then(|| of_log.unreadable(reason)),
+        Err(_) if known.is_some() => None,
+        Err(why) => Some(of_log.unreadable(why, context.planner)?),
         Ok(Line::Commit(step)) => Some(of_log.event(Event::Commit { step })),
         Ok(Line::Finish) => Some(of_log.event(Event::Finish)),
         Ok(Line::Media(record)) => {
@@ -393,16 +404,28 @@ fn plan_record(
     let dir = reader.files.dir().clone();
     let is_gone = || dir.relative(&record.data.path).is_ok_and(|path| dir.stat(&path).is_none());
     let was_rejected = known.is_some_and(KnownLine::is_rejected);
+    if known.is_some_and(KnownLine::is_waiting) {
+        // The item of the line that was read first is tried again.
+        return Ok(Ok(None));
+    }
+    // Before the dump is opened: a later change must not go unnoticed.
+    let held = version_at(&dir, &record.data.path);
     Ok(Ok(match open_record(of_log, reader, record, is_over, context) {
         // A job that logs the same line again may still write its dump.
         Err(ReadFailure::Wait(reason)) if !is_over => return Ok(Err(LineResult::Wait(reason))),
         Err(ReadFailure::Wait(_)) if known.is_some() && is_gone() => None,
         Err(ReadFailure::Retry(reason)) => return Ok(Err(LineResult::Retry(reason))),
-        Err(ReadFailure::Wait(_) | ReadFailure::Reject(_)) if was_rejected => None,
-        Err(ReadFailure::Wait(reason) | ReadFailure::Reject(reason)) => {
-            let tensor = record.data.tensor.clone();
-            let source = Source { tensor, ..of_log.source(Some(&record.data.path)) };
-            Some(of_log.rejected(record, source, reason))
+        Err(_) if was_rejected => None,
+        Err(failure) => {
+            let why = Rejection::from(failure);
+            let source = Source {
+                tensor: record.data.tensor.clone(),
+                held: held.filter(|_| why.is_waiting()),
+                ..of_log.source(Some(&record.data.path))
+            };
+            let place = Some((record.key.clone(), record.step, record.index));
+            let description = record.description.clone();
+            Some(of_log.rejected(place, description, source, why, context.planner)?)
         }
         Ok(opened) if known.is_some_and(|known| known.has_content_of(&opened.dump)) => None,
         Ok(OpenRecord { unfinished: Some(reason), .. }) if !is_over => {
@@ -410,11 +433,22 @@ fn plan_record(
         }
         Ok(opened) => {
             let mut batch = SourceBatch::new(of_log.run, of_log.cursor());
-            let (id, before) = (&of_log.run.id, &[] as &[ImageRange]);
-            context.planner.plan_record(id, &dir, opened, before, &mut batch)?;
+            context.planner.plan_record(&of_log.run.id, &dir, opened, &[], &mut batch)?;
             Some(batch).filter(|batch| !(was_rejected && batch.is_rejected()))
         }
     }))
+}
+
+/// Says that a line is longer than `max` bytes.
+pub(super) fn too_long(line: &RawLine, max: u64) -> String {
+    let (got, begin) = (line.n_bytes, String::from_utf8_lossy(&line.bytes));
+    format!("line of {got} bytes, limits.line_bytes_max is {max}; it begins {begin:.64}")
+}
+
+/// The version of a dump that a record names, if the dump is there.
+pub(super) fn version_at(dir: &RunDir, path: &str) -> Option<HeldAt> {
+    let stamp = dir.stat(&dir.relative(path).ok()?)?;
+    Some(HeldAt::new(0, stamp.size, stamp.mtime_ns))
 }
 
 fn open_record(

@@ -35,7 +35,7 @@ pub(crate) use self::log_lines::{LogBacklog, LogLines, follow_log};
 pub(crate) use self::path_dumps::PathDumps;
 pub(crate) use self::planner::Planner;
 pub use self::release::{Admitting, KeyReport, Report as ReleaseReport};
-pub(crate) use self::release::{ReleaseRequest, Releases};
+pub(crate) use self::release::{ReleaseRequest, Releases, Retries};
 use super::pipeline::Pipeline;
 use super::{Mode, Shared};
 use crate::config::Live;

@@ -13,7 +13,7 @@ use crate::ingest::folders::Arrival;
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::{RunKey, RunReader, Runs, SourceId};
 use crate::ingest::watching::{Due, QuietTimes, Settler};
-use crate::media::RunId;
+use crate::media::{Rejection, RunId};
 use crate::record::pattern::DumpPath;
 use crate::run_dir::ReadFailure;
 use crate::store::StoreError;
@@ -96,6 +96,21 @@ impl PathDumps {
     /// Whether a dump is in the pipeline.
     pub(crate) fn has_in_flight(&self) -> bool {
         !self.in_flight.is_empty()
+    }
+
+    /// Whether this dump is in the pipeline.
+    pub(super) fn is_in_flight(&self, id: &SourceId) -> bool {
+        self.in_flight.contains_key(id)
+    }
+
+    /// Notes that waiting items of a dump are in the pipeline, which take these places.
+    pub(super) fn begin_retry(&mut self, id: SourceId, stamp: Stamp, reserved: Vec<ImageRange>) {
+        self.in_flight.insert(id, InFlight { stamp, reserved, n_unread: 0, is_done: false });
+    }
+
+    /// Notes that waiting items of a dump were tried again.
+    pub(crate) fn retry_done(&mut self, id: &SourceId) {
+        self.in_flight.remove(id);
     }
 
     /// Whether no dump is left to be read.
@@ -286,9 +301,7 @@ impl PathDumps {
         let batch = match open(run, &dump, missing_file, context.planner) {
             Err(ReadFailure::Wait(reason)) if !is_over => return Ok(PlanResult::Wait(reason)),
             Err(ReadFailure::Retry(reason)) => return Ok(PlanResult::Retry(reason)),
-            Err(ReadFailure::Wait(reason) | ReadFailure::Reject(reason)) => {
-                dump.rejected(run, reason)
-            }
+            Err(failure) => dump.rejected(run, failure.into(), &mut reserved, context.planner)?,
             Ok(opened) if dump.is_known() && dump.has_known_content(&opened.dump) => {
                 return Ok(PlanResult::Done);
             }
@@ -304,7 +317,7 @@ impl PathDumps {
             }
             Ok(_) if n_unread > UNREAD_MAX => {
                 let reason = "the dump changes whenever it is read, or cannot be read whole";
-                dump.rejected(run, reason.to_owned())
+                dump.rejected(run, Rejection::waiting(reason), &mut reserved, context.planner)?
             }
             Ok(opened) => plan_version(run, &dump, opened, &mut reserved, context.planner)?,
         };

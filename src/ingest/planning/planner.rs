@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::config::{ImageRules, Live};
 use crate::ingest::dumps::{OpenRecord, Part};
-use crate::ingest::pipeline::SourceBatch;
+use crate::ingest::pipeline::{SourceBatch, held_at};
 use crate::limits::{Admission, Limits, StepUsage, admit};
-use crate::media::{Description, MediaEntry, MediaId, MediaKey, RunId, Source, Step};
+use crate::media::{Description, MediaEntry, MediaId, MediaKey, Rejection, RunId, Source, Step};
 use crate::plan::{DESCRIPTIONS_BYTES_MAX, IndexRange, Plan, PlannedItem, plan, plan_held};
 use crate::record::MediaRecord;
 use crate::run_dir::RunDir;
@@ -22,6 +22,9 @@ const USAGE_MAX: usize = 4096;
 
 /// Where images of a dump are: key, step and indices.
 pub(crate) type ImageRange = (MediaKey, Step, IndexRange);
+
+/// What a record says of its place: key, step and index.
+pub(super) type RecordPlace = (MediaKey, Step, Option<u32>);
 
 /// Plans images, and counts what each step has.
 #[derive(Debug)]
@@ -43,10 +46,29 @@ pub(super) struct HeldImages<'a> {
     pub(super) images: &'a BTreeMap<u32, u64>,
 }
 
-/// Makes the entry of a record that no image can be made of.
-pub(super) fn rejected(record: &MediaRecord, source: Source, reason: String) -> MediaEntry {
-    let place = Some((record.key.clone(), record.step, record.index));
-    MediaEntry::rejected(place, reason, record.description.clone(), source)
+/// The index of a rejected record, and the indices that its source has in the step.
+///
+/// A waiting item takes the index that the record names, or the next one. If an earlier version of the dump
+/// has images (`earlier`), or another item has the index, nothing is taken and those stay.
+fn rejected_at(
+    usage: &mut StepUsage,
+    wanted: Option<u32>,
+    why: &Rejection,
+    earlier: Option<IndexRange>,
+) -> (Option<u32>, Option<IndexRange>) {
+    if !why.is_waiting() {
+        return (wanted, None);
+    }
+    if let Some(earlier) = earlier {
+        return (Some(earlier.first), Some(earlier));
+    }
+    match wanted.or_else(|| usage.next_index()) {
+        Some(index) if !usage.is_taken(index) => {
+            usage.take(index, false);
+            (Some(index), Some(IndexRange { first: index, n: 1 }))
+        }
+        claimed => (claimed, None),
+    }
 }
 
 impl Planner {
@@ -89,8 +111,8 @@ impl Planner {
         self.usage.entry(step).and_modify(|usage| usage.free(id.index));
     }
 
-    /// Takes the index of an image that stays held.
-    pub(super) fn take_held(&mut self, run: &RunId, key: &MediaKey, step: Step, index: u32) {
+    /// Takes the index of an image that stays held, or waits.
+    pub(crate) fn take_held(&mut self, run: &RunId, key: &MediaKey, step: Step, index: u32) {
         let step = (run.clone(), key.clone(), step);
         self.usage.entry(step).and_modify(|usage| usage.take(index, false));
     }
@@ -123,8 +145,29 @@ impl Planner {
         }
     }
 
+    /// Decides where a line or dump stands that cannot be read. A waiting item takes its place in the step.
+    /// `before` are the places that an earlier version of the dump has. Returns what it says of its place,
+    /// and the place that it has.
+    pub(super) fn place_rejected(
+        &mut self,
+        run: &RunId,
+        (key, step, index): RecordPlace,
+        why: &Rejection,
+        before: &[ImageRange],
+    ) -> Result<(RecordPlace, Option<ImageRange>), StoreError> {
+        let earlier = range_at(before, &key, step);
+        // What is in the dump is unknown: it may have had images of other keys.
+        let (index, range) = if before.is_empty() || earlier.is_some() {
+            rejected_at(self.usage_at(run, &key, step)?, index, why, earlier)
+        } else {
+            (index, None)
+        };
+        let range = range.map(|range| (key.clone(), step, range));
+        Ok(((key, step, index), range))
+    }
+
     /// Plans the images of each tensor of a record, in place of those in `before`, and adds them to `batch`.
-    /// Returns where the images are: nowhere if none could be planned.
+    /// Returns where the images are, and the waiting items: nowhere if none could be planned.
     pub(super) fn plan_record(
         &mut self,
         run: &RunId,
@@ -144,12 +187,11 @@ impl Planner {
             let source = Source { tensor: part.tensor, ..source.clone() };
             let record = MediaRecord { key: part.key, ..record.clone() };
             let options = record.options.over(self.rules.options(&record.key));
-            let is_here = |(key, step, _): &&ImageRange| (key, *step) == (&record.key, record.step);
-            let earlier = before.iter().find(is_here).map(|(_, _, earlier)| *earlier);
+            let earlier = range_at(before, &record.key, record.step);
             let usage = self.usage_at(run, &record.key, record.step)?;
+            let usage_before = earlier.is_some().then(|| usage.clone());
             let plan = part.found.and_then(|found| {
-                plan(&record, options, found, &sources, usage, &limits, earlier)
-                    .map_err(|error| error.to_string())
+                Ok(plan(&record, options, found, &sources, usage, &limits, earlier)?)
             });
             let (n, n_described) = match &plan {
                 Ok(plan) => (plan.items.len() as u64, plan.description_bytes),
@@ -160,11 +202,14 @@ impl Planner {
             let is_over = n_images > n_max || n_bytes > DESCRIPTIONS_BYTES_MAX;
             let plan = match plan {
                 Ok(plan) if is_over => {
-                    plan.items.iter().for_each(|item| usage.free(item.id().index));
-                    Err(format!(
+                    match usage_before {
+                        Some(before) => *usage = before,
+                        None => plan.items.iter().for_each(|item| usage.free(item.id().index)),
+                    }
+                    Err(Rejection::waiting(format!(
                         "{n_images} images in one dump so far, with {n_bytes} bytes of descriptions: \
                          limits.batch_max is {n_max}, descriptions may have {DESCRIPTIONS_BYTES_MAX}"
-                    ))
+                    )))
                 }
                 plan => plan,
             };
@@ -178,12 +223,17 @@ impl Planner {
                     }
                     batch.push_plan(plan, &dump, &masks, dir, &source);
                 }
-                Err(reason) if is_over => {
+                Err(why) => {
+                    let (index, range) = rejected_at(usage, record.index, &why, earlier);
+                    let held = why.is_waiting().then(|| held_at(&dump, 0));
+                    let place = Some((record.key.clone(), record.step, index));
+                    now.extend(range.map(|range| (record.key, record.step, range)));
                     // The description of all images is not repeated with each rejected one.
-                    let record = MediaRecord { description: Description::default(), ..record };
-                    batch.push_entry(rejected(&record, source, reason));
+                    let description =
+                        if is_over { Description::default() } else { record.description };
+                    let source = Source { held, ..source };
+                    batch.push_entry(MediaEntry::rejected(place, why, description, source));
                 }
-                Err(reason) => batch.push_entry(rejected(&record, source, reason)),
             }
         }
         Ok(now)
@@ -215,9 +265,15 @@ impl Planner {
         let options = record.options.over(self.rules.options(&record.key));
         let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
         let usage = self.usage_at(run, &record.key, record.step)?;
-        Ok(part.found.and_then(|found| {
-            plan_held(&record, options, found, &sources, usage, &limits, images)
-                .map_err(|error| error.to_string())
-        }))
+        let plan = part.found.and_then(|found| {
+            Ok(plan_held(&record, options, found, &sources, usage, &limits, images)?)
+        });
+        Ok(plan.map_err(|why| why.reason))
     }
+}
+
+/// The indices that a source has at a key and step.
+fn range_at(ranges: &[ImageRange], key: &MediaKey, step: Step) -> Option<IndexRange> {
+    let at = ranges.iter().find(|(of, at, _)| (of, *at) == (key, step));
+    at.map(|(_, _, range)| *range)
 }

@@ -1,8 +1,10 @@
 //! Applies journal lines: each becomes changes of rows.
 
 use super::blocks::Changes;
-use super::rows::{DumpRow, LineRow, LogRow, RejectedRow, Row, RunRow, decode, encode};
-use super::{dump_key, item_key, line_key, log_key, rejected_key};
+use super::rows::{
+    DumpRow, LineRow, LogRow, Mark, RejectedRow, Row, RunRow, WaitingRow, decode, encode,
+};
+use super::{dump_key, item_key, line_key, log_key, rejected_key, waiting_key};
 use crate::media::{RunId, State};
 use crate::store::journal::{Located, LogCursor, Outline, SourceCursor};
 
@@ -23,56 +25,96 @@ pub(super) fn apply_line(
     // The row of the line's dump, which is mostly also the cursor's.
     let mut dump: Option<(&str, DumpRow)> = None;
     if let Some(state) = line.state {
-        let row = Row { state, place: *start, length: *length, is_pruned: false };
-        // A line without a source's cursor is about a held item that was released. That is no new version
-        // of its dump, and the places of the dump's images stay.
-        let is_released = matches!(line.cursor.as_deref(), Some(SourceCursor::None));
-        let source = line.source.as_ref().filter(|source| source.log.is_none() && !is_released);
-        if let Some(path) = source.map(|source| &*source.path) {
+        let mark = if line.is_waiting() { Mark::Waiting } else { Mark::None };
+        let row = Row { state, place: *start, length: *length, mark };
+        let path = line.source.as_ref().filter(|source| source.log.is_none());
+        if let Some(path) = path.map(|source| &*source.path) {
             let mut row = dump_row(changes, run, path)?.unwrap_or_default();
-            if !row.is_open {
+            // A line alone, without a source's cursor, is about a held item that was released. That is no
+            // new version of its dump, and the places of the dump's images stay.
+            let is_released = matches!(line.cursor.as_deref(), Some(SourceCursor::None));
+            if row.is_open {
+                dump = Some((path, row));
+            } else if !is_released {
                 row.begin();
+                dump = Some((path, row));
             }
-            dump = Some((path, row));
         }
         let at = line.id();
-        if let (State::Image | State::Held, Some((key, step, index))) = (state, at) {
-            let before = changes.insert(item_key(run, key, step, index), &encode(&row))?;
-            if let Some(before) = before.and_then(|bytes| decode(&bytes)) {
-                run_row.uncount(before);
+        // A waiting item has its place like a held one, unless another item is there.
+        let has_place = match (state, at) {
+            (State::Rejected, Some((key, step, index))) if row.is_waiting() => {
+                changes.get(&item_key(run, key, step, index))?.is_none()
             }
+            _ => state != State::Rejected,
+        };
+        if let Some((key, step, index)) = at.filter(|_| has_place) {
+            let before = changes.insert(item_key(run, key, step, index), &encode(&row))?;
+            uncount(changes, run, run_row, before)?;
         } else {
             let said = line.key_and_step().map(|(key, step)| (key.as_str(), step));
             changes.insert(rejected_key(run, line.seq), &encode(&RejectedRow { row, said }))?;
         }
-        *run_row.count(state) += 1;
+        run_row.count(row);
+        if row.is_waiting() {
+            let waiting = match at.filter(|_| has_place) {
+                Some((key, step, index)) => WaitingRow::Placed(key.clone(), step, index),
+                None => WaitingRow::Rejected(line.seq),
+            };
+            changes.insert(waiting_key(run, *start), &encode(&waiting))?;
+        }
         if let Some((_, dump)) = &mut dump {
-            match (at, state) {
-                (Some((key, step, index)), State::Rejected) => dump.add_rejected(key, step, index),
-                (Some((key, step, index)), _) => dump.add(key, step, index),
-                _ => {}
+            match at {
+                Some((key, step, index)) if has_place => dump.add(key, step, index),
+                Some((key, step, index)) => dump.add_rejected(key, step, index),
+                None => {}
             }
             // Rejections of an earlier version no longer count.
             if !dump.is_open {
                 for earlier in dump.rejected.drain(..) {
-                    if changes.remove(&rejected_key(run, earlier))?.is_some() {
-                        run_row.n_rejected -= 1;
-                    }
+                    let row = changes.remove(&rejected_key(run, earlier))?;
+                    uncount_rejected(changes, run, run_row, row)?;
                 }
             }
-            dump.rejected.extend((state == State::Rejected).then_some(line.seq));
+            dump.rejected.extend((!has_place).then_some(line.seq));
             dump.is_open = line.cursor.is_none();
         }
     }
     if let ("gone", Some((key, step, index))) = (&*line.kind, line.id()) {
         let before = changes.remove(&item_key(run, key, step, index))?;
+        uncount(changes, run, run_row, before)?;
+        if let Some(path) = line.path.as_deref()
+            && let Some(mut row) = dump_row(changes, run, path)?
+        {
+            row.end_at(key, step, index);
+            row.is_open &= line.cursor.is_none();
+            dump = Some((path, row));
+        }
+    }
+    if let ("retried", Some(place)) = (&*line.kind, line.place) {
+        let waiting = changes.remove(&waiting_key(run, place))?;
+        let waiting = waiting.and_then(|bytes| decode(&bytes));
+        let before = match &waiting {
+            Some(WaitingRow::Placed(key, step, index)) => {
+                changes.remove(&item_key(run, key, *step, *index))?
+            }
+            Some(WaitingRow::Rejected(seq)) => {
+                let row = changes.remove(&rejected_key(run, *seq))?;
+                row.and_then(|bytes| decode::<RejectedRow>(&bytes).map(|row| encode(&row.row)))
+            }
+            None => None,
+        };
         if let Some(before) = before.and_then(|bytes| decode(&bytes)) {
             run_row.uncount(before);
         }
         if let Some(path) = line.path.as_deref()
             && let Some(mut row) = dump_row(changes, run, path)?
         {
-            row.end_at(key, step, index);
+            if let Some(WaitingRow::Placed(key, step, index)) = &waiting {
+                row.end_at(key, *step, *index);
+            }
+            // The other lines of the batch belong to the version that is there.
+            row.is_open = true;
             dump = Some((path, row));
         }
     }
@@ -81,9 +123,9 @@ pub(super) fn apply_line(
         let item_key = item_key(run, key, step, index);
         let before = changes.get(&item_key)?.and_then(decode::<Row>);
         if let Some(before) = before
-            && (before.state, before.place, before.is_pruned) == (State::Image, place, false)
+            && (before.state, before.place, before.is_pruned()) == (State::Image, place, false)
         {
-            changes.insert(item_key, &encode(&Row { is_pruned: true, ..before }))?;
+            changes.insert(item_key, &encode(&Row { mark: Mark::Pruned, ..before }))?;
             run_row.n_pruned += 1;
         }
     }
@@ -129,6 +171,32 @@ fn note_line(
     }
     changes.insert(key, &encode(&row))?;
     Ok(())
+}
+
+/// Counts the item of a row that was replaced or removed no longer. If it waited, it no longer does.
+fn uncount(
+    changes: &mut Changes,
+    run: &RunId,
+    run_row: &mut RunRow,
+    before: Option<Vec<u8>>,
+) -> sled::Result<()> {
+    if let Some(before) = before.and_then(|bytes| decode::<Row>(&bytes)) {
+        run_row.uncount(before);
+        if before.is_waiting() {
+            changes.remove(&waiting_key(run, before.place))?;
+        }
+    }
+    Ok(())
+}
+
+fn uncount_rejected(
+    changes: &mut Changes,
+    run: &RunId,
+    run_row: &mut RunRow,
+    before: Option<Vec<u8>>,
+) -> sled::Result<()> {
+    let row = before.and_then(|bytes| Some(encode(&decode::<RejectedRow>(&bytes)?.row)));
+    uncount(changes, run, run_row, row)
 }
 
 fn put(changes: &mut Changes, run: &RunId, dump: Option<(&str, DumpRow)>) -> sled::Result<()> {

@@ -7,7 +7,8 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `i` run 0 key 0 step(8) index(4) | [`Row`] of an image or a held item |
+//! | `i` run 0 key 0 step(8) index(4) | [`Row`] of an image, a held item, or a waiting item that has its place |
+//! | `w` run 0 segment(4) offset(8) | [`WaitingRow`]: where the row of the waiting item with this line is |
 //! | `r` run 0 seq(8) | [`RejectedRow`]: a [`Row`], and the key and step that the item said |
 //! | `d` run 0 path | [`DumpRow`]: what became of a dump that has no line in a media log |
 //! | `h` run 0 step(8) digest(8) | [`LineRow`]: a line of a media log, by its content |
@@ -45,7 +46,7 @@ use self::generation::{
 };
 pub(crate) use self::generation::{is_damage, remove_all};
 pub(crate) use self::rows::{DumpRow, LineRow, Row, RunRow};
-use self::rows::{LogRow, RejectedRow, decode, encode};
+use self::rows::{LogRow, RejectedRow, WaitingRow, decode, encode};
 use super::StoreError;
 use super::journal::{JournalOffset, Located, LogCursor, Outline, ReadLine};
 use crate::limits::StepUsage;
@@ -56,8 +57,18 @@ use crate::pulse;
 const SCHEMA: &[u8] = b"6";
 
 /// A transaction takes no further line once it writes this many keys. A line touches at most seven keys, and
-/// one for each image of its dump that was rejected earlier.
-const KEYS_PER_TRANSACTION: usize = 190;
+/// two for each image of its dump that was rejected earlier.
+const KEYS_PER_TRANSACTION: usize = 185;
+
+/// A rejected item that is tried again.
+#[derive(Debug, Clone)]
+pub(crate) struct WaitingItem {
+    pub(crate) row: Row,
+    /// The key and the step that it said, if it did.
+    pub(crate) said: Option<(MediaKey, Step)>,
+    /// Whether it has its place among the images and held items.
+    pub(crate) is_placed: bool,
+}
 
 /// The open index. Clones share it.
 #[derive(Debug, Clone)]
@@ -93,6 +104,11 @@ fn key_and_step(row_key: &[u8]) -> Option<(&str, Step)> {
 
 fn rejected_key(run: &RunId, seq: u64) -> Vec<u8> {
     key(b'r', run, &[&seq.to_be_bytes()])
+}
+
+fn waiting_key(run: &RunId, place: JournalOffset) -> Vec<u8> {
+    let JournalOffset { segment, offset } = place;
+    key(b'w', run, &[&segment.to_be_bytes(), &offset.to_be_bytes()])
 }
 
 fn dump_key(run: &RunId, path: &str) -> Vec<u8> {
@@ -282,7 +298,7 @@ impl Index {
     /// Removes all rows of a run, whose journal is missing or no longer the one that was applied.
     pub(crate) fn forget(&self, run: &RunId) -> Result<(), StoreError> {
         let db = self.now();
-        for kind in [b'i', b'r', b'd', b'h', b'l'] {
+        for kind in [b'i', b'w', b'r', b'd', b'h', b'l'] {
             for key in db.scan_prefix(key(kind, run, &[])).keys() {
                 db.remove(key?)?;
             }
@@ -308,7 +324,7 @@ impl Index {
         Ok(runs)
     }
 
-    /// Lists the images and held items of a run, of one key if given, within `steps`, in order of key, step
+    /// Lists the images and held items of a run, and the waiting items that have a place, of one key if given, within `steps`, in order of key, step
     /// and index.
     pub(crate) fn items(
         &self,
@@ -408,7 +424,7 @@ impl Index {
         }
     }
 
-    /// Lists the rejected items of a run, in order of the journal. With a key or steps, only items that said
+    /// Lists the rejected items of a run that have no place, in order of the journal. With a key or steps, only items that said
     /// these.
     pub(crate) fn rejected(
         &self,
@@ -443,7 +459,37 @@ impl Index {
         Ok(bytes.and_then(|bytes| decode(&bytes)))
     }
 
-    /// The number of images and held items of a step.
+    /// Lists the waiting items of a run, in order of the journal.
+    pub(crate) fn waiting(&self, run: &RunId) -> Result<Vec<WaitingItem>, StoreError> {
+        let now = self.now();
+        let mut waiting = Vec::new();
+        for entry in Rows::beneath(&now, key(b'w', run, &[])) {
+            pulse::beat();
+            let item = match decode(&entry?.1) {
+                Some(WaitingRow::Placed(name, step, index)) => {
+                    let bytes = blocks::get(&now, &item_key(run, &name, step, index))?;
+                    bytes.and_then(|bytes| {
+                        let (row, said) = (decode(&bytes)?, Some((name, step)));
+                        Some(WaitingItem { row, said, is_placed: true })
+                    })
+                }
+                Some(WaitingRow::Rejected(seq)) => {
+                    let bytes = blocks::get(&now, &rejected_key(run, seq))?;
+                    bytes.and_then(|bytes| {
+                        let RejectedRow { row, said } = decode(&bytes)?;
+                        let said =
+                            said.and_then(|(key, step)| Some((MediaKey::new(key).ok()?, step)));
+                        Some(WaitingItem { row, said, is_placed: false })
+                    })
+                }
+                None => None,
+            };
+            waiting.extend(item.filter(|item| item.row.is_waiting()));
+        }
+        Ok(waiting)
+    }
+
+    /// The indices that a step has: of images, held items and waiting items.
     pub(crate) fn usage(
         &self,
         run: &RunId,

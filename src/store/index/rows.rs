@@ -30,8 +30,38 @@ pub(crate) struct Row {
     pub(crate) state: State,
     pub(crate) place: JournalOffset,
     pub(crate) length: u32,
+    pub(crate) mark: Mark,
+}
+
+/// What is special about an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Mark {
+    None,
+    /// Retention removed the files of the image.
+    Pruned,
+    /// The item was rejected, and is tried again.
+    Waiting,
+}
+
+impl Row {
     /// Whether retention removed its files.
-    pub(crate) is_pruned: bool,
+    pub(crate) fn is_pruned(&self) -> bool {
+        self.mark == Mark::Pruned
+    }
+
+    /// Whether it was rejected, and is tried again.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.mark == Mark::Waiting
+    }
+}
+
+/// Where the row of a waiting item is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum WaitingRow {
+    /// Among the images and held items: it has this place until it is tried again.
+    Placed(MediaKey, Step, u32),
+    /// Among the rejected items, by the number of its line.
+    Rejected(u64),
 }
 
 /// The row of a rejected line or dump, and the key and step that it said, if it did. A list of one step
@@ -236,6 +266,8 @@ pub(crate) struct RunRow {
     pub(crate) n_image: u64,
     pub(crate) n_held: u64,
     pub(crate) n_rejected: u64,
+    /// The items among `n_rejected` that are tried again.
+    pub(crate) n_waiting: u64,
     /// The images among `n_image` whose files retention removed.
     pub(crate) n_pruned: u64,
     /// Damaged journal lines.
@@ -255,6 +287,7 @@ impl Default for RunRow {
             n_image: 0,
             n_held: 0,
             n_rejected: 0,
+            n_waiting: 0,
             n_pruned: 0,
             n_damaged: 0,
             n_repeated: 0,
@@ -266,13 +299,20 @@ impl Default for RunRow {
 }
 
 impl RunRow {
-    /// Counts an item less.
-    pub(super) fn uncount(&mut self, row: Row) {
-        *self.count(row.state) -= 1;
-        self.n_pruned -= u64::from(row.is_pruned);
+    /// Counts an item.
+    pub(super) fn count(&mut self, row: Row) {
+        *self.of_state(row.state) += 1;
+        self.n_waiting += u64::from(row.is_waiting());
     }
 
-    pub(super) fn count(&mut self, state: State) -> &mut u64 {
+    /// Counts an item less.
+    pub(super) fn uncount(&mut self, row: Row) {
+        *self.of_state(row.state) -= 1;
+        self.n_waiting -= u64::from(row.is_waiting());
+        self.n_pruned -= u64::from(row.is_pruned());
+    }
+
+    fn of_state(&mut self, state: State) -> &mut u64 {
         match state {
             State::Image => &mut self.n_image,
             State::Held => &mut self.n_held,
@@ -322,20 +362,25 @@ mod tests {
         }
     }
 
-    fn row(state: State, is_pruned: bool) -> Row {
-        Row { state, place: JournalOffset { segment: 2, offset: 300 }, length: 200, is_pruned }
+    fn row(state: State, mark: Mark) -> Row {
+        Row { state, place: JournalOffset { segment: 2, offset: 300 }, length: 200, mark }
     }
 
     #[test]
     fn bytes_of_rows_are_those_of_this_schema() {
-        assert_eq!(encode(&row(State::Image, true)), [0, 2, 0xac, 2, 0xc8, 1, 1]);
-        assert_eq!(encode(&row(State::Held, false)), [1, 2, 0xac, 2, 0xc8, 1, 0]);
-        let rejected = RejectedRow { row: row(State::Rejected, false), said: Some(("k", Step(7))) };
-        assert_eq!(encode(&rejected), [2, 2, 0xac, 2, 0xc8, 1, 0, 1, 1, b'k', 7]);
+        assert_eq!(encode(&row(State::Image, Mark::Pruned)), [0, 2, 0xac, 2, 0xc8, 1, 1]);
+        assert_eq!(encode(&row(State::Held, Mark::None)), [1, 2, 0xac, 2, 0xc8, 1, 0]);
+        let rejected =
+            RejectedRow { row: row(State::Rejected, Mark::Waiting), said: Some(("k", Step(7))) };
+        assert_eq!(encode(&rejected), [2, 2, 0xac, 2, 0xc8, 1, 2, 1, 1, b'k', 7]);
+        let placed = WaitingRow::Placed(MediaKey::new("k").expect("a key"), Step(9), 2);
+        assert_eq!(encode(&placed), [0, 1, b'k', 9, 2]);
+        assert_eq!(encode(&WaitingRow::Rejected(300)), [1, 0xac, 2]);
         let run = RunRow {
             n_image: 1,
             n_held: 2,
             n_rejected: 3,
+            n_waiting: 9,
             n_pruned: 4,
             n_damaged: 5,
             n_repeated: 9,
@@ -343,7 +388,7 @@ mod tests {
             last_seq: 6,
             applied: JournalOffset { segment: 7, offset: 8 },
         };
-        assert_eq!(encode(&run), [1, 2, 3, 4, 5, 9, 1, 6, 7, 8]);
+        assert_eq!(encode(&run), [1, 2, 3, 9, 4, 5, 9, 1, 6, 7, 8]);
         let mut line = LineRow { n_made: 1, item: None, ..LineRow::default() };
         line.note_read(300, 7);
         line.note_read(300, 9);
@@ -367,7 +412,7 @@ mod tests {
         #[test]
         fn what_a_rejected_line_said_comes_back((key, step, _) in a_place(), has_said: bool) {
             let said = has_said.then_some((key.as_str(), step));
-            let row = RejectedRow { row: row(State::Rejected, false), said };
+            let row = RejectedRow { row: row(State::Rejected, Mark::None), said };
             let bytes = encode(&row);
             prop_assert_eq!(decode(&bytes), Some(row));
             for end in 0..bytes.len() {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{JournalOffset, SourceCursor};
-use crate::media::{MediaEntry, MediaId, MediaKey, State, Step};
+use crate::media::{MediaEntry, MediaId, MediaKey, RejectionClass, State, Step};
 
 /// The content of a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,14 @@ pub(crate) enum Event {
     /// A line of a log makes no item, because it was read before: its log is a copy, was rotated by copy
     /// and truncate, or was rewritten.
     Repeated,
+    /// A waiting item was tried again. The other lines of the batch say what came of it.
+    Retried {
+        /// Where the line of the waiting item begins.
+        place: JournalOffset,
+        /// The dump, if its path describes it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+    },
     /// The run's identity: the content of `safelight.json`.
     Run { identity: Map<String, Value> },
     /// The job said that the run is finished.
@@ -58,12 +66,14 @@ pub(crate) struct Outline<'a> {
     pub(crate) seq: u64,
     pub(crate) kind: Cow<'a, str>,
     pub(crate) state: Option<State>,
+    /// Of a rejected item.
+    class: Option<RejectionClass>,
     key: Option<Cow<'a, MediaKey>>,
     step: Option<Step>,
     index: Option<u32>,
-    /// For an image that is gone, its dump; else a media file.
+    /// For an image that is gone and a waiting item that was tried again, its dump; else a media file.
     pub(crate) path: Option<Cow<'a, str>>,
-    /// For an image that was pruned, where its line begins.
+    /// For an image that was pruned and a waiting item that was tried again, where its line begins.
     pub(crate) place: Option<JournalOffset>,
     pub(crate) source: Option<OutlineSource<'a>>,
     pub(crate) cursor: Option<Cow<'a, SourceCursor>>,
@@ -82,6 +92,7 @@ impl<'a> Outline<'a> {
             seq,
             kind: Cow::Borrowed(""),
             state: None,
+            class: None,
             key: None,
             step: None,
             index: None,
@@ -99,12 +110,18 @@ impl<'a> Outline<'a> {
                 let source = &entry.source;
                 outline.kind = Cow::Borrowed("media");
                 outline.state = Some(entry.state());
+                outline.class = entry.is_waiting().then_some(RejectionClass::Waiting);
                 outline.key = entry.key().map(Cow::Borrowed);
                 (outline.step, outline.index) = (entry.step(), entry.index());
                 outline.source = Some(OutlineSource {
                     path: Cow::Borrowed(&source.path),
                     log: source.log.as_deref().map(Cow::Borrowed),
                 });
+            }
+            Event::Retried { place, path } => {
+                outline.kind = Cow::Borrowed("retried");
+                outline.place = Some(*place);
+                outline.path = path.as_deref().map(Cow::Borrowed);
             }
             Event::Gone { id, path } => {
                 set_id(id);
@@ -121,6 +138,11 @@ impl<'a> Outline<'a> {
             Event::Commit { .. } | Event::Run { .. } | Event::Cursor => {}
         }
         outline
+    }
+
+    /// Whether the item was rejected, and is tried again.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.class == Some(RejectionClass::Waiting)
     }
 
     /// The key and the step, if the line has both.

@@ -10,7 +10,7 @@
 //! | field | content |
 //! | --- | --- |
 //! | `seq` | number of the line in the run, from 1 |
-//! | `kind` | `media` (an image, or an item that is held or rejected), `gone` (an image that a dump's new version no longer has), `pruned` (an image whose files were removed), `repeated` (a line of a log that was read before), `commit` (a step is complete), `run` (the run's identity), `finish`, `cursor` |
+//! | `kind` | `media` (an image, or an item that is held or rejected), `gone` (an image that a dump's new version no longer has), `pruned` (an image whose files were removed), `retried` (a waiting item that was tried again), `repeated` (a line of a log that was read before), `commit` (a step is complete), `run` (the run's identity), `finish`, `cursor` |
 //! | `cursor` | how far a source was read; closes a *batch* |
 //! | `crc` | CRC-32 (IEEE) of the line up to, not including, `,"crc"` |
 //!

@@ -108,7 +108,7 @@ fn a_raised_item_limit_releases_the_next_items_in_order() {
     ingest(&temp, &with_items(2));
     let said = temp.run_with(&with_items(3), &["release", "run", "a", "--step", "1"]);
     assert_eq!(said.code, 0, "{said:?}");
-    let want = "run a: 1 image released, 7 images still held back:\n  7: max_items: 3 images of this key and step are kept\n";
+    let want = "run a: 1 image released, 7 items still held back\n  7: max_items: 3 images of this key and step are kept\n";
     assert_eq!(said.out, want);
     assert_eq!(temp.counts(), [7, 10, 0]);
     let (report, _) = release(&temp, &with_items(108), &["run", "b/c"]);
@@ -117,7 +117,7 @@ fn a_raised_item_limit_releases_the_next_items_in_order() {
     assert_eq!(counts(&report), [2, 0, 0], "{report}");
     assert_eq!(counts(&release(&temp, &with_items(108), &[]).0), [7, 0, 0]);
     let said = temp.run_with(&with_items(108), &["release"]);
-    assert_eq!((said.code, &*said.out), (0, "nothing is held back\n"));
+    assert_eq!((said.code, &*said.out), (0, "nothing is held and nothing waits\n"));
     let status = temp.status();
     assert_eq!((&status["image"], &status["held"]), (&json!(17), &json!(0)));
     let wrong = temp.run_with("", &["release", "rum"]);
@@ -292,10 +292,7 @@ fn items_whose_source_has_changed_stay_held_with_a_reason() {
     assert_eq!(temp.journaled_items().len(), n_lines + 2, "a held item is committed again");
     let said = temp.run_with(&with_items(9), &["release", "run", "gone"]);
     assert_eq!(said.code, 1);
-    assert_eq!(
-        said.out,
-        "run gone: 0 images released, 1 image still held back:\n  1: its dump is gone\n"
-    );
+    assert_eq!(said.out, "run gone: 0 images released, 1 item failed\n  1: its dump is gone\n");
     // Where the limits hold it back all the same, nothing has failed.
     let (report, code) = release(&temp, &with_items(1), &[]);
     assert_eq!((counts(&report), code), ([0, 7, 0], 0), "{report}");
@@ -316,7 +313,7 @@ fn a_daemon_releases_only_for_permitted_users_under_its_current_settings() {
     assert_eq!(said.code, 0, "{said:?}");
     assert!(
         said.out.contains(
-            "run a: 0 images released, 4 images still held back:\n  4: max_items: 2 images"
+            "run a: 0 images released, 4 items still held back\n  4: max_items: 2 images"
         ),
         "{said:?}"
     );

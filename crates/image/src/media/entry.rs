@@ -56,20 +56,39 @@ pub struct Source {
     /// The number of that line, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// For a held image, where to find it again.
+    /// Which image of its tensor the item is, from 0. `None` for the first one, and for a line, a dump or a
+    /// tensor that was rejected as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<u64>,
+    /// For a held or waiting item, where to find it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldAt>,
 }
 
-/// Where to find a held image again, and how to see whether its dump has changed since.
+/// Where to find a held or waiting item again, and how to see whether its dump has changed since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldAt {
-    /// The image's number within the tensor, from 0.
+    /// The image's number within the tensor, from 0. Of a waiting item, 0.
     pub image: u64,
     /// The dump's length in bytes.
     pub n_bytes: u64,
     /// The dump's modification time, in nanoseconds since the Unix epoch.
     pub mtime_ns: i64,
+}
+
+impl HeldAt {
+    /// The version of a dump with this length in bytes and modification time in nanoseconds, and an image
+    /// of it.
+    #[must_use]
+    pub fn new(image: u64, n_bytes: u64, mtime_ns: i128) -> Self {
+        Self { image, n_bytes, mtime_ns: i64::try_from(mtime_ns).unwrap_or(i64::MAX) }
+    }
+
+    /// Whether both are about the same version of the dump.
+    #[must_use]
+    pub fn is_same_version(&self, other: &Self) -> bool {
+        (self.n_bytes, self.mtime_ns) == (other.n_bytes, other.mtime_ns)
+    }
 }
 
 impl Source {
@@ -272,6 +291,59 @@ impl State {
     }
 }
 
+/// Whether a rejected item may still become an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RejectionClass {
+    /// The bytes are no picture, or the record asks for what is not possible.
+    #[default]
+    Final,
+    /// What is wrong may be right later: a dump that is missing or cut off, a limit, an index that is
+    /// taken. The item is tried again.
+    Waiting,
+}
+
+impl RejectionClass {
+    /// The name as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Final => "final",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+/// Why a line, a dump or a tensor makes no image now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Whether that may change.
+    pub class: RejectionClass,
+    /// What was found and what is wanted, for people.
+    pub reason: String,
+}
+
+impl Rejection {
+    /// A rejection that is tried again.
+    #[must_use]
+    pub fn waiting(reason: impl Into<String>) -> Self {
+        Self { class: RejectionClass::Waiting, reason: reason.into() }
+    }
+
+    /// Whether it is tried again.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.class == RejectionClass::Waiting
+    }
+}
+
+impl From<String> for Rejection {
+    /// A rejection for good.
+    fn from(reason: String) -> Self {
+        Self { class: RejectionClass::Final, reason }
+    }
+}
+
 /// An image with its media file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommittedImage {
@@ -331,12 +403,15 @@ pub enum Fate {
         /// Which limit, at most 1000 characters.
         reason: String,
     },
-    /// Cannot become an image.
+    /// Cannot become an image, or not yet.
     Rejected {
-        /// Its place in the run, if it said one.
+        /// Its place in the run, if it said one. A waiting item has its index until it is tried again,
+        /// unless something else has that index.
         place: Option<ClaimedPlace>,
         /// Why, at most 1000 characters.
         reason: String,
+        /// Whether it is tried again.
+        class: RejectionClass,
     },
 }
 
@@ -380,14 +455,15 @@ impl MediaEntry {
     #[must_use]
     pub fn rejected(
         place: Option<(MediaKey, Step, Option<u32>)>,
-        reason: String,
+        why: impl Into<Rejection>,
         description: Description,
         source: Source,
     ) -> Self {
         let place = place.map(|(key, step, index)| ClaimedPlace { key, step, index });
+        let Rejection { class, reason } = why.into();
         let reason = shortened(reason, REASON_CHARS_MAX);
         let description = description.without_loaded();
-        Self { fate: Fate::Rejected { place, reason }, description, source }
+        Self { fate: Fate::Rejected { place, reason, class }, description, source }
     }
 
     /// The name of its fate.
@@ -416,6 +492,12 @@ impl MediaEntry {
             Fate::Image(_) => None,
             Fate::Held { reason, .. } | Fate::Rejected { reason, .. } => Some(reason),
         }
+    }
+
+    /// Whether it was rejected, and is tried again.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        matches!(self.fate, Fate::Rejected { class: RejectionClass::Waiting, .. })
     }
 
     /// The series. A rejected item may have none.

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use super::entry::{ClaimedPlace, CommittedImage};
 use super::{
     ColorMode, Colormap, DataFormat, Description, Fate, FileType, Layers, MediaEntry, MediaFile,
-    MediaId, MediaKey, Profile, Provenance, Rule, RunId, Sha256, Source, State, Stats, Step,
+    MediaId, MediaKey, Profile, Provenance, RejectionClass, Rule, RunId, Sha256, Source, State,
+    Stats, Step,
 };
 
 /// All fields that an item can have, in the order in which they are written.
@@ -24,6 +25,8 @@ pub(super) struct EntryFields {
     index: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<RejectionClass>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,6 +85,7 @@ impl EntryFields {
             step: None,
             index: None,
             reason: None,
+            class: None,
             path: None,
             file_type: None,
             mode: None,
@@ -131,7 +135,7 @@ impl EntryFields {
     }
 
     fn image(mut self) -> Result<CommittedImage, EntryError> {
-        self.refuse(&[("reason", self.reason.is_some())])?;
+        self.refuse(&[("reason", self.reason.is_some()), ("class", self.class.is_some())])?;
         let path = self.path.take();
         let file = MediaFile {
             path: self.need(path, "path")?,
@@ -209,9 +213,11 @@ impl TryFrom<EntryFields> for MediaEntry {
             let reason = fields.reason.take();
             let reason = fields.need(reason, "reason")?;
             if fields.state == State::Held {
+                fields.refuse(&[("class", fields.class.is_some())])?;
                 Fate::Held { id: fields.id()?, reason }
             } else {
-                Fate::Rejected { place: fields.claimed_place()?, reason }
+                let class = fields.class.unwrap_or_default();
+                Fate::Rejected { place: fields.claimed_place()?, reason, class }
             }
         };
         Ok(Self { fate, description, source })
@@ -249,11 +255,11 @@ impl From<MediaEntry> for EntryFields {
                 fields.set_place(id);
                 fields.reason = Some(reason);
             }
-            Fate::Rejected { place, reason } => {
+            Fate::Rejected { place, reason, class } => {
                 if let Some(ClaimedPlace { key, step, index }) = place {
                     (fields.key, fields.step, fields.index) = (Some(key), Some(step), index);
                 }
-                fields.reason = Some(reason);
+                (fields.reason, fields.class) = (Some(reason), Some(class));
             }
         }
         fields
@@ -262,12 +268,13 @@ impl From<MediaEntry> for EntryFields {
 
 impl MediaEntry {
     /// The fields that every item has, in the order in which they are printed, after `run`.
-    pub const FIELDS: [&str; 19] = [
+    pub const FIELDS: [&str; 20] = [
         "key",
         "step",
         "index",
         "state",
         "reason",
+        "class",
         "path",
         "file_type",
         "mode",
@@ -369,9 +376,9 @@ mod tests {
     #[test]
     fn an_entry_of_each_fate_comes_back_with_its_fields_in_order() {
         let source = json!({"path": "a.media.jsonl", "line": 7});
-        let rejected = json!({"state": "rejected", "reason": "rubbish", "source": source});
-        let placed =
-            json!({"state": "rejected", "key": "k", "step": 1, "reason": "no", "source": source});
+        let rejected =
+            json!({"state": "rejected", "reason": "rubbish", "class": "final", "source": source});
+        let placed = json!({"state": "rejected", "key": "k", "step": 1, "reason": "no", "class": "waiting", "source": source});
         let held = json!({"state": "held", "key": "k", "step": 1, "index": 2, "reason": "over", "source": source});
         let as_it_came = ["profile", "rule", "format", "stats"].into_iter().fold(image(), without);
         for item in [image(), as_it_came, held, placed, rejected] {

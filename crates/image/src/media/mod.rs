@@ -10,7 +10,8 @@ pub use self::digest::{Digest, DigestKind, Hasher, LineDigest, LineHasher, Sha25
 pub use self::entry::shortened;
 pub use self::entry::{
     Annotation, Annotations, ClaimedPlace, Class, ClassLabels, CommittedImage, Description, Fate,
-    HeldAt, Layers, MediaEntry, MediaFile, Provenance, Source, State, Stats,
+    HeldAt, Layers, MediaEntry, MediaFile, Provenance, Rejection, RejectionClass, Source, State,
+    Stats,
 };
 pub use self::kinds::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb, Rule};
 pub use self::names::{MediaId, MediaKey, NAME_BYTES_MAX, NameError, RunId, Step};

@@ -29,7 +29,7 @@ use self::record_images::{Decision, RecordImages};
 pub use self::tensor::{CHUNK_BYTES, Sheet, TensorPlan};
 use crate::convert::LayoutError;
 use crate::limits::{Limits, StepUsage};
-use crate::media::{Description, MediaId};
+use crate::media::{Description, MediaId, Rejection, RejectionClass};
 use crate::record::{ImageOptions, MediaRecord};
 
 /// The images of a record, and how they are made.
@@ -55,6 +55,23 @@ pub enum PlanError {
     /// The data is over a protective limit.
     #[error("{0}")]
     OverLimit(String),
+    /// The index that the record names belongs to another item.
+    #[error("index {0} of this key and step is taken already")]
+    TakenIndex(u32),
+}
+
+impl From<PlanError> for Rejection {
+    /// What a setting or another item may change is tried again. A rule of the configuration may name the
+    /// format of a shape that none fits by itself.
+    fn from(error: PlanError) -> Self {
+        let class = match error {
+            PlanError::Layout(LayoutError::Absurd { .. })
+            | PlanError::OverLimit(_)
+            | PlanError::TakenIndex(_) => RejectionClass::Waiting,
+            PlanError::Layout(_) | PlanError::Record(_) => RejectionClass::Final,
+        };
+        Self { class, reason: error.to_string() }
+    }
 }
 
 /// Plans the images of one record and takes their indices in `usage`.
@@ -94,9 +111,7 @@ pub fn plan(
         .ok_or_else(|| PlanError::Record("no index is left in this step".to_owned()))?;
     let is_own = |index: u32| earlier.is_some_and(|earlier| earlier.contains(index));
     if let Some(index) = indices.clone().find(|&index| usage.is_taken(index) && !is_own(index)) {
-        return Err(PlanError::Record(format!(
-            "index {index} of this key and step is taken already"
-        )));
+        return Err(PlanError::TakenIndex(index));
     }
 
     let descriptions = descriptions::split(&record.description, n_items as usize);

@@ -14,7 +14,7 @@ use crate::media::{HeldAt, MediaEntry, Source, State};
 use crate::plan::{Plan, PlannedItem, Recipe};
 use crate::run_dir::RunDir;
 use crate::store::RunInfo;
-use crate::store::journal::{Event, SourceCursor};
+use crate::store::journal::{Event, JournalOffset, SourceCursor};
 use crate::tensor::Storage;
 
 /// Everything that came of one line or dump: it is committed at once, or not at all.
@@ -115,6 +115,20 @@ impl SourceBatch {
         Some(known.or_insert_with(|| Arc::new(OpenStorage::new(storage.clone()))).clone())
     }
 
+    /// The reason of the batch's only item, if that is an item that waits.
+    pub(in crate::ingest) fn sole_waiting_reason(&self) -> Option<&str> {
+        match &self.parts[..] {
+            [BatchPart::Event(Event::Media(entry))] if entry.is_waiting() => entry.reason(),
+            _ => None,
+        }
+    }
+
+    /// Says that the batch is what came of a waiting item, the line of which begins at `place`. `path` is its
+    /// dump, if its path describes it.
+    pub(in crate::ingest) fn retries(&mut self, place: JournalOffset, path: Option<String>) {
+        self.parts.insert(0, BatchPart::Event(Event::Retried { place, path }));
+    }
+
     /// Splits off a batch for each image to make. Drops everything else.
     ///
     /// The images were held, and are released one by one. The batches have no cursor, because their
@@ -151,6 +165,5 @@ impl SourceBatch {
 /// Returns what identifies the version of a dump of which an image is held.
 pub(in crate::ingest) fn held_at(dump: &OpenDump, image: u64) -> HeldAt {
     let stamp = dump.file.stamp();
-    let mtime_ns = i64::try_from(stamp.mtime_ns).unwrap_or(i64::MAX);
-    HeldAt { image, n_bytes: stamp.size, mtime_ns }
+    HeldAt::new(image, stamp.size, stamp.mtime_ns)
 }

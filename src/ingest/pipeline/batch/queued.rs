@@ -9,7 +9,7 @@ use crate::ingest::pipeline::budget::Share;
 use crate::ingest::pipeline::counts::BatchCounts;
 use crate::ingest::pipeline::job::{BatchSlot, RenderJob, RenderOutcome};
 use crate::ingest::pipeline::make::MadeImage;
-use crate::ingest::pipeline::results::BatchResult;
+use crate::ingest::pipeline::results::{BatchResult, ItemOutcome};
 use crate::media::{Digest, MediaId, RunId, Source, State};
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::media_dir::Staged;
@@ -37,8 +37,8 @@ pub(in crate::ingest::pipeline) struct QueuedBatch {
     digest: Option<SharedDigest>,
     /// Why the dump must be read again.
     unread: Option<String>,
-    /// Images that could not be made.
-    failed: Vec<MediaId>,
+    /// Images that could not be made, and whether they wait.
+    failed: Vec<(MediaId, bool)>,
     /// Whether an image lacks a mask that could not be made.
     lacks_mask: bool,
     /// Whether an image was given up, because the program stops while nothing can be written.
@@ -123,12 +123,12 @@ impl QueuedBatch {
                 entry
             }
             RenderOutcome::Failed(entry) => {
-                self.failed.extend(entry.id());
+                self.failed.extend(entry.id().map(|id| (id, false)));
                 entry
             }
             RenderOutcome::Unread { entry, reason } => {
                 self.unread = Some(reason);
-                self.failed.extend(entry.id());
+                self.failed.extend(entry.id().map(|id| (id, true)));
                 entry
             }
             RenderOutcome::GivenUp => {
@@ -141,8 +141,8 @@ impl QueuedBatch {
 
     /// Returns the commit, if there is one, and the tally.
     ///
-    /// There is none for an image that could not be released, which stays held, and for a dump that is
-    /// described by its path and must be read again.
+    /// There is none for an image that could not be released, which stays held, for a waiting item whose
+    /// dump could not be read whole, and for a dump that is described by its path and must be read again.
     pub(in crate::ingest::pipeline) fn finish(mut self) -> (Option<Commit>, BatchTally) {
         let counts = BatchCounts { n_items: self.n_items, ..BatchCounts::default() };
         let (results, rejections) = (Vec::new(), Vec::new());
@@ -150,7 +150,24 @@ impl QueuedBatch {
             BatchTally { counts, results, rejections, skipped: None, _share: self.share };
         let digest = self.digest.as_ref().and_then(|digest| digest.get().copied());
         let run = &self.run.id;
+        let failed = self.failed.into_iter().map(|(id, is_waiting)| BatchResult::ImageFailed {
+            run: run.clone(),
+            id,
+            is_waiting,
+        });
         match &mut self.cursor {
+            SourceCursor::None if let Some(path) = retried_dump(&self.events) => {
+                let result = match self.unread {
+                    Some(reason) => Err(reason),
+                    None => Ok(self.events.iter().flatten().filter_map(item_outcome).collect()),
+                };
+                let is_unread = result.is_err();
+                tally.results.push(BatchResult::Retried { run: run.clone(), path, result });
+                if is_unread {
+                    return (None, tally.given_back());
+                }
+                tally.results.extend(failed);
+            }
             SourceCursor::None => {
                 if let Some(Some(Event::Media(entry))) = self.events.first()
                     && let Some(id) = entry.id()
@@ -178,8 +195,6 @@ impl QueuedBatch {
                 *cursor = cursor.clone().with_digest(known);
             }
             SourceCursor::Log(_) => {
-                let failed = self.failed.into_iter();
-                let failed = failed.map(|id| BatchResult::ImageFailed { run: run.clone(), id });
                 tally.results.extend(failed);
             }
         }
@@ -229,6 +244,24 @@ impl BatchTally {
         }
         (self.counts, self.results)
     }
+}
+
+/// If a waiting item was tried again, its dump, if the dump's path describes it.
+fn retried_dump(events: &[Option<Event>]) -> Option<Option<String>> {
+    match events.first() {
+        Some(Some(Event::Retried { path, .. })) => Some(path.clone()),
+        _ => None,
+    }
+}
+
+fn item_outcome(event: &Event) -> Option<ItemOutcome> {
+    let Event::Media(entry) = event else { return None };
+    Some(ItemOutcome {
+        key: entry.key().cloned(),
+        state: entry.state(),
+        is_waiting: entry.is_waiting(),
+        reason: entry.reason().map(str::to_owned),
+    })
 }
 
 fn is_rejected(event: &Event) -> bool {
@@ -346,7 +379,10 @@ mod tests {
         let (counts, results) = tally.close();
         let want = BatchCounts { n_items: 2, n_held: 1, n_rejected: 1, ..BatchCounts::default() };
         assert_eq!(counts, want);
-        assert_eq!(results, [BatchResult::ImageFailed { run: run().id.clone(), id: id(0) }]);
+        assert_eq!(
+            results,
+            [BatchResult::ImageFailed { run: run().id.clone(), id: id(0), is_waiting: false }]
+        );
     }
 
     #[test]

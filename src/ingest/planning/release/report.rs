@@ -19,11 +19,14 @@ pub struct Report {
     pub released: u64,
     /// Images that stay held because of a limit.
     pub held: u64,
-    /// Images that the limits admit but that could not be made. They stay held.
+    /// Rejected items that still wait.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Images that the limits admit but that could not be made. They stay held, or are rejected for good.
     pub failed: u64,
     /// The limits that decided.
     pub limits: Admitting,
-    /// Each run and key that had held images.
+    /// Each run and key that had held images or waiting items.
     pub keys: Vec<KeyReport>,
 }
 
@@ -52,34 +55,42 @@ pub struct KeyReport {
     /// The run.
     #[schemars(with = "String")]
     pub run: RunId,
-    /// The key.
-    #[schemars(with = "String")]
-    pub key: MediaKey,
+    /// The key. A waiting line may have none that can be read.
+    #[schemars(with = "Option<String>")]
+    pub key: Option<MediaKey>,
     /// Images that were released.
     pub released: u64,
     /// Images that stay held, by the limit that is the reason.
     pub held: BTreeMap<String, u64>,
-    /// Images that stay held though the limits admit them, by reason.
+    /// Rejected items that still wait, by reason.
+    #[serde(default)]
+    pub waiting: BTreeMap<String, u64>,
+    /// Images that stay held though the limits admit them, and items that are rejected for good, by reason.
     pub failed: BTreeMap<String, u64>,
 }
 
 impl Report {
     pub(super) fn new(limits: &Limits) -> Self {
         let limits = limits.into();
-        Self { released: 0, held: 0, failed: 0, limits, keys: Vec::new() }
+        Self { released: 0, held: 0, waiting: 0, failed: 0, limits, keys: Vec::new() }
     }
 
     pub(super) fn released(&mut self, run: &RunId, key: &MediaKey) {
         self.released += 1;
-        self.of(run, key).released += 1;
+        self.of(run, Some(key)).released += 1;
     }
 
     pub(super) fn held(&mut self, run: &RunId, key: &MediaKey, reason: &str, n: u64) {
         self.held += n;
-        count(&mut self.of(run, key).held, reason, n);
+        count(&mut self.of(run, Some(key)).held, reason, n);
     }
 
-    pub(super) fn failed(&mut self, run: &RunId, key: &MediaKey, reason: &str, n: u64) {
+    pub(super) fn waiting(&mut self, run: &RunId, key: Option<&MediaKey>, reason: &str) {
+        self.waiting += 1;
+        count(&mut self.of(run, key).waiting, reason, 1);
+    }
+
+    pub(super) fn failed(&mut self, run: &RunId, key: Option<&MediaKey>, reason: &str, n: u64) {
         self.failed += n;
         count(&mut self.of(run, key).failed, reason, n);
     }
@@ -91,12 +102,12 @@ impl Report {
     }
 
     /// The report of a key. Searched from the end, since a late result belongs to a recent key.
-    fn of(&mut self, run: &RunId, key: &MediaKey) -> &mut KeyReport {
-        let known = self.keys.iter().rposition(|of| (&of.run, &of.key) == (run, key));
+    fn of(&mut self, run: &RunId, key: Option<&MediaKey>) -> &mut KeyReport {
+        let known = self.keys.iter().rposition(|of| (&of.run, of.key.as_ref()) == (run, key));
         let at = known.unwrap_or_else(|| {
-            let (run, key) = (run.clone(), key.clone());
-            let (held, failed) = (BTreeMap::new(), BTreeMap::new());
-            self.keys.push(KeyReport { run, key, released: 0, held, failed });
+            let (run, key) = (run.clone(), key.cloned());
+            let [held, waiting, failed] = [const { BTreeMap::new() }; 3];
+            self.keys.push(KeyReport { run, key, released: 0, held, waiting, failed });
             self.keys.len() - 1
         });
         &mut self.keys[at]
@@ -120,10 +131,12 @@ mod tests {
         let keys = ["a", "b"].map(|key| MediaKey::new(key).expect("a key"));
         report.released(&run, &keys[0]);
         report.held(&run, &keys[1], "max_items", 3);
-        (0..20).for_each(|n| report.failed(&run, &keys[0], &format!("{n}"), 2));
+        (0..20).for_each(|n| report.failed(&run, Some(&keys[0]), &format!("{n}"), 2));
         report.released(&run, &keys[0]);
+        report.waiting(&run, None, "missing");
         assert_eq!((report.released, report.held, report.failed), (2, 3, 40));
-        assert_eq!(report.keys.len(), 2);
+        assert_eq!(report.waiting, 1);
+        assert_eq!(report.keys.len(), 3);
         let failed = &report.keys[0].failed;
         assert_eq!((failed.len(), failed[OTHER_REASONS]), (REASONS_MAX + 1, 8));
     }
