@@ -53,12 +53,16 @@ pub(super) fn run(
         print(&report, &roots, &reader, common, out)?;
     }
     writer.close()?;
+    let mut failures = Vec::new();
     if !report.problems.is_empty() {
-        return Err(anyhow!("not everything was read: {}", report.problems.join("; ")));
+        failures.push(format!("not everything was read: {}", report.problems.join("; ")));
     }
     if !report.found_nothing.is_empty() {
         let paths = report.found_nothing.iter().map(|path| path.display().to_string());
-        return Err(anyhow!("nothing was found in {}", paths.collect::<Vec<_>>().join(", ")));
+        failures.push(format!("nothing was found in {}", paths.collect::<Vec<_>>().join(", ")));
+    }
+    if !failures.is_empty() {
+        return Err(anyhow!(failures.join("; ")));
     }
     Ok(if report.new.rejected > 0 { ExitCode::Rejected } else { ExitCode::Done })
 }

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 use super::process::ProcessUsage;
 use super::protocol::{Health, Status};
-use crate::ingest::ItemCounts;
+use crate::ingest::{IngestStatus, ItemCounts, PassedOver, RootStatus};
 use crate::sync::TargetStatus;
 
 /// Media type of the text.
@@ -122,6 +122,67 @@ fn float(n: u64) -> f64 {
     n as f64
 }
 
+/// What the daemon's engine does.
+fn encode_ingest(page: &mut Page<'_>, view: &IngestStatus) -> fmt::Result {
+    page.gauge("lag_seconds", "Age of the oldest waiting line or dump", view.lag_s)?;
+    page.gauge(
+        "log_bytes_behind",
+        "Bytes of media logs that are not read yet",
+        float(view.log_bytes_behind),
+    )?;
+    page.gauge("dumps_settling", "Dumps that are not settled yet", float(view.n_settling))?;
+    page.gauge(
+        "dumps_waiting",
+        "Lines and dumps that wait for a file",
+        float(view.waiting.len() as u64),
+    )?;
+    page.counter(
+        "skipped_entries",
+        "Entries of dumps that hold no picture, since the daemon started",
+        float(view.skipped.n),
+    )?;
+    page.counter(
+        "event_overflows",
+        "Times that the kernel dropped file events",
+        float(view.n_overflows),
+    )?;
+    let root = |root: &RootStatus| {
+        vec![("root", root.path.display().to_string()), ("backend", root.backend.clone())]
+    };
+    page.family(
+        "watched_folders",
+        "Folders that are watched or polled",
+        MetricType::Gauge,
+        view.watching.iter().map(|watched| (root(watched), float(watched.n_folders))),
+    )?;
+    let by_kind = |watched: &RootStatus| {
+        let path = watched.path.display().to_string();
+        let value = |found: &PassedOver| {
+            let kind = found.kind.label().to_owned();
+            (vec![("root", path.clone()), ("kind", kind)], float(found.n))
+        };
+        watched.passed_over.iter().map(value).collect::<Vec<_>>()
+    };
+    page.family(
+        "passed_over",
+        "What was probably meant for Safelight and is not read as it lies, by kind",
+        MetricType::Gauge,
+        view.watching.iter().flat_map(by_kind),
+    )?;
+    page.family(
+        "runs_without_input",
+        "Run directories without a media log and without a dump",
+        MetricType::Gauge,
+        view.watching.iter().map(|watched| (root(watched), float(watched.n_runs_without_input))),
+    )?;
+    page.family(
+        "missed_by_events",
+        "New files found by a scan that no event announced",
+        MetricType::Counter,
+        view.watching.iter().map(|watched| (root(watched), float(watched.n_missed))),
+    )
+}
+
 impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
@@ -161,65 +222,7 @@ impl Collector for Snapshot {
         page.counter("commit_seconds", "Time spent in commits", commit_s)?;
 
         if let Some(view) = &self.status.ingest {
-            page.gauge("lag_seconds", "Age of the oldest waiting line or dump", view.lag_s)?;
-            page.gauge(
-                "log_bytes_behind",
-                "Bytes of media logs that are not read yet",
-                float(view.log_bytes_behind),
-            )?;
-            page.gauge("dumps_settling", "Dumps that are not settled yet", float(view.n_settling))?;
-            page.gauge(
-                "dumps_waiting",
-                "Lines and dumps that wait for a file",
-                float(view.waiting.len() as u64),
-            )?;
-            page.counter(
-                "skipped_entries",
-                "Entries of dumps that hold no picture, since the daemon started",
-                float(view.skipped.n),
-            )?;
-            page.counter(
-                "event_overflows",
-                "Times that the kernel dropped file events",
-                float(view.n_overflows),
-            )?;
-            let root = |root: &crate::ingest::RootStatus| {
-                vec![("root", root.path.display().to_string()), ("backend", root.backend.clone())]
-            };
-            page.family(
-                "watched_folders",
-                "Folders that are watched or polled",
-                MetricType::Gauge,
-                view.watching.iter().map(|watched| (root(watched), float(watched.n_folders))),
-            )?;
-            let by_kind = |watched: &crate::ingest::RootStatus| {
-                let path = watched.path.display().to_string();
-                let value = |found: &crate::ingest::PassedOver| {
-                    let kind = found.kind.label().to_owned();
-                    (vec![("root", path.clone()), ("kind", kind)], float(found.n))
-                };
-                watched.passed_over.iter().map(value).collect::<Vec<_>>()
-            };
-            page.family(
-                "passed_over",
-                "What was probably meant for Safelight and is not read as it lies, by kind",
-                MetricType::Gauge,
-                view.watching.iter().flat_map(by_kind),
-            )?;
-            page.family(
-                "runs_without_input",
-                "Run directories without a media log and without a dump",
-                MetricType::Gauge,
-                view.watching
-                    .iter()
-                    .map(|watched| (root(watched), float(watched.n_runs_without_input))),
-            )?;
-            page.family(
-                "missed_by_events",
-                "New files found by a scan that no event announced",
-                MetricType::Counter,
-                view.watching.iter().map(|watched| (root(watched), float(watched.n_missed))),
-            )?;
+            encode_ingest(&mut page, view)?;
         }
         let targets = &self.status.targets;
         let by_target = |value: fn(&TargetStatus) -> f64| {

@@ -185,8 +185,8 @@ impl Sources {
     ) -> Result<bool, StoreError> {
         pulse::beat();
         let Some(run) = self.runs.get_mut(key) else { return Ok(false) };
-        if !run.has_input {
-            run.has_input = true;
+        if !run.passed_over.has_input {
+            run.passed_over.has_input = true;
             self.surveys.note_change();
         }
         if let Some(dump) = run.files.dump_of(path) {
@@ -279,7 +279,8 @@ impl Sources {
             }
             run.set_cursors(reader.logs(run.id()).map_err(|error| error.to_string())?);
             run.is_remote = is_remote;
-            run.has_input = reader.has_items(run.id()).map_err(|error| error.to_string())?;
+            run.passed_over.has_input =
+                reader.has_items(run.id()).map_err(|error| error.to_string())?;
             Ok(run)
         });
         let result = opened.map(|run| {

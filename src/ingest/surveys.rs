@@ -10,9 +10,11 @@ use super::passed_over::{PassedOverInRuns, PassedOverKind, RunPassedOver, Summar
 use super::runs::{RootId, RunKey, RunReader, Runs};
 use super::watching::Watching;
 
-/// The time of one turn that surveys may take, and the pause after it, in multiples of the time taken.
+/// The time of one turn that surveys may take. The pause after it is a multiple of the time taken, but not longer than a
+/// second: on a busy machine the time tells little.
 const TURN_MAX: Duration = Duration::from_millis(10);
 const PAUSE_PER_TURN: u32 = 50;
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The pause between two surveys of a run is at least this for each run that is read.
 const PAUSE_PER_RUN: Duration = Duration::from_secs(1);
@@ -109,7 +111,8 @@ impl Surveys {
             self.hurry(key, run, now, false);
         }
         if n_surveyed > 0 {
-            self.allowed_at = Some(now + start.elapsed().saturating_mul(PAUSE_PER_TURN));
+            let pause = start.elapsed().saturating_mul(PAUSE_PER_TURN);
+            self.allowed_at = Some(now + pause.min(PAUSE_MAX));
         }
     }
 
@@ -149,7 +152,7 @@ impl Surveys {
         let mut of_roots: BTreeMap<RootId, Vec<&RunReader>> = BTreeMap::new();
         for (root, run) in runs.iter() {
             let runs_of_root = of_roots.entry(root).or_default();
-            if !run.has_input || !run.passed_over.summary().is_empty() {
+            if !run.passed_over.has_input || !run.passed_over.summary().is_empty() {
                 runs_of_root.push(run);
             }
         }
@@ -163,7 +166,8 @@ impl Surveys {
             }
             root.set_passed_over(in_runs);
         }
-        self.update_at = Some(now + start.elapsed().saturating_mul(PAUSE_PER_UPDATE));
+        let pause = start.elapsed().saturating_mul(PAUSE_PER_UPDATE);
+        self.update_at = Some(now + pause.min(PAUSE_MAX));
     }
 
     /// Logs each kind once for each watched directory.
@@ -197,7 +201,7 @@ fn in_runs(root: &Path, runs: &[&RunReader], summary: &mut Summary) -> PassedOve
             in_each.push(RunPassedOver { run: run.id().clone(), passed_over: of_run.to_list() });
         }
     }
-    let without_input = runs.iter().filter(|run| !run.has_input);
+    let without_input = runs.iter().filter(|run| !run.passed_over.has_input);
     PassedOverInRuns {
         in_all: summary.to_list(),
         in_each: Arc::new(in_each),

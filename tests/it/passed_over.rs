@@ -2,8 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+
 
 use serde_json::{Value, json};
 
@@ -50,7 +53,7 @@ fn an_ingest_that_finds_nothing_says_what_it_looked_for_and_passed_over() {
         "train.jsonl: rename it to train.media.jsonl",
         "dumps/000120.npy: no folder names its key: move it to dumps/KEY/000120.npy",
         "val/step_120.npy: add the pattern \"{key}/step_{step}.{ext}\" to `dumps`",
-        "dumps/val/120.NPY: rename it to dumps/val/120.npy",
+        "dumps/val/120.NPY: rename it to 120.npy",
     ] {
         assert!(ran.out.contains(want), "{want}: {}", ran.out);
     }
@@ -189,6 +192,15 @@ fn a_daemon_shows_in_status_metrics_and_log_what_it_passes_over() {
     }
     let log = daemon.log_text();
     assert_eq!(log.matches("passed over").count(), 6, "{log}");
+    let mut socket = UnixStream::connect(temp.folder().join("control.sock")).expect("the socket");
+    let request = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    socket.write_all(request.as_bytes()).expect("a request");
+    let mut metrics = String::new();
+    socket.read_to_string(&mut metrics).expect("an answer");
+    let gauge =
+        |line: &str| line.contains("safelight_passed_over{") && line.contains("kind=\"dump\"");
+    let gauge = metrics.lines().find(|line| gauge(line)).unwrap_or_else(|| panic!("{metrics}"));
+    assert!(gauge.ends_with(" 2.0") || gauge.ends_with(" 2"), "{gauge}");
 
     // What is renamed as the note says becomes an image and is passed over no more.
     fs::rename(temp.at("dumps/val/120.NPY"), temp.at("dumps/val/120.npy")).expect("a rename");

@@ -106,7 +106,7 @@ pub(crate) fn note(files: &RunFiles, kind: PassedOverKind, path: &str) -> String
     let (stem, suffix) = name.rsplit_once('.').unwrap_or((name, ""));
     let lower = suffix.to_ascii_lowercase();
     match kind {
-        PassedOverKind::UpperCase => format!("rename it to {}", with_suffix(path, &lower)),
+        PassedOverKind::UpperCase => format!("rename it to {}", with_suffix(name, &lower)),
         PassedOverKind::Suffix if suffix.is_empty() => "has no suffix".to_owned(),
         PassedOverKind::Suffix => format!("suffix .{suffix}"),
         _ => {
@@ -117,7 +117,7 @@ pub(crate) fn note(files: &RunFiles, kind: PassedOverKind, path: &str) -> String
             if stem.bytes().any(|byte| byte.is_ascii_digit()) {
                 format!("no folder names its key: move it to {below}KEY/{name}")
             } else {
-                format!("its name has no step: rename it as {below}000120.{lower}")
+                format!("its name has no step: rename it as 000120.{lower}")
             }
         }
     }
@@ -127,6 +127,7 @@ pub(crate) fn note(files: &RunFiles, kind: PassedOverKind, path: &str) -> String
 pub(super) fn note_of_log(files: &RunFiles, path: &str) -> String {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let stem = stem.strip_suffix(".media").unwrap_or(stem);
     let renamed = format!("{stem}.media.jsonl");
     let pattern = match (folder, name.ends_with(".media.jsonl")) {
         ("", _) => name.to_owned(),

@@ -96,7 +96,7 @@ impl FolderFindings {
     }
 
     /// Adds what another listing of the same folder found.
-    pub(super) fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         for (kind, n) in KINDS.into_iter().zip(other.counts) {
             let n_shown = other.examples().filter(|example| example.0 == kind).count();
             // Each example counts itself.

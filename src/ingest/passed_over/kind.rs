@@ -103,7 +103,7 @@ impl PassedOverKind {
                     .to_owned()
             }
             Self::UpperCase => "suffixes are in lower case".to_owned(),
-            Self::Suffix => format!("convert it to a supported form: {}", EXTENSIONS.join(", ")),
+            Self::Suffix => format!("suffixes of dumps are {}", EXTENSIONS.join(", ")),
             Self::Special => "only regular files are read".to_owned(),
             Self::NotExamined => {
                 "if it holds dumps, add their pattern to `dumps` in [[watch]]".to_owned()

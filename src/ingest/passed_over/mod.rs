@@ -63,6 +63,8 @@ const TOPS_MAX: usize = 1000;
 /// What is passed over in one run directory.
 #[derive(Debug)]
 pub(crate) struct RunFindings {
+    /// Whether a media log or a dump was found, or the store has items of the run.
+    pub(crate) has_input: bool,
     /// What lines name.
     pub(crate) named: NamedFolders,
     opened: Instant,
@@ -80,6 +82,7 @@ impl RunFindings {
     /// Nothing is known yet; a survey is due.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
+            has_input: false,
             named: NamedFolders::default(),
             opened: now,
             due: now,

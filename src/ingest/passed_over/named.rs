@@ -1,7 +1,7 @@
 //! The folders that lines of a run name files in.
 //!
 //! A dump in such a folder belongs to a line that was read or that follows, so it is not passed over. Only the first
-//! part of each path counts: `a` of `a/b/c.npy`, and `` of `c.npy`.
+//! part of each path counts: `a` of `a/b/c.npy`, and the run directory itself of `c.npy`.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;

@@ -131,9 +131,10 @@ impl Summary {
         let mut rank = 0;
         let mut before = None;
         for (kind, name, note) in findings.examples() {
-            rank = if before == Some(kind) { rank + 1 } else { 0 };
-            before = Some(kind);
-            if counts(kind) {
+            rank = if before.is_some_and(|(of, _)| of == kind) { rank + 1 } else { 0 };
+            // One example of a note is enough for a folder.
+            let is_same = before.replace((kind, note)) == Some((kind, note)) && !note.is_empty();
+            if counts(kind) && !is_same {
                 self.add_example(kind, rank, &join(folder, name), note);
             }
         }

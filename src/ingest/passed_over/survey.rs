@@ -62,7 +62,7 @@ impl Survey<'_> {
             let findings = self.list(&folder, &mut walk);
             self.follow(&folder, &findings, depth, &mut walk);
             if !findings.is_empty() {
-                walk.found.entry(folder).or_default().merge(findings);
+                walk.found.entry(folder).or_default().merge(&findings);
             }
         }
         walk.found

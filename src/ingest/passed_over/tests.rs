@@ -34,7 +34,7 @@ fn a_near_miss_is_named_with_what_to_do() {
     for (path, kind, want) in [
         ("dumps/000120.npy", Dump, "no folder names its key: move it to dumps/KEY/000120.npy"),
         ("dumps/pred_000120.npy", Dump, "add the pattern \"dumps/{key}_{step}.{ext}\" to `dumps`"),
-        ("dumps/val/latest.npy", Dump, "its name has no step: rename it as dumps/val/000120.npy"),
+        ("dumps/val/latest.npy", Dump, "its name has no step: rename it as 000120.npy"),
         (
             "dumps/val/step_120.pt",
             Dump,
@@ -50,8 +50,8 @@ fn a_near_miss_is_named_with_what_to_do() {
         ("120.npy", Dump, "no folder names its key: move it to KEY/120.npy"),
         ("samples/epoch_10.png", Dump, dump),
         ("val/120.pt", Dump, dump),
-        ("dumps/val/120.NPY", UpperCase, "rename it to dumps/val/120.npy"),
-        ("dumps/val/120_3.Png", UpperCase, "rename it to dumps/val/120_3.png"),
+        ("dumps/val/120.NPY", UpperCase, "rename it to 120.npy"),
+        ("dumps/val/120_3.Png", UpperCase, "rename it to 120_3.png"),
         ("dumps/val/120.ckpt", Suffix, "suffix .ckpt"),
         ("dumps/val/120.npy.gz", Suffix, "suffix .gz"),
         ("dumps/val/120", Suffix, "has no suffix"),
@@ -127,8 +127,8 @@ proptest! {
         let (_folder, files) = files();
         let suffix = EXTENSIONS[suffix];
         let suffix = if is_upper { suffix.to_uppercase() } else { suffix.to_owned() };
-        let inner: String = folders.iter().map(|folder| format!("{folder}/")).collect();
-        let path = format!("dumps/{inner}{stem}.{suffix}");
+        let parents = [vec!["dumps".to_owned()], folders].concat().join("/");
+        let path = format!("{parents}/{stem}.{suffix}");
         if files.dump_path(&path).is_none() {
             let kind = missed(&files, &path);
             prop_assert!(kind.is_some(), "{}", path);

@@ -35,8 +35,6 @@ pub(crate) struct RunReader {
     pub(crate) last_dump: LastDump,
     pub(crate) unknown_fields: UnknownFields,
     pub(crate) passed_over: RunFindings,
-    /// Whether a media log or a dump was found, or the store has items of the run.
-    pub(crate) has_input: bool,
     /// Whether the pipeline was given anything of this run.
     pub(crate) has_submitted: bool,
     /// Whether the run directory was scanned as a whole.
@@ -91,7 +89,6 @@ impl RunReader {
             last_dump: LastDump::default(),
             unknown_fields: UnknownFields::default(),
             passed_over: RunFindings::new(Instant::now()),
-            has_input: false,
             has_submitted: false,
             is_scanned: false,
             is_remote: false,

@@ -428,7 +428,7 @@ impl Root {
         let is_dump = || self.watch.dumps.iter().any(|pattern| pattern.read(path).is_some());
         let kind = if self.watch.is_log(path.rsplit('/').next().unwrap_or(path)) {
             PassedOverKind::Log
-        } else if path.ends_with(".npy") || path.ends_with(".npz") || is_dump() {
+        } else if matches!(path.rsplit('.').next(), Some("npy" | "npz")) || is_dump() {
             PassedOverKind::Dump
         } else {
             return;
