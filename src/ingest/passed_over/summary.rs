@@ -132,8 +132,8 @@ impl Summary {
         let mut before = None;
         for (kind, name, note) in findings.examples() {
             rank = if before.is_some_and(|(of, _)| of == kind) { rank + 1 } else { 0 };
-            // One example of a note is enough for a folder.
-            let is_same = before.replace((kind, note)) == Some((kind, note)) && !note.is_empty();
+            // One example of an advice is enough for a folder.
+            let is_same = before.replace((kind, note)) == Some((kind, note)) && kind.is_of_dump();
             if counts(kind) && !is_same {
                 self.add_example(kind, rank, &join(folder, name), note);
             }
