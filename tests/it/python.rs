@@ -84,6 +84,35 @@ fn the_daemon_reproduces_every_kind_of_input() {
     }
 }
 
+#[test]
+fn a_batch_of_64_with_100_boxes_each_becomes_64_images() {
+    // Regression: `log` returned `True`, and the daemon rejected the line of 1.2 MB for its length.
+    let script = "
+import sys; sys.path.insert(0, sys.argv[1])
+from safelight import Image, Run
+box = {'position': {'minX': 0.125, 'maxX': 0.5, 'minY': 0.125, 'maxY': 0.5}, 'class_id': 1,
+       'box_caption': 'a car', 'scores': {'confidence': 0.9375, 'iou': 0.8125}, 'domain': 'fraction'}
+sets = {'pred': {'box_data': [box] * 100, 'class_labels': {1: 'car'}}}
+run = Run(sys.argv[2], strict=True)
+assert run.log({'k': Image([[[1, 2], [3, 4]]] * 64, format='NHW', boxes=[sets] * 64)}) is True
+assert run.log({'k': (Image([[i]]) for i in range(3)), 's': {Image([[1]])}, 'n': [[Image([[1]])]]}) is True
+";
+    for python in all_pythons() {
+        let temp = TempRun::new();
+        let mut command = Command::new(&python);
+        command.args(["-B", "-c", script]).arg(folder()).arg(temp.at(""));
+        let ran = command.output().expect("Python");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let ran = temp.ingest();
+        assert_eq!((ran.code, temp.counts()), (0, [69, 0, 0]), "{ran:?}");
+        let items = temp.items();
+        for item in items.iter().filter(|item| item["step"] == 0) {
+            assert_eq!((&item["key"], &item["warnings"]), (&json!("k"), &Value::Null), "{item}");
+            check_boxes(&temp, item, &json!({"pred": 100}));
+        }
+    }
+}
+
 /// `SAFELIGHT_CALLS` is the number of random calls of `log` for each Python.
 #[test]
 fn nothing_that_log_writes_is_refused() {
