@@ -24,7 +24,7 @@ pub(super) fn load(
     let mut rest = limits.annotation_bytes_max;
     let warnings = load_files(&mut record.description, |name| {
         match read(dir, name, limits.annotation_bytes_max, &mut rest) {
-            Err(ReadFailure::Reject(problem)) => Ok(Err(problem)),
+            Err(ReadFailure::OverLimit(problem) | ReadFailure::Reject(problem)) => Ok(Err(problem)),
             Err(ReadFailure::Wait(problem)) if missing_file == MissingFile::Drop => {
                 Ok(Err(problem))
             }

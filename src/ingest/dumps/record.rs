@@ -70,7 +70,9 @@ impl OpenRecord {
             Err(ReadFailure::Wait(reason)) if missing_file == MissingFile::Drop => {
                 Ok(MaskDump::unreadable(data, reason))
             }
-            Err(ReadFailure::Reject(reason)) => Ok(MaskDump::unreadable(data, reason)),
+            Err(ReadFailure::OverLimit(reason) | ReadFailure::Reject(reason)) => {
+                Ok(MaskDump::unreadable(data, reason))
+            }
             opened => opened,
         });
         let masks = masks.collect::<Result<Vec<_>, _>>()?;

@@ -1,10 +1,14 @@
 //! One image on its way through the workers: the job, and its outcome.
 
+use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
+use super::batch_values::{BatchValues, KeptBack};
 use super::make::{MadeImage, MakeError, Material, make};
 use super::media_writer::MediaWriter;
+use super::worker::BundleOutcomes;
+use crate::convert::Extent;
 use crate::media::{MediaEntry, Rejection};
 use crate::plan::ImageJob;
 use crate::render::Renderer;
@@ -51,37 +55,140 @@ impl RenderJob {
 
     /// An upper bound of the memory that making the image takes, in bytes.
     pub(super) fn memory_bytes(&self) -> u64 {
-        self.image.plan.memory_bytes
+        let of_batch = self.material.batch().map_or(0, BatchValues::memory_bytes);
+        self.image.plan.memory_bytes.max(of_batch)
     }
 
-    /// Makes the image and stages its files.
-    pub(super) fn run(self, renderer: &mut Renderer, writer: &MediaWriter) -> RenderOutcome {
+    /// Makes the image, stages its files, and adds the outcome to `outcomes`. An image that shares its rule
+    /// with others may be kept back; the last of these adds the outcomes of all.
+    pub(super) fn run(
+        self,
+        slot: BatchSlot,
+        renderer: &mut Renderer,
+        writer: &MediaWriter,
+        outcomes: &mut BundleOutcomes,
+    ) {
         let Self { image, material } = self;
-        // A panic in a decoder is a bug. It must not cost more than the image that it met.
-        let made =
-            panic::catch_unwind(AssertUnwindSafe(|| make(&image, &material, renderer, writer)));
-        let made = made.unwrap_or_else(|_| {
-            *renderer = Renderer::default();
-            Err(MakeError::Failed("the conversion panicked, which is a bug".to_owned()))
-        });
-        let rejected = |why: Rejection| {
-            let ImageJob { id, description, plan } = *image;
-            let place = (id.key, id.step, Some(id.index));
-            let mut source = material.source().clone();
-            if why.is_waiting() {
-                source.image = Some(plan.image_idx);
-                source.held = Some(material.held_at(plan.image_idx));
+        let mut worker = Worker { material: &material, renderer, writer };
+        match material.batch() {
+            Some(batch) if batch.keeps_back() => {
+                let made = worker.make(&image, batch.extent());
+                if let Some((images, extent)) = batch.keep(KeptBack { slot, image, made }) {
+                    worker.finish_all(images, extent, outcomes);
+                }
             }
-            Box::new(MediaEntry::rejected(Some(place), why, description, source))
-        };
-        match made {
-            Ok(made) => RenderOutcome::Made(made),
-            Err(MakeError::Failed(reason)) => RenderOutcome::Failed(rejected(reason.into())),
-            Err(MakeError::Unread(reason)) => {
-                let entry = rejected(Rejection::waiting(reason.clone()));
-                RenderOutcome::Unread { entry, reason }
+            batch => {
+                let extent = batch.map_or(Ok(None), |batch| {
+                    batch.measured(|| worker.measure(&(0..material.n_images())))
+                });
+                let made = extent.and_then(|extent| {
+                    let made = worker.make(&image, extent);
+                    worker.finish(&image, made, extent)
+                });
+                outcomes.push((slot, outcome(image, &material, made)));
             }
-            Err(MakeError::GivenUp) => RenderOutcome::GivenUp,
         }
+    }
+}
+
+/// Makes images of one tensor.
+struct Worker<'a> {
+    material: &'a Material,
+    renderer: &'a mut Renderer,
+    writer: &'a MediaWriter,
+}
+
+impl Worker<'_> {
+    fn make(&mut self, image: &ImageJob, extent: Option<Extent>) -> Result<MadeImage, MakeError> {
+        self.caught(|worker| make(image, worker.material, extent, worker.renderer, worker.writer))
+    }
+
+    fn measure(&mut self, images: &Range<u64>) -> Result<Option<Extent>, MakeError> {
+        self.caught(|worker| worker.material.measure(images, worker.renderer, worker.writer))
+    }
+
+    /// A panic in a decoder is a bug. It must not cost more than the image that it met.
+    fn caught<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, MakeError>,
+    ) -> Result<T, MakeError> {
+        panic::catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_| {
+            *self.renderer = Renderer::default();
+            Err(MakeError::Failed("the conversion panicked, which is a bug".to_owned()))
+        })
+    }
+
+    /// Finishes an image, now that the extent of all images that share its rule is known. Makes it again if
+    /// it was made by another rule.
+    fn finish(
+        &mut self,
+        image: &ImageJob,
+        made: Result<MadeImage, MakeError>,
+        extent: Option<Extent>,
+    ) -> Result<MadeImage, MakeError> {
+        if let Some(made) = self.material.finished(made?, extent)? {
+            return Ok(made);
+        }
+        let again = self.make(image, extent)?;
+        let changed = || MakeError::Unread("the dump changed while it was read".to_owned());
+        self.material.finished(again, extent)?.ok_or_else(changed)
+    }
+
+    /// Finishes all images that share a rule. `extent` is that of those that were made.
+    fn finish_all(
+        &mut self,
+        images: Vec<KeptBack>,
+        mut extent: Option<Extent>,
+        outcomes: &mut BundleOutcomes,
+    ) {
+        let mut n_unread = 0;
+        for KeptBack { image, made, .. } in &images {
+            // If the program stops, nothing of the batch is committed.
+            if matches!(made, Err(MakeError::Failed(_) | MakeError::Unread(_))) {
+                let image_idx = image.plan.image_idx;
+                match self.measure(&(image_idx..image_idx + 1)) {
+                    Ok(of_image) => extent = Extent::join(extent, of_image),
+                    Err(_) => n_unread += 1,
+                }
+            }
+        }
+        for KeptBack { slot, image, made } in images {
+            let made = self.finish(&image, made, extent).map(|mut made| {
+                made.entry.warn((n_unread > 0).then(|| {
+                    format!(
+                        "{n_unread} other images of the batch could not be read: the rule for the \
+                         values is chosen without them"
+                    )
+                }));
+                made
+            });
+            outcomes.push((slot, outcome(image, self.material, made)));
+        }
+    }
+}
+
+fn outcome(
+    image: Box<ImageJob>,
+    material: &Material,
+    made: Result<MadeImage, MakeError>,
+) -> RenderOutcome {
+    let rejected = |why: Rejection| {
+        let ImageJob { id, description, plan } = *image;
+        let place = (id.key, id.step, Some(id.index));
+        let mut source = material.source().clone();
+        if why.is_waiting() {
+            source.image = Some(plan.image_idx);
+            source.held = Some(material.held_at(plan.image_idx));
+        }
+        Box::new(MediaEntry::rejected(Some(place), why, description, source))
+    };
+    match made {
+        Ok(made) => RenderOutcome::Made(made),
+        Err(MakeError::Failed(reason)) => RenderOutcome::Failed(rejected(reason.into())),
+        Err(MakeError::Unread(reason)) => {
+            let entry = rejected(Rejection::waiting(reason.clone()));
+            RenderOutcome::Unread { entry, reason }
+        }
+        Err(MakeError::GivenUp) => RenderOutcome::GivenUp,
     }
 }

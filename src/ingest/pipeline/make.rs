@@ -1,12 +1,15 @@
 //! Makes one image: its media file and those of its masks and boxes, all of them staged.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::held_at;
+use super::batch_values::{BatchValues, Making};
 use super::media_writer::MediaWriter;
 use super::retry::{ReadError, read_with_retries};
 use crate::annotations::{MaskData, class_set, generated_labels};
+use crate::convert::Extent;
 use crate::decode::ReadAt;
 use crate::encode::EncodedImage;
 use crate::ingest::dumps::{MaskDump, OpenDump, OpenStorage};
@@ -15,7 +18,10 @@ use crate::media::{
     Sha256, Source,
 };
 use crate::plan::{ImageJob, ImagePlan, MaskPlan, MaskReading, Recipe, TensorPlan};
-use crate::render::{MaskError, RenderError, Rendered, Renderer, render_mask};
+use crate::render::{
+    MaskError, RenderError, Rendered, Renderer, ValuesSeen, check_alpha, render_mask,
+    value_warnings,
+};
 use crate::run_dir::{ReadFailure, RunDir};
 use crate::store::RunInfo;
 use crate::store::media_dir::{MediaFolder, Staged, media_path};
@@ -38,6 +44,8 @@ pub(super) struct Material {
     dir: Arc<RunDir>,
     /// The source of the images. A digest in it is the dump's when the images were held.
     source: Source,
+    /// If the images share a rule: what is known of their values.
+    batch: Option<BatchValues>,
 }
 
 /// Why there is no image.
@@ -68,6 +76,8 @@ pub(super) struct MadeImage {
     pub(super) files: Vec<Staged>,
     /// Whether a mask was left out, because it could not be made.
     pub(super) lacks_mask: bool,
+    /// What was seen of its values, if it was converted.
+    values: ValuesSeen,
 }
 
 /// A media file in memory, and its path in the run's folder of the store.
@@ -86,7 +96,74 @@ impl Material {
         dir: Arc<RunDir>,
         source: Source,
     ) -> Self {
-        Self { run, dump, recipe, storage, masks, dir, source }
+        Self { run, dump, recipe, storage, masks, dir, source, batch: None }
+    }
+
+    /// Says which images are made, for a tensor whose images share a rule.
+    pub(super) fn making(self, making: Making) -> Self {
+        let batch = self.recipe.shares_rule().then(|| BatchValues::new(making));
+        Self { batch, ..self }
+    }
+
+    /// What is known of the values of all images, if they share a rule.
+    pub(super) fn batch(&self) -> Option<&BatchValues> {
+        self.batch.as_ref()
+    }
+
+    /// Measures images that share a rule.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub(super) fn measure(
+        &self,
+        images: &Range<u64>,
+        renderer: &mut Renderer,
+        writer: &MediaWriter,
+    ) -> Result<Option<Extent>, MakeError> {
+        let (Recipe::Convert(tensor), Some(storage)) = (&self.recipe, &self.storage) else {
+            return Ok(None);
+        };
+        let extent = read_with_retries(|| {
+            let bytes = storage.bytes(&*self.dump, writer.staging())?;
+            renderer.measure(&bytes, tensor, images.clone()).map_err(ReadError::Io)
+        })?;
+        Ok(extent)
+    }
+
+    /// The number of images that the tensor makes.
+    pub(super) fn n_images(&self) -> u64 {
+        match &self.recipe {
+            Recipe::Convert(tensor) => tensor.n_images(),
+            Recipe::Copy(_) => 1,
+        }
+    }
+
+    /// Finishes an image now that the extent of all images is known. Returns `None` if it was made by
+    /// another rule than theirs.
+    ///
+    /// # Errors
+    /// If the values of all images show that they are no pictures.
+    pub(super) fn finished(
+        &self,
+        mut made: MadeImage,
+        batch: Option<Extent>,
+    ) -> Result<Option<MadeImage>, MakeError> {
+        let Recipe::Convert(tensor) = &self.recipe else { return Ok(Some(made)) };
+        let image = made.entry.as_image();
+        let Some(provenance) = image.and_then(|image| image.provenance.as_ref()) else {
+            return Ok(Some(made));
+        };
+        let batch = batch.filter(|_| self.batch.is_some());
+        let all = Extent::join(made.values.extent, batch);
+        if self.batch.is_some() {
+            check_alpha(tensor, all).map_err(|error| MakeError::Failed(error.to_string()))?;
+            if tensor.rule(all).is_some_and(|rule| rule != provenance.rule) {
+                return Ok(None);
+            }
+        }
+        let warnings = value_warnings(tensor, provenance, made.values.n_few_levels, batch);
+        made.entry.warn(warnings);
+        Ok(Some(made))
     }
 
     /// The source of the images.
@@ -105,18 +182,30 @@ impl Material {
     }
 }
 
+impl MadeImage {
+    /// The extent of its values.
+    pub(super) fn extent(&self) -> Option<Extent> {
+        self.values.extent
+    }
+}
+
 /// Makes an image. Leaves out a mask that cannot be made, with a warning.
+///
+/// `batch` is the extent of all images if they share a rule, as far as it is known. [`Material::finished`]
+/// must be called afterwards.
 ///
 /// # Errors
 /// If there is none: see [`MakeError`].
 pub(super) fn make(
     job: &ImageJob,
     material: &Material,
+    batch: Option<Extent>,
     renderer: &mut Renderer,
     writer: &MediaWriter,
 ) -> Result<MadeImage, MakeError> {
     let ImageJob { id, description, plan } = job;
-    let (file, picture, provenance) = picture(job, material, renderer, writer)?;
+    let Picture { file, in_memory: picture, provenance, values } =
+        picture(job, material, batch, renderer, writer)?;
     // Most of the dump was read, and hashed, for the picture.
     let digest = read_with_retries(|| material.dump.digest().map_err(ReadError::Io))?;
     let is_other = |want: Digest| want.kind() == digest.kind() && want != digest;
@@ -146,31 +235,42 @@ pub(super) fn make(
     let source = Source { sha256, xxh3, image, ..material.source.clone() };
     let entry =
         MediaEntry::image(id.clone(), file, provenance, layers, description.clone(), source);
-    Ok(MadeImage { entry: Box::new(entry), files: staged, lacks_mask })
+    Ok(MadeImage { entry: Box::new(entry), files: staged, lacks_mask, values })
+}
+
+/// The picture of an image.
+struct Picture {
+    file: MediaFile,
+    in_memory: FileInMemory,
+    /// `None` if the file is copied.
+    provenance: Option<Provenance>,
+    values: ValuesSeen,
 }
 
 /// Makes the picture: converts the tensor, or copies the file.
 fn picture(
     job: &ImageJob,
     material: &Material,
+    batch: Option<Extent>,
     renderer: &mut Renderer,
     writer: &MediaWriter,
-) -> Result<(MediaFile, FileInMemory, Option<Provenance>), MakeError> {
+) -> Result<Picture, MakeError> {
     let ImageJob { id, plan, .. } = job;
     match (&material.recipe, &material.storage) {
         (Recipe::Convert(tensor), Some(storage)) => {
             let rendered = read_with_retries(|| {
                 let bytes = storage.bytes(&*material.dump, writer.staging())?;
-                renderer.render(&bytes, tensor, plan).map_err(|error| match error {
+                renderer.render(&bytes, tensor, plan, batch).map_err(|error| match error {
                     RenderError::Io(error) => ReadError::Io(error),
                     error => ReadError::Data(error.to_string()),
                 })
             })?;
-            let Rendered { image, provenance } = rendered;
+            let Rendered { image, provenance, values } = rendered;
             let path =
                 media_path(MediaFolder::Images, id, image.sha256, image.file_type.extension());
             let file = rendered_file(&path, &image, tensor, plan);
-            Ok((file, FileInMemory { path, bytes: image.bytes }, Some(provenance)))
+            let in_memory = FileInMemory { path, bytes: image.bytes };
+            Ok(Picture { file, in_memory, provenance: Some(provenance), values })
         }
         (Recipe::Copy(picture), _) => {
             let bytes = read_with_retries(|| read_all(&*material.dump))?;
@@ -186,7 +286,8 @@ fn picture(
                 sha256,
                 downscaled_from: None,
             };
-            Ok((file, FileInMemory { path, bytes }, None))
+            let (in_memory, values) = (FileInMemory { path, bytes }, ValuesSeen::default());
+            Ok(Picture { file, in_memory, provenance: None, values })
         }
         (Recipe::Convert(_), None) => unreachable!("a tensor has a storage"),
     }

@@ -19,6 +19,7 @@
 //! [outcome]: job::RenderOutcome
 
 mod batch;
+mod batch_values;
 mod budget;
 mod committer;
 mod counts;

@@ -23,7 +23,7 @@ impl Bundle {
     }
 }
 
-/// The outcomes of a bundle.
+/// The outcomes of a bundle. Some may come with a later one: see [`batch_values`](super::batch_values).
 pub(super) type BundleOutcomes = Vec<(BatchSlot, RenderOutcome)>;
 
 /// Works until the channel of bundles is closed.
@@ -34,8 +34,10 @@ pub(super) fn work_all(
 ) {
     let mut renderer = Renderer::default();
     while let Ok(Bundle { jobs, _memory }) = idle(|| bundles.recv()) {
-        let jobs = jobs.into_iter();
-        let made = jobs.map(|(slot, job)| (slot, job.run(&mut renderer, writer))).collect();
+        let mut made = Vec::with_capacity(jobs.len());
+        for (slot, job) in jobs {
+            job.run(slot, &mut renderer, writer, &mut made);
+        }
         // The committer is gone only if it gave up.
         if idle(|| outcomes.send(made)).is_err() {
             return;

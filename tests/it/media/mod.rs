@@ -404,6 +404,67 @@ fn boxes_on_a_contact_sheet_are_dropped_with_a_warning() {
     assert_eq!(item["warnings"], want);
 }
 
+/// Pictures of one batch were drawn by a rule each, and did not compare.
+#[test]
+fn pictures_of_a_batch_are_drawn_by_one_rule_so_that_they_compare() {
+    let tanh = |low: f32, high: f32| {
+        (0..3000u16).map(move |i| low + (high - low) * f32::from(i) / 2999.0).collect::<Vec<_>>()
+    };
+    let batch = [tanh(-1.0, 1.0), tanh(0.0, 1.0), tanh(-0.95, -0.75)].concat();
+    let line = json!({"format": "NHWC", "data": "x.npy"});
+    let temp = TempRun::new();
+    temp.write("x.npy", &npy("<f4", &[3, 50, 20, 3], &floats(&batch)));
+    let items = items_of(&temp, &line);
+    let rules: Vec<_> = items.iter().map(|item| item["rule"].as_str()).collect();
+    assert_eq!(rules, [Some("sym"); 3]);
+    let black = |item: &Value| picture(&temp, item).to_rgb8().get_pixel(0, 0)[0];
+    assert_eq!(items.iter().map(black).collect::<Vec<_>>(), [0, 128, 6]);
+    // Statistics stay those of each picture.
+    assert_eq!(items[1]["stats"]["min"], 0.0);
+
+    // A picture at the end of a large batch decides for all of them, on whatever worker they are made.
+    let n = 60;
+    let mut values = tanh(0.0, 1.0)[..1200].repeat(n);
+    values[1200 * n - 1] = 200.0;
+    let pixels = |temp: &TempRun| -> Vec<Vec<u8>> {
+        let items = temp.items();
+        let images = items.iter().filter(|item| item["state"] == "image");
+        images.map(|item| picture(temp, item).to_luma8().into_raw()).collect()
+    };
+    let large = |max_items: usize| {
+        let temp = TempRun::new();
+        temp.write("x.npy", &npy("<f4", &[n, 40, 30], &floats(&values)));
+        temp.append(
+            "a.media.jsonl",
+            &format!("{}\n", json!({"key": "k", "step": 1, "data": "x.npy"})),
+        );
+        let run = temp.at("");
+        let settings = format!("[limits]\nmax_items = {max_items}\n");
+        temp.run_with(&settings, &["ingest", run.to_str().expect("a path")]);
+        temp
+    };
+    let whole = large(100);
+    assert!(whole.items().iter().all(|item| item["rule"] == "clip"), "{:?}", whole.items());
+    // Images that were held have the same pixels.
+    let held = large(7);
+    assert_eq!(held.counts(), [7, n - 7, 0]);
+    assert_eq!(pixels(&held), pixels(&whole)[..7]);
+    let ran = held.run_with("[limits]\nmax_items = 100\n", &["release"]);
+    assert_eq!((ran.code, held.counts()), (0, [n, 0, 0]), "{ran:?}");
+    assert_eq!(pixels(&held), pixels(&whole));
+}
+
+#[test]
+fn values_that_cannot_be_read_in_the_picture_cause_a_warning() {
+    let values: Vec<u8> = (0..768u16).flat_map(|i| (i * 85).to_le_bytes()).collect();
+    let (temp, item) = item_of("<u2", &[24, 32], &values, &json!({}));
+    let warning = item["warnings"][0].as_str().unwrap_or_default();
+    assert!(warning.contains("clipped") && warning.contains("range: [0, 65535]"), "{item}");
+    assert!(temp.run(&["ls", "run"]).out.contains("(1 warning)"));
+    let (_, item) = item_of("<u2", &[24, 32], &values, &json!({"range": [0, 65535]}));
+    assert_eq!(item["warnings"], Value::Null);
+}
+
 /// JPEG changes the class ids of a mask.
 #[test]
 fn a_mask_file_that_is_not_lossless_or_not_gray_is_kept_with_a_warning() {

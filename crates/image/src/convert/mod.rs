@@ -55,7 +55,7 @@ pub use self::planes::interleave;
 pub use self::rule::{Decision, Depth, Wish};
 pub use self::sample::Sample;
 pub(crate) use self::scan::normalized;
-pub use self::scan::{Elements, Scan};
+pub use self::scan::{Elements, Extent, Scan};
 use crate::media::ColorMode;
 
 /// A picture in memory. No side has length 0.

@@ -1,6 +1,7 @@
 //! Chooses the rule by which a picture's values become samples.
 //!
-//! The rule depends on all values of a picture. So conversion takes passes over the elements, each in
+//! The rule depends on all values of a picture; under profile `auto`, on those of all pictures of a batch, so
+//! that they compare ([`Wish::batch`]). So conversion takes passes over the elements, each in
 //! chunks: [`Scan`] sees them all, [`Scan::decide`] chooses, [`Conversion`] maps. One case of the oldest
 //! wandb needs a pass between ([`Decision::Measure`]).
 //!
@@ -11,7 +12,7 @@ use super::complex::{MINUS_ONE, ONE, ZERO};
 use super::conversion::Conversion;
 use super::map::Map;
 use super::measure::Measure;
-use super::scan::{Extremes, Finite, Ordered, Scan};
+use super::scan::{Extent, Extremes, Finite, Ordered, Scan};
 use super::stretch::Stretch;
 use crate::media::{Profile, Rule};
 use crate::tensor::DType;
@@ -22,6 +23,15 @@ const OVERSHOOT: f64 = 0.1;
 
 /// Half of one level of \[0, 1\] in 8 bits. A smaller negative value is a rounding error of black.
 const HALF_LEVEL: f64 = 0.5 / 255.0;
+
+impl Extent {
+    /// Whether values are negative by more than resampling overshoots and arithmetic rounds.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        // No edge is higher than the extent of the values.
+        self.min < -HALF_LEVEL.max(OVERSHOOT * (self.max - self.min))
+    }
+}
 
 /// The bits of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +65,8 @@ pub struct Wish {
     pub depth: Depth,
     /// Whether wandb 0.10 normalizes the tensor as a contact sheet: see [`Reading`](super::Reading).
     pub is_torch_sheet: bool,
+    /// The values of all pictures of a batch that share one rule. Only profile `auto` makes use of it.
+    pub batch: Option<Extent>,
 }
 
 /// The result of [`Scan::decide`].
@@ -74,7 +86,7 @@ impl Scan {
         let (rule, map) = match (wish.range, wish.profile) {
             (Some((lo, hi)), _) => (Rule::Range, Map::linear(lo, hi, white)),
             (None, _) if wish.is_torch_sheet => (Rule::Stretch, self.torch_sheet()),
-            (None, Profile::Auto) => self.auto(white),
+            (None, Profile::Auto) => self.auto(white, wish.batch),
             (None, Profile::Wandb020) => self.norm(),
             (None, Profile::Wandb029) => match self.elements.dtype {
                 DType::U8 | DType::Bool => (Rule::None, Map::Wrap),
@@ -115,8 +127,8 @@ impl Scan {
     }
 
     /// Safelight's own rule: bool is black and white, whole numbers are clipped and never scaled, floats are
-    /// mapped by their finite values.
-    fn auto(&self, white: f64) -> (Rule, Map) {
+    /// mapped by their finite values and those of `batch`.
+    fn auto(&self, white: f64, batch: Option<Extent>) -> (Rule, Map) {
         let is_wide = white > 255.0;
         let unit = if is_wide { Rule::X65535 } else { Rule::X255 };
         let clip = Map::linear(0.0, white, white);
@@ -127,13 +139,12 @@ impl Scan {
             (_, Extremes::Int { .. }) if !is_wide => (Rule::Clip, Map::Clip),
             (_, Extremes::Int { .. }) => (Rule::Clip, clip),
             _ => {
-                let Finite { n, min, max, .. } = self.finite;
-                // No edge is higher than the extent of the values.
-                let is_signed = min < -HALF_LEVEL.max(OVERSHOOT * (max - min));
-                match is_signed {
-                    _ if n == 0 => (Rule::Clip, clip),
-                    false if max <= 1.0 + OVERSHOOT => (unit, Map::linear(0.0, 1.0, white)),
-                    true if max.max(-min) <= 1.0 + 2.0 * OVERSHOOT => {
+                let Some(extent) = Extent::join(self.extent(), batch) else {
+                    return (Rule::Clip, clip);
+                };
+                match extent.is_signed() {
+                    false if extent.max <= 1.0 + OVERSHOOT => (unit, Map::linear(0.0, 1.0, white)),
+                    true if extent.max.max(-extent.min) <= 1.0 + 2.0 * OVERSHOOT => {
                         (Rule::Sym, Map::linear(-1.0, 1.0, white))
                     }
                     _ => (Rule::Clip, clip),

@@ -21,6 +21,27 @@ pub(crate) fn normalized(chunk: &mut [u8], elements: Elements) {
     normalize(chunk, elements.dtype, elements.byte_order);
 }
 
+/// The least and the greatest finite value of a picture, or of several. Of complex values, the real parts
+/// count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Extent {
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+impl Extent {
+    /// Returns the extent of all values of both. `None` is that of no values.
+    #[must_use]
+    pub fn join(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(Self { min: a.min.min(b.min), max: a.max.max(b.max) }),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
 /// Extremes and statistics of the values seen so far.
 #[derive(Debug, Clone)]
 pub struct Scan {
@@ -254,6 +275,13 @@ impl Scan {
             clipped: 0.0,
             constant: self.finite.n > 0 && is_constant,
         }
+    }
+
+    /// Returns the extent of all values seen. `None` if no value is finite.
+    #[must_use]
+    pub fn extent(&self) -> Option<Extent> {
+        let Finite { n, min, max, .. } = self.finite;
+        (n > 0).then_some(Extent { min, max })
     }
 
     /// Returns the number of values seen.

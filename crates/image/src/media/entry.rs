@@ -485,6 +485,13 @@ impl MediaEntry {
         }
     }
 
+    /// Adds warnings to an image. Held and rejected items have none.
+    pub fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
+        if let Fate::Image(image) = &mut self.fate {
+            image.layers.warnings.extend(warnings);
+        }
+    }
+
     /// Why it was held or rejected.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {

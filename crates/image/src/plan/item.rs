@@ -72,6 +72,15 @@ impl PlannedItem {
         }
     }
 
+    /// An upper bound of the memory that making the image takes, in bytes. 0 if it is not made.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Image(job) => job.plan.memory_bytes,
+            Self::Held { .. } | Self::Rejected { .. } => 0,
+        }
+    }
+
     /// Whether it takes an index of its step: an image or a held item does.
     #[must_use]
     pub fn takes_index(&self) -> bool {

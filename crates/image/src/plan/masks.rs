@@ -147,14 +147,14 @@ pub(super) fn doubt(picture: &PictureHeader) -> Option<String> {
         (FileType::Jpg | FileType::Jpeg, _) => "JPEG changes the values of pixels",
         (FileType::Webp, _) => "WebP has three channels, and may change the values of pixels",
         (FileType::Gif, _) => "the pixels of a GIF are colors of a palette",
-        (FileType::Png, Some(ColorMode::L | ColorMode::I16)) => return None,
+        // Headers of BMP and TIFF do not say it.
+        (FileType::Png, Some(ColorMode::L | ColorMode::I16))
+        | (FileType::Bmp | FileType::Tiff, _) => return None,
         (FileType::Png, Some(ColorMode::Bit)) => "viewers read white as 255, not as 1",
         (FileType::Png, Some(ColorMode::La)) => "2 channels",
         (FileType::Png, Some(ColorMode::Rgb)) => "3 channels, of which the first counts",
         (FileType::Png, Some(ColorMode::Rgba)) => "4 channels, of which the first counts",
         (FileType::Png, None) => "a palette, or gray or color of another depth",
-        // Their headers do not say it.
-        (FileType::Bmp | FileType::Tiff, _) => return None,
     };
     Some(format!("class ids may be wrong: {got}; {WANT}"))
 }

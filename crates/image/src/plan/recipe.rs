@@ -39,6 +39,12 @@ impl Recipe {
         })
     }
 
+    /// Whether its images [share a rule](TensorPlan::shares_rule).
+    #[must_use]
+    pub fn shares_rule(&self) -> bool {
+        matches!(self, Self::Convert(tensor) if tensor.shares_rule())
+    }
+
     /// The work that one image takes: its pixels, or the bytes of a file that is copied.
     #[must_use]
     pub fn cost(&self) -> u64 {

@@ -1,10 +1,10 @@
 //! Plans the images of a tensor.
 
 use super::PlanError;
-use crate::convert::{Depth, Reading, Wish, layout};
+use crate::convert::{Decision, Depth, Elements, Extent, Reading, Scan, Wish, layout};
 use crate::encode::{Encoding, QUALITY, encoded_bytes_max, search_bytes};
 use crate::limits::{Limits, OverDimension, scaled_to};
-use crate::media::{ColorMode, Colormap, FileType, Profile, Rgb};
+use crate::media::{ColorMode, Colormap, FileType, Profile, Rgb, Rule};
 use crate::record::{Alpha, Grid, GridOption, ImageOptions};
 use crate::tensor::{TensorHeader, Writer};
 
@@ -74,6 +74,29 @@ impl TensorPlan {
     #[must_use]
     pub fn natural_mode(&self) -> ColorMode {
         natural(&self.reading)
+    }
+
+    /// Whether one decision on the values holds for all images of the tensor, so that they compare: the rule
+    /// that profile `auto` chooses for floats, and whether a second channel is alpha.
+    ///
+    /// If so, making an image needs the [extent](crate::convert::Extent) of all of them.
+    #[must_use]
+    pub fn shares_rule(&self) -> bool {
+        let depends_on_values = self.wish.range.is_none() && self.header.dtype.is_float();
+        self.n_images() > 1
+            && self.wish.profile == Profile::Auto
+            && (depends_on_values || self.guesses_alpha)
+    }
+
+    /// Returns the rule for images of this extent: that of one image, or of all that share a rule.
+    #[must_use]
+    pub fn rule(&self, extent: Option<Extent>) -> Option<Rule> {
+        let Self { header, wish, .. } = self;
+        let elements = Elements { dtype: header.dtype, byte_order: header.byte_order };
+        match Scan::new(elements).decide(Wish { batch: extent, ..*wish }) {
+            Decision::Convert(conversion) => Some(conversion.rule()),
+            Decision::Measure(_) => None,
+        }
     }
 
     /// The number of images that it makes.
@@ -157,7 +180,7 @@ pub(super) fn plan(
     }
     let depth = if is_wide { Depth::Sixteen } else { Depth::Eight };
     let is_torch_sheet = reading.is_torch_sheet;
-    let wish = Wish { profile, range: options.range, depth, is_torch_sheet };
+    let wish = Wish { profile, range: options.range, depth, is_torch_sheet, batch: None };
     let encoding = Encoding {
         file_type,
         quality: options.quality.unwrap_or(QUALITY),

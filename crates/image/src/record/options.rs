@@ -56,7 +56,8 @@ macro_rules! image_options {
 
 image_options! {
     /// Which rule converts values to bytes. `"auto"`: bool becomes 0 and 255, integers are clipped to 0..255, floats
-    /// go by their finite values (within \[0, 1\] times 255, within \[-1, 1\] shifted and scaled, else clipped).
+    /// go by their finite values (within \[0, 1\] times 255, within \[-1, 1\] shifted and scaled, else clipped),
+    /// one rule for all images of a batch.
     /// `"wandb-0.10"`, `"wandb-0.20"`, `"wandb-0.29"`: exactly as `wandb.Image` of those releases.
     profile: Profile, "Option::deserialize";
     /// The values that become 0 and 255 (65535 in mode `I;16`), whatever the profile: `[low, high]`, low < high.

@@ -2,9 +2,15 @@
 //!
 //! A storage is read in chunks. Each chunk is measured and converted while it is in the processor's cache.
 //! Memory holds one picture at a time, not its dump.
+//!
+//! Images of one tensor may [share a rule](TensorPlan::shares_rule), which depends on the values of all of
+//! them. A caller that makes all of them passes the extent that it knows so far, and renders an image again
+//! if the extent of all leads to [another rule](TensorPlan::rule). So each image is nearly always read once.
+//! A caller that makes some of them measures the others first, with [`Renderer::measure`].
 
 mod mask;
 mod source;
+mod values;
 #[cfg(test)]
 mod tests;
 
@@ -12,9 +18,10 @@ use std::io;
 
 pub use self::mask::{MaskError, RenderedMask, render_mask};
 use self::source::{Axis, Buffers, Source, Target, View};
+pub use self::values::value_warnings;
 use crate::convert::{
-    Conversion, Decision, Depth, Elements, LayoutError, Pixels, Sample, Scan, color, interleave,
-    mode,
+    Conversion, Decision, Depth, Elements, Extent, LayoutError, Pixels, Sample, Scan, Wish, color,
+    interleave, mode,
 };
 use crate::decode::ReadAt;
 use crate::encode::{self, EncodeError, EncodedImage, Encoder};
@@ -29,6 +36,17 @@ pub struct Rendered {
     pub image: EncodedImage,
     /// The rule and the statistics of the values.
     pub provenance: Provenance,
+    /// What else was seen of the values.
+    pub values: ValuesSeen,
+}
+
+/// What was seen of the values of an image, beside their statistics.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ValuesSeen {
+    /// The extent of the finite values.
+    pub extent: Option<Extent>,
+    /// The number of different samples, if there are few although there are many different values.
+    pub n_few_levels: Option<u8>,
 }
 
 /// Why a planned image could not be made.
@@ -72,6 +90,9 @@ struct Samples<S> {
 impl Renderer {
     /// Makes one image of a tensor from the tensor's [storage](crate::decode::storage).
     ///
+    /// `batch` is the extent of all images if they [share a rule](TensorPlan::shares_rule), as far as it is
+    /// known. [`check_alpha`] must then be called with that of all of them.
+    ///
     /// # Errors
     /// If the storage can't be read, the picture can't be encoded, or the second of two signed channels
     /// would be taken for alpha without a word of the record.
@@ -80,12 +101,12 @@ impl Renderer {
         storage: &impl ReadAt,
         tensor: &TensorPlan,
         image: &ImagePlan,
+        batch: Option<Extent>,
     ) -> Result<Rendered, RenderError> {
-        let (pixels, provenance) =
-            self.pixels(storage, tensor, image.image_idx, image.downscale)?;
-        if tensor.guesses_alpha && is_signed(&provenance.stats) {
-            let format = tensor.reading.format;
-            return Err(LayoutError::signed_alpha(&tensor.header.shape, format).into());
+        let Made { pixels, provenance, values } =
+            self.pixels(storage, tensor, image.image_idx, image.downscale, batch)?;
+        if !tensor.shares_rule() {
+            check_alpha(tensor, values.extent)?;
         }
         let mut bytes = std::mem::take(&mut self.file);
         bytes.clear();
@@ -100,6 +121,7 @@ impl Renderer {
         Ok(Rendered {
             image: EncodedImage { file_type, mode, width, height, bytes, sha256 },
             provenance,
+            values,
         })
     }
 
@@ -110,6 +132,24 @@ impl Renderer {
         }
     }
 
+    /// Measures the values of images of a tensor.
+    ///
+    /// # Errors
+    /// If the storage can't be read.
+    pub fn measure(
+        &mut self,
+        storage: &impl ReadAt,
+        tensor: &TensorPlan,
+        images: impl IntoIterator<Item = u64>,
+    ) -> io::Result<Option<Extent>> {
+        let mut extent = None;
+        for image_idx in images {
+            let mut maker = Maker::new(storage, tensor, image_idx, None, &mut self.buffers);
+            extent = Extent::join(extent, maker.extent()?);
+        }
+        Ok(extent)
+    }
+
     /// Makes the pixels of one image.
     fn pixels(
         &mut self,
@@ -117,26 +157,22 @@ impl Renderer {
         tensor: &TensorPlan,
         image_idx: u64,
         downscale: Option<(u32, u32)>,
-    ) -> io::Result<(Pixels, Provenance)> {
-        let elements =
-            Elements { dtype: tensor.header.dtype, byte_order: tensor.header.byte_order };
-        let mut maker = Maker {
-            source: Source::new(storage, elements, &mut self.buffers),
-            views: views(tensor, image_idx),
-            tensor,
-            elements,
-        };
-        let (bytes, conversion, stats) = match tensor.wish.depth {
+        batch: Option<Extent>,
+    ) -> io::Result<Made> {
+        let mut maker = Maker::new(storage, tensor, image_idx, batch, &mut self.buffers);
+        let mut n_few_levels = None;
+        let (bytes, conversion, (stats, extent)) = match tensor.wish.depth {
             Depth::Eight => {
-                let (conversion, stats) = maker.samples(&mut self.samples)?;
+                let (conversion, seen) = maker.samples(&mut self.samples)?;
+                n_few_levels = maker.few_levels(&self.samples.pixels, &seen.0)?;
                 let samples = std::mem::take(&mut self.samples.pixels);
-                (maker.pixels(samples, &conversion, &stats)?, conversion, stats)
+                (maker.pixels(samples, &conversion, &seen.0)?, conversion, seen)
             }
             Depth::Sixteen => {
                 let mut samples = Samples::<u16>::default();
-                let (conversion, stats) = maker.samples(&mut samples)?;
+                let (conversion, seen) = maker.samples(&mut samples)?;
                 let n_channels = tensor.natural_mode().n_channels();
-                (mode::gray_16(&samples.pixels, n_channels), conversion, stats)
+                (mode::gray_16(&samples.pixels, n_channels), conversion, seen)
             }
         };
         // The plan has checked each side: `limits.pixels_max` is far below `u32::MAX`.
@@ -159,18 +195,31 @@ impl Renderer {
             format_guessed: tensor.reading.guessed,
             stats,
         };
-        Ok((pixels, provenance))
+        Ok(Made { pixels, provenance, values: ValuesSeen { extent, n_few_levels } })
     }
 }
 
-/// Whether values are negative by more than resampling overshoots.
-fn is_signed(stats: &Stats) -> bool {
-    const OVERSHOOT: f64 = 0.1;
-    let (Some(min), Some(max)) = (stats.min, stats.max) else { return false };
-    min < -OVERSHOOT * (max - min)
+/// The pixels of an image, and how they were made.
+struct Made {
+    pixels: Pixels,
+    provenance: Provenance,
+    values: ValuesSeen,
 }
 
-/// Makes the pixels of one image of a tensor from the tensor's storage.
+/// Checks the values of images whose second channel would be taken for alpha though the record does not say
+/// so.
+///
+/// # Errors
+/// If they are signed.
+pub fn check_alpha(tensor: &TensorPlan, extent: Option<Extent>) -> Result<(), LayoutError> {
+    if tensor.guesses_alpha && extent.is_some_and(|extent| extent.is_signed()) {
+        return Err(LayoutError::signed_alpha(&tensor.header.shape, tensor.reading.format));
+    }
+    Ok(())
+}
+
+/// Makes the pixels of one image of a tensor from the tensor's storage. If images share a rule, measures the
+/// others too.
 ///
 /// # Errors
 /// If the storage can't be read.
@@ -179,11 +228,11 @@ pub fn pixels_from_tensor(
     tensor: &TensorPlan,
     image: &ImagePlan,
 ) -> io::Result<(Pixels, Provenance)> {
-    Renderer::default().pixels(storage, tensor, image.image_idx, image.downscale)
+    pixels_of(storage, tensor, image.image_idx, image.downscale)
 }
 
 /// Makes the pixels of the image `image_idx` of a tensor, from 0 to [`TensorPlan::n_images`] − 1, at
-/// full size.
+/// full size. If images share a rule, measures the others too.
 ///
 /// `storage` holds the tensor's elements: see [`crate::decode::storage`].
 ///
@@ -194,7 +243,23 @@ pub fn full_size_pixels(
     tensor: &TensorPlan,
     image_idx: u64,
 ) -> io::Result<(Pixels, Provenance)> {
-    Renderer::default().pixels(storage, tensor, image_idx, None)
+    pixels_of(storage, tensor, image_idx, None)
+}
+
+fn pixels_of(
+    storage: &impl ReadAt,
+    tensor: &TensorPlan,
+    image_idx: u64,
+    downscale: Option<(u32, u32)>,
+) -> io::Result<(Pixels, Provenance)> {
+    let mut renderer = Renderer::default();
+    let batch = if tensor.shares_rule() {
+        renderer.measure(storage, tensor, 0..tensor.n_images())?
+    } else {
+        None
+    };
+    let made = renderer.pixels(storage, tensor, image_idx, downscale, batch)?;
+    Ok((made.pixels, made.provenance))
 }
 
 /// Whether the samples are made channel after channel, in the order of the elements, and interleaved
@@ -298,17 +363,52 @@ struct Maker<'a, R> {
     views: Vec<View>,
     tensor: &'a TensorPlan,
     elements: Elements,
+    wish: Wish,
 }
 
-impl<R: ReadAt> Maker<'_, R> {
+impl<'a, R: ReadAt> Maker<'a, R> {
+    fn new(
+        storage: &'a R,
+        tensor: &'a TensorPlan,
+        image_idx: u64,
+        batch: Option<Extent>,
+        buffers: &'a mut Buffers,
+    ) -> Self {
+        let elements =
+            Elements { dtype: tensor.header.dtype, byte_order: tensor.header.byte_order };
+        let batch = batch.filter(|_| tensor.shares_rule());
+        Self {
+            source: Source::new(storage, elements, buffers),
+            views: views(tensor, image_idx),
+            tensor,
+            elements,
+            wish: Wish { batch, ..tensor.wish },
+        }
+    }
+
+    /// Measures all values.
+    fn extent(&mut self) -> io::Result<Option<Extent>> {
+        let mut scan = Scan::new(self.elements);
+        for view in &self.views {
+            self.source.each_chunk(view, |_, chunk| {
+                scan.see(chunk);
+                io::Result::Ok(())
+            })?;
+        }
+        Ok(scan.extent())
+    }
+
     /// Replaces `samples` by one sample for each element, the channels of a pixel together, and 0 between the
-    /// pictures of a sheet. Returns the rule and the statistics of the values.
+    /// pictures of a sheet. Returns the rule, and the statistics and the extent of the values.
     ///
     /// The rule depends on all values, but the first chunk nearly always leads to the same rule. So each
     /// chunk is converted right after it is measured. If the rule turns out to be another one, everything
     /// is converted again.
-    fn samples<S: Sample>(&mut self, samples: &mut Samples<S>) -> io::Result<(Conversion, Stats)> {
-        let tensor = self.tensor;
+    fn samples<S: Sample>(
+        &mut self,
+        samples: &mut Samples<S>,
+    ) -> io::Result<(Conversion, (Stats, Option<Extent>))> {
+        let (tensor, wish) = (self.tensor, self.wish);
         let n = tensor.width * tensor.height * tensor.reading.n_channels;
         let n = usize::try_from(n).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let Samples { pixels, planes } = samples;
@@ -326,7 +426,7 @@ impl<R: ReadAt> Maker<'_, R> {
             self.source.each_chunk(view, |target, chunk| {
                 if guess == Guess::None {
                     scan.see(chunk);
-                    guess = Guess::of(&scan.decide(tensor.wish));
+                    guess = Guess::of(&scan.decide(wish));
                     if let Guess::Rule(rule) = &guess {
                         n_clipped += converted.add(rule, &scan, target, chunk);
                     }
@@ -340,13 +440,13 @@ impl<R: ReadAt> Maker<'_, R> {
                     }
                     target.first += block.len() / tensor.header.dtype.size() * target.step;
                 }
-                if Guess::of(&scan.decide(tensor.wish)) != guess {
+                if Guess::of(&scan.decide(wish)) != guess {
                     guess = Guess::Wrong;
                 }
                 io::Result::Ok(())
             })?;
         }
-        let conversion = match scan.decide(tensor.wish) {
+        let conversion = match scan.decide(wish) {
             Decision::Convert(conversion) => conversion,
             Decision::Measure(mut measure) => {
                 for view in &self.views {
@@ -374,7 +474,7 @@ impl<R: ReadAt> Maker<'_, R> {
             pixels.resize(n, S::default());
             interleave(planes, n_channels, pixels);
         }
-        Ok((conversion, stats))
+        Ok((conversion, (stats, scan.extent())))
     }
 
     /// Converts samples to the picture's mode, after the colormap, the NaN color and the background.

@@ -1,8 +1,10 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::annotations::ImageAnnotations;
 use crate::limits::Limits;
-use crate::media::{DataFormat, Profile};
-use crate::record::ImageOptions;
+use crate::media::{DataFormat, Profile, Rule};
+use crate::record::{Grid, GridOption, ImageOptions};
 use crate::tensor::{ByteOrder, DType, Shape, Storage, Writer};
 
 /// The mode of a picture of 4 × 5 pixels and 2 channels.
@@ -21,7 +23,8 @@ fn mode_of(values: impl Fn(u8) -> f32, options: ImageOptions) -> Result<ColorMod
         lacks_mask: false,
         memory_bytes: 0,
     };
-    let rendered = Renderer::default().render(&bytes.as_slice(), &plan.expect("a plan"), &image);
+    let rendered =
+        Renderer::default().render(&bytes.as_slice(), &plan.expect("a plan"), &image, None);
     rendered.map(|rendered| rendered.image.mode).map_err(|error| error.to_string())
 }
 
@@ -40,4 +43,208 @@ fn a_flow_of_two_signed_channels_is_no_gray_and_alpha() {
     }
     // Gray and alpha, with an overshoot.
     assert_eq!(mode_of(|i| (f32::from(i) - 1.0) / 38.0, unset), Ok(ColorMode::La));
+}
+
+/// A plan for a float32 tensor of these axes, and its bytes.
+fn planned(axes: &[u64], values: &[f32], options: ImageOptions) -> (TensorPlan, Vec<u8>) {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let plan = plan_of(DType::F32, axes, bytes.len(), options);
+    (plan, bytes)
+}
+
+fn plan_of(dtype: DType, axes: &[u64], n_bytes: usize, options: ImageOptions) -> TensorPlan {
+    let shape = Shape::new(axes.to_vec()).expect("a shape");
+    let (strides, storage) = (shape.c_strides(), Storage::plain(0, n_bytes as u64));
+    let header = TensorHeader::new(dtype, ByteOrder::Little, shape, strides, storage, 0);
+    let header = header.expect("a header");
+    TensorPlan::new(header, Writer::NumPy, options, &Limits::default()).expect("a plan")
+}
+
+fn image(image_idx: u64) -> ImagePlan {
+    ImagePlan {
+        image_idx,
+        downscale: None,
+        annotations: ImageAnnotations::default(),
+        masks: Vec::new(),
+        lacks_mask: false,
+        memory_bytes: 0,
+    }
+}
+
+fn nhw() -> ImageOptions {
+    ImageOptions { format: Some(DataFormat::Nhw), ..ImageOptions::default() }
+}
+
+proptest! {
+    #[test]
+    fn images_of_a_batch_are_made_by_the_rule_of_all_values(
+        pictures in proptest::collection::vec(
+            (prop_oneof![Just(0.0f32), Just(-0.05), Just(-1.0), Just(-3.0)], prop_oneof![Just(0.01f32), Just(1.0), Just(1.05), Just(255.0)]),
+            1..6,
+        ),
+        nan in 0usize..40,
+        is_unit in any::<bool>(),
+    ) {
+        let mut values: Vec<f32> = Vec::new();
+        for &(low, high) in &pictures {
+            let high = if is_unit { high.min(1.0) } else { high };
+            values.extend((0u8..20).map(|i| low + (high - low) * f32::from(i) / 19.0));
+        }
+        if let Some(value) = values.get_mut(nan) {
+            *value = f32::NAN;
+        }
+        let n = pictures.len() as u64;
+        let (tensor, bytes) = planned(&[n, 4, 5], &values, nhw());
+        prop_assert_eq!(tensor.shares_rule(), n > 1);
+        // As one tall picture, the values are converted by one rule.
+        let one = ImageOptions { format: Some(DataFormat::Hw), ..nhw() };
+        let (tall, _) = planned(&[n * 4, 5], &values, one);
+        let storage = bytes.as_slice();
+        let (want, of_all) = full_size_pixels(&storage, &tall, 0).expect("pixels");
+        for i in (0..n).rev() {
+            let (pixels, provenance) = full_size_pixels(&storage, &tensor, i).expect("pixels");
+            let at = usize::try_from(i * 20).expect("small");
+            prop_assert_eq!(&pixels.bytes, &want.bytes[at..at + 20]);
+            prop_assert_eq!(provenance.rule, of_all.rule);
+            // The statistics are of one image.
+            let picture = &values[at..at + 20];
+            let min = picture.iter().copied().filter(|v| !v.is_nan()).reduce(f32::min);
+            prop_assert_eq!(provenance.stats.min, min.map(f64::from));
+        }
+        // What is known of the values only changes the rule until all are known.
+        let mut renderer = Renderer::default();
+        let mut known = None;
+        for i in 0..n {
+            let rendered = renderer.render(&storage, &tensor, &image(i), known).expect("an image");
+            known = Extent::join(known, rendered.values.extent);
+        }
+        if n > 1 {
+            prop_assert_eq!(tensor.rule(known), Some(of_all.rule));
+            let measured = renderer.measure(&storage, &tensor, 0..n).expect("an extent");
+            prop_assert_eq!(tensor.rule(measured), Some(of_all.rule));
+        }
+    }
+}
+
+#[test]
+fn each_wandb_profile_and_named_range_decides_for_each_image_alone() {
+    let values: Vec<f32> = (0..40u8).map(|i| if i < 20 { 0.5 } else { -0.5 }).collect();
+    let rules = |options| {
+        let (tensor, bytes) = planned(&[2, 4, 5], &values, options);
+        let rule = |i| full_size_pixels(&bytes.as_slice(), &tensor, i).expect("pixels").1.rule;
+        (tensor.shares_rule(), [rule(0), rule(1)])
+    };
+    assert_eq!(rules(nhw()), (true, [Rule::Sym; 2]));
+    for profile in [Profile::Wandb010, Profile::Wandb020, Profile::Wandb029] {
+        let (shares, [first, second]) = rules(ImageOptions { profile: Some(profile), ..nhw() });
+        assert!(!shares, "{profile:?}");
+        assert_eq!(first != second, profile != Profile::Wandb029, "{profile:?}");
+    }
+    let range = ImageOptions { range: Some((0.0, 9.0)), ..nhw() };
+    assert_eq!(rules(range), (false, [Rule::Range; 2]));
+    let sheet = ImageOptions { grid: Some(GridOption::Yes(Grid::default())), ..nhw() };
+    let (tensor, bytes) = planned(&[2, 4, 5], &values, sheet);
+    let (_, provenance) = full_size_pixels(&bytes.as_slice(), &tensor, 0).expect("pixels");
+    assert_eq!((tensor.shares_rule(), provenance.rule), (false, Rule::Sym));
+}
+
+/// The warnings about an image of 24 × 32 pixels.
+fn warnings(dtype: DType, bytes: &[u8], options: ImageOptions) -> Vec<String> {
+    let n_channels = (bytes.len() / dtype.size() / (24 * 32)) as u64;
+    let tensor = plan_of(dtype, &[24, 32, n_channels], bytes.len(), options);
+    let rendered = Renderer::default().render(&bytes, &tensor, &image(0), None);
+    let Rendered { provenance, values, .. } = rendered.expect("an image");
+    value_warnings(&tensor, &provenance, values.n_few_levels, None)
+}
+
+fn float_warnings(value: impl Fn(f32) -> f32) -> Vec<String> {
+    let values = (0..768u16).map(|i| value(f32::from(i) / 767.0));
+    let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+    warnings(DType::F32, &bytes, ImageOptions::default())
+}
+
+#[test]
+fn values_that_cannot_be_read_in_the_picture_cause_a_warning_with_a_range() {
+    let u16s = |white: u32, options| {
+        let value = |i: u32| u16::try_from(i * white / 768).unwrap_or(u16::MAX);
+        let values = (0..768).map(value);
+        let bytes: Vec<u8> = values.flat_map(u16::to_le_bytes).collect();
+        warnings(DType::U16, &bytes, options)
+    };
+    let want = "99.4 % of the values (0 to 65449) are outside of 0 to 255 and clipped; \
+                range: [0, 65535] would show them";
+    assert_eq!(u16s(65535, ImageOptions::default()), [want]);
+    assert!(u16s(4000, ImageOptions::default())[0].contains("range: [0, 4095]"));
+    assert!(u16s(100_000, ImageOptions::default())[0].contains("range: [0, 65535]"));
+    let check = |value: fn(f32) -> f32, want: &str| {
+        let warnings = float_warnings(value);
+        assert!(warnings.len() == 1 && warnings[0].contains(want), "{want}: {warnings:?}");
+    };
+    check(|x| x * 2000.0, "range: [0, 2000] would show them");
+    check(|x| x * 3.0, "make only 4 of 256 levels; range: [0, 3]");
+    check(|x| x * 0.01, "make only 4 of 256 levels; range: [0, 0.01]");
+    check(|x| 500.0 + x, "range: [500, 501]");
+    check(|x| x * 8.0 - 4.1, "range: [-4.1, 4.1]");
+    // Photographs as ImageNet's networks want them.
+    let normalized = "look normalized by mean and deviation";
+    check(|x| (x - 0.45) / 0.225, normalized);
+    check(|x| (x - 0.45) / 0.225, "range: [-2.12, 2.64]");
+    // A named range is the job's own decision, unless it shows little.
+    let named = |range| ImageOptions { range: Some(range), ..ImageOptions::default() };
+    assert_eq!(u16s(65535, named((0.0, 65535.0))), [""; 0]);
+    assert_eq!(u16s(65535, named((0.0, 60000.0))), [""; 0]);
+    assert_eq!(u16s(65535, named((0.0, 1000.0))).len(), 1);
+}
+
+#[test]
+fn masks_labels_and_usual_pictures_cause_no_warning() {
+    fn none(value: impl Fn(f32) -> f32) {
+        assert_eq!(float_warnings(value), [""; 0]);
+    }
+    none(|x| x);
+    none(|x| x * 2.0 - 1.0);
+    none(|x| x * 255.0);
+    none(|x| (x * 30.0).floor());
+    // Masks of two values, labels, one color, rounding errors.
+    none(f32::round);
+    none(|x| x.round() * 255.0);
+    none(|x| (x * 5.0).floor());
+    none(|_| 0.25);
+    none(|_| -3000.0);
+    none(|x| 1.0 - x * 1e-7);
+    none(|x| if x > 0.99 { 300.0 } else { x * 255.0 });
+    let bytes: Vec<u8> = (0..768u16).map(|i| u8::from(i > 300)).collect();
+    for dtype in [DType::U8, DType::Bool, DType::I8] {
+        assert_eq!(warnings(dtype, &bytes, ImageOptions::default()), [""; 0], "{dtype:?}");
+    }
+    let labels: Vec<u8> = (0..768u16).flat_map(|i| i64::from(i / 200).to_le_bytes()).collect();
+    assert_eq!(warnings(DType::I64, &labels, ImageOptions::default()), [""; 0]);
+}
+
+#[test]
+fn a_dark_image_of_a_batch_causes_no_warning() {
+    let values: Vec<f32> = (0..768u16).map(|i| f32::from(i) / 767.0 * 3.0).collect();
+    let (tensor, bytes) = planned(&[1, 24, 32], &values, nhw());
+    let rendered = Renderer::default().render(&bytes.as_slice(), &tensor, &image(0), None);
+    let Rendered { provenance, values, .. } = rendered.expect("an image");
+    let warned = |max| {
+        let batch = Some(Extent { min: 0.0, max });
+        value_warnings(&tensor, &provenance, values.n_few_levels, batch)
+    };
+    assert_eq!(warned(255.0), [""; 0]);
+    assert!(warned(4.0)[0].contains("range: [0, 4]"));
+}
+
+#[test]
+fn a_batch_with_one_signed_flow_is_no_batch_of_gray_and_alpha() {
+    let mut values = vec![0.5f32; 2 * 4 * 5 * 2];
+    let check = |values: &[f32]| {
+        let (tensor, bytes) = planned(&[2, 4, 5, 2], values, ImageOptions::default());
+        assert!(tensor.shares_rule() && tensor.reading.guessed);
+        let extent = Renderer::default().measure(&bytes.as_slice(), &tensor, 0..2).expect("values");
+        check_alpha(&tensor, extent).is_ok()
+    };
+    assert!(check(&values));
+    values[79] = -9.0;
+    assert!(!check(&values));
 }

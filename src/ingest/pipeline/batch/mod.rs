@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(super) use self::queued::QueuedBatch;
+use super::batch_values::Making;
 use super::job::RenderJob;
 use super::make::Material;
 use crate::decode::Skipped;
@@ -86,7 +87,17 @@ impl SourceBatch {
         let (dump_of_job, dir, masks) = (dump.clone(), dir.clone(), masks.to_vec());
         let (run, source_of_job) = (self.run.clone(), source.clone());
         let material = Material::new(run, dump_of_job, recipe, storage, masks, dir, source_of_job);
-        let material = Arc::new(material);
+        let n_made = || items.iter().filter(|item| matches!(item, PlannedItem::Image(_))).count();
+        let memory_bytes = items.iter().map(PlannedItem::memory_bytes).max().unwrap_or(0);
+        // Released images are committed one by one.
+        let is_one_batch = !matches!(self.cursor, SourceCursor::None);
+        let making = match n_made() {
+            n_images if is_one_batch && n_images as u64 == material.n_images() => {
+                Making::All { n_images, memory_bytes }
+            }
+            _ => Making::Some,
+        };
+        let material = Arc::new(material.making(making));
         for item in items {
             match item {
                 PlannedItem::Image(image) => {

@@ -117,7 +117,7 @@ impl QueuedBatch {
     pub(in crate::ingest::pipeline) fn place(&mut self, event_idx: usize, outcome: RenderOutcome) {
         self.n_to_make = self.n_to_make.saturating_sub(1);
         let entry = match outcome {
-            RenderOutcome::Made(MadeImage { entry, files, lacks_mask }) => {
+            RenderOutcome::Made(MadeImage { entry, files, lacks_mask, .. }) => {
                 self.files.extend(files);
                 self.lacks_mask |= lacks_mask;
                 entry
