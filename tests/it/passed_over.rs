@@ -7,7 +7,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 
-
 use serde_json::{Value, json};
 
 use crate::harness::{Ran, TempRun, gray, wait_for};
