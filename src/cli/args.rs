@@ -149,9 +149,9 @@ pub(super) struct ListArgs {
 pub(super) enum StateArg {
     Image,
     Held,
-    /// Rejected, those that wait included
+    // Those that wait included.
     Rejected,
-    /// Rejected, and tried again: see the reason
+    // Rejected, and tried again.
     Waiting,
 }
 

@@ -10,7 +10,7 @@ use super::json;
 use super::passed_over::{looked_for, print_passed_over};
 use crate::control::protocol::Status;
 use crate::ingest::IngestStatus;
-use crate::store::RunSummary;
+use crate::store::{RunSummary, WaitingExample, WaitingItems};
 use crate::sync::TargetStatus;
 
 pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<ExitCode> {
@@ -32,6 +32,19 @@ fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
     }
     writeln!(out, "store     {}", status.store.display())?;
     writeln!(out, "items     {}", items([status.image, status.held, status.rejected]))?;
+    if let Some(WaitingItems { n, examples }) = &status.waiting {
+        let is_tried = if *n == 1 { "is tried" } else { "are tried" };
+        let items = count(*n, "rejected item");
+        let when = "when a file or a limit changes, or by safelight release";
+        writeln!(
+            out,
+            "waiting   {items} {is_tried} again {when}; list: safelight ls --state waiting"
+        )?;
+        for WaitingExample { run, what, reason } in examples {
+            let (source, reason) = (printable(&format!("{run} {what}")), printable(reason));
+            writeln!(out, "          {source}: {reason}")?;
+        }
+    }
     if let Some(ingest) = &status.ingest {
         print_ingest(ingest, out)?;
     }
@@ -119,6 +132,9 @@ pub(super) fn print_target(view: &TargetStatus, out: &mut impl Write) -> anyhow:
 fn print_run(run: &RunSummary, out: &mut impl Write) -> anyhow::Result<()> {
     let (name, items) = (printable(run.run.as_str()), items([run.image, run.held, run.rejected]));
     write!(out, "run       {name}: {items}")?;
+    if run.waiting > 0 {
+        write!(out, " ({} waiting)", indicatif::HumanCount(run.waiting))?;
+    }
     if run.finished {
         write!(out, ", finished")?;
     }

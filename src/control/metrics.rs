@@ -209,6 +209,9 @@ impl Collector for Snapshot {
             MetricType::Gauge,
             states.map(|(state, n)| (of("state", state), float(n))),
         )?;
+        let n_waiting = self.status.waiting.as_ref().map_or(0, |waiting| waiting.n);
+        let help = "Rejected items in the store that are tried again";
+        page.gauge("store_waiting_items", help, float(n_waiting))?;
         page.gauge("store_runs", "Runs in the store", float(runs.len() as u64))?;
         let n_damaged = runs.iter().map(|run| run.damaged).sum();
         page.gauge("store_damaged_lines", "Damaged lines of journals", float(n_damaged))?;

@@ -1,5 +1,6 @@
 //! The requests and answers of the control API as types. Pure.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ingest::{IngestStatus, Waiting};
 use crate::media::{MediaKey, NameError, RunId};
-use crate::store::{Filter, RunSummary, StateFilter};
+use crate::store::{Filter, RunSummary, StateFilter, WaitingExample, WaitingItems};
 use crate::sync::TargetStatus;
 
 /// Path of the status.
@@ -43,13 +44,14 @@ pub struct Health {
 
 impl Health {
     /// Collects what is wrong: in the engine, with stalled threads, with targets whose thread died, and with targets that
-    /// have failed for longer than their patience.
+    /// have failed for longer than their patience. A waiting item was given all the time of `ingest.wait_ms`.
     #[must_use]
     pub fn new(
         view: &IngestStatus,
         stalled: &[String],
         dead_targets: &[String],
         targets: &[TargetStatus],
+        waiting: Option<&WaitingItems>,
     ) -> Self {
         let mut reasons: Vec<String> =
             stalled.iter().map(|thread| format!("thread {thread} is stalled")).collect();
@@ -60,6 +62,7 @@ impl Health {
             reasons.extend(broken);
         }
         reasons.extend(overdue(view));
+        reasons.extend(waiting.map(ToString::to_string));
         reasons.extend(targets.iter().filter_map(away));
         reasons.extend(dead_targets.iter().map(|target| {
             format!("target {target}: its thread died, nothing is delivered until a restart")
@@ -68,6 +71,17 @@ impl Health {
             reasons.push("the initial scan is not complete".to_owned());
         }
         Self { ready: view.is_ready, healthy: reasons.is_empty(), reasons }
+    }
+}
+
+impl fmt::Display for WaitingItems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waits = if self.n == 1 { "item waits" } else { "items wait" };
+        write!(f, "{} {waits} (list: safelight ls --state waiting), such as", self.n)?;
+        for (i, WaitingExample { run, what, reason }) in self.examples.iter().enumerate() {
+            write!(f, "{} {run} {what}: {reason}", if i == 0 { "" } else { ";" })?;
+        }
+        Ok(())
     }
 }
 
@@ -112,6 +126,9 @@ pub struct Status {
     pub held: u64,
     /// Number of rejected lines and dumps.
     pub rejected: u64,
+    /// The rejected items among them that are tried again, if there are any.
+    #[serde(default)]
+    pub waiting: Option<WaitingItems>,
     /// Each run.
     pub runs: Vec<RunSummary>,
     /// What the daemon's engine does, if a daemon runs.
@@ -129,6 +146,7 @@ impl Status {
         runs: Vec<RunSummary>,
         daemon: Option<(u32, IngestStatus)>,
         targets: Vec<TargetStatus>,
+        waiting: Option<WaitingItems>,
     ) -> Self {
         let sum = |count: fn(&RunSummary) -> u64| runs.iter().map(count).sum();
         let (pid, ingest) = daemon.unzip();
@@ -139,6 +157,7 @@ impl Status {
             image: sum(|run| run.image),
             held: sum(|run| run.held),
             rejected: sum(|run| run.rejected),
+            waiting,
             runs,
             ingest,
             targets,

@@ -53,14 +53,17 @@ impl Answers {
     fn status(&self) -> Result<Status, StoreError> {
         let (runs, view) = (self.reader.runs()?, self.shared.ingest_status());
         let daemon = Some((std::process::id(), view));
-        Ok(Status::new(self.store.clone(), runs, daemon, self.targets.views()))
+        let waiting = self.reader.waiting_items()?;
+        Ok(Status::new(self.store.clone(), runs, daemon, self.targets.views(), waiting))
     }
 
     fn health(&self) -> Health {
         let stalled = self.shared.pulses.stalled(Instant::now(), STALLED);
         let stalled: Vec<String> = stalled.into_iter().map(|stalled| stalled.thread).collect();
         let (view, targets) = (self.shared.ingest_status(), self.targets.views());
-        Health::new(&view, &stalled, &self.targets.dead(), &targets)
+        // An index that fails shows elsewhere.
+        let waiting = self.reader.waiting_items().unwrap_or_default();
+        Health::new(&view, &stalled, &self.targets.dead(), &targets, waiting.as_ref())
     }
 }
 
@@ -182,10 +185,13 @@ async fn missing(
     .await
 }
 
-async fn health(State(answers): State<Arc<Answers>>) -> Response {
-    let health = answers.health();
-    let code = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, axum::Json(health)).into_response()
+async fn health(State(answers): State<Arc<Answers>>) -> Result<Response, Failure> {
+    blocking(move || {
+        let health = answers.health();
+        let code = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        Ok((code, axum::Json(health)).into_response())
+    })
+    .await
 }
 
 async fn metrics(State(answers): State<Arc<Answers>>) -> Result<Response, Failure> {

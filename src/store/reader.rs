@@ -72,6 +72,30 @@ impl StateFilter {
     }
 }
 
+/// Waiting items of which `status` and `health` show one a run, at most.
+const WAITING_EXAMPLES_MAX: usize = 3;
+
+/// Rejected items that are tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WaitingItems {
+    /// How many there are in all runs.
+    pub n: u64,
+    /// The oldest one of a few runs.
+    pub examples: Vec<WaitingExample>,
+}
+
+/// A rejected item that is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WaitingExample {
+    /// The run.
+    #[schemars(with = "String")]
+    pub run: RunId,
+    /// The dump, or the log.
+    pub what: String,
+    /// Why it waits.
+    pub reason: String,
+}
+
 /// A run, and the number of its items.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunSummary {
@@ -264,7 +288,7 @@ impl Reader {
         run: &RunId,
         filter: &Filter,
     ) -> Result<Vec<WaitingItem>, StoreError> {
-        let mut waiting = self.index.waiting(run)?;
+        let mut waiting = self.index.waiting(run, usize::MAX)?;
         waiting.retain(|item| filter.selects(item.said.as_ref()));
         Ok(waiting)
     }
@@ -272,6 +296,27 @@ impl Reader {
     /// Reads the item of a row.
     pub(crate) fn entry(&self, run: &RunId, row: Row) -> Result<MediaEntry, StoreError> {
         entry(&journal::folder(&run_folder(&self.root, run)), row)
+    }
+
+    /// Counts the waiting items of all runs, with the oldest one of a few runs. `None` if nothing waits.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn waiting_items(&self) -> Result<Option<WaitingItems>, StoreError> {
+        let runs: Vec<(RunId, u64)> =
+            self.index.runs()?.into_iter().map(|(run, row)| (run, row.n_waiting)).collect();
+        let n = runs.iter().map(|(_, n)| n).sum();
+        let mut examples = Vec::new();
+        for (run, _) in runs.iter().filter(|(_, n)| *n > 0).take(WAITING_EXAMPLES_MAX) {
+            for WaitingItem { row, .. } in self.index.waiting(run, 1)? {
+                // A damaged line of a journal shows elsewhere.
+                let Ok(entry) = self.entry(run, row) else { continue };
+                let reason = entry.reason().unwrap_or_default().to_owned();
+                let what = entry.source.path;
+                examples.push(WaitingExample { run: run.clone(), what, reason });
+            }
+        }
+        Ok((n > 0).then_some(WaitingItems { n, examples }))
     }
 
     /// Lists the runs that have waiting items.

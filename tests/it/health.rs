@@ -86,6 +86,25 @@ fn a_dump_that_stays_incomplete_is_unhealthy() {
 }
 
 #[test]
+fn an_item_that_waits_is_unhealthy_until_its_dump_arrives() {
+    let temp = TempRun::new();
+    temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":1,\"data\":\"late.npy\"}\n");
+    let daemon = temp.daemon("[ingest]\nwait_ms = 300\nsettle_ms = 50\n");
+    let parts = ["1 item waits (list: safelight ls --state waiting)", "run late.npy: ", "missing"];
+    wait_for("the reason", || has(&temp, &parts));
+    let text = temp.run(&["status"]).out;
+    assert!(text.contains("waiting   1 rejected item is tried again when a file"), "{text}");
+    assert!(
+        text.contains("run       run: 0 images, 0 held back, 1 rejected (1 waiting)"),
+        "{text}"
+    );
+    temp.write("late.npy", &gray(1));
+    wait_for("the image", || temp.counts() == [1, 0, 0]);
+    wait_for("good health", || reasons(&temp).is_empty());
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
 fn a_target_that_is_away_for_longer_than_its_patience_is_unhealthy() {
     let temp = TempRun::new();
     fs::write(temp.folder().join("blocked"), "no folder").expect("a file");

@@ -460,7 +460,7 @@ impl Index {
     }
 
     /// Lists the waiting items of a run, in order of the journal.
-    pub(crate) fn waiting(&self, run: &RunId) -> Result<Vec<WaitingItem>, StoreError> {
+    pub(crate) fn waiting(&self, run: &RunId, max: usize) -> Result<Vec<WaitingItem>, StoreError> {
         let now = self.now();
         let mut waiting = Vec::new();
         for entry in Rows::beneath(&now, key(b'w', run, &[])) {
@@ -485,6 +485,9 @@ impl Index {
                 None => None,
             };
             waiting.extend(item.filter(|item| item.row.is_waiting()));
+            if waiting.len() >= max {
+                break;
+            }
         }
         Ok(waiting)
     }
