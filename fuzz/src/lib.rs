@@ -4,7 +4,9 @@
 use std::io::{self, Write};
 
 use safelight_image::convert::Pixels;
-use safelight_image::decode::{self, Contents, DecodeOptions, ReadAt, TENSORS_MAX, storage};
+use safelight_image::decode::{
+    self, Contents, Coverage, DecodeOptions, ReadAt, TENSORS_MAX, storage,
+};
 use safelight_image::limits::{Limits, StepUsage};
 use safelight_image::media::{Description, MediaKey, Profile, Step};
 use safelight_image::plan::{Found, MaskReading, MaskSource, Plan, PlannedItem, Recipe, plan};
@@ -66,6 +68,7 @@ pub fn check_dump(dump: &[u8]) {
 /// Decodes a dump and makes the images that `record` describes from each of its tensors.
 pub fn check_contents(dump: &[u8], options: &DecodeOptions, record: &MediaRecord) {
     let Ok(contents) = decode::contents(&dump, options) else { return };
+    check_accounting(&contents);
     let (writer, tensors) = match contents {
         Contents::Tensors { writer, tensors, .. } => (writer, tensors),
         Contents::Picture(picture) => {
@@ -86,6 +89,24 @@ pub fn check_contents(dump: &[u8], options: &DecodeOptions, record: &MediaRecord
         let (bytes, is_whole) = check_storage(dump, &header);
         // Pixels are made even if a checksum is wrong, so that the fuzzer gets past checksums.
         n_left = n_left.saturating_sub(check_tensor(&bytes, record, writer, header, is_whole));
+    }
+}
+
+/// Checks that what a dump holds besides pictures agrees with its tensors.
+fn check_accounting(contents: &Contents) {
+    let skipped = contents.skipped();
+    assert!(skipped.examples.len() as u64 <= skipped.n, "{skipped:?}");
+    let Contents::Tensors { tensors, unread, .. } = contents else {
+        assert_eq!(contents.coverage(), Coverage::Whole);
+        return;
+    };
+    let n_no_picture = tensors.iter().filter(|tensor| tensor.is_no_picture()).count() as u64;
+    assert!(n_no_picture <= skipped.n, "{skipped}");
+    let has_bad = tensors.iter().any(|tensor| tensor.header.is_err() && !tensor.is_no_picture());
+    match contents.coverage() {
+        Coverage::Whole => assert!(skipped.n == 0 && !has_bad && unread.is_none()),
+        Coverage::Skipped(got) => assert!(got == skipped && !has_bad && unread.is_none()),
+        Coverage::Unread(_) => assert!(has_bad || unread.is_some()),
     }
 }
 

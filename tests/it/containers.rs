@@ -196,6 +196,18 @@ fn torch_keys_of_any_type_name_their_tensors() {
 }
 
 #[test]
+fn of_two_keys_with_the_same_text_the_second_is_rejected_by_name() {
+    let temp = TempRun::new();
+    temp.write("dumps/k/000001.pt", &golden("same-text.pt"));
+    assert_eq!(temp.ingest().code, 3);
+    assert_eq!(temp.counts(), [3, 0, 1]);
+    let got = items(&temp);
+    let (key, _, reason) =
+        got.iter().find(|(_, state, _)| state == "rejected").expect("a rejected item");
+    assert!(key == "k" && reason.contains("holds two tensors \"1\""), "{got:?}");
+}
+
+#[test]
 fn unknown_objects_in_a_torch_file_cost_no_tensor() {
     // Regression: the whole file was refused for a class that Safelight does not know.
     let temp = TempRun::new();

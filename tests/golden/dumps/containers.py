@@ -177,6 +177,8 @@ def torch_files(out):
     for protocol in (2, 4, 5):
         pt(f"odd-keys-{protocol}", {key: Tensor(array) for key, array in keys.items()}, tensors, protocol)
 
+    save({1: Tensor(a), "1": Tensor(b), "x/y": Tensor(c), "x": {"z": Tensor(d)}}, out.good("same-text.pt", []))
+
     beside = {"psnr": np.float32(31.2), "args": argparse.Namespace(lr=1e-3, layers=[1, 2]), "phase": Phase.TRAIN}
     beside |= {"function": len, "slice": slice(1, 2), "dtype": np.dtype("f4"), "epoch": 3, "note": "text", "empty": {}}
     beside |= {"call": collections.Counter("aab"), "long": 2**80, "history": [0.1] * 50, "none": None}

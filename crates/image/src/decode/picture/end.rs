@@ -17,14 +17,14 @@ use crate::decode::{DecodeError, ReadAt};
 const WINDOW_BYTES: usize = 16 << 10;
 
 /// A dump whose bytes are read in windows.
-struct Window<'a, R> {
+pub(super) struct Window<'a, R> {
     dump: &'a R,
     first: u64,
     bytes: Vec<u8>,
 }
 
 impl<'a, R: ReadAt> Window<'a, R> {
-    fn new(dump: &'a R) -> Self {
+    pub(super) fn new(dump: &'a R) -> Self {
         Self { dump, first: 0, bytes: Vec::new() }
     }
 
@@ -33,7 +33,7 @@ impl<'a, R: ReadAt> Window<'a, R> {
     ///
     /// # Errors
     /// `Unfinished` if the dump has fewer bytes.
-    fn from(&mut self, at: u64, n: usize) -> Result<&[u8], DecodeError> {
+    pub(super) fn from(&mut self, at: u64, n: usize) -> Result<&[u8], DecodeError> {
         let has = |first: u64, bytes: &[u8]| {
             let skipped = usize::try_from(at.checked_sub(first)?).ok()?;
             Some(skipped).filter(|skipped| bytes.len().saturating_sub(*skipped) >= n.max(1))
@@ -58,7 +58,7 @@ impl<'a, R: ReadAt> Window<'a, R> {
         }
     }
 
-    fn array<const N: usize>(&mut self, at: u64) -> Result<[u8; N], DecodeError> {
+    pub(super) fn array<const N: usize>(&mut self, at: u64) -> Result<[u8; N], DecodeError> {
         self.from(at, N)?.first_chunk().copied().ok_or_else(unfinished)
     }
 

@@ -4,6 +4,7 @@
 //! [end] is looked for if the format has one, to notice files that are still being written.
 
 mod end;
+mod tiff;
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
@@ -43,7 +44,7 @@ pub(super) fn header(
         FileType::Jpg | FileType::Jpeg => end::jpeg(dump, header_bytes_max)?,
         FileType::Bmp => bmp_size(dump)?,
         _ => {
-            check_end(dump, file_type)?;
+            check_end(dump, file_type, header_bytes_max)?;
             let from = BufReader::new(Cursor { dump, at: 0 });
             let size = imagesize::reader_size(from).map_err(|error| of_size(error, name))?;
             let side = |side: usize| u64::try_from(side).unwrap_or(u64::MAX);
@@ -134,11 +135,16 @@ fn kind(start: &[u8]) -> Option<FileType> {
     })
 }
 
-/// Checks that the file has its end. A TIFF file has no end that could be checked.
-fn check_end(dump: &impl ReadAt, file_type: FileType) -> Result<(), DecodeError> {
+/// Checks that the file has its end. Bytes behind it are ignored.
+fn check_end(
+    dump: &impl ReadAt,
+    file_type: FileType,
+    header_bytes_max: u64,
+) -> Result<(), DecodeError> {
     match file_type {
         FileType::Png => end::png(dump).map(drop),
         FileType::Gif => end::gif(dump).map(drop),
+        FileType::Tiff => tiff::check(dump, header_bytes_max),
         FileType::Webp => {
             let n = u64::from(u32::from_le_bytes(bytes_at(dump, 4)?)) + 8;
             if dump.n_bytes() >= n { Ok(()) } else { Err(unfinished()) }
@@ -209,6 +215,39 @@ mod tests {
         file.extend((-7i32).to_le_bytes());
         assert_eq!(described(&file), "bmp 5 × 7");
         assert!(described(&file[..20]).contains("without its end"));
+    }
+
+    #[test]
+    fn a_cut_file_waits_and_bytes_after_the_end_are_ignored() {
+        macro_rules! picture {
+            ($name:literal) => {
+                ($name, include_bytes!(concat!("../../../../../fuzz/pictures/", $name)).as_slice())
+            };
+        }
+        for (name, file) in [
+            picture!("big.tiff"),
+            picture!("bigtiff.tiff"),
+            picture!("little.tiff"),
+            picture!("lossless.webp"),
+            picture!("lossy.webp"),
+            picture!("exif.webp"),
+            picture!("rgb.bmp"),
+            picture!("rgb.jpg"),
+            picture!("progressive.jpg"),
+            picture!("gray-16.png"),
+            picture!("gray.gif"),
+        ] {
+            let whole = described(file);
+            assert!(whole.contains(" × "), "{name}: {whole}");
+            for tail in [&[0; 100_000][..], b"II*\0", &file[..20]] {
+                assert_eq!(described(&[file, tail].concat()), whole, "{name}");
+            }
+            // The first bytes say what the file is.
+            for n_cut in 16..file.len() {
+                let cut = described(&file[..n_cut]);
+                assert!(cut.contains("without its end"), "{name} of {n_cut}: {cut}");
+            }
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub(super) fn contents(
     let mut tensors = Vec::with_capacity(found.tensors.len());
     for (name, tensor) in found.tensors {
         let tensor = match tensor {
-            FoundTensor::TooDeep(error) => NamedTensor::new(name, Err(error)),
+            FoundTensor::Refused(error) => NamedTensor::new(name, Err(error)),
             FoundTensor::Value(Value::Tensor(view)) => {
                 used.insert(&*view.storage.key);
                 let header = storage_of(view).and_then(|storage| header(view, storage, byte_order));

@@ -27,8 +27,8 @@ pub(super) struct Found<'a> {
 pub(super) enum FoundTensor<'a> {
     /// A value of the pickle that is one.
     Value(&'a Value),
-    /// One that may be there, but was not looked for.
-    TooDeep(DecodeError),
+    /// One that may be there but was not looked for, or whose name is too long.
+    Refused(DecodeError),
 }
 
 struct Search<'a> {
@@ -131,14 +131,14 @@ impl<'a> Search<'a> {
         if self.without.contains(&id) || self.above.contains(&id) {
             return Ok(false);
         }
-        let is_container = !children(pickle, value).is_empty();
-        if is_container && self.above.len() >= DEPTH_MAX {
+        let children = children(pickle, value);
+        if !children.is_empty() && self.above.len() >= DEPTH_MAX {
             let what = format!("values nested more than {DEPTH_MAX} deep");
-            self.add_tensor(FoundTensor::TooDeep(DecodeError::OverLimit(what)))?;
+            self.add_tensor(FoundTensor::Refused(DecodeError::OverLimit(what)))?;
             return Ok(true);
         }
         self.above.push(id);
-        let holds_tensor = self.visit_children(value)?;
+        let holds_tensor = self.visit_children(children)?;
         self.above.pop();
         if !holds_tensor {
             self.without.insert(id);
@@ -148,9 +148,9 @@ impl<'a> Search<'a> {
 
     /// Visits the values within a value. If one of them holds a tensor, the others are counted. The values
     /// within the root are counted in any case.
-    fn visit_children(&mut self, value: &'a Value) -> Result<bool, DecodeError> {
+    fn visit_children(&mut self, children: Vec<(PathStep, Id)>) -> Result<bool, DecodeError> {
         let (mut holds_tensor, mut others) = (false, Vec::new());
-        for (step, id) in children(self.pickle, value) {
+        for (step, id) in children {
             let n_path = self.path.len();
             self.enter(step);
             let is_tensor = self.visit(id)?;
@@ -194,7 +194,7 @@ impl<'a> Search<'a> {
         let tensor = match &name {
             Some(name) if name.len() > NAME_BYTES_MAX => {
                 let what = format!("a tensor's name of more than {NAME_BYTES_MAX} bytes");
-                FoundTensor::TooDeep(DecodeError::OverLimit(what))
+                FoundTensor::Refused(DecodeError::OverLimit(what))
             }
             _ => tensor,
         };
