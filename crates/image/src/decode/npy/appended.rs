@@ -158,3 +158,123 @@ fn pickled_bytes(
     rest.read_exact_at(&mut bytes, offset)?;
     Ok(torch::pickle_length(&bytes).ok().map(|n| n as u64))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A kind of array that `np.save` writes.
+    #[derive(Debug, Clone, Copy)]
+    enum Kind {
+        Picture(usize),
+        Label,
+        Text,
+        Objects,
+        Structure,
+    }
+
+    fn kinds() -> impl Strategy<Value = Vec<Kind>> {
+        let kind = prop_oneof![
+            (0..9usize).prop_map(Kind::Picture),
+            Just(Kind::Label),
+            Just(Kind::Text),
+            Just(Kind::Objects),
+            Just(Kind::Structure),
+        ];
+        vec(kind, 0..6)
+    }
+
+    /// The header of an array of this kind, and its elements.
+    fn array(kind: Kind) -> Vec<u8> {
+        let (descr, shape, elements) = match kind {
+            Kind::Picture(n) => ("'|u1'", format!("({n}, 3)"), vec![7; 3 * n]),
+            Kind::Label => ("'<i8'", "()".to_owned(), vec![0; 8]),
+            Kind::Text => ("'<U3'", "(2, 1)".to_owned(), vec![0; 24]),
+            // A list of the text "\x93NUMPY.", which is no array, and None.
+            Kind::Objects => {
+                ("'|O'", "(2,)".to_owned(), b"\x80\x02]q\0(X\x08\0\0\0\xc2\x93NUMPY.Ne.".into())
+            }
+            Kind::Structure => {
+                ("[('r', '<f4'), ('xy', '|u1', (3,))]", "(2, 1)".to_owned(), vec![1; 14])
+            }
+        };
+        let header = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}\n");
+        let mut file = b"\x93NUMPY\x01\x00".to_vec();
+        file.extend(u16::try_from(header.len()).expect("a short header").to_le_bytes());
+        [file, header.into_bytes(), elements].concat()
+    }
+
+    fn tensors(file: &[u8]) -> Result<Vec<NamedTensor>, DecodeError> {
+        let options = DecodeOptions { header_bytes_max: 1 << 16, ..DecodeOptions::default() };
+        match contents(&file, &options)? {
+            Contents::Tensors { tensors, .. } => Ok(tensors),
+            Contents::Picture(picture) => panic!("{picture:?}"),
+        }
+    }
+
+    /// Checks that `tensor` is the array of this kind that ends at `end`.
+    fn check(kind: Kind, tensor: &NamedTensor, end: usize) {
+        match (kind, &tensor.header) {
+            (Kind::Picture(n), Ok(header)) => {
+                let want = Storage::plain((end - 3 * n) as u64, 3 * n as u64);
+                assert_eq!((&header.storage, &tensor.no_picture), (&want, &None));
+            }
+            (Kind::Label, Ok(_)) | (Kind::Text | Kind::Objects, Err(_)) => {
+                assert!(tensor.is_no_picture(), "{tensor:?}");
+            }
+            (Kind::Structure, Err(_)) => assert!(!tensor.is_no_picture(), "{tensor:?}"),
+            _ => panic!("{kind:?}: {tensor:?}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_array_is_found_and_what_follows_is_named(kinds in kinds(), tail in vec(any::<u8>(), 0..40)) {
+            prop_assume!(!MAGIC.starts_with(&tail[..tail.len().min(MAGIC.len())]) || tail.is_empty());
+            let kinds = [vec![Kind::Picture(5)], kinds].concat();
+            let arrays: Vec<Vec<u8>> = kinds.iter().map(|kind| array(*kind)).collect();
+            let got = tensors(&[arrays.concat(), tail.clone()].concat()).expect("arrays");
+            let n_arrays = got.len() - usize::from(!tail.is_empty());
+            assert_eq!(n_arrays, kinds.len());
+            let mut end = 0;
+            for (i, (kind, tensor)) in kinds.iter().zip(&got).enumerate() {
+                end += arrays[i].len();
+                check(*kind, tensor, end);
+                let name = (n_arrays > 1).then(|| i.to_string());
+                assert_eq!(tensor.name, name);
+            }
+            if let Some(rest) = got.get(n_arrays) {
+                let error = rest.header.as_ref().expect_err("no array").to_string();
+                assert!(error.contains(&format!("{} bytes from byte {end} on", tail.len())), "{error}");
+                assert!(rest.name.is_none() && !rest.is_no_picture());
+            }
+        }
+
+        #[test]
+        fn a_file_that_is_cut_anywhere_waits_for_the_array_that_is_cut(kinds in kinds(), at in any::<usize>()) {
+            let kinds = [vec![Kind::Picture(5)], kinds].concat();
+            let arrays: Vec<Vec<u8>> = kinds.iter().map(|kind| array(*kind)).collect();
+            let file = arrays.concat();
+            let cut = at % file.len();
+            let n_whole = arrays.iter().scan(0, |end, array| { *end += array.len(); Some(*end) })
+                .filter(|end| *end <= cut).count();
+            // Objects without their end are refused, because only unpickling could find it.
+            let is_cut_in_objects = matches!(kinds[n_whole], Kind::Objects);
+            let is_whole = arrays[..n_whole].concat().len() == cut;
+            match tensors(&file[..cut]) {
+                Err(error) => assert!(n_whole == 0 && matches!(error, DecodeError::Truncated { .. }), "{error}"),
+                Ok(got) if is_whole => assert_eq!(got.len(), n_whole),
+                Ok(got) => {
+                    assert_eq!(got.len(), n_whole + 1);
+                    let last = &got[n_whole];
+                    let waits = matches!(last.header, Err(DecodeError::Truncated { .. }));
+                    assert!(waits || is_cut_in_objects, "{last:?}");
+                    assert!(!last.is_no_picture(), "{last:?}");
+                }
+            }
+        }
+    }
+}
