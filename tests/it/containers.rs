@@ -131,8 +131,25 @@ fn an_array_that_is_being_appended_is_waited_for() {
     let (first, second) = (gray(1), gray(2));
     temp.write("dumps/k/000001.npy", &[&first[..], &second[..second.len() - 3]].concat());
     assert_eq!(temp.ingest().code, 3);
-    assert_eq!(temp.counts(), [1, 0, 1]);
+    assert_eq!(keys(&temp), ["k/0", "k/1"]);
     assert!(items(&temp)[1].2.contains("truncated"), "{:?}", items(&temp));
+    // The rest comes later, and the array takes its place.
+    temp.write("dumps/k/000001.npy", &[first, second].concat());
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!((keys(&temp), temp.counts()), (vec!["k/0".to_owned(), "k/1".to_owned()], [2, 0, 0]));
+}
+
+#[test]
+fn an_array_that_a_line_names_before_it_is_whole_takes_its_place_later() {
+    let temp = TempRun::new();
+    let (first, second) = (gray(1), gray(2));
+    temp.write("t.npy", &[&first[..], &second[..second.len() - 3]].concat());
+    temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":1,\"data\":\"t.npy\"}\n");
+    assert_eq!(temp.ingest().code, 3);
+    assert_eq!((keys(&temp), temp.counts()), (vec!["k/0".to_owned(), "k/1".to_owned()], [1, 0, 1]));
+    temp.write("t.npy", &[first, second].concat());
+    assert_eq!(temp.ingest().code, 0, "{:?}", items(&temp));
+    assert_eq!((keys(&temp), temp.counts()), (vec!["k/0".to_owned(), "k/1".to_owned()], [2, 0, 0]));
 }
 
 #[test]

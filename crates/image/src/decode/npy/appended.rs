@@ -35,8 +35,8 @@ struct Array {
 
 /// Returns the arrays of an npy file. If there are several, each is named by its number, from 0.
 ///
-/// What follows the last array is a tensor without a name whose header is an error: an array that is cut
-/// off, or bytes that are no array.
+/// An array that is cut off has an error of its own. Bytes after the last array that are no array are a tensor
+/// without a name whose header is an error.
 ///
 /// # Errors
 /// If the first array is cut off, or is the only one and cannot be read.
@@ -55,22 +55,18 @@ pub(in crate::decode) fn contents(
             let what = format!("npy file of more than {TENSORS_MAX} arrays");
             return Err(DecodeError::OverLimit(what));
         }
-        let next = if is_array(dump, at)? {
-            array_at(dump, at, options)
-        } else {
-            Err(no_array(dump, at)?)
-        };
-        match next {
-            Ok(array) => {
-                tensors.push(array.tensor);
-                end = array.end;
-            }
-            Err(error @ DecodeError::Io(_)) => return Err(error),
-            Err(error) => {
-                left_over = Some(error);
-                break;
-            }
+        if !is_array(dump, at)? {
+            left_over = Some(no_array(dump, at)?);
+            break;
         }
+        let array = match array_at(dump, at, options) {
+            Err(error @ DecodeError::Io(_)) => return Err(error),
+            // Where a damaged array ends is unknown.
+            Err(error) => Array { tensor: NamedTensor::new(None, Err(error)), end: None },
+            Ok(array) => array,
+        };
+        tensors.push(array.tensor);
+        end = array.end;
     }
     if tensors.len() > 1 {
         for (i, tensor) in tensors.iter_mut().enumerate() {
