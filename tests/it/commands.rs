@@ -84,7 +84,7 @@ fn lists_can_be_narrowed() {
     assert!(wrong.err.contains("did you mean \"run\"?"), "{}", wrong.err);
     let missing = temp.run(&["show", "run", "a", "77"]);
     assert_eq!(missing.code, 1);
-    assert!(missing.err.contains("has nothing under key \"a\" step 77"), "{}", missing.err);
+    assert!(missing.err.contains("has nothing under key \"a\" at step 77"), "{}", missing.err);
 }
 
 #[test]

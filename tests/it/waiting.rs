@@ -99,6 +99,9 @@ fn a_daemon_makes_the_images_of_dumps_that_arrive_long_after_their_lines() {
     }
     temp.write("dumps/p/000001.npy", &gray(7)[..100]);
     wait_for("the items wait", || temp.status()["rejected"] == 4);
+    let health = temp.run(&["health"]);
+    assert_eq!(health.code, 1, "{health:?}");
+    assert!(health.out.contains("4 items wait"), "{health:?}");
     temp.write("tensors/2.npy", &gray(2)[..90]);
     wait_for("a new reason", || listed(&temp).iter().any(|item| item.3.contains("truncated")));
     for i in 0..3 {
@@ -106,6 +109,7 @@ fn a_daemon_makes_the_images_of_dumps_that_arrive_long_after_their_lines() {
     }
     temp.write("dumps/p/000001.npy", &gray(7));
     wait_for("all images", || temp.counts() == [4, 0, 0]);
+    wait_for("health", || temp.run(&["health"]).code == 0);
     drop(daemon);
     let numbers: Vec<String> = listed(&temp).into_iter().map(|item| item.3).collect();
     assert_eq!(numbers, ["0", "1", "2", "7"]);
