@@ -509,6 +509,21 @@ fn a_line_waits_for_the_dump_of_its_mask() {
 }
 
 #[test]
+fn a_mask_that_does_not_come_is_left_out_after_the_wait() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon("[ingest]\nwait_ms = 300\n");
+    temp.write("x.npy", &npy("|u1", &[2, 2], &[1, 2, 3, 4]));
+    let masks = json!({"m": {"mask_data": "never.npy"}});
+    let line = json!({"key": "k", "step": 1, "data": "x.npy", "masks": masks});
+    temp.append("a.media.jsonl", &format!("{line}\n"));
+    wait_for("the image", || temp.counts() == [1, 0, 0]);
+    let warnings = temp.items()[0]["warnings"].clone();
+    let warning = warnings[0].as_str().unwrap_or_default();
+    assert!(warning.contains("never.npy") && warning.ends_with("mask dropped"), "{warnings}");
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
 fn conditions_filter_items() {
     let temp = TempRun::new();
     temp.write("nan.npy", &npy("<f4", &[1, 2], &floats(&[f32::NAN, 1.0])));

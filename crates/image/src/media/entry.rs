@@ -186,7 +186,8 @@ pub struct Provenance {
     pub colormap: Option<Colormap>,
     /// The order of the axes.
     pub format: DataFormat,
-    /// Whether another order of the axes was possible too, and the job gave none.
+    /// Whether the job gave no order of the axes, and another one was possible too, or this one was chosen
+    /// only because nothing else fits.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub format_guessed: bool,
     /// Statistics of the values before conversion.

@@ -84,6 +84,8 @@ proptest! {
         ),
         nan in 0usize..40,
         is_unit in any::<bool>(),
+        first in 0u64..6,
+        is_reversed in any::<bool>(),
     ) {
         let mut values: Vec<f32> = Vec::new();
         for &(low, high) in &pictures {
@@ -111,12 +113,21 @@ proptest! {
             let min = picture.iter().copied().filter(|v| !v.is_nan()).reduce(f32::min);
             prop_assert_eq!(provenance.stats.min, min.map(f64::from));
         }
-        // What is known of the values only changes the rule until all are known.
+        // In any order, with what is known so far: images that were made by another rule than that of all
+        // are made again.
         let mut renderer = Renderer::default();
-        let mut known = None;
-        for i in 0..n {
+        let (mut known, mut made) = (None, Vec::new());
+        for i in (0..n).map(|i| (i + first) % n).map(|i| if is_reversed { n - 1 - i } else { i }) {
             let rendered = renderer.render(&storage, &tensor, &image(i), known).expect("an image");
             known = Extent::join(known, rendered.values.extent);
+            made.push((i, rendered));
+        }
+        for (i, rendered) in made {
+            let again = renderer.render(&storage, &tensor, &image(i), known).expect("an image");
+            prop_assert_eq!(again.provenance.rule, of_all.rule);
+            if rendered.provenance.rule == of_all.rule {
+                prop_assert_eq!(rendered, again);
+            }
         }
         if n > 1 {
             prop_assert_eq!(tensor.rule(known), Some(of_all.rule));
