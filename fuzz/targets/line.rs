@@ -11,7 +11,7 @@ use safelight_fuzz::{check_place, check_plan};
 fuzz_target!(|line: &[u8]| {
     let record = match parse_line(line) {
         Ok(Line::Media(record)) => record,
-        Ok(Line::Commit(_) | Line::Finish) => return,
+        Ok(Line::Commit(_) | Line::Finish | Line::Session(_)) => return,
         Err(error) => return check_place(line, &error),
     };
     drop(annotations::read(&record.description.annotations, 6, 4));

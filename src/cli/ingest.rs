@@ -118,6 +118,7 @@ fn report(
         found_nothing,
         passed_over,
         repeated_lines: shared.progress.n_repeated(),
+        superseded_lines: shared.progress.n_superseded(),
         begun_lines: view.begun_lines,
         skipped: view.skipped,
         problems,
@@ -152,6 +153,10 @@ fn print(
     if report.repeated_lines > 0 {
         let n = count(report.repeated_lines, "line");
         writeln!(out, "{n} of copied or rewritten logs were read before: no further items")?;
+    }
+    if report.superseded_lines > 0 {
+        let n = count(report.superseded_lines, "line");
+        writeln!(out, "{n} of earlier sessions are replaced by later ones: no further items")?;
     }
     for (run, log, n_bytes) in &report.begun_lines {
         let (log, size) = (printable(&format!("{run}/{log}")), count(*n_bytes, "byte"));

@@ -38,6 +38,8 @@ pub(super) struct Ingested {
     /// Lines of logs that made no item, because they were read before: their log is a copy or was
     /// rewritten.
     pub(super) repeated_lines: u64,
+    /// Lines of logs that made no item, because a later session of the job has replaced what they describe.
+    pub(super) superseded_lines: u64,
     /// Logs that end in a line without a newline: run, log, and the number of its bytes. Such a line is read when its
     /// newline arrives.
     #[schemars(with = "Vec<(String, String, u64)>")]

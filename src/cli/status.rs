@@ -141,6 +141,9 @@ fn print_run(run: &RunSummary, out: &mut impl Write) -> anyhow::Result<()> {
     if run.repeated > 0 {
         write!(out, ", {} read before", count(run.repeated, "log line"))?;
     }
+    if run.superseded > 0 {
+        write!(out, ", {} of earlier sessions", count(run.superseded, "log line"))?;
+    }
     if run.damaged > 0 {
         write!(out, ", {} damaged", count(run.damaged, "journal line"))?;
     }

@@ -218,6 +218,9 @@ impl Collector for Snapshot {
         let n_repeated = runs.iter().map(|run| run.repeated).sum();
         let help = "Lines of logs that were read before, and made no item";
         page.gauge("store_repeated_lines", help, float(n_repeated))?;
+        let n_superseded = runs.iter().map(|run| run.superseded).sum();
+        let help = "Lines of logs that a later session of the job has replaced";
+        page.gauge("store_superseded_lines", help, float(n_superseded))?;
         page.gauge("store_free_bytes", "Free bytes of the store's disk", float(self.room.0))?;
         page.gauge("index_bytes", "Bytes of the index", float(self.room.1))?;
         let (n_commits, commit_s) = self.commits;

@@ -122,6 +122,9 @@ pub struct RunSummary {
     /// rewritten.
     #[serde(default)]
     pub repeated: u64,
+    /// Lines of logs that made no item, because a later session of the job has replaced what they describe.
+    #[serde(default)]
+    pub superseded: u64,
     /// Whether the job said that the run is finished.
     pub finished: bool,
 }
@@ -159,6 +162,7 @@ impl Reader {
                 pruned: row.n_pruned,
                 damaged: row.n_damaged,
                 repeated: row.n_repeated,
+                superseded: row.n_superseded,
                 finished: row.finished,
             })
         });
@@ -453,6 +457,42 @@ impl Reader {
 
     pub(crate) fn dump(&self, run: &RunId, path: &str) -> Result<Option<DumpRow>, StoreError> {
         self.index.dump(run, path)
+    }
+
+    /// Lists the items that have an index at a key and step.
+    pub(crate) fn at_step(
+        &self,
+        run: &RunId,
+        key: &MediaKey,
+        step: Step,
+    ) -> impl Iterator<Item = Result<MediaEntry, StoreError>> + use<> {
+        let rows = self.index.items(run, Some(key), step.0..=step.0);
+        let folder = journal::folder(&run_folder(&self.root, run));
+        entries(folder, run.clone(), rows).map(|item| item.map(|(_, entry)| entry))
+    }
+
+    /// The place of a session in the order in which the run's sessions were seen, from 0. `Err` has the
+    /// place of the next one that is seen.
+    pub(crate) fn session(
+        &self,
+        run: &RunId,
+        session: &str,
+    ) -> Result<Result<u32, u32>, StoreError> {
+        match self.index.session(run, session)? {
+            Some(place) => Ok(Ok(place)),
+            None => Ok(Err(self.index.run(run)?.unwrap_or_default().n_sessions)),
+        }
+    }
+
+    /// The place of the last session that made items of a rank at a key and step.
+    pub(crate) fn last_session(
+        &self,
+        run: &RunId,
+        key: &MediaKey,
+        step: Step,
+        rank: u32,
+    ) -> Result<Option<u32>, StoreError> {
+        self.index.last_session(run, key, step, rank)
     }
 
     /// What the run's logs have of a line.

@@ -42,6 +42,7 @@ mod trackio_sync;
 mod systemd;
 mod target_server;
 mod upgrade;
+mod sessions;
 mod soak;
 mod sync;
 mod sync_faults;

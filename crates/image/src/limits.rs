@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::annotations::{BOXES_MAX, CLASSES_MAX, SETS_MAX};
 use crate::media::NAME_BYTES_MAX;
+use crate::plan::IndexRange;
 use crate::record::DEPTH_MAX;
 use crate::wandb::{MAX_DIMENSION, MAX_ITEMS};
 
@@ -94,6 +95,8 @@ pub struct StepUsage {
     /// For each index that is taken, whether by an image. If not, by a held item.
     taken: BTreeMap<u32, bool>,
     n_kept: u32,
+    /// All indices below this one are taken.
+    n_dense: u32,
 }
 
 impl StepUsage {
@@ -111,7 +114,7 @@ impl StepUsage {
 
     /// Whether `index` is taken by an image (`true`) or a held item (`false`). `None` if it is free.
     #[must_use]
-    pub(crate) fn kept_at(&self, index: u32) -> Option<bool> {
+    pub fn kept_at(&self, index: u32) -> Option<bool> {
         self.taken.get(&index).copied()
     }
 
@@ -121,10 +124,21 @@ impl StepUsage {
         self.taken.last_key_value().map_or(Some(0), |(last, _)| last.checked_add(1))
     }
 
+    /// The first index that is free, and the number of free ones from there on.
+    #[must_use]
+    pub fn first_gap(&mut self) -> IndexRange {
+        while self.is_taken(self.n_dense) {
+            self.n_dense += 1;
+        }
+        let first = self.n_dense;
+        let next = self.taken.range(first..).next().map_or(u32::MAX, |(next, _)| *next);
+        IndexRange { first, n: next - first }
+    }
+
     /// Takes `index` for an image, or for a held item if `kept` is false. Replaces what it had.
     pub fn take(&mut self, index: u32, kept: bool) {
-        self.free(index);
-        self.taken.insert(index, kept);
+        let before = self.taken.insert(index, kept);
+        self.n_kept -= u32::from(before == Some(true));
         self.n_kept += u32::from(kept);
     }
 
@@ -133,6 +147,7 @@ impl StepUsage {
         if self.taken.remove(&index) == Some(true) {
             self.n_kept -= 1;
         }
+        self.n_dense = self.n_dense.min(index);
     }
 }
 
@@ -195,6 +210,12 @@ mod tests {
             usage.take(index, admission == Admission::Keep);
         }
         assert_eq!(usage.n_kept(), 108);
+        usage.free(3);
+        usage.free(4);
+        assert_eq!(usage.first_gap(), IndexRange { first: 3, n: 2 });
+        usage.take(3, true);
+        usage.take(4, true);
+        assert_eq!(usage.first_gap(), IndexRange { first: 200, n: u32::MAX - 200 });
         usage.take(0, false);
         assert_eq!(admit(&Limits::default(), &usage, 8, 8), Admission::Keep);
     }

@@ -169,6 +169,13 @@ impl LogFollower {
         }
         let tail = Tail::open(file, path.to_owned(), cursor.as_ref(), line_bytes_max);
         let mut tail = tail.map_err(unreadable)?;
+        if cursor.is_none() {
+            // The same file was truncated or written anew: its job goes on, without a word.
+            let is_same =
+                |known: &&LogCursor| (known.dev, known.ino, &*known.path) == (dev, ino, path);
+            let known = self.cursors.iter().find(is_same);
+            tail.set_session(known.and_then(|known| known.session.clone()));
+        }
         let n_lines = if count { tail.count_unread_lines().unwrap_or(0) } else { 0 };
         let offset = cursor.as_ref().map_or(0, |cursor| cursor.offset);
         tracing::debug!(%run, offset, path, "log is followed");
@@ -382,6 +389,7 @@ fn without_file(dev: u64, ino: u64) -> LogCursor {
         content: None,
         mtime_ns: None,
         generation: None,
+        session: None,
         read: None,
     }
 }

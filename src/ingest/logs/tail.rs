@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
 
 use super::lines::{LineSplitter, RawLine};
-use crate::media::LineDigest;
+use crate::media::{LineDigest, Session};
 use crate::store::journal::{Fingerprint, LogCursor, ReadLine};
 
 /// Bytes at the start of a log that identify it.
@@ -46,6 +46,8 @@ pub(crate) struct Tail {
     handled: Handled,
     /// Tells the log from others, and from what it was before it was truncated or rewritten.
     generation: u32,
+    /// Who wrote the next line. A job that goes on after its log was truncated is the same.
+    session: Option<Session>,
     /// Whether it was logged that lines of the log were read before.
     pub(crate) has_logged_repeats: bool,
     is_given_up: bool,
@@ -125,6 +127,7 @@ impl Tail {
             lines: VecDeque::new(),
             handled,
             generation: cursor.and_then(|cursor| cursor.generation).unwrap_or_else(new_generation),
+            session: cursor.and_then(|cursor| cursor.session.clone()),
             has_logged_repeats: false,
             is_given_up: false,
             is_unknown: cursor.is_none(),
@@ -319,6 +322,7 @@ impl Tail {
             content: *content,
             mtime_ns: Some(self.mtime_ns),
             generation: Some(self.generation),
+            session: self.session.clone(),
             read: None,
         })
     }
@@ -359,6 +363,16 @@ impl Tail {
         self.generation
     }
 
+    /// Who wrote the next line, if the log says so.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
+    /// Sets who wrote the lines after the next one.
+    pub(crate) fn set_session(&mut self, session: Option<Session>) {
+        self.session = session;
+    }
+
     /// Returns the cursor after `line`. `read` is its content, if it describes items.
     pub(crate) fn cursor_after(&self, line: &RawLine, read: Option<ReadLine>) -> LogCursor {
         LogCursor {
@@ -372,6 +386,7 @@ impl Tail {
             content: line.content,
             mtime_ns: Some(self.mtime_ns),
             generation: Some(self.generation),
+            session: self.session.clone(),
             read,
         }
     }

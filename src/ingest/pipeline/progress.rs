@@ -23,6 +23,8 @@ pub(crate) struct Progress {
     items: Mutex<ItemCounts>,
     /// Lines of logs that were read before.
     n_repeated: AtomicU64,
+    /// Lines of sessions that a later one has replaced.
+    n_superseded: AtomicU64,
     n_commits: AtomicU64,
     /// Microseconds that all commits took together.
     commit_us: AtomicU64,
@@ -61,6 +63,16 @@ impl Progress {
     /// The number of lines that were read before, and made no item.
     pub(crate) fn n_repeated(&self) -> u64 {
         self.n_repeated.load(Ordering::Relaxed)
+    }
+
+    /// Counts a line of a session that a later one has replaced. It makes no item.
+    pub(crate) fn add_superseded(&self) {
+        self.n_superseded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number of lines of sessions that a later one has replaced.
+    pub(crate) fn n_superseded(&self) -> u64 {
+        self.n_superseded.load(Ordering::Relaxed)
     }
 
     /// Counts a batch that is submitted, with the number of its items.

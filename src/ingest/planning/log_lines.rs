@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::known_lines::{InFlight, KnownLine, KnownLines, LineStatus};
-use super::planner::RecordPlace;
+use super::planner::{ImageRange, RecordPlace};
+use super::sessions::{Sessions, Standing};
 use super::{PlanContext, Planner};
 use crate::ingest::Mode;
 use crate::ingest::dumps::{LastDump, MissingFile, OpenRecord};
@@ -15,7 +16,9 @@ use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::run_files::RunFiles;
 use crate::ingest::runs::{RunKey, RunReader, Runs, UnknownFields};
 use crate::ingest::watching::Watching;
-use crate::media::{Description, HeldAt, MediaEntry, Rejection, RunId, Source, Step};
+use crate::media::{
+    Description, HeldAt, LineDigest, MediaEntry, Rejection, RunId, Session, Source, Step,
+};
 use crate::record::{Line, MediaRecord, RecordError, parse_line, place_of};
 use crate::run_dir::{ReadFailure, RunDir};
 use crate::store::journal::{Event, ReadLine, SourceCursor};
@@ -33,6 +36,7 @@ pub(crate) struct LogLines {
     /// Runs with logs that cannot be read, and since when.
     unreadable: BTreeMap<RunKey, Instant>,
     known: KnownLines,
+    sessions: Sessions,
 }
 
 /// What the logs have left.
@@ -63,6 +67,7 @@ struct LineReader<'a> {
     named: &'a mut NamedFolders,
     has_submitted: &'a mut bool,
     known: &'a mut KnownLines,
+    sessions: &'a mut Sessions,
 }
 
 /// What came of planning a line.
@@ -71,6 +76,8 @@ enum LineResult {
     Done,
     /// It was read before, and makes no item.
     Repeated,
+    /// It names the session of the lines after it.
+    Session(Session),
     /// An equal line is in the pipeline. What comes of it decides.
     Unclear,
     /// It waits for something, for this reason. It is rejected if it waits too long.
@@ -95,7 +102,17 @@ impl LogLine<'_> {
             path: dump.unwrap_or(self.log()).to_owned(),
             log: Some(self.log().to_owned()),
             line: Some(self.line.number),
+            session: self.tail.session().map(|session| session.id.clone()),
+            rank: self.tail.session().map(|session| session.rank),
             ..Source::default()
+        }
+    }
+
+    /// The digest of the line among those of its session and rank.
+    fn digest(&self) -> LineDigest {
+        match self.tail.session() {
+            Some(Session { id, rank }) => self.line.digest.by(format!("{rank} {id}").as_bytes()),
+            None => self.line.digest,
         }
     }
 
@@ -131,7 +148,8 @@ impl LogLines {
     /// No logs are known yet.
     pub(crate) fn new(schedule: LogSchedule<RunKey>) -> Self {
         let (unfinished, unreadable) = (BTreeMap::new(), BTreeMap::new());
-        Self { schedule, unfinished, unreadable, known: KnownLines::default() }
+        let (known, sessions) = (KnownLines::default(), Sessions::default());
+        Self { schedule, unfinished, unreadable, known, sessions }
     }
 
     /// Reads the logs of a run in the next turn: something may have changed.
@@ -202,7 +220,8 @@ impl LogLines {
                 self.forget_run(key);
                 continue;
             };
-            let (has_lines, is_busy) = plan_run(key, run, &mut self.known, context)?;
+            let (has_lines, is_busy) =
+                plan_run(key, run, &mut self.known, &mut self.sessions, context)?;
             is_any_busy |= is_busy;
             let tails = run.logs.tails();
             let is_waiting = has_lines || is_polled || run.logs.has_postponed();
@@ -237,6 +256,7 @@ fn plan_run(
     key: RunKey,
     run: &mut RunReader,
     known: &mut KnownLines,
+    sessions: &mut Sessions,
     context: &mut PlanContext<'_>,
 ) -> Result<(bool, bool), StoreError> {
     for path in run.logs.take_retries(context.now) {
@@ -249,7 +269,7 @@ fn plan_run(
         let RunReader { info, files, logs, last_dump, unknown_fields, has_submitted, .. } = run;
         let named = &mut run.passed_over.named;
         let mut reader =
-            LineReader { files, last_dump, unknown_fields, named, has_submitted, known };
+            LineReader { files, last_dump, unknown_fields, named, has_submitted, known, sessions };
         for tail in logs.tails_mut() {
             is_busy |= plan_log(key, info, tail, &mut reader, context)? > 0;
         }
@@ -301,6 +321,16 @@ fn plan_log(
                     tracing::info!(%run, number, path, "log has lines that were read before, they make no further items");
                 }
             }
+            LineResult::Session(session) => {
+                // Sessions are in the order in which they are seen here.
+                reader.sessions.place(&run.id, &session.id, context.planner.reader())?;
+                tail.set_session(Some(session));
+                let cursor = tail.front().map(|line| tail.cursor_after(line, None));
+                if let Some(cursor) = cursor {
+                    *reader.has_submitted = true;
+                    context.pipeline.submit(SourceBatch::new(run, SourceCursor::Log(cursor)));
+                }
+            }
             LineResult::Unclear => return Ok(n_planned),
             LineResult::Wait(reason) => {
                 context.backlog.wait(&id, format!("line {number}: {reason}"), since);
@@ -343,37 +373,55 @@ fn plan_line(
         })
     };
     let step = match &record {
+        Ok(Line::Session(session)) => return Ok(LineResult::Session(session.clone())),
         Ok(Line::Commit(_) | Line::Finish) => None,
         Ok(Line::Media(record)) => Some(record.step),
         Err(_) => Some(place_of(&line.bytes).map_or(Step(0), |(_, step)| step)),
     };
-    of_log.read = step.map(|step| ReadLine { step, xxh3: line.digest });
+    of_log.read = step.map(|step| ReadLine { step, xxh3: of_log.digest() });
     let known = match known_line(&of_log, reader, context)? {
         LineStatus::New => None,
         LineStatus::Unclear => return Ok(LineResult::Unclear),
         LineStatus::Known(known) => Some(known),
     };
-    let batch = match record {
-        Err(_) if known.is_some() => None,
-        Err(why) => Some(of_log.unreadable(why, context.planner)?),
-        Ok(Line::Commit(step)) => Some(of_log.event(Event::Commit { step })),
-        Ok(Line::Finish) => Some(of_log.event(Event::Finish)),
+    let planned = match record {
+        Err(_) if known.is_some() => PlannedLine::Repeated,
+        Err(why) => PlannedLine::Batch(of_log.unreadable(why, context.planner)?, Vec::new()),
+        Ok(Line::Commit(step)) => {
+            PlannedLine::Batch(of_log.event(Event::Commit { step }), Vec::new())
+        }
+        Ok(Line::Finish | Line::Session(_)) => {
+            PlannedLine::Batch(of_log.event(Event::Finish), Vec::new())
+        }
         Ok(Line::Media(record)) => {
-            match plan_record(&of_log, reader, &record, known.as_ref(), is_over, context)? {
-                Ok(batch) => batch,
-                Err(waiting) => return Ok(waiting),
-            }
+            plan_record(&of_log, reader, &record, known.as_ref(), is_over, context)?
         }
     };
-    let makes_items = batch.is_some();
-    if !makes_items {
-        context.shared.progress.add_repeated();
-    }
+    let makes_items = !matches!(planned, PlannedLine::Repeated);
+    let (batch, places) = match planned {
+        PlannedLine::Batch(batch, places) => (batch, places),
+        PlannedLine::Repeated => {
+            context.shared.progress.add_repeated();
+            (of_log.event(Event::Repeated), Vec::new())
+        }
+        PlannedLine::Superseded => {
+            context.shared.progress.add_superseded();
+            (of_log.event(Event::Superseded), Vec::new())
+        }
+        PlannedLine::Waits(result) => return Ok(result),
+    };
     *reader.has_submitted = true;
-    context.pipeline.submit(batch.unwrap_or_else(|| of_log.event(Event::Repeated)));
+    context.pipeline.submit(batch);
+    let batch = context.pipeline.n_submitted();
+    if let Some(session) = of_log.tail.session() {
+        for (key, step, _) in places {
+            let (run, index) = (&of_log.run.id, context.planner.reader());
+            reader.sessions.submitted(run, session, (key, step), batch, index)?;
+        }
+    }
     if let Some(read) = of_log.read {
         let (generation, number) = (of_log.tail.generation(), line.number);
-        let (run, batch) = (of_log.run.clone(), context.pipeline.n_submitted());
+        let run = of_log.run.clone();
         reader.known.submitted(read, InFlight { run, generation, number, makes_items, batch });
     }
     Ok(if makes_items { LineResult::Done } else { LineResult::Repeated })
@@ -391,8 +439,19 @@ fn known_line(
     reader.known.status(run, read, generation, n_done, context.planner.reader())
 }
 
-/// Plans the items of a record. The outer `None` stands for a line that was read before, and the inner error
-/// for one that waits.
+/// What becomes of a line.
+enum PlannedLine {
+    /// A batch, and where its images are.
+    Batch(SourceBatch, Vec<ImageRange>),
+    /// It was read before.
+    Repeated,
+    /// A later session has replaced what it describes.
+    Superseded,
+    /// It is not planned yet.
+    Waits(LineResult),
+}
+
+/// Plans the items of a record.
 fn plan_record(
     of_log: &LogLine<'_>,
     reader: &mut LineReader<'_>,
@@ -400,22 +459,37 @@ fn plan_record(
     known: Option<&KnownLine>,
     is_over: bool,
     context: &mut PlanContext<'_>,
-) -> Result<Result<Option<SourceBatch>, LineResult>, StoreError> {
+) -> Result<PlannedLine, StoreError> {
+    let (run, session) = (&of_log.run.id, of_log.tail.session());
+    if let Some(session) = session
+        && known.is_none()
+    {
+        let (sessions, index) = (&mut *reader.sessions, context.planner.reader());
+        if sessions.is_superseded(run, session, &record.key, record.step, index)? {
+            return Ok(PlannedLine::Superseded);
+        }
+    }
     let dir = reader.files.dir().clone();
     let is_gone = || dir.relative(&record.data.path).is_ok_and(|path| dir.stat(&path).is_none());
     let was_rejected = known.is_some_and(KnownLine::is_rejected);
     if known.is_some_and(KnownLine::is_waiting) {
         // The item of the line that was read first is tried again.
-        return Ok(Ok(None));
+        return Ok(PlannedLine::Repeated);
     }
     // Before the dump is opened: a later change must not go unnoticed.
     let held = version_at(&dir, &record.data.path);
-    Ok(Ok(match open_record(of_log, reader, record, is_over, context) {
+    let opened = match open_record(of_log, reader, record, is_over, context) {
         // A job that logs the same line again may still write its dump.
-        Err(ReadFailure::Wait(reason)) if !is_over => return Ok(Err(LineResult::Wait(reason))),
-        Err(ReadFailure::Wait(_)) if known.is_some() && is_gone() => None,
-        Err(ReadFailure::Retry(reason)) => return Ok(Err(LineResult::Retry(reason))),
-        Err(_) if was_rejected => None,
+        Err(ReadFailure::Wait(reason)) if !is_over => {
+            return Ok(PlannedLine::Waits(LineResult::Wait(reason)));
+        }
+        Err(ReadFailure::Wait(_)) if known.is_some() && is_gone() => {
+            return Ok(PlannedLine::Repeated);
+        }
+        Err(ReadFailure::Retry(reason)) => {
+            return Ok(PlannedLine::Waits(LineResult::Retry(reason)));
+        }
+        Err(_) if was_rejected => return Ok(PlannedLine::Repeated),
         Err(failure) => {
             let why = Rejection::from(failure);
             let source = Source {
@@ -425,18 +499,56 @@ fn plan_record(
             };
             let place = Some((record.key.clone(), record.step, record.index));
             let description = record.description.clone();
-            Some(of_log.rejected(place, description, source, why, context.planner)?)
+            let batch = of_log.rejected(place, description, source, why, context.planner)?;
+            return Ok(PlannedLine::Batch(batch, Vec::new()));
         }
-        Ok(opened) if known.is_some_and(|known| known.has_content_of(&opened.dump)) => None,
-        Ok(OpenRecord { unfinished: Some(reason), .. }) if !is_over => {
-            return Ok(Err(LineResult::Wait(reason)));
+        Ok(opened) => opened,
+    };
+    if known.is_some_and(|known| known.has_content_of(&opened.dump)) {
+        return Ok(PlannedLine::Repeated);
+    }
+    if let Some(reason) = &opened.unfinished
+        && !is_over
+    {
+        return Ok(PlannedLine::Waits(LineResult::Wait(reason.clone())));
+    }
+    let mut batch = SourceBatch::new(of_log.run, of_log.cursor());
+    let places = match session {
+        None => context.planner.plan_record(run, &dir, opened, &[], &mut batch)?,
+        Some(session) => {
+            match plan_in_session(of_log, reader, session, opened, &mut batch, context)? {
+                Ok(places) => places,
+                Err(planned) => return Ok(planned),
+            }
         }
-        Ok(opened) => {
-            let mut batch = SourceBatch::new(of_log.run, of_log.cursor());
-            context.planner.plan_record(&of_log.run.id, &dir, opened, &[], &mut batch)?;
-            Some(batch).filter(|batch| !(was_rejected && batch.is_rejected()))
-        }
-    }))
+    };
+    Ok(if was_rejected && batch.is_rejected() {
+        PlannedLine::Repeated
+    } else {
+        PlannedLine::Batch(batch, places)
+    })
+}
+
+/// Plans the items of a record that a session wrote. The inner error says why nothing is planned.
+fn plan_in_session(
+    of_log: &LogLine<'_>,
+    reader: &mut LineReader<'_>,
+    session: &Session,
+    mut opened: OpenRecord,
+    batch: &mut SourceBatch,
+    context: &mut PlanContext<'_>,
+) -> Result<Result<Vec<ImageRange>, PlannedLine>, StoreError> {
+    let (run, dir) = (&of_log.run.id, reader.files.dir());
+    let (step, n_done) = (opened.record.step, context.pipeline.n_received());
+    let index = context.planner.reader();
+    let standing = reader.sessions.compare(run, session, &mut opened.parts, step, n_done, index)?;
+    let replaced = match standing {
+        Standing::Current(replaced) => replaced,
+        Standing::Superseded => return Ok(Err(PlannedLine::Superseded)),
+        Standing::Unclear => return Ok(Err(PlannedLine::Waits(LineResult::Unclear))),
+    };
+    let planned = context.planner.plan_in_session(run, dir, opened, session, &replaced, batch)?;
+    Ok(planned.ok_or(PlannedLine::Waits(LineResult::Unclear)))
 }
 
 /// Says that a line is longer than `max` bytes.

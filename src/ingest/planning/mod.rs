@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | `planner` | plans the images of a record, by the limits and by what its step has |
 //! | `known_lines` | lines that were read before, by their content |
+//! | `sessions` | sessions of jobs: which items of a step a line replaces |
 //! | `log_lines` | plans the lines of media logs |
 //! | `path_dumps` | plans dumps that are described by their paths |
 //! | `dump_version` | one version of such a dump: opens it, and plans it in place of the one before |
@@ -22,6 +23,7 @@
 mod planner;
 mod backlog;
 mod known_lines;
+mod sessions;
 mod log_lines;
 mod path_dumps;
 mod dump_version;

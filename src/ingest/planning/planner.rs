@@ -8,10 +8,13 @@ use crate::config::{ImageRules, Live};
 use crate::ingest::dumps::{OpenRecord, Part};
 use crate::ingest::pipeline::{SourceBatch, held_at};
 use crate::limits::{Admission, Limits, StepUsage, admit};
-use crate::media::{Description, MediaEntry, MediaId, MediaKey, Rejection, RunId, Source, Step};
+use crate::media::{
+    Description, MediaEntry, MediaId, MediaKey, Rejection, RunId, Session, Source, Step,
+};
 use crate::plan::{DESCRIPTIONS_BYTES_MAX, IndexRange, Plan, PlannedItem, plan, plan_held};
 use crate::record::MediaRecord;
 use crate::run_dir::RunDir;
+use crate::store::journal::Event;
 use crate::store::{Reader, StoreError};
 
 /// Why a held image cannot be found again.
@@ -237,6 +240,69 @@ impl Planner {
             }
         }
         Ok(now)
+    }
+
+    /// Plans the images of a line that a session wrote, in place of the items at the indices `replaced` of
+    /// earlier sessions. An index that another writer has is replaced by the next free one. Returns where
+    /// the images are, or `None` if that depends on items in the pipeline.
+    pub(super) fn plan_in_session(
+        &mut self,
+        run: &RunId,
+        dir: &Arc<RunDir>,
+        mut opened: OpenRecord,
+        session: &Session,
+        replaced: &[(MediaKey, Vec<u32>)],
+        batch: &mut SourceBatch,
+    ) -> Result<Option<Vec<ImageRange>>, StoreError> {
+        let step = opened.record.step;
+        if let Some(index) = opened.record.index {
+            for part in &opened.parts {
+                let is_here = |(key, indices): &(MediaKey, Vec<u32>)| {
+                    *key == part.key && indices.contains(&index)
+                };
+                let is_taken = self.usage_at(run, &part.key, step)?.is_taken(index);
+                if !is_taken || replaced.iter().any(is_here) {
+                    continue;
+                }
+                match self.reader.item(run, &part.key, step, index)? {
+                    None => return Ok(None),
+                    Some(item) if item.source.writer() == Some((&*session.id, session.rank)) => {}
+                    Some(_) => opened.record.index = None,
+                }
+            }
+        }
+        let mut freed = Vec::new();
+        for (key, indices) in replaced {
+            let usage = self.usage_at(run, key, step)?;
+            for &index in indices {
+                if let Some(is_kept) = usage.kept_at(index) {
+                    usage.free(index);
+                    freed.push((key, index, is_kept));
+                }
+            }
+        }
+        let mut before = Vec::new();
+        if opened.record.index.is_none() {
+            for part in &opened.parts {
+                let gap = self.usage_at(run, &part.key, step)?.first_gap();
+                before.push((part.key.clone(), step, gap));
+            }
+        }
+        let now = self.plan_record(run, dir, opened, &before, batch)?;
+        let mut gone = Vec::new();
+        for (key, index, is_kept) in freed {
+            match now.iter().find(|(of, ..)| of == key) {
+                Some((.., range)) if range.contains(index) => {}
+                Some(_) => {
+                    let id = MediaId { key: key.clone(), step, index };
+                    gone.push(Event::Gone { id, path: None });
+                }
+                // A line without any image leaves the images of earlier sessions.
+                None => self.usage_at(run, key, step)?.take(index, is_kept),
+            }
+        }
+        batch.push_events_first(gone);
+        Ok(Some(now))
     }
 
     /// Plans held images again, each at its index.

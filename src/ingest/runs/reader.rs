@@ -147,7 +147,9 @@ impl RunReader {
         found: &mut Vec<String>,
     ) -> io::Result<()> {
         let Self { info, files, folders, logs, .. } = self;
-        folders.scan(&info.id, files, logs, look, watcher, found)
+        folders.scan(&info.id, files, logs, look, watcher, found)?;
+        sort_logs(files, found);
+        Ok(())
     }
 
     /// Lists a folder that is new, and all folders below it, and adds the paths of all files to `found`.
@@ -163,7 +165,9 @@ impl RunReader {
         let Self { info, files, folders, logs, .. } = self;
         // It may have the inode of a folder that was removed, and with it that folder's watch.
         folders.forget(folder);
-        folders.list(&info.id, files, logs, folder, Look::All, watcher, found)
+        folders.list(&info.id, files, logs, folder, Look::All, watcher, found)?;
+        sort_logs(files, found);
+        Ok(())
     }
 
     /// Looks through the folders that no pattern reaches.
@@ -193,6 +197,21 @@ impl RunReader {
     pub(crate) fn poll_logs(&mut self, now: Instant) -> PollResult {
         let is_all_listed = self.folders.are_all_listed();
         self.logs.poll(&self.info.id, &self.files, is_all_listed, now)
+    }
+}
+
+/// Sorts the logs among found files by the time of their last line: of two sessions of a job, the earlier one
+/// is read first.
+fn sort_logs(files: &RunFiles, found: &mut [String]) {
+    let is_log = |path: &&mut String| files.is_log(path);
+    if found.iter_mut().filter(is_log).count() < 2 {
+        return;
+    }
+    let modified = |path: &String| files.dir().stat(path).map(|stamp| stamp.mtime_ns);
+    let mut logs: Vec<String> = found.iter_mut().filter(is_log).map(|path| path.clone()).collect();
+    logs.sort_by_cached_key(|path| (modified(path), path.clone()));
+    for (place, log) in found.iter_mut().filter(is_log).zip(logs) {
+        *place = log;
     }
 }
 

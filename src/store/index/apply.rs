@@ -4,9 +4,11 @@ use super::blocks::Changes;
 use super::rows::{
     DumpRow, LineRow, LogRow, Mark, RejectedRow, Row, RunRow, WaitingRow, decode, encode,
 };
-use super::{dump_key, item_key, line_key, log_key, rejected_key, waiting_key};
+use super::{
+    dump_key, item_key, line_key, log_key, rejected_key, session_key, waiting_key, writer_key,
+};
 use crate::media::{RunId, State};
-use crate::store::journal::{Located, LogCursor, Outline, SourceCursor};
+use crate::store::journal::{Located, LogCursor, Outline, OutlineSource, SourceCursor};
 
 fn dump_row(changes: &mut Changes, run: &RunId, path: &str) -> sled::Result<Option<DumpRow>> {
     let bytes = changes.get(&dump_key(run, path))?;
@@ -54,6 +56,16 @@ pub(super) fn apply_line(
         } else {
             let said = line.key_and_step().map(|(key, step)| (key.as_str(), step));
             changes.insert(rejected_key(run, line.seq), &encode(&RejectedRow { row, said }))?;
+        }
+        if let (Some((key, step, _)), State::Image | State::Held) = (at, state)
+            && let Some((session, rank)) = line.source.as_ref().and_then(OutlineSource::writer)
+        {
+            let place = session_place(changes, run, run_row, session)?;
+            let writer_key = writer_key(run, key, step, rank);
+            let before = changes.get(&writer_key)?.and_then(decode::<u32>);
+            if before.is_none_or(|before| before < place) {
+                changes.insert(writer_key, &encode(&place))?;
+            }
         }
         run_row.count(row);
         if row.is_waiting() {
@@ -131,8 +143,12 @@ pub(super) fn apply_line(
     }
     run_row.finished |= line.kind == "finish";
     run_row.n_repeated += u64::from(line.kind == "repeated");
+    run_row.n_superseded += u64::from(line.kind == "superseded");
     match line.cursor.as_deref() {
         Some(SourceCursor::Log(cursor)) => {
+            if let Some(session) = &cursor.session {
+                session_place(changes, run, run_row, &session.id)?;
+            }
             note_line(changes, run, cursor, located)?;
             changes.set_alone(log_key(run, cursor), encode(&LogRow::from(cursor.clone())));
         }
@@ -151,6 +167,23 @@ pub(super) fn apply_line(
         Some(SourceCursor::None) | None => {}
     }
     put(changes, run, dump)
+}
+
+/// The place of a session in the order of the run's sessions. A session that is new comes last.
+fn session_place(
+    changes: &mut Changes,
+    run: &RunId,
+    run_row: &mut RunRow,
+    session: &str,
+) -> sled::Result<u32> {
+    let key = session_key(run, session);
+    if let Some(place) = changes.get(&key)?.and_then(decode) {
+        return Ok(place);
+    }
+    let place = run_row.n_sessions;
+    run_row.n_sessions += 1;
+    changes.insert(key, &encode(&place))?;
+    Ok(place)
 }
 
 /// Notes that a line of a log was read. `located` closes the batch of its items.

@@ -162,7 +162,7 @@ pub(super) fn check(db: &sled::Db) -> Result<Option<&'static str>, sled::Error> 
                     }] += 1;
                 }
             }
-            Some(b'd' | b'h' | b'w') => {
+            Some(b'd' | b'h' | b's' | b'q' | b'w') => {
                 let mut rows = Walk::new(&key, &value);
                 while rows.step()?.is_some() {}
             }

@@ -12,11 +12,13 @@
 //! | `r` run 0 seq(8) | [`RejectedRow`]: a [`Row`], and the key and step that the item said |
 //! | `d` run 0 path | [`DumpRow`]: what became of a dump that has no line in a media log |
 //! | `h` run 0 step(8) digest(8) | [`LineRow`]: a line of a media log, by its content |
+//! | `s` run 0 session | u32: the session's place in the order in which the run's sessions were seen |
+//! | `q` run 0 key 0 step(8) rank(4) | u32: the place of the session whose items the step has of this rank |
 //! | `l` run 0 dev(8) ino(8) | [`LogRow`]: a [`LogCursor`] |
 //! | `n` run | [`RunRow`]: counts, and the end of its journal as applied |
 //! | `m` name | `schema`, `boot`: text |
 //!
-//! Neighbouring rows of the first four kinds share one entry of sled ([`blocks`]).
+//! Neighbouring rows of the first six kinds share one entry of sled ([`blocks`]).
 //!
 //! Rules for sled 0.34.7:
 //!
@@ -56,9 +58,9 @@ use crate::pulse;
 /// The version of keys and rows. An index of another version is rebuilt.
 const SCHEMA: &[u8] = b"6";
 
-/// A transaction takes no further line once it writes this many keys. A line touches at most seven keys, and
+/// A transaction takes no further line once it writes this many keys. A line touches at most eleven keys, and
 /// two for each image of its dump that was rejected earlier.
-const KEYS_PER_TRANSACTION: usize = 185;
+const KEYS_PER_TRANSACTION: usize = 180;
 
 /// A rejected item that is tried again.
 #[derive(Debug, Clone)]
@@ -117,6 +119,14 @@ fn dump_key(run: &RunId, path: &str) -> Vec<u8> {
 
 fn line_key(run: &RunId, line: &ReadLine) -> Vec<u8> {
     key(b'h', run, &[&line.step.0.to_be_bytes(), line.xxh3.as_bytes()])
+}
+
+fn session_key(run: &RunId, session: &str) -> Vec<u8> {
+    key(b's', run, &[session.as_bytes()])
+}
+
+fn writer_key(run: &RunId, key_: &MediaKey, step: Step, rank: u32) -> Vec<u8> {
+    key(b'q', run, &[key_.as_str().as_bytes(), b"\0", &step.0.to_be_bytes(), &rank.to_be_bytes()])
 }
 
 fn run_key(run: &RunId) -> Vec<u8> {
@@ -298,7 +308,7 @@ impl Index {
     /// Removes all rows of a run, whose journal is missing or no longer the one that was applied.
     pub(crate) fn forget(&self, run: &RunId) -> Result<(), StoreError> {
         let db = self.now();
-        for kind in [b'i', b'w', b'r', b'd', b'h', b'l'] {
+        for kind in [b'i', b'w', b'r', b'd', b'h', b's', b'q', b'l'] {
             for key in db.scan_prefix(key(kind, run, &[])).keys() {
                 db.remove(key?)?;
             }
@@ -522,6 +532,24 @@ impl Index {
             logs.extend(decode::<LogRow>(&value?).map(LogCursor::from));
         }
         Ok(logs)
+    }
+
+    /// The place of a session in the order in which the run's sessions were seen, from 0.
+    pub(crate) fn session(&self, run: &RunId, session: &str) -> Result<Option<u32>, StoreError> {
+        let bytes = blocks::get(&self.now(), &session_key(run, session))?;
+        Ok(bytes.and_then(|bytes| decode(&bytes)))
+    }
+
+    /// The place of the last session that made items of a rank at a key and step.
+    pub(crate) fn last_session(
+        &self,
+        run: &RunId,
+        key: &MediaKey,
+        step: Step,
+        rank: u32,
+    ) -> Result<Option<u32>, StoreError> {
+        let bytes = blocks::get(&self.now(), &writer_key(run, key, step, rank))?;
+        Ok(bytes.and_then(|bytes| decode(&bytes)))
     }
 
     /// What the run's logs have of a line.

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::super::journal::{DumpCursor, Fingerprint, JournalOffset, LogCursor, Stamp};
-use crate::media::{LineDigest, MediaKey, Sha256, State, Step, Xxh3};
+use crate::media::{LineDigest, MediaKey, Session, Sha256, State, Step, Xxh3};
 use crate::plan::IndexRange;
 
 /// Writes a row's bytes.
@@ -212,23 +212,37 @@ pub(super) struct LogRow {
     content: Option<[u8; 8]>,
     mtime_ns: Option<i64>,
     generation: Option<u32>,
+    session: Option<Session>,
 }
 
 impl From<LogCursor> for LogRow {
     fn from(cursor: LogCursor) -> Self {
         let LogCursor { path, dev, ino, offset, line, head, tail, .. } = cursor;
-        let LogCursor { content, mtime_ns, generation, read: _, .. } = cursor;
+        let LogCursor { content, mtime_ns, generation, session, read: _, .. } = cursor;
         let content = content.map(|digest| *digest.as_bytes());
-        Self { path, dev, ino, offset, line, head, tail, content, mtime_ns, generation }
+        Self { path, dev, ino, offset, line, head, tail, content, mtime_ns, generation, session }
     }
 }
 
 impl From<LogRow> for LogCursor {
     fn from(row: LogRow) -> Self {
-        let LogRow { path, dev, ino, offset, line, head, tail, content, mtime_ns, generation } =
-            row;
-        let (content, read) = (content.map(LineDigest::from), None);
-        Self { path, dev, ino, offset, line, head, tail, content, mtime_ns, generation, read }
+        let LogRow { path, dev, ino, offset, line, head, tail, .. } = row;
+        let LogRow { content, mtime_ns, generation, session, .. } = row;
+        let content = content.map(LineDigest::from);
+        Self {
+            path,
+            dev,
+            ino,
+            offset,
+            line,
+            head,
+            tail,
+            content,
+            mtime_ns,
+            generation,
+            session,
+            read: None,
+        }
     }
 }
 
@@ -274,6 +288,10 @@ pub(crate) struct RunRow {
     pub(crate) n_damaged: u64,
     /// Lines of logs that were read before, from another log.
     pub(crate) n_repeated: u64,
+    /// Lines of sessions that a later session has replaced.
+    pub(crate) n_superseded: u64,
+    /// Sessions that were seen in its logs.
+    pub(crate) n_sessions: u32,
     pub(crate) finished: bool,
     pub(crate) last_seq: u64,
     /// The end of what is applied of the journal.
@@ -291,6 +309,8 @@ impl Default for RunRow {
             n_pruned: 0,
             n_damaged: 0,
             n_repeated: 0,
+            n_superseded: 0,
+            n_sessions: 0,
             finished: false,
             last_seq: 0,
             applied,
@@ -384,11 +404,13 @@ mod tests {
             n_pruned: 4,
             n_damaged: 5,
             n_repeated: 9,
+            n_superseded: 10,
+            n_sessions: 11,
             finished: true,
             last_seq: 6,
             applied: JournalOffset { segment: 7, offset: 8 },
         };
-        assert_eq!(encode(&run), [1, 2, 3, 9, 4, 5, 9, 1, 6, 7, 8]);
+        assert_eq!(encode(&run), [1, 2, 3, 9, 4, 5, 9, 10, 11, 1, 6, 7, 8]);
         let mut line = LineRow { n_made: 1, item: None, ..LineRow::default() };
         line.note_read(300, 7);
         line.note_read(300, 9);

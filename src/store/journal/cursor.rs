@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::media::{Digest, LineDigest, Sha256, Step, Xxh3};
+use crate::media::{Digest, LineDigest, Session, Sha256, Step, Xxh3};
 
 /// How far a source was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub(crate) struct LogCursor {
     /// if an earlier version read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) generation: Option<u32>,
+    /// Who wrote the lines from `offset` on, if the log says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) session: Option<Session>,
     /// The line that the cursor closes, if the line describes items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) read: Option<ReadLine>,

@@ -16,7 +16,8 @@ pub(crate) enum Event {
     Media(Box<MediaEntry>),
     /// The job said that a step is complete.
     Commit { step: Step },
-    /// A new version of a dump has no image at a place where an earlier version had one.
+    /// A new version of a dump, or a later session of the job, has no image at a place where an earlier one
+    /// had one.
     Gone {
         #[serde(flatten)]
         id: MediaId,
@@ -34,6 +35,8 @@ pub(crate) enum Event {
     /// A line of a log makes no item, because it was read before: its log is a copy, was rotated by copy
     /// and truncate, or was rewritten.
     Repeated,
+    /// A line of a log makes no item, because a later session of the job has replaced what it describes.
+    Superseded,
     /// A waiting item was tried again. The other lines of the batch say what came of it.
     Retried {
         /// Where the line of the waiting item begins.
@@ -83,6 +86,15 @@ pub(crate) struct Outline<'a> {
 pub(crate) struct OutlineSource<'a> {
     pub(crate) path: Cow<'a, str>,
     pub(crate) log: Option<Cow<'a, str>>,
+    session: Option<Cow<'a, str>>,
+    rank: Option<u32>,
+}
+
+impl OutlineSource<'_> {
+    /// The session and the rank that wrote the line, if the log names them.
+    pub(crate) fn writer(&self) -> Option<(&str, u32)> {
+        Some((self.session.as_deref()?, self.rank.unwrap_or(0)))
+    }
 }
 
 impl<'a> Outline<'a> {
@@ -116,6 +128,8 @@ impl<'a> Outline<'a> {
                 outline.source = Some(OutlineSource {
                     path: Cow::Borrowed(&source.path),
                     log: source.log.as_deref().map(Cow::Borrowed),
+                    session: source.session.as_deref().map(Cow::Borrowed),
+                    rank: source.rank,
                 });
             }
             Event::Retried { place, path } => {
@@ -134,6 +148,7 @@ impl<'a> Outline<'a> {
                 outline.place = Some(*place);
             }
             Event::Repeated => outline.kind = Cow::Borrowed("repeated"),
+            Event::Superseded => outline.kind = Cow::Borrowed("superseded"),
             Event::Finish => outline.kind = Cow::Borrowed("finish"),
             Event::Commit { .. } | Event::Run { .. } | Event::Cursor => {}
         }

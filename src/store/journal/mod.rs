@@ -10,7 +10,7 @@
 //! | field | content |
 //! | --- | --- |
 //! | `seq` | number of the line in the run, from 1 |
-//! | `kind` | `media` (an image, or an item that is held or rejected), `gone` (an image that a dump's new version no longer has), `pruned` (an image whose files were removed), `retried` (a waiting item that was tried again), `repeated` (a line of a log that was read before), `commit` (a step is complete), `run` (the run's identity), `finish`, `cursor` |
+//! | `kind` | `media` (an image, or an item that is held or rejected), `gone` (an image that a dump's new version, or a later session, no longer has), `pruned` (an image whose files were removed), `retried` (a waiting item that was tried again), `repeated` (a line of a log that was read before), `superseded` (a line of a session that a later one has replaced), `commit` (a step is complete), `run` (the run's identity), `finish`, `cursor` |
 //! | `cursor` | how far a source was read; closes a *batch* |
 //! | `crc` | CRC-32 (IEEE) of the line up to, not including, `,"crc"` |
 //!
@@ -29,7 +29,7 @@ use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::cursor::{DumpCursor, Fingerprint, LogCursor, ReadLine, SourceCursor, Stamp};
-pub(crate) use self::event::{Event, Line, Outline};
+pub(crate) use self::event::{Event, Line, Outline, OutlineSource};
 pub(crate) use self::frame::{frame, unframe};
 pub(crate) use self::lines::{Lines, Located, read_line};
 use self::segments::segments;

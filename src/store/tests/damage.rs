@@ -57,6 +57,7 @@ fn log_cursor(line: u64) -> SourceCursor {
         content: None,
         mtime_ns: None,
         generation: None,
+        session: None,
         read: None,
     })
 }

@@ -60,6 +60,12 @@ pub struct Source {
     /// tensor that was rejected as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<u64>,
+    /// The session that wrote that line, if the log names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The rank in that session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u32>,
     /// For a held or waiting item, where to find it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldAt>,
@@ -96,6 +102,12 @@ impl Source {
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         Digest::of_fields(self.xxh3, self.sha256)
+    }
+
+    /// The session and the rank that wrote the line, if the log names them.
+    #[must_use]
+    pub fn writer(&self) -> Option<(&str, u32)> {
+        Some((self.session.as_deref()?, self.rank.unwrap_or(0)))
     }
 }
 

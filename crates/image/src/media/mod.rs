@@ -5,6 +5,7 @@ mod entry;
 mod entry_json;
 mod kinds;
 mod names;
+mod session;
 
 pub use self::digest::{Digest, DigestKind, Hasher, LineDigest, LineHasher, Sha256, Xxh3};
 pub use self::entry::shortened;
@@ -15,3 +16,4 @@ pub use self::entry::{
 };
 pub use self::kinds::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb, Rule};
 pub use self::names::{MediaId, MediaKey, NAME_BYTES_MAX, NameError, RunId, Step};
+pub use self::session::{SESSION_BYTES_MAX, Session};

@@ -16,7 +16,7 @@ pub use self::fields::{DEPTH_MAX, depth};
 pub use self::foreign::parse_foreign_sidecar;
 pub use self::options::{Alpha, Grid, GridOption, ImageOptions};
 pub use self::parse::{parse_json, parse_line, parse_sidecar, place_of};
-use crate::media::{Description, MediaKey, Step};
+use crate::media::{Description, MediaKey, Session, Step};
 
 /// Names of the fields in [`Description::annotations`].
 pub(crate) const ANNOTATION_FIELDS: [&str; 3] = ["classes", "boxes", "masks"];
@@ -49,6 +49,8 @@ pub enum Line {
     Commit(Step),
     /// The run is over.
     Finish,
+    /// The lines after this one in the log are of this session and rank.
+    Session(Session),
 }
 
 /// A line or a sidecar that is not a record.

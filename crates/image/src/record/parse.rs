@@ -11,7 +11,7 @@ use super::fields::{Repaired, json, parse_fields, repaired};
 use super::lenient;
 use super::pattern::DumpPath;
 use super::{Line, MediaRecord, RecordError};
-use crate::media::{MediaKey, Step};
+use crate::media::{MediaKey, SESSION_BYTES_MAX, Session, Step};
 
 /// Parses a line of a media log, without its newline.
 ///
@@ -51,6 +51,13 @@ pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
     if let Some(step) = fields.commit {
         return Ok(Line::Commit(step));
     }
+    if fields.data.is_none() && fields.key.is_none() && fields.step.is_none() {
+        let extra = &fields.description.extra;
+        if let Some(id) = extra.get("session") {
+            let session = session(id, extra.get("rank"));
+            return session.map(Line::Session).map_err(|error| RecordError::at_end(line, error));
+        }
+    }
     Ok(Line::Media(Box::new(MediaRecord {
         key: fields
             .key
@@ -66,6 +73,27 @@ pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
         description: fields.description,
         warnings: fields.warnings,
     })))
+}
+
+/// Reads a session's id and rank.
+fn session(id: &Value, rank: Option<&Value>) -> Result<Session, String> {
+    let shown = |value: &Value| value.to_string().chars().take(64).collect::<String>();
+    let text = match id {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        number => lenient::whole(number).map(|number| number.to_string()),
+    };
+    let text =
+        text.filter(|text| (1..=SESSION_BYTES_MAX).contains(&text.len())).ok_or_else(|| {
+            let want = "want text of 1 to 256 bytes, or a whole number";
+            format!("session: got {}, {want}", shown(id))
+        })?;
+    let rank = rank.filter(|rank| !rank.is_null()).map_or(Ok(0), |rank| {
+        let whole = lenient::whole(rank).and_then(|rank| u32::try_from(rank).ok());
+        let want = format!("want a whole number from 0 to {}", u32::MAX);
+        whole.ok_or_else(|| format!("rank: got {}, {want}", shown(rank)))
+    })?;
+    Ok(Session { id: text, rank })
 }
 
 /// Returns the key and step of a line that [`parse_line`] refuses, if they can be read: both must stand

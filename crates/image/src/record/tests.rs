@@ -52,6 +52,27 @@ fn a_full_line_is_read_and_unknown_fields_kept() {
 fn other_lines_are_read() {
     assert_eq!(parse_line(br#"{"commit":7}"#), Ok(Line::Commit(Step(7))));
     assert_eq!(parse_line(br#"{"finish":true}"#), Ok(Line::Finish));
+    let session = |id: &str, rank| Ok(Line::Session(Session { id: id.to_owned(), rank }));
+    assert_eq!(parse_line(br#"{"session":"s1","rank":3,"host":"a"}"#), session("s1", 3));
+    assert_eq!(parse_line(br#"{"rank":2.0,"session":7}"#), session("7", 2));
+    assert_eq!(
+        parse_line(br#"{"session":-7.0,"rank":null}"#).map_err(|e| e.message),
+        Err("session: got -7.0, want text of 1 to 256 bytes, or a whole number".to_owned())
+    );
+    let error = |line: &str| parse_line(line.as_bytes()).expect_err("an error").message;
+    for id in ["{}", "null", "\"\"", "1.5", "true", &format!("{:?}", "x".repeat(257))] {
+        let message = error(&format!("{{\"session\":{id}}}"));
+        assert!(message.starts_with("session: got ") && message.len() < 150, "{message}");
+    }
+    assert_eq!(
+        error(r#"{"session":"a","rank":-1}"#),
+        "rank: got -1, want a whole number from 0 to 4294967295"
+    );
+    // Beside a picture, the fields are the job's own.
+    let line = br#"{"key":"k","step":1,"data":"x.npy","session":"s","rank":"first"}"#;
+    assert!(
+        matches!(parse_line(line), Ok(Line::Media(record)) if record.description.extra.len() == 2)
+    );
     let record =
         media(r#"{"key":"a","step":0,"data":{"path":"x.npy","dtype":"bfloat16"},"mode":""}"#);
     assert_eq!(record.map(|r| (r.data.dtype, r.options.mode)), Ok((Some(DType::BF16), None)));

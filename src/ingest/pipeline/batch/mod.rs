@@ -62,6 +62,11 @@ impl SourceBatch {
         self.parts.push(BatchPart::Event(event));
     }
 
+    /// Adds events before all others.
+    pub(in crate::ingest) fn push_events_first(&mut self, events: impl IntoIterator<Item = Event>) {
+        self.parts.splice(0..0, events.into_iter().map(BatchPart::Event));
+    }
+
     /// Adds a held or rejected item.
     pub(in crate::ingest) fn push_entry(&mut self, entry: MediaEntry) {
         self.push_event(Event::Media(Box::new(entry)));

@@ -340,6 +340,7 @@ mod tests {
             content: None,
             mtime_ns: None,
             generation: None,
+            session: None,
             read: None,
         })
     }
