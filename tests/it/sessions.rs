@@ -175,7 +175,7 @@ fn a_bad_session_is_a_rejected_line() {
 }
 
 #[test]
-fn a_retention_sweep_removes_the_files_of_replaced_images() {
+fn the_image_of_the_later_session_has_its_file() {
     let temp = TempRun::new();
     let log = "train.media.jsonl";
     for session in ["s0", "s1"] {
