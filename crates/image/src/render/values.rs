@@ -12,7 +12,8 @@
 
 use std::io;
 
-use super::{Maker, View};
+use super::maker::Maker;
+use super::source::View;
 use crate::convert::Extent;
 use crate::decode::ReadAt;
 use crate::media::{Provenance, Rule, Stats};
