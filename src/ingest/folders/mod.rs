@@ -16,7 +16,7 @@ use std::path::Path;
 use self::watcher::WatchError;
 pub(crate) use self::watcher::{Arrival, FolderWatcher};
 use super::logs::LogFollower;
-use super::passed_over::{FolderFindings, note_entry};
+use super::passed_over::{FolderFindings, note_entry, note_file};
 use super::run_files::RunFiles;
 use crate::media::RunId;
 use crate::pulse;
@@ -263,7 +263,9 @@ impl Folders {
             let is_file = kind.is_some_and(|kind| kind.is_file());
             // A link in the place of a dump becomes a rejected item.
             let is_dump = !is_log && files.dump_of(&path).is_some();
-            if is_log && !is_file || !is_log && !is_dump {
+            if is_file && !is_log && !is_dump {
+                note_file(&path, files, &mut findings);
+            } else if !is_file && !is_dump {
                 note_entry(&entry, folder, files, &mut findings);
             }
             if is_log || is_dump && (self.see(&path) || look == Look::All) {

@@ -5,9 +5,9 @@ use crate::ingest::run_files::RunFiles;
 use crate::record::pattern::{DumpPattern, EXTENSIONS};
 
 /// Suffixes of files that lie beside dumps or are not finished.
-const BESIDE: [&str; 22] = [
-    "json", "jsonl", "ndjson", "txt", "md", "csv", "tsv", "yaml", "yml", "toml", "log", "html",
-    "tmp", "temp", "part", "partial", "swp", "bak", "lock", "md5", "sha256", "done",
+const BESIDE: [&str; 20] = [
+    "json", "txt", "md", "csv", "tsv", "yaml", "yml", "toml", "log", "html", "tmp", "temp", "part",
+    "partial", "swp", "bak", "lock", "md5", "sha256", "done",
 ];
 
 /// Folders of other tools, of checkpoints and of programs. No job puts dumps there.
@@ -70,16 +70,18 @@ pub(crate) enum Guess {
 pub(crate) fn guess(files: &RunFiles, path: &str) -> Option<Guess> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let (stem, suffix) = name.rsplit_once('.').unwrap_or((name, ""));
-    let lower = suffix.to_ascii_lowercase();
-    if matches!(&*lower, "jsonl" | "ndjson") {
+    let is_suffix = |known: &&&str| known.eq_ignore_ascii_case(suffix);
+    if ["jsonl", "ndjson"].iter().any(|known| is_suffix(&known)) {
         return Some(Guess::MayBeLog);
     }
-    let is_ours = files.is_in_dump_folder(folder);
-    let kind = if EXTENSIONS.contains(&&*lower) {
-        let with_lower = with_suffix(path, &lower);
-        if lower != suffix && files.dump_path(&with_lower).is_some() {
+    if BESIDE.iter().any(|known| is_suffix(&known)) || name.ends_with('~') {
+        return None;
+    }
+    let kind = if let Some(lower) = EXTENSIONS.iter().find(is_suffix) {
+        let is_upper = || files.dump_path(&with_suffix(path, lower)).is_some();
+        if *lower != suffix && is_upper() {
             PassedOverKind::UpperCase
-        } else if is_ours || is_dump_elsewhere(folder, stem, &lower) {
+        } else if files.is_in_dump_folder(folder) || is_dump_elsewhere(folder, stem, lower) {
             PassedOverKind::Dump
         } else {
             return None;
@@ -92,7 +94,7 @@ pub(crate) fn guess(files: &RunFiles, path: &str) -> Option<Guess> {
                 || would_match("png")
                 || inner.is_some_and(|inner| files.dump_path(inner).is_some())
         };
-        if BESIDE.contains(&&*lower) || name.ends_with('~') || !is_in_place() {
+        if !is_in_place() {
             return None;
         }
         PassedOverKind::Suffix

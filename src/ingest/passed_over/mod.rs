@@ -40,7 +40,7 @@ use self::named::top_of_folder;
 pub use self::summary::{PassedOver, PassedOverExample, RunPassedOver};
 pub(crate) use self::summary::{PassedOverInRuns, Summary, shared};
 use self::survey::Survey;
-pub(crate) use self::survey::{join, note_entry, target_of};
+pub(crate) use self::survey::{join, note_entry, note_file, target_of};
 use super::folders::Folders;
 use super::logs::LogFollower;
 use super::run_files::RunFiles;

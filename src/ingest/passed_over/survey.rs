@@ -172,19 +172,24 @@ pub(crate) fn note_entry(
             findings.add_outside(name);
         }
     } else if kind.is_file() {
-        let path = join(folder, name);
-        match guess(files, &path) {
-            Some(Guess::Missed(PassedOverKind::Dump))
-                if findings.has_only_annotations() || files.is_annotation(&path) =>
-            {
-                findings.note_annotation();
-            }
-            Some(Guess::Missed(kind)) => findings.add(kind, name, || note(files, kind, &path)),
-            Some(Guess::MayBeLog) => findings.add_log(name),
-            None => {}
-        }
+        note_file(&join(folder, name), files, findings);
     } else if files.is_log(&join(folder, name)) {
         findings.add(PassedOverKind::Special, name, String::new);
+    }
+}
+
+/// Notes a regular file that is neither a log nor a dump.
+pub(crate) fn note_file(path: &str, files: &RunFiles, findings: &mut FolderFindings) {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    match guess(files, path) {
+        Some(Guess::Missed(PassedOverKind::Dump))
+            if findings.has_only_annotations() || files.is_annotation(path) =>
+        {
+            findings.note_annotation();
+        }
+        Some(Guess::Missed(kind)) => findings.add(kind, name, || note(files, kind, path)),
+        Some(Guess::MayBeLog) => findings.add_log(name),
+        None => {}
     }
 }
 
