@@ -386,12 +386,14 @@ fn plan_line(
     };
     let planned = match record {
         Err(_) if known.is_some() => PlannedLine::Repeated,
-        Err(why) => PlannedLine::Batch(of_log.unreadable(why, context.planner)?, Vec::new()),
+        Err(why) => {
+            PlannedLine::Batch(Box::new(of_log.unreadable(why, context.planner)?), Vec::new())
+        }
         Ok(Line::Commit(step)) => {
-            PlannedLine::Batch(of_log.event(Event::Commit { step }), Vec::new())
+            PlannedLine::Batch(Box::new(of_log.event(Event::Commit { step })), Vec::new())
         }
         Ok(Line::Finish | Line::Session(_)) => {
-            PlannedLine::Batch(of_log.event(Event::Finish), Vec::new())
+            PlannedLine::Batch(Box::new(of_log.event(Event::Finish)), Vec::new())
         }
         Ok(Line::Media(record)) => {
             plan_record(&of_log, reader, &record, known.as_ref(), is_over, context)?
@@ -399,7 +401,7 @@ fn plan_line(
     };
     let makes_items = !matches!(planned, PlannedLine::Repeated);
     let (batch, places) = match planned {
-        PlannedLine::Batch(batch, places) => (batch, places),
+        PlannedLine::Batch(batch, places) => (*batch, places),
         PlannedLine::Repeated => {
             context.shared.progress.add_repeated();
             (of_log.event(Event::Repeated), Vec::new())
@@ -442,7 +444,7 @@ fn known_line(
 /// What becomes of a line.
 enum PlannedLine {
     /// A batch, and where its images are.
-    Batch(SourceBatch, Vec<ImageRange>),
+    Batch(Box<SourceBatch>, Vec<ImageRange>),
     /// It was read before.
     Repeated,
     /// A later session has replaced what it describes.
@@ -500,7 +502,7 @@ fn plan_record(
             let place = Some((record.key.clone(), record.step, record.index));
             let description = record.description.clone();
             let batch = of_log.rejected(place, description, source, why, context.planner)?;
-            return Ok(PlannedLine::Batch(batch, Vec::new()));
+            return Ok(PlannedLine::Batch(Box::new(batch), Vec::new()));
         }
         Ok(opened) => opened,
     };
@@ -525,7 +527,7 @@ fn plan_record(
     Ok(if was_rejected && batch.is_rejected() {
         PlannedLine::Repeated
     } else {
-        PlannedLine::Batch(batch, places)
+        PlannedLine::Batch(Box::new(batch), places)
     })
 }
 

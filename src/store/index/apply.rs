@@ -8,7 +8,9 @@ use super::{
     dump_key, item_key, line_key, log_key, rejected_key, session_key, waiting_key, writer_key,
 };
 use crate::media::{RunId, State};
-use crate::store::journal::{Located, LogCursor, Outline, OutlineSource, SourceCursor};
+use crate::store::journal::{
+    JournalOffset, Located, LogCursor, Outline, OutlineSource, SourceCursor,
+};
 
 fn dump_row(changes: &mut Changes, run: &RunId, path: &str) -> sled::Result<Option<DumpRow>> {
     let bytes = changes.get(&dump_key(run, path))?;
@@ -22,75 +24,12 @@ pub(super) fn apply_line(
     run_row: &mut RunRow,
     located: &Located<Outline<'_>>,
 ) -> sled::Result<()> {
-    let Located { line, start, length } = located;
+    let line = &located.line;
     run_row.last_seq = line.seq;
     // The row of the line's dump, which is mostly also the cursor's.
     let mut dump: Option<(&str, DumpRow)> = None;
     if let Some(state) = line.state {
-        let mark = if line.is_waiting() { Mark::Waiting } else { Mark::None };
-        let row = Row { state, place: *start, length: *length, mark };
-        let path = line.source.as_ref().filter(|source| source.log.is_none());
-        if let Some(path) = path.map(|source| &*source.path) {
-            let mut row = dump_row(changes, run, path)?.unwrap_or_default();
-            // A line alone, without a source's cursor, is about a held item that was released. That is no
-            // new version of its dump, and the places of the dump's images stay.
-            let is_released = matches!(line.cursor.as_deref(), Some(SourceCursor::None));
-            if row.is_open {
-                dump = Some((path, row));
-            } else if !is_released {
-                row.begin();
-                dump = Some((path, row));
-            }
-        }
-        let at = line.id();
-        // A waiting item has its place like a held one, unless another item is there.
-        let has_place = match (state, at) {
-            (State::Rejected, Some((key, step, index))) if row.is_waiting() => {
-                changes.get(&item_key(run, key, step, index))?.is_none()
-            }
-            _ => state != State::Rejected,
-        };
-        if let Some((key, step, index)) = at.filter(|_| has_place) {
-            let before = changes.insert(item_key(run, key, step, index), &encode(&row))?;
-            uncount(changes, run, run_row, before)?;
-        } else {
-            let said = line.key_and_step().map(|(key, step)| (key.as_str(), step));
-            changes.insert(rejected_key(run, line.seq), &encode(&RejectedRow { row, said }))?;
-        }
-        if let (Some((key, step, _)), State::Image | State::Held) = (at, state)
-            && let Some((session, rank)) = line.source.as_ref().and_then(OutlineSource::writer)
-        {
-            let place = session_place(changes, run, run_row, session)?;
-            let writer_key = writer_key(run, key, step, rank);
-            let before = changes.get(&writer_key)?.and_then(decode::<u32>);
-            if before.is_none_or(|before| before < place) {
-                changes.insert(writer_key, &encode(&place))?;
-            }
-        }
-        run_row.count(row);
-        if row.is_waiting() {
-            let waiting = match at.filter(|_| has_place) {
-                Some((key, step, index)) => WaitingRow::Placed(key.clone(), step, index),
-                None => WaitingRow::Rejected(line.seq),
-            };
-            changes.insert(waiting_key(run, *start), &encode(&waiting))?;
-        }
-        if let Some((_, dump)) = &mut dump {
-            match at {
-                Some((key, step, index)) if has_place => dump.add(key, step, index),
-                Some((key, step, index)) => dump.add_rejected(key, step, index),
-                None => {}
-            }
-            // Rejections of an earlier version no longer count.
-            if !dump.is_open {
-                for earlier in dump.rejected.drain(..) {
-                    let row = changes.remove(&rejected_key(run, earlier))?;
-                    uncount_rejected(changes, run, run_row, row)?;
-                }
-            }
-            dump.rejected.extend((!has_place).then_some(line.seq));
-            dump.is_open = line.cursor.is_none();
-        }
+        dump = apply_item(changes, run, run_row, located, state)?;
     }
     if let ("gone", Some((key, step, index))) = (&*line.kind, line.id()) {
         let before = changes.remove(&item_key(run, key, step, index))?;
@@ -104,31 +43,7 @@ pub(super) fn apply_line(
         }
     }
     if let ("retried", Some(place)) = (&*line.kind, line.place) {
-        let waiting = changes.remove(&waiting_key(run, place))?;
-        let waiting = waiting.and_then(|bytes| decode(&bytes));
-        let before = match &waiting {
-            Some(WaitingRow::Placed(key, step, index)) => {
-                changes.remove(&item_key(run, key, *step, *index))?
-            }
-            Some(WaitingRow::Rejected(seq)) => {
-                let row = changes.remove(&rejected_key(run, *seq))?;
-                row.and_then(|bytes| decode::<RejectedRow>(&bytes).map(|row| encode(&row.row)))
-            }
-            None => None,
-        };
-        if let Some(before) = before.and_then(|bytes| decode(&bytes)) {
-            run_row.uncount(before);
-        }
-        if let Some(path) = line.path.as_deref()
-            && let Some(mut row) = dump_row(changes, run, path)?
-        {
-            if let Some(WaitingRow::Placed(key, step, index)) = &waiting {
-                row.end_at(key, *step, *index);
-            }
-            // The other lines of the batch belong to the version that is there.
-            row.is_open = true;
-            dump = Some((path, row));
-        }
+        dump = apply_retried(changes, run, run_row, line, place)?;
     }
     if let ("pruned", Some((key, step, index)), Some(place)) = (&*line.kind, line.id(), line.place)
     {
@@ -167,6 +82,133 @@ pub(super) fn apply_line(
         Some(SourceCursor::None) | None => {}
     }
     put(changes, run, dump)
+}
+
+/// Applies the line of an item. Returns the row of its dump, if its path describes the dump.
+fn apply_item<'a>(
+    changes: &mut Changes,
+    run: &RunId,
+    run_row: &mut RunRow,
+    located: &'a Located<Outline<'_>>,
+    state: State,
+) -> sled::Result<Option<(&'a str, DumpRow)>> {
+    let Located { line, start, length } = located;
+    let mut dump: Option<(&str, DumpRow)> = None;
+    let mark = if line.is_waiting() { Mark::Waiting } else { Mark::None };
+    let row = Row { state, place: *start, length: *length, mark };
+    let path = line.source.as_ref().filter(|source| source.log.is_none());
+    if let Some(path) = path.map(|source| &*source.path) {
+        let mut row = dump_row(changes, run, path)?.unwrap_or_default();
+        // A line alone, without a source's cursor, is about a held item that was released. That is no
+        // new version of its dump, and the places of the dump's images stay.
+        let is_released = matches!(line.cursor.as_deref(), Some(SourceCursor::None));
+        if row.is_open {
+            dump = Some((path, row));
+        } else if !is_released {
+            row.begin();
+            dump = Some((path, row));
+        }
+    }
+    let at = line.id();
+    // A waiting item has its place like a held one, unless another item is there.
+    let has_place = match (state, at) {
+        (State::Rejected, Some((key, step, index))) if row.is_waiting() => {
+            changes.get(&item_key(run, key, step, index))?.is_none()
+        }
+        _ => state != State::Rejected,
+    };
+    if let Some((key, step, index)) = at.filter(|_| has_place) {
+        let before = changes.insert(item_key(run, key, step, index), &encode(&row))?;
+        uncount(changes, run, run_row, before)?;
+    } else {
+        let said = line.key_and_step().map(|(key, step)| (key.as_str(), step));
+        changes.insert(rejected_key(run, line.seq), &encode(&RejectedRow { row, said }))?;
+    }
+    if state != State::Rejected {
+        note_writer(changes, run, run_row, line)?;
+    }
+    run_row.count(row);
+    if row.is_waiting() {
+        let waiting = match at.filter(|_| has_place) {
+            Some((key, step, index)) => WaitingRow::Placed(key.clone(), step, index),
+            None => WaitingRow::Rejected(line.seq),
+        };
+        changes.insert(waiting_key(run, *start), &encode(&waiting))?;
+    }
+    if let Some((_, dump)) = &mut dump {
+        match at {
+            Some((key, step, index)) if has_place => dump.add(key, step, index),
+            Some((key, step, index)) => dump.add_rejected(key, step, index),
+            None => {}
+        }
+        // Rejections of an earlier version no longer count.
+        if !dump.is_open {
+            for earlier in dump.rejected.drain(..) {
+                let row = changes.remove(&rejected_key(run, earlier))?;
+                uncount_rejected(changes, run, run_row, row)?;
+            }
+        }
+        dump.rejected.extend((!has_place).then_some(line.seq));
+        dump.is_open = line.cursor.is_none();
+    }
+    Ok(dump)
+}
+
+/// Applies the line of a waiting item that was tried again. Returns the row of its dump, if its path describes
+/// the dump.
+fn apply_retried<'a>(
+    changes: &mut Changes,
+    run: &RunId,
+    run_row: &mut RunRow,
+    line: &'a Outline<'_>,
+    place: JournalOffset,
+) -> sled::Result<Option<(&'a str, DumpRow)>> {
+    let waiting = changes.remove(&waiting_key(run, place))?;
+    let waiting = waiting.and_then(|bytes| decode(&bytes));
+    let before = match &waiting {
+        Some(WaitingRow::Placed(key, step, index)) => {
+            changes.remove(&item_key(run, key, *step, *index))?
+        }
+        Some(WaitingRow::Rejected(seq)) => {
+            let row = changes.remove(&rejected_key(run, *seq))?;
+            row.and_then(|bytes| decode::<RejectedRow>(&bytes).map(|row| encode(&row.row)))
+        }
+        None => None,
+    };
+    if let Some(before) = before.and_then(|bytes| decode(&bytes)) {
+        run_row.uncount(before);
+    }
+    if let Some(path) = line.path.as_deref()
+        && let Some(mut row) = dump_row(changes, run, path)?
+    {
+        if let Some(WaitingRow::Placed(key, step, index)) = &waiting {
+            row.end_at(key, *step, *index);
+        }
+        // The other lines of the batch belong to the version that is there.
+        row.is_open = true;
+        return Ok(Some((path, row)));
+    }
+    Ok(None)
+}
+
+/// Notes the session of an item, if it is the last one of its rank at the key and step.
+fn note_writer(
+    changes: &mut Changes,
+    run: &RunId,
+    run_row: &mut RunRow,
+    line: &Outline<'_>,
+) -> sled::Result<()> {
+    let writer = line.source.as_ref().and_then(OutlineSource::writer);
+    let (Some((key, step)), Some((session, rank))) = (line.key_and_step(), writer) else {
+        return Ok(());
+    };
+    let place = session_place(changes, run, run_row, session)?;
+    let writer_key = writer_key(run, key, step, rank);
+    let before = changes.get(&writer_key)?.and_then(decode::<u32>);
+    if before.is_none_or(|before| before < place) {
+        changes.insert(writer_key, &encode(&place))?;
+    }
+    Ok(())
 }
 
 /// The place of a session in the order of the run's sessions. A session that is new comes last.
