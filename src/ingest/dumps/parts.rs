@@ -17,7 +17,7 @@ pub(crate) struct Part {
 }
 
 /// What a record leads to in a dump.
-pub(super) struct Parts {
+pub(super) struct DumpParts {
     pub(super) parts: Vec<Part>,
     /// Entries that hold no picture.
     pub(super) skipped: Skipped,
@@ -35,13 +35,14 @@ pub(super) fn parts(
     key: &MediaKey,
     tensor: Option<&str>,
     path: &str,
-) -> Result<Parts, ReadFailure> {
+) -> Result<DumpParts, ReadFailure> {
     let one = |found, tensor: Option<&str>| Part {
         key: key.clone(),
         tensor: tensor.map(str::to_owned),
         found,
     };
-    let lone = |part| Parts { parts: vec![part], skipped: Skipped::default(), unfinished: None };
+    let lone =
+        |part| DumpParts { parts: vec![part], skipped: Skipped::default(), unfinished: None };
     let (writer, tensors) = match contents {
         Contents::Picture(picture) if tensor.is_none() => {
             return Ok(lone(one(Ok(Found::Picture(picture.clone())), None)));
@@ -91,7 +92,7 @@ pub(super) fn parts(
         }
         _ => None,
     });
-    Ok(Parts { parts: pictures.map(part).collect(), skipped, unfinished })
+    Ok(DumpParts { parts: pictures.map(part).collect(), skipped, unfinished })
 }
 
 /// Says that a dump has no tensor of this name, and which names are close.

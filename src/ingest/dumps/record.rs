@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::annotation_file;
-use super::parts::{Parts, parts};
+use super::parts::{DumpParts, parts};
 use super::{MaskDump, OpenDump, Part, RecordDump};
 use crate::annotations::mask_dumps;
 use crate::decode::{Contents, Skipped};
@@ -62,7 +62,7 @@ impl OpenRecord {
                 .add_metadata(metadata, has_explicit_place)
                 .map_err(|error| ReadFailure::Reject(format!("{path:?}: {}", error.message)))?;
         }
-        let Parts { parts, skipped, unfinished } =
+        let DumpParts { parts, skipped, unfinished } =
             parts(&contents, &record.key, record.data.tensor.as_deref(), &path)?;
         annotation_file::load(dir, &mut record, missing_file, limits)?;
         let masks = record.description.annotations.get("masks").map(mask_dumps).unwrap_or_default();
