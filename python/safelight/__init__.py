@@ -32,6 +32,8 @@ from types import TracebackType
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from ._limits import LIMITS, RAW_TYPES, depth, over_annotation_limit, over_dump_limit
+from ._session import SESSION_BYTES_MAX, header, rank_of, session_of_header, session_of_launcher
+from ._session import session_of_process
 from ._values import PassedOver, is_a as _is_a, plain as _plain, search, whole_step
 
 __all__ = ["Image", "Run"]
@@ -72,6 +74,18 @@ def _write_whole(path: str, parts: Sequence[bytes]) -> None:
 
 def _open_to_append(path: str) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+
+def _begun(fd: int, first: bytes) -> int:
+    """Writes the first line of an empty log. If that fails, the log stays empty and is closed."""
+    try:
+        _write_all(fd, [first])
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+        os.close(fd)
+        raise
+    return fd
 
 
 def _remove(path: str) -> None:
@@ -637,17 +651,11 @@ _LINE_BYTES_LONG = 1 << 16
 _ANNOTATIONS = ("boxes", "masks", "classes")
 _TEXTS = ("caption", "grouping")
 
+# A log of another host that changed within this time, in seconds, has a writer.
+_AT_WORK_S = 300
+
 # Most kinds of failure that a run reports.
 _REPORTED_MAX = 100
-
-
-def _rank() -> int:
-    """The rank that the launcher gave to this process, else 0."""
-    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
-        value = os.environ.get(name, "")
-        if value.isdecimal():
-            return int(value)
-    return 0
 
 
 def _json(value: Any) -> bytes:
@@ -658,6 +666,18 @@ def _json(value: Any) -> bytes:
 def _safe(name: str) -> str:
     """A part of a file name: 1 to 100 characters of `[A-Za-z0-9_.-]`, the first no dot."""
     return re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[:100] or "x"
+
+
+def _is_locked(fd: int) -> bool:
+    """Whether another process writes this log. Takes no lock that outlasts the call."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
 
 
 def _no_run() -> Run | None:
@@ -681,8 +701,12 @@ class Run:
     """A run directory to log images into. Any number of processes and threads may share one.
 
     - `dir` is created if it does not exist.
-    - `rank` is part of the log's name. Default: the launcher's (`RANK`, `LOCAL_RANK`, `SLURM_PROCID`),
-      else 0.
+    - `rank` is part of the log's name and of its first line. Default: the launcher's (`RANK`,
+      `OMPI_COMM_WORLD_RANK`, `PMIX_RANK`, `LOCAL_RANK`, `SLURM_PROCID`), else 0.
+    - `session` names this attempt of the job. Images of a later attempt replace those of an earlier one
+      at the same rank, key and step, so give the same name to all processes of an attempt. Default: what
+      the launcher says (`SAFELIGHT_SESSION`, torchrun, srun, mpirun); else that of a process which is
+      writing in `dir` as the same rank; else a name of its own.
     - `strict`: failures are raised. Otherwise no `Exception` reaches the training, and each kind of
       failure is reported once, as a warning of the logger `safelight`. `KeyboardInterrupt` and its like
       always pass.
@@ -694,7 +718,8 @@ class Run:
     A forked process may go on using the `Run` that it inherited. As a context manager, a run is finished
     when the block ends without an exception.
 
-    Raises `TypeError` or `ValueError` for an invalid `dir`, `rank` or `limits`, strict or not.
+    Raises `TypeError` or `ValueError` for an invalid `dir`, `rank`, `session` or
+    `limits`, strict or not.
     """
 
     def __init__(
@@ -702,6 +727,7 @@ class Run:
         dir: str | os.PathLike[str],
         *,
         rank: int | None = None,
+        session: str | None = None,
         strict: bool = False,
         limits: Mapping[str, int] | None = None,
         id: str | None = None,
@@ -715,7 +741,15 @@ class Run:
     ) -> None:
         # The training may change its working directory later.
         self.dir = os.path.abspath(os.fspath(dir))
-        self.rank = _rank() if rank is None else int(rank)
+        self.rank = rank_of(os.environ) if rank is None else int(rank)
+        if not 0 <= self.rank < 1 << 32:
+            raise ValueError(f"got rank {self.rank}, want a whole number from 0 to {(1 << 32) - 1}")
+        if session is not None and not (
+            isinstance(session, str) and 0 < len(session.encode("utf-8", "replace")) <= SESSION_BYTES_MAX
+        ):
+            raise ValueError(f"got session {session!r:.64}, want a text of 1 to {SESSION_BYTES_MAX} bytes")
+        # `None` until the log is begun, if nothing says it before.
+        self.session = session or session_of_launcher(os.environ)
         self.strict = strict
         unknown = sorted(set(limits or {}) - set(LIMITS))
         if unknown:
@@ -971,7 +1005,12 @@ class Run:
             if self._is_finished:
                 raise RuntimeError("the run is finished, want log before finish")
             if self._media_log is None:
-                self._media_log = self._open_log()
+                opened = self._open_log()
+                if self._media_log is not None:
+                    # A signal handler has logged meanwhile.
+                    os.close(opened)
+            if self._media_log is None:
+                self._media_log = opened
                 self._close_media_log = weakref.finalize(self, os.close, self._media_log)
                 # Closing it at exit could come before the training's own handlers, which may still log.
                 self._close_media_log.atexit = False
@@ -987,11 +1026,14 @@ class Run:
     def _open_log(self) -> int:
         """Opens a media log, and locks it against other writers until it is closed.
 
-        A later process of the run, or its restart, reuses a log that is free. A run thus has as many logs
-        as it had writers at one time. The name contains the host, because a lock may not hold across
-        hosts.
+        A later process of the session reuses a log that is free. A session thus has as many logs as it had
+        writers at one time. The name contains the host, because a lock may not hold across hosts.
         """
-        stem = os.path.join(self.dir, f"rank{self.rank}-{_safe(os.uname().nodename)}")
+        host = _safe(os.uname().nodename)
+        stem = os.path.join(self.dir, f"rank{self.rank}-{host}")
+        if self.session is None:
+            self.session = self._session_at_work(host) or session_of_process()
+        first = header(self.session, self.rank)
         for number in range(_LOGS_MAX):
             fd = _open_to_append(f"{stem}-{number}.media.jsonl")
             try:
@@ -1003,11 +1045,41 @@ class Run:
                 # The file system does not support locks.
                 os.close(fd)
                 break
-            # The last writer may have been killed in the middle of a line.
             length = os.fstat(fd).st_size
-            self._is_torn = length > 0 and os.pread(fd, 1, length - 1) != b"\n"
-            return fd
-        return _open_to_append(f"{stem}-{self._token}.media.jsonl")
+            if length == 0:
+                return _begun(fd, first)
+            if os.pread(fd, len(first), 0) == first:
+                # The last writer may have been killed in the middle of a line.
+                self._is_torn = os.pread(fd, 1, length - 1) != b"\n"
+                return fd
+            # Another session's log.
+            os.close(fd)
+        fd = _open_to_append(f"{stem}-{self._token}.media.jsonl")
+        return fd if os.fstat(fd).st_size > 0 else _begun(fd, first)
+
+    def _session_at_work(self, host: str) -> str | None:
+        """Returns the session of another process that is writing in this directory as the same rank.
+
+        It has no launcher that says otherwise, so both are parts of one attempt: neither must replace the
+        images of the other.
+        """
+        names = [name for name in os.listdir(self.dir) if name.startswith(f"rank{self.rank}-")]
+        for name in sorted(names):
+            if not name.endswith(".media.jsonl"):
+                continue
+            try:
+                with open(os.path.join(self.dir, name), "rb") as file:
+                    if name.startswith(f"rank{self.rank}-{host}-"):
+                        is_at_work = _is_locked(file.fileno())
+                    else:
+                        # A lock of another host may not be seen here.
+                        is_at_work = abs(time.time() - os.fstat(file.fileno()).st_mtime) < _AT_WORK_S
+                    session = session_of_header(file.readline(4096)) if is_at_work else None
+            except OSError:
+                continue
+            if session is not None:
+                return session
+        return None
 
     def _report(self, what: str, error: Exception) -> None:
         """Raises `error` if the run is strict, otherwise logs a warning once for each kind."""

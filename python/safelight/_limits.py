@@ -21,7 +21,7 @@ with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "_limits.json
 # | `annotation_bytes_max` | all files of annotations of one line |
 # | `sets_max`, `boxes_max`, `classes_max` | sets of an image, boxes of a set, classes or labels |
 # | `depth_max` | nested lists and dicts in a value that is kept with an image |
-# | `key_bytes_max` | the longest key |
+# | `key_bytes_max`, `session_bytes_max` | the longest key, and the longest name of a session |
 # | `identity_bytes_max` | `safelight.json` |
 # | `dump_bytes_max`, `file_bytes_max` | an array, an image file |
 # | `batch_max`, `pixels_max` | pictures in an array, pixels of a picture |

@@ -23,6 +23,7 @@ import io
 import itertools
 import json
 import logging
+import multiprocessing
 import os
 import pathlib
 import pickle
@@ -96,14 +97,24 @@ class Case(unittest.TestCase):
         return sorted(glob.glob(self.path("*.media.jsonl")))
 
     def lines(self) -> list[dict[str, Any]]:
-        """All lines of all logs, in order. Each line must be complete."""
+        """All lines of all logs but the headers, in order. Each line must be complete."""
         lines = []
         for path in self.logs():
             with open(path, encoding="utf-8") as file:
                 content = file.read()
             self.assertTrue(content == "" or content.endswith("\n"), "an unfinished line")
-            lines += [json.loads(line) for line in content.splitlines()]
+            of_log = [json.loads(line) for line in content.split("\n") if line]
+            self.assertEqual([list(line) for line in of_log[:1]], [["session", "rank"]][: len(of_log)])
+            lines += of_log[1:]
         return lines
+
+    def headers(self) -> list[dict[str, Any]]:
+        """The first line of each log that has one."""
+        lines = []
+        for path in self.logs():
+            with open(path, encoding="utf-8") as file:
+                lines.append(file.readline())
+        return [json.loads(line) for line in lines if line]
 
     def dumps(self) -> list[str]:
         return sorted(os.listdir(self.path("tensors")))
@@ -467,6 +478,9 @@ class RunTest(Case):
             ({"LOCAL_RANK": "1", "SLURM_PROCID": "5"}, None, 1),
             ({"RANK": "4", "LOCAL_RANK": "1"}, None, 4),
             ({"RANK": "none"}, None, 0),
+            ({"OMPI_COMM_WORLD_RANK": "6", "LOCAL_RANK": "1"}, None, 6),
+            ({"LOCAL_RANK": "1", "NODE_RANK": "2", "LOCAL_WORLD_SIZE": "8"}, None, 17),
+            ({"LOCAL_RANK": "1", "NODE_RANK": "2"}, None, 2001),
             ({"RANK": "4"}, 2, 2),
         ]:
             with mock.patch.dict(os.environ, environment, clear=True):
@@ -474,6 +488,9 @@ class RunTest(Case):
             self.assertEqual(run.rank, want, environment)
             run.log({"k": Image(GRAY)})
             self.assertTrue(any(f"/rank{want}-" in path for path in self.logs()))
+        for rank in (-1, 1 << 32):
+            with self.assertRaisesRegex(ValueError, "got rank"):
+                Run(self.dir, rank=rank)
 
 
 class SearchTest(Case):
@@ -817,7 +834,7 @@ class FailureTest(Case):
         self.assertTrue(run.log({"after": image}))
         run.finish()
         with open(self.logs()[0]) as file:
-            lines = file.read().split("\n")
+            lines = file.read().split("\n")[1:]
         torn = lines.pop(n_whole)
         self.assertTrue(torn.startswith('{"key":"k"') and not torn.endswith("}"), torn)
         keys = [json.loads(line).get("key") for line in lines if line]
@@ -842,6 +859,138 @@ def in_fork(work: Any) -> int:
         finally:
             os._exit(code)
     return os.waitpid(child, 0)[1]
+
+
+class SessionTest(Case):
+    """The first line of each log: which attempt of the job, which rank."""
+
+    def session(self, environment: dict[str, str], **options: Any) -> str:
+        with mock.patch.dict(os.environ, environment, clear=True):
+            run = Run(tempfile.mkdtemp(dir=self.folder), strict=True, **options)
+            run.log({"k": Image(GRAY)})
+        with open(glob.glob(os.path.join(run.dir, "*.media.jsonl"))[0]) as file:
+            first = json.loads(file.readline())
+        self.assertEqual(first, {"session": run.session, "rank": run.rank})
+        session: str = first["session"]
+        return session
+
+    def test_the_launcher_says_it(self) -> None:
+        elastic = {"TORCHELASTIC_RUN_ID": "job", "TORCHELASTIC_RESTART_COUNT": "2", "RANK": "3"}
+        slurm = {"SLURM_JOB_ID": "71", "SLURM_STEP_ID": "0", "SLURM_PROCID": "4"}
+        for environment, options, want in [
+            (elastic, {}, "torchelastic-job-2"),
+            (slurm, {}, "slurm-71-0-0"),
+            ({**slurm, "SLURM_RESTART_COUNT": "1"}, {}, "slurm-71-0-1"),
+            ({**slurm, **elastic}, {}, "torchelastic-job-2"),
+            ({"PMIX_NAMESPACE": "n@1"}, {}, "mpi-n@1"),
+            ({**elastic, "SAFELIGHT_SESSION": "mine"}, {}, "mine"),
+            ({"SAFELIGHT_SESSION": "mine"}, {"session": "é, given"}, "é, given"),
+            ({"SAFELIGHT_SESSION": "é" * 300}, {}, "é" * 128),
+        ]:
+            self.assertEqual(self.session(environment, **options), want)
+        for session in ("", 7, "é" * 129):
+            with self.assertRaisesRegex(ValueError, "got session"):
+                Run(self.dir, session=session)  # type: ignore[arg-type]
+
+    def test_a_launch_without_an_id_is_its_agent(self) -> None:
+        none = {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": "0"}
+        session = self.session(none)
+        self.assertRegex(session, rf"^torchelastic-.+-{os.getppid()}-\d+-0$")
+        self.assertEqual(self.session(none), session)
+        self.assertNotEqual(self.session({**none, "TORCHELASTIC_RESTART_COUNT": "1"}), session)
+
+    def test_a_step_of_slurm_is_needed(self) -> None:
+        self.assertEqual(self.session({"SLURM_JOB_ID": "7"}), self.session({}))
+
+    def run_processes(self, code: str, n: int, at_once: bool) -> None:
+        start = "import sys, time; sys.path.insert(0, sys.argv[1]); import safelight;"
+        start += "run = safelight.Run(sys.argv[2], strict=True);"
+        environment = {name: value for name, value in os.environ.items() if "SLURM" not in name}
+        processes = []
+        for _ in range(n):
+            command = [sys.executable, "-c", start + code, PACKAGE, self.dir]
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            )
+            processes.append(process)
+            assert process.stdout is not None
+            if at_once:
+                process.stdout.read(1)
+            else:
+                process.communicate()
+        for process in processes:
+            if at_once:
+                process.communicate()
+            self.assertEqual(process.returncode, 0)
+
+    CODE = "run.log({'k': safelight.Image([[1]])}); print('x', end='', flush=True); sys.stdin.read()"
+
+    def test_processes_one_after_another_are_attempts(self) -> None:
+        self.run_processes(self.CODE, 3, at_once=False)
+        sessions = [header["session"] for header in self.headers()]
+        self.assertEqual((len(set(sessions)), len(self.logs())), (3, 3))
+        self.assertEqual([line["key"] for line in self.lines()], ["k"] * 3)
+
+    def test_processes_at_the_same_time_are_one_attempt(self) -> None:
+        self.run_processes(self.CODE, 3, at_once=True)
+        sessions = [header["session"] for header in self.headers()]
+        self.assertEqual((len(set(sessions)), len(sessions)), (1, 3))
+
+    def test_forks_and_children_of_multiprocessing_are_one_attempt(self) -> None:
+        run = Run(self.dir, strict=True)
+        self.assertEqual(in_fork(lambda: run.log({"fork": Image(GRAY)})), 0)
+        run.log({"parent": Image(GRAY)})
+        self.assertEqual(in_fork(lambda: log_many(self.dir, "new", 1)), 0)
+        spawn = multiprocessing.get_context("spawn")
+        child = spawn.Process(target=log_many, args=(os.path.join(self.folder, "other"), "spawned", 1))
+        child.start()
+        child.join()
+        self.assertEqual(child.exitcode, 0)
+        with open(glob.glob(os.path.join(self.folder, "other", "*.media.jsonl"))[0]) as file:
+            spawned = json.loads(file.readline())
+        sessions = {header["session"] for header in [*self.headers(), spawned]}
+        self.assertEqual(len(sessions), 1)
+
+    def test_a_log_of_another_host_that_changes_has_a_writer(self) -> None:
+        os.makedirs(self.dir)
+        name = self.path("rank0-other.host-0.media.jsonl")
+        with open(name, "w") as file:
+            file.write('{"session":"theirs","rank":0}\n{"key":"k"}\n')
+        run = Run(self.dir, strict=True)
+        run.log({"k": Image(GRAY)})
+        self.assertEqual(run.session, "theirs")
+        os.utime(name, (1, 1))
+        run = Run(self.dir, strict=True, rank=1)
+        run.log({"k": Image(GRAY)})
+        self.assertNotEqual(run.session, "theirs")
+        shutil.rmtree(self.dir)
+
+    def test_a_log_of_another_session_is_left_alone(self) -> None:
+        for session in ("a", "b", "a"):
+            run = Run(self.dir, strict=True, session=session)
+            run.log({session: Image(GRAY)})
+            run._close()
+        self.assertEqual([header["session"] for header in self.headers()], ["a", "b"])
+        self.assertEqual([line["key"] for line in self.lines()], ["a", "a", "b"])
+
+    def test_a_header_cut_short_is_written_again(self) -> None:
+        for n_bytes in (5, 30):
+            run = Run(os.path.join(self.dir, str(n_bytes)), session="s" * 20)
+            image = Image([[1]])
+            write = os.writev
+
+            def cut(fd: int, parts: Any, n_bytes: int = n_bytes) -> int:
+                if b"session" in bytes(parts[0]):
+                    write(fd, [bytes(parts[0])[:n_bytes]])
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return write(fd, parts)
+
+            with mock.patch("os.writev", cut):
+                self.assertIs(run.log({"k": image}), False)
+            self.assertIs(run.log({"k": image}), True)
+            with open(glob.glob(os.path.join(run.dir, "*.media.jsonl"))[0]) as file:
+                lines = [json.loads(line) for line in file]
+            self.assertEqual([list(line)[0] for line in lines], ["session", "key"])
 
 
 class SharingTest(Case):
@@ -947,7 +1096,7 @@ class SharingTest(Case):
             file.write('{"key":"k","st')
         log_many(self.dir, "after", 1)
         with open(self.logs()[0]) as file:
-            lines = file.read().split("\n")
+            lines = file.read().split("\n")[1:]
         self.assertEqual(lines[1], '{"key":"k","st')
         self.assertEqual(json.loads(lines[2])["key"], "after")
 

@@ -113,6 +113,59 @@ assert run.log({'k': (Image([[i]]) for i in range(3)), 's': {Image([[1]])}, 'n':
     }
 }
 
+/// Runs a script that logs into the run directory, with these variables set. Returns the exit code of
+/// `ingest`.
+fn log_and_ingest(python: &Path, temp: &TempRun, script: &str, variables: &[(&str, &str)]) -> i32 {
+    let start = "import sys; sys.path.insert(0, sys.argv[1]); from safelight import Image, Run; ";
+    let mut command = Command::new(python);
+    command.args(["-B", "-c", &(start.to_owned() + script)]).arg(folder()).arg(temp.at(""));
+    command.envs(variables.iter().copied());
+    let ran = command.output().expect("Python");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    temp.ingest().code
+}
+
+/// Returns step and caption of each image, in order.
+fn captions(temp: &TempRun) -> Vec<(u64, String)> {
+    let read = |item: &Value| {
+        assert_eq!(item["state"], "image", "{item}");
+        let caption = item["caption"].as_str().expect("a caption");
+        (item["step"].as_u64().expect("a step"), caption.to_owned())
+    };
+    temp.items().iter().map(read).collect()
+}
+
+#[test]
+fn a_resumed_job_overwrites_what_it_logs_again() {
+    let script = |name: &str, steps: &str| {
+        format!(
+            "run = Run(sys.argv[2], strict=True); [run.log({{'k': Image([[i]], caption='{name}')}}, step=i) for i in {steps}]"
+        )
+    };
+    let want = |attempts: &[(u64, &str)]| -> Vec<(u64, String)> {
+        attempts.iter().map(|(step, name)| (*step, (*name).to_owned())).collect()
+    };
+    for python in all_pythons() {
+        let temp = TempRun::new();
+        assert_eq!(log_and_ingest(&python, &temp, &script("a", "(0, 1, 2)"), &[]), 0);
+        assert_eq!(log_and_ingest(&python, &temp, &script("b", "(1, 2, 3)"), &[]), 0);
+        assert_eq!(captions(&temp), want(&[(0, "a"), (1, "b"), (2, "b"), (3, "b")]));
+        // Two ranks of one attempt both stay, and so do two processes at the same time.
+        let fork = "import os; pid = os.fork(); ";
+        let both = format!("{fork}{}; pid and os.wait()", script("c", "(1,)"));
+        assert_eq!(log_and_ingest(&python, &temp, &both, &[]), 0);
+        let got: Vec<_> = captions(&temp).into_iter().filter(|(step, _)| *step == 1).collect();
+        assert_eq!(got, want(&[(1, "c"), (1, "c")]));
+        let elastic = [("TORCHELASTIC_RUN_ID", "job"), ("TORCHELASTIC_RESTART_COUNT", "1")];
+        for rank in ["0", "1"] {
+            let variables = [&elastic[..], &[("RANK", rank)]].concat();
+            assert_eq!(log_and_ingest(&python, &temp, &script("d", "(2,)"), &variables), 0);
+        }
+        let got: Vec<_> = captions(&temp).into_iter().filter(|(step, _)| *step == 2).collect();
+        assert_eq!(got, want(&[(2, "d"), (2, "d")]));
+    }
+}
+
 /// `SAFELIGHT_CALLS` is the number of random calls of `log` for each Python.
 #[test]
 fn nothing_that_log_writes_is_refused() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::annotations::{BOXES_MAX, CLASSES_MAX, SETS_MAX};
-use crate::media::NAME_BYTES_MAX;
+use crate::media::{NAME_BYTES_MAX, SESSION_BYTES_MAX};
 use crate::plan::IndexRange;
 use crate::record::DEPTH_MAX;
 use crate::wandb::{MAX_DIMENSION, MAX_ITEMS};
@@ -71,7 +71,7 @@ impl Default for Limits {
 /// Returns the limits that a program that writes run directories must keep, so that nothing of it is refused by
 /// the default configuration. The Python module has them as a table of these names.
 #[must_use]
-pub fn of_writers() -> [(&'static str, u64); 12] {
+pub fn of_writers() -> [(&'static str, u64); 13] {
     let limits = Limits::default();
     [
         ("annotation_bytes_max", limits.annotation_bytes_max),
@@ -85,6 +85,7 @@ pub fn of_writers() -> [(&'static str, u64); 12] {
         ("key_bytes_max", NAME_BYTES_MAX as u64),
         ("line_bytes_max", limits.line_bytes_max),
         ("pixels_max", limits.pixels_max),
+        ("session_bytes_max", SESSION_BYTES_MAX as u64),
         ("sets_max", SETS_MAX as u64),
     ]
 }
