@@ -75,7 +75,8 @@ impl StoreAccess {
             Backend::Daemon(client) => Ok(client.status()?),
             Backend::Files(_, reader) => {
                 let targets = sync::views(reader, &self.config.live.targets)?;
-                let (store, waiting) = (self.config.boot.store.clone(), reader.waiting_items()?);
+                let (store, waiting) =
+                    (self.config.boot.store.clone(), reader.waiting_items(None)?);
                 Ok(Status::new(store, reader.runs()?, None, targets, waiting))
             }
         }

@@ -53,7 +53,7 @@ impl Answers {
     fn status(&self) -> Result<Status, StoreError> {
         let (runs, view) = (self.reader.runs()?, self.shared.ingest_status());
         let daemon = Some((std::process::id(), view));
-        let waiting = self.reader.waiting_items()?;
+        let waiting = self.reader.waiting_items(None)?;
         Ok(Status::new(self.store.clone(), runs, daemon, self.targets.views(), waiting))
     }
 
@@ -62,10 +62,14 @@ impl Answers {
         let stalled: Vec<String> = stalled.into_iter().map(|stalled| stalled.thread).collect();
         let (view, targets) = (self.shared.ingest_status(), self.targets.views());
         // An index that fails shows elsewhere.
-        let waiting = self.reader.waiting_items().unwrap_or_default();
+        let waiting = self.reader.waiting_items(Some(WAITING_AGE_MAX)).unwrap_or_default();
         Health::new(&view, &stalled, &self.targets.dead(), &targets, waiting.as_ref())
     }
 }
+
+/// Waiting items are trouble as long as their run is at work: it is not finished, and something was made of it
+/// within this time. After that, nobody may bring their dumps.
+const WAITING_AGE_MAX: Duration = Duration::from_hours(24);
 
 /// All requests.
 pub(super) fn control(answers: Arc<Answers>) -> Router {

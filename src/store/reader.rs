@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -302,16 +303,24 @@ impl Reader {
         entry(&journal::folder(&run_folder(&self.root, run)), row)
     }
 
-    /// Counts the waiting items of all runs, with the oldest one of a few runs. `None` if nothing waits.
+    /// Counts the waiting items of all runs, with the oldest one of a few runs. `None` if nothing waits. With
+    /// `written_within`, only runs count that are not finished and whose journal was written to within this
+    /// time.
     ///
     /// # Errors
     /// If the index fails.
-    pub(crate) fn waiting_items(&self) -> Result<Option<WaitingItems>, StoreError> {
-        let runs: Vec<(RunId, u64)> =
-            self.index.runs()?.into_iter().map(|(run, row)| (run, row.n_waiting)).collect();
+    pub(crate) fn waiting_items(
+        &self,
+        written_within: Option<Duration>,
+    ) -> Result<Option<WaitingItems>, StoreError> {
+        let runs = self.index.runs()?.into_iter().filter(|(run, row)| {
+            let is_alive = |age| !row.finished && self.age(run, row) <= age;
+            row.n_waiting > 0 && written_within.is_none_or(is_alive)
+        });
+        let runs: Vec<(RunId, u64)> = runs.map(|(run, row)| (run, row.n_waiting)).collect();
         let n = runs.iter().map(|(_, n)| n).sum();
         let mut examples = Vec::new();
-        for (run, _) in runs.iter().filter(|(_, n)| *n > 0).take(WAITING_EXAMPLES_MAX) {
+        for (run, _) in runs.iter().take(WAITING_EXAMPLES_MAX) {
             for WaitingItem { row, .. } in self.index.waiting(run, 1)? {
                 // A damaged line of a journal shows elsewhere.
                 let Ok(entry) = self.entry(run, row) else { continue };
@@ -321,6 +330,14 @@ impl Reader {
             }
         }
         Ok((n > 0).then_some(WaitingItems { n, examples }))
+    }
+
+    /// How long ago a run's journal was written to. A time in the future counts as now.
+    fn age(&self, run: &RunId, row: &RunRow) -> Duration {
+        let folder = journal::folder(&self.run_folder(run));
+        let meta = std::fs::metadata(journal::segment_path(&folder, row.applied.segment));
+        let written = meta.and_then(|meta| meta.modified());
+        written.map_or(Duration::MAX, |at| at.elapsed().unwrap_or_default())
     }
 
     /// Lists the runs that have waiting items.
