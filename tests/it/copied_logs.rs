@@ -198,7 +198,7 @@ impl World {
 
     fn text(lines: &[u64]) -> String {
         let line = |n: &u64| json!({"key": "k", "step": n % 7, "data": "x.npy", "caption": n});
-        lines.iter().map(|n| format!("{}\n", line(n))).collect()
+        lines.iter().flat_map(|n| [line(n).to_string(), "\n".to_owned()]).collect()
     }
 
     fn act(&mut self, action: &Action) {
@@ -260,7 +260,7 @@ impl World {
                 ingest.wait().expect("its end");
             }
             Action::Reindex => {
-                if self.temp.store().exists() {
+                if self.temp.store().is_dir() {
                     let ran = self.temp.run(&["reindex"]);
                     assert!(ran.code == 0 || ran.err.contains("no store"), "{ran:?}");
                 }

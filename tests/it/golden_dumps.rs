@@ -198,6 +198,7 @@ const OF_MODULE: &[(&str, &str)] = &[
 ];
 
 /// Files of the real torch with values besides tensors: the tensors in each, and what is skipped.
+#[expect(clippy::type_complexity, reason = "a table of one test")]
 const BESIDE: [(&str, &[Option<&str>], &[(&str, &str)]); 7] = [
     ("refused/torch-1.13-datetime.pt", &[Some("x")], &[("when", "datetime.datetime")]),
     ("refused/torch-2.15-datetime.pt", &[Some("x")], &[("when", "datetime.datetime")]),

@@ -279,7 +279,7 @@ impl Job {
                 ingest.wait().expect("its end");
             }
             Action::Reindex => {
-                if self.temp.store().exists() {
+                if self.temp.store().is_dir() {
                     let ran = self.temp.run(&["reindex"]);
                     assert!(ran.code == 0 || ran.err.contains("no store"), "{ran:?}");
                 }

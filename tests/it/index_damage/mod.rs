@@ -192,7 +192,8 @@ impl Stores {
         let other = temp.folder().join("other");
         fs::create_dir(&other).expect("a run directory");
         for part in 0..2 {
-            let lines: String = (0..2500).map(|n| format!("rubbish {part} {n}\n")).collect();
+            let lines: Vec<String> = (0..2500).map(|n| format!("rubbish {part} {n}\n")).collect();
+            let lines = lines.concat();
             fs::write(other.join(format!("{part}.media.jsonl")), lines).expect("a log");
             let runs = [temp.at(""), other.clone()].map(|run| run.display().to_string());
             let ran = program(&["ingest", &runs[0], &runs[1]], &large).expect("an ingest");

@@ -156,7 +156,10 @@ impl QueuedBatch {
             is_waiting,
         });
         match &mut self.cursor {
-            SourceCursor::None if let Some(path) = retried_dump(&self.events) => {
+            SourceCursor::None
+                if let Some(Some(Event::Retried { path, .. })) = self.events.first() =>
+            {
+                let path = path.clone();
                 let result = match self.unread {
                     Some(reason) => Err(reason),
                     None => Ok(self.events.iter().flatten().filter_map(item_outcome).collect()),
@@ -243,14 +246,6 @@ impl BatchTally {
             tracing::info!(path, log, line, reason, "rejected");
         }
         (self.counts, self.results)
-    }
-}
-
-/// If a waiting item was tried again, its dump, if the dump's path describes it.
-fn retried_dump(events: &[Option<Event>]) -> Option<Option<String>> {
-    match events.first() {
-        Some(Some(Event::Retried { path, .. })) => Some(path.clone()),
-        _ => None,
     }
 }
 

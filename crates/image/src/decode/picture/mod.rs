@@ -239,8 +239,8 @@ mod tests {
         ] {
             let whole = described(file);
             assert!(whole.contains(" × "), "{name}: {whole}");
-            for tail in [&[0; 100_000][..], b"II*\0", &file[..20]] {
-                assert_eq!(described(&[file, tail].concat()), whole, "{name}");
+            for tail in [vec![0; 100_000], b"II*\0".to_vec(), file[..20].to_vec()] {
+                assert_eq!(described(&[file, &*tail].concat()), whole, "{name}");
             }
             // The first bytes say what the file is.
             for n_cut in 16..file.len() {
