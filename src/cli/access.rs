@@ -10,15 +10,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Sender, bounded};
 use serde_json::Value;
 
 use super::args::Common;
 use super::privileges::act_as_owner_of;
-use crate::config::{Config, SyncConfig};
+use crate::config::{Config, SyncConfig, WatchConfig};
 use crate::control::client::Client;
-use crate::control::protocol::{ItemsQuery, ReleaseQuery, Status, SyncQuery};
-use crate::ingest::{Command, Engine, Mode, ReleaseReport, ReleaseRequest, Shared};
+use crate::control::protocol::{ItemsQuery, ReleaseQuery, RepairQuery, Status, SyncQuery};
+use crate::ingest::{
+    Command, Engine, Mode, ReleaseReport, ReleaseRequest, RepairRequest, RepairResult, Shared,
+};
 use crate::retention::{self, Report, RetentionClock, StoreRemover};
 use crate::run_dir::ReadOptions;
 use crate::store::lock::{self, Holder};
@@ -30,6 +32,9 @@ pub(super) const HELD_MAX: Duration = Duration::from_secs(3);
 
 /// How long it waits before it looks again whether a daemon has taken the store.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
+
+/// Images in one request for a repair, which is answered when all of them are done.
+const REPAIRS_PER_REQUEST: usize = 16;
 
 /// One store, and the configuration that names it.
 pub(super) struct StoreAccess {
@@ -162,7 +167,48 @@ impl StoreAccess {
         match self.backend {
             Backend::Daemon(client) => Ok(client.release(query)?),
             Backend::Files(writer, reader) => {
-                release(*writer, reader, self.config, query.try_into()?)
+                let filter = query.try_into()?;
+                by_engine(*writer, reader, self.config, |watches, reply| {
+                    Command::Release(ReleaseRequest { filter, watches, reply })
+                })
+            }
+        }
+    }
+
+    /// Calls `see` with each matching item, and keeps the store.
+    pub(super) fn find_items(
+        &self,
+        query: &ItemsQuery,
+        mut see: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        match &self.backend {
+            Backend::Daemon(client) => client.each_item(query, see),
+            Backend::Files(_, reader) => {
+                for item in reader.items(&query.clone().try_into()?)? {
+                    let (run, entry) = item?;
+                    see(entry.to_json(&run))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the damaged files of images again. Returns what came of each image.
+    pub(super) fn repair(self, query: RepairQuery) -> anyhow::Result<Vec<RepairResult>> {
+        match self.backend {
+            Backend::Daemon(client) => {
+                let mut results = Vec::new();
+                for images in query.images.chunks(REPAIRS_PER_REQUEST) {
+                    let (run, images) = (query.run.clone(), images.to_vec());
+                    results.extend(client.repair(&RepairQuery { run, images })?);
+                }
+                Ok(results)
+            }
+            Backend::Files(writer, reader) => {
+                let RepairQuery { run, images } = query;
+                by_engine(*writer, reader, self.config, |watches, reply| {
+                    Command::Repair(RepairRequest { run, images, watches, reply })
+                })
             }
         }
     }
@@ -294,23 +340,24 @@ fn names(configs: &[SyncConfig]) -> String {
     configs.iter().map(|config| &*config.name).collect::<Vec<_>>().join(",")
 }
 
-/// Releases with the store that this process holds. The engine reads nothing else.
-fn release(
+/// Answers one command with the store that this process holds. The engine reads nothing else. `command` makes the
+/// command from the settings of run directories and the channel for the answer.
+fn by_engine<T>(
     writer: Writer,
     reader: Reader,
     mut config: Config,
-    filter: Filter,
-) -> anyhow::Result<ReleaseReport> {
+    command: impl FnOnce(Vec<WatchConfig>, Sender<Result<T, String>>) -> Command,
+) -> anyhow::Result<T> {
     let watches = std::mem::take(&mut config.live.watches);
     let shared = Shared::default();
     let engine = Engine::new(Mode::Once, config, writer, reader, shared.clone())?;
     let (commands, commands_in) = bounded(1);
     let (reply, answer) = bounded(1);
-    commands.send(Command::Release(ReleaseRequest { filter, watches, reply }))?;
+    commands.send(command(watches, reply))?;
     let writer = engine.run(&commands_in)?.ok_or_else(|| anyhow!("the commit thread died"))?;
     writer.close()?;
     let report = answer.try_recv().map_err(|_| {
-        anyhow!("not all held items were read: {}", shared.ingest_status().problems.join("; "))
+        anyhow!("not all items were read: {}", shared.ingest_status().problems.join("; "))
     })?;
     report.map_err(|reason| anyhow!(reason))
 }

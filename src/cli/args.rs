@@ -113,6 +113,13 @@ pub(super) enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Compare each media file with its recorded digest: exit code 0 if all are sound, else 1
+    Verify {
+        #[command(flatten)]
+        args: VerifyArgs,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Copy a training's W&B offline run and add its images to the copy
     WandbMerge {
         #[command(flatten)]
@@ -211,6 +218,19 @@ pub(super) struct ReleaseArgs {
     /// Only these steps: 120, 100..200 (inclusive), 100.. or ..200
     #[arg(long, value_name = "A..B", value_parser = steps)]
     pub(super) step: Option<Steps>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// Only this run
+    pub(super) run: Option<String>,
+    /// Make missing and damaged files again from their dumps
+    #[arg(long)]
+    pub(super) repair: bool,
+    /// Bytes of media files to read from disk each second, at most; 0 for no limit [default: the
+    /// setting work.read_bytes_per_s_max]
+    #[arg(long, value_name = "BYTES")]
+    pub(super) bytes_per_s: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ingest::{PassedOver, RootStatus, SkippedEntries};
-use crate::media::RunId;
+use crate::media::{MediaKey, RunId};
 use crate::store::RunSummary;
 use crate::sync::TargetStatus;
 
@@ -90,6 +90,48 @@ pub(super) struct Synced<'a> {
 pub(super) struct Requeued {
     /// The number of items that are retried at the next delivery.
     pub(super) items: u64,
+}
+
+/// `safelight verify --json`.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(super) struct Verified {
+    /// The images whose files were read.
+    pub(super) images: u64,
+    /// Their files: pictures, masks and sets of boxes. A file that several images share counts once.
+    pub(super) files: u64,
+    /// The recorded bytes of these files.
+    pub(super) bytes: u64,
+    /// The files that were missing or damaged.
+    pub(super) damaged: u64,
+    /// Those among them that were made again. The command fails if `damaged` is greater.
+    pub(super) repaired: u64,
+    /// The first 1,000 files that were missing or damaged.
+    pub(super) list: Vec<DamagedFile>,
+}
+
+/// A media file that was missing or damaged.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct DamagedFile {
+    /// The run.
+    #[schemars(with = "String")]
+    pub(super) run: RunId,
+    /// The key of the first image that names the file.
+    #[schemars(with = "String")]
+    pub(super) key: MediaKey,
+    /// Its step.
+    pub(super) step: u64,
+    /// Its index in the step.
+    pub(super) index: u32,
+    /// `image`, `mask` or `boxes`.
+    pub(super) kind: String,
+    /// The file, relative to the store.
+    pub(super) path: PathBuf,
+    /// What was found, and what was expected.
+    pub(super) damage: String,
+    /// Whether it was made again.
+    pub(super) repaired: bool,
+    /// Why it could not be made again, if that was tried.
+    pub(super) reason: Option<String>,
 }
 
 /// `safelight reindex --json`.
@@ -218,7 +260,7 @@ mod tests {
         constant: bool,
     }
 
-    fn schemas() -> [(&'static str, Schema); 11] {
+    fn schemas() -> [(&'static str, Schema); 12] {
         [
             ("item", schema_for!(Item)),
             ("status", schema_for!(Status)),
@@ -227,6 +269,7 @@ mod tests {
             ("prune", schema_for!(Report)),
             ("release", schema_for!(ReleaseReport)),
             ("sync", schema_for!(Synced<'_>)),
+            ("verify", schema_for!(Verified)),
             ("reindex", schema_for!(Reindexed)),
             ("reload", schema_for!(Reloaded)),
             ("validate", schema_for!(Validated)),

@@ -8,7 +8,7 @@
 //! | `privileges` | root acts as the owner of the store |
 //! | `format` | counts, sizes, ages and tables for people |
 //! | `passed_over` | what is passed over, as `ingest` and `status` print it |
-//! | `progress` | the progress bar of `ingest` |
+//! | `progress` | the progress bar of `ingest` and `verify` |
 //! | `json` | what `--json` prints, as types with a schema |
 //!
 //! Each other file is one command. `anyhow` is used here, in `daemon` and in `main` only.
@@ -31,6 +31,7 @@ mod release;
 mod show;
 mod status;
 mod sync;
+mod verify;
 mod wandb_merge;
 
 use std::io::{self, Write};
@@ -82,6 +83,7 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         Command::Sync { args, common } => sync::run(&args, &common, out),
         Command::Retry { args, common } => sync::retry(&args, &common, out),
         Command::Release { query, common } => release::run(&query, &common, out),
+        Command::Verify { args, common } => verify::run(&args, &common, out),
         Command::WandbMerge { args, common } => wandb_merge::run(&args, &common, out),
         Command::Reindex { common } => reindex::run(&common, out),
     }

@@ -1,4 +1,4 @@
-//! The progress bar of `safelight ingest`: shown on a terminal, hidden elsewhere.
+//! The progress bar of `safelight ingest` and `safelight verify`: shown on a terminal, hidden elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -54,6 +54,25 @@ impl Progress {
             bar.finish_and_clear();
         })?;
         Ok(Drawing { is_over, thread })
+    }
+}
+
+impl Progress {
+    /// Shows that `n` of `n_expected` are done.
+    pub(super) fn set(&self, n: u64, n_expected: u64, message: String) {
+        self.bar.set_length(n_expected.max(n));
+        self.bar.set_position(n);
+        self.bar.set_message(message);
+    }
+
+    /// Runs `print` while the bar is not shown.
+    pub(super) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
+    }
+
+    /// Removes the bar.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
     }
 }
 

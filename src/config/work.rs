@@ -21,7 +21,8 @@ pub struct WorkSection {
     #[schemars(extend("x-restart" = true))]
     pub memory_bytes_max: NonZeroU64,
     /// How many bytes of dumps the daemon reads from disk each second, at most, so that the training's own reads do
-    /// not wait. 0 means no limit. Dumps that are still in the kernel's page cache do not count.
+    /// not wait, and how many bytes of media files `safelight verify` reads. 0 means no limit. Files that are still in
+    /// the kernel's page cache do not count.
     pub read_bytes_per_s_max: u64,
     /// How an item records the content of its dump. `"xxh3"` (128 bits, as xxh128sum prints them) costs next to
     /// nothing. `"sha256"` (as sha256sum prints it) takes as long as all other work on a photograph, and longer on

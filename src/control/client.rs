@@ -12,9 +12,10 @@ use tokio::runtime::Runtime;
 
 use super::protocol::{
     HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, MISSING_PATH, Missing, PRUNE_PATH, PruneQuery,
-    RELEASE_PATH, RELOAD_PATH, ReleaseQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
+    RELEASE_PATH, RELOAD_PATH, REPAIR_PATH, ReleaseQuery, RepairQuery, STATUS_PATH, SYNC_PATH,
+    Status, SyncQuery,
 };
-use crate::ingest::ReleaseReport;
+use crate::ingest::{ReleaseReport, RepairResult};
 use crate::retention::Report;
 use crate::sinks::http::use_ring;
 use crate::sync::TargetStatus;
@@ -144,6 +145,20 @@ impl Client {
         }
     }
 
+    /// Makes missing and damaged media files again, and waits until that is done.
+    ///
+    /// # Errors
+    /// If the daemon cannot be reached or refuses.
+    pub fn repair(&self, query: &RepairQuery) -> Result<Vec<RepairResult>, ClientError> {
+        let body = serde_json::to_string(query);
+        let body = body.expect("a repair has names and numbers only");
+        let text = self.runtime.block_on(async {
+            let response = self.send_with(&Method::POST, REPAIR_PATH, Some(body)).await?;
+            self.text(response).await
+        })?;
+        parsed(REPAIR_PATH, &text)
+    }
+
     /// Which name of a query does not exist, and the nearest ones that do; `None` if all exist.
     ///
     /// # Errors
@@ -193,9 +208,22 @@ impl Client {
 
     /// Sends a request and waits until its answer starts. The body may take longer: a pager may read it for hours.
     async fn send(&self, method: &Method, path: &str) -> Result<Response, ClientError> {
+        self.send_with(method, path, None).await
+    }
+
+    /// Sends a request that may have JSON as its body.
+    async fn send_with(
+        &self,
+        method: &Method,
+        path: &str,
+        json: Option<String>,
+    ) -> Result<Response, ClientError> {
         let patience = if method == Method::GET { READ_ANSWER_MAX } else { CHANGE_ANSWER_MAX };
-        let request = self.http.request(method.clone(), format!("http://safelight{path}")).send();
-        let Ok(response) = tokio::time::timeout(patience, request).await else {
+        let mut request = self.http.request(method.clone(), format!("http://safelight{path}"));
+        if let Some(json) = json {
+            request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(json);
+        }
+        let Ok(response) = tokio::time::timeout(patience, request.send()).await else {
             let reason = format!("no answer within {} s", patience.as_secs());
             let source = io::Error::new(io::ErrorKind::TimedOut, reason);
             return Err(ClientError::Io { socket: self.socket.clone(), source });

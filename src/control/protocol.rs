@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ingest::{IngestStatus, Waiting};
-use crate::media::{MediaKey, NameError, RunId};
+use crate::media::{MediaId, MediaKey, NameError, RunId};
 use crate::store::{Filter, RunSummary, StateFilter, WaitingExample, WaitingItems};
 use crate::sync::TargetStatus;
 
@@ -30,6 +30,9 @@ pub const PRUNE_PATH: &str = "/v1/prune";
 pub const SYNC_PATH: &str = "/v1/sync";
 /// Path of a release.
 pub const RELEASE_PATH: &str = "/v1/release";
+
+/// Path of a repair of media files.
+pub const REPAIR_PATH: &str = "/v1/repair";
 
 /// Whether the daemon works as it should.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -241,6 +244,16 @@ pub struct ReleaseQuery {
     /// Whether to wait for the running release instead of starting one.
     #[serde(default)]
     pub goes_on: bool,
+}
+
+/// The body of a repair: the images whose missing and damaged files are made again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepairQuery {
+    /// The run.
+    pub run: RunId,
+    /// Its images.
+    pub images: Vec<MediaId>,
 }
 
 impl TryFrom<ReleaseQuery> for Filter {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::Extension;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -20,9 +20,10 @@ use super::metrics::{CONTENT_TYPE, Snapshot};
 use super::process::ProcessUsage;
 use super::protocol::{
     HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, METRICS_PATH, MISSING_PATH, Missing, PRUNE_PATH,
-    PruneQuery, RELEASE_PATH, RELOAD_PATH, ReleaseQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
+    PruneQuery, RELEASE_PATH, RELOAD_PATH, REPAIR_PATH, ReleaseQuery, RepairQuery, STATUS_PATH,
+    SYNC_PATH, Status, SyncQuery,
 };
-use crate::ingest::{ReleaseReport, Shared};
+use crate::ingest::{ReleaseReport, RepairResult, Shared};
 use crate::pulse::STALLED;
 use crate::retention::Report;
 use crate::store::{Filter, Reader, StoreError};
@@ -47,6 +48,8 @@ pub(crate) struct Answers {
     /// Starts a release or, if `true`, waits for the running one. `None` if it is still running.
     pub(crate) release:
         Box<dyn Fn(Filter, bool) -> Result<Option<ReleaseReport>, String> + Send + Sync>,
+    /// Makes damaged media files again.
+    pub(crate) repair: Box<dyn Fn(RepairQuery) -> Result<Vec<RepairResult>, String> + Send + Sync>,
 }
 
 impl Answers {
@@ -83,6 +86,7 @@ pub(super) fn control(answers: Arc<Answers>) -> Router {
         .route(PRUNE_PATH, post(prune))
         .route(SYNC_PATH, post(sync))
         .route(RELEASE_PATH, post(release))
+        .route(REPAIR_PATH, post(repair))
         .with_state(answers)
 }
 
@@ -257,6 +261,20 @@ async fn release(
             Some(report) => axum::Json(report).into_response(),
             None => StatusCode::ACCEPTED.into_response(),
         })
+    })
+    .await
+}
+
+async fn repair(
+    State(answers): State<Arc<Answers>>,
+    Extension(may_change): Extension<MayChange>,
+    query: Result<axum::Json<RepairQuery>, JsonRejection>,
+) -> Result<Response, Failure> {
+    may_change.check("repair media files")?;
+    let axum::Json(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    blocking(move || {
+        let results = (answers.repair)(query).map_err(Failure::conflict)?;
+        Ok(axum::Json(results).into_response())
     })
     .await
 }

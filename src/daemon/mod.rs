@@ -4,12 +4,13 @@
 //! | --- | --- |
 //! | `opening` | opens the store, however long that takes |
 //! | `running` | the main loop: signals, readiness, watchdog, status line |
-//! | `reload`, `release`, `retention` | requests that need several parts of the daemon |
+//! | `reload`, `release`, `repair`, `retention` | requests that need several parts of the daemon |
 //! | `systemd`, `priority`, `signals` | what the daemon needs from its surroundings |
 
 mod opening;
 mod priority;
 mod release;
+mod repair;
 mod reload;
 mod retention;
 mod running;
@@ -126,6 +127,10 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         }),
         prune: Box::new(move |apply| retention.sweep(apply)),
         release: Box::new(move |filter, goes_on| releases.release(filter, goes_on)),
+        repair: Box::new({
+            let commands = commands.clone();
+            move |query| repair::repair(&commands, query)
+        }),
     });
     let mut servers = JoinSet::new();
     if let Some(address) = config.boot.metrics_listen {

@@ -135,6 +135,7 @@ impl Engine {
                 Event::Command(Command::Release(request)) => {
                     self.releases.begin(request, &self.planner);
                 }
+                Event::Command(Command::Repair(request)) => self.releases.begin_repair(request),
                 Event::Changes(changes) => {
                     let (sources, mut context, _) = self.parts(Instant::now());
                     sources.on_changes(changes, &mut context)?;
@@ -263,6 +264,7 @@ impl Engine {
                 BatchResult::Released { run, id, result } => {
                     self.releases.image_done(&run, id, result, &mut self.planner);
                 }
+                BatchResult::Repaired { id, result } => self.releases.repaired(id, result),
                 BatchResult::Dump { run, path, unread } => {
                     self.sources.dump_done(&run, path, unread);
                 }

@@ -61,8 +61,8 @@ pub(crate) use self::engine::Engine;
 pub use self::passed_over::{PassedOver, PassedOverExample, PassedOverKind, RunPassedOver};
 pub(crate) use self::pipeline::ItemCounts;
 use self::pipeline::Progress;
-pub(crate) use self::planning::ReleaseRequest;
-pub use self::planning::{Admitting, KeyReport, ReleaseReport};
+pub use self::planning::{Admitting, KeyReport, ReleaseReport, RepairResult};
+pub(crate) use self::planning::{ReleaseRequest, RepairRequest};
 pub use self::skipped::{SkippedEntries, SkippedOfDump};
 pub use self::status::{IngestStatus, Waiting};
 pub use self::watching::RootStatus;
@@ -89,6 +89,8 @@ pub(crate) enum Command {
     Reload(Receiver<Live>, Sender<()>),
     /// Release held images.
     Release(ReleaseRequest),
+    /// Make damaged media files again.
+    Repair(RepairRequest),
     /// End. [`Shared::stop`] must be set too, for threads that wait for the disk.
     Stop,
 }

@@ -158,6 +158,9 @@ pub(crate) async fn check<T: Target>(empty: impl Fn() -> T) {
     late_items_arrive(&empty()).await;
     a_rest_changes_no_image(&empty()).await;
     a_missing_file_rejects_only_its_item(&empty()).await;
+    for damage in [flip, cut, replace_by_link, replace_by_folder] {
+        a_damaged_file_rejects_only_its_item(&empty(), damage).await;
+    }
 }
 
 /// Two keys, several images a step, and a start of the program between any two batches.
@@ -272,24 +275,98 @@ async fn a_missing_file_rejects_only_its_item(target: &impl Target) {
     let mut images = Images::new();
     let items: Vec<Delivery> = (0..3).map(|step| images.image("k", step, 0)).collect();
     fs::remove_file(items[1].path()).expect("a file");
+    only_the_second_is_rejected(target, &items, "is missing").await;
+}
+
+/// The disk or a person has damaged the file. It is delivered after a repair.
+async fn a_damaged_file_rejects_only_its_item(
+    target: &impl Target,
+    damage: fn(&Path) -> &'static str,
+) {
+    let mut images = Images::new();
+    let items: Vec<Delivery> = (0..3).map(|step| images.image("k", step, 0)).collect();
+    let path = items[1].path();
+    let bytes = fs::read(&path).expect("a file");
+    let reason = damage(&path);
+    let receipt = only_the_second_is_rejected(target, &items, reason).await;
+    if path.is_dir() {
+        fs::remove_dir(&path).expect("a folder");
+    } else {
+        fs::remove_file(&path).expect("a file");
+    }
+    fs::write(&path, bytes).expect("a file");
+    let mut sink = target.open();
+    sink.resume(Some(&receipt)).await.expect("a target");
+    let receipt = deliver(&mut sink, &items[1..2]).await;
+    if !target.takes_any_order() {
+        // The receipt of the rest is not stored.
+        sink.rest(Rest::Leaving).await.expect("a target");
+        drop(sink);
+        sink = target.open();
+        sink.resume(Some(&receipt)).await.expect("a target");
+    }
+    rest(&mut sink, Rest::Finished).await;
+    assert_eq!(sorted(target.seen()), sorted(shown(&items)));
+}
+
+fn flip(path: &Path) -> &'static str {
+    let mut bytes = fs::read(path).expect("a file");
+    bytes[20] ^= 1;
+    fs::write(path, bytes).expect("a file");
+    "has SHA-256"
+}
+
+fn cut(path: &Path) -> &'static str {
+    let bytes = fs::read(path).expect("a file");
+    fs::write(path, &bytes[..bytes.len() - 1]).expect("a file");
+    "bytes, want"
+}
+
+fn replace_by_link(path: &Path) -> &'static str {
+    let aside = path.with_extension("aside");
+    fs::rename(path, &aside).expect("a file");
+    std::os::unix::fs::symlink(&aside, path).expect("a link");
+    "symbolic link"
+}
+
+fn replace_by_folder(path: &Path) -> &'static str {
+    fs::remove_file(path).expect("a file");
+    fs::create_dir(path).expect("a folder");
+    "is a directory"
+}
+
+/// Delivers three items. The second must be rejected with this reason, and the others be seen.
+async fn only_the_second_is_rejected(
+    target: &impl Target,
+    items: &[Delivery],
+    reason: &str,
+) -> Receipt {
+    let is_the_second = |error: SinkError| {
+        let SinkError::Reject { seq, source } = error else { panic!("{error}") };
+        assert_eq!(seq, items[1].seq);
+        let text = source.to_string();
+        assert!(text.contains(reason) && text.contains("verify --repair"), "{text}");
+    };
     let mut sink = target.open();
     sink.resume(None).await.expect("a target");
     let mut accepted = Vec::new();
-    for item in &items {
+    for item in items {
         match sink.put(item).await {
             Ok(()) => accepted.push(item.clone()),
-            Err(SinkError::Reject { seq, .. }) => assert_eq!(seq, items[1].seq),
-            Err(error) => panic!("{error}"),
+            Err(error) => is_the_second(error),
         }
     }
-    while let Err(error) = sink.commit(&accepted).await {
-        let SinkError::Reject { seq, .. } = error else { panic!("{error}") };
-        assert_eq!(seq, items[1].seq);
-        accepted.retain(|item| item.seq != seq);
-    }
-    rest(&mut sink, Rest::Finished).await;
+    let mut receipt = loop {
+        match sink.commit(&accepted).await {
+            Ok(receipt) => break receipt,
+            Err(error) => is_the_second(error),
+        }
+        accepted.retain(|item| item.seq != items[1].seq);
+    };
+    receipt = rest(&mut sink, Rest::Finished).await.unwrap_or(receipt);
     let want = [items[0].clone(), items[2].clone()];
     assert_eq!(sorted(target.seen()), sorted(shown(&want)));
+    receipt
 }
 
 /// Checks that a sink follows no symbolic link in its target's directory.

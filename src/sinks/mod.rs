@@ -13,7 +13,7 @@ pub(crate) mod wandb;
 pub(crate) mod tensorboard;
 pub(crate) mod trackio;
 
-use std::io;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use crate::media::{Layers, MediaEntry, MediaFile, MediaId};
 use crate::store::RunInfo;
+use crate::store::media_check::{Damage, MediaFiles, NamedFile};
 
 /// An error of any kind.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -110,45 +111,63 @@ impl SinkError {
     }
 }
 
-/// Converts the error of reading a file of an item. A missing file rejects the item; other errors are retried.
-pub(crate) fn unreadable(item: &Delivery, path: &Path, error: &io::Error) -> SinkError {
-    let message = format!("{error}: {}", path.display());
-    if error.kind() == io::ErrorKind::NotFound {
-        SinkError::reject(item, message)
-    } else {
-        SinkError::retry(message)
+/// Converts damage of a file of an item. A missing or damaged file rejects the item, so that no target ever gets it; a
+/// file that cannot be read now is retried. `path` is relative to the run's folder.
+pub(crate) fn damaged(item: &Delivery, path: &str, damage: &Damage) -> SinkError {
+    let at = item.folder.join(path);
+    let message = format!(
+        "media file {damage} (`safelight verify --repair` makes it again, then `safelight retry`): {}",
+        at.display()
+    );
+    match damage {
+        Damage::Unreadable(_) => SinkError::retry(format!("media file {damage}: {}", at.display())),
+        _ => SinkError::reject(item, message),
     }
 }
 
-/// Checks that a file of an item has the recorded size.
+/// Checks that a file of an item is there and has its journaled size and digest. Blocks.
 ///
 /// # Errors
-/// [`SinkError::Reject`] if the size is different.
-pub(crate) fn check_size(
-    item: &Delivery,
-    path: &Path,
-    got: u64,
-    want: u64,
-) -> Result<(), SinkError> {
-    if got == want {
-        return Ok(());
-    }
-    Err(SinkError::reject(item, format!("got {got} bytes, want {want}: {}", path.display())))
+/// See [`damaged`].
+pub(crate) fn check_file(item: &Delivery, file: NamedFile<'_>) -> Result<(), SinkError> {
+    let files = MediaFiles::open(&item.folder, Arc::default());
+    let checked = files.and_then(|files| files.check(file));
+    checked.map_err(|damage| damaged(item, file.path, &damage))
 }
 
-/// Reads a file of an item. `path` is relative to the run's folder.
+/// Reads a file of an item, which must have its journaled size and digest. Blocks.
 ///
 /// # Errors
-/// See [`unreadable`] and [`check_size`].
+/// See [`damaged`].
+pub(crate) fn read_file_now(item: &Delivery, file: NamedFile<'_>) -> Result<Vec<u8>, SinkError> {
+    let files = MediaFiles::open(&item.folder, Arc::default());
+    let read = files.and_then(|files| files.read(file));
+    read.map_err(|damage| damaged(item, file.path, &damage))
+}
+
+/// Opens a file of an item, which must have its journaled size. The caller compares the digest while it reads the file,
+/// and calls [`check_file`] if the digest differs. Blocks.
+///
+/// # Errors
+/// See [`damaged`].
+pub(crate) fn open_file(item: &Delivery, file: NamedFile<'_>) -> Result<File, SinkError> {
+    let files = MediaFiles::open(&item.folder, Arc::default());
+    let opened = files.and_then(|files| files.open_file(file));
+    opened.map_err(|damage| damaged(item, file.path, &damage))
+}
+
+/// Reads a file of an item, which must have its journaled size and digest.
+///
+/// # Errors
+/// See [`damaged`].
 pub(crate) async fn read_file(
     item: &Delivery,
-    path: &str,
-    size: u64,
+    file: impl Into<NamedFile<'_>>,
 ) -> Result<Vec<u8>, SinkError> {
-    let path = item.folder.join(path);
-    let bytes = tokio::fs::read(&path).await.map_err(|error| unreadable(item, &path, &error))?;
-    check_size(item, &path, bytes.len() as u64, size)?;
-    Ok(bytes)
+    let NamedFile { path, size, sha256 } = file.into();
+    let (path, item) = (path.to_owned(), item.clone());
+    let read = move || read_file_now(&item, NamedFile { path: &path, size, sha256 });
+    tokio::task::spawn_blocking(read).await.map_err(SinkError::retry)?
 }
 
 /// A kind of target.

@@ -17,6 +17,13 @@ pub(crate) struct Commit {
     pub(crate) cursor: SourceCursor,
 }
 
+impl Commit {
+    /// Whether it only puts files in their places: the items that name them were committed before.
+    pub(super) fn is_repair(&self) -> bool {
+        self.events.is_empty() && matches!(self.cursor, SourceCursor::None)
+    }
+}
+
 /// Framed lines of one run.
 pub(super) struct Framed<'a> {
     pub(super) bytes: Vec<u8>,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -88,6 +88,11 @@ impl Staging {
 }
 
 impl Staged {
+    /// Whether its place is this one: `path` is relative to the run's folder.
+    pub(crate) fn is_at(&self, run: &RunId, path: &str) -> bool {
+        self.place == Path::new("runs").join(run.folder()).join(path)
+    }
+
     fn open_file(&self) -> MutexGuard<'_, Option<(DiskFile, Arc<()>)>> {
         lock(&self.open)
     }
@@ -163,6 +168,38 @@ pub(crate) fn publish<'a>(
         folders.insert(folder);
     }
     folders.iter().try_for_each(|folder| disk.sync_dir(folder))
+}
+
+/// Prepares the place of a media file for a rename over what lies there. `path` is relative to the run's folder.
+/// Removes nothing but an empty directory.
+///
+/// # Errors
+/// If the place lies behind a link, or is a directory with files in it: the error is for people.
+pub(crate) fn make_way(folder: &Path, path: &str) -> Result<(), String> {
+    let mut place = folder.to_owned();
+    let mut parts = Path::new(path).components().peekable();
+    while let Some(part) = parts.next() {
+        if !matches!(part, Component::Normal(_)) {
+            return Err(format!("the path {path:?} leaves the store"));
+        }
+        place.push(part);
+        let is_last = parts.peek().is_none();
+        match fs::symlink_metadata(&place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(format!("{error}: {}", place.display())),
+            Ok(meta) if is_last && meta.is_dir() => fs::remove_dir(&place).map_err(|error| {
+                format!("a directory lies in its place, move it away: {error}: {}", place.display())
+            })?,
+            Ok(meta) if !is_last && !meta.is_dir() => {
+                let place = place.display();
+                return Err(format!(
+                    "want a directory in the store, found something else: {place}"
+                ));
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Makes the content of a staged file durable.

@@ -31,6 +31,7 @@ mod error;
 mod index;
 pub(crate) mod journal;
 pub mod lock;
+pub(crate) mod media_check;
 pub(crate) mod media_dir;
 mod missing;
 mod named_files;
@@ -104,6 +105,6 @@ pub(crate) fn remove_index(root: &Path, me: &Holder, patience: Duration) -> Resu
     Ok(index::remove_all(root)?)
 }
 
-fn run_folder(root: &Path, run: &RunId) -> PathBuf {
+pub(crate) fn run_folder(root: &Path, run: &RunId) -> PathBuf {
     root.join("runs").join(run.folder())
 }

@@ -227,6 +227,12 @@ impl Writer {
         if self.is_index_failed {
             self.renew_index()?;
         }
+        for repair in group.extract_if(.., |commit| commit.is_repair()) {
+            // Nothing waits for a repair: the next `verify` finds what is still damaged.
+            if let Err(error) = media_dir::publish(&self.disk, &self.root, repair.files.iter()) {
+                tracing::error!(run = %repair.run.id, %error, "a repaired media file was not put in place");
+            }
+        }
         media_dir::publish(&self.disk, &self.root, group.iter().flat_map(|commit| &commit.files))?;
         // One append for each stretch of commits of the same run.
         while !group.is_empty() {

@@ -43,6 +43,7 @@ mod systemd;
 mod target_server;
 mod upgrade;
 mod sessions;
+mod verify;
 mod soak;
 mod sync;
 mod sync_faults;

@@ -98,6 +98,10 @@ fn systemd_accepts_the_units() {
     check("safelight.service", "--system");
     check("safelight@team.service", "--system");
     check("safelight.slice", "--system");
+    for name in ["safelight-verify.service", "safelight-verify.timer"] {
+        units.put(name, &unit(name));
+        check(name, "--system");
+    }
     check("user/safelight.service", "--user");
     units.put("user/safelight.service.d/sandbox.conf", &unit("user/sandbox.conf"));
     check("user/safelight.service", "--user");
@@ -203,6 +207,36 @@ fn the_template_differs_from_the_unit_only_in_its_paths() {
         .replace("/etc/safelight/safelight.toml", "/etc/safelight/%i.toml")
         .replace("Directory=safelight\n", "Directory=safelight-%i\n");
     assert_eq!(settings("safelight@.service"), want);
+}
+
+#[test]
+fn the_check_of_media_files_has_the_sandbox_and_the_priority_of_the_daemon() {
+    let settings = |name: &str| {
+        let text = unit(name);
+        let is_setting = |line: &&str| line.contains('=') && !line.starts_with(['#', '[']);
+        text.lines().filter(is_setting).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let (daemon, verify) = (settings("safelight.service"), settings("safelight-verify.service"));
+    let name = |line: &String| line.split('=').next().unwrap_or_default().to_owned();
+    let own: BTreeSet<String> = verify.difference(&daemon).map(name).collect();
+    let want = ["After", "CPUSchedulingPolicy", "Description", "ExecStart", "Type"];
+    assert_eq!(own, want.map(str::to_owned).into());
+    let left_out: BTreeSet<String> = daemon.difference(&verify).map(name).collect();
+    let of_daemon = [
+        "ExecReload",
+        "Restart",
+        "RestartPreventExitStatus",
+        "RestartSec",
+        // The end of a check must not remove the daemon's socket.
+        "RuntimeDirectory",
+        "RuntimeDirectoryMode",
+        "TimeoutStartSec",
+        "TimeoutStopSec",
+        "WantedBy",
+        "WatchdogSec",
+    ];
+    assert_eq!(left_out, [&want[..], &of_daemon].concat().into_iter().map(str::to_owned).collect());
+    assert!(verify.contains("CPUSchedulingPolicy=idle") && verify.contains("Type=oneshot"));
 }
 
 /// The output and the files of a container.

@@ -40,7 +40,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::batch::QueuedBatch;
-pub(super) use self::batch::{SourceBatch, held_at};
+pub(super) use self::batch::{FilesToRepair, SourceBatch, held_at};
 use self::budget::Budget;
 use self::committer::{Committer, Inbox};
 pub(crate) use self::counts::ItemCounts;

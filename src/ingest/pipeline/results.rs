@@ -40,6 +40,12 @@ pub(crate) enum BatchResult {
         /// The error is the reason why the image stays held.
         result: Result<(), String>,
     },
+    /// An image was made again to repair its files.
+    Repaired {
+        id: MediaId,
+        /// The error is the reason why not all of its damaged files were made again.
+        result: Result<(), String>,
+    },
     /// A waiting item was tried again.
     Retried {
         run: RunId,

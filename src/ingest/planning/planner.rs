@@ -11,8 +11,8 @@ use crate::limits::{Admission, Limits, StepUsage, admit};
 use crate::media::{
     Description, MediaEntry, MediaId, MediaKey, Rejection, RunId, Session, Source, Step,
 };
-use crate::plan::{DESCRIPTIONS_BYTES_MAX, IndexRange, Plan, PlannedItem, plan, plan_held};
-use crate::record::MediaRecord;
+use crate::plan::{DESCRIPTIONS_BYTES_MAX, Found, IndexRange, Plan, PlannedItem, plan, plan_held};
+use crate::record::{ImageOptions, MediaRecord};
 use crate::run_dir::RunDir;
 use crate::store::journal::Event;
 use crate::store::{Reader, StoreError};
@@ -316,25 +316,57 @@ impl Planner {
         held: &HeldImages<'_>,
     ) -> Result<Result<Plan, String>, StoreError> {
         let limits = self.limits;
-        let OpenRecord { record, parts, masks, .. } = opened;
-        let HeldImages { key, step, source, images } = held;
+        let Some((record, found, options)) = self.part_of(opened, held) else {
+            return Ok(Err(MOVED.to_owned()));
+        };
+        let sources: Vec<_> = opened.masks.iter().map(|mask| mask.source.clone()).collect();
+        let usage = self.usage_at(run, &record.key, record.step)?;
+        let plan = found.and_then(|found| {
+            Ok(plan_held(&record, options, found, &sources, usage, &limits, held.images)?)
+        });
+        Ok(plan.map_err(|why| why.reason))
+    }
+
+    /// Plans images again that the store has, each at its index, as if its step had no other.
+    ///
+    /// # Errors
+    /// The error says, for people, why no image can be planned.
+    pub(super) fn plan_again(
+        &self,
+        opened: &mut OpenRecord,
+        images: &HeldImages<'_>,
+    ) -> Result<Plan, String> {
+        let mut usage = StepUsage::default();
+        images.images.keys().for_each(|index| usage.take(*index, false));
+        let (record, found, options) = self.part_of(opened, images).ok_or(MOVED)?;
+        let sources: Vec<_> = opened.masks.iter().map(|mask| mask.source.clone()).collect();
+        let plan = found.and_then(|found| {
+            let (limits, images) = (&self.limits, images.images);
+            Ok(plan_held(&record, options, found, &sources, &mut usage, limits, images)?)
+        });
+        plan.map_err(|why| why.reason)
+    }
+
+    /// The tensor of images that are planned again, with its record. `None` if the images are elsewhere now.
+    fn part_of(
+        &self,
+        opened: &mut OpenRecord,
+        images: &HeldImages<'_>,
+    ) -> Option<(MediaRecord, Result<Found, Rejection>, ImageOptions)> {
+        let OpenRecord { record, parts, .. } = opened;
+        let HeldImages { key, step, source, images } = images;
         let is_here = |part: &Part| part.key == **key && part.tensor == source.tensor;
         let is_at = |(index, image): (&u32, &u64)| {
             record.index.is_none_or(|first| u64::from(first) + image == u64::from(*index))
         };
-        let Some(at) = parts.iter().position(is_here) else { return Ok(Err(MOVED.to_owned())) };
+        let at = parts.iter().position(is_here)?;
         if record.step != *step || !images.iter().all(is_at) {
-            return Ok(Err(MOVED.to_owned()));
+            return None;
         }
         let part = parts.swap_remove(at);
         let record = MediaRecord { key: part.key, ..record.clone() };
         let options = record.options.over(self.rules.options(&record.key));
-        let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
-        let usage = self.usage_at(run, &record.key, record.step)?;
-        let plan = part.found.and_then(|found| {
-            Ok(plan_held(&record, options, found, &sources, usage, &limits, images)?)
-        });
-        Ok(plan.map_err(|why| why.reason))
+        Some((record, part.found, options))
     }
 }
 

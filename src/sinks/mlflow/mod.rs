@@ -177,7 +177,7 @@ impl Sink for MlflowRun {
         let time_ms = milliseconds(item.time);
         let names =
             Names::new(&self.run.id, &item.id, item.seq, item.file.sha256.as_bytes(), time_ms);
-        let file = read_file(item, &item.file.path, item.file.size).await?;
+        let file = read_file(item, &item.file).await?;
         let (file, pictures) = self.pictures(item, file).await?;
         let run = self.remote(time_ms).await?;
 
@@ -193,13 +193,13 @@ impl Sink for MlflowRun {
         let (mut masks, mut boxes) = (serde_json::Map::new(), serde_json::Map::new());
         for (name, mask) in &layers.masks {
             let at = names.mask(name);
-            let bytes = read_file(item, &mask.path, mask.size).await?;
+            let bytes = read_file(item, mask).await?;
             self.server.upload(item, run, &at, bytes).await?;
             masks.insert(name.clone(), at.into());
         }
         for (name, set) in &layers.boxes {
             let at = names.boxes(name);
-            let bytes = read_file(item, &set.path, set.size).await?;
+            let bytes = read_file(item, set).await?;
             self.server.upload(item, run, &at, bytes).await?;
             boxes.insert(name.clone(), at.into());
         }

@@ -293,9 +293,11 @@ async fn a_file_that_the_page_cannot_show_is_uploaded_too() {
     };
     std::fs::write(jpeg.path(), &bytes).expect("a file");
     (jpeg.file.file_type, jpeg.file.size) = (crate::media::FileType::Jpg, bytes.len() as u64);
+    jpeg.file.sha256 = Sha256::of(&bytes);
     let mut unknown = images.image("t", 1, 0);
     std::fs::write(unknown.path(), b"II*\0what").expect("a file");
     (unknown.file.file_type, unknown.file.size) = (crate::media::FileType::Tiff, 8);
+    unknown.file.sha256 = Sha256::of(b"II*\0what");
     let mut sink = fake.sink();
     sink.resume(None).await.expect("a target");
     for item in [&jpeg, &unknown] {

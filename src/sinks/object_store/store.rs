@@ -14,7 +14,8 @@ use tokio::io::AsyncReadExt;
 use super::location::{Objects, StoreLocation};
 use crate::formats::object_store as names;
 use crate::media::Sha256;
-use crate::sinks::{Delivery, SinkError, unreadable};
+use crate::sinks::{Delivery, SinkError, check_file, damaged, open_file};
+use crate::store::media_check::{Damage, NamedFile};
 
 /// An object store with its limits.
 pub(super) struct Store {
@@ -163,13 +164,14 @@ impl Store {
         file: ItemFile<'_>,
     ) -> Result<(), SinkError> {
         let ItemFile { path, size, sha256, extension } = file;
-        let from = item.folder.join(path);
+        let file = NamedFile { path, size, sha256 };
         let name = names::media_name(&sha256, extension);
         let to = self.path(&name).map_err(|error| self.error_of(item, &error))?;
         let attributes = self.attributes(content_type(extension));
-        let unreadable = |error: io::Error| unreadable(item, &from, &error);
+        let unreadable =
+            |error: io::Error| damaged(item, path, &Damage::Unreadable(error.to_string()));
         let is_large = size > self.multipart_bytes;
-        let mut opened = File::open(&from).await.map_err(unreadable)?;
+        let mut opened = File::from_std(open_file(item, file)?);
         let exists = |found: Option<u64>| match found {
             Some(found) if found != size => Err(SinkError::reject(
                 item,
@@ -184,9 +186,9 @@ impl Store {
         {
             return Ok(());
         }
-        let changed = || {
-            let message = format!("the file no longer has the recorded digest: {}", from.display());
-            SinkError::reject(item, message)
+        let changed = || match check_file(item, file) {
+            Ok(()) => SinkError::retry(format!("{path} changed while it was read")),
+            Err(error) => error,
         };
         let failed = |error: TransferError| match error {
             TransferError::Unreadable(error) => unreadable(error),

@@ -1,6 +1,5 @@
 //! The contents of a record: media files, overlays and descriptions.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
@@ -10,7 +9,7 @@ use crate::encode::{self, Encoding};
 use crate::formats::overlay::{self, ClassIds};
 use crate::formats::tfevents::markdown_escaped;
 use crate::media::{Class, FileType};
-use crate::sinks::{Delivery, SinkError, check_size, unreadable};
+use crate::sinks::{Delivery, SinkError, read_file_now};
 
 /// The maximum size of a picture that is drawn on or encoded again, in pixels: 4096 × 4096.
 const PIXELS_MAX: u64 = 1 << 24;
@@ -20,9 +19,7 @@ const NAMED_MAX: usize = 100;
 
 /// Reads an item's media file. WebP is converted to PNG, because `TensorBoard` has no content type for WebP.
 pub(super) fn file(item: &Delivery) -> Result<Vec<u8>, SinkError> {
-    let path = item.path();
-    let bytes = fs::read(&path).map_err(|error| unreadable(item, &path, &error))?;
-    check_size(item, &path, bytes.len() as u64, item.file.size)?;
+    let bytes = read_file_now(item, (&item.file).into())?;
     match item.file.file_type {
         FileType::Png | FileType::Jpg | FileType::Jpeg | FileType::Bmp | FileType::Gif => Ok(bytes),
         // A large picture is not converted. Browsers show WebP without a content type too.
@@ -75,7 +72,7 @@ fn overlay(item: &Delivery, file: &[u8]) -> Option<Vec<u8>> {
     let layers = &item.layers;
     for mask in layers.masks.values() {
         let path = item.folder.join(&mask.path);
-        let bytes = fs::read(&path).map_err(|error| error.to_string());
+        let bytes = read_file_now(item, mask.into()).map_err(|error| error.to_string());
         let ids = bytes.and_then(|bytes| {
             encode::read_class_ids(&bytes, PIXELS_MAX).map_err(|error| error.to_string())
         });
@@ -89,7 +86,7 @@ fn overlay(item: &Delivery, file: &[u8]) -> Option<Vec<u8>> {
     }
     for boxes in layers.boxes.values() {
         let path = item.folder.join(&boxes.path);
-        match fs::read(&path) {
+        match read_file_now(item, boxes.into()) {
             Ok(file) => overlay::draw_boxes(&mut pixels, &file),
             Err(error) => log_error(&path, &error),
         }

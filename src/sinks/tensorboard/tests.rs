@@ -336,6 +336,7 @@ async fn webp_is_converted_to_png() {
     let webp = encode::encode(&pixels, encoding).expect("a file").bytes;
     fs::write(item.path(), &webp).expect("a file");
     (item.file.size, item.file.file_type) = (webp.len() as u64, file_type);
+    item.file.sha256 = Sha256::of(&webp);
     let made = picture::file(&item).expect("a file");
     assert!(made.starts_with(b"\x89PNG"));
     assert_eq!(encode::read(&made, 100).expect("a picture"), pixels);

@@ -28,7 +28,7 @@ impl TrackioInbox {
 
     /// Writes an image. Its folder is synced by [`Self::write_fragment`], once for all images of a commit.
     pub(super) async fn put(&self, names: &Names, item: &Delivery) -> Result<(), SinkError> {
-        let bytes = read_file(item, &item.file.path, item.file.size).await?;
+        let bytes = read_file(item, &item.file).await?;
         let folder = step_folder(names, item);
         let path = folder.join(names.file_name(&item.id, &item.file));
         let dir = self.0.clone();

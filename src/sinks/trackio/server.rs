@@ -43,8 +43,7 @@ impl TrackioServer {
     /// Uploads an image.
     pub(super) async fn put(&self, names: &Names, item: &Delivery) -> Result<(), SinkError> {
         let file_name = names.file_name(&item.id, &item.file);
-        let part = Part::bytes(read_file(item, &item.file.path, item.file.size).await?)
-            .file_name(file_name.clone());
+        let part = Part::bytes(read_file(item, &item.file).await?).file_name(file_name.clone());
         let request = self.0.request(Method::POST, "api/upload");
         let request = request.multipart(Form::new().part("files", part));
         let answer: UploadAnswer =

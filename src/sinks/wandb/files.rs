@@ -1,14 +1,14 @@
 //! Staging of media files between the store and a segment.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::FileType;
 
 use super::{FileError, in_dir};
 use crate::sinks::target_dir::TargetDir;
-use crate::sinks::{Delivery, SinkError, check_size, unreadable};
+use crate::sinks::{Delivery, SinkError, check_file};
+use crate::store::media_check::NamedFile;
 
 /// Files of images that have no row yet. They are staged because the store may remove its files before the row is
 /// written.
@@ -32,22 +32,20 @@ impl Staging {
     /// Stages an image's files by link or copy.
     ///
     /// # Errors
-    /// [`SinkError::Reject`] if a file is missing from the store, or its size or path is wrong. [`SinkError::Retry`]
+    /// [`SinkError::Reject`] if a file is missing from the store or damaged, or its path is wrong. [`SinkError::Retry`]
     /// if a file cannot be written.
     pub(super) fn bring(&self, item: &Delivery) -> Result<(), SinkError> {
         let layers = &item.layers;
         let layers = layers.boxes.values().chain(layers.masks.values());
-        let layers = layers.map(|layer| (layer.path.as_str(), layer.size));
-        for (path, size) in layers.chain([(item.file.path.as_str(), item.file.size)]) {
+        for file in layers.map(NamedFile::from).chain([(&item.file).into()]) {
+            let path = file.path;
             // A path from data must not lead outside the folder.
             let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_));
             if !Path::new(path).components().all(is_plain) {
                 return Err(SinkError::reject(item, format!("{path:?} leaves its folder")));
             }
+            check_file(item, file)?;
             let source = item.folder.join(path);
-            let meta = fs::metadata(&source);
-            let meta = meta.map_err(|error| unreadable(item, &source, &error))?;
-            check_size(item, &source, meta.len(), size)?;
             let staged = self.at(path);
             self.dir.link(&source, &staged).map_err(in_dir(&self.dir, &staged))?;
         }

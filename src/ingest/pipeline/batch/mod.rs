@@ -11,7 +11,7 @@ use super::job::RenderJob;
 use super::make::Material;
 use crate::decode::Skipped;
 use crate::ingest::dumps::{MaskDump, OpenDump, OpenStorage, SharedDigest};
-use crate::media::{HeldAt, MediaEntry, Source, State};
+use crate::media::{HeldAt, MediaEntry, MediaId, Sha256, Source, State};
 use crate::plan::{Plan, PlannedItem, Recipe};
 use crate::run_dir::RunDir;
 use crate::store::RunInfo;
@@ -30,6 +30,16 @@ pub(in crate::ingest) struct SourceBatch {
     storages: HashMap<Storage, Arc<OpenStorage>>,
     /// The dump and its entries that hold no picture, if it has any.
     skipped: Option<(String, Skipped)>,
+    /// If the batch is an image of the store, which of its files are made again.
+    repair: Option<FilesToRepair>,
+}
+
+/// Damaged files of an image that are made again.
+#[derive(Debug)]
+pub(in crate::ingest) struct FilesToRepair {
+    pub(in crate::ingest) image: MediaId,
+    /// Relative to the run's folder in the store, each with its journaled digest.
+    pub(in crate::ingest) files: Vec<(String, Sha256)>,
 }
 
 /// One event of a batch.
@@ -45,7 +55,15 @@ impl SourceBatch {
     /// Creates a batch that only moves the cursor of its source.
     pub(in crate::ingest) fn new(run: &Arc<RunInfo>, cursor: SourceCursor) -> Self {
         let (parts, storages) = (Vec::new(), HashMap::new());
-        Self { run: run.clone(), digest: None, parts, cursor, storages, skipped: None }
+        Self {
+            run: run.clone(),
+            digest: None,
+            parts,
+            cursor,
+            storages,
+            skipped: None,
+            repair: None,
+        }
     }
 
     /// Creates a batch of one event.
@@ -143,6 +161,11 @@ impl SourceBatch {
     /// dump, if its path describes it.
     pub(in crate::ingest) fn retries(&mut self, place: JournalOffset, path: Option<String>) {
         self.parts.insert(0, BatchPart::Event(Event::Retried { place, path }));
+    }
+
+    /// Says that the batch's only image is made to repair files of the store. Nothing of it is journaled.
+    pub(in crate::ingest) fn repairs(&mut self, files: FilesToRepair) {
+        self.repair = Some(files);
     }
 
     /// Splits off a batch for each image to make. Drops everything else.

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{BatchPart, SourceBatch};
+use super::{BatchPart, FilesToRepair, SourceBatch};
 use crate::decode::Skipped;
 use crate::ingest::dumps::SharedDigest;
 use crate::ingest::pipeline::budget::Share;
 use crate::ingest::pipeline::counts::BatchCounts;
 use crate::ingest::pipeline::job::{BatchSlot, RenderJob, RenderOutcome};
-use crate::ingest::pipeline::make::MadeImage;
+use crate::ingest::pipeline::make::{CHANGED, MadeImage};
 use crate::ingest::pipeline::results::{BatchResult, ItemOutcome};
-use crate::media::{Digest, MediaId, RunId, Source, State};
+use crate::media::{Digest, MediaId, RunId, Sha256, Source, State};
 use crate::store::journal::{Event, SourceCursor};
+use crate::store::media_check::files_of;
 use crate::store::media_dir::Staged;
 use crate::store::{Commit, RunInfo};
 
@@ -45,6 +46,8 @@ pub(in crate::ingest::pipeline) struct QueuedBatch {
     is_given_up: bool,
     /// The dump and its entries that hold no picture, if it has any.
     skipped: Option<(String, Skipped)>,
+    /// If the batch is an image of the store, which of its files are made again.
+    repair: Option<FilesToRepair>,
 }
 
 /// What a batch that is done counts for.
@@ -69,7 +72,7 @@ impl QueuedBatch {
         share: Share,
     ) -> (Self, Vec<(BatchSlot, RenderJob)>) {
         let n_items = batch.n_items();
-        let SourceBatch { run, digest, parts, cursor, skipped, .. } = batch;
+        let SourceBatch { run, digest, parts, cursor, skipped, repair, .. } = batch;
         let (mut events, mut jobs) = (Vec::with_capacity(parts.len()), Vec::new());
         for (event_idx, part) in parts.into_iter().enumerate() {
             match part {
@@ -94,6 +97,7 @@ impl QueuedBatch {
             lacks_mask: false,
             is_given_up: false,
             skipped,
+            repair,
         };
         (queued, jobs)
     }
@@ -144,6 +148,9 @@ impl QueuedBatch {
     /// There is none for an image that could not be released, which stays held, for a waiting item whose
     /// dump could not be read whole, and for a dump that is described by its path and must be read again.
     pub(in crate::ingest::pipeline) fn finish(mut self) -> (Option<Commit>, BatchTally) {
+        if let Some(repair) = self.repair.take() {
+            return self.finish_repair(repair);
+        }
         let counts = BatchCounts { n_items: self.n_items, ..BatchCounts::default() };
         let (results, rejections) = (Vec::new(), Vec::new());
         let mut tally =
@@ -208,6 +215,49 @@ impl QueuedBatch {
         events.iter().for_each(|event| tally.count(event));
         tally.skipped = self.skipped.map(|(dump, skipped)| (self.run.id.clone(), dump, skipped));
         (Some(Commit { run: self.run, events, files: self.files, cursor: self.cursor }), tally)
+    }
+}
+
+impl QueuedBatch {
+    /// Returns the repaired files, without anything to journal, and the tally. A file counts only with its
+    /// journaled digest.
+    fn finish_repair(self, repair: FilesToRepair) -> (Option<Commit>, BatchTally) {
+        let Self { run, events, mut files, share, n_items, .. } = self;
+        let made = match events.into_iter().flatten().next() {
+            Some(Event::Media(entry)) => Some(entry),
+            _ => None,
+        };
+        let image = made.as_ref().and_then(|entry| entry.as_image());
+        let is_made = |(path, sha256): &&(String, Sha256)| {
+            image.is_some_and(|image| {
+                files_of(image).any(|file| (file.path, file.sha256) == (path, *sha256))
+            })
+        };
+        let FilesToRepair { image: id, files: wanted } = repair;
+        let (made_again, missing): (Vec<_>, Vec<_>) = wanted.iter().partition(is_made);
+        files.retain(|file| made_again.iter().any(|(path, _)| file.is_at(&run.id, path)));
+        let reason = match (missing.first(), made.as_ref().and_then(|entry| entry.reason())) {
+            (None, _) => None,
+            (Some(_), Some(CHANGED)) => {
+                Some("its dump has changed since the image was made".to_owned())
+            }
+            (Some(_), Some(reason)) => Some(reason.to_owned()),
+            (Some((path, _)), None) => Some(match image.map(|image| &image.layers.warnings[..]) {
+                // A mask that could not be made says why in a warning.
+                Some([.., warning]) if *path != image.map_or("", |image| &image.file.path) => {
+                    format!("the dump makes another file now: {warning}")
+                }
+                _ => "its dump makes another file now: the settings or the version of Safelight \
+                      have changed"
+                    .to_owned(),
+            }),
+        };
+        let counts = BatchCounts { n_items, ..BatchCounts::default() };
+        let results = vec![BatchResult::Repaired { id, result: reason.map_or(Ok(()), Err) }];
+        let (rejections, skipped) = (Vec::new(), None);
+        let tally = BatchTally { counts, results, rejections, skipped, _share: share };
+        let commit = Commit { run, events: Vec::new(), files, cursor: SourceCursor::None };
+        (Some(commit), tally.given_back())
     }
 }
 
@@ -278,7 +328,7 @@ mod tests {
 
     use super::*;
     use crate::ingest::pipeline::budget::Budget;
-    use crate::media::{Description, MediaEntry, MediaKey, Sha256, Step};
+    use crate::media::{Description, MediaEntry, MediaKey, Step};
     use crate::store::journal::{DumpCursor, Fingerprint, LogCursor, Stamp};
 
     const REASON: &str = "all its values are the same";

@@ -5,10 +5,13 @@
 //! be made stays held, and nothing is journaled. A waiting item may become several items, which are one
 //! batch ([`waiting`]). A few steps are looked at in each turn, so that new lines and dumps have theirs.
 //!
+//! A media file that is missing or damaged is made again the same way ([`repair`]).
+//!
 //! A person asks for it (`safelight release`), or [`Retries`] does: the engine tries waiting items again by
 //! itself.
 
 mod reopened;
+mod repair;
 mod report;
 mod retries;
 mod waiting;
@@ -18,6 +21,9 @@ use std::collections::{BTreeMap, VecDeque};
 use crossbeam_channel::Sender;
 
 use self::reopened::ReopenedRun;
+pub(crate) use self::repair::RepairRequest;
+pub use self::repair::RepairResult;
+use self::repair::Repairs;
 pub use self::report::{Admitting, KeyReport, Report};
 pub(crate) use self::retries::Retries;
 use super::planner::HeldImages;
@@ -51,6 +57,7 @@ pub(crate) struct Releases {
     current: Option<Release>,
     /// A person's request that comes after the current release.
     next: Option<Release>,
+    repairs: Repairs,
 }
 
 /// Which items a release tries.
@@ -99,9 +106,19 @@ struct Group {
 }
 
 impl Releases {
-    /// Whether a release is under way.
+    /// Whether a release or a repair is under way.
     pub(crate) fn is_under_way(&self) -> bool {
-        self.current.is_some()
+        self.current.is_some() || self.repairs.is_under_way()
+    }
+
+    /// Begins a repair of media files, unless another one is under way.
+    pub(crate) fn begin_repair(&mut self, request: RepairRequest) {
+        self.repairs.begin(request);
+    }
+
+    /// Notes what came of the repair of an image's files.
+    pub(crate) fn repaired(&mut self, image: MediaId, result: Result<(), String>) {
+        self.repairs.done(image, result);
     }
 
     /// Begins a release that a person asked for, unless another one is under way.
@@ -135,8 +152,19 @@ impl Releases {
         }
     }
 
-    /// Continues the release, if one is under way. Returns whether there may be more to do at once.
+    /// Continues the repair and the release, if they are under way. Returns whether there may be more to do
+    /// at once.
     pub(crate) fn turn(
+        &mut self,
+        runs: &Runs,
+        dumps: &mut PathDumps,
+        context: &mut PlanContext<'_>,
+    ) -> Result<bool, StoreError> {
+        let has_more_repairs = self.repairs.turn(runs, context)?;
+        Ok(self.turn_of_release(runs, dumps, context)? || has_more_repairs)
+    }
+
+    fn turn_of_release(
         &mut self,
         runs: &Runs,
         dumps: &mut PathDumps,
