@@ -228,7 +228,7 @@ pub(super) struct VerifyArgs {
     #[arg(long)]
     pub(super) repair: bool,
     /// Bytes of media files to read from disk each second, at most; 0 for no limit [default: the
-    /// setting work.read_bytes_per_s_max]
+    /// setting `work.read_bytes_per_s_max`]
     #[arg(long, value_name = "BYTES")]
     pub(super) bytes_per_s: Option<u64>,
 }

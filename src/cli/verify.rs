@@ -223,7 +223,7 @@ impl<W: Write> Verification<'_, W> {
                 self.done.list.push(file);
             }
         }
-        let out = &mut self.out;
+        let out = &mut *self.out;
         self.progress.suspend(|| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
         Ok(())
     }

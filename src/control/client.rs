@@ -150,8 +150,8 @@ impl Client {
     /// # Errors
     /// If the daemon cannot be reached or refuses.
     pub fn repair(&self, query: &RepairQuery) -> Result<Vec<RepairResult>, ClientError> {
-        let body = serde_json::to_string(query);
-        let body = body.expect("a repair has names and numbers only");
+        let body = serde_json::to_string(query)
+            .map_err(|source| ClientError::Malformed { path: REPAIR_PATH.to_owned(), source })?;
         let text = self.runtime.block_on(async {
             let response = self.send_with(&Method::POST, REPAIR_PATH, Some(body)).await?;
             self.text(response).await

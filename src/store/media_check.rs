@@ -71,7 +71,7 @@ impl MediaFiles {
         match RunDir::open(folder, options) {
             Ok(dir) => Ok(Self { dir }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Damage::Missing),
-            Err(error) => Err(Damage::Unreadable(error.to_string())),
+            Err(error) => Err(unreadable(&error)),
         }
     }
 
@@ -83,7 +83,7 @@ impl MediaFiles {
         let opened = self.open_sized(file)?;
         let digest = opened.digest(DigestKind::Sha256);
         opened.give_back_cache();
-        match digest.map_err(unreadable)? {
+        match digest.map_err(|error| unreadable(&error))? {
             Digest::Sha256(got) => compare(got, file.sha256),
             Digest::Xxh3(_) => unreachable!("a SHA-256 was asked for"),
         }
@@ -98,7 +98,7 @@ impl MediaFiles {
         let n =
             usize::try_from(file.size).map_err(|error| Damage::Unreadable(error.to_string()))?;
         let mut bytes = vec![0; n];
-        opened.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
+        opened.read_exact_at(&mut bytes, 0).map_err(|error| unreadable(&error))?;
         opened.give_back_cache();
         compare(Sha256::of(&bytes), file.sha256)?;
         Ok(bytes)
@@ -134,7 +134,7 @@ fn compare(got: Sha256, want: Sha256) -> Result<(), Damage> {
     if got == want { Ok(()) } else { Err(Damage::Content { got, want }) }
 }
 
-fn unreadable(error: io::Error) -> Damage {
+fn unreadable(error: &io::Error) -> Damage {
     Damage::Unreadable(error.to_string())
 }
 

@@ -316,9 +316,12 @@ impl Planner {
         held: &HeldImages<'_>,
     ) -> Result<Result<Plan, String>, StoreError> {
         let limits = self.limits;
-        let Some((record, found, options)) = self.part_of(opened, held) else {
-            return Ok(Err(MOVED.to_owned()));
+        let first = opened.record.index;
+        let is_at = |(index, image): (&u32, &u64)| {
+            first.is_none_or(|first| u64::from(first) + image == u64::from(*index))
         };
+        let part = self.part_of(opened, held).filter(|_| held.images.iter().all(is_at));
+        let Some((record, found, options)) = part else { return Ok(Err(MOVED.to_owned())) };
         let sources: Vec<_> = opened.masks.iter().map(|mask| mask.source.clone()).collect();
         let usage = self.usage_at(run, &record.key, record.step)?;
         let plan = found.and_then(|found| {
@@ -327,7 +330,8 @@ impl Planner {
         Ok(plan.map_err(|why| why.reason))
     }
 
-    /// Plans images again that the store has, each at its index, as if its step had no other.
+    /// Plans images again that the store has, each at its index, as if its step had no other. The line may name
+    /// another index, if that was taken.
     ///
     /// # Errors
     /// The error says, for people, why no image can be planned.
@@ -354,13 +358,10 @@ impl Planner {
         images: &HeldImages<'_>,
     ) -> Option<(MediaRecord, Result<Found, Rejection>, ImageOptions)> {
         let OpenRecord { record, parts, .. } = opened;
-        let HeldImages { key, step, source, images } = images;
+        let HeldImages { key, step, source, .. } = images;
         let is_here = |part: &Part| part.key == **key && part.tensor == source.tensor;
-        let is_at = |(index, image): (&u32, &u64)| {
-            record.index.is_none_or(|first| u64::from(first) + image == u64::from(*index))
-        };
         let at = parts.iter().position(is_here)?;
-        if record.step != *step || !images.iter().all(is_at) {
+        if record.step != *step {
             return None;
         }
         let part = parts.swap_remove(at);
