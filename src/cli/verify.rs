@@ -270,5 +270,5 @@ fn line(file: &DamagedFile) -> String {
     let why = reason.as_ref().map(|reason| format!("\n  not repaired: {}", printable(reason)));
     let place = printable(&format!("{run} {key} {step} {index}"));
     let path = printable(&path.display().to_string());
-    format!("{state}: {place}: {kind} {path} {damage}{}", why.unwrap_or_default())
+    format!("{state}: {place}: {kind} {path}: {damage}{}", why.unwrap_or_default())
 }

@@ -313,7 +313,7 @@ fn flip(path: &Path) -> &'static str {
     let mut bytes = fs::read(path).expect("a file");
     bytes[20] ^= 1;
     fs::write(path, bytes).expect("a file");
-    "has SHA-256"
+    "got SHA-256"
 }
 
 fn cut(path: &Path) -> &'static str {

@@ -115,14 +115,16 @@ impl SinkError {
 /// file that cannot be read now is retried. `path` is relative to the run's folder.
 pub(crate) fn damaged(item: &Delivery, path: &str, damage: &Damage) -> SinkError {
     let at = item.folder.join(path);
-    let message = format!(
-        "media file {damage} (`safelight verify --repair` makes it again, then `safelight retry`): {}",
-        at.display()
-    );
-    match damage {
-        Damage::Unreadable(_) => SinkError::retry(format!("media file {damage}: {}", at.display())),
-        _ => SinkError::reject(item, message),
-    }
+    let what = match damage {
+        Damage::Unreadable(_) => {
+            return SinkError::retry(format!("media file {damage}: {}", at.display()));
+        }
+        Damage::Missing => "is missing".to_owned(),
+        Damage::NoFile(what) => what.clone(),
+        Damage::Size { .. } | Damage::Content { .. } => format!("is damaged: {damage}"),
+    };
+    let advice = "`safelight verify --repair` makes it again, then `safelight retry` delivers it";
+    SinkError::reject(item, format!("media file {what} ({advice}): {}", at.display()))
 }
 
 /// Checks that a file of an item is there and has its journaled size and digest. Blocks.

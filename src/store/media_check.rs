@@ -24,14 +24,15 @@ pub(crate) struct NamedFile<'a> {
 /// What is wrong with a media file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Damage {
-    #[error("is missing")]
+    #[error("missing")]
     Missing,
     /// Something that is no regular file, or lies behind a link.
     #[error("{0}")]
     NoFile(String),
-    #[error("has {got} bytes, want {want}")]
+    #[error("got {got} bytes, want {want}")]
     Size { got: u64, want: u64 },
-    #[error("has SHA-256 {got}, want {want}")]
+    /// Both digests are shortened, as in the file's name.
+    #[error("got SHA-256 {got:.20}…, want {want:.20}…")]
     Content { got: Sha256, want: Sha256 },
     /// The disk failed, or permissions forbid it. The file may be sound.
     #[error("cannot be read: {0}")]
@@ -163,12 +164,12 @@ mod tests {
         let (sha256, got) = (Sha256::of(bytes), Sha256::of(b"pictura"));
         for (path, want) in [
             ("sound", String::new()),
-            ("flipped", format!("has SHA-256 {got}, want {sha256}")),
-            ("short", "has 4 bytes, want 7".to_owned()),
-            ("empty", "has 0 bytes, want 7".to_owned()),
+            ("flipped", format!("got SHA-256 {got:.20}…, want {sha256:.20}…")),
+            ("short", "got 4 bytes, want 7".to_owned()),
+            ("empty", "got 0 bytes, want 7".to_owned()),
             ("folder", "is a directory, want a regular file".to_owned()),
             ("link", "is a symbolic link or lies behind one, which is not followed".to_owned()),
-            ("gone", "is missing".to_owned()),
+            ("gone", "missing".to_owned()),
         ] {
             let file = NamedFile { path, size: 7, sha256 };
             let text = |result: Result<(), Damage>| {

@@ -214,7 +214,7 @@ impl Repair {
         let folder = context.planner.reader().run_folder(&self.run);
         let pace = Arc::clone(&context.read_options.pace);
         let files = MediaFiles::open(&folder, pace).map_err(|damage| {
-            format!("the run's folder in the store {damage}: {}", folder.display())
+            format!("the run's folder in the store: {damage}: {}", folder.display())
         })?;
         let damaged = files_of(image).filter(|file| files.check(*file).is_err());
         damaged
