@@ -1,6 +1,6 @@
 //! `safelight verify`: compares each media file with its journaled digest, and makes damaged ones again.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::PathBuf;
@@ -164,7 +164,8 @@ impl<W: Write> Verification<'_, W> {
         let access = StoreAccess::open(self.common, "verify")?;
         let steps: BTreeSet<_> =
             damaged.iter().map(|found| (&found.image.key, found.image.step)).collect();
-        let mut named = HashSet::new();
+        // By path, the images of these steps that name it.
+        let mut named: HashMap<String, Vec<MediaId>> = HashMap::new();
         for (key, step) in steps {
             let query = ItemsQuery {
                 run: Some(current.id.as_str().to_owned()),
@@ -175,23 +176,41 @@ impl<W: Write> Verification<'_, W> {
             };
             access.find_items(&query, |item| {
                 let entry = MediaEntry::from_json(item, &current.id)?;
-                let image = entry.as_image().filter(|image| !image.pruned);
-                named.extend(image.map(CommittedImage::paths).unwrap_or_default());
+                if let Some(image) = entry.as_image().filter(|image| !image.pruned) {
+                    for path in image.paths() {
+                        named.entry(path).or_default().push(image.id.clone());
+                    }
+                }
                 Ok(())
             })?;
         }
         let damaged: Vec<Found> =
-            damaged.into_iter().filter(|found| named.contains(&found.path)).collect();
+            damaged.into_iter().filter(|found| named.contains_key(&found.path)).collect();
         let mut reasons = BTreeMap::new();
-        if self.repairs && !damaged.is_empty() {
-            let images: BTreeSet<MediaId> =
-                damaged.iter().map(|found| found.image.clone()).collect();
-            let images = images.into_iter().collect();
-            let results = access.repair(RepairQuery { run: current.id.clone(), images })?;
+        let mut images: BTreeSet<MediaId> =
+            damaged.iter().filter(|_| self.repairs).map(|found| found.image.clone()).collect();
+        let mut tried = BTreeSet::new();
+        let mut access = Some(access);
+        while !images.is_empty() {
+            let access = match access.take() {
+                Some(access) => access,
+                None => StoreAccess::open(self.common, "verify")?,
+            };
+            tried.extend(images.iter().cloned());
+            let images_of_request = images.into_iter().collect();
+            let query = RepairQuery { run: current.id.clone(), images: images_of_request };
+            let results = access.repair(query)?;
             reasons.extend(results.into_iter().map(|result| (result.image, result.reason)));
-        } else {
-            access.close()?;
+            // The dump of another image that names the file may be left.
+            images = damaged
+                .iter()
+                .filter(|found| found.file().is_some_and(|file| current.check(file).is_err()))
+                .filter_map(|found| {
+                    named[&found.path].iter().find(|image| !tried.contains(*image)).cloned()
+                })
+                .collect();
         }
+        access.map_or(Ok(()), StoreAccess::close)?;
         let mut lines = Vec::new();
         for found in damaged {
             // Only the file itself shows that it is sound now.

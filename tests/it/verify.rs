@@ -211,6 +211,29 @@ fn what_cannot_be_made_again_stays_and_says_why() {
 }
 
 #[test]
+fn a_shared_file_is_made_again_from_the_dump_that_is_left() {
+    let temp = TempRun::new();
+    for name in ["a.png", "b.png", "c.png"] {
+        temp.write(name, PNG);
+        let line = json!({"key": "k", "step": 1, "data": name});
+        temp.append("a.media.jsonl", &format!("{line}\n"));
+    }
+    temp.ingest();
+    assert_eq!(media(&temp).len(), 1);
+    let path = temp.store().join(media(&temp).keys().next().expect("a file"));
+    for name in ["a.png", "b.png", "c.png"] {
+        fs::remove_file(&path).expect("a file");
+        let (report, code) = verify(&temp, &["--repair"]);
+        assert_eq!((code, counts(&report)), (0, [1, 1]), "{report}");
+        assert_eq!(fs::read(&path).expect("a file"), PNG);
+        fs::remove_file(temp.at(name)).expect("a dump");
+    }
+    fs::remove_file(&path).expect("a file");
+    let (report, code) = verify(&temp, &["--repair"]);
+    assert_eq!((code, counts(&report)), (1, [1, 0]), "{report}");
+}
+
+#[test]
 fn other_settings_do_not_repair_with_other_pixels() {
     let temp = TempRun::new();
     temp.write("f.npy", &npy("<f4", &[1, 3], &[0f32, 0.25, 0.5].map(f32::to_le_bytes).concat()));
@@ -227,7 +250,7 @@ fn other_settings_do_not_repair_with_other_pixels() {
     let ran = repair("[image]\nrange = [0, 0.5]\n");
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.out.contains("its dump makes another file now"), "{ran:?}");
-    assert!(!path.exists());
+    assert!(!path.is_file());
     let ran = repair("");
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(

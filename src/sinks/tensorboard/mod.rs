@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use self::event_file::EventFile;
 use super::target_dir::TargetDir;
-use super::{Delivery, Receipt, Rest, Sink, SinkError, Target, check_file};
+use super::{Delivery, Receipt, Rest, Sink, SinkError, Target, check_file, open_file};
 use crate::config::sync::TensorboardConfig;
 use crate::durable::Disk;
 use crate::formats::tfevents::{self, KeptImage, Series};
@@ -245,11 +245,11 @@ impl Sink for TensorboardRun {
     }
 
     async fn put(&self, item: &Delivery) -> Result<(), SinkError> {
-        // The files are read by `commit`, into the record of the step. A damaged one is found here, because a mask or a set
-        // of boxes that cannot be read is left out there.
+        // `commit` reads the picture, into the record of its step, and compares the digest. It leaves out a mask or a set of
+        // boxes that cannot be read, so that these are checked here.
         let (item, overlays) = (item.clone(), self.target.config.overlays);
         let check = move || {
-            check_file(&item, (&item.file).into())?;
+            open_file(&item, (&item.file).into())?;
             let layers = item.layers.boxes.values().chain(item.layers.masks.values());
             layers.filter(|_| overlays).try_for_each(|layer| check_file(&item, layer.into()))
         };
