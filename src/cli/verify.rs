@@ -14,6 +14,7 @@ use super::exit::ExitCode;
 use super::format::{bytes, count, printable};
 use super::json::{self, DamagedFile, Verified};
 use super::progress::Progress;
+use crate::control::client::ClientError;
 use crate::control::protocol::{ItemsQuery, RepairQuery};
 use crate::media::{CommittedImage, MediaEntry, MediaId, RunId};
 use crate::pace::Pace;
@@ -51,12 +52,12 @@ pub(super) fn run(
         damaged: Vec::new(),
         done: Verified::default(),
     };
-    let query = ItemsQuery {
-        run: args.run.clone(),
-        state: Some(StateFilter::Image),
-        ..ItemsQuery::default()
-    };
-    access.each_item(query, |item| verification.see(item))?;
+    access.close()?;
+    let all = runs.iter().map(|run| run.run.as_str().to_owned());
+    let chosen: Vec<String> = args.run.as_ref().map_or(all.collect(), |run| vec![run.clone()]);
+    for run in chosen {
+        verification.read_run(&run)?;
+    }
     verification.finish()
 }
 
@@ -80,7 +81,8 @@ struct CurrentRun {
     id: RunId,
     /// The run's folder, or why nothing in it can be read.
     files: Result<MediaFiles, Damage>,
-    /// Hashes of the files that were read: several items may name one.
+    /// Hashes of the images that were looked at, and of the files that were read: several images may name one.
+    seen_images: HashSet<u64>,
     seen: HashSet<u64>,
 }
 
@@ -103,7 +105,7 @@ impl Found {
 impl CurrentRun {
     fn open(id: RunId, store: &std::path::Path, pace: Arc<Pace>) -> Self {
         let files = MediaFiles::open(&run_folder(store, &id), pace);
-        Self { id, files, seen: HashSet::new() }
+        Self { id, files, seen_images: HashSet::new(), seen: HashSet::new() }
     }
 
     fn check(&self, file: NamedFile<'_>) -> Result<(), Damage> {
@@ -115,6 +117,24 @@ impl CurrentRun {
 }
 
 impl<W: Write> Verification<'_, W> {
+    /// Reads the files of a run. A daemon ends each answer after a while, and may be restarted meanwhile: then the items
+    /// are listed again, and files that were read are left out.
+    fn read_run(&mut self, run: &str) -> anyhow::Result<()> {
+        loop {
+            let n_files = self.done.files;
+            let query = ItemsQuery {
+                run: Some(run.to_owned()),
+                state: Some(StateFilter::Image),
+                ..ItemsQuery::default()
+            };
+            let access = StoreAccess::open(self.common, "verify")?;
+            match access.each_item(query, |item| self.see(item)) {
+                Err(error) if is_broken_off(&error) && self.done.files > n_files => {}
+                result => return result,
+            }
+        }
+    }
+
     /// Reads the files of an item.
     fn see(&mut self, item: Value) -> anyhow::Result<()> {
         let run: RunId = serde_json::from_value(item["run"].clone())?;
@@ -124,12 +144,13 @@ impl<W: Write> Verification<'_, W> {
             self.report_damaged()?;
             self.current = Some(CurrentRun::open(run, &self.store, self.pace.clone()));
         }
-        self.done.images += 1;
+        let is_new = self.current.as_mut().is_some_and(|current| {
+            current.seen_images.insert(hash_of(&(image.id.clone(), &image.file.path)))
+        });
+        self.done.images += u64::from(is_new);
         for (i, file) in files_of(image).enumerate() {
             let Some(current) = &mut self.current else { return Ok(()) };
-            let mut hasher = DefaultHasher::new();
-            file.hash(&mut hasher);
-            if !current.seen.insert(hasher.finish()) {
+            if !current.seen.insert(hash_of(&file)) {
                 continue;
             }
             self.done.files += 1;
@@ -280,6 +301,17 @@ impl<W: Write> Verification<'_, W> {
         }
         Ok(code)
     }
+}
+
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whether the connection to the daemon broke.
+fn is_broken_off(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<ClientError>(), Some(ClientError::Io { .. }))
 }
 
 /// One damaged file, for people.

@@ -134,6 +134,7 @@ fn every_command_prints_json_that_can_be_read() {
     assert_eq!(json(&["show", "run", "a", "1", "--as", "logged"])[0]["count"], 2);
     assert_eq!(json(&["show", "run", "a", "1", "0", "--as", "logged"])[0]["_type"], "image-file");
     assert_eq!(json(&["status"])[0]["image"], 2);
+    assert_eq!(json(&["verify"])[0]["files"], 2);
     assert_eq!(json(&["reindex"])[0]["items"], 2);
 }
 

@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    TempRun, can_trace, gray, gray_batch, kill_at_call, npy, npz, number_from, post_as_nobody,
+    PROGRAM, TempRun, can_trace, gray, gray_batch, kill_at_call, npy, npz, number_from,
+    post_as_nobody,
 };
 
 const KINDS: u64 = 7;
@@ -334,6 +336,25 @@ fn a_kill_at_any_durability_call_of_a_repair_loses_nothing() {
         }
     }
     assert!(n_killed > 3, "only {n_killed} kills");
+}
+
+#[test]
+fn a_daemon_that_is_stopped_meanwhile_costs_no_file() {
+    const N: u64 = 1500;
+    let temp = TempRun::new();
+    (0..N).for_each(|n| temp.log_picture("a", n, n));
+    temp.ingest();
+    let daemon = temp.daemon("");
+    let mut verify = Command::new(PROGRAM);
+    verify.args(["verify", "--json", "--bytes-per-s", "40000", "--config"]).arg(temp.configure(""));
+    let verify = verify.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let verify = verify.spawn().expect("the program");
+    std::thread::sleep(Duration::from_secs(1));
+    drop(daemon);
+    let ran = verify.wait_with_output().expect("an end");
+    let report: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
+    assert_eq!((ran.status.code(), &report["files"]), (Some(0), &json!(N)), "{report}");
+    assert_eq!(report["images"], N);
 }
 
 #[test]
