@@ -238,6 +238,9 @@ impl<W: Write> Verification<'_, W> {
             let damage = found.file().map_or(Ok(()), |file| current.check(file)).err();
             let reason = match (&damage, reasons.get(&found.image)) {
                 (Some(_), Some(Some(reason))) => Some(reason.clone()),
+                (Some(Damage::Unreadable(_)), Some(None)) => {
+                    Some("the store's owner can read it: nothing to repair".to_owned())
+                }
                 (Some(_), Some(None)) => {
                     Some("it could not be put in its place: see the daemon's log".to_owned())
                 }

@@ -236,6 +236,30 @@ fn a_shared_file_is_made_again_from_the_dump_that_is_left() {
 }
 
 #[test]
+fn a_repair_writes_nothing_behind_a_link() {
+    let temp = ingested();
+    let n_files = media(&temp).len();
+    let (images, outside) = (temp.store().join("runs/run/media/images"), temp.folder().join("out"));
+    fs::rename(&images, temp.folder().join("aside")).expect("a folder");
+    fs::create_dir(&outside).expect("a folder");
+    symlink(&outside, &images).expect("a link");
+    let (report, code) = verify(&temp, &["--repair"]);
+    let [n_damaged, n_repaired] = counts(&report);
+    assert_eq!((code, n_repaired), (1, 0), "{report}");
+    assert!(n_damaged > 5 && n_damaged < n_files as u64, "the boxes are sound: {report}");
+    for file in report["list"].as_array().expect("a list") {
+        let damage = file["damage"].as_str().unwrap_or("");
+        assert!(damage.contains("behind"), "{file}");
+        let reason = file["reason"].as_str().unwrap_or("");
+        assert!(reason.contains("want a directory in the store"), "{file}");
+    }
+    assert_eq!(fs::read_dir(&outside).expect("a folder").count(), 0);
+    fs::remove_file(&images).expect("a link");
+    fs::rename(temp.folder().join("aside"), &images).expect("a folder");
+    assert_eq!(verify(&temp, &[]).1, 0);
+}
+
+#[test]
 fn other_settings_do_not_repair_with_other_pixels() {
     let temp = TempRun::new();
     temp.write("f.npy", &npy("<f4", &[1, 3], &[0f32, 0.25, 0.5].map(f32::to_le_bytes).concat()));
