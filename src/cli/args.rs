@@ -113,7 +113,7 @@ pub(super) enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Compare each media file with its recorded digest: exit code 0 if all are sound, else 1
+    /// Compare each media file with its digest; with --repair, make damaged ones again
     Verify {
         #[command(flatten)]
         args: VerifyArgs,

@@ -74,7 +74,10 @@ fn commands_to_a_daemon_print_what_a_person_needs() {
     let daemon = temp.daemon("backend = \"inotify\"\n");
     temp.log_picture("k", 1, 1);
     wait_for("an image", || temp.counts() == [1, 0, 0]);
-    let is_idle = || temp.run(&["status"]).out.contains("backlog   none");
+    let is_idle = || {
+        let status = temp.run(&["status"]).out;
+        status.contains("backlog   none") && !status.contains("has neither")
+    };
     wait_for("the end of all work", is_idle);
     for (name, args) in [
         ("daemon_status", &["status"][..]),
