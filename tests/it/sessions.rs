@@ -329,3 +329,24 @@ proptest! {
         job.check()?;
     }
 }
+
+/// The first line of a later session waits for its dump for so long that it is rejected, and is tried again.
+#[test]
+fn a_waiting_item_of_a_later_session_replaces_those_of_an_earlier_one_when_it_is_made() {
+    let temp = TempRun::new();
+    begin(&temp, "a.media.jsonl", "s0", 0);
+    log_picture(&temp, "a.media.jsonl", 1, "s0");
+    assert_eq!(temp.ingest().code, 0);
+    begin(&temp, "a.media.jsonl", "s1", 0);
+    log_picture(&temp, "a.media.jsonl", 1, "s1");
+    let dump = temp.at("tensors/s1-1.npy");
+    fs::rename(&dump, temp.at("later.npy")).expect("a rename");
+    assert_eq!(temp.ingest().code, 3);
+    assert_eq!(temp.counts(), [1, 0, 1], "the image of s0 stays for now");
+    fs::rename(temp.at("later.npy"), &dump).expect("a rename");
+    assert_eq!(temp.ingest().code, 0);
+    let got = places(&temp);
+    assert_eq!((got.len(), &*got[0].2, &*got[0].3), (1, "s1", "s1/0"), "{got:?}");
+    temp.remove_index();
+    assert_eq!(places(&temp), got);
+}

@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use super::super::dump_version::gone_images;
 use super::super::log_lines::version_at;
 use super::super::planner::{HeldImages, ImageRange, MOVED};
+use super::super::sessions::{Sessions, Standing};
 use super::super::{PathDumps, PlanContext};
 use super::reopened::ReopenedRun;
 use super::{Release, ReleasedRun, Scope};
 use crate::ingest::dumps::{MissingFile, OpenRecord};
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::{Runs, SourceId};
-use crate::media::{MediaEntry, MediaId, Rejection, RunId, Source};
+use crate::media::{MediaEntry, MediaId, Rejection, RunId, Session, Source};
 use crate::plan::IndexRange;
 use crate::pulse;
 use crate::store::journal::{Event, SourceCursor};
@@ -201,6 +202,14 @@ impl Waiting {
                 return Ok(Retried::StillWaits(MOVED.to_owned()));
             }
         }
+        let replaced = match self.replaced(run, &mut record, context)? {
+            Some(replaced) => replaced,
+            None => {
+                self.free(run, context);
+                batch.push_event(Event::Superseded);
+                return Ok(Retried::Items(batch, Vec::new()));
+            }
+        };
         // If no tensor of a dump could be read, an earlier version may have images that stay until now.
         let before = match &self.dump {
             Some(dump) if tensor.is_none() => {
@@ -227,7 +236,44 @@ impl Waiting {
                 batch.push_event(Event::Gone { id, path: self.dump.clone() });
             }
         }
+        for id in replaced {
+            let is_here = |(key, step, range): &ImageRange| {
+                (key, *step) == (&id.key, id.step) && range.contains(id.index)
+            };
+            if !now.iter().any(is_here) {
+                context.planner.free(run, id.clone());
+                batch.push_event(Event::Gone { id, path: None });
+            }
+        }
         Ok(Retried::Items(batch, now))
+    }
+
+    /// The images of earlier sessions of the job that those of the item replace. `None` if a later session has
+    /// replaced the item.
+    fn replaced(
+        &self,
+        run: &RunId,
+        record: &mut OpenRecord,
+        context: &mut PlanContext<'_>,
+    ) -> Result<Option<Vec<MediaId>>, StoreError> {
+        let Some((session, rank)) = self.entry.source.writer() else { return Ok(Some(Vec::new())) };
+        let session = Session { id: session.to_owned(), rank };
+        // Once all is committed, the index knows the sessions of all items.
+        context.drain();
+        let (step, n_done) = (record.record.step, context.pipeline.n_received());
+        let (mut sessions, index) = (Sessions::default(), context.planner.reader());
+        let parts = &mut record.parts;
+        Ok(match sessions.compare(run, &session, parts, step, n_done, index)? {
+            Standing::Current(replaced) => {
+                let ids = replaced.into_iter().flat_map(|(key, indices)| {
+                    let id = move |index| MediaId { key: key.clone(), step, index };
+                    indices.into_iter().map(id)
+                });
+                Some(ids.collect())
+            }
+            Standing::Superseded => None,
+            Standing::Unclear => Some(Vec::new()),
+        })
     }
 
     /// The place of the item, as a range of indices.
