@@ -168,7 +168,7 @@ impl Client {
         Ok(missing.reason)
     }
 
-    /// Calls `see` with each matching item as it arrives.
+    /// Calls `see` with each matching item as it arrives. `see` may send requests of its own.
     ///
     /// # Errors
     /// If the daemon cannot be reached or refuses, if the connection breaks, or as `see` does.
@@ -178,24 +178,24 @@ impl Client {
         mut see: impl FnMut(Value) -> Result<(), E>,
     ) -> Result<(), E> {
         let path = with_query(ITEMS_PATH, query);
-        self.runtime.block_on(async {
-            let mut response = self.send(&Method::GET, &path).await?;
-            if !response.status().is_success() {
-                return self.text(response).await.map(drop).map_err(E::from);
+        let mut response = self.runtime.block_on(self.send(&Method::GET, &path))?;
+        if !response.status().is_success() {
+            return self.runtime.block_on(self.text(response)).map(drop).map_err(E::from);
+        }
+        let mut unread = Vec::new();
+        loop {
+            let chunk = self.runtime.block_on(response.chunk());
+            let Some(bytes) = chunk.map_err(|error| self.broken(&error))? else { break };
+            unread.extend(bytes);
+            while let Some(end) = memchr::memchr(b'\n', &unread) {
+                let line: Vec<u8> = unread.drain(..=end).collect();
+                see(parsed(ITEMS_PATH, &String::from_utf8_lossy(&line))?)?;
             }
-            let mut unread = Vec::new();
-            while let Some(bytes) = response.chunk().await.map_err(|error| self.broken(&error))? {
-                unread.extend(bytes);
-                while let Some(end) = memchr::memchr(b'\n', &unread) {
-                    let line: Vec<u8> = unread.drain(..=end).collect();
-                    see(parsed(ITEMS_PATH, &String::from_utf8_lossy(&line))?)?;
-                }
-            }
-            if unread.is_empty() {
-                return Ok(());
-            }
-            see(parsed(ITEMS_PATH, &String::from_utf8_lossy(&unread))?)
-        })
+        }
+        if unread.is_empty() {
+            return Ok(());
+        }
+        see(parsed(ITEMS_PATH, &String::from_utf8_lossy(&unread))?)
     }
 
     fn json<T: DeserializeOwned>(&self, method: &Method, path: &str) -> Result<T, ClientError> {

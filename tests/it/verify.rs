@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     PROGRAM, TempRun, can_trace, gray, gray_batch, kill_at_call, npy, npz, number_from,
-    post_as_nobody,
+    post_as_nobody, wait_for,
 };
 
 const KINDS: u64 = 7;
@@ -388,4 +388,25 @@ fn a_daemon_repairs_only_for_permitted_users() {
     if let Some(said) = post_as_nobody(temp.folder(), "/v1/repair") {
         assert_eq!(said, "only root and the daemon's own user may repair media files");
     }
+}
+
+#[test]
+fn damage_in_several_runs_and_in_many_files_is_found_beside_a_daemon() {
+    const N: u64 = 300;
+    let temp = TempRun::new();
+    (0..N).for_each(|n| temp.log_picture("a", n, n));
+    for run in ["run2", "run3"] {
+        let folder = temp.folder().join(run).join("dumps/k");
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join("1.npy"), gray(7)).expect("a dump");
+    }
+    let _daemon = temp.daemon("");
+    wait_for("all images", || temp.counts() == [N as usize + 2, 0, 0]);
+    let files: Vec<String> = media(&temp).into_keys().collect();
+    files.iter().for_each(|path| damage(&temp.store().join(path), 1, 9));
+    let (report, code) = verify(&temp, &[]);
+    assert_eq!((counts(&report), code), ([files.len() as u64, 0], 1));
+    let (report, code) = verify(&temp, &["--repair"]);
+    assert_eq!((counts(&report), code), ([files.len() as u64; 2], 0));
+    assert_eq!(counts(&verify(&temp, &[]).0), [0, 0]);
 }
