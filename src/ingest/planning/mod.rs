@@ -14,7 +14,8 @@
 //! | `planner` | plans the images of a record, by the limits and by what its step has |
 //! | `known_lines` | lines that were read before, by their content |
 //! | `sessions` | sessions of jobs: which items of a step a line replaces |
-//! | `log_lines` | plans the lines of media logs |
+//! | `log_lines` | when the lines of media logs are planned |
+//! | `line` | plans one line of a media log |
 //! | `path_dumps` | plans dumps that are described by their paths |
 //! | `dump_version` | one version of such a dump: opens it, and plans it in place of the one before |
 //! | `release` | plans held images again that the limits admit now |
@@ -25,6 +26,7 @@ mod backlog;
 mod known_lines;
 mod sessions;
 mod log_lines;
+mod line;
 mod path_dumps;
 mod dump_version;
 mod release;

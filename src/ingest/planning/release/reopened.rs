@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::dump_version::{self, GONE};
-use super::super::log_lines::too_long;
+use super::super::line::too_long;
 use super::super::planner::MOVED;
 use super::super::{PlanContext, Planner};
 use crate::config::WatchConfig;

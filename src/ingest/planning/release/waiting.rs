@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::super::dump_version::gone_images;
-use super::super::log_lines::version_at;
+use super::super::line::version_at;
 use super::super::planner::{HeldImages, ImageRange, MOVED};
 use super::super::sessions::{Sessions, Standing};
 use super::super::{PathDumps, PlanContext};
