@@ -310,7 +310,7 @@ impl Engine {
         let cost = start.elapsed();
         sources.plan_dumps(&mut context)?;
         let has_more = (has_more_lines || has_more_releases) && !context.is_stopped();
-        self.retries.had_turn(cost, &self.releases);
+        self.retries.had_turn(cost, &self.releases, self.planner.reader());
         Ok(has_more)
     }
 
@@ -338,7 +338,8 @@ impl Engine {
             self.shared.stop.store(true, Ordering::Relaxed);
         } else if !self.sources.is_idle()
             || self.releases.is_under_way()
-            || self.retries.is_all_due()
+            || self.pipeline.n_in_flight() > 0
+            || self.retries.is_due_at_end(self.planner.reader())
         {
             return false;
         } else if !self.has_swept {

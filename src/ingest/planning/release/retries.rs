@@ -2,7 +2,8 @@
 //!
 //! All of them are tried when the program starts and when its settings change, since a limit may be another
 //! now. Between that, the version of each one's dump is compared with the version that was rejected. This
-//! costs at most one part in [`COST_SHARE`] of the time.
+//! costs at most one part in [`COST_SHARE`] of the time. In [`Mode::Once`] all are tried again at the end,
+//! since what was read may have freed an index.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,16 @@ use super::{Release, Releases, Scope};
 use crate::ingest::Mode;
 use crate::ingest::planning::Planner;
 use crate::ingest::runs::Runs;
-use crate::store::StoreError;
+use crate::store::{Reader, StoreError};
 
 /// The least pause between two looks at the dumps. Short in debug builds, so that tests cover it.
 const PAUSE_MIN: Duration = Duration::from_millis(if cfg!(debug_assertions) { 300 } else { 5000 });
 
 /// The pause after a look is this many times the time that the look took.
 const COST_SHARE: u32 = 1000;
+
+/// How often all waiting items are tried in [`Mode::Once`], at most: a file may grow for ever.
+const PASSES_MAX: u32 = 4;
 
 /// When waiting items are tried again.
 #[derive(Debug)]
@@ -29,13 +33,28 @@ pub(crate) struct Retries {
     cost: Duration,
     /// The state of the index in which nothing waited.
     nothing_at: Option<u64>,
+    /// Whether that is under way.
+    is_trying: bool,
+    /// How often waiting items were tried.
+    n_passes: u32,
+    /// The state of the index after that.
+    tried_at: Option<u64>,
 }
 
 impl Retries {
     /// Tries all waiting items once and then, in [`Mode::Follow`], those whose dump changes.
     pub(crate) fn new(mode: Mode, now: Instant) -> Self {
         let look_at = (mode == Mode::Follow).then_some(now);
-        Self { is_all_due: true, look_at, cost: Duration::ZERO, nothing_at: None }
+        let (cost, n_passes) = (Duration::ZERO, 0);
+        Self {
+            is_all_due: true,
+            look_at,
+            cost,
+            nothing_at: None,
+            is_trying: false,
+            n_passes,
+            tried_at: None,
+        }
     }
 
     /// Tries all waiting items: the settings may be others.
@@ -43,8 +62,11 @@ impl Retries {
         self.is_all_due = true;
     }
 
-    /// Whether waiting items must be looked at before the program is done.
-    pub(crate) fn is_all_due(&self) -> bool {
+    /// Whether waiting items must be looked at before the program is done: in [`Mode::Once`] again if
+    /// something was committed since they were tried.
+    pub(crate) fn is_due_at_end(&mut self, reader: &Reader) -> bool {
+        self.is_all_due |=
+            self.n_passes < PASSES_MAX && self.tried_at.is_some_and(|at| at != reader.n_changes());
         self.is_all_due
     }
 
@@ -70,19 +92,26 @@ impl Retries {
         with_waiting.retain(|run| runs.with_id(run).is_some());
         let scope = if self.is_all_due { Scope::Waiting } else { Scope::ChangedWaiting };
         self.is_all_due = false;
+        self.n_passes += 1;
         self.cost = now.elapsed();
         if with_waiting.is_empty() {
+            self.tried_at = Some(n_changes);
             self.pause(Instant::now());
         } else {
             releases.current = Some(Release::new(scope, with_waiting, planner));
+            self.is_trying = true;
         }
         Ok(())
     }
 
     /// Notes that the releases had a turn, which took this long.
-    pub(crate) fn had_turn(&mut self, cost: Duration, releases: &Releases) {
+    pub(crate) fn had_turn(&mut self, cost: Duration, releases: &Releases, reader: &Reader) {
         self.cost += cost;
         if !releases.is_under_way() {
+            if self.is_trying {
+                self.tried_at = Some(reader.n_changes());
+                self.is_trying = false;
+            }
             self.pause(Instant::now());
         }
     }
