@@ -202,13 +202,10 @@ impl Waiting {
                 return Ok(Retried::StillWaits(MOVED.to_owned()));
             }
         }
-        let replaced = match self.replaced(run, &mut record, context)? {
-            Some(replaced) => replaced,
-            None => {
-                self.free(run, context);
-                batch.push_event(Event::Superseded);
-                return Ok(Retried::Items(batch, Vec::new()));
-            }
+        let Some(replaced) = self.replaced(run, &mut record, context)? else {
+            self.free(run, context);
+            batch.push_event(Event::Superseded);
+            return Ok(Retried::Items(batch, Vec::new()));
         };
         // If no tensor of a dump could be read, an earlier version may have images that stay until now.
         let before = match &self.dump {
