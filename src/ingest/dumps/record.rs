@@ -32,6 +32,8 @@ pub(crate) struct OpenRecord {
     pub(crate) skipped: Skipped,
     /// Why a tensor cannot be read yet, though the others can.
     pub(crate) unfinished: Option<String>,
+    /// Images of tensors that are not among the parts, but count for the limits of the dump.
+    pub(crate) n_before: u64,
 }
 
 impl OpenRecord {
@@ -76,6 +78,6 @@ impl OpenRecord {
             opened => opened,
         });
         let masks = masks.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { record, dump, parts, masks, source, skipped, unfinished })
+        Ok(Self { record, dump, parts, masks, source, skipped, unfinished, n_before: 0 })
     }
 }

@@ -9,9 +9,12 @@ use crate::ingest::dumps::{OpenRecord, Part};
 use crate::ingest::pipeline::{SourceBatch, held_at};
 use crate::limits::{Admission, Limits, StepUsage, admit};
 use crate::media::{
-    Description, MediaEntry, MediaId, MediaKey, Rejection, RunId, Session, Source, Step,
+    Description, MediaEntry, MediaId, MediaKey, Rejection, RejectionClass, RunId, Session, Source,
+    Step,
 };
-use crate::plan::{DESCRIPTIONS_BYTES_MAX, Found, IndexRange, Plan, PlannedItem, plan, plan_held};
+use crate::plan::{
+    DESCRIPTIONS_BYTES_MAX, Found, IndexRange, Plan, PlannedItem, Recipe, plan, plan_held,
+};
 use crate::record::{ImageOptions, MediaRecord};
 use crate::run_dir::RunDir;
 use crate::store::journal::Event;
@@ -169,6 +172,23 @@ impl Planner {
         Ok(((key, step, index), range))
     }
 
+    /// Keeps the tensor of this name of a record, and counts the images of those before it: the limits of a
+    /// dump count all its tensors together. Returns whether the tensor is there.
+    pub(super) fn keep_tensor(&self, opened: &mut OpenRecord, tensor: &str) -> bool {
+        let OpenRecord { record, parts, n_before, .. } = opened;
+        let at = parts.iter().position(|part| part.tensor.as_deref() == Some(tensor));
+        let Some(at) = at else { return false };
+        for part in parts.drain(..at) {
+            let options = record.options.over(self.rules.options(&part.key));
+            let found = part.found.ok();
+            let recipe = found.and_then(|found| Recipe::new(found, options, &self.limits).ok());
+            // One that makes no image is one rejected item.
+            *n_before += recipe.map_or(1, |recipe| recipe.n_images());
+        }
+        parts.truncate(1);
+        true
+    }
+
     /// Plans the images of each tensor of a record, in place of those in `before`, and adds them to `batch`.
     /// Returns where the images are, and the waiting items: nowhere if none could be planned.
     pub(super) fn plan_record(
@@ -180,11 +200,11 @@ impl Planner {
         batch: &mut SourceBatch,
     ) -> Result<Vec<ImageRange>, StoreError> {
         let limits = self.limits;
-        let OpenRecord { record, dump, parts, masks, source, skipped, .. } = opened;
+        let OpenRecord { record, dump, parts, masks, source, skipped, n_before, .. } = opened;
         batch.set_skipped(&source.path, skipped);
         let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
         // The limits of a dump count all its tensors together.
-        let (n_max, mut n_images, mut n_bytes) = (limits.batch_max, 0u64, 0usize);
+        let (n_max, mut n_images, mut n_bytes) = (limits.batch_max, n_before, 0usize);
         let mut now = Vec::new();
         for part in parts {
             let source = Source { tensor: part.tensor, ..source.clone() };
@@ -209,10 +229,16 @@ impl Planner {
                         Some(before) => *usage = before,
                         None => plan.items.iter().for_each(|item| usage.free(item.id().index)),
                     }
-                    Err(Rejection::waiting(format!(
+                    let class = if n_images > n_max {
+                        RejectionClass::Waiting
+                    } else {
+                        RejectionClass::Final
+                    };
+                    let reason = format!(
                         "{n_images} images in one dump so far, with {n_bytes} bytes of descriptions: \
                          limits.batch_max is {n_max}, descriptions may have {DESCRIPTIONS_BYTES_MAX}"
-                    )))
+                    );
+                    Err(Rejection { class, reason })
                 }
                 plan => plan,
             };

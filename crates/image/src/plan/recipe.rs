@@ -26,17 +26,25 @@ pub enum Recipe {
 
 impl Recipe {
     /// Chooses the recipe for the data that a record names.
-    pub(super) fn new(
-        found: Found,
-        options: ImageOptions,
-        limits: &Limits,
-    ) -> Result<Self, PlanError> {
+    ///
+    /// # Errors
+    /// As [`TensorPlan::new`].
+    pub fn new(found: Found, options: ImageOptions, limits: &Limits) -> Result<Self, PlanError> {
         Ok(match found {
             Found::Tensor(writer, header) => {
                 Self::Convert(Box::new(tensor::plan(*header, writer, options, limits)?))
             }
             Found::Picture(picture) => Self::Copy(picture),
         })
+    }
+
+    /// The number of images that it makes.
+    #[must_use]
+    pub fn n_images(&self) -> u64 {
+        match self {
+            Self::Convert(tensor) => tensor.n_images(),
+            Self::Copy(_) => 1,
+        }
     }
 
     /// Whether its images [share a rule](TensorPlan::shares_rule).

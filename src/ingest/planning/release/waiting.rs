@@ -196,11 +196,10 @@ impl Waiting {
         context: &mut PlanContext<'_>,
     ) -> Result<Retried, StoreError> {
         let tensor = &self.entry.source.tensor;
-        if tensor.is_some() {
-            record.parts.retain(|part| part.tensor == *tensor);
-            if record.parts.is_empty() {
-                return Ok(Retried::StillWaits(MOVED.to_owned()));
-            }
+        if let Some(tensor) = tensor
+            && !context.planner.keep_tensor(&mut record, tensor)
+        {
+            return Ok(Retried::StillWaits(MOVED.to_owned()));
         }
         let Some(replaced) = self.replaced(run, &mut record, context)? else {
             self.free(run, context);
