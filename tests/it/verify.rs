@@ -366,7 +366,7 @@ fn a_kill_at_any_durability_call_of_a_repair_loses_nothing() {
 fn a_daemon_that_is_stopped_meanwhile_costs_no_file() {
     const N: u64 = 1500;
     let temp = TempRun::new();
-    (0..300).for_each(|n| temp.log_picture("a", n, n));
+    (0..N).for_each(|n| temp.log_picture("a", n, n));
     temp.ingest();
     let daemon = temp.daemon("");
     let mut verify = Command::new(PROGRAM);
