@@ -249,12 +249,7 @@ impl Engine {
     fn on_results(&mut self, results: Vec<BatchResult>) {
         for result in results {
             match result {
-                BatchResult::ImageFailed { run, id, is_waiting: false } => {
-                    self.planner.free(&run, id);
-                }
-                BatchResult::ImageFailed { run, id, is_waiting: true } => {
-                    self.planner.take_held(&run, &id.key, id.step, id.index);
-                }
+                BatchResult::NotMade { run, id } => self.planner.restore(&run, &id),
                 BatchResult::Retried { run, path, result } => {
                     self.releases.retried(&run, result);
                     if let Some(path) = path {

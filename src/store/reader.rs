@@ -293,9 +293,21 @@ impl Reader {
         run: &RunId,
         filter: &Filter,
     ) -> Result<Vec<WaitingItem>, StoreError> {
-        let mut waiting = self.index.waiting(run, usize::MAX)?;
+        let mut waiting = self.index.tried_again(run, Row::is_waiting, usize::MAX)?;
         waiting.retain(|item| filter.selects(item.said.as_ref()));
         Ok(waiting)
+    }
+
+    /// Lists the waiting items of a run, and the images that lack something, that match the filter's key and
+    /// steps, in order of the journal.
+    pub(crate) fn tried_again(
+        &self,
+        run: &RunId,
+        filter: &Filter,
+    ) -> Result<Vec<WaitingItem>, StoreError> {
+        let mut items = self.index.tried_again(run, Row::is_tried_again, usize::MAX)?;
+        items.retain(|item| filter.selects(item.said.as_ref()));
+        Ok(items)
     }
 
     /// Reads the item of a row.
@@ -321,7 +333,7 @@ impl Reader {
         let n = runs.iter().map(|(_, n)| n).sum();
         let mut examples = Vec::new();
         for (run, _) in runs.iter().take(WAITING_EXAMPLES_MAX) {
-            for WaitingItem { row, .. } in self.index.waiting(run, 1)? {
+            for WaitingItem { row, .. } in self.index.tried_again(run, Row::is_waiting, 1)? {
                 // A damaged line of a journal shows elsewhere.
                 let Ok(entry) = self.entry(run, row) else { continue };
                 let reason = entry.reason().unwrap_or_default().to_owned();
@@ -340,10 +352,10 @@ impl Reader {
         written.map_or(Duration::MAX, |at| at.elapsed().unwrap_or_default())
     }
 
-    /// Lists the runs that have waiting items.
-    pub(crate) fn runs_with_waiting(&self) -> Result<Vec<RunId>, StoreError> {
+    /// Lists the runs that have waiting items, or images that lack something.
+    pub(crate) fn runs_to_try_again(&self) -> Result<Vec<RunId>, StoreError> {
         let runs = self.index.runs()?.into_iter();
-        Ok(runs.filter(|(_, row)| row.n_waiting > 0).map(|(run, _)| run).collect())
+        Ok(runs.filter(|(_, row)| row.n_waiting + row.n_lacking > 0).map(|(run, _)| run).collect())
     }
 
     /// Lists all items of a run, each with the offset of its line.

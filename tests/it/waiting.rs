@@ -280,6 +280,83 @@ fn a_kill_while_waiting_items_are_tried_again_loses_and_duplicates_nothing() {
     assert!(n_killed > 3, "only {n_killed} kills");
 }
 
+#[test]
+fn a_line_that_waits_outlives_its_log() {
+    let temp = TempRun::new();
+    line(&temp, "k", 1, "tensors/a.npy", ",\"caption\":\"late\"");
+    line(&temp, "k", 1, "tensors/b.npy", "");
+    temp.write("tensors/b.npy", &batch(&[1, 2, 3]));
+    let low = format!("{QUICK}[limits]\nbatch_max = 2\n");
+    assert_eq!(ingest(&temp, &low), 3);
+    assert_eq!(temp.counts(), [0, 0, 2]);
+    // Rotated by copy and truncate, under a name that no pattern matches.
+    fs::copy(temp.at("a.media.jsonl"), temp.at("a.media.jsonl.1")).expect("a copy");
+    temp.write("a.media.jsonl", b"");
+    temp.write("tensors/a.npy", &gray(7));
+    assert_eq!(ingest(&temp, QUICK), 0);
+    let numbers: Vec<String> = listed(&temp).into_iter().map(|item| item.3).collect();
+    assert_eq!(numbers, ["7", "1", "2", "3"]);
+    assert_eq!(temp.items()[0]["caption"], "late");
+    assert!(temp.items().iter().all(|item| item["source"]["text"].is_null()));
+    check_rebuilt(&temp);
+}
+
+#[test]
+fn a_mask_or_annotation_that_comes_late_is_added_to_its_image() {
+    let masks = ",\"masks\":{\"gt\":{\"mask_data\":\"masks/gt.npy\"}}";
+    let boxes = ",\"boxes\":{\"path\":\"boxes/1.json\"}";
+    let layers = |temp: &TempRun| -> Vec<[bool; 2]> {
+        let has =
+            |item: &Value, name: &str| item[name].as_object().is_some_and(|sets| !sets.is_empty());
+        let of_item = |item: &Value| {
+            assert_eq!(item["state"], "image", "{item}");
+            [has(item, "masks"), has(item, "boxes")]
+        };
+        temp.items().iter().map(of_item).collect()
+    };
+    let write_boxes = |temp: &TempRun| {
+        let position = json!({"minX": 0.1, "maxX": 0.5, "minY": 0.1, "maxY": 0.5});
+        let sets = json!({"gt": {"box_data": [{"position": position, "class_id": 1}]}});
+        temp.write("boxes/1.json", sets.to_string().as_bytes());
+    };
+    let temp = TempRun::new();
+    temp.write("tensors/a.npy", &batch(&[1, 2]));
+    temp.write("tensors/b.npy", &gray(3));
+    line(&temp, "k", 1, "tensors/a.npy", masks);
+    line(&temp, "k", 1, "tensors/b.npy", boxes);
+    line(&temp, "other", 1, "tensors/b.npy", "");
+    assert_eq!(ingest(&temp, QUICK), 0);
+    assert_eq!(layers(&temp), [[false; 2]; 4]);
+    check_rebuilt(&temp);
+    let n_lines = temp.journaled_items().len();
+    assert_eq!(ingest(&temp, QUICK), 0);
+    assert_eq!(temp.journaled_items().len(), n_lines, "nothing has come");
+    temp.write("masks/gt.npy", &npy("|u1", &[4, 4], &[1; 16]));
+    assert_eq!(ingest(&temp, QUICK), 0);
+    assert_eq!(layers(&temp), [[true, false], [true, false], [false, false], [false, false]]);
+    assert_eq!(
+        temp.journaled_items().len(),
+        n_lines + 2,
+        "only those that lacked it are made again"
+    );
+    check_rebuilt(&temp);
+    let daemon = temp.daemon(QUICK);
+    write_boxes(&temp);
+    wait_for("the boxes", || layers(&temp)[2] == [false, true]);
+    drop(daemon);
+    assert!(temp.items().iter().all(|item| item["warnings"].is_null()), "{:?}", temp.items());
+    // An image whose dump has changed since keeps its picture.
+    let other = TempRun::new();
+    other.write("tensors/b.npy", &gray(3));
+    line(&other, "k", 1, "tensors/b.npy", boxes);
+    assert_eq!(ingest(&other, QUICK), 0);
+    other.write("tensors/b.npy", &gray(4));
+    write_boxes(&other);
+    ingest(&other, QUICK);
+    assert_eq!((listed(&other)[0].3.as_str(), layers(&other)), ("3", vec![[false, false]]));
+    check_rebuilt(&other);
+}
+
 /// One record of a random run: a line and its dump, or a path dump.
 struct Record {
     path: String,

@@ -11,7 +11,7 @@ use crate::record::{DEPTH_MAX, MediaRecord, depth, parse_json};
 use crate::run_dir::{ReadFailure, RunDir};
 
 /// Loads the annotations that a record keeps in files. A file that cannot be used costs a warning, not
-/// the image.
+/// the image. Returns the files that were left out because they are missing or cut off.
 ///
 /// # Errors
 /// If a file is missing or cut off and `missing_file` says to wait, or it cannot be read now.
@@ -20,19 +20,20 @@ pub(super) fn load(
     record: &mut MediaRecord,
     missing_file: MissingFile,
     limits: &Limits,
-) -> Result<(), ReadFailure> {
-    let mut rest = limits.annotation_bytes_max;
+) -> Result<Vec<String>, ReadFailure> {
+    let (mut missing, mut rest) = (Vec::new(), limits.annotation_bytes_max);
     let warnings = load_files(&mut record.description, |name| {
         match read(dir, name, limits.annotation_bytes_max, &mut rest) {
             Err(ReadFailure::OverLimit(problem) | ReadFailure::Reject(problem)) => Ok(Err(problem)),
             Err(ReadFailure::Wait(problem)) if missing_file == MissingFile::Drop => {
+                missing.push(name.to_owned());
                 Ok(Err(problem))
             }
             read => read.map(Ok).map_err(ReadFailure::about_annotations),
         }
     })?;
     record.warnings.extend(warnings);
-    Ok(())
+    Ok(missing)
 }
 
 /// Reads one file of at most `rest` bytes, and takes its length from `rest`.

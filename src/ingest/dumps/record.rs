@@ -12,6 +12,9 @@ use crate::media::Source;
 use crate::record::MediaRecord;
 use crate::run_dir::{ReadFailure, RunDir};
 
+/// Missing files that are noted with an image. It is made again when one of them comes.
+const MISSING_MAX: usize = 16;
+
 /// What is done about a mask or a file of annotations that is missing or not complete yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MissingFile {
@@ -51,7 +54,7 @@ impl OpenRecord {
         dir: &RunDir,
         mut record: MediaRecord,
         opened: RecordDump,
-        source: Source,
+        mut source: Source,
         has_explicit_place: bool,
         missing_file: MissingFile,
         limits: &Limits,
@@ -66,10 +69,11 @@ impl OpenRecord {
         }
         let DumpParts { parts, skipped, unfinished } =
             parts(&contents, &record.key, record.data.tensor.as_deref(), &path)?;
-        annotation_file::load(dir, &mut record, missing_file, limits)?;
+        source.missing = annotation_file::load(dir, &mut record, missing_file, limits)?;
         let masks = record.description.annotations.get("masks").map(mask_dumps).unwrap_or_default();
         let masks = masks.iter().map(|data| match MaskDump::open(dir, data, limits) {
             Err(ReadFailure::Wait(reason)) if missing_file == MissingFile::Drop => {
+                source.missing.push(data.path.clone());
                 Ok(MaskDump::unreadable(data, reason))
             }
             Err(ReadFailure::OverLimit(reason) | ReadFailure::Reject(reason)) => {
@@ -78,6 +82,7 @@ impl OpenRecord {
             opened => opened,
         });
         let masks = masks.collect::<Result<Vec<_>, _>>()?;
+        source.missing.truncate(MISSING_MAX);
         Ok(Self { record, dump, parts, masks, source, skipped, unfinished, n_before: 0 })
     }
 }

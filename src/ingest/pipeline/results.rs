@@ -31,8 +31,8 @@ pub(crate) enum BatchResult {
         /// Why the dump must be read again. Nothing was committed then.
         unread: Option<String>,
     },
-    /// An image of a log line could not be made: its index is free again, unless the item waits.
-    ImageFailed { run: RunId, id: MediaId, is_waiting: bool },
+    /// A planned image of a log line or a waiting item was not made: its index has what the store has there.
+    NotMade { run: RunId, id: MediaId },
     /// The release of a held image was tried.
     Released {
         run: RunId,

@@ -18,6 +18,10 @@ use crate::run_dir::{ReadFailure, RunDir};
 use crate::store::journal::{Event, ReadLine, SourceCursor};
 use crate::store::{RunInfo, StoreError};
 
+/// The longest line that is stored with its item while the item waits, in bytes. A longer one is read from its
+/// log again.
+const WAITING_LINE_BYTES_MAX: usize = 64 << 10;
+
 /// A line, and where it is.
 pub(super) struct LogLine<'a> {
     pub(super) run: &'a Arc<RunInfo>,
@@ -76,6 +80,13 @@ impl LogLine<'_> {
         }
     }
 
+    /// The line, for an item that waits.
+    fn text(&self) -> Option<String> {
+        let bytes = Some(&self.line.bytes)
+            .filter(|bytes| !self.line.is_too_long && bytes.len() <= WAITING_LINE_BYTES_MAX)?;
+        String::from_utf8(bytes.clone()).ok()
+    }
+
     /// The digest of the line among those of its session and rank.
     fn digest(&self) -> LineDigest {
         match self.tail.session() {
@@ -107,6 +118,7 @@ impl LogLine<'_> {
             Some(place) => Some(planner.place_rejected(&self.run.id, place, &why, &[])?.0),
             None => None,
         };
+        let source = Source { text: self.text(), ..source };
         let entry = MediaEntry::rejected(place, why, description, source);
         Ok(self.event(Event::Media(Box::new(entry))))
     }
@@ -335,7 +347,7 @@ fn open_record(
     reader.named.note(reader.files, &record.data.path);
     let (dir, limits) = (reader.files.dir(), context.planner.limits());
     let opened = reader.last_dump.open(dir, &record.data, limits)?;
-    let source = of_log.source(Some(&opened.path));
+    let source = Source { text: of_log.text(), ..of_log.source(Some(&opened.path)) };
     let missing_file = if is_over { MissingFile::Drop } else { MissingFile::Wait };
     OpenRecord::new(dir, record.clone(), opened, source, true, missing_file, limits)
 }

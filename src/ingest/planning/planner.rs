@@ -10,7 +10,7 @@ use crate::ingest::pipeline::{SourceBatch, held_at};
 use crate::limits::{Admission, Limits, StepUsage, admit};
 use crate::media::{
     Description, MediaEntry, MediaId, MediaKey, Rejection, RejectionClass, RunId, Session, Source,
-    Step,
+    State, Step,
 };
 use crate::plan::{
     DESCRIPTIONS_BYTES_MAX, Found, IndexRange, Plan, PlannedItem, Recipe, plan, plan_held,
@@ -117,10 +117,16 @@ impl Planner {
         self.usage.entry(step).and_modify(|usage| usage.free(id.index));
     }
 
-    /// Takes the index of an image that stays held, or waits.
-    pub(crate) fn take_held(&mut self, run: &RunId, key: &MediaKey, step: Step, index: u32) {
-        let step = (run.clone(), key.clone(), step);
-        self.usage.entry(step).and_modify(|usage| usage.take(index, false));
+    /// Gives an index back to what the store has there: an image that was planned for it was not committed.
+    pub(crate) fn restore(&mut self, run: &RunId, id: &MediaId) {
+        let there = self.reader.item(run, &id.key, id.step, id.index);
+        let step = (run.clone(), id.key.clone(), id.step);
+        self.usage.entry(step).and_modify(|usage| match there {
+            Ok(Some(item)) => usage.take(id.index, item.state() == State::Image),
+            Ok(None) => usage.free(id.index),
+            // What is there is unknown, and must not be replaced.
+            Err(_) => usage.take(id.index, false),
+        });
     }
 
     /// Returns why a step admits no more images, if it does not.

@@ -104,11 +104,9 @@ impl Sessions {
         step: Step,
         reader: &Reader,
     ) -> Result<bool, StoreError> {
+        let place = self.place(run, &session.id, reader)?;
         let last = reader.last_session(run, key, step, session.rank)?;
-        Ok(match last {
-            Some(last) => last > self.place(run, &session.id, reader)?,
-            None => false,
-        })
+        Ok(last.is_some_and(|last| last > place))
     }
 
     fn compare_key(

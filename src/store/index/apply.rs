@@ -52,6 +52,10 @@ pub(super) fn apply_line(
         if let Some(before) = before
             && (before.state, before.place, before.is_pruned()) == (State::Image, place, false)
         {
+            if before.is_tried_again() {
+                changes.remove(&waiting_key(run, before.place))?;
+                run_row.n_lacking -= 1;
+            }
             changes.insert(item_key, &encode(&Row { mark: Mark::Pruned, ..before }))?;
             run_row.n_pruned += 1;
         }
@@ -94,7 +98,11 @@ fn apply_item<'a>(
 ) -> sled::Result<Option<(&'a str, DumpRow)>> {
     let Located { line, start, length } = located;
     let mut dump: Option<(&str, DumpRow)> = None;
-    let mark = if line.is_waiting() { Mark::Waiting } else { Mark::None };
+    let mark = match state {
+        State::Rejected if line.is_waiting() => Mark::Waiting,
+        State::Image if line.is_lacking() => Mark::Lacking,
+        _ => Mark::None,
+    };
     let row = Row { state, place: *start, length: *length, mark };
     let path = line.source.as_ref().filter(|source| source.log.is_none());
     if let Some(path) = path.map(|source| &*source.path) {
@@ -128,7 +136,7 @@ fn apply_item<'a>(
         note_writer(changes, run, run_row, line)?;
     }
     run_row.count(row);
-    if row.is_waiting() {
+    if row.is_tried_again() {
         let waiting = match at.filter(|_| has_place) {
             Some((key, step, index)) => WaitingRow::Placed(key.clone(), step, index),
             None => WaitingRow::Rejected(line.seq),
@@ -257,7 +265,7 @@ fn uncount(
 ) -> sled::Result<()> {
     if let Some(before) = before.and_then(|bytes| decode::<Row>(&bytes)) {
         run_row.uncount(before);
-        if before.is_waiting() {
+        if before.is_tried_again() {
             changes.remove(&waiting_key(run, before.place))?;
         }
     }

@@ -56,13 +56,13 @@ use crate::media::{MediaKey, RunId, State, Step};
 use crate::pulse;
 
 /// The version of keys and rows. An index of another version is rebuilt.
-const SCHEMA: &[u8] = b"6";
+const SCHEMA: &[u8] = b"7";
 
 /// A transaction takes no further line once it writes this many keys. A line touches at most eleven keys, and
 /// two for each image of its dump that was rejected earlier.
 const KEYS_PER_TRANSACTION: usize = 180;
 
-/// A rejected item that is tried again.
+/// A rejected item that is tried again, or an image that lacks something.
 #[derive(Debug, Clone)]
 pub(crate) struct WaitingItem {
     pub(crate) row: Row,
@@ -469,8 +469,13 @@ impl Index {
         Ok(bytes.and_then(|bytes| decode(&bytes)))
     }
 
-    /// Lists the waiting items of a run, in order of the journal.
-    pub(crate) fn waiting(&self, run: &RunId, max: usize) -> Result<Vec<WaitingItem>, StoreError> {
+    /// Lists the items of a run that are tried again and that `is_wanted` selects, in order of the journal.
+    pub(crate) fn tried_again(
+        &self,
+        run: &RunId,
+        is_wanted: impl Fn(&Row) -> bool,
+        max: usize,
+    ) -> Result<Vec<WaitingItem>, StoreError> {
         let now = self.now();
         let mut waiting = Vec::new();
         for entry in Rows::beneath(&now, key(b'w', run, &[])) {
@@ -494,7 +499,7 @@ impl Index {
                 }
                 None => None,
             };
-            waiting.extend(item.filter(|item| item.row.is_waiting()));
+            waiting.extend(item.filter(|item| is_wanted(&item.row)));
             if waiting.len() >= max {
                 break;
             }

@@ -41,6 +41,8 @@ pub(crate) enum Mark {
     Pruned,
     /// The item was rejected, and is tried again.
     Waiting,
+    /// The image lacks masks or annotations whose files were missing, and is made again when they come.
+    Lacking,
 }
 
 impl Row {
@@ -53,12 +55,18 @@ impl Row {
     pub(crate) fn is_waiting(&self) -> bool {
         self.mark == Mark::Waiting
     }
+
+    /// Whether it is listed among the items that are tried again: a rejected one, or an image that lacks
+    /// something.
+    pub(crate) fn is_tried_again(&self) -> bool {
+        matches!(self.mark, Mark::Waiting | Mark::Lacking)
+    }
 }
 
-/// Where the row of a waiting item is.
+/// Where the row of an item that is tried again is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum WaitingRow {
-    /// Among the images and held items: it has this place until it is tried again.
+    /// Among the images and held items: an image, or a waiting item that has this place until it is tried.
     Placed(MediaKey, Step, u32),
     /// Among the rejected items, by the number of its line.
     Rejected(u64),
@@ -282,6 +290,8 @@ pub(crate) struct RunRow {
     pub(crate) n_rejected: u64,
     /// The items among `n_rejected` that are tried again.
     pub(crate) n_waiting: u64,
+    /// The images among `n_image` that lack masks or annotations whose files were missing.
+    pub(crate) n_lacking: u64,
     /// The images among `n_image` whose files retention removed.
     pub(crate) n_pruned: u64,
     /// Damaged journal lines.
@@ -306,6 +316,7 @@ impl Default for RunRow {
             n_held: 0,
             n_rejected: 0,
             n_waiting: 0,
+            n_lacking: 0,
             n_pruned: 0,
             n_damaged: 0,
             n_repeated: 0,
@@ -323,12 +334,14 @@ impl RunRow {
     pub(super) fn count(&mut self, row: Row) {
         *self.of_state(row.state) += 1;
         self.n_waiting += u64::from(row.is_waiting());
+        self.n_lacking += u64::from(row.mark == Mark::Lacking);
     }
 
     /// Counts an item less.
     pub(super) fn uncount(&mut self, row: Row) {
         *self.of_state(row.state) -= 1;
         self.n_waiting -= u64::from(row.is_waiting());
+        self.n_lacking -= u64::from(row.mark == Mark::Lacking);
         self.n_pruned -= u64::from(row.is_pruned());
     }
 
@@ -401,6 +414,7 @@ mod tests {
             n_held: 2,
             n_rejected: 3,
             n_waiting: 9,
+            n_lacking: 8,
             n_pruned: 4,
             n_damaged: 5,
             n_repeated: 9,
@@ -410,7 +424,7 @@ mod tests {
             last_seq: 6,
             applied: JournalOffset { segment: 7, offset: 8 },
         };
-        assert_eq!(encode(&run), [1, 2, 3, 9, 4, 5, 9, 10, 11, 1, 6, 7, 8]);
+        assert_eq!(encode(&run), [1, 2, 3, 9, 8, 4, 5, 9, 10, 11, 1, 6, 7, 8]);
         let mut line = LineRow { n_made: 1, item: None, ..LineRow::default() };
         line.note_read(300, 7);
         line.note_read(300, 9);

@@ -88,6 +88,8 @@ pub(crate) struct OutlineSource<'a> {
     pub(crate) log: Option<Cow<'a, str>>,
     session: Option<Cow<'a, str>>,
     rank: Option<u32>,
+    #[serde(default)]
+    missing: Cow<'a, [String]>,
 }
 
 impl OutlineSource<'_> {
@@ -130,6 +132,7 @@ impl<'a> Outline<'a> {
                     log: source.log.as_deref().map(Cow::Borrowed),
                     session: source.session.as_deref().map(Cow::Borrowed),
                     rank: source.rank,
+                    missing: Cow::Borrowed(&source.missing),
                 });
             }
             Event::Retried { place, path } => {
@@ -153,6 +156,11 @@ impl<'a> Outline<'a> {
             Event::Commit { .. } | Event::Run { .. } | Event::Cursor => {}
         }
         outline
+    }
+
+    /// Whether files of masks or annotations were missing when the image was made.
+    pub(crate) fn is_lacking(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| !source.missing.is_empty())
     }
 
     /// Whether the item was rejected, and is tried again.

@@ -66,6 +66,13 @@ pub struct Source {
     /// The rank in that session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<u32>,
+    /// Of a waiting item, the line that described it, unless that is long: its log may be rotated away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Of an image, the masks and files of annotations that were missing when it was made. It is made again
+    /// when one of them is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// For a held or waiting item, where to find it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldAt>,
@@ -454,6 +461,7 @@ impl MediaEntry {
         source: Source,
     ) -> Self {
         let image = CommittedImage { id, file, provenance, layers, pruned: false };
+        let source = Source { text: None, ..source };
         Self { fate: Fate::Image(Box::new(image)), description, source }
     }
 
@@ -461,6 +469,7 @@ impl MediaEntry {
     #[must_use]
     pub fn held(id: MediaId, reason: String, description: Description, source: Source) -> Self {
         let reason = shortened(reason, REASON_CHARS_MAX);
+        let source = Source { text: None, missing: Vec::new(), ..source };
         Self { fate: Fate::Held { id, reason }, description: description.without_loaded(), source }
     }
 
@@ -474,6 +483,8 @@ impl MediaEntry {
     ) -> Self {
         let place = place.map(|(key, step, index)| ClaimedPlace { key, step, index });
         let Rejection { class, reason } = why.into();
+        let text = source.text.filter(|_| class == RejectionClass::Waiting);
+        let source = Source { text, missing: Vec::new(), ..source };
         let reason = shortened(reason, REASON_CHARS_MAX);
         let description = description.without_loaded();
         Self { fate: Fate::Rejected { place, reason, class }, description, source }

@@ -30,6 +30,8 @@ pub(in crate::ingest) struct SourceBatch {
     storages: HashMap<Storage, Arc<OpenStorage>>,
     /// The dump and its entries that hold no picture, if it has any.
     skipped: Option<(String, Skipped)>,
+    /// The place of the waiting item that was tried again, if it has one.
+    retried: Option<MediaId>,
     /// If the batch is an image of the store, which of its files are made again.
     repair: Option<FilesToRepair>,
 }
@@ -62,6 +64,7 @@ impl SourceBatch {
             cursor,
             storages,
             skipped: None,
+            retried: None,
             repair: None,
         }
     }
@@ -158,9 +161,15 @@ impl SourceBatch {
     }
 
     /// Says that the batch is what came of a waiting item, the line of which begins at `place`. `path` is its
-    /// dump, if its path describes it.
-    pub(in crate::ingest) fn retries(&mut self, place: JournalOffset, path: Option<String>) {
+    /// dump, if its path describes it, and `id` its place in the step, if it has one.
+    pub(in crate::ingest) fn retries(
+        &mut self,
+        place: JournalOffset,
+        path: Option<String>,
+        id: Option<MediaId>,
+    ) {
         self.parts.insert(0, BatchPart::Event(Event::Retried { place, path }));
+        self.retried = id;
     }
 
     /// Says that the batch's only image is made to repair files of the store. Nothing of it is journaled.

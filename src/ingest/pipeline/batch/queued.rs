@@ -38,8 +38,10 @@ pub(in crate::ingest::pipeline) struct QueuedBatch {
     digest: Option<SharedDigest>,
     /// Why the dump must be read again.
     unread: Option<String>,
-    /// Images that could not be made, and whether they wait.
-    failed: Vec<(MediaId, bool)>,
+    /// Images that could not be made.
+    failed: Vec<MediaId>,
+    /// The place of the waiting item that was tried again, if it has one.
+    retried: Option<MediaId>,
     /// Whether an image lacks a mask that could not be made.
     lacks_mask: bool,
     /// Whether an image was given up, because the program stops while nothing can be written.
@@ -72,7 +74,7 @@ impl QueuedBatch {
         share: Share,
     ) -> (Self, Vec<(BatchSlot, RenderJob)>) {
         let n_items = batch.n_items();
-        let SourceBatch { run, digest, parts, cursor, skipped, repair, .. } = batch;
+        let SourceBatch { run, digest, parts, cursor, skipped, retried, repair, .. } = batch;
         let (mut events, mut jobs) = (Vec::with_capacity(parts.len()), Vec::new());
         for (event_idx, part) in parts.into_iter().enumerate() {
             match part {
@@ -94,6 +96,7 @@ impl QueuedBatch {
             digest,
             unread: None,
             failed: Vec::new(),
+            retried,
             lacks_mask: false,
             is_given_up: false,
             skipped,
@@ -127,12 +130,12 @@ impl QueuedBatch {
                 entry
             }
             RenderOutcome::Failed(entry) => {
-                self.failed.extend(entry.id().map(|id| (id, false)));
+                self.failed.extend(entry.id());
                 entry
             }
             RenderOutcome::Unread { entry, reason } => {
                 self.unread = Some(reason);
-                self.failed.extend(entry.id().map(|id| (id, true)));
+                self.failed.extend(entry.id());
                 entry
             }
             RenderOutcome::GivenUp => {
@@ -157,11 +160,7 @@ impl QueuedBatch {
             BatchTally { counts, results, rejections, skipped: None, _share: self.share };
         let digest = self.digest.as_ref().and_then(|digest| digest.get().copied());
         let run = &self.run.id;
-        let failed = self.failed.into_iter().map(|(id, is_waiting)| BatchResult::ImageFailed {
-            run: run.clone(),
-            id,
-            is_waiting,
-        });
+        let not_made = |id| BatchResult::NotMade { run: run.clone(), id };
         match &mut self.cursor {
             SourceCursor::None
                 if let Some(Some(Event::Retried { path, .. })) = self.events.first() =>
@@ -174,9 +173,12 @@ impl QueuedBatch {
                 let is_unread = result.is_err();
                 tally.results.push(BatchResult::Retried { run: run.clone(), path, result });
                 if is_unread {
+                    // All that the batch would have placed or removed stays as it is.
+                    let ids = self.events.iter().flatten().filter_map(id_of).chain(self.retried);
+                    tally.results.extend(ids.map(not_made));
                     return (None, tally.given_back());
                 }
-                tally.results.extend(failed);
+                tally.results.extend(self.failed.into_iter().map(not_made));
             }
             SourceCursor::None => {
                 if let Some(Some(Event::Media(entry))) = self.events.first()
@@ -205,7 +207,7 @@ impl QueuedBatch {
                 *cursor = cursor.clone().with_digest(known);
             }
             SourceCursor::Log(_) => {
-                tally.results.extend(failed);
+                tally.results.extend(self.failed.into_iter().map(not_made));
             }
         }
         let mut events: Vec<Event> = self.events.into_iter().flatten().collect();
@@ -296,6 +298,15 @@ impl BatchTally {
             tracing::info!(path, log, line, reason, "rejected");
         }
         (self.counts, self.results)
+    }
+}
+
+/// The place that an event is about.
+fn id_of(event: &Event) -> Option<MediaId> {
+    match event {
+        Event::Media(entry) => entry.id(),
+        Event::Gone { id, .. } => Some(id.clone()),
+        _ => None,
     }
 }
 
@@ -425,10 +436,7 @@ mod tests {
         let (counts, results) = tally.close();
         let want = BatchCounts { n_items: 2, n_held: 1, n_rejected: 1, ..BatchCounts::default() };
         assert_eq!(counts, want);
-        assert_eq!(
-            results,
-            [BatchResult::ImageFailed { run: run().id.clone(), id: id(0), is_waiting: false }]
-        );
+        assert_eq!(results, [BatchResult::NotMade { run: run().id.clone(), id: id(0) }]);
     }
 
     #[test]

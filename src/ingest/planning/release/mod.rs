@@ -10,13 +10,14 @@
 //! A person asks for it (`safelight release`), or [`Retries`] does: the engine tries waiting items again by
 //! itself.
 
+mod held;
 mod reopened;
 mod repair;
 mod report;
 mod retries;
 mod waiting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crossbeam_channel::Sender;
 
@@ -26,16 +27,12 @@ pub use self::repair::RepairResult;
 use self::repair::Repairs;
 pub use self::report::{Admitting, KeyReport, Report};
 pub(crate) use self::retries::Retries;
-use super::planner::HeldImages;
 use super::{PathDumps, PlanContext, Planner};
 use crate::config::WatchConfig;
-use crate::ingest::pipeline::{ItemOutcome, SourceBatch};
+use crate::ingest::pipeline::ItemOutcome;
 use crate::ingest::runs::Runs;
-use crate::media::{HeldAt, MediaEntry, MediaId, MediaKey, RunId, Source, State, Step};
-use crate::plan::PlannedItem;
-use crate::pulse;
-use crate::store::journal::SourceCursor;
-use crate::store::{Filter, StateFilter, StoreError, WaitingItem};
+use crate::media::{MediaId, MediaKey, RunId, State, Step};
+use crate::store::{Filter, StoreError, WaitingItem};
 
 /// Steps and waiting items that are looked at in one turn.
 const STEPS_PER_TURN: usize = 8;
@@ -95,14 +92,6 @@ struct ReleasedRun {
     steps: VecDeque<(MediaKey, Step, u64)>,
     /// Waiting items that were not looked at yet.
     waiting: VecDeque<WaitingItem>,
-}
-
-/// Held images of one tensor.
-struct Group {
-    source: Source,
-    held: HeldAt,
-    /// By index, which of the tensor's images each is.
-    images: BTreeMap<u32, u64>,
 }
 
 impl Releases {
@@ -209,21 +198,18 @@ impl Releases {
         result: Result<(), String>,
         planner: &mut Planner,
     ) {
-        let MediaId { key, step, index } = id;
         if result.is_err() {
-            planner.take_held(run, &key, step, index);
+            planner.restore(run, &id);
         }
         if let Some(release) = &mut self.current {
             release.n_in_flight = release.n_in_flight.saturating_sub(1);
             match result {
-                Ok(()) => release.report.released(run, &key),
-                Err(reason) => release.report.failed(run, Some(&key), &reason, 1),
+                Ok(()) => release.report.released(run, &id.key),
+                Err(reason) => release.report.failed(run, Some(&id.key), &reason, 1),
             }
         }
     }
-}
 
-impl Releases {
     /// Counts what came of a waiting item.
     pub(crate) fn retried(&mut self, run: &RunId, result: Result<Vec<ItemOutcome>, String>) {
         let Some(Release { n_in_flight, report, .. }) = &mut self.current else { return };
@@ -264,7 +250,7 @@ impl Release {
             Scope::All => reader.held_steps(&id, &self.filter)?,
             Scope::Waiting | Scope::ChangedWaiting => Vec::new(),
         };
-        let waiting = reader.waiting(&id, &self.filter)?;
+        let waiting = reader.tried_again(&id, &self.filter)?;
         let run = ReleasedRun { id, opened: None, steps: steps.into(), waiting: waiting.into() };
         self.current = Some(run);
         Ok(())
@@ -283,102 +269,5 @@ impl Release {
             }
             None => {}
         }
-    }
-
-    /// Releases what the limits admit of a step that has `n` held images.
-    fn release_step(
-        &mut self,
-        key: &MediaKey,
-        step: Step,
-        n: u64,
-        runs: &Runs,
-        context: &mut PlanContext<'_>,
-    ) -> Result<(), StoreError> {
-        let Self { report, n_in_flight, current, watches, .. } = self;
-        let Some(ReleasedRun { id, opened, .. }) = current else { return Ok(()) };
-        // If a step is full, no dump needs to be read.
-        if let Some(reason) = context.planner.full_reason(id, key, step)? {
-            report.held(id, key, &reason, n);
-            return Ok(());
-        }
-        let opened = opened.get_or_insert_with(|| ReopenedRun::open(id, runs, watches, context));
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(reason) => {
-                report.failed(id, Some(key), reason, n);
-                return Ok(());
-            }
-        };
-        let (steps, state) = (Some((step.0, step.0)), Some(StateFilter::Held));
-        let filter = Filter { run: Some(id.clone()), key: Some(key.clone()), steps, state };
-        let mut items = context.planner.reader().items(&filter)?.peekable();
-        while let Some(item) = items.next() {
-            pulse::beat();
-            let entry = match item {
-                Ok((_, entry)) => entry,
-                Err(error) => {
-                    report.failed(id, Some(key), &error.to_string(), 1);
-                    break;
-                }
-            };
-            let Some(mut group) = Group::of(&entry) else {
-                let reason = "an earlier version held it, and recorded too little of its dump";
-                report.failed(id, Some(key), reason, 1);
-                continue;
-            };
-            while items
-                .next_if(|item| item.as_ref().is_ok_and(|(_, next)| group.add(next)))
-                .is_some()
-            {}
-            let n = group.images.len() as u64;
-            if let Some(reason) = context.planner.full_reason(id, key, step)? {
-                report.held(id, key, &reason, n);
-                continue;
-            }
-            let mut record = match opened.read_held(&group.source, group.held, context.planner)? {
-                Ok(record) => record,
-                Err(reason) => {
-                    report.failed(id, Some(key), &reason, n);
-                    continue;
-                }
-            };
-            let Group { source, images, .. } = &group;
-            let held = HeldImages { key, step, source, images };
-            let plan = match context.planner.plan_held(id, &mut record, &held)? {
-                Ok(plan) => plan,
-                Err(reason) => {
-                    report.failed(id, Some(key), &reason, n);
-                    continue;
-                }
-            };
-            for item in &plan.items {
-                match item {
-                    PlannedItem::Image(_) => *n_in_flight += 1,
-                    PlannedItem::Held { reason, .. } => report.held(id, key, reason, 1),
-                    PlannedItem::Rejected { reason, .. } => report.failed(id, Some(key), reason, 1),
-                }
-            }
-            let mut batch = SourceBatch::new(&opened.run.info, SourceCursor::None);
-            batch.push_plan(plan, &record.dump, &record.masks, opened.run.files.dir(), source);
-            batch.into_releases().for_each(|batch| context.pipeline.submit(batch));
-        }
-        Ok(())
-    }
-}
-
-impl Group {
-    /// The group that begins with an item. `None` if the item says too little of its dump.
-    fn of(entry: &MediaEntry) -> Option<Self> {
-        let held = entry.source.held?;
-        let source = Source { held: None, ..entry.source.clone() };
-        let images = BTreeMap::from([(entry.index()?, held.image)]);
-        Some(Self { source, held, images })
-    }
-
-    /// Adds the next item if it comes from the same tensor. Returns whether it does.
-    fn add(&mut self, entry: &MediaEntry) -> bool {
-        let is_same = Self::of(entry)
-            .filter(|next| next.source == self.source && next.held.is_same_version(&self.held));
-        is_same.map(|next| self.images.extend(next.images)).is_some()
     }
 }

@@ -107,7 +107,13 @@ impl ReopenedRun {
         limits: &Limits,
     ) -> Result<OpenRecord, Rejection> {
         let dir = self.run.files.dir().clone();
-        let record = self.record(log, number, limits.line_bytes_max)?;
+        let record = match &source.text {
+            Some(text) => match parse_line(text.as_bytes()) {
+                Ok(Line::Media(record)) => *record,
+                _ => return Err(Rejection::waiting(MOVED)),
+            },
+            None => self.record(log, number, limits.line_bytes_max)?,
+        };
         // The item of a line that could not be read names its log.
         let path = dir.relative(&record.data.path);
         if path.as_ref() != Ok(&source.path) && source.path != log {

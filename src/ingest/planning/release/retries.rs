@@ -86,7 +86,7 @@ impl Retries {
         let n_changes = reader.n_changes();
         let mut with_waiting = Vec::new();
         if self.nothing_at != Some(n_changes) {
-            with_waiting = reader.runs_with_waiting()?;
+            with_waiting = reader.runs_to_try_again()?;
             self.nothing_at = with_waiting.is_empty().then_some(n_changes);
         }
         with_waiting.retain(|run| runs.with_id(run).is_some());

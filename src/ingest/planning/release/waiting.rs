@@ -1,8 +1,10 @@
-//! Tries one waiting item again.
+//! Tries one waiting item again, or one image that lacks masks or annotations whose files were missing.
 //!
-//! What described it is read again. What comes of it takes the item's place: the journal notes that the
-//! item was tried again and, in the same batch, the items that came of it. If it still waits for the same
-//! reason, nothing is journaled.
+//! What described a waiting item is read again. What comes of it takes the item's place: the journal notes
+//! that the item was tried again and, in the same batch, the items that came of it. If it still waits for
+//! the same reason, nothing is journaled.
+//!
+//! An image that lacks something is made again once one of the files is there, and replaces itself.
 
 use std::collections::BTreeMap;
 
@@ -60,6 +62,9 @@ impl Release {
                 return Ok(());
             }
         };
+        if entry.as_image().is_some() {
+            return self.complete(&entry, runs, context);
+        }
         let live = runs.with_id(id).and_then(|key| Some((key, runs.get(key)?)));
         if *scope == Scope::ChangedWaiting
             && live.is_none_or(|(_, run)| {
@@ -93,13 +98,50 @@ impl Release {
                 });
             }
             Retried::Items(mut batch, places) => {
-                batch.retries(item.row.place, waiting.dump);
+                batch.retries(item.row.place, waiting.dump, waiting.place);
                 if let Some(source) = source {
                     begin_retry(dumps, runs, source, places);
                 }
                 *n_in_flight += 1;
                 context.pipeline.submit(batch);
             }
+        }
+        Ok(())
+    }
+
+    /// Makes an image again that lacks masks or annotations, if a file of them is there now.
+    fn complete(
+        &mut self,
+        entry: &MediaEntry,
+        runs: &Runs,
+        context: &mut PlanContext<'_>,
+    ) -> Result<(), StoreError> {
+        let Self { n_in_flight, current, watches, .. } = self;
+        let Some(ReleasedRun { id: run, opened, .. }) = current else { return Ok(()) };
+        let opened = opened.get_or_insert_with(|| ReopenedRun::open(run, runs, watches, context));
+        let (Ok(opened), Some(id)) = (opened, entry.id()) else { return Ok(()) };
+        let dir = opened.run.files.dir().clone();
+        if !entry.source.missing.iter().any(|path| version_at(&dir, path).is_some()) {
+            return Ok(());
+        }
+        let source = Source { image: None, missing: Vec::new(), ..entry.source.clone() };
+        let Ok(mut record) = opened.read_again(&source, MissingFile::Drop, context.planner)? else {
+            return Ok(());
+        };
+        if record.source.missing == entry.source.missing {
+            return Ok(());
+        }
+        let images = BTreeMap::from([(id.index, entry.source.image.unwrap_or(0))]);
+        let image = HeldImages { key: &id.key, step: id.step, source: &source, images: &images };
+        if let Ok(plan) = context.planner.plan_again(&mut record, &image) {
+            // The digest of the dump stays: an image of other content must not replace this one.
+            let source = Source { missing: record.source.missing, ..source };
+            let mut batch = SourceBatch::new(&opened.run.info, SourceCursor::None);
+            batch.push_plan(plan, &record.dump, &record.masks, &dir, &source);
+            batch.into_releases().for_each(|batch| {
+                *n_in_flight += 1;
+                context.pipeline.submit(batch);
+            });
         }
         Ok(())
     }
