@@ -257,7 +257,7 @@ impl Engine {
                     }
                 }
                 BatchResult::Released { run, id, result } => {
-                    self.releases.image_done(&run, id, result, &mut self.planner);
+                    self.releases.image_done(&run, &id, result, &mut self.planner);
                 }
                 BatchResult::Repaired { id, result } => self.releases.repaired(id, result),
                 BatchResult::Dump { run, path, unread } => {

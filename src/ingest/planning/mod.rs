@@ -18,7 +18,7 @@
 //! | `line` | plans one line of a media log |
 //! | `path_dumps` | plans dumps that are described by their paths |
 //! | `dump_version` | one version of such a dump: opens it, and plans it in place of the one before |
-//! | `release` | plans held images again that the limits admit now |
+//! | `release` | plans items again: held ones, waiting ones, images that lack a mask, damaged files |
 //! | `backlog` | what waits, and why |
 
 mod planner;

@@ -340,7 +340,7 @@ mod tests {
     use super::*;
     use crate::ingest::pipeline::budget::Budget;
     use crate::media::{Description, MediaEntry, MediaKey, Step};
-    use crate::store::journal::{DumpCursor, Fingerprint, LogCursor, Stamp};
+    use crate::store::journal::{DumpCursor, Fingerprint, JournalOffset, LogCursor, Stamp};
 
     const REASON: &str = "all its values are the same";
 
@@ -412,6 +412,31 @@ mod tests {
         assert_eq!(counts, BatchCounts { n_items: 1, n_given_back: 1, ..BatchCounts::default() });
         let (run, result) = (run().id.clone(), Err(REASON.to_owned()));
         assert_eq!(results, [BatchResult::Released { run, id: id(0), result }]);
+    }
+
+    #[test]
+    fn a_waiting_item_that_could_not_be_read_whole_gives_all_its_places_back() {
+        let mut of_item = SourceBatch::new(&run(), SourceCursor::None);
+        of_item.push_event(held(1));
+        of_item.push_event(Event::Gone { id: id(5), path: None });
+        of_item.retries(JournalOffset::START, Some("1.npy".to_owned()), Some(id(9)));
+        let (mut batch, _) = QueuedBatch::new(7, of_item, Budget::new(1).take(1));
+        batch.events.push(None);
+        batch.n_to_make = 1;
+        let reason = "the dump changed while it was read".to_owned();
+        batch.place(3, RenderOutcome::Unread { entry: rejected(0), reason: reason.clone() });
+        let (commit, tally) = batch.finish();
+        assert!(commit.is_none());
+        let (_, results) = tally.close();
+        let run = || run().id.clone();
+        let retried = BatchResult::Retried {
+            run: run(),
+            path: Some("1.npy".to_owned()),
+            result: Err(reason),
+        };
+        let not_made = [1, 5, 0, 9].map(|n| BatchResult::NotMade { run: run(), id: id(n) });
+        assert_eq!(results[0], retried);
+        assert_eq!(results[1..], not_made);
     }
 
     #[test]

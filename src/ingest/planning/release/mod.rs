@@ -1,4 +1,4 @@
-//! Makes images of items that were held or wait, and that can be made now.
+//! Makes images of items that were held or wait, and that can be made now ([`held`], [`waiting`]).
 //!
 //! What described such an item, a line of a log or a dump's path with its sidecar, is read and planned
 //! again. Each held image is a batch of its own that replaces the held item in the journal; one that cannot
@@ -194,12 +194,12 @@ impl Releases {
     pub(crate) fn image_done(
         &mut self,
         run: &RunId,
-        id: MediaId,
+        id: &MediaId,
         result: Result<(), String>,
         planner: &mut Planner,
     ) {
         if result.is_err() {
-            planner.restore(run, &id);
+            planner.restore(run, id);
         }
         if let Some(release) = &mut self.current {
             release.n_in_flight = release.n_in_flight.saturating_sub(1);
