@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::image_at;
 use crate::durable::{Disk, Observe, Step};
 use crate::locks::lock;
-use crate::media::{
-    ColorMode, Description, Fate, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey,
-    RunId, Sha256, Source,
-};
+use crate::media::{Fate, MediaId, MediaKey, RunId, Sha256, Source};
 use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
 use crate::store::media_dir::{MediaFolder, media_path};
 use crate::store::{Commit, Filter, Holder, NamedFiles, Reader, RunInfo, Writer, open_on};
@@ -179,18 +177,7 @@ fn commit(writer: &Writer, run: &Arc<RunInfo>, n: u64) -> io::Result<Commit> {
         let sha256 = Sha256::of(&bytes);
         let path = media_path(MediaFolder::Images, &id, sha256, "png");
         files.push(writer.staging().write(&run.id, &path, &bytes)?);
-        let file = MediaFile {
-            path,
-            file_type: FileType::Png,
-            mode: Some(ColorMode::L),
-            width: 1,
-            height: 1,
-            size: bytes.len() as u64,
-            sha256,
-            downscaled_from: None,
-        };
-        let (layers, description) = (Layers::default(), Description::default());
-        let entry = MediaEntry::image(id, file, None, layers, description, Source::default());
+        let entry = image_at(id, path, &bytes, Source::default());
         events.push(Event::Media(Box::new(entry)));
     }
     let stamp = Stamp { ino: n, size: 1, mtime_ns: 2, ctime_ns: 3 };

@@ -9,10 +9,8 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::media::{
-    ColorMode, Description, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey, RunId,
-    Sha256, Source, Step,
-};
+use super::image_at;
+use crate::media::{Description, MediaEntry, MediaId, MediaKey, RunId, Sha256, Source, Step};
 use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
 use crate::store::lock::Holder;
 use crate::store::media_dir::{MediaFolder, media_path};
@@ -118,18 +116,7 @@ impl Model {
         let (bytes, run) = (bytes_of(content), self.run.id.clone());
         let path = Self::path_of(id, content);
         commit.files.push(self.writer().staging().write(&run, &path, &bytes).expect("a file"));
-        let file = MediaFile {
-            path,
-            file_type: FileType::Png,
-            mode: Some(ColorMode::L),
-            width: 1,
-            height: 1,
-            size: bytes.len() as u64,
-            sha256: Sha256::of(&bytes),
-            downscaled_from: None,
-        };
-        let (layers, description) = (Layers::default(), Description::default());
-        let entry = MediaEntry::image(id.clone(), file, None, layers, description, source.clone());
+        let entry = image_at(id.clone(), path, &bytes, source.clone());
         commit.events.push(Event::Media(Box::new(entry)));
         self.items.insert(id.clone(), ModelItem::Image(content));
     }
