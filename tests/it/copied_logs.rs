@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::harness::{PROGRAM, TempRun, gray, number_from, wait_for};
+use crate::harness::{PROGRAM, TempRun, gray, random_cases, wait_for};
 
 const LOG: &str = "train.media.jsonl";
 
@@ -284,12 +284,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: u32::try_from(number_from("SAFELIGHT_COPY_CASES", 8)).expect("a number"),
-        failure_persistence: None,
-        max_shrink_iters: 60,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(random_cases("SAFELIGHT_COPY_CASES", 8))]
 
     #[test]
     fn each_line_makes_one_item_whatever_is_done_to_its_log(

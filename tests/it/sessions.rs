@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::harness::{PROGRAM, TempRun, gray, number_from, wait_for};
+use crate::harness::{PROGRAM, TempRun, gray, random_cases, wait_for};
 
 fn begin(temp: &TempRun, log: &str, session: &str, rank: u64) {
     temp.append(log, &format!("{}\n", json!({"session": session, "rank": rank})));
@@ -306,12 +306,7 @@ impl Job {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: u32::try_from(number_from("SAFELIGHT_SESSION_CASES", 8)).expect("a number"),
-        failure_persistence: None,
-        max_shrink_iters: 60,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(random_cases("SAFELIGHT_SESSION_CASES", 8))]
 
     #[test]
     fn each_step_has_the_items_of_the_last_session_that_logged_it(

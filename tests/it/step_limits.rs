@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::harness::{TempRun, gray, npy, number_from};
+use crate::harness::{TempRun, gray, npy, random_cases};
 
 /// Something that a job writes, with the numbers of key and step.
 #[derive(Debug, Clone)]
@@ -118,22 +118,12 @@ fn check(parts: &[Vec<Written>], max_items: usize, by_daemon: bool) -> Result<()
     Ok(())
 }
 
-fn config(cases: u64) -> ProptestConfig {
-    let cases = u32::try_from(number_from("SAFELIGHT_LIMIT_CASES", cases)).expect("a number");
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        max_shrink_iters: 40,
-        ..ProptestConfig::default()
-    }
-}
-
 fn parts() -> impl Strategy<Value = Vec<Vec<Written>>> {
     proptest::collection::vec(proptest::collection::vec(written(), 1..25), 1..4)
 }
 
 proptest! {
-    #![proptest_config(config(6))]
+    #![proptest_config(random_cases("SAFELIGHT_LIMIT_CASES", 6))]
 
     #[test]
     fn no_step_exceeds_its_limit_and_a_rebuilt_index_agrees(
@@ -144,7 +134,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(4))]
+    #![proptest_config(random_cases("SAFELIGHT_LIMIT_CASES", 4))]
 
     #[test]
     fn no_step_exceeds_its_limit_when_a_daemon_is_killed_at_work(

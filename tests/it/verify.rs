@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    PROGRAM, TempRun, can_trace, gray, gray_batch, kill_at_call, npy, npz, number_from,
-    post_as_nobody, wait_for,
+    PROGRAM, TempRun, can_trace, gray, gray_batch, kill_at_call, npy, npz, post_as_nobody,
+    random_cases, wait_for,
 };
 
 const KINDS: u64 = 7;
@@ -140,10 +140,9 @@ fn any_damage_is_listed_and_repaired() {
         ["mask/", "boxes2D/", "images/k"].iter().all(|part| files.keys().any(|p| p.contains(part)))
     );
     let n_lines = temp.journaled_items().len();
-    let n_cases = u32::try_from(number_from("SAFELIGHT_VERIFY_CASES", 12)).expect("a number");
     let damages =
         prop::collection::vec((any::<prop::sample::Index>(), 0..KINDS, 0..10_000usize), 1..6);
-    proptest!(ProptestConfig { cases: n_cases, failure_persistence: None, ..ProptestConfig::default() }, |(damages in damages, is_by_daemon in any::<bool>())| {
+    proptest!(random_cases("SAFELIGHT_VERIFY_CASES", 12), |(damages in damages, is_by_daemon in any::<bool>())| {
         let mut damaged = BTreeSet::new();
         for (which, kind, at) in damages {
             let path = files.keys().nth(which.index(files.len())).expect("a file");

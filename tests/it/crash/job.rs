@@ -144,7 +144,7 @@ impl<'a> Producer<'a> {
                     "b.media.jsonl",
                     ["broken\n", "{\"key\":1}\n"][usize::from(self.next.is_multiple_of(2))],
                 );
-                self.oracle.n_bad_lines += 1;
+                self.oracle.rejected.n_lines += 1;
             }
             // A malformed dump, perhaps replaced by a good one later. Never the other way round: if
             // the good version was not read in time, only the bad one would be in the store.
@@ -157,11 +157,11 @@ impl<'a> Producer<'a> {
                         &path,
                         format!("this is no npy file {}", self.next).as_bytes(),
                     );
-                    self.oracle.bad_dumps.insert(path);
+                    self.oracle.rejected.dumps.insert(path);
                 } else {
                     let n = self.number();
                     self.write(&path, &gray(n));
-                    self.oracle.bad_dumps.remove(&path);
+                    self.oracle.rejected.dumps.remove(&path);
                     self.oracle.replace("odd", step, &[n]);
                 }
             }

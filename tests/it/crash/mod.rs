@@ -156,7 +156,7 @@ fn write_a_little(temp: &TempRun) -> Oracle {
         producer.oracle.add("line", 1, n, false);
     }
     temp.append("a.media.jsonl", "broken\n");
-    producer.oracle.n_bad_lines += 1;
+    producer.oracle.rejected.n_lines += 1;
     let numbers: Vec<u64> = (10..18).collect();
     producer.write_at_once("dumps/sheet/1.npy.json", b"{\"format\":\"NHW\"}");
     producer.write_at_once("dumps/sheet/1.npy", &gray_batch(&numbers));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use safelight::media::Sha256;
 use serde_json::Value;
 
-use crate::harness::number_in_file;
+use crate::harness::{Rejected, number_in_file};
 
 /// Maximum number of images per step. Further ones are held back.
 pub(super) const ITEMS_MAX: usize = 6;
@@ -25,10 +25,8 @@ pub(super) enum Want {
 pub(super) struct Oracle {
     /// Images and held items by key and step.
     pub(super) images: BTreeMap<(String, u64), Vec<Want>>,
-    /// Number of malformed log lines.
-    pub(super) n_bad_lines: usize,
-    /// Paths of malformed dumps.
-    pub(super) bad_dumps: BTreeSet<String>,
+    /// Malformed log lines and dumps.
+    pub(super) rejected: Rejected,
     /// Items of the store whose index is not the next one of their step.
     misplaced: Vec<String>,
 }
@@ -75,12 +73,7 @@ pub(super) fn held_by(store: &Path, items: &[Value]) -> (Oracle, BTreeSet<PathBu
             }
             Some("held") => Want::Held,
             _ => {
-                let source = item["source"]["path"].as_str().expect("a source");
-                if source.starts_with("dumps/") {
-                    assert!(got.bad_dumps.insert(source.to_owned()), "rejected twice: {item}");
-                } else {
-                    got.n_bad_lines += 1;
-                }
+                got.rejected.add(item);
                 continue;
             }
         };
@@ -103,11 +96,8 @@ pub(super) fn differences(want: &Oracle, got: &Oracle) -> Vec<String> {
             differences.push(format!("{place:?}: {got:?}, want {want:?}"));
         }
     }
-    if (want.n_bad_lines, &want.bad_dumps) != (got.n_bad_lines, &got.bad_dumps) {
-        differences.push(format!(
-            "rejected {} {:?}, want {} {:?}",
-            got.n_bad_lines, got.bad_dumps, want.n_bad_lines, want.bad_dumps
-        ));
+    if want.rejected != got.rejected {
+        differences.push(format!("{:?}, want {:?}", got.rejected, want.rejected));
     }
     differences.extend(got.misplaced.iter().map(|item| format!("not the next index: {item}")));
     differences

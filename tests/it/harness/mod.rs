@@ -16,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) use dumps::{gray, gray_batch, npy, npz};
-pub(crate) use numbers::{Random, number_from, optional_number_from};
+pub(crate) use numbers::{Random, number_from, optional_number_from, random_cases};
 pub(crate) use programs::{
     KilledOnDrop, can_trace, faketime, has_program, kill_at_call, make_fifo, post_as_nobody,
     python, send_signal, skip,
@@ -313,4 +313,27 @@ pub(crate) fn number_in_file(path: &Path) -> u64 {
     let picture = image::load_from_memory(&fs::read(path).expect("a media file"));
     let pixels = picture.expect("a picture").into_luma8().into_raw();
     u64::from_le_bytes(pixels[..8].try_into().expect("eight pixels"))
+}
+
+/// What was rejected of a run directory.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    pub(crate) n_lines: usize,
+    /// Paths of path dumps.
+    pub(crate) dumps: BTreeSet<String>,
+}
+
+impl Rejected {
+    /// Adds a rejected item.
+    ///
+    /// # Panics
+    /// If another item of its path dump was added.
+    pub(crate) fn add(&mut self, item: &Value) {
+        let source = item["source"]["path"].as_str().expect("a source");
+        if source.starts_with("dumps/") {
+            assert!(self.dumps.insert(source.to_owned()), "rejected twice: {item}");
+        } else {
+            self.n_lines += 1;
+        }
+    }
 }

@@ -1,4 +1,6 @@
-//! Random numbers, and numbers from the environment.
+//! Random numbers, numbers from the environment, and the number of random cases.
+
+use proptest::prelude::ProptestConfig;
 
 /// A generator of pseudorandom numbers (`SplitMix64`), so that a seed always gives the same numbers.
 pub(crate) struct Random(pub(crate) u64);
@@ -31,4 +33,15 @@ pub(crate) fn number_from(variable: &str, default: u64) -> u64 {
 /// Returns the number in an environment variable.
 pub(crate) fn optional_number_from(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|n| n.parse().ok())
+}
+
+/// Returns the settings of a property test. The variable says how many cases it has; if it is not set, there
+/// are `default`. A case takes a second or more, so few steps go into making a failure smaller.
+pub(crate) fn random_cases(variable: &str, default: u64) -> ProptestConfig {
+    ProptestConfig {
+        cases: u32::try_from(number_from(variable, default)).expect("a number"),
+        failure_persistence: None,
+        max_shrink_iters: 60,
+        ..ProptestConfig::default()
+    }
 }

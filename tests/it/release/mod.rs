@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::harness::{TempRun, gray, npy, npz, number_from, number_in, post_as_nobody, wait_for};
+use crate::harness::{TempRun, gray, npy, npz, number_in, post_as_nobody, random_cases, wait_for};
 use crate::step_limits::{Written, check_counts, write, written};
 
 fn ingest(temp: &TempRun, settings: &str) {
@@ -426,14 +426,8 @@ fn parts() -> impl Strategy<Value = Vec<(Vec<Written>, usize)>> {
     proptest::collection::vec((part, 1usize..4), 1..4)
 }
 
-fn cases(usual: u64) -> ProptestConfig {
-    let cases = u32::try_from(number_from("SAFELIGHT_LIMIT_CASES", usual)).expect("a number");
-    let (failure_persistence, max_shrink_iters) = (None, 40);
-    ProptestConfig { cases, failure_persistence, max_shrink_iters, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(cases(6))]
+    #![proptest_config(random_cases("SAFELIGHT_LIMIT_CASES", 6))]
 
     #[test]
     fn a_release_fills_each_step_and_a_rebuilt_index_agrees(

@@ -101,14 +101,14 @@ impl<'a> Job<'a> {
                     "b.media.jsonl",
                     ["broken\n", "{\"key\":1}\n"][usize::from(n.is_multiple_of(2))],
                 );
-                self.wants.n_bad_lines += 1;
+                self.wants.rejected.n_lines += 1;
             }
             // A malformed or truncated dump.
             91..94 => {
                 let path = format!("dumps/odd/{n}.npy");
                 let bytes = gray(n);
                 self.write(&path, if n.is_multiple_of(2) { b"no npy file" } else { &bytes[..90] });
-                self.wants.bad_dumps.insert(path);
+                self.wants.rejected.dumps.insert(path);
             }
             94..97 => {
                 self.logged("c.media.jsonl", "cut", n, n);

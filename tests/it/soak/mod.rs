@@ -112,7 +112,7 @@ fn metrics_add_up_under_faults_and_each_picture_is_stored_once() {
     for (run, wants) in &runs {
         scene.wait_until_kept(run, wants, None);
         let n_images = wants.images.values().map(Vec::len).sum::<usize>();
-        n_items += n_images + wants.n_bad_lines + wants.bad_dumps.len();
+        n_items += n_images + wants.rejected.n_lines + wants.rejected.dumps.len();
     }
     send_signal(&child, "-TERM");
     assert_eq!(child.wait().expect("an end").code(), Some(0), "{}", scene.log_end());

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, number_in_file};
+use crate::harness::{PROGRAM, Rejected, number_in_file};
 
 /// Maximum number of images per step. Further ones are held back.
 pub(super) const ITEMS_MAX: u64 = 6;
@@ -36,8 +36,7 @@ pub(super) struct Scene {
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Wants {
     pub(super) images: BTreeMap<(String, u64), Vec<Option<u64>>>,
-    pub(super) n_bad_lines: usize,
-    pub(super) bad_dumps: BTreeSet<String>,
+    pub(super) rejected: Rejected,
 }
 
 impl Wants {
@@ -52,16 +51,16 @@ impl Wants {
             }
         }
         for (what, dumps, others) in [
-            ("not rejected", &self.bad_dumps, &got.bad_dumps),
-            ("rejected", &got.bad_dumps, &self.bad_dumps),
+            ("not rejected", &self.rejected.dumps, &got.rejected.dumps),
+            ("rejected", &got.rejected.dumps, &self.rejected.dumps),
         ] {
             let dumps: Vec<_> = dumps.difference(others).collect();
             if !dumps.is_empty() {
                 writeln!(text, "{what}: {dumps:?}").expect("a text takes all");
             }
         }
-        if self.n_bad_lines != got.n_bad_lines {
-            writeln!(text, "{} bad lines, want {}", got.n_bad_lines, self.n_bad_lines)
+        if self.rejected.n_lines != got.rejected.n_lines {
+            writeln!(text, "{} bad lines, want {}", got.rejected.n_lines, self.rejected.n_lines)
                 .expect("a text takes all");
         }
         text
@@ -135,12 +134,7 @@ impl Scene {
                 }
                 Some("held") => None,
                 _ => {
-                    let source = item["source"]["path"].as_str().expect("a source");
-                    if source.starts_with("dumps/") {
-                        assert!(got.bad_dumps.insert(source.to_owned()), "rejected twice: {item}");
-                    } else {
-                        got.n_bad_lines += 1;
-                    }
+                    got.rejected.add(&item);
                     continue;
                 }
             };
