@@ -834,16 +834,14 @@ class Run:
         has a picture without its `Image`. A strict run raises the first failure instead: `TypeError` or
         `ValueError` for an invalid argument, `OSError` if writing fails.
         """
-        n_written, is_written, picture = 0, True, None
+        is_written, picture = True, None
         try:
             if not isinstance(data, Mapping):
                 raise TypeError(f"got a {type(data).__name__}, want a dict from keys to images")
             now = self._count(step, commit)
             for key, found in search(data, Image):
                 if isinstance(found, Image):
-                    is_logged = self._log_image(key, now, found)
-                    n_written += is_logged
-                    is_written &= is_logged
+                    is_written &= self._log_image(key, now, found)
                 elif isinstance(found, PassedOver):
                     problem = TypeError(f"got a {found.kind}, want an Image of it")
                     self._warn(f"{key} is passed over", problem)
@@ -851,7 +849,7 @@ class Run:
                 else:
                     self._report(key, found)
                     is_written = False
-            if picture is not None and n_written == 0 and self.strict:
+            if picture is not None and self.strict:
                 raise picture
         except Exception as error:
             self._report("log", error)

@@ -562,12 +562,13 @@ class SearchTest(Case):
 
     def test_a_picture_without_an_image_is_a_failure(self) -> None:
         picture = SimpleNamespace(shape=(4, 3), dtype="f4")
-        for value in (picture, [picture], SimpleNamespace(savefig=print), iter([picture])):
+        values = picture, [picture], SimpleNamespace(savefig=print), iter([picture]), [Image(GRAY), picture]
+        for value in values:
             with self.assertRaisesRegex(TypeError, "got a types.SimpleNamespace, want an Image of it"):
                 Run(self.dir, strict=True).log({"k": value})
         run = Run(self.dir)
         self.assertIs(run.log({"k": picture, "good": Image(GRAY)}), False)
-        self.assertEqual(self.keys(), ["good"])
+        self.assertEqual(self.keys(), ["k", "good"])
         self.assertIs(run.log({"scalar": SimpleNamespace(shape=(), dtype="f4")}), True)
 
     def test_a_value_that_fails_costs_no_other(self) -> None:
