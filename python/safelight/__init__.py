@@ -485,20 +485,33 @@ def _dump_from_mask(mask: Any) -> _Dump:
 # ---------------------------------------------------------------------------------------------
 # Images.
 
+# Fields of a line that may stand in a file, and those that are left out of a line that is still too long.
+_ANNOTATIONS = ("boxes", "masks", "classes")
+_TEXTS = ("caption", "grouping")
 
-def _mask_sets(masks: Any) -> Any:
+
+def _mask_sets(masks: Any, left_out: dict[str, Exception]) -> Any:
     """`masks` in the form of a log line, with a `_Dump` in place of each path. A list is for a batch.
 
-    Raises `TypeError` if a mask is no dict, or has neither `mask_data` nor `path`.
+    A mask that cannot be used is added to `left_out` instead, with the reason.
     """
     if isinstance(masks, (list, tuple)):
-        return [sets and _mask_sets(sets) for sets in masks]
+        return [sets and _mask_sets(sets, left_out) for sets in masks]
     if not isinstance(masks, Mapping):
-        raise TypeError(f"got masks of type {type(masks).__name__}, want a dict of masks by name")
-    return {str(name): _mask(mask) for name, mask in masks.items()}
+        kind = type(masks).__name__
+        left_out["masks"] = TypeError(f"got masks of type {kind}, want a dict of masks by name")
+        return None
+    sets = {}
+    for name, mask in masks.items():
+        try:
+            sets[str(name)] = _mask(mask)
+        except Exception as error:
+            left_out[f"masks/{name}"] = error
+    return sets
 
 
 def _mask(mask: Any) -> dict[str, Any]:
+    """Raises `TypeError` if a mask is no dict, or has neither `mask_data` nor `path`."""
     if not isinstance(mask, Mapping) or not ("mask_data" in mask or "path" in mask):
         raise TypeError(
             f'got a {type(mask).__name__} as a mask, want {{"mask_data": array}} or {{"path": file}}'
@@ -560,6 +573,8 @@ class Image:
     _fields: Mapping[str, Any]
     # The result of `_mask_sets`.
     _masks: Any = None
+    # Captions and annotations that cannot be logged, with the reason.
+    _left_out: Mapping[str, Exception] = {}
     # The reason why there is no picture. If it is set, `_dump` may be missing.
     _error: Exception | None = None
 
@@ -612,19 +627,32 @@ class Image:
                 "grid": grid,
                 "downscale": downscale,
             }
-            fields = {name: _plain(value) for name, value in given.items() if value is not None}
-            self._take(data_or_path, fields)
+            fields: dict[str, Any] = {}
+            left_out: dict[str, Exception] = {}
+            for name, value in given.items():
+                try:
+                    if value is not None:
+                        fields[name] = _plain(value)
+                except Exception as error:
+                    if name not in _TEXTS + _ANNOTATIONS:
+                        raise
+                    left_out[name] = error
+            self._take(data_or_path, fields, replaced={*fields, *left_out, *(["masks"] if masks else [])})
             if masks:
-                self._masks = _mask_sets(masks)
+                self._masks = _mask_sets(masks, left_out)
+            self._left_out = {**self._left_out, **left_out}
         except Exception as error:
             self._error = error
 
-    def _take(self, data: Any, given: dict[str, Any]) -> None:
-        """Sets the dump and the fields of its line. Fields in `given` replace those of `data`."""
+    def _take(self, data: Any, given: dict[str, Any], replaced: set[str]) -> None:
+        """Sets the dump and the fields of its line. Fields in `given` replace those of `data`. What
+        another `Image` left out is still left out, unless it is `replaced`."""
         if isinstance(data, Image):
             if data._error is not None:
                 raise data._error
             self._dump, self._masks, own = data._dump, data._masks, data._fields
+            left_out = data._left_out.items()
+            self._left_out = {name: error for name, error in left_out if name.partition("/")[0] not in replaced}
         else:
             if "mode" in given and _is_a(data, "PIL.Image", "Image"):
                 data = data.convert(given.pop("mode"))
@@ -646,10 +674,6 @@ _LINE_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 # Length of a line, in bytes, above which its annotations go to files.
 _LINE_BYTES_LONG = 1 << 16
-
-# Fields of a line that may stand in a file, and those that are left out of a line that is still too long.
-_ANNOTATIONS = ("boxes", "masks", "classes")
-_TEXTS = ("caption", "grouping")
 
 # A log of another host that changed within this time, in seconds, has a writer.
 _AT_WORK_S = 300
@@ -917,33 +941,35 @@ class Run:
                 raise ValueError(f"got {over}")
             stem = f"tensors/{_safe(key)}-{step}"
             line = {"key": key, "step": step, "data": self._save(stem, dump, saved), **fields}
-            if image._masks is not None:
+            if image._masks:
                 line["masks"] = self._save_masks(f"{stem}-mask", image._masks, saved)
             line["time"] = time.time()
-            text, left_out = self._fit(line, stem, saved)
+            text, over_limits = self._fit(line, stem, saved)
             self._append(text)
         except Exception as error:
             for path in saved:
                 _remove(os.path.join(self.dir, path))
             self._report(key, error)
             return False
+        left_out = {**image._left_out, **over_limits}
         for name, problem in left_out.items():
-            self._report(f"{name} of {key}", ValueError(problem))
+            self._report(f"{name} of {key}", problem)
         return not left_out
 
-    def _fit(self, line: dict[str, Any], stem: str, saved: list[str]) -> tuple[bytes, dict[str, str]]:
+    def _fit(self, line: dict[str, Any], stem: str, saved: list[str]) -> tuple[bytes, dict[str, Exception]]:
         """Moves large annotations of a line into files, and removes what the daemon would refuse. Returns
         the line's text and, by field, why something was removed."""
-        limits, left_out = self._limits, {}
+        limits = self._limits
+        left_out: dict[str, Exception] = {}
         for name in _TEXTS:
             if name in line and depth(line[name]) > limits["depth_max"]:
-                left_out[name] = f"got nested deeper than {limits['depth_max']} levels"
+                left_out[name] = ValueError(f"got nested deeper than {limits['depth_max']} levels")
                 del line[name]
         annotations = [name for name in _ANNOTATIONS if name in line]
         for name in annotations:
             problem = over_annotation_limit(name, line[name], limits)
             if problem is not None:
-                left_out[name] = f"got {problem}"
+                left_out[name] = ValueError(f"got {problem}")
                 del line[name]
         text = b"" if annotations else _json(line)
         if annotations or len(text) > _LINE_BYTES_LONG:
@@ -954,7 +980,7 @@ class Run:
         return text, left_out
 
     def _shorten(
-        self, fields: dict[str, bytes], stem: str, saved: list[str], left_out: dict[str, str]
+        self, fields: dict[str, bytes], stem: str, saved: list[str], left_out: dict[str, Exception]
     ) -> None:
         """Makes a line shorter, whose fields are JSON already. The largest fields come first."""
         n_beside, beside_max = 0, self._limits["annotation_bytes_max"]
@@ -969,13 +995,14 @@ class Run:
                     n_beside += n
                     n_bytes += len(fields[name])
                 else:
-                    left_out[name] = f"got {n} bytes, the daemon reads at most {beside_max} beside a line"
+                    problem = f"got {n} bytes, the daemon reads at most {beside_max} beside a line"
+                    left_out[name] = ValueError(problem)
                     del fields[name]
                 n_bytes -= n
         for name in sorted(set(_TEXTS) & set(fields), key=lambda name: len(fields[name]), reverse=True):
             if n_bytes > line_max:
                 n = len(fields.pop(name))
-                left_out[name] = f"got {n} bytes, a line of the log may have {line_max}"
+                left_out[name] = ValueError(f"got {n} bytes, a line of the log may have {line_max}")
                 n_bytes -= n
 
     def _save_masks(self, stem: str, masks: Any, saved: list[str]) -> Any:

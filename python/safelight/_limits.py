@@ -71,6 +71,8 @@ def over_dump_limit(
         n_max, what = limits["file_bytes_max"], "an image file"
     else:
         n_max, what = limits["dump_bytes_max"], "an array"
+    if shape is not None and (len(shape) < 2 or 0 in shape or sum(n != 1 for n in shape) > 4):
+        return f"an array of shape {tuple(shape)}, a picture has 2 to 4 axes, none of length 0"
     if n_bytes > n_max:
         return f"{what} of {n_bytes} bytes, the daemon reads at most {n_max}"
     axes = format if isinstance(format, str) else "HW"
