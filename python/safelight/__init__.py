@@ -7,7 +7,7 @@ The training pays for one raw write. The daemon, a separate process, then makes 
 `wandb.Image` would have made. This module never imports NumPy, torch, Pillow or matplotlib: a caller
 that passes in one of their objects has imported the library already.
 
-The README of Safelight describes the files, under "What a job writes".
+Safelight's `docs/run-directory.md` describes the files.
 """
 
 from __future__ import annotations
@@ -543,7 +543,7 @@ class Image:
     - a matplotlib figure, axes, or `pyplot` itself;
     - another `Image`: a copy of it; the parameters given here replace its own.
 
-    The README of Safelight describes each parameter. In short:
+    Safelight's `docs/run-directory.md` describes each parameter. In short:
 
     - `mode`: `"L"`, `"LA"`, `"RGB"`, `"RGBA"`, `"1"` or `"I;16"`; for arrays and Pillow images.
     - `caption`, `grouping`: stored with the picture. For a batch, a list with one for each.
