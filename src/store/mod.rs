@@ -25,6 +25,21 @@
 //!
 //! A crash before 2 leaves only stray files. A crash after 2 loses nothing: opening a store applies to
 //! the index the journal lines that it lacks.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | `commit` | a commit, and its journal lines |
+//! | `index` | where the journal has each item: a sled tree, rebuilt from the journals |
+//! | `journal` | the items of a run, and how far each source was read |
+//! | `lock` | one process at a time holds a store |
+//! | `media_check` | whether a media file is the one that was journaled |
+//! | `media_dir` | stages and publishes media files |
+//! | `missing` | which name of a query does not exist, and the nearest ones that do |
+//! | `named_files` | which media files items still name: only others may be removed |
+//! | `reader`, `writer` | queries; commits |
+//! | `request` | requests to the writer's thread |
+//! | `run_file` | the identity of a run, and the directory that it comes from |
+//! | `space` | free space on the disk, and a reserve of it |
 
 mod commit;
 mod error;
