@@ -107,7 +107,6 @@ fn an_item_that_waits_is_unhealthy_until_its_dump_arrives() {
 #[test]
 fn a_target_that_is_away_for_longer_than_its_patience_is_unhealthy() {
     let temp = TempRun::new();
-    fs::write(temp.folder().join("blocked"), "no folder").expect("a file");
     let daemon = temp.daemon(
         "[sync.archive]\nkind = \"object_store\"\nurl = \"file:///proc/nonexistent/archive\"\npatience_s = 1\n",
     );
