@@ -2,7 +2,7 @@
 //!
 //! `SAFELIGHT_WAITING_CASES` is the number of random runs that are tried.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Stdio;
 
@@ -363,8 +363,8 @@ struct Record {
     pixels: Vec<u8>,
 }
 
-/// Random dumps that are missing, cut off or over a limit, with ingests, releases and lost indices between.
-/// In the end, each line and each dump is one image, in the order of the lines.
+/// Random dumps and masks that are missing, cut off or over a limit, with ingests, releases and lost indices
+/// between. In the end, each line and each dump is one image with its mask, in the order of the lines.
 #[test]
 fn random_dumps_that_come_late_are_each_one_image_in_their_place() {
     for seed in 0..number_from("SAFELIGHT_WAITING_CASES", 6) {
@@ -372,6 +372,7 @@ fn random_dumps_that_come_late_are_each_one_image_in_their_place() {
         let mut random = Random(seed);
         let mut records: Vec<Record> = Vec::new();
         let mut lines = BTreeMap::<(String, u64), Vec<u64>>::new();
+        let (mask, mut with_mask) = (npy("|u1", &[4, 4], &[1; 16]), BTreeSet::new());
         let low = format!("{QUICK}[limits]\npixels_max = 20\n");
         for _ in 0..30 {
             match random.below(10) {
@@ -387,7 +388,11 @@ fn random_dumps_that_come_late_are_each_one_image_in_their_place() {
                         path
                     } else {
                         let path = format!("tensors/{n}.npy");
-                        line(&temp, &key, step, &path, "");
+                        let has_mask = random.below(3) == 0;
+                        let masks =
+                            format!(",\"masks\":{{\"m\":{{\"mask_data\":\"masks/{n}.npy\"}}}}");
+                        line(&temp, &key, step, &path, if has_mask { &masks } else { "" });
+                        with_mask.extend(has_mask.then_some(n));
                         lines.entry((key, step)).or_default().push(n);
                         path
                     };
@@ -402,6 +407,10 @@ fn random_dumps_that_come_late_are_each_one_image_in_their_place() {
                     }
                     let cut = if random.below(2) == 0 { pixels.len() } else { 90 };
                     temp.write(path, &pixels[..cut]);
+                    if with_mask.contains(&(at as u64)) && random.below(2) == 0 {
+                        let cut = if random.below(2) == 0 { mask.len() } else { 90 };
+                        temp.write(&format!("masks/{at}.npy"), &mask[..cut]);
+                    }
                 }
                 7 => {
                     temp.run_with(if random.below(2) == 0 { &low } else { QUICK }, &["release"]);
@@ -418,7 +427,11 @@ fn random_dumps_that_come_late_are_each_one_image_in_their_place() {
             }
             temp.write(path, pixels);
         }
+        with_mask.iter().for_each(|n| temp.write(&format!("masks/{n}.npy"), &mask));
         ingest(&temp, QUICK);
+        let masked = temp.items().into_iter().filter(|item| item["masks"].is_object());
+        let masked: BTreeSet<u64> = masked.map(|item| number_in(&temp.store(), &item)).collect();
+        assert_eq!(masked, with_mask, "seed {seed}");
         let mut want: Vec<(String, u64, Value, String)> = Vec::new();
         for ((key, step), numbers) in &lines {
             let items = numbers.iter().enumerate();
