@@ -682,8 +682,20 @@ _AT_WORK_S = 300
 _REPORTED_MAX = 100
 
 
+# Half of a surrogate pair, which UTF-8 does not have.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _utf_8(text: str) -> bytes:
+    """The text in UTF-8, with U+FFFD in place of what UTF-8 does not have."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return _LONE_SURROGATE.sub("\ufffd", text).encode("utf-8")
+
+
 def _json(value: Any) -> bytes:
-    return _LINE_ENCODER.encode(value).encode("utf-8", "replace")
+    return _utf_8(_LINE_ENCODER.encode(value))
 
 
 @functools.lru_cache(maxsize=256)
@@ -769,7 +781,7 @@ class Run:
         if not 0 <= self.rank < 1 << 32:
             raise ValueError(f"got rank {self.rank}, want a whole number from 0 to {(1 << 32) - 1}")
         if session is not None and not (
-            isinstance(session, str) and 0 < len(session.encode("utf-8", "replace")) <= SESSION_BYTES_MAX
+            isinstance(session, str) and 0 < len(_utf_8(session)) <= SESSION_BYTES_MAX
         ):
             raise ValueError(f"got session {session!r:.64}, want a text of 1 to {SESSION_BYTES_MAX} bytes")
         # `None` until the log is begun, if nothing says it before.
@@ -830,7 +842,7 @@ class Run:
             return
 
         def text() -> bytes:
-            return (json.dumps(merged, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+            return _utf_8(json.dumps(merged, indent=2, ensure_ascii=False) + "\n")
 
         bytes_max, depth_max = self._limits["identity_bytes_max"], self._limits["depth_max"]
         for name in [name for name, value in merged.items() if depth(value) > depth_max]:
@@ -933,7 +945,7 @@ class Run:
         try:
             if image._error is not None:
                 raise image._error
-            if not 0 < len(key.encode("utf-8", "replace")) <= self._limits["key_bytes_max"] or "\0" in key:
+            if not 0 < len(_utf_8(key)) <= self._limits["key_bytes_max"] or "\0" in key:
                 raise ValueError(f"got key {key[:64]!r}, want 1 to 1024 bytes without NUL")
             dump, fields = image._dump, dict(image._fields)
             over = over_dump_limit(dump.n_bytes, dump.shape, fields.get("format"), self._limits)

@@ -26,6 +26,12 @@ def is_a(value: Any, module: str, name: str) -> bool:
 # Longest whole number, in bits, that JSON readers keep exactly.
 _INT_BITS_MAX = 63
 
+# Lists under other names, and what yields their values one by one.
+_ITERATED = (collections.deque, collections.abc.MappingView, collections.abc.Iterator)
+
+# Most values that are taken from one, which may be endless. The limits of the reader are lower.
+_PLAIN_ITERATOR_MAX = 1 << 20
+
 # Longest whole number, in bits, that Python turns into decimal digits without a limit of its own.
 _DIGITS_BITS_MAX = 2048
 
@@ -34,7 +40,9 @@ def plain(value: Any) -> Any:
     """`value` in types that JSON has.
 
     Numbers and arrays of any library become those of Python, keys become text, and so does a value that
-    has no better form.
+    has no better form. An iterator is used up.
+
+    Raises `ValueError` for an iterator that may be endless, `RecursionError` for a value that contains itself.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > _INT_BITS_MAX:
         return str(value) if value.bit_length() <= _DIGITS_BITS_MAX else hex(value)
@@ -46,6 +54,11 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, (bytes, bytearray)):
         return value.decode("utf-8", "replace")
+    if isinstance(value, _ITERATED) and not hasattr(value, "read"):
+        items = [plain(item) for item in itertools.islice(value, _PLAIN_ITERATOR_MAX + 1)]
+        if len(items) > _PLAIN_ITERATOR_MAX:
+            raise ValueError(f"got an iterator of more than {_PLAIN_ITERATOR_MAX} values")
+        return items
     for name in ("tolist", "numpy"):
         convert = getattr(value, name, None)
         if callable(convert):

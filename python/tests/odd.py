@@ -105,6 +105,8 @@ def picture(rng: random.Random, n: int) -> tuple[Any, dict[str, Any]]:
         types = "? u1 u2 u8 i1 i8 f2 f4 f8 >f4 >i2 c8".split()
         array = numpy.arange(24).reshape(4, 6).astype(rng.choice(types))
         kinds += [array, array[::-1, ::2], numpy.asfortranarray(array), array.reshape(2, 4, 3)]
+        # No pictures.
+        kinds += [array[0], array[:0], array.reshape(2, 2, 3, 2, 1)[..., [0, 0]]]
     if pillow is not None:
         kinds += [pillow.new(mode, (4, 3)) for mode in ("1", "L", "P", "RGB", "I", "F", "I;16", "CMYK")]
     return rng.choice(kinds), {}
@@ -116,6 +118,9 @@ def masks(rng: random.Random) -> dict[str, Any]:
         kinds += [numpy.zeros((2, 3), rng.choice(["u1", "i8", "?", ">u2"]))]
     if pillow is not None:
         kinds += [pillow.new(mode, (3, 2)) for mode in ("1", "L", "P", "I", "PA")]
+    if rng.random() < 0.02:
+        # No masks.
+        kinds = [3, None, "text", live.png(), [[1], [1, 2]]]
     labels = {i: "label" for i in range(rng.choice([0, 3, 9000]))}
     return {name: {"mask_data": rng.choice(kinds), "class_labels": labels} for name in ("gt", "path")}
 

@@ -367,6 +367,15 @@ class LineTest(Case):
             again = Image(Image(GRAY, masks=masks), masks={"gt": good})
             self.assertIs(Run(self.dir).log({"k": again}), True)
 
+    def test_boxes_may_be_in_any_list_or_iterator(self) -> None:
+        box = {"position": {"minX": 0.1, "maxX": 0.5, "minY": 0.2, "maxY": 0.75}, "class_id": 1}
+        for boxes in ([box], (box,), collections.deque([box]), {1: box}.values(), iter([box])):
+            line = self.log(GRAY, boxes={"pred": {"box_data": boxes}})
+            self.assertEqual(line["boxes"]["pred"]["box_data"], [box])
+        self.assertIs(Run(self.dir).log({"k": Image(GRAY, boxes={"pred": itertools.count()})}), False)
+        self.assertNotIn("boxes", self.lines()[-1])
+        self.assertIn("boxes of k is not logged: ValueError: got an iterator of more", self.warnings[0])
+
     def test_a_caption_without_end_costs_no_picture(self) -> None:
         endless: list[Any] = []
         endless.append(endless)
@@ -383,7 +392,7 @@ class LineTest(Case):
         self.assertTrue(Run(self.dir).log({"k": Image([[[[[[1, 2]]]]]])}))
 
     def test_text_that_is_no_unicode(self) -> None:
-        self.assertEqual(self.log(GRAY, caption="a\udcffb")["caption"], "a?b")
+        self.assertEqual(self.log(GRAY, caption="a\udcffb")["caption"], "a\ufffdb")
 
     def test_keys_make_safe_names(self) -> None:
         run = Run(self.dir, strict=True)
