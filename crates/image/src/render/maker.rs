@@ -3,6 +3,7 @@
 use std::io;
 
 use super::source::{Buffers, Source, Target, View};
+use super::values::{LEVELS_MIN, n_levels, spread};
 use super::{Samples, is_planar, views};
 use crate::convert::{
     Conversion, Decision, Elements, Extent, Sample, Scan, Wish, color, interleave, mode,
@@ -14,6 +15,12 @@ use crate::plan::TensorPlan;
 /// The bytes of a chunk that are measured and then converted, before the next ones. They fit the
 /// processor's nearest cache.
 const BLOCK_BYTES: usize = 16 << 10;
+
+/// Different values up to which the data itself has few levels.
+const VALUES_FEW: usize = 16;
+
+/// Rows that are looked at to count the different values.
+const ROWS_MAX: u64 = 32;
 
 /// The rule that the values of the first chunk suggest.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,11 +68,11 @@ impl<S: Sample> Converted<'_, S> {
 
 /// Makes the passes over an image's elements. Nearly always there is one.
 pub(super) struct Maker<'a, R> {
-    pub(super) source: Source<'a, R>,
-    pub(super) views: Vec<View>,
+    source: Source<'a, R>,
+    views: Vec<View>,
     tensor: &'a TensorPlan,
-    pub(super) elements: Elements,
-    pub(super) wish: Wish,
+    elements: Elements,
+    wish: Wish,
 }
 
 impl<'a, R: ReadAt> Maker<'a, R> {
@@ -231,5 +238,55 @@ impl<'a, R: ReadAt> Maker<'a, R> {
             })?;
         }
         Ok(is_nan)
+    }
+
+    /// Returns the number of different samples, if there are few although the data has many different values.
+    pub(super) fn few_levels(&mut self, samples: &[u8], stats: &Stats) -> io::Result<Option<u8>> {
+        /// Nearly all pictures have enough levels in their first samples.
+        const FIRST: usize = 4096;
+        let is_worth_it =
+            self.elements.dtype.is_float() && self.wish.range.is_none() && spread(stats).is_some();
+        if !is_worth_it || n_levels(&samples[..samples.len().min(FIRST)]) >= usize::from(LEVELS_MIN)
+        {
+            return Ok(None);
+        }
+        // A mask is told by a few of its rows, faster than by all samples.
+        if !self.has_many_values()? {
+            return Ok(None);
+        }
+        let n = n_levels(samples);
+        Ok(u8::try_from(n).ok().filter(|&n| n < LEVELS_MIN))
+    }
+
+    /// Whether some rows, spread evenly, have many different values.
+    fn has_many_values(&mut self) -> io::Result<bool> {
+        let size = self.elements.dtype.size();
+        let n_rows_of_view = (ROWS_MAX / self.views.len() as u64).max(1);
+        let mut seen: Vec<Vec<u8>> = Vec::new();
+        for view in &self.views {
+            let [rows, rest @ ..] = view.axes.as_slice() else { continue };
+            let n_rows = rows.length.min(n_rows_of_view);
+            for i in 0..n_rows {
+                let row = i * rows.length / n_rows;
+                let first = view.first + row * rows.from * size as u64;
+                let row = View { first, to: 0, axes: rest.to_vec() };
+                self.source.each_chunk(&row, |_, chunk| {
+                    let mut last: &[u8] = &[];
+                    for value in chunk.chunks_exact(size) {
+                        if value != last && seen.len() <= VALUES_FEW {
+                            if !seen.iter().any(|known| known == value) {
+                                seen.push(value.to_vec());
+                            }
+                            last = value;
+                        }
+                    }
+                    io::Result::Ok(())
+                })?;
+                if seen.len() > VALUES_FEW {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 }

@@ -200,6 +200,16 @@ fn values_that_cannot_be_read_in_the_picture_cause_a_warning_with_a_range() {
     let normalized = "look normalized by mean and deviation";
     check(|x| (x - 0.45) / 0.225, normalized);
     check(|x| (x - 0.45) / 0.225, "range: [-2.12, 2.64]");
+    // Digits of MNIST.
+    check(|x| ((x * 5.0 - 4.0).max(0.0) - 0.1307) / 0.3081, normalized);
+    check(
+        |x| x * 1.234_56e-9,
+        "the values (0 to 1.235e-9) make only 1 of 256 levels; range: [0, 1.24e-9]",
+    );
+    // One range cannot show far values and the others.
+    let far = "levels, because a few lie far from the others; name a range without them";
+    check(|x| if x > 0.9995 { 1e6 } else { x }, far);
+    check(|x| if x < 0.0005 { -1e6 } else { x }, far);
     // A named range is the job's own decision, unless it shows little.
     let named = |range| ImageOptions { range: Some(range), ..ImageOptions::default() };
     assert_eq!(u16s(65535, named((0.0, 65535.0))), [""; 0]);
@@ -224,6 +234,11 @@ fn masks_labels_and_usual_pictures_cause_no_warning() {
     none(|_| -3000.0);
     none(|x| 1.0 - x * 1e-7);
     none(|x| if x > 0.99 { 300.0 } else { x * 255.0 });
+    // Soft masks and saturated outputs: nearly black and nearly white, of many values.
+    let soft = |x: f32| 1.0 / (1.0 + (-2000.0 * (x - 0.4)).exp()) * 0.999 + x * 1e-6;
+    none(soft);
+    none(|x| soft(x) * 255.0);
+    none(|x| soft(x) * 2.0 - 1.0);
     let bytes: Vec<u8> = (0..768u16).map(|i| u8::from(i > 300)).collect();
     for dtype in [DType::U8, DType::Bool, DType::I8] {
         assert_eq!(warnings(dtype, &bytes, ImageOptions::default()), [""; 0], "{dtype:?}");
@@ -244,6 +259,28 @@ fn a_dark_image_of_a_batch_causes_no_warning() {
     };
     assert_eq!(warned(255.0), [""; 0]);
     assert!(warned(4.0)[0].contains("range: [0, 4]"));
+}
+
+#[test]
+fn images_that_one_of_their_batch_makes_black_cause_a_warning() {
+    // Regression: a far value in one image made all images of the batch black, without a warning.
+    let check = |far: f32, want: &str| {
+        let mut values: Vec<f32> = (0..1536u16).map(|i| f32::from(i % 768) / 767.0).collect();
+        values[1535] = far;
+        let (tensor, bytes) = planned(&[2, 24, 32], &values, nhw());
+        let mut renderer = Renderer::default();
+        let batch = renderer.measure(&bytes.as_slice(), &tensor, 0..2).expect("an extent");
+        let mut warned = |i| {
+            let rendered = renderer.render(&bytes.as_slice(), &tensor, &image(i), batch);
+            let Rendered { provenance, values, .. } = rendered.expect("an image");
+            value_warnings(&tensor, &provenance, values.n_few_levels, batch)
+        };
+        let [first, second] = [warned(0), warned(1)];
+        assert!(first.len() == 1 && first[0].contains(want), "{far}: {first:?}");
+        assert!(second.len() == 1, "{far}: {second:?}");
+    };
+    check(1e6, "the values (0 to 1) make only 2 of 256 levels; range: [0, 1] would show them");
+    check(3.0, "the values (0 to 1) make only 2 of 256 levels; range: [0, 3] would show them");
 }
 
 #[test]

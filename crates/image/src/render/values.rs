@@ -8,14 +8,13 @@
 //!
 //! There is no warning about an image whose values are all the same but for rounding, and none about few
 //! levels of whole numbers: a label map is meant to have few. Masks of 0 and 1 as floats have few different
-//! values. An image of a batch is not warned about if it is only darker than the others.
+//! values. Soft masks have many, but they are drawn as black and white: no other range would show more. An
+//! image of a batch is not warned about if it is only darker than the others, and would be drawn by the same
+//! rule without them.
+//!
+//! If a few far values make the others black, no range shows all. Then the warning says so.
 
-use std::io;
-
-use super::maker::Maker;
-use super::source::View;
 use crate::convert::Extent;
-use crate::decode::ReadAt;
 use crate::media::{Provenance, Rule, Stats};
 use crate::plan::TensorPlan;
 use crate::tensor::DType;
@@ -27,76 +26,26 @@ const CLIPPED_MAX: f64 = 0.05;
 const CLIPPED_OF_RANGE_MAX: f64 = 0.5;
 
 /// Levels of 256 that a picture should have.
-const LEVELS_MIN: usize = 8;
+pub(super) const LEVELS_MIN: u8 = 8;
 
-/// Different values up to which the data itself has few levels.
-const VALUES_FEW: usize = 16;
+/// Levels of 256 above which values are drawn over most of the range: another range shows little more.
+const LEVELS_MOST: f64 = 128.0;
 
-/// Rows that are looked at to count the different values.
-const ROWS_MAX: u64 = 32;
+/// The distance of the mean from an end of the values, relative to their extent, up to which a few far values
+/// make the extent.
+const FAR: f64 = 0.01;
 
 /// The extent, relative to the values, up to which they are the same but for rounding.
 const ROUNDING: f64 = 1e-6;
 
-impl<R: ReadAt> Maker<'_, R> {
-    /// Returns the number of different samples, if there are few although the data has many different values.
-    pub(super) fn few_levels(&mut self, samples: &[u8], stats: &Stats) -> io::Result<Option<u8>> {
-        /// Nearly all pictures have enough levels in their first samples.
-        const FIRST: usize = 4096;
-        let is_worth_it =
-            self.elements.dtype.is_float() && self.wish.range.is_none() && spread(stats).is_some();
-        if !is_worth_it || n_levels(&samples[..samples.len().min(FIRST)]) >= LEVELS_MIN {
-            return Ok(None);
-        }
-        // A mask is told by a few of its rows, faster than by all samples.
-        if !self.has_many_values()? {
-            return Ok(None);
-        }
-        let n = n_levels(samples);
-        Ok(u8::try_from(n).ok().filter(|_| n < LEVELS_MIN))
-    }
-
-    /// Whether some rows, spread evenly, have many different values.
-    fn has_many_values(&mut self) -> io::Result<bool> {
-        let size = self.elements.dtype.size();
-        let n_rows_of_view = (ROWS_MAX / self.views.len() as u64).max(1);
-        let mut seen: Vec<Vec<u8>> = Vec::new();
-        for view in &self.views {
-            let [rows, rest @ ..] = view.axes.as_slice() else { continue };
-            let n_rows = rows.length.min(n_rows_of_view);
-            for i in 0..n_rows {
-                let row = i * rows.length / n_rows;
-                let first = view.first + row * rows.from * size as u64;
-                let row = View { first, to: 0, axes: rest.to_vec() };
-                self.source.each_chunk(&row, |_, chunk| {
-                    let mut last: &[u8] = &[];
-                    for value in chunk.chunks_exact(size) {
-                        if value != last && seen.len() <= VALUES_FEW {
-                            if !seen.iter().any(|known| known == value) {
-                                seen.push(value.to_vec());
-                            }
-                            last = value;
-                        }
-                    }
-                    io::Result::Ok(())
-                })?;
-                if seen.len() > VALUES_FEW {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// Counts the different samples, up to [`LEVELS_MIN`].
-fn n_levels(samples: &[u8]) -> usize {
+/// Counts the different samples, up to [`LEVELS_MIN`] or a few more.
+pub(super) fn n_levels(samples: &[u8]) -> usize {
     let mut is_seen = [false; 256];
     let mut n = 0;
     for block in samples.chunks(1024) {
         block.iter().for_each(|&sample| is_seen[usize::from(sample)] = true);
         n = is_seen.iter().filter(|&&is| is).count();
-        if n >= LEVELS_MIN {
+        if n >= usize::from(LEVELS_MIN) {
             break;
         }
     }
@@ -104,7 +53,7 @@ fn n_levels(samples: &[u8]) -> usize {
 }
 
 /// Returns the extent of values that differ by more than rounding.
-fn spread(stats: &Stats) -> Option<Extent> {
+pub(super) fn spread(stats: &Stats) -> Option<Extent> {
     let extent = Extent { min: stats.min?, max: stats.max? };
     let magnitude = extent.max.max(-extent.min);
     (extent.max - extent.min > ROUNDING * magnitude).then_some(extent)
@@ -124,12 +73,8 @@ pub fn value_warnings(
     let Provenance { rule, range, stats, .. } = provenance;
     let Some(own) = spread(stats) else { return Vec::new() };
     let extent = Extent::join(Some(own), batch).unwrap_or(own);
-    let (lo, hi) = bounds(*rule, *range, tensor);
+    let (lo, hi) = bounds(*rule, *range, tensor, own);
     let limit = if range.is_some() { CLIPPED_OF_RANGE_MAX } else { CLIPPED_MAX };
-    let span = (extent.max.clamp(lo, hi) - extent.min.clamp(lo, hi)) / (hi - lo) * 256.0;
-    #[expect(clippy::cast_precision_loss, reason = "8")]
-    let is_dark_of_batch = batch.is_some() && span >= LEVELS_MIN as f64;
-    let n_few_levels = n_few_levels.filter(|_| !is_dark_of_batch);
     let values = format!("{} to {}", short(own.min), short(own.max));
     let found = match n_few_levels {
         _ if stats.clipped > limit => {
@@ -138,7 +83,23 @@ pub fn value_warnings(
             let (lo, hi) = (short(lo), short(hi));
             format!("{share} % of the values ({values}) are outside of {lo} to {hi} and {what}")
         }
-        Some(n) => format!("the values ({values}) make only {n} of 256 levels"),
+        Some(n) if has_far_values(*rule, stats, own, (lo, hi)) => {
+            let mean = stats.mean.map(short).unwrap_or_default();
+            return vec![format!(
+                "the values ({values}, mean {mean}) make only {n} of 256 levels, because a few lie far from \
+                 the others; name a range without them"
+            )];
+        }
+        Some(_) if levels(own, (lo, hi)) >= LEVELS_MOST => return Vec::new(),
+        Some(n) => {
+            let is_dark_of_batch = batch.is_some()
+                && levels(extent, (lo, hi)) >= f64::from(LEVELS_MIN)
+                && tensor.rule(Some(own)) == Some(*rule);
+            if is_dark_of_batch {
+                return Vec::new();
+            }
+            format!("the values ({values}) make only {n} of 256 levels")
+        }
         None => return Vec::new(),
     };
     let normalized = match (looks_normalized(tensor.header.dtype, stats), stats.mean, stats.std) {
@@ -147,16 +108,40 @@ pub fn value_warnings(
         ),
         _ => String::new(),
     };
-    let (low, high) = range_for(tensor.header.dtype, extent, !normalized.is_empty());
+    // One range for the batch, unless the others are so far away that it would not show this image.
+    let is_shown = levels(own, (extent.min, extent.max)) >= f64::from(LEVELS_MIN);
+    let shown = if is_shown { extent } else { own };
+    let (low, high) = range_for(tensor.header.dtype, shown, !normalized.is_empty());
     vec![format!("{found}{normalized}; range: [{low}, {high}] would show them")]
 }
 
+/// Returns the number of levels of 256 over which values spread that a range from `lo` to `hi` draws.
+fn levels(values: Extent, (lo, hi): (f64, f64)) -> f64 {
+    (values.max.clamp(lo, hi) - values.min.clamp(lo, hi)) / (hi - lo) * 256.0
+}
+
+/// Whether a few values lie so far from the others that no range shows all. Values that fit a rule for \[0, 1\]
+/// or \[−1, 1\] do not.
+fn has_far_values(rule: Rule, stats: &Stats, values: Extent, (lo, hi): (f64, f64)) -> bool {
+    let extent = values.max - values.min;
+    let is_at_end = |mean: f64| (mean - values.min).min(values.max - mean) <= FAR * extent;
+    !matches!(rule, Rule::X255 | Rule::X65535 | Rule::Sym)
+        && extent / (hi - lo) * 256.0 >= LEVELS_MOST
+        && stats.mean.is_some_and(is_at_end)
+}
+
 /// The values that a rule maps to the ends of the samples.
-fn bounds(rule: Rule, range: Option<(f64, f64)>, tensor: &TensorPlan) -> (f64, f64) {
+fn bounds(
+    rule: Rule,
+    range: Option<(f64, f64)>,
+    tensor: &TensorPlan,
+    values: Extent,
+) -> (f64, f64) {
     match (rule, range) {
         (Rule::Range, Some(range)) => range,
         (Rule::X255 | Rule::X65535, _) => (0.0, 1.0),
         (Rule::Sym, _) => (-1.0, 1.0),
+        (Rule::Stretch, _) => (values.min, values.max),
         _ => (0.0, tensor.wish.depth.white()),
     }
 }
@@ -169,7 +154,8 @@ fn looks_normalized(dtype: DType, stats: &Stats) -> bool {
         return false;
     };
     dtype.is_float()
-        && (-6.0..-0.5).contains(&min)
+        // Digits on a black ground, as of MNIST, begin at −0.42.
+        && (-6.0..-0.3).contains(&min)
         && (0.5..6.0).contains(&max)
         && mean.abs() <= 1.0
         && (0.3..=2.0).contains(&std)
@@ -213,7 +199,9 @@ enum End {
 fn outward(value: f64, end: End) -> String {
     // Not 0.301 for 0.3 as float32.
     const TOLERANCE: f64 = 1e-3;
-    let Some(decimals) = decimals(value, 3) else { return number(value) };
+    let Some(decimals) = decimals(value, 3) else {
+        return of_far(value, |value| outward(value, end));
+    };
     let scaled = value * 10f64.powi(decimals);
     let digits = match end {
         End::Low => (scaled + TOLERANCE).floor(),
@@ -225,7 +213,7 @@ fn outward(value: f64, end: End) -> String {
 
 /// Writes a number with 4 digits, or all of those before the point.
 fn short(value: f64) -> String {
-    let Some(decimals) = decimals(value, 4) else { return number(value) };
+    let Some(decimals) = decimals(value, 4) else { return of_far(value, short) };
     let power = 10f64.powi(decimals.max(0));
     number((value * power).round() / power)
 }
@@ -235,6 +223,18 @@ fn decimals(value: f64, n_digits: i32) -> Option<i32> {
     let exponent = value.abs().log10().floor();
     #[expect(clippy::cast_possible_truncation, reason = "−6 to 9")]
     (-6.0..=9.0).contains(&exponent).then(|| n_digits - 1 - exponent as i32)
+}
+
+/// Writes a number that is far from 1 as another one and a power of ten.
+fn of_far(value: f64, write: impl Fn(f64) -> String) -> String {
+    let text = format!("{value:e}");
+    match text.split_once('e') {
+        Some((digits, exponent)) if value != 0.0 => match digits.parse() {
+            Ok(digits) => format!("{}e{exponent}", write(digits)),
+            Err(_) => text,
+        },
+        _ => number(value),
+    }
 }
 
 /// Writes a number as short as it can be.
