@@ -252,6 +252,12 @@ mod tests {
     }
 
     #[test]
+    fn safetensors_metadata_may_be_null() {
+        let file = b"\x15\0\0\0\0\0\0\0{\"__metadata__\":null}";
+        assert_eq!(format_of(file), "Torch");
+    }
+
+    #[test]
     fn other_files_are_no_dumps() {
         assert!(format_of(b"\x80\x02}q\0.........").contains("pickle"));
         for text in ["BMW has a report of 12 lines", "PKzip is not a zip file"] {

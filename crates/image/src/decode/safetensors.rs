@@ -191,7 +191,8 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 return Err(de::Error::custom(format!("more than {TENSORS_MAX} tensors")));
             }
             if name == METADATA {
-                header.metadata = map.next_value()?;
+                // Like the library, accepts null for none.
+                header.metadata = map.next_value::<Option<_>>()?.unwrap_or_default();
             } else {
                 header.tensors.push((name, map.next_value()?));
             }
