@@ -109,12 +109,14 @@ pub(super) fn split(given: &Description, n: usize) -> Descriptions {
 /// entries are usual for an image alone.
 fn mismatch(name: &str, got: usize, n: usize) -> Option<String> {
     let images = if n == 1 { "1 image".to_owned() } else { format!("{n} images") };
+    let entries = if got == 1 { "1 entry".to_owned() } else { format!("{got} entries") };
     match got {
-        _ if got > n => Some(format!("{name} has {got} entries for {images}; the rest dropped")),
+        _ if got > n => Some(format!("{name} has {entries} for {images}; the rest dropped")),
         0 if n == 1 => None,
         _ if got < n => {
-            let n_left = n - got;
-            Some(format!("{name} has {got} entries for {images}; the last {n_left} have none"))
+            let left = n - got;
+            let rest = if left == 1 { "has".to_owned() } else { format!("{left} have") };
+            Some(format!("{name} has {entries} for {images}; the last {rest} none"))
         }
         _ => None,
     }

@@ -184,6 +184,9 @@ fn a_list_of_another_length_costs_no_image() {
     assert_eq!(got, [Some(json!("a")), Some(json!("b")), Some(json!("c")), None, None]);
     let want = ["caption has 3 entries for 5 images; the last 2 have none"];
     assert!(annotations.iter().all(|read| read.warnings == want), "{annotations:?}");
+    let (_, annotations) = warned(&[2, 8, 9], &record(None, json!(["a"])));
+    let want = ["caption has 1 entry for 2 images; the last has none"];
+    assert!(annotations.iter().all(|read| read.warnings == want), "{annotations:?}");
 
     let mut boxes = record(None, Value::Null);
     let position = json!({"minX": 0, "maxX": 1, "minY": 0, "maxY": 1});
