@@ -1,6 +1,7 @@
 //! A configuration that cannot be used: what is wrong, where, and the name that was perhaps meant.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -55,15 +56,26 @@ impl ConfigError {
         }
     }
 
-    /// A mistake that the TOML parser or serde found in `text`. No value of a target is shown, because it may be a
-    /// secret under a misspelt name.
+    /// A mistake that the TOML parser or serde found in `text`.
     pub(super) fn of_toml(
         text: &str,
         path: &Path,
         error: &toml::de::Error,
         targets: &[TargetTable],
     ) -> Self {
-        let place = error.span().map(|span| {
+        let message = plain(error.message().trim());
+        Self::at(text, path, error.span(), message, targets)
+    }
+
+    /// A mistake at a place in `text`. No value of a target is shown, because it may be a secret under a misspelt name.
+    pub(super) fn at(
+        text: &str,
+        path: &Path,
+        span: Option<Range<usize>>,
+        mut message: String,
+        targets: &[TargetTable],
+    ) -> Self {
+        let place = span.as_ref().map(|span| {
             let before = &text[..text.floor_char_boundary(span.start)];
             let line_start = before.rfind('\n').map_or(0, |at| at + 1);
             (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
@@ -74,9 +86,8 @@ impl ConfigError {
             let section = lines.filter(|line| line.trim_start().starts_with('[')).last();
             section.unwrap_or(line).contains("sync")
         });
-        let mut message = plain(error.message().trim());
         if is_of_target {
-            let at = |table: &&TargetTable| error.span().as_ref() == Some(&table.span);
+            let at = |table: &&TargetTable| span.as_ref() == Some(&table.span);
             message = of_target(message, targets.iter().find(at));
         }
         let suggestion = suggestion(&message);
@@ -90,7 +101,7 @@ impl ConfigError {
 
 /// Serde's message in plain words: "got …, want …", and no types of Rust.
 fn plain(message: &str) -> String {
-    const TYPES: [(&str, &str); 8] = [
+    const TYPES: [(&str, &str); 10] = [
         ("a nonzero u32", "a whole number from 1 to 4294967295"),
         ("a nonzero u64", "a whole number, at least 1"),
         ("a nonzero usize", "a whole number, at least 1"),
@@ -99,12 +110,23 @@ fn plain(message: &str) -> String {
         ("u64", "a whole number, at least 0"),
         ("a sequence", "a list"),
         ("a map", "a table"),
+        ("path string", "a path"),
+        ("socket address", "an address and a port, such as \"127.0.0.1:9464\""),
     ];
+    // Of words to choose from.
+    if message == "wanted string or table" {
+        return "want a string".to_owned();
+    }
     let wrong = message.strip_prefix("invalid value: ").or(message.strip_prefix("invalid type: "));
     let Some((got, want)) = wrong.and_then(|wrong| wrong.rsplit_once(", expected ")) else {
         return message.to_owned();
     };
     let want = TYPES.iter().find(|(of_rust, _)| *of_rust == want).map_or(want, |(_, words)| words);
+    let got = match got {
+        "map" => "a table",
+        "sequence" => "a list",
+        got => got,
+    };
     format!("got {got}, want {want}")
 }
 

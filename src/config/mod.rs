@@ -18,6 +18,7 @@ pub mod patterns;
 pub mod retention;
 pub mod schema;
 mod section_schema;
+mod shape;
 pub mod store;
 pub mod sync;
 #[cfg(test)]
@@ -163,12 +164,14 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-    let mut targets = Vec::new();
-    let file = DeTable::parse(text).and_then(|mut root| {
-        targets = sync::split_targets(root.get_mut());
-        ConfigFile::deserialize(toml::Deserializer::from(root))
-    });
-    let file = file.map_err(|error| ConfigError::of_toml(text, path, &error, &targets))?;
+    let mut root =
+        DeTable::parse(text).map_err(|error| ConfigError::of_toml(text, path, &error, &[]))?;
+    if let Some((span, message)) = shape::mistake(root.get_ref()) {
+        return Err(ConfigError::at(text, path, Some(span), message, &[]));
+    }
+    let targets = sync::split_targets(root.get_mut());
+    let file = ConfigFile::deserialize(toml::Deserializer::from(root))
+        .map_err(|error| ConfigError::of_toml(text, path, &error, &targets))?;
     Ok(file.into_config(path.parent().unwrap_or(Path::new("/"))))
 }
 

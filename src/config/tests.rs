@@ -22,6 +22,14 @@ fn errors_point_at_the_place_and_suggest() {
         ("[[image.rule]]\nkey = \"a[\"\n", "s.toml:2:7: "),
         ("[[image.rule]]\nkey = \"a\"\nrange = [3, 1]\n", "low < high"),
         ("x = ", "s.toml:1:5: "),
+        ("store = \"x\"", "s.toml:1:9: got a string, want a table: [store]\n"),
+        ("[[store]]\npath = \"x\"", "s.toml:1:1: got a list, want a table: [store]\n"),
+        (
+            "[sync]\na = \"secret\"",
+            "s.toml:2:5: got a string, want a table: [sync.a]\n  |\n2 | a = …",
+        ),
+        ("[retention]\ndumps = 3", "s.toml:2:9: want a string\n"),
+        ("[store]\npath = 3", "got integer `3`, want a path\n"),
     ] {
         let got = error(text);
         assert!(got.contains(want), "{text}: {got}");
