@@ -105,6 +105,51 @@ fn a_linked_folder_is_named_with_its_target() {
 }
 
 #[test]
+fn a_rotated_log_is_named_until_it_is_renamed() {
+    let temp = TempRun::new();
+    for step in 0..2 {
+        temp.log_picture("k", step, step);
+    }
+    fs::rename(temp.at("a.media.jsonl"), temp.at("a.media.jsonl.1")).expect("a rename");
+    temp.write("a.media.jsonl.2.gz", b"\x1f\x8b");
+    temp.log_picture("k", 2, 2);
+    let ran = temp.ingest();
+    assert_eq!(temp.counts(), [1, 0, 0], "{ran:?}");
+    for want in [
+        "passed over 2 media logs outside of the patterns",
+        "a.media.jsonl.1: rename it to a.1.media.jsonl, or add \"a.media.jsonl.1\" to `logs`",
+        "a.media.jsonl.2.gz: if its lines were not read before, decompress it as a.2.media.jsonl",
+    ] {
+        assert!(ran.out.contains(want), "{want}: {}", ran.out);
+    }
+    fs::rename(temp.at("a.media.jsonl.1"), temp.at("a.1.media.jsonl")).expect("a rename");
+    assert_eq!(temp.ingest().code, 0);
+    assert_eq!(temp.counts(), [3, 0, 0]);
+    // A log that was read before it was rotated is not named.
+    fs::rename(temp.at("a.media.jsonl"), temp.at("a.media.jsonl.3")).expect("a rename");
+    assert_eq!(ingested(&temp).1, pairs(&[("log", 1)]));
+}
+
+#[test]
+fn a_folder_of_runs_that_is_read_as_a_run_is_told_to_be_one() {
+    let temp = TempRun::new();
+    for run in ["r1", "r2"] {
+        temp.write(&format!("{run}/dumps/val/1.npy"), &gray(1));
+        let line = "{\"key\":\"k\",\"step\":1,\"data\":\"dumps/val/1.npy\"}\n";
+        temp.append(&format!("{run}/a.media.jsonl"), line);
+    }
+    let ran = temp.ingest();
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let how = "give it to `safelight ingest`, or choose it by `runs` in [[watch]]";
+    for want in [
+        format!("r1/dumps/val/1.npy: r1 looks like a run directory: {how}\n"),
+        format!("r2/a.media.jsonl: if r2 is a run directory, {how}; else move it to a.media.jsonl"),
+    ] {
+        assert!(ran.out.contains(&want), "{want}: {}", ran.out);
+    }
+}
+
+#[test]
 fn a_run_of_a_normal_job_passes_nothing_over() {
     let temp = TempRun::new();
     for step in 0..3 {

@@ -1,6 +1,7 @@
 //! Decides by a file's path whether it was probably meant for Safelight. Pure, but for sidecars.
 
 use super::kind::PassedOverKind;
+use super::survey::join;
 use crate::ingest::run_files::RunFiles;
 use crate::record::pattern::{DumpPattern, EXTENSIONS};
 
@@ -57,6 +58,9 @@ const WEIGHTS: [&str; 17] = [
     "vae",
 ];
 
+/// Suffixes of compressed files.
+const COMPRESSED: [&str; 4] = ["gz", "zst", "xz", "bz2"];
+
 /// What a file that is neither a log nor a dump may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guess {
@@ -71,8 +75,13 @@ pub(crate) fn guess(files: &RunFiles, path: &str) -> Option<Guess> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let (stem, suffix) = name.rsplit_once('.').unwrap_or((name, ""));
     let is_suffix = |known: &&&str| known.eq_ignore_ascii_case(suffix);
-    if ["jsonl", "ndjson"].iter().any(|known| is_suffix(&known)) {
-        return Some(Guess::MayBeLog);
+    if let Some(log) = LogName::of(name) {
+        // The bytes of a compressed log say nothing.
+        let is_ours = || files.is_log(&join(folder, log.name)) || files.is_log(log.name);
+        return match log.is_compressed() {
+            false => Some(Guess::MayBeLog),
+            true => is_ours().then_some(Guess::Missed(PassedOverKind::Log)),
+        };
     }
     if BESIDE.iter().any(|known| is_suffix(&known)) || name.ends_with('~') {
         return None;
@@ -102,16 +111,20 @@ pub(crate) fn guess(files: &RunFiles, path: &str) -> Option<Guess> {
     Some(Guess::Missed(kind))
 }
 
-/// Says what to do about a dump that is passed over.
+/// Says what to do about a dump, or a compressed log, that is passed over.
 pub(crate) fn note(files: &RunFiles, kind: PassedOverKind, path: &str) -> String {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let (stem, suffix) = name.rsplit_once('.').unwrap_or((name, ""));
     let lower = suffix.to_ascii_lowercase();
     match kind {
+        PassedOverKind::Log => note_of_log(files, path),
         PassedOverKind::UpperCase => format!("rename it to {}", with_suffix(name, &lower)),
         PassedOverKind::Suffix if suffix.is_empty() => "has no suffix".to_owned(),
         PassedOverKind::Suffix => format!("suffix .{suffix}"),
         _ => {
+            if let Some(run) = run_around(path, |inner| files.dump_path(inner).is_some()) {
+                return format!("{run} looks like a run directory: {READ_RUN}");
+            }
             if let Some(pattern) = suggested_pattern(files, folder, stem, suffix, path) {
                 return format!("add the pattern {pattern:?} to `dumps`");
             }
@@ -125,23 +138,81 @@ pub(crate) fn note(files: &RunFiles, kind: PassedOverKind, path: &str) -> String
     }
 }
 
-/// Says how the pattern of a media log outside of the patterns may be.
+/// Says how a media log outside of the patterns can be read.
 pub(super) fn note_of_log(files: &RunFiles, path: &str) -> String {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    let stem = stem.strip_suffix(".media").unwrap_or(stem);
-    let renamed = format!("{stem}.media.jsonl");
+    let Some(log) = LogName::of(name) else { return String::new() };
+    let renamed = log.renamed();
+    if log.is_compressed() {
+        return format!("if its lines were not read before, decompress it as {renamed}");
+    }
     let pattern = match (folder, name.ends_with(".media.jsonl")) {
         ("", _) => name.to_owned(),
         (folder, true) => format!("{folder}/*.media.jsonl"),
         (folder, false) => format!("{folder}/{name}"),
     };
-    if files.is_log(&renamed) {
+    let note = if files.is_log(&renamed) {
         let to = if folder.is_empty() { "rename it to" } else { "move it to" };
         format!("{to} {renamed}, or add {pattern:?} to `logs`")
     } else {
         format!("add {pattern:?} to `logs`")
+    };
+    match run_around(path, |inner| files.is_log(inner)) {
+        Some(run) => format!("if {run} is a run directory, {READ_RUN}; else {note}"),
+        None => note,
     }
+}
+
+/// How a directory inside of what is read as one run becomes a run of its own.
+const READ_RUN: &str = "give it to `safelight ingest`, or choose it by `runs` in [[watch]]";
+
+/// The shortest folder of a path within which the rest of the path is input of a run.
+fn run_around(path: &str, is_input: impl Fn(&str) -> bool) -> Option<&str> {
+    path.match_indices('/')
+        .map(|(at, _)| at)
+        .find(|at| is_input(&path[at + 1..]))
+        .map(|at| &path[..at])
+}
+
+/// The name of a file of JSON Lines, which may be rotated: `a.jsonl`, `a.jsonl.1`, `a.jsonl-20260131.gz`.
+struct LogName<'a> {
+    /// The name before the rotation.
+    name: &'a str,
+    /// What the rotation appended.
+    parts: Vec<&'a str>,
+}
+
+impl<'a> LogName<'a> {
+    fn of(name: &'a str) -> Option<Self> {
+        let lower = name.to_ascii_lowercase();
+        let end = |suffix: &str| lower.rfind(suffix).map(|at| at + suffix.len());
+        let (log, appended) = name.split_at([".jsonl", ".ndjson"].into_iter().find_map(end)?);
+        let mut parts = appended.split(['.', '-', '_']);
+        // The first one stands between the suffix and the first separator.
+        let is_whole = parts.next() == Some("");
+        let parts: Vec<&str> = parts.collect();
+        let is_rotation = |part: &&str| {
+            let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            is_number || *part == "old" || is_compression(part)
+        };
+        (is_whole && parts.iter().all(is_rotation)).then_some(Self { name: log, parts })
+    }
+
+    fn is_compressed(&self) -> bool {
+        self.parts.last().is_some_and(|last| is_compression(last))
+    }
+
+    /// A name that the default pattern for logs matches.
+    fn renamed(&self) -> String {
+        let stem = self.name.rsplit_once('.').map_or(self.name, |(stem, _)| stem);
+        let stem = stem.strip_suffix(".media").unwrap_or(stem);
+        let rotation = self.parts.iter().filter(|part| !is_compression(part));
+        [&[stem], &rotation.copied().collect::<Vec<_>>()[..], &["media.jsonl"]].concat().join(".")
+    }
+}
+
+fn is_compression(part: &str) -> bool {
+    COMPRESSED.contains(&&*part.to_ascii_lowercase())
 }
 
 /// Whether a folder belongs to another tool, so that it is not looked through.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::classify::{Guess, guess, note, note_of_log};
-use super::kind::PassedOverKind::{self, Dump, Suffix, UpperCase};
+use super::kind::PassedOverKind::{self, Dump, Log, Suffix, UpperCase};
 use crate::config::WatchConfig;
 use crate::ingest::run_files::RunFiles;
 use crate::record::pattern::{DumpPattern, EXTENSIONS};
@@ -109,7 +109,45 @@ fn a_log_elsewhere_is_named_with_a_pattern() {
         assert_eq!(note_of_log(&files, path), want);
     }
     let note = note_of_log(&files, "logs/train.media.jsonl");
-    assert!(note.contains("add \"logs/*.media.jsonl\" to `logs`"), "{note}");
+    assert!(
+        note.starts_with("if logs is a run directory, give it to `safelight ingest`"),
+        "{note}"
+    );
+    assert!(note.ends_with("add \"logs/*.media.jsonl\" to `logs`"), "{note}");
+}
+
+#[test]
+fn a_rotated_log_is_named_and_a_compressed_one_too() {
+    let (_folder, files) = files();
+    for (name, renamed) in [
+        ("train.media.jsonl.1", "train.1.media.jsonl"),
+        ("train.media.jsonl.old", "train.old.media.jsonl"),
+        ("train.media.jsonl-20260131", "train.20260131.media.jsonl"),
+        ("train.ndjson.2026-01-31", "train.2026.01.31.media.jsonl"),
+    ] {
+        assert_eq!(guess(&files, name), Some(Guess::MayBeLog), "{name}");
+        let want = format!("rename it to {renamed}, or add {name:?} to `logs`");
+        assert_eq!(note_of_log(&files, name), want);
+    }
+    for name in ["train.media.jsonl.2.gz", "old/train.media.jsonl.2.zst"] {
+        assert_eq!(missed(&files, name), Some(Log), "{name}");
+        let note = note(&files, Log, name);
+        assert!(note.ends_with("decompress it as train.2.media.jsonl"), "{note}");
+    }
+    for name in ["metrics.jsonl.gz", "train.media.jsonl.tmp", "train.media.jsonlx", "a.jsonl.d"] {
+        assert_eq!(guess(&files, name), None, "{name}");
+    }
+}
+
+#[test]
+fn a_run_inside_of_what_is_read_as_a_run_is_named() {
+    let (_folder, files) = files();
+    for (path, run) in [("r1/dumps/val/120.npy", "r1"), ("p/r1/dumps/val/120_1.png", "p/r1")] {
+        assert_eq!(missed(&files, path), Some(Dump), "{path}");
+        let want = format!("{run} looks like a run directory: ");
+        assert!(note(&files, Dump, path).starts_with(&want), "{path}");
+    }
+    assert!(note_of_log(&files, "p/r1/a.media.jsonl").starts_with("if p/r1 is a run directory, "));
 }
 
 proptest! {
