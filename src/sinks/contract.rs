@@ -150,6 +150,18 @@ async fn rest(sink: &mut impl Sink, why: Rest) -> Option<Receipt> {
     last
 }
 
+/// Ends the deliveries to a target after one that came late.
+async fn finish_late<T: Target>(target: &T, mut sink: T::Sink, receipt: &Receipt) {
+    if !target.takes_any_order() {
+        // The receipt of the rest is not stored.
+        sink.rest(Rest::Leaving).await.expect("a target");
+        drop(sink);
+        sink = target.open();
+        sink.resume(Some(receipt)).await.expect("a target");
+    }
+    rest(&mut sink, Rest::Finished).await;
+}
+
 /// Runs the suite. Each part gets a new, empty target.
 pub(crate) async fn check<T: Target>(empty: impl Fn() -> T) {
     all_arrive_once_over_many_starts(&empty()).await;
@@ -240,14 +252,7 @@ async fn late_items_arrive(target: &impl Target) {
     sink.resume(None).await.expect("a target");
     deliver(&mut sink, &items).await;
     let receipt = deliver(&mut sink, std::slice::from_ref(&late)).await;
-    if !target.takes_any_order() {
-        // The receipt of the rest is not stored.
-        sink.rest(Rest::Leaving).await.expect("a target");
-        drop(sink);
-        sink = target.open();
-        sink.resume(Some(&receipt)).await.expect("a target");
-    }
-    rest(&mut sink, Rest::Finished).await;
+    finish_late(target, sink, &receipt).await;
     let all = [&items[..], &[late]].concat();
     assert_eq!(sorted(target.seen()), sorted(shown(&all)));
 }
@@ -298,14 +303,7 @@ async fn a_damaged_file_rejects_only_its_item(
     let mut sink = target.open();
     sink.resume(Some(&receipt)).await.expect("a target");
     let receipt = deliver(&mut sink, &items[1..2]).await;
-    if !target.takes_any_order() {
-        // The receipt of the rest is not stored.
-        sink.rest(Rest::Leaving).await.expect("a target");
-        drop(sink);
-        sink = target.open();
-        sink.resume(Some(&receipt)).await.expect("a target");
-    }
-    rest(&mut sink, Rest::Finished).await;
+    finish_late(target, sink, &receipt).await;
     assert_eq!(sorted(target.seen()), sorted(shown(&items)));
 }
 
