@@ -6,7 +6,6 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -24,7 +23,7 @@ use crate::ingest::{
 use crate::retention::{self, Report, RetentionClock, StoreRemover};
 use crate::run_dir::ReadOptions;
 use crate::store::lock::{self, Holder};
-use crate::store::{self, Filter, ImageToPrune, NamedFiles, Reader, Removed, StoreError, Writer};
+use crate::store::{self, Change, Filter, Reader, Removed, StoreError, Writer};
 use crate::sync::{self, TargetStatus};
 
 /// How long a command waits for another command that holds the store.
@@ -366,21 +365,8 @@ fn by_engine<T>(
 struct DirectRemover<'a>(&'a mut Writer);
 
 impl StoreRemover for DirectRemover<'_> {
-    fn prune(&mut self, images: Vec<ImageToPrune>, named: &Arc<NamedFiles>) -> Removed {
-        self.0.prune(&images, named)
-    }
-
-    fn remove_strays(
-        &mut self,
-        strays: Vec<PathBuf>,
-        age_min: Duration,
-        named: &Arc<NamedFiles>,
-    ) -> Removed {
-        self.0.remove_strays(&strays, age_min, named)
-    }
-
-    fn refresh_index(&mut self) -> Removed {
-        self.0.refresh_index().map(|()| Vec::new())
+    fn make(&mut self, change: Change) -> Removed {
+        change.make(self.0)
     }
 
     fn may_continue(&self) -> bool {

@@ -1,20 +1,19 @@
 //! Retention in the daemon: every hour, and on request.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::config::Live;
 use crate::ingest::Shared;
 use crate::locks::lock;
 use crate::retention::{self, Report, RetentionClock, StoreRemover};
 use crate::run_dir::ReadOptions;
-use crate::store::{ImageToPrune, NamedFiles, Reader, Removed, Request, StoreError};
+use crate::store::{Change, Reader, Removed, Request, StoreError};
 
 /// How often a sweep runs by itself.
 const EVERY: Duration = Duration::from_hours(1);
@@ -101,32 +100,13 @@ struct Committer<'a> {
     number: u64,
 }
 
-impl Committer<'_> {
-    fn request(&self, request: impl FnOnce(Sender<Removed>) -> Request) -> Removed {
+impl StoreRemover for Committer<'_> {
+    fn make(&mut self, change: Change) -> Removed {
         let busy = || io::Error::other("the commit thread is busy: try again later");
         let (reply, answer) = bounded(1);
         let requests = &self.retention.shared.requests.ask;
-        requests.send_timeout(request(reply), COMMIT_MAX).map_err(|_| busy())?;
+        requests.send_timeout(Request { change, reply }, COMMIT_MAX).map_err(|_| busy())?;
         answer.recv_timeout(COMMIT_MAX).map_err(|_| busy())?
-    }
-}
-
-impl StoreRemover for Committer<'_> {
-    fn prune(&mut self, images: Vec<ImageToPrune>, named: &Arc<NamedFiles>) -> Removed {
-        self.request(|reply| Request::Prune(images, named.clone(), reply))
-    }
-
-    fn remove_strays(
-        &mut self,
-        strays: Vec<PathBuf>,
-        age_min: Duration,
-        named: &Arc<NamedFiles>,
-    ) -> Removed {
-        self.request(|reply| Request::Strays(strays, age_min, named.clone(), reply))
-    }
-
-    fn refresh_index(&mut self) -> Removed {
-        self.request(Request::RefreshIndex)
     }
 
     fn may_continue(&self) -> bool {

@@ -13,33 +13,18 @@ mod report;
 mod dumps;
 mod run_sweep;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
 pub(crate) use self::clock::RetentionClock;
 pub use self::report::{Report, RunReport};
 use self::run_sweep::RunSweep;
 use crate::config::Live;
 use crate::run_dir::ReadOptions;
-use crate::store::{ImageToPrune, NamedFiles, Reader, Removed, StoreError};
+use crate::store::{Change, Reader, Removed, StoreError};
 use crate::sync;
 
-/// Removes files from the store between its commits.
+/// Changes the store between its commits.
 pub(crate) trait StoreRemover {
-    /// As [`Writer::prune`](crate::store::Writer::prune).
-    fn prune(&mut self, images: Vec<ImageToPrune>, named: &Arc<NamedFiles>) -> Removed;
-
-    /// As [`Writer::remove_strays`](crate::store::Writer::remove_strays).
-    fn remove_strays(
-        &mut self,
-        strays: Vec<PathBuf>,
-        age_min: Duration,
-        named: &Arc<NamedFiles>,
-    ) -> Removed;
-
-    /// As [`Writer::refresh_index`](crate::store::Writer::refresh_index).
-    fn refresh_index(&mut self) -> Removed;
+    /// Makes a change. Returns the files that could not be removed.
+    fn make(&mut self, change: Change) -> Removed;
 
     /// Whether the sweep may continue: its rules are still those of the configuration.
     fn may_continue(&self) -> bool;

@@ -17,7 +17,7 @@ use crate::config::retention::DumpRetention;
 use crate::media::Digest;
 use crate::run_dir::{ReadFailure, ReadOptions, RunDir, RunFile};
 use crate::store::media_dir::is_older;
-use crate::store::{NamedFiles, Reader, RunInfo, StoreError};
+use crate::store::{Change, NamedFiles, Reader, RunInfo, StoreError};
 use crate::sync::TargetCoverage;
 
 /// The age from which a media file that no item names is a stray. A younger one may belong to a commit in progress.
@@ -62,7 +62,7 @@ impl RunSweep<'_> {
         let id = &self.run.id;
         let mut report = RunReport::new(id.clone());
         if let Some(remover) = remover {
-            remover.refresh_index()?;
+            remover.make(Change::RefreshIndex)?;
         }
         let (dir, open_error) = match self.open_dir() {
             Ok(dir) => (dir, None),
@@ -85,7 +85,8 @@ impl RunSweep<'_> {
         let mut named = Arc::new(named);
         if let Some(remover) = remover {
             for group in to_prune.chunks(PRUNE_GROUP) {
-                report.media.add_failures(remover.prune(group.to_vec(), &named)?);
+                let prune = Change::Prune(group.to_vec(), named.clone());
+                report.media.add_failures(remover.make(prune)?);
             }
         }
         // Their files are no strays.
@@ -182,8 +183,8 @@ impl RunSweep<'_> {
         }
         if let Some(remover) = remover {
             for group in found.chunks(STRAYS_GROUP) {
-                let removed = remover.remove_strays(group.to_vec(), STRAY_AGE_MIN, named)?;
-                report.strays.add_failures(removed);
+                let remove = Change::RemoveStrays(group.to_vec(), STRAY_AGE_MIN, named.clone());
+                report.strays.add_failures(remover.make(remove)?);
             }
         }
         Ok(())

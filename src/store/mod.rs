@@ -68,7 +68,7 @@ use self::lock::{Holder, Lock};
 pub(crate) use self::named_files::NamedFiles;
 pub(crate) use self::reader::Extent;
 pub use self::reader::{Filter, Reader, RunSummary, StateFilter, WaitingExample, WaitingItems};
-pub(crate) use self::request::{Removed, Request, Requests};
+pub(crate) use self::request::{Change, Removed, Request, Requests};
 pub use self::run_file::RunInfo;
 pub(crate) use self::writer::{ImageToPrune, Writer};
 use crate::durable::Disk;

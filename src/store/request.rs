@@ -11,29 +11,43 @@ use super::{ImageToPrune, NamedFiles, StoreError, Writer};
 /// The files that could not be removed, and why.
 pub(crate) type Removed = Result<Vec<(String, String)>, StoreError>;
 
+/// A change to the store that is made between two commits.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// See [`Writer::prune`].
+    Prune(Vec<ImageToPrune>, Arc<NamedFiles>),
+    /// See [`Writer::remove_strays`].
+    RemoveStrays(Vec<PathBuf>, Duration, Arc<NamedFiles>),
+    /// See [`Writer::refresh_index`].
+    RefreshIndex,
+}
+
+impl Change {
+    /// Makes the change.
+    pub(crate) fn make(self, writer: &mut Writer) -> Removed {
+        match self {
+            Self::Prune(images, named) => writer.prune(&images, &named),
+            Self::RemoveStrays(paths, age_min, named) => {
+                writer.remove_strays(&paths, age_min, &named)
+            }
+            Self::RefreshIndex => writer.refresh_index().map(|()| Vec::new()),
+        }
+    }
+}
+
 /// A change to the store, with the channel for its result.
 #[derive(Debug)]
-pub(crate) enum Request {
-    /// See [`Writer::prune`].
-    Prune(Vec<ImageToPrune>, Arc<NamedFiles>, Sender<Removed>),
-    /// See [`Writer::remove_strays`].
-    Strays(Vec<PathBuf>, Duration, Arc<NamedFiles>, Sender<Removed>),
-    /// See [`Writer::refresh_index`].
-    RefreshIndex(Sender<Removed>),
+pub(crate) struct Request {
+    pub(crate) change: Change,
+    pub(crate) reply: Sender<Removed>,
 }
 
 impl Request {
     /// Makes the change and sends the result.
     pub(crate) fn serve(self, writer: &mut Writer) {
-        let (reply, result) = match self {
-            Self::Prune(images, named, reply) => (reply, writer.prune(&images, &named)),
-            Self::Strays(paths, age, named, reply) => {
-                (reply, writer.remove_strays(&paths, age, &named))
-            }
-            Self::RefreshIndex(reply) => (reply, writer.refresh_index().map(|()| Vec::new())),
-        };
+        let result = self.change.make(writer);
         // The client may be gone.
-        reply.try_send(result).ok();
+        self.reply.try_send(result).ok();
     }
 }
 
