@@ -79,9 +79,9 @@ impl StoreAccess {
             Backend::Daemon(client) => Ok(client.status()?),
             Backend::Files(_, reader) => {
                 let targets = sync::views(reader, &self.config.live.targets)?;
-                let (store, waiting) =
-                    (self.config.boot.store.clone(), reader.waiting_items(None)?);
-                Ok(Status::new(store, reader.runs()?, None, targets, waiting))
+                let rejected = [reader.waiting_items(None)?, reader.final_items()?];
+                let store = self.config.boot.store.clone();
+                Ok(Status::new(store, reader.runs()?, None, targets, rejected))
             }
         }
     }

@@ -16,10 +16,15 @@ use super::privileges::act_as_owner_of;
 use super::progress::Progress;
 use crate::config::{Config, WatchConfig};
 use crate::ingest::{Engine, Mode, RootStatus, Shared};
-use crate::store::{self, Filter, Reader, RunSummary, StateFilter, StoreError};
+use crate::media::RunId;
+use crate::store::journal::JournalOffset;
+use crate::store::{self, Extent, Reader, RunSummary, StoreError};
 
 /// How many rejections are printed. `ls` lists all.
 const REJECTED_SHOWN: usize = 10;
+
+/// Runs whose folder and list are named at the end.
+const RUNS_SHOWN: usize = 3;
 
 pub(super) fn run(
     run_dirs: &[PathBuf],
@@ -37,6 +42,7 @@ pub(super) fn run(
     act_as_owner_of(&config.boot.store)?;
     let opened = store::open(&config.boot.store, &access::holder("ingest"), HELD_MAX);
     let (writer, reader) = opened.map_err(|error| with_advice(error, &config.boot.store))?;
+    let before = Before { extents: reader.extents()?, n_image: n_images(&reader)? };
     let start = Instant::now();
     let engine = Engine::new(Mode::Once, config.clone(), writer, reader.clone(), shared.clone())?;
     let (_commands, commands_in) = crossbeam_channel::bounded(1);
@@ -46,11 +52,11 @@ pub(super) fn run(
     let writer = writer?.ok_or_else(|| anyhow!("the commit thread died"))?;
 
     let roots = shared.ingest_status().watching;
-    let report = report(&config, &reader, &shared, start.elapsed())?;
+    let report = report(&config, &reader, &before, &shared, start.elapsed())?;
     if common.json {
         json::print(&report, out)?;
     } else {
-        print(&report, &roots, &reader, common, out)?;
+        print(&report, &roots, &reader, &before, common, out)?;
     }
     writer.close()?;
     let mut failures = Vec::new();
@@ -65,6 +71,16 @@ pub(super) fn run(
         return Err(anyhow!(failures.join("; ")));
     }
     Ok(if report.new.rejected > 0 { ExitCode::Rejected } else { ExitCode::Done })
+}
+
+/// What the store had before this command.
+struct Before {
+    extents: Vec<(RunId, Extent)>,
+    n_image: u64,
+}
+
+fn n_images(reader: &Reader) -> Result<u64, StoreError> {
+    Ok(reader.runs()?.iter().map(|run| run.image).sum())
 }
 
 /// How a run directory is read: as its `[[watch]]` says, or by the default patterns.
@@ -95,6 +111,7 @@ fn with_advice(error: StoreError, store: &Path) -> anyhow::Error {
 fn report(
     config: &Config,
     reader: &Reader,
+    before: &Before,
     shared: &Shared,
     elapsed: Duration,
 ) -> Result<Ingested, StoreError> {
@@ -115,6 +132,7 @@ fn report(
         store: config.boot.store.clone(),
         runs: reader.runs()?.into_iter().filter(is_read).collect(),
         new: NewItems { image, held, rejected },
+        replaced: (before.n_image + image).saturating_sub(n_images(reader)?),
         found_nothing,
         passed_over,
         repeated_lines: shared.progress.n_repeated(),
@@ -135,6 +153,7 @@ fn print(
     report: &Ingested,
     roots: &[RootStatus],
     reader: &Reader,
+    before: &Before,
     common: &Common,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
@@ -145,7 +164,13 @@ fn print(
     let NewItems { image, held, rejected } = report.new;
     writeln!(out, "new: {}, in {:.2} s", items([image, held, rejected]), report.elapsed_s)?;
     if rejected > 0 {
-        print_rejected(reader, &report.runs, rejected, out)?;
+        print_rejected(reader, &report.runs, before, out)?;
+    }
+    if report.replaced > 0 {
+        let were = if report.replaced == 1 { "was" } else { "were" };
+        let n = count(report.replaced, "image");
+        let by = "by a later session, a new version of a dump, or a mask that came late";
+        writeln!(out, "{n} {were} replaced {by}")?;
     }
     for line in skipped_lines(&report.skipped) {
         writeln!(out, "{line}")?;
@@ -179,46 +204,50 @@ fn print(
         option("store", common.store.as_ref()) + &option("config", common.config.as_ref());
     // The program as it was called, so that the line can be pasted into a shell.
     let program = std::env::args().next().unwrap_or_else(|| "safelight".to_owned());
-    for run in &report.runs {
+    for run in report.runs.iter().take(RUNS_SHOWN) {
         let folder = report.store.join("runs").join(run.run.folder()).join("media/images");
         writeln!(out, "images:   {}", folder.display())?;
         writeln!(out, "list:     {program} ls {}{options}", printable(run.run.as_str()))?;
     }
+    if report.runs.len() > RUNS_SHOWN {
+        writeln!(out, "list all: {program} ls{options}")?;
+    }
     Ok(())
 }
 
-/// Prints the last `n_rejected` rejections of these runs: those of this command.
+/// Prints the rejections of these runs that this command added.
 fn print_rejected(
     reader: &Reader,
     runs: &[RunSummary],
-    n_rejected: u64,
+    before: &Before,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let mut lines = Vec::new();
-    for run in runs {
-        let filter = Filter {
-            run: Some(run.run.clone()),
-            state: Some(StateFilter::Rejected),
-            ..Filter::default()
-        };
-        for item in reader.items(&filter)? {
-            let (_, entry) = item?;
+    let mut n_more = 0u64;
+    let mut n_shown = 0;
+    for RunSummary { run, .. } in runs {
+        let extent = before.extents.iter().find(|(before, _)| before == run);
+        let since = extent.map_or(JournalOffset::START, |(_, extent)| extent.end);
+        for entry in reader.rejected_since(run, since) {
+            let entry = entry?;
+            if n_shown == REJECTED_SHOWN {
+                n_more += 1;
+                continue;
+            }
+            n_shown += 1;
             let reason = printable(entry.reason().unwrap_or_default());
             let what = if entry.is_waiting() { "waiting" } else { "rejected" };
             let mut source = entry.source.path;
+            if runs.len() > 1 {
+                source = format!("{run}/{source}");
+            }
             if let Some(tensor) = entry.source.tensor {
                 source = format!("{source} {tensor}");
             }
-            lines.push(format!("{what} {}: {reason}", printable(&source)));
+            writeln!(out, "  {what} {}: {reason}", printable(&source))?;
         }
     }
-    let n_new = usize::try_from(n_rejected).unwrap_or(usize::MAX).min(lines.len());
-    let new = &lines[lines.len() - n_new..];
-    for line in new.iter().take(REJECTED_SHOWN) {
-        writeln!(out, "  {line}")?;
-    }
-    if new.len() > REJECTED_SHOWN {
-        let n_more = new.len() - REJECTED_SHOWN;
+    if n_more > 0 {
+        let n_more = indicatif::HumanCount(n_more);
         writeln!(out, "  … and {n_more} more: safelight ls --state rejected")?;
     }
     Ok(())

@@ -31,6 +31,9 @@ pub(super) struct Ingested {
     pub(super) runs: Vec<RunSummary>,
     /// The items that this command added.
     pub(super) new: NewItems,
+    /// The images, new ones and earlier ones, that were replaced meanwhile: by a later session of the job, by a new
+    /// version of their dump, or once a mask came late.
+    pub(super) replaced: u64,
     /// The run directories in which neither a media log nor a dump was found. The command fails if there is any.
     pub(super) found_nothing: Vec<PathBuf>,
     /// What was probably meant for Safelight and was not read as it lies.

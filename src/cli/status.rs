@@ -10,7 +10,7 @@ use super::json;
 use super::passed_over::{looked_for, print_passed_over};
 use crate::control::protocol::Status;
 use crate::ingest::IngestStatus;
-use crate::store::{RunSummary, WaitingExample, WaitingItems};
+use crate::store::{RejectedExample, RejectedItems, RunSummary};
 use crate::sync::TargetStatus;
 
 pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<ExitCode> {
@@ -32,18 +32,20 @@ fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
     }
     writeln!(out, "store     {}", status.store.display())?;
     writeln!(out, "items     {}", items([status.image, status.held, status.rejected]))?;
-    if let Some(WaitingItems { n, examples }) = &status.waiting {
-        let is_tried = if *n == 1 { "is tried" } else { "are tried" };
-        let items = count(*n, "rejected item");
+    if let Some(waiting) = &status.waiting {
+        let is_tried = if waiting.n == 1 { "is tried" } else { "are tried" };
+        let items = count(waiting.n, "rejected item");
         let when = "when a file or a limit changes, or by safelight release";
-        writeln!(
-            out,
-            "waiting   {items} {is_tried} again {when}; list: safelight ls --state waiting"
-        )?;
-        for WaitingExample { run, what, reason } in examples {
-            let (source, reason) = (printable(&format!("{run} {what}")), printable(reason));
-            writeln!(out, "          {source}: {reason}")?;
-        }
+        let list = "list: safelight ls --state waiting";
+        writeln!(out, "waiting   {items} {is_tried} again {when}; {list}")?;
+        print_examples(waiting, out)?;
+    }
+    if let Some(rejected) = &status.rejected_for_good {
+        let is_tried = if rejected.n == 1 { "is not tried" } else { "are not tried" };
+        let items = count(rejected.n, "item");
+        let list = "list: safelight ls --state rejected";
+        writeln!(out, "rejected  {items} {is_tried} again unless a dump is written anew; {list}")?;
+        print_examples(rejected, out)?;
     }
     if let Some(ingest) = &status.ingest {
         print_ingest(ingest, out)?;
@@ -53,6 +55,14 @@ fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
     }
     status.targets.iter().try_for_each(|target| print_target(target, out))?;
     status.runs.iter().try_for_each(|run| print_run(run, out))
+}
+
+fn print_examples(items: &RejectedItems, out: &mut impl Write) -> anyhow::Result<()> {
+    for RejectedExample { run, what, reason } in &items.examples {
+        let (source, reason) = (printable(&format!("{run} {what}")), printable(reason));
+        writeln!(out, "          {source}: {reason}")?;
+    }
+    Ok(())
 }
 
 fn print_ingest(ingest: &IngestStatus, out: &mut impl Write) -> anyhow::Result<()> {

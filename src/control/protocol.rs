@@ -1,6 +1,5 @@
 //! The requests and answers of the control API as types. Pure.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ingest::{IngestStatus, Waiting};
 use crate::media::{MediaId, MediaKey, NameError, RunId};
-use crate::store::{Filter, RunSummary, StateFilter, WaitingExample, WaitingItems};
+use crate::store::{Filter, RejectedExample, RejectedItems, RunSummary, StateFilter};
 use crate::sync::TargetStatus;
 
 /// Path of the status.
@@ -54,7 +53,7 @@ impl Health {
         stalled: &[String],
         dead_targets: &[String],
         targets: &[TargetStatus],
-        waiting: Option<&WaitingItems>,
+        waiting: Option<&RejectedItems>,
     ) -> Self {
         let mut reasons: Vec<String> =
             stalled.iter().map(|thread| format!("thread {thread} is stalled")).collect();
@@ -65,7 +64,7 @@ impl Health {
             reasons.extend(broken);
         }
         reasons.extend(overdue(view));
-        reasons.extend(waiting.map(ToString::to_string));
+        reasons.extend(waiting.map(waiting_items));
         reasons.extend(targets.iter().filter_map(away));
         reasons.extend(dead_targets.iter().map(|target| {
             format!("target {target}: its thread died, nothing is delivered until a restart")
@@ -77,15 +76,13 @@ impl Health {
     }
 }
 
-impl fmt::Display for WaitingItems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waits = if self.n == 1 { "item waits" } else { "items wait" };
-        write!(f, "{} {waits} (list: safelight ls --state waiting), such as", self.n)?;
-        for (i, WaitingExample { run, what, reason }) in self.examples.iter().enumerate() {
-            write!(f, "{} {run} {what}: {reason}", if i == 0 { "" } else { ";" })?;
-        }
-        Ok(())
-    }
+/// Says how many rejected items wait, with examples.
+fn waiting_items(RejectedItems { n, examples }: &RejectedItems) -> String {
+    let waits = if *n == 1 { "item waits" } else { "items wait" };
+    let example =
+        |RejectedExample { run, what, reason }: &RejectedExample| format!("{run} {what}: {reason}");
+    let examples: Vec<String> = examples.iter().map(example).collect();
+    format!("{n} {waits} (list: safelight ls --state waiting), such as {}", examples.join("; "))
 }
 
 /// Says that lines or dumps wait for longer than `ingest.wait_ms`, if any do.
@@ -131,7 +128,10 @@ pub struct Status {
     pub rejected: u64,
     /// The rejected items among them that are tried again, if there are any.
     #[serde(default)]
-    pub waiting: Option<WaitingItems>,
+    pub waiting: Option<RejectedItems>,
+    /// The rejected items among them that are not tried again, if there are any.
+    #[serde(default)]
+    pub rejected_for_good: Option<RejectedItems>,
     /// Each run.
     pub runs: Vec<RunSummary>,
     /// What the daemon's engine does, if a daemon runs.
@@ -142,17 +142,19 @@ pub struct Status {
 }
 
 impl Status {
-    /// The status of a store with these runs. `daemon` is its process id and the state of its engine.
+    /// The status of a store with these runs. `daemon` is its process id and the state of its engine. `rejected` has the
+    /// items that are tried again, and those that are not.
     #[must_use]
     pub fn new(
         store: PathBuf,
         runs: Vec<RunSummary>,
         daemon: Option<(u32, IngestStatus)>,
         targets: Vec<TargetStatus>,
-        waiting: Option<WaitingItems>,
+        rejected: [Option<RejectedItems>; 2],
     ) -> Self {
         let sum = |count: fn(&RunSummary) -> u64| runs.iter().map(count).sum();
         let (pid, ingest) = daemon.unzip();
+        let [waiting, rejected_for_good] = rejected;
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid,
@@ -161,6 +163,7 @@ impl Status {
             held: sum(|run| run.held),
             rejected: sum(|run| run.rejected),
             waiting,
+            rejected_for_good,
             runs,
             ingest,
             targets,

@@ -56,8 +56,8 @@ impl Answers {
     fn status(&self) -> Result<Status, StoreError> {
         let (runs, view) = (self.reader.runs()?, self.shared.ingest_status());
         let daemon = Some((std::process::id(), view));
-        let waiting = self.reader.waiting_items(None)?;
-        Ok(Status::new(self.store.clone(), runs, daemon, self.targets.views(), waiting))
+        let rejected = [self.reader.waiting_items(None)?, self.reader.final_items()?];
+        Ok(Status::new(self.store.clone(), runs, daemon, self.targets.views(), rejected))
     }
 
     fn health(&self) -> Health {

@@ -67,7 +67,7 @@ pub(crate) use self::index::{DumpRow, LineRow, WaitingItem};
 use self::lock::{Holder, Lock};
 pub(crate) use self::named_files::NamedFiles;
 pub(crate) use self::reader::Extent;
-pub use self::reader::{Filter, Reader, RunSummary, StateFilter, WaitingExample, WaitingItems};
+pub use self::reader::{Filter, Reader, RejectedExample, RejectedItems, RunSummary, StateFilter};
 pub(crate) use self::request::{Change, Removed, Request, Requests};
 pub use self::run_file::RunInfo;
 pub(crate) use self::writer::{ImageToPrune, Writer};

@@ -467,3 +467,32 @@ fn a_directory_named_with_a_combining_accent_is_ingested() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.out.contains("new: 1 image, 0 held back, 0 rejected"), "{}", ran.out);
 }
+
+/// The last rejections of the last run were printed, also if they were older.
+#[test]
+fn the_rejections_that_are_printed_are_those_of_this_command() {
+    let temp = TempRun::new();
+    let write = |path: &str| {
+        let path = temp.folder().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        fs::write(path, b"this is no dump at all").expect("a dump");
+    };
+    write("r1/dumps/val/1.npy");
+    write("r2/dumps/val/1.npy");
+    let [r1, r2] = ["r1", "r2"].map(|run| temp.folder().join(run).display().to_string());
+    let ran = temp.run(&["ingest", &r1, &r2]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    for path in ["r1/dumps/val/1.npy", "r2/dumps/val/1.npy"] {
+        assert!(ran.out.contains(&format!("  rejected {path}: ")), "{ran:?}");
+    }
+    write("r1/dumps/val/2.npy");
+    let ran = temp.run(&["ingest", &r1, &r2]);
+    assert_eq!(ran.out.matches("  rejected ").count(), 1, "{ran:?}");
+    assert!(ran.out.contains("  rejected r1/dumps/val/2.npy: "), "{ran:?}");
+    // The status names one item of each run.
+    let status = temp.run(&["status"]).out;
+    let want = "rejected  3 items are not tried again unless a dump is written anew; list: ";
+    assert!(status.contains(want), "{status}");
+    assert!(status.contains("          r2 dumps/val/1.npy: "), "{status}");
+    assert_eq!(temp.status()["rejected_for_good"]["n"], 3);
+}

@@ -131,7 +131,7 @@ fn a_rotated_log_is_named_until_it_is_renamed() {
 }
 
 #[test]
-fn a_folder_of_runs_that_is_read_as_a_run_is_told_to_be_one() {
+fn a_folder_of_runs_that_is_read_as_a_run_is_named_with_its_runs() {
     let temp = TempRun::new();
     for run in ["r1", "r2"] {
         temp.write(&format!("{run}/dumps/val/1.npy"), &gray(1));

@@ -59,6 +59,7 @@ fn a_later_session_replaces_what_it_logs_again() {
     }
     let ran = temp.ingest();
     assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("\n2 images were replaced by a later session, "), "{ran:?}");
     let want = [place(1, 0, "s1", "s1/0"), place(2, 0, "s1", "s1/0")];
     assert_eq!(places(&temp), want);
     temp.remove_index();

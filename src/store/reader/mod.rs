@@ -1,14 +1,16 @@
 //! Reads the store.
 
+mod rejected;
+
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::rejected::{RejectedExample, RejectedItems};
 use super::index::{DumpRow, Index, LineRow, Row, RunRow, WaitingItem};
 use super::journal::{self, Event, JournalOffset, Lines, LogCursor, ReadLine};
 use super::run_file::RunFile;
@@ -71,30 +73,6 @@ impl StateFilter {
             Self::Waiting => row.is_waiting(),
         }
     }
-}
-
-/// Waiting items of which `status` and `health` show one a run, at most.
-const WAITING_EXAMPLES_MAX: usize = 3;
-
-/// Rejected items that are tried again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct WaitingItems {
-    /// How many there are in all runs.
-    pub n: u64,
-    /// The oldest one of a few runs.
-    pub examples: Vec<WaitingExample>,
-}
-
-/// A rejected item that is tried again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct WaitingExample {
-    /// The run.
-    #[schemars(with = "String")]
-    pub run: RunId,
-    /// The dump, or the log.
-    pub what: String,
-    /// Why it waits.
-    pub reason: String,
 }
 
 /// A run, and the number of its items.
@@ -313,43 +291,6 @@ impl Reader {
     /// Reads the item of a row.
     pub(crate) fn entry(&self, run: &RunId, row: Row) -> Result<MediaEntry, StoreError> {
         entry(&journal::folder(&run_folder(&self.root, run)), row)
-    }
-
-    /// Counts the waiting items of all runs, with the oldest one of a few runs. `None` if nothing waits. With
-    /// `written_within`, only runs count that are not finished and whose journal was written to within this
-    /// time.
-    ///
-    /// # Errors
-    /// If the index fails.
-    pub(crate) fn waiting_items(
-        &self,
-        written_within: Option<Duration>,
-    ) -> Result<Option<WaitingItems>, StoreError> {
-        let runs = self.index.runs()?.into_iter().filter(|(run, row)| {
-            let is_alive = |age| !row.finished && self.age(run, row) <= age;
-            row.n_waiting > 0 && written_within.is_none_or(is_alive)
-        });
-        let runs: Vec<(RunId, u64)> = runs.map(|(run, row)| (run, row.n_waiting)).collect();
-        let n = runs.iter().map(|(_, n)| n).sum();
-        let mut examples = Vec::new();
-        for (run, _) in runs.iter().take(WAITING_EXAMPLES_MAX) {
-            for WaitingItem { row, .. } in self.index.tried_again(run, Row::is_waiting, 1)? {
-                // A damaged line of a journal shows elsewhere.
-                let Ok(entry) = self.entry(run, row) else { continue };
-                let reason = entry.reason().unwrap_or_default().to_owned();
-                let what = entry.source.path;
-                examples.push(WaitingExample { run: run.clone(), what, reason });
-            }
-        }
-        Ok((n > 0).then_some(WaitingItems { n, examples }))
-    }
-
-    /// How long ago a run's journal was written to. A time in the future counts as now.
-    fn age(&self, run: &RunId, row: &RunRow) -> Duration {
-        let folder = journal::folder(&self.run_folder(run));
-        let meta = std::fs::metadata(journal::segment_path(&folder, row.applied.segment));
-        let written = meta.and_then(|meta| meta.modified());
-        written.map_or(Duration::MAX, |at| at.elapsed().unwrap_or_default())
     }
 
     /// Lists the runs that have waiting items, or images that lack something.
