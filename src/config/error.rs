@@ -64,18 +64,18 @@ impl ConfigError {
         targets: &[TargetTable],
     ) -> Self {
         let message = plain(error.message().trim());
-        Self::at(text, path, error.span(), message, targets)
+        Self::at(text, path, error.span().as_ref(), message, targets)
     }
 
     /// A mistake at a place in `text`. No value of a target is shown, because it may be a secret under a misspelt name.
     pub(super) fn at(
         text: &str,
         path: &Path,
-        span: Option<Range<usize>>,
+        span: Option<&Range<usize>>,
         mut message: String,
         targets: &[TargetTable],
     ) -> Self {
-        let place = span.as_ref().map(|span| {
+        let place = span.map(|span| {
             let before = &text[..text.floor_char_boundary(span.start)];
             let line_start = before.rfind('\n').map_or(0, |at| at + 1);
             (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
@@ -87,7 +87,7 @@ impl ConfigError {
             section.unwrap_or(line).contains("sync")
         });
         if is_of_target {
-            let at = |table: &&TargetTable| span.as_ref() == Some(&table.span);
+            let at = |table: &&TargetTable| span == Some(&table.span);
             message = of_target(message, targets.iter().find(at));
         }
         let suggestion = suggestion(&message);

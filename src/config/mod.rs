@@ -167,7 +167,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let mut root =
         DeTable::parse(text).map_err(|error| ConfigError::of_toml(text, path, &error, &[]))?;
     if let Some((span, message)) = shape::mistake(root.get_ref()) {
-        return Err(ConfigError::at(text, path, Some(span), message, &[]));
+        return Err(ConfigError::at(text, path, Some(&span), message, &[]));
     }
     let targets = sync::split_targets(root.get_mut());
     let file = ConfigFile::deserialize(toml::Deserializer::from(root))

@@ -78,9 +78,10 @@ pub(crate) fn guess(files: &RunFiles, path: &str) -> Option<Guess> {
     if let Some(log) = LogName::of(name) {
         // The bytes of a compressed log say nothing.
         let is_ours = || files.is_log(&join(folder, log.name)) || files.is_log(log.name);
-        return match log.is_compressed() {
-            false => Some(Guess::MayBeLog),
-            true => is_ours().then_some(Guess::Missed(PassedOverKind::Log)),
+        return if log.is_compressed() {
+            is_ours().then_some(Guess::Missed(PassedOverKind::Log))
+        } else {
+            Some(Guess::MayBeLog)
         };
     }
     if BESIDE.iter().any(|known| is_suffix(&known)) || name.ends_with('~') {
