@@ -81,7 +81,8 @@ impl StoreAccess {
                 let targets = sync::views(reader, &self.config.live.targets)?;
                 let rejected = [reader.waiting_items(None)?, reader.final_items()?];
                 let store = self.config.boot.store.clone();
-                Ok(Status::new(store, reader.runs()?, None, targets, rejected))
+                let status = Status::new(store, reader.runs()?, None, targets, rejected);
+                Ok(Status { media: reader.findings().status(), ..status })
             }
         }
     }

@@ -47,6 +47,9 @@ fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(out, "rejected  {items} {is_tried} again unless a dump is written anew; {list}")?;
         print_examples(rejected, out)?;
     }
+    if let Some(trouble) = status.media.trouble() {
+        writeln!(out, "error     {}", printable(&trouble))?;
+    }
     if let Some(ingest) = &status.ingest {
         print_ingest(ingest, out)?;
     }

@@ -76,7 +76,7 @@ impl ConfigFile {
             metrics,
             log,
         } = self;
-        let free_bytes_min = store.free_bytes_min;
+        let (free_bytes_min, scrub) = (store.free_bytes_min, store.scrub());
         let targets = sync.into_iter();
         let targets = targets.map(|(name, target)| target.into_config(name.into_string(), folder));
         let boot = Boot {
@@ -94,6 +94,7 @@ impl ConfigFile {
             rules: image.into(),
             limits: limits.into_limits(work.memory_bytes_max),
             free_bytes_min,
+            scrub,
             read_bytes_per_s_max: work.read_bytes_per_s_max,
             targets: targets.collect(),
             retention: retention.into(),

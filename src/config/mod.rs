@@ -39,6 +39,7 @@ pub use self::image::ImageRules;
 pub use self::ingest::IngestTimes;
 use self::log::LogFormat;
 use self::retention::RetentionRules;
+use self::store::ScrubRules;
 pub use self::sync::SyncConfig;
 pub use self::watch::WatchConfig;
 use crate::limits::Limits;
@@ -88,6 +89,8 @@ pub struct Live {
     pub limits: Limits,
     /// How many bytes of the store's disk must stay free; `None` for the default.
     pub free_bytes_min: Option<u64>,
+    /// When media files are read again.
+    pub scrub: ScrubRules,
     /// How many bytes of dumps are read from disk each second, at most; 0 for no limit.
     pub read_bytes_per_s_max: u64,
     /// Targets that images are delivered to, in order of their names.

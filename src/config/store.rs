@@ -1,14 +1,16 @@
 //! `[store]`: where images are kept.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::values::some_path;
+use super::values::{non_zero_64, some_path};
 
 /// Where images are kept.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSection {
     /// The directory that holds images, journals and the index. Put it on a local file system, not on the
@@ -20,9 +22,40 @@ pub struct StoreSection {
     /// again, and nothing is lost. If unset: 1 GiB, or a twentieth of a disk smaller than 20 GiB.
     #[schemars(example = 1 << 30)]
     pub free_bytes_min: Option<u64>,
+    /// How often the daemon reads all media files again and compares them with their digests, in days. What it finds
+    /// missing or damaged is made again from its dump, if that is left, and else shown by `status` and `health`. 0:
+    /// never.
+    pub scrub_days: u32,
+    /// How many bytes of media files it reads each second for that, at most.
+    pub scrub_bytes_per_s_max: NonZeroU64,
+}
+
+/// When media files are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScrubRules {
+    /// The pause between two passes; `None` for no passes.
+    pub pause: Option<Duration>,
+    /// How many bytes are read per second, at most.
+    pub bytes_per_s_max: NonZeroU64,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        let scrub_bytes_per_s_max = non_zero_64(256 << 10);
+        Self { path: None, free_bytes_min: None, scrub_days: 30, scrub_bytes_per_s_max }
+    }
 }
 
 impl StoreSection {
+    /// When media files are read again.
+    pub(super) fn scrub(&self) -> ScrubRules {
+        let days = u64::from(self.scrub_days);
+        ScrubRules {
+            pause: (days > 0).then(|| Duration::from_hours(24 * days)),
+            bytes_per_s_max: self.scrub_bytes_per_s_max,
+        }
+    }
+
     /// The store's directory; a relative path starts at `folder`.
     pub(super) fn directory(self, folder: &Path) -> PathBuf {
         folder.join(self.path.unwrap_or_else(default_store))

@@ -215,6 +215,16 @@ impl Collector for Snapshot {
         page.gauge("store_runs", "Runs in the store", float(runs.len() as u64))?;
         let n_damaged = runs.iter().map(|run| run.damaged).sum();
         page.gauge("store_damaged_lines", "Damaged lines of journals", float(n_damaged))?;
+        let media = &self.status.media;
+        let states = [("damaged", media.damaged), ("missing", media.missing)];
+        page.family(
+            "store_bad_media_files",
+            "Media files that were found damaged or missing, by what is wrong",
+            MetricType::Gauge,
+            states.map(|(state, n)| (of("state", state), float(n))),
+        )?;
+        let help = "Bytes of media files that the current pass of the scrub has read";
+        page.gauge("store_scrubbed_bytes", help, float(media.scrubbed_bytes))?;
         let n_repeated = runs.iter().map(|run| run.repeated).sum();
         let help = "Lines of logs that were read before, and made no item";
         page.gauge("store_repeated_lines", help, float(n_repeated))?;

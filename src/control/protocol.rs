@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ingest::{IngestStatus, Waiting};
 use crate::media::{MediaId, MediaKey, NameError, RunId};
-use crate::store::{Filter, RejectedExample, RejectedItems, RunSummary, StateFilter};
+use crate::store::{Filter, MediaStatus, RejectedExample, RejectedItems, RunSummary, StateFilter};
 use crate::sync::TargetStatus;
 
 /// Path of the status.
@@ -132,6 +132,9 @@ pub struct Status {
     /// The rejected items among them that are not tried again, if there are any.
     #[serde(default)]
     pub rejected_for_good: Option<RejectedItems>,
+    /// What is known of the media files: those that are missing or damaged.
+    #[serde(default)]
+    pub media: MediaStatus,
     /// Each run.
     pub runs: Vec<RunSummary>,
     /// What the daemon's engine does, if a daemon runs.
@@ -164,6 +167,7 @@ impl Status {
             rejected: sum(|run| run.rejected),
             waiting,
             rejected_for_good,
+            media: MediaStatus::default(),
             runs,
             ingest,
             targets,

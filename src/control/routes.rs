@@ -57,13 +57,16 @@ impl Answers {
         let (runs, view) = (self.reader.runs()?, self.shared.ingest_status());
         let daemon = Some((std::process::id(), view));
         let rejected = [self.reader.waiting_items(None)?, self.reader.final_items()?];
-        Ok(Status::new(self.store.clone(), runs, daemon, self.targets.views(), rejected))
+        let targets = self.targets.views();
+        let status = Status::new(self.store.clone(), runs, daemon, targets, rejected);
+        Ok(Status { media: self.reader.findings().status(), ..status })
     }
 
     fn health(&self) -> Health {
         let stalled = self.shared.pulses.stalled(Instant::now(), STALLED);
         let stalled: Vec<String> = stalled.into_iter().map(|stalled| stalled.thread).collect();
-        let (view, targets) = (self.shared.ingest_status(), self.targets.views());
+        let (mut view, targets) = (self.shared.ingest_status(), self.targets.views());
+        view.problems.extend(self.reader.findings().status().trouble());
         // An index that fails shows elsewhere.
         let waiting = self.reader.waiting_items(Some(WAITING_AGE_MAX)).unwrap_or_default();
         Health::new(&view, &stalled, &self.targets.dead(), &targets, waiting.as_ref())

@@ -5,6 +5,7 @@
 //! | `opening` | opens the store, however long that takes |
 //! | `running` | the main loop: signals, readiness, watchdog, status line |
 //! | `reload`, `release`, `repair`, `retention` | requests that need several parts of the daemon |
+//! | `scrub` | reads media files again, and repairs those that are damaged |
 //! | `systemd`, `priority`, `signals` | what the daemon needs from its surroundings |
 
 mod opening;
@@ -14,6 +15,7 @@ mod repair;
 mod reload;
 mod retention;
 mod running;
+mod scrub;
 mod signals;
 mod systemd;
 
@@ -36,6 +38,7 @@ use self::release::Releases;
 use self::reload::Reload;
 use self::retention::Retention;
 use self::running::{EngineEnd, MainLoop};
+use self::scrub::Scrubber;
 use self::signals::EndSignals;
 use self::systemd::notify;
 use crate::config::{self, Boot, Config};
@@ -101,9 +104,12 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
     let targets = Arc::new(Targets::new(reader.clone()));
     targets.apply(targets.prepare(&config.live.targets)?);
     let retention = Retention::new(reader.clone(), &config.live, shared.clone());
-    // Dropped at the end of this function, which ends the hourly sweeps.
+    // Dropped at the end of this function, which ends the hourly sweeps and the scrub.
     let (_running, running_in) = bounded(0);
-    retention.clone().sweep_hourly(running_in)?;
+    retention.clone().sweep_hourly(running_in.clone())?;
+    let (of_scrub, commands_of_scrub) = (shared.clone(), commands.clone());
+    let scrubber = Scrubber::new(reader.clone(), retention.clone(), of_scrub, commands_of_scrub);
+    scrubber.start(running_in)?;
     let reload = Arc::new(Reload {
         retention: retention.clone(),
         targets: targets.clone(),

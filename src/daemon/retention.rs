@@ -42,9 +42,8 @@ impl Retention {
     pub(super) fn set(&self, live: &Live) {
         let mut now = lock(&self.config);
         let parts = |live: &Live| (live.retention, live.targets.clone(), live.watches.clone());
-        if parts(&now.0) != parts(live) {
-            *now = (Arc::new(live.clone()), now.1 + 1);
-        }
+        let number = now.1 + u64::from(parts(&now.0) != parts(live));
+        *now = (Arc::new(live.clone()), number);
     }
 
     /// The configuration, and its number.

@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::config::retention::SkippedRetention;
 use crate::decode::{self, Contents, Coverage, DecodeOptions, ReadAt};
 use crate::media::{CommittedImage, Digest, DigestKind, MediaEntry, MediaId, RunId, Sha256};
-use crate::run_dir::{ReadFailure, RunDir, RunFile};
+use crate::run_dir::{RunDir, RunFile};
 use crate::store::Reader;
+use crate::store::media_check::{MediaFiles, files_of};
 use crate::tensor::DType;
 
 /// Limit of a header and of a sidecar, in bytes.
@@ -125,27 +126,26 @@ fn sidecar_offset(dir: &RunDir, path: &str) -> Result<Option<bool>, String> {
     Ok(Some(sidecar.get("offset").or_else(|| sidecar.pointer("/data/offset")).is_some()))
 }
 
-/// Reads each file of the images back and compares its digest with the journal. Logs files that differ.
+/// Reads each file of the images back and compares its digest with the journal. Notes files that are missing or damaged.
 pub(super) fn is_read_back(
-    store: &RunDir,
+    store: &MediaFiles,
+    (reader, run): (&Reader, &RunId),
     dump: &RunFile,
     images: &[MediaEntry],
 ) -> Result<(), String> {
     let mut n_wrong = 0u64;
     for image in images.iter().filter_map(MediaEntry::as_image) {
-        let own = (&image.file.path, image.file.sha256);
-        let of_layers = image.annotations().map(|annotation| (&annotation.path, annotation.sha256));
-        for (path, want) in std::iter::once(own).chain(of_layers) {
-            let got = sha256_of(store, path);
-            if got.as_ref() != Ok(&want) {
-                let got = got.map_or_else(|error| error, |sha256| sha256.to_string());
-                tracing::warn!(path, got, %want, "media file differs from the journal, its dump stays");
+        for file in files_of(image) {
+            if let Err(damage) = store.check(file) {
+                let (path, want) = (file.path, file.sha256);
+                tracing::warn!(path, got = %damage, %want, "media file differs from the journal, its dump stays");
+                reader.findings().note(run, &image.id, file.path, &damage);
                 n_wrong += 1;
             }
         }
     }
     if n_wrong > 0 {
-        return Err("media files of its images are missing or damaged".to_owned());
+        return Err("media files of its images are missing or damaged: `safelight verify --repair` makes them again".to_owned());
     }
     let is_stored = |image: &CommittedImage| is_whole(image, dump);
     let stored = images.iter().filter_map(MediaEntry::as_image).filter(|image| is_stored(image));
@@ -155,15 +155,5 @@ pub(super) fn is_read_back(
         Ok(())
     } else {
         Err("it is an image file, and the store has other bytes".to_owned())
-    }
-}
-
-fn sha256_of(store: &RunDir, path: &str) -> Result<Sha256, String> {
-    let file = store.open_file(path).map_err(ReadFailure::reason)?;
-    let digest = file.digest(DigestKind::Sha256).map_err(|error| error.to_string());
-    file.give_back_cache();
-    match digest? {
-        Digest::Sha256(sha256) => Ok(sha256),
-        Digest::Xxh3(_) => Err("no SHA-256".to_owned()),
     }
 }

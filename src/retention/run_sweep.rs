@@ -16,6 +16,7 @@ use crate::config::Live;
 use crate::config::retention::DumpRetention;
 use crate::media::Digest;
 use crate::run_dir::{ReadFailure, ReadOptions, RunDir, RunFile};
+use crate::store::media_check::MediaFiles;
 use crate::store::media_dir::is_older;
 use crate::store::{Change, NamedFiles, Reader, RunInfo, StoreError};
 use crate::sync::TargetCoverage;
@@ -257,10 +258,11 @@ impl RunSweep<'_> {
         if !known.digest.is_some_and(is_digest) {
             return Err("it changed after it was read".to_owned());
         }
-        let store = RunDir::open(&self.folder(), self.reading.clone());
-        let store = store
-            .map_err(|error| format!("the run's folder in the store cannot be opened: {error}"))?;
-        dump_check::is_read_back(&store, file, &images)
+        let store = MediaFiles::open(&self.folder(), self.reading.pace.clone());
+        let store = store.map_err(|damage| {
+            format!("the run's folder in the store cannot be opened: {damage}")
+        })?;
+        dump_check::is_read_back(&store, (self.reader, &self.run.id), file, &images)
     }
 
     /// Lists the files of the run that match the configuration's log patterns, as ingest does: no hidden files, and

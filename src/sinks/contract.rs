@@ -169,9 +169,9 @@ pub(crate) async fn check<T: Target>(empty: impl Fn() -> T) {
     files_without_a_commit_are_not_seen(&empty()).await;
     late_items_arrive(&empty()).await;
     a_rest_changes_no_image(&empty()).await;
-    a_missing_file_rejects_only_its_item(&empty()).await;
+    a_missing_file_delays_only_its_item(&empty()).await;
     for damage in [flip, cut, replace_by_link, replace_by_folder] {
-        a_damaged_file_rejects_only_its_item(&empty(), damage).await;
+        a_damaged_file_delays_only_its_item(&empty(), damage).await;
     }
 }
 
@@ -276,15 +276,15 @@ async fn a_rest_changes_no_image(target: &impl Target) {
 }
 
 /// Retention or a person has removed the file. The other items are delivered.
-async fn a_missing_file_rejects_only_its_item(target: &impl Target) {
+async fn a_missing_file_delays_only_its_item(target: &impl Target) {
     let mut images = Images::new();
     let items: Vec<Delivery> = (0..3).map(|step| images.image("k", step, 0)).collect();
     fs::remove_file(items[1].path()).expect("a file");
-    only_the_second_is_rejected(target, &items, "is missing").await;
+    only_the_second_waits(target, &items, "is missing").await;
 }
 
 /// The disk or a person has damaged the file. It is delivered after a repair.
-async fn a_damaged_file_rejects_only_its_item(
+async fn a_damaged_file_delays_only_its_item(
     target: &impl Target,
     damage: fn(&Path) -> &'static str,
 ) {
@@ -293,7 +293,7 @@ async fn a_damaged_file_rejects_only_its_item(
     let path = items[1].path();
     let bytes = fs::read(&path).expect("a file");
     let reason = damage(&path);
-    let receipt = only_the_second_is_rejected(target, &items, reason).await;
+    let receipt = only_the_second_waits(target, &items, reason).await;
     if path.is_dir() {
         fs::remove_dir(&path).expect("a folder");
     } else {
@@ -333,15 +333,11 @@ fn replace_by_folder(path: &Path) -> &'static str {
     "is a directory"
 }
 
-/// Delivers three items. The second must be rejected with this reason, and the others be seen.
-async fn only_the_second_is_rejected(
-    target: &impl Target,
-    items: &[Delivery],
-    reason: &str,
-) -> Receipt {
+/// Delivers three items. The second must wait for this reason, and the others be seen.
+async fn only_the_second_waits(target: &impl Target, items: &[Delivery], reason: &str) -> Receipt {
     let is_the_second = |error: SinkError| {
-        let SinkError::Reject { seq, source } = error else { panic!("{error}") };
-        assert_eq!(seq, items[1].seq);
+        let SinkError::Damaged { seq, path, source, .. } = error else { panic!("{error}") };
+        assert_eq!((seq, path), (items[1].seq, items[1].file.path.clone()));
         let text = source.to_string();
         assert!(text.contains(reason) && text.contains("verify --repair"), "{text}");
     };

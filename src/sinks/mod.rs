@@ -90,6 +90,16 @@ pub(crate) enum SinkError {
         after: Option<Duration>,
         source: BoxError,
     },
+    /// A media file of this item is missing or damaged in the store. The item waits until the file is repaired.
+    #[error("{source}")]
+    Damaged {
+        /// [`Delivery::seq`].
+        seq: u64,
+        /// The file, relative to the run's folder.
+        path: String,
+        damage: Box<Damage>,
+        source: BoxError,
+    },
     /// The target will never accept this item, which is parked.
     #[error("{source}")]
     Reject {
@@ -111,8 +121,8 @@ impl SinkError {
     }
 }
 
-/// Converts damage of a file of an item. A missing or damaged file rejects the item, so that no target ever gets it; a
-/// file that cannot be read now is retried. `path` is relative to the run's folder.
+/// Converts damage of a file of an item. An item with a missing or damaged file waits for its repair, so that no target
+/// ever gets it. A file that cannot be read now is retried. `path` is relative to the run's folder.
 pub(crate) fn damaged(item: &Delivery, path: &str, damage: &Damage) -> SinkError {
     let at = item.folder.join(path);
     let what = match damage {
@@ -121,10 +131,14 @@ pub(crate) fn damaged(item: &Delivery, path: &str, damage: &Damage) -> SinkError
         }
         Damage::Missing => "is missing".to_owned(),
         Damage::NoFile(what) => what.clone(),
-        Damage::Size { .. } | Damage::Content { .. } => format!("is damaged: {damage}"),
+        Damage::Size { .. } | Damage::Content { .. } | Damage::Disk(_) => {
+            format!("is damaged: {damage}")
+        }
     };
-    let advice = "`safelight verify --repair` makes it again, then `safelight retry` delivers it";
-    SinkError::reject(item, format!("media file {what} ({advice}): {}", at.display()))
+    let advice = "the item waits; `safelight verify --repair` makes the file again from its dump";
+    let source = format!("media file {what} ({advice}): {}", at.display()).into();
+    let (path, damage) = (path.to_owned(), Box::new(damage.clone()));
+    SinkError::Damaged { seq: item.seq, path, damage, source }
 }
 
 /// Checks that a file of an item is there and has its journaled size and digest. Blocks.

@@ -1,10 +1,12 @@
 //! Compares media files with their journaled sizes and digests: the only place that decides whether a media
-//! file is sound. `verify`, repairs and all targets ask it.
+//! file is sound. `verify`, the scrub, repairs, retention and all targets ask it.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+
+use rustix::io::Errno;
 
 use crate::decode::ReadAt;
 use crate::media::{Annotation, CommittedImage, Digest, DigestKind, MediaFile, Sha256};
@@ -34,7 +36,10 @@ pub(crate) enum Damage {
     /// Both digests are shortened, as in the file's name.
     #[error("got SHA-256 {got:.20}…, want {want:.20}…")]
     Content { got: Sha256, want: Sha256 },
-    /// The disk failed, or permissions forbid it. The file may be sound.
+    /// The disk has lost a part of the file.
+    #[error("the disk cannot read it: {0}")]
+    Disk(String),
+    /// Permissions or a lack of descriptors forbid it. The file may be sound.
     #[error("cannot be read: {0}")]
     Unreadable(String),
 }
@@ -135,8 +140,16 @@ fn compare(got: Sha256, want: Sha256) -> Result<(), Damage> {
     if got == want { Ok(()) } else { Err(Damage::Content { got, want }) }
 }
 
+/// The errors by which a disk or a file system says that it has lost bytes.
+const LOST: [Errno; 3] = [Errno::IO, Errno::BADMSG, Errno::UCLEAN];
+
 fn unreadable(error: &io::Error) -> Damage {
-    Damage::Unreadable(error.to_string())
+    let is_lost = |lost: &Errno| error.raw_os_error() == Some(lost.raw_os_error());
+    if LOST.iter().any(is_lost) {
+        Damage::Disk(error.to_string())
+    } else {
+        Damage::Unreadable(error.to_string())
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //!   runs/<run id>/run.json                  identity, source directory
 //!   runs/<run id>/journal/00000001.jsonl    the truth
 //!   runs/<run id>/media/images/…            media files
+//!   scrub.json                              how far media files were read again; derived
 //!   index/                                  sled; derived
 //!   index.<n>/                              replaces `index` at the next start
 //!   index.bad.<time>/                       a damaged index; the last two are kept
@@ -29,6 +30,7 @@
 //! | module | its one job |
 //! | --- | --- |
 //! | `commit` | a commit, and its journal lines |
+//! | `findings` | media files that were found missing or damaged |
 //! | `index` | where the journal has each item: a sled tree, rebuilt from the journals |
 //! | `journal` | the items of a run, and how far each source was read |
 //! | `lock` | one process at a time holds a store |
@@ -39,10 +41,12 @@
 //! | `reader`, `writer` | queries; commits |
 //! | `request` | requests to the writer's thread |
 //! | `run_file` | the identity of a run, and the directory that it comes from |
+//! | `scrub` | reads all media files, slowly |
 //! | `space` | free space on the disk, and a reserve of it |
 
 mod commit;
 mod error;
+pub(crate) mod findings;
 mod index;
 pub(crate) mod journal;
 pub mod lock;
@@ -53,6 +57,7 @@ mod named_files;
 mod reader;
 mod request;
 mod run_file;
+pub(crate) mod scrub;
 pub(crate) mod space;
 #[cfg(test)]
 mod tests;
@@ -63,6 +68,7 @@ use std::time::Duration;
 
 pub(crate) use self::commit::Commit;
 pub use self::error::StoreError;
+pub use self::findings::{DamagedMedia, MediaStatus};
 pub(crate) use self::index::{DumpRow, LineRow, WaitingItem};
 use self::lock::{Holder, Lock};
 pub(crate) use self::named_files::NamedFiles;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::commit::{Commit, Framed, framed};
+use super::findings::Findings;
 use super::index::{self, Index, RunRow};
 use super::journal::{self, Event, Journal, JournalOffset, Located, Outline, SourceCursor};
 use super::lock::{Holder, Lock};
@@ -15,7 +16,7 @@ use super::media_dir::{self, Staging};
 use super::named_files::NamedFiles;
 use super::run_file::RunFile;
 use super::space::Space;
-use super::{Reader, RunInfo, StoreError, run_folder, take_lock};
+use super::{Reader, RunInfo, StoreError, run_folder, scrub, take_lock};
 use crate::durable::Disk;
 use crate::media::{MediaId, RunId};
 
@@ -62,6 +63,7 @@ pub(crate) struct Writer {
     pub(super) commits_per_size_check: u32,
     pub(super) segment_bytes: u64,
     staging: Staging,
+    findings: Findings,
     _lock: Lock,
 }
 
@@ -103,8 +105,10 @@ impl Writer {
             commits_per_size_check: COMMITS_PER_SIZE_CHECK,
             segment_bytes: journal::SEGMENT_BYTES,
             staging,
+            findings: Findings::default(),
             _lock: lock,
         };
+        scrub::restore(&writer.root, &writer.findings);
         match writer.replay() {
             // Some damage shows only when a page is read.
             Err(StoreError::Index(error)) if index::is_damage(&error) => {
@@ -232,6 +236,7 @@ impl Writer {
             if let Err(error) = media_dir::publish(&self.disk, &self.root, repair.files.iter()) {
                 tracing::error!(run = %repair.run.id, %error, "a repaired media file was not put in place");
             }
+            self.findings.note_repair();
         }
         media_dir::publish(&self.disk, &self.root, group.iter().flat_map(|commit| &commit.files))?;
         // One append for each stretch of commits of the same run.
@@ -357,7 +362,8 @@ impl Writer {
     }
 
     pub(super) fn reader(&self) -> Reader {
-        Reader { root: self.root.clone(), index: self.index.clone() }
+        let (root, index) = (self.root.clone(), self.index.clone());
+        Reader { root, index, findings: self.findings.clone() }
     }
 
     /// Replaces the index by one that is built from the journals. Readers use the old one meanwhile.

@@ -47,15 +47,19 @@ pub(crate) struct ParkedItem {
     /// When it is retried, in seconds since the Unix epoch; `None`: only by `safelight retry`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<f64>,
+    /// Whether it waits for the repair of a media file. Then it is retried for as long as it takes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_damaged: bool,
 }
 
 impl ParkedItem {
     /// Schedules the next retry after a failure: pauses grow from a minute to an hour. After a week of failures, no
-    /// retry is scheduled.
+    /// retry is scheduled, unless a media file must be repaired.
     pub(super) fn failed_again(&mut self, now: f64) {
         let pause = 60.0 * f64::from(2u32.saturating_pow(self.n_tries.min(16)).min(60));
         self.n_tries = self.n_tries.saturating_add(1);
-        self.next = (now - self.since < RETRY_MAX.as_secs_f64()).then_some(now + pause);
+        let is_retried = self.is_damaged || now - self.since < RETRY_MAX.as_secs_f64();
+        self.next = is_retried.then_some(now + pause);
     }
 
     pub(super) fn is_due(&self, now: f64) -> bool {
@@ -177,6 +181,7 @@ mod tests {
             since,
             n_tries: 0,
             next: None,
+            is_damaged: false,
         }
     }
 
@@ -218,5 +223,8 @@ mod tests {
         assert!(now - item.since < RETRY_MAX.as_secs_f64() + 3600.0 + 1.0);
         assert_eq!(pauses[..3], [60.0, 120.0, 240.0]);
         assert!(pauses.iter().all(|pause| *pause <= 3600.0));
+        item.is_damaged = true;
+        item.failed_again(now);
+        assert_eq!(item.next, Some(now + 3600.0), "its file may be repaired at any time");
     }
 }

@@ -2,6 +2,7 @@
 
 mod annotation_files;
 mod bad_input;
+mod broken_disk;
 mod commands;
 mod configuration;
 mod containers;

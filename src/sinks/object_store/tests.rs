@@ -348,7 +348,7 @@ async fn large_files_are_uploaded_in_parts_and_no_part_stays() {
     let mut other = large(&mut images, 9 << 20);
     other.file.sha256 = Sha256::of(b"what was kept");
     let error = run.put(&other).await.expect_err("an error");
-    assert!(matches!(error, SinkError::Reject { .. }), "{error:?}");
+    assert!(matches!(error, SinkError::Damaged { .. }), "{error:?}");
     let bucket = of_bucket(&s3.bucket);
     assert_eq!((bucket.parts.len(), bucket.objects.len()), (0, 1));
 }

@@ -35,7 +35,7 @@ mod rows;
 
 use std::fs;
 use std::io;
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -319,6 +319,20 @@ impl Index {
 
     pub(crate) fn run(&self, run: &RunId) -> Result<Option<RunRow>, StoreError> {
         Ok(self.now().get(run_key(run))?.and_then(|bytes| decode(&bytes)))
+    }
+
+    /// The first run whose id is greater than this one; the first of all without one.
+    pub(crate) fn run_after(&self, run: Option<&RunId>) -> Result<Option<RunId>, StoreError> {
+        let after =
+            run.map_or_else(|| Bound::Included(b"n".to_vec()), |run| Bound::Excluded(run_key(run)));
+        for key in self.now().range((after, Bound::Excluded(b"o".to_vec()))).keys() {
+            let key = key?;
+            let run = std::str::from_utf8(&key[1..]).ok().and_then(|id| RunId::new(id).ok());
+            if run.is_some() {
+                return Ok(run);
+            }
+        }
+        Ok(None)
     }
 
     /// Lists all runs, in order of their ids.

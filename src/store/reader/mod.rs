@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::rejected::{RejectedExample, RejectedItems};
+use super::findings::Findings;
 use super::index::{DumpRow, Index, LineRow, Row, RunRow, WaitingItem};
 use super::journal::{self, Event, JournalOffset, Lines, LogCursor, ReadLine};
 use super::run_file::RunFile;
@@ -35,6 +36,7 @@ pub(crate) struct Extent {
 pub struct Reader {
     pub(super) root: PathBuf,
     pub(super) index: Index,
+    pub(super) findings: Findings,
 }
 
 /// Selects items to list.
@@ -368,6 +370,16 @@ impl Reader {
         Ok(row.is_some_and(|row| {
             (row.state, row.place, row.is_pruned()) == (State::Image, place, false)
         }))
+    }
+
+    /// The media files that were found missing or damaged.
+    pub(crate) fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// The first run whose id is greater than this one; the first of all without one.
+    pub(crate) fn run_after(&self, run: Option<&RunId>) -> Result<Option<RunId>, StoreError> {
+        self.index.run_after(run)
     }
 
     /// The store's folder.

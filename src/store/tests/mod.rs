@@ -4,6 +4,7 @@ mod churn;
 mod damage;
 mod faults;
 mod named_files;
+mod scrub;
 
 use crate::media::{
     ColorMode, Description, FileType, Layers, MediaEntry, MediaFile, MediaId, Sha256, Source,

@@ -36,7 +36,9 @@ impl From<SinkError> for DeliveryError {
         match error {
             SinkError::Retry { after, source } => Self::Target { after, source },
             // The sink rejects an item that it was not given.
-            SinkError::Reject { source, .. } => Self::Target { after: None, source },
+            SinkError::Reject { source, .. } | SinkError::Damaged { source, .. } => {
+                Self::Target { after: None, source }
+            }
         }
     }
 }

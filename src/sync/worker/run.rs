@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::super::backlog::{Backlog, BacklogCount, BacklogItem, unix_seconds, written};
 use super::super::state::{ParkedItem, RunState, StateError};
 use super::failure::{DeliveryError, RetryPause};
-use super::transfer::{PutProgress, PutResult};
+use super::transfer::{DamagedFile, PutProgress, PutResult};
 use super::{Worker, WorkerControl};
 use crate::sinks::{Delivery, Receipt, Rest, Sink, SinkError, Target};
 use crate::store::journal::JournalOffset;
@@ -22,6 +22,17 @@ const REST_AFTER: Duration = Duration::from_mins(15);
 
 /// How many items of a run may be parked. If there would be more, the items are not at fault.
 const PARKED_MAX: usize = 10_000;
+
+/// Why an item is parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ParkedWhy {
+    /// A media file of it is missing or damaged.
+    Damaged,
+    /// The target rejects it.
+    Rejected,
+    /// It failed repeatedly.
+    Failing,
+}
 
 /// The result of a delivery.
 #[derive(Default)]
@@ -63,6 +74,8 @@ pub(super) struct RunWork<S> {
     pub(super) last_growth: Instant,
     last_rest: Instant,
     pub(super) pause: RetryPause,
+    /// [`Findings::n_repairs`](crate::store::Findings::n_repairs) when parked items were last retried.
+    n_repairs_seen: u64,
 }
 
 impl<S> RunWork<S> {
@@ -79,6 +92,8 @@ impl<S> RunWork<S> {
             last_growth: now,
             last_rest: now,
             pause: RetryPause::default(),
+            // What waited before the start may be repaired.
+            n_repairs_seen: u64::MAX,
         }
     }
 }
@@ -181,16 +196,20 @@ impl<T: Target> Worker<T> {
         let mut outcome = DeliveryOutcome::default();
         let mut accepted: Vec<(BacklogItem, Delivery)> = Vec::new();
         for (item, result) in items.into_iter().zip(results) {
-            let (reason, is_rejected) = match result {
+            let (reason, why) = match result {
                 PutResult::Done => {
                     let delivery = item.delivery.clone();
                     accepted.push((item, delivery));
                     continue;
                 }
-                PutResult::Rejected(reason) => (reason, true),
-                PutResult::Failing(reason) => (reason, false),
+                PutResult::Damaged(DamagedFile { path, damage, reason }) => {
+                    self.reader.findings().note(&work.state.run, &item.delivery.id, &path, &damage);
+                    (reason, ParkedWhy::Damaged)
+                }
+                PutResult::Rejected(reason) => (reason, ParkedWhy::Rejected),
+                PutResult::Failing(reason) => (reason, ParkedWhy::Failing),
             };
-            outcome.parked.push(self.park(&item, reason, is_rejected, now));
+            outcome.parked.push(self.park(&item, reason, why, now));
         }
         let n = work.state.parked.len() + outcome.parked.len();
         if let Some(last) = outcome.parked.last().filter(|_| n > PARKED_MAX) {
@@ -211,7 +230,17 @@ impl<T: Target> Worker<T> {
                 {
                     drop(deliveries.remove(i));
                     let item = items.remove(i);
-                    outcome.parked.push(self.park(&item, source.to_string(), true, now));
+                    let reason = source.to_string();
+                    outcome.parked.push(self.park(&item, reason, ParkedWhy::Rejected, now));
+                }
+                Err(SinkError::Damaged { seq, path, damage, source })
+                    if let Some(i) = deliveries.iter().position(|item| item.seq == seq) =>
+                {
+                    let delivery = deliveries.remove(i);
+                    let item = items.remove(i);
+                    self.reader.findings().note(&work.state.run, &delivery.id, &path, &damage);
+                    let reason = source.to_string();
+                    outcome.parked.push(self.park(&item, reason, ParkedWhy::Damaged, now));
                 }
                 Err(error) => {
                     work.sink = None;
@@ -222,7 +251,7 @@ impl<T: Target> Worker<T> {
         Ok(outcome)
     }
 
-    fn park(&self, item: &BacklogItem, reason: String, is_rejected: bool, now: f64) -> ParkedItem {
+    fn park(&self, item: &BacklogItem, reason: String, why: ParkedWhy, now: f64) -> ParkedItem {
         let id = &item.delivery.id;
         tracing::warn!(
             target_name = self.config.name,
@@ -230,12 +259,14 @@ impl<T: Target> Worker<T> {
             step = id.step.0,
             index = id.index,
             error = reason,
-            is_rejected,
+            ?why,
             "parked an item"
         );
         let BacklogItem { place, length, .. } = *item;
-        let mut parked = ParkedItem { place, length, reason, since: now, n_tries: 0, next: None };
-        if !is_rejected {
+        let is_damaged = why == ParkedWhy::Damaged;
+        let (since, n_tries, next) = (now, 0, None);
+        let mut parked = ParkedItem { place, length, reason, since, n_tries, next, is_damaged };
+        if why != ParkedWhy::Rejected {
             parked.failed_again(now);
         }
         parked
@@ -270,7 +301,11 @@ impl<T: Target> Worker<T> {
         retries_parked: bool,
     ) -> Result<bool, DeliveryError> {
         let now = unix_seconds(SystemTime::now());
-        let is_due = |parked: &ParkedItem| retries_parked || parked.is_due(now);
+        let n_repairs = self.reader.findings().n_repairs();
+        let has_repairs = std::mem::replace(&mut work.n_repairs_seen, n_repairs) != n_repairs;
+        let is_due = |parked: &ParkedItem| {
+            retries_parked || parked.is_due(now) || (parked.is_damaged && has_repairs)
+        };
         let due: Vec<ParkedItem> =
             work.state.parked.iter().filter(|p| is_due(p)).cloned().collect();
         let mut did = false;
@@ -303,7 +338,12 @@ impl<T: Target> Worker<T> {
                 Ok(mut outcome) => {
                     did |= outcome.parked.is_empty();
                     for again in &mut outcome.parked {
-                        (again.since, again.n_tries) = (parked.since, parked.n_tries + 1);
+                        (again.since, again.n_tries) = (parked.since, parked.n_tries);
+                        if again.is_damaged {
+                            again.failed_again(now);
+                        } else {
+                            again.n_tries += 1;
+                        }
                     }
                     self.save(work, |state| {
                         remove(state);

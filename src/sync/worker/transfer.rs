@@ -14,14 +14,26 @@ use super::POST_INTERVAL;
 use super::failure::{DeliveryError, FAILURES_MAX, TRIES_MAX};
 use crate::pace::Pace;
 use crate::sinks::{Sink, SinkError};
+use crate::store::media_check::Damage;
 
 /// What became of an item's files.
 pub(super) enum PutResult {
     Done,
+    /// A media file of the item is missing or damaged.
+    Damaged(DamagedFile),
     /// The target will never accept the item.
     Rejected(String),
     /// The item failed repeatedly, while the target accepted others.
     Failing(String),
+}
+
+/// A media file that is missing or damaged in the store.
+pub(super) struct DamagedFile {
+    /// Relative to the run's folder.
+    pub(super) path: String,
+    pub(super) damage: Box<Damage>,
+    /// The error, for people.
+    pub(super) reason: String,
 }
 
 /// Which items of a run's page were put, and which failed. Items are named by their sequence numbers.
@@ -122,15 +134,23 @@ impl Transfer {
                 () = stop.cancelled() => return Err(DeliveryError::Stopped),
             };
             let response = match &result {
-                Ok(()) | Err(SinkError::Reject { .. }) => TargetResponse::Answered,
-                Err(SinkError::Retry { .. }) => TargetResponse::Failed,
+                Ok(()) | Err(SinkError::Reject { .. }) => Some(TargetResponse::Answered),
+                Err(SinkError::Retry { .. }) => Some(TargetResponse::Failed),
+                // The target got nothing.
+                Err(SinkError::Damaged { .. }) => None,
             };
-            lanes.add_response(Instant::now().into_std(), response, took, n_in_transfer);
+            if let Some(response) = response {
+                lanes.add_response(Instant::now().into_std(), response, took, n_in_transfer);
+            }
             match result {
                 Ok(()) => {
                     (*n_accepted, n_failed_in_a_row) = (*n_accepted + 1, 0);
                     put.insert(seq(i));
                     results[i] = Some(PutResult::Done);
+                }
+                Err(SinkError::Damaged { path, damage, source, .. }) => {
+                    let reason = source.to_string();
+                    results[i] = Some(PutResult::Damaged(DamagedFile { path, damage, reason }));
                 }
                 Err(SinkError::Reject { source, .. }) => {
                     n_failed_in_a_row = 0;

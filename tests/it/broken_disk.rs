@@ -1,0 +1,135 @@
+//! Broken disks: media files that rot or vanish, and journals that cannot be opened or written. Beside each, another
+//! run works on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::harness::{TempRun, files_below, gray, wait_for};
+
+/// The second user's run beside the one in trouble.
+const OTHER: &str = "run-other";
+
+/// Why the daemon is unhealthy; empty if it is healthy.
+fn reasons(temp: &TempRun) -> Vec<String> {
+    let ran = temp.run(&["health", "--json"]);
+    let health: Value = serde_json::from_str(&ran.out).unwrap_or_default();
+    serde_json::from_value(health["reasons"].clone()).unwrap_or_default()
+}
+
+fn has_reason(temp: &TempRun, parts: &[&str]) -> bool {
+    reasons(temp).iter().any(|reason| parts.iter().all(|part| reason.contains(part)))
+}
+
+/// Writes a picture and its line into a run of the same daemon.
+fn log_picture(temp: &TempRun, run: &str, n: u64) {
+    let folder = temp.folder().join(run);
+    fs::create_dir_all(folder.join("tensors")).expect("a folder");
+    fs::write(folder.join(format!("tensors/{n}.npy")), gray(n)).expect("a dump");
+    let line = json!({"key": "k", "step": n, "data": format!("tensors/{n}.npy")});
+    let mut log = fs::read_to_string(folder.join("a.media.jsonl")).unwrap_or_default();
+    log.push_str(&format!("{line}\n"));
+    fs::write(folder.join("a.media.jsonl"), log).expect("a log");
+}
+
+/// The number of images of a run.
+fn n_images(temp: &TempRun, run: &str) -> u64 {
+    let status = temp.status();
+    let runs = status["runs"].as_array().expect("runs");
+    runs.iter().find(|of| of["run"] == run).map_or(0, |of| of["image"].as_u64().expect("a number"))
+}
+
+/// The media file of the image at a step of a run.
+fn media_file(temp: &TempRun, run: &str, step: u64) -> PathBuf {
+    let items = temp.items();
+    let item = items.iter().find(|item| item["run"] == run && item["step"] == step);
+    temp.store().join(item.expect("an item")["path"].as_str().expect("a path"))
+}
+
+fn rot(path: &Path) {
+    let mut bytes = fs::read(path).expect("a file");
+    *bytes.last_mut().expect("a byte") ^= 1;
+    fs::write(path, bytes).expect("a file");
+}
+
+/// The settings of a target that is a directory.
+fn target(temp: &TempRun) -> String {
+    let url = format!("file://{}", temp.folder().join("box").display());
+    format!("[sync.box]\nkind = \"object_store\"\nurl = \"{url}\"\n")
+}
+
+/// Whether the target has an object with the bytes of this file.
+fn has_object(temp: &TempRun, bytes: &[u8]) -> bool {
+    files_below(&temp.folder().join("box"))
+        .iter()
+        .any(|object| fs::read(object).is_ok_and(|object| object == bytes))
+}
+
+#[test]
+fn a_rotten_file_is_made_again_by_the_daemon_and_then_delivered() {
+    // Targets got the rotten picture, or parked its item until a person ran two commands.
+    let temp = TempRun::new();
+    let daemon = temp.daemon("");
+    (1..=3).for_each(|n| log_picture(&temp, "run", n));
+    log_picture(&temp, OTHER, 7);
+    wait_for("the images", || n_images(&temp, "run") == 3 && n_images(&temp, OTHER) == 1);
+    assert_eq!(daemon.stop().0, Some(0));
+    let files: Vec<PathBuf> = (1..=3).map(|n| media_file(&temp, "run", n)).collect();
+    let whole: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).expect("a file")).collect();
+    rot(&files[0]);
+    fs::remove_file(&files[1]).expect("a file");
+
+    let daemon = temp.daemon(&target(&temp));
+    wait_for("all pictures at the target", || whole.iter().all(|bytes| has_object(&temp, bytes)));
+    let repaired: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).expect("a file")).collect();
+    assert!(repaired == whole);
+    wait_for("good health", || reasons(&temp).is_empty());
+    let view = &temp.status()["targets"][0];
+    assert_eq!((&view["delivered"], &view["set_aside"]), (&json!(4), &json!(0)), "{view}");
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_rotten_file_without_its_dump_waits_by_name_and_comes_after_the_repair() {
+    let temp = TempRun::new();
+    let daemon = temp.daemon("");
+    (1..=2).for_each(|n| log_picture(&temp, "run", n));
+    log_picture(&temp, OTHER, 7);
+    wait_for("the images", || n_images(&temp, "run") == 2 && n_images(&temp, OTHER) == 1);
+    assert_eq!(daemon.stop().0, Some(0));
+    let file = media_file(&temp, "run", 1);
+    let whole = fs::read(&file).expect("a file");
+    rot(&file);
+    fs::remove_file(temp.at("tensors/1.npy")).expect("a dump");
+
+    let daemon = temp.daemon(&target(&temp));
+    let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
+    let parts = [
+        "1 media file is damaged or missing",
+        "run k 1 0",
+        name,
+        "got SHA-256",
+        "not repaired",
+        "missing",
+    ];
+    wait_for("the reason", || has_reason(&temp, &parts));
+    wait_for("the other images", || temp.status()["targets"][0]["delivered"] == 2);
+    let view = &temp.status()["targets"][0];
+    // It is not refused: nothing is left to do for the target.
+    assert_eq!((&view["set_aside"], &view["refused"]), (&json!(1), &json!(0)), "{view}");
+    assert!(view["reasons"].to_string().contains("verify --repair"), "{view}");
+    let status = temp.run(&["status"]).out;
+    assert!(status.contains("error     1 media file is damaged or missing"), "{status}");
+    let metrics = temp.run(&["status", "--json"]).out;
+    assert!(metrics.contains("\"damaged\": 1") || metrics.contains("\"damaged\":1"), "{metrics}");
+    assert!(!has_object(&temp, &fs::read(&file).expect("a file")));
+
+    temp.write("tensors/1.npy", &gray(1));
+    let ran = temp.run(&["verify", "--repair"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    wait_for("the picture", || has_object(&temp, &whole));
+    wait_for("the state", || temp.status()["targets"][0]["set_aside"] == 0);
+    // It is forgotten when the scrub looks at it again.
+    assert_eq!(daemon.stop().0, Some(0));
+}
