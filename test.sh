@@ -12,6 +12,7 @@
 #
 #   ./test.sh gentle          the daemon's cost for the machine: idle CPU, page cache, step time, reads
 #   ./test.sh load            the daemon under load: latency, throughput, a million files, index growth
+#   ./test.sh hostile         the cost of one user's hostile files for the daemon and for another user's run
 #   ./test.sh growth          the cost of an item and a command by the size of the store (docs/growth.svg)
 #   ./test.sh backlog         the cost of a million items that are pending for a target
 #   ./test.sh targets         the cost of delivery, compared with each target's own client
@@ -93,7 +94,8 @@ if [ "${1:-}" = growth ]; then
 fi
 
 # Machines are noisy, so these fail only on figures that noise can't explain.
-if [ "${1:-}" = gentle ] || [ "${1:-}" = load ] || [ "${1:-}" = backlog ]; then
+if [ "${1:-}" = gentle ] || [ "${1:-}" = load ] || [ "${1:-}" = backlog ] ||
+    [ "${1:-}" = hostile ]; then
     python_with 0.28.2
     cargo build --locked --release
     if [ "$1" = load ] && { [ -z "${2:-}" ] || [ "$2" = churn ]; }; then
