@@ -19,6 +19,11 @@ pub(crate) enum TargetDirError {
         "found a file that Safelight did not write, which is not overwritten; move it away: {0}"
     )]
     NotOurs(PathBuf),
+    /// A file has other names, which may be another program's files elsewhere.
+    #[error(
+        "found a file with {n_links} names (hard links), which is not changed, because the other names would change too; replace it with a copy, or move it away: {path}"
+    )]
+    HardLinks { path: PathBuf, n_links: u64 },
     /// A path is absolute or contains `..`.
     #[error("the path leaves the target's directory: {0}")]
     Outside(PathBuf),

@@ -6,7 +6,7 @@
 //! parent and with `O_NOFOLLOW`. The target's own directory may be a link: its path comes from the configuration.
 //!
 //! No existing file is truncated on opening or replaced: a file is created, opened as it is, or published under a free
-//! name.
+//! name. A file with several names (hard links) is not opened for writing, because another name may be a file elsewhere.
 
 mod entry;
 mod error;
@@ -210,7 +210,7 @@ impl TargetDir {
     /// Opens a file for reading and writing.
     ///
     /// # Errors
-    /// If it is missing, is a link or no regular file, or can't be opened.
+    /// If it is missing, is a link or no regular file, has other names, or can't be opened.
     pub(crate) fn open(&self, path: &Path) -> io::Result<DiskFile> {
         let file = self.open_with(path, OFlags::RDWR)?;
         Ok(DiskFile::new(&self.disk, self.path(path), file))
@@ -239,7 +239,8 @@ impl TargetDir {
             rustix::fs::openat(&folder, name, FILE | flags, Mode::from_raw_mode(0o666))
                 .map_err(|errno| self.explained(&folder, name, path, errno, want))?
                 .into();
-        let found = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+        let stat = rustix::fs::fstat(&file)?;
+        let found = FileType::from_raw_mode(stat.st_mode);
         if found != want {
             let path = self.path(path);
             return Err(TargetDirError::WrongType {
@@ -248,6 +249,10 @@ impl TargetDir {
                 want: type_name(want),
             }
             .into());
+        }
+        let n_links = u64::from(stat.st_nlink);
+        if flags.intersects(OFlags::WRONLY | OFlags::RDWR) && n_links > 1 {
+            return Err(TargetDirError::HardLinks { path: self.path(path), n_links }.into());
         }
         Ok(file)
     }
@@ -288,7 +293,8 @@ impl TargetDir {
     }
 
     fn check_content(&self, path: &Path, want: &[u8]) -> io::Result<()> {
-        let file = self.open(path)?;
+        // A file that is only read and synced may have other names.
+        let file = DiskFile::new(&self.disk, self.path(path), self.open_to_read(path)?);
         if file.n_bytes()? == want.len() as u64 && file.read_all()? == want {
             // The process that wrote the file may not have synced it.
             return file.sync();
@@ -329,7 +335,7 @@ impl TargetDir {
         match staged.publish()? {
             Published::Now => Ok(()),
             // An existing file stays, as with a link, because names contain digests.
-            Published::AlreadyExists => self.open(to).map(drop),
+            Published::AlreadyExists => self.open_to_read(to).map(drop),
         }
     }
 

@@ -124,3 +124,23 @@ fn a_file_with_other_content_is_not_overwritten() {
     assert_eq!(fs::read(folder.path().join("file")).expect("a file"), b"bytes");
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
 }
+
+#[test]
+fn a_file_with_another_name_is_read_and_not_written() {
+    let (folder, dir) = target_dir();
+    let outside = tempfile::tempdir().expect("a folder");
+    let victim = outside.path().join("journal");
+    fs::write(&victim, "kept").expect("a file");
+    fs::hard_link(&victim, folder.path().join("file")).expect("a link");
+    let path = Path::new("file");
+    for (operation, error) in
+        [("open", text(dir.open(path))), ("append", text(dir.open_to_append(path)))]
+    {
+        assert!(error.contains("2 names (hard links)"), "{operation}: {error:?}");
+        assert!(error.contains("file") && error.contains("move it away"), "{operation}: {error:?}");
+    }
+    assert_eq!(text(dir.write_once(path, b"kept")), "");
+    assert!(text(dir.write_once(path, b"new")).contains("did not write"));
+    assert_eq!(text(dir.open_to_read(path)), "");
+    assert_eq!(fs::read(&victim).expect("a file"), b"kept");
+}

@@ -176,6 +176,11 @@ impl Segments {
         let offset = open.n_bytes - pending.bytes.len() as u64;
         let write = || {
             let log = if offset == 0 { self.dir.create_new(&path) } else { self.dir.open(&path) }?;
+            let n_bytes = log.n_bytes()?;
+            if n_bytes != offset || n_bytes > 0 && !is_ours(&log)? {
+                // Another file has its name, or another program writes to it.
+                return Err(TargetDirError::NotOurs(self.dir.path(&path)).into());
+            }
             log.write_all_at(&pending.bytes, offset)?;
             log.sync()?;
             self.dir.sync_dir(path.parent().unwrap_or(&path))

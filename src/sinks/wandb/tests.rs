@@ -517,12 +517,19 @@ fn links_in_an_open_segment_are_not_followed() {
             assert_eq!(fs::read_dir(outside.path()).expect("a folder").count(), 0);
             fs::remove_file(&link).expect("a link");
             if is_log {
-                // Checks a hard link to a file that Safelight did not write as a log.
+                // Checks a file that Safelight did not write as a log, and hard links to it and to the log itself.
                 fs::write(&journal, [b'x'; 9000]).expect("a journal");
-                fs::hard_link(&journal, &link).expect("a link");
+                fs::copy(&journal, &link).expect("a copy");
                 let error = sink.resume(Some(&receipt)).await.expect_err("not ours");
                 assert!(error.to_string().contains("did not write"), "{error}");
-                assert_eq!(fs::metadata(&journal).expect("a journal").len(), 9000);
+                for other in [&journal, &aside] {
+                    let n_bytes = fs::metadata(other).expect("a file").len();
+                    fs::remove_file(&link).expect("a file");
+                    fs::hard_link(other, &link).expect("a link");
+                    let error = sink.resume(Some(&receipt)).await.expect_err("a hard link");
+                    assert!(error.to_string().contains("2 names (hard links)"), "{error}");
+                    assert_eq!(fs::metadata(other).expect("a file").len(), n_bytes);
+                }
                 fs::remove_file(&link).expect("a link");
             }
             fs::rename(&aside, &link).expect("a move");
