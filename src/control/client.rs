@@ -17,7 +17,7 @@ use super::protocol::{
 };
 use crate::ingest::{ReleaseReport, RepairResult};
 use crate::retention::Report;
-use crate::sinks::http::use_ring;
+use crate::sinks::http::policy::use_ring;
 use crate::sync::TargetStatus;
 
 /// How long the daemon may take to start an answer to a request that only reads.

@@ -11,6 +11,7 @@
 //! No object is ever overwritten. If several lines have the same key, step and index, the last one counts: it is
 //! the latest version of the image.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use safelight_image::media::{CommittedImage, MediaEntry, RunId, Sha256};
@@ -54,12 +55,33 @@ pub fn line(run: &RunId, entry: &MediaEntry, seq: u64, time: f64) -> Value {
     line
 }
 
+/// The fields of a line that make its identity.
+#[derive(Deserialize)]
+struct Identity {
+    seq: u64,
+    key: String,
+    step: u64,
+    index: u64,
+    sha256: String,
+}
+
+impl Identity {
+    fn digest(&self) -> Sha256 {
+        let Self { seq, key, step, index, sha256 } = self;
+        Sha256::of(json!([seq, key, step, index, sha256]).to_string().as_bytes())
+    }
+}
+
 /// Returns the identity of a line: two lines with the same identity are versions of one item.
 #[must_use]
 pub fn identity(line: &Value) -> Option<Sha256> {
-    let of = |name: &str| line.get(name).filter(|value| !value.is_null());
-    let of_all = [of("seq")?, of("key")?, of("step")?, of("index")?, of("sha256")?];
-    Some(Sha256::of(json!(of_all).to_string().as_bytes()))
+    Identity::deserialize(line).ok().map(|identity| identity.digest())
+}
+
+/// Returns the identity of a line of a manifest, whose other fields are skipped.
+#[must_use]
+pub fn identity_in(line: &[u8]) -> Option<Sha256> {
+    serde_json::from_slice::<Identity>(line).ok().map(|identity| identity.digest())
 }
 
 #[cfg(test)]
@@ -113,5 +135,7 @@ mod tests {
         assert_eq!(identity(&got), identity(&line(&run, &entry, 9, 2.0)));
         assert_ne!(identity(&got), identity(&line(&run, &entry, 10, 1.5)));
         assert_eq!(identity(&json!({"seq": 1})), None);
+        assert_eq!(identity_in(got.to_string().as_bytes()), identity(&got));
+        assert_eq!(identity_in(b"<html>"), None);
     }
 }

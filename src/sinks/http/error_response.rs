@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use reqwest::StatusCode;
-use reqwest::header::{DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::Value;
 
 /// What an error response says about the same request later.
@@ -14,17 +14,14 @@ pub(super) enum ErrorResponse {
     /// It may succeed, after the pause that the target requests.
     Temporary { after: Option<Duration> },
     /// It must go to another URL.
-    Moved { to: String },
+    Moved,
 }
 
 impl ErrorResponse {
     /// Classifies a status with its headers. `now` is in seconds since the Unix epoch.
     pub(super) fn of(status: StatusCode, headers: &HeaderMap, now: u64) -> Self {
         if status.is_redirection() {
-            let to = headers.get(LOCATION).and_then(|to| to.to_str().ok());
-            // A query or fragment may contain secrets.
-            let to = to.and_then(|to| to.split(['?', '#']).next());
-            return Self::Moved { to: to.map(|to| format!(" to {to}")).unwrap_or_default() };
+            return Self::Moved;
         }
         let is_temporary = status.is_server_error()
             || matches!(
@@ -62,15 +59,14 @@ fn seconds_of_date(date: &str) -> Option<u64> {
     date.timestamp().try_into().ok()
 }
 
-/// Returns the message of an error response on one line. In JSON, this is the field with the message.
+/// Returns the message of an error response. In JSON, this is the field with the message.
 pub(super) fn message_in(body: &[u8]) -> String {
     let json: Option<Value> = serde_json::from_slice(body).ok();
     let message = json.as_ref().and_then(|json| {
         let fields = ["message", "detail", "error"];
         fields.iter().find_map(|field| json.get(field)?.as_str()).map(str::to_owned)
     });
-    let message = message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+    message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned())
 }
 
 #[cfg(test)]

@@ -5,23 +5,27 @@
 //! | none: no connection, connection lost, timeout | retry |
 //! | 408, 425, 429, 5xx | retry, after `Retry-After` if the answer has it |
 //! | 401, 403 | retry, because keys are renewed and quotas are reset |
-//! | 3xx | retry, because the `url` in the configuration must be changed |
+//! | 3xx | retry, because the `url` in the configuration must be changed; see [`follow_within_server`] |
 //! | other 4xx | reject if the request was about one item, else retry |
 
 mod error_response;
+pub(crate) mod policy;
 
 use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION,
+};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
 
 use self::error_response::{ErrorResponse, message_in};
+use self::policy::{ANSWER_BYTES_MAX, TIMEOUTS, Timeouts};
 use super::{Delivery, SinkError};
 use crate::media::shortened;
-use crate::secrets::{SecretError, SecretSource, without};
+use crate::secrets::{Redactor, SecretError, SecretSource};
 
 /// How requests are authorized. Secrets are read for each request, so that they can be renewed.
 #[derive(Debug, Clone)]
@@ -45,31 +49,8 @@ pub(crate) struct HttpClient {
     timeouts: Timeouts,
 }
 
-/// Time limits of requests.
-#[derive(Debug, Clone, Copy)]
-struct Timeouts {
-    connect: Duration,
-    /// From the first byte of a request to the last byte of its answer. The time for the body is added.
-    answer: Duration,
-    /// The lowest accepted upload rate, in bytes per second.
-    bytes_per_s_min: u64,
-}
-
-const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_secs(10),
-    answer: Duration::from_mins(1),
-    bytes_per_s_min: 16 << 10,
-};
-
-/// How long an idle connection is kept. Python servers close an idle connection after 5 s, and a request that is sent at
-/// that moment is lost.
-const IDLE: Duration = Duration::from_secs(4);
-
-/// The longest accepted answer, in bytes.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
-
-/// The longest quote of a target's error message, in characters.
-pub(crate) const MESSAGE_CHARS_MAX: usize = 300;
+/// The longest quote of an answer that is not the expected JSON, in characters.
+const QUOTE_CHARS_MAX: usize = 60;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -116,15 +97,6 @@ impl From<HttpError> for SinkError {
     }
 }
 
-/// Makes ring the default provider of rustls, for this client and for those of object stores.
-pub(crate) fn use_ring() {
-    // An error means that a provider is installed already.
-    rustls::crypto::ring::default_provider().install_default().ok();
-}
-
-/// The `User-Agent` of all requests.
-pub(crate) const USER_AGENT: &str = concat!("safelight/", env!("CARGO_PKG_VERSION"));
-
 impl HttpClient {
     /// Creates a client of the target at `url`, which the configuration has checked.
     ///
@@ -135,17 +107,9 @@ impl HttpClient {
     }
 
     fn with(url: &str, credentials: Credentials, timeouts: Timeouts) -> Result<Self, SinkError> {
-        use_ring();
         let base = Url::parse(url).map_err(SinkError::retry)?;
-        let mut builder = Client::builder()
-            .user_agent(USER_AGENT)
-            .connect_timeout(timeouts.connect)
-            .pool_idle_timeout(IDLE)
+        let builder = policy::client(timeouts, base.scheme() == "http")
             .redirect(redirect::Policy::custom(follow_within_server));
-        if base.scheme() == "http" {
-            // Plain HTTP needs no certificates, and the machine may have none.
-            builder = builder.tls_certs_only([]);
-        }
         let client = builder.build().map_err(|error| SinkError::retry(with_causes(&error)))?;
         Ok(Self { client, base, credentials, timeouts })
     }
@@ -171,33 +135,56 @@ impl HttpClient {
         url
     }
 
-    /// Sends a request and reads the answer.
+    /// Sends a request whose answer is a JSON object without meaning. Another answer is an error, because it comes from
+    /// another program, such as a proxy that wants a log-in.
     ///
     /// # Errors
-    /// If there is no answer, or its status is not 2xx.
-    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, HttpError> {
-        Ok(self.send_with_secrets(request).await?.0)
+    /// As [`Self::send_for`].
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<(), HttpError> {
+        #[derive(serde::Deserialize)]
+        struct AnyObject {}
+        self.send_for(request).await.map(|AnyObject {}| ())
     }
 
-    /// Sends a request. Returns the answer with the secrets of the request, which must not be logged.
-    async fn send_with_secrets(
+    /// Sends a request whose answer is JSON.
+    ///
+    /// # Errors
+    /// If there is no answer, its status is not 2xx, or it is not the expected JSON.
+    pub(crate) async fn send_for<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
-    ) -> Result<(Vec<u8>, Vec<String>), HttpError> {
+    ) -> Result<T, HttpError> {
+        let (body, redactor) = self.send_and_read(request).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            let got = redactor.text_of(&String::from_utf8_lossy(&body), QUOTE_CHARS_MAX);
+            // The error may quote a field of any length.
+            let error = redactor.text(&error.to_string());
+            let host = self.base.host_str().unwrap_or_default();
+            HttpError::temporary(format!(
+                "{host} did not answer with the expected JSON ({error}, got {got:?}): check `url`"
+            ))
+        })
+    }
+
+    /// Sends a request and reads the answer. Also returns a redactor of the secrets that were sent.
+    async fn send_and_read(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<(Vec<u8>, Redactor), HttpError> {
         let mut request =
             request.build().map_err(|error| HttpError::temporary(with_causes(&error)))?;
-        let secrets = self.authorize(request.headers_mut())?;
+        let redactor = self.authorize(request.headers_mut())?;
         let body_bytes = request.body().and_then(|body| body.as_bytes()).map(<[u8]>::len);
         let n_bytes = body_bytes.map(|n| n as u64).or_else(|| {
             let length = request.headers().get(CONTENT_LENGTH)?;
             length.to_str().ok()?.parse().ok()
         });
-        let body_time = Duration::from_secs(n_bytes.unwrap_or(0) / self.timeouts.bytes_per_s_min);
-        *request.timeout_mut() = Some(self.timeouts.answer + body_time);
+        *request.timeout_mut() = Some(self.timeouts.of_request(n_bytes.unwrap_or(0)));
         let endpoint = shortened(format!("{} {}", request.method(), request.url().path()), 120);
 
         let failed = |error: &reqwest::Error| {
-            HttpError::temporary(format!("{endpoint}: {}", with_causes(error)))
+            let error = redactor.text(&with_causes(error));
+            HttpError::temporary(format!("{endpoint}: {error}"))
         };
         let sent = self.client.execute(request).await;
         let mut response = sent.map_err(|error| {
@@ -209,62 +196,41 @@ impl HttpClient {
             failed(&error.without_url())
         })?;
         let status = response.status();
+        if status.is_success() {
+            return match read_body(&mut response).await {
+                Ok(body) => Ok((body, redactor)),
+                Err(BodyError::Interrupted(error)) => Err(failed(&error.without_url())),
+                Err(BodyError::TooLong) => {
+                    let message =
+                        format!("{endpoint}: the answer has more than {ANSWER_BYTES_MAX} bytes");
+                    Err(HttpError::temporary(message))
+                }
+            };
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let error_response = ErrorResponse::of(status, response.headers(), now);
-        let body = match read_body(&mut response).await {
-            Ok(body) => body,
-            // The body of an error response is optional.
-            Err(_) if !status.is_success() => Vec::new(),
-            Err(BodyError::Interrupted(error)) => return Err(failed(&error.without_url())),
-            Err(BodyError::TooLong) => {
-                let message =
-                    format!("{endpoint}: the answer has more than {ANSWER_BYTES_MAX} bytes");
-                return Err(HttpError::temporary(message));
-            }
-        };
-        if status.is_success() {
-            return Ok((body, secrets));
-        }
-        let quote = without(message_in(&body), secrets.iter().map(String::as_str));
-        let quote = shortened(quote, MESSAGE_CHARS_MAX);
+        let moved = policy::redirection(response.url(), status, response.headers().get(LOCATION));
+        let body = policy::error_body(response).await;
+        let quote = redactor.text(&message_in(&body));
         let colon = if quote.is_empty() { "" } else { ": " };
         let message = format!("{endpoint}: the target answered {status}{colon}{quote}");
         Err(match error_response {
             ErrorResponse::Permanent => HttpError::Refused { status, body, message },
             ErrorResponse::Temporary { after } => HttpError::Temporary { after, message },
-            ErrorResponse::Moved { to } => {
-                HttpError::temporary(format!("{message}: the target has moved{to}: change `url`"))
+            ErrorResponse::Moved => {
+                HttpError::temporary(format!("{message}: {}", redactor.text(&moved)))
             }
         })
     }
 
-    /// Sends a request whose answer is JSON.
-    ///
-    /// # Errors
-    /// If there is no answer, its status is not 2xx, or it is not the expected JSON.
-    pub(crate) async fn send_for<T: DeserializeOwned>(
-        &self,
-        request: RequestBuilder,
-    ) -> Result<T, HttpError> {
-        let (body, secrets) = self.send_with_secrets(request).await?;
-        serde_json::from_slice(&body).map_err(|error| {
-            let got = String::from_utf8_lossy(&body).into_owned();
-            let got = shortened(without(got, secrets.iter().map(String::as_str)), 60);
-            let host = self.base.host_str().unwrap_or_default();
-            HttpError::temporary(format!(
-                "{host} did not answer with the expected JSON ({error}, got {got:?}): check `url`"
-            ))
-        })
-    }
-
-    /// Adds the credentials. Returns the secrets, which must not be logged.
-    fn authorize(&self, headers: &mut HeaderMap) -> Result<Vec<String>, HttpError> {
+    /// Adds the credentials. Returns a redactor of the secrets, which must not be logged.
+    fn authorize(&self, headers: &mut HeaderMap) -> Result<Redactor, HttpError> {
         let read = |source: &SecretSource| {
             let temporary = |error: SecretError| HttpError::temporary(error.to_string());
             source.read().map(|secret| secret.expose().to_owned()).map_err(temporary)
         };
         let (name, text, secrets) = match &self.credentials {
-            Credentials::None => return Ok(Vec::new()),
+            Credentials::None => return Ok(Redactor::default()),
             Credentials::Bearer(token) => {
                 let token = read(token)?;
                 (AUTHORIZATION, format!("Bearer {token}"), vec![token])
@@ -287,7 +253,7 @@ impl HttpClient {
         })?;
         value.set_sensitive(true);
         headers.insert(name, value);
-        Ok(secrets)
+        Ok(Redactor::of(secrets.iter().map(String::as_str)))
     }
 }
 

@@ -47,7 +47,8 @@ async fn ask_with(
 ) -> Result<String, HttpError> {
     let client = HttpClient::with(&format!("http://{address}/base"), credentials, timeouts);
     let client = client.expect("a client");
-    let body = client.send(client.request(Method::POST, "a b/c#d").body("what")).await?;
+    let request = client.request(Method::POST, "a b/c#d").body("what");
+    let (body, _) = client.send_and_read(request).await?;
     Ok(String::from_utf8(body).expect("text"))
 }
 
@@ -160,12 +161,17 @@ async fn an_answer_that_is_too_long_is_not_read() {
         while stream.write_all(&[b'x'; 1 << 13]).is_ok() {}
     });
     let error = ask(address).await.expect_err("an error");
-    assert!(error.to_string().contains("more than 16777216 bytes"), "{error}");
+    assert!(error.to_string().contains("more than 8388608 bytes"), "{error}");
 }
 
 #[tokio::test]
 async fn an_answer_that_is_not_json_is_quoted() {
     let client = |address| HttpClient::new(&format!("http://{address}"), Credentials::None);
+    for body in ["", "true", "OK"] {
+        let client = client(answering(200, "", body)).expect("a client");
+        let error = client.send(client.request(Method::PUT, "x")).await.expect_err("an error");
+        assert!(error.to_string().contains("expected JSON"), "{body}: {error}");
+    }
     let client = client(answering(200, "", "<html>Log in</html>")).expect("a client");
     let got: Result<serde_json::Value, _> = client.send_for(client.request(Method::GET, "x")).await;
     let error = got.expect_err("an error").to_string();
@@ -223,7 +229,10 @@ async fn redirections_are_followed_on_the_same_server_only() {
     let error = ask(elsewhere).await.expect_err("an error");
     let message = error.to_string();
     assert!(matches!(error, HttpError::Temporary { .. }), "{error:?}");
-    assert!(message.contains(&format!("has moved to http://{there}/x: ")), "{message}");
+    let want = format!(
+        "http://{elsewhere}/base/a%20b/c%23d answered 307 Temporary Redirect to http://{there}/x, which"
+    );
+    assert!(message.contains(&want), "{message}");
 
     // The redirected request keeps its method.
     let within = server(|head, stream| {

@@ -123,9 +123,7 @@ impl MlflowRun {
             Err(error @ HttpError::Refused { .. }) => {
                 tracing::warn!(run = %self.run.id, %error, "server refused the run's parameters");
             }
-            logged => {
-                logged?;
-            }
+            logged => logged?,
         }
         Ok(())
     }

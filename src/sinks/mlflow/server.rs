@@ -1,10 +1,11 @@
 //! The server's REST API: experiments, runs and artifacts.
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::media::shortened;
 use crate::sinks::http::{HttpClient, HttpError};
 use crate::sinks::{Delivery, SinkError};
 
@@ -46,6 +47,23 @@ struct ApiRunInfo {
 }
 
 #[derive(Debug, Deserialize)]
+struct ExperimentAnswer {
+    experiment: Experiment,
+}
+
+#[derive(Debug, Deserialize)]
+struct Experiment {
+    experiment_id: String,
+    #[serde(default)]
+    lifecycle_stage: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct CreatedExperiment {
+    experiment_id: String,
+}
+
+#[derive(Debug, Deserialize)]
 struct RunAnswer {
     run: ApiRun,
 }
@@ -54,6 +72,27 @@ struct RunAnswer {
 struct RunsAnswer {
     #[serde(default)]
     runs: Vec<ApiRun>,
+}
+
+/// How many characters of an artifact's URI a message shows.
+const URI_CHARS_SHOWN: usize = 120;
+
+/// The longest path of a run's artifacts.
+const ARTIFACTS_CHARS_MAX: usize = 2048;
+
+/// The longest id of a run or experiment. MLflow's have 32 characters at most.
+const ID_CHARS_MAX: usize = 256;
+
+/// Checks an id that the server gave. Ids are in requests, messages and the stored state.
+fn checked_id(id: String, of: &str) -> Result<String, SinkError> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if id.is_empty() || id.len() > ID_CHARS_MAX || !id.chars().all(is_allowed) {
+        let n = id.chars().count();
+        return Err(SinkError::retry(format!(
+            "the server gave an id of {n} characters for the {of}, want 1 to {ID_CHARS_MAX} letters, digits, '-', '_' or '.'"
+        )));
+    }
+    Ok(id)
 }
 
 /// Returns whether the server refused a request with this `error_code`.
@@ -68,30 +107,31 @@ impl MlflowServer {
         Self { client, experiment, thumbnail_permit: Semaphore::new(1) }
     }
 
-    /// Posts JSON to an endpoint of the API and returns the JSON of the answer.
-    pub(super) async fn post(&self, endpoint: &str, body: &Value) -> Result<Value, HttpError> {
-        let request = self.client.request(Method::POST, &format!("{API}/{endpoint}"));
-        self.client.send_for(request.json(body)).await
+    /// Posts JSON to an endpoint of the API, whose answer has no meaning.
+    pub(super) async fn post(&self, endpoint: &str, body: &Value) -> Result<(), HttpError> {
+        self.client.send(self.post_request(endpoint, body)).await
+    }
+
+    fn post_request(&self, endpoint: &str, body: &Value) -> RequestBuilder {
+        self.client.request(Method::POST, &format!("{API}/{endpoint}")).json(body)
     }
 
     /// Returns the experiment's id; `None` if the experiment does not exist.
     pub(super) async fn experiment_id(&self) -> Result<Option<String>, SinkError> {
         let name = [("experiment_name", self.experiment.as_str())];
         let request = self.client.get(&format!("{API}/experiments/get-by-name"), &name);
-        let found: Value = match self.client.send_for(request).await {
+        let found: ExperimentAnswer = match self.client.send_for(request).await {
             Err(error) if has_code(&error, "RESOURCE_DOES_NOT_EXIST") => return Ok(None),
             found => found?,
         };
-        let experiment = &found["experiment"];
-        if experiment["lifecycle_stage"] == "deleted" {
+        let Experiment { experiment_id, lifecycle_stage } = found.experiment;
+        if lifecycle_stage == "deleted" {
             let name = &self.experiment;
             return Err(SinkError::retry(format!(
                 "experiment {name:?} was deleted on the server: restore it there, or configure another one"
             )));
         }
-        let id = experiment["experiment_id"].as_str().map(str::to_owned);
-        id.map(Some)
-            .ok_or_else(|| SinkError::retry("the server returned an experiment without an id"))
+        checked_id(experiment_id, "experiment").map(Some)
     }
 
     /// Returns the experiment's id, creating the experiment if needed. Tolerates a concurrent creator.
@@ -99,12 +139,9 @@ impl MlflowServer {
         if let Some(id) = self.experiment_id().await? {
             return Ok(id);
         }
-        let created = self.post("experiments/create", &json!({"name": self.experiment})).await;
-        match created {
-            Ok(created) => {
-                let id = created["experiment_id"].as_str().map(str::to_owned);
-                id.ok_or_else(|| SinkError::retry("the server created an experiment without an id"))
-            }
+        let request = self.post_request("experiments/create", &json!({"name": self.experiment}));
+        match self.client.send_for::<CreatedExperiment>(request).await {
+            Ok(created) => checked_id(created.experiment_id, "experiment"),
             Err(error) if has_code(&error, "RESOURCE_ALREADY_EXISTS") => {
                 let missing = || {
                     SinkError::retry(
@@ -130,8 +167,8 @@ impl MlflowServer {
             "run_view_type": "ALL",
             "max_results": 100,
         });
-        let answer = self.post("runs/search", &search).await?;
-        let RunsAnswer { mut runs } = serde_json::from_value(answer).map_err(SinkError::retry)?;
+        let request = self.post_request("runs/search", &search);
+        let RunsAnswer { mut runs } = self.client.send_for(request).await?;
         // An active run is preferred to a deleted one.
         runs.sort_by_key(|run| (run.info.lifecycle_stage != "active", run.info.start_time));
         runs.into_iter().next().map(|run| RemoteRun::of(run.info)).transpose()
@@ -151,8 +188,8 @@ impl MlflowServer {
     }
 
     pub(super) async fn create_run(&self, run: &Value) -> Result<RemoteRun, SinkError> {
-        let answer = self.post("runs/create", run).await?;
-        let created: RunAnswer = serde_json::from_value(answer).map_err(SinkError::retry)?;
+        let request = self.post_request("runs/create", run);
+        let created: RunAnswer = self.client.send_for(request).await?;
         RemoteRun::of(created.run.info)
     }
 
@@ -167,7 +204,7 @@ impl MlflowServer {
         let path = format!("{ARTIFACTS}/{}/{name}", run.artifacts);
         let request = self.client.request(Method::PUT, &path).body(bytes);
         match self.client.send(request).await {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             // The server does not serve artifacts at all. This is not the item's fault.
             Err(
                 error @ HttpError::Refused {
@@ -185,6 +222,8 @@ impl RemoteRun {
     /// [`SinkError::Retry`] if the run is deleted or the server does not store its artifacts.
     fn of(run: ApiRunInfo) -> Result<Self, SinkError> {
         let ApiRunInfo { run_id, experiment_id, artifact_uri, lifecycle_stage, .. } = run;
+        let run_id = checked_id(run_id, "run")?;
+        let experiment_id = checked_id(experiment_id, "experiment")?;
         if lifecycle_stage != "active" {
             return Err(SinkError::retry(format!(
                 "run {run_id} of experiment {experiment_id} was deleted on the server: restore it there, \
@@ -192,12 +231,19 @@ impl RemoteRun {
             )));
         }
         let artifacts = artifacts_path(&artifact_uri).ok_or_else(|| {
+            let artifact_uri = shortened(artifact_uri.clone(), URI_CHARS_SHOWN);
             SinkError::retry(format!(
                 "the server does not accept artifacts for run {run_id} of experiment {experiment_id}, which are \
                  stored at {artifact_uri}: use an experiment that was created while the server ran with \
                  --artifacts-destination"
             ))
         })?;
+        if artifacts.len() > ARTIFACTS_CHARS_MAX {
+            let n = artifacts.len();
+            return Err(SinkError::retry(format!(
+                "the server gave a path of {n} characters for artifacts, want at most {ARTIFACTS_CHARS_MAX}"
+            )));
+        }
         Ok(Self { experiment_id, run_id, artifacts })
     }
 }

@@ -1,7 +1,7 @@
 //! A directory as an object store.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path as FilePath;
 
 use object_store::Error;
@@ -11,6 +11,7 @@ use sha2::Digest;
 use super::store::{ObjectCreation, TransferError};
 use crate::durable::Disk;
 use crate::media::Sha256;
+use crate::sinks::http::policy::OBJECT_BYTES_MAX;
 use crate::sinks::target_dir::{Published, StagedFile, TargetDir};
 
 /// Objects as files beneath a directory.
@@ -71,7 +72,14 @@ impl Directory {
     pub(super) async fn content(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
         let content = self.blocking(path, |dir, path| {
             let mut bytes = Vec::new();
-            io::Read::read_to_end(&mut dir.open_to_read(path)?, &mut bytes)?;
+            dir.open_to_read(path)?.take(OBJECT_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > OBJECT_BYTES_MAX {
+                let path = dir.path(path);
+                return Err(io::Error::other(format!(
+                    "got more than {OBJECT_BYTES_MAX} bytes: {}",
+                    path.display()
+                )));
+            }
             Ok(bytes)
         });
         found(content.await)

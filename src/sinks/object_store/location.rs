@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AwsCredential, Checksum};
 use object_store::azure::{AzureAccessKey, AzureCredential, MicrosoftAzureBuilder};
@@ -15,12 +14,13 @@ use object_store::{
 };
 use url::Url;
 
+use super::connector::Connector;
 use super::directory::Directory;
 use crate::config::sync::ObjectStoreConfig;
-use crate::media::shortened;
-use crate::secrets::{Secret, SecretError, SecretSource, without};
+use crate::secrets::{Redactor, SecretError, SecretSource};
 use crate::sinks::SinkError;
-use crate::sinks::http::{MESSAGE_CHARS_MAX, USER_AGENT, use_ring, with_causes};
+use crate::sinks::http::policy::use_ring;
+use crate::sinks::http::with_causes;
 
 /// A store with the prefix of Safelight's objects.
 pub(super) struct StoreLocation {
@@ -36,10 +36,6 @@ pub(super) enum Objects {
     Bucket(Arc<dyn ObjectStore>),
     Directory(Directory),
 }
-
-const CONNECT: Duration = Duration::from_secs(10);
-/// The time limit of a request with its body: enough for a part of 8 MiB at 32 KiB/s.
-const REQUEST: Duration = Duration::from_mins(5);
 
 impl StoreLocation {
     pub(super) fn open(config: &ObjectStoreConfig) -> Result<Self, SinkError> {
@@ -76,11 +72,13 @@ impl StoreLocation {
         Ok(Self { objects, prefix, secrets })
     }
 
+    pub(super) fn redactor(&self) -> Redactor {
+        Redactor::read(&self.secrets)
+    }
+
     /// Returns an error's message without secrets.
     pub(super) fn message(&self, error: &Error) -> String {
-        let secrets: Vec<Secret> = self.secrets.iter().flat_map(SecretSource::read).collect();
-        let message = without(with_causes(error), secrets.iter().map(Secret::expose));
-        shortened(message, MESSAGE_CHARS_MAX)
+        self.redactor().text(&with_causes(error))
     }
 }
 
@@ -88,22 +86,15 @@ fn bucket(store: impl ObjectStore, prefix: Path) -> (Objects, Path) {
     (Objects::Bucket(Arc::new(store)), prefix)
 }
 
+/// [`Connector`] sets time limits and everything else.
 fn options(config: &ObjectStoreConfig) -> ClientOptions {
     let is_plain = config.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http:"));
-    ClientOptions::new()
-        .with_user_agent(http_value(USER_AGENT))
-        .with_connect_timeout(CONNECT)
-        .with_timeout(REQUEST)
-        .with_allow_http(is_plain)
-}
-
-fn http_value(text: &'static str) -> object_store::HeaderValue {
-    object_store::HeaderValue::from_static(text)
+    ClientOptions::new().with_allow_http(is_plain)
 }
 
 /// Turns off retries of the crate `object_store`, because [`crate::sync`] retries.
 fn no_retries() -> RetryConfig {
-    RetryConfig { max_retries: 0, retry_timeout: REQUEST, ..RetryConfig::default() }
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 
 fn s3(config: &ObjectStoreConfig) -> AmazonS3Builder {
@@ -126,6 +117,7 @@ fn s3(config: &ObjectStoreConfig) -> AmazonS3Builder {
         .with_url(&config.url)
         .with_checksum_algorithm(Checksum::SHA256)
         .with_client_options(options(config))
+        .with_http_connector(Connector)
         .with_retry(no_retries())
 }
 
@@ -140,7 +132,11 @@ fn azure(config: &ObjectStoreConfig) -> MicrosoftAzureBuilder {
     if let Some(key) = &config.account_key {
         builder = builder.with_credentials(Arc::new(Keys(AzureKey(key.clone()))));
     }
-    builder.with_url(&config.url).with_client_options(options(config)).with_retry(no_retries())
+    builder
+        .with_url(&config.url)
+        .with_client_options(options(config))
+        .with_http_connector(Connector)
+        .with_retry(no_retries())
 }
 
 /// Returns the account in an endpoint: `https://ACCOUNT.blob.core.windows.net`, `http://HOST/ACCOUNT`.
@@ -159,7 +155,11 @@ fn google(config: &ObjectStoreConfig) -> GoogleCloudStorageBuilder {
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_base_url(endpoint);
     }
-    builder.with_url(&config.url).with_client_options(options(config)).with_retry(no_retries())
+    builder
+        .with_url(&config.url)
+        .with_client_options(options(config))
+        .with_http_connector(Connector)
+        .with_retry(no_retries())
 }
 
 /// Credentials that are read for each request.

@@ -4,6 +4,7 @@
 //! object is ever overwritten. If a manifest was created and its receipt was lost, `resume` reads the manifest, so that
 //! its items are not delivered twice. [`crate::formats::object_store`] has the names.
 
+mod connector;
 mod directory;
 mod location;
 mod store;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use object_store::Error;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::location::StoreLocation;
 use self::store::{ItemFile, ObjectCreation, Store, content_type, missing};
@@ -38,6 +39,19 @@ pub(crate) struct ObjectStoreRun {
     known: HashSet<Sha256>,
     /// Whether `run.json` exists.
     is_run_recorded: bool,
+}
+
+/// The most items of manifests after the last receipt. Their digests are in memory.
+const KNOWN_MAX: usize = 4_000_000;
+
+/// The length at which a manifest ends, in bytes. The items that are left make further manifests.
+const MANIFEST_BYTES: usize = 8 << 20;
+
+/// The part of an existing `run.json` that is compared.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Existing {
+    source: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,6 +94,9 @@ impl ObjectStoreRun {
     }
 
     /// Reads the items of the next manifest. Returns whether there is one.
+    ///
+    /// A manifest always has an item that no manifest before it has. A server that answers everything with the same
+    /// words would else be asked for ever.
     async fn load_next_manifest(&mut self) -> Result<bool, SinkError> {
         let path = self.path(&names::manifest_name(&self.run.id, self.next))?;
         let Some(content) =
@@ -87,10 +104,21 @@ impl ObjectStoreRun {
         else {
             return Ok(false);
         };
+        let n_known = self.known.len();
         for line in content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let item: Value = serde_json::from_slice(line)
-                .map_err(|error| SinkError::retry(format!("invalid manifest: {error}: {path}")))?;
-            self.known.extend(names::identity(&item));
+            self.known.extend(names::identity_in(line));
+        }
+        let n_bytes = content.len();
+        let n_items = self.known.len();
+        if n_items == n_known {
+            return Err(SinkError::retry(format!(
+                "got a manifest of {n_bytes} bytes without a new item, want items: check the URL, and remove the object if it is damaged: {path}"
+            )));
+        }
+        if n_items > KNOWN_MAX {
+            return Err(SinkError::retry(format!(
+                "the run's manifests after the last delivery have more than {KNOWN_MAX} items: use another prefix"
+            )));
         }
         self.next += 1;
         Ok(true)
@@ -112,9 +140,10 @@ impl ObjectStoreRun {
         if creation == ObjectCreation::AlreadyExists {
             let existing = self.store.content(&path).await.map_err(retry)?;
             let existing = existing.ok_or_else(|| missing(&path))?;
-            let existing: Value = serde_json::from_slice(&existing).unwrap_or_default();
-            if existing["source"] != *source {
-                tracing::warn!(run = %id, other = %existing["source"], "object store has another run with the same id");
+            let existing: Existing = serde_json::from_slice(&existing).unwrap_or_default();
+            if existing.source != *source {
+                let other = self.store.location.redactor().text(&existing.source);
+                tracing::warn!(run = %id, other, "object store has another run with the same id");
             }
         }
         self.is_run_recorded = true;
@@ -153,12 +182,18 @@ impl Sink for ObjectStoreRun {
         self.record_run().await?;
         loop {
             let mut manifest = Vec::new();
+            let mut is_whole = true;
             for item in items {
                 let line = names::line(&self.run.id, &item.entry, item.seq, item.time);
-                if names::identity(&line).is_none_or(|identity| !self.known.contains(&identity)) {
-                    serde_json::to_writer(&mut manifest, &line).map_err(SinkError::retry)?;
-                    manifest.push(b'\n');
+                if names::identity(&line).is_some_and(|identity| self.known.contains(&identity)) {
+                    continue;
                 }
+                if manifest.len() >= MANIFEST_BYTES {
+                    is_whole = false;
+                    break;
+                }
+                serde_json::to_writer(&mut manifest, &line).map_err(SinkError::retry)?;
+                manifest.push(b'\n');
             }
             if manifest.is_empty() {
                 return self.receipt();
@@ -167,12 +202,13 @@ impl Sink for ObjectStoreRun {
             let attributes = self.store.attributes(content_type("jsonl"));
             let creation = self.store.create(&path, manifest, attributes).await;
             match creation.map_err(|error| self.store.retry(&error))? {
-                ObjectCreation::Created => {
+                ObjectCreation::Created if is_whole => {
                     self.next += 1;
                     return self.receipt();
                 }
-                // An answer was lost, or another writer has created it. Its items need no delivery.
-                ObjectCreation::AlreadyExists => {
+                // An answer was lost, or another writer has created it. Its items need no delivery. Or it is the first
+                // manifest of several.
+                ObjectCreation::Created | ObjectCreation::AlreadyExists => {
                     if !self.load_next_manifest().await? {
                         return Err(missing(&path));
                     }

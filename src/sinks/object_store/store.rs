@@ -2,6 +2,7 @@
 
 use std::io;
 
+use futures_util::StreamExt;
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode,
@@ -142,7 +143,15 @@ impl Store {
             Objects::Bucket(store) => store,
         };
         match store.get(path).await {
-            Ok(object) => Ok(Some(object.bytes().await?.to_vec())),
+            // Read in parts, because the crate reserves memory for the size that the server announces.
+            Ok(object) => {
+                let mut parts = object.into_stream();
+                let mut content = Vec::new();
+                while let Some(part) = parts.next().await {
+                    content.extend_from_slice(&part?);
+                }
+                Ok(Some(content))
+            }
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }

@@ -11,6 +11,8 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tempfile::TempDir;
 
+use serde_json::Value;
+
 use super::*;
 use crate::media::RunId;
 use crate::secrets::SecretSource;

@@ -63,7 +63,7 @@ impl TrackioServer {
         });
         let request = self.0.request(Method::POST, "api/bulk_upload_media");
         let request = request.json(&json!({ "uploads": [upload], "hf_token": null }));
-        self.0.send(request).await.map(drop).map_err(|error| error_of(error, item))
+        self.0.send(request).await.map_err(|error| error_of(error, item))
     }
 
     /// Logs the rows of images.
@@ -72,7 +72,6 @@ impl TrackioServer {
         let rows: Vec<Value> = items.iter().map(row).collect();
         let request = self.0.request(Method::POST, "api/bulk_log");
         let request = request.json(&json!({ "logs": rows, "hf_token": null }));
-        self.0.send(request).await?;
-        Ok(())
+        Ok(self.0.send(request).await?)
     }
 }

@@ -30,8 +30,7 @@ use tokio::time::sleep;
 
 use super::{FileError, in_dir};
 use crate::config::sync::WandbConfig;
-use crate::media::shortened;
-use crate::secrets::{Secret, SecretError, SecretSource, without};
+use crate::secrets::{Redactor, Secret, SecretError, SecretSource};
 use crate::sinks::target_dir::TargetDir;
 
 /// Time limit of an upload: this, plus one second for each [`BYTES_PER_S_MIN`] bytes.
@@ -186,8 +185,8 @@ fn ending(
     key: Option<&Secret>,
     trouble: Option<String>,
 ) -> Result<End, FileError> {
-    let hidden = |said| without(said, key.map(Secret::expose));
-    let output = hidden(read_end(dir, &folder.join("output.txt"))?);
+    let redactor = Redactor::of(key.map(Secret::expose));
+    let output = read_end(dir, &folder.join("output.txt"))?;
     let logs = folder.join("wandb/logs");
     let mut log = String::new();
     // The folder is empty if the command is not the W&B client.
@@ -196,11 +195,16 @@ fn ending(
             log.push_str(&read_end(dir, &logs.join(name))?);
         }
     }
-    Ok(judge(&output, &hidden(log), is_marked(segment)?, trouble))
+    Ok(judge(&redactor, (&output, &log), is_marked(segment)?, trouble))
 }
 
 /// Determines the result of an upload from its output and log.
-fn judge(output: &str, log: &str, is_marked: bool, trouble: Option<String>) -> End {
+fn judge(
+    redactor: &Redactor,
+    (output, log): (&str, &str),
+    is_marked: bool,
+    trouble: Option<String>,
+) -> End {
     // Checks only the start of a line, because a project's name may contain these words.
     let is_bad = |line: &String| line.starts_with("ERROR") || line.starts_with("Skipped");
     let mut said: Vec<String> = trouble.into_iter().collect();
@@ -215,7 +219,7 @@ fn judge(output: &str, log: &str, is_marked: bool, trouble: Option<String>) -> E
         let last = last.unwrap_or_else(|| "it said nothing".to_owned());
         said.push(format!("no mark was left; the last word was: {last}"));
     }
-    let said = shortened(said.join("; "), 300);
+    let said = redactor.text(&said.join("; "));
     // The client prints this after the server has created the run and before it sends the first row.
     let is_begun = is_marked || output.contains("View run");
     if is_begun { End::InPart(said) } else { End::Nothing(said) }
@@ -279,6 +283,9 @@ mod tests {
 
     #[test]
     fn what_the_client_says_is_what_counts() {
+        let judge = |output: &str, log: &str, is_marked, trouble| {
+            judge(&Redactor::default(), (output, log), is_marked, trouble)
+        };
         let begun = "wandb: Syncing 1 run(s):\nwandb: [p/r] View run r at http://x/p/runs/r\n";
         let fatal = format!(
             "{begun}wandb: \u{1b}[31mERROR\u{1b}[0m [p/r] Fatal error while uploading data.\n"

@@ -57,10 +57,11 @@ impl RetryPause {
         self.until.is_none_or(|until| until <= now)
     }
 
-    pub(super) fn add_failure(&mut self, error: &DeliveryError) {
+    /// Adds a failure with its text: see [`super::trouble::text_of`].
+    pub(super) fn add_failure(&mut self, error: &DeliveryError, text: String) {
         let after = if let DeliveryError::Target { after, .. } = error { *after } else { None };
         self.n_failures = self.n_failures.saturating_add(1);
         self.until = Some(Instant::now() + pause(self.n_failures, after, fastrand::f64()));
-        self.error = Some(error.to_string());
+        self.error = Some(text);
     }
 }

@@ -1,10 +1,12 @@
 //! The worker of one target: delivers the backlog of each run, and decides when to retry.
 
 mod failure;
+mod trouble;
 mod transfer;
 mod run;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::failure::{DeliveryError, FAILURES_MAX, RetryPause, TRIES_MAX};
 use self::run::RunWork;
 use self::transfer::Transfer;
+use self::trouble::text_of;
 use super::backlog::{Backlog, unix_seconds};
 use super::progress::ProgressBoard;
 use super::state::{RunState, StateError, TargetCursor};
@@ -33,6 +36,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a waiting worker posts its progress.
 const POST_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long a step of a sink may go on after the worker was stopped.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
 /// Controls a worker from other threads.
 #[derive(Debug, Default)]
 pub(super) struct WorkerControl {
@@ -41,6 +47,12 @@ pub(super) struct WorkerControl {
     /// Makes the next pass after a wake retry all parked items.
     pub(super) retries_parked: AtomicBool,
     pub(super) stop: CancellationToken,
+}
+
+/// Waits until the worker was stopped some time ago.
+async fn stop_overdue(control: &WorkerControl) {
+    control.stop.cancelled().await;
+    sleep(STOP_GRACE).await;
 }
 
 /// Delivers to one target.
@@ -173,7 +185,7 @@ impl<T: Target> Worker<T> {
         let refreshed = self.refresh_runs();
         self.post();
         if let Err(error) = refreshed {
-            self.pause.add_failure(&error);
+            self.pause.add_failure(&error, self.text_of(&error));
             return false;
         }
         if !self.pause.is_over(Instant::now()) {
@@ -189,7 +201,14 @@ impl<T: Target> Worker<T> {
                 continue;
             }
             let n_accepted = self.transfer.n_accepted();
-            let done = self.deliver_run(&mut work, control, retries_parked).await;
+            let done = tokio::select! {
+                done = self.deliver_run(&mut work, control, retries_parked) => done,
+                // A step that hangs is given up. It is repeated as after a crash.
+                () = stop_overdue(control) => {
+                    work.sink = None;
+                    Err(DeliveryError::Stopped)
+                }
+            };
             if self.transfer.n_accepted() > n_accepted {
                 did = true;
                 // The target accepts items. Occasional failures of others must not make its pause grow.
@@ -207,11 +226,12 @@ impl<T: Target> Worker<T> {
                 }
                 Err(DeliveryError::Stopped) => {}
                 Err(error) => {
-                    work.pause.add_failure(&error);
+                    let text = self.text_of(&error);
                     n_failed_in_a_row += 1;
-                    tracing::debug!(%run, target_name = self.config.name, %error, "cannot deliver run now");
+                    tracing::debug!(%run, target_name = self.config.name, error = text, "cannot deliver run now");
+                    work.pause.add_failure(&error, text.clone());
                     if n_failed_in_a_row >= FAILURES_MAX {
-                        self.pause.add_failure(&error);
+                        self.pause.add_failure(&error, text);
                         // It is opened again, because its secrets or its address may be out of date.
                         self.target = None;
                         work.sink = None;
@@ -308,6 +328,10 @@ impl<T: Target> Worker<T> {
             }
             _ => {}
         }
+    }
+
+    fn text_of(&self, error: &dyn Display) -> String {
+        text_of(error, &self.config.kind)
     }
 
     fn error(&self) -> Option<String> {

@@ -1,5 +1,6 @@
 //! One run: delivers a page of its backlog, then its parked items that are due, and saves its state.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -33,6 +34,9 @@ enum ParkedWhy {
     /// It failed repeatedly.
     Failing,
 }
+
+/// How many parked items are retried together. The state is saved once for them.
+const PARKED_BATCH: usize = 256;
 
 /// The result of a delivery.
 #[derive(Default)]
@@ -209,9 +213,11 @@ impl<T: Target> Worker<T> {
                 PutResult::Rejected(reason) => (reason, ParkedWhy::Rejected),
                 PutResult::Failing(reason) => (reason, ParkedWhy::Failing),
             };
-            outcome.parked.push(self.park(&item, reason, why, now));
+            outcome.parked.push(self.park(&item, &reason, why, now));
         }
-        let n = work.state.parked.len() + outcome.parked.len();
+        let was_parked = |new: &&ParkedItem| work.state.parked.iter().any(|p| p.place == new.place);
+        let n_again = outcome.parked.iter().filter(was_parked).count();
+        let n = work.state.parked.len() + outcome.parked.len() - n_again;
         if let Some(last) = outcome.parked.last().filter(|_| n > PARKED_MAX) {
             let (run, reason) = (work.state.run.clone(), last.reason.clone());
             return Err(DeliveryError::TooManyParked { run, n, max: PARKED_MAX, reason });
@@ -231,7 +237,7 @@ impl<T: Target> Worker<T> {
                     drop(deliveries.remove(i));
                     let item = items.remove(i);
                     let reason = source.to_string();
-                    outcome.parked.push(self.park(&item, reason, ParkedWhy::Rejected, now));
+                    outcome.parked.push(self.park(&item, &reason, ParkedWhy::Rejected, now));
                 }
                 Err(SinkError::Damaged { seq, path, damage, source })
                     if let Some(i) = deliveries.iter().position(|item| item.seq == seq) =>
@@ -240,7 +246,7 @@ impl<T: Target> Worker<T> {
                     let item = items.remove(i);
                     self.reader.findings().note(&work.state.run, &delivery.id, &path, &damage);
                     let reason = source.to_string();
-                    outcome.parked.push(self.park(&item, reason, ParkedWhy::Damaged, now));
+                    outcome.parked.push(self.park(&item, &reason, ParkedWhy::Damaged, now));
                 }
                 Err(error) => {
                     work.sink = None;
@@ -251,7 +257,8 @@ impl<T: Target> Worker<T> {
         Ok(outcome)
     }
 
-    fn park(&self, item: &BacklogItem, reason: String, why: ParkedWhy, now: f64) -> ParkedItem {
+    fn park(&self, item: &BacklogItem, reason: &str, why: ParkedWhy, now: f64) -> ParkedItem {
+        let reason = self.text_of(&reason);
         let id = &item.delivery.id;
         tracing::warn!(
             target_name = self.config.name,
@@ -293,7 +300,7 @@ impl<T: Target> Worker<T> {
         Ok(())
     }
 
-    /// Retries parked items that are due. Returns whether any left the parked items.
+    /// Retries parked items that are due, in batches. Returns whether any left the parked items.
     async fn retry_parked(
         &mut self,
         work: &mut RunWork<T::Run>,
@@ -306,57 +313,31 @@ impl<T: Target> Worker<T> {
         let is_due = |parked: &ParkedItem| {
             retries_parked || parked.is_due(now) || (parked.is_damaged && has_repairs)
         };
-        let due: Vec<ParkedItem> =
+        let mut due: VecDeque<ParkedItem> =
             work.state.parked.iter().filter(|p| is_due(p)).cloned().collect();
+        if retries_parked {
+            // As after a first failure.
+            due.iter_mut().for_each(|parked| (parked.since, parked.n_tries) = (now, 0));
+        }
+        due.make_contiguous().sort_by_key(|parked| parked.place);
+        // If a batch fails as a whole, its items are tried one at a time, so that one cannot block the others.
+        let mut n_batch = PARKED_BATCH;
         let mut did = false;
-        for mut parked in due {
-            if retries_parked {
-                // As after a first failure.
-                (parked.since, parked.n_tries) = (now, 0);
-            }
-            let run = work.state.run.clone();
-            let selection = &self.config.selection;
-            let backlog = Backlog { reader: &self.reader, run: &run, selection };
-            let result = match backlog.parked_item(&parked) {
-                // A later item replaced it.
-                Ok(None) => Ok(DeliveryOutcome::default()),
-                Ok(Some(item)) => {
-                    work.puts.forget_failures();
-                    self.deliver(work, vec![item], control).await
-                }
-                Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                    // Its line is damaged. It stays parked with this error.
-                    let lost =
-                        ParkedItem { reason: error.to_string(), next: None, ..parked.clone() };
-                    Ok(DeliveryOutcome { parked: vec![lost], ..DeliveryOutcome::default() })
-                }
-                Err(error) => Err(error.into()),
-            };
-            let remove =
-                |state: &mut RunState| state.parked.retain(|other| other.place != parked.place);
-            match result {
-                Ok(mut outcome) => {
-                    did |= outcome.parked.is_empty();
-                    for again in &mut outcome.parked {
-                        (again.since, again.n_tries) = (parked.since, parked.n_tries);
-                        if again.is_damaged {
-                            again.failed_again(now);
-                        } else {
-                            again.n_tries += 1;
-                        }
-                    }
-                    self.save(work, |state| {
-                        remove(state);
-                        outcome.apply_to(state);
-                    })?;
+        while !due.is_empty() {
+            let batch: Vec<ParkedItem> = due.iter().take(n_batch).cloned().collect();
+            match self.retry_batch(work, control, &batch, now).await {
+                Ok(left) => did |= left,
+                Err(DeliveryError::Target { after: None, .. }) if batch.len() > 1 => {
+                    (n_batch, work.sink) = (1, None);
+                    continue;
                 }
                 Err(DeliveryError::Target { after: None, source }) => {
                     work.sink = None;
-                    let mut again = parked.clone();
-                    again.reason = source.to_string();
+                    let mut again = batch[0].clone();
+                    again.reason = self.text_of(&source);
                     again.failed_again(now);
                     self.save(work, |state| {
-                        remove(state);
+                        state.parked.retain(|other| other.place != again.place);
                         state.parked.push(again);
                     })?;
                     // The others wait for the next pass, because the target itself may be failing.
@@ -364,7 +345,60 @@ impl<T: Target> Worker<T> {
                 }
                 Err(trouble) => return Err(trouble),
             }
+            due.drain(..batch.len());
+            n_batch = (2 * n_batch).min(PARKED_BATCH);
         }
+        Ok(did)
+    }
+
+    /// Retries parked items and saves the state once. Returns whether any left the parked items.
+    async fn retry_batch(
+        &mut self,
+        work: &mut RunWork<T::Run>,
+        control: &WorkerControl,
+        batch: &[ParkedItem],
+        now: f64,
+    ) -> Result<bool, DeliveryError> {
+        let run = work.state.run.clone();
+        let backlog =
+            Backlog { reader: &self.reader, run: &run, selection: &self.config.selection };
+        let (mut items, mut lost) = (Vec::new(), Vec::new());
+        for parked in batch {
+            match backlog.parked_item(parked) {
+                Ok(Some(item)) => items.push(item),
+                // A later item replaced it.
+                Ok(None) => {}
+                Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    // Its line is damaged. It stays parked with this error.
+                    let reason = self.text_of(&error);
+                    lost.push(ParkedItem { reason, next: None, ..parked.clone() });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let places: BTreeSet<JournalOffset> = batch.iter().map(|parked| parked.place).collect();
+        let mut outcome = if items.is_empty() {
+            DeliveryOutcome::default()
+        } else {
+            work.puts.forget_failures();
+            self.deliver(work, items, control).await?
+        };
+        outcome.parked.extend(lost);
+        let did = outcome.parked.len() < batch.len();
+        for again in &mut outcome.parked {
+            if let Some(parked) = batch.iter().find(|parked| parked.place == again.place) {
+                (again.since, again.n_tries) = (parked.since, parked.n_tries);
+                if again.is_damaged {
+                    again.failed_again(now);
+                } else {
+                    again.n_tries += 1;
+                }
+            }
+        }
+        self.save(work, |state| {
+            state.parked.retain(|other| !places.contains(&other.place));
+            outcome.apply_to(state);
+        })?;
         Ok(did)
     }
 

@@ -16,6 +16,9 @@ use crate::pace::Pace;
 use crate::sinks::{Sink, SinkError};
 use crate::store::media_check::Damage;
 
+/// The maximum size of the files that are in transfer to a target at the same time, in bytes.
+const BYTES_IN_TRANSFER_MAX: u64 = 64 << 20;
+
 /// What became of an item's files.
 pub(super) enum PutResult {
     Done,
@@ -101,7 +104,7 @@ impl Transfer {
             (0..items.len()).filter(|&i| results[i].is_none()).collect();
         let mut waiting: Vec<(Instant, usize)> = Vec::new();
         let mut in_transfer = FuturesUnordered::new();
-        let mut n_failed_in_a_row = 0;
+        let (mut bytes_in_transfer, mut n_failed_in_a_row) = (0, 0);
         loop {
             let now = Instant::now();
             waiting.retain(|&(at, i)| {
@@ -112,10 +115,17 @@ impl Transfer {
                 !is_due
             });
             while in_transfer.len() < lanes.n()
-                && let Some(i) = queue.pop_front()
+                && let Some(&i) = queue.front()
             {
                 let item = &items[i].delivery;
-                let delay = pace.delay(now.into_std(), item.n_bytes());
+                // Sinks may read a file as a whole. One that is larger than the limit goes alone.
+                let n_bytes = item.n_bytes();
+                if !in_transfer.is_empty() && bytes_in_transfer + n_bytes > BYTES_IN_TRANSFER_MAX {
+                    break;
+                }
+                queue.pop_front();
+                bytes_in_transfer += n_bytes;
+                let delay = pace.delay(now.into_std(), n_bytes);
                 in_transfer.push(async move {
                     sleep(delay).await;
                     let start = Instant::now();
@@ -133,6 +143,7 @@ impl Transfer {
                 () = sleep(until_next), if next.is_some() => continue,
                 () = stop.cancelled() => return Err(DeliveryError::Stopped),
             };
+            bytes_in_transfer -= items[i].delivery.n_bytes();
             let response = match &result {
                 Ok(()) | Err(SinkError::Reject { .. }) => Some(TargetResponse::Answered),
                 Err(SinkError::Retry { .. }) => Some(TargetResponse::Failed),

@@ -4,6 +4,8 @@
 //! needed, so that a key can be replaced without a reload. The value never appears in the configuration, the store, a
 //! log or `Debug` output.
 
+mod redactor;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+
+pub(crate) use self::redactor::Redactor;
 
 /// Where a secret is read from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -59,12 +63,6 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
-}
-
-/// Removes secrets from a text of another program, for example a server that repeats the request.
-pub(crate) fn without<'a>(text: String, secrets: impl IntoIterator<Item = &'a str>) -> String {
-    let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
-    secrets.fold(text, |text, secret| text.replace(secret, "…"))
 }
 
 impl fmt::Debug for Secret {
