@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::args::Common;
 use super::privileges::act_as_owner_of;
 use crate::config::{Config, SyncConfig, WatchConfig};
-use crate::control::client::Client;
+use crate::control::client::{Client, ClientError};
 use crate::control::protocol::{ItemsQuery, ReleaseQuery, RepairQuery, Status, SyncQuery};
 use crate::ingest::{
     Command, Engine, Mode, ReleaseReport, ReleaseRequest, RepairRequest, RepairResult, Shared,
@@ -57,7 +57,7 @@ impl StoreAccess {
         act_as_owner_of(&config.boot.store)?;
         let start = Instant::now();
         let backend = loop {
-            if let Some(client) = find_daemon(common, &config) {
+            if let Some(client) = find_daemon(common, &config)? {
                 break Backend::Daemon(client);
             }
             check_store(&config.boot.store)?;
@@ -163,7 +163,8 @@ impl StoreAccess {
     /// If the query names a run, a key or a single step that does not exist, or not all items could be judged.
     pub(super) fn release(self, query: ReleaseQuery) -> anyhow::Result<ReleaseReport> {
         let ReleaseQuery { run, key, first_step, last_step, goes_on: _ } = query.clone();
-        self.check_names(ItemsQuery { run, key, first_step, last_step, state: None })?;
+        let named = ItemsQuery { run, key, first_step, last_step, ..ItemsQuery::default() };
+        self.check_names(named)?;
         match self.backend {
             Backend::Daemon(client) => Ok(client.release(query)?),
             Backend::Files(writer, reader) => {
@@ -278,7 +279,7 @@ pub(super) enum Retried {
 /// If no daemon runs.
 pub(super) fn daemon(common: &Common) -> anyhow::Result<Client> {
     let config = common.config()?;
-    find_daemon(common, &config).ok_or_else(|| {
+    find_daemon(common, &config)?.ok_or_else(|| {
         let sockets: Vec<String> =
             sockets(common, &config).iter().map(|socket| socket.display().to_string()).collect();
         let (store, sockets) = (config.boot.store.display(), sockets.join(", "));
@@ -298,13 +299,25 @@ pub(super) fn is_held_by_daemon(store: &Path) -> bool {
 }
 
 /// The daemon that holds the configured store.
-fn find_daemon(common: &Common, config: &Config) -> Option<Client> {
-    sockets(common, config).into_iter().find_map(|socket| {
-        let client = Client::new(&socket).ok()?;
-        // The lock file may name a daemon that is gone, and the socket may belong to another store's daemon.
-        let status = client.status().ok()?;
-        (status.store == config.boot.store).then_some(client)
-    })
+///
+/// # Errors
+/// If a process listens where the daemon would, and refuses or does not answer.
+fn find_daemon(common: &Common, config: &Config) -> anyhow::Result<Option<Client>> {
+    for socket in sockets(common, config) {
+        let client = Client::new(&socket)?;
+        match client.daemon() {
+            // The socket may belong to another store's daemon.
+            Ok(daemon) if daemon.store == config.boot.store => return Ok(Some(client)),
+            Err(error) if error.is_silence() => {
+                let advice = "the daemon does not answer: it may be stopped or overloaded";
+                return Err(anyhow!(error).context(advice));
+            }
+            Err(error @ ClientError::Refused(_)) => return Err(error.into()),
+            // The lock file may name a daemon that is gone.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Where the daemon may listen: at the socket that the store's lock file names, and at the configured one. The latter

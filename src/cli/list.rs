@@ -26,7 +26,8 @@ pub(super) fn run(
     let access = StoreAccess::open(common, "ls")?;
     let (first_step, last_step) = args.step.unwrap_or_default();
     let (run, key) = (args.run.clone(), args.key.clone());
-    let query = ItemsQuery { run, key, first_step, last_step, state: args.state.map(Into::into) };
+    let state = args.state.map(Into::into);
+    let query = ItemsQuery { run, key, first_step, last_step, state, ..ItemsQuery::default() };
     let is_wanted = |item: &Value| args.conditions.iter().all(|condition| condition.holds(item));
     if common.json {
         access.each_item(query, |item| {

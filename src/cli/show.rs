@@ -26,7 +26,7 @@ pub(super) fn run(
         key: Some(args.key.clone()),
         first_step: Some(args.step),
         last_step: Some(args.step),
-        state: None,
+        ..ItemsQuery::default()
     };
     let (mut items, mut indices) = (Vec::new(), Vec::new());
     access.each_item(query, |item| {

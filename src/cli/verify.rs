@@ -194,6 +194,7 @@ impl<W: Write> Verification<'_, W> {
                 first_step: Some(step.0),
                 last_step: Some(step.0),
                 state: Some(StateFilter::Image),
+                ..ItemsQuery::default()
             };
             access.find_items(&query, |item| {
                 let entry = MediaEntry::from_json(item, &current.id)?;

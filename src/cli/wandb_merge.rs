@@ -41,10 +41,8 @@ pub(super) fn run(
     let mut steps: BTreeMap<Step, Vec<(MediaId, MediaEntry)>> = BTreeMap::new();
     let query = ItemsQuery {
         run: Some(run.as_str().to_owned()),
-        key: None,
-        first_step: None,
-        last_step: None,
         state: Some(StateFilter::Image),
+        ..ItemsQuery::default()
     };
     let (mut n_images, mut n_pruned) = (0u64, 0u64);
     let read = access.each_item(query, |item| {

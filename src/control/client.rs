@@ -1,6 +1,7 @@
 //! The client of the control API: one method for each request.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,17 +12,21 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::protocol::{
-    HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, MISSING_PATH, Missing, PRUNE_PATH, PruneQuery,
-    RELEASE_PATH, RELOAD_PATH, REPAIR_PATH, ReleaseQuery, RepairQuery, STATUS_PATH, SYNC_PATH,
-    Status, SyncQuery,
+    AFTER_HEADER, DAEMON_PATH, Daemon, HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, MISSING_PATH,
+    Missing, PRUNE_PATH, PruneQuery, RELEASE_PATH, RELOAD_PATH, REPAIR_PATH, ReleaseQuery,
+    RepairQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
 };
 use crate::ingest::{ReleaseReport, RepairResult};
 use crate::retention::Report;
 use crate::sinks::http::policy::use_ring;
 use crate::sync::TargetStatus;
 
-/// How long the daemon may take to start an answer to a request that only reads.
+/// How long the daemon may take to start an answer to a request that only reads, and how long a part of any answer may
+/// take to come.
 const READ_ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// The most items in a page of a list.
+const PAGE_ITEMS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
 /// How long the daemon may take to start an answer to a request that changes something.
 const CHANGE_ANSWER_MAX: Duration = Duration::from_mins(10);
@@ -48,6 +53,14 @@ pub enum ClientError {
         /// What is wrong with the JSON.
         source: serde_json::Error,
     },
+}
+
+impl ClientError {
+    /// Whether the daemon took the request and does not answer.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::TimedOut)
+    }
 }
 
 /// A client of the daemon at one socket. Each request has a connection of its own.
@@ -78,8 +91,16 @@ impl Client {
             // The socket carries no TLS, and the machine may have no certificates.
             .tls_certs_only([])
             .build()
-            .map_err(|error| failed(io::Error::other(root_cause(&error))))?;
+            .map_err(|error| failed(io::Error::other(root_cause(&error).to_string())))?;
         Ok(Self { socket: name, runtime, http })
+    }
+
+    /// Which daemon answers.
+    ///
+    /// # Errors
+    /// If the daemon cannot be reached or refuses.
+    pub fn daemon(&self) -> Result<Daemon, ClientError> {
+        self.json(&Method::GET, DAEMON_PATH)
     }
 
     /// The state of the store and the daemon.
@@ -168,7 +189,8 @@ impl Client {
         Ok(missing.reason)
     }
 
-    /// Calls `see` with each matching item as it arrives. `see` may send requests of its own.
+    /// Calls `see` with each matching item. The list is read page by page, so that `see` may take any time. It may send
+    /// requests of its own.
     ///
     /// # Errors
     /// If the daemon cannot be reached or refuses, if the connection breaks, or as `see` does.
@@ -177,25 +199,23 @@ impl Client {
         query: &ItemsQuery,
         mut see: impl FnMut(Value) -> Result<(), E>,
     ) -> Result<(), E> {
-        let path = with_query(ITEMS_PATH, query);
-        let mut response = self.runtime.block_on(self.send(&Method::GET, &path))?;
-        if !response.status().is_success() {
-            return self.runtime.block_on(self.text(response)).map(drop).map_err(E::from);
-        }
-        let mut unread = Vec::new();
+        let mut query = ItemsQuery { limit: Some(PAGE_ITEMS), after: None, ..query.clone() };
         loop {
-            let chunk = self.runtime.block_on(response.chunk());
-            let Some(bytes) = chunk.map_err(|error| self.broken(&error))? else { break };
-            unread.extend(bytes);
-            while let Some(end) = memchr::memchr(b'\n', &unread) {
-                let line: Vec<u8> = unread.drain(..=end).collect();
-                see(parsed(ITEMS_PATH, &String::from_utf8_lossy(&line))?)?;
+            let path = with_query(ITEMS_PATH, &query);
+            let (page, after) = self.runtime.block_on(async {
+                let response = self.send(&Method::GET, &path).await?;
+                let after = response.headers().get(AFTER_HEADER);
+                let after = after.and_then(|after| after.to_str().ok()).map(str::to_owned);
+                Ok::<_, ClientError>((self.text(response).await?, after))
+            })?;
+            for line in page.lines() {
+                see(parsed(ITEMS_PATH, line)?)?;
+            }
+            query.after = after;
+            if query.after.is_none() {
+                return Ok(());
             }
         }
-        if unread.is_empty() {
-            return Ok(());
-        }
-        see(parsed(ITEMS_PATH, &String::from_utf8_lossy(&unread))?)
     }
 
     fn json<T: DeserializeOwned>(&self, method: &Method, path: &str) -> Result<T, ClientError> {
@@ -206,7 +226,7 @@ impl Client {
         parsed(path, &text)
     }
 
-    /// Sends a request and waits until its answer starts. The body may take longer: a pager may read it for hours.
+    /// Sends a request and waits until its answer starts.
     async fn send(&self, method: &Method, path: &str) -> Result<Response, ClientError> {
         self.send_with(method, path, None).await
     }
@@ -223,25 +243,43 @@ impl Client {
         if let Some(json) = json {
             request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(json);
         }
-        let Ok(response) = tokio::time::timeout(patience, request.send()).await else {
-            let reason = format!("no answer within {} s", patience.as_secs());
-            let source = io::Error::new(io::ErrorKind::TimedOut, reason);
-            return Err(ClientError::Io { socket: self.socket.clone(), source });
-        };
-        response.map_err(|error| self.broken(&error))
+        let sent = tokio::time::timeout(patience, request.send()).await;
+        sent.map_err(|_| self.silence(patience))?.map_err(|error| self.broken(&error))
     }
 
     /// The body of an answer.
-    async fn text(&self, response: Response) -> Result<String, ClientError> {
+    async fn text(&self, mut response: Response) -> Result<String, ClientError> {
         let status = response.status();
-        let text = response.text().await.map_err(|error| self.broken(&error))?;
+        let mut bytes = Vec::new();
+        loop {
+            let chunk = tokio::time::timeout(READ_ANSWER_MAX, response.chunk()).await;
+            let chunk = chunk.map_err(|_| self.silence(READ_ANSWER_MAX))?;
+            let Some(chunk) = chunk.map_err(|error| self.broken(&error))? else { break };
+            bytes.extend(chunk);
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         // 503 carries a `Health` that says what is wrong.
         let is_answer = status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE;
-        if is_answer { Ok(text) } else { Err(ClientError::Refused(text)) }
+        match status {
+            _ if is_answer => Ok(text),
+            StatusCode::NOT_FOUND => {
+                let reason = "it has another version than this command, restart it";
+                Err(ClientError::Refused(reason.to_owned()))
+            }
+            _ => Err(ClientError::Refused(text)),
+        }
+    }
+
+    fn silence(&self, patience: Duration) -> ClientError {
+        let reason = format!("no answer within {} s", patience.as_secs());
+        let source = io::Error::new(io::ErrorKind::TimedOut, reason);
+        ClientError::Io { socket: self.socket.clone(), source }
     }
 
     fn broken(&self, error: &reqwest::Error) -> ClientError {
-        let source = io::Error::other(root_cause(error));
+        let cause = root_cause(error);
+        let kind = cause.downcast_ref::<io::Error>().map_or(io::ErrorKind::Other, io::Error::kind);
+        let source = io::Error::new(kind, cause.to_string());
         ClientError::Io { socket: self.socket.clone(), source }
     }
 }
@@ -257,10 +295,10 @@ fn parsed<T: DeserializeOwned>(path: &str, text: &str) -> Result<T, ClientError>
 }
 
 /// The innermost cause: the outer layers of reqwest's errors only repeat the URL.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
+fn root_cause(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    cause
 }

@@ -1,5 +1,6 @@
 //! The requests and answers of the control API as types. Pure.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use crate::media::{MediaId, MediaKey, NameError, RunId};
 use crate::store::{Filter, MediaStatus, RejectedExample, RejectedItems, RunSummary, StateFilter};
 use crate::sync::TargetStatus;
 
+/// Path of the question which daemon answers.
+pub const DAEMON_PATH: &str = "/v1/daemon";
 /// Path of the status.
 pub const STATUS_PATH: &str = "/v1/status";
 /// Path of the items.
@@ -32,6 +35,20 @@ pub const RELEASE_PATH: &str = "/v1/release";
 
 /// Path of a repair of media files.
 pub const REPAIR_PATH: &str = "/v1/repair";
+
+/// The header of a page of items that says where the list goes on. The last page has none.
+pub const AFTER_HEADER: &str = "safelight-after";
+
+/// The daemon that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// The version of the program.
+    pub version: String,
+    /// The process id.
+    pub pid: u32,
+    /// The store's directory.
+    pub store: PathBuf,
+}
 
 /// Whether the daemon works as it should.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -223,6 +240,13 @@ pub struct ItemsQuery {
     /// Only this state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<StateFilter>,
+    /// The answer is a page of at most this number of items, instead of the whole list. A page also ends after 128 KiB,
+    /// or after a second, and may be empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<NonZeroUsize>,
+    /// The list goes on where a page ended: the value of that page's header [`AFTER_HEADER`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// Which name of a query does not exist.
@@ -268,7 +292,8 @@ impl TryFrom<ReleaseQuery> for Filter {
 
     fn try_from(query: ReleaseQuery) -> Result<Self, NameError> {
         let ReleaseQuery { run, key, first_step, last_step, goes_on: _ } = query;
-        ItemsQuery { run, key, first_step, last_step, state: Some(StateFilter::Held) }.try_into()
+        let state = Some(StateFilter::Held);
+        ItemsQuery { run, key, first_step, last_step, state, ..ItemsQuery::default() }.try_into()
     }
 }
 
@@ -276,7 +301,7 @@ impl TryFrom<ItemsQuery> for Filter {
     type Error = NameError;
 
     fn try_from(query: ItemsQuery) -> Result<Self, NameError> {
-        let ItemsQuery { run, key, first_step, last_step, state } = query;
+        let ItemsQuery { run, key, first_step, last_step, state, limit: _, after: _ } = query;
         let steps = (first_step.is_some() || last_step.is_some())
             .then(|| (first_step.unwrap_or(0), last_step.unwrap_or(u64::MAX)));
         Ok(Self {

@@ -7,30 +7,36 @@ use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{FromRequest, Query, Request, State};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use futures_util::stream;
+use serde::Serialize;
 
 use super::metrics::{CONTENT_TYPE, Snapshot};
 use super::process::ProcessUsage;
 use super::protocol::{
-    HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, METRICS_PATH, MISSING_PATH, Missing, PRUNE_PATH,
-    PruneQuery, RELEASE_PATH, RELOAD_PATH, REPAIR_PATH, ReleaseQuery, RepairQuery, STATUS_PATH,
-    SYNC_PATH, Status, SyncQuery,
+    AFTER_HEADER, DAEMON_PATH, Daemon, HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, METRICS_PATH,
+    MISSING_PATH, Missing, PRUNE_PATH, PruneQuery, RELEASE_PATH, RELOAD_PATH, REPAIR_PATH,
+    ReleaseQuery, RepairQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
 };
+use super::server::REQUEST_MAX;
+use super::shares::{Answer, Share};
 use crate::ingest::{ReleaseReport, RepairResult, Shared};
 use crate::pulse::STALLED;
 use crate::retention::Report;
-use crate::store::{Filter, Reader, StoreError};
+use crate::store::{Filter, ListPlace, PageLimits, Reader, StoreError};
 use crate::sync::{SyncError, Targets};
 
-/// How many items are read ahead of a slow client.
-const ITEMS_AHEAD: usize = 256;
+/// The size of a page of items, in bytes. A socket's buffer takes it, so that a client that does not read costs nothing.
+const PAGE_BYTES: usize = 128 << 10;
+
+/// The most items in a page, and the longest time that a page is made.
+const PAGE_ITEMS: usize = 1000;
+const PAGE_MAX: Duration = Duration::from_secs(1);
 
 /// How long a client waits for a delivery to targets.
 const SYNC_MAX: Duration = Duration::from_mins(5);
@@ -77,9 +83,49 @@ impl Answers {
 /// within this time. After that, nobody may bring their dumps.
 const WAITING_AGE_MAX: Duration = Duration::from_hours(24);
 
+/// A part of the daemon's state for each request.
+#[derive(Clone)]
+struct Api {
+    answers: Arc<Answers>,
+    shares: Shares,
+}
+
+/// What each kind of request may take.
+#[derive(Clone)]
+struct Shares {
+    health: Share,
+    status: Share,
+    lists: Share,
+    prune: Share,
+    sync: Share,
+    release: Share,
+    repair: Share,
+    reload: Share,
+}
+
+/// The threads of all shares of the control socket, and of the metrics port.
+pub(crate) const THREADS_MAX: usize = 20;
+
+impl Shares {
+    fn new() -> Self {
+        Self {
+            health: Share::new("health", 2),
+            status: Share::new("status and metrics", 2),
+            lists: Share::new("lists", 4),
+            prune: Share::new("prune", 2),
+            sync: Share::new("sync", 4),
+            release: Share::new("release", 2),
+            repair: Share::new("repair", 2),
+            // A reload waits for an earlier one.
+            reload: Share::new("reload", 2),
+        }
+    }
+}
+
 /// All requests.
 pub(super) fn control(answers: Arc<Answers>) -> Router {
     Router::new()
+        .route(DAEMON_PATH, get(daemon))
         .route(STATUS_PATH, get(status))
         .route(ITEMS_PATH, get(items))
         .route(MISSING_PATH, get(missing))
@@ -90,12 +136,13 @@ pub(super) fn control(answers: Arc<Answers>) -> Router {
         .route(SYNC_PATH, post(sync))
         .route(RELEASE_PATH, post(release))
         .route(REPAIR_PATH, post(repair))
-        .with_state(answers)
+        .with_state(Api { answers, shares: Shares::new() })
 }
 
 /// The metrics alone.
 pub(super) fn metrics_only(answers: Arc<Answers>) -> Router {
-    Router::new().route(METRICS_PATH, get(metrics)).with_state(answers)
+    let api = Api { answers, shares: Shares::new() };
+    Router::new().route(METRICS_PATH, get(metrics)).with_state(api)
 }
 
 /// The routes as one client may use them.
@@ -115,14 +162,21 @@ impl MayChange {
 }
 
 /// A request that failed, with the reason as text.
-struct Failure(StatusCode, String);
+#[derive(Debug)]
+pub(super) struct Failure(StatusCode, String);
 
 impl Failure {
+    /// `what` names requests of one kind.
+    pub(super) fn busy(what: &str) -> Self {
+        let reason = format!("the daemon is busy with other requests ({what}): try again later");
+        Self(StatusCode::TOO_MANY_REQUESTS, reason)
+    }
+
     fn bad_request(reason: impl fmt::Display) -> Self {
         Self(StatusCode::BAD_REQUEST, reason.to_string())
     }
 
-    fn internal(reason: impl fmt::Display) -> Self {
+    pub(super) fn internal(reason: impl fmt::Display) -> Self {
         Self(StatusCode::INTERNAL_SERVER_ERROR, reason.to_string())
     }
 
@@ -149,64 +203,102 @@ impl From<QueryRejection> for Failure {
     }
 }
 
-/// Runs `work` on a thread that may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(Failure::internal)?
+/// An answer in JSON.
+fn json(answer: &impl Serialize) -> Result<Answer, Failure> {
+    let body = serde_json::to_vec(answer).map_err(Failure::internal)?;
+    Ok(Answer { status: StatusCode::OK, content_type: "application/json", header: None, body })
 }
 
-async fn status(State(answers): State<Arc<Answers>>) -> Result<Response, Failure> {
-    blocking(move || Ok(axum::Json(answers.status()?).into_response())).await
+/// An answer without a body.
+#[expect(clippy::unnecessary_wraps, reason = "as `json` returns it")]
+fn empty(status: StatusCode) -> Result<Answer, Failure> {
+    Ok(Answer { status, content_type: "text/plain", header: None, body: Vec::new() })
+}
+
+async fn daemon(State(Api { answers, .. }): State<Api>) -> axum::Json<Daemon> {
+    let (version, store) = (env!("CARGO_PKG_VERSION").to_owned(), answers.store.clone());
+    axum::Json(Daemon { version, pid: std::process::id(), store })
+}
+
+async fn status(State(Api { answers, shares }): State<Api>) -> Result<Response, Failure> {
+    shares.status.answer(move || json(&answers.status()?)).await
+}
+
+/// A page of items as JSON Lines, and where the list goes on.
+fn page(
+    reader: &Reader,
+    filter: &Filter,
+    from: Option<ListPlace>,
+    n_items: usize,
+) -> Result<(Vec<u8>, Option<ListPlace>), Failure> {
+    let until = Instant::now() + PAGE_MAX;
+    let limits = PageLimits { n_items: n_items.clamp(1, PAGE_ITEMS), n_bytes: PAGE_BYTES, until };
+    let page = reader.page(filter, from, &limits)?;
+    let mut lines = Vec::with_capacity(PAGE_BYTES);
+    for (run, entry) in page.items {
+        serde_json::to_writer(&mut lines, &entry.to_json(&run)).map_err(Failure::internal)?;
+        lines.push(b'\n');
+    }
+    Ok((lines, page.next))
 }
 
 async fn items(
-    State(answers): State<Arc<Answers>>,
+    State(Api { answers, shares }): State<Api>,
     query: Result<Query<ItemsQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
+    let (limit, after) = (query.limit, query.after.clone());
     let filter = Filter::try_from(query).map_err(Failure::bad_request)?;
-    let (lines, body) = mpsc::channel(ITEMS_AHEAD);
-    let items = blocking(move || Ok(answers.reader.items(&filter)?)).await?;
-    tokio::task::spawn_blocking(move || {
-        for item in items {
-            // An error breaks the answer off, so that the client does not take a part for the whole.
-            let line = item.map(|(run, entry)| Bytes::from(format!("{}\n", entry.to_json(&run))));
-            let is_last = line.is_err();
-            if lines.blocking_send(line).is_err() || is_last {
-                break;
-            }
+    let from = after.map(|after| ListPlace::from_text(&after).ok_or(after)).transpose();
+    let from = from.map_err(|after| {
+        Failure::bad_request(format!("got after {after:?}, want the {AFTER_HEADER} of a page"))
+    })?;
+    let content_type = "application/jsonl";
+    if let Some(limit) = limit {
+        let make = move || {
+            let (body, next) = page(&answers.reader, &filter, from, limit.get())?;
+            let header = next.map(|next| (HeaderName::from_static(AFTER_HEADER), next.to_text()));
+            Ok(Answer { status: StatusCode::OK, content_type, header, body })
+        };
+        return shares.lists.answer(make).await;
+    }
+    // An error breaks the answer off, so that the client does not take a part for the whole.
+    let pages = stream::try_unfold(Some(from), move |from| {
+        let (answers, lists, filter) = (answers.clone(), shares.lists.clone(), filter.clone());
+        async move {
+            let Some(from) = from else { return Ok(None) };
+            let made = lists.part(move || page(&answers.reader, &filter, from, PAGE_ITEMS)).await;
+            let (lines, next) = made.map_err(|Failure(_, reason)| std::io::Error::other(reason))?;
+            Ok::<_, std::io::Error>(Some((lines, next.map(Some))))
         }
     });
-    let json_lines = [(header::CONTENT_TYPE, "application/jsonl")];
-    Ok((json_lines, Body::from_stream(ReceiverStream::new(body))).into_response())
+    Ok(([(header::CONTENT_TYPE, content_type)], Body::from_stream(pages)).into_response())
 }
 
 async fn missing(
-    State(answers): State<Arc<Answers>>,
+    State(Api { answers, shares }): State<Api>,
     query: Result<Query<ItemsQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
     let filter = Filter::try_from(query).map_err(Failure::bad_request)?;
-    blocking(move || {
+    let make = move || {
         let missing = answers.reader.missing_name(&filter)?;
-        let reason = missing.map(|missing| missing.to_string());
-        Ok(axum::Json(Missing { reason }).into_response())
-    })
-    .await
+        json(&Missing { reason: missing.map(|missing| missing.to_string()) })
+    };
+    shares.lists.answer(make).await
 }
 
-async fn health(State(answers): State<Arc<Answers>>) -> Result<Response, Failure> {
-    blocking(move || {
+async fn health(State(Api { answers, shares }): State<Api>) -> Result<Response, Failure> {
+    let make = move || {
         let health = answers.health();
-        let code = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        Ok((code, axum::Json(health)).into_response())
-    })
-    .await
+        let status = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        Ok(Answer { status, ..json(&health)? })
+    };
+    shares.health.answer(make).await
 }
 
-async fn metrics(State(answers): State<Arc<Answers>>) -> Result<Response, Failure> {
-    blocking(move || {
+async fn metrics(State(Api { answers, shares }): State<Api>) -> Result<Response, Failure> {
+    let make = move || {
         let (n_commits, commit_time) = answers.shared.progress.commits();
         let snapshot = Snapshot {
             status: answers.status()?,
@@ -216,14 +308,14 @@ async fn metrics(State(answers): State<Arc<Answers>>) -> Result<Response, Failur
             process: ProcessUsage::now(),
             room: answers.reader.room(),
         };
-        let text = snapshot.into_text().map_err(Failure::internal)?;
-        Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
-    })
-    .await
+        let body = snapshot.into_text().map_err(Failure::internal)?.into_bytes();
+        Ok(Answer { status: StatusCode::OK, content_type: CONTENT_TYPE, header: None, body })
+    };
+    shares.status.answer(make).await
 }
 
 async fn prune(
-    State(answers): State<Arc<Answers>>,
+    State(Api { answers, shares }): State<Api>,
     Extension(may_change): Extension<MayChange>,
     query: Result<Query<PruneQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
@@ -231,26 +323,26 @@ async fn prune(
     if apply {
         may_change.check("remove media and dumps")?;
     }
-    blocking(move || Ok(axum::Json((answers.prune)(apply)?).into_response())).await
+    shares.prune.answer(move || json(&(answers.prune)(apply)?)).await
 }
 
 async fn sync(
-    State(answers): State<Arc<Answers>>,
+    State(Api { answers, shares }): State<Api>,
     Extension(may_change): Extension<MayChange>,
     query: Result<Query<SyncQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
     may_change.check("start a delivery")?;
-    blocking(move || match answers.targets.poke(&query.names(), query.retry, SYNC_MAX) {
-        Ok(views) => Ok(axum::Json(views).into_response()),
+    let make = move || match answers.targets.poke(&query.names(), query.retry, SYNC_MAX) {
+        Ok(views) => json(&views),
         Err(error @ SyncError::Unknown { .. }) => Err(Failure::bad_request(error)),
         Err(error) => Err(Failure::internal(error)),
-    })
-    .await
+    };
+    shares.sync.answer(make).await
 }
 
 async fn release(
-    State(answers): State<Arc<Answers>>,
+    State(Api { answers, shares }): State<Api>,
     Extension(may_change): Extension<MayChange>,
     query: Result<Query<ReleaseQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
@@ -258,38 +350,40 @@ async fn release(
     let Query(query) = query?;
     let goes_on = query.goes_on;
     let filter = Filter::try_from(query).map_err(Failure::bad_request)?;
-    blocking(move || {
+    let make = move || {
         let report = (answers.release)(filter, goes_on).map_err(Failure::conflict)?;
-        Ok(match report {
-            Some(report) => axum::Json(report).into_response(),
-            None => StatusCode::ACCEPTED.into_response(),
-        })
-    })
-    .await
+        report.map_or_else(|| empty(StatusCode::ACCEPTED), |report| json(&report))
+    };
+    shares.release.answer(make).await
 }
 
 async fn repair(
-    State(answers): State<Arc<Answers>>,
+    State(Api { answers, shares }): State<Api>,
     Extension(may_change): Extension<MayChange>,
-    query: Result<axum::Json<RepairQuery>, JsonRejection>,
+    request: Request,
 ) -> Result<Response, Failure> {
     may_change.check("repair media files")?;
-    let axum::Json(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
-    blocking(move || {
-        let results = (answers.repair)(query).map_err(Failure::conflict)?;
-        Ok(axum::Json(results).into_response())
-    })
-    .await
+    let read = axum::Json::from_request(request, &());
+    let Ok(query) = tokio::time::timeout(REQUEST_MAX, read).await else {
+        return Err(Failure::bad_request(format!(
+            "the request's body did not come within {} s",
+            REQUEST_MAX.as_secs()
+        )));
+    };
+    let axum::Json(query) =
+        query.map_err(|error: JsonRejection| Failure::bad_request(error.body_text()))?;
+    let make = move || json(&(answers.repair)(query).map_err(Failure::conflict)?);
+    shares.repair.answer(make).await
 }
 
 async fn reload(
-    State(answers): State<Arc<Answers>>,
+    State(Api { answers, shares }): State<Api>,
     Extension(may_change): Extension<MayChange>,
 ) -> Result<Response, Failure> {
     may_change.check("reload the configuration")?;
-    blocking(move || {
+    let make = move || {
         (answers.reload)().map_err(Failure::conflict)?;
-        Ok(StatusCode::NO_CONTENT.into_response())
-    })
-    .await
+        empty(StatusCode::NO_CONTENT)
+    };
+    shares.reload.answer(make).await
 }

@@ -1,34 +1,40 @@
 //! The listeners of the control API: the unix socket, and TCP for metrics.
 //!
-//! One accept loop serves both. A client that is slow, silent or sends too much holds one of [`CLIENTS_MAX`] slots for a
-//! bounded time.
+//! One accept loop serves each. A connection serves one request. A client that is slow, silent or sends too much is
+//! disconnected after a bounded time, and no user can take all connections.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::patience::PatientStream;
 use super::routes::{self, Answers};
+use crate::locks::lock;
 
-/// How many clients of one listener are served at the same time.
-const CLIENTS_MAX: usize = 32;
+/// How many connections a listener has at the same time, and how many of them one user has.
+const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_OF_USER_MAX: usize = 128;
 
-/// How long a client may take to send a request's head, and how large that may be.
-const REQUEST_MAX: Duration = Duration::from_secs(5);
+/// How long a client may take to send a request's head, and then its body, and how large the head may be.
+pub(super) const REQUEST_MAX: Duration = Duration::from_secs(5);
 const REQUEST_BYTES_MAX: usize = 64 << 10;
 
-/// How long a connection may last: a client may read a list page by page.
+/// How long a connection may last. Only a request that changes something takes this long.
 const CONNECTION_MAX: Duration = Duration::from_mins(10);
+
+/// What a client reads that has one connection too many.
+const REFUSAL: &str = "this user has too many connections to the daemon: try again later";
 
 /// Binds the control socket. Replaces a socket that no process listens on.
 ///
@@ -40,11 +46,13 @@ pub(crate) async fn bind(path: &Path) -> io::Result<UnixListener> {
     }
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if UnixStream::connect(path).await.is_ok() {
-                return Err(io::Error::new(error.kind(), "another daemon listens there"));
-            }
             if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
                 return Err(io::Error::new(error.kind(), "the path exists and is not a socket"));
+            }
+            // A daemon that is busy or stopped refuses nobody: its queue may be full.
+            let answer = UnixStream::connect(path).await.map_err(|error| error.kind());
+            if !matches!(answer, Err(io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)) {
+                return Err(io::Error::new(error.kind(), "another daemon listens there"));
             }
             std::fs::remove_file(path)?;
             UnixListener::bind(path)?
@@ -62,13 +70,12 @@ pub(crate) async fn serve_control(
     stop: CancellationToken,
 ) {
     let routes = routes::control(answers);
-    let routes = move |stream: &UnixStream| {
-        let may_change = stream
-            .peer_cred()
-            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw());
-        routes::for_client(routes.clone(), may_change)
+    let of_client = move |stream: &UnixStream| {
+        let user = stream.peer_cred().ok().map(|peer| peer.uid());
+        let may_change = [0, rustix::process::geteuid().as_raw()].map(Some).contains(&user);
+        (user, routes::for_client(routes.clone(), may_change))
     };
-    serve(listener, "control socket", routes, stop).await;
+    serve(listener, "control socket", of_client, stop).await;
 }
 
 /// Serves the metrics over TCP until `stop`.
@@ -78,51 +85,116 @@ pub(crate) async fn serve_metrics(
     stop: CancellationToken,
 ) {
     let routes = routes::metrics_only(answers);
-    serve(listener, "metrics", move |_| routes.clone(), stop).await;
+    serve(listener, "metrics", move |_| (None, routes.clone()), stop).await;
 }
 
-/// Accepts clients until `stop`, and serves each the routes that it may use. axum's listeners retry a
-/// failed accept every second and log nothing. A process without free descriptors logs that where it reads files.
+/// Accepts clients until `stop`, and serves each the routes that it may use. `of_client` returns them, and the user of
+/// the client if it is known. axum's listeners retry a failed accept every second and log nothing. A process without
+/// free descriptors logs that where it reads files.
 async fn serve<L: Listener>(
     mut listener: L,
     name: &'static str,
-    routes_of: impl Fn(&L::Io) -> Router,
+    of_client: impl Fn(&L::Io) -> (Option<u32>, Router),
     stop: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let connections = Arc::new(Connections::default());
     loop {
-        let (stream, _) = tokio::select! {
+        let (mut stream, _) = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let Ok(slot) = slots.clone().try_acquire_owned() else {
-            tracing::warn!(
-                listener = name,
-                clients_max = CLIENTS_MAX,
-                "too many clients, refused one"
-            );
-            continue;
-        };
-        let routes = routes_of(&stream);
+        let (user, routes) = of_client(&stream);
+        let connection = Connections::add(&connections, user);
+        if connection.is_none() {
+            tracing::warn!(listener = name, user, "too many connections, refused one");
+        }
         tokio::spawn(async move {
+            let Some(_connection) = connection else {
+                let answer = format!(
+                    "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{REFUSAL}",
+                    REFUSAL.len()
+                );
+                // The buffer of a new connection takes it at once.
+                drop(tokio::time::timeout(REQUEST_MAX, stream.write_all(answer.as_bytes())).await);
+                return;
+            };
             serve_client(stream, routes).await;
-            drop(slot);
         });
     }
 }
 
-/// Answers the requests of one client.
+/// The connections of a listener, by user.
+#[derive(Debug, Default)]
+struct Connections(Mutex<HashMap<Option<u32>, usize>>);
+
+/// A connection that counts until it is dropped.
+#[derive(Debug)]
+struct Connection {
+    all: Arc<Connections>,
+    user: Option<u32>,
+}
+
+impl Connections {
+    /// Counts a connection. `None` if there are too many.
+    fn add(all: &Arc<Self>, user: Option<u32>) -> Option<Connection> {
+        let mut by_user = lock(&all.0);
+        let is_full = by_user.values().sum::<usize>() >= CONNECTIONS_MAX;
+        let n_of_user = by_user.get(&user).copied().unwrap_or_default();
+        if is_full || n_of_user >= CONNECTIONS_OF_USER_MAX {
+            return None;
+        }
+        by_user.insert(user, n_of_user + 1);
+        Some(Connection { all: all.clone(), user })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut by_user = lock(&self.all.0);
+        match by_user.get_mut(&self.user) {
+            Some(n) if *n > 1 => *n -= 1,
+            _ => drop(by_user.remove(&self.user)),
+        }
+    }
+}
+
+/// Answers the request of one client.
 async fn serve_client<S>(stream: S, routes: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // `axum::serve` sets neither of these limits.
+    // `axum::serve` sets none of these limits.
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(REQUEST_MAX).max_buf_size(REQUEST_BYTES_MAX);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    // A client that keeps its connection would keep others out.
+    http.keep_alive(false);
+    let stream = TokioIo::new(PatientStream::new(stream));
+    let connection = http.serve_connection(stream, TowerToHyperService::new(routes));
     match tokio::time::timeout(CONNECTION_MAX, connection).await {
         Ok(Err(error)) => tracing::debug!(%error, "client disconnected early"),
         Err(_) => tracing::debug!("client took too long"),
         Ok(Ok(())) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_user_takes_all_connections() {
+        let all = Arc::new(Connections::default());
+        let of = |user| -> Vec<Connection> {
+            std::iter::from_fn(|| Connections::add(&all, Some(user))).collect()
+        };
+        let first = of(7);
+        assert_eq!(first.len(), CONNECTIONS_OF_USER_MAX);
+        let second = of(8);
+        assert_eq!(second.len(), CONNECTIONS_MAX - CONNECTIONS_OF_USER_MAX);
+        assert_eq!(of(9).len(), 0);
+        drop(first);
+        assert_eq!(of(9).len(), CONNECTIONS_OF_USER_MAX);
+        drop(second);
+        assert!(lock(&all.0).is_empty());
     }
 }

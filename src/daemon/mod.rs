@@ -42,7 +42,7 @@ use self::scrub::Scrubber;
 use self::signals::EndSignals;
 use self::systemd::notify;
 use crate::config::{self, Boot, Config};
-use crate::control::routes::Answers;
+use crate::control::routes::{self, Answers};
 use crate::control::server;
 use crate::ingest::{Command, Engine, Mode, Shared};
 use crate::logging::{self, Level};
@@ -54,6 +54,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(9);
 
 /// How long a stop waits for answers that clients still read.
 const CLIENTS_STOP_MAX: Duration = Duration::from_millis(200);
+
+/// Threads that may block: those of requests, and some for the daemon's own start and reloads.
+const BLOCKING_THREADS_MAX: usize = 2 * routes::THREADS_MAX + 4;
 
 /// How many commands wait for the engine, at most.
 const COMMANDS_MAX: usize = 4;
@@ -71,7 +74,7 @@ pub(crate) fn run(config: Config, config_path: Option<PathBuf>) -> anyhow::Resul
         tracing::warn!("the configuration has no [[watch]]: nothing is read");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .max_blocking_threads(16)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build()?;
     let result = runtime.block_on(serve(config, config_path, level));
@@ -156,19 +159,29 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
     // If the channel is full, the commands in it wake the engine.
     drop(commands.try_send(Command::Stop));
     stop.cancel();
-    let targets_end = tokio::task::spawn_blocking(move || targets.stop());
+    // A thread of its own: requests may have all others.
+    let (targets_ended, targets_end) = oneshot::channel();
+    thread::Builder::new().name("stop targets".to_owned()).spawn(move || {
+        targets.stop();
+        // The receiver is gone if the daemon was in a hurry.
+        targets_ended.send(()).ok();
+    })?;
     let ended_early = early_end.is_some();
-    let end = if early_end.is_some() {
-        early_end
-    } else {
-        tokio::select! {
-            end = timeout(DRAIN_MAX, engine_end) => end.ok(),
-            // A second signal: someone is in a hurry.
-            () = end_signals.recv() => None,
-        }
+    let drained = async {
+        let end = match early_end {
+            None => timeout(DRAIN_MAX, engine_end).await.ok(),
+            early_end => early_end,
+        };
+        // The thread ends in any case, also by a panic.
+        drop(targets_end.await);
+        end
+    };
+    let end = tokio::select! {
+        end = drained => end,
+        // A second signal: someone is in a hurry.
+        () = end_signals.recv() => None,
     };
     servers.abort_all();
-    targets_end.await?;
     // Someone may have removed it.
     drop(std::fs::remove_file(&socket));
     finish(end, ended_early, &shared)

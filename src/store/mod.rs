@@ -72,7 +72,7 @@ pub use self::findings::{DamagedMedia, MediaStatus};
 pub(crate) use self::index::{DumpRow, LineRow, WaitingItem};
 use self::lock::{Holder, Lock};
 pub(crate) use self::named_files::NamedFiles;
-pub(crate) use self::reader::Extent;
+pub(crate) use self::reader::{Extent, ListPlace, PageLimits};
 pub use self::reader::{Filter, Reader, RejectedExample, RejectedItems, RunSummary, StateFilter};
 pub(crate) use self::request::{Change, Removed, Request, Requests};
 pub use self::run_file::RunInfo;

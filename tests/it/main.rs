@@ -18,6 +18,7 @@ mod golden_dumps;
 mod half_written;
 mod harness;
 mod health;
+mod hostile_clients;
 mod index_damage;
 mod ingest;
 mod instances;

@@ -31,6 +31,7 @@
 mod apply;
 mod blocks;
 mod generation;
+mod pages;
 mod rows;
 
 use std::fs;
@@ -48,7 +49,7 @@ use self::generation::{
 };
 pub(crate) use self::generation::{is_damage, remove_all};
 pub(crate) use self::rows::{DumpRow, LineRow, Row, RunRow};
-use self::rows::{LogRow, RejectedRow, WaitingRow, decode, encode};
+use self::rows::{LogRow, RejectedRow, decode, encode};
 use super::StoreError;
 use super::journal::{JournalOffset, Located, LogCursor, Outline, ReadLine};
 use crate::limits::StepUsage;
@@ -490,29 +491,10 @@ impl Index {
         is_wanted: impl Fn(&Row) -> bool,
         max: usize,
     ) -> Result<Vec<WaitingItem>, StoreError> {
-        let now = self.now();
         let mut waiting = Vec::new();
-        for entry in Rows::beneath(&now, key(b'w', run, &[])) {
+        for entry in Rows::beneath(&self.now(), key(b'w', run, &[])) {
             pulse::beat();
-            let item = match decode(&entry?.1) {
-                Some(WaitingRow::Placed(name, step, index)) => {
-                    let bytes = blocks::get(&now, &item_key(run, &name, step, index))?;
-                    bytes.and_then(|bytes| {
-                        let (row, said) = (decode(&bytes)?, Some((name, step)));
-                        Some(WaitingItem { row, said, is_placed: true })
-                    })
-                }
-                Some(WaitingRow::Rejected(seq)) => {
-                    let bytes = blocks::get(&now, &rejected_key(run, seq))?;
-                    bytes.and_then(|bytes| {
-                        let RejectedRow { row, said } = decode(&bytes)?;
-                        let said =
-                            said.and_then(|(key, step)| Some((MediaKey::new(key).ok()?, step)));
-                        Some(WaitingItem { row, said, is_placed: false })
-                    })
-                }
-                None => None,
-            };
+            let item = self.waiting_item(run, &entry?.1)?;
             waiting.extend(item.filter(|item| is_wanted(&item.row)));
             if waiting.len() >= max {
                 break;

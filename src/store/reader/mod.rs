@@ -1,5 +1,6 @@
 //! Reads the store.
 
+mod pages;
 mod rejected;
 
 use std::io;
@@ -10,6 +11,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use self::pages::RowPlace;
+pub(crate) use self::pages::{ListPlace, PageLimits};
 pub use self::rejected::{RejectedExample, RejectedItems};
 use super::findings::Findings;
 use super::index::{DumpRow, Index, LineRow, Row, RunRow, WaitingItem};
@@ -245,37 +248,8 @@ impl Reader {
         run: &RunId,
         filter: &Filter,
     ) -> Box<dyn Iterator<Item = Result<Row, StoreError>> + Send> {
-        let (key, steps) = (filter.key.as_ref(), filter.steps());
-        let rejected = || self.index.rejected(run, key, filter.steps.map(|_| filter.steps()));
-        match filter.state {
-            None => Box::new(self.index.items(run, key, steps).chain(rejected())),
-            Some(state @ (StateFilter::Image | StateFilter::Held)) => {
-                let rows = self.index.items(run, key, steps);
-                Box::new(rows.filter(move |row| row.as_ref().map_or(true, |row| state.has(row))))
-            }
-            Some(state) => {
-                let waiting = match self.waiting(run, filter) {
-                    Ok(waiting) => waiting,
-                    Err(error) => return Box::new(std::iter::once(Err(error))),
-                };
-                if state == StateFilter::Waiting {
-                    return Box::new(waiting.into_iter().map(|item| Ok(item.row)));
-                }
-                let placed = waiting.into_iter().filter(|item| item.is_placed).map(|item| item.row);
-                Box::new(in_order(placed, rejected()))
-            }
-        }
-    }
-
-    /// Lists the waiting items of a run that match the filter's key and steps, in order of the journal.
-    pub(crate) fn waiting(
-        &self,
-        run: &RunId,
-        filter: &Filter,
-    ) -> Result<Vec<WaitingItem>, StoreError> {
-        let mut waiting = self.index.tried_again(run, Row::is_waiting, usize::MAX)?;
-        waiting.retain(|item| filter.selects(item.said.as_ref()));
-        Ok(waiting)
+        let rows = self.rows_after(run, filter, &RowPlace::default());
+        Box::new(rows.filter_map(|row| row.map(|(_, row)| row).transpose()))
     }
 
     /// Lists the waiting items of a run, and the images that lack something, that match the filter's key and
@@ -506,19 +480,6 @@ impl Reader {
             _ => Ok(()),
         }
     }
-}
-
-/// Merges two lists of rows by the places of their lines, by which both are sorted.
-fn in_order(
-    a: impl Iterator<Item = Row>,
-    b: impl Iterator<Item = Result<Row, StoreError>>,
-) -> impl Iterator<Item = Result<Row, StoreError>> {
-    let (mut a, mut b) = (a.peekable(), b.peekable());
-    std::iter::from_fn(move || match (a.peek(), b.peek()) {
-        (Some(_), None) => a.next().map(Ok),
-        (Some(x), Some(Ok(y))) if x.place < y.place => a.next().map(Ok),
-        _ => b.next(),
-    })
 }
 
 /// Reads the items that rows of a run point at.

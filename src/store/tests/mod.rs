@@ -4,6 +4,7 @@ mod churn;
 mod damage;
 mod faults;
 mod named_files;
+mod pages;
 mod scrub;
 
 use crate::media::{
