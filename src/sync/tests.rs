@@ -40,7 +40,10 @@ struct Server {
     put: BTreeSet<u64>,
     /// Committed items in their order: key, step, version.
     committed: BTreeMap<RunId, Vec<(String, u64, u64)>>,
+    n_commits: u32,
     n_commits_to_fail: u32,
+    /// Whether `commit` never ends.
+    hangs: bool,
     rests: Vec<Rest>,
     n_in_transfer_max: usize,
     n_in_transfer: usize,
@@ -58,7 +61,9 @@ impl Memory {
             n_tries: BTreeMap::new(),
             put: BTreeSet::new(),
             committed: BTreeMap::new(),
+            n_commits: 0,
             n_commits_to_fail: 0,
+            hangs: false,
             rests: Vec::new(),
             n_in_transfer_max: 0,
             n_in_transfer: 0,
@@ -136,7 +141,11 @@ impl Sink for MemoryRun {
     }
 
     async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
+        if self.0.server().hangs {
+            std::future::pending::<()>().await;
+        }
         let mut server = self.0.server();
+        server.n_commits += 1;
         if server.n_commits_to_fail > 0 {
             server.n_commits_to_fail -= 1;
             return Err(SinkError::retry("it is busy"));
@@ -306,6 +315,72 @@ async fn a_rejected_item_is_parked_with_the_targets_error_and_the_others_are_del
     let (_, view) = store.deliver(&target, "").await;
     assert_eq!((view.delivered, view.set_aside), (1000, 0));
     assert_eq!(target.steps("a").last(), Some(&500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_parked_items_are_retried_with_few_writes_of_the_state() {
+    let mut store = Store::new();
+    store.images("a", "k", 0..2000, 1);
+    let target = Memory::new(|_, _| Reaction::Reject);
+    let (_, view) = store.deliver(&target, "").await;
+    assert_eq!((view.delivered, view.refused), (0, 2000));
+
+    // One of them cannot be delivered, and costs the others nothing.
+    target.server().react =
+        Box::new(|item, _| if item.id.step.0 == 300 { Reaction::Fail } else { Reaction::Accept });
+    assert_eq!(retry(&store.reader, &[config("")]).expect("a store"), 2000);
+    let (_, view) = store.deliver(&target, "").await;
+    assert_eq!((view.delivered, view.set_aside), (1999, 1), "{view:?}");
+    // The state is written once for each commit.
+    let n_commits = target.server().n_commits;
+    assert!(n_commits <= 40, "{n_commits} commits");
+    assert!(target.steps("a").is_sorted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_sink_hangs_ends_when_stopped() {
+    let mut store = Store::new();
+    store.images("a", "k", 0..3, 1);
+    let target = Memory::new(|_, _| Reaction::Accept);
+    target.server().hangs = true;
+    let control = WorkerControl::default();
+    let board = ProgressBoard::default();
+    let reader = store.reader.clone();
+    let worker = Worker::<Memory>::new(reader, config(""), target.clone(), board);
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        control.stop.cancel();
+    };
+    let start = tokio::time::Instant::now();
+    tokio::join!(worker.deliver_until_stopped(&control), stop);
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+    // It is delivered as after a crash.
+    target.server().hangs = false;
+    let (_, view) = store.deliver(&target, "").await;
+    assert_eq!((view.delivered, view.pending), (3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_trouble_stays_while_the_next_try_is_under_way() {
+    // Regression: a retry that took longer than the status' interval looked like no trouble, so that the time of the
+    // trouble began anew and a target never counted as failing for long.
+    let mut store = Store::new();
+    store.images("a", "k", 0..3, 1);
+    let target = Memory::new(|_, _| Reaction::Fail);
+    let (control, board) = (WorkerControl::default(), ProgressBoard::default());
+    let reader = store.reader.clone();
+    let worker = Worker::<Memory>::new(reader, config(""), target.clone(), board.clone());
+    let watch = async {
+        while board.view().trouble.is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for _ in 0..3000 {
+            assert!(board.view().trouble.is_some());
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        control.stop.cancel();
+    };
+    tokio::join!(worker.deliver_until_stopped(&control), watch);
 }
 
 #[tokio::test(start_paused = true)]

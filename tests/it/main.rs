@@ -19,6 +19,7 @@ mod half_written;
 mod harness;
 mod health;
 mod hostile_clients;
+mod hostile_servers;
 mod index_damage;
 mod ingest;
 mod instances;

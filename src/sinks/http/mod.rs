@@ -209,6 +209,7 @@ impl HttpClient {
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let error_response = ErrorResponse::of(status, response.headers(), now);
+        let from = policy::place(response.url());
         let moved = policy::redirection(response.url(), status, response.headers().get(LOCATION));
         let body = policy::error_body(response).await;
         let quote = redactor.text(&message_in(&body));
@@ -217,9 +218,9 @@ impl HttpClient {
         Err(match error_response {
             ErrorResponse::Permanent => HttpError::Refused { status, body, message },
             ErrorResponse::Temporary { after } => HttpError::Temporary { after, message },
-            ErrorResponse::Moved => {
-                HttpError::temporary(format!("{message}: {}", redactor.text(&moved)))
-            }
+            ErrorResponse::Moved => HttpError::temporary(
+                redactor.text(&format!("{from} redirects with {moved}{colon}{quote}")),
+            ),
         })
     }
 

@@ -72,7 +72,7 @@ pub(crate) fn client(timeouts: Timeouts, is_plain: bool) -> ClientBuilder {
 }
 
 /// Returns a URL for messages: without user, query and fragment, which may contain secrets.
-pub(crate) fn place(url: &Url) -> String {
+pub(super) fn place(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
@@ -80,10 +80,7 @@ pub(crate) fn place(url: &Url) -> String {
 pub(crate) fn redirection(from: &Url, status: StatusCode, to: Option<&HeaderValue>) -> String {
     let to = to.and_then(|to| to.to_str().ok()).and_then(|to| from.join(to).ok());
     let to = to.map_or_else(|| "nowhere".to_owned(), |to| place(&to));
-    format!(
-        "{} answered {status} to {to}, which is not followed: change the target's URL",
-        place(from)
-    )
+    format!("{status} to {to}, which is not followed: change the target's URL")
 }
 
 /// Reads the beginning of an error's body.

@@ -73,7 +73,9 @@ impl Client {
         }
         if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
             let to = response.headers().get(LOCATION);
-            return Err(failed(io::Error::other(policy::redirection(&url, status, to))));
+            // The crate names the URL.
+            let moved = policy::redirection(&url, status, to);
+            return Err(failed(io::Error::other(format!("redirected with {moved}"))));
         }
         Ok(error_response(response).await)
     }

@@ -314,7 +314,7 @@ impl<T: Target> Worker<T> {
 
     /// Logs that delivery begins to fail, or works again.
     fn log_transition(&self, is_failing: &mut bool) {
-        let error = self.error();
+        let error = self.error(None);
         let name = &self.config.name;
         match (error, *is_failing) {
             (Some(error), false) => {
@@ -334,8 +334,10 @@ impl<T: Target> Worker<T> {
         text_of(error, &self.config.kind)
     }
 
-    fn error(&self) -> Option<String> {
-        let of_runs = self.runs.values().filter_map(|work| work.pause.error.as_ref());
+    /// Returns the error that delays delivery. `current` is as in [`Self::post_with`].
+    fn error(&self, current: Option<&RunWork<T::Run>>) -> Option<String> {
+        let works = self.runs.values().chain(current);
+        let of_runs = works.filter_map(|work| work.pause.error.as_ref());
         self.pause.error.iter().chain(of_runs).chain(self.broken.values()).next().cloned()
     }
 
@@ -349,7 +351,7 @@ impl<T: Target> Worker<T> {
         for work in self.runs.values().chain(current) {
             posted.add(&work.state, work.pending, work.oldest);
         }
-        posted.view.trouble = self.error();
+        posted.view.trouble = self.error(current);
         posted.view.lanes = self.transfer.n_lanes() as u64;
         posted.n_passes = self.n_passes;
         let delay = posted.view.trouble.is_some().then(|| self.next_try());
