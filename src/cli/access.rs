@@ -23,7 +23,7 @@ use crate::ingest::{
 use crate::retention::{self, Report, RetentionClock, StoreRemover};
 use crate::run_dir::ReadOptions;
 use crate::store::lock::{self, Holder};
-use crate::store::{self, Change, Filter, Reader, Removed, StoreError, Writer};
+use crate::store::{self, Change, Filter, LeftOutRun, Reader, Removed, StoreError, Writer};
 use crate::sync::{self, TargetStatus};
 
 /// How long a command waits for another command that holds the store.
@@ -82,13 +82,14 @@ impl StoreAccess {
                 let rejected = [reader.waiting_items(None)?, reader.final_items()?];
                 let store = self.config.boot.store.clone();
                 let status = Status::new(store, reader.runs()?, None, targets, rejected);
-                Ok(Status { media: reader.findings().status(), ..status })
+                let (media, left_out) = (reader.findings().status(), reader.left_out().all());
+                Ok(Status { media, left_out, ..status })
             }
         }
     }
 
     /// Calls `see` with each matching item. A local store is closed first, because a pager may keep the output open for
-    /// hours.
+    /// hours. Returns the runs whose items are left out, because their files in the store fail.
     ///
     /// # Errors
     /// If nothing matches and the query names a run, a key or a single step that does not exist, or as `see` does.
@@ -96,33 +97,38 @@ impl StoreAccess {
         self,
         query: ItemsQuery,
         mut see: impl FnMut(Value) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        match self.backend {
+    ) -> anyhow::Result<Vec<LeftOutRun>> {
+        let of_query = query.run.clone();
+        let mut n_seen = 0u64;
+        let mut see = |item| {
+            n_seen += 1;
+            see(item)
+        };
+        let (missing, mut left_out) = match self.backend {
             Backend::Daemon(client) => {
-                let mut n_seen = 0u64;
-                client.each_item(&query, |item| {
-                    n_seen += 1;
-                    see(item)
-                })?;
+                client.each_item(&query, &mut see)?;
                 let missing = if n_seen == 0 { client.missing_name(&query)? } else { None };
-                missing.map_or(Ok(()), |missing| Err(anyhow!(missing)))
+                (missing, client.status()?.left_out)
             }
             Backend::Files(writer, reader) => {
                 let filter = Filter::try_from(query)?;
                 let mut items = reader.snapshot(&filter)?.peekable();
                 let is_empty = items.peek().is_none();
                 let missing = if is_empty { reader.missing_name(&filter)? } else { None };
+                let left_out = reader.left_out().clone();
                 drop(reader);
                 writer.close()?;
-                if let Some(missing) = missing {
-                    return Err(missing.into());
-                }
                 for item in items {
                     let (run, entry) = item?;
                     see(entry.to_json(&run))?;
                 }
-                Ok(())
+                (missing.map(|missing| missing.to_string()), left_out.all())
             }
+        };
+        left_out.retain(|of| of_query.as_ref().is_none_or(|run| of.run == *run));
+        match missing {
+            Some(missing) if left_out.is_empty() => Err(anyhow!(missing)),
+            _ => Ok(left_out),
         }
     }
 

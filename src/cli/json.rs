@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::ingest::{PassedOver, RootStatus, SkippedEntries};
 use crate::media::{MediaKey, RunId};
-use crate::store::RunSummary;
+use crate::store::{LeftOutRun, RunSummary};
 use crate::sync::TargetStatus;
 
 /// Prints a value on one line.
@@ -110,6 +110,8 @@ pub(super) struct Verified {
     pub(super) repaired: u64,
     /// The first 1,000 files that were missing or damaged.
     pub(super) list: Vec<DamagedFile>,
+    /// Runs whose items were not all read, because their files in the store fail. Then the command fails.
+    pub(super) left_out: Vec<LeftOutRun>,
 }
 
 /// A media file that was missing or damaged.

@@ -1,6 +1,6 @@
 //! `safelight ls`.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use serde_json::Value;
 
@@ -10,6 +10,7 @@ use super::exit::ExitCode;
 use super::format::{Table, count, printable, short};
 use crate::control::protocol::ItemsQuery;
 use crate::media::shortened;
+use crate::store::LeftOutRun;
 
 /// The columns; the first one is left out if the command names a run.
 const COLUMNS: [&str; 10] =
@@ -30,20 +31,30 @@ pub(super) fn run(
     let query = ItemsQuery { run, key, first_step, last_step, state, ..ItemsQuery::default() };
     let is_wanted = |item: &Value| args.conditions.iter().all(|condition| condition.holds(item));
     if common.json {
-        access.each_item(query, |item| {
+        let left_out = access.each_item(query, |item| {
             if is_wanted(&item) { Ok(writeln!(out, "{item}")?) } else { Ok(()) }
         })?;
-        return Ok(ExitCode::Done);
+        return Ok(warn_left_out(&left_out, args));
     }
     let n_left_out = usize::from(args.run.is_some());
     let mut table = Table::new(out, &COLUMNS[n_left_out..]);
-    access.each_item(query, |item| {
+    let left_out = access.each_item(query, |item| {
         let is_wanted = is_wanted(&item);
         let cells = || row(&item).into_iter().skip(n_left_out).collect();
         if is_wanted { Ok(table.add(cells())?) } else { Ok(()) }
     })?;
     table.finish()?;
-    Ok(ExitCode::Done)
+    Ok(warn_left_out(&left_out, args))
+}
+
+/// Says which runs are left out, and why. The command fails if it names one of them.
+fn warn_left_out(runs: &[LeftOutRun], args: &ListArgs) -> ExitCode {
+    for run in runs {
+        // Nobody may read it.
+        drop(writeln!(io::stderr(), "safelight: {}", printable(&run.trouble())));
+    }
+    let is_named = args.run.is_some() && !runs.is_empty();
+    if is_named { ExitCode::Failed } else { ExitCode::Done }
 }
 
 /// The cells of an item, for all columns.

@@ -29,12 +29,15 @@ pub(super) fn run(
         ..ItemsQuery::default()
     };
     let (mut items, mut indices) = (Vec::new(), Vec::new());
-    access.each_item(query, |item| {
+    let left_out = access.each_item(query, |item| {
         indices.push(item["index"].to_string());
         let is_wanted = args.index.is_none_or(|index| item["index"] == index);
         items.extend(is_wanted.then_some(item));
         Ok(())
     })?;
+    if let Some(left_out) = left_out.first().filter(|_| items.is_empty()) {
+        return Err(anyhow!(left_out.trouble()));
+    }
     if let Some(index) = args.index.filter(|_| items.is_empty()) {
         let (ShowArgs { run, key, step, .. }, known) = (args, indices.join(", "));
         return Err(anyhow!(

@@ -47,6 +47,9 @@ fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(out, "rejected  {items} {is_tried} again unless a dump is written anew; {list}")?;
         print_examples(rejected, out)?;
     }
+    for left_out in &status.left_out {
+        writeln!(out, "error     {}", printable(&left_out.trouble()))?;
+    }
     if let Some(trouble) = status.media.trouble() {
         writeln!(out, "error     {}", printable(&trouble))?;
     }

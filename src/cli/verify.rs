@@ -15,7 +15,7 @@ use super::format::{bytes, count, printable};
 use super::json::{self, DamagedFile, Verified};
 use super::progress::Progress;
 use crate::control::client::ClientError;
-use crate::control::protocol::{ItemsQuery, RepairQuery};
+use crate::control::protocol::{ItemsQuery, RepairQuery, Status};
 use crate::media::{CommittedImage, MediaEntry, MediaId, RunId};
 use crate::pace::Pace;
 use crate::store::media_check::{Damage, MediaFiles, NamedFile, files_of};
@@ -36,7 +36,8 @@ pub(super) fn run(
     let rate = args.bytes_per_s.unwrap_or(access.config.live.read_bytes_per_s_max);
     let pace = Arc::new(Pace::default());
     pace.set((rate > 0).then_some(rate));
-    let runs = access.status()?.runs;
+    let Status { runs, mut left_out, .. } = access.status()?;
+    left_out.retain(|of| args.run.as_ref().is_none_or(|chosen| of.run == *chosen));
     let is_chosen = |run: &RunId| args.run.as_ref().is_none_or(|chosen| run.as_str() == *chosen);
     let n_images = runs.iter().filter(|run| is_chosen(&run.run));
     let n_images = n_images.map(|run| run.image.saturating_sub(run.pruned)).sum();
@@ -50,7 +51,7 @@ pub(super) fn run(
         n_images,
         current: None,
         damaged: Vec::new(),
-        done: Verified::default(),
+        done: Verified { left_out, ..Verified::default() },
     };
     access.close()?;
     let all = runs.iter().map(|run| run.run.as_str().to_owned());
@@ -130,7 +131,15 @@ impl<W: Write> Verification<'_, W> {
             let access = StoreAccess::open(self.common, "verify")?;
             match access.each_item(query, |item| self.see(item)) {
                 Err(error) if is_broken_off(&error) && self.done.files > n_files => {}
-                result => return result,
+                Ok(left_out) => {
+                    // It may be known since the command began.
+                    self.done
+                        .left_out
+                        .retain(|known| left_out.iter().all(|of| of.run != known.run));
+                    self.done.left_out.extend(left_out);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -277,12 +286,16 @@ impl<W: Write> Verification<'_, W> {
         self.progress.finish();
         let Verified { images, files, bytes: n_bytes, damaged, repaired, .. } = self.done;
         let n_left = damaged - repaired;
-        let code = if n_left == 0 { ExitCode::Done } else { ExitCode::Failed };
+        let is_whole = n_left == 0 && self.done.left_out.is_empty();
+        let code = if is_whole { ExitCode::Done } else { ExitCode::Failed };
         if self.common.json {
             json::print(&self.done, self.out)?;
             return Ok(code);
         }
         let out = self.out;
+        for run in &self.done.left_out {
+            writeln!(out, "left out: {}", printable(&run.trouble()))?;
+        }
         writeln!(
             out,
             "{} of {} read ({}): {}",

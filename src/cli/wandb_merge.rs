@@ -58,9 +58,12 @@ pub(super) fn run(
         }
         Ok(())
     });
-    match args.run {
+    let left_out = match args.run {
         Some(_) => read?,
         None => read.context("the offline run has this id; name the store's run with --run")?,
+    };
+    if let Some(left_out) = left_out.first() {
+        bail!("not all images can be read: {}", left_out.trouble());
     }
     if n_images == 0 {
         bail!("run {run} has no images to merge");

@@ -215,6 +215,9 @@ impl Collector for Snapshot {
         page.gauge("store_runs", "Runs in the store", float(runs.len() as u64))?;
         let n_damaged = runs.iter().map(|run| run.damaged).sum();
         page.gauge("store_damaged_lines", "Damaged lines of journals", float(n_damaged))?;
+        let n_left_out = self.status.left_out.len() as u64;
+        let help = "Runs that are left out, because their files in the store fail";
+        page.gauge("store_left_out_runs", help, float(n_left_out))?;
         let media = &self.status.media;
         let states = [("damaged", media.damaged), ("missing", media.missing)];
         page.family(

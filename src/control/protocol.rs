@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ingest::{IngestStatus, Waiting};
 use crate::media::{MediaId, MediaKey, NameError, RunId};
-use crate::store::{Filter, MediaStatus, RejectedExample, RejectedItems, RunSummary, StateFilter};
+use crate::store::{
+    Filter, LeftOutRun, MediaStatus, RejectedExample, RejectedItems, RunSummary, StateFilter,
+};
 use crate::sync::TargetStatus;
 
 /// Path of the question which daemon answers.
@@ -152,6 +154,9 @@ pub struct Status {
     /// What is known of the media files: those that are missing or damaged.
     #[serde(default)]
     pub media: MediaStatus,
+    /// Runs that are left out, because their files in the store fail.
+    #[serde(default)]
+    pub left_out: Vec<LeftOutRun>,
     /// Each run.
     pub runs: Vec<RunSummary>,
     /// What the daemon's engine does, if a daemon runs.
@@ -185,6 +190,7 @@ impl Status {
             waiting,
             rejected_for_good,
             media: MediaStatus::default(),
+            left_out: Vec::new(),
             runs,
             ingest,
             targets,

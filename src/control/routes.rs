@@ -28,7 +28,7 @@ use super::shares::{Answer, Share};
 use crate::ingest::{ReleaseReport, RepairResult, Shared};
 use crate::pulse::STALLED;
 use crate::retention::Report;
-use crate::store::{Filter, ListPlace, PageLimits, Reader, StoreError};
+use crate::store::{Filter, LeftOutRun, ListPlace, PageLimits, Reader, StoreError};
 use crate::sync::{SyncError, Targets};
 
 /// The size of a page of items, in bytes. A socket's buffer takes it, so that a client that does not read costs nothing.
@@ -37,6 +37,9 @@ const PAGE_BYTES: usize = 128 << 10;
 /// The most items in a page, and the longest time that a page is made.
 const PAGE_ITEMS: usize = 1000;
 const PAGE_MAX: Duration = Duration::from_secs(1);
+
+/// How many of the runs that are left out `health` names.
+const LEFT_OUT_MAX: usize = 20;
 
 /// How long a client waits for a delivery to targets.
 const SYNC_MAX: Duration = Duration::from_mins(5);
@@ -65,7 +68,8 @@ impl Answers {
         let rejected = [self.reader.waiting_items(None)?, self.reader.final_items()?];
         let targets = self.targets.views();
         let status = Status::new(self.store.clone(), runs, daemon, targets, rejected);
-        Ok(Status { media: self.reader.findings().status(), ..status })
+        let (media, left_out) = (self.reader.findings().status(), self.reader.left_out().all());
+        Ok(Status { media, left_out, ..status })
     }
 
     fn health(&self) -> Health {
@@ -73,6 +77,8 @@ impl Answers {
         let stalled: Vec<String> = stalled.into_iter().map(|stalled| stalled.thread).collect();
         let (mut view, targets) = (self.shared.ingest_status(), self.targets.views());
         view.problems.extend(self.reader.findings().status().trouble());
+        let left_out = self.reader.left_out().all();
+        view.problems.extend(left_out.iter().take(LEFT_OUT_MAX).map(LeftOutRun::trouble));
         // An index that fails shows elsewhere.
         let waiting = self.reader.waiting_items(Some(WAITING_AGE_MAX)).unwrap_or_default();
         Health::new(&view, &stalled, &self.targets.dead(), &targets, waiting.as_ref())

@@ -260,6 +260,10 @@ impl Engine {
                     self.releases.image_done(&run, &id, result, &mut self.planner);
                 }
                 BatchResult::Repaired { id, result } => self.releases.repaired(id, result),
+                BatchResult::LeftOut { run } => {
+                    let (sources, mut context, _) = self.parts(Instant::now());
+                    sources.leave_out(&run, &mut context);
+                }
                 BatchResult::Dump { run, path, unread } => {
                     self.sources.dump_done(&run, path, unread);
                 }
@@ -280,6 +284,9 @@ impl Engine {
         self.on_results(results);
         if self.planner.has_much_usage() && !self.sources.dumps().has_in_flight() {
             self.planner.forget_usage();
+        }
+        if self.pipeline.n_in_flight() == 0 {
+            self.planner.reader().left_out().set_clear();
         }
         self.is_busy = self.room.check() && self.plan(now)?;
         self.has_swept &= !self.is_busy;

@@ -264,6 +264,9 @@ impl Sources {
         }
         // The cursors of an earlier directory of this name must be in the store.
         context.drain();
+        if context.pipeline.n_in_flight() == 0 {
+            context.planner.reader().left_out().set_clear();
+        }
         let Some((watch, is_remote)) =
             self.watching.root(root).map(|root| (root.watch().clone(), root.is_remote()))
         else {
@@ -301,6 +304,13 @@ impl Sources {
             && let Some(root) = self.watching.root_mut(root)
         {
             root.scan_at(context.now);
+        }
+    }
+
+    /// Closes a run whose files in the store fail. Its lines and dumps are read again when they work.
+    pub(super) fn leave_out(&mut self, run: &RunId, context: &mut PlanContext<'_>) {
+        if let Some(key) = self.runs.with_id(run) {
+            self.reopen_later(key, context);
         }
     }
 

@@ -48,7 +48,15 @@ pub(crate) fn sweep(
         report.problem = Some(problem.to_owned());
     }
     for summary in reader.runs()? {
-        let Some(info) = reader.run_info(&summary.run)? else { continue };
+        let info = match reader.run_info(&summary.run) {
+            Ok(Some(info)) => info,
+            Ok(None) => continue,
+            Err(error) => {
+                report.problem =
+                    Some(format!("nothing is removed of run {}: {error}", summary.run));
+                continue;
+            }
+        };
         if remover.as_ref().is_some_and(|remover| !remover.may_continue()) {
             report.problem = Some("the sweep was stopped: the configuration changed".to_owned());
             break;
@@ -63,8 +71,14 @@ pub(crate) fn sweep(
         };
         let is_damaged = summary.damaged > 0;
         let sweep = RunSweep { reader, config, now, run: info, is_damaged, targets, reading };
-        let of_run = sweep.run(&mut remover)?;
-        report.runs.extend((!of_run.is_empty()).then_some(of_run));
+        match reader.check_left_out(&summary.run).and_then(|()| sweep.run(&mut remover)) {
+            Ok(of_run) => report.runs.extend((!of_run.is_empty()).then_some(of_run)),
+            Err(error) if error.is_of_run() => {
+                report.problem =
+                    Some(format!("nothing is removed of run {}: {error}", summary.run));
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(report)
 }

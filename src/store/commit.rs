@@ -19,7 +19,7 @@ pub(crate) struct Commit {
 
 impl Commit {
     /// Whether it only puts files in their places: the items that name them were committed before.
-    pub(super) fn is_repair(&self) -> bool {
+    pub(crate) fn is_repair(&self) -> bool {
         self.events.is_empty() && matches!(self.cursor, SourceCursor::None)
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use super::FORMAT;
 use super::lock::Holder;
 use crate::media::RunId;
@@ -38,6 +40,26 @@ pub enum StoreError {
         /// The directory that it would come from.
         now: PathBuf,
     },
+    /// The run's files in the store fail. Nothing is committed to it until they work again.
+    #[error("run {run}: {reason}")]
+    LeftOut {
+        /// The run.
+        run: RunId,
+        /// What fails.
+        reason: String,
+    },
+    /// The folder that a run would have in the store is another run's.
+    #[error(
+        "{folder} holds run {was}, not {now}: give one of them another \"id\" in safelight.json"
+    )]
+    OtherRun {
+        /// The folder.
+        folder: PathBuf,
+        /// The run that it holds.
+        was: RunId,
+        /// The run that would be written to it.
+        now: RunId,
+    },
     /// A run directory has a path that is not UTF-8. `run.json` cannot hold it.
     #[error("run directory {path:?} is not UTF-8: rename it")]
     NotUtf8 {
@@ -61,6 +83,22 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the files of one run fail, so that other runs can be written all the same. A full disk, a lack of
+    /// descriptors or memory, and a failed index concern all runs.
+    pub(crate) fn is_of_run(&self) -> bool {
+        match self {
+            Self::Io(error) | Self::File { source: error, .. } => {
+                error.kind() != io::ErrorKind::StorageFull && !is_lack(error)
+            }
+            Self::Held { .. } | Self::Index(_) => false,
+            Self::TooNew { .. }
+            | Self::OtherSource { .. }
+            | Self::OtherRun { .. }
+            | Self::LeftOut { .. }
+            | Self::NotUtf8 { .. } => true,
+        }
+    }
+
     /// Whether the disk is full. The operation may succeed later.
     pub(crate) fn is_full(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
@@ -73,4 +111,11 @@ impl StoreError {
             _ => false,
         }
     }
+}
+
+/// Whether this process lacks descriptors or memory.
+pub(super) fn is_lack(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM]
+        .iter()
+        .any(|lack| error.raw_os_error() == Some(lack.raw_os_error()))
 }

@@ -33,6 +33,7 @@
 //! | `findings` | media files that were found missing or damaged |
 //! | `index` | where the journal has each item: a sled tree, rebuilt from the journals |
 //! | `journal` | the items of a run, and how far each source was read |
+//! | `left_out` | runs whose files in the store fail |
 //! | `lock` | one process at a time holds a store |
 //! | `media_check` | whether a media file is the one that was journaled |
 //! | `media_dir` | stages and publishes media files |
@@ -49,6 +50,7 @@ mod error;
 pub(crate) mod findings;
 mod index;
 pub(crate) mod journal;
+mod left_out;
 pub mod lock;
 pub(crate) mod media_check;
 pub(crate) mod media_dir;
@@ -70,6 +72,7 @@ pub(crate) use self::commit::Commit;
 pub use self::error::StoreError;
 pub use self::findings::{DamagedMedia, MediaStatus};
 pub(crate) use self::index::{DumpRow, LineRow, WaitingItem};
+pub use self::left_out::LeftOutRun;
 use self::lock::{Holder, Lock};
 pub(crate) use self::named_files::NamedFiles;
 pub(crate) use self::reader::{Extent, ListPlace, PageLimits};

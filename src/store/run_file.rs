@@ -80,6 +80,18 @@ impl RunFile {
         }
     }
 
+    /// Checks that the folder is that of this run.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherRun`] if it is another run's.
+    pub(super) fn check_id(&self, id: &RunId, folder: &Path) -> Result<(), StoreError> {
+        if self.id == *id {
+            return Ok(());
+        }
+        let (folder, was, now) = (folder.to_owned(), self.id.clone(), id.clone());
+        Err(StoreError::OtherRun { folder, was, now })
+    }
+
     /// Replaces the file in a run's folder, durably.
     ///
     /// # Errors

@@ -1,16 +1,19 @@
 //! Commits to the store. [`Writer::commit`] alone decides durability.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::commit::{Commit, Framed, framed};
 use super::findings::Findings;
 use super::index::{self, Index, RunRow};
-use super::journal::{self, Event, Journal, JournalOffset, Located, Outline, SourceCursor};
+use super::journal::{
+    self, Event, Journal, JournalOffset, Located, OpenJournals, Outline, SourceCursor,
+};
+use super::left_out::LeftOut;
 use super::lock::{Holder, Lock};
 use super::media_dir::{self, Staging};
 use super::named_files::NamedFiles;
@@ -32,9 +35,6 @@ pub(super) const INDEX_BYTES_MIN: u64 = 256 << 20;
 /// Bytes of the index for an item and the row of its dump: more than was ever measured.
 pub(super) const INDEX_BYTES_PER_ITEM: u64 = 1024;
 
-/// The most journals that are open at once.
-const OPEN_JOURNALS_MAX: usize = 64;
-
 /// An image to prune.
 #[derive(Debug, Clone)]
 pub(crate) struct ImageToPrune {
@@ -52,7 +52,10 @@ pub(crate) struct Writer {
     index: Index,
     disk: Disk,
     space: Space,
-    journals: HashMap<RunId, Journal>,
+    journals: OpenJournals,
+    /// The ends of journals that are to be cut before they are written: the last write to them failed.
+    uncut: HashMap<RunId, JournalOffset>,
+    left_out: LeftOut,
     /// Whether the index failed, and must be replaced before anything else is written.
     is_index_failed: bool,
     /// The error of the index that was not returned yet.
@@ -97,7 +100,9 @@ impl Writer {
             index,
             disk,
             space,
-            journals: HashMap::new(),
+            journals: OpenJournals::default(),
+            uncut: HashMap::new(),
+            left_out: LeftOut::default(),
             is_index_failed: false,
             index_error: None,
             n_commits: 0,
@@ -136,46 +141,69 @@ impl Writer {
             .map(|entry| entry.map(|e| e.path()))
             .collect::<Result<_, _>>()?;
         folders.sort();
-        let mut present = Vec::new();
-        for folder in folders.iter().filter(|folder| journal::is_present(folder)) {
-            let file = match RunFile::read(folder) {
-                Ok(Some(file)) => file,
-                Err(error @ StoreError::TooNew { .. }) => return Err(error),
-                // Damage to one run must not affect the others.
-                result => {
-                    let error = result.err().map(|error| error.to_string());
-                    let path = folder.display();
-                    tracing::error!(%path, error, "run is skipped: its run.json cannot be read");
-                    continue;
-                }
-            };
-            self.open_journal(&file.id)?;
-            present.push(file.id);
+        let mut present = BTreeSet::new();
+        for folder in folders {
+            present.extend(self.replay_run(&folder)?);
         }
         for (run, _) in self.index.runs()? {
             if !present.contains(&run) {
                 self.index.forget(&run)?;
             }
         }
+        // Nothing was planned yet.
+        self.left_out.set_clear();
         Ok(())
+    }
+
+    /// Applies to the index the journal lines of a run that it lacks. Returns the run, unless the folder holds none.
+    ///
+    /// # Errors
+    /// If the index or the whole disk fails, or the run is of a later version. A run whose files fail is left out.
+    fn replay_run(&mut self, folder: &Path) -> Result<Option<RunId>, StoreError> {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match journal::is_present(folder) {
+            Ok(false) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+            Ok(true) | Err(_) => {}
+        }
+        let run = match RunFile::read(folder) {
+            Ok(Some(file)) if file.id.folder() == name => file.id,
+            Ok(Some(RunFile { id, .. })) => {
+                let reason = format!(
+                    "the folder holds run {id}, whose folder is {}: move it there, or remove it",
+                    id.folder()
+                );
+                self.left_out.note_folder(name, reason);
+                return Ok(None);
+            }
+            Err(error @ StoreError::TooNew { .. }) => return Err(error),
+            result => {
+                let error =
+                    result.err().map_or_else(|| "it is missing".to_owned(), |e| e.to_string());
+                let reason =
+                    format!("the folder is left out: its run.json cannot be read: {error}");
+                self.left_out.note_folder(name, reason);
+                return Ok(None);
+            }
+        };
+        match self.open_journal(&run) {
+            Err(error) if error.is_of_run() => self.left_out.close(&run, &error),
+            result => result?,
+        }
+        Ok(Some(run))
     }
 
     /// Opens a run's journal and applies to the index the lines that it lacks.
     fn open_journal(&mut self, run: &RunId) -> Result<(), StoreError> {
-        if self.journals.contains_key(run) {
+        if self.journals.has(run) {
             return Ok(());
-        }
-        if self.journals.len() >= OPEN_JOURNALS_MAX {
-            self.journals.clear();
         }
         let folder = journal::folder(&run_folder(&self.root, run));
         let mut row = self.index.run(run)?.unwrap_or_default();
-        let length = |segment| {
-            fs::metadata(journal::segment_path(&folder, segment)).map_or(0, |meta| meta.len())
-        };
+        let length = journal::segment_length(&folder, row.applied.segment)?;
         // If segments are missing, the run is rebuilt once, which counts the missing lines.
         let is_whole = row.n_damaged > 0 || journal::is_whole_before(&folder, row.applied.segment);
-        if length(row.applied.segment) < row.applied.offset || !is_whole {
+        if length < row.applied.offset || !is_whole {
             tracing::warn!(%run, "index is ahead of the journal: the run is applied again");
             self.index.forget(run)?;
             row = RunRow::default();
@@ -202,7 +230,7 @@ impl Writer {
             tracing::info!(%run, n_lines = n_replayed, n_bytes_cut = recovered.n_cut, "journal replayed");
         }
         journal.set_segment_bytes(self.segment_bytes);
-        self.journals.insert(run.clone(), journal);
+        self.journals.add(run, journal);
         Ok(())
     }
 
@@ -211,21 +239,65 @@ impl Writer {
     fn ensure_run(&mut self, info: &RunInfo) -> Result<Option<Event>, StoreError> {
         let folder = run_folder(&self.root, &info.id);
         let known = RunFile::read_sound(&folder)?;
+        if let Some(known) = &known {
+            known.check_id(&info.id, &folder)?;
+        }
         let now = RunFile::of(info);
-        if known.as_ref() == Some(&now) && journal::is_present(&folder) {
+        if known.as_ref() == Some(&now) && journal::is_present(&folder)? {
             self.open_journal(&info.id)?;
             return Ok(None);
         }
         self.disk.create_dir_all(&journal::folder(&folder))?;
         now.write(&self.disk, &folder)?;
         self.open_journal(&info.id)?;
+        self.left_out.forget_folder(&info.id.folder());
         Ok(Some(Event::Run { identity: info.identity.clone() }))
     }
 
-    /// Makes a group of commits durable, in their order. Can be called again after a failure.
+    /// Tries the runs again that are left out and due.
+    pub(crate) fn retry_left_out(&mut self) {
+        for run in self.left_out.due(Instant::now()) {
+            match self.reopen(&run) {
+                Ok(()) => self.left_out.begin_trial(&run),
+                Err(error) => {
+                    self.left_out.close(&run, &error);
+                }
+            }
+        }
+    }
+
+    /// When a run that is left out is due next.
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
+        self.left_out.next_try()
+    }
+
+    /// Opens the files of a run anew. Lines whose write failed are cut off.
+    fn reopen(&mut self, run: &RunId) -> Result<(), StoreError> {
+        let folder = run_folder(&self.root, run);
+        self.journals.remove(run);
+        if let Some(end) = self.uncut.get(run) {
+            journal::cut(&self.disk, &journal::folder(&folder), *end)?;
+            self.uncut.remove(run);
+        }
+        RunFile::read_sound(&folder)?;
+        if journal::is_present(&folder)? { self.open_journal(run) } else { Ok(()) }
+    }
+
+    /// Leaves a run out, whose files fail.
+    fn leave_out(&mut self, run: &RunId, error: &StoreError) {
+        if let Some(journal) = self.journals.remove(run)
+            && journal.is_in_doubt()
+        {
+            self.uncut.insert(run.clone(), journal.end());
+        }
+        self.left_out.close(run, error);
+    }
+
+    /// Makes a group of commits durable, in their order. Can be called again after a failure. Commits of runs that are
+    /// left out stay in `group`.
     ///
     /// # Errors
-    /// If the disk fails or is full. Commits that are still in `group` were not journaled. After an error
+    /// If the whole disk fails or is full. Commits that are still in `group` were not journaled. After an error
     /// of the index, the lines are in the journal, and the next start applies them.
     pub(crate) fn commit(&mut self, group: &mut Vec<Commit>) -> Result<(), StoreError> {
         if self.is_index_failed {
@@ -238,17 +310,13 @@ impl Writer {
             }
             self.findings.note_repair();
         }
-        media_dir::publish(&self.disk, &self.root, group.iter().flat_map(|commit| &commit.files))?;
-        // One append for each stretch of commits of the same run.
-        while !group.is_empty() {
-            let run = group[0].run.clone();
-            let n = group.iter().take_while(|commit| commit.run == run).count();
-            let first = self.ensure_run(&run)?;
-            let batches = group[..n].iter().map(|commit| (&commit.events[..], &commit.cursor));
-            self.journal(&run.id, |seq| framed(batches, first.as_ref(), seq))?;
-            drop(group.drain(..n));
-            self.take_index_error()?;
+        let mut left = Vec::new();
+        let result = self.commit_all(group, &mut left);
+        if !left.is_empty() {
+            left.append(group);
+            *group = left;
         }
+        result?;
         self.space.keep_ballast();
         self.n_commits = self.n_commits.wrapping_add(1);
         if self.n_commits.is_multiple_of(self.commits_per_size_check)
@@ -260,6 +328,61 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Journals all commits of a group, and moves those of runs that are left out to `left`.
+    fn commit_all(
+        &mut self,
+        group: &mut Vec<Commit>,
+        left: &mut Vec<Commit>,
+    ) -> Result<(), StoreError> {
+        left.extend(group.extract_if(.., |commit| self.left_out.reason(&commit.run.id).is_some()));
+        let (disk, root) = (self.disk.clone(), self.root.clone());
+        let publish = |group: &[Commit], run: Option<&RunId>| {
+            let is_of_run = |commit: &&Commit| run.is_none_or(|run| commit.run.id == *run);
+            let files = group.iter().filter(is_of_run).flat_map(|commit| &commit.files);
+            media_dir::publish(&disk, &root, files).map_err(StoreError::from)
+        };
+        if let Err(error) = publish(group, None) {
+            if !error.is_of_run() {
+                return Err(error);
+            }
+            // Which run it is shows when each is tried alone.
+            let runs: BTreeSet<RunId> = group.iter().map(|commit| commit.run.id.clone()).collect();
+            for run in runs {
+                match publish(group, Some(&run)) {
+                    Err(error) if error.is_of_run() => {
+                        self.leave_out(&run, &error);
+                        left.extend(group.extract_if(.., |commit| commit.run.id == run));
+                    }
+                    result => result?,
+                }
+            }
+        }
+        // One append for each stretch of commits of the same run.
+        while !group.is_empty() {
+            let run = group[0].run.clone();
+            let n = group.iter().take_while(|commit| commit.run == run).count();
+            match self.append(&run, &group[..n]) {
+                Err(error) if error.is_of_run() => {
+                    self.leave_out(&run.id, &error);
+                    left.extend(group.extract_if(.., |commit| commit.run.id == run.id));
+                    continue;
+                }
+                result => result?,
+            }
+            self.left_out.works(&run.id);
+            drop(group.drain(..n));
+            self.take_index_error()?;
+        }
+        Ok(())
+    }
+
+    /// Appends the lines of commits of one run to its journal.
+    fn append(&mut self, run: &RunInfo, commits: &[Commit]) -> Result<(), StoreError> {
+        let first = self.ensure_run(run)?;
+        let batches = commits.iter().map(|commit| (&commit.events[..], &commit.cursor));
+        self.journal(&run.id, |seq| framed(batches, first.as_ref(), seq))
     }
 
     /// Whether the index takes much more room than its rows need: sled 0.34.7 never shrinks.
@@ -311,13 +434,23 @@ impl Writer {
         if images.is_empty() {
             return Ok(Vec::new());
         }
+        self.check_left_out(named.run())?;
         self.open_journal(named.run())?;
         let events =
             images.iter().map(|image| Event::Pruned { id: image.id.clone(), place: image.place });
         let events: Vec<Event> = events.collect();
-        self.journal(named.run(), |seq| framed([(&events[..], &SourceCursor::None)], None, seq))?;
+        let lines = [(&events[..], &SourceCursor::None)];
+        if let Err(error) = self.journal(named.run(), |seq| framed(lines, None, seq)) {
+            self.leave_out(named.run(), &error);
+            return Err(error);
+        }
         self.take_index_error()?;
         self.remove_unnamed(images.iter().flat_map(|image| &image.paths), named)
+    }
+
+    fn check_left_out(&self, run: &RunId) -> Result<(), StoreError> {
+        let reason = self.left_out.reason(run);
+        reason.map_or(Ok(()), |reason| Err(StoreError::LeftOut { run: run.clone(), reason }))
     }
 
     /// Removes files that no item names and that are at least `age_min` old. `strays` are relative to the run's
@@ -361,9 +494,11 @@ impl Writer {
         if self.is_index_failed { self.renew_index() } else { Ok(()) }
     }
 
-    pub(super) fn reader(&self) -> Reader {
+    /// A reader of the store.
+    pub(crate) fn reader(&self) -> Reader {
         let (root, index) = (self.root.clone(), self.index.clone());
-        Reader { root, index, findings: self.findings.clone() }
+        let (findings, left_out) = (self.findings.clone(), self.left_out.clone());
+        Reader { root, index, findings, left_out }
     }
 
     /// Replaces the index by one that is built from the journals. Readers use the old one meanwhile.

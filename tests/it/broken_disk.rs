@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::harness::{TempRun, files_below, gray, wait_for};
+use crate::faults::{as_nobody, set_mode};
+use crate::harness::{TempRun, files_below, gray, number_in, wait_for};
 
 /// The second user's run beside the one in trouble.
 const OTHER: &str = "run-other";
@@ -132,4 +133,83 @@ fn a_rotten_file_without_its_dump_waits_by_name_and_comes_after_the_repair() {
     wait_for("the state", || temp.status()["targets"][0]["set_aside"] == 0);
     // It is forgotten when the scrub looks at it again.
     assert_eq!(daemon.stop().0, Some(0));
+}
+
+/// The numbers of the pictures of a run, in order. Each must be there once.
+fn numbers(temp: &TempRun, run: &str) -> Vec<u64> {
+    let items = temp.items();
+    let of_run = items.iter().filter(|item| item["run"] == run);
+    let mut numbers: Vec<u64> = of_run.map(|item| number_in(&temp.store(), item)).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[test]
+fn a_run_whose_journal_cannot_be_opened_is_left_out_alone() {
+    // The daemon and all commands ended with an error.
+    let temp = TempRun::new();
+    let daemon = temp.daemon("");
+    (1..=2).for_each(|n| log_picture(&temp, "run", n));
+    log_picture(&temp, OTHER, 7);
+    wait_for("the images", || n_images(&temp, "run") == 2 && n_images(&temp, OTHER) == 1);
+    assert_eq!(daemon.stop().0, Some(0));
+    let journal = temp.store().join("runs/run/journal/00000001.jsonl");
+    let aside = journal.with_extension("aside");
+    fs::rename(&journal, &aside).expect("a journal");
+    fs::create_dir(&journal).expect("a folder");
+    let words = "run run: nothing is written to it: ";
+
+    let ran = temp.run(&["ls", "--json"]);
+    assert!(ran.code == 0 && ran.out.lines().count() == 1, "{ran:?}");
+    assert!(ran.err.contains(words) && ran.err.contains("00000001.jsonl"), "{ran:?}");
+    assert!(temp.run(&["status"]).out.contains(&format!("error     {words}")));
+    for args in [&["ls", "run"][..], &["verify"]] {
+        let ran = temp.run(args);
+        assert!(ran.code == 1 && (ran.err + &ran.out).contains(words), "{args:?}");
+    }
+
+    let daemon = temp.daemon("[ingest]\nscan_ms = 300\n");
+    log_picture(&temp, "run", 3);
+    log_picture(&temp, OTHER, 8);
+    wait_for("the other run", || n_images(&temp, OTHER) == 2);
+    wait_for("the reason", || has_reason(&temp, &[words, "its lines and dumps wait"]));
+    fs::remove_dir(&journal).expect("the folder");
+    fs::rename(&aside, &journal).expect("a journal");
+    wait_for("all images", || numbers(&temp, "run") == [1, 2, 3]);
+    wait_for("good health", || reasons(&temp).is_empty());
+    assert_eq!(daemon.stop().0, Some(0));
+    temp.remove_index();
+    assert_eq!((numbers(&temp, "run"), numbers(&temp, OTHER)), (vec![1, 2, 3], vec![7, 8]));
+}
+
+#[test]
+fn a_run_that_cannot_be_written_any_more_waits_and_delays_no_other() {
+    // One run that could not be written stopped all runs.
+    let temp = TempRun::new();
+    fs::create_dir_all(temp.at("dumps/k")).expect("a folder");
+    let command = as_nobody(&temp);
+    let daemon = temp.daemon_from("[ingest]\nsettle_ms = 50\nscan_ms = 300\n", command);
+    log_picture(&temp, "run", 1);
+    log_picture(&temp, OTHER, 101);
+    wait_for("the images", || n_images(&temp, "run") == 1 && n_images(&temp, OTHER) == 1);
+
+    let file = temp.store().join("runs/run/run.json");
+    set_mode(&file, 0o000);
+    for n in 2..30 {
+        log_picture(&temp, "run", n);
+        temp.write(&format!("dumps/p/{}.npy", 50 + n), &gray(50 + n));
+        log_picture(&temp, OTHER, 100 + n);
+    }
+    wait_for("the other run", || n_images(&temp, OTHER) == 29);
+    let parts = ["run run: nothing is written to it: ", "run.json", "Permission denied"];
+    wait_for("the reason", || has_reason(&temp, &parts));
+    assert_eq!(temp.run(&["ls", "--json", OTHER]).out.lines().count(), 29);
+    set_mode(&file, 0o644);
+    let want: Vec<u64> = (1..30).chain(52..80).collect();
+    wait_for("all images", || n_images(&temp, "run") == want.len() as u64);
+    assert_eq!(numbers(&temp, "run"), want);
+    wait_for("good health", || reasons(&temp).is_empty());
+    assert_eq!(daemon.stop().0, Some(0));
+    temp.remove_index();
+    assert_eq!(numbers(&temp, "run"), want);
 }

@@ -1,25 +1,29 @@
 //! Commits batches in the order of their plans, several at once if they are ready.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, TryRecvError};
 
 use super::BATCHES_MAX;
-use super::batch::QueuedBatch;
+use super::batch::{BatchTally, QueuedBatch};
 use super::job::BatchSlot;
 use super::progress::Progress;
-use super::results::{GroupResult, ResultSender};
+use super::results::{BatchResult, GroupResult, ResultSender};
 use super::retry::write_until_stopped;
 use super::worker::BundleOutcomes;
+use crate::media::RunId;
 use crate::pulse::idle;
-use crate::store::{Commit, Request, Writer};
+use crate::store::{Commit, Request, RunInfo, Writer};
 
 /// An upper bound for the batches, and their events, of one commit.
 const GROUP_BATCHES_MAX: usize = 256;
 const GROUP_EVENTS_MAX: u64 = 8192;
+
+/// The shortest pause between two looks at runs that are left out.
+const RETRY_EVERY_MIN: Duration = Duration::from_millis(500);
 
 /// What comes to the committer, and from where.
 pub(super) struct Inbox {
@@ -99,7 +103,16 @@ impl Committer {
             select.recv(&self.inbox.outcomes);
         }
         self.results.select(&mut select);
-        idle(|| select.ready());
+        match self.writer.next_retry() {
+            None => {
+                idle(|| select.ready());
+            }
+            Some(at) => {
+                let timeout = at.saturating_duration_since(Instant::now()).max(RETRY_EVERY_MIN);
+                idle(|| select.ready_timeout(timeout)).ok();
+                self.writer.retry_left_out();
+            }
+        }
         drop(select);
         self.results.send_held();
         if let Ok(request) = self.inbox.requests.try_recv() {
@@ -158,8 +171,13 @@ impl Committer {
     fn commit(&mut self, group: Vec<QueuedBatch>) -> bool {
         let n_ready = group.len();
         let group = group.into_iter().take_while(|batch| !batch.is_given_up());
-        let (commits, tallies): (Vec<_>, Vec<_>) = group.map(QueuedBatch::finish).unzip();
+        let (commits, mut tallies): (Vec<_>, Vec<_>) = group.map(QueuedBatch::finish).unzip();
         let is_given_up = tallies.len() < n_ready;
+        let journaled = |commit: &Option<Commit>| {
+            let commit = commit.as_ref().filter(|commit| !commit.is_repair())?;
+            Some(commit.run.clone())
+        };
+        let runs: Vec<Option<Arc<RunInfo>>> = commits.iter().map(journaled).collect();
         let mut commits: Vec<Commit> = commits.into_iter().flatten().collect();
         let start = Instant::now();
         let (writer, progress) = (&mut self.writer, &self.progress);
@@ -169,6 +187,12 @@ impl Committer {
             return false;
         }
         progress.add_commit(start.elapsed());
+        let left_out = if commits.is_empty() {
+            Vec::new()
+        } else {
+            self.give_back(commits, &runs, &mut tallies)
+        };
+        let progress = &self.progress;
         let mut group = GroupResult::default();
         let mut counts = Vec::with_capacity(tallies.len());
         for mut tally in tallies {
@@ -180,7 +204,32 @@ impl Committer {
             group.push_batch(results);
         }
         progress.add_done(&counts);
+        group.push_results(left_out);
         self.results.send(group);
         !is_given_up
+    }
+
+    /// Gives the batches back whose commits are left, because the files of their runs fail. `runs` has the run of each
+    /// batch that has something to journal. Returns a result for each run.
+    fn give_back(
+        &self,
+        left: Vec<Commit>,
+        runs: &[Option<Arc<RunInfo>>],
+        tallies: &mut [BatchTally],
+    ) -> Vec<BatchResult> {
+        let mut by_run: BTreeMap<RunId, Vec<Commit>> = BTreeMap::new();
+        for commit in left {
+            by_run.entry(commit.run.id.clone()).or_default().push(commit);
+        }
+        let results = by_run.keys().map(|run| BatchResult::LeftOut { run: run.clone() }).collect();
+        let reader = self.writer.reader();
+        // Of each run, the last commits are left.
+        for (run, tally) in runs.iter().zip(tallies).rev() {
+            let Some(run) = run else { continue };
+            let Some(commit) = by_run.get_mut(&run.id).and_then(Vec::pop) else { continue };
+            let reason = reader.left_out().reason(&run.id).unwrap_or_default();
+            tally.give_back(&commit, &reason);
+        }
+        results
     }
 }

@@ -40,6 +40,8 @@ pub(crate) enum BatchResult {
         /// The error is the reason why the image stays held.
         result: Result<(), String>,
     },
+    /// Batches of a run were given back, because its files in the store fail. The other results say which.
+    LeftOut { run: RunId },
     /// An image was made again to repair its files.
     Repaired {
         id: MediaId,
@@ -80,6 +82,11 @@ impl GroupResult {
     /// Adds a batch, and its results if it has any.
     pub(super) fn push_batch(&mut self, results: Vec<BatchResult>) {
         self.n_batches += 1;
+        self.results.extend(results);
+    }
+
+    /// Adds results that belong to no single batch.
+    pub(super) fn push_results(&mut self, results: Vec<BatchResult>) {
         self.results.extend(results);
     }
 

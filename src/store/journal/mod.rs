@@ -22,6 +22,7 @@ mod cursor;
 mod event;
 mod frame;
 mod lines;
+mod open_journals;
 mod segments;
 
 use std::fs::File;
@@ -32,9 +33,10 @@ pub(crate) use self::cursor::{DumpCursor, Fingerprint, LogCursor, ReadLine, Sour
 pub(crate) use self::event::{Event, Line, Outline, OutlineSource};
 pub(crate) use self::frame::{frame, unframe};
 pub(crate) use self::lines::{Lines, Located, read_line};
+pub(crate) use self::open_journals::OpenJournals;
 use self::segments::segments;
 pub(crate) use self::segments::{
-    JournalOffset, SEGMENT_BYTES, folder, is_present, is_whole_before, segment_path,
+    JournalOffset, SEGMENT_BYTES, folder, is_present, is_whole_before, segment_length, segment_path,
 };
 use crate::durable::{Disk, DiskFile};
 
@@ -47,6 +49,8 @@ pub(crate) struct Journal {
     end: JournalOffset,
     last_seq: u64,
     segment_bytes: u64,
+    /// Whether a write failed: what follows `end` on the disk is unknown.
+    is_in_doubt: bool,
 }
 
 /// Damage that [`Journal::open`] found.
@@ -132,7 +136,13 @@ impl Journal {
         file.sync()?;
         disk.sync_dir(folder)?;
         let (disk, folder) = (disk.clone(), folder.to_owned());
-        Ok((Self { disk, folder, file, end, last_seq, segment_bytes: SEGMENT_BYTES }, recovered))
+        let (segment_bytes, is_in_doubt) = (SEGMENT_BYTES, false);
+        Ok((Self { disk, folder, file, end, last_seq, segment_bytes, is_in_doubt }, recovered))
+    }
+
+    /// Whether a write failed, so that the journal must be [cut](cut) at its end before it is opened again.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt
     }
 
     /// The sequence number of the last line.
@@ -167,13 +177,36 @@ impl Journal {
         let start = self.end;
         let written = self.file.write_all_at(lines, start.offset).and_then(|()| self.file.sync());
         if let Err(error) = written {
+            self.is_in_doubt = true;
             self.file.set_len(start.offset)?;
             return Err(error);
         }
+        self.is_in_doubt = false;
         self.end.offset += lines.len() as u64;
         self.last_seq = last_seq;
         Ok(start)
     }
+}
+
+/// Bytes before the end of a journal that are written again when it is cut.
+const REWRITTEN_BYTES: u64 = 64 << 10;
+
+/// Cuts a journal at its end after a failed write, and writes the bytes before the end again: the kernel reports a lost
+/// page once, and then counts it as written.
+///
+/// # Errors
+/// If the disk still fails.
+pub(crate) fn cut(disk: &Disk, folder: &Path, end: JournalOffset) -> io::Result<()> {
+    let file = match disk.open(&segment_path(folder, end.segment)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    file.set_len(end.offset)?;
+    let n = end.offset.min(REWRITTEN_BYTES);
+    let mut bytes = vec![0; usize::try_from(n).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, end.offset - n)?;
+    file.write_all_at(&bytes, end.offset - n)?;
+    file.sync()
 }
 
 #[cfg(test)]

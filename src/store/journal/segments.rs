@@ -32,8 +32,30 @@ pub(crate) fn segment_path(folder: &Path, segment: u32) -> PathBuf {
 }
 
 /// Whether a run's folder holds a journal.
-pub(crate) fn is_present(run_folder: &Path) -> bool {
-    segments(&folder(run_folder)).is_ok_and(|segments| !segments.is_empty())
+///
+/// # Errors
+/// If the journal's folder cannot be listed.
+pub(crate) fn is_present(run_folder: &Path) -> io::Result<bool> {
+    match segments(&folder(run_folder)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        segments => Ok(!segments?.is_empty()),
+    }
+}
+
+/// The length of a segment in bytes; 0 if it is missing.
+///
+/// # Errors
+/// If something else than a file is in its place, or it cannot be looked at.
+pub(crate) fn segment_length(folder: &Path, segment: u32) -> io::Result<u64> {
+    let path = segment_path(folder, segment);
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Ok(meta) if !meta.is_file() => {
+            let error = format!("want a regular file, found something else: {}", path.display());
+            Err(io::Error::other(error))
+        }
+        meta => Ok(meta?.len()),
+    }
 }
 
 /// Lists the numbers of a journal's segments, in order. A number may be missing.

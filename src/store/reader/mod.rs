@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 use self::pages::RowPlace;
 pub(crate) use self::pages::{ListPlace, PageLimits};
 pub use self::rejected::{RejectedExample, RejectedItems};
+use super::error::is_lack;
 use super::findings::Findings;
 use super::index::{DumpRow, Index, LineRow, Row, RunRow, WaitingItem};
 use super::journal::{self, Event, JournalOffset, Lines, LogCursor, ReadLine};
+use super::left_out::LeftOut;
 use super::run_file::RunFile;
 use super::space::Space;
 use super::{RunInfo, StoreError, run_folder};
@@ -40,6 +42,7 @@ pub struct Reader {
     pub(super) root: PathBuf,
     pub(super) index: Index,
     pub(super) findings: Findings,
+    pub(super) left_out: LeftOut,
 }
 
 /// Selects items to list.
@@ -206,10 +209,9 @@ impl Reader {
     ) -> Result<impl Iterator<Item = Result<(RunId, MediaEntry), StoreError>> + use<>, StoreError>
     {
         let (reader, filter) = (self.clone(), filter.clone());
-        let root = self.root.clone();
         Ok(self.runs_of(&filter)?.into_iter().flat_map(move |run| {
             let rows = reader.rows(&run, &filter);
-            entries(journal::folder(&run_folder(&root, &run)), run, rows)
+            entries(Journaled::of(&reader.root, &run, &reader.left_out), rows)
         }))
     }
 
@@ -228,10 +230,10 @@ impl Reader {
             let rows: Vec<Row> = self.rows(&run, filter).collect::<Result<_, _>>()?;
             runs.push((run, rows));
         }
-        let root = self.root.clone();
+        let (root, left_out) = (self.root.clone(), self.left_out.clone());
         Ok(runs.into_iter().flat_map(move |(run, rows)| {
             let rows = rows.into_iter().map(Ok);
-            entries(journal::folder(&run_folder(&root, &run)), run, rows)
+            entries(Journaled::of(&root, &run, &left_out), rows)
         }))
     }
 
@@ -266,13 +268,20 @@ impl Reader {
 
     /// Reads the item of a row.
     pub(crate) fn entry(&self, run: &RunId, row: Row) -> Result<MediaEntry, StoreError> {
-        entry(&journal::folder(&run_folder(&self.root, run)), row)
+        self.journaled(run).entry(row)
+    }
+
+    fn journaled(&self, run: &RunId) -> Journaled {
+        Journaled::of(&self.root, run, &self.left_out)
     }
 
     /// Lists the runs that have waiting items, or images that lack something.
     pub(crate) fn runs_to_try_again(&self) -> Result<Vec<RunId>, StoreError> {
         let runs = self.index.runs()?.into_iter();
-        Ok(runs.filter(|(_, row)| row.n_waiting + row.n_lacking > 0).map(|(run, _)| run).collect())
+        let has_some = |(run, row): &(RunId, RunRow)| {
+            row.n_waiting + row.n_lacking > 0 && self.left_out.reason(run).is_none()
+        };
+        Ok(runs.filter(has_some).map(|(run, _)| run).collect())
     }
 
     /// Lists all items of a run, each with the offset of its line.
@@ -280,11 +289,11 @@ impl Reader {
         &self,
         run: &RunId,
     ) -> impl Iterator<Item = Result<(JournalOffset, MediaEntry), StoreError>> + use<> {
-        let folder = journal::folder(&run_folder(&self.root, run));
+        let journaled = self.journaled(run);
         let rows =
             self.index.items(run, None, 0..=u64::MAX).chain(self.index.rejected(run, None, None));
         rows.filter_map(move |row| {
-            match row.and_then(|row| Ok((row.place, entry(&folder, row)?))) {
+            match row.and_then(|row| Ok((row.place, journaled.entry(row)?))) {
                 // The files of an item whose line is damaged are unknown, and stay.
                 Err(StoreError::Io(error)) if is_gone(&error) => None,
                 item => Some(item),
@@ -328,8 +337,7 @@ impl Reader {
         place: JournalOffset,
         length: u32,
     ) -> Result<journal::Line, StoreError> {
-        let folder = journal::folder(&run_folder(&self.root, run));
-        Ok(journal::read_line(&folder, place, length)?)
+        Ok(self.journaled(run).line(place, length)?)
     }
 
     /// Whether the image whose line begins at `place` is still the latest at its place in the run, and was
@@ -344,6 +352,20 @@ impl Reader {
         Ok(row.is_some_and(|row| {
             (row.state, row.place, row.is_pruned()) == (State::Image, place, false)
         }))
+    }
+
+    /// The runs that are left out, because their files in the store fail.
+    pub(crate) fn left_out(&self) -> &LeftOut {
+        &self.left_out
+    }
+
+    /// Checks that a run is not left out.
+    ///
+    /// # Errors
+    /// [`StoreError::LeftOut`] if it is.
+    pub(crate) fn check_left_out(&self, run: &RunId) -> Result<(), StoreError> {
+        let reason = self.left_out.reason(run);
+        reason.map_or(Ok(()), |reason| Err(StoreError::LeftOut { run: run.clone(), reason }))
     }
 
     /// The media files that were found missing or damaged.
@@ -389,7 +411,7 @@ impl Reader {
         index: u32,
     ) -> Result<Option<MediaEntry>, StoreError> {
         let row = self.index.item(run, key, step, index)?;
-        row.map(|row| entry(&journal::folder(&run_folder(&self.root, run)), row)).transpose()
+        row.map(|row| self.journaled(run).entry(row)).transpose()
     }
 
     /// Lists the keys and steps of a run that have held items, with the number of these. Only the filter's
@@ -423,8 +445,7 @@ impl Reader {
         step: Step,
     ) -> impl Iterator<Item = Result<MediaEntry, StoreError>> + use<> {
         let rows = self.index.items(run, Some(key), step.0..=step.0);
-        let folder = journal::folder(&run_folder(&self.root, run));
-        entries(folder, run.clone(), rows).map(|item| item.map(|(_, entry)| entry))
+        entries(self.journaled(run), rows).map(|item| item.map(|(_, entry)| entry))
     }
 
     /// The place of a session in the order in which the run's sessions were seen, from 0. `Err` has the
@@ -463,13 +484,17 @@ impl Reader {
     /// Checks that the run can be committed from this directory.
     ///
     /// # Errors
-    /// [`StoreError::OtherSource`] if the run came from another directory that still exists.
+    /// [`StoreError::LeftOut`] if the run is left out. [`StoreError::OtherRun`] if its folder in the store is another
+    /// run's. [`StoreError::OtherSource`] if the run came from another directory that still exists.
     /// [`StoreError::NotUtf8`] if `run.json` cannot hold the directory's path.
     pub(crate) fn check_source(&self, info: &RunInfo) -> Result<(), StoreError> {
         if info.source.to_str().is_none() {
             return Err(StoreError::NotUtf8 { path: info.source.clone() });
         }
-        match RunFile::read_sound(&run_folder(&self.root, &info.id))? {
+        self.check_left_out(&info.id)?;
+        let folder = run_folder(&self.root, &info.id);
+        match RunFile::read_sound(&folder)? {
+            Some(file) if file.id != info.id => file.check_id(&info.id, &folder),
             Some(file) if file.source != info.source && file.source.is_dir() => {
                 Err(StoreError::OtherSource {
                     run: info.id.clone(),
@@ -482,18 +507,55 @@ impl Reader {
     }
 }
 
+/// The journal of a run, to read lines that the index has.
+struct Journaled {
+    run: RunId,
+    folder: PathBuf,
+    left_out: LeftOut,
+}
+
+impl Journaled {
+    fn of(root: &Path, run: &RunId, left_out: &LeftOut) -> Self {
+        let folder = journal::folder(&run_folder(root, run));
+        Self { run: run.clone(), folder, left_out: left_out.clone() }
+    }
+
+    /// Reads a line. A line that cannot be read counts as damaged, and its run as left out.
+    fn line(&self, place: JournalOffset, length: u32) -> io::Result<journal::Line> {
+        journal::read_line(&self.folder, place, length).map_err(|error| {
+            if is_gone(&error) || is_lack(&error) {
+                return error;
+            }
+            self.left_out.note_unreadable(&self.run, &error);
+            io::Error::new(io::ErrorKind::InvalidData, error)
+        })
+    }
+
+    /// Reads the item that a row points at.
+    fn entry(&self, row: Row) -> Result<MediaEntry, StoreError> {
+        match self.line(row.place, row.length)?.event {
+            Event::Media(mut entry) => {
+                if let Fate::Image(image) = &mut entry.fate {
+                    image.pruned = row.is_pruned();
+                }
+                Ok(*entry)
+            }
+            _ => Err(io::Error::other("the index points at a line that is not an item").into()),
+        }
+    }
+}
+
 /// Reads the items that rows of a run point at.
 fn entries(
-    journal_folder: PathBuf,
-    run: RunId,
+    journaled: Journaled,
     rows: impl Iterator<Item = Result<Row, StoreError>>,
 ) -> impl Iterator<Item = Result<(RunId, MediaEntry), StoreError>> {
-    rows.filter_map(move |row| match row.and_then(|row| entry(&journal_folder, row)) {
+    rows.filter_map(move |row| match row.and_then(|row| journaled.entry(row)) {
         Err(StoreError::Io(error)) if is_gone(&error) => {
-            tracing::warn!(%run, %error, "item is skipped");
+            tracing::warn!(run = %journaled.run, %error, "item is skipped");
             None
         }
-        entry => Some(entry.map(|entry| (run.clone(), entry))),
+        entry => Some(entry.map(|entry| (journaled.run.clone(), entry))),
     })
 }
 
@@ -501,16 +563,4 @@ fn entries(
 fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
     matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
-}
-
-fn entry(journal_folder: &Path, row: Row) -> Result<MediaEntry, StoreError> {
-    match journal::read_line(journal_folder, row.place, row.length)?.event {
-        Event::Media(mut entry) => {
-            if let Fate::Image(image) = &mut entry.fate {
-                image.pruned = row.is_pruned();
-            }
-            Ok(*entry)
-        }
-        _ => Err(io::Error::other("the index points at a line that is not an item").into()),
-    }
 }

@@ -7,11 +7,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, Reader, StateFilter, entry, is_gone};
+use super::{Filter, Reader, StateFilter, is_gone};
 use crate::media::{MediaEntry, RunId};
+use crate::store::StoreError;
 use crate::store::index::{Row, WaitingItem};
-use crate::store::journal::{self, JournalOffset};
-use crate::store::{StoreError, run_folder};
+use crate::store::journal::JournalOffset;
 
 /// How many rows are read before the next look at the clock.
 const ROWS_PER_CHECK: u32 = 64;
@@ -94,7 +94,7 @@ impl Reader {
         };
         let Some(mut at) = first else { return Ok(ListPage { items, next: None }) };
         loop {
-            let journal_folder = journal::folder(&run_folder(&self.root, &at.run));
+            let journaled = self.journaled(&at.run);
             for row in self.rows_after(&at.run, filter, &at.row) {
                 let (after, row) = row?;
                 let length = row.map_or(0, |row| row.length as usize);
@@ -105,7 +105,7 @@ impl Reader {
                 }
                 at.row = after;
                 let Some(row) = row else { continue };
-                match entry(&journal_folder, row) {
+                match journaled.entry(row) {
                     Ok(entry) => items.push((at.run.clone(), entry)),
                     Err(StoreError::Io(error)) if is_gone(&error) => {
                         tracing::warn!(run = %at.run, %error, "item is skipped");

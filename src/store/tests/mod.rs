@@ -3,6 +3,7 @@
 mod churn;
 mod damage;
 mod faults;
+mod left_out;
 mod named_files;
 mod pages;
 mod scrub;

@@ -227,7 +227,8 @@ impl<T: Target> Worker<T> {
                 Err(DeliveryError::Stopped) => {}
                 Err(error) => {
                     let text = self.text_of(&error);
-                    n_failed_in_a_row += 1;
+                    // The target is not at fault if the run cannot be read.
+                    n_failed_in_a_row += u32::from(!matches!(error, DeliveryError::Store(_)));
                     tracing::debug!(%run, target_name = self.config.name, error = text, "cannot deliver run now");
                     work.pause.add_failure(&error, text.clone());
                     if n_failed_in_a_row >= FAILURES_MAX {
@@ -258,6 +259,7 @@ impl<T: Target> Worker<T> {
             return Ok(());
         }
         let name = &self.config.name;
+        let mut is_counted = true;
         for (run, extent) in self.reader.extents()? {
             if !self.config.selection.has_run(&run) {
                 continue;
@@ -284,11 +286,21 @@ impl<T: Target> Worker<T> {
             if work.counted < extent.end {
                 let selection = &self.config.selection;
                 let backlog = Backlog { reader: &self.reader, run: &run, selection };
-                work.pending.add(backlog.count(work.counted, extent.end)?);
-                work.counted = extent.end;
+                match backlog.count(work.counted, extent.end) {
+                    Ok(count) => {
+                        work.pending.add(count);
+                        work.counted = extent.end;
+                    }
+                    // The others are counted all the same.
+                    Err(error) => {
+                        let text = error.to_string();
+                        work.pause.add_failure(&error.into(), text);
+                        is_counted = false;
+                    }
+                }
             }
         }
-        self.n_changes_seen = Some(n_changes);
+        self.n_changes_seen = is_counted.then_some(n_changes);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ mod queued;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(super) use self::queued::QueuedBatch;
+pub(super) use self::queued::{BatchTally, QueuedBatch};
 use super::batch_values::Making;
 use super::job::RenderJob;
 use super::make::Material;

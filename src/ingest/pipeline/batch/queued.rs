@@ -283,6 +283,27 @@ impl BatchTally {
         self
     }
 
+    /// Gives a batch back that was not journaled, because the files of its run fail for this reason.
+    pub(in crate::ingest::pipeline) fn give_back(&mut self, commit: &Commit, reason: &str) {
+        let why = || reason.to_owned();
+        for result in &mut self.results {
+            match result {
+                BatchResult::Dump { unread, .. } => *unread = Some(why()),
+                BatchResult::Released { result, .. } | BatchResult::Repaired { result, .. } => {
+                    *result = Err(why());
+                }
+                BatchResult::Retried { result, .. } => *result = Err(why()),
+                BatchResult::NotMade { .. } | BatchResult::LeftOut { .. } => {}
+            }
+        }
+        let run = &commit.run.id;
+        let ids = commit.events.iter().filter_map(id_of);
+        self.results.extend(ids.map(|id| BatchResult::NotMade { run: run.clone(), id }));
+        let n_items = self.counts.n_items;
+        self.counts = BatchCounts { n_items, n_given_back: n_items, ..BatchCounts::default() };
+        (self.rejections, self.skipped) = (Vec::new(), None);
+    }
+
     /// Takes the run, the dump and its entries that hold no picture, and logs them.
     pub(in crate::ingest::pipeline) fn take_skipped(&mut self) -> Option<(RunId, String, Skipped)> {
         let skipped = self.skipped.take()?;

@@ -37,8 +37,10 @@ impl ReopenedRun {
         unwatched: &[WatchConfig],
         context: &PlanContext<'_>,
     ) -> Result<Self, String> {
+        let reader = context.planner.reader();
+        reader.check_left_out(id).map_err(|error| error.to_string())?;
         let live = runs.with_id(id).and_then(|key| runs.get(key));
-        let known = context.planner.reader().run_info(id).map_err(|error| error.to_string())?;
+        let known = reader.run_info(id).map_err(|error| error.to_string())?;
         let known = live.map(|live| live.info.clone()).or(known.map(Arc::new));
         let info = known.ok_or("the store does not say where the run came from")?;
         let is_of = |watch: &&WatchConfig| {
