@@ -284,13 +284,14 @@ impl Common {
         }
     }
 
-    /// The configuration of a command that needs a file, and the file.
+    /// The configuration of a command that needs a file, what is odd in it, and the file.
     ///
     /// # Errors
-    /// With exit code 78 if there is no file, or an invalid one.
-    pub(super) fn config_file(&self) -> anyhow::Result<(Config, PathBuf)> {
+    /// With exit code 78 if there is no file, an invalid one, or one whose parts do not fit together.
+    pub(super) fn whole_config(&self) -> anyhow::Result<(Config, Vec<String>, PathBuf)> {
         let path = self.config_path().ok_or(NoConfigFile)?;
-        Ok((self.load(&path)?, path))
+        let (config, warnings) = config::load_whole(&path, self.store.as_deref())?;
+        Ok((config, warnings, path))
     }
 
     /// The file that `--config` names, else the one in the default place if it exists.

@@ -9,8 +9,8 @@ use super::format::printable;
 use super::json::{self, Reloaded, Validated};
 
 pub(super) fn run(common: &Common) -> anyhow::Result<ExitCode> {
-    let (config, path) = common.config_file()?;
-    crate::daemon::run(config, Some(path))?;
+    let (config, warnings, path) = common.whole_config()?;
+    crate::daemon::run(config, &warnings, Some(path))?;
     Ok(ExitCode::Done)
 }
 
@@ -39,10 +39,13 @@ pub(super) fn reload(common: &Common, out: &mut impl Write) -> anyhow::Result<Ex
 }
 
 pub(super) fn validate(common: &Common, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let (_, path) = common.config_file()?;
+    let (_, warnings, path) = common.whole_config()?;
     if common.json {
-        json::print(&Validated { path, ok: true }, out)?;
+        json::print(&Validated { path, ok: true, warnings }, out)?;
     } else {
+        for warning in &warnings {
+            writeln!(out, "{}: warning: {}", path.display(), printable(warning))?;
+        }
         writeln!(out, "{}: valid", path.display())?;
     }
     Ok(ExitCode::Done)

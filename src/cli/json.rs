@@ -162,6 +162,8 @@ pub(super) struct Validated {
     pub(super) path: PathBuf,
     /// Always true: an invalid file prints an error.
     pub(super) ok: bool,
+    /// What works and is hardly meant.
+    pub(super) warnings: Vec<String>,
 }
 
 /// `safelight wandb-merge --json`.

@@ -7,6 +7,7 @@
 //! [`mod@file`] is the file as it is written, [`Config`] its meaning: absolute paths, durations. [`Boot`] holds what
 //! needs a restart, [`Live`] what a reload changes.
 
+pub(crate) mod checks;
 pub mod control;
 mod error;
 pub mod file;
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::de::DeTable;
 
+use self::checks::Facts;
 pub use self::error::ConfigError;
 use self::file::ConfigFile;
 pub use self::image::ImageRules;
@@ -160,6 +162,34 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let unreadable = |error: std::io::Error| ConfigError::unreadable(path, &error);
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     parse(&text, &std::path::absolute(path).map_err(unreadable)?)
+}
+
+/// Reads a configuration file, and checks that its parts fit together. `store` replaces the file's store. Also returns
+/// what is hardly meant, for people.
+///
+/// # Errors
+/// As [`load`], and if something cannot work, such as two targets that write to one directory.
+pub fn load_whole(path: &Path, store: Option<&Path>) -> Result<(Config, Vec<String>), ConfigError> {
+    let unreadable = |error: std::io::Error| ConfigError::unreadable(path, &error);
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let path = std::path::absolute(path).map_err(unreadable)?;
+    let mut config = parse(&text, &path)?;
+    if let Some(store) = store {
+        config.boot.store = std::path::absolute(store).map_err(unreadable)?;
+    }
+    let mut warnings = Vec::new();
+    for finding in checks::check(&config, &Facts::of_machine(&config)) {
+        // The text was parsed above.
+        let root = DeTable::parse(&text).ok();
+        let span = root.and_then(|root| checks::span(root.get_ref(), &finding.place));
+        let error = ConfigError::at(&text, &path, span.as_ref(), finding.message, &[]);
+        if finding.is_error {
+            return Err(error);
+        }
+        let place = error.place.map_or_else(String::new, |(line, _)| format!("line {line}: "));
+        warnings.push(format!("{place}{}", error.message));
+    }
+    Ok((config, warnings))
 }
 
 /// Reads the text of the configuration file at `path`; relative paths start at its folder.

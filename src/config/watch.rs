@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::checks;
 use super::patterns::{FilePattern, RunsPattern};
 use super::values::path;
 use crate::record::pattern::DumpPattern;
@@ -79,6 +80,10 @@ pub struct WatchConfig {
     pub dumps: Vec<DumpPattern>,
     /// How changes are noticed.
     pub backend: Backend,
+    /// The store's path from this directory, links resolved, if one of them lies in the other. Nothing below it is
+    /// read, whatever the patterns say: the store's journal would feed itself. Empty if the directory lies in the
+    /// store.
+    pub(crate) store: Option<PathBuf>,
 }
 
 impl WatchConfig {
@@ -91,7 +96,22 @@ impl WatchConfig {
             logs: default_logs(),
             dumps: default_dumps(),
             backend: Backend::default(),
+            store: None,
         }
+    }
+
+    /// The same directory, without the files of this store.
+    #[must_use]
+    pub(crate) fn without_store(self, store: &Path) -> Self {
+        let store = checks::relative_store(&self.path, store);
+        Self { store, ..self }
+    }
+
+    /// Whether a path in the directory is that of the store, or of something in it.
+    pub(crate) fn is_in_store(&self, path: &Path) -> bool {
+        self.store.as_ref().is_some_and(|store| {
+            path.strip_prefix(&self.path).is_ok_and(|inner| inner.starts_with(store))
+        })
     }
 
     /// Whether a file of a run is a media log. `path` is relative to the run directory, with slashes.
@@ -111,6 +131,7 @@ impl WatchSection {
     /// The section's meaning; a relative path starts at `folder`.
     pub(super) fn into_config(self, folder: &Path) -> WatchConfig {
         let Self { path, runs, logs, dumps, backend } = self;
-        WatchConfig { path: folder.join(path), runs: runs.into_pattern(), logs, dumps, backend }
+        let (path, runs) = (folder.join(path), runs.into_pattern());
+        WatchConfig { path, runs, logs, dumps, backend, store: None }
     }
 }

@@ -61,14 +61,21 @@ const BLOCKING_THREADS_MAX: usize = 2 * routes::THREADS_MAX + 4;
 /// How many commands wait for the engine, at most.
 const COMMANDS_MAX: usize = 4;
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. `warnings` are about the configuration.
 ///
 /// # Errors
 /// If a part cannot be started, or the engine fails.
-pub(crate) fn run(config: Config, config_path: Option<PathBuf>) -> anyhow::Result<()> {
+pub(crate) fn run(
+    config: Config,
+    warnings: &[String],
+    config_path: Option<PathBuf>,
+) -> anyhow::Result<()> {
     let level = logging::start(config.boot.log_format, &config.live.log_level)
         .context("cannot log to journald")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), store = %config.boot.store.display(), "safelight starts");
+    for warning in warnings {
+        tracing::warn!(warning, "configuration is odd");
+    }
     priority::lower(config.boot.nice);
     if config.live.watches.is_empty() {
         tracing::warn!("the configuration has no [[watch]]: nothing is read");

@@ -53,7 +53,11 @@ impl Reload {
     fn prepare(&self) -> Result<Prepared, String> {
         let path = self.config_path.as_deref();
         let path = path.ok_or("started without a configuration file")?;
-        let Config { boot, live } = config::load(path).map_err(|error| error.to_string())?;
+        let loaded = config::load_whole(path, None).map_err(|error| error.to_string())?;
+        let (Config { boot, live }, warnings) = loaded;
+        for warning in warnings {
+            tracing::warn!(warning, "configuration is odd");
+        }
         let live = live.under(&self.boot);
         let targets = self.targets.prepare(&live.targets).map_err(|error| error.to_string())?;
         // The engine takes its commands in order. At this one it waits until the settings come, or go with their sender.

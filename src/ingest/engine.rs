@@ -88,7 +88,7 @@ impl Engine {
             Pipeline::start(writer, config.boot.n_threads, memory_bytes_max, &space, &shared)?;
         let engine = Self {
             mode,
-            sources: Sources::new(mode, &config.live, tick(mode)),
+            sources: Sources::new(mode, &config.live, &config.boot.store, tick(mode)),
             releases: Releases::default(),
             retries: Retries::new(mode, Instant::now()),
             planner: Planner::new(&config.live, reader),

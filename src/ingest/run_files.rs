@@ -31,9 +31,17 @@ impl RunFiles {
 
     /// Whether logs or dumps may lie in or below a folder.
     pub(crate) fn may_lie_below(&self, folder: &str) -> bool {
+        if self.is_in_store(folder) {
+            return false;
+        }
         folder.is_empty()
             || self.watch.may_have_logs_below(folder)
             || self.watch.dumps.iter().any(|pattern| pattern.may_lie_below(folder))
+    }
+
+    /// Whether a folder is the store, or lies in it.
+    pub(crate) fn is_in_store(&self, folder: &str) -> bool {
+        self.watch.store.is_some() && self.watch.is_in_store(&self.dir.path().join(folder))
     }
 
     /// Whether a path is that of a media log.

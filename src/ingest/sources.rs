@@ -26,10 +26,11 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Watches the configured directories. Logs that may change without an event are read at each `tick`.
-    pub(super) fn new(mode: Mode, config: &Live, tick: Duration) -> Self {
+    /// Watches the configured directories, but for the store in them. Logs that may change without an event are read at
+    /// each `tick`.
+    pub(super) fn new(mode: Mode, config: &Live, store: &Path, tick: Duration) -> Self {
         Self {
-            watching: Watching::new(mode, &config.watches),
+            watching: Watching::new(mode, &config.watches, store),
             runs: Runs::default(),
             lines: LogLines::new(LogSchedule::new(Instant::now(), tick)),
             dumps: PathDumps::new(),

@@ -54,3 +54,4 @@ mod wandb_peer;
 mod wandb_sync;
 mod waiting;
 mod watchdog;
+mod whole_configuration;

@@ -144,6 +144,12 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether nothing is left out by name.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Whether the target gets any images of a run.
     #[must_use]
     pub fn has_run(&self, run: &RunId) -> bool {

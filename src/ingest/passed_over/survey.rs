@@ -168,7 +168,7 @@ pub(crate) fn note_entry(
     if kind.is_symlink() {
         findings.add(PassedOverKind::Link, name, || target_of(&entry.path()));
     } else if kind.is_dir() {
-        if !is_foreign_folder(name) {
+        if !is_foreign_folder(name) && !files.is_in_store(&join(folder, name)) {
             findings.add_outside(name);
         }
     } else if kind.is_file() {

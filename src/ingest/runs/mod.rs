@@ -139,7 +139,7 @@ mod tests {
     fn a_slot_is_freed_with_its_run_and_an_old_key_leads_nowhere() {
         let folder = tempfile::tempdir().expect("a folder");
         let watch = WatchConfig::of_run(folder.path().to_owned());
-        let watching = Watching::new(Mode::Once, std::slice::from_ref(&watch));
+        let watching = Watching::new(Mode::Once, std::slice::from_ref(&watch), Path::new("/store"));
         let root = watching.due_roots(std::time::Instant::now())[0];
         let watch = Arc::new(watch);
         let open = |name: &str| {

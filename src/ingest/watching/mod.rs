@@ -37,6 +37,8 @@ use crate::config::WatchConfig;
 #[derive(Debug)]
 pub(crate) struct Watching {
     mode: Mode,
+    /// The store, which is never read as input.
+    store: PathBuf,
     /// In the order of the configuration.
     roots: Vec<Root>,
     watcher: Option<FolderWatcher>,
@@ -64,7 +66,7 @@ impl RunScan {
 
 impl Watching {
     /// Starts to watch these directories.
-    pub(crate) fn new(mode: Mode, watches: &[WatchConfig]) -> Self {
+    pub(crate) fn new(mode: Mode, watches: &[WatchConfig], store: &Path) -> Self {
         let watcher = match mode {
             Mode::Once => None,
             Mode::Follow => FolderWatcher::new()
@@ -73,7 +75,8 @@ impl Watching {
                 })
                 .ok(),
         };
-        let mut watching = Self { mode, roots: Vec::new(), watcher, next_id: 0, n_overflows: 0 };
+        let (roots, store) = (Vec::new(), store.to_owned());
+        let mut watching = Self { mode, store, roots, watcher, next_id: 0, n_overflows: 0 };
         watching.set_watches(watches);
         watching
     }
@@ -83,13 +86,14 @@ impl Watching {
     pub(crate) fn set_watches(&mut self, watches: &[WatchConfig]) -> Vec<Root> {
         let mut before = std::mem::take(&mut self.roots);
         for watch in watches {
-            let same = before.iter().position(|root| **root.watch() == *watch);
+            let watch = watch.clone().without_store(&self.store);
+            let same = before.iter().position(|root| **root.watch() == watch);
             let root = if let Some(i) = same {
                 before.swap_remove(i)
             } else {
                 self.next_id += 1;
                 let (id, has_events) = (RootId::new(self.next_id), self.watcher.is_some());
-                Root::new(id, Arc::new(watch.clone()), has_events, self.mode)
+                Root::new(id, Arc::new(watch), has_events, self.mode)
             };
             self.roots.push(root);
         }

@@ -334,7 +334,8 @@ impl Root {
             let name = path
                 .file_name()
                 .map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
-            return if path.is_dir() { vec![(path, name)] } else { Vec::new() };
+            let is_read = path.is_dir() && !self.watch.is_in_store(&path);
+            return if is_read { vec![(path, name)] } else { Vec::new() };
         }
         self.outside_runs = Summary::default();
         self.unlisted.retain(|folder, _| path.join(folder).is_dir());
@@ -395,6 +396,9 @@ impl Root {
                 continue;
             };
             let inner = join(folder, name);
+            if self.watch.is_in_store(&entry.path()) {
+                continue;
+            }
             let is_run = pattern.is_match(&inner);
             if kind.is_symlink() {
                 if is_run || pattern.may_lie_below(&inner) {
@@ -495,6 +499,7 @@ mod tests {
             logs: Vec::new(),
             dumps: Vec::new(),
             backend: Backend::Poll,
+            store: None,
         };
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
