@@ -21,6 +21,8 @@ seed torch tests/golden/dumps/**/*.{pt,pth}
 seed picture fuzz/pictures/*
 # This target reads a picture and settings from any bytes.
 seed png fuzz/pictures/* tests/golden/inputs/*big*.npy
+# This target reads steps from any bytes.
+seed tree tests/golden/{dumps,inputs}/**/*.{npz,pt} fuzz/pictures/*
 for target in line sidecar_metadata; do
     mkdir -p "fuzz/corpus/$target"
     cat examples/digits/run/*.media.jsonl | split --lines 1 --suffix-length 4 - "fuzz/corpus/$target/digits-"

@@ -115,7 +115,11 @@ fn check_storage(dump: &[u8], header: &TensorHeader) -> (Vec<u8>, bool) {
     let mut sink = Sink { bytes: Vec::new(), n_max: header.storage.n_bytes };
     let decoded = storage::decode(&dump, &header.storage, &mut sink);
     let is_whole = sink.bytes.len() as u64 == header.storage.n_bytes;
-    assert!(is_whole || decoded.is_err(), "{} bytes were accepted for {header:?}", sink.bytes.len());
+    assert!(
+        is_whole || decoded.is_err(),
+        "{} bytes were accepted for {header:?}",
+        sink.bytes.len()
+    );
     if let Some(plain) = storage::plain(&dump, &header.storage).filter(|_| is_whole) {
         let mut bytes = vec![0; sink.bytes.len()];
         plain.read_exact_at(&mut bytes, 0).expect("bytes that were there");

@@ -2,11 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use safelight_fuzz::{check_place, check_plan};
 use safelight_image::annotations;
 use safelight_image::plan::Found;
 use safelight_image::record::{Line, parse_line};
 use safelight_image::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader, Writer};
-use safelight_fuzz::{check_place, check_plan};
 
 fuzz_target!(|line: &[u8]| {
     let record = match parse_line(line) {

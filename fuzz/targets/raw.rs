@@ -3,12 +3,14 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
+use safelight_fuzz::{check_contents, check_plan, decode_options, record};
 use safelight_image::decode::{DecodeOptions, RawLayout};
-use safelight_image::media::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb};
+use safelight_image::media::{
+    ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb,
+};
 use safelight_image::plan::{Found, MaskContents, MaskSource};
 use safelight_image::record::{Alpha, DataRef, Grid, GridOption, ImageOptions};
 use safelight_image::tensor::{ByteOrder, DType, Shape, Storage, TensorHeader, Writer};
-use safelight_fuzz::{check_contents, check_plan, decode_options, record};
 use serde_json::json;
 
 #[derive(Debug, Arbitrary)]

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
+use safelight_fuzz::check_place;
 use safelight_image::record::pattern::DumpPath;
 use safelight_image::record::{ImageOptions, parse_sidecar};
-use safelight_fuzz::check_place;
 
 fuzz_target!(|text: &[u8]| {
     let mut record = safelight_fuzz::record(ImageOptions::default());

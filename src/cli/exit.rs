@@ -1,7 +1,6 @@
 //! The exit codes of all commands.
 
 use std::io;
-use std::process;
 
 use crate::config::{self, ConfigError};
 
@@ -40,12 +39,6 @@ impl ExitCode {
         } else {
             Self::Failed
         }
-    }
-}
-
-impl From<ExitCode> for process::ExitCode {
-    fn from(code: ExitCode) -> Self {
-        Self::from(code as u8)
     }
 }
 

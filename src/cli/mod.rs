@@ -34,6 +34,7 @@ mod sync;
 mod verify;
 mod wandb_merge;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process;
 
@@ -45,16 +46,25 @@ use self::exit::ExitCode;
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> process::ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    main_of(std::env::args_os(), &mut out).into()
+}
+
+/// Runs the command with these arguments, the program's name first. Writes its output to `out`, errors to standard
+/// error. Returns the exit code. Fuzz targets run commands by this.
+pub fn main_of<T>(arguments: impl IntoIterator<Item = T>, out: &mut impl Write) -> u8
+where
+    T: Into<OsString> + Clone,
+{
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Standard output or error may be closed.
             drop(error.print());
-            return if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done }.into();
+            return if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done } as u8;
         }
     };
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let result = run(cli.command, &mut out).and_then(|code| {
+    let result = run(cli.command, out).and_then(|code| {
         out.flush()?;
         Ok(code)
     });
@@ -66,7 +76,7 @@ pub fn main() -> process::ExitCode {
         }
         code
     });
-    code.into()
+    code as u8
 }
 
 fn run(command: Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
