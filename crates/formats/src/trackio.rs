@@ -52,9 +52,28 @@ impl Names {
         format!("{}/{}/{step}", self.project_folder, self.folder)
     }
 
-    /// Returns a line of a fragment, which is also an entry of `bulk_log`. `time` is in seconds since the Unix epoch.
-    #[must_use]
-    pub fn line(&self, id: &MediaId, file: &MediaFile, entry: &MediaEntry, time: f64) -> Value {
+    /// Returns lines of a fragment, which are also the entries of `bulk_log`. The first one has the run's config if
+    /// `has_config`: Trackio takes it from any line, and it may be long.
+    pub fn lines<'a>(
+        &self,
+        images: impl IntoIterator<Item = (&'a MediaId, &'a MediaFile, &'a MediaEntry, f64)>,
+        has_config: bool,
+    ) -> impl Iterator<Item = Value> {
+        images.into_iter().enumerate().map(move |(i, (id, file, entry, time))| {
+            let config = (has_config && i == 0).then(|| self.config.clone());
+            self.line(id, file, entry, time, config.unwrap_or_default())
+        })
+    }
+
+    /// `time` is in seconds since the Unix epoch.
+    fn line(
+        &self,
+        id: &MediaId,
+        file: &MediaFile,
+        entry: &MediaEntry,
+        time: f64,
+        config: Value,
+    ) -> Value {
         // A line of Trackio has one value for each key: further images of a step get keys of their own.
         let key = match id.index {
             0 => id.key.to_string(),
@@ -78,7 +97,7 @@ impl Names {
             "metrics": { key: image },
             "step": id.step,
             "timestamp": timestamp(time),
-            "config": self.config,
+            "config": config,
             "log_id": self.log_id(id, file),
         })
     }

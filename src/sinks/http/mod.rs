@@ -9,6 +9,7 @@
 //! | other 4xx | reject if the request was about one item, else retry |
 
 mod error_response;
+pub(crate) mod file_body;
 pub(crate) mod policy;
 
 use std::error::Error;

@@ -16,8 +16,12 @@ use self::server::{MlflowServer, RemoteRun};
 use super::http::{Credentials, HttpClient, HttpError};
 use super::{Delivery, Receipt, Rest, Sink, SinkError, Target, read_file};
 use crate::config::sync::MlflowConfig;
-use crate::formats::mlflow::{self, Names, Pictures};
+use crate::formats::mlflow::{self, Names, PIXELS_MAX, Pictures};
+use crate::media::MediaFile;
 use crate::store::RunInfo;
+
+/// The largest media file that is read for a thumbnail, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// An experiment on a server.
 #[derive(Debug, Clone)]
@@ -128,25 +132,45 @@ impl MlflowRun {
         Ok(())
     }
 
-    /// Returns a media file with the pictures that the page shows of it; `None` if the file can't be decoded.
+    /// Returns the pictures that the page shows of an item, and the media file if it was read for them. There are no
+    /// pictures if the file is large or can't be decoded.
     async fn pictures(
         &self,
         item: &Delivery,
-        file: Vec<u8>,
-    ) -> Result<(Vec<u8>, Option<Pictures>), SinkError> {
-        let file_type = item.file.file_type;
+    ) -> Result<(Option<Vec<u8>>, Option<Pictures>), SinkError> {
+        let MediaFile { width, height, size, file_type, .. } = item.file;
+        let (run, key, step) = (&self.run.id, &item.id.key, item.id.step);
+        let n_pixels = u64::from(width) * u64::from(height);
+        if n_pixels > PIXELS_MAX || size > FILE_BYTES_MAX {
+            tracing::debug!(%run, %key, %step, n_pixels, size, "image is too large for a thumbnail, uploaded as a file only");
+            return Ok((None, None));
+        }
         let permit = self.server.thumbnail_permit.acquire().await;
         let _permit = permit.map_err(SinkError::retry)?;
+        let file = read_file(item, &item.file).await?;
         let draw = move || {
             let pictures = mlflow::pictures(&file, file_type);
             (file, pictures)
         };
         let (file, pictures) = tokio::task::spawn_blocking(draw).await.map_err(SinkError::retry)?;
         let log_error = |error| {
-            let (run, key, step) = (&self.run.id, &item.id.key, item.id.step);
             tracing::debug!(%run, %key, %step, %error, "image not decoded, uploaded as a file only");
         };
-        Ok((file, pictures.map_err(log_error).ok()))
+        Ok((Some(file), pictures.map_err(log_error).ok()))
+    }
+
+    /// Uploads the media file of an item: from memory if it was read before.
+    async fn upload_media(
+        &self,
+        item: &Delivery,
+        run: &RemoteRun,
+        name: &str,
+        file: Option<Vec<u8>>,
+    ) -> Result<(), SinkError> {
+        match file {
+            Some(bytes) => self.server.upload(item, run, name, bytes, item.file.size).await,
+            None => self.server.upload_file(item, run, name, &item.file).await,
+        }
     }
 
     fn receipt(&mut self, state: MlflowReceipt) -> Result<Receipt, SinkError> {
@@ -175,8 +199,7 @@ impl Sink for MlflowRun {
         let time_ms = milliseconds(item.time);
         let names =
             Names::new(&self.run.id, &item.id, item.seq, item.file.sha256.as_bytes(), time_ms);
-        let file = read_file(item, &item.file).await?;
-        let (file, pictures) = self.pictures(item, file).await?;
+        let (file, pictures) = self.pictures(item).await?;
         let run = self.remote(time_ms).await?;
 
         let extension = item.file.file_type.extension();
@@ -191,31 +214,33 @@ impl Sink for MlflowRun {
         let (mut masks, mut boxes) = (serde_json::Map::new(), serde_json::Map::new());
         for (name, mask) in &layers.masks {
             let at = names.mask(name);
-            let bytes = read_file(item, mask).await?;
-            self.server.upload(item, run, &at, bytes).await?;
+            self.server.upload_file(item, run, &at, mask).await?;
             masks.insert(name.clone(), at.into());
         }
         for (name, set) in &layers.boxes {
             let at = names.boxes(name);
-            let bytes = read_file(item, set).await?;
-            self.server.upload(item, run, &at, bytes).await?;
+            self.server.upload_file(item, run, &at, set).await?;
             boxes.insert(name.clone(), at.into());
         }
         let mut record = item.entry.to_json(&self.run.id);
         record["artifacts"] =
             json!({"picture": picture, "file": original, "masks": masks, "boxes": boxes});
         let record = serde_json::to_vec_pretty(&record).map_err(SinkError::retry)?;
-        self.server.upload(item, run, &names.record(), record).await?;
+        let upload = async |name: String, bytes: Vec<u8>| {
+            let n_bytes = bytes.len() as u64;
+            self.server.upload(item, run, &name, bytes, n_bytes).await
+        };
+        upload(names.record(), record).await?;
         // The picture is uploaded last, so that the page shows an image only when all its files are there.
         let Some(Pictures { whole, thumbnail }) = pictures else {
-            return self.server.upload(item, run, &names.original(extension), file).await;
+            return self.upload_media(item, run, &names.original(extension), file).await;
         };
-        self.server.upload(item, run, &names.thumbnail(), thumbnail).await?;
+        upload(names.thumbnail(), thumbnail).await?;
         if let Some(whole) = whole {
-            self.server.upload(item, run, &names.original(extension), file).await?;
-            self.server.upload(item, run, &names.picture("png"), whole).await
+            self.upload_media(item, run, &names.original(extension), file).await?;
+            upload(names.picture("png"), whole).await
         } else {
-            self.server.upload(item, run, &names.picture(extension), file).await
+            self.upload_media(item, run, &names.picture(extension), file).await
         }
     }
 

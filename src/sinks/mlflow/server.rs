@@ -1,13 +1,16 @@
 //! The server's REST API: experiments, runs and artifacts.
 
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::header::CONTENT_LENGTH;
+use reqwest::{Body, Method, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::media::shortened;
+use crate::sinks::http::file_body::{file_body, or_damage};
 use crate::sinks::http::{HttpClient, HttpError};
 use crate::sinks::{Delivery, SinkError};
+use crate::store::media_check::NamedFile;
 
 const API: &str = "api/2.0/mlflow";
 const ARTIFACTS: &str = "api/2.0/mlflow-artifacts/artifacts";
@@ -193,16 +196,34 @@ impl MlflowServer {
         RemoteRun::of(created.run.info)
     }
 
+    /// Uploads a file of an item as an artifact.
+    pub(super) async fn upload_file(
+        &self,
+        item: &Delivery,
+        run: &RemoteRun,
+        name: &str,
+        file: impl Into<NamedFile<'_>>,
+    ) -> Result<(), SinkError> {
+        let file = file.into();
+        let body = file_body(item, file).await?;
+        match self.upload(item, run, name, body, file.size).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(or_damage(item, file, error).await),
+        }
+    }
+
     /// Uploads an artifact of an item. An existing artifact of the same name is overwritten.
     pub(super) async fn upload(
         &self,
         item: &Delivery,
         run: &RemoteRun,
         name: &str,
-        bytes: Vec<u8>,
+        body: impl Into<Body>,
+        n_bytes: u64,
     ) -> Result<(), SinkError> {
         let path = format!("{ARTIFACTS}/{}/{name}", run.artifacts);
-        let request = self.client.request(Method::PUT, &path).body(bytes);
+        let request = self.client.request(Method::PUT, &path);
+        let request = request.header(CONTENT_LENGTH, n_bytes).body(body);
         match self.client.send(request).await {
             Ok(()) => Ok(()),
             // The server does not serve artifacts at all. This is not the item's fault.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::of_line;
 use crate::formats::trackio::Names;
 use crate::media::Sha256;
 use crate::sinks::target_dir::TargetDir;
@@ -42,13 +43,18 @@ impl TrackioInbox {
 
     /// Writes the rows of images as one fragment. The fragment's name contains the digest of its content, so that it
     /// never replaces a fragment that the server has not imported yet.
-    pub(super) fn write_fragment(&self, names: &Names, items: &[Delivery]) -> io::Result<()> {
+    pub(super) fn write_fragment(
+        &self,
+        names: &Names,
+        items: &[Delivery],
+        has_config: bool,
+    ) -> io::Result<()> {
         let dir = &self.0;
         let folders: BTreeSet<_> = items.iter().map(|item| step_folder(names, item)).collect();
         folders.iter().try_for_each(|folder| dir.sync_dir(folder))?;
         let mut lines = String::new();
-        for item in items {
-            lines.push_str(&names.line(&item.id, &item.file, &item.entry, item.time).to_string());
+        for line in names.lines(items.iter().map(of_line), has_config) {
+            lines.push_str(&line.to_string());
             lines.push('\n');
         }
         let digest = |text: &str| Sha256::of(text.as_bytes()).to_string()[..16].to_owned();

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A row is one image. Its `log_id` is made of run, key, step, index and the image's digest. Trackio ignores a second
-//! row with the same id, so a redelivery adds nothing.
+//! row with the same id, so a redelivery adds nothing. The first row after a start has the run's config.
 //!
 //! Source: trackio 0.43 `fragments.py`, `server.py`, `asgi_app.py`.
 
@@ -27,7 +27,7 @@ use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};
 use crate::config::sync::{TrackioConfig, TrackioPlace};
 use crate::durable::Disk;
 use crate::formats::trackio::{Names, project_folder};
-use crate::media::RunId;
+use crate::media::{MediaEntry, MediaFile, MediaId, RunId};
 use crate::store::RunInfo;
 
 /// The project of runs that name none.
@@ -83,7 +83,11 @@ impl Target for TrackioTarget {
             id: run.id.clone(),
             config: config.cloned().unwrap_or_default(),
         };
-        TrackioRun { location: self.location.clone(), names: Arc::new(names) }
+        TrackioRun {
+            location: self.location.clone(),
+            names: Arc::new(names),
+            is_config_sent: false,
+        }
     }
 }
 
@@ -92,6 +96,13 @@ impl Target for TrackioTarget {
 pub(crate) struct TrackioRun {
     location: TrackioLocation,
     names: Arc<Names>,
+    /// Whether Trackio has the run's config.
+    is_config_sent: bool,
+}
+
+/// Returns what the line of an item is made of.
+fn of_line(item: &Delivery) -> (&MediaId, &MediaFile, &MediaEntry, f64) {
+    (&item.id, &item.file, &item.entry, item.time)
 }
 
 impl Sink for TrackioRun {
@@ -112,14 +123,18 @@ impl Sink for TrackioRun {
 
     async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
         match &self.location {
-            TrackioLocation::Server(server) => server.log(&self.names, items).await?,
+            TrackioLocation::Server(server) => {
+                server.log(&self.names, items, !self.is_config_sent).await?;
+            }
             TrackioLocation::Inbox(inbox) => {
                 let (inbox, names, items) = (inbox.clone(), self.names.clone(), items.to_vec());
-                let write = move || inbox.write_fragment(&names, &items);
+                let has_config = !self.is_config_sent;
+                let write = move || inbox.write_fragment(&names, &items, has_config);
                 let written = tokio::task::spawn_blocking(write).await;
                 written.map_err(SinkError::retry)?.map_err(SinkError::retry)?;
             }
         }
+        self.is_config_sent = true;
         let last = items.iter().map(|item| item.seq).max();
         Receipt::new(&json!({ "seq": last }))
     }

@@ -6,10 +6,13 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::of_line;
 use crate::formats::trackio::Names;
 use crate::secrets::SecretSource;
+use crate::sinks::http::file_body::{file_body, or_damage};
 use crate::sinks::http::{Credentials, HttpClient, HttpError};
-use crate::sinks::{Delivery, SinkError, read_file};
+use crate::sinks::{Delivery, SinkError};
+use crate::store::media_check::NamedFile;
 
 /// The header of the write token.
 pub(super) const TOKEN: HeaderName = HeaderName::from_static("x-trackio-write-token");
@@ -17,6 +20,9 @@ pub(super) const TOKEN: HeaderName = HeaderName::from_static("x-trackio-write-to
 /// A client of a Trackio server.
 #[derive(Debug, Clone)]
 pub(super) struct TrackioServer(HttpClient);
+
+/// The longest path of an upload at the server.
+const PATH_BYTES_MAX: usize = 4096;
 
 /// The answer to an upload.
 #[derive(Debug, Deserialize)]
@@ -43,17 +49,27 @@ impl TrackioServer {
     /// Uploads an image.
     pub(super) async fn put(&self, names: &Names, item: &Delivery) -> Result<(), SinkError> {
         let file_name = names.file_name(&item.id, &item.file);
-        let part = Part::bytes(read_file(item, &item.file).await?).file_name(file_name.clone());
+        let file = NamedFile::from(&item.file);
+        let body = file_body(item, file).await?;
+        let part = Part::stream_with_length(body, file.size).file_name(file_name.clone());
         let request = self.0.request(Method::POST, "api/upload");
         let request = request.multipart(Form::new().part("files", part));
-        let answer: UploadAnswer =
-            self.0.send_for(request).await.map_err(|error| error_of(error, item))?;
+        let answer: UploadAnswer = match self.0.send_for(request).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(or_damage(item, file, error_of(error, item)).await),
+        };
         let [path] = &answer.paths[..] else {
             let got = answer.paths.len();
             return Err(SinkError::retry(format!(
                 "Trackio stored {got} files of an upload, want 1"
             )));
         };
+        if path.len() > PATH_BYTES_MAX {
+            let got = path.len();
+            return Err(SinkError::retry(format!(
+                "Trackio named an upload with {got} bytes, want at most {PATH_BYTES_MAX}"
+            )));
+        }
         let upload = json!({
             "project": names.project,
             "run": names.folder,
@@ -67,9 +83,13 @@ impl TrackioServer {
     }
 
     /// Logs the rows of images.
-    pub(super) async fn log(&self, names: &Names, items: &[Delivery]) -> Result<(), SinkError> {
-        let row = |item: &Delivery| names.line(&item.id, &item.file, &item.entry, item.time);
-        let rows: Vec<Value> = items.iter().map(row).collect();
+    pub(super) async fn log(
+        &self,
+        names: &Names,
+        items: &[Delivery],
+        has_config: bool,
+    ) -> Result<(), SinkError> {
+        let rows: Vec<Value> = names.lines(items.iter().map(of_line), has_config).collect();
         let request = self.0.request(Method::POST, "api/bulk_log");
         let request = request.json(&json!({ "logs": rows, "hf_token": null }));
         Ok(self.0.send(request).await?)

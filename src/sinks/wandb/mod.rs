@@ -22,6 +22,7 @@
 mod files;
 mod segment;
 mod state;
+mod stored;
 mod upload;
 
 use std::collections::BTreeSet;
@@ -35,6 +36,7 @@ use serde_json::{Map, Value};
 use self::files::Staging;
 use self::segment::{Pending, Segments};
 use self::state::{Held, State};
+use self::stored::{StateStore, Stored};
 use super::target_dir::TargetDir;
 use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};
 use crate::config::sync::WandbConfig;
@@ -62,7 +64,9 @@ pub(crate) struct WandbRun {
     staging: Staging,
     segments: Segments,
     state: State,
-    /// Staged files whose images are in a row. The next call removes them, because the receipt is stored then.
+    store: StateStore,
+    /// Staged files whose images are in a row, and files of earlier states. The next call removes them, because the receipt is
+    /// stored then.
     used: Vec<PathBuf>,
 }
 
@@ -116,6 +120,7 @@ impl Target for WandbTarget {
         WandbRun {
             staging: Staging::new(self.dir.clone(), segments.folder().join("staged")),
             config: Arc::clone(&self.config),
+            store: StateStore::new(self.dir.clone(), segments.folder().to_owned()),
             segments,
             state: State::default(),
             used: Vec::new(),
@@ -181,7 +186,8 @@ impl WandbRun {
             }
             let Some(step) = state.next_step(is_last) else { break };
             let items = state.take_step(step);
-            used.extend(items.iter().flat_map(Held::paths).map(|path| self.staging.at(&path)));
+            let paths = items.iter().flat_map(|item| item.paths());
+            used.extend(paths.map(|path| self.staging.at(&path)));
             self.segments.write_row(state, &mut pending, step, &items, &self.staging)?;
         }
         self.segments.flush(state, &mut pending)?;
@@ -192,18 +198,18 @@ impl WandbRun {
 impl Sink for WandbRun {
     async fn resume(&mut self, last: Option<&Receipt>) -> Result<(), SinkError> {
         self.used.clear();
-        self.state = match last.map(Receipt::get) {
-            None => State::default(),
-            Some(Some(state)) => state,
+        let stored = match last.map(Receipt::get) {
+            None => Stored::default(),
+            Some(Some(stored)) => stored,
             Some(None) => {
                 return Err(SinkError::retry(
                     "what is stored of this run's delivery is of another version of safelight",
                 ));
             }
         };
+        self.state = self.store.load(stored)?;
         self.segments.resume(&self.state)?;
-        let waiting = self.state.held.iter().chain(&self.state.late);
-        self.staging.sweep(&waiting.flat_map(Held::paths).collect())?;
+        self.staging.sweep(&self.state.waiting().flat_map(|item| item.paths()).collect())?;
         Ok(())
     }
 
@@ -226,22 +232,26 @@ impl Sink for WandbRun {
         self.used.retain(|path| !named.contains(path));
         self.settle().await?;
         let mut state = self.state.clone();
-        for item in items {
-            state.take(Held::of(item));
-        }
+        let new: Vec<Arc<Held>> = items.iter().map(|item| Arc::new(Held::of(item))).collect();
+        new.iter().for_each(|item| state.take(item.clone()));
         let mut used = self.write_rows(&mut state, false)?;
-        // A waiting image may use the same mask file.
-        let named = state.held.iter().chain(&state.late).flat_map(Held::paths);
-        let named: BTreeSet<PathBuf> = named.map(|path| self.staging.at(&path)).collect();
-        used.retain(|path| !named.contains(path));
-        let waiting = state.held.iter().chain(&state.late);
-        self.staging.sync(waiting.flat_map(Held::paths))?;
+        let has_new_rows = !used.is_empty();
+        if has_new_rows {
+            // A waiting image may use the same mask file.
+            let named = state.waiting().flat_map(|item| item.paths());
+            let named: BTreeSet<PathBuf> = named.map(|path| self.staging.at(&path)).collect();
+            used.retain(|path| !named.contains(path));
+        }
+        // Files of images that waited before are durable.
+        self.staging.sync(items.iter().flat_map(|item| item.entry.paths()))?;
+        let (receipt, stale) = self.store.store(&state, new, has_new_rows)?;
+        used.extend(stale);
         (self.state, self.used) = (state, used);
-        Receipt::new(&self.state)
+        Ok(receipt)
     }
 
     async fn rest(&mut self, why: Rest) -> Result<Option<Receipt>, SinkError> {
-        let mut did = self.settle().await?;
+        let did = self.settle().await?;
         let idle = Duration::from_secs(self.config.segment_idle_s.get().into());
         let is_over = match why {
             Rest::Idle(passed) => passed >= idle,
@@ -258,14 +268,19 @@ impl Sink for WandbRun {
                     break;
                 }
             }
+            let (receipt, stale) = self.store.store(&state, Vec::new(), true)?;
+            used.extend(stale);
             (self.state, self.used) = (state, used);
-            did = true;
+            return Ok(Some(receipt));
         }
-        if !did && self.state.is_at_rest() {
+        if !did && self.state.is_at_rest() && !self.store.has_files() {
             // The folder holds only empty folders. If the removal fails, they do no harm.
             self.segments.dir().remove_dir_all(self.segments.folder()).ok();
         }
-        did.then(|| Receipt::new(&self.state)).transpose()
+        if !did {
+            return Ok(None);
+        }
+        self.store.store(&self.state, Vec::new(), false).map(|(receipt, _)| Some(receipt))
     }
 }
 

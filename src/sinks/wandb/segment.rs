@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::FileType;
 use serde_json::{Value, json};
@@ -102,7 +103,7 @@ impl Segments {
         state: &mut State,
         pending: &mut Pending,
         step: Step,
-        items: &[Held],
+        items: &[Arc<Held>],
         staging: &Staging,
     ) -> Result<(), FileError> {
         let row = Row::of(step, items.iter().map(|item| (&item.id, &item.entry, item.time)));
@@ -137,7 +138,7 @@ impl Segments {
             self.push_beginning(&mut log, state);
         }
         let is_known = |kind: &str, place: &str, labels: &Value| {
-            state.labels.get(kind).and_then(|places| places.get(place)) == Some(labels)
+            state.totals.labels.get(kind).and_then(|places| places.get(place)) == Some(labels)
         };
         let labels: Vec<KeyedValue> = row
             .labels
@@ -150,12 +151,13 @@ impl Segments {
         }
         push_before_row(&mut log, &row);
         log.push(row.history(start));
+        let totals = Arc::make_mut(&mut state.totals);
         for ((kind, place), labels) in &row.labels {
-            state.labels.entry(kind.clone()).or_default().insert(place.clone(), labels.clone());
+            totals.labels.entry(kind.clone()).or_default().insert(place.clone(), labels.clone());
         }
         let values = row.values.iter().map(|(key, value)| (key.as_str().to_owned(), value.clone()));
-        state.summary.extend(values);
-        state.summary.extend(row.own_values(start).map(|(name, value)| (name.to_owned(), value)));
+        totals.summary.extend(values);
+        totals.summary.extend(row.own_values(start).map(|(name, value)| (name.to_owned(), value)));
         let open = Open {
             last_step: step.0,
             last_time: row.time,
@@ -218,14 +220,14 @@ impl Segments {
         let start_time = state.last_start.map(UnixTime::of);
         log.push(LogInfo::ours());
         log.push(RunStart { start_time, ..self.start.clone() });
-        let labels = state.labels.iter().flat_map(|(kind, places)| {
+        let labels = state.totals.labels.iter().flat_map(|(kind, places)| {
             places.iter().map(|(place, labels)| label_item(&(kind.clone(), place.clone()), labels))
         });
         let labels: Vec<KeyedValue> = labels.collect();
         if !labels.is_empty() {
             log.push(Kind::Config(KeyedChanges::updates(labels)));
         }
-        let summary = state.summary.iter().map(|(key, value)| KeyedValue::flat(key, value));
+        let summary = state.totals.summary.iter().map(|(key, value)| KeyedValue::flat(key, value));
         let summary: Vec<KeyedValue> = summary.collect();
         if !summary.is_empty() {
             log.push(Kind::Summary(KeyedChanges::updates(summary)));
@@ -246,7 +248,7 @@ impl Segments {
         #[expect(clippy::cast_possible_truncation, reason = "a run of 68 years is long enough")]
         let runtime = (open.last_time - started).max(0.0) as i32;
         let own = ["_step", "_timestamp", "_runtime"];
-        let own = own.iter().filter_map(|name| Some((*name, state.summary.get(*name)?)));
+        let own = own.iter().filter_map(|name| Some((*name, state.totals.summary.get(*name)?)));
         let mut summary: Vec<KeyedValue> =
             own.map(|(name, value)| KeyedValue::flat(name, value)).collect();
         summary.push(KeyedValue::nested(&["_wandb", "runtime"], &json!(runtime)));

@@ -13,8 +13,8 @@ pub struct Pictures {
     pub thumbnail: Vec<u8>,
 }
 
-/// The most pixels of a picture that gets a thumbnail.
-pub const PIXELS_MAX: u64 = 100_000_000;
+/// The most pixels of a picture that gets a thumbnail: 4096 × 4096. Decoded, it takes up to 200 MB.
+pub const PIXELS_MAX: u64 = 1 << 24;
 
 /// The longest side of a thumbnail.
 const SIDE: u32 = 256;
