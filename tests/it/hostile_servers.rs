@@ -302,3 +302,81 @@ fn bad_servers_cost_no_memory_no_secret_and_no_other_target() {
     assert_eq!(code, Some(0));
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
+
+/// Starts a server that answers as `MLflow` and as Trackio do, and keeps nothing.
+fn serve_well() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let accept = move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let Some(head) = request_head(&mut stream) else { continue };
+            let path = head.split(' ').nth(1).unwrap_or("/");
+            let info = "{\"run_id\":\"r1\",\"experiment_id\":\"1\",\"lifecycle_stage\":\"active\",\
+                        \"artifact_uri\":\"mlflow-artifacts:/1/r1/artifacts\"}";
+            let body = match path.rsplit('/').next().unwrap_or("") {
+                name if name.starts_with("get-by-name") => {
+                    "{\"experiment\":{\"experiment_id\":\"1\",\"lifecycle_stage\":\"active\"}}"
+                        .to_owned()
+                }
+                "search" => format!("{{\"runs\":[{{\"info\":{info}}}]}}"),
+                "upload" => "{\"paths\":[\"/tmp/1\"]}".to_owned(),
+                name if name.starts_with("get?") => format!("{{\"run\":{{\"info\":{info}}}}}"),
+                _ => "{}".to_owned(),
+            };
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+            )
+            .ok();
+        }
+    };
+    thread::Builder::new().name("server".to_owned()).spawn(accept).expect("a thread");
+    address
+}
+
+/// Writes a gray picture of `side`² pixels as PNG.
+fn write_large_png(path: &std::path::Path, side: u32) {
+    let file = std::io::BufWriter::new(fs::File::create(path).expect("a file"));
+    let mut encoder = png::Encoder::new(file, side, side);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_compression(png::Compression::Fast);
+    let mut writer = encoder.write_header().expect("a header");
+    let mut rows = writer.stream_writer().expect("a writer");
+    let row = vec![7; side as usize];
+    for _ in 0..side {
+        rows.write_all(&row).expect("a row");
+    }
+    rows.finish().expect("an image");
+}
+
+#[test]
+fn deliveries_of_large_inputs_take_little_memory() {
+    let temp = TempRun::new();
+    // 10^8 pixels in a small file, and a config of 1 MB that is made of small parts.
+    fs::create_dir_all(temp.at("tensors")).expect("a folder");
+    write_large_png(&temp.at("tensors/large.png"), 9999);
+    temp.append("a.media.jsonl", "{\"key\":\"large\",\"step\":0,\"data\":\"tensors/large.png\"}\n");
+    let parts = (0..80_000).map(|n| format!("\"k{n}\":{{}}")).collect::<Vec<_>>().join(",");
+    temp.write("safelight.json", format!("{{\"config\":{{{parts}}}}}").as_bytes());
+    for n in 0..60 {
+        temp.log_picture("k", n, n);
+    }
+    let address = serve_well();
+    let folder = temp.folder().display().to_string();
+    let settings = format!(
+        "[sync.mlflow]\nkind = \"mlflow\"\nurl = \"http://{address}\"\n\
+         [sync.trackio]\nkind = \"trackio\"\nurl = \"http://{address}\"\n\
+         [sync.inbox]\nkind = \"trackio\"\npath = \"{folder}/trackio\"\n\
+         [sync.wandb]\nkind = \"wandb\"\npath = \"{folder}/wandb\"\n\
+         [sync.tensorboard]\nkind = \"tensorboard\"\npath = \"{folder}/tb\"\n"
+    );
+    let daemon = temp.daemon(&settings);
+    let targets = || temp.status()["targets"].as_array().expect("targets").clone();
+    let delivered = |target: &Value| target["delivered"].as_u64().expect("a number");
+    wait_for_all("the deliveries", 5 * 61, || targets().iter().map(delivered).sum());
+    let peak = peak_bytes(&daemon);
+    eprintln!("peak {} MB", peak >> 20);
+    assert!(peak < 400 << 20, "{} MB: {:?}", peak >> 20, targets());
+    assert_eq!(daemon.stop().0, Some(0));
+}
