@@ -1,6 +1,8 @@
 //! `safelight ls`.
 
+use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -29,22 +31,55 @@ pub(super) fn run(
     let (run, key) = (args.run.clone(), args.key.clone());
     let state = args.state.map(Into::into);
     let query = ItemsQuery { run, key, first_step, last_step, state, ..ItemsQuery::default() };
+    let store = access.config.boot.store.clone();
+    let mut n_missing = 0u64;
+    let mut look = |item: &mut Value| {
+        if lacks_file(&store, item) {
+            item["file_missing"] = true.into();
+            n_missing += 1;
+        }
+    };
     let is_wanted = |item: &Value| args.conditions.iter().all(|condition| condition.holds(item));
     if common.json {
-        let left_out = access.each_item(query, |item| {
-            if is_wanted(&item) { Ok(writeln!(out, "{item}")?) } else { Ok(()) }
+        let left_out = access.each_item(query, |mut item| {
+            if !is_wanted(&item) {
+                return Ok(());
+            }
+            look(&mut item);
+            Ok(writeln!(out, "{item}")?)
         })?;
+        warn_missing(n_missing);
         return Ok(warn_left_out(&left_out, args));
     }
     let n_left_out = usize::from(args.run.is_some());
     let mut table = Table::new(out, &COLUMNS[n_left_out..]);
-    let left_out = access.each_item(query, |item| {
-        let is_wanted = is_wanted(&item);
-        let cells = || row(&item).into_iter().skip(n_left_out).collect();
-        if is_wanted { Ok(table.add(cells())?) } else { Ok(()) }
+    let left_out = access.each_item(query, |mut item| {
+        if !is_wanted(&item) {
+            return Ok(());
+        }
+        look(&mut item);
+        Ok(table.add(row(&item).into_iter().skip(n_left_out).collect())?)
     })?;
     table.finish()?;
+    warn_missing(n_missing);
     Ok(warn_left_out(&left_out, args))
+}
+
+/// Whether an image has no media file in the store. A copy of a store that was written meanwhile may lack some.
+fn lacks_file(store: &Path, item: &Value) -> bool {
+    let is_image = item["state"] == "image" && item["pruned"] != true;
+    let Some(path) = item["path"].as_str().filter(|_| is_image) else { return false };
+    let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+    fs::symlink_metadata(store.join(path)).is_err_and(is_missing)
+}
+
+/// Says that images lack their files, if any do.
+fn warn_missing(n: u64) {
+    if n > 0 {
+        let (images, advice) = (count(n, "image"), "safelight verify --repair makes them again");
+        // Nobody may read it.
+        drop(writeln!(io::stderr(), "safelight: the store lacks the files of {images}: {advice}"));
+    }
 }
 
 /// Says which runs are left out, and why. The command fails if it names one of them.
@@ -79,13 +114,23 @@ fn row(item: &Value) -> [String; COLUMNS.len()] {
         text("key"),
         text("step"),
         text("index"),
-        if item["class"] == "waiting" { text("class") } else { text("state") },
+        state(item),
         size,
         text("mode"),
         text("rule"),
         range,
         note(item),
     ]
+}
+
+/// `missing` for an image without its file, `waiting` for an item that is tried again, else its state.
+fn state(item: &Value) -> String {
+    let state = match (&item["file_missing"], &item["class"]) {
+        (Value::Bool(true), _) => "missing",
+        (_, class) if class == "waiting" => "waiting",
+        _ => item["state"].as_str().unwrap_or("-"),
+    };
+    printable(state)
 }
 
 /// The caption or reason, then the number of warnings, and of NaN and infinite values.

@@ -130,7 +130,8 @@ impl Findings {
         });
     }
 
-    fn add(&self, found: DamagedMedia) {
+    /// Adds a file that was found damaged.
+    pub(super) fn add(&self, found: DamagedMedia) {
         let mut files = self.files();
         let at = (found.run.clone(), found.path.clone());
         let n = files.len();
@@ -149,10 +150,9 @@ impl Findings {
         self.files().values().cloned().collect()
     }
 
-    /// Adds files that were found before the program was started.
-    pub(crate) fn restore(&self, files: Vec<DamagedMedia>, progress: ScrubProgress) {
-        files.into_iter().for_each(|found| self.add(found));
-        self.set_progress(progress);
+    /// Whether no more files are remembered.
+    pub(super) fn is_full(&self) -> bool {
+        self.files().len() >= FINDINGS_MAX
     }
 
     /// Forgets a file: it is sound, or no image names it.

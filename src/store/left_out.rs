@@ -166,7 +166,7 @@ impl LeftOut {
         self.runs().folders.remove(name);
     }
 
-    /// The runs that are left out now, in order of their ids; then the folders.
+    /// The runs and folders that are left out now, in order of their names.
     pub(crate) fn all(&self) -> Vec<LeftOutRun> {
         let mut runs = self.runs();
         runs.unreadable.retain(|_, (_, last, _)| last.elapsed() < UNREADABLE_AGE_MAX);
@@ -177,14 +177,15 @@ impl LeftOut {
         for (run, closed) in runs.closed.iter().filter(|(_, of)| of.state != State::OnTrial) {
             all.insert(run.as_str().to_owned(), (closed.since, closed.reason.clone()));
         }
-        let folders = runs.folders.iter().map(|(name, of)| (name.clone(), of.clone()));
-        let all = all.into_iter().chain(folders);
+        for (name, of) in &runs.folders {
+            all.entry(name.clone()).or_insert_with(|| of.clone());
+        }
         let left_out = |(run, (since, reason)): (String, (Instant, String))| LeftOutRun {
             run,
             reason,
             since_s: since.elapsed().as_secs_f64(),
         };
-        all.map(left_out).collect()
+        all.into_iter().map(left_out).collect()
     }
 }
 

@@ -1,7 +1,8 @@
 //! The lock of a store: one process at a time holds it. The lock file names the process and its socket.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,10 +19,22 @@ pub struct Holder {
     pub socket: Option<PathBuf>,
 }
 
+/// What the lock file says.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct LockFile {
+    #[serde(flatten)]
+    holder: Holder,
+    /// The inode of the folder of runs. In a copy of the store, it is another.
+    #[serde(default)]
+    runs_ino: Option<u64>,
+}
+
 /// The lock on a store, held as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
+    /// Whether the store was copied since it was opened last.
+    pub(super) is_copy: bool,
 }
 
 fn path(store: &Path) -> PathBuf {
@@ -31,8 +44,13 @@ fn path(store: &Path) -> PathBuf {
 /// Reads the lock file of a store. The process that it names may have ended.
 #[must_use]
 pub fn holder(store: &Path) -> Option<Holder> {
+    let file: LockFile = read(&mut File::open(path(store)).ok()?)?;
+    Some(file.holder)
+}
+
+fn read(file: &mut File) -> Option<LockFile> {
     let mut text = String::new();
-    File::open(path(store)).ok()?.read_to_string(&mut text).ok()?;
+    file.read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
 }
 
@@ -60,12 +78,16 @@ impl Lock {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
+        let before = read(&mut file).and_then(|before| before.runs_ino);
+        let runs_ino = fs::metadata(store.join("runs")).ok().map(|meta| meta.ino());
+        let is_copy = before.is_some() && before != runs_ino;
+        let now = LockFile { holder: me.clone(), runs_ino };
         // This fails on a full disk. The lock holds all the same, but its holder is not named.
         drop(
             file.set_len(0)
                 .and_then(|()| file.rewind())
-                .and_then(|()| file.write_all(&serde_json::to_vec(me)?)),
+                .and_then(|()| file.write_all(&serde_json::to_vec(&now)?)),
         );
-        Ok(Some(Self { _file: file }))
+        Ok(Some(Self { _file: file, is_copy }))
     }
 }

@@ -4,22 +4,27 @@
 //! what it found, are in the store's file `scrub.json`, so that a restart goes on. If the file is lost, a pass begins.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::findings::{DamagedMedia, Findings, ScrubProgress};
+use super::findings::{DamagedMedia, ScrubProgress};
 use super::journal::{Event, JournalOffset, Line};
-use super::media_check::{MediaFiles, files_of};
+use super::media_check::{Damage, MediaFiles, files_of};
 use super::{Reader, StoreError};
 use crate::durable::Disk;
 use crate::media::{CommittedImage, RunId};
 use crate::pace::Pace;
+use crate::pulse;
 
 /// Reading a file counts as at least this many bytes: small files cost time, too.
 const FILE_BYTES_MIN: u64 = 16 << 10;
+
+/// Bytes of files that are looked at again when the store is opened.
+const RESTORED_BYTES_MAX: u64 = 64 << 20;
 
 /// Journal lines that are read in one turn.
 const LINES_PER_TURN: usize = 512;
@@ -51,10 +56,53 @@ fn unix_seconds_now() -> f64 {
     UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// Takes up what an earlier process found.
-pub(super) fn restore(store: &Path, findings: &Findings) {
-    let file = load(store);
-    findings.restore(file.damaged, file.progress);
+/// Takes up what an earlier process found, as far as it is still so.
+pub(super) fn restore(reader: &Reader) {
+    let scrub = Scrub::new(reader.clone());
+    reader.findings().set_progress(scrub.progress);
+    let mut n_bytes = 0;
+    for found in &scrub.saved.damaged {
+        reader.findings().add(found.clone());
+        if n_bytes < RESTORED_BYTES_MAX {
+            // What cannot be read now is looked at later.
+            n_bytes += scrub.file_size(found).unwrap_or(0);
+            scrub.is_still_damaged(found).ok();
+        }
+    }
+}
+
+/// Looks whether the media files of all images exist. A copy of a store that was written meanwhile may lack some.
+///
+/// # Errors
+/// If the index fails.
+pub(super) fn look_for_missing(reader: &Reader) -> Result<(), StoreError> {
+    tracing::info!("the store was copied: looking whether all media files are there");
+    let mut run = reader.run_after(None)?;
+    while let Some(id) = run {
+        let folder = reader.run_folder(&id);
+        for item in reader.placed(&id) {
+            pulse::beat();
+            // A journal that fails shows elsewhere.
+            let Ok((_, entry)) = item else { break };
+            let Some(image) = entry.as_image().filter(|image| !image.pruned) else { continue };
+            for file in files_of(image) {
+                let path = folder.join(file.path);
+                let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+                if fs::symlink_metadata(path).is_err_and(is_missing) {
+                    reader.findings().note(&id, &image.id, file.path, &Damage::Missing);
+                }
+            }
+            if reader.findings().is_full() {
+                break;
+            }
+        }
+        run = reader.run_after(Some(&id))?;
+    }
+    let missing = reader.findings().status().missing;
+    if missing > 0 {
+        tracing::warn!(missing, "the copied store lacks media files: safelight verify lists them");
+    }
+    Scrub::new(reader.clone()).save()
 }
 
 fn load(store: &Path) -> ScrubFile {
@@ -174,7 +222,7 @@ impl Scrub {
         let damaged = self.reader.findings().all();
         let file = ScrubFile { at: self.at.clone(), progress: self.progress, damaged };
         if file != self.saved {
-            let text = serde_json::to_vec(&file).map_err(std::io::Error::other)?;
+            let text = serde_json::to_vec(&file).map_err(io::Error::other)?;
             Disk::default().replace(&path(self.reader.root()), &text)?;
             self.saved = file;
         }
@@ -195,6 +243,13 @@ impl Scrub {
             self.reader.findings().forget(found);
         }
         Ok(is_damaged)
+    }
+
+    /// The recorded size of a file that was found damaged, if an image still names it.
+    fn file_size(&self, found: &DamagedMedia) -> Option<u64> {
+        let image = found.image();
+        let item = self.reader.item(&found.run, &image.key, image.step, image.index).ok()??;
+        files_of(item.as_image()?).find(|file| file.path == found.path).map(|file| file.size)
     }
 
     fn is_damaged(&self, found: &DamagedMedia, image: &CommittedImage) -> bool {

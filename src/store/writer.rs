@@ -67,7 +67,7 @@ pub(crate) struct Writer {
     pub(super) segment_bytes: u64,
     staging: Staging,
     findings: Findings,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Writer {
@@ -111,9 +111,8 @@ impl Writer {
             segment_bytes: journal::SEGMENT_BYTES,
             staging,
             findings: Findings::default(),
-            _lock: lock,
+            lock,
         };
-        scrub::restore(&writer.root, &writer.findings);
         match writer.replay() {
             // Some damage shows only when a page is read.
             Err(StoreError::Index(error)) if index::is_damage(&error) => {
@@ -125,6 +124,10 @@ impl Writer {
         }
         if writer.is_index_overgrown()? {
             writer.renew_index()?;
+        }
+        scrub::restore(&writer.reader());
+        if writer.lock.is_copy {
+            scrub::look_for_missing(&writer.reader())?;
         }
         writer.space.keep_ballast();
         Ok(writer)

@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::faults::{as_nobody, set_mode};
-use crate::harness::{TempRun, files_below, gray, number_in, wait_for};
+use crate::harness::{PROGRAM, Ran, TempRun, files_below, gray, number_in, wait_for};
 
 /// The second user's run beside the one in trouble.
 const OTHER: &str = "run-other";
@@ -212,4 +213,44 @@ fn a_run_that_cannot_be_written_any_more_waits_and_delays_no_other() {
     assert_eq!(daemon.stop().0, Some(0));
     temp.remove_index();
     assert_eq!(numbers(&temp, "run"), want);
+}
+
+#[test]
+fn a_copied_store_says_what_it_lacks() {
+    // A copy of a store that was written meanwhile listed images without files as if nothing were wrong.
+    let temp = TempRun::new();
+    (1..=3).for_each(|n| log_picture(&temp, "run", n));
+    assert_eq!(temp.ingest().code, 0);
+    let copy = temp.folder().join("copy");
+    let copied = Command::new("cp").arg("-a").arg(temp.store()).arg(&copy).status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    let run = |store: &Path, args: &[&str]| -> Ran {
+        let mut command = Command::new(PROGRAM);
+        command.args(args).arg("--store").arg(store).stdin(Stdio::null());
+        command.output().expect("the program").into()
+    };
+    let of_store = media_file(&temp, "run", 2);
+    let of_copy = copy.join(of_store.strip_prefix(temp.store()).expect("a path of the store"));
+    fs::remove_file(&of_copy).expect("a file");
+
+    for _ in 0..2 {
+        let ran = run(&copy, &["status"]);
+        assert!(ran.out.contains("error     1 media file is damaged or missing"), "{ran:?}");
+    }
+    let ran = run(&copy, &["ls"]);
+    assert!(ran.err.contains("the store lacks the files of 1 image"), "{ran:?}");
+    let states: Vec<&str> =
+        ran.out.lines().filter_map(|line| line.split_whitespace().nth(4)).collect();
+    assert_eq!(states, ["STATE", "image", "missing", "image"], "{ran:?}");
+    let ran = run(&copy, &["ls", "--json", "run"]);
+    assert_eq!(ran.out.matches("\"file_missing\":true").count(), 1, "{ran:?}");
+    assert_eq!(run(&copy, &["verify"]).code, 1);
+    fs::copy(&of_store, &of_copy).expect("a file");
+    assert_eq!(run(&copy, &["verify"]).code, 0);
+    let ran = run(&copy, &["status"]);
+    assert!(!ran.out.contains("error"), "{ran:?}");
+
+    let ran = run(&temp.store(), &["ls"]);
+    assert!(ran.err.is_empty() && !ran.out.contains("missing"), "{ran:?}");
+    assert!(!run(&temp.store(), &["status"]).out.contains("error"));
 }

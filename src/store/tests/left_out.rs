@@ -144,3 +144,45 @@ fn many_journals_are_written_in_turn_and_few_are_open() {
     });
     assert!(journals.count() <= 64);
 }
+
+#[test]
+fn ids_that_look_like_each_others_folders_are_kept_apart() {
+    // A run whose id was the text of another one's shortened folder was written to the same journal.
+    let long = "x".repeat(300);
+    let text = RunId::new(long.as_str()).expect("a name").folder();
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || open_on(Disk::default(), folder.path(), &holder(), Duration::ZERO);
+    let (mut writer, reader) = open().expect("a store");
+    for step in 1..4 {
+        writer.commit(&mut vec![commit(&long, step), commit(&text, 10 + step)]).expect("a commit");
+    }
+    drop((writer, reader));
+    std::fs::remove_dir_all(folder.path().join("index")).expect("an index");
+    let (_writer, reader) = open().expect("a store");
+    assert_eq!((steps(&reader, &long), steps(&reader, &text)), (vec![1, 2, 3], vec![11, 12, 13]));
+    assert_eq!(reader.left_out().all(), []);
+}
+
+#[test]
+fn a_folder_that_is_another_runs_is_refused_and_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || open_on(Disk::default(), folder.path(), &holder(), Duration::ZERO);
+    let (mut writer, reader) = open().expect("a store");
+    writer.commit(&mut vec![commit("a", 1)]).expect("a commit");
+    drop((writer, reader));
+    let runs = folder.path().join("runs");
+    std::fs::create_dir_all(runs.join("b/journal")).expect("a folder");
+    for file in ["run.json", "journal/00000001.jsonl"] {
+        std::fs::copy(runs.join("a").join(file), runs.join("b").join(file)).expect("a file");
+    }
+    let (mut writer, reader) = open().expect("a store");
+    let left_out = reader.left_out().all();
+    assert_eq!((left_out.len(), &*left_out[0].run), (1, "b"));
+    assert!(left_out[0].reason.contains("holds run a, whose folder is a"), "{left_out:?}");
+    let mut group = vec![commit("b", 1), commit("a", 2)];
+    let error = reader.check_source(&group[0].run).expect_err("another run");
+    assert!(error.to_string().contains("b holds run a, not b: give one of them"), "{error}");
+    writer.commit(&mut group).expect("a commit of run a");
+    assert_eq!((group.len(), steps(&reader, "a"), steps(&reader, "b")), (1, vec![1, 2], vec![]));
+    assert_eq!(reader.left_out().all().len(), 1);
+}

@@ -92,8 +92,10 @@ name! {
 impl RunId {
     /// Returns the name of the run's folder in the store.
     ///
-    /// Every byte outside `[A-Za-z0-9._-]`, and a leading dot, is written as `%XX`. Thus two ids never share
-    /// a folder, and no id leads out of the store.
+    /// Every byte outside `[A-Za-z0-9._-]`, and a leading dot, is written as `%XX`. A name of more than 180 bytes is
+    /// shortened: 163 bytes, `-`, 16 hex digits of its SHA-256. In an id that would look like a shortened name, that `-`
+    /// is written as `%2D`, which no other name has. Thus two ids share a folder only if their digests are equal, and no
+    /// id leads out of the store.
     #[must_use]
     pub fn folder(&self) -> String {
         let mut folder = String::with_capacity(self.0.len());
@@ -104,6 +106,10 @@ impl RunId {
             } else {
                 folder.extend(["%".to_owned(), format!("{byte:02X}")]);
             }
+        }
+        if looks_shortened(&folder) {
+            folder.replace_range(SHORTENED_BYTES..=SHORTENED_BYTES, "%2D");
+            return folder;
         }
         shorten(&folder)
     }
@@ -145,16 +151,31 @@ impl MediaKey {
     }
 }
 
+/// The longest part of a file name that is not shortened, in bytes.
+const PART_BYTES_MAX: usize = 180;
+
+/// Hex digits of the digest at the end of a shortened part.
+const DIGEST_DIGITS: usize = 16;
+
+/// Bytes of a shortened part before `-` and the digest.
+const SHORTENED_BYTES: usize = PART_BYTES_MAX - 1 - DIGEST_DIGITS;
+
 /// Cuts a part of a file name so that step, digest and extension fit into 255 bytes. A digest of the
 /// whole part keeps two long names apart.
 fn shorten(part: &str) -> String {
-    const MAX: usize = 180;
-    if part.len() <= MAX {
+    if part.len() <= PART_BYTES_MAX {
         return part.to_owned();
     }
-    let end = part.floor_char_boundary(MAX - 17);
+    let end = part.floor_char_boundary(SHORTENED_BYTES);
     let digest = Sha256::of(part.as_bytes()).to_string();
-    format!("{}-{}", &part[..end], &digest[..16])
+    format!("{}-{}", &part[..end], &digest[..DIGEST_DIGITS])
+}
+
+/// Whether an ASCII name looks as if [`shorten`] had made it.
+fn looks_shortened(name: &str) -> bool {
+    let digest = name.get(SHORTENED_BYTES..).and_then(|end| end.strip_prefix('-'));
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    digest.is_some_and(|digest| digest.len() == DIGEST_DIGITS && digest.bytes().all(is_digit))
 }
 
 /// The training step that an image belongs to: W&B's `_step`, `TensorBoard`'s `step`.
@@ -181,6 +202,8 @@ pub struct MediaId {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn stem(key: &str) -> String {
@@ -220,6 +243,45 @@ mod tests {
             [("run-1.a", "run-1.a"), ("..", "%2E."), ("a/b", "a%2Fb"), ("é", "%C3%A9")]
         {
             assert_eq!(RunId::new(id).map(|id| id.folder()), Ok(want.to_owned()));
+        }
+    }
+
+    /// An id of up to 1,024 bytes. Some look like folders, and some like shortened ones.
+    fn any_id() -> impl Strategy<Value = RunId> {
+        let id = |text: String| RunId::new(text).expect("a name");
+        let folder = |id: RunId| RunId::new(id.folder()).expect("a name");
+        let short = "[ab.%/é -]{1,8}".prop_map(id);
+        let long = ("[aé%-]", 150..300usize).prop_map(|(part, n)| part.repeat(n)).prop_map(id);
+        let end = "[a-]{162,165}-[0-9a-fA-F]{15,17}".prop_map(id);
+        let any = prop_oneof![short, long, end].boxed();
+        prop_oneof![
+            any.clone(),
+            any.clone().prop_map(folder),
+            any.prop_map(folder).prop_map(folder)
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn two_ids_never_share_a_folder(a in any_id(), b in any_id()) {
+            for other in [&b, &RunId::new(a.folder()).expect("a name")] {
+                prop_assert_eq!(a.folder() == other.folder(), a == *other, "{:?} {:?}", a, other);
+            }
+            prop_assert!(a.folder().len() <= PART_BYTES_MAX + 2);
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_the_text_of_a_shortened_folder_has_another() {
+        // Both runs were written to one journal.
+        let long = RunId::new("x".repeat(300)).expect("a name");
+        let text = RunId::new(long.folder()).expect("a name");
+        assert_eq!(long.folder().len(), 180);
+        assert_eq!(text.folder(), long.folder().replace('-', "%2D"));
+        // Names that are not quite so stay as they are.
+        for id in [long.folder().replace('-', "."), long.folder()[1..].to_owned(), "x".repeat(180)]
+        {
+            assert_eq!(RunId::new(id.clone()).map(|id| id.folder()), Ok(id));
         }
     }
 
