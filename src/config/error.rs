@@ -101,13 +101,8 @@ impl ConfigError {
 
 /// Serde's message in plain words: "got …, want …", and no types of Rust.
 fn plain(message: &str) -> String {
-    const TYPES: [(&str, &str); 10] = [
-        ("a nonzero u32", "a whole number from 1 to 4294967295"),
-        ("a nonzero u64", "a whole number, at least 1"),
-        ("a nonzero usize", "a whole number, at least 1"),
+    const TYPES: [(&str, &str); 5] = [
         ("u8", "a whole number from 0 to 255"),
-        ("u32", "a whole number from 0 to 4294967295"),
-        ("u64", "a whole number, at least 0"),
         ("a sequence", "a list"),
         ("a map", "a table"),
         ("path string", "a path"),

@@ -14,7 +14,7 @@ use super::log::LogSection;
 use super::retention::RetentionSection;
 use super::store::StoreSection;
 use super::sync::TargetSection;
-use super::values::TargetName;
+use super::values::{TargetName, Whole};
 use super::watch::WatchSection;
 use super::work::WorkSection;
 use super::{Boot, Config, Live};
@@ -82,7 +82,7 @@ impl ConfigFile {
         let boot = Boot {
             store: store.directory(folder),
             socket: control.path(folder),
-            n_threads: work.threads.get(),
+            n_threads: work.threads.as_usize(),
             memory_bytes_max: work.memory_bytes_max.get(),
             dump_digest: work.dump_digest,
             nice: work.nice.get(),
@@ -92,10 +92,10 @@ impl ConfigFile {
         let live = Live {
             watches: watch.into_iter().map(|watch| watch.into_config(folder)).collect(),
             rules: image.into(),
-            limits: limits.into_limits(work.memory_bytes_max),
-            free_bytes_min,
+            limits: limits.into_limits(work.memory_bytes_max.get()),
+            free_bytes_min: free_bytes_min.map(Whole::get),
             scrub,
-            read_bytes_per_s_max: work.read_bytes_per_s_max,
+            read_bytes_per_s_max: work.read_bytes_per_s_max.get(),
             targets: targets.collect(),
             retention: retention.into(),
             times: ingest.into(),

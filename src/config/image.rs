@@ -103,7 +103,7 @@ fn option_values() -> [(&'static str, Value); 14] {
     let grid = json!({
         "type": "object",
         "properties": {
-            "nrow": { "type": "integer", "minimum": 1, "default": 8 },
+            "nrow": { "type": "integer", "minimum": 1, "maximum": u32::MAX, "default": 8 },
             "padding": { "type": "integer", "minimum": 0, "maximum": 1024, "default": 2 },
         },
         "additionalProperties": false,

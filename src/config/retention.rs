@@ -1,10 +1,11 @@
 //! `[retention]`: how long media files and dumps are kept.
 
-use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::values::{BYTES_MAX, Whole};
 
 /// When a dump is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -43,13 +44,13 @@ pub struct RetentionSection {
     pub skipped: SkippedRetention,
     /// How long a dump must be unchanged before it is removed, in seconds. A log line that comes later no longer finds
     /// it.
-    pub dump_age_min_s: u32,
+    pub dump_age_min_s: Whole<0, 315_360_000>,
     /// How long media files are kept, in days. If unset: for ever. Their items stay listed, as pruned.
     #[schemars(example = 90)]
-    pub media_age_max_days: Option<NonZeroU32>,
+    pub media_age_max_days: Option<Whole<1, 36_500>>,
     /// How many bytes of media files a run may have. The oldest files are removed first. If unset: no limit.
     #[schemars(example = 107_374_182_400_u64)]
-    pub media_bytes_per_run_max: Option<NonZeroU64>,
+    pub media_bytes_per_run_max: Option<Whole<1, BYTES_MAX>>,
 }
 
 impl Default for RetentionSection {
@@ -57,7 +58,7 @@ impl Default for RetentionSection {
         Self {
             dumps: DumpRetention::Keep,
             skipped: SkippedRetention::Keep,
-            dump_age_min_s: 3600,
+            dump_age_min_s: Whole::nearest(3600),
             media_age_max_days: None,
             media_bytes_per_run_max: None,
         }
@@ -94,11 +95,11 @@ impl From<RetentionSection> for RetentionRules {
         Self {
             dumps: section.dumps,
             skipped: section.skipped,
-            dump_age_min: Duration::from_secs(u64::from(section.dump_age_min_s)),
+            dump_age_min: Duration::from_secs(section.dump_age_min_s.get()),
             media_age_max: section
                 .media_age_max_days
-                .map(|days| Duration::from_secs(86_400 * u64::from(days.get()))),
-            media_bytes_max: section.media_bytes_per_run_max.map(NonZeroU64::get),
+                .map(|days| Duration::from_secs(86_400 * days.get())),
+            media_bytes_max: section.media_bytes_per_run_max.map(Whole::get),
         }
     }
 }

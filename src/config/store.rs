@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::values::{non_zero_64, some_path};
+use super::values::{BYTES_MAX, Whole, some_path};
 
 /// Where images are kept.
 #[derive(Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -21,13 +21,13 @@ pub struct StoreSection {
     /// How many bytes of the store's disk must stay free. Below that, nothing is written until there is room
     /// again, and nothing is lost. If unset: 1 GiB, or a twentieth of a disk smaller than 20 GiB.
     #[schemars(example = 1 << 30)]
-    pub free_bytes_min: Option<u64>,
+    pub free_bytes_min: Option<Whole<0, BYTES_MAX>>,
     /// How often the daemon reads all media files again and compares them with their digests, in days. What it finds
     /// missing or damaged is made again from its dump, if that is left, and else shown by `status` and `health`. 0:
     /// never.
-    pub scrub_days: u32,
+    pub scrub_days: Whole<0, 3650>,
     /// How many bytes of media files it reads each second for that, at most.
-    pub scrub_bytes_per_s_max: NonZeroU64,
+    pub scrub_bytes_per_s_max: Whole<1, BYTES_MAX>,
 }
 
 /// When media files are read again.
@@ -41,18 +41,22 @@ pub struct ScrubRules {
 
 impl Default for StoreSection {
     fn default() -> Self {
-        let scrub_bytes_per_s_max = non_zero_64(256 << 10);
-        Self { path: None, free_bytes_min: None, scrub_days: 30, scrub_bytes_per_s_max }
+        Self {
+            path: None,
+            free_bytes_min: None,
+            scrub_days: Whole::nearest(30),
+            scrub_bytes_per_s_max: Whole::nearest(256 << 10),
+        }
     }
 }
 
 impl StoreSection {
     /// When media files are read again.
     pub(super) fn scrub(&self) -> ScrubRules {
-        let days = u64::from(self.scrub_days);
+        let days = self.scrub_days.get();
         ScrubRules {
             pause: (days > 0).then(|| Duration::from_hours(24 * days)),
-            bytes_per_s_max: self.scrub_bytes_per_s_max,
+            bytes_per_s_max: self.scrub_bytes_per_s_max.non_zero(),
         }
     }
 

@@ -37,6 +37,47 @@ fn errors_point_at_the_place_and_suggest() {
 }
 
 #[test]
+fn every_number_has_bounds_and_an_error_names_them() {
+    // 2^62 threads were a panic.
+    for (text, want) in [
+        (
+            "[work]\nthreads = 4611686018427387904",
+            "got integer `4611686018427387904`, want a whole number from 1 to 1024",
+        ),
+        ("[work]\nthreads = 0", "want a whole number from 1 to 1024"),
+        ("[work]\nthreads = -1", "got integer `-1`, want a whole number from 1 to 1024"),
+        ("[work]\nthreads = 1.5", "got floating point `1.5`, want a whole number from 1 to 1024"),
+        ("[work]\nmemory_bytes_max = 1", "want a whole number from 1048576 to 1125899906842624"),
+    ] {
+        let got = error(text);
+        assert!(got.contains(want) && got.contains("s.toml:2:"), "{text}: {got}");
+    }
+    let schema = serde_json::to_value(schema::published()).expect("JSON");
+    let mut n_numbers = 0;
+    check_numbers("", &schema, &mut n_numbers);
+    assert!(n_numbers > 25, "{n_numbers}");
+}
+
+/// Checks that every whole number in a schema has both bounds.
+fn check_numbers(path: &str, schema: &serde_json::Value, n_numbers: &mut usize) {
+    if schema["type"] == "integer" {
+        *n_numbers += 1;
+        assert!(schema["minimum"].is_u64() && schema["maximum"].is_u64(), "{path}: {schema}");
+    }
+    match schema {
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                check_numbers(&format!("{path}/{name}"), value, n_numbers);
+            }
+        }
+        serde_json::Value::Array(values) => {
+            values.iter().for_each(|value| check_numbers(path, value, n_numbers));
+        }
+        _ => {}
+    }
+}
+
+#[test]
 fn the_last_rule_that_matches_wins_field_by_field() {
     let text = "[image]\nprofile = \"wandb-0.20\"\n\
                 [[image.rule]]\nkey = \"depth/*\"\nrange = [0, 80]\nmode = \"L\"\n\

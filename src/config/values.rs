@@ -1,10 +1,12 @@
 //! Values that several sections have: paths, names, numbers with bounds.
 
-use std::num::NonZeroU32;
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
-use serde::de::{Deserializer, Error};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
 /// The longest path that a unix socket can have, in bytes.
@@ -89,18 +91,99 @@ impl TryFrom<String> for TargetName {
     }
 }
 
-/// `n` as a number that is not zero; 1 if `n` is 0. For defaults.
-pub(super) const fn non_zero_32(n: u32) -> NonZeroU32 {
-    match NonZeroU32::new(n) {
-        Some(n) => n,
-        None => NonZeroU32::MIN,
+/// A whole number from `MIN` to `MAX`. The bounds show in the documentation, in the schema and in errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Whole<const MIN: u64, const MAX: u64>(u64);
+
+/// The largest number of bytes of any setting: 1 PiB.
+pub const BYTES_MAX: u64 = 1 << 50;
+
+/// The largest number of bytes that are read as a whole: 1 GiB.
+pub const WHOLE_BYTES_MAX: u64 = 1 << 30;
+
+impl<const MIN: u64, const MAX: u64> Whole<MIN, MAX> {
+    /// The number itself if it is within the bounds, else the nearest that is. For defaults.
+    #[must_use]
+    pub const fn nearest(n: u64) -> Self {
+        if n < MIN {
+            Self(MIN)
+        } else if n > MAX {
+            Self(MAX)
+        } else {
+            Self(n)
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The number, which is at least 1 by its bounds.
+    #[must_use]
+    pub fn non_zero(self) -> NonZeroU64 {
+        const { assert!(MIN > 0, "the number may be 0") };
+        NonZeroU64::new(self.0).unwrap_or(NonZeroU64::MIN)
+    }
+
+    /// The number as `u32`; the largest one, if it is larger.
+    #[must_use]
+    pub fn as_u32(self) -> u32 {
+        u32::try_from(self.0).unwrap_or(u32::MAX)
+    }
+
+    /// The number as `usize`; the largest one, if it is larger.
+    #[must_use]
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
 
-/// `n` as a number that is not zero; 1 if `n` is 0. For defaults.
-pub(super) const fn non_zero_64(n: u64) -> std::num::NonZeroU64 {
-    match std::num::NonZeroU64::new(n) {
-        Some(n) => n,
-        None => std::num::NonZeroU64::MIN,
+impl<const MIN: u64, const MAX: u64> TryFrom<u64> for Whole<MIN, MAX> {
+    type Error = String;
+    fn try_from(n: u64) -> Result<Self, String> {
+        let is_within = (MIN..=MAX).contains(&n);
+        is_within.then_some(Self(n)).ok_or_else(|| format!("got {n}, want {MIN} to {MAX}"))
+    }
+}
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Whole<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_u64(WholeVisitor)
+    }
+}
+
+struct WholeVisitor<const MIN: u64, const MAX: u64>;
+
+impl<const MIN: u64, const MAX: u64> Visitor<'_> for WholeVisitor<MIN, MAX> {
+    type Value = Whole<MIN, MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {MIN} to {MAX}")
+    }
+
+    fn visit_u64<E: Error>(self, n: u64) -> Result<Self::Value, E> {
+        let number = Whole::try_from(n);
+        number.map_err(|_| E::invalid_value(Unexpected::Unsigned(n), &self))
+    }
+
+    fn visit_i64<E: Error>(self, n: i64) -> Result<Self::Value, E> {
+        let number = u64::try_from(n).ok().and_then(|n| Whole::try_from(n).ok());
+        number.ok_or_else(|| E::invalid_value(Unexpected::Signed(n), &self))
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> JsonSchema for Whole<MIN, MAX> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Whole_{MIN}_{MAX}").into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX })
     }
 }

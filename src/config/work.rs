@@ -1,12 +1,10 @@
 //! `[work]`: how much of the machine Safelight may use.
 
-use std::num::{NonZeroU64, NonZeroUsize};
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::section_schema::one_of;
-use super::values::{Nice, non_zero_64};
+use super::values::{BYTES_MAX, Nice, Whole};
 use crate::limits::Limits;
 use crate::media::DigestKind;
 
@@ -16,14 +14,14 @@ use crate::media::DigestKind;
 pub struct WorkSection {
     /// How many images are made at the same time. The machine's processors belong to the training.
     #[schemars(extend("x-restart" = true))]
-    pub threads: NonZeroUsize,
+    pub threads: Whole<1, 1024>,
     /// The memory that all images in the making may take together, in bytes. An image that needs more is rejected.
     #[schemars(extend("x-restart" = true))]
-    pub memory_bytes_max: NonZeroU64,
+    pub memory_bytes_max: Whole<1_048_576, BYTES_MAX>,
     /// How many bytes of dumps the daemon reads from disk each second, at most, so that the training's own reads do
     /// not wait, and how many bytes of media files `safelight verify` reads. 0 means no limit. Files that are still in
     /// the kernel's page cache do not count.
-    pub read_bytes_per_s_max: u64,
+    pub read_bytes_per_s_max: Whole<0, BYTES_MAX>,
     /// How an item records the content of its dump. `"xxh3"` (128 bits, as xxh128sum prints them) costs next to
     /// nothing. `"sha256"` (as sha256sum prints it) takes as long as all other work on a photograph, and longer on
     /// processors without instructions for it.
@@ -43,9 +41,9 @@ fn dump_digest(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 impl Default for WorkSection {
     fn default() -> Self {
         Self {
-            threads: NonZeroUsize::MIN,
-            memory_bytes_max: non_zero_64(Limits::default().memory_bytes_max),
-            read_bytes_per_s_max: 256 << 20,
+            threads: Whole::nearest(1),
+            memory_bytes_max: Whole::nearest(Limits::default().memory_bytes_max),
+            read_bytes_per_s_max: Whole::nearest(256 << 20),
             dump_digest: DigestKind::default(),
             nice: Nice::MAX,
         }

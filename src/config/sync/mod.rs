@@ -11,7 +11,7 @@ mod tests;
 mod trackio;
 mod wandb;
 
-use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub use self::trackio::{TrackioConfig, TrackioPlace};
 pub use self::wandb::WandbConfig;
 use super::patterns::NamePattern;
 use super::section_schema;
-use super::values::non_zero_32;
+use super::values::{BYTES_MAX, Whole};
 use crate::media::{MediaKey, RunId};
 
 /// A target that images are delivered to.
@@ -110,13 +110,13 @@ pub struct CommonSettings {
     exclude: Vec<NamePattern>,
     /// How many items are on their way at the same time, at most. The daemon begins with one and adds more while the
     /// target answers as quickly.
-    concurrency_max: NonZeroUsize,
+    concurrency_max: Whole<1, 1024>,
     /// How many bytes the target gets each second, at most. If unset: no limit.
     #[schemars(example = 10_485_760)]
-    bytes_per_s_max: Option<NonZeroU64>,
+    bytes_per_s_max: Option<Whole<1, BYTES_MAX>>,
     /// How long deliveries to the target may fail before `safelight health` says so, in seconds. Nothing is lost
     /// meanwhile, and delivery is retried for as long as it takes.
-    patience_s: NonZeroU32,
+    patience_s: Whole<1, 31_536_000>,
 }
 
 impl Default for CommonSettings {
@@ -127,9 +127,9 @@ impl Default for CommonSettings {
             exclude_runs: none(),
             include: none(),
             exclude: none(),
-            concurrency_max: NonZeroUsize::MIN.saturating_add(15),
+            concurrency_max: Whole::nearest(16),
             bytes_per_s_max: None,
-            patience_s: non_zero_32(3600),
+            patience_s: Whole::nearest(3600),
         }
     }
 }
@@ -184,9 +184,10 @@ impl TargetSection {
         SyncConfig {
             name,
             selection: Selection { runs, exclude_runs, include, exclude },
-            concurrency_max: self.common.concurrency_max,
-            bytes_per_s_max: self.common.bytes_per_s_max,
-            patience: Duration::from_secs(self.common.patience_s.get().into()),
+            concurrency_max: NonZeroUsize::new(self.common.concurrency_max.as_usize())
+                .unwrap_or(NonZeroUsize::MIN),
+            bytes_per_s_max: self.common.bytes_per_s_max.map(Whole::non_zero),
+            patience: Duration::from_secs(self.common.patience_s.get()),
             kind: self.kind.below(folder),
         }
     }

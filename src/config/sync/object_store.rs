@@ -1,13 +1,12 @@
 //! `kind = "object_store"`.
 
-use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{check_url, some_http_url};
-use crate::config::values::{non_zero_64, some_path};
+use crate::config::values::{WHOLE_BYTES_MAX, Whole, some_path};
 use crate::secrets::SecretSource;
 
 /// S3, Google Cloud Storage, Azure Blob Storage, or a directory.
@@ -44,11 +43,11 @@ pub struct ObjectStoreConfig {
     pub service_account: Option<PathBuf>,
     /// The size above which a file is uploaded in parts, in bytes.
     #[serde(default = "default_multipart_bytes")]
-    pub multipart_bytes: NonZeroU64,
+    pub multipart_bytes: Whole<1, WHOLE_BYTES_MAX>,
 }
 
-fn default_multipart_bytes() -> NonZeroU64 {
-    non_zero_64(8 << 20)
+fn default_multipart_bytes() -> Whole<1, WHOLE_BYTES_MAX> {
+    Whole::nearest(8 << 20)
 }
 
 fn object_url<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {

@@ -39,7 +39,10 @@ fn what_a_target_can_not_have_is_refused_at_its_place() {
         ),
         ("kind = \"tensorboard\"\npth = \"/x\"", "s.toml:3:1: unknown field `pth`"),
         ("kind = \"trackio\"\nurl = \"http://x\"\npath = \"/x\"", "either `path`"),
-        ("kind = \"wandb\"\npath = \"/x\"\nsegment_idle_s = 901", "want at most 900"),
+        (
+            "kind = \"wandb\"\npath = \"/x\"\nsegment_idle_s = 901",
+            "want a whole number from 1 to 900",
+        ),
         ("kind = \"object_store\"\nurl = \"ftp://x\"", "want one of s3, gs, az, file"),
         ("path = \"/x\"", "missing field `kind`"),
         ("kind = \"tensorboard\"\npath = \"/x\"\nconcurrency_max = 0", "s.toml:4:19: "),

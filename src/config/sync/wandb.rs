@@ -1,16 +1,15 @@
 //! `kind = "wandb"`.
 
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
-use crate::config::values::{non_zero_32, path};
+use crate::config::values::{Whole, path};
 use crate::secrets::SecretSource;
 
 /// The longest `segment_idle_s`: a run makes room for others this long after its last image.
-const SEGMENT_IDLE_S_MAX: u32 = 900;
+const SEGMENT_IDLE_S_MAX: u64 = 900;
 
 /// Offline runs of W&B.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -32,12 +31,11 @@ pub struct WandbConfig {
     pub job_type: String,
     /// How long after its last image an offline run is closed, in seconds, so that `wandb sync` can upload it. It is also
     /// closed when the training ends. Later images start another offline run of the same run.
-    #[serde(default = "idle", deserialize_with = "segment_idle")]
-    #[schemars(range(max = 900))]
-    pub segment_idle_s: NonZeroU32,
+    #[serde(default = "idle")]
+    pub segment_idle_s: Whole<1, SEGMENT_IDLE_S_MAX>,
     /// How many images an offline run may have before it is closed.
     #[serde(default = "items")]
-    pub segment_items_max: NonZeroU32,
+    pub segment_items_max: Whole<1, 1_000_000>,
     /// The command that uploads a closed offline run, whose directory is added as the last argument. If unset: none. Its
     /// output is read, because it exits with 0 even if nothing was uploaded.
     #[serde(default)]
@@ -52,21 +50,12 @@ fn media() -> String {
     "media".to_owned()
 }
 
-fn idle() -> NonZeroU32 {
-    non_zero_32(300)
+fn idle() -> Whole<1, SEGMENT_IDLE_S_MAX> {
+    Whole::nearest(300)
 }
 
-fn items() -> NonZeroU32 {
-    non_zero_32(10_000)
-}
-
-fn segment_idle<'de, D: Deserializer<'de>>(from: D) -> Result<NonZeroU32, D::Error> {
-    let seconds = NonZeroU32::deserialize(from)?;
-    if seconds.get() > SEGMENT_IDLE_S_MAX {
-        let problem = format!("got {seconds}, want at most {SEGMENT_IDLE_S_MAX}");
-        return Err(de::Error::custom(problem));
-    }
-    Ok(seconds)
+fn items() -> Whole<1, 1_000_000> {
+    Whole::nearest(10_000)
 }
 
 impl WandbConfig {

@@ -173,7 +173,7 @@ impl WandbRun {
     /// Writes the rows of held images: all rows if `is_last`, else the rows of complete steps. Closes a segment if it
     /// is full or has too many late images. Returns the staged files of the rows written.
     fn write_rows(&self, state: &mut State, is_last: bool) -> Result<Vec<PathBuf>, SinkError> {
-        let n_items_max = u64::from(self.config.segment_items_max.get());
+        let n_items_max = self.config.segment_items_max.get();
         let mut used = Vec::new();
         let mut pending = Pending::default();
         loop {
@@ -252,7 +252,7 @@ impl Sink for WandbRun {
 
     async fn rest(&mut self, why: Rest) -> Result<Option<Receipt>, SinkError> {
         let did = self.settle().await?;
-        let idle = Duration::from_secs(self.config.segment_idle_s.get().into());
+        let idle = Duration::from_secs(self.config.segment_idle_s.get());
         let is_over = match why {
             Rest::Idle(passed) => passed >= idle,
             Rest::Finished | Rest::Leaving => true,
