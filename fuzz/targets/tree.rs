@@ -8,14 +8,13 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::arbitrary::{self, Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use safelight::cli;
 use serde_json::Value;
 
-/// Maximum number of steps and of bytes of a file. More would only be slow.
+/// Maximum number of steps. More would only be slow.
 const STEPS_MAX: usize = 24;
-const BYTES_MAX: usize = 4096;
 
 /// Parts of paths, most with a meaning for the program.
 const NAMES: [&str; 24] = [
@@ -81,16 +80,20 @@ const WORDS: [&str; 32] = [
     "\0",
 ];
 
-#[derive(Debug, Arbitrary)]
-struct Name {
-    folders: Vec<u8>,
-    name: u8,
-}
+/// The steps that are made of an input: as many as its bytes are enough for.
+#[derive(Debug)]
+struct Steps(Vec<Step>);
 
+/// The number of folders, which is taken modulo 4; three folders; a name.
+#[derive(Debug, Arbitrary)]
+struct Name([u8; 5]);
+
+// Arrays, since lists of random bytes are nearly always short.
 #[derive(Debug, Arbitrary)]
 enum Content {
-    Bytes(Vec<u8>),
-    Words(Vec<u8>),
+    Bytes([u8; 32]),
+    /// As many words as the first byte says.
+    Words(u8, [u8; 24]),
     /// An array of NumPy of bytes, whole but for its last bytes.
     Array {
         shape: [u8; 3],
@@ -119,22 +122,32 @@ enum Step {
     Ingest,
 }
 
+impl<'a> Arbitrary<'a> for Steps {
+    fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        let mut steps = Vec::new();
+        while steps.len() < STEPS_MAX && !input.is_empty() {
+            steps.push(input.arbitrary()?);
+        }
+        Ok(Self(steps))
+    }
+}
+
 impl Name {
     fn path(&self) -> PathBuf {
-        let part = |index: &u8| NAMES[usize::from(*index) % NAMES.len()];
-        let folders = self.folders.iter().take(3).map(part);
-        folders.chain([part(&self.name)]).collect()
+        let [n_folders, parts @ ..] = self.0;
+        let part = |index: u8| NAMES[usize::from(index) % NAMES.len()];
+        parts.into_iter().skip(usize::from(3 - n_folders % 4)).map(part).collect()
     }
 }
 
 impl Content {
     fn bytes(&self) -> Vec<u8> {
         match self {
-            Self::Bytes(bytes) => bytes.iter().copied().take(BYTES_MAX).collect(),
-            Self::Words(words) => {
+            Self::Bytes(bytes) => bytes.to_vec(),
+            Self::Words(n, words) => {
                 let word = |index: &u8| WORDS[usize::from(*index) % WORDS.len()];
-                let text: String = words.iter().map(word).collect();
-                text.into_bytes().into_iter().take(BYTES_MAX).collect()
+                let n = usize::from(*n) % (words.len() + 1);
+                words[..n].iter().map(word).collect::<String>().into_bytes()
             }
             Self::Array { shape, n_missing } => {
                 let shape = shape.map(|side| usize::from(side % 16));
@@ -253,9 +266,9 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("a path of UTF-8")
 }
 
-fuzz_target!(|steps: Vec<Step>| {
+fuzz_target!(|steps: Steps| {
     let world = World::new();
-    for step in steps.iter().take(STEPS_MAX) {
+    for step in &steps.0 {
         // A step that the file system refuses changes nothing.
         drop(world.apply(step));
     }
