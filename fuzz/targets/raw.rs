@@ -102,7 +102,7 @@ fuzz_target!(|input: Input<'_>| {
     let writer = if is_torch { Writer::Torch } else { Writer::NumPy };
     // The view is its own mask.
     let masks = json!({"m": {"mask_data": "m", "one_hot": is_one_hot}});
-    record.description.annotations.insert("masks".to_owned(), masks);
+    record.description.annotations.insert("masks", masks);
     let contents = MaskContents::Tensor(writer, header.clone());
     let mask = MaskSource { data: DataRef::of_path("m"), contents };
     check_plan(&bytes, &record, Found::Tensor(writer, Box::new(header)), &[mask], true);

@@ -29,6 +29,9 @@ const COALESCE: Duration = Duration::from_millis(3);
 const TICK: Duration = Duration::from_secs(1);
 const TICK_ONCE: Duration = Duration::from_millis(20);
 
+/// The longest pause while everything waits for room in the pipeline. Results end it.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
 /// Reads run directories.
 pub(crate) struct Engine {
     mode: Mode,
@@ -46,6 +49,8 @@ pub(crate) struct Engine {
     status: StatusUpdates,
     /// Whether there may be more to do without an event.
     is_busy: bool,
+    /// Whether all that is left to do waits for room in the pipeline.
+    is_full: bool,
     /// In [`Mode::Once`], whether all logs were looked at since the last time that anything was read.
     has_swept: bool,
 }
@@ -97,6 +102,7 @@ impl Engine {
             room: Room::new(space),
             status: StatusUpdates::default(),
             is_busy: true,
+            is_full: false,
             has_swept: false,
             config: config.live,
             dump_digest: config.boot.dump_digest,
@@ -198,7 +204,7 @@ impl Engine {
     /// How long there is nothing to do without an event.
     fn timeout(&self, now: Instant) -> Duration {
         if self.is_busy {
-            return Duration::ZERO;
+            return if self.is_full { FULL_PAUSE } else { Duration::ZERO };
         }
         // Without room, no line or dump is due.
         let sources = self.sources.wake_at().filter(|_| self.room.full().is_none());
@@ -275,20 +281,18 @@ impl Engine {
     fn turn(&mut self, now: Instant) -> Result<(), StoreError> {
         let (sources, mut context, _) = self.parts(now);
         sources.scan_due(&mut context)?;
-        if self.planner.has_much_usage() {
-            // Once all is committed, the index knows what the steps have.
-            self.parts(now).1.drain();
-        }
-        // Results that were received while the pipeline drained.
+        // Results that were received while a run's batches were waited for.
         let results = self.pipeline.take_results();
         self.on_results(results);
-        if self.planner.has_much_usage() && !self.sources.dumps().has_in_flight() {
-            self.planner.forget_usage();
+        if self.planner.has_much_usage() {
+            self.forget_usage();
         }
         if self.pipeline.n_in_flight() == 0 {
             self.planner.reader().left_out().set_clear();
         }
+        let n_before = self.pipeline.n_submitted();
         self.is_busy = self.room.check() && self.plan(now)?;
+        self.is_full = self.pipeline.take_was_full() && self.pipeline.n_submitted() == n_before;
         self.has_swept &= !self.is_busy;
         if self.mode == Mode::Follow && !self.is_busy {
             self.sources.survey_due(now);
@@ -296,10 +300,21 @@ impl Engine {
         if self.status.is_due(now) {
             self.update_status(now);
         }
-        if !self.is_busy {
+        if self.is_busy {
+            self.pipeline.flush_due(Instant::now());
+        } else {
             self.pipeline.flush();
         }
         Ok(())
+    }
+
+    /// Forgets what the steps of runs have that nothing is in the pipeline of: the index knows it. The others
+    /// rest until all is committed that was planned.
+    fn forget_usage(&mut self) {
+        let mut kept = self.planner.runs_with_usage();
+        kept.retain(|run| self.pipeline.rest(run));
+        kept.extend(self.sources.runs_in_flight());
+        self.planner.forget_usage_but_of(&kept);
     }
 
     /// Plans what is due. Returns whether there may be more to do at once.
@@ -310,8 +325,9 @@ impl Engine {
         let start = Instant::now();
         let has_more_releases = sources.release(releases, &mut context)?;
         let cost = start.elapsed();
-        sources.plan_dumps(&mut context)?;
-        let has_more = (has_more_lines || has_more_releases) && !context.is_stopped();
+        let has_more_dumps = sources.plan_dumps(&mut context)?;
+        let has_more = has_more_lines || has_more_releases || has_more_dumps;
+        let has_more = has_more && !context.is_stopped();
         self.retries.had_turn(cost, &self.releases, self.planner.reader());
         Ok(has_more)
     }

@@ -13,7 +13,8 @@
 //! Invariants:
 //!
 //! 1. A scan is the truth, and an event only a hint that says where to look sooner.
-//! 2. Plans are made in order, on one thread. Renders run in parallel. Commits keep the order of the plans.
+//! 2. Plans are made in order, on one thread. Renders run in parallel. Commits keep the order of the plans of each
+//!    run.
 //! 3. A log whose next line waits for its dump keeps its place, while other logs go on.
 //! 4. What happens in one run costs nothing in the others, however many there are.
 //! 5. No part but `pipeline` has a thread, and no part knows the engine.

@@ -1,6 +1,6 @@
 //! Where input comes from: the watched directories, the runs in them, and their logs and dumps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -263,19 +263,19 @@ impl Sources {
             }
             self.forget_run(key, context);
         }
-        // The cursors of an earlier directory of this name must be in the store.
-        context.drain();
-        if context.pipeline.n_in_flight() == 0 {
-            context.planner.reader().left_out().set_clear();
-        }
         let Some((watch, is_remote)) =
             self.watching.root(root).map(|root| (root.watch().clone(), root.is_remote()))
         else {
             return;
         };
-        let reader = context.planner.reader();
         let options = context.read_options.clone();
         let opened = RunReader::open(path, name, watch, options).and_then(|mut run| {
+            // The cursors of an earlier directory of this name must be in the store.
+            context.drain_run(run.id());
+            if context.pipeline.n_in_flight() == 0 {
+                context.planner.reader().left_out().set_clear();
+            }
+            let reader = context.planner.reader();
             reader.check_source(&run.info).map_err(|error| error.to_string())?;
             if let Some(other) = self.runs.with_id(run.id()).and_then(|key| self.runs.get(key)) {
                 let (id, other) = (run.id(), other.path().display());
@@ -354,17 +354,15 @@ impl Sources {
         }
     }
 
-    /// Plans the dumps that have settled.
-    pub(super) fn plan_dumps(&mut self, context: &mut PlanContext<'_>) -> Result<(), StoreError> {
-        for settled in self.dumps.take_settled(&self.runs, context.now) {
-            if context.is_stopped() {
-                return Ok(());
-            }
-            if let Some(run) = self.runs.get_mut(settled.run()) {
-                self.dumps.plan(run, settled, context)?;
-            }
-        }
-        Ok(())
+    /// Plans the dumps that have settled. Returns whether there is more to do at once.
+    pub(super) fn plan_dumps(&mut self, context: &mut PlanContext<'_>) -> Result<bool, StoreError> {
+        self.dumps.plan_settled(&mut self.runs, context)
+    }
+
+    /// The runs that have a dump in the pipeline.
+    pub(super) fn runs_in_flight(&self) -> HashSet<RunId> {
+        let keys = self.dumps.runs_in_flight().into_iter();
+        keys.filter_map(|key| self.runs.get(key)).map(|run| run.id().clone()).collect()
     }
 
     /// Notes that the batch of a dump is done.

@@ -21,6 +21,7 @@ mod health;
 mod hostile_clients;
 mod hostile_servers;
 mod index_damage;
+mod hostile_jobs;
 mod ingest;
 mod instances;
 mod links;

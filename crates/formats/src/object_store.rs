@@ -121,7 +121,7 @@ mod tests {
             path: "media/images/mask/m.png".to_owned(),
             sha256: Sha256::of(b"mask"),
             size: 4,
-            class_labels: serde_json::Map::new(),
+            class_labels: None,
             source: None,
         };
         let layers = Layers { masks: [("gt".to_owned(), mask)].into(), ..Layers::default() };

@@ -79,10 +79,9 @@ impl Names {
             0 => id.key.to_string(),
             index => format!("{}/{index}", id.key),
         };
-        let caption = entry.description.caption.as_ref().map(|caption| match caption {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        });
+        let caption = entry.description.caption.as_ref();
+        let caption =
+            caption.map(|caption| caption.to_text().unwrap_or_else(|| caption.to_string()));
         let image = json!({
             "_type": "trackio.image",
             "file_path": format!("{}/{}", self.step_folder(id.step), self.file_name(id, file)),

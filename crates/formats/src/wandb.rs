@@ -14,7 +14,7 @@ use md5::{Digest, Md5};
 use serde_json::{Map, Value, json};
 
 use crate::python;
-use safelight_image::media::{Class, CommittedImage, MediaEntry, MediaKey};
+use safelight_image::media::{Class, CommittedImage, Json, MediaEntry, MediaKey};
 use safelight_image::wandb::{ARTIFACT_TYPE, all_boxes, all_captions, all_masks};
 
 /// Returns the value that `wandb.log` records for the images of one key and step. `None` if no entry is an
@@ -82,8 +82,9 @@ fn add_description(object: &mut Map<String, Value>, entry: &MediaEntry) {
     let optional =
         [("caption", &entry.description.caption), ("grouping", &entry.description.grouping)];
     for (name, value) in optional {
-        if let Some(value) = value.as_ref().filter(|value| name == "caption" || is_truthy(value)) {
-            object.insert(name.to_owned(), value.clone());
+        let value = value.as_ref().map(Json::to_value);
+        if let Some(value) = value.filter(|value| name == "caption" || is_truthy(value)) {
+            object.insert(name.to_owned(), value);
         }
     }
 }
@@ -101,7 +102,7 @@ pub fn class_labels_config(key: &MediaKey, entries: &[MediaEntry]) -> Map<String
             ("mask/class_labels", &image.layers.masks),
         ];
         for (kind, sets) in kinds {
-            for (name, set) in sets.iter().filter(|(_, set)| !set.class_labels.is_empty()) {
+            for (name, set) in sets.iter().filter(|(_, set)| set.class_labels.is_some()) {
                 // Spelled "delimeter" in wandb, too.
                 let id = format!("{key}_wandb_delimeter_{name}");
                 let labels = json!({"type": kind, "key": id, "value": set.class_labels});
@@ -187,8 +188,8 @@ pub fn artifact(
     files.push((path, bytes));
     add_description(&mut object, entry);
 
-    if !layers.classes.is_empty() {
-        let (path, text) = classes_file(&layers.classes);
+    if layers.classes.is_some() {
+        let (path, text) = classes_file(&layers.class_list());
         let digest = BASE64_STANDARD.encode(Md5::digest(&text));
         let classes = json!({"type": "classes-file", "path": path, "digest": digest});
         object.insert("classes".to_owned(), classes);
@@ -282,8 +283,8 @@ mod tests {
             stats: Stats::default(),
         };
         let description = Description {
-            caption: some(caption),
-            grouping: some(grouping),
+            caption: some(caption).map(Json::from),
+            grouping: some(grouping).map(Json::from),
             ..Description::default()
         };
         let key = MediaKey::new("k").unwrap_or_else(|error| panic!("{error}"));
@@ -325,7 +326,7 @@ mod tests {
             path: path.to_owned(),
             sha256: Sha256::of(path.as_bytes()),
             size: 7,
-            class_labels: labels.as_object().cloned().unwrap_or_default(),
+            class_labels: Some(labels.clone().into()),
             source: None,
         }
     }
@@ -367,8 +368,9 @@ mod tests {
         let mut image = entry(0, json!("epoch 3"), json!(2));
         let class = |id: u64, name: &str| Class { id: id.into(), name: name.to_owned() };
         // The order of the example in G.
-        layers(&mut image).classes =
-            vec![class(1, "car"), class(7, "bus"), class(0, "road"), class(200, "sky")];
+        layers(&mut image).classes = Some(
+            json!([class(1, "car"), class(7, "bus"), class(0, "road"), class(200, "sky")]).into(),
+        );
         layers(&mut image).boxes.insert("pred".to_owned(), annotation("b.json", &json!({})));
         layers(&mut image).masks.insert("gt".to_owned(), annotation("m.png", &json!({})));
         let read = |path: &str| {

@@ -155,7 +155,7 @@ impl fmt::Display for DType {
 }
 
 /// The order of the bytes of a number in a dump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum ByteOrder {
     Little,
@@ -172,7 +172,7 @@ pub enum Writer {
 }
 
 /// The lengths of a tensor's axes, outermost first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shape(Vec<u64>);
 
 impl Shape {

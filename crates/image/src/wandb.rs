@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::convert::{Decision, Elements, LayoutError, Scan, Wish, layout};
 use crate::media::{
-    Annotation, Annotations, ColorMode, CommittedImage, MediaEntry, Profile, Rule, Stats,
+    Annotation, Annotations, ColorMode, CommittedImage, Json, MediaEntry, Profile, Rule, Stats,
 };
 use crate::tensor::{ByteOrder, DType, Shape, Writer};
 
@@ -113,7 +113,7 @@ pub fn to_uint8(
 /// Entries that are not images are skipped, here and in [`all_boxes`] and [`all_masks`].
 #[must_use]
 pub fn all_captions(entries: &[MediaEntry]) -> Option<Value> {
-    all(entries, |entry, _| entry.description.caption.clone())
+    all(entries, |entry, _| entry.description.caption.as_ref().map(Json::to_value))
 }
 
 /// Returns the sets of boxes of each image by name, `null` for an image without boxes. `None` if no

@@ -2,12 +2,11 @@
 
 use std::io::Read;
 
-use serde_json::Value;
-
 use super::MissingFile;
 use crate::annotations::load_files;
 use crate::limits::Limits;
-use crate::record::{DEPTH_MAX, MediaRecord, depth, parse_json};
+use crate::media::Json;
+use crate::record::{DEPTH_MAX, MediaRecord, parse_json};
 use crate::run_dir::{ReadFailure, RunDir};
 
 /// Loads the annotations that a record keeps in files. A file that cannot be used costs a warning, not
@@ -37,7 +36,7 @@ pub(super) fn load(
 }
 
 /// Reads one file of at most `rest` bytes, and takes its length from `rest`.
-fn read(dir: &RunDir, name: &str, max: u64, rest: &mut u64) -> Result<Value, ReadFailure> {
+fn read(dir: &RunDir, name: &str, max: u64, rest: &mut u64) -> Result<Json, ReadFailure> {
     let path = dir.relative(name).map_err(ReadFailure::Reject)?;
     let file = dir.open_file(&path)?;
     let n_bytes = file.stamp().size;
@@ -56,7 +55,7 @@ fn read(dir: &RunDir, name: &str, max: u64, rest: &mut u64) -> Result<Value, Rea
         // The writer may not be done.
         if error.is_cut_off() { ReadFailure::Wait(reason) } else { ReadFailure::Reject(reason) }
     })?;
-    if depth(&value) > DEPTH_MAX {
+    if value.depth() > DEPTH_MAX {
         let problem = format!("{path:?}: nested deeper than {DEPTH_MAX} levels");
         return Err(ReadFailure::Reject(problem));
     }

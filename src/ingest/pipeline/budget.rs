@@ -1,4 +1,4 @@
-//! A limited amount that many tasks share: bytes of memory, or events.
+//! A limited amount of memory that many tasks share, in bytes.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 

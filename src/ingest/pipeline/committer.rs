@@ -1,6 +1,8 @@
-//! Commits batches in the order of their plans, several at once if they are ready.
+//! Commits the batches of each run in the order of their plans, several at once if they are ready.
+//!
+//! A batch that is not ready holds up the later ones of its run, and no other run.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -18,9 +20,12 @@ use crate::media::RunId;
 use crate::pulse::idle;
 use crate::store::{Commit, Request, RunInfo, Writer};
 
-/// An upper bound for the batches, and their events, of one commit.
+/// An upper bound for the batches of one commit, and for the memory that their events take, in bytes.
 const GROUP_BATCHES_MAX: usize = 256;
-const GROUP_EVENTS_MAX: u64 = 8192;
+const GROUP_BYTES_MAX: u64 = 16 << 20;
+
+/// Batches that wait here: those of other runs pass one that takes long.
+const WAITING_MAX: usize = 8 * BATCHES_MAX;
 
 /// The shortest pause between two looks at runs that are left out.
 const RETRY_EVERY_MIN: Duration = Duration::from_millis(500);
@@ -42,8 +47,9 @@ pub(super) struct Committer {
     results: ResultSender,
     progress: Arc<Progress>,
     stop: Arc<AtomicBool>,
-    /// Batches that are not committed, in order.
-    waiting: VecDeque<QueuedBatch>,
+    /// Batches in the order of their numbers, from the first that is not committed on. `None` for those that
+    /// are.
+    waiting: VecDeque<Option<QueuedBatch>>,
     /// The number of the first of them.
     first: u64,
     /// Whether more batches may come.
@@ -92,7 +98,7 @@ impl Committer {
         if !self.is_open && self.waiting.is_empty() {
             return false;
         }
-        let takes_batches = self.is_open && self.waiting.len() < BATCHES_MAX;
+        let takes_batches = self.is_open && self.waiting.len() < WAITING_MAX;
         let takes_outcomes = !self.waiting.is_empty();
         let mut select = Select::new();
         select.recv(&self.inbox.requests);
@@ -128,7 +134,7 @@ impl Committer {
         }
         if takes_batches {
             match self.inbox.batches.try_recv() {
-                Ok(batches) => self.waiting.extend(batches),
+                Ok(batches) => self.waiting.extend(batches.into_iter().map(Some)),
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => self.is_open = false,
             }
@@ -143,35 +149,55 @@ impl Committer {
             // A batch is sent before its jobs: if it is not here, it is in the channel.
             while number >= self.waiting.len() as u64 {
                 match self.inbox.batches.recv() {
-                    Ok(batches) => self.waiting.extend(batches),
+                    Ok(batches) => self.waiting.extend(batches.into_iter().map(Some)),
                     Err(_) => return,
                 }
             }
             let batch = usize::try_from(number).ok().and_then(|i| self.waiting.get_mut(i));
-            if let Some(batch) = batch {
+            if let Some(Some(batch)) = batch {
                 batch.place(event_idx, outcome);
             }
         }
     }
 
-    /// Takes the batches that are ready and come before every batch that is not.
+    /// Takes the batches that are ready and come before every batch of their run that is not.
     fn take_group(&mut self) -> Vec<QueuedBatch> {
-        let mut n_events = 0;
-        let group = self.waiting.iter().take(GROUP_BATCHES_MAX).take_while(|batch| {
-            let has_room = n_events == 0 || n_events + batch.n_events() <= GROUP_EVENTS_MAX;
-            n_events += batch.n_events();
-            batch.is_ready() && has_room
-        });
-        let n = group.count();
+        let (mut group, mut n_bytes) = (Vec::new(), 0);
+        let mut held_up: HashSet<RunId> = HashSet::new();
+        for slot in &mut self.waiting {
+            let Some(batch) = slot else { continue };
+            if !batch.is_ready() {
+                held_up.insert(batch.run().clone());
+            }
+            if held_up.contains(batch.run()) {
+                continue;
+            }
+            let is_full = group.len() == GROUP_BATCHES_MAX
+                || n_bytes > 0 && n_bytes + batch.n_bytes() > GROUP_BYTES_MAX;
+            if is_full {
+                break;
+            }
+            n_bytes += batch.n_bytes();
+            group.extend(slot.take());
+        }
+        group
+    }
+
+    /// Forgets the batches from the first on that are done. Returns their number.
+    fn advance(&mut self) -> u64 {
+        let n = self.waiting.iter().take_while(|slot| slot.is_none()).count();
+        self.waiting.drain(..n);
         self.first += n as u64;
-        self.waiting.drain(..n).collect()
+        n as u64
     }
 
     /// Commits a group. Returns whether the committer goes on.
     fn commit(&mut self, group: Vec<QueuedBatch>) -> bool {
         let n_ready = group.len();
         let group = group.into_iter().take_while(|batch| !batch.is_given_up());
-        let (commits, mut tallies): (Vec<_>, Vec<_>) = group.map(QueuedBatch::finish).unzip();
+        let finished = group.map(|batch| (batch.run().clone(), batch.finish()));
+        let (run_ids, finished): (Vec<_>, Vec<_>) = finished.unzip();
+        let (commits, mut tallies): (Vec<_>, Vec<_>) = finished.into_iter().unzip();
         let is_given_up = tallies.len() < n_ready;
         let journaled = |commit: &Option<Commit>| {
             let commit = commit.as_ref().filter(|commit| !commit.is_repair())?;
@@ -180,6 +206,7 @@ impl Committer {
         let runs: Vec<Option<Arc<RunInfo>>> = commits.iter().map(journaled).collect();
         let mut commits: Vec<Commit> = commits.into_iter().flatten().collect();
         let start = Instant::now();
+        let n_done = self.advance();
         let (writer, progress) = (&mut self.writer, &self.progress);
         let committed =
             write_until_stopped("journal", progress, &self.stop, || writer.commit(&mut commits));
@@ -193,15 +220,15 @@ impl Committer {
             self.give_back(commits, &runs, &mut tallies)
         };
         let progress = &self.progress;
-        let mut group = GroupResult::default();
+        let mut group = GroupResult::of_batches(n_done);
         let mut counts = Vec::with_capacity(tallies.len());
-        for mut tally in tallies {
+        for (run, mut tally) in run_ids.into_iter().zip(tallies) {
             if let Some((run, dump, skipped)) = tally.take_skipped() {
                 progress.add_skipped(run, dump, &skipped);
             }
             let (of_batch, results) = tally.close();
             counts.push(of_batch);
-            group.push_batch(results);
+            group.push_batch(&run, results);
         }
         progress.add_done(&counts);
         group.push_results(left_out);

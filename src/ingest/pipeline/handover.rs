@@ -1,5 +1,7 @@
 //! Batches, and the jobs of the last of them, that are handed over together.
 
+use std::time::Instant;
+
 use super::batch::QueuedBatch;
 use super::job::{BatchSlot, RenderJob};
 
@@ -14,6 +16,8 @@ const BUNDLE_COST_MAX: u64 = 128 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Handover {
     batches: Vec<QueuedBatch>,
+    /// When the first of them came.
+    since: Option<Instant>,
     jobs: Vec<(BatchSlot, RenderJob)>,
     /// The cost of all jobs together.
     cost: u64,
@@ -23,6 +27,7 @@ pub(super) struct Handover {
 
 impl Handover {
     pub(super) fn push_batch(&mut self, batch: QueuedBatch) {
+        self.since.get_or_insert_with(Instant::now);
         self.batches.push(batch);
     }
 
@@ -43,8 +48,14 @@ impl Handover {
         self.batches.len() >= TOGETHER_MAX
     }
 
+    /// When the first of the batches came.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
     /// Takes the batches.
     pub(super) fn take_batches(&mut self) -> Vec<QueuedBatch> {
+        self.since = None;
         std::mem::take(&mut self.batches)
     }
 

@@ -9,7 +9,7 @@ use super::make::{MadeImage, MakeError, Material, make};
 use super::media_writer::MediaWriter;
 use super::worker::BundleOutcomes;
 use crate::convert::Extent;
-use crate::media::{MediaEntry, Rejection};
+use crate::media::{Json, MediaEntry, Rejection};
 use crate::plan::ImageJob;
 use crate::render::Renderer;
 
@@ -51,6 +51,17 @@ impl RenderJob {
     /// The work that the image takes, in pixels or bytes.
     pub(super) fn cost(&self) -> u64 {
         self.material.cost()
+    }
+
+    /// The length of the texts that the image's entry has, in bytes.
+    pub(super) fn text_bytes(&self) -> u64 {
+        let ImageJob { description, plan, .. } = &*self.image;
+        let labels =
+            |labels: &Option<Json>| labels.as_ref().map_or(0, |labels| labels.text().len());
+        let of_boxes = plan.annotations.boxes.iter();
+        let n_boxes: usize = of_boxes.map(|set| set.file.len() + labels(&set.class_labels)).sum();
+        let n_masks: usize = plan.masks.iter().map(|mask| labels(&mask.spec.class_labels)).sum();
+        (description.n_bytes() + n_boxes + n_masks + labels(&plan.classes)) as u64
     }
 
     /// An upper bound of the memory that making the image takes, in bytes.

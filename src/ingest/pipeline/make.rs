@@ -220,8 +220,9 @@ pub(super) fn make(
     }
     let (boxes, box_files) = boxes(id, plan);
     let in_order = plan.masks.iter().filter_map(|mask| masks.get(&mask.spec.name));
-    let labels = in_order.map(|mask| &mask.class_labels);
-    let classes = class_set(&plan.annotations, labels);
+    let labels = in_order.filter_map(|mask| mask.class_labels.as_ref());
+    let classes =
+        if masks.is_empty() { plan.classes.clone() } else { class_set(&plan.annotations, labels) };
     let layers = Layers { classes, boxes, masks, warnings };
 
     let mut staged = Vec::with_capacity(1 + mask_files.len() + box_files.len());
@@ -325,7 +326,7 @@ fn boxes(id: &MediaId, plan: &ImagePlan) -> (Annotations, Vec<FileInMemory>) {
             source: None,
         };
         boxes.insert(set.name.clone(), annotation);
-        files.push(FileInMemory { path, bytes: set.file.clone() });
+        files.push(FileInMemory { path, bytes: set.file.to_vec() });
     }
     (boxes, files)
 }
@@ -418,7 +419,10 @@ fn make_mask(
         path: path.clone(),
         sha256,
         size: bytes.len() as u64,
-        class_labels: spec.class_labels.clone().unwrap_or_else(|| generated_labels(ids)),
+        class_labels: match &spec.class_labels {
+            Some(labels) => Some(labels.clone()).filter(|labels| labels.text() != "{}"),
+            None => generated_labels(ids),
+        },
         source: Some(Source { path: dump.path.clone(), tensor, ..Source::default() }),
     };
     Ok(Some((annotation, FileInMemory { path, bytes })))

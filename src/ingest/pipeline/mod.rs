@@ -11,9 +11,10 @@
 //! The engine submits a [`SourceBatch`] for each line or dump. An image to make is one [job]: it moves
 //! from the plan to a worker, and its [outcome] from there into its batch. Small images are handed over
 //! several to a bundle. Before a bundle is handed over, its memory is taken from the budget; the worker
-//! gives it back when the media files are staged. A batch is committed when all its images are made and
-//! all batches before it are committed. What the engine must know then comes back as [results], which
-//! cannot block the committer.
+//! gives it back when the media files are staged. The texts of a batch count, too: they are given back when it
+//! is committed. A batch is committed when all its images are made and all batches of its run before it are
+//! committed; other runs pass it. What the engine must know then comes back as [results], which cannot block the
+//! committer.
 //!
 //! [job]: job::RenderJob
 //! [outcome]: job::RenderOutcome
@@ -32,10 +33,11 @@ mod results;
 mod retry;
 mod worker;
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -51,6 +53,7 @@ pub(crate) use self::progress::Progress;
 pub(crate) use self::results::{BatchResult, GroupResult, ItemOutcome};
 use self::worker::{Bundle, work_all};
 use super::Shared;
+use crate::media::RunId;
 use crate::pulse::idle;
 use crate::store::Writer;
 use crate::store::space::Space;
@@ -58,17 +61,27 @@ use crate::store::space::Space;
 /// An upper bound for the batches that wait for their commit: a crash makes them to be read again.
 const BATCHES_MAX: usize = 512;
 
-/// An upper bound for the events of all batches between plan and commit. One batch may have many.
-const EVENTS_MAX: u64 = 131_072;
+/// An upper bound for the batches of one run between plan and commit.
+const RUN_BATCHES_MAX: u64 = 512;
+
+/// The part of the memory that batches between plan and commit may take: a quarter. Images in the making
+/// take the rest.
+const QUEUE_DIVISOR: u64 = 4;
+
+/// The longest time that a batch stays in the engine before it is handed over.
+const HANDOVER_MAX: Duration = Duration::from_millis(20);
 
 /// The threads that render and commit, and the engine's end of their channels.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     bundles: Sender<Bundle>,
     batches: Sender<Vec<QueuedBatch>>,
+    /// Bytes of images in the making.
     memory: Arc<Budget>,
     memory_bytes_max: u64,
-    events: Arc<Budget>,
+    /// Bytes of batches between plan and commit.
+    queue: Arc<Budget>,
+    queue_bytes_max: u64,
     progress: Arc<Progress>,
     workers: Vec<JoinHandle<()>>,
     committer: JoinHandle<Writer>,
@@ -78,6 +91,12 @@ pub(crate) struct Pipeline {
     /// Batches that were submitted, and those of them whose results were received.
     n_submitted: u64,
     n_received: u64,
+    /// The number of batches of each run whose results were not received.
+    of_runs: HashMap<RunId, u64>,
+    /// Runs that have no room until nothing of them is in the pipeline.
+    resting: HashSet<RunId>,
+    /// Whether a run had no room since the last call of [`Self::take_was_full`].
+    was_full: bool,
     handover: Handover,
 }
 
@@ -95,6 +114,8 @@ impl Pipeline {
         shared: &Shared,
     ) -> io::Result<Self> {
         let Shared { progress, stop, pulses, requests, .. } = shared.clone();
+        let queue_bytes_max = memory_bytes_max / QUEUE_DIVISOR;
+        let memory_bytes_max = memory_bytes_max - queue_bytes_max;
         let (bundles, bundles_in) = bounded::<Bundle>(2 * n_threads);
         let (batches, batches_in) = bounded(BATCHES_MAX / TOGETHER_MAX);
         let (outcomes, outcomes_in) = bounded(4 * n_threads);
@@ -124,7 +145,8 @@ impl Pipeline {
             batches,
             memory: Budget::new(memory_bytes_max),
             memory_bytes_max,
-            events: Budget::new(EVENTS_MAX),
+            queue: Budget::new(queue_bytes_max),
+            queue_bytes_max,
             progress,
             workers,
             committer,
@@ -132,6 +154,9 @@ impl Pipeline {
             received: Vec::new(),
             n_submitted: 0,
             n_received: 0,
+            of_runs: HashMap::new(),
+            resting: HashSet::new(),
+            was_full: false,
             handover: Handover::default(),
         })
     }
@@ -139,15 +164,20 @@ impl Pipeline {
     /// Submits a batch. Blocks while there is no memory or no room for it. The batch may stay here until
     /// more are submitted or [`Self::flush`] is called.
     pub(crate) fn submit(&mut self, batch: SourceBatch) {
-        let n_events = batch.n_events().min(EVENTS_MAX);
-        let share = self.events.try_take(n_events).unwrap_or_else(|| {
+        let n_bytes = batch.n_bytes();
+        let n_taken = n_bytes.min(self.queue_bytes_max);
+        let share = self.queue.try_take(n_taken).unwrap_or_else(|| {
             // The batches that are still here hold shares, which only their commit gives back.
             self.flush();
-            idle(|| self.events.take(n_events))
+            idle(|| self.queue.take(n_taken))
         });
         self.progress.add_submitted(batch.n_items());
         let (batch, jobs) = QueuedBatch::new(self.n_submitted, batch, share);
         self.n_submitted += 1;
+        match self.of_runs.get_mut(batch.run()) {
+            Some(n) => *n += 1,
+            None => drop(self.of_runs.insert(batch.run().clone(), 1)),
+        }
         self.handover.push_batch(batch);
         for (slot, job) in jobs {
             if self.handover.has_no_room_for(&job) {
@@ -156,6 +186,15 @@ impl Pipeline {
             self.handover.push_job(slot, job);
         }
         if self.handover.is_full() {
+            self.flush();
+        }
+        self.flush_due(Instant::now());
+    }
+
+    /// Hands over what has waited for more for long enough.
+    pub(crate) fn flush_due(&mut self, now: Instant) {
+        let since = self.handover.since();
+        if since.is_some_and(|since| now.saturating_duration_since(since) >= HANDOVER_MAX) {
             self.flush();
         }
     }
@@ -169,8 +208,8 @@ impl Pipeline {
             idle(|| drop(self.batches.send(batches)));
         }
         if !jobs.is_empty() {
-            // One worker makes the images one after the other. Planning has rejected each image that
-            // needs more memory than there is.
+            // One worker makes the images one after the other. An image that needs more takes all there is:
+            // no other is made meanwhile.
             let memory = idle(|| self.memory.take(n_bytes.min(self.memory_bytes_max)));
             idle(|| drop(self.bundles.send(Bundle::new(jobs, memory))));
         }
@@ -197,12 +236,49 @@ impl Pipeline {
     }
 
     fn receive(&mut self, group: GroupResult) {
-        let (n_batches, results) = group.into_parts();
+        let GroupResult { n_batches, of_runs, results } = group;
         self.n_received += n_batches;
         self.received.extend(results);
+        for (run, n_done) in of_runs {
+            if let Some(n) = self.of_runs.get_mut(&run) {
+                *n = n.saturating_sub(n_done);
+                if *n == 0 {
+                    self.of_runs.remove(&run);
+                    self.resting.remove(&run);
+                }
+            }
+        }
     }
 
-    /// The number of batches whose results were not received.
+    /// Whether another batch of a run may be submitted. A run whose images take long must not fill the pipeline,
+    /// so that others find room. Results that are taken make room.
+    pub(crate) fn has_room_for(&mut self, run: &RunId) -> bool {
+        let is_resting = !self.resting.is_empty() && self.resting.contains(run);
+        let has_room = !is_resting && self.n_in_flight_of(run) < RUN_BATCHES_MAX;
+        self.was_full |= !has_room;
+        has_room
+    }
+
+    /// Gives a run no room until nothing of it is in the pipeline. Returns whether anything is.
+    pub(crate) fn rest(&mut self, run: &RunId) -> bool {
+        let is_in_flight = self.n_in_flight_of(run) > 0;
+        if is_in_flight {
+            self.resting.insert(run.clone());
+        }
+        is_in_flight
+    }
+
+    /// The number of batches of a run whose results were not received.
+    pub(crate) fn n_in_flight_of(&self, run: &RunId) -> u64 {
+        self.of_runs.get(run).copied().unwrap_or(0)
+    }
+
+    /// Returns whether a run had no room since the last call.
+    pub(crate) fn take_was_full(&mut self) -> bool {
+        std::mem::take(&mut self.was_full)
+    }
+
+    /// The number of batches from the first on whose results were not received.
     pub(crate) fn n_in_flight(&self) -> u64 {
         self.n_submitted.saturating_sub(self.n_received)
     }

@@ -14,6 +14,8 @@
 //! The sender holds at most the results of the batches that the engine submitted since it last
 //! received: those of one turn of its loop.
 
+use std::collections::BTreeMap;
+
 use crossbeam_channel::{Receiver, Select, Sender, TrySendError, bounded};
 
 use crate::media::{MediaId, MediaKey, RunId, State};
@@ -72,16 +74,23 @@ pub(crate) struct ItemOutcome {
 /// What came of a group of batches.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupResult {
-    /// The number of batches in the group, those without a result included.
-    n_batches: u64,
-    /// In the order of the batches.
-    results: Vec<BatchResult>,
+    /// By how many the batches have grown that are done and come before every batch that is not.
+    pub(super) n_batches: u64,
+    /// The number of batches of each run that are done.
+    pub(super) of_runs: BTreeMap<RunId, u64>,
+    /// In the order of the commits.
+    pub(super) results: Vec<BatchResult>,
 }
 
 impl GroupResult {
+    /// No results yet. `n_batches` more batches are done that come before every batch that is not.
+    pub(super) fn of_batches(n_batches: u64) -> Self {
+        Self { n_batches, ..Self::default() }
+    }
+
     /// Adds a batch, and its results if it has any.
-    pub(super) fn push_batch(&mut self, results: Vec<BatchResult>) {
-        self.n_batches += 1;
+    pub(super) fn push_batch(&mut self, run: &RunId, results: Vec<BatchResult>) {
+        self.push_done(run, 1);
         self.results.extend(results);
     }
 
@@ -90,14 +99,17 @@ impl GroupResult {
         self.results.extend(results);
     }
 
-    /// Returns the number of batches, and their results in order.
-    pub(super) fn into_parts(self) -> (u64, Vec<BatchResult>) {
-        (self.n_batches, self.results)
+    fn push_done(&mut self, run: &RunId, n_batches: u64) {
+        match self.of_runs.get_mut(run) {
+            Some(n) => *n += n_batches,
+            None => drop(self.of_runs.insert(run.clone(), n_batches)),
+        }
     }
 
     /// Adds the results of the next group.
     fn merge(&mut self, next: Self) {
         self.n_batches += next.n_batches;
+        next.of_runs.iter().for_each(|(run, n)| self.push_done(run, *n));
         self.results.extend(next.results);
     }
 }
@@ -147,8 +159,10 @@ mod tests {
 
     fn group(i: usize) -> GroupResult {
         let run = RunId::new(format!("run{i}")).unwrap_or_else(|error| panic!("{error}"));
-        let results = vec![BatchResult::Dump { run, path: format!("{i}.npy"), unread: None }];
-        GroupResult { n_batches: 3, results }
+        let mut group = GroupResult::of_batches(3);
+        let path = format!("{i}.npy");
+        group.push_batch(&run.clone(), vec![BatchResult::Dump { run, path, unread: None }]);
+        group
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::PlanContext;
 use super::known_lines::KnownLines;
 use super::line::{LineReader, LineResult, LogLine, plan_line};
 use super::sessions::Sessions;
+use super::{PlanContext, SLICE};
 use crate::ingest::Mode;
 use crate::ingest::logs::{LogSchedule, LogState, Tail};
 use crate::ingest::pipeline::SourceBatch;
@@ -30,6 +30,8 @@ pub(crate) struct LogLines {
     unreadable: BTreeMap<RunKey, Instant>,
     known: KnownLines,
     sessions: Sessions,
+    /// The run whose logs were read last.
+    last: Option<RunKey>,
 }
 
 /// What the logs have left.
@@ -48,7 +50,7 @@ impl LogLines {
     pub(crate) fn new(schedule: LogSchedule<RunKey>) -> Self {
         let (unfinished, unreadable) = (BTreeMap::new(), BTreeMap::new());
         let (known, sessions) = (KnownLines::default(), Sessions::default());
-        Self { schedule, unfinished, unreadable, known, sessions }
+        Self { schedule, unfinished, unreadable, known, sessions, last: None }
     }
 
     /// Reads the logs of a run in the next turn: something may have changed.
@@ -104,7 +106,7 @@ impl LogLines {
         backlog
     }
 
-    /// Reads the logs that are due and plans their lines, a few of each log. Returns whether there may be
+    /// Reads the logs that are due and plans their lines, a few of each log, for at most [`SLICE`]. Returns whether there may be
     /// more to do at once.
     pub(crate) fn plan_due(
         &mut self,
@@ -112,8 +114,16 @@ impl LogLines {
         watching: &Watching,
         context: &mut PlanContext<'_>,
     ) -> Result<bool, StoreError> {
-        let mut is_any_busy = false;
-        for key in self.schedule.due(context.now) {
+        let (mut is_any_busy, start) = (false, Instant::now());
+        let mut due = self.schedule.due(context.now);
+        // The runs that had no time in the last turn come first.
+        let n_before = due.partition_point(|key| Some(*key) <= self.last);
+        due.rotate_left(n_before);
+        for key in due {
+            if start.elapsed() >= SLICE {
+                return Ok(true);
+            }
+            self.last = Some(key);
             let is_polled = runs.root_of(key).is_none_or(|root| !watching.uses_events(root));
             let Some(run) = runs.get_mut(key) else {
                 self.forget_run(key);
@@ -208,6 +218,10 @@ fn plan_log(
         let Some(line) = tail.front().filter(|_| !context.is_stopped()) else {
             return Ok(n_planned);
         };
+        if !context.pipeline.has_room_for(&run.id) {
+            // There is more to do as soon as there is room.
+            return Ok(n_planned.max(1));
+        }
         let since = tail.front_since().unwrap_or(context.now);
         let is_over = context.now.saturating_duration_since(since) >= patience;
         let number = line.number;

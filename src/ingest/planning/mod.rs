@@ -43,11 +43,16 @@ pub(crate) use self::release::{ReleaseRequest, Releases, RepairRequest, Retries}
 use super::pipeline::Pipeline;
 use super::{Mode, Shared};
 use crate::config::Live;
+use crate::media::RunId;
 use crate::pulse;
 use crate::run_dir::ReadOptions;
 
 /// The longest wait for a result before it is checked whether the program must stop.
 const DRAIN_BEAT: Duration = Duration::from_millis(100);
+
+/// The time after which a part of the planning goes on in the next turn, so that commands, events and the other
+/// parts have theirs.
+pub(super) const SLICE: Duration = Duration::from_millis(50);
 
 /// What the planning of a line or a dump needs beside its run.
 pub(crate) struct PlanContext<'a> {
@@ -67,11 +72,14 @@ impl PlanContext<'_> {
         self.shared.stop.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything that was submitted is done. The results stay in the pipeline until they are
-    /// taken.
-    pub(crate) fn drain(&mut self) {
+    /// Waits until all batches of a run are done that were submitted. The results stay in the pipeline until
+    /// they are taken.
+    pub(crate) fn drain_run(&mut self, run: &RunId) {
         self.pipeline.flush();
-        while self.pipeline.n_in_flight() > 0 && !self.is_stopped() && self.pipeline.is_alive() {
+        while self.pipeline.n_in_flight_of(run) > 0
+            && !self.is_stopped()
+            && self.pipeline.is_alive()
+        {
             pulse::beat();
             self.pipeline.wait(DRAIN_BEAT);
         }

@@ -1,16 +1,17 @@
 //! Plans dumps that are described by their paths, and by a sidecar if they have one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::dump_version::{DumpVersion, open, plan_version};
 use super::planner::ImageRange;
-use super::{PlanContext, PlanResult, Planner};
+use super::{PlanContext, PlanResult, Planner, SLICE};
 use crate::config::IngestTimes;
 use crate::ingest::Mode;
 use crate::ingest::dumps::{MissingFile, OpenRecord};
 use crate::ingest::folders::Arrival;
-use crate::ingest::pipeline::SourceBatch;
+use crate::ingest::pipeline::{Pipeline, SourceBatch};
 use crate::ingest::runs::{RunKey, RunReader, Runs, SourceId};
 use crate::ingest::watching::{Due, QuietTimes, Settler};
 use crate::media::{Rejection, RunId};
@@ -37,6 +38,12 @@ const SETTLING_MAX: usize = if cfg!(debug_assertions) { 256 } else { 131_072 };
 #[derive(Debug)]
 pub(crate) struct PathDumps {
     settler: Settler<SourceId>,
+    /// Dumps that have settled and are not planned yet, by their run, in the order of what their paths say.
+    settled: BTreeMap<RunKey, VecDeque<SettledDump>>,
+    /// The dumps among them.
+    queued: HashSet<SourceId>,
+    /// The run whose dump was planned last.
+    last: Option<RunKey>,
     /// Dumps in the pipeline.
     in_flight: HashMap<SourceId, InFlight>,
     /// Dumps that were read, and that a writer closed after that. Their content decides whether they have
@@ -59,28 +66,29 @@ struct InFlight {
 }
 
 /// A dump whose quiet time is over, and what its path says of it.
-pub(crate) struct SettledDump {
+#[derive(Debug)]
+struct SettledDump {
     description: Result<DumpPath, String>,
     due: Due<SourceId>,
-}
-
-impl SettledDump {
-    /// The dump's run.
-    pub(crate) fn run(&self) -> RunKey {
-        self.due.id.0
-    }
 }
 
 impl PathDumps {
     /// No dumps.
     pub(crate) fn new() -> Self {
-        let (in_flight, to_compare) = (HashMap::new(), HashSet::new());
-        Self { settler: Settler::new(), in_flight, to_compare, has_skipped: false }
+        Self {
+            settler: Settler::new(),
+            settled: BTreeMap::new(),
+            queued: HashSet::new(),
+            last: None,
+            in_flight: HashMap::new(),
+            to_compare: HashSet::new(),
+            has_skipped: false,
+        }
     }
 
-    /// The number of dumps that settle.
+    /// The number of dumps that settle, or have settled and are not planned yet.
     pub(crate) fn n_settling(&self) -> usize {
-        self.settler.len()
+        self.settler.len() + self.queued.len()
     }
 
     /// When the dump that settles longest changed last.
@@ -93,9 +101,9 @@ impl PathDumps {
         self.settler.wake_at()
     }
 
-    /// Whether a dump is in the pipeline.
-    pub(crate) fn has_in_flight(&self) -> bool {
-        !self.in_flight.is_empty()
+    /// The runs that have a dump in the pipeline.
+    pub(crate) fn runs_in_flight(&self) -> HashSet<RunKey> {
+        self.in_flight.keys().map(|(run, _)| *run).collect()
     }
 
     /// Whether this dump is in the pipeline.
@@ -115,12 +123,12 @@ impl PathDumps {
 
     /// Whether no dump is left to be read.
     pub(crate) fn is_idle(&self) -> bool {
-        self.settler.len() == 0 && !self.has_skipped && self.in_flight.is_empty()
+        self.n_settling() == 0 && !self.has_skipped && self.in_flight.is_empty()
     }
 
     /// Whether dumps were skipped and there is room for them now. A full scan must find them again.
     pub(crate) fn take_rescan(&mut self) -> bool {
-        let is_due = self.has_skipped && self.settler.len() < SETTLING_MAX / 2;
+        let is_due = self.has_skipped && self.n_settling() < SETTLING_MAX / 2;
         self.has_skipped &= !is_due;
         is_due
     }
@@ -129,6 +137,8 @@ impl PathDumps {
     pub(crate) fn forget_run(&mut self, run: RunKey) {
         self.in_flight.retain(|id, _| id.0 != run);
         self.to_compare.retain(|id| id.0 != run);
+        self.settled.remove(&run);
+        self.queued.retain(|id| id.0 != run);
     }
 
     /// Notes a dump that was found or that an event announced. Returns whether it is new.
@@ -145,6 +155,10 @@ impl PathDumps {
         let is_whole = arrival == Arrival::Found || !run.files.dir().may_be_unfilled(&dump);
         let arrival = if is_whole { arrival } else { Arrival::Found };
         let id = (key, dump);
+        if self.queued.contains(&id) && arrival != Arrival::Closed {
+            // Whether it has changed is seen when it is planned.
+            return Ok(false);
+        }
         if self.is_known(run, &id, stamp, context.planner)? {
             if arrival != Arrival::Closed {
                 return Ok(false);
@@ -153,7 +167,7 @@ impl PathDumps {
             self.to_compare.insert(id.clone());
         }
         let n_before = self.settler.len();
-        if n_before >= SETTLING_MAX && !self.settler.contains(&id) {
+        if self.n_settling() >= SETTLING_MAX && !self.settler.contains(&id) {
             self.has_skipped = true;
             return Ok(false);
         }
@@ -183,8 +197,50 @@ impl PathDumps {
         Ok(cursor.is_some_and(|cursor| cursor.sidecar == sidecar()))
     }
 
-    /// Takes the dumps that have settled, in the order of what their paths say: run, key, step, index.
-    pub(crate) fn take_settled(&mut self, runs: &Runs, now: Instant) -> Vec<SettledDump> {
+    /// Plans the dumps that have settled, one of each run in turn, for at most [`SLICE`]. Those of a run are in the
+    /// order of what their paths say: key, step, index. Returns whether there is more to do at once.
+    pub(crate) fn plan_settled(
+        &mut self,
+        runs: &mut Runs,
+        context: &mut PlanContext<'_>,
+    ) -> Result<bool, StoreError> {
+        self.take_settled(runs, context.now);
+        let start = Instant::now();
+        while start.elapsed() < SLICE && !context.is_stopped() {
+            let has_room = |key: &RunKey, pipeline: &mut Pipeline| {
+                runs.get(*key).is_none_or(|run| pipeline.has_room_for(run.id()))
+            };
+            let later = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut in_turn = self.settled.range((later, Bound::Unbounded));
+            let mut first = self.settled.keys();
+            let next =
+                in_turn.find(|(key, _)| has_room(key, context.pipeline)).map(|(key, _)| *key);
+            let next = next.or_else(|| first.find(|key| has_room(key, context.pipeline)).copied());
+            let Some(key) = next else { break };
+            self.last = Some(key);
+            let Some(settled) = self.next_of(key) else { continue };
+            if let Some(run) = runs.get_mut(key) {
+                self.plan(run, settled, context)?;
+            }
+        }
+        Ok(!self.settled.is_empty())
+    }
+
+    /// Takes the next dump of a run that has settled.
+    fn next_of(&mut self, run: RunKey) -> Option<SettledDump> {
+        let of_run = self.settled.get_mut(&run)?;
+        let next = of_run.pop_front();
+        if of_run.is_empty() {
+            self.settled.remove(&run);
+        }
+        if let Some(next) = &next {
+            self.queued.remove(&next.due.id);
+        }
+        next
+    }
+
+    /// Queues the dumps that have settled.
+    fn take_settled(&mut self, runs: &Runs, now: Instant) {
         let mut settled = Vec::new();
         for due in self.settler.take_due(now) {
             let description = runs.get(due.id.0).and_then(|run| run.files.dump_path(&due.id.1));
@@ -197,11 +253,15 @@ impl PathDumps {
             };
             (a.due.id.0, order(a), &a.due.id.1).cmp(&(b.due.id.0, order(b), &b.due.id.1))
         });
-        settled
+        for dump in settled {
+            if self.queued.insert(dump.due.id.clone()) {
+                self.settled.entry(dump.due.id.0).or_default().push_back(dump);
+            }
+        }
     }
 
     /// Plans a dump that has settled, or lets it settle again if it has changed.
-    pub(crate) fn plan(
+    fn plan(
         &mut self,
         run: &mut RunReader,
         settled: SettledDump,

@@ -1,7 +1,7 @@
 //! Plans the images of a record, by the limits and by what its step has already.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{ImageRules, Live};
@@ -13,7 +13,7 @@ use crate::media::{
     State, Step,
 };
 use crate::plan::{
-    DESCRIPTIONS_BYTES_MAX, Found, IndexRange, Plan, PlannedItem, Recipe, plan, plan_held,
+    Found, IndexRange, Plan, PlannedItem, Recipe, descriptions_bytes_max, plan, plan_held,
 };
 use crate::record::{ImageOptions, MediaRecord};
 use crate::run_dir::RunDir;
@@ -100,15 +100,19 @@ impl Planner {
         &self.reader
     }
 
-    /// Whether the usage of many steps is remembered, so that [`Self::forget_usage`] should be called once
-    /// all planned images are committed.
+    /// Whether the usage of many steps is remembered, so that [`Self::forget_usage_but_of`] should be called.
     pub(crate) fn has_much_usage(&self) -> bool {
         self.usage.len() > USAGE_MAX
     }
 
-    /// Forgets the usage of all steps. The index must know of all planned images.
-    pub(crate) fn forget_usage(&mut self) {
-        self.usage.clear();
+    /// The runs whose usage is remembered.
+    pub(crate) fn runs_with_usage(&self) -> HashSet<RunId> {
+        self.usage.keys().map(|(run, ..)| run.clone()).collect()
+    }
+
+    /// Forgets the usage of all steps but those of `runs`. The index must know of all other planned images.
+    pub(crate) fn forget_usage_but_of(&mut self, runs: &HashSet<RunId>) {
+        self.usage.retain(|(run, ..), _| runs.contains(run));
     }
 
     /// Frees the index of an image that could not be made.
@@ -211,6 +215,7 @@ impl Planner {
         let sources: Vec<_> = masks.iter().map(|mask| mask.source.clone()).collect();
         // The limits of a dump count all its tensors together.
         let (n_max, mut n_images, mut n_bytes) = (limits.batch_max, n_before, 0usize);
+        let n_bytes_max = descriptions_bytes_max(&limits);
         let mut now = Vec::new();
         for part in parts {
             let source = Source { tensor: part.tensor, ..source.clone() };
@@ -224,11 +229,11 @@ impl Planner {
             });
             let (n, n_described) = match &plan {
                 Ok(plan) => (plan.items.len() as u64, plan.description_bytes),
-                Err(_) => (1, serde_json::to_string(&record.description).map_or(0, |t| t.len())),
+                Err(_) => (1, record.description.n_bytes()),
             };
             n_images += n;
             n_bytes = n_bytes.saturating_add(n_described);
-            let is_over = n_images > n_max || n_bytes > DESCRIPTIONS_BYTES_MAX;
+            let is_over = n_images > n_max || n_bytes > n_bytes_max;
             let plan = match plan {
                 Ok(plan) if is_over => {
                     match usage_before {
@@ -242,7 +247,7 @@ impl Planner {
                     };
                     let reason = format!(
                         "{n_images} images in one dump so far, with {n_bytes} bytes of descriptions: \
-                         limits.batch_max is {n_max}, descriptions may have {DESCRIPTIONS_BYTES_MAX}"
+                         limits.batch_max is {n_max}, descriptions may have {n_bytes_max}"
                     );
                     Err(Rejection { class, reason })
                 }

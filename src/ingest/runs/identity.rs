@@ -5,7 +5,7 @@ use std::io::Read;
 use serde_json::{Map, Value};
 
 use crate::limits::IDENTITY_BYTES_MAX;
-use crate::record::{DEPTH_MAX, depth, parse_json};
+use crate::record::{DEPTH_MAX, parse_json};
 use crate::run_dir::{ReadFailure, RunDir};
 use crate::store::journal::Stamp;
 
@@ -38,18 +38,17 @@ pub(super) fn read_identity(dir: &RunDir) -> Result<(Map<String, Value>, Option<
         .read_to_end(&mut text)
         .map_err(|error| problem(error.to_string()))?;
     let want = |found: String| problem(format!("{found}; want one JSON object"));
-    let Value::Object(mut identity) = parse_json(&text).map_err(|error| want(error.to_string()))?
-    else {
-        return Err(want("another value".to_owned()));
-    };
-    identity.retain(|name, value| {
-        let is_kept = depth(value) <= DEPTH_MAX;
-        if !is_kept {
-            let path = dir.path().join(IDENTITY_FILE);
-            let error = format!("nested deeper than {DEPTH_MAX} levels");
-            tracing::warn!(path = %path.display(), field = name, error, "field of a run ignored");
+    let fields = parse_json(&text).map_err(|error| want(error.to_string()))?.fields();
+    let fields = fields.ok_or_else(|| want("another value".to_owned()))?;
+    let mut identity = Map::new();
+    for (name, value) in fields {
+        if value.depth() <= DEPTH_MAX {
+            identity.insert(name, value.to_value());
+            continue;
         }
-        is_kept
-    });
+        let path = dir.path().join(IDENTITY_FILE);
+        let error = format!("nested deeper than {DEPTH_MAX} levels");
+        tracing::warn!(path = %path.display(), field = name, error, "field of a run ignored");
+    }
     Ok((identity, Some(stamp)))
 }

@@ -218,10 +218,11 @@ fn sort_logs(files: &RunFiles, found: &mut [String]) {
 impl UnknownFields {
     /// Logs the fields of a record that this version does not know, each once in a run.
     pub(crate) fn log(&mut self, run: &RunId, path: &str, record: &MediaRecord) {
-        for field in record.description.extra.keys() {
+        let Some(extra) = record.description.extra.as_ref() else { return };
+        extra.for_each_field(|field, _| {
             if self.0.len() < UNKNOWN_FIELDS_MAX && self.0.insert(field.clone()) {
                 tracing::warn!(%run, field, path, "unknown field is stored with the item and has no effect");
             }
-        }
+        });
     }
 }

@@ -9,11 +9,11 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::server::artifacts_path;
 use super::*;
-use crate::media::{Annotation, Class, Description, Layers, RunId, Sha256};
+use crate::media::{Annotation, Description, Layers, RunId, Sha256};
 use crate::secrets::SecretSource;
 use crate::sinks::contract::{self, Images};
 
@@ -231,17 +231,17 @@ fn described(images: &mut Images) -> Delivery {
         path: path.to_owned(),
         sha256: Sha256::of(bytes),
         size: bytes.len() as u64,
-        class_labels: Map::new(),
+        class_labels: None,
         source: None,
     };
     let layers = Layers {
-        classes: vec![Class { id: json!(1), name: "car".to_owned() }],
+        classes: Some(json!([{"id": 1, "name": "car"}]).into()),
         boxes: [("pred".to_owned(), annotation("media/metadata/b.json", text.as_bytes()))].into(),
         masks: [("g/t".to_owned(), annotation("media/m.png", b"mask"))].into(),
         warnings: Vec::new(),
     };
     let caption = Some(json!("epoch 3"));
-    let description = Description { caption, ..Description::default() };
+    let description = Description { caption: caption.map(Into::into), ..Description::default() };
     images.image_with("val/pred", 120, 0, description, layers)
 }
 

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use crate::convert::Pixels;
 use crate::encode::{self, Encoding};
 use crate::formats::overlay::{self, ClassIds};
@@ -79,7 +77,7 @@ fn overlay(item: &Delivery, file: &[u8]) -> Option<Vec<u8>> {
         match ids {
             Ok((width, height, ids)) => {
                 let ids = ClassIds { width, height, ids };
-                overlay::blend_mask(&mut pixels, &ids, &mask.class_labels);
+                overlay::blend_mask(&mut pixels, &ids, &mask.labels());
             }
             Err(error) => log_error(&path, &error),
         }
@@ -98,11 +96,8 @@ fn overlay(item: &Delivery, file: &[u8]) -> Option<Vec<u8>> {
 /// of a tag, and none for an image.
 pub(super) fn captions(step: i64, items: &[&Delivery]) -> String {
     let caption = |item: &&Delivery| {
-        let text = match item.entry.description.caption.as_ref()? {
-            Value::String(text) => text.clone(),
-            Value::Null => return None,
-            other => other.to_string(),
-        };
+        let caption = item.entry.description.caption.as_ref().filter(|text| !text.is_null())?;
+        let text = caption.to_text().unwrap_or_else(|| caption.to_string());
         let text: String = text.chars().take(1000).collect();
         Some(format!("\n* {}: {}", item.id.index, markdown_escaped(&text)))
     };
@@ -113,14 +108,14 @@ pub(super) fn captions(step: i64, items: &[&Delivery]) -> String {
 /// Returns the description of an overlay tag with the colours of the classes.
 pub(super) fn legend(items: &[&Delivery]) -> String {
     let classes = items.iter().find_map(|item| {
-        let classes = &item.layers.classes;
+        let classes = item.layers.class_list();
         (!classes.is_empty()).then_some(classes)
     });
     let class = |Class { id, name }: &Class| {
         let [r, g, b] = overlay::class_color(id.as_i64()?);
         Some(format!("\n* `#{r:02x}{g:02x}{b:02x}` {} {}", id, markdown_escaped(name)))
     };
-    let classes = classes.map_or(&[][..], Vec::as_slice);
+    let classes = classes.unwrap_or_default();
     let legend: String = classes.iter().filter_map(class).take(NAMED_MAX).collect();
     format!("Boxes and masks, drawn on the images.\n{legend}")
 }

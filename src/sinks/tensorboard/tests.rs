@@ -12,7 +12,7 @@ use super::*;
 use crate::durable;
 use crate::encode;
 use crate::formats::tfevents::{FOOTER_BYTES, HEADER_BYTES};
-use crate::media::{Annotation, Class, Description, Layers, RunId, Sha256};
+use crate::media::{Annotation, Description, Layers, RunId, Sha256};
 use crate::sinks::contract::{self, Images};
 
 struct LogDir {
@@ -284,7 +284,7 @@ fn annotation(folder: &Path, name: &str, bytes: &[u8]) -> Annotation {
         path: name.to_owned(),
         sha256: Sha256::of(bytes),
         size: bytes.len() as u64,
-        class_labels: Map::new(),
+        class_labels: None,
         source: None,
     }
 }
@@ -297,7 +297,7 @@ async fn boxes_and_masks_are_drawn_under_a_separate_tag() {
     let boxes = annotation(images.folder(), "boxes.json", boxes.as_bytes());
     let gone = Annotation { path: "gone.png".to_owned(), ..boxes.clone() };
     let layers = Layers {
-        classes: vec![Class { id: 1.into(), name: "car_1".to_owned() }],
+        classes: Some(json!([{"id": 1, "name": "car_1"}]).into()),
         boxes: [("pred".to_owned(), boxes)].into(),
         masks: [("gt".to_owned(), gone)].into(),
         ..Layers::default()

@@ -286,7 +286,7 @@ fn a_run_whose_last_segment_is_full_is_over_all_the_same() {
 fn what_is_late_makes_a_segment_that_knows_what_was_before() {
     let folder = Folder::new();
     let mut images = Images::new();
-    let labels = json!({"1": "car"}).as_object().cloned().expect("labels");
+    let labels = Some(json!({"1": "car"}).into());
     let mask = folder.place.path().join("mask.png");
     fs::write(&mask, b"mask").expect("a mask");
     fs::create_dir_all(images.folder().join("media/images/mask")).expect("a folder");

@@ -173,7 +173,7 @@ pub(crate) mod tests {
             path: format!("media/images/mask/{key}_{step}_{index}.mask.png"),
             sha256: Sha256::of(b"m"),
             size: 9,
-            class_labels: json!({"1": "car"}).as_object().cloned().unwrap_or_default(),
+            class_labels: Some(json!({"1": "car"}).into()),
             source: None,
         };
         let layers = Layers { masks: [("gt".to_owned(), layer)].into(), ..Layers::default() };

@@ -1,11 +1,13 @@
 //! Bounding boxes.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::classes::{generated_labels, read_labels_of};
 use super::field_path::{AnnotationError, FieldPath};
 use super::repairs::Repairs;
-use crate::media::ClassLabels;
+use crate::media::Json;
 
 /// Most boxes of one set.
 pub(crate) const BOXES_MAX: usize = 100_000;
@@ -19,9 +21,9 @@ pub struct BoxSet {
     pub name: String,
     /// The JSON file that trackers read: `box_data` and, if given, `class_labels`. Compact and in UTF-8, as
     /// wandb writes it since 0.27.
-    pub file: Vec<u8>,
-    /// The labels given, else generated ones.
-    pub class_labels: ClassLabels,
+    pub file: Arc<[u8]>,
+    /// The labels given, else generated ones, as an object. `None` if there are none.
+    pub class_labels: Option<Json>,
     /// Whether any box has its position in pixels.
     pub has_pixels: bool,
 }
@@ -32,54 +34,56 @@ pub struct BoxSet {
 /// If it has no list of boxes.
 pub(super) fn read(
     name: &str,
-    set: &Value,
+    set: &Json,
     place: &FieldPath<'_>,
     picture: (u64, u64),
     repairs: &mut Repairs,
 ) -> Result<BoxSet, AnnotationError> {
-    let Value::Object(set) = set else {
-        return Err(place.error(set, "an object with box_data"));
+    let Some(set) = set.fields() else {
+        return Err(place.error_at(set.text(), "an object with box_data"));
     };
-    let labels = read_labels_of(set, place, repairs);
+    let labels = read_labels_of(&set, place, repairs);
     let place = place.field("box_data");
-    let boxes = match set.get("box_data") {
-        None => return Err(place.missing("a list of boxes")),
-        Some(Value::Array(boxes)) => boxes,
-        Some(other) => return Err(place.error(other, "a list of boxes")),
-    };
-    if boxes.len() > BOXES_MAX {
-        let error = place.over(&format!("{} boxes", boxes.len()), &BOXES_MAX.to_string());
-        repairs.done(error, "the rest dropped");
-    }
-    let (mut box_data, mut ids) = (Vec::new(), Vec::new());
-    let mut has_pixels = false;
-    for (i, given) in boxes.iter().take(BOXES_MAX).enumerate() {
-        let place = place.index(i);
-        let (read, id) = match read_box(given, &place, labels.is_some(), repairs) {
+    let boxes = set.get("box_data").ok_or_else(|| place.missing("a list of boxes"))?;
+    let (mut file, mut ids) = (br#"{"box_data":["#.to_vec(), Vec::new());
+    let (mut n_read, mut has_pixels, mut is_first) = (0, false, true);
+    let n_boxes = boxes.for_each_entry(|text| {
+        n_read += 1;
+        if n_read > BOXES_MAX {
+            return;
+        }
+        let place = place.index(n_read - 1);
+        let given = place.entry(text);
+        let read = given.and_then(|given| read_box(&given, &place, labels.is_some(), repairs));
+        let (read, id) = match read {
             Ok(read) => read,
-            Err(error) => {
-                repairs.done(error, "box dropped");
-                continue;
-            }
+            Err(error) => return repairs.done(error, "box dropped"),
         };
         if let Some(odd) = oddity(&read, picture) {
             repairs.odd(|| format!("{place}: {odd}"));
         }
         has_pixels |= is_in_pixels(&read);
-        box_data.push(Value::Object(read));
+        file.extend(if is_first { &b""[..] } else { b"," });
+        file.extend(Value::Object(read).to_string().into_bytes());
+        is_first = false;
         ids.extend(id);
+    });
+    let n_boxes = n_boxes.ok_or_else(|| place.error_at(boxes.text(), "a list of boxes"))?;
+    if n_boxes > BOXES_MAX {
+        let error = place.over(&format!("{n_boxes} boxes"), &BOXES_MAX.to_string());
+        repairs.done(error, "the rest dropped");
     }
-    let mut file = Map::new();
-    file.insert("box_data".to_owned(), Value::Array(box_data));
+    file.push(b']');
     if let Some(labels) = &labels {
-        file.insert("class_labels".to_owned(), Value::Object(labels.clone()));
+        file.extend(br#","class_labels":"#);
+        file.extend(labels.text().as_bytes());
     }
-    Ok(BoxSet {
-        name: name.to_owned(),
-        file: Value::Object(file).to_string().into_bytes(),
-        class_labels: labels.unwrap_or_else(|| generated_labels(ids)),
-        has_pixels,
-    })
+    file.push(b'}');
+    let class_labels = match labels {
+        Some(labels) => Some(labels).filter(|labels| labels.text() != "{}"),
+        None => generated_labels(ids),
+    };
+    Ok(BoxSet { name: name.to_owned(), file: file.into(), class_labels, has_pixels })
 }
 
 /// Returns a box as it is written to the file, and its class id. Unknown fields are kept. Without a valid

@@ -6,6 +6,10 @@ use serde_json::{Map, Number, Value};
 
 use super::repairs::Repairs;
 
+/// The longest text of a box, a class, a label or a field of a mask, in bytes. Each is parsed by itself, so that
+/// the memory for it stays small.
+const ENTRY_BYTES_MAX: usize = 64 << 10;
+
 /// An invalid annotation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
@@ -48,10 +52,25 @@ impl<'a> FieldPath<'a> {
     }
 
     pub(super) fn error(&self, got: &Value, want: &str) -> AnnotationError {
-        let got = got.to_string();
+        self.error_at(&got.to_string(), want)
+    }
+
+    /// The error about a value with this text.
+    pub(super) fn error_at(&self, got: &str, want: &str) -> AnnotationError {
         let shown: String = got.chars().take(64).collect();
         let cut = if shown.len() < got.len() { "…" } else { "" };
         self.problem(format!("got {shown}{cut}, want {want}"))
+    }
+
+    /// Parses the value of one entry, such as a box.
+    ///
+    /// # Errors
+    /// If it is longer than [`ENTRY_BYTES_MAX`].
+    pub(super) fn entry(&self, text: &str) -> Result<Value, AnnotationError> {
+        if text.len() > ENTRY_BYTES_MAX {
+            return Err(self.over(&format!("{} bytes", text.len()), &ENTRY_BYTES_MAX.to_string()));
+        }
+        serde_json::from_str(text).map_err(|error| self.problem(error.to_string()))
     }
 
     pub(super) fn missing(&self, want: &str) -> AnnotationError {

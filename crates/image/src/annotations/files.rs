@@ -11,9 +11,7 @@
 //! names a file has no other field. A single mask has no such form: its `path` is that of a mask file. What
 //! a file holds names no further file.
 
-use serde_json::{Map, Value};
-
-use crate::media::{Description, shortened};
+use crate::media::{Description, Json, JsonFields, shortened};
 
 /// Longest warning about a file, in characters.
 const WARNING_CHARS_MAX: usize = 300;
@@ -22,30 +20,31 @@ const WARNING_CHARS_MAX: usize = 300;
 const WARNINGS_MAX: usize = 8;
 
 /// Returns the file that stands for all of a field, or for the sets of one image.
-fn file_of_field(value: &Value) -> Option<&str> {
-    let fields = value.as_object().filter(|fields| fields.len() == 1)?;
-    fields.get("path")?.as_str()
+fn file_of_field(fields: &JsonFields) -> Option<String> {
+    if fields.len() == 1 { fields.get("path")?.to_text() } else { None }
 }
 
 /// Returns the file that stands for one set of boxes.
-fn file_of_set(set: &Value) -> Option<&str> {
-    let fields = set.as_object().filter(|fields| !fields.contains_key("box_data"))?;
-    fields.get("path")?.as_str()
+fn file_of_set(set: &JsonFields) -> Option<String> {
+    if set.get("box_data").is_none() { set.get("path")?.to_text() } else { None }
 }
 
 /// Whether the value of an annotation field names a file of annotations.
 #[must_use]
-pub fn names_file(field: &str, value: &Value) -> bool {
-    let of_image = |value: &Value| {
-        file_of_field(value).is_some()
-            || field == "boxes"
-                && value
-                    .as_object()
-                    .is_some_and(|sets| sets.values().any(|set| file_of_set(set).is_some()))
+pub fn names_file(field: &str, value: &Json) -> bool {
+    // Most values have no field `path` at all.
+    if !value.text().contains("\"path\"") {
+        return false;
+    }
+    let of_set = |set: Json| set.fields().is_some_and(|set| file_of_set(&set).is_some());
+    let of_image = |value: &Json| {
+        let Some(fields) = value.fields() else { return false };
+        file_of_field(&fields).is_some()
+            || field == "boxes" && fields.into_iter().any(|(_, set)| of_set(set))
     };
-    match value {
-        Value::Array(images) if field != "classes" => images.iter().any(of_image),
-        value => of_image(value),
+    match value.entries() {
+        Some(images) if field != "classes" => images.iter().any(of_image),
+        _ => of_image(value),
     }
 }
 
@@ -58,31 +57,30 @@ pub fn names_file(field: &str, value: &Value) -> bool {
 /// The first error of `read`. The description is then unchanged.
 pub fn load_files<E>(
     description: &mut Description,
-    mut read: impl FnMut(&str) -> Result<Result<Value, String>, E>,
+    mut read: impl FnMut(&str) -> Result<Result<Json, String>, E>,
 ) -> Result<Vec<String>, E> {
-    let (mut annotations, mut warnings) = (Map::new(), Vec::new());
-    for (field, value) in &description.annotations {
+    let (mut annotations, mut warnings) = (Vec::new(), Vec::new());
+    for (field, value) in description.annotations.iter() {
         if !names_file(field, value) {
             continue;
         }
         let mut loader = Loader { read: &mut read, warnings: &mut warnings };
-        let value = match value {
-            Value::Array(images) if field != "classes" => {
-                let images = images.iter().enumerate();
+        let loaded = match value.entries() {
+            Some(images) if field != "classes" => {
+                let images = images.into_iter().enumerate();
                 let images = images.map(|(i, value)| {
                     let loaded = loader.image(field, value, &format!("{field}[{i}]"))?;
-                    Ok(loaded.unwrap_or(Value::Null))
+                    Ok(loaded.unwrap_or_else(null))
                 });
-                Some(Value::Array(images.collect::<Result<_, E>>()?))
+                Some(images.collect::<Result<Json, E>>()?)
             }
-            value => loader.image(field, value, field)?,
+            _ => loader.image(field, value.clone(), field)?,
         };
-        annotations.insert(field.clone(), value.unwrap_or(Value::Null));
+        annotations.push((field.to_owned(), value.clone(), loaded.unwrap_or_else(null)));
     }
-    for (field, value) in annotations {
-        let slot = description.annotations.get_mut(&field);
-        let given = slot.map(|slot| std::mem::replace(slot, value));
-        description.loaded.extend(given.map(|given| (field, given)));
+    for (field, given, value) in annotations {
+        description.annotations.insert(&field, value);
+        description.loaded.insert(&field, given);
     }
     description.annotations.retain(|_, value| !value.is_null());
     if warnings.len() > WARNINGS_MAX {
@@ -93,47 +91,56 @@ pub fn load_files<E>(
     Ok(warnings)
 }
 
+fn null() -> Json {
+    serde_json::Value::Null.into()
+}
+
 struct Loader<'a, R> {
     read: &'a mut R,
     warnings: &'a mut Vec<String>,
 }
 
-impl<E, R: FnMut(&str) -> Result<Result<Value, String>, E>> Loader<'_, R> {
+impl<E, R: FnMut(&str) -> Result<Result<Json, String>, E>> Loader<'_, R> {
     /// Loads the field, or the sets of one image.
-    fn image(&mut self, field: &str, value: &Value, place: &str) -> Result<Option<Value>, E> {
-        if let Some(file) = file_of_field(value) {
-            return self.file(file, place);
+    fn image(&mut self, field: &str, value: Json, place: &str) -> Result<Option<Json>, E> {
+        let Some(sets) = value.fields() else { return Ok(Some(value)) };
+        if let Some(file) = file_of_field(&sets) {
+            return self.file(&file, place);
         }
-        let Value::Object(sets) = value else { return Ok(Some(value.clone())) };
-        let mut loaded = Map::new();
+        let mut loaded = JsonFields::default();
         for (name, set) in sets {
-            let set = match file_of_set(set).filter(|_| field == "boxes") {
-                Some(file) => self.set(file, set, &format!("{place}.{name}"))?,
-                None => Some(set.clone()),
+            let fields = set.fields().filter(|_| field == "boxes").unwrap_or_default();
+            let set = match file_of_set(&fields) {
+                Some(file) => self.set(&file, fields, &format!("{place}.{name}"))?,
+                None => Some(set),
             };
-            loaded.extend(set.map(|set| (name.clone(), set)));
+            if let Some(set) = set {
+                loaded.push(name, set);
+            }
         }
-        Ok(Some(Value::Object(loaded)))
+        Ok(Some(loaded.to_json()))
     }
 
     /// Loads one set of boxes. Fields that stand beside `path` win over those in the file.
-    fn set(&mut self, file: &str, given: &Value, place: &str) -> Result<Option<Value>, E> {
-        let mut set = match self.file(file, place)? {
-            Some(Value::Array(boxes)) => Map::from_iter([("box_data".to_owned(), boxes.into())]),
-            Some(Value::Object(set)) => set,
-            Some(other) => {
-                let got = shortened(other.to_string(), 64);
+    fn set(&mut self, file: &str, given: JsonFields, place: &str) -> Result<Option<Json>, E> {
+        let Some(held) = self.file(file, place)? else { return Ok(None) };
+        let mut set = match held.fields() {
+            Some(set) => set,
+            None if held.is_list() => JsonFields::from_iter([("box_data".to_owned(), held)]),
+            None => {
+                let got = shortened(held.text().chars().take(65).collect(), 64);
                 self.warn(format!("{place}: {file:?} holds {got}, want an object with box_data"));
                 return Ok(None);
             }
-            None => return Ok(None),
         };
-        let beside = given.as_object().into_iter().flatten().filter(|(name, _)| *name != "path");
-        set.extend(beside.map(|(name, value)| (name.clone(), value.clone())));
-        Ok(Some(Value::Object(set)))
+        for (name, value) in given.into_iter().filter(|(name, _)| name != "path") {
+            set.push(name, value);
+        }
+        set.merge_repeated();
+        Ok(Some(set.to_json()))
     }
 
-    fn file(&mut self, file: &str, place: &str) -> Result<Option<Value>, E> {
+    fn file(&mut self, file: &str, place: &str) -> Result<Option<Json>, E> {
         let problem = match (self.read)(file)? {
             Ok(value) => return Ok(Some(value)),
             Err(problem) => problem,
@@ -152,12 +159,12 @@ mod tests {
     use std::convert::Infallible;
 
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn described(annotations: &Value) -> Description {
-        let annotations = annotations.as_object().cloned().unwrap_or_default();
+        let annotations = Json::from(annotations).fields().unwrap_or_default();
         Description { annotations, ..Description::default() }
     }
 
@@ -175,8 +182,8 @@ mod tests {
     fn each_place_may_name_a_file() {
         let check = |given: Value, want: Value| {
             let (description, warnings) = load(&given);
-            assert_eq!(Value::Object(description.annotations), want);
-            assert_eq!(Value::Object(description.loaded), given);
+            assert_eq!(description.annotations, want);
+            assert_eq!(description.loaded, given);
             assert_eq!(warnings, [""; 0]);
         };
         let set = json!({"box_data": [1], "class_labels": {"1": "a"}});
@@ -202,7 +209,7 @@ mod tests {
             json!({"classes": [{"path": "x"}], "boxes": "none"}),
         ] {
             let (description, warnings) = load(&given);
-            assert_eq!(Value::Object(description.annotations), given);
+            assert_eq!(description.annotations, given);
             assert!(description.loaded.is_empty() && warnings.is_empty(), "{given}");
         }
     }
@@ -211,7 +218,7 @@ mod tests {
     fn a_bad_file_costs_its_annotation() {
         let given = json!({"classes": {"path": "x"}, "boxes": {"a": {"path": "y"}, "b": 1, "c": {"path": "7"}}});
         let (description, warnings) = load(&given);
-        assert_eq!(Value::Object(description.annotations), json!({"boxes": {"b": 1}}));
+        assert_eq!(description.annotations, json!({"boxes": {"b": 1}}));
         let want = [
             r#"classes: "x" is no JSON; ignored"#,
             r#"boxes.a: "y" is no JSON; ignored"#,
@@ -238,7 +245,7 @@ mod tests {
                 }).collect(),
             };
             let (description, warnings) = load(&json!({"boxes": beside}));
-            prop_assert_eq!(Value::Object(description.annotations), json!({"boxes": sets}));
+            prop_assert_eq!(description.annotations, json!({"boxes": sets}));
             prop_assert!(warnings.is_empty());
         }
     }

@@ -1,11 +1,13 @@
 //! Segmentation masks.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::classes::read_labels_of;
 use super::field_path::{AnnotationError, FieldPath};
 use super::repairs::Repairs;
-use crate::media::ClassLabels;
+use crate::media::Json;
 use crate::record::DataRef;
 
 /// A mask as a record describes it.
@@ -15,8 +17,8 @@ pub struct MaskSpec {
     pub name: String,
     /// Where the mask is.
     pub data: MaskData,
-    /// The labels given. If `None`, they are generated from the values of the mask.
-    pub class_labels: Option<ClassLabels>,
+    /// The labels given, an object. If `None`, they are generated from the values of the mask.
+    pub class_labels: Option<Json>,
 }
 
 /// Where a mask is.
@@ -57,25 +59,29 @@ impl MaskSpec {
 /// If it is invalid. Invalid labels are dropped.
 pub(super) fn read(
     name: &str,
-    set: &Value,
+    set: &Json,
     place: &FieldPath<'_>,
     repairs: &mut Repairs,
 ) -> Result<MaskSpec, AnnotationError> {
     const WANT: &str = "mask_data (a dump) or path (a mask file)";
-    let Value::Object(fields) = set else {
-        return Err(place.error(set, "an object with mask_data"));
+    let Some(fields) = set.fields() else {
+        return Err(place.error_at(set.text(), "an object with mask_data"));
     };
-    let data_ref = |value: &Value, place: FieldPath<'_>| {
-        DataRef::from_value(value.clone()).map_err(|problem| place.problem(problem))
+    let value_of = |name: &str| {
+        let value = fields.get(name).map(|value| place.field(name).entry(value.text()));
+        value.transpose()
     };
-    let one_hot = match fields.get("one_hot") {
+    let data_ref = |value: Value, place: FieldPath<'_>| {
+        DataRef::from_value(value).map_err(|problem| place.problem(problem))
+    };
+    let one_hot = match value_of("one_hot")? {
         None | Some(Value::Null) => false,
-        Some(Value::Bool(one_hot)) => *one_hot,
+        Some(Value::Bool(one_hot)) => one_hot,
         Some(Value::Number(number)) if number.as_f64() == Some(0.0) => false,
         Some(Value::Number(number)) if number.as_f64() == Some(1.0) => true,
-        Some(other) => return Err(place.field("one_hot").error(other, "true or false")),
+        Some(other) => return Err(place.field("one_hot").error(&other, "true or false")),
     };
-    let data = match (fields.get("mask_data"), fields.get("path")) {
+    let data = match (value_of("mask_data")?, value_of("path")?) {
         (Some(_), Some(_)) => {
             return Err(place.problem(format!("mask_data and path are both given, want {WANT}")));
         }
@@ -84,33 +90,30 @@ pub(super) fn read(
         }
         (None, Some(value)) => {
             let place = place.field("path");
-            place.text(value)?;
+            place.text(&value)?;
             MaskData::File(data_ref(value, place)?)
         }
-        (None, None) => return Err(place.error(set, WANT)),
+        (None, None) => return Err(place.error_at(set.text(), WANT)),
     };
-    let class_labels = read_labels_of(fields, place, repairs);
+    let class_labels = read_labels_of(&fields, place, repairs);
     Ok(MaskSpec { name: name.to_owned(), data, class_labels })
 }
 
 /// Returns the dumps that the `masks` of a record refer to, each once. Invalid masks are skipped here; the
 /// plan warns about them.
 #[must_use]
-pub fn mask_dumps(masks: &Value) -> Vec<DataRef> {
-    let of_image = |masks: &Value| match masks {
-        Value::Object(sets) => sets.values().cloned().collect(),
-        _ => Vec::new(),
-    };
-    let sets: Vec<Value> = match masks {
-        Value::Array(images) => images.iter().flat_map(of_image).collect(),
-        masks => of_image(masks),
-    };
-    let mut dumps: Vec<DataRef> = Vec::new();
-    for set in sets {
-        let named = ["mask_data", "path"].into_iter().filter_map(|name| set.get(name));
-        for data in named.filter_map(|value| DataRef::from_value(value.clone()).ok()) {
-            if !dumps.contains(&data) {
-                dumps.push(data);
+pub fn mask_dumps(masks: &Json) -> Vec<DataRef> {
+    let (mut dumps, mut seen) = (Vec::new(), HashSet::new());
+    for masks in masks.entries().unwrap_or_else(|| vec![masks.clone()]) {
+        for (_, mask) in masks.fields().unwrap_or_default() {
+            let fields = mask.fields().unwrap_or_default();
+            for data in ["mask_data", "path"].into_iter().filter_map(|name| fields.get(name)) {
+                let data = FieldPath::root().entry(data.text()).map(DataRef::from_value);
+                if let Ok(Ok(data)) = data
+                    && seen.insert(data.clone())
+                {
+                    dumps.push(data);
+                }
             }
         }
     }

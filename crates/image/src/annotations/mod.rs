@@ -15,8 +15,6 @@ mod field_path;
 mod repairs;
 mod files;
 
-use serde_json::{Map, Value};
-
 pub(crate) use self::boxes::BOXES_MAX;
 pub use self::boxes::BoxSet;
 pub(crate) use self::classes::CLASSES_MAX;
@@ -26,7 +24,7 @@ use self::field_path::FieldPath;
 pub use self::files::{load_files, names_file};
 pub use self::masks::{MaskData, MaskSpec, mask_dumps};
 use self::repairs::Repairs;
-use crate::media::Class;
+use crate::media::{Json, JsonFields};
 
 /// Most sets of boxes, and most masks, of one image.
 pub(crate) const SETS_MAX: usize = 64;
@@ -34,8 +32,8 @@ pub(crate) const SETS_MAX: usize = 64;
 /// The classes, boxes and masks of one image.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ImageAnnotations {
-    /// The explicit `classes`.
-    pub classes: Vec<Class>,
+    /// The explicit `classes`, a list of [`Class`](crate::media::Class). `None` if there are none.
+    pub classes: Option<Json>,
     /// Sets of boxes, in the order given.
     pub boxes: Vec<BoxSet>,
     /// Masks, in the order given.
@@ -56,7 +54,7 @@ impl ImageAnnotations {
 ///
 /// Drops what is invalid, each value by itself, with a warning.
 #[must_use]
-pub fn read(given: &Map<String, Value>, width: u64, height: u64) -> ImageAnnotations {
+pub fn read(given: &JsonFields, width: u64, height: u64) -> ImageAnnotations {
     let mut repairs = Repairs::default();
     let read = read_with(given, (width, height), &mut repairs);
     ImageAnnotations { warnings: repairs.into_warnings(), ..read }
@@ -66,17 +64,13 @@ pub fn read(given: &Map<String, Value>, width: u64, height: u64) -> ImageAnnotat
 ///
 /// # Errors
 /// The first invalid value. Odd values are valid.
-pub fn check(given: &Map<String, Value>) -> Result<(), AnnotationError> {
+pub fn check(given: &JsonFields) -> Result<(), AnnotationError> {
     let mut repairs = Repairs::default();
     read_with(given, (1, 1), &mut repairs);
     repairs.first().map_or(Ok(()), Err)
 }
 
-fn read_with(
-    given: &Map<String, Value>,
-    picture: (u64, u64),
-    repairs: &mut Repairs,
-) -> ImageAnnotations {
+fn read_with(given: &JsonFields, picture: (u64, u64), repairs: &mut Repairs) -> ImageAnnotations {
     let mut annotations = ImageAnnotations::default();
     let place = FieldPath::root();
     if let Some(value) = given.get("classes") {
@@ -85,7 +79,7 @@ fn read_with(
     if let Some(value) = given.get("boxes") {
         let place = place.field("boxes");
         for (name, set) in sets(value, &place, repairs) {
-            match boxes::read(name, set, &place.field(name), picture, repairs) {
+            match boxes::read(&name, &set, &place.field(&name), picture, repairs) {
                 Ok(set) => annotations.boxes.push(set),
                 Err(error) => repairs.done(error, "set dropped"),
             }
@@ -94,7 +88,7 @@ fn read_with(
     if let Some(value) = given.get("masks") {
         let place = place.field("masks");
         for (name, set) in sets(value, &place, repairs) {
-            match masks::read(name, set, &place.field(name), repairs) {
+            match masks::read(&name, &set, &place.field(&name), repairs) {
                 Ok(mask) => annotations.masks.push(mask),
                 Err(error) => repairs.done(error, "mask dropped"),
             }
@@ -104,37 +98,39 @@ fn read_with(
 }
 
 /// Returns the sets of a field by name. `null` means no sets.
-fn sets<'a>(
-    value: &'a Value,
+fn sets(
+    value: &Json,
     place: &FieldPath<'_>,
     repairs: &mut Repairs,
-) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
-    let sets = match value {
-        Value::Null => None,
-        Value::Object(sets) => {
-            let n = sets.len();
-            if n > SETS_MAX {
-                let error = place.over(&format!("{n} sets"), &SETS_MAX.to_string());
-                repairs.done(error, "the rest dropped");
-            }
-            Some(sets)
+) -> impl Iterator<Item = (String, Json)> + use<> {
+    let sets = value.fields();
+    match &sets {
+        None if value.is_null() => {}
+        None => {
+            let error = place.error_at(value.text(), "an object of sets by name");
+            repairs.done(error, "dropped");
         }
-        other => {
-            repairs.done(place.error(other, "an object of sets by name"), "dropped");
-            None
+        Some(sets) if sets.len() > SETS_MAX => {
+            let error = place.over(&format!("{} sets", sets.len()), &SETS_MAX.to_string());
+            repairs.done(error, "the rest dropped");
         }
-    };
+        Some(_) => {}
+    }
     sets.into_iter().flatten().take(SETS_MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Map, Value, json};
 
     use super::*;
 
+    fn fields(given: &Value) -> JsonFields {
+        Json::from(given).fields().unwrap_or_default()
+    }
+
     fn read_json(given: &Value) -> ImageAnnotations {
-        read(&given.as_object().cloned().unwrap_or_default(), 100, 50)
+        read(&fields(given), 100, 50)
     }
 
     fn a_box() -> Value {
@@ -227,8 +223,8 @@ mod tests {
         let check = |given: Value, want: &str| {
             let read = read_json(&given);
             assert_eq!(read.warnings, [want], "{given}");
-            let given = given.as_object().cloned().unwrap_or_default();
-            let first = super::check(&given).map_err(|error| error.to_string()).expect_err(want);
+            let first =
+                super::check(&fields(&given)).map_err(|error| error.to_string()).expect_err(want);
             assert!(want.starts_with(&first), "{first}");
         };
         check(json!({"boxes": []}), "boxes: got [], want an object of sets by name; dropped");
@@ -311,7 +307,7 @@ mod tests {
             r#""class_labels":{"1":"car"}}"#,
         );
         assert_eq!(String::from_utf8_lossy(&read.boxes[0].file), want);
-        assert_eq!(Value::Object(read.boxes[0].class_labels.clone()), json!({"1": "car"}));
+        assert_eq!(read.boxes[0].class_labels, Some(json!({"1": "car"}).into()));
         assert!(read.warnings.is_empty(), "{:?}", read.warnings);
     }
 
@@ -320,9 +316,30 @@ mod tests {
         let one = |class_id: i64| json!({"position": {"minX": 0, "maxX": 1, "minY": 0, "maxY": 1}, "class_id": class_id});
         let given = json!({"boxes": {"p": {"box_data": [one(7), one(-2), one(7)]}}});
         let read = read_json(&given);
-        let labels = Value::Object(read.boxes[0].class_labels.clone());
-        assert_eq!(labels.to_string(), r#"{"-2":"class_-2","7":"class_7"}"#);
+        let labels = read.boxes[0].class_labels.as_ref().map(Json::text);
+        assert_eq!(labels, Some(r#"{"-2":"class_-2","7":"class_7"}"#));
         assert!(!String::from_utf8_lossy(&read.boxes[0].file).contains("class_labels"));
+    }
+
+    #[test]
+    fn an_entry_that_is_too_long_is_dropped_by_itself() {
+        let long = json!(vec![json!([]); 40_000]);
+        let mut big = a_box();
+        big["mine"] = long.clone();
+        let labels = json!({"1": "a", "2": long});
+        let mask = json!({"mask_data": "m.npy", "one_hot": long});
+        let read = read_json(
+            &json!({"boxes": {"p": {"box_data": [a_box(), big], "class_labels": labels}},
+            "masks": {"m": mask}, "classes": [{"id": 1, "name": "a"}, long]}),
+        );
+        let want = [
+            "classes[1]: got 120001 bytes, want at most 65536; class dropped",
+            "boxes.p.class_labels.2: got 120001 bytes, want at most 65536; label dropped",
+            "boxes.p.box_data[1]: got 120081 bytes, want at most 65536; box dropped",
+            "masks.m.one_hot: got 120001 bytes, want at most 65536; mask dropped",
+        ];
+        assert_eq!(read.warnings, want);
+        assert_eq!(boxes_of(&read), [a_box()]);
     }
 
     #[test]

@@ -102,7 +102,7 @@ pub struct DecodeOptions {
 }
 
 /// The layout of raw bytes, as a record describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RawLayout {
     /// Lengths of the axes.
     pub shape: Shape,

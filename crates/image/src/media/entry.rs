@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use super::entry_json::EntryFields;
 use super::{
-    ColorMode, Colormap, DataFormat, Digest, FileType, MediaId, MediaKey, Profile, Rule, Sha256,
-    Step, Xxh3,
+    ColorMode, Colormap, DataFormat, Digest, FileType, Json, JsonFields, MediaId, MediaKey,
+    Profile, Rule, Sha256, Step, Xxh3,
 };
 
 /// Statistics of one image's values before conversion. Of complex values, the real parts count.
@@ -162,12 +162,24 @@ pub struct Annotation {
     pub sha256: Sha256,
     /// Bytes of the file.
     pub size: u64,
-    /// Names by class id: those of the job, or `class_<id>` for each id that occurs.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub class_labels: ClassLabels,
+    /// Names by class id: those of the job, or `class_<id>` for each id that occurs. An object; `None` if there
+    /// are none. See [`Annotation::labels`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_labels: Option<Json>,
     /// Where a mask came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+}
+
+impl Annotation {
+    /// Parses the names by class id.
+    #[must_use]
+    pub fn labels(&self) -> ClassLabels {
+        match self.class_labels.as_ref().map(Json::to_value) {
+            Some(Value::Object(labels)) => labels,
+            _ => ClassLabels::new(),
+        }
+    }
 }
 
 /// Sets of boxes or masks by name.
@@ -176,9 +188,10 @@ pub type Annotations = BTreeMap<String, Annotation>;
 /// What is drawn on an image.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Layers {
-    /// The classes of the image, each id once: those of its boxes, of its masks, then its own.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub classes: Vec<Class>,
+    /// The classes of the image, each id once: those of its boxes, of its masks, then its own. A list of
+    /// [`Class`]; `None` if there are none. See [`Layers::class_list`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Json>,
     /// Sets of boxes.
     #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub boxes: Annotations,
@@ -188,6 +201,15 @@ pub struct Layers {
     /// What is odd about the image, and what was repaired or dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+impl Layers {
+    /// Parses the classes.
+    #[must_use]
+    pub fn class_list(&self) -> Vec<Class> {
+        let classes = self.classes.as_ref().map(|classes| serde_json::from_str(classes.text()));
+        classes.and_then(Result::ok).unwrap_or_default()
+    }
 }
 
 /// How the pixels of an image were made from the values of its dump.
@@ -213,28 +235,28 @@ pub struct Provenance {
     pub stats: Stats,
 }
 
-/// What the job said of an image. Safelight passes it on as it is.
+/// What the job said of an image. Safelight passes it on as it is, so the fields are text.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Description {
     /// Text under the picture: any JSON value, as in wandb.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub caption: Option<Value>,
+    pub caption: Option<Json>,
     /// W&B's `grouping`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grouping: Option<Value>,
+    pub grouping: Option<Json>,
     /// Seconds since the Unix epoch, as the job gave them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<f64>,
     /// `classes`, `boxes` and `masks` as the job gave them, of an item that is held or rejected.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub annotations: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "JsonFields::is_empty")]
+    pub annotations: JsonFields,
     /// Those of them that were loaded from files, as the job gave them: with the names of the files. Kept
     /// in memory only.
     #[serde(skip)]
-    pub loaded: Map<String, Value>,
-    /// Every other field, as the job gave it.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub extra: Map<String, Value>,
+    pub loaded: JsonFields,
+    /// An object with every other field, as the job gave it. `None` if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<Json>,
 }
 
 impl Description {
@@ -245,33 +267,63 @@ impl Description {
         self.grouping = self.grouping.or(base.grouping);
         self.time = self.time.or(base.time);
         for (name, value) in base.annotations {
-            self.annotations.entry(name).or_insert(value);
+            if self.annotations.get(&name).is_none() {
+                self.annotations.insert(&name, value);
+            }
         }
-        for (name, value) in base.extra {
-            self.extra.entry(name).or_insert(value);
-        }
+        self.extra = match (self.extra, base.extra) {
+            (Some(extra), Some(base)) => {
+                let (first, base) = (extra.fields().unwrap_or_default(), base.fields());
+                // The last value of a field counts.
+                let all = first.clone().into_iter().chain(base.unwrap_or_default()).chain(first);
+                all.collect::<JsonFields>().into_object()
+            }
+            (extra, base) => extra.or(base),
+        };
         self
+    }
+
+    /// The length of the text in bytes, without annotations that were loaded from files a second time.
+    #[must_use]
+    pub fn n_bytes(&self) -> usize {
+        let values = [&self.caption, &self.grouping, &self.extra].into_iter().flatten();
+        let n_bytes: usize = values.map(|value| value.text().len() + 16).sum();
+        n_bytes + self.annotations.n_bytes() + 32
     }
 
     /// Names the files of annotations again, in place of what was loaded from them: the journal does not
     /// repeat it. Masks keep the names of their dumps, which retention asks for.
     fn without_loaded(mut self) -> Self {
         for (name, given) in std::mem::take(&mut self.loaded) {
-            let masks = self.annotations.get_mut(&name).filter(|_| name == "masks");
-            let Some(masks) = masks else {
-                self.annotations.insert(name, given);
-                continue;
-            };
-            let of_images = match masks {
-                Value::Array(images) => images.iter_mut().collect(),
-                masks => vec![masks],
-            };
-            let masks = of_images.into_iter().filter_map(Value::as_object_mut);
-            for mask in masks.flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
-                mask.retain(|field, _| matches!(field.as_str(), "mask_data" | "path"));
+            match self.annotations.get(&name).filter(|_| name == "masks").map(dumps_of_masks) {
+                Some(masks) => self.annotations.insert(&name, masks),
+                None => self.annotations.insert(&name, given),
             }
         }
         self
+    }
+}
+
+/// Returns masks with nothing but the names of their dumps.
+fn dumps_of_masks(masks: &Json) -> Json {
+    let of_mask = |mask: Json| match mask.fields() {
+        Some(mut fields) => {
+            fields.retain(|name, _| matches!(name, "mask_data" | "path"));
+            fields.to_json()
+        }
+        None => mask,
+    };
+    let of_image = |masks: Json| match masks.fields() {
+        Some(sets) => sets
+            .into_iter()
+            .map(|(name, mask)| (name, of_mask(mask)))
+            .collect::<JsonFields>()
+            .to_json(),
+        None => masks,
+    };
+    match masks.entries() {
+        Some(images) => images.into_iter().map(of_image).collect(),
+        None => of_image(masks.clone()),
     }
 }
 

@@ -185,7 +185,7 @@ impl EntryFields {
             ("sha256", self.sha256.is_some()),
             ("pruned", self.pruned),
             (self.provenance_field().unwrap_or_default(), self.provenance_field().is_some()),
-            ("classes", !classes.is_empty()),
+            ("classes", classes.is_some()),
             ("boxes", !boxes.is_empty()),
             ("masks", !masks.is_empty()),
             ("warnings", !warnings.is_empty()),

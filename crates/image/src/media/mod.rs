@@ -1,6 +1,7 @@
 //! The vocabulary of logged images: names, kinds, digests, entries.
 
 mod digest;
+mod json;
 mod entry;
 mod entry_json;
 mod kinds;
@@ -14,6 +15,7 @@ pub use self::entry::{
     HeldAt, Layers, MediaEntry, MediaFile, Provenance, Rejection, RejectionClass, Source, State,
     Stats,
 };
+pub use self::json::{Json, JsonFields};
 pub use self::kinds::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb, Rule};
 pub use self::names::{MediaId, MediaKey, NAME_BYTES_MAX, NameError, RunId, Step};
 pub use self::session::{SESSION_BYTES_MAX, Session};

@@ -2,11 +2,18 @@
 
 use serde_json::Value;
 
-use crate::media::Description;
+use crate::limits::Limits;
+use crate::media::{Description, Json, JsonFields};
 
 /// An upper bound for the descriptions of all images of one dump together, in bytes. One line may be
 /// repeated for each of its images.
 pub const DESCRIPTIONS_BYTES_MAX: usize = 64 << 20;
+
+/// The most bytes of descriptions of one dump under these limits: at most an eighth of the memory.
+#[must_use]
+pub fn descriptions_bytes_max(limits: &Limits) -> usize {
+    usize::try_from(limits.memory_bytes_max / 8).unwrap_or(usize::MAX).min(DESCRIPTIONS_BYTES_MAX)
+}
 
 /// The descriptions of the images of one record.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,57 +32,56 @@ pub(super) struct Descriptions {
 /// is too short, the last images have none; if it is too long, the rest is dropped. The caption and the
 /// grouping of a single image may be lists themselves. Every other field is the same for all.
 ///
-/// If the descriptions are longer than [`DESCRIPTIONS_BYTES_MAX`], classes, boxes and masks are dropped; if
-/// that is not enough, so is everything else.
-pub(super) fn split(given: &Description, n: usize) -> Descriptions {
+/// If the descriptions are longer than `n_bytes_max`, classes, boxes and masks are dropped; if that is not
+/// enough, so is everything else. All images share the text of a field that is the same for all.
+pub(super) fn split(given: &Description, n: usize, n_bytes_max: usize) -> Descriptions {
     let mut common = given.clone();
-    let mut lists: Vec<(&str, Vec<Value>)> = Vec::new();
+    let mut lists: Vec<(&str, Vec<Json>)> = Vec::new();
     let mut warnings = Vec::new();
-    let mut split_field = |name: &'static str, value: Option<Value>, may_be_list: bool| match value
-    {
-        Some(Value::Array(values)) if values.len() == n || !may_be_list => {
-            warnings.extend(mismatch(name, values.len(), n));
-            lists.push((name, values));
-            None
+    let mut split_field = |name: &'static str, value: Option<Json>, may_be_list: bool| {
+        let Some(values) = value.as_ref().and_then(Json::entries) else { return value };
+        if values.len() != n && may_be_list {
+            return value;
         }
-        value => value,
+        warnings.extend(mismatch(name, values.len(), n));
+        lists.push((name, values));
+        None
     };
     let is_one = n == 1;
     common.caption = split_field("caption", common.caption.take(), is_one);
     common.grouping = split_field("grouping", common.grouping.take(), is_one);
-    let mut loaded_lists: Vec<(&str, Vec<Value>)> = Vec::new();
+    let mut loaded_lists: Vec<(&str, Vec<Json>)> = Vec::new();
     for name in ["boxes", "masks"] {
-        let value = common.annotations.shift_remove(name);
+        let value = common.annotations.remove(name);
         if let Some(value) = split_field(name, value, false) {
-            common.annotations.insert(name.to_owned(), value);
+            common.annotations.insert(name, value);
         }
         // A list whose entries name files has an entry for each image, too.
-        match common.loaded.shift_remove(name) {
-            Some(Value::Array(mut values)) => {
-                values.resize(n, Value::Null);
-                loaded_lists.push((name, values));
-            }
-            Some(value) => drop(common.loaded.insert(name.to_owned(), value)),
-            None => {}
+        let Some(value) = common.loaded.remove(name) else { continue };
+        match value.entries() {
+            Some(values) => loaded_lists.push((name, values)),
+            None => common.loaded.insert(name, value),
         }
     }
-    lists.iter_mut().for_each(|(_, values)| values.resize(n, Value::Null));
-    let length = |common: &Description, lists: &[(&str, Vec<Value>)]| {
-        let n_bytes = serde_json::to_string(common).map_or(0, |text| text.len());
+    let null = Json::from(Value::Null);
+    for (_, values) in lists.iter_mut().chain(&mut loaded_lists) {
+        values.resize(n, null.clone());
+    }
+    let length = |common: &Description, lists: &[(&str, Vec<Json>)]| {
         let in_lists = lists.iter().flat_map(|(_, values)| values);
-        let n_in_lists: usize = in_lists.map(|value| value.to_string().len()).sum();
-        n_bytes.saturating_mul(n).saturating_add(n_in_lists)
+        let n_in_lists: usize = in_lists.map(|value| value.text().len()).sum();
+        common.n_bytes().saturating_mul(n).saturating_add(n_in_lists)
     };
     let mut n_bytes = length(&common, &lists);
-    let has_annotations = |(name, _): &(&str, Vec<Value>)| matches!(*name, "boxes" | "masks");
-    if n_bytes > DESCRIPTIONS_BYTES_MAX {
+    let has_annotations = |(name, _): &(&str, Vec<Json>)| matches!(*name, "boxes" | "masks");
+    if n_bytes > n_bytes_max {
         let got = n_bytes;
-        common.annotations.clear();
-        common.loaded.clear();
+        common.annotations = JsonFields::default();
+        common.loaded = JsonFields::default();
         loaded_lists.clear();
         lists.retain(|list| !has_annotations(list));
         n_bytes = length(&common, &lists);
-        let what = if n_bytes > DESCRIPTIONS_BYTES_MAX {
+        let what = if n_bytes > n_bytes_max {
             (common, lists) = (Description { time: common.time, ..Description::default() }, vec![]);
             n_bytes = length(&common, &lists);
             "caption, grouping, classes, boxes, masks and other fields"
@@ -83,7 +89,7 @@ pub(super) fn split(given: &Description, n: usize) -> Descriptions {
             "classes, boxes and masks"
         };
         warnings.push(format!(
-            "{what} dropped: {got} bytes for {n} images, want {DESCRIPTIONS_BYTES_MAX} bytes at most"
+            "{what} dropped: {got} bytes for {n} images, want {n_bytes_max} bytes at most"
         ));
     }
     let mut each = vec![common; n];
@@ -93,13 +99,13 @@ pub(super) fn split(given: &Description, n: usize) -> Descriptions {
                 "caption" => description.caption = Some(value).filter(|value| !value.is_null()),
                 "grouping" => description.grouping = Some(value).filter(|value| !value.is_null()),
                 _ if value.is_null() => {}
-                _ => drop(description.annotations.insert(name.to_owned(), value)),
+                _ => description.annotations.insert(name, value),
             }
         }
     }
     for (name, values) in loaded_lists {
         for (description, value) in each.iter_mut().zip(values) {
-            description.loaded.insert(name.to_owned(), value);
+            description.loaded.insert(name, value);
         }
     }
     Descriptions { each, n_bytes, warnings }

@@ -2,7 +2,7 @@
 
 use super::masks::MaskPlan;
 use crate::annotations::ImageAnnotations;
-use crate::media::{Description, MediaId};
+use crate::media::{Description, Json, MediaId};
 
 /// How one image is made.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,8 @@ pub struct ImagePlan {
     pub downscale: Option<(u32, u32)>,
     /// The image's classes and boxes. Its masks are in `masks`.
     pub annotations: ImageAnnotations,
+    /// The labels of its boxes and its own classes, as [`class_set`](crate::annotations::class_set) joins them.
+    pub classes: Option<Json>,
     /// The masks.
     pub masks: Vec<MaskPlan>,
     /// Whether a mask was left out, because it could not be planned.

@@ -20,7 +20,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use self::descriptions::DESCRIPTIONS_BYTES_MAX;
+pub use self::descriptions::{DESCRIPTIONS_BYTES_MAX, descriptions_bytes_max};
 pub use self::index_range::IndexRange;
 pub use self::item::{ImageJob, ImagePlan, PlannedItem};
 pub use self::masks::{MaskContents, MaskPlan, MaskReading, MaskSource};
@@ -29,7 +29,7 @@ use self::record_images::{Decision, RecordImages};
 pub use self::tensor::{CHUNK_BYTES, Sheet, TensorPlan};
 use crate::convert::LayoutError;
 use crate::limits::{Limits, StepUsage};
-use crate::media::{Description, MediaId, Rejection, RejectionClass};
+use crate::media::{Description, JsonFields, MediaId, Rejection, RejectionClass};
 use crate::record::{ImageOptions, MediaRecord};
 
 /// The images of a record, and how they are made.
@@ -114,7 +114,8 @@ pub fn plan(
         return Err(PlanError::TakenIndex(index));
     }
 
-    let descriptions = descriptions::split(&record.description, n_items as usize);
+    let n_bytes_max = descriptions_bytes_max(limits);
+    let descriptions = descriptions::split(&record.description, n_items as usize, n_bytes_max);
     images.warn(descriptions.warnings);
     let description_bytes = descriptions.n_bytes;
     let items = indices.zip(0..).zip(descriptions.each).map(|((index, image_idx), description)| {
@@ -157,7 +158,8 @@ pub fn plan_held(
     let recipe = Recipe::new(found, options, limits)?;
     let mut images = RecordImages::new(&recipe, record, options, limits)?;
     let n_images = usize::try_from(images.n()).unwrap_or(usize::MAX);
-    let descriptions = descriptions::split(&record.description, n_images);
+    let n_bytes_max = descriptions_bytes_max(limits);
+    let descriptions = descriptions::split(&record.description, n_images, n_bytes_max);
     images.warn(descriptions.warnings);
     let description_bytes = descriptions.n_bytes;
     let items = held.iter().map(|(&index, &image_idx)| {
@@ -189,8 +191,8 @@ fn item(
     match decision {
         Decision::Make(plan) => {
             // The plan has them.
-            description.annotations.clear();
-            description.loaded.clear();
+            description.annotations = JsonFields::default();
+            description.loaded = JsonFields::default();
             PlannedItem::Image(Box::new(ImageJob { id, description, plan }))
         }
         Decision::Hold(reason) => PlannedItem::Held { id, image_idx, description, reason },

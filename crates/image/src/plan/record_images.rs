@@ -2,9 +2,9 @@
 
 use super::masks::{self, Image, MaskPlan, MaskReading, MaskSource};
 use super::{ImagePlan, PlanError, Recipe};
-use crate::annotations;
+use crate::annotations::{self, ImageAnnotations, class_set};
 use crate::limits::{Admission, Limits, StepUsage, admit, scaled_to};
-use crate::media::Description;
+use crate::media::{Description, Json, JsonFields};
 use crate::record::{ImageOptions, MediaRecord};
 
 /// The properties that all images of a record share.
@@ -22,6 +22,16 @@ pub(super) struct RecordImages {
     side_max: u32,
     memory_bytes: u64,
     warnings: Vec<String>,
+    /// The annotations that were read last. Often those of all images are the same.
+    last_read: Option<ReadAnnotations>,
+}
+
+/// What was read of the annotations of an image.
+#[derive(Clone)]
+struct ReadAnnotations {
+    given: JsonFields,
+    annotations: ImageAnnotations,
+    classes: Option<Json>,
 }
 
 /// The decision on one image.
@@ -56,6 +66,7 @@ impl RecordImages {
                 side_max: tensor.encoding.file_type.side_max(),
                 memory_bytes: tensor.memory_bytes,
                 warnings: tensor.warnings.clone(),
+                last_read: None,
             },
             Recipe::Copy(picture) => {
                 let (got, max) = (picture.n_bytes, limits.memory_bytes_max);
@@ -84,6 +95,7 @@ impl RecordImages {
                     side_max: u32::MAX,
                     memory_bytes: got,
                     warnings: has_options.then(|| what.to_owned()).into_iter().collect(),
+                    last_read: None,
                 }
             }
         };
@@ -103,7 +115,7 @@ impl RecordImages {
 
     /// Decides on the image at `image_idx` of the batch. An image that cannot be planned is rejected.
     pub(super) fn decide(
-        &self,
+        &mut self,
         image_idx: u64,
         description: &Description,
         masks: &[MaskSource],
@@ -114,8 +126,27 @@ impl RecordImages {
             .unwrap_or_else(|error| Decision::Reject(error.to_string()))
     }
 
+    /// Reads the annotations of an image.
+    fn read(&mut self, given: &JsonFields) -> ReadAnnotations {
+        if let Some(last) = self.last_read.as_ref().filter(|last| last.given == *given) {
+            return last.clone();
+        }
+        let mut annotations = annotations::read(given, self.width, self.height);
+        if self.is_sheet && !(annotations.boxes.is_empty() && annotations.masks.is_empty()) {
+            annotations.boxes.clear();
+            annotations.masks.clear();
+            let problem = "boxes and masks dropped: they can't lie on a contact sheet, want them \
+                           without grid";
+            annotations.warnings.push(problem.to_owned());
+        }
+        let classes = class_set(&annotations, std::iter::empty());
+        let read = ReadAnnotations { given: given.clone(), annotations, classes };
+        self.last_read = Some(read.clone());
+        read
+    }
+
     fn plan(
-        &self,
+        &mut self,
         image_idx: u64,
         description: &Description,
         masks: &[MaskSource],
@@ -145,14 +176,8 @@ impl RecordImages {
             let problem = format!("a side of {longest} pixels, the file type holds at most {max}");
             return Err(PlanError::Record(problem));
         }
-        let mut given = annotations::read(&description.annotations, width, height);
-        if self.is_sheet && !(given.boxes.is_empty() && given.masks.is_empty()) {
-            given.boxes.clear();
-            given.masks.clear();
-            let problem = "boxes and masks dropped: they can't lie on a contact sheet, want them \
-                           without grid";
-            given.warnings.push(problem.to_owned());
-        }
+        let ReadAnnotations { annotations: mut given, classes, .. } =
+            self.read(&description.annotations);
         let image = Image { idx: image_idx, n_images: self.n, width, height };
         let made = downscale.map_or((width, height), |(w, h)| (w.into(), h.into()));
         let mut memory_bytes = self.memory_bytes;
@@ -196,6 +221,7 @@ impl RecordImages {
             image_idx,
             downscale,
             annotations: given,
+            classes,
             masks: planned,
             lacks_mask,
             memory_bytes,

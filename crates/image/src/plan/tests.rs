@@ -16,7 +16,7 @@ fn record(index: Option<u32>, caption: Value) -> MediaRecord {
         index,
         data: DataRef::of_path("x.npy"),
         options: ImageOptions::default(),
-        description: Description { caption: Some(caption), ..Description::default() },
+        description: Description { caption: Some(caption.into()), ..Description::default() },
         warnings: Vec::new(),
     }
 }
@@ -115,10 +115,10 @@ fn held_images_are_planned_at_their_indices() {
     let full = "max_items: 4 images of this key and step are kept";
     let none = "the image is no longer held";
     let want = [
-        (2, Some(json!("a")), "image 0".to_owned()),
-        (3, Some(json!("b")), "image 1".to_owned()),
-        (4, Some(json!("c")), none.to_owned()),
-        (5, Some(json!("d")), full.to_owned()),
+        (2, Some(json!("a").into()), "image 0".to_owned()),
+        (3, Some(json!("b").into()), "image 1".to_owned()),
+        (4, Some(json!("c").into()), none.to_owned()),
+        (5, Some(json!("d").into()), full.to_owned()),
         (9, None, none.to_owned()),
     ];
     assert_eq!(got, want);
@@ -153,7 +153,7 @@ fn lists_are_split_over_a_batch() {
         item => panic!("{item:?}"),
     };
     let captions = plan.map(|p| p.items.into_iter().map(caption).collect::<Vec<_>>());
-    assert_eq!(captions, Ok(vec![Some(json!("a")), None, Some(json!(["c"]))]));
+    assert_eq!(captions, Ok(vec![Some(json!("a").into()), None, Some(json!(["c"]).into())]));
 }
 
 #[test]
@@ -177,11 +177,18 @@ fn a_list_of_another_length_costs_no_image() {
     };
     let captions = record(None, json!(["a", "b", "c"]));
     let (got, annotations) = warned(&[2, 8, 9], &captions);
-    assert_eq!(got, [Some(json!("a")), Some(json!("b"))]);
+    assert_eq!(got, [Some(json!("a").into()), Some(json!("b").into())]);
     let want = ["caption has 3 entries for 2 images; the rest dropped"];
     assert!(annotations.iter().all(|read| read.warnings == want), "{annotations:?}");
     let (got, annotations) = warned(&[5, 8, 9], &captions);
-    assert_eq!(got, [Some(json!("a")), Some(json!("b")), Some(json!("c")), None, None]);
+    assert_eq!(
+        got,
+        ["a", "b", "c"]
+            .map(|text| Some(json!(text).into()))
+            .into_iter()
+            .chain([None, None])
+            .collect::<Vec<_>>()
+    );
     let want = ["caption has 3 entries for 5 images; the last 2 have none"];
     assert!(annotations.iter().all(|read| read.warnings == want), "{annotations:?}");
     let (_, annotations) = warned(&[2, 8, 9], &record(None, json!(["a"])));
@@ -191,7 +198,7 @@ fn a_list_of_another_length_costs_no_image() {
     let mut boxes = record(None, Value::Null);
     let position = json!({"minX": 0, "maxX": 1, "minY": 0, "maxY": 1});
     let set = json!({"p": {"box_data": [{"position": position, "class_id": 1}]}});
-    boxes.description.annotations.insert("boxes".to_owned(), json!([set, set]));
+    boxes.description.annotations.insert("boxes", json!([set, set]));
     for (n, n_warnings) in [(1u64, 1), (2, 0), (3, 1)] {
         let (_, annotations) = warned(&[n, 8, 9], &boxes);
         let got: Vec<_> = annotations.iter().map(|read| read.boxes.len()).collect();
@@ -208,7 +215,7 @@ fn descriptions_that_are_too_long_for_a_batch_cost_no_image() {
     let mut long = record(None, json!("c"));
     let labels = json!({"1": "x".repeat(1 << 20)});
     let set = json!({"p": {"box_data": [], "class_labels": labels}});
-    long.description.annotations.insert("boxes".to_owned(), set);
+    long.description.annotations.insert("boxes", set);
     let options = ImageOptions { format: Some(crate::media::DataFormat::Nhw), ..long.options };
     let plan_long = |record: &MediaRecord| {
         let (usage, limits) = (&mut StepUsage::default(), Limits::default());
@@ -221,7 +228,7 @@ fn descriptions_that_are_too_long_for_a_batch_cost_no_image() {
         (job.description.caption, job.plan.annotations)
     };
     let (caption, read) = plan_long(&long);
-    assert_eq!((caption, read.boxes.len(), read.warnings.len()), (Some(json!("c")), 0, 1));
+    assert_eq!((caption, read.boxes.len(), read.warnings.len()), (Some(json!("c").into()), 0, 1));
     assert!(read.warnings[0].starts_with("classes, boxes and masks dropped"), "{read:?}");
     let (caption, read) = plan_long(&record(None, "x".repeat(1 << 20).into()));
     assert_eq!((caption, read.warnings.len()), (None, 1));

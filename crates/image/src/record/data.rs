@@ -8,13 +8,17 @@ use serde_json::Value;
 
 use super::lenient::whole;
 use crate::decode::RawLayout;
+use crate::media::Json;
 use crate::tensor::{ByteOrder, DType, Shape};
 
 /// Names of the fields that describe raw bytes.
 pub(super) const RAW_FIELDS: [&str; 4] = ["dtype", "shape", "offset", "byte_order"];
 
+/// The longest text of a list or an object among these fields, in bytes.
+const FIELD_BYTES_MAX: usize = 4096;
+
 /// A dump, or one tensor of it. In JSON: a path, or an object with `path` and further fields.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct DataRef {
     /// Path of the dump as written in the record: relative to the run directory, or absolute and within
     /// it.
@@ -60,11 +64,15 @@ impl DataFields {
     ///
     /// # Errors
     /// What was got and what was wanted.
-    pub(super) fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
+    pub(super) fn set(&mut self, name: &str, given: &Json) -> Result<(), String> {
         let wrong = |want: &str| {
-            let got: String = value.to_string().chars().take(64).collect();
+            let got: String = given.text().chars().take(64).collect();
             format!("{name}: got {got}, want {want}")
         };
+        let is_short = given.text().len() <= FIELD_BYTES_MAX;
+        // A list that is too long is no shape.
+        let value = given.scalar().or_else(|| is_short.then(|| given.to_value()));
+        let value = &value.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         let text = || value.as_str().map(str::to_owned).ok_or_else(|| wrong("text"));
         let numbers = || value.as_array()?.iter().map(whole).collect::<Option<Vec<_>>>();
         match name {

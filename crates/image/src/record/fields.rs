@@ -1,16 +1,15 @@
 //! The fields of a line or a sidecar.
 
+use std::collections::HashSet;
 use std::fmt;
-
-use serde::Deserialize;
-use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
-use serde_json::{Map, Value};
 
 use super::data::DataFields;
 use super::lenient::{self, SURROGATES, Whole, cut_deep, replace_surrogates};
 use super::non_finite::{quote_non_finite, record_error, without_position};
 use super::{ANNOTATION_FIELDS, ImageOptions, RecordError};
-use crate::media::{Description, MediaKey, Step};
+use crate::media::{Description, Json, JsonFields, MediaKey, Step};
+use serde::Deserialize;
+use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
 /// The fields of a line, in any order, each at most once.
 #[derive(Default)]
@@ -20,7 +19,10 @@ pub(super) struct Fields {
     pub(super) index: Option<u32>,
     pub(super) data: Option<DataFields>,
     pub(super) options: ImageOptions,
+    /// Without `extra`, which is in the field of that name.
     pub(super) description: Description,
+    /// All other fields.
+    pub(super) extra: JsonFields,
     pub(super) commit: Option<Step>,
     pub(super) finish: bool,
     /// What was repaired or dropped.
@@ -91,24 +93,24 @@ impl Fields {
             "caption" => description.caption = field(map, &name)?,
             "grouping" => description.grouping = field(map, &name)?,
             "time" => {
-                let time: Value = field(map, &name)?;
-                description.time = lenient::time(&time);
+                let time: Json = field(map, &name)?;
+                description.time = time.scalar().as_ref().and_then(lenient::time);
                 if description.time.is_none() && !time.is_null() {
-                    let got: String = time.to_string().chars().take(64).collect();
+                    let got: String = time.text().chars().take(64).collect();
                     let want = "want seconds since 1970, of a date from 2000 to 2100";
                     self.warnings.push(format!("time dropped: got {got}, {want}"));
                 }
             }
             _ if ANNOTATION_FIELDS.contains(&name.as_str()) => {
-                let value: Value = field(map, &name)?;
+                let value: Json = field(map, &name)?;
                 if !value.is_null() {
-                    description.annotations.insert(name, value);
+                    description.annotations.insert(&name, value);
                 }
             }
             _ => {
                 let read = self.options.read_field(&name, map);
                 if !read.map_err(|error| named(&name, &error))? {
-                    description.extra.insert(name, map.next_value()?);
+                    self.extra.push(name, map.next_value()?);
                 }
             }
         }
@@ -124,6 +126,12 @@ impl Fields {
             data: self.data.or(base.data),
             options: self.options.over(base.options),
             description: self.description.over(base.description),
+            // The last value of a field counts.
+            extra: if base.extra.is_empty() {
+                self.extra
+            } else {
+                self.extra.clone().into_iter().chain(base.extra).chain(self.extra).collect()
+            },
             commit: self.commit.or(base.commit),
             finish: self.finish || base.finish,
             warnings: [self.warnings, base.warnings].concat(),
@@ -151,23 +159,26 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
         let mut fields = Fields::default();
-        let mut seen = Map::new();
+        let mut seen = HashSet::new();
         let mut twice = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
-            if seen.insert(name.clone(), Value::Null).is_some() {
+            if !seen.insert(name.clone()) {
                 if IMAGE_FIELDS.contains(&name.as_str())
                     || ImageOptions::FIELDS.contains(&name.as_str())
                 {
                     return Err(de::Error::custom(format!("{name} occurs twice")));
                 }
-                fields.description.annotations.shift_remove(&name);
+                fields.description.annotations.remove(&name);
                 twice.push(name.clone());
             }
             fields.read(name, &mut map)?;
         }
+        if !twice.is_empty() {
+            fields.extra.merge_repeated();
+        }
         let problem = "occur twice, the last value counts";
         fields.warnings.extend(lenient::of_fields(&twice, problem));
-        let deep = fields.description.take_deep();
+        let deep = fields.take_deep();
         let problem = format!("dropped: nested deeper than {DEPTH_MAX} levels");
         fields.warnings.extend(lenient::of_fields(&deep, &problem));
         Ok(fields)
@@ -186,20 +197,28 @@ fn named<E: de::Error>(name: &str, error: &impl fmt::Display) -> E {
     E::custom(format!("{name}: {}", without_position(&error.to_string())))
 }
 
-impl Description {
+impl Fields {
+    /// The description, with all other fields.
+    pub(super) fn take_description(&mut self) -> Description {
+        let extra = std::mem::take(&mut self.extra).into_object();
+        Description { extra, ..std::mem::take(&mut self.description) }
+    }
+
     /// Removes the fields that are nested too deep to be kept. Returns their names.
     fn take_deep(&mut self) -> Vec<String> {
         let mut names = Vec::new();
-        for (name, value) in [("caption", &mut self.caption), ("grouping", &mut self.grouping)] {
-            if value.take_if(|value| depth(value) > DEPTH_MAX).is_some() {
+        let Self { description: Description { caption, grouping, annotations, .. }, extra, .. } =
+            self;
+        for (name, value) in [("caption", caption), ("grouping", grouping)] {
+            if value.take_if(|value| value.depth() > DEPTH_MAX).is_some() {
                 names.push(name.to_owned());
             }
         }
-        for fields in [&mut self.annotations, &mut self.extra] {
+        for fields in [annotations, extra] {
             fields.retain(|name, value| {
-                let is_kept = depth(value) <= DEPTH_MAX;
+                let is_kept = value.depth() <= DEPTH_MAX;
                 if !is_kept {
-                    names.push(name.clone());
+                    names.push(name.to_owned());
                 }
                 is_kept
             });
@@ -211,13 +230,3 @@ impl Description {
 /// Deepest nesting of a field that is kept with an image. `serde_json` reads at most 128 levels, and
 /// the journal wraps the fields in some.
 pub const DEPTH_MAX: usize = 64;
-
-/// Returns the depth of nesting: 0 for a scalar, 1 for a flat list or object.
-#[must_use]
-pub fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
-        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
-}

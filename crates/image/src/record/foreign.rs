@@ -6,16 +6,14 @@
 use std::collections::BTreeMap;
 use std::iter;
 
-use serde::de::value::MapDeserializer;
-use serde_json::{Map, Value};
-
 use super::data::RAW_FIELDS;
-use super::fields::{DEPTH_MAX, Fields, depth, json, parse_fields};
+use super::fields::{DEPTH_MAX, Fields, json, parse_fields};
 use super::non_finite::without_position;
 use super::pattern::DumpPath;
 use super::{ANNOTATION_FIELDS, ImageOptions, MediaRecord, RecordError};
 use crate::annotations;
-use crate::media::shortened;
+use crate::media::{Json, JsonFields, shortened};
+use serde::de::value::MapDeserializer;
 
 /// The metadata key whose text is a record.
 const OURS: &str = "safelight";
@@ -52,21 +50,22 @@ impl MediaRecord {
         };
         let given = metadata.iter().filter(|(name, text)| is_field(name, text));
         let given = given.map(|(name, text)| {
-            let value = match serde_json::from_str(text) {
+            let value = match serde_json::from_str::<Json>(text) {
                 Ok(value) if !TEXTS.contains(&name.as_str()) => value,
-                _ => Value::String(text.clone()),
+                _ => text.as_str().into(),
             };
             (name.clone(), value)
         });
         let foreign = valid_fields(given.collect(), "the dump's metadata");
-        let fields = ours.unwrap_or_default().over(foreign);
+        let mut fields = ours.unwrap_or_default().over(foreign);
+        let description = fields.take_description();
         if !says_place {
             self.key = fields.key.unwrap_or_else(|| self.key.clone());
             self.step = fields.step.unwrap_or(self.step);
             self.index = self.index.or(fields.index);
         }
         self.options = self.options.over(fields.options);
-        self.description = std::mem::take(&mut self.description).over(fields.description);
+        self.description = std::mem::take(&mut self.description).over(description);
         self.warnings.extend(fields.warnings);
         Ok(())
     }
@@ -79,9 +78,9 @@ impl MediaRecord {
 #[must_use]
 pub fn parse_foreign_sidecar(text: &[u8], path: &DumpPath) -> MediaRecord {
     let mut record = MediaRecord::of_path(path);
-    let given = match json::<Value>(text) {
-        Ok((Value::Object(given), _)) => given,
-        Ok(_) => {
+    let given = match json::<Json>(text).map(|(given, _)| given.fields()) {
+        Ok(Some(given)) => given,
+        Ok(None) => {
             record.warnings.push("the JSON file beside it is not an object".to_owned());
             return record;
         }
@@ -94,10 +93,10 @@ pub fn parse_foreign_sidecar(text: &[u8], path: &DumpPath) -> MediaRecord {
     let is_raw = [".bin", ".raw"].iter().any(|ending| path.path.ends_with(ending));
     let mut data = fields.data.take().unwrap_or_default();
     for name in RAW_FIELDS {
-        let value = fields.description.extra.get(name).filter(|_| is_raw);
+        let value = fields.extra.get(name).filter(|_| is_raw);
         match value.map(|value| data.set(name, value)) {
             None => {}
-            Some(Ok(())) => drop(fields.description.extra.shift_remove(name)),
+            Some(Ok(())) => drop(fields.extra.remove(name)),
             Some(Err(problem)) => {
                 fields.warnings.push(warning("the JSON file beside it", &problem));
             }
@@ -108,11 +107,11 @@ pub fn parse_foreign_sidecar(text: &[u8], path: &DumpPath) -> MediaRecord {
         Ok(data) => record.data = data,
         Err(problem) => fields.warnings.push(warning("the JSON file beside it", &problem)),
     }
+    record.description = fields.take_description();
     record.key = fields.key.unwrap_or(record.key);
     record.step = fields.step.unwrap_or(record.step);
     record.index = fields.index.or(record.index);
     record.options = fields.options;
-    record.description = fields.description;
     record.warnings = fields.warnings;
     record
 }
@@ -122,17 +121,17 @@ fn warning(place: &str, problem: &str) -> String {
 }
 
 /// Reads the fields that are valid. Each other one gives a warning.
-fn valid_fields(given: Map<String, Value>, place: &str) -> Fields {
+fn valid_fields(given: JsonFields, place: &str) -> Fields {
     let mut fields = Fields::default();
     for (name, value) in given {
         if matches!(name.as_str(), "commit" | "finish") {
             continue;
         }
-        let read = if depth(&value) > DEPTH_MAX {
+        let read = if value.depth() > DEPTH_MAX {
             Err(format!("{name}: nested deeper than {DEPTH_MAX} levels"))
         } else {
             check_annotation(&name, &value).and_then(|()| {
-                let mut entry = MapDeserializer::new(iter::once(((), value)));
+                let mut entry = MapDeserializer::new(iter::once(((), value.raw())));
                 let read = serde::de::MapAccess::next_key::<()>(&mut entry)
                     .and_then(|_| fields.read(name, &mut entry));
                 read.map_err(|error: serde_json::Error| {
@@ -148,26 +147,26 @@ fn valid_fields(given: Map<String, Value>, place: &str) -> Fields {
 }
 
 /// Checks that a value is an annotation, or a list with those of each image, if `name` is that of one.
-fn check_annotation(name: &str, value: &Value) -> Result<(), String> {
+fn check_annotation(name: &str, value: &Json) -> Result<(), String> {
     if !ANNOTATION_FIELDS.contains(&name) || value.is_null() {
         return Ok(());
     }
     if annotations::names_file(name, value) {
         return Err(format!("{name}: names a file, which only a line or FILE.EXT.json may"));
     }
-    let check = |value: &Value| {
-        let given = Map::from_iter([(name.to_owned(), value.clone())]);
+    let check = |value: &Json| {
+        let given = JsonFields::from_iter([(name.to_owned(), value.clone())]);
         annotations::check(&given).map_err(|error| error.to_string())
     };
-    match value {
-        Value::Array(values) if name != "classes" => values.iter().try_for_each(check),
-        value => check(value),
+    match value.entries() {
+        Some(values) if name != "classes" => values.iter().try_for_each(check),
+        _ => check(value),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::media::{ColorMode, MediaKey, Step};
@@ -194,7 +193,7 @@ mod tests {
         let given = json!({"format": "pt", "mode": "eval", "step": "last", "boxes": "none", "index": -1,
             "caption": "kept", "downscale": "64", "time": "yesterday"});
         let record = with_metadata(&given).expect("a record");
-        assert_eq!(record.description.caption, Some(json!("kept")));
+        assert_eq!(record.description.caption, Some(json!("kept").into()));
         assert_eq!((record.step, record.options.downscale), (Step(1), Some(64)));
         assert_eq!((record.options.mode, record.options.format), (None, None));
         assert!(record.description.annotations.is_empty());
@@ -211,9 +210,9 @@ mod tests {
         let given = json!({"mode": "eval", "caption": "theirs", "step": "7",
             "safelight": {"caption": "ours", "mode": "L", "step": 9, "loss": 0.5}});
         let record = with_metadata(&given).expect("a record");
-        assert_eq!(record.description.caption, Some(json!("ours")));
+        assert_eq!(record.description.caption, Some(json!("ours").into()));
         assert_eq!((record.step, record.options.mode), (Step(9), Some(ColorMode::L)));
-        assert_eq!(record.description.extra["loss"], json!(0.5));
+        assert_eq!(record.description.extra, Some(json!({"loss": 0.5}).into()));
         let error = with_metadata(&json!({"safelight": {"mode": "eval"}})).unwrap_err();
         assert!(error.contains("safelight: mode"), "{error}");
     }
@@ -235,12 +234,15 @@ mod tests {
             "commit": "a3f9", "finish": "no", "masks": ["m.png"], "weather": {"rain": true}});
         let text = text.to_string();
         let record = parse_foreign_sidecar(text.as_bytes(), &path("dumps/coco/1.npy"));
-        assert_eq!((record.step, &record.description.caption), (Step(4), &Some(json!("c"))));
+        assert_eq!((record.step, &record.description.caption), (Step(4), &Some(json!("c").into())));
         assert_eq!((record.data.dtype, &record.data.raw), (None, &None), "the npy file has them");
-        assert_eq!(record.description.extra["weather"], json!({"rain": true}));
+        let extra = |record: &MediaRecord| record.description.extra.as_ref().and_then(Json::fields);
+        let fields = extra(&record).expect("fields");
+        assert_eq!(fields.get("weather"), Some(&json!({"rain": true}).into()));
         assert_eq!(record.warnings.len(), 2, "mode, masks: {:?}", record.warnings);
         let record = parse_foreign_sidecar(text.as_bytes(), &path("dumps/coco/1.bin"));
         assert_eq!(record.data.dtype, Some(DType::U8));
-        assert!(record.data.raw.is_some() && !record.description.extra.contains_key("shape"));
+        assert!(record.data.raw.is_some());
+        assert!(extra(&record).expect("fields").get("shape").is_none());
     }
 }

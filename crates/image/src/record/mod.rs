@@ -12,7 +12,7 @@ pub mod pattern;
 mod tests;
 
 pub use self::data::DataRef;
-pub use self::fields::{DEPTH_MAX, depth};
+pub use self::fields::DEPTH_MAX;
 pub use self::foreign::parse_foreign_sidecar;
 pub use self::options::{Alpha, Grid, GridOption, ImageOptions};
 pub use self::parse::{parse_json, parse_line, parse_sidecar, place_of};

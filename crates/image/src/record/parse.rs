@@ -11,7 +11,7 @@ use super::fields::{Repaired, json, parse_fields, repaired};
 use super::lenient;
 use super::pattern::DumpPath;
 use super::{Line, MediaRecord, RecordError};
-use crate::media::{MediaKey, SESSION_BYTES_MAX, Session, Step};
+use crate::media::{Json, MediaKey, SESSION_BYTES_MAX, Session, Step};
 
 /// Parses a line of a media log, without its newline.
 ///
@@ -37,7 +37,7 @@ use crate::media::{MediaKey, SESSION_BYTES_MAX, Session, Step};
 /// # Ok::<(), safelight_image::record::RecordError>(())
 /// ```
 pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
-    let fields = parse_fields(line)?;
+    let mut fields = parse_fields(line)?;
     let missing = |field: &str, want: &str| {
         RecordError::at_end(line, format!("{field} is missing: want {want}"))
     };
@@ -52,12 +52,13 @@ pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
         return Ok(Line::Commit(step));
     }
     if fields.data.is_none() && fields.key.is_none() && fields.step.is_none() {
-        let extra = &fields.description.extra;
+        let extra = &fields.extra;
         if let Some(id) = extra.get("session") {
             let session = session(id, extra.get("rank"));
             return session.map(Line::Session).map_err(|error| RecordError::at_end(line, error));
         }
     }
+    let description = fields.take_description();
     Ok(Line::Media(Box::new(MediaRecord {
         key: fields
             .key
@@ -70,18 +71,20 @@ pub fn parse_line(line: &[u8]) -> Result<Line, RecordError> {
             .finish()
             .map_err(|problem| RecordError::at_end(line, format!("data: {problem}")))?,
         options: fields.options,
-        description: fields.description,
+        description,
         warnings: fields.warnings,
     })))
 }
 
 /// Reads a session's id and rank.
-fn session(id: &Value, rank: Option<&Value>) -> Result<Session, String> {
-    let shown = |value: &Value| value.to_string().chars().take(64).collect::<String>();
-    let text = match id {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
-        number => lenient::whole(number).map(|number| number.to_string()),
+fn session(id: &Json, rank: Option<&Json>) -> Result<Session, String> {
+    let shown = |value: &Json| value.text().chars().take(64).collect::<String>();
+    let text = match id.scalar() {
+        Some(Value::String(text)) => Some(text),
+        Some(Value::Number(number)) if number.is_i64() || number.is_u64() => {
+            Some(number.to_string())
+        }
+        number => number.as_ref().and_then(lenient::whole).map(|number| number.to_string()),
     };
     let text =
         text.filter(|text| (1..=SESSION_BYTES_MAX).contains(&text.len())).ok_or_else(|| {
@@ -89,7 +92,8 @@ fn session(id: &Value, rank: Option<&Value>) -> Result<Session, String> {
             format!("session: got {}, {want}", shown(id))
         })?;
     let rank = rank.filter(|rank| !rank.is_null()).map_or(Ok(0), |rank| {
-        let whole = lenient::whole(rank).and_then(|rank| u32::try_from(rank).ok());
+        let whole = rank.scalar().as_ref().and_then(lenient::whole);
+        let whole = whole.and_then(|rank| u32::try_from(rank).ok());
         let want = format!("want a whole number from 0 to {}", u32::MAX);
         whole.ok_or_else(|| format!("rank: got {}, {want}", shown(rank)))
     })?;
@@ -130,10 +134,13 @@ impl<'de> Visitor<'de> for PlaceVisitor<'_> {
         while let Some(name) = map.next_key::<String>()? {
             match name.as_str() {
                 "key" => {
-                    let key: Value = map.next_value()?;
-                    *self.key = key.as_str().and_then(|key| MediaKey::new(key).ok());
+                    let key = map.next_value::<Json>()?.to_text();
+                    *self.key = key.and_then(|key| MediaKey::new(key).ok());
                 }
-                "step" => *self.step = lenient::whole(&map.next_value()?).map(Step),
+                "step" => {
+                    let step = map.next_value::<Json>()?.scalar();
+                    *self.step = step.as_ref().and_then(lenient::whole).map(Step);
+                }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -153,19 +160,20 @@ pub fn parse_sidecar(text: &[u8], path: &DumpPath) -> Result<MediaRecord, Record
     let at_end = |message| RecordError::at_end(text, message);
     let mut data = fields.data.take().unwrap_or_default();
     for name in RAW_FIELDS {
-        if let Some(value) = fields.description.extra.shift_remove(name) {
+        if let Some(value) = fields.extra.remove(name) {
             data.set(name, &value).map_err(at_end)?;
         }
     }
     data.path = Some(path.path.clone());
     let data = data.finish().map_err(at_end)?;
+    let description = fields.take_description();
     Ok(MediaRecord {
         key: fields.key.unwrap_or_else(|| path.key.clone()),
         step: fields.step.unwrap_or(path.step),
         index: fields.index.or(path.index),
         data,
         options: fields.options,
-        description: fields.description,
+        description,
         warnings: fields.warnings,
     })
 }
@@ -174,6 +182,6 @@ pub fn parse_sidecar(text: &[u8], path: &DumpPath) -> Result<MediaRecord, Record
 ///
 /// # Errors
 /// If the text is no JSON.
-pub fn parse_json(text: &[u8]) -> Result<Value, RecordError> {
+pub fn parse_json(text: &[u8]) -> Result<Json, RecordError> {
     json(text).map(|(value, _)| value)
 }

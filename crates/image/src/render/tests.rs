@@ -17,6 +17,7 @@ fn mode_of(values: impl Fn(u8) -> f32, options: ImageOptions) -> Result<ColorMod
     let plan = TensorPlan::new(header, Writer::NumPy, options, &Limits::default());
     let image = ImagePlan {
         image_idx: 0,
+        classes: None,
         downscale: None,
         annotations: ImageAnnotations::default(),
         masks: Vec::new(),
@@ -63,6 +64,7 @@ fn plan_of(dtype: DType, axes: &[u64], n_bytes: usize, options: ImageOptions) ->
 fn image(image_idx: u64) -> ImagePlan {
     ImagePlan {
         image_idx,
+        classes: None,
         downscale: None,
         annotations: ImageAnnotations::default(),
         masks: Vec::new(),

@@ -32,6 +32,8 @@ pub(in crate::ingest::pipeline) struct QueuedBatch {
     cursor: SourceCursor,
     /// The number of events that are items.
     n_items: u64,
+    /// The memory that its events take, in bytes.
+    n_bytes: u64,
     /// Held until the batch is done.
     share: Share,
     /// Kept without the dump, so that the dump's file is closed once its images are made.
@@ -73,7 +75,7 @@ impl QueuedBatch {
         batch: SourceBatch,
         share: Share,
     ) -> (Self, Vec<(BatchSlot, RenderJob)>) {
-        let n_items = batch.n_items();
+        let (n_items, n_bytes) = (batch.n_items(), batch.n_bytes());
         let SourceBatch { run, digest, parts, cursor, skipped, retried, repair, .. } = batch;
         let (mut events, mut jobs) = (Vec::with_capacity(parts.len()), Vec::new());
         for (event_idx, part) in parts.into_iter().enumerate() {
@@ -92,6 +94,7 @@ impl QueuedBatch {
             files: Vec::new(),
             cursor,
             n_items,
+            n_bytes,
             share,
             digest,
             unread: None,
@@ -105,9 +108,14 @@ impl QueuedBatch {
         (queued, jobs)
     }
 
-    /// The number of events.
-    pub(in crate::ingest::pipeline) fn n_events(&self) -> u64 {
-        self.events.len() as u64
+    /// The memory that its events take, in bytes.
+    pub(in crate::ingest::pipeline) fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    /// The run.
+    pub(in crate::ingest::pipeline) fn run(&self) -> &RunId {
+        &self.run.id
     }
 
     /// Whether all its images are made, or failed.

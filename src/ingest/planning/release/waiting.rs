@@ -296,8 +296,8 @@ impl Waiting {
     ) -> Result<Option<Vec<MediaId>>, StoreError> {
         let Some((session, rank)) = self.entry.source.writer() else { return Ok(Some(Vec::new())) };
         let session = Session { id: session.to_owned(), rank };
-        // Once all is committed, the index knows the sessions of all items.
-        context.drain();
+        // Once all of the run is committed, the index knows the sessions of all its items.
+        context.drain_run(run);
         let (step, n_done) = (record.record.step, context.pipeline.n_received());
         let (mut sessions, index) = (Sessions::default(), context.planner.reader());
         let parts = &mut record.parts;
