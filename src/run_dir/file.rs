@@ -78,19 +78,7 @@ impl RunFile {
     /// # Errors
     /// If the file cannot be read.
     pub(crate) fn digest(&self, kind: DigestKind) -> io::Result<Digest> {
-        let mut hasher = Hasher::new(kind);
-        self.digest_rest(&mut hasher, 0)?;
-        Ok(hasher.digest())
-    }
-
-    /// Feeds the file from `offset` to its end to `hasher`.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub(crate) fn digest_rest(&self, hasher: &mut Hasher, mut offset: u64) -> io::Result<()> {
-        if offset == self.n_bytes() {
-            return Ok(());
-        }
+        let (mut hasher, mut offset) = (Hasher::new(kind), 0);
         let mut chunk = vec![0; CHUNK_BYTES];
         while offset < self.n_bytes() {
             let n =
@@ -99,7 +87,7 @@ impl RunFile {
             hasher.update(&chunk[..n]);
             offset += n as u64;
         }
-        Ok(())
+        Ok(hasher.digest())
     }
 
     /// Whether the page cache seems to have the file: probes its first, middle and last byte.

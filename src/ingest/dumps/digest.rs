@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use crate::decode::ReadAt;
 use crate::locks::lock;
 use crate::media::{Digest, DigestKind, Hasher};
+use crate::plan::CHUNK_BYTES;
+use crate::pulse;
 use crate::run_dir::RunFile;
 
 /// Dumps up to this size, in bytes, are read whole when they are opened.
@@ -55,14 +57,38 @@ impl OpenDump {
     /// # Errors
     /// If the dump cannot be read now.
     pub(crate) fn digest(&self) -> io::Result<Digest> {
-        if let Some(digest) = self.digest.get() {
-            return Ok(*digest);
+        loop {
+            if let Some(digest) = self.digest_slice(u64::MAX)? {
+                return Ok(digest);
+            }
         }
-        let mut hashed = self.hashed();
-        let until = hashed.until;
-        self.file.digest_rest(&mut hashed.hasher, until)?;
-        hashed.until = self.file.n_bytes();
-        Ok(*self.digest.get_or_init(|| hashed.hasher.digest()))
+    }
+
+    /// Reads on for the digest of the whole dump, at most about `n_bytes_max`. Returns `None` if more is left.
+    ///
+    /// # Errors
+    /// If the dump cannot be read now.
+    pub(crate) fn digest_slice(&self, n_bytes_max: u64) -> io::Result<Option<Digest>> {
+        if let Some(digest) = self.digest.get() {
+            return Ok(Some(*digest));
+        }
+        let mut hashed = pulse::idle(|| self.hashed());
+        let end = hashed.until.saturating_add(n_bytes_max).min(self.n_bytes());
+        let mut chunk = Vec::new();
+        while hashed.until < end {
+            let n = usize::try_from(end - hashed.until).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+            chunk.resize(n, 0);
+            self.file.read_exact_at(&mut chunk, hashed.until)?;
+            hashed.hasher.update(&chunk);
+            hashed.until += n as u64;
+        }
+        let is_whole = hashed.until == self.n_bytes();
+        Ok(is_whole.then(|| *self.digest.get_or_init(|| hashed.hasher.digest())))
+    }
+
+    /// Sets the digest that was computed of another open file of the same version.
+    pub(crate) fn set_digest(&self, digest: Digest) {
+        self.digest.get_or_init(|| digest);
     }
 
     /// Computes the digest of this kind, which may differ from the configured one.

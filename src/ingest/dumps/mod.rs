@@ -9,6 +9,7 @@
 //! | module | its one job |
 //! | --- | --- |
 //! | `digest` | an open dump, and the digest of what is read of it |
+//! | `comparing` | digests of dumps that may be known, a slice at a time |
 //! | `opening` | a record's dump: opens it and reads its headers |
 //! | `parts` | the tensors of a dump that a record leads to, and their keys |
 //! | `mask` | the dump of a mask |
@@ -17,6 +18,7 @@
 //! | `record` | a record and all that it names, opened |
 
 mod annotation_file;
+mod comparing;
 mod digest;
 mod opening;
 mod parts;
@@ -24,6 +26,7 @@ mod mask;
 mod storage;
 mod record;
 
+pub(crate) use self::comparing::Comparing;
 pub(crate) use self::digest::{OpenDump, SharedDigest};
 pub(crate) use self::mask::MaskDump;
 pub(crate) use self::opening::{LastDump, RecordDump, open_dump};

@@ -1,5 +1,6 @@
 //! One image on its way through the workers: the job, and its outcome.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -9,9 +10,12 @@ use super::make::{MadeImage, MakeError, Material, make};
 use super::media_writer::MediaWriter;
 use super::worker::BundleOutcomes;
 use crate::convert::Extent;
-use crate::media::{Json, MediaEntry, Rejection};
+use crate::media::{Description, Json, MediaEntry, MediaId, Rejection};
 use crate::plan::ImageJob;
 use crate::render::Renderer;
+
+/// The bytes of a dump that are read for its digest between two bundles.
+const DIGEST_SLICE_BYTES: u64 = 32 << 20;
 
 /// An image to make, and what it is made of.
 #[derive(Debug)]
@@ -77,7 +81,7 @@ impl RenderJob {
         slot: BatchSlot,
         renderer: &mut Renderer,
         writer: &MediaWriter,
-        outcomes: &mut BundleOutcomes,
+        outcomes: &mut Outcomes,
     ) {
         let Self { image, material } = self;
         let mut worker = Worker { material: &material, renderer, writer };
@@ -96,7 +100,71 @@ impl RenderJob {
                     let made = worker.make(&image, extent);
                     worker.finish(&image, made, extent)
                 });
-                outcomes.push((slot, outcome(image, &material, made)));
+                outcomes.push(slot, outcome(image, &material, made), &material);
+            }
+        }
+    }
+}
+
+/// What came of the jobs of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes {
+    pub(super) done: BundleOutcomes,
+    /// Images of dumps of which much is left to be read for the digest. Other jobs are done in between.
+    undigested: VecDeque<Undigested>,
+}
+
+/// An image without the digest of its dump.
+#[derive(Debug)]
+struct Undigested {
+    slot: BatchSlot,
+    made: MadeImage,
+    material: Arc<Material>,
+}
+
+impl Outcomes {
+    fn push(&mut self, slot: BatchSlot, outcome: RenderOutcome, material: &Arc<Material>) {
+        match outcome {
+            RenderOutcome::Made(made) if !made.has_digest => {
+                let material = material.clone();
+                self.undigested.push_back(Undigested { slot, made, material });
+            }
+            outcome => self.done.push((slot, outcome)),
+        }
+    }
+
+    /// Whether images wait for the digest of their dump.
+    pub(super) fn has_undigested(&self) -> bool {
+        !self.undigested.is_empty()
+    }
+
+    /// Reads on for the digest of a dump. If the program stops, the image is made after the next start.
+    pub(super) fn digest(&mut self, is_stopped: bool) {
+        let Some(Undigested { slot, mut made, material }) = self.undigested.pop_front() else {
+            return;
+        };
+        if is_stopped {
+            return self.done.push((slot, RenderOutcome::GivenUp));
+        }
+        let digest = material.digest_slice(DIGEST_SLICE_BYTES);
+        let digest = digest.and_then(|digest| {
+            // A dump that was changed needs no digest.
+            material.check_unchanged().map(|()| digest)
+        });
+        match digest {
+            Ok(Some(digest)) => {
+                made.set_digest(digest);
+                self.done.push((slot, RenderOutcome::Made(made)));
+            }
+            Ok(None) => self.undigested.push_back(Undigested { slot, made, material }),
+            Err(error) => {
+                let MadeImage { entry, .. } = made;
+                let MediaEntry { description, source, .. } = &*entry;
+                let image_idx = source.image.unwrap_or(0);
+                let failed = entry
+                    .id()
+                    .map(|id| failure(id, image_idx, description.clone(), &material, error));
+                self.done.extend(failed.map(|outcome| (slot, outcome)));
             }
         }
     }
@@ -104,7 +172,7 @@ impl RenderJob {
 
 /// Makes images of one tensor.
 struct Worker<'a> {
-    material: &'a Material,
+    material: &'a Arc<Material>,
     renderer: &'a mut Renderer,
     writer: &'a MediaWriter,
 }
@@ -150,7 +218,7 @@ impl Worker<'_> {
         &mut self,
         images: Vec<KeptBack>,
         mut extent: Option<Extent>,
-        outcomes: &mut BundleOutcomes,
+        outcomes: &mut Outcomes,
     ) {
         let mut n_unread = 0;
         for KeptBack { image, made, .. } in &images {
@@ -173,7 +241,7 @@ impl Worker<'_> {
                 }));
                 made
             });
-            outcomes.push((slot, outcome(image, self.material, made)));
+            outcomes.push(slot, outcome(image, self.material, made), self.material);
         }
     }
 }
@@ -183,23 +251,38 @@ fn outcome(
     material: &Material,
     made: Result<MadeImage, MakeError>,
 ) -> RenderOutcome {
+    match made {
+        Ok(made) => RenderOutcome::Made(made),
+        Err(error) => {
+            let ImageJob { id, description, plan } = *image;
+            failure(id, plan.image_idx, description, material, error)
+        }
+    }
+}
+
+/// The outcome of an image that cannot be made.
+fn failure(
+    id: MediaId,
+    image_idx: u64,
+    description: Description,
+    material: &Material,
+    error: MakeError,
+) -> RenderOutcome {
     let rejected = |why: Rejection| {
-        let ImageJob { id, description, plan } = *image;
         let place = (id.key, id.step, Some(id.index));
         let mut source = material.source().clone();
         if why.is_waiting() {
-            source.image = Some(plan.image_idx);
-            source.held = Some(material.held_at(plan.image_idx));
+            source.image = Some(image_idx);
+            source.held = Some(material.held_at(image_idx));
         }
         Box::new(MediaEntry::rejected(Some(place), why, description, source))
     };
-    match made {
-        Ok(made) => RenderOutcome::Made(made),
-        Err(MakeError::Failed(reason)) => RenderOutcome::Failed(rejected(reason.into())),
-        Err(MakeError::Unread(reason)) => {
+    match error {
+        MakeError::Failed(reason) => RenderOutcome::Failed(rejected(reason.into())),
+        MakeError::Unread(reason) => {
             let entry = rejected(Rejection::waiting(reason.clone()));
             RenderOutcome::Unread { entry, reason }
         }
-        Err(MakeError::GivenUp) => RenderOutcome::GivenUp,
+        MakeError::GivenUp => RenderOutcome::GivenUp,
     }
 }

@@ -32,6 +32,10 @@ const LABELS_MAX: usize = 256;
 /// Why a held image can't be released.
 pub(in crate::ingest) const CHANGED: &str = "its dump has changed since it was held";
 
+/// The most bytes of a dump that are read for its digest as soon as an image is made. If more is left, other
+/// images are made in between.
+const DIGEST_AT_ONCE_BYTES: u64 = 32 << 20;
+
 /// What the images of one tensor or picture are made of.
 #[derive(Debug)]
 pub(super) struct Material {
@@ -76,6 +80,8 @@ pub(super) struct MadeImage {
     pub(super) files: Vec<Staged>,
     /// Whether a mask was left out, because it could not be made.
     pub(super) lacks_mask: bool,
+    /// Whether its source has the digest of the dump.
+    pub(super) has_digest: bool,
     /// What was seen of its values, if it was converted.
     values: ValuesSeen,
 }
@@ -166,6 +172,32 @@ impl Material {
         Ok(Some(made))
     }
 
+    /// Reads on for the digest of the dump, at most about `n_bytes_max`. Returns `None` if more is left.
+    ///
+    /// # Errors
+    /// If the dump cannot be read, or is not the one that the images were held of.
+    pub(super) fn digest_slice(&self, n_bytes_max: u64) -> Result<Option<Digest>, MakeError> {
+        let digest =
+            read_with_retries(|| self.dump.digest_slice(n_bytes_max).map_err(ReadError::Io))?;
+        let Some(digest) = digest else { return Ok(None) };
+        let is_other = |want: Digest| want.kind() == digest.kind() && want != digest;
+        if self.source.digest().is_some_and(is_other) {
+            return Err(MakeError::Failed(CHANGED.to_owned()));
+        }
+        Ok(Some(digest))
+    }
+
+    /// Checks that the dump is as it was when it was opened.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub(super) fn check_unchanged(&self) -> Result<(), MakeError> {
+        if self.dump.file.is_unchanged() {
+            return Ok(());
+        }
+        Err(MakeError::Unread("the dump changed while it was read".to_owned()))
+    }
+
     /// The source of the images.
     pub(super) fn source(&self) -> &Source {
         &self.source
@@ -183,6 +215,13 @@ impl Material {
 }
 
 impl MadeImage {
+    /// Adds the digest of the dump.
+    pub(super) fn set_digest(&mut self, digest: Digest) {
+        let source = &mut self.entry.source;
+        (source.xxh3, source.sha256) = digest.fields();
+        self.has_digest = true;
+    }
+
     /// The extent of its values.
     pub(super) fn extent(&self) -> Option<Extent> {
         self.values.extent
@@ -207,17 +246,11 @@ pub(super) fn make(
     let Picture { file, in_memory: picture, provenance, values } =
         picture(job, material, batch, renderer, writer)?;
     // Most of the dump was read, and hashed, for the picture.
-    let digest = read_with_retries(|| material.dump.digest().map_err(ReadError::Io))?;
-    let is_other = |want: Digest| want.kind() == digest.kind() && want != digest;
-    if material.source.digest().is_some_and(is_other) {
-        return Err(MakeError::Failed(CHANGED.to_owned()));
-    }
+    let digest = material.digest_slice(DIGEST_AT_ONCE_BYTES)?;
     let mut warnings = plan.annotations.warnings.clone();
     let (masks, mask_files) = masks(job, material, writer, &mut warnings)?;
     let lacks_mask = plan.lacks_mask || masks.len() < plan.masks.len();
-    if !material.dump.file.is_unchanged() {
-        return Err(MakeError::Unread("the dump changed while it was read".to_owned()));
-    }
+    material.check_unchanged()?;
     let (boxes, box_files) = boxes(id, plan);
     let in_order = plan.masks.iter().filter_map(|mask| masks.get(&mask.spec.name));
     let labels = in_order.filter_map(|mask| mask.class_labels.as_ref());
@@ -231,12 +264,16 @@ pub(super) fn make(
         staged.push(writer.write(&material.run.id, path, bytes).ok_or(MakeError::GivenUp)?);
     }
     renderer.take_back(picture.bytes);
-    let (xxh3, sha256) = digest.fields();
     let image = (plan.image_idx > 0).then_some(plan.image_idx);
-    let source = Source { sha256, xxh3, image, ..material.source.clone() };
+    let source = Source { image, ..material.source.clone() };
     let entry =
         MediaEntry::image(id.clone(), file, provenance, layers, description.clone(), source);
-    Ok(MadeImage { entry: Box::new(entry), files: staged, lacks_mask, values })
+    let (entry, has_digest) = (Box::new(entry), digest.is_some());
+    let mut made = MadeImage { entry, files: staged, lacks_mask, has_digest, values };
+    if let Some(digest) = digest {
+        made.set_digest(digest);
+    }
+    Ok(made)
 }
 
 /// The picture of an image.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::progress::Progress;
 use super::retry::write_until_stopped;
@@ -34,6 +34,11 @@ impl MediaWriter {
         stop: Arc<AtomicBool>,
     ) -> Self {
         Self { staging, space, progress, stop, unchecked: Cell::default() }
+    }
+
+    /// Whether the program stops.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// The staging folder, for other files.

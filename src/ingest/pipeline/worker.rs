@@ -1,9 +1,9 @@
 //! Makes images, bundle by bundle.
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvError, Sender, TryRecvError};
 
 use super::budget::Share;
-use super::job::{BatchSlot, RenderJob, RenderOutcome};
+use super::job::{BatchSlot, Outcomes, RenderJob, RenderOutcome};
 use super::media_writer::MediaWriter;
 use crate::pulse::idle;
 use crate::render::Renderer;
@@ -32,14 +32,26 @@ pub(super) fn work_all(
     outcomes: &Sender<BundleOutcomes>,
     writer: &MediaWriter,
 ) {
-    let mut renderer = Renderer::default();
-    while let Ok(Bundle { jobs, _memory }) = idle(|| bundles.recv()) {
-        let mut made = Vec::with_capacity(jobs.len());
-        for (slot, job) in jobs {
-            job.run(slot, &mut renderer, writer, &mut made);
+    let (mut renderer, mut made) = (Renderer::default(), Outcomes::default());
+    loop {
+        let bundle = if made.has_undigested() {
+            bundles.try_recv()
+        } else {
+            idle(|| bundles.recv()).map_err(|RecvError| TryRecvError::Disconnected)
+        };
+        match bundle {
+            Ok(Bundle { jobs, _memory }) => {
+                for (slot, job) in jobs {
+                    job.run(slot, &mut renderer, writer, &mut made);
+                }
+            }
+            Err(TryRecvError::Disconnected) if !made.has_undigested() => return,
+            Err(TryRecvError::Disconnected | TryRecvError::Empty) => {}
         }
+        made.digest(writer.is_stopped());
+        let done = std::mem::take(&mut made.done);
         // The committer is gone only if it gave up.
-        if idle(|| outcomes.send(made)).is_err() {
+        if !done.is_empty() && idle(|| outcomes.send(done)).is_err() {
             return;
         }
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
+use std::sync::Arc;
 
 use super::Planner;
 use super::planner::ImageRange;
-use crate::ingest::dumps::{MissingFile, OpenDump, OpenRecord, open_dump};
+use crate::ingest::dumps::{Comparing, MissingFile, OpenDump, OpenRecord, open_dump};
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::RunReader;
 use crate::media::{Description, Digest, HeldAt, MediaEntry, MediaId, Rejection, Source};
@@ -85,12 +86,20 @@ impl DumpVersion<'_> {
             .is_some_and(|known| (known.stamp, known.sidecar) == (self.stamp, self.sidecar_stamp()))
     }
 
-    /// Whether the store has a version with this content and sidecar.
-    pub(super) fn has_known_content(&self, dump: &OpenDump) -> bool {
+    /// Whether the store has a version with this content and sidecar. Returns `None` if more of the dump must be
+    /// read.
+    pub(super) fn has_known_content(
+        &self,
+        dump: &Arc<OpenDump>,
+        comparing: &mut Comparing,
+    ) -> Option<bool> {
         let sidecar = self.sidecar_stamp();
         let known = self.row.cursor.as_ref().filter(|cursor| cursor.sidecar == sidecar);
-        let known = known.and_then(DumpCursor::digest);
-        known.is_some_and(|known| dump.digest_by(known.kind()).is_ok_and(|digest| digest == known))
+        let Some(known) = known.and_then(DumpCursor::digest) else { return Some(false) };
+        match comparing.digest(dump, known.kind()) {
+            Ok(digest) => digest.map(|digest| digest == known),
+            Err(_) => Some(false),
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::ingest::dumps::OpenDump;
+use crate::ingest::dumps::{Comparing, OpenDump};
 use crate::ingest::pipeline::held_at;
 use crate::media::{MediaEntry, RunId, State};
 use crate::store::journal::{Event, ReadLine};
@@ -134,16 +134,23 @@ fn decide<'a>(
 
 impl KnownLine {
     /// Whether an image of the line is known, or a held one, with a dump of the same content. A job that
-    /// logs the same lines again may have written other dumps.
-    pub(super) fn has_content_of(&self, dump: &OpenDump) -> bool {
-        let Some(item) = &self.item else { return true };
+    /// logs the same lines again may have written other dumps. Returns `None` if more of the dump must be read.
+    pub(super) fn has_content_of(
+        &self,
+        dump: &Arc<OpenDump>,
+        comparing: &mut Comparing,
+    ) -> Option<bool> {
+        let Some(item) = &self.item else { return Some(true) };
         if item.state() == State::Rejected {
-            return false;
+            return Some(false);
         }
         match (item.source.digest(), item.source.held) {
-            (Some(known), _) => dump.digest_by(known.kind()).is_ok_and(|digest| digest == known),
-            (None, Some(held)) => held_at(dump, held.image) == held,
-            (None, None) => true,
+            (Some(known), _) => match comparing.digest(dump, known.kind()) {
+                Ok(digest) => digest.map(|digest| digest == known),
+                Err(_) => Some(false),
+            },
+            (None, Some(held)) => Some(held_at(dump, held.image) == held),
+            (None, None) => Some(true),
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) enum LineResult {
     Session(Session),
     /// An equal line is in the pipeline. What comes of it decides.
     Unclear,
+    /// Its dump is compared with that of an equal line, which takes further turns.
+    Compared,
     /// It waits for something, for this reason. It is rejected if it waits too long.
     Wait(String),
     /// The machine fails to read its dump, for this reason. It waits until the machine works again.
@@ -277,8 +279,12 @@ fn plan_record(
         }
         Ok(opened) => opened,
     };
-    if known.is_some_and(|known| known.has_content_of(&opened.dump)) {
-        return Ok(PlannedLine::Repeated);
+    if let Some(known) = known {
+        match known.has_content_of(&opened.dump, context.planner.comparing()) {
+            Some(true) => return Ok(PlannedLine::Repeated),
+            Some(false) => {}
+            None => return Ok(PlannedLine::Waits(LineResult::Compared)),
+        }
     }
     if let Some(reason) = &opened.unfinished
         && !is_over

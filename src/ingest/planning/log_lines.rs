@@ -245,6 +245,7 @@ fn plan_log(
                 }
             }
             LineResult::Unclear => return Ok(n_planned),
+            LineResult::Compared => return Ok(n_planned.max(1)),
             LineResult::Wait(reason) => {
                 context.backlog.wait(&id, format!("line {number}: {reason}"), since);
                 return Ok(n_planned);

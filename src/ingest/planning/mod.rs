@@ -90,6 +90,8 @@ impl PlanContext<'_> {
 enum PlanResult {
     /// It is planned, or nothing needs to be done.
     Done,
+    /// Its content is compared with a known one, which takes further turns.
+    Compared,
     /// It waits for something, for this reason. It is rejected if it waits too long.
     Wait(String),
     /// The machine fails to read it, for this reason. It waits until the machine works again.

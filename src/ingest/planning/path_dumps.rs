@@ -70,6 +70,8 @@ struct InFlight {
 struct SettledDump {
     description: Result<DumpPath, String>,
     due: Due<SourceId>,
+    /// Whether its content decides if it has changed.
+    is_compared: bool,
 }
 
 impl PathDumps {
@@ -244,7 +246,9 @@ impl PathDumps {
         let mut settled = Vec::new();
         for due in self.settler.take_due(now) {
             let description = runs.get(due.id.0).and_then(|run| run.files.dump_path(&due.id.1));
-            settled.extend(description.map(|description| SettledDump { description, due }));
+            let is_compared = false;
+            let dump = |description| SettledDump { description, due, is_compared };
+            settled.extend(description.map(dump));
         }
         settled.sort_by(|a, b| {
             let order = |dump: &SettledDump| {
@@ -267,7 +271,7 @@ impl PathDumps {
         settled: SettledDump,
         context: &mut PlanContext<'_>,
     ) -> Result<(), StoreError> {
-        let SettledDump { description, due } = settled;
+        let SettledDump { description, due, is_compared } = settled;
         let now = context.now;
         let Some(stamp) = run.files.dir().stat(&due.id.1) else {
             self.forget(run, &due.id, context);
@@ -285,7 +289,7 @@ impl PathDumps {
             self.settler.retry(due, now + RETRY);
             return Ok(());
         }
-        let is_compared = self.to_compare.remove(&due.id);
+        let is_compared = self.to_compare.remove(&due.id) || is_compared;
         if in_flight.is_none()
             && !is_compared
             && self.is_known(run, &due.id, stamp, context.planner)?
@@ -304,6 +308,11 @@ impl PathDumps {
         let pause = (waited / 8).clamp(RETRY, RETRY_MAX);
         match self.plan_dump(run, &due.id, &description, stamp, is_over, context)? {
             PlanResult::Done => context.backlog.done(run.id(), &due.id),
+            PlanResult::Compared => {
+                let dump = SettledDump { description, due, is_compared: true };
+                self.queued.insert(dump.due.id.clone());
+                self.settled.entry(dump.due.id.0).or_default().push_front(dump);
+            }
             PlanResult::Retry(reason) if context.mode == Mode::Once => {
                 // The next `ingest` reads it.
                 context.backlog.give_up(reason);
@@ -358,18 +367,27 @@ impl PathDumps {
         let n_unread = before.map_or(0, |before| before.n_unread);
         let mut reserved = before.map(|before| before.reserved.clone()).unwrap_or_default();
         let missing_file = if is_over { MissingFile::Drop } else { MissingFile::Wait };
-        let batch = match open(run, &dump, missing_file, context.planner) {
+        let opened = open(run, &dump, missing_file, context.planner);
+        let is_unfinished = |opened: &OpenRecord| opened.unfinished.is_some() && !is_over;
+        let has_known_content = match &opened {
+            Ok(opened) if dump.is_known() || n_unread <= UNREAD_MAX && !is_unfinished(opened) => {
+                match dump.has_known_content(&opened.dump, context.planner.comparing()) {
+                    Some(has_known_content) => has_known_content,
+                    None => return Ok(PlanResult::Compared),
+                }
+            }
+            _ => false,
+        };
+        let batch = match opened {
             Err(ReadFailure::Wait(reason)) if !is_over => return Ok(PlanResult::Wait(reason)),
             Err(ReadFailure::Retry(reason)) => return Ok(PlanResult::Retry(reason)),
             Err(failure) => dump.rejected(run, failure.into(), &mut reserved, context.planner)?,
-            Ok(opened) if dump.is_known() && dump.has_known_content(&opened.dump) => {
-                return Ok(PlanResult::Done);
-            }
+            Ok(_) if dump.is_known() && has_known_content => return Ok(PlanResult::Done),
             Ok(OpenRecord { unfinished: Some(reason), .. }) if !is_over => {
                 return Ok(PlanResult::Wait(reason));
             }
             Ok(OpenRecord { record, dump: open, .. })
-                if n_unread <= UNREAD_MAX && dump.has_known_content(&open) =>
+                if n_unread <= UNREAD_MAX && has_known_content =>
             {
                 // Written again with the same content: only the cursor moves.
                 tracing::debug!(run = %run.id(), key = %record.key, path = id.1, "dump has the same content");

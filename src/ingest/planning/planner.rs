@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{ImageRules, Live};
-use crate::ingest::dumps::{OpenRecord, Part};
+use crate::ingest::dumps::{Comparing, OpenRecord, Part};
 use crate::ingest::pipeline::{SourceBatch, held_at};
 use crate::limits::{Admission, Limits, StepUsage, admit};
 use crate::media::{
@@ -40,6 +40,7 @@ pub(crate) struct Planner {
     reader: Reader,
     /// What steps have, with the images between plan and commit.
     usage: HashMap<(RunId, MediaKey, Step), StepUsage>,
+    comparing: Comparing,
 }
 
 /// Held images of one tensor that are to be planned again.
@@ -81,7 +82,7 @@ impl Planner {
     /// A planner that knows of the usage of steps from `reader`.
     pub(crate) fn new(config: &Live, reader: Reader) -> Self {
         let (limits, rules) = (config.limits, config.rules.clone());
-        Self { limits, rules, reader, usage: HashMap::new() }
+        Self { limits, rules, reader, usage: HashMap::new(), comparing: Comparing::default() }
     }
 
     /// Plans by this configuration from now on.
@@ -93,6 +94,11 @@ impl Planner {
     /// The limits that it plans by.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The dumps that are compared with known ones.
+    pub(super) fn comparing(&mut self) -> &mut Comparing {
+        &mut self.comparing
     }
 
     /// The index of the store.
