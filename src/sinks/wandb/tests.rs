@@ -609,7 +609,7 @@ fn a_step_of_many_keys_writes_each_image_once_and_survives_restarts() {
     // Regression: each commit wrote all images of the step before it into the receipt.
     const N: u32 = 1500;
     let (folder, mut images) = (Folder::new(), Images::new());
-    let caption = Some("x".repeat(500).into());
+    let caption = Some((*"x".repeat(500)).into());
     let item = |images: &mut Images, n: u32| {
         let description = Description { caption: caption.clone(), ..Description::default() };
         images.image_with(&format!("key{n}"), 1, 0, description, Layers::default())
