@@ -20,6 +20,7 @@
 //! The same metrics are served over TCP if `metrics.listen` is set; nothing else is.
 
 pub mod protocol;
+mod health;
 pub(crate) mod metrics;
 mod patience;
 mod process;

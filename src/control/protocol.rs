@@ -2,16 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ingest::{IngestStatus, Waiting};
+use crate::ingest::IngestStatus;
 use crate::media::{MediaId, MediaKey, NameError, RunId};
-use crate::store::{
-    Filter, LeftOutRun, MediaStatus, RejectedExample, RejectedItems, RunSummary, StateFilter,
-};
+use crate::store::{Filter, LeftOutRun, MediaStatus, RejectedItems, RunSummary, StateFilter};
 use crate::sync::TargetStatus;
 
 /// Path of the question which daemon answers.
@@ -59,75 +56,9 @@ pub struct Health {
     pub ready: bool,
     /// Whether `reasons` is empty.
     pub healthy: bool,
-    /// What is wrong, one sentence each.
+    /// What is wrong, one sentence each, the most important first. Of many causes of one kind, a few are named and the
+    /// others counted.
     pub reasons: Vec<String>,
-}
-
-impl Health {
-    /// Collects what is wrong: in the engine, with stalled threads, with targets whose thread died, and with targets that
-    /// have failed for longer than their patience. A waiting item was given all the time of `ingest.wait_ms`.
-    #[must_use]
-    pub fn new(
-        view: &IngestStatus,
-        stalled: &[String],
-        dead_targets: &[String],
-        targets: &[TargetStatus],
-        waiting: Option<&RejectedItems>,
-    ) -> Self {
-        let mut reasons: Vec<String> =
-            stalled.iter().map(|thread| format!("thread {thread} is stalled")).collect();
-        reasons.extend(view.trouble.iter().map(|trouble| format!("cannot write: {trouble}")));
-        reasons.extend(view.problems.iter().cloned());
-        for root in &view.watching {
-            let broken = root.broken.iter().map(|why| format!("{}: {why}", root.path.display()));
-            reasons.extend(broken);
-        }
-        reasons.extend(overdue(view));
-        reasons.extend(waiting.map(waiting_items));
-        reasons.extend(targets.iter().filter_map(away));
-        reasons.extend(dead_targets.iter().map(|target| {
-            format!("target {target}: its thread died, nothing is delivered until a restart")
-        }));
-        if !view.is_ready {
-            reasons.push("the initial scan is not complete".to_owned());
-        }
-        Self { ready: view.is_ready, healthy: reasons.is_empty(), reasons }
-    }
-}
-
-/// Says how many rejected items wait, with examples.
-fn waiting_items(RejectedItems { n, examples }: &RejectedItems) -> String {
-    let waits = if *n == 1 { "item waits" } else { "items wait" };
-    let example =
-        |RejectedExample { run, what, reason }: &RejectedExample| format!("{run} {what}: {reason}");
-    let examples: Vec<String> = examples.iter().map(example).collect();
-    format!("{n} {waits} (list: safelight ls --state waiting), such as {}", examples.join("; "))
-}
-
-/// Says that lines or dumps wait for longer than `ingest.wait_ms`, if any do.
-fn overdue(view: &IngestStatus) -> Option<String> {
-    let Waiting { run, what, reason, waited_s } = view.oldest_waiting.as_ref()?;
-    let (n, noun) = match view.n_overdue {
-        0 => return None,
-        1 => (1, "line or dump waits"),
-        n => (n, "lines and dumps wait"),
-    };
-    Some(format!(
-        "{n} {noun} for longer than ingest.wait_ms, the oldest for {waited_s:.0} s: {run} {what}: {reason}"
-    ))
-}
-
-/// Says that deliveries to a target have failed for longer than its patience, if they have.
-fn away(target: &TargetStatus) -> Option<String> {
-    let (trouble, trouble_s) = (target.trouble.as_ref()?, target.trouble_s?);
-    let TargetStatus { name, patience_s, pending, .. } = target;
-    // Compared in whole seconds, as the setting is.
-    (Duration::try_from_secs_f64(trouble_s).ok()? >= Duration::from_secs(*patience_s)).then(|| {
-        format!(
-            "target {name}: delivery has failed for {trouble_s:.0} s (patience_s is {patience_s}), {pending} images \
-             are pending: {trouble}"
-        )
-    })
 }
 
 /// The state of a store, and of the daemon that holds it.

@@ -16,6 +16,7 @@ use axum::routing::{get, post};
 use futures_util::stream;
 use serde::Serialize;
 
+use super::health::HealthSources;
 use super::metrics::{CONTENT_TYPE, Snapshot};
 use super::process::ProcessUsage;
 use super::protocol::{
@@ -38,9 +39,6 @@ const PAGE_BYTES: usize = 128 << 10;
 const PAGE_ITEMS: usize = 1000;
 const PAGE_MAX: Duration = Duration::from_secs(1);
 
-/// How many of the runs that are left out `health` names.
-const LEFT_OUT_MAX: usize = 20;
-
 /// How long a client waits for a delivery to targets.
 const SYNC_MAX: Duration = Duration::from_mins(5);
 
@@ -54,6 +52,8 @@ pub(crate) struct Answers {
     pub(crate) reload: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Reports what retention would remove and, if `true`, removes it.
     pub(crate) prune: Box<dyn Fn(bool) -> Result<Report, StoreError> + Send + Sync>,
+    /// Why retention rests, if it does.
+    pub(crate) retention_trouble: Box<dyn Fn() -> Option<String> + Send + Sync>,
     /// Starts a release or, if `true`, waits for the running one. `None` if it is still running.
     pub(crate) release:
         Box<dyn Fn(Filter, bool) -> Result<Option<ReleaseReport>, String> + Send + Sync>,
@@ -74,14 +74,18 @@ impl Answers {
 
     fn health(&self) -> Health {
         let stalled = self.shared.pulses.stalled(Instant::now(), STALLED);
-        let stalled: Vec<String> = stalled.into_iter().map(|stalled| stalled.thread).collect();
-        let (mut view, targets) = (self.shared.ingest_status(), self.targets.views());
-        view.problems.extend(self.reader.findings().status().trouble());
+        let media = self.reader.findings().status().trouble();
         let left_out = self.reader.left_out().all();
-        view.problems.extend(left_out.iter().take(LEFT_OUT_MAX).map(LeftOutRun::trouble));
-        // An index that fails shows elsewhere.
-        let waiting = self.reader.waiting_items(Some(WAITING_AGE_MAX)).unwrap_or_default();
-        Health::new(&view, &stalled, &self.targets.dead(), &targets, waiting.as_ref())
+        Health::new(HealthSources {
+            ingest: self.shared.ingest_status(),
+            stalled: stalled.into_iter().map(|stalled| stalled.thread).collect(),
+            dead_targets: self.targets.dead(),
+            targets: self.targets.views(),
+            // An index that fails shows elsewhere.
+            waiting: self.reader.waiting_items(Some(WAITING_AGE_MAX)).unwrap_or_default(),
+            store: media.into_iter().chain(left_out.iter().map(LeftOutRun::trouble)).collect(),
+            retention: (self.retention_trouble)(),
+        })
     }
 }
 

@@ -141,6 +141,10 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
             let reload = reload.clone();
             move || reload.now()
         }),
+        retention_trouble: Box::new({
+            let retention = retention.clone();
+            move || retention.trouble()
+        }),
         prune: Box::new(move |apply| retention.sweep(apply)),
         release: Box::new(move |filter, goes_on| releases.release(filter, goes_on)),
         repair: Box::new({

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::config::Live;
+use crate::config::retention::DumpRetention;
 use crate::ingest::Shared;
 use crate::locks::lock;
 use crate::retention::{self, Report, RetentionClock, StoreRemover};
@@ -49,6 +50,13 @@ impl Retention {
     /// The configuration, and its number.
     pub(super) fn config(&self) -> (Arc<Live>, u64) {
         lock(&self.config).clone()
+    }
+
+    /// Says that nothing is removed by age, if that is so and a rule asks for it.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let rules = self.config().0.retention;
+        let is_by_age = rules.media_age_max.is_some() || rules.dumps != DumpRetention::Keep;
+        self.clock.trouble().filter(|_| is_by_age)
     }
 
     /// Reports what the rules would remove or, with `apply`, removes it.

@@ -43,10 +43,7 @@ pub(crate) fn sweep(
 ) -> Result<Report, StoreError> {
     let now = clock.now();
     let mut report = Report { applied: remover.is_some(), runs: Vec::new(), problem: None };
-    if now.is_none() {
-        let problem = "the system clock was set: nothing is removed by age until the next start";
-        report.problem = Some(problem.to_owned());
-    }
+    report.problem = clock.trouble();
     for summary in reader.runs()? {
         let info = match reader.run_info(&summary.run) {
             Ok(Some(info)) => info,
