@@ -20,6 +20,7 @@ use reqwest::header::{
     AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION,
 };
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use self::error_response::{ErrorResponse, message_in};
@@ -52,6 +53,10 @@ pub(crate) struct HttpClient {
 
 /// The longest quote of an answer that is not the expected JSON, in characters.
 const QUOTE_CHARS_MAX: usize = 60;
+
+/// An answer without meaning.
+#[derive(Deserialize)]
+struct AnyObject {}
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -142,9 +147,19 @@ impl HttpClient {
     /// # Errors
     /// As [`Self::send_for`].
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<(), HttpError> {
-        #[derive(serde::Deserialize)]
-        struct AnyObject {}
         self.send_for(request).await.map(|AnyObject {}| ())
+    }
+
+    /// Sends an upload, whose answer is a JSON object without meaning, or nothing.
+    ///
+    /// # Errors
+    /// As [`Self::send_for`].
+    pub(crate) async fn send_upload(&self, request: RequestBuilder) -> Result<(), HttpError> {
+        let (body, redactor) = self.send_and_read(request).await?;
+        if body.is_empty() {
+            return Ok(());
+        }
+        self.parsed(&body, &redactor).map(|AnyObject {}| ())
     }
 
     /// Sends a request whose answer is JSON.
@@ -156,8 +171,16 @@ impl HttpClient {
         request: RequestBuilder,
     ) -> Result<T, HttpError> {
         let (body, redactor) = self.send_and_read(request).await?;
-        serde_json::from_slice(&body).map_err(|error| {
-            let got = redactor.text_of(&String::from_utf8_lossy(&body), QUOTE_CHARS_MAX);
+        self.parsed(&body, &redactor)
+    }
+
+    fn parsed<T: DeserializeOwned>(
+        &self,
+        body: &[u8],
+        redactor: &Redactor,
+    ) -> Result<T, HttpError> {
+        serde_json::from_slice(body).map_err(|error| {
+            let got = redactor.text_of(&String::from_utf8_lossy(body), QUOTE_CHARS_MAX);
             // The error may quote a field of any length.
             let error = redactor.text(&error.to_string());
             let host = self.base.host_str().unwrap_or_default();

@@ -224,7 +224,8 @@ impl MlflowServer {
         let path = format!("{ARTIFACTS}/{}/{name}", run.artifacts);
         let request = self.client.request(Method::PUT, &path);
         let request = request.header(CONTENT_LENGTH, n_bytes).body(body);
-        match self.client.send(request).await {
+        // Recent servers answer with nothing.
+        match self.client.send_upload(request).await {
             Ok(()) => Ok(()),
             // The server does not serve artifacts at all. This is not the item's fault.
             Err(
