@@ -38,6 +38,7 @@
 //! | `locks` | locks that survive a panic |
 //! | `durable` | writes, syncs and renames files; tests observe each step |
 //! | `pulse`, `pace` | whether each thread makes progress; how many bytes a second are read |
+//! | `descriptors` | how many files may be open, and who may keep how many |
 //! | `run_dir` | opens files beneath a run directory, never through a link |
 //! | [`store`] | media files, journals and the index: the one place that decides durability |
 //! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered and committed |
@@ -57,6 +58,7 @@ pub use safelight_image::{
 // Shell.
 mod locks;
 mod durable;
+mod descriptors;
 mod pace;
 mod pulse;
 mod run_dir;

@@ -42,6 +42,7 @@ use clap::Parser;
 
 use self::args::{Cli, Command};
 use self::exit::ExitCode;
+use crate::descriptors;
 
 /// Runs the command that the process was started with.
 #[must_use]
@@ -81,8 +82,14 @@ where
 
 fn run(command: Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Daemon { common } => daemon::run(&common),
-        Command::Ingest { run_dirs, common } => ingest::run(&run_dirs, &common, out),
+        Command::Daemon { common } => {
+            descriptors::raise_limit();
+            daemon::run(&common)
+        }
+        Command::Ingest { run_dirs, common } => {
+            descriptors::raise_limit();
+            ingest::run(&run_dirs, &common, out)
+        }
         Command::Ls { query, common } => list::run(&query, &common, out),
         Command::Show { query, common } => show::run(&query, &common, out),
         Command::Status { common } => status::run(&common, out),

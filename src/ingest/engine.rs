@@ -18,7 +18,7 @@ use super::{Command, Mode, Shared};
 use crate::config::{Config, Live};
 use crate::media::DigestKind;
 use crate::pulse;
-use crate::run_dir::ReadOptions;
+use crate::run_dir::{self, ReadOptions};
 use crate::store::space::Space;
 use crate::store::{Reader, StoreError, Writer};
 
@@ -280,7 +280,7 @@ impl Engine {
     /// Gives each part its turn.
     fn turn(&mut self, now: Instant) -> Result<(), StoreError> {
         let (sources, mut context, _) = self.parts(now);
-        sources.scan_due(&mut context)?;
+        let is_scanning = sources.scan_due(&mut context)?;
         // Results that were received while a run's batches were waited for.
         let results = self.pipeline.take_results();
         self.on_results(results);
@@ -292,7 +292,9 @@ impl Engine {
         }
         let n_before = self.pipeline.n_submitted();
         self.is_busy = self.room.check() && self.plan(now)?;
-        self.is_full = self.pipeline.take_was_full() && self.pipeline.n_submitted() == n_before;
+        self.is_busy |= is_scanning;
+        let has_submitted = self.pipeline.n_submitted() > n_before;
+        self.is_full = self.pipeline.take_was_full() && !has_submitted && !is_scanning;
         self.has_swept &= !self.is_busy;
         if self.mode == Mode::Follow && !self.is_busy {
             self.sources.survey_due(now);
@@ -300,6 +302,7 @@ impl Engine {
         if self.status.is_due(now) {
             self.update_status(now);
         }
+        run_dir::close_unused(now);
         if self.is_busy {
             self.pipeline.flush_due(Instant::now());
         } else {

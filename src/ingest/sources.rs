@@ -1,6 +1,6 @@
 //! Where input comes from: the watched directories, the runs in them, and their logs and dumps.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::Mode;
 use super::folders::{Arrival, Look};
 use super::logs::LogSchedule;
 use super::planning::{LogBacklog, LogLines, PathDumps, PlanContext, Releases, follow_log};
-use super::runs::{IDENTITY_FILE, RootId, RunKey, RunReader, Runs};
+use super::runs::{IDENTITY_FILE, RootId, RunKey, RunReader, Runs, check_adoption};
 use super::surveys::Surveys;
 use super::watching::Watching;
 use crate::config::Live;
@@ -16,13 +16,34 @@ use crate::media::RunId;
 use crate::pulse;
 use crate::store::StoreError;
 
+/// The time of one turn that scans may take.
+const SCAN_TURN: Duration = Duration::from_millis(20);
+
 /// The watched directories, the runs in them, and their logs and dumps.
 pub(super) struct Sources {
     watching: Watching,
     runs: Runs,
+    /// Scans that are under way.
+    scans: VecDeque<Scan>,
+    /// Run directories that were closed and are opened again if they are there.
+    to_reopen: Vec<PathBuf>,
     lines: LogLines,
     dumps: PathDumps,
     surveys: Surveys,
+}
+
+/// A scan of a watched directory. Each turn scans some of its runs.
+struct Scan {
+    root: RootId,
+    look: Look,
+    took: Duration,
+    runs: std::vec::IntoIter<ScannedRun>,
+}
+
+/// A run directory that is scanned.
+enum ScannedRun {
+    Known(RunKey),
+    New(PathBuf, String),
 }
 
 impl Sources {
@@ -32,6 +53,8 @@ impl Sources {
         Self {
             watching: Watching::new(mode, &config.watches, store),
             runs: Runs::default(),
+            scans: VecDeque::new(),
+            to_reopen: Vec::new(),
             lines: LogLines::new(LogSchedule::new(Instant::now(), tick)),
             dumps: PathDumps::new(),
             surveys: Surveys::new(),
@@ -80,6 +103,7 @@ impl Sources {
 
     /// Reads all logs once more in the next turn.
     pub(super) fn look_at_all_logs(&mut self, now: Instant) {
+        self.runs.iter_mut().for_each(|run| run.logs.look_at_resting_now());
         self.lines.look_at_all(now);
     }
 
@@ -111,6 +135,7 @@ impl Sources {
     /// Watches the configured directories. Directories whose settings are the same are read on.
     pub(super) fn set_watches(&mut self, context: &mut PlanContext<'_>) {
         for gone in self.watching.set_watches(&context.config.watches) {
+            self.scans.retain(|scan| scan.root != gone.id());
             for run in self.runs.of_root(gone.id()) {
                 if let Some((_, reader)) = self.forget_run(run, context) {
                     self.watching.unwatch(&reader);
@@ -130,7 +155,7 @@ impl Sources {
                 Some(run) => self.on_change_in_run(run, &path, arrival, context)?,
                 None if path.is_dir() || path.ends_with(IDENTITY_FILE) => {
                     // There may be a new run.
-                    self.watching.scan_around(&path, context.now);
+                    self.open_runs_near(&path, context)?;
                 }
                 None => {}
             }
@@ -154,7 +179,7 @@ impl Sources {
             return Ok(());
         }
         if !run.files.dir().is_in_place() || inner == IDENTITY_FILE && run.refresh_identity() {
-            self.reopen_later(key, context);
+            self.reopen(key, context);
             return Ok(());
         }
         // A log may have grown, or the dump that a line waits for may be there.
@@ -198,34 +223,109 @@ impl Sources {
         Ok(false)
     }
 
-    /// Scans the watched directories whose scan is due, and decides whether their events can be relied on.
-    pub(super) fn scan_due(&mut self, context: &mut PlanContext<'_>) -> Result<(), StoreError> {
+    /// Opens the run directories that a path lies in or that lie below it, and scans them.
+    fn open_runs_near(
+        &mut self,
+        path: &Path,
+        context: &mut PlanContext<'_>,
+    ) -> Result<(), StoreError> {
+        for (root, path, name) in self.watching.find_runs_near(path) {
+            pulse::beat();
+            self.open_and_scan(root, &path, &name, context)?;
+        }
+        Ok(())
+    }
+
+    fn open_and_scan(
+        &mut self,
+        root: RootId,
+        path: &Path,
+        name: &str,
+        context: &mut PlanContext<'_>,
+    ) -> Result<(), StoreError> {
+        self.open_run(root, path, name, context);
+        match self.runs.at(path) {
+            Some(key) if self.runs.get(key).is_some_and(|run| !run.is_scanned) => {
+                self.scan_run(root, key, Look::All, context)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Scans the watched directories whose scan is due, for a short time, and decides whether their events can be
+    /// relied on. Returns whether a scan is under way.
+    pub(super) fn scan_due(&mut self, context: &mut PlanContext<'_>) -> Result<bool, StoreError> {
+        for path in std::mem::take(&mut self.to_reopen) {
+            self.open_runs_near(&path, context)?;
+        }
         for root in self.watching.due_roots(context.now) {
-            self.scan(root, context)?;
+            if self.scans.iter().all(|scan| scan.root != root) {
+                let scan = self.begin_scan(root, context.now);
+                self.scans.extend(scan);
+            }
+        }
+        let start = Instant::now();
+        while start.elapsed() < SCAN_TURN
+            && let Some(mut scan) = self.scans.pop_front()
+        {
+            if self.scan_some(&mut scan, start, context)? {
+                self.end_scan(&scan, context);
+            } else {
+                self.scans.push_back(scan);
+            }
         }
         if self.dumps.take_rescan() {
             self.watching.scan_everything_at(context.now);
         }
         self.watching.judge_events(context.now);
-        Ok(())
+        Ok(!self.scans.is_empty())
     }
 
-    /// Scans a watched directory: opens the runs that are new, and looks for new files in all of them.
-    fn scan(&mut self, id: RootId, context: &mut PlanContext<'_>) -> Result<(), StoreError> {
+    /// Begins a scan of a watched directory: finds the runs that are new. All runs are to be scanned.
+    fn begin_scan(&mut self, id: RootId, now: Instant) -> Option<Scan> {
         let start = Instant::now();
-        let Some(root) = self.watching.root_mut(id) else { return Ok(()) };
-        let look = root.begin_scan(context.now);
+        let look = self.watching.root_mut(id)?.begin_scan(now);
+        let of_root = self.runs.of_root(id);
+        let mut runs = Vec::with_capacity(of_root.len());
         for (path, name) in self.watching.find_runs(id) {
-            self.open_run(id, &path, &name, context);
+            if self.runs.at(&path).is_none() {
+                runs.push(ScannedRun::New(path, name));
+            }
         }
-        for run in self.runs.of_root(id) {
-            self.scan_run(id, run, look, context)?;
+        runs.extend(of_root.into_iter().map(ScannedRun::Known));
+        Some(Scan { root: id, look, took: start.elapsed(), runs: runs.into_iter() })
+    }
+
+    /// Scans runs until the turn is over. Returns whether all are scanned.
+    fn scan_some(
+        &mut self,
+        scan: &mut Scan,
+        turn: Instant,
+        context: &mut PlanContext<'_>,
+    ) -> Result<bool, StoreError> {
+        let start = Instant::now();
+        let mut is_done = false;
+        while turn.elapsed() < SCAN_TURN && !is_done {
+            pulse::beat();
+            match scan.runs.next() {
+                Some(ScannedRun::Known(key)) => {
+                    self.scan_run(scan.root, key, scan.look, context)?
+                }
+                Some(ScannedRun::New(path, name)) => {
+                    self.open_and_scan(scan.root, &path, &name, context)?;
+                }
+                None => is_done = true,
+            }
         }
-        if let Some(root) = self.watching.root_mut(id) {
+        scan.took += start.elapsed();
+        Ok(is_done)
+    }
+
+    fn end_scan(&mut self, scan: &Scan, context: &PlanContext<'_>) {
+        if let Some(root) = self.watching.root_mut(scan.root) {
             let pause = root.scan_pause(&context.config.times);
-            root.end_scan(look, start, (context.mode == Mode::Follow).then_some(pause));
+            root.end_scan(scan.look, scan.took, (context.mode == Mode::Follow).then_some(pause));
         }
-        Ok(())
     }
 
     fn scan_run(
@@ -237,7 +337,7 @@ impl Sources {
     ) -> Result<(), StoreError> {
         let Some(run) = self.runs.get_mut(key) else { return Ok(()) };
         if !run.files.dir().is_in_place() || run.refresh_identity() {
-            self.reopen_later(key, context);
+            self.reopen(key, context);
             return Ok(());
         }
         let scan = self.watching.scan_run(id, run, look);
@@ -279,8 +379,12 @@ impl Sources {
             reader.check_source(&run.info).map_err(|error| error.to_string())?;
             if let Some(other) = self.runs.with_id(run.id()).and_then(|key| self.runs.get(key)) {
                 let (id, other) = (run.id(), other.path().display());
-                return Err(format!("{}: {other} has the run id {id} too", path.display()));
+                return Err(format!(
+                    "{}: the run id {id} is taken: {other} has it too; give one of them another \"id\" in safelight.json",
+                    path.display()
+                ));
             }
+            check_adoption(&run, reader)?;
             run.set_cursors(reader.logs(run.id()).map_err(|error| error.to_string())?);
             run.is_remote = is_remote;
             run.passed_over.has_input =
@@ -299,19 +403,17 @@ impl Sources {
         }
     }
 
-    /// Closes a run whose directory is gone or has another identity. A scan opens it again if it is there.
-    fn reopen_later(&mut self, key: RunKey, context: &mut PlanContext<'_>) {
-        if let Some((root, _)) = self.forget_run(key, context)
-            && let Some(root) = self.watching.root_mut(root)
-        {
-            root.scan_at(context.now);
+    /// Closes a run whose directory is gone or has another identity. It is opened again if it is there.
+    fn reopen(&mut self, key: RunKey, context: &mut PlanContext<'_>) {
+        if let Some((_, run)) = self.forget_run(key, context) {
+            self.to_reopen.push(run.path().to_owned());
         }
     }
 
     /// Closes a run whose files in the store fail. Its lines and dumps are read again when they work.
     pub(super) fn leave_out(&mut self, run: &RunId, context: &mut PlanContext<'_>) {
         if let Some(key) = self.runs.with_id(run) {
-            self.reopen_later(key, context);
+            self.reopen(key, context);
         }
     }
 

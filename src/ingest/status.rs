@@ -116,7 +116,11 @@ impl StatusUpdates {
     ) {
         self.updated_at = Some(now);
         self.next_at = None;
-        *lock(status) = sources.status(now);
+        let mut status = lock(status);
+        // A directory that was added by a reload does not change that.
+        let was_ready = status.is_ready;
+        *status = sources.status(now);
+        status.is_ready |= was_ready;
     }
 }
 
@@ -129,7 +133,11 @@ impl StatusSources<'_> {
             let logs = self.runs.get(*key)?.logs.unreadable();
             Some(logs.map(|(path, reason)| (*key, path, reason, *since)))
         });
-        let all: Vec<_> = sources.chain(logs.flatten()).collect();
+        let in_words: Vec<_> = self.logs.empty.iter().map(|(.., n, _)| empty_log(*n)).collect();
+        let empty = self.logs.empty.iter().zip(&in_words);
+        let empty =
+            empty.map(|((run, path, _, since), why)| (*run, path.as_str(), why.as_str(), *since));
+        let all: Vec<_> = sources.chain(logs.flatten()).chain(empty).collect();
         let waited = |since: Instant| now.saturating_duration_since(since);
         let n_overdue = all.iter().filter(|(.., since)| waited(*since) > self.patience).count();
         let shown = |&(run, path, reason, since): &(RunKey, &str, &str, Instant)| {
@@ -154,9 +162,16 @@ impl StatusSources<'_> {
             trouble: self.full,
             n_overflows: self.watching.n_overflows(),
             lag_s: oldest.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64()),
-            is_ready: true,
+            is_ready: self.watching.are_all_scanned(),
             // Filled in when the status is read.
             skipped: SkippedEntries::default(),
         }
     }
+}
+
+/// Says that a log has bytes without a line.
+fn empty_log(n_bytes: u64) -> String {
+    format!(
+        "its last {n_bytes} bytes are zero bytes or empty lines, which hold no line; it is read with a small share of the time"
+    )
 }

@@ -22,8 +22,13 @@ const PAUSE_PER_RUN: Duration = Duration::from_secs(1);
 /// How soon a run with unread lines is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The pause between two updates of the status, in multiples of the time that the last one took.
+/// The pause between two updates of the status, in multiples of the time that the last one took. An update goes
+/// through all runs.
 const PAUSE_PER_UPDATE: u32 = 100;
+const UPDATE_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// An update that takes less time may follow at once.
+const SHORT_UPDATE: Duration = Duration::from_millis(5);
 
 /// Runs whose findings the status lists.
 const RUNS_MAX: usize = 100;
@@ -42,6 +47,7 @@ pub(super) struct Surveys {
     is_changed: bool,
     /// When the status may be updated next.
     update_at: Option<Instant>,
+    is_update_short: bool,
     /// What was logged.
     logged: BTreeSet<(RootId, PassedOverKind)>,
 }
@@ -53,6 +59,7 @@ impl Surveys {
             allowed_at: None,
             is_changed: true,
             update_at: None,
+            is_update_short: true,
             logged: BTreeSet::new(),
         }
     }
@@ -60,7 +67,9 @@ impl Surveys {
     /// Notes that a run was opened, found its first input, or is gone.
     pub(super) fn note_change(&mut self) {
         self.is_changed = true;
-        self.update_at = None;
+        if self.is_update_short {
+            self.update_at = None;
+        }
     }
 
     /// Queues a run that was opened.
@@ -125,8 +134,9 @@ impl Surveys {
     }
 
     fn summarize(&mut self, run: &mut RunReader, now: Instant, is_final: bool) {
+        let before = run.passed_over.summary().clone();
         run.summarize_passed_over(now, is_final);
-        self.is_changed = true;
+        self.is_changed |= before != *run.passed_over.summary();
     }
 
     fn hurry(&mut self, key: RunKey, run: &mut RunReader, now: Instant, has_changed: bool) {
@@ -143,6 +153,9 @@ impl Surveys {
         watching: &mut Watching,
         now: Instant,
     ) {
+        for root in watching.roots_mut() {
+            self.is_changed |= root.has_news_outside_runs();
+        }
         let is_soon = self.update_at.is_some_and(|at| now < at);
         if !self.is_changed || mode == Mode::Follow && is_soon {
             return;
@@ -166,8 +179,10 @@ impl Surveys {
             }
             root.set_passed_over(in_runs);
         }
-        let pause = start.elapsed().saturating_mul(PAUSE_PER_UPDATE);
-        self.update_at = Some(now + pause.min(PAUSE_MAX));
+        let took = start.elapsed();
+        self.is_update_short = took < SHORT_UPDATE;
+        let pause = took.saturating_mul(PAUSE_PER_UPDATE);
+        self.update_at = Some(now + pause.min(UPDATE_PAUSE_MAX));
     }
 
     /// Logs each kind once for each watched directory.

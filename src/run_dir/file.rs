@@ -10,6 +10,7 @@ use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
 
 use crate::decode::ReadAt;
+use crate::descriptors::{self, OpenCount, OpenGuard};
 use crate::media::{Digest, DigestKind, Hasher};
 use crate::pace::Pace;
 use crate::plan::CHUNK_BYTES;
@@ -26,10 +27,23 @@ pub(crate) struct RunFile {
     /// The end of what was read so far. The page cache has what is read a second time.
     read_until: AtomicU64,
     stamp: Stamp,
+    _open: OpenGuard,
+}
+
+/// Files that are open: dumps and masks on their way through the pipeline.
+static OPEN_FILES: OpenCount = OpenCount::new();
+
+/// This part of all descriptors is for such files, and not more than a number.
+const PART: usize = 4;
+const OPEN_MAX: usize = 4096;
+
+/// Whether so many files of run directories are open that no more should be opened.
+pub(crate) fn are_many_files_open() -> bool {
+    OPEN_FILES.n() >= descriptors::share(PART, OPEN_MAX)
 }
 
 /// Returns the stamp of a file: size, times and inode.
-fn stamp_of(meta: &std::fs::Metadata) -> Stamp {
+pub(crate) fn stamp_of(meta: &std::fs::Metadata) -> Stamp {
     Stamp {
         ino: meta.ino(),
         size: meta.len(),
@@ -54,7 +68,8 @@ fn nanoseconds(seconds: i64, nanos: impl Into<i128>) -> i128 {
 impl RunFile {
     pub(super) fn new(file: File, meta: &std::fs::Metadata, pace: Arc<Pace>) -> Self {
         let (was_cached, read_until) = (OnceLock::new(), AtomicU64::new(0));
-        Self { file, pace, was_cached, read_until, stamp: stamp_of(meta) }
+        let (stamp, open) = (stamp_of(meta), OPEN_FILES.add());
+        Self { file, pace, was_cached, read_until, stamp, _open: open }
     }
 
     /// The stamp that the file had when it was opened.

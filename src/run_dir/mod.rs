@@ -4,14 +4,19 @@
 //! each name beneath the directory's descriptor, so that no name leads out of the directory, even if a
 //! folder is renamed at the same time.
 //!
+//! A bounded number of directories is open at a time. One that was closed is opened again by its path, and
+//! must be the same directory: its device, its inode and its time of birth tell.
+//!
 //! | module | its one job |
 //! | --- | --- |
 //! | `file` | an open file: its stamp, its digest, its share of the page cache |
 //! | `failure` | why a file cannot be read, by what the caller does next |
+//! | `open_dirs` | the directories that are open: a bounded number |
 //! | `removal` | removes files, without touching a file that the job writes at that moment |
 
 mod failure;
 mod file;
+mod open_dirs;
 mod removal;
 
 use std::fs::File;
@@ -21,12 +26,14 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Access, AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 pub(crate) use self::failure::ReadFailure;
-pub(crate) use self::file::RunFile;
 use self::file::stamp_of_stat;
+pub(crate) use self::file::{RunFile, are_many_files_open, stamp_of};
+use self::open_dirs::DirKey;
+pub(crate) use self::open_dirs::close_unused;
 use crate::decode::ReadAt;
 use crate::media::DigestKind;
 use crate::pace::Pace;
@@ -41,15 +48,54 @@ pub(crate) struct ReadOptions {
     pub(crate) digest: DigestKind,
 }
 
-/// A run directory, open.
+/// A run directory. It is opened when it is used, and closed when it was not used for a while.
 #[derive(Debug)]
 pub(crate) struct RunDir {
-    fd: OwnedFd,
+    key: DirKey,
+    id: DirId,
     options: ReadOptions,
     path: PathBuf,
-    /// The path with all links resolved, as a job may write it.
-    canonical: PathBuf,
+    /// The path with all links resolved, as a job may write it, if that is another one.
+    canonical: Option<PathBuf>,
 }
+
+/// Tells a directory from others that have or had its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct DirId {
+    dev: (u32, u32),
+    ino: u64,
+    /// The time of birth: an inode may be used again. `None` if the file system does not know it.
+    born: Option<(i64, u32)>,
+}
+
+impl DirId {
+    /// Of the directory at `path`, or of `at` itself if `path` is empty.
+    fn of(at: impl AsFd, path: &Path) -> Result<Self, Errno> {
+        let want = StatxFlags::INO | StatxFlags::BTIME;
+        let flags =
+            if path.as_os_str().is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
+        match rustix::fs::statx(&at, path, flags, want) {
+            Ok(stat) => {
+                let has_born =
+                    StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+                Ok(Self {
+                    dev: (stat.stx_dev_major, stat.stx_dev_minor),
+                    ino: stat.stx_ino,
+                    born: has_born.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
+                })
+            }
+            // An old kernel, or a sandbox that does not allow the call.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                let stat = rustix::fs::statat(&at, path, flags)?;
+                let dev = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+                Ok(Self { dev, ino: stat.st_ino, born: None })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::RDONLY);
 
 const FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
@@ -60,19 +106,44 @@ const FLAGS: OFlags = OFlags::RDONLY
 impl RunDir {
     /// Opens the directory at `path`, which is absolute.
     pub(crate) fn open(path: &Path, options: ReadOptions) -> io::Result<Self> {
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        let fd = rustix::fs::open(path, DIRECTORY, Mode::empty())?;
         let canonical = std::fs::canonicalize(path)?;
-        Ok(Self { fd, options, path: path.to_owned(), canonical })
+        Self::new(fd, options, path.to_owned(), canonical)
     }
 
     /// Opens a directory below this one by its relative path. Follows no link.
     pub(crate) fn open_inner(&self, path: &Path) -> io::Result<Self> {
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NOFOLLOW;
         let name = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-        let fd = self.open_beneath_with(name, flags)?;
-        let (options, canonical) = (self.options.clone(), self.canonical.join(path));
-        Ok(Self { fd, options, path: self.path.join(path), canonical })
+        let fd = self.open_beneath_with(name, DIRECTORY | OFlags::NOFOLLOW)?;
+        let canonical = self.canonical().join(path);
+        Self::new(fd, self.options.clone(), self.path.join(path), canonical)
+    }
+
+    fn new(
+        fd: OwnedFd,
+        options: ReadOptions,
+        path: PathBuf,
+        canonical: PathBuf,
+    ) -> io::Result<Self> {
+        let (key, id) = (DirKey::new(), DirId::of(&fd, Path::new(""))?);
+        key.keep(fd);
+        let canonical = Some(canonical).filter(|canonical| *canonical != path);
+        Ok(Self { key, id, options, path, canonical })
+    }
+
+    /// Returns the directory's descriptor, and opens the directory again if it was closed.
+    ///
+    /// # Errors
+    /// `NOENT` if the path leads to another directory now.
+    fn fd(&self) -> Result<Arc<OwnedFd>, Errno> {
+        if let Some(fd) = self.key.get() {
+            return Ok(fd);
+        }
+        let fd = rustix::fs::open(&self.path, DIRECTORY, Mode::empty())?;
+        if DirId::of(&fd, Path::new(""))? != self.id {
+            return Err(Errno::NOENT);
+        }
+        Ok(self.key.keep(fd))
     }
 
     /// The digest that dumps of this directory get.
@@ -82,7 +153,7 @@ impl RunDir {
 
     /// The directory's path with all links resolved.
     pub(crate) fn canonical(&self) -> &Path {
-        &self.canonical
+        self.canonical.as_deref().unwrap_or(&self.path)
     }
 
     /// The directory's path.
@@ -92,10 +163,7 @@ impl RunDir {
 
     /// Whether the path still leads to this directory.
     pub(crate) fn is_in_place(&self) -> bool {
-        match (rustix::fs::stat(&self.path), rustix::fs::fstat(&self.fd)) {
-            (Ok(there), Ok(here)) => (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino),
-            _ => false,
-        }
+        DirId::of(rustix::fs::CWD, &self.path).is_ok_and(|there| there == self.id)
     }
 
     /// Converts a path that a record names into a normal path relative to the run directory.
@@ -111,7 +179,7 @@ impl RunDir {
         };
         let within = |path: &Path| {
             let inner =
-                path.strip_prefix(&self.path).or_else(|_| path.strip_prefix(&self.canonical));
+                path.strip_prefix(&self.path).or_else(|_| path.strip_prefix(self.canonical()));
             inner.ok().map(Path::to_owned)
         };
         let inner = if given.is_absolute() {
@@ -155,7 +223,12 @@ impl RunDir {
             )),
             Errno::NAMETOOLONG => ReadFailure::Reject(format!("{path:?} is too long a path")),
             errno => {
-                ReadFailure::Retry(format!("{path:?} cannot be opened: {}", io::Error::from(errno)))
+                let advice = match errno {
+                    Errno::MFILE => "; allow more open files (LimitNOFILE= of the unit, ulimit -n)",
+                    _ => "",
+                };
+                let error = io::Error::from(errno);
+                ReadFailure::Retry(format!("{path:?} cannot be opened: {error}{advice}"))
             }
         })?;
         let file = File::from(fd);
@@ -179,7 +252,7 @@ impl RunDir {
     fn open_beneath_with(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(&self.fd, path, flags, Mode::empty(), resolve) {
+        match rustix::fs::openat2(self.fd()?, path, flags, Mode::empty(), resolve) {
             // An old kernel, or a sandbox that does not allow the call.
             Err(Errno::NOSYS | Errno::PERM) => self.open_by_steps(path, flags),
             result => result,
@@ -190,29 +263,29 @@ impl RunDir {
     fn open_by_steps(&self, path: &str, last: OFlags) -> Result<OwnedFd, Errno> {
         let (folders, name) =
             path.rsplit_once('/').map_or((None, path), |(folders, name)| (Some(folders), name));
-        let mut at: Option<OwnedFd> = None;
+        let (dir, mut at) = (self.fd()?, None::<OwnedFd>);
         for folder in folders.into_iter().flat_map(|folders| folders.split('/')) {
             let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-            let from = at.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+            let from = at.as_ref().map_or(dir.as_fd(), AsFd::as_fd);
             at = Some(rustix::fs::openat(from, folder, flags, Mode::empty())?);
         }
-        let from = at.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+        let from = at.as_ref().map_or(dir.as_fd(), AsFd::as_fd);
         rustix::fs::openat(from, name, last, Mode::empty())
     }
 
     /// Whether the permissions of a file's folder allow removing the file.
     pub(crate) fn may_remove(&self, path: &str) -> bool {
         let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
-        rustix::fs::accessat(&self.fd, folder, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+        let access = |fd| rustix::fs::accessat(fd, folder, Access::WRITE_OK, AtFlags::EACCESS);
+        self.fd().and_then(access).is_ok()
     }
 
     /// Whether a file may have its full length before its bytes, as a memory map has. Such a file has
     /// fewer blocks than its length needs. If one block holds all of it, its second half is zero bytes.
     pub(crate) fn may_be_unfilled(&self, path: &str) -> bool {
         const BLOCK_BYTES: u64 = 4096;
-        let Ok(stat) = rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW) else {
-            return false;
-        };
+        let stat = |fd| rustix::fs::statat(fd, path, AtFlags::SYMLINK_NOFOLLOW);
+        let Ok(stat) = self.fd().and_then(stat) else { return false };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         if size > BLOCK_BYTES {
             return u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size;
@@ -225,9 +298,15 @@ impl RunDir {
 
     /// Returns a file's stamp without following a link, or `None` if the file is missing.
     pub(crate) fn stat(&self, path: &str) -> Option<Stamp> {
-        rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW)
-            .ok()
-            .map(|stat| stamp_of_stat(&stat))
+        let stat = |fd| rustix::fs::statat(fd, path, AtFlags::SYMLINK_NOFOLLOW);
+        self.fd().and_then(stat).ok().map(|stat| stamp_of_stat(&stat))
+    }
+
+    /// Returns a file's device and stamp without opening the directory. Good enough to see whether a file of
+    /// a quiet run has changed; whatever is read of it is opened beneath the directory.
+    pub(crate) fn look(&self, path: &str) -> Option<(u64, Stamp)> {
+        let stat = rustix::fs::lstat(self.path.join(path)).ok()?;
+        Some((stat.st_dev, stamp_of_stat(&stat)))
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use crate::descriptors;
 use crate::durable::{Disk, DiskFile};
 use crate::locks::lock;
 use crate::media::{MediaId, RunId, Sha256};
@@ -70,7 +71,7 @@ impl Staging {
         };
         let file = self.disk.create(&staged.aside)?;
         file.write_all_at(bytes, 0)?;
-        if Arc::strong_count(&self.open) <= OPEN_FILES_MAX {
+        if Arc::strong_count(&self.open) <= descriptors::share(16, OPEN_FILES_MAX) {
             *staged.open_file() = Some((file, self.open.clone()));
         }
         Ok(staged)

@@ -25,6 +25,7 @@ mod hostile_jobs;
 mod ingest;
 mod instances;
 mod links;
+mod many_runs;
 mod media;
 mod metrics;
 mod mlflow_sync;

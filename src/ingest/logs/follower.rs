@@ -1,27 +1,53 @@
 //! Follows the logs of one run directory, through renames, copies and truncations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::time::{Duration, Instant};
 
-use super::Tail;
+use super::content::{has_lines_of, matches};
+use super::resting::{Cursors, RestingLog};
+use super::tail::{EmptyBytes, OPEN_LOGS, Tail};
+use crate::descriptors;
 use crate::ingest::run_files::RunFiles;
 use crate::media::RunId;
-use crate::run_dir::ReadFailure;
+use crate::run_dir::{ReadFailure, stamp_of};
 use crate::store::journal::{Fingerprint, LogCursor};
 
 /// The pause between two attempts to follow a log.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// The pause between two looks at logs that are closed.
+const LOOK_AT_RESTING: Duration = Duration::from_secs(5);
+
+/// How long the file of a closed log must be missing before its inode is taken for free.
+const MISSING: Duration = Duration::from_mins(1);
+
+/// Logs that are open at a time: this part of all descriptors, and not more than a number. One run may have
+/// an eighth of them.
+const PART: usize = 8;
+const OPEN_MAX: usize = 4096;
+const RUNS: usize = 8;
+
+/// Device and inode of a file.
+type FileId = (u64, u64);
+
 /// The logs of one run directory: those that are followed, and the cursors of all that are known.
+///
+/// A log that was read to its end and is quiet is closed. It is opened again and read on from its cursor when
+/// it looks different, as after a restart.
 #[derive(Debug, Default)]
 pub(crate) struct LogFollower {
     tails: Vec<Tail>,
-    /// The cursors of all logs that the store knows.
-    cursors: Vec<LogCursor>,
+    /// The cursors of all logs that the store knows, and of those that are closed.
+    cursors: Cursors,
+    resting: HashMap<FileId, RestingLog>,
+    look_at_resting: Option<Instant>,
+    /// Logs that wait until another one is closed, in the order in which they were found.
+    queued: VecDeque<String>,
+    is_queued: HashSet<String>,
     /// Logs that cannot be followed yet, and why. The reason is empty for a log that must wait until the
     /// log that had its name before is read to its end.
     postponed: BTreeMap<String, String>,
@@ -34,21 +60,33 @@ pub(crate) struct LogFollower {
     to_store: Vec<LogCursor>,
     /// Whether the inodes of the stored cursors were compared with the files in the run directory.
     has_checked_inodes: bool,
+    /// The log whose turn is next, if not all logs had a turn.
+    pub(crate) first_to_read: usize,
 }
 
-/// What a look at all logs found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PollResult {
-    /// Whether lines wait to be handled.
-    pub(crate) has_lines: bool,
+/// What a look at one log found.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LogLook {
     /// Whether anything was read.
     pub(crate) has_read: bool,
+    /// Whether what was read makes no line.
+    pub(crate) is_empty: bool,
+}
+
+/// The most logs that are open at a time.
+pub(crate) fn open_logs_max() -> usize {
+    descriptors::share(PART, OPEN_MAX)
+}
+
+/// The number of logs that are open.
+pub(crate) fn n_open_logs() -> usize {
+    OPEN_LOGS.n()
 }
 
 impl LogFollower {
     /// Sets the cursors that the store has for the run's logs.
     pub(crate) fn set_cursors(&mut self, cursors: Vec<LogCursor>) {
-        self.cursors = cursors;
+        self.cursors = Cursors::new(cursors);
     }
 
     /// The logs that are followed.
@@ -63,7 +101,30 @@ impl LogFollower {
 
     /// Whether logs wait to be followed.
     pub(crate) fn has_postponed(&self) -> bool {
-        !self.postponed.is_empty()
+        !self.postponed.is_empty() || !self.queued.is_empty()
+    }
+
+    /// Whether logs wait until another one is closed.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.queued.is_empty()
+    }
+
+    /// Whether there are no logs.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tails.is_empty() && self.resting.is_empty() && !self.has_postponed()
+    }
+
+    /// The closed logs that end in a line without its newline, each with the length of that line.
+    pub(crate) fn begun_at_rest(&self) -> impl Iterator<Item = (&str, u64)> {
+        let begun = self.resting.values().filter(|log| log.n_begun > 0);
+        begun.map(|log| (log.path.as_str(), log.n_begun))
+    }
+
+    /// The logs with many bytes that hold no line.
+    pub(crate) fn empty(&self) -> impl Iterator<Item = (&str, EmptyBytes)> {
+        let resting = self.resting.values().map(|log| (log.path.as_str(), log.empty));
+        let tails = self.tails.iter().map(|tail| (tail.path.as_str(), tail.empty()));
+        tails.chain(resting).filter(|(_, empty)| empty.many().is_some())
     }
 
     /// The logs that the machine fails to read, and why. Links and special files are passed over instead.
@@ -75,7 +136,7 @@ impl LogFollower {
 
     /// Whether a file with this inode is or was a log, under any name.
     pub(crate) fn knows_inode(&self, ino: u64) -> bool {
-        self.cursors.iter().any(|cursor| cursor.ino == ino && cursor.head.n_bytes > 0)
+        self.cursors.with_ino(ino).iter().any(|cursor| cursor.head.n_bytes > 0)
             || self.tails.iter().any(|tail| tail.ino == ino)
     }
 
@@ -89,9 +150,26 @@ impl LogFollower {
         line_bytes_max: u64,
         count: bool,
     ) -> u64 {
-        let stamp = files.dir().stat(path);
-        if !files.is_log(path) && !stamp.is_some_and(|stamp| self.knows_inode(stamp.ino)) {
+        let look = files.dir().look(path);
+        if !files.is_log(path) && !look.is_some_and(|(_, stamp)| self.knows_inode(stamp.ino)) {
             self.postponed.remove(path);
+            return 0;
+        }
+        if let Some((dev, stamp)) = look
+            && let Some(resting) = self.resting.get(&(dev, stamp.ino))
+            && resting.is_unchanged(stamp)
+            && (resting.path == path || leads_to(files, &resting.path, (dev, stamp.ino)))
+        {
+            self.postponed.remove(path);
+            return 0;
+        }
+        let is_followed = look.is_some_and(|(dev, stamp)| {
+            self.tails.iter().any(|tail| (tail.dev, tail.ino) == (dev, stamp.ino))
+        });
+        if look.is_some() && !is_followed && !self.has_room() {
+            if self.is_queued.insert(path.to_owned()) {
+                self.queued.push_back(path.to_owned());
+            }
             return 0;
         }
         self.unreadable.remove(path);
@@ -139,7 +217,7 @@ impl LogFollower {
         let meta = file.metadata().map_err(unreadable)?;
         let (dev, ino) = (meta.dev(), meta.ino());
         if let Some(tail) = self.tails.iter_mut().find(|tail| (tail.dev, tail.ino) == (dev, ino)) {
-            if tail.path != path {
+            if tail.path != path && !leads_to(files, &tail.path, (dev, ino)) {
                 path.clone_into(&mut tail.path);
                 self.to_store.extend(tail.cursor());
             }
@@ -157,9 +235,25 @@ impl LogFollower {
             retire(&mut self.cursors, &mut self.to_store, &old);
         }
         let mut cursor = self.cursor_of(files, &file, path, (dev, ino)).cloned();
+        // A file with two names is one log, under the name that it has had.
+        let path = match &cursor {
+            Some(known) if (known.dev, known.ino) == (dev, ino) && known.path != path => {
+                if leads_to(files, &known.path, (dev, ino)) {
+                    known.path.clone()
+                } else {
+                    path.to_owned()
+                }
+            }
+            _ => path.to_owned(),
+        };
+        let path = path.as_str();
+        let resting = self.resting.get(&(dev, ino));
+        // A log that was closed and has grown is compared as an open one is: by its ends.
+        let has_grown = resting.is_some_and(|resting| resting.has_grown(meta.len()));
         if let Some(known) = &cursor
             && files.is_log(path)
-            && !Tail::has_lines_of(&file, known).map_err(unreadable)?
+            && !has_grown
+            && !has_lines_of(&file, known).map_err(unreadable)?
         {
             tracing::info!(%run, path, "log was rewritten, it is read from its start");
             cursor = None;
@@ -169,11 +263,12 @@ impl LogFollower {
         }
         let tail = Tail::open(file, path.to_owned(), cursor.as_ref(), line_bytes_max);
         let mut tail = tail.map_err(unreadable)?;
+        if self.resting.remove(&(dev, ino)).is_some_and(|log| log.has_stamp(stamp_of(&meta))) {
+            tail.set_unchanged();
+        }
         if cursor.is_none() {
             // The same file was truncated or written anew: its job goes on, without a word.
-            let is_same =
-                |known: &&LogCursor| (known.dev, known.ino, &*known.path) == (dev, ino, path);
-            let known = self.cursors.iter().find(is_same);
+            let known = self.cursors.get((dev, ino)).filter(|known| known.path == path);
             tail.set_session(known.and_then(|known| known.session.clone()));
         }
         let n_lines = if count { tail.count_unread_lines().unwrap_or(0) } else { 0 };
@@ -193,13 +288,14 @@ impl LogFollower {
 
     /// Turns all other cursors with the inode of this log into cursors by content: they are of logs that
     /// are gone, and that may come back under their names.
-    fn free_inode(&mut self, id: (u64, u64), own: Option<&LogCursor>) {
-        let is_gone = |cursor: &mut LogCursor| {
-            (cursor.dev, cursor.ino) == id && Some(&*cursor) != own && !cursor.path.is_empty()
-        };
-        let gone: Vec<LogCursor> = self.cursors.extract_if(.., is_gone).map(by_content).collect();
-        self.to_store.extend(gone.clone());
-        self.cursors.extend(gone);
+    fn free_inode(&mut self, id: FileId, own: Option<&LogCursor>) {
+        let is_gone = |cursor: &LogCursor| Some(cursor) != own && !cursor.path.is_empty();
+        if self.cursors.get(id).is_some_and(is_gone)
+            && let Some(gone) = self.cursors.remove(id).map(by_content)
+        {
+            self.to_store.push(gone.clone());
+            self.cursors.add(gone);
+        }
     }
 
     /// Replaces the cursor of a log that has another name or file than the store knows. If the file is
@@ -209,8 +305,11 @@ impl LogFollower {
             return;
         }
         let id = (before.dev, before.ino);
-        self.cursors.retain(|cursor| cursor != before);
-        self.cursors.push(now.clone());
+        self.cursors.remove_this(before);
+        self.cursors.set(now.clone());
+        if id != (now.dev, now.ino) {
+            self.resting.remove(&id);
+        }
         let is_gone = id != (now.dev, now.ino)
             && before.dev != 0
             && self.tails.iter().all(|tail| (tail.dev, tail.ino) != id);
@@ -218,13 +317,86 @@ impl LogFollower {
         self.to_store.extend(is_gone.then(|| without_file(before.dev, before.ino)));
     }
 
-    /// Returns the postponed logs if it is time to try them again.
-    pub(crate) fn take_retries(&mut self, now: Instant) -> Vec<String> {
-        if self.postponed.is_empty() || self.retry_at.is_some_and(|at| at > now) {
-            return Vec::new();
+    /// Whether one more log of the run may be open. Closes logs that were read if there are too many.
+    fn has_room(&mut self) -> bool {
+        let max = open_logs_max();
+        let has_room = |tails: &[Tail]| n_open_logs() < max && tails.len() < (max / RUNS).max(8);
+        if !has_room(&self.tails) {
+            self.rest(Instant::now(), true);
         }
-        self.retry_at = Some(now + RETRY);
-        self.postponed.keys().cloned().collect()
+        has_room(&self.tails)
+    }
+
+    /// Closes logs that were read to their ends: those that are quiet, or all with `at_once`.
+    pub(crate) fn rest(&mut self, now: Instant, at_once: bool) {
+        let Self { tails, cursors, resting, .. } = self;
+        tails.retain(|tail| {
+            let Some((cursor, log)) = tail.rest(now, at_once) else { return true };
+            cursor.into_iter().for_each(|cursor| cursors.set(cursor));
+            resting.insert((tail.dev, tail.ino), log);
+            false
+        });
+        if self.tails.is_empty() {
+            self.tails = Vec::new();
+        }
+    }
+
+    /// Looks at the closed logs in the next turn.
+    pub(crate) fn look_at_resting_now(&mut self) {
+        self.look_at_resting = None;
+    }
+
+    /// Returns the logs that it is time to follow: those that waited or that cannot be read, and those that are
+    /// closed and look different.
+    pub(crate) fn take_due(&mut self, files: &RunFiles, now: Instant) -> Vec<String> {
+        let mut due = Vec::new();
+        if !self.queued.is_empty() && self.has_room() {
+            let n_free = (open_logs_max() / RUNS).max(8) - self.tails.len();
+            due.extend(self.queued.drain(..n_free.min(self.queued.len())));
+            for path in &due {
+                self.is_queued.remove(path);
+            }
+        }
+        if !self.postponed.is_empty() && self.retry_at.is_none_or(|at| at <= now) {
+            self.retry_at = Some(now + RETRY);
+            due.extend(self.postponed.keys().cloned());
+        }
+        if !self.resting.is_empty() && self.look_at_resting.is_none_or(|at| at <= now) {
+            self.look_at_resting = Some(now + LOOK_AT_RESTING);
+            due.extend(self.changed_at_rest(files, now));
+        }
+        due
+    }
+
+    /// Returns the closed logs that look different. A log whose file is missing is searched in its folder.
+    fn changed_at_rest(&mut self, files: &RunFiles, now: Instant) -> Vec<String> {
+        let (mut changed, mut missing) = (Vec::new(), Vec::new());
+        for (&id, log) in &mut self.resting {
+            match files.dir().look(&log.path) {
+                Some((dev, stamp)) if (dev, stamp.ino) == id => {
+                    log.missing_since = None;
+                    changed.extend((!log.is_unchanged(stamp)).then(|| log.path.clone()));
+                }
+                _ => missing.push((log.path.clone(), id)),
+            }
+        }
+        changed.sort_unstable();
+        missing.sort_unstable();
+        for (path, id) in missing {
+            if let Some(renamed) = beside(files, &path, id.1) {
+                changed.push(renamed);
+            } else if let Some(log) = self.resting.get_mut(&id)
+                && now.saturating_duration_since(*log.missing_since.get_or_insert(now)) >= MISSING
+            {
+                self.resting.remove(&id);
+                if let Some(gone) = self.cursors.remove(id).map(by_content) {
+                    self.to_store.extend([gone.clone(), without_file(id.0, id.1)]);
+                    self.cursors.add(gone);
+                }
+            }
+            changed.extend(files.is_log(&path).then_some(path));
+        }
+        changed
     }
 
     /// Finds the cursor of the log that this file is. The file must begin as the log did, and have the
@@ -236,93 +408,105 @@ impl LogFollower {
         files: &RunFiles,
         file: &File,
         path: &str,
-        file_id: (u64, u64),
+        file_id: FileId,
     ) -> Option<&LogCursor> {
         let id = |cursor: &LogCursor| (cursor.dev, cursor.ino);
         // Inodes are soon used again: a cursor that does not match is that of another file.
-        let mut matching: Vec<&LogCursor> =
-            self.cursors.iter().filter(|cursor| Tail::matches(file, cursor)).collect();
-        matching.sort_by_key(|cursor| cursor.offset);
-        let same_file = matching.iter().rfind(|cursor| id(cursor) == file_id);
-        let same_name = |cursor: &&&LogCursor| {
-            let is_followed = self.tails.iter().any(|tail| tail.is_of(cursor));
-            cursor.path == path && !is_followed && !lies_beside(files, path, cursor, file_id)
+        let same_file = self.cursors.get(file_id).filter(|cursor| matches(file, cursor));
+        if same_file.is_some() {
+            return same_file;
+        }
+        let same_name = |cursor: &&LogCursor| {
+            let is_followed = self.tails.iter().any(|tail| tail.is_of(cursor))
+                || self
+                    .resting
+                    .get(&id(cursor))
+                    .is_some_and(|log| leads_to(files, &log.path, id(cursor)));
+            matches(file, cursor) && !is_followed && !lies_beside(files, path, cursor, file_id)
         };
-        same_file.or_else(|| matching.iter().rfind(same_name)).copied()
+        let same_name = self.cursors.with_path(path).filter(same_name);
+        same_name.max_by_key(|cursor| (cursor.offset, cursor.dev, cursor.ino))
     }
 
-    /// Reads on in all logs. `is_all_listed` says whether every folder of the run was listed.
-    pub(crate) fn poll(
-        &mut self,
-        run: &RunId,
-        files: &RunFiles,
-        is_all_listed: bool,
-        now: Instant,
-    ) -> PollResult {
+    /// Begins a look at the logs. `is_all_listed` says whether every folder of the run was listed.
+    pub(crate) fn begin_look(&mut self, files: &RunFiles, is_all_listed: bool) {
         if is_all_listed {
             self.check_inodes(files);
         }
-        let mut has_read = false;
-        self.tails.retain_mut(|tail| {
-            // Lines that were read are handled before more is read. A line waits from the time when it was
-            // written, not from when it is read.
-            if tail.front().is_some() {
-                tail.note_growth(now);
-                return true;
-            }
-            match tail.poll(now) {
-                Ok(polled) => {
-                    if polled.restarted {
-                        tracing::info!(%run, path = tail.path, "log was truncated or rewritten, it is read from its start");
-                    }
-                    if tail.error.take().is_some() {
-                        tracing::info!(%run, path = tail.path, "log can be read again");
-                    }
-                    has_read |= polled.n_bytes > 0;
-                    self.to_store.extend(if polled.n_bytes > 0 { tail.start() } else { None });
-                    if polled.is_gone {
-                        retire(&mut self.cursors, &mut self.to_store, tail);
-                        self.retry_at = None;
-                    }
-                    !polled.is_gone
+    }
+
+    /// Reads on in the log with this number, unless lines of it wait to be handled.
+    pub(crate) fn look_at(&mut self, run: &RunId, i: usize, now: Instant) -> LogLook {
+        let Self { tails, to_store, .. } = self;
+        let Some(tail) = tails.get_mut(i) else { return LogLook::default() };
+        // Lines that were read are handled before more is read. A line waits from the time when it was
+        // written, not from when it is read.
+        if tail.front().is_some() {
+            tail.note_growth(now);
+            return LogLook::default();
+        }
+        let is_again = tail.has_given_back();
+        match tail.poll(now) {
+            Ok(polled) => {
+                if polled.restarted {
+                    tracing::info!(%run, path = tail.path, "log was truncated or rewritten, it is read from its start");
                 }
-                Err(error) => {
-                    let error = error.to_string();
-                    if tail.error.as_ref() != Some(&error) {
-                        tracing::warn!(%run, error, path = tail.path, "cannot read log, will retry");
-                        tail.error = Some(error);
-                    }
-                    true
+                if tail.error.take().is_some() {
+                    tracing::info!(%run, path = tail.path, "log can be read again");
                 }
+                to_store.extend(if polled.n_bytes > 0 { tail.start() } else { None });
+                LogLook { has_read: polled.n_bytes > 0 && !is_again, is_empty: polled.is_empty }
             }
+            Err(error) => {
+                let error = error.to_string();
+                if tail.error.as_ref() != Some(&error) {
+                    tracing::warn!(%run, error, path = tail.path, "cannot read log, will retry");
+                    tail.error = Some(error);
+                }
+                LogLook::default()
+            }
+        }
+    }
+
+    /// Ends a look: forgets the logs that are gone, and closes those that are quiet.
+    pub(crate) fn end_look(&mut self, now: Instant) {
+        let Self { tails, cursors, to_store, retry_at, .. } = self;
+        tails.retain(|tail| {
+            if tail.is_gone() {
+                retire(cursors, to_store, tail);
+                *retry_at = None;
+            }
+            !tail.is_gone()
         });
-        PollResult { has_lines: self.tails.iter().any(|tail| tail.front().is_some()), has_read }
+        self.rest(now, false);
     }
 
     /// Compares the stored cursors with the files, once all folders were listed and all logs are followed.
     /// The cursor of a log that is gone loses its inode, which another file may get soon.
     fn check_inodes(&mut self, files: &RunFiles) {
-        if self.has_checked_inodes || !self.postponed.is_empty() {
+        if self.has_checked_inodes || self.has_postponed() {
             return;
         }
         self.has_checked_inodes = true;
-        let cursors = std::mem::take(&mut self.cursors);
         // A log that was renamed between the listing and the look at the found files is not followed under
         // its new name yet: only its inode says that it is a log.
         let is_here = |cursor: &LogCursor| {
             cursor.dev == 0
                 || cursor.path.is_empty()
+                || self.resting.contains_key(&(cursor.dev, cursor.ino))
                 || self.tails.iter().any(|tail| tail.is_of(cursor))
                 || lies_beside(files, &cursor.path, cursor, (cursor.dev, 0))
         };
-        let (here, gone): (Vec<_>, Vec<_>) = cursors.into_iter().partition(is_here);
-        self.cursors = here;
+        let mut gone: Vec<LogCursor> =
+            self.cursors.iter().filter(|cursor| !is_here(cursor)).cloned().collect();
+        gone.sort_by_key(|cursor| (cursor.dev, cursor.ino));
         for cursor in gone {
-            let is_taken =
-                self.tails.iter().any(|tail| (tail.dev, tail.ino) == (cursor.dev, cursor.ino));
-            let without_file = (!is_taken).then(|| without_file(cursor.dev, cursor.ino));
+            let id = (cursor.dev, cursor.ino);
+            let is_taken = self.tails.iter().any(|tail| (tail.dev, tail.ino) == id);
+            self.cursors.remove(id);
+            let without_file = (!is_taken).then(|| without_file(id.0, id.1));
             let by_content = by_content(cursor);
-            self.cursors.push(by_content.clone());
+            self.cursors.add(by_content.clone());
             self.to_store.push(by_content);
             self.to_store.extend(without_file);
         }
@@ -334,33 +518,39 @@ impl LogFollower {
     }
 }
 
+/// Whether a path leads to this file.
+fn leads_to(files: &RunFiles, path: &str, id: FileId) -> bool {
+    files.dir().look(path).is_some_and(|(dev, stamp)| (dev, stamp.ino) == id)
+}
+
+/// The path of the file with this inode in the folder of `path`.
+fn beside(files: &RunFiles, path: &str, ino: u64) -> Option<String> {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let entries = fs::read_dir(files.dir().path().join(folder)).into_iter().flatten().flatten();
+    let mut same = entries.filter(|entry| entry.ino() == ino);
+    same.find_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        Some(if folder.is_empty() { name } else { format!("{folder}/{name}") })
+    })
+}
+
 /// Whether the file of a cursor lies in the folder of `path`, under another name.
-fn lies_beside(files: &RunFiles, path: &str, cursor: &LogCursor, file_id: (u64, u64)) -> bool {
+fn lies_beside(files: &RunFiles, path: &str, cursor: &LogCursor, file_id: FileId) -> bool {
     if cursor.dev != file_id.0 || cursor.ino == file_id.1 {
         return false;
     }
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let entries = fs::read_dir(files.dir().path().join(folder)).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.ino() == cursor.ino).any(|entry| {
-        let name = entry.file_name();
-        let beside = name.to_str().map(|name| match folder {
-            "" => name.to_owned(),
-            _ => format!("{folder}/{name}"),
-        });
-        let file = beside.and_then(|beside| files.dir().open_file(&beside).ok());
-        file.is_some_and(|file| Tail::matches(&file.into_file(), cursor))
-    })
+    let beside = beside(files, path, cursor.ino);
+    let file = beside.and_then(|beside| files.dir().open_file(&beside).ok());
+    file.is_some_and(|file| matches(&file.into_file(), cursor))
 }
 
 /// Replaces the cursor of a log whose file is gone. Another file of that name may be the same log, since
 /// rsync and editors write a new file and rename it: its content decides. A file that gets the inode is
 /// not the same log.
-fn retire(cursors: &mut Vec<LogCursor>, to_store: &mut Vec<LogCursor>, gone: &Tail) {
+fn retire(cursors: &mut Cursors, to_store: &mut Vec<LogCursor>, gone: &Tail) {
     let by_content = gone.cursor().map(by_content);
-    let id = |cursor: &LogCursor| (cursor.dev, cursor.ino);
-    cursors.retain(|cursor| id(cursor) != (gone.dev, gone.ino));
-    cursors.retain(|cursor| by_content.as_ref().is_none_or(|new| id(new) != id(cursor)));
-    cursors.extend(by_content.clone());
+    cursors.remove((gone.dev, gone.ino));
+    by_content.iter().for_each(|cursor| cursors.set(cursor.clone()));
     if gone.is_known() {
         to_store.extend(by_content);
         to_store.push(without_file(gone.dev, gone.ino));

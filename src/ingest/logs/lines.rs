@@ -72,33 +72,84 @@ impl LineSplitter {
         self.n_begun
     }
 
+    /// Bytes of that line that are kept in memory.
+    pub(crate) fn n_kept(&self) -> usize {
+        self.begun.len()
+    }
+
+    /// Whether the line without its newline is longer than the limit.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.n_begun > self.line_bytes_max
+    }
+
+    /// Forgets the bytes of a line without its newline. They must come again.
+    pub(crate) fn forget_begun(&mut self) {
+        self.offset -= self.n_begun;
+        (self.begun, self.n_begun, self.hasher) = (Vec::new(), 0, None);
+    }
+
+    /// Passes over zero bytes before a line.
+    pub(crate) fn skip_zeros(&mut self, n: u64) {
+        debug_assert_eq!(self.n_begun, 0, "zero bytes within a line are of it");
+        self.offset += n;
+    }
+
     /// Adds the lines that the next bytes complete to `lines`.
     pub(crate) fn push(&mut self, bytes: &[u8], lines: &mut VecDeque<RawLine>) {
         let mut rest = bytes;
         while let Some(at) = memchr::memchr(b'\n', rest) {
-            self.push_begun(&rest[..at]);
-            self.offset += 1;
-            self.number += 1;
-            let is_too_long = self.n_begun > self.line_bytes_max;
-            let bytes = std::mem::take(&mut self.begun);
-            let n_bytes = std::mem::take(&mut self.n_begun);
-            let digest = match self.hasher.take() {
-                Some(hasher) => hasher.digest(),
-                None => LineDigest::of(&bytes),
-            };
-            self.content = self.content.map(|before| digest.by(before.as_bytes()));
-            lines.push_back(RawLine {
-                bytes,
-                n_bytes,
-                is_too_long,
-                end: self.offset,
-                number: self.number,
-                digest,
-                content: self.content,
-            });
+            lines.push_back(self.end_line(&rest[..at]));
             rest = &rest[at + 1..];
         }
         self.push_begun(rest);
+    }
+
+    /// Adds the lines that the next bytes complete to `lines`, until there are `n_max`. Of empty lines in a row
+    /// only the last one is kept. Returns how many of the bytes were used.
+    pub(crate) fn push_some(
+        &mut self,
+        bytes: &[u8],
+        lines: &mut VecDeque<RawLine>,
+        n_max: usize,
+    ) -> usize {
+        let mut rest = bytes;
+        while let Some(at) = memchr::memchr(b'\n', rest) {
+            let line = self.end_line(&rest[..at]);
+            rest = &rest[at + 1..];
+            match lines.back_mut() {
+                Some(last) if last.n_bytes == 0 && line.n_bytes == 0 => *last = line,
+                _ => lines.push_back(line),
+            }
+            if lines.len() >= n_max {
+                return bytes.len() - rest.len();
+            }
+        }
+        self.push_begun(rest);
+        bytes.len()
+    }
+
+    /// Ends a line, of which these are the last bytes.
+    fn end_line(&mut self, bytes: &[u8]) -> RawLine {
+        self.push_begun(bytes);
+        self.offset += 1;
+        self.number += 1;
+        let is_too_long = self.is_too_long();
+        let bytes = std::mem::take(&mut self.begun);
+        let n_bytes = std::mem::take(&mut self.n_begun);
+        let digest = match self.hasher.take() {
+            Some(hasher) => hasher.digest(),
+            None => LineDigest::of(&bytes),
+        };
+        self.content = self.content.map(|before| digest.by(before.as_bytes()));
+        RawLine {
+            bytes,
+            n_bytes,
+            is_too_long,
+            end: self.offset,
+            number: self.number,
+            digest,
+            content: self.content,
+        }
     }
 
     fn push_begun(&mut self, bytes: &[u8]) {
@@ -169,6 +220,47 @@ mod tests {
             cuts.sort_unstable();
             let parts: Vec<&[u8]> = cuts.windows(2).map(|w| &text[w[0]..w[1]]).collect();
             prop_assert_eq!(split(&parts, max), split(&[text], max));
+        }
+
+        #[test]
+        fn of_empty_lines_in_a_row_the_last_is_kept(
+            text in "[ab\n\0]{0,60}",
+            n_max in 1usize..6,
+            cut in 1usize..60,
+        ) {
+            let text = text.as_bytes();
+            let mut want = split(&[text], 100);
+            for i in (1..want.len()).rev() {
+                if want[i].n_bytes == 0 && want[i - 1].n_bytes == 0 {
+                    want.remove(i - 1);
+                }
+            }
+            let (mut splitter, mut got) = (LineSplitter::at_start(100), Vec::<RawLine>::new());
+            let mut rest = text;
+            while !rest.is_empty() {
+                let mut lines = VecDeque::new();
+                let part = &rest[..cut.min(rest.len())];
+                rest = &rest[splitter.push_some(part, &mut lines, n_max)..];
+                prop_assert!(lines.len() <= n_max);
+                for line in lines {
+                    if line.n_bytes == 0 && got.last().is_some_and(|last| last.n_bytes == 0) {
+                        got.pop();
+                    }
+                    got.push(line);
+                }
+            }
+            prop_assert_eq!(got, want);
+        }
+
+        #[test]
+        fn a_line_without_its_newline_can_come_again(text in "[ab\0]{0,30}", more in "[ab\n\0]{0,30}") {
+            let (mut splitter, mut lines) = (LineSplitter::at_start(20), VecDeque::new());
+            splitter.push(text.as_bytes(), &mut lines);
+            splitter.forget_begun();
+            let whole = format!("{text}{more}");
+            let from = usize::try_from(splitter.offset()).expect("an offset");
+            splitter.push(&whole.as_bytes()[from..], &mut lines);
+            prop_assert_eq!(Vec::from(lines), split(&[whole.as_bytes()], 20));
         }
     }
 }

@@ -5,18 +5,21 @@
 //! another file when logs are rotated.
 
 use std::collections::VecDeque;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
 
+use super::buffers::{Buffered, is_over_budget};
+use super::content::{
+    HEAD_BYTES, LINES_MAX, READ_BYTES, content_before, matches, mtime_ns, next_written, read_range,
+};
 use super::lines::{LineSplitter, RawLine};
+use super::resting::RestingLog;
+use crate::descriptors::{OpenCount, OpenGuard};
 use crate::media::{LineDigest, Session};
 use crate::store::journal::{Fingerprint, LogCursor, ReadLine};
-
-/// Bytes at the start of a log that identify it.
-const HEAD_BYTES: u64 = 1024;
 
 /// Bytes at the end of the last line that was read, to check that the line is still there.
 const TAIL_BYTES: usize = 256;
@@ -24,8 +27,15 @@ const TAIL_BYTES: usize = 256;
 /// Two changes within this time may leave the same change time.
 const CLOCK_TICK: Duration = Duration::from_secs(2);
 
-/// Bytes that are read at once.
-const READ_BYTES: usize = 64 * 1024;
+/// A line without its newline keeps no more bytes than this in memory between two looks. A longer one is read
+/// again when its newline is there.
+const BEGUN_KEPT_MAX: usize = 4096;
+
+/// How long a log must not change before it is closed.
+const QUIET: Duration = Duration::from_mins(1);
+
+/// Logs that are open.
+pub(super) static OPEN_LOGS: OpenCount = OpenCount::new();
 
 /// A media log that is being followed.
 #[derive(Debug)]
@@ -35,15 +45,25 @@ pub(crate) struct Tail {
     pub(crate) dev: u64,
     pub(crate) ino: u64,
     file: File,
+    _open: OpenGuard,
     line_bytes_max: u64,
     splitter: LineSplitter,
+    /// The end of what was read. The splitter is behind it if a line without its newline is not kept.
+    seen: u64,
+    /// The end of lines that were read and given back.
+    given_back: u64,
+    /// The file's length when it was read last.
+    length: u64,
     /// The first bytes, up to [`HEAD_BYTES`].
     head: Vec<u8>,
     /// The last bytes that were read, to notice when the log was rewritten.
     last: Vec<u8>,
     /// Lines that were read and wait to be handled.
     lines: VecDeque<RawLine>,
+    buffered: Buffered,
     handled: Handled,
+    /// Bytes that hold no line: empty lines and zero bytes since the last line that was more.
+    empty: EmptyBytes,
     /// Tells the log from others, and from what it was before it was truncated or rewritten.
     generation: u32,
     /// Who wrote the next line. A job that goes on after its log was truncated is the same.
@@ -51,6 +71,8 @@ pub(crate) struct Tail {
     /// Whether it was logged that lines of the log were read before.
     pub(crate) has_logged_repeats: bool,
     is_given_up: bool,
+    /// Whether the file has no name any more and was read to its end.
+    is_gone: bool,
     /// Whether the store has no cursor of this log.
     is_unknown: bool,
     /// The first bytes in the cursor that the store got before anything was read.
@@ -65,6 +87,32 @@ pub(crate) struct Tail {
     touched: Option<Instant>,
     /// Lengths of the log, and when it was seen to have them, oldest first.
     growth: VecDeque<(u64, Instant)>,
+}
+
+/// Bytes of a log that hold no line.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct EmptyBytes {
+    /// Empty lines and zero bytes that were passed over.
+    passed: u64,
+    /// Zero bytes at the end.
+    at_end: u64,
+    /// Since when there are many.
+    since: Option<Instant>,
+}
+
+impl EmptyBytes {
+    /// Fewer are no matter for people.
+    const MANY: u64 = 1 << 20;
+
+    fn set(&mut self, passed: u64, at_end: u64, now: Instant) {
+        (self.passed, self.at_end) = (passed, at_end);
+        self.since = (passed + at_end >= Self::MANY).then_some(self.since.unwrap_or(now));
+    }
+
+    /// How many there are and since when, if there are many.
+    pub(crate) fn many(&self) -> Option<(u64, Instant)> {
+        Some((self.passed + self.at_end, self.since?))
+    }
 }
 
 /// The end of the last line that was handled.
@@ -91,8 +139,8 @@ pub(crate) struct Polled {
     pub(crate) n_bytes: u64,
     /// Whether the log was truncated or rewritten, and is read from its start.
     pub(crate) restarted: bool,
-    /// Whether the file has no name any more and was read to its end.
-    pub(crate) is_gone: bool,
+    /// Whether what was read was empty lines, zero bytes or the rest of a line that is too long.
+    pub(crate) is_empty: bool,
 }
 
 impl Tail {
@@ -120,16 +168,23 @@ impl Tail {
             dev: meta.dev(),
             ino: meta.ino(),
             file,
+            _open: OPEN_LOGS.add(),
             line_bytes_max,
+            seen: offset,
+            given_back: 0,
+            length: meta.len(),
             splitter: LineSplitter::new(line_bytes_max, offset, number, content),
             head: Vec::new(),
             last: Vec::new(),
             lines: VecDeque::new(),
+            buffered: Buffered::default(),
             handled,
+            empty: EmptyBytes::default(),
             generation: cursor.and_then(|cursor| cursor.generation).unwrap_or_else(new_generation),
             session: cursor.and_then(|cursor| cursor.session.clone()),
             has_logged_repeats: false,
             is_given_up: false,
+            is_gone: false,
             is_unknown: cursor.is_none(),
             // Nothing of it was read: only its content can say whether it is the log that the store knows.
             stored_head: cursor
@@ -148,32 +203,9 @@ impl Tail {
         Ok(tail)
     }
 
-    /// Whether `file` begins as the log of `cursor` did, and has the last line that was read at its place.
-    pub(crate) fn matches(file: &File, cursor: &LogCursor) -> bool {
-        let is = |offset: u64, want: &Fingerprint| {
-            read_range(file, offset, want.n_bytes)
-                .is_ok_and(|bytes| Fingerprint::of(&bytes) == *want)
-        };
-        cursor.head.n_bytes > 0
-            && is(0, &cursor.head)
-            && cursor.offset.checked_sub(cursor.tail.n_bytes).is_some_and(|at| is(at, &cursor.tail))
-    }
-
-    /// Whether `file`, which matches, has all lines that were read before the cursor. Reads them only if
-    /// `file` is another file or was written to since.
-    pub(crate) fn has_lines_of(file: &File, cursor: &LogCursor) -> io::Result<bool> {
-        let meta = file.metadata()?;
-        let is_same = (cursor.dev, cursor.ino) == (meta.dev(), meta.ino())
-            && cursor.mtime_ns == Some(mtime_ns(&meta));
-        if is_same || cursor.content.is_none() {
-            return Ok(true);
-        }
-        Ok(content_before(file, cursor.offset)? == cursor.content)
-    }
-
     /// Whether a cursor is that of this log.
     pub(crate) fn is_of(&self, cursor: &LogCursor) -> bool {
-        (self.dev, self.ino) == (cursor.dev, cursor.ino) && Self::matches(&self.file, cursor)
+        (self.dev, self.ino) == (cursor.dev, cursor.ino) && matches(&self.file, cursor)
     }
 
     /// Reads what was appended, up to a chunk.
@@ -194,7 +226,7 @@ impl Tail {
         let mtime_before = std::mem::replace(&mut self.mtime_ns, mtime_ns(&meta));
         // A write in the same tick of the clock leaves the change time as it is.
         let is_touched = self.touched.is_some_and(|at| now.duration_since(at) <= CLOCK_TICK);
-        let length = self.splitter.offset();
+        let length = self.seen;
         // It was written to, and is as long as before.
         let is_rewritten = before.is_some()
             && mtime_before != self.mtime_ns
@@ -207,13 +239,13 @@ impl Tail {
             self.is_unknown = true;
             self.generation = new_generation();
             self.has_logged_repeats = false;
-            self.splitter = LineSplitter::at_start(self.line_bytes_max);
             self.handled = Handled::nothing();
-            self.head.clear();
-            self.last.clear();
+            self.rewind();
+            self.given_back = 0;
             self.growth.clear();
         }
-        let offset = self.splitter.offset();
+        self.length = meta.len();
+        let offset = self.seen;
         let n_unread = usize::try_from(meta.len().saturating_sub(offset)).unwrap_or(READ_BYTES);
         let mut chunk = vec![0; READ_BYTES.min(n_unread)];
         let mut n = self.file.read_at(&mut chunk, offset)?;
@@ -222,34 +254,173 @@ impl Tail {
             self.touched = Some(now);
             return Ok(polled);
         }
+        let is_zero = chunk[..n].iter().all(|byte| *byte == 0);
+        if n > 0
+            && is_zero
+            && let Some(n_passed) = self.pass_over_zeros(n as u64, meta.len(), now)
+        {
+            (polled.n_bytes, polled.is_empty) = (n_passed, n_passed > 0);
+            self.is_gone = meta.nlink() == 0 && n_passed == 0;
+            return Ok(polled);
+        }
+        let mut n_zeros = 0;
         if offset + n as u64 >= meta.len() {
             // Zero bytes at the end are bytes that were not written yet.
-            n -= chunk[..n].iter().rev().take_while(|byte| **byte == 0).count();
+            n_zeros = chunk[..n].iter().rev().take_while(|byte| **byte == 0).count();
+            n -= n_zeros;
         }
-        let chunk = &chunk[..n];
         if n > 0 {
-            let n_head =
-                usize::try_from(HEAD_BYTES).unwrap_or(0).saturating_sub(self.head.len()).min(n);
-            self.head.extend(&chunk[..n_head]);
-            // The log may have been rewritten since the store got its cursor.
-            let is_as_stored = self.stored_head.take().is_none_or(|stored| {
-                let n_stored = usize::try_from(stored.n_bytes).unwrap_or(usize::MAX);
-                self.head.get(..n_stored).is_some_and(|head| Fingerprint::of(head) == stored)
-            });
-            self.is_unknown |= !is_as_stored;
-            self.last.extend(chunk);
-            self.last.drain(..self.last.len().saturating_sub(TAIL_BYTES));
-            self.splitter.push(chunk, &mut self.lines);
+            let n_lines = self.lines.len();
+            n = self.feed(&chunk[..n])?;
+            self.note_read(&chunk[..n]);
             self.note_growth(now);
+            let has_text = self.lines.iter().skip(n_lines).any(|line| !line.is_blank());
+            polled.is_empty = !has_text && (self.n_begun() == 0 || self.splitter.is_too_long());
+            let n_passed = if self.n_begun() == 0 { n as u64 } else { 0 };
+            let passed = if has_text { 0 } else { self.empty.passed + n_passed };
+            self.empty.set(passed, n_zeros as u64, now);
         }
         polled.n_bytes = n as u64;
-        polled.is_gone = meta.nlink() == 0 && n == 0 && self.lines.is_empty();
+        self.is_gone = meta.nlink() == 0 && n == 0 && self.lines.is_empty();
         Ok(polled)
+    }
+
+    /// Passes over zero bytes before a line, of which `n` were read: a hole is passed over at once. Zero bytes at the
+    /// end of the file stay, because a writer may still replace them. Returns how many were passed over; `None` if
+    /// they are of a line.
+    fn pass_over_zeros(&mut self, n: u64, length: u64, now: Instant) -> Option<u64> {
+        let until = next_written(&self.file, self.seen + n, length);
+        if until >= length {
+            self.empty.set(self.empty.passed, length - self.seen, now);
+            return Some(0);
+        }
+        if self.n_begun() > 0 {
+            return None;
+        }
+        let n_passed = until - self.seen;
+        self.splitter.skip_zeros(n_passed);
+        let n_shown = usize::try_from(n_passed).unwrap_or(usize::MAX).min(READ_BYTES);
+        self.note_read(&vec![0; n_shown]);
+        self.seen = until;
+        self.empty.set(self.empty.passed + n_passed, 0, now);
+        Some(n_passed)
+    }
+
+    /// Splits what was read at the end of what was seen before. Returns how many bytes were used.
+    fn feed(&mut self, chunk: &[u8]) -> io::Result<usize> {
+        let n_before = self.lines.len();
+        let mut n_used = 0;
+        if self.splitter.offset() < self.seen {
+            // The start of this line is not kept. It is read again once the line ends, or is too long.
+            let end = memchr::memchr(b'\n', chunk).map(|at| at + 1);
+            n_used = end.unwrap_or(chunk.len());
+            let until = self.seen + n_used as u64;
+            if end.is_some() || until - self.splitter.offset() > self.line_bytes_max {
+                self.split_again(until)?;
+            }
+        }
+        let is_kept = n_used == 0 || self.splitter.offset() == self.seen + n_used as u64;
+        if is_kept && self.lines.len() < LINES_MAX {
+            n_used += self.splitter.push_some(&chunk[n_used..], &mut self.lines, LINES_MAX);
+        }
+        for line in self.lines.iter().skip(n_before) {
+            self.buffered.add(line);
+        }
+        if self.splitter.n_kept() > BEGUN_KEPT_MAX {
+            self.splitter.forget_begun();
+        }
+        Ok(n_used)
+    }
+
+    /// Reads a line again whose start was not kept.
+    fn split_again(&mut self, until: u64) -> io::Result<()> {
+        let mut chunk = vec![0; READ_BYTES];
+        while self.splitter.offset() < until {
+            let offset = self.splitter.offset();
+            let n = usize::try_from(until - offset).unwrap_or(READ_BYTES).min(READ_BYTES);
+            if let Err(error) = self.file.read_exact_at(&mut chunk[..n], offset) {
+                self.splitter.forget_begun();
+                return Err(error);
+            }
+            self.splitter.push_some(&chunk[..n], &mut self.lines, usize::MAX);
+        }
+        Ok(())
+    }
+
+    /// Notes the bytes at the end of what was seen before.
+    fn note_read(&mut self, chunk: &[u8]) {
+        let n_head = usize::try_from(HEAD_BYTES).unwrap_or(0).saturating_sub(self.head.len());
+        self.head.extend(&chunk[..n_head.min(chunk.len())]);
+        // The log may have been rewritten since the store got its cursor.
+        let is_as_stored = self.stored_head.take().is_none_or(|stored| {
+            let n_stored = usize::try_from(stored.n_bytes).unwrap_or(usize::MAX);
+            self.head.get(..n_stored).is_some_and(|head| Fingerprint::of(head) == stored)
+        });
+        self.is_unknown |= !is_as_stored;
+        self.last.extend(&chunk[chunk.len().saturating_sub(TAIL_BYTES)..]);
+        self.last.drain(..self.last.len().saturating_sub(TAIL_BYTES));
+        self.seen += chunk.len() as u64;
+    }
+
+    /// Drops the lines that wait and what was read after them. They are read again.
+    fn rewind(&mut self) {
+        let Handled { offset, number, last, content } = &self.handled;
+        if *offset == 0 && !self.is_unknown && self.stored_head.is_none() {
+            // The store has a cursor with these bytes.
+            self.stored_head = Some(self.head_fingerprint(u64::MAX));
+        }
+        self.splitter = LineSplitter::new(self.line_bytes_max, *offset, *number, *content);
+        self.seen = *offset;
+        self.last.clone_from(last);
+        self.head.truncate(usize::try_from(*offset).unwrap_or(usize::MAX));
+        self.lines = VecDeque::new();
+        self.buffered.clear();
+        self.empty = EmptyBytes::default();
+    }
+
+    /// Whether lines were given back that were not read again yet.
+    pub(crate) fn has_given_back(&self) -> bool {
+        self.given_back > self.seen
+    }
+
+    /// Gives the lines that wait back if the lines of all logs take too much memory.
+    pub(crate) fn keep_to_budget(&mut self) {
+        if !self.lines.is_empty() && is_over_budget() && !self.is_given_up {
+            self.given_back = self.seen;
+            self.rewind();
+        }
+    }
+
+    /// Closes the log if all of it was read and handled, and nothing changed for a while or `at_once` is set.
+    /// Returns its cursor, if its content identifies it.
+    pub(super) fn rest(
+        &self,
+        now: Instant,
+        at_once: bool,
+    ) -> Option<(Option<LogCursor>, RestingLog)> {
+        let is_quiet = self.touched.is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
+        let is_read = self.ctime.is_some() && self.lines.is_empty() && self.error.is_none();
+        if self.is_given_up || !is_read || !(is_quiet || at_once) {
+            return None;
+        }
+        let meta = self.file.metadata().ok()?;
+        let ctime = (meta.ctime(), meta.ctime_nsec());
+        // What lies between is zero bytes at the end.
+        let is_at_end = self.seen + self.empty.at_end >= meta.len();
+        let is_same = self.ctime == Some(ctime) && self.length == meta.len() && meta.nlink() > 0;
+        let cursor = self.cursor();
+        if !is_same || !is_at_end || self.is_unknown && cursor.is_some() {
+            return None;
+        }
+        let is_fresh = self.touched.is_some_and(|at| now.duration_since(at) <= CLOCK_TICK);
+        let path = self.path.clone();
+        let resting = RestingLog::new(path, &meta, self.n_begun(), self.empty, is_fresh);
+        Some((cursor, resting))
     }
 
     /// Whether the file, of this length, still has the first and the last bytes that were read.
     fn is_as_read(&self, length: u64) -> bool {
-        let offset = self.splitter.offset();
+        let offset = self.seen;
         let is = |at: u64, want: &[u8]| {
             read_range(&self.file, at, want.len() as u64).is_ok_and(|bytes| bytes == want)
         };
@@ -259,7 +430,7 @@ impl Tail {
     /// Notes the current length of the log.
     pub(crate) fn note_growth(&mut self, now: Instant) {
         const MARKS_MAX: usize = 64;
-        let length = self.file.metadata().map_or(0, |meta| meta.len()).max(self.splitter.offset());
+        let length = self.file.metadata().map_or(0, |meta| meta.len()).max(self.seen);
         if self.growth.back().is_some_and(|(end, _)| *end >= length) {
             return;
         }
@@ -272,7 +443,19 @@ impl Tail {
     /// Drops the lines that wait, and reads no more.
     pub(crate) fn give_up(&mut self) {
         self.lines.clear();
+        self.buffered.clear();
         self.is_given_up = true;
+    }
+
+    /// Whether the file has no name any more and was read to its end.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
+    /// Notes that the file looks as it did when it was read and compared last.
+    pub(super) fn set_unchanged(&mut self) {
+        let ctime = self.file.metadata().map(|meta| (meta.ctime(), meta.ctime_nsec()));
+        self.ctime = ctime.ok();
     }
 
     /// Whether the file has no name any more.
@@ -284,7 +467,7 @@ impl Tail {
     pub(crate) fn is_drained(&self) -> bool {
         let length = self.file.metadata().map_or(0, |meta| meta.len());
         // The file may have been rewritten before it lost its name.
-        self.lines.is_empty() && self.splitter.offset() == length && self.is_as_read(length)
+        self.lines.is_empty() && self.seen == length && self.is_as_read(length)
     }
 
     /// Returns the cursor of a log that the store does not know, once. `None` while the log has no content
@@ -340,6 +523,7 @@ impl Tail {
     /// Drops the next line: it was handled.
     pub(crate) fn pop(&mut self) {
         if let Some(line) = self.lines.pop_front() {
+            self.buffered.remove(&line);
             self.is_unknown = false;
             self.handled = Handled {
                 offset: line.end,
@@ -399,18 +583,26 @@ impl Tail {
     /// Bytes that were not handled yet: unread ones, and lines that wait.
     pub(crate) fn n_behind(&self) -> u64 {
         let length = self.file.metadata().map_or(0, |meta| meta.len());
-        let unread = length.saturating_sub(self.splitter.offset());
+        let unread = length.saturating_sub(self.seen);
         unread + self.lines.iter().map(|line| line.n_bytes + 1).sum::<u64>()
     }
 
     /// Bytes at the end of the log that are a line without its newline.
     pub(crate) fn n_begun(&self) -> u64 {
-        self.splitter.n_begun()
+        match self.seen - self.splitter.offset() {
+            0 => self.splitter.n_begun(),
+            n_not_kept => n_not_kept,
+        }
+    }
+
+    /// Bytes that hold no line.
+    pub(crate) fn empty(&self) -> EmptyBytes {
+        self.empty
     }
 
     /// Counts the lines that were not read yet.
     pub(crate) fn count_unread_lines(&self) -> io::Result<u64> {
-        let (mut offset, mut n_lines) = (self.splitter.offset(), 0u64);
+        let (mut offset, mut n_lines) = (self.seen, 0u64);
         let mut chunk = vec![0; READ_BYTES];
         loop {
             let n = self.file.read_at(&mut chunk, offset)?;
@@ -424,6 +616,11 @@ impl Tail {
 }
 
 impl RawLine {
+    /// Whether the line says nothing.
+    pub(crate) fn is_blank(&self) -> bool {
+        !self.is_too_long && self.bytes.iter().all(u8::is_ascii_whitespace)
+    }
+
     /// Returns the last bytes with the newline. A line that is too long has only its newline left.
     fn last_bytes(&self) -> Vec<u8> {
         let bytes = if self.is_too_long { &[] } else { &*self.bytes };
@@ -438,34 +635,6 @@ fn new_generation() -> u32 {
     // Each state has random keys of its own.
     let random = RandomState::new().hash_one(0);
     u32::try_from(random >> 32).unwrap_or_default()
-}
-
-fn mtime_ns(meta: &Metadata) -> i64 {
-    meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec())
-}
-
-/// Returns the digest of all lines of a log before `offset`, where a line ends. `None` if none does.
-fn content_before(file: &File, offset: u64) -> io::Result<Option<LineDigest>> {
-    let mut splitter = LineSplitter::at_start(HEAD_BYTES);
-    let mut lines = VecDeque::new();
-    let mut content = Some(LineDigest::of(b""));
-    let mut chunk = vec![0; READ_BYTES];
-    while splitter.offset() < offset {
-        let rest = usize::try_from(offset - splitter.offset()).unwrap_or(READ_BYTES);
-        let n = file.read_at(&mut chunk[..READ_BYTES.min(rest)], splitter.offset())?;
-        if n == 0 {
-            return Ok(None);
-        }
-        splitter.push(&chunk[..n], &mut lines);
-        content = lines.drain(..).next_back().map_or(content, |last| last.content);
-    }
-    Ok(content.filter(|_| splitter.n_begun() == 0))
-}
-
-fn read_range(file: &File, offset: u64, n: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(n.min(HEAD_BYTES)).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, offset)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -512,7 +681,7 @@ mod tests {
         append(&path, "four\n");
         let cursor = cursor.expect("a cursor");
         assert_eq!((cursor.offset, cursor.line), (14, 3));
-        assert!(Tail::matches(&File::open(&path).expect("the log"), &cursor));
+        assert!(matches(&File::open(&path).expect("the log"), &cursor));
         assert_eq!(drain(&mut open(&path, Some(&cursor))).0, ["four"]);
     }
 
@@ -527,7 +696,7 @@ mod tests {
         for text in ["a\n", "uno\ndue\n", "longer than before\nand more\n"] {
             fs::write(&path, text).expect("a truncation");
             let cursor = cursor.as_ref().expect("a cursor");
-            assert!(!Tail::matches(&File::open(&path).expect("the log"), cursor), "{text:?}");
+            assert!(!matches(&File::open(&path).expect("the log"), cursor), "{text:?}");
             assert_eq!(drain(&mut tail).0, text.lines().collect::<Vec<_>>());
         }
     }
@@ -539,8 +708,12 @@ mod tests {
         append(&path, "one\n");
         let mut tail = open(&path, None);
         fs::remove_file(&path).expect("a removal");
-        assert!(!tail.poll(Instant::now()).expect("a poll").is_gone);
+        let poll_gone = |tail: &mut Tail| {
+            tail.poll(Instant::now()).expect("a poll");
+            tail.is_gone()
+        };
+        assert!(!poll_gone(&mut tail));
         tail.pop();
-        assert!(tail.poll(Instant::now()).expect("a poll").is_gone);
+        assert!(poll_gone(&mut tail));
     }
 }

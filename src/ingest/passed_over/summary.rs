@@ -82,7 +82,7 @@ pub(crate) mod shared {
 }
 
 /// Counts and examples, by kind.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Summary {
     counts: [u64; KINDS.len()],
     /// The first few of each kind, by their place among those of their folder, so that several folders are shown.

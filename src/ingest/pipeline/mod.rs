@@ -55,6 +55,7 @@ use self::worker::{Bundle, work_all};
 use super::Shared;
 use crate::media::RunId;
 use crate::pulse::idle;
+use crate::run_dir::are_many_files_open;
 use crate::store::Writer;
 use crate::store::space::Space;
 
@@ -254,7 +255,9 @@ impl Pipeline {
     /// so that others find room. Results that are taken make room.
     pub(crate) fn has_room_for(&mut self, run: &RunId) -> bool {
         let is_resting = !self.resting.is_empty() && self.resting.contains(run);
-        let has_room = !is_resting && self.n_in_flight_of(run) < RUN_BATCHES_MAX;
+        // Each batch may hold a dump open.
+        let has_descriptors = !are_many_files_open() || self.n_in_flight() == 0;
+        let has_room = !is_resting && has_descriptors && self.n_in_flight_of(run) < RUN_BATCHES_MAX;
         self.was_full |= !has_room;
         has_room
     }

@@ -1,15 +1,16 @@
 //! Plans the lines of media logs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::known_lines::KnownLines;
 use super::line::{LineReader, LineResult, LogLine, plan_line};
 use super::sessions::Sessions;
 use super::{PlanContext, SLICE};
 use crate::ingest::Mode;
-use crate::ingest::logs::{LogSchedule, LogState, Tail};
+use crate::ingest::dumps::LastDump;
+use crate::ingest::logs::{LogSchedule, LogState, Tail, n_open_logs, open_logs_max};
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::{RunKey, RunReader, Runs};
 use crate::ingest::watching::Watching;
@@ -20,6 +21,20 @@ use crate::store::{RunInfo, StoreError};
 /// Lines of one log that are planned before the next log has its turn.
 const LINES_PER_TURN: usize = 64;
 
+/// The time that the logs of one run may take before others have their turn.
+const RUN_TURN: Duration = Duration::from_millis(10);
+
+/// Runs that are looked at in one turn.
+const RUNS_PER_TURN: usize = 1024;
+
+/// The pause of a log that has nothing but empty lines, in multiples of the time that it took.
+const PAUSE_PER_EMPTY: u32 = 20;
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Runs that keep the last dump open that a line named.
+const LAST_DUMPS_MAX: usize = 16;
+
 /// The logs of all runs: when they are read, and which have something left.
 #[derive(Debug)]
 pub(crate) struct LogLines {
@@ -28,10 +43,19 @@ pub(crate) struct LogLines {
     unfinished: BTreeMap<RunKey, bool>,
     /// Runs with logs that cannot be read, and since when.
     unreadable: BTreeMap<RunKey, Instant>,
+    open: OpenRuns,
     known: KnownLines,
     sessions: Sessions,
-    /// The run whose logs were read last.
-    last: Option<RunKey>,
+}
+
+/// Runs with open files.
+#[derive(Debug, Default)]
+struct OpenRuns {
+    /// Runs with open logs, by when they were looked at last.
+    with_logs: BTreeSet<(Instant, RunKey)>,
+    looked_at: HashMap<RunKey, Instant>,
+    /// Runs with an open dump, the latest one last.
+    with_dump: VecDeque<RunKey>,
 }
 
 /// What the logs have left.
@@ -43,6 +67,19 @@ pub(crate) struct LogBacklog {
     pub(crate) begun_lines: Vec<(RunId, String, u64)>,
     /// Since when the oldest line waits.
     pub(crate) oldest: Option<Instant>,
+    /// Logs with many bytes that hold no line: run, path, how many, and since when.
+    pub(crate) empty: Vec<(RunKey, String, u64, Instant)>,
+}
+
+/// What the turn of a run has done.
+#[derive(Debug, Default)]
+struct RunTurn {
+    /// Whether lines wait.
+    has_lines: bool,
+    /// Whether there may be more to do at once.
+    is_busy: bool,
+    /// Whether nothing came but empty lines.
+    is_empty: bool,
 }
 
 impl LogLines {
@@ -50,7 +87,7 @@ impl LogLines {
     pub(crate) fn new(schedule: LogSchedule<RunKey>) -> Self {
         let (unfinished, unreadable) = (BTreeMap::new(), BTreeMap::new());
         let (known, sessions) = (KnownLines::default(), Sessions::default());
-        Self { schedule, unfinished, unreadable, known, sessions, last: None }
+        Self { schedule, unfinished, unreadable, open: OpenRuns::default(), known, sessions }
     }
 
     /// Reads the logs of a run in the next turn: something may have changed.
@@ -68,6 +105,7 @@ impl LogLines {
         self.schedule.forget(run);
         self.unfinished.remove(&run);
         self.unreadable.remove(&run);
+        self.open.forget(run);
     }
 
     /// Runs with logs that cannot be read, and since when.
@@ -88,11 +126,18 @@ impl LogLines {
     /// What the logs have left. Looks at logs that are due or had something left.
     pub(crate) fn backlog(&self, runs: &Runs, now: Instant) -> LogBacklog {
         let mut backlog = LogBacklog::default();
-        let mut keys = self.schedule.due(now);
+        let mut keys = self.schedule.due(now, usize::MAX);
         keys.extend(self.unfinished.keys());
         keys.sort_unstable();
         keys.dedup();
-        for run in keys.into_iter().filter_map(|key| runs.get(key)) {
+        for (key, run) in keys.into_iter().filter_map(|key| Some((key, runs.get(key)?))) {
+            for (path, empty) in run.logs.empty() {
+                let found = empty.many().map(|(n, since)| (key, path.to_owned(), n, since));
+                backlog.empty.extend(found);
+            }
+            for (path, n_begun) in run.logs.begun_at_rest() {
+                backlog.begun_lines.push((run.id().clone(), path.to_owned(), n_begun));
+            }
             for tail in run.logs.tails() {
                 backlog.n_bytes += tail.n_behind();
                 if tail.n_begun() > 0 {
@@ -114,40 +159,53 @@ impl LogLines {
         watching: &Watching,
         context: &mut PlanContext<'_>,
     ) -> Result<bool, StoreError> {
-        let (mut is_any_busy, start) = (false, Instant::now());
-        let mut due = self.schedule.due(context.now);
-        // The runs that had no time in the last turn come first.
-        let n_before = due.partition_point(|key| Some(*key) <= self.last);
-        due.rotate_left(n_before);
-        for key in due {
+        let mut is_any_busy = false;
+        let start = Instant::now();
+        self.open.close_some(runs, context.now);
+        for key in self.schedule.due(context.now, RUNS_PER_TURN) {
             if start.elapsed() >= SLICE {
                 return Ok(true);
             }
-            self.last = Some(key);
             let is_polled = runs.root_of(key).is_none_or(|root| !watching.uses_events(root));
             let Some(run) = runs.get_mut(key) else {
                 self.forget_run(key);
                 continue;
             };
-            let (has_lines, is_busy) =
-                plan_run(key, run, &mut self.known, &mut self.sessions, context)?;
-            is_any_busy |= is_busy;
+            let run_start = Instant::now();
+            let turn = plan_run(key, run, &mut self.known, &mut self.sessions, context)?;
+            let pause = run_start.elapsed() * PAUSE_PER_EMPTY;
+            is_any_busy |= turn.is_busy;
             let tails = run.logs.tails();
-            let is_waiting = has_lines || is_polled || run.logs.has_postponed();
-            let state = if is_busy {
+            let has_begun = tails.iter().any(|tail| tail.n_begun() > 0);
+            let state = if turn.is_busy {
                 LogState::Busy
-            } else if tails.is_empty() && !run.logs.has_postponed() {
+            } else if turn.is_empty {
+                LogState::Empty(pause.clamp(PAUSE_MIN, PAUSE_MAX))
+            } else if run.logs.is_empty() {
                 LogState::Absent
-            } else if is_waiting || tails.iter().any(|tail| tail.n_begun() > 0) {
+            } else if turn.has_lines || has_begun || run.logs.has_postponed() {
                 LogState::Waiting
+            } else if is_polled {
+                LogState::Polled
             } else {
                 LogState::Quiet
             };
-            if has_lines || tails.iter().any(|tail| tail.n_begun() > 0) {
-                self.unfinished.insert(key, has_lines);
+            let is_unfinished = has_begun
+                || turn.is_empty
+                || run.logs.begun_at_rest().next().is_some()
+                || run.logs.empty().next().is_some();
+            if turn.has_lines || is_unfinished {
+                self.unfinished.insert(key, turn.has_lines);
             } else {
                 self.unfinished.remove(&key);
             }
+            self.open.looked(key, run, context.now);
+            if let Some(oldest) = self.open.note_dump(key, turn.is_busy)
+                && let Some(run) = runs.get_mut(oldest)
+            {
+                run.last_dump = LastDump::default();
+            }
+            let Some(run) = runs.get_mut(key) else { continue };
             if run.logs.unreadable().next().is_some() {
                 self.unreadable.entry(key).or_insert(context.now);
             } else {
@@ -159,31 +217,105 @@ impl LogLines {
     }
 }
 
-/// Reads the logs of a run and plans their lines. Returns whether lines wait, and whether there may be more
-/// to do at once.
+impl OpenRuns {
+    /// Notes which logs of a run are open.
+    fn looked(&mut self, key: RunKey, run: &RunReader, now: Instant) {
+        if let Some(before) = self.looked_at.remove(&key) {
+            self.with_logs.remove(&(before, key));
+        }
+        if !run.logs.tails().is_empty() {
+            self.looked_at.insert(key, now);
+            self.with_logs.insert((now, key));
+        }
+    }
+
+    /// Notes that lines of a run were planned, which may have opened a dump. Returns a run whose last dump is to be
+    /// closed.
+    fn note_dump(&mut self, key: RunKey, has_planned: bool) -> Option<RunKey> {
+        if !has_planned || self.with_dump.back() == Some(&key) {
+            return None;
+        }
+        self.with_dump.retain(|known| *known != key);
+        self.with_dump.push_back(key);
+        if self.with_dump.len() > LAST_DUMPS_MAX { self.with_dump.pop_front() } else { None }
+    }
+
+    fn forget(&mut self, key: RunKey) {
+        if let Some(before) = self.looked_at.remove(&key) {
+            self.with_logs.remove(&(before, key));
+        }
+        self.with_dump.retain(|known| *known != key);
+    }
+
+    /// Closes logs that were read if too many are open, those that were looked at longest ago first.
+    fn close_some(&mut self, runs: &mut Runs, now: Instant) {
+        let max = open_logs_max();
+        if n_open_logs() < max - max / 4 {
+            return;
+        }
+        let oldest: Vec<RunKey> =
+            self.with_logs.iter().take(RUNS_PER_TURN).map(|(_, key)| *key).collect();
+        for key in oldest {
+            if n_open_logs() <= max / 2 {
+                return;
+            }
+            if let Some(run) = runs.get_mut(key) {
+                run.logs.rest(now, true);
+                self.looked(key, run, now);
+            }
+        }
+    }
+}
+
+/// Reads the logs of a run and plans their lines, for a short time.
 fn plan_run(
     key: RunKey,
     run: &mut RunReader,
     known: &mut KnownLines,
     sessions: &mut Sessions,
     context: &mut PlanContext<'_>,
-) -> Result<(bool, bool), StoreError> {
-    for path in run.logs.take_retries(context.now) {
+) -> Result<RunTurn, StoreError> {
+    let start = Instant::now();
+    let mut turn = RunTurn::default();
+    for path in run.logs.take_due(&run.files, context.now) {
         follow_log(run, &path, context);
+        // A log that was followed is read in this turn or the next one.
+        turn.is_busy |= run.logs.has_queued();
     }
-    let polled = run.poll_logs(context.now);
-    store_cursors(run, context);
-    let mut is_busy = polled.has_read;
-    if polled.has_lines {
+    run.begin_look_at_logs();
+    let (first, n_logs) = (run.logs.first_to_read, run.logs.tails().len());
+    run.logs.first_to_read = 0;
+    for n_read in 0..n_logs {
+        let i = (first + n_read) % n_logs;
+        if start.elapsed() >= RUN_TURN {
+            run.logs.first_to_read = i;
+            turn.is_busy = true;
+            break;
+        }
+        let look = run.logs.look_at(&run.info.id, i, context.now);
+        store_cursors(run, context);
+        turn.is_busy |= look.has_read && !look.is_empty;
+        turn.is_empty |= look.is_empty;
         let RunReader { info, files, logs, last_dump, unknown_fields, has_submitted, .. } = run;
         let named = &mut run.passed_over.named;
         let mut reader =
             LineReader { files, last_dump, unknown_fields, named, has_submitted, known, sessions };
-        for tail in logs.tails_mut() {
-            is_busy |= plan_log(key, info, tail, &mut reader, context)? > 0;
+        if let Some(tail) = logs.tails_mut().get_mut(i) {
+            if tail.front().is_some() {
+                turn.is_busy |= plan_log(key, info, tail, &mut reader, context)?;
+            }
+            tail.keep_to_budget();
         }
     }
-    Ok((run.logs.tails().iter().any(|tail| tail.front().is_some()), is_busy))
+    run.logs.end_look(context.now);
+    store_cursors(run, context);
+    // Somebody waits for `ingest`.
+    if context.mode == Mode::Once {
+        turn.is_busy |= turn.is_empty;
+    }
+    turn.has_lines =
+        run.logs.tails().iter().any(|tail| tail.front().is_some() || tail.has_given_back());
+    Ok(turn)
 }
 
 /// Follows a log that was found.
@@ -201,30 +333,31 @@ fn store_cursors(run: &mut RunReader, context: &mut PlanContext<'_>) {
     }
 }
 
-/// Plans the next lines of a log. Returns how many.
+/// Plans the next lines of a log. Returns whether there were any, other than empty ones.
 fn plan_log(
     key: RunKey,
     run: &Arc<RunInfo>,
     tail: &mut Tail,
     reader: &mut LineReader<'_>,
     context: &mut PlanContext<'_>,
-) -> Result<usize, StoreError> {
+) -> Result<bool, StoreError> {
     let id = (key, tail.path.clone());
+    let mut has_planned = false;
     let patience = match context.mode {
         Mode::Once => context.config.times.settle,
         Mode::Follow => context.config.times.wait,
     };
-    for n_planned in 0..LINES_PER_TURN {
+    for _ in 0..LINES_PER_TURN {
         let Some(line) = tail.front().filter(|_| !context.is_stopped()) else {
-            return Ok(n_planned);
+            return Ok(has_planned);
         };
         if !context.pipeline.has_room_for(&run.id) {
             // There is more to do as soon as there is room.
-            return Ok(n_planned.max(1));
+            return Ok(true);
         }
         let since = tail.front_since().unwrap_or(context.now);
         let is_over = context.now.saturating_duration_since(since) >= patience;
-        let number = line.number;
+        let (number, is_blank) = (line.number, line.is_blank());
         let line = LogLine { run, tail, line, read: None };
         match plan_line(line, reader, is_over, context)? {
             LineResult::Done => {}
@@ -244,11 +377,11 @@ fn plan_log(
                     context.pipeline.submit(SourceBatch::new(run, SourceCursor::Log(cursor)));
                 }
             }
-            LineResult::Unclear => return Ok(n_planned),
-            LineResult::Compared => return Ok(n_planned.max(1)),
+            LineResult::Unclear => return Ok(has_planned),
+            LineResult::Compared => return Ok(true),
             LineResult::Wait(reason) => {
                 context.backlog.wait(&id, format!("line {number}: {reason}"), since);
-                return Ok(n_planned);
+                return Ok(has_planned);
             }
             LineResult::Retry(reason) => {
                 let reason = format!("line {number}: {reason}");
@@ -258,11 +391,12 @@ fn plan_log(
                     tail.give_up();
                 }
                 context.backlog.retry(&run.id, &id, reason, since);
-                return Ok(n_planned);
+                return Ok(has_planned);
             }
         }
         context.backlog.done(&run.id, &id);
         tail.pop();
+        has_planned |= !is_blank;
     }
-    Ok(LINES_PER_TURN)
+    Ok(has_planned)
 }

@@ -6,8 +6,10 @@
 //! | module | its one job |
 //! | --- | --- |
 //! | `reader` | reads one run directory: its identity, folders and logs |
+//! | `adoption` | whether a directory may continue a run from another directory |
 //! | `identity` | reads `safelight.json` |
 
+mod adoption;
 mod identity;
 mod reader;
 
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use slotmap::{SlotMap, new_key_type};
 
+pub(crate) use self::adoption::check_adoption;
 pub(crate) use self::identity::IDENTITY_FILE;
 pub(crate) use self::reader::{RunReader, UnknownFields};
 use crate::media::RunId;

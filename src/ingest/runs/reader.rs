@@ -12,7 +12,7 @@ use super::identity::{IDENTITY_FILE, read_identity};
 use crate::config::WatchConfig;
 use crate::ingest::dumps::LastDump;
 use crate::ingest::folders::{FolderWatcher, Folders, Look};
-use crate::ingest::logs::{LogFollower, PollResult};
+use crate::ingest::logs::LogFollower;
 use crate::ingest::passed_over::RunFindings;
 use crate::ingest::run_files::RunFiles;
 use crate::limits::Limits;
@@ -109,7 +109,7 @@ impl RunReader {
     /// Reads `safelight.json` again if it has changed. Returns whether the run must be opened anew under
     /// another id: a job makes its directory first, and writes the id a moment later.
     pub(crate) fn refresh_identity(&mut self) -> bool {
-        let stamp = self.files.dir().stat(IDENTITY_FILE);
+        let stamp = self.files.dir().look(IDENTITY_FILE).map(|(_, stamp)| stamp);
         if stamp == self.identity_stamp {
             return false;
         }
@@ -193,10 +193,10 @@ impl RunReader {
         self.logs.follow(&self.info.id, &self.files, path, limits.line_bytes_max, count)
     }
 
-    /// Reads on in all logs.
-    pub(crate) fn poll_logs(&mut self, now: Instant) -> PollResult {
+    /// Begins a look at the logs.
+    pub(crate) fn begin_look_at_logs(&mut self) {
         let is_all_listed = self.folders.are_all_listed();
-        self.logs.poll(&self.info.id, &self.files, is_all_listed, now)
+        self.logs.begin_look(&self.files, is_all_listed);
     }
 }
 

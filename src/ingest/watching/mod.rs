@@ -149,10 +149,21 @@ impl Watching {
         hints.paths
     }
 
-    /// Scans the directories that a path lies in now.
-    pub(crate) fn scan_around(&mut self, path: &Path, now: Instant) {
-        let roots = self.roots.iter_mut().filter(|root| path.starts_with(root.path()));
-        roots.for_each(|root| root.scan_at(now));
+    /// Finds the run directory that a path lies in, or those below it, in each watched directory around the
+    /// path.
+    pub(crate) fn find_runs_near(&mut self, path: &Path) -> Vec<(RootId, PathBuf, String)> {
+        let mut found = Vec::new();
+        for root in self.roots.iter_mut().filter(|root| path.starts_with(root.path())) {
+            let mut watcher = self.watcher.as_mut().filter(|_| root.uses_events());
+            let runs = root.find_runs_near(path, &mut watcher);
+            found.extend(runs.into_iter().map(|(path, name)| (root.id(), path, name)));
+        }
+        found
+    }
+
+    /// Whether each watched directory was scanned.
+    pub(crate) fn are_all_scanned(&self) -> bool {
+        self.roots.iter().all(Root::is_scanned)
     }
 
     /// Scans everything now.

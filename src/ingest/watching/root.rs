@@ -30,6 +30,11 @@ const SCANS_PER_FULL: u32 = 20;
 /// million dumps takes half a minute.
 const PAUSE_PER_FULL: u32 = 100;
 
+/// The pause after a scan that took long, in multiples of its time: for directories with events, and for others.
+const PAUSE_PER_SCAN: u32 = 200;
+const PAUSE_PER_POLL: u32 = 20;
+const LONG_SCAN: Duration = Duration::from_millis(50);
+
 /// The pause between two looks for a watched directory that is missing.
 const MISSING_POLL: Duration = Duration::from_secs(1);
 
@@ -95,6 +100,8 @@ pub(crate) struct Root {
     n_scans: Option<u32>,
     /// When the last full scan ended, and how long it took.
     full: Option<(Instant, Duration)>,
+    /// Whether a scan has ended.
+    is_scanned: bool,
     /// Why the directory is polled. Events are used if this is `None`.
     polled_because: Option<String>,
     is_remote: bool,
@@ -112,6 +119,8 @@ pub(crate) struct Root {
     unlisted: BTreeMap<String, String>,
     /// What is passed over in these folders, such as a link `latest` that has the name of a run.
     outside_runs: Summary,
+    /// What these were when this was asked last.
+    told: (Summary, BTreeMap<String, String>),
     /// What is passed over in the directory and in its runs.
     passed_over: PassedOverInRuns,
     /// Run directories that are read, and the folders in them.
@@ -140,6 +149,7 @@ impl Root {
             next_scan: Some(Instant::now()),
             n_scans: None,
             full: None,
+            is_scanned: false,
             polled_because,
             is_remote,
             event_loss: EventLoss::new(),
@@ -149,6 +159,7 @@ impl Root {
             problems: HashMap::new(),
             unlisted: BTreeMap::new(),
             outside_runs: Summary::default(),
+            told: Default::default(),
             passed_over: PassedOverInRuns::default(),
             n_runs: 0,
             n_run_folders: 0,
@@ -203,11 +214,6 @@ impl Root {
         self.next_scan.is_some_and(|at| at <= now)
     }
 
-    /// Scans the directory now.
-    pub(crate) fn scan_at(&mut self, now: Instant) {
-        self.next_scan = Some(now);
-    }
-
     /// Scans everything in the directory now.
     pub(super) fn scan_everything_at(&mut self, now: Instant) {
         self.next_scan = Some(now);
@@ -222,15 +228,25 @@ impl Root {
         self.next_look(now)
     }
 
-    /// Ends a scan that began at `start`, and plans the next one after a pause, if there is one.
-    pub(crate) fn end_scan(&mut self, look: Look, start: Instant, next_after: Option<Duration>) {
+    /// Ends a scan that took this time, and plans the next one after a pause, if there is one. A scan that took
+    /// long is followed by a long pause.
+    pub(crate) fn end_scan(&mut self, look: Look, took: Duration, next_after: Option<Duration>) {
         let now = Instant::now();
         if look == Look::All {
-            self.note_full_scan(start, now);
+            self.full = Some((now, took));
         }
-        self.is_catching_up = false;
+        // Events may have been lost during the scan.
+        self.is_catching_up = self.next_scan.is_some() && self.n_scans.is_none();
+        self.is_scanned = true;
+        let share = if self.uses_events() { PAUSE_PER_SCAN } else { PAUSE_PER_POLL };
+        let rest = if took >= LONG_SCAN { took.saturating_mul(share) } else { Duration::ZERO };
         // A run that must be opened anew may have set it.
-        self.next_scan = self.next_scan.or(next_after.map(|pause| now + pause));
+        self.next_scan = self.next_scan.or(next_after.map(|pause| now + pause.max(rest)));
+    }
+
+    /// Whether a scan has ended.
+    pub(super) fn is_scanned(&self) -> bool {
+        self.is_scanned
     }
 
     /// The pause until the next scan.
@@ -266,10 +282,6 @@ impl Root {
         let is_full = self.n_scans.is_none() || n_scans >= SCANS_PER_FULL && is_rested;
         self.n_scans = Some(if is_full { 0 } else { n_scans });
         if is_full { Look::All } else { Look::Changed }
-    }
-
-    fn note_full_scan(&mut self, from: Instant, until: Instant) {
-        self.full = Some((until, until.saturating_duration_since(from)));
     }
 
     /// Notes that an event announced a file.
@@ -343,6 +355,38 @@ impl Root {
         self.problems.retain(|path, _| path.symlink_metadata().is_ok());
         let mut found = Vec::new();
         self.find_runs_in("", watcher, &mut found);
+        found.sort();
+        found
+    }
+
+    /// Finds the run directory that a path lies in, or those below it.
+    pub(super) fn find_runs_near(
+        &mut self,
+        path: &Path,
+        watcher: &mut Option<&mut FolderWatcher>,
+    ) -> Vec<(PathBuf, String)> {
+        let mut found = Vec::new();
+        let inner = path.strip_prefix(&self.watch.path).ok().and_then(Path::to_str);
+        let (Some(pattern), Some(inner)) = (self.watch.runs.clone(), inner) else {
+            return self.find_runs(watcher);
+        };
+        let mut folder = String::new();
+        for part in inner.split('/').filter(|part| !part.is_empty()) {
+            folder = join(&folder, part);
+            let at = self.watch.path.join(&folder);
+            let is_dir = at.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+            if !is_dir || part.starts_with('.') || self.watch.is_in_store(&at) {
+                return found;
+            }
+            if pattern.is_match(&folder) {
+                found.push((at, folder));
+                return found;
+            }
+            if !pattern.may_lie_below(&folder) {
+                return found;
+            }
+        }
+        self.find_runs_in(&folder, watcher, &mut found);
         found.sort();
         found
     }
@@ -446,6 +490,15 @@ impl Root {
         self.passed_over = in_runs;
     }
 
+    /// Whether what is passed over outside of the runs has changed since the last call.
+    pub(crate) fn has_news_outside_runs(&mut self) -> bool {
+        let has_news = self.told.0 != self.outside_runs || self.told.1 != self.unlisted;
+        if has_news {
+            self.told = (self.outside_runs.clone(), self.unlisted.clone());
+        }
+        has_news
+    }
+
     /// What is passed over outside of the runs.
     pub(crate) fn passed_over_outside_runs(&self) -> Summary {
         let mut summary = self.outside_runs.clone();
@@ -508,7 +561,7 @@ mod tests {
             let mut fulls = Vec::new();
             for now in (0..6100).step_by(30) {
                 if root.next_look(at(now)) == Look::All {
-                    root.note_full_scan(at(now), at(now + took));
+                    root.full = Some((at(now + took), Duration::from_secs(took)));
                     fulls.push(now);
                 }
             }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Journal;
+use crate::descriptors;
 use crate::media::RunId;
 
 /// The most journals that are open at once.
@@ -32,7 +33,7 @@ impl OpenJournals {
 
     /// Adds a journal that was opened.
     pub(crate) fn add(&mut self, run: &RunId, journal: Journal) {
-        if self.journals.len() >= OPEN_JOURNALS_MAX {
+        if self.journals.len() >= descriptors::share(16, OPEN_JOURNALS_MAX) {
             // One whose last write failed knows where it must be cut.
             let sound = self.journals.iter().filter(|(_, (_, journal))| !journal.is_in_doubt());
             let oldest = sound.min_by_key(|(_, (used, _))| *used);

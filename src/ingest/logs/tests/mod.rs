@@ -49,6 +49,8 @@ enum Action {
     RotateWhileListed(usize),
     /// The daemon reads on, and acts on so many lines of each log; the others wait.
     Read(usize),
+    /// The daemon closes the logs that it has read to their ends.
+    Rest,
     /// So many of the lines that were acted on become durable.
     Commit(usize),
     /// The daemon ends, what it acted on being durable, and starts.
@@ -84,6 +86,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => log().prop_map(Action::Hear),
         2 => any::<bool>().prop_map(Action::Scan),
         4 => (0usize..4).prop_map(Action::Read),
+        3 => Just(Action::Rest),
         2 => (0usize..6).prop_map(Action::Commit),
         2 => Just(Action::Restart),
         2 => Just(Action::Kill),
@@ -120,6 +123,49 @@ proptest! {
 mod that_failed {
     use super::Action::*;
     use super::*;
+
+    #[test]
+    fn xx() {
+        check(&[
+            Begin(2, 495),
+            CopyTruncateStale(1, 512),
+            Append(0, vec![24, 21, 207]),
+            Rest,
+            ReplaceByCopy(1, vec![2575, 39]),
+            Replace(0, vec![227, 1061]),
+            Remove(0),
+            Rotate(2),
+            Swap(2, 0),
+            Rotate(2),
+            CopyTruncate(1),
+            ReplaceByCopy(0, vec![21]),
+            Begin(2, 526),
+            Rest,
+            ReplaceByCopy(0, vec![2550]),
+            Begin(0, 441),
+            Settle,
+            Read(0),
+            Rest,
+            Settle,
+            Rewrite(1, vec![360, 16]),
+            Append(0, vec![21, 29, 341]),
+            Settle,
+            Rest,
+            CopyTruncate(2),
+            Kill,
+            Recreate(1, vec![261, 26, 227]),
+            Rewrite(2, vec![1037, 30, 20]),
+            Hear(0),
+            ReplaceByCopy(2, vec![24]),
+            ReplaceByCopy(1, vec![284]),
+            Settle,
+            Commit(5),
+            Append(0, vec![245, 31]),
+            Begin(0, 531),
+            Restart,
+        ])
+        .expect("each line once");
+    }
 
     #[test]
     fn a_writer_that_goes_on_at_its_old_offset() {

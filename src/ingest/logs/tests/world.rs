@@ -323,14 +323,23 @@ impl World {
     /// Reads on and acts on so many lines of each log. Whether anything was read or acted on.
     fn read(&mut self, n_lines: usize) -> Result<bool, TestCaseError> {
         let now = Instant::now();
-        self.run.logs.take_retries(now).iter().for_each(|name| self.follow(name));
+        self.run.logs.look_at_resting_now();
+        let due = self.run.logs.take_due(&self.run.files, now);
+        due.iter().for_each(|name| self.follow(name));
         for (file, tail) in self.tails() {
             // What was read is acted on before more is.
             if self.run.logs.tails()[tail].front().is_none() {
                 self.files[file].note_look();
             }
         }
-        let mut is_busy = self.run.poll_logs(now).has_read;
+        self.run.begin_look_at_logs();
+        let id = self.run.id().clone();
+        let mut is_busy = false;
+        for i in 0..self.run.logs.tails().len() {
+            is_busy |= self.run.logs.look_at(&id, i, now).has_read;
+        }
+        self.run.logs.end_look(now);
+        self.note_rested();
         self.tell_store();
         for tail in self.run.logs.tails_mut() {
             for _ in 0..n_lines {
@@ -355,6 +364,20 @@ impl World {
             }
         }
         Ok(is_busy)
+    }
+
+    /// The daemon closes the logs that it has read.
+    fn rest(&mut self) {
+        self.run.logs.rest(Instant::now(), true);
+        self.note_rested();
+    }
+
+    /// The model learns which files the daemon has closed. What is written to them before their names go is lost.
+    fn note_rested(&mut self) {
+        let open: BTreeSet<usize> = self.tails().into_iter().map(|(file, _)| file).collect();
+        for (n, file) in self.files.iter_mut().enumerate() {
+            file.is_followed &= open.contains(&n) || self.nameless.contains(&n);
+        }
     }
 
     fn commit(&mut self, n: usize) {
@@ -442,6 +465,7 @@ impl World {
             Action::Scan(all) => self.scan(if *all { Look::All } else { Look::Changed }),
             Action::RotateWhileListed(log) => self.rotate_while_listed(LOGS[*log]),
             Action::Read(n_lines) => drop(self.read(*n_lines)?),
+            Action::Rest => self.rest(),
             Action::Commit(n) => self.commit(*n),
             Action::Restart => {
                 self.commit(usize::MAX);

@@ -1,0 +1,131 @@
+//! Logs that are closed because nothing was written to them for a while, and the cursors of all logs.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::time::Instant;
+
+use super::tail::EmptyBytes;
+use crate::run_dir::stamp_of;
+use crate::store::journal::{LogCursor, Stamp};
+
+/// Cursors by content that are kept of logs that had the same path.
+const SAME_PATH_MAX: usize = 4;
+
+/// A log that was read to its end and is closed. It is opened again when it looks different.
+#[derive(Debug)]
+pub(super) struct RestingLog {
+    /// Relative to the run directory.
+    pub(super) path: String,
+    stamp: Stamp,
+    /// Bytes at its end that are a line without its newline.
+    pub(super) n_begun: u64,
+    pub(super) empty: EmptyBytes,
+    /// Whether it was closed so soon after a change that another change may leave the same times. It is read
+    /// once more.
+    is_fresh: bool,
+    /// Since when the path leads to no file or to another one.
+    pub(super) missing_since: Option<Instant>,
+}
+
+impl RestingLog {
+    pub(super) fn new(
+        path: String,
+        meta: &Metadata,
+        n_begun: u64,
+        empty: EmptyBytes,
+        is_fresh: bool,
+    ) -> Self {
+        let stamp = stamp_of(meta);
+        Self { path, stamp, n_begun, empty, is_fresh, missing_since: None }
+    }
+
+    /// Whether there is nothing to read in the file with this stamp.
+    pub(super) fn is_unchanged(&self, stamp: Stamp) -> bool {
+        !self.is_fresh && self.stamp == stamp
+    }
+
+    /// Whether the file looked like this when it was closed.
+    pub(super) fn has_stamp(&self, stamp: Stamp) -> bool {
+        self.stamp == stamp
+    }
+
+    /// Whether the file is longer than it was.
+    pub(super) fn has_grown(&self, length: u64) -> bool {
+        length > self.stamp.size
+    }
+}
+
+/// The cursors of all logs of a run that the store knows, and of those that are closed.
+#[derive(Debug, Default)]
+pub(super) struct Cursors {
+    /// By inode. The device of a cursor by content is 0.
+    by_ino: HashMap<u64, Vec<LogCursor>>,
+}
+
+impl Cursors {
+    pub(super) fn new(cursors: Vec<LogCursor>) -> Self {
+        let mut known = Self::default();
+        cursors.into_iter().for_each(|cursor| known.set(cursor));
+        known
+    }
+
+    /// Adds a cursor in place of those with its device and inode.
+    pub(super) fn set(&mut self, cursor: LogCursor) {
+        let of_ino = self.by_ino.entry(cursor.ino).or_default();
+        of_ino.retain(|known| known.dev != cursor.dev);
+        of_ino.reserve_exact(1);
+        of_ino.push(cursor);
+    }
+
+    /// Adds a cursor by content beside those of other logs that had its path.
+    pub(super) fn add(&mut self, cursor: LogCursor) {
+        let of_ino = self.by_ino.entry(cursor.ino).or_default();
+        if of_ino.len() >= SAME_PATH_MAX {
+            of_ino.remove(0);
+        }
+        of_ino.reserve_exact(1);
+        of_ino.push(cursor);
+    }
+
+    /// The latest cursor with this device and inode.
+    pub(super) fn get(&self, (dev, ino): (u64, u64)) -> Option<&LogCursor> {
+        self.by_ino.get(&ino)?.iter().rfind(|cursor| cursor.dev == dev)
+    }
+
+    /// Removes and returns the latest cursor with this device and inode.
+    pub(super) fn remove(&mut self, (dev, ino): (u64, u64)) -> Option<LogCursor> {
+        let at = self.with_ino(ino).iter().rposition(|cursor| cursor.dev == dev)?;
+        self.remove_at(ino, at)
+    }
+
+    /// Removes a cursor.
+    pub(super) fn remove_this(&mut self, cursor: &LogCursor) {
+        if let Some(at) = self.with_ino(cursor.ino).iter().position(|known| known == cursor) {
+            self.remove_at(cursor.ino, at);
+        }
+    }
+
+    fn remove_at(&mut self, ino: u64, at: usize) -> Option<LogCursor> {
+        let of_ino = self.by_ino.get_mut(&ino)?;
+        let removed = of_ino.remove(at);
+        if of_ino.is_empty() {
+            self.by_ino.remove(&ino);
+        }
+        Some(removed)
+    }
+
+    /// The cursors with this inode.
+    pub(super) fn with_ino(&self, ino: u64) -> &[LogCursor] {
+        self.by_ino.get(&ino).map_or(&[], Vec::as_slice)
+    }
+
+    /// The cursors of logs that had this path.
+    pub(super) fn with_path(&self, path: &str) -> impl Iterator<Item = &LogCursor> {
+        self.iter().filter(move |cursor| cursor.path == path)
+    }
+
+    /// All cursors, in any order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &LogCursor> {
+        self.by_ino.values().flatten()
+    }
+}
