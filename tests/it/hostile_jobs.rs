@@ -171,10 +171,10 @@ fn a_sparse_log_costs_no_other_run_its_pictures() {
 #[test]
 fn an_npz_of_thousands_of_arrays_costs_no_other_run_its_pictures() {
     let mut hostile = Hostile::new();
-    let names: Vec<String> = (0..4000).map(|i| format!("a{i}.npy")).collect();
+    let names: Vec<String> = (0..1500).map(|i| format!("a{i}.npy")).collect();
     let arrays: Vec<(&str, Vec<u8>)> = names.iter().map(|name| (&**name, gray(1))).collect();
     hostile.run.write("dumps/k/1.npz", &npz(&arrays));
-    hostile.wait_for_items(4000);
+    hostile.wait_for_items(1500);
     hostile.check_memory();
     hostile.check_healthy();
 }
@@ -198,15 +198,36 @@ fn a_sparse_tail_of_a_dump_costs_no_other_run_its_pictures() {
 }
 
 #[test]
+fn long_identities_take_little_memory() {
+    let mut hostile = Hostile::new();
+    let objects = vec![r#"{"a":1}"#; 125_000].join(",");
+    for i in 0..12 {
+        let run = hostile.run.folder().join(format!("run-{i}"));
+        fs::create_dir_all(run.join("dumps/k")).expect("a folder");
+        let identity = format!(r#"{{"id":"long{i}","name":"n","config":[{objects}]}}"#);
+        fs::write(run.join("safelight.json"), identity).expect("a file");
+        fs::write(run.join("dumps/k/1.npy"), gray(1)).expect("a dump");
+    }
+    let is_kept =
+        |i: usize| hostile.run.store().join(format!("runs/long{i}/media/images")).is_dir();
+    wait_for("the runs' pictures", || (0..12).all(is_kept));
+    hostile.check_good();
+    hostile.check_memory();
+    hostile.check_healthy();
+    let log = hostile.daemon.log_text();
+    assert!(log.contains("field of a run ignored") && log.contains("may have 65536"), "{log}");
+}
+
+#[test]
 fn thousands_of_dumps_cost_no_other_run_its_pictures() {
     let mut hostile = Hostile::new();
-    for step in 0..3000 {
+    for step in 0..1500 {
         hostile.run.write(&format!("dumps/k/{step}.npy"), &gray(step));
     }
     for _ in 0..5 {
         hostile.check_good();
     }
-    hostile.wait_for_items(3000);
+    hostile.wait_for_items(1500);
     hostile.check_memory();
     hostile.check_healthy();
 }

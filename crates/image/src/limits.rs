@@ -10,8 +10,8 @@ use crate::plan::IndexRange;
 use crate::record::DEPTH_MAX;
 use crate::wandb::{MAX_DIMENSION, MAX_ITEMS};
 
-/// The longest `safelight.json`, in bytes.
-pub const IDENTITY_BYTES_MAX: u64 = 1 << 20;
+/// The most bytes of fields of `safelight.json` that are kept.
+pub const IDENTITY_BYTES_MAX: u64 = 64 << 10;
 
 /// How an image that is over `max_dimension` is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
