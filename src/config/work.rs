@@ -15,7 +15,8 @@ pub struct WorkSection {
     /// How many images are made at the same time. The machine's processors belong to the training.
     #[schemars(extend("x-restart" = true))]
     pub threads: Whole<1, 1024>,
-    /// The memory that all images in the making may take together, in bytes. An image that needs more is rejected.
+    /// The memory that all images in the making, and the texts of lines that are not committed yet, may take together,
+    /// in bytes. Texts take at most a quarter. An image that needs more is rejected.
     #[schemars(extend("x-restart" = true))]
     pub memory_bytes_max: Whole<1_048_576, BYTES_MAX>,
     /// How many bytes of dumps the daemon reads from disk each second, at most, so that the training's own reads do
