@@ -6,12 +6,17 @@
 //! full disk does.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::locks::lock;
 
@@ -50,6 +55,14 @@ pub(crate) struct Disk {
     /// Directories whose own entries this process has made durable. A directory that existed before may
     /// have been created by a process that was killed before it synced the entry.
     durable_dirs: Arc<Mutex<HashSet<PathBuf>>>,
+    /// The store's directory. No link below it is followed.
+    root: Option<Arc<Root>>,
+}
+
+/// A directory whose files are opened beneath its descriptor.
+struct Root {
+    path: PathBuf,
+    fd: OwnedFd,
 }
 
 impl fmt::Debug for Disk {
@@ -73,6 +86,51 @@ impl Disk {
         Self { observer: Some(observer), ..Self::default() }
     }
 
+    /// The same disk. Paths below `root`, which exists, are resolved beneath its descriptor, without following links:
+    /// others may write there by mistake.
+    ///
+    /// # Errors
+    /// If the directory cannot be opened.
+    pub(crate) fn within(self, root: &Path) -> io::Result<Self> {
+        let fd = rustix::fs::open(root, DIRECTORY, Mode::empty())?;
+        Ok(Self { root: Some(Arc::new(Root { path: root.to_owned(), fd })), ..self })
+    }
+
+    /// Opens what lies at a path, which is no link.
+    fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let (flags, mode) = (flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::from(0o666));
+        let inner = self.root.as_ref().and_then(|root| {
+            Some((root, path.strip_prefix(&root.path).ok().filter(|inner| *inner != "")?))
+        });
+        if let Some((root, inner)) = inner {
+            let resolve =
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            let mode = if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() };
+            match rustix::fs::openat2(&root.fd, inner, flags, mode, resolve) {
+                // An old kernel, or a sandbox that does not allow the call.
+                Err(Errno::NOSYS | Errno::PERM) => {}
+                result => return result.map_err(|errno| no_link(errno, path)),
+            }
+        }
+        rustix::fs::open(path, flags, mode).map_err(|errno| no_link(errno, path))
+    }
+
+    /// Opens the folder of a path, and returns the name in it.
+    fn open_parent<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let folder = path.parent().filter(|folder| *folder != "").unwrap_or(Path::new("."));
+        Ok((self.open_at(folder, DIRECTORY | OFlags::PATH)?, name))
+    }
+
+    /// Removes a file, or a link itself.
+    ///
+    /// # Errors
+    /// If it cannot be removed, or lies behind a link.
+    pub(crate) fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let (folder, name) = self.open_parent(path)?;
+        Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?)
+    }
+
     /// Reports a step that the caller performs itself.
     ///
     /// # Errors
@@ -81,23 +139,32 @@ impl Disk {
         self.observer.as_ref().map_or(Ok(()), |observer| observer.before(step))
     }
 
-    /// Creates a file, or empties an existing one.
+    /// Creates a file, or empties an existing one that has no other name.
     ///
     /// # Errors
-    /// If the file cannot be created.
+    /// If the file cannot be created, or a link or something else than a file is in its place.
     pub(crate) fn create(&self, path: &Path) -> io::Result<DiskFile> {
         self.observe(&Step::Create(path))?;
-        let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(true).read(true).write(true).open(path)?;
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NONBLOCK;
+        let file = File::from(self.open_at(path, flags)?);
+        let meta = checked(&file, path)?;
+        if meta.len() > 0 {
+            if meta.nlink() > 1 {
+                let error = format!("it has other names, and is not emptied: {}", path.display());
+                return Err(io::Error::other(error));
+            }
+            file.set_len(0)?;
+        }
         Ok(DiskFile { disk: self.clone(), path: path.to_owned(), file })
     }
 
     /// Opens an existing file.
     ///
     /// # Errors
-    /// If the file cannot be opened.
+    /// If the file cannot be opened, or a link or something else than a file is in its place.
     pub(crate) fn open(&self, path: &Path) -> io::Result<DiskFile> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = File::from(self.open_at(path, OFlags::RDWR | OFlags::NONBLOCK)?);
+        checked(&file, path)?;
         Ok(DiskFile { disk: self.clone(), path: path.to_owned(), file })
     }
 
@@ -107,7 +174,9 @@ impl Disk {
     /// If there is no such file, or it cannot be renamed.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.observe(&Step::Rename(from, to))?;
-        fs::rename(from, to)
+        let ((from_folder, from), (to_folder, to)) =
+            (self.open_parent(from)?, self.open_parent(to)?);
+        Ok(rustix::fs::renameat(from_folder, from, to_folder, to)?)
     }
 
     /// Makes the entries of a directory durable.
@@ -116,7 +185,7 @@ impl Disk {
     /// If the directory cannot be opened or synced.
     pub(crate) fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.observe(&Step::SyncDir(path))?;
-        File::open(path)?.sync_all()
+        File::from(self.open_at(path, DIRECTORY)?).sync_all()
     }
 
     /// Creates a directory and its missing parents, and makes their entries durable.
@@ -137,11 +206,10 @@ impl Disk {
         }
         if !is_there {
             self.observe(&Step::CreateDir(path))?;
-            match fs::create_dir(path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {
-                    return Err(error);
-                }
-                _ => {}
+            let (folder, name) = self.open_parent(path)?;
+            match rustix::fs::mkdirat(folder, name, Mode::from(0o777)) {
+                Err(Errno::EXIST) if path.is_dir() => {}
+                result => result?,
             }
         }
         if let Some(above) = above {
@@ -167,6 +235,40 @@ impl Disk {
         self.rename(&beside, path)?;
         path.parent().map_or(Ok(()), |folder| self.sync_dir(folder))
     }
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::RDONLY);
+
+/// Says of the errors for a link what is wrong: the kernel says "too many levels of symbolic links".
+fn no_link(errno: Errno, path: &Path) -> io::Error {
+    let what = match errno {
+        Errno::LOOP => "it is a symbolic link or lies behind one, which is not followed",
+        Errno::NOTDIR => "want a directory, found something else",
+        _ => return errno.into(),
+    };
+    io::Error::other(format!("{what}: {}", path.display()))
+}
+
+/// Checks that an open file is a regular file.
+fn checked(file: &File, path: &Path) -> io::Result<fs::Metadata> {
+    let meta = file.metadata()?;
+    if meta.is_file() {
+        return Ok(meta);
+    }
+    let error = format!("want a regular file, found something else: {}", path.display());
+    Err(io::Error::other(error))
+}
+
+/// Opens a file of the store to read it. Follows no link at its place, and does not wait for a FIFO.
+///
+/// # Errors
+/// If the file cannot be opened, or a link or something else than a file is in its place.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    let file = File::from(opened.map_err(|errno| no_link(errno, path))?);
+    checked(&file, path)?;
+    Ok(file)
 }
 
 impl DiskFile {

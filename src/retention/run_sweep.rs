@@ -153,7 +153,10 @@ impl RunSweep<'_> {
         report: &mut RunReport,
     ) -> Result<(), StoreError> {
         let root = self.folder();
-        let (mut folders, mut found) = (vec![root.join("media")], Vec::new());
+        // A link in the place of the folder is not followed: what lies behind it is not ours.
+        let media = root.join("media");
+        let is_folder = fs::symlink_metadata(&media).is_ok_and(|meta| meta.is_dir());
+        let (mut folders, mut found) = (Vec::from_iter(is_folder.then_some(media)), Vec::new());
         while let Some(folder) = folders.pop() {
             let entries = match fs::read_dir(&folder) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

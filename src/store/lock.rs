@@ -2,11 +2,14 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
+
+use crate::durable::open_to_read;
 
 /// The process that holds a store.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -44,7 +47,7 @@ fn path(store: &Path) -> PathBuf {
 /// Reads the lock file of a store. The process that it names may have ended.
 #[must_use]
 pub fn holder(store: &Path) -> Option<Holder> {
-    let file: LockFile = read(&mut File::open(path(store)).ok()?)?;
+    let file: LockFile = read(&mut open_to_read(&path(store)).ok()?)?;
     Some(file.holder)
 }
 
@@ -54,6 +57,20 @@ fn read(file: &mut File) -> Option<LockFile> {
     serde_json::from_str(&text).ok()
 }
 
+/// Opens or creates the lock file. It is written to only if it is a file without other names.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let flags = i32::try_from(flags).map_err(io::Error::other)?;
+    options.create(true).truncate(false).read(true).write(true).custom_flags(flags);
+    let file = options.open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.nlink() > 1 {
+        return Err(io::Error::other("want a file without other names: remove it"));
+    }
+    Ok(file)
+}
+
 impl Lock {
     /// Locks the store, waiting up to `patience` for another process to release it. Returns `Ok(None)` if
     /// it is still held then.
@@ -61,12 +78,7 @@ impl Lock {
     /// # Errors
     /// If the lock file cannot be opened or locked.
     pub(crate) fn take(store: &Path, me: &Holder, patience: Duration) -> io::Result<Option<Self>> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path(store))?;
+        let mut file = open(&path(store))?;
         let start = Instant::now();
         loop {
             match file.try_lock() {

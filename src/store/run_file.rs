@@ -1,14 +1,14 @@
 //! `run.json`: the identity of a run, and the directory that it comes from.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{FORMAT, StoreError};
-use crate::durable::Disk;
+use crate::durable::{Disk, open_to_read};
 use crate::media::RunId;
 
 /// A run: its id, and the directory that it is written in.
@@ -48,7 +48,7 @@ impl RunFile {
     /// If it cannot be read, is damaged, or is of a later version.
     pub(super) fn read(folder: &Path) -> Result<Option<Self>, StoreError> {
         let path = path(folder);
-        let text = match fs::read(&path) {
+        let text = match open_to_read(&path).and_then(read_all) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::File { path, source }),
@@ -104,6 +104,12 @@ impl RunFile {
         let text = text.expect("the path is UTF-8, and all map keys are text");
         Ok(disk.replace(&path(folder), &text)?)
     }
+}
+
+fn read_all(mut file: File) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 fn path(folder: &Path) -> PathBuf {

@@ -85,12 +85,10 @@ impl Space {
         if !has_room || self.ballast().is_file() {
             return;
         }
-        let made = std::fs::File::create(self.ballast()).and_then(|file| {
-            rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, BALLAST_BYTES)?;
-            Ok(())
-        });
+        // A link or something else in its place is left alone.
+        let Ok(file) = std::fs::File::create_new(self.ballast()) else { return };
         // Some file systems cannot reserve space. Without a ballast, all works until the disk is full.
-        if made.is_err() {
+        if rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, BALLAST_BYTES).is_err() {
             drop(std::fs::remove_file(self.ballast()));
         }
     }

@@ -81,6 +81,9 @@ impl Writer {
         disk.create_dir_all(&root.join("runs"))
             .map_err(|source| StoreError::File { path: root.to_owned(), source })?;
         let lock = take_lock(root, me, patience)?;
+        let disk = disk
+            .within(root)
+            .map_err(|source| StoreError::File { path: root.to_owned(), source })?;
         let space = Space::new(root, Arc::default());
         if space.release_ballast() {
             tracing::warn!("the store's disk is full: its reserve is given up to open the index");
@@ -483,10 +486,18 @@ impl Writer {
         let folder = run_folder(&self.root, named.run());
         let unnamed = named.unnamed(&self.reader(), paths)?.into_iter();
         let failed = unnamed.filter_map(|path| {
-            let error = remove(&folder.join(path.as_ref())).err()?;
+            let error = self.remove(&folder.join(path.as_ref())).err()?;
             Some((path.as_ref().display().to_string(), error))
         });
         Ok(failed.collect())
+    }
+
+    /// Removes a file that may be gone already.
+    fn remove(&self, path: &Path) -> Result<(), String> {
+        match self.disk.remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
+            _ => Ok(()),
+        }
     }
 
     /// Makes sure that the index has all that was committed.
@@ -533,13 +544,5 @@ impl Writer {
             return Ok(());
         }
         self.index.close()
-    }
-}
-
-/// Removes a file that may be gone already.
-fn remove(path: &Path) -> Result<(), String> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
-        _ => Ok(()),
     }
 }

@@ -336,7 +336,7 @@ fn a_kill_at_any_durability_call_of_a_repair_loses_nothing() {
     let files = media(&temp);
     let n_lines = temp.journaled_items().len();
     let mut n_killed = 0;
-    for call in ["fsync", "fdatasync", "rename", "renameat2", "write"] {
+    for call in ["fsync", "fdatasync", "rename", "renameat", "renameat2", "write"] {
         for n in (1..40).step_by(if call == "write" { 7 } else { 1 }) {
             for (i, path) in files.keys().enumerate() {
                 let path = temp.store().join(path);

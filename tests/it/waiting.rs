@@ -254,7 +254,7 @@ fn a_kill_while_waiting_items_are_tried_again_loses_and_duplicates_nothing() {
         return;
     }
     let mut n_killed = 0;
-    for call in ["fsync", "fdatasync", "rename"] {
+    for call in ["fsync", "fdatasync", "rename", "renameat"] {
         for n in 1.. {
             let temp = TempRun::new();
             (0..3).for_each(|i| line(&temp, "k", 1, &format!("tensors/{i}.npy"), ""));

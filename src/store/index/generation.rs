@@ -63,6 +63,31 @@ const OPENING: Duration = Duration::from_mins(1);
 /// How long to wait for sled's lock. sled's threads may hold it after their process released the store.
 const SLED_LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Removes an index that is, or has in it, a symbolic link: sled would write to what lies behind it. The index is then
+/// built from the journals.
+pub(super) fn remove_links(path: &Path) -> io::Result<()> {
+    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match fs::symlink_metadata(path) {
+        Err(error) if is_missing(&error) => return Ok(()),
+        Ok(meta) if meta.is_symlink() => {}
+        meta => {
+            meta?;
+            let is_link = |entry: io::Result<fs::DirEntry>| {
+                Ok::<_, io::Error>(entry?.file_type()?.is_symlink())
+            };
+            let links = fs::read_dir(path)?.map(is_link).collect::<io::Result<Vec<bool>>>()?;
+            if !links.contains(&true) {
+                return Ok(());
+            }
+        }
+    }
+    tracing::warn!(
+        "the index is or has a symbolic link: it is removed and rebuilt from the journals"
+    );
+    // Links in it are removed, and not followed.
+    fs::remove_dir_all(path)
+}
+
 /// Opens the database in `path`. The caller holds the store's lock, so a process that still holds sled's own
 /// lock is about to end.
 pub(super) fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {

@@ -45,7 +45,7 @@ use self::apply::apply_line;
 use self::blocks::{Changes, Rows};
 use self::generation::{
     Generation, adopt_latest, boot_id, check, distrust, guarded, is_disk_trouble, is_locked,
-    open_sled, remove_torn_snapshots, set_aside,
+    open_sled, remove_links, remove_torn_snapshots, set_aside,
 };
 pub(crate) use self::generation::{is_damage, remove_all};
 pub(crate) use self::rows::{DumpRow, LineRow, Row, RunRow};
@@ -148,6 +148,7 @@ impl Index {
     pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
         let path = root.join("index");
         adopt_latest(root, &path)?;
+        remove_links(&path)?;
         let opened = open_sled(&path).or_else(|error| {
             // A snapshot that was being written when a process died hides the complete ones.
             let n_removed = remove_torn_snapshots(&path);

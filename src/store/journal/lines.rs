@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::{JournalOffset, Line, segment_path, unframe};
+use crate::durable::open_to_read;
 
 /// Reads the line at a place that the index has.
 ///
@@ -16,7 +17,7 @@ use super::{JournalOffset, Line, segment_path, unframe};
 /// If it cannot be read. A damaged or missing line is `InvalidData`.
 pub(crate) fn read_line(folder: &Path, start: JournalOffset, length: u32) -> io::Result<Line> {
     let read = || {
-        let file = File::open(segment_path(folder, start.segment))?;
+        let file = open_to_read(&segment_path(folder, start.segment))?;
         let mut bytes = vec![0; length as usize];
         file.read_exact_at(&mut bytes, start.offset)?;
         bytes.pop();
@@ -95,7 +96,7 @@ impl<T> Lines<T> {
 
     /// Opens the segment at the current place. A missing segment was logged when the journal was opened.
     fn open(&self) -> io::Result<Option<BufReader<File>>> {
-        let file = match File::open(segment_path(&self.folder, self.at.segment)) {
+        let file = match open_to_read(&segment_path(&self.folder, self.at.segment)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };

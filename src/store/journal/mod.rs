@@ -25,7 +25,6 @@ mod lines;
 mod open_journals;
 mod segments;
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -38,7 +37,7 @@ use self::segments::segments;
 pub(crate) use self::segments::{
     JournalOffset, SEGMENT_BYTES, folder, is_present, is_whole_before, segment_length, segment_path,
 };
-use crate::durable::{Disk, DiskFile};
+use crate::durable::{Disk, DiskFile, open_to_read};
 
 /// A journal that is open for appending.
 #[derive(Debug)]
@@ -83,7 +82,7 @@ impl Journal {
         let (mut seen, mut n_bad) = (last_seq, 0);
         for segment in segments(folder)?.into_iter().filter(|&number| number >= from.segment) {
             let mut offset = if segment == from.segment { from.offset } else { 0 };
-            let file = File::open(segment_path(folder, segment))?;
+            let file = open_to_read(&segment_path(folder, segment))?;
             if segment > end.segment {
                 end = JournalOffset { segment, offset: 0 };
             }

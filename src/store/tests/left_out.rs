@@ -38,11 +38,11 @@ impl Observe for Broken {
     }
 }
 
-fn holder() -> Holder {
+pub(super) fn holder() -> Holder {
     Holder { pid: 1, command: "test".to_owned(), socket: None }
 }
 
-fn commit(run: &str, step: u64) -> Commit {
+pub(super) fn commit(run: &str, step: u64) -> Commit {
     let id = RunId::new(run).expect("a name");
     let source = Path::new("/nowhere").join(run);
     let info = Arc::new(RunInfo { id, source, identity: serde_json::Map::new() });
@@ -55,7 +55,7 @@ fn commit(run: &str, step: u64) -> Commit {
 }
 
 /// The steps of a run's items.
-fn steps(reader: &Reader, run: &str) -> Vec<u64> {
+pub(super) fn steps(reader: &Reader, run: &str) -> Vec<u64> {
     let run = RunId::new(run).ok();
     let items = reader.items(&Filter { run, ..Filter::default() }).expect("items");
     items.map(|item| item.expect("an item").1.step().expect("a step").0).collect()

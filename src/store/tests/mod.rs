@@ -4,6 +4,7 @@ mod churn;
 mod damage;
 mod faults;
 mod left_out;
+mod links;
 mod named_files;
 mod pages;
 mod scrub;

@@ -178,7 +178,8 @@ fn a_kill_at_any_durability_call_loses_and_duplicates_nothing() {
     }
     let every = if n_kills() > 50 { 1 } else { 3 };
     let mut n_killed = 0;
-    for (first, call) in (1..).zip(["fsync", "fdatasync", "rename", "ftruncate", "sync_file_range"])
+    for (first, call) in
+        (1..).zip(["fsync", "fdatasync", "rename", "renameat", "ftruncate", "sync_file_range"])
     {
         for n in (first..).step_by(every) {
             let temp = TempRun::new();

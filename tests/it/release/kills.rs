@@ -13,7 +13,7 @@ fn a_release_killed_at_any_durability_call_loses_and_duplicates_nothing() {
         return;
     }
     let mut n_killed = 0;
-    for call in ["fsync", "fdatasync", "rename", "renameat2", "sync_file_range"] {
+    for call in ["fsync", "fdatasync", "rename", "renameat", "renameat2", "sync_file_range"] {
         for n in 1.. {
             let temp = TempRun::new();
             (0..6).for_each(|n| temp.log_picture("a", 1, n));
