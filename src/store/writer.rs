@@ -169,7 +169,7 @@ impl Writer {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match journal::is_present(folder) {
             Ok(false) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+            Err(_) if !folder.is_dir() => return Ok(None),
             Ok(true) | Err(_) => {}
         }
         let run = match RunFile::read(folder) {
@@ -192,11 +192,29 @@ impl Writer {
                 return Ok(None);
             }
         };
+        // Opening a journal syncs it, which takes long for many runs.
+        if self.index.was_closed() && self.is_applied(&run)? {
+            return Ok(Some(run));
+        }
         match self.open_journal(&run) {
             Err(error) if error.is_of_run() => self.left_out.close(&run, &error),
             result => result?,
         }
         Ok(Some(run))
+    }
+
+    /// Whether the index has all lines of a run's journal. Opening the journal says why, if that cannot be told.
+    fn is_applied(&self, run: &RunId) -> Result<bool, StoreError> {
+        let folder = journal::folder(&run_folder(&self.root, run));
+        let Some(JournalOffset { segment, offset }) = self.index.run(run)?.map(|row| row.applied)
+        else {
+            return Ok(false);
+        };
+        let has_length =
+            |segment, n| journal::segment_length(&folder, segment).is_ok_and(|of| of == n);
+        Ok(has_length(segment, offset)
+            && has_length(segment + 1, 0)
+            && journal::is_whole_before(&folder, segment))
     }
 
     /// Opens a run's journal and applies to the index the lines that it lacks.

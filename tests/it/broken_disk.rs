@@ -169,6 +169,11 @@ fn a_run_whose_journal_cannot_be_opened_is_left_out_alone() {
         assert!(ran.code == 1 && (ran.err + &ran.out).contains(words), "{args:?}");
     }
 
+    let ran = temp.ingest();
+    assert!(ran.code == 1 && ran.err.contains(words), "{ran:?}");
+    let other = temp.folder().join(OTHER);
+    assert_eq!(temp.run(&["ingest", other.to_str().expect("a path")]).code, 0);
+
     let daemon = temp.daemon("[ingest]\nscan_ms = 300\n");
     log_picture(&temp, "run", 3);
     log_picture(&temp, OTHER, 8);

@@ -66,20 +66,18 @@ const SLED_LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// Removes an index that is, or has in it, a symbolic link: sled would write to what lies behind it. The index is then
 /// built from the journals.
 pub(super) fn remove_links(path: &Path) -> io::Result<()> {
-    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    match fs::symlink_metadata(path) {
-        Err(error) if is_missing(&error) => return Ok(()),
-        Ok(meta) if meta.is_symlink() => {}
-        meta => {
-            meta?;
-            let is_link = |entry: io::Result<fs::DirEntry>| {
-                Ok::<_, io::Error>(entry?.file_type()?.is_symlink())
-            };
-            let links = fs::read_dir(path)?.map(is_link).collect::<io::Result<Vec<bool>>>()?;
-            if !links.contains(&true) {
-                return Ok(());
-            }
+    let is_link =
+        |entry: io::Result<fs::DirEntry>| entry?.file_type().map(|kind| kind.is_symlink());
+    let has_links = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_symlink() => true,
+        Ok(meta) if meta.is_dir() => {
+            fs::read_dir(path)?.map(is_link).collect::<io::Result<Vec<bool>>>()?.contains(&true)
         }
+        // It is missing, or no index.
+        _ => false,
+    };
+    if !has_links {
+        return Ok(());
     }
     tracing::warn!(
         "the index is or has a symbolic link: it is removed and rebuilt from the journals"

@@ -79,6 +79,8 @@ pub(crate) struct Index {
     current: Arc<RwLock<Arc<Generation>>>,
     /// Number of calls of [`Self::apply`] through this handle or its clones.
     n_changes: Arc<AtomicU64>,
+    /// Whether the process that had it open before closed it.
+    was_closed: bool,
 }
 
 fn key(kind: u8, run: &RunId, rest: &[&[u8]]) -> Vec<u8> {
@@ -160,12 +162,16 @@ impl Index {
             Err(error) if is_locked(&error) => return Err(error.into()),
             Err(error) => return Self::open_anew(root, &error),
         };
-        let why = guarded(|| match distrust(&db, &boot_id())? {
-            None => check(&db),
-            why => Ok(why),
+        let mut was_closed = false;
+        let why = guarded(|| {
+            was_closed = db.get(b"mboot")?.is_some_and(|was| was == "closed");
+            match distrust(&db, &boot_id())? {
+                None => check(&db),
+                why => Ok(why),
+            }
         });
         match why {
-            Ok(None) => Ok(Self::of(Generation::new(db, path, 0))),
+            Ok(None) => Ok(Self { was_closed, ..Self::of(Generation::new(db, path, 0)) }),
             Ok(Some(why)) => {
                 tracing::warn!(why, "index is rebuilt from the journals");
                 drop(db);
@@ -191,9 +197,14 @@ impl Index {
         Ok(Self::of(Generation::empty(path, 0)?))
     }
 
+    /// Whether the process that had the index open before closed it. Then all journal lines that it has are durable.
+    pub(crate) fn was_closed(&self) -> bool {
+        self.was_closed
+    }
+
     fn of(generation: Generation) -> Self {
         let current = Arc::new(RwLock::new(Arc::new(generation)));
-        Self { current, n_changes: Arc::default() }
+        Self { current, n_changes: Arc::default(), was_closed: false }
     }
 
     /// Creates an empty index, which can replace this one once it is filled.
