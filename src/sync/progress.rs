@@ -79,6 +79,12 @@ impl ProgressBoard {
         self.changes.notify();
     }
 
+    /// Posts that a pass over all runs found no change.
+    pub(super) fn post_pass(&self, n_passes: u64) {
+        self.posted().progress.n_passes = n_passes;
+        self.changes.notify();
+    }
+
     /// Marks the thread as ended when the result is dropped, also after a panic.
     pub(super) fn end_on_drop(&self) -> EndOnDrop {
         EndOnDrop(self.clone())

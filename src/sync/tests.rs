@@ -45,6 +45,8 @@ struct Server {
     /// Whether `commit` never ends.
     hangs: bool,
     rests: Vec<Rest>,
+    n_open: usize,
+    n_open_max: usize,
     n_in_transfer_max: usize,
     n_in_transfer: usize,
 }
@@ -65,6 +67,8 @@ impl Memory {
             n_commits_to_fail: 0,
             hangs: false,
             rests: Vec::new(),
+            n_open: 0,
+            n_open_max: 0,
             n_in_transfer_max: 0,
             n_in_transfer: 0,
         })))
@@ -111,7 +115,16 @@ impl Target for Memory {
     }
 
     fn run(&self, run: &RunInfo) -> MemoryRun {
+        let mut server = self.server();
+        server.n_open += 1;
+        server.n_open_max = server.n_open.max(server.n_open_max);
         MemoryRun(self.clone(), run.id.clone())
+    }
+}
+
+impl Drop for MemoryRun {
+    fn drop(&mut self) {
+        self.0.server().n_open -= 1;
     }
 }
 
@@ -335,6 +348,32 @@ async fn many_parked_items_are_retried_with_few_writes_of_the_state() {
     let n_commits = target.server().n_commits;
     assert!(n_commits <= 40, "{n_commits} commits");
     assert!(target.steps("a").is_sorted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_runs_keep_few_sinks_open() {
+    // Regression: each run kept its sink, and its files, open for a quarter of an hour.
+    let mut store = Store::new();
+    for run in 0..400 {
+        store.images(&format!("run{run}"), "k", 0..2, 1);
+    }
+    let target = Memory::new(|_, _| Reaction::Accept);
+    let (control, board) = (WorkerControl::default(), ProgressBoard::default());
+    let reader = store.reader.clone();
+    let worker = Worker::<Memory>::new(reader, config(""), target.clone(), board.clone());
+    let watch = async {
+        while board.view().delivered < 800 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let n_passes = board.n_passes();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(board.n_passes() > n_passes, "idle passes are counted");
+        control.stop.cancel();
+    };
+    tokio::join!(worker.deliver_until_stopped(&control), watch);
+    let server = target.server();
+    assert!((250..260).contains(&server.n_open_max), "{}", server.n_open_max);
+    assert!(server.rests.iter().filter(|why| **why == Rest::Leaving).count() >= 140);
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,6 +36,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a waiting worker posts its progress.
 const POST_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How many sinks may be open between two deliveries. More runs close theirs at once, because a sink may hold files open.
+const SINKS_MAX: usize = 256;
+
 /// How long a step of a sink may go on after the worker was stopped.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
@@ -66,6 +69,8 @@ pub(super) struct Worker<T: Target> {
     /// Runs whose state can't be read, with the errors.
     broken: BTreeMap<RunId, String>,
     transfer: Transfer,
+    /// The number of open sinks at the start of the pass, and of those opened since.
+    n_sinks: usize,
     /// [`Reader::n_changes`] when the runs were last refreshed.
     n_changes_seen: Option<u64>,
     pause: RetryPause,
@@ -95,6 +100,7 @@ impl<T: Target> Worker<T> {
             target: None,
             runs: BTreeMap::new(),
             broken: BTreeMap::new(),
+            n_sinks: 0,
             n_changes_seen: None,
             pause: RetryPause::default(),
             retries_parked: false,
@@ -182,7 +188,18 @@ impl<T: Target> Worker<T> {
     /// Delivers a page of each run. Returns whether anything was delivered.
     async fn pass(&mut self, control: &WorkerControl) -> bool {
         self.n_passes += 1;
+        let was_current = self.n_changes_seen == Some(self.reader.n_changes());
         let refreshed = self.refresh_runs();
+        let retries_parked = self.retries_parked;
+        let runs = self.runs.iter().filter(|(_, work)| !work.is_quiet(retries_parked));
+        let runs: Vec<RunId> = runs.map(|(run, _)| run.clone()).collect();
+        if was_current && runs.is_empty() && !self.is_waiting() {
+            // Nothing has changed.
+            self.retries_parked = false;
+            self.board.post_pass(self.n_passes);
+            return false;
+        }
+        self.n_sinks = self.runs.values().filter(|work| work.sink.is_some()).count();
         self.post();
         if let Err(error) = refreshed {
             self.pause.add_failure(&error, self.text_of(&error));
@@ -191,9 +208,8 @@ impl<T: Target> Worker<T> {
         if !self.pause.is_over(Instant::now()) {
             return false;
         }
-        let retries_parked = std::mem::take(&mut self.retries_parked);
+        self.retries_parked = false;
         let (mut did, mut n_failed_in_a_row) = (false, 0);
-        let runs: Vec<RunId> = self.runs.keys().cloned().collect();
         for run in runs {
             let Some(mut work) = self.runs.remove(&run) else { continue };
             if control.stop.is_cancelled() || !work.pause.is_over(Instant::now()) {
@@ -239,6 +255,9 @@ impl<T: Target> Worker<T> {
                         self.runs.values_mut().for_each(|work| work.sink = None);
                     }
                 }
+            }
+            if self.n_sinks > SINKS_MAX {
+                work.sink = None;
             }
             self.runs.insert(run, work);
             if n_failed_in_a_row >= FAILURES_MAX {

@@ -10,7 +10,7 @@ use super::super::backlog::{Backlog, BacklogCount, BacklogItem, unix_seconds, wr
 use super::super::state::{ParkedItem, RunState, StateError};
 use super::failure::{DeliveryError, RetryPause};
 use super::transfer::{DamagedFile, PutProgress, PutResult};
-use super::{Worker, WorkerControl};
+use super::{SINKS_MAX, Worker, WorkerControl};
 use crate::sinks::{Delivery, Receipt, Rest, Sink, SinkError, Target};
 use crate::store::journal::JournalOffset;
 use crate::store::{Extent, StoreError};
@@ -102,6 +102,27 @@ impl<S> RunWork<S> {
     }
 }
 
+impl<S> RunWork<S> {
+    /// Whether there is nothing to deliver, to report or to retry. `retries_parked` is set if all parked items are due.
+    pub(super) fn is_quiet(&self, retries_parked: bool) -> bool {
+        let RunState { cursor, is_at_rest, parked, .. } = &self.state;
+        let is_retried =
+            |parked: &ParkedItem| retries_parked || parked.next.is_some() || parked.is_damaged;
+        cursor.place >= self.extent.end
+            && *is_at_rest
+            && !self.has_unreported_end()
+            && self.pause.until.is_none()
+            && self.pause.error.is_none()
+            && !parked.iter().any(is_retried)
+    }
+
+    /// Whether the sink has yet to get the end of the run.
+    fn has_unreported_end(&self) -> bool {
+        let RunState { receipt, is_end_reported, .. } = &self.state;
+        self.extent.finished && receipt.is_some() && !is_end_reported
+    }
+}
+
 impl<T: Target> Worker<T> {
     /// Delivers a page of a run's backlog, then its parked items that are due. Returns whether anything was done.
     pub(super) async fn deliver_run(
@@ -115,9 +136,8 @@ impl<T: Target> Worker<T> {
             did |= self.deliver_page(work, control).await?;
         }
         did |= self.retry_parked(work, control, retries_parked).await?;
-        let RunState { receipt, is_at_rest, is_end_reported, .. } = &work.state;
-        let has_unreported_end = work.extent.finished && receipt.is_some() && !is_end_reported;
-        if work.state.cursor.place >= work.extent.end && (!is_at_rest || has_unreported_end) {
+        let is_delivered = work.state.cursor.place >= work.extent.end;
+        if is_delivered && (!work.state.is_at_rest || work.has_unreported_end()) {
             self.rest(work).await?;
         }
         Ok(did)
@@ -297,6 +317,7 @@ impl<T: Target> Worker<T> {
         sink.resume(work.state.receipt.as_ref()).await?;
         work.puts.forget_put();
         work.sink = Some(sink);
+        self.n_sinks += 1;
         Ok(())
     }
 
@@ -407,7 +428,7 @@ impl<T: Target> Worker<T> {
         let idle = work.last_growth.elapsed();
         let why = if work.extent.finished {
             Rest::Finished
-        } else if self.is_once || idle >= REST_AFTER {
+        } else if self.is_once || idle >= REST_AFTER || self.n_sinks > SINKS_MAX {
             Rest::Leaving
         } else if work.last_rest.elapsed() >= REST_INTERVAL {
             Rest::Idle(idle)
