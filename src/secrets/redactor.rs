@@ -91,15 +91,12 @@ fn without(text: &str, form: &str) -> String {
         starts.push(text.len() - rest.len());
         let code = rest.get(1..3).filter(|_| *first == b'%');
         let code = code.and_then(|code| std::str::from_utf8(code).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                rest = &rest[3..];
-            }
-            None => {
-                decoded.push(*first);
-                rest = after;
-            }
+        if let Some(byte) = code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            decoded.push(byte);
+            rest = &rest[3..];
+        } else {
+            decoded.push(*first);
+            rest = after;
         }
     }
     starts.push(text.len());

@@ -72,12 +72,11 @@ impl Evil {
         Some(match self {
             Self::Redirect | Self::Loop => ["which is not followed", "which is not followed"],
             Self::EndlessBody => ["more than 8388608 bytes", "more than 67108864 bytes"],
-            Self::EndlessHead => ["error", "error"],
+            Self::EndlessHead | Self::LyingLength => ["error", "error"],
             Self::Drip => return None,
             Self::Nothing | Self::OtherJson | Self::HugeJson | Self::Echo => {
                 ["did not answer with the expected JSON", "without a new item"]
             }
-            Self::LyingLength => ["error", "error"],
             Self::EndlessForbidden | Self::EchoForbidden => ["403", "403"],
             Self::Reset => ["", ""],
         })
@@ -121,8 +120,8 @@ fn request_head(stream: &mut TcpStream) -> Option<String> {
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let length = head.lines().filter_map(|line| line.split_once(':'));
-    let length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let length = length.filter_map(|(_, length)| length.trim().parse().ok()).next().unwrap_or(0);
+    let mut length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length = length.find_map(|(_, length)| length.trim().parse().ok()).unwrap_or(0);
     std::io::copy(&mut stream.take(length), &mut std::io::sink()).ok()?;
     Some(head)
 }
@@ -148,7 +147,7 @@ fn answer(
     let echo = format!("{} {TOKEN_BASE64}== {TOKEN_ENCODED}", head.replace("\r\n", " "));
     match evil {
         Evil::Redirect => {
-            let status = if n % 2 == 0 { "302 Found" } else { "307 Temporary Redirect" };
+            let status = if n.is_multiple_of(2) { "302 Found" } else { "307 Temporary Redirect" };
             let to = format!("location: http://{other}{path}?x={TOKEN_ENCODED}\r\n");
             write!(stream, "{}", whole(status, &to, ""))
         }

@@ -60,20 +60,16 @@ impl Names {
         has_config: bool,
     ) -> impl Iterator<Item = Value> {
         images.into_iter().enumerate().map(move |(i, (id, file, entry, time))| {
-            let config = (has_config && i == 0).then(|| self.config.clone());
-            self.line(id, file, entry, time, config.unwrap_or_default())
+            let mut line = self.line(id, file, entry, time);
+            if has_config && i == 0 {
+                line["config"] = self.config.clone();
+            }
+            line
         })
     }
 
     /// `time` is in seconds since the Unix epoch.
-    fn line(
-        &self,
-        id: &MediaId,
-        file: &MediaFile,
-        entry: &MediaEntry,
-        time: f64,
-        config: Value,
-    ) -> Value {
+    fn line(&self, id: &MediaId, file: &MediaFile, entry: &MediaEntry, time: f64) -> Value {
         // A line of Trackio has one value for each key: further images of a step get keys of their own.
         let key = match id.index {
             0 => id.key.to_string(),
@@ -96,7 +92,7 @@ impl Names {
             "metrics": { key: image },
             "step": id.step,
             "timestamp": timestamp(time),
-            "config": config,
+            "config": null,
             "log_id": self.log_id(id, file),
         })
     }

@@ -83,7 +83,7 @@ const URI_CHARS_SHOWN: usize = 120;
 /// The longest path of a run's artifacts.
 const ARTIFACTS_CHARS_MAX: usize = 2048;
 
-/// The longest id of a run or experiment. MLflow's have 32 characters at most.
+/// The longest id of a run or experiment. `MLflow`'s have 32 characters at most.
 const ID_CHARS_MAX: usize = 256;
 
 /// Checks an id that the server gave. Ids are in requests, messages and the stored state.

@@ -21,9 +21,9 @@ pub(crate) enum TargetDirError {
     NotOurs(PathBuf),
     /// A file has other names, which may be another program's files elsewhere.
     #[error(
-        "found a file with {n_links} names (hard links), which is not changed, because the other names would change too; replace it with a copy, or move it away: {path}"
+        "found a file with other names (hard links), which is not changed, because they would change too; replace it with a copy, or move it away: {0}"
     )]
-    HardLinks { path: PathBuf, n_links: u64 },
+    HardLinks(PathBuf),
     /// A path is absolute or contains `..`.
     #[error("the path leaves the target's directory: {0}")]
     Outside(PathBuf),

@@ -250,9 +250,8 @@ impl TargetDir {
             }
             .into());
         }
-        let n_links = u64::from(stat.st_nlink);
-        if flags.intersects(OFlags::WRONLY | OFlags::RDWR) && n_links > 1 {
-            return Err(TargetDirError::HardLinks { path: self.path(path), n_links }.into());
+        if flags.intersects(OFlags::WRONLY | OFlags::RDWR) && stat.st_nlink > 1 {
+            return Err(TargetDirError::HardLinks(self.path(path)).into());
         }
         Ok(file)
     }
