@@ -29,7 +29,7 @@ use super::shares::{Answer, Share};
 use crate::ingest::{ReleaseReport, RepairResult, Shared};
 use crate::pulse::STALLED;
 use crate::retention::Report;
-use crate::store::{Filter, LeftOutRun, ListPlace, PageLimits, Reader, StoreError};
+use crate::store::{Filter, LeftOutRun, ListPlace, PageLimits, Reader, RunSummary, StoreError};
 use crate::sync::{SyncError, Targets};
 
 /// The size of a page of items, in bytes. A socket's buffer takes it, so that a client that does not read costs nothing.
@@ -63,8 +63,11 @@ pub(crate) struct Answers {
 
 impl Answers {
     fn status(&self) -> Result<Status, StoreError> {
-        let (runs, view) = (self.reader.runs()?, self.shared.ingest_status());
-        let daemon = Some((std::process::id(), view));
+        self.status_of(self.reader.runs()?)
+    }
+
+    fn status_of(&self, runs: Vec<RunSummary>) -> Result<Status, StoreError> {
+        let daemon = Some((std::process::id(), self.shared.ingest_status()));
         let rejected = [self.reader.waiting_items(None)?, self.reader.final_items()?];
         let targets = self.targets.views();
         let status = Status::new(self.store.clone(), runs, daemon, targets, rejected);
@@ -114,14 +117,15 @@ struct Shares {
 }
 
 /// The threads of all shares of the control socket, and of the metrics port.
-pub(crate) const THREADS_MAX: usize = 20;
+pub(crate) const THREADS_MAX: usize = 18;
 
 impl Shares {
     fn new() -> Self {
         Self {
             health: Share::new("health", 2),
             status: Share::new("status and metrics", 2),
-            lists: Share::new("lists", 4),
+            // An item can be large, and takes more memory while its line is read.
+            lists: Share::new("lists", 2),
             prune: Share::new("prune", 2),
             sync: Share::new("sync", 4),
             release: Share::new("release", 2),
@@ -311,7 +315,7 @@ async fn metrics(State(Api { answers, shares }): State<Api>) -> Result<Response,
     let make = move || {
         let (n_commits, commit_time) = answers.shared.progress.commits();
         let snapshot = Snapshot {
-            status: answers.status()?,
+            status: answers.status_of(answers.reader.run_counts()?)?,
             health: answers.health(),
             items: answers.shared.progress.items(),
             commits: (n_commits, commit_time.as_secs_f64()),

@@ -17,8 +17,8 @@ use super::routes::Failure;
 /// How long a request waits for a thread, and then for memory. Less than the command line waits for an answer.
 const WAIT_MAX: Duration = Duration::from_secs(4);
 
-/// The bytes that all answers of one share may take while clients read them.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// The bytes that all answers of one share may take while clients read them. A longer answer is alone.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
 
 /// Shorter answers take nothing of a share: they fit into a socket's buffer.
 const SHORT: usize = 16 << 10;

@@ -170,13 +170,16 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
     // If the channel is full, the commands in it wake the engine.
     drop(commands.try_send(Command::Stop));
     stop.cancel();
-    // A thread of its own: requests may have all others.
+    // A thread of its own: requests may have all others of the runtime.
     let (targets_ended, targets_end) = oneshot::channel();
-    thread::Builder::new().name("stop targets".to_owned()).spawn(move || {
+    let stopping = thread::Builder::new().name("stop targets".to_owned()).spawn(move || {
         targets.stop();
         // The receiver is gone if the daemon was in a hurry.
         targets_ended.send(()).ok();
-    })?;
+    });
+    if let Err(error) = stopping {
+        tracing::warn!(%error, "no thread for the stop of targets, they resume at the next start");
+    }
     let ended_early = early_end.is_some();
     let drained = async {
         let end = match early_end {

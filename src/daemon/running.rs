@@ -1,7 +1,7 @@
 //! The daemon's main loop: signals, readiness, the watchdog and the status line.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +16,9 @@ use crate::store::{Reader, StoreError, Writer};
 
 /// How often the loop checks whether the initial scan is complete.
 const READY_EVERY: Duration = Duration::from_millis(20);
+
+/// The pause between two status lines for each millisecond that one took.
+const STATUS_PAUSE: Duration = Duration::from_millis(200);
 
 /// How the engine ended: its own result, or the death of its thread.
 pub(super) type EngineEnd = Result<Result<Option<Writer>, StoreError>, oneshot::error::RecvError>;
@@ -38,6 +41,8 @@ pub(super) struct MainLoop<'a> {
     is_ready: bool,
     /// The last status line.
     status: String,
+    /// When the status line may be made again. It counts over all runs.
+    status_from: Instant,
     /// What the last status line was made from.
     counts: Option<(ItemCounts, usize, Option<String>)>,
 }
@@ -51,6 +56,7 @@ impl<'a> MainLoop<'a> {
             watchdog: Watchdog::new(),
             is_ready: false,
             status: String::new(),
+            status_from: Instant::now(),
             counts: None,
         }
     }
@@ -114,11 +120,14 @@ impl<'a> MainLoop<'a> {
         // The status line reads the index. An idle daemon does not.
         let view = self.shared.ingest_status();
         let counts = Some((self.shared.progress.items(), view.waiting.len(), view.trouble));
-        if self.counts == counts {
+        let start = Instant::now();
+        if self.counts == counts || start < self.status_from {
             return;
         }
         self.counts = counts;
         let status = self.status_line();
+        self.status_from =
+            start + STATUS_PAUSE * start.elapsed().as_millis().try_into().unwrap_or(1);
         if status != self.status {
             notify(&[NotifyState::Status(&status)]);
             self.status = status;

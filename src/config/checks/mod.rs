@@ -17,6 +17,7 @@ mod targets;
 mod watches;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,8 @@ pub(super) struct Facts {
     resolved: BTreeMap<PathBuf, PathBuf>,
     /// The size of the store's disk, in bytes.
     pub(super) disk_bytes: Option<u64>,
+    /// The processors that this process may use.
+    pub(super) n_processors: Option<usize>,
 }
 
 impl Facts {
@@ -74,7 +77,11 @@ impl Facts {
             .chain(config.live.watches.iter().map(|watch| watch.path.clone()))
             .chain(targets.filter_map(|target| targets::directory(&target.kind)));
         let resolved = directories.map(|path| (path.clone(), paths::resolve(&path))).collect();
-        Self { resolved, disk_bytes: paths::disk_bytes(&config.boot.store) }
+        Self {
+            resolved,
+            disk_bytes: paths::disk_bytes(&config.boot.store),
+            n_processors: std::thread::available_parallelism().ok().map(NonZeroUsize::get),
+        }
     }
 
     /// A directory with links resolved.
@@ -120,7 +127,8 @@ mod tests {
     pub(super) fn findings(text: &str) -> Vec<Finding> {
         let config = parse(text, Path::new("/etc/safelight/s.toml"));
         let config = config.unwrap_or_else(|error| panic!("{text}: {error}"));
-        check(&config, &Facts { disk_bytes: Some(100 << 30), ..Facts::of_machine(&config) })
+        let facts = Facts::of_machine(&config);
+        check(&config, &Facts { disk_bytes: Some(100 << 30), n_processors: Some(8), ..facts })
     }
 
     /// Checks that a file has one finding, an error or a warning with these parts; or none, if there are no parts.

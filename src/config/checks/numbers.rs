@@ -7,6 +7,7 @@ use crate::config::retention::DumpRetention;
 pub(super) fn check(config: &Config, facts: &Facts) -> Vec<Finding> {
     let mut findings = memory(config);
     findings.extend(free_bytes(config, facts));
+    findings.extend(threads(config, facts));
     findings.extend(settling(config));
     findings.extend(dumps_without_targets(config));
     findings
@@ -44,6 +45,20 @@ fn free_bytes(config: &Config, facts: &Facts) -> Option<Finding> {
                 "store.free_bytes_min is {min}, and the disk of {} has {disk} bytes: nothing would ever be written; \
                  choose a smaller number",
                 config.boot.store.display()
+            ),
+        )
+    })
+}
+
+/// More threads than processors only wait for each other.
+fn threads(config: &Config, facts: &Facts) -> Option<Finding> {
+    let (threads, processors) = (config.boot.n_threads, facts.n_processors?);
+    (threads > processors).then(|| {
+        Finding::warning(
+            Place::Setting("work", "threads"),
+            format!(
+                "work.threads is {threads}, and the daemon may use {processors} processors: more threads make nothing \
+                 faster and take memory"
             ),
         )
     })
@@ -92,6 +107,8 @@ mod tests {
                 true,
                 &["limits.line_bytes_max is 33554433"],
             ),
+            ("[work]\nthreads = 8", true, &[]),
+            ("[work]\nthreads = 9", false, &["the daemon may use 8 processors"]),
             ("[store]\nfree_bytes_min = 1073741824", true, &[]),
             (
                 "[store]\npath = \"/s\"\nfree_bytes_min = 107374182400",

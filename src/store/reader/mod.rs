@@ -136,12 +136,23 @@ impl Reader {
     /// # Errors
     /// If the index fails.
     pub fn runs(&self) -> Result<Vec<RunSummary>, StoreError> {
+        let mut runs = self.run_counts()?;
+        for summary in &mut runs {
+            let file = RunFile::read(&run_folder(&self.root, &summary.run)).ok().flatten();
+            summary.source = file.map(|file| file.source).unwrap_or_default();
+        }
+        Ok(runs)
+    }
+
+    /// Lists all runs, without their directories, which the index does not have.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn run_counts(&self) -> Result<Vec<RunSummary>, StoreError> {
         let runs = self.index.runs()?.into_iter().map(|(run, row)| {
-            let file = RunFile::read(&run_folder(&self.root, &run)).ok().flatten();
-            let source = file.map(|file| file.source);
             Ok(RunSummary {
                 run,
-                source: source.unwrap_or_default(),
+                source: PathBuf::new(),
                 image: row.n_image,
                 held: row.n_held,
                 rejected: row.n_rejected,
