@@ -125,7 +125,9 @@ mod that_failed {
     use super::*;
 
     #[test]
-    fn xx() {
+    fn the_cursor_of_a_removed_log_replaces_that_of_a_later_log_of_its_name() {
+        // A third file got the inode of the removed log, which was then known by its name alone: the later
+        // log's cursor by content was lost, and a copy of that log was read from its start.
         check(&[
             Begin(2, 495),
             CopyTruncateStale(1, 512),

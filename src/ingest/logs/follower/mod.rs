@@ -1,35 +1,28 @@
 //! Follows the logs of one run directory, through renames, copies and truncations.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | `at_rest` | closes logs that are quiet, and finds out which of them have changed |
+//! | `files` | where the files of logs are, and the cursors of logs whose files are gone |
+
+mod at_rest;
+mod files;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirEntryExt, MetadataExt};
-use std::time::{Duration, Instant};
+use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
 
+pub(crate) use self::at_rest::{n_open_logs, open_logs_max};
+use self::files::{by_content, leads_to, lies_beside, retire, without_file};
 use super::content::{has_lines_of, matches};
 use super::resting::{Cursors, RestingLog};
-use super::tail::{EmptyBytes, OPEN_LOGS, Tail};
-use crate::descriptors;
+use super::tail::{EmptyBytes, Tail};
 use crate::ingest::run_files::RunFiles;
 use crate::media::RunId;
 use crate::run_dir::{ReadFailure, stamp_of};
-use crate::store::journal::{Fingerprint, LogCursor};
-
-/// The pause between two attempts to follow a log.
-const RETRY: Duration = Duration::from_millis(500);
-
-/// The pause between two looks at logs that are closed.
-const LOOK_AT_RESTING: Duration = Duration::from_secs(5);
-
-/// How long the file of a closed log must be missing before its inode is taken for free.
-const MISSING: Duration = Duration::from_mins(1);
-
-/// Logs that are open at a time: this part of all descriptors, and not more than a number. One run may have
-/// an eighth of them.
-const PART: usize = 8;
-const OPEN_MAX: usize = 4096;
-const RUNS: usize = 8;
+use crate::store::journal::LogCursor;
 
 /// Device and inode of a file.
 type FileId = (u64, u64);
@@ -71,16 +64,6 @@ pub(crate) struct LogLook {
     pub(crate) has_read: bool,
     /// Whether what was read makes no line.
     pub(crate) is_empty: bool,
-}
-
-/// The most logs that are open at a time.
-pub(crate) fn open_logs_max() -> usize {
-    descriptors::share(PART, OPEN_MAX)
-}
-
-/// The number of logs that are open.
-pub(crate) fn n_open_logs() -> usize {
-    OPEN_LOGS.n()
 }
 
 impl LogFollower {
@@ -317,88 +300,6 @@ impl LogFollower {
         self.to_store.extend(is_gone.then(|| without_file(before.dev, before.ino)));
     }
 
-    /// Whether one more log of the run may be open. Closes logs that were read if there are too many.
-    fn has_room(&mut self) -> bool {
-        let max = open_logs_max();
-        let has_room = |tails: &[Tail]| n_open_logs() < max && tails.len() < (max / RUNS).max(8);
-        if !has_room(&self.tails) {
-            self.rest(Instant::now(), true);
-        }
-        has_room(&self.tails)
-    }
-
-    /// Closes logs that were read to their ends: those that are quiet, or all with `at_once`.
-    pub(crate) fn rest(&mut self, now: Instant, at_once: bool) {
-        let Self { tails, cursors, resting, .. } = self;
-        tails.retain(|tail| {
-            let Some((cursor, log)) = tail.rest(now, at_once) else { return true };
-            cursor.into_iter().for_each(|cursor| cursors.set(cursor));
-            resting.insert((tail.dev, tail.ino), log);
-            false
-        });
-        if self.tails.is_empty() {
-            self.tails = Vec::new();
-        }
-    }
-
-    /// Looks at the closed logs in the next turn.
-    pub(crate) fn look_at_resting_now(&mut self) {
-        self.look_at_resting = None;
-    }
-
-    /// Returns the logs that it is time to follow: those that waited or that cannot be read, and those that are
-    /// closed and look different.
-    pub(crate) fn take_due(&mut self, files: &RunFiles, now: Instant) -> Vec<String> {
-        let mut due = Vec::new();
-        if !self.queued.is_empty() && self.has_room() {
-            let n_free = (open_logs_max() / RUNS).max(8) - self.tails.len();
-            due.extend(self.queued.drain(..n_free.min(self.queued.len())));
-            for path in &due {
-                self.is_queued.remove(path);
-            }
-        }
-        if !self.postponed.is_empty() && self.retry_at.is_none_or(|at| at <= now) {
-            self.retry_at = Some(now + RETRY);
-            due.extend(self.postponed.keys().cloned());
-        }
-        if !self.resting.is_empty() && self.look_at_resting.is_none_or(|at| at <= now) {
-            self.look_at_resting = Some(now + LOOK_AT_RESTING);
-            due.extend(self.changed_at_rest(files, now));
-        }
-        due
-    }
-
-    /// Returns the closed logs that look different. A log whose file is missing is searched in its folder.
-    fn changed_at_rest(&mut self, files: &RunFiles, now: Instant) -> Vec<String> {
-        let (mut changed, mut missing) = (Vec::new(), Vec::new());
-        for (&id, log) in &mut self.resting {
-            match files.dir().look(&log.path) {
-                Some((dev, stamp)) if (dev, stamp.ino) == id => {
-                    log.missing_since = None;
-                    changed.extend((!log.is_unchanged(stamp)).then(|| log.path.clone()));
-                }
-                _ => missing.push((log.path.clone(), id)),
-            }
-        }
-        changed.sort_unstable();
-        missing.sort_unstable();
-        for (path, id) in missing {
-            if let Some(renamed) = beside(files, &path, id.1) {
-                changed.push(renamed);
-            } else if let Some(log) = self.resting.get_mut(&id)
-                && now.saturating_duration_since(*log.missing_since.get_or_insert(now)) >= MISSING
-            {
-                self.resting.remove(&id);
-                if let Some(gone) = self.cursors.remove(id).map(by_content) {
-                    self.to_store.extend([gone.clone(), without_file(id.0, id.1)]);
-                    self.cursors.add(gone);
-                }
-            }
-            changed.extend(files.is_log(&path).then_some(path));
-        }
-        changed
-    }
-
     /// Finds the cursor of the log that this file is. The file must begin as the log did, and have the
     /// line that was read last. Then it is the log with the same inode or, since a copied or newly mounted
     /// run directory has other inodes, the log of the same name. The name does not count if the log's own
@@ -515,71 +416,5 @@ impl LogFollower {
     /// Returns the cursors that the store must learn.
     pub(crate) fn take_to_store(&mut self) -> Vec<LogCursor> {
         std::mem::take(&mut self.to_store)
-    }
-}
-
-/// Whether a path leads to this file.
-fn leads_to(files: &RunFiles, path: &str, id: FileId) -> bool {
-    files.dir().look(path).is_some_and(|(dev, stamp)| (dev, stamp.ino) == id)
-}
-
-/// The path of the file with this inode in the folder of `path`.
-fn beside(files: &RunFiles, path: &str, ino: u64) -> Option<String> {
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let entries = fs::read_dir(files.dir().path().join(folder)).into_iter().flatten().flatten();
-    let mut same = entries.filter(|entry| entry.ino() == ino);
-    same.find_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        Some(if folder.is_empty() { name } else { format!("{folder}/{name}") })
-    })
-}
-
-/// Whether the file of a cursor lies in the folder of `path`, under another name.
-fn lies_beside(files: &RunFiles, path: &str, cursor: &LogCursor, file_id: FileId) -> bool {
-    if cursor.dev != file_id.0 || cursor.ino == file_id.1 {
-        return false;
-    }
-    let beside = beside(files, path, cursor.ino);
-    let file = beside.and_then(|beside| files.dir().open_file(&beside).ok());
-    file.is_some_and(|file| matches(&file.into_file(), cursor))
-}
-
-/// Replaces the cursor of a log whose file is gone. Another file of that name may be the same log, since
-/// rsync and editors write a new file and rename it: its content decides. A file that gets the inode is
-/// not the same log.
-fn retire(cursors: &mut Cursors, to_store: &mut Vec<LogCursor>, gone: &Tail) {
-    let by_content = gone.cursor().map(by_content);
-    cursors.remove((gone.dev, gone.ino));
-    by_content.iter().for_each(|cursor| cursors.set(cursor.clone()));
-    if gone.is_known() {
-        to_store.extend(by_content);
-        to_store.push(without_file(gone.dev, gone.ino));
-    }
-}
-
-/// Makes a cursor that names its log by path and content alone: the store keys cursors by device and
-/// inode, so the device is 0, and a hash of the path takes the place of the inode.
-fn by_content(cursor: LogCursor) -> LogCursor {
-    let mut hasher = DefaultHasher::new();
-    cursor.path.hash(&mut hasher);
-    LogCursor { dev: 0, ino: hasher.finish(), ..cursor }
-}
-
-/// Makes an empty cursor that replaces the one of an inode: no known log has this inode now.
-fn without_file(dev: u64, ino: u64) -> LogCursor {
-    let nothing = Fingerprint::of(b"");
-    LogCursor {
-        path: String::new(),
-        dev,
-        ino,
-        offset: 0,
-        line: 0,
-        head: nothing.clone(),
-        tail: nothing,
-        content: None,
-        mtime_ns: None,
-        generation: None,
-        session: None,
-        read: None,
     }
 }

@@ -1,26 +1,30 @@
 //! Where input comes from: the watched directories, the runs in them, and their logs and dumps.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | `scans` | scans watched directories in short turns |
+
+mod scans;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::Mode;
-use super::folders::{Arrival, Look};
-use super::logs::LogSchedule;
-use super::planning::{LogBacklog, LogLines, PathDumps, PlanContext, Releases, follow_log};
-use super::runs::{IDENTITY_FILE, RootId, RunKey, RunReader, Runs, check_adoption};
-use super::surveys::Surveys;
-use super::watching::Watching;
+use self::scans::Scan;
 use crate::config::Live;
+use crate::ingest::Mode;
+use crate::ingest::folders::Arrival;
+use crate::ingest::logs::LogSchedule;
+use crate::ingest::planning::{LogBacklog, LogLines, PathDumps, PlanContext, Releases, follow_log};
+use crate::ingest::runs::{IDENTITY_FILE, RootId, RunKey, RunReader, Runs, check_adoption};
+use crate::ingest::surveys::Surveys;
+use crate::ingest::watching::Watching;
 use crate::media::RunId;
 use crate::pulse;
 use crate::store::StoreError;
 
-/// The time of one turn that scans may take.
-const SCAN_TURN: Duration = Duration::from_millis(20);
-
 /// The watched directories, the runs in them, and their logs and dumps.
-pub(super) struct Sources {
+pub(in crate::ingest) struct Sources {
     watching: Watching,
     runs: Runs,
     /// Scans that are under way.
@@ -32,24 +36,10 @@ pub(super) struct Sources {
     surveys: Surveys,
 }
 
-/// A scan of a watched directory. Each turn scans some of its runs.
-struct Scan {
-    root: RootId,
-    look: Look,
-    took: Duration,
-    runs: std::vec::IntoIter<ScannedRun>,
-}
-
-/// A run directory that is scanned.
-enum ScannedRun {
-    Known(RunKey),
-    New(PathBuf, String),
-}
-
 impl Sources {
     /// Watches the configured directories, but for the store in them. Logs that may change without an event are read at
     /// each `tick`.
-    pub(super) fn new(mode: Mode, config: &Live, store: &Path, tick: Duration) -> Self {
+    pub(in crate::ingest) fn new(mode: Mode, config: &Live, store: &Path, tick: Duration) -> Self {
         Self {
             watching: Watching::new(mode, &config.watches, store),
             runs: Runs::default(),
@@ -62,32 +52,32 @@ impl Sources {
     }
 
     /// The watched directories.
-    pub(super) fn watching(&self) -> &Watching {
+    pub(in crate::ingest) fn watching(&self) -> &Watching {
         &self.watching
     }
 
     /// The run directories that are read.
-    pub(super) fn runs(&self) -> &Runs {
+    pub(in crate::ingest) fn runs(&self) -> &Runs {
         &self.runs
     }
 
     /// The dumps that settle, and those in the pipeline.
-    pub(super) fn dumps(&self) -> &PathDumps {
+    pub(in crate::ingest) fn dumps(&self) -> &PathDumps {
         &self.dumps
     }
 
     /// What the logs have left.
-    pub(super) fn log_backlog(&self, now: Instant) -> LogBacklog {
+    pub(in crate::ingest) fn log_backlog(&self, now: Instant) -> LogBacklog {
         self.lines.backlog(&self.runs, now)
     }
 
     /// Runs with logs that cannot be read, and since when.
-    pub(super) fn unreadable_logs(&self) -> Vec<(RunKey, Instant)> {
+    pub(in crate::ingest) fn unreadable_logs(&self) -> Vec<(RunKey, Instant)> {
         self.lines.unreadable().collect()
     }
 
     /// Why logs cannot be read, each with its run.
-    pub(super) fn unreadable_logs_in_words(&self) -> Vec<String> {
+    pub(in crate::ingest) fn unreadable_logs_in_words(&self) -> Vec<String> {
         let runs = self.lines.unreadable().filter_map(|(run, _)| self.runs.get(run));
         let in_words = |run: &RunReader| {
             let of_run = |(_, reason)| format!("run {}: {reason}", run.id());
@@ -97,43 +87,43 @@ impl Sources {
     }
 
     /// Whether nothing is left that could become an item without a change of a file.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::ingest) fn is_idle(&self) -> bool {
         self.dumps.is_idle() && !self.lines.has_lines()
     }
 
     /// Reads all logs once more in the next turn.
-    pub(super) fn look_at_all_logs(&mut self, now: Instant) {
+    pub(in crate::ingest) fn look_at_all_logs(&mut self, now: Instant) {
         self.runs.iter_mut().for_each(|run| run.logs.look_at_resting_now());
         self.lines.look_at_all(now);
     }
 
     /// Surveys runs that are due for what is passed over in them.
-    pub(super) fn survey_due(&mut self, now: Instant) {
+    pub(in crate::ingest) fn survey_due(&mut self, now: Instant) {
         self.surveys.turn(&mut self.runs, now);
     }
 
     /// Surveys all runs, once everything was read.
-    pub(super) fn survey_all(&mut self, now: Instant) {
+    pub(in crate::ingest) fn survey_all(&mut self, now: Instant) {
         self.surveys.finish(&mut self.runs, now);
     }
 
     /// Updates what the status shows of what is passed over.
-    pub(super) fn update_passed_over(&mut self, mode: Mode, now: Instant) {
+    pub(in crate::ingest) fn update_passed_over(&mut self, mode: Mode, now: Instant) {
         self.surveys.update(mode, &self.runs, &mut self.watching, now);
     }
 
     /// When the next line or dump is due.
-    pub(super) fn wake_at(&self) -> Option<Instant> {
+    pub(in crate::ingest) fn wake_at(&self) -> Option<Instant> {
         self.dumps.wake_at().into_iter().chain(self.lines.wake_at()).min()
     }
 
     /// Takes the hints of the kernel.
-    pub(super) fn take_hints(&mut self) -> BTreeMap<PathBuf, Arrival> {
+    pub(in crate::ingest) fn take_hints(&mut self) -> BTreeMap<PathBuf, Arrival> {
         self.watching.take_hints(Instant::now())
     }
 
     /// Watches the configured directories. Directories whose settings are the same are read on.
-    pub(super) fn set_watches(&mut self, context: &mut PlanContext<'_>) {
+    pub(in crate::ingest) fn set_watches(&mut self, context: &mut PlanContext<'_>) {
         for gone in self.watching.set_watches(&context.config.watches) {
             self.scans.retain(|scan| scan.root != gone.id());
             for run in self.runs.of_root(gone.id()) {
@@ -145,7 +135,7 @@ impl Sources {
     }
 
     /// Looks where files have changed.
-    pub(super) fn on_changes(
+    pub(in crate::ingest) fn on_changes(
         &mut self,
         changes: BTreeMap<PathBuf, Arrival>,
         context: &mut PlanContext<'_>,
@@ -223,138 +213,6 @@ impl Sources {
         Ok(false)
     }
 
-    /// Opens the run directories that a path lies in or that lie below it, and scans them.
-    fn open_runs_near(
-        &mut self,
-        path: &Path,
-        context: &mut PlanContext<'_>,
-    ) -> Result<(), StoreError> {
-        for (root, path, name) in self.watching.find_runs_near(path) {
-            pulse::beat();
-            self.open_and_scan(root, &path, &name, context)?;
-        }
-        Ok(())
-    }
-
-    fn open_and_scan(
-        &mut self,
-        root: RootId,
-        path: &Path,
-        name: &str,
-        context: &mut PlanContext<'_>,
-    ) -> Result<(), StoreError> {
-        self.open_run(root, path, name, context);
-        match self.runs.at(path) {
-            Some(key) if self.runs.get(key).is_some_and(|run| !run.is_scanned) => {
-                self.scan_run(root, key, Look::All, context)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Scans the watched directories whose scan is due, for a short time, and decides whether their events can be
-    /// relied on. Returns whether a scan is under way.
-    pub(super) fn scan_due(&mut self, context: &mut PlanContext<'_>) -> Result<bool, StoreError> {
-        for path in std::mem::take(&mut self.to_reopen) {
-            self.open_runs_near(&path, context)?;
-        }
-        for root in self.watching.due_roots(context.now) {
-            if self.scans.iter().all(|scan| scan.root != root) {
-                let scan = self.begin_scan(root, context.now);
-                self.scans.extend(scan);
-            }
-        }
-        let start = Instant::now();
-        while start.elapsed() < SCAN_TURN
-            && let Some(mut scan) = self.scans.pop_front()
-        {
-            if self.scan_some(&mut scan, start, context)? {
-                self.end_scan(&scan, context);
-            } else {
-                self.scans.push_back(scan);
-            }
-        }
-        if self.dumps.take_rescan() {
-            self.watching.scan_everything_at(context.now);
-        }
-        self.watching.judge_events(context.now);
-        Ok(!self.scans.is_empty())
-    }
-
-    /// Begins a scan of a watched directory: finds the runs that are new. All runs are to be scanned.
-    fn begin_scan(&mut self, id: RootId, now: Instant) -> Option<Scan> {
-        let start = Instant::now();
-        let look = self.watching.root_mut(id)?.begin_scan(now);
-        let of_root = self.runs.of_root(id);
-        let mut runs = Vec::with_capacity(of_root.len());
-        for (path, name) in self.watching.find_runs(id) {
-            if self.runs.at(&path).is_none() {
-                runs.push(ScannedRun::New(path, name));
-            }
-        }
-        runs.extend(of_root.into_iter().map(ScannedRun::Known));
-        Some(Scan { root: id, look, took: start.elapsed(), runs: runs.into_iter() })
-    }
-
-    /// Scans runs until the turn is over. Returns whether all are scanned.
-    fn scan_some(
-        &mut self,
-        scan: &mut Scan,
-        turn: Instant,
-        context: &mut PlanContext<'_>,
-    ) -> Result<bool, StoreError> {
-        let start = Instant::now();
-        let mut is_done = false;
-        while turn.elapsed() < SCAN_TURN && !is_done {
-            pulse::beat();
-            match scan.runs.next() {
-                Some(ScannedRun::Known(key)) => {
-                    self.scan_run(scan.root, key, scan.look, context)?
-                }
-                Some(ScannedRun::New(path, name)) => {
-                    self.open_and_scan(scan.root, &path, &name, context)?;
-                }
-                None => is_done = true,
-            }
-        }
-        scan.took += start.elapsed();
-        Ok(is_done)
-    }
-
-    fn end_scan(&mut self, scan: &Scan, context: &PlanContext<'_>) {
-        if let Some(root) = self.watching.root_mut(scan.root) {
-            let pause = root.scan_pause(&context.config.times);
-            root.end_scan(scan.look, scan.took, (context.mode == Mode::Follow).then_some(pause));
-        }
-    }
-
-    fn scan_run(
-        &mut self,
-        id: RootId,
-        key: RunKey,
-        look: Look,
-        context: &mut PlanContext<'_>,
-    ) -> Result<(), StoreError> {
-        let Some(run) = self.runs.get_mut(key) else { return Ok(()) };
-        if !run.files.dir().is_in_place() || run.refresh_identity() {
-            self.reopen(key, context);
-            return Ok(());
-        }
-        let scan = self.watching.scan_run(id, run, look);
-        self.surveys.run_scanned(key, run, context.now);
-        self.lines.look_now(key, context.now);
-        for path in &scan.found {
-            let is_new = self.notice(key, path, Arrival::Found, context)?;
-            if is_new
-                && scan.should_be_announced(path)
-                && let Some(root) = self.watching.root_mut(id)
-            {
-                root.note_found((key, path.clone()), context.now);
-            }
-        }
-        Ok(())
-    }
-
     /// Opens a run directory, unless it is open already.
     fn open_run(&mut self, root: RootId, path: &Path, name: &str, context: &mut PlanContext<'_>) {
         if let Some(key) = self.runs.at(path) {
@@ -411,7 +269,7 @@ impl Sources {
     }
 
     /// Closes a run whose files in the store fail. Its lines and dumps are read again when they work.
-    pub(super) fn leave_out(&mut self, run: &RunId, context: &mut PlanContext<'_>) {
+    pub(in crate::ingest) fn leave_out(&mut self, run: &RunId, context: &mut PlanContext<'_>) {
         if let Some(key) = self.runs.with_id(run) {
             self.reopen(key, context);
         }
@@ -436,12 +294,15 @@ impl Sources {
     }
 
     /// Plans the lines of logs that are due. Returns whether there may be more to do at once.
-    pub(super) fn plan_lines(&mut self, context: &mut PlanContext<'_>) -> Result<bool, StoreError> {
+    pub(in crate::ingest) fn plan_lines(
+        &mut self,
+        context: &mut PlanContext<'_>,
+    ) -> Result<bool, StoreError> {
         self.lines.plan_due(&mut self.runs, &self.watching, context)
     }
 
     /// Continues the release that is under way, if one is. Returns whether there may be more to do at once.
-    pub(super) fn release(
+    pub(in crate::ingest) fn release(
         &mut self,
         releases: &mut Releases,
         context: &mut PlanContext<'_>,
@@ -450,25 +311,33 @@ impl Sources {
     }
 
     /// Notes that waiting items of a dump were tried again.
-    pub(super) fn retry_done(&mut self, run: &RunId, path: String) {
+    pub(in crate::ingest) fn retry_done(&mut self, run: &RunId, path: String) {
         if let Some(key) = self.runs.with_id(run) {
             self.dumps.retry_done(&(key, path));
         }
     }
 
     /// Plans the dumps that have settled. Returns whether there is more to do at once.
-    pub(super) fn plan_dumps(&mut self, context: &mut PlanContext<'_>) -> Result<bool, StoreError> {
+    pub(in crate::ingest) fn plan_dumps(
+        &mut self,
+        context: &mut PlanContext<'_>,
+    ) -> Result<bool, StoreError> {
         self.dumps.plan_settled(&mut self.runs, context)
     }
 
     /// The runs that have a dump in the pipeline.
-    pub(super) fn runs_in_flight(&self) -> HashSet<RunId> {
+    pub(in crate::ingest) fn runs_in_flight(&self) -> HashSet<RunId> {
         let keys = self.dumps.runs_in_flight().into_iter();
         keys.filter_map(|key| self.runs.get(key)).map(|run| run.id().clone()).collect()
     }
 
     /// Notes that the batch of a dump is done.
-    pub(super) fn dump_done(&mut self, run: &RunId, path: String, unread: Option<String>) {
+    pub(in crate::ingest) fn dump_done(
+        &mut self,
+        run: &RunId,
+        path: String,
+        unread: Option<String>,
+    ) {
         if let Some(key) = self.runs.with_id(run) {
             self.dumps.batch_done(run, (key, path), unread);
         }

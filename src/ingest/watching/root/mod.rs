@@ -1,10 +1,12 @@
 //! A watched directory: the runs in it, when it is scanned, and whether its events are used.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | `finding` | finds the run directories |
+
+mod finding;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,10 +19,8 @@ use crate::config::patterns::FilePattern;
 use crate::config::watch::Backend;
 use crate::config::{IngestTimes, WatchConfig};
 use crate::ingest::Mode;
-use crate::ingest::folders::{FolderWatcher, Look};
-use crate::ingest::passed_over::{
-    PassedOver, PassedOverInRuns, PassedOverKind, RunPassedOver, Summary, join, shared, target_of,
-};
+use crate::ingest::folders::Look;
+use crate::ingest::passed_over::{PassedOver, PassedOverInRuns, RunPassedOver, Summary, shared};
 use crate::ingest::runs::{RootId, SourceId};
 
 /// One in this many scans lists everything, not only what changed.
@@ -130,7 +130,12 @@ pub(crate) struct Root {
 
 impl Root {
     /// A directory that is scanned as soon as possible.
-    pub(super) fn new(id: RootId, watch: Arc<WatchConfig>, has_events: bool, mode: Mode) -> Self {
+    pub(in crate::ingest::watching) fn new(
+        id: RootId,
+        watch: Arc<WatchConfig>,
+        has_events: bool,
+        mode: Mode,
+    ) -> Self {
         let kind =
             rustix::fs::statfs(&watch.path).map(|stat| u64::try_from(stat.f_type).unwrap_or(0));
         let is_remote = kind.is_ok_and(|kind| LOCAL.iter().all(|(local, _)| *local != kind));
@@ -182,7 +187,7 @@ impl Root {
     }
 
     /// The folders between the directory and its runs.
-    pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
+    pub(in crate::ingest::watching) fn folders(&self) -> impl Iterator<Item = &Path> {
         self.folders.keys().map(PathBuf::as_path)
     }
 
@@ -197,7 +202,7 @@ impl Root {
     }
 
     /// Polls the directory from now on.
-    pub(super) fn poll_because(&mut self, reason: &str) {
+    pub(in crate::ingest::watching) fn poll_because(&mut self, reason: &str) {
         if self.polled_because.is_none() {
             tracing::warn!(reason, path = %self.watch.path.display(), "directory is polled");
             self.polled_because = Some(reason.to_owned());
@@ -205,17 +210,17 @@ impl Root {
     }
 
     /// When something is to be done about the directory.
-    pub(super) fn wake_at(&self) -> Option<Instant> {
+    pub(in crate::ingest::watching) fn wake_at(&self) -> Option<Instant> {
         self.next_scan.into_iter().chain(self.event_loss.wake_at()).min()
     }
 
     /// Whether it is time for a scan.
-    pub(super) fn is_scan_due(&self, now: Instant) -> bool {
+    pub(in crate::ingest::watching) fn is_scan_due(&self, now: Instant) -> bool {
         self.next_scan.is_some_and(|at| at <= now)
     }
 
     /// Scans everything in the directory now.
-    pub(super) fn scan_everything_at(&mut self, now: Instant) {
+    pub(in crate::ingest::watching) fn scan_everything_at(&mut self, now: Instant) {
         self.next_scan = Some(now);
         self.n_scans = None;
         self.is_catching_up = true;
@@ -245,7 +250,7 @@ impl Root {
     }
 
     /// Whether a scan has ended.
-    pub(super) fn is_scanned(&self) -> bool {
+    pub(in crate::ingest::watching) fn is_scanned(&self) -> bool {
         self.is_scanned
     }
 
@@ -295,12 +300,12 @@ impl Root {
     }
 
     /// Whether new files in folders that were known before show that events are lost.
-    pub(super) fn judges_events(&self) -> bool {
+    pub(in crate::ingest::watching) fn judges_events(&self) -> bool {
         self.uses_events() && !self.is_catching_up
     }
 
     /// Polls the directory from now on if events missed too many files.
-    pub(super) fn judge_events(&mut self, now: Instant) {
+    pub(in crate::ingest::watching) fn judge_events(&mut self, now: Instant) {
         if self.uses_events()
             && let Some((n_missed, n_all)) = self.event_loss.judge(now)
         {
@@ -332,157 +337,8 @@ impl Root {
     }
 
     /// Notes that the number of folders in a run has changed.
-    pub(super) fn note_folders(&mut self, before: usize, now: usize) {
+    pub(in crate::ingest::watching) fn note_folders(&mut self, before: usize, now: usize) {
         self.n_run_folders = (self.n_run_folders + now as u64).saturating_sub(before as u64);
-    }
-
-    /// Finds the run directories, each with its name.
-    pub(super) fn find_runs(
-        &mut self,
-        watcher: &mut Option<&mut FolderWatcher>,
-    ) -> Vec<(PathBuf, String)> {
-        let path = self.watch.path.clone();
-        if self.watch.runs.is_none() {
-            let name = path
-                .file_name()
-                .map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
-            let is_read = path.is_dir() && !self.watch.is_in_store(&path);
-            return if is_read { vec![(path, name)] } else { Vec::new() };
-        }
-        self.outside_runs = Summary::default();
-        self.unlisted.retain(|folder, _| path.join(folder).is_dir());
-        // A run that was removed has no problem any more.
-        self.problems.retain(|path, _| path.symlink_metadata().is_ok());
-        let mut found = Vec::new();
-        self.find_runs_in("", watcher, &mut found);
-        found.sort();
-        found
-    }
-
-    /// Finds the run directory that a path lies in, or those below it.
-    pub(super) fn find_runs_near(
-        &mut self,
-        path: &Path,
-        watcher: &mut Option<&mut FolderWatcher>,
-    ) -> Vec<(PathBuf, String)> {
-        let mut found = Vec::new();
-        let inner = path.strip_prefix(&self.watch.path).ok().and_then(Path::to_str);
-        let (Some(pattern), Some(inner)) = (self.watch.runs.clone(), inner) else {
-            return self.find_runs(watcher);
-        };
-        let mut folder = String::new();
-        for part in inner.split('/').filter(|part| !part.is_empty()) {
-            folder = join(&folder, part);
-            let at = self.watch.path.join(&folder);
-            let is_dir = at.symlink_metadata().is_ok_and(|meta| meta.is_dir());
-            if !is_dir || part.starts_with('.') || self.watch.is_in_store(&at) {
-                return found;
-            }
-            if pattern.is_match(&folder) {
-                found.push((at, folder));
-                return found;
-            }
-            if !pattern.may_lie_below(&folder) {
-                return found;
-            }
-        }
-        self.find_runs_in(&folder, watcher, &mut found);
-        found.sort();
-        found
-    }
-
-    fn find_runs_in(
-        &mut self,
-        folder: &str,
-        watcher: &mut Option<&mut FolderWatcher>,
-        found: &mut Vec<(PathBuf, String)>,
-    ) {
-        let Some(pattern) = self.watch.runs.clone() else {
-            return;
-        };
-        let path = self.watch.path.join(folder);
-        let Ok(ino) = fs::symlink_metadata(&path).map(|meta| meta.ino()) else {
-            self.folders.remove(&path);
-            return;
-        };
-        let is_new = self.folders.insert(path.clone(), ino) != Some(ino);
-        if let Some(watcher) = watcher
-            && is_new
-            && let Err(error) = watcher.add(&path)
-            && path.is_dir()
-        {
-            self.poll_because(&error.to_string());
-        }
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) => {
-                self.note_unlisted(folder, &error);
-                return;
-            }
-        };
-        self.unlisted.remove(folder);
-        for entry in entries {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(error) => {
-                    self.note_unlisted(folder, &error);
-                    return;
-                }
-            };
-            let Ok(kind) = entry.file_type() else { continue };
-            let name = entry.file_name();
-            if name.as_bytes().starts_with(b".") {
-                continue;
-            }
-            let Some(name) = name.to_str() else {
-                let shown = name.as_bytes().escape_ascii().to_string();
-                self.outside_runs.add_one(PassedOverKind::NotUtf8, &join(folder, &shown), "");
-                continue;
-            };
-            let inner = join(folder, name);
-            if self.watch.is_in_store(&entry.path()) {
-                continue;
-            }
-            let is_run = pattern.is_match(&inner);
-            if kind.is_symlink() {
-                if is_run || pattern.may_lie_below(&inner) {
-                    let target = target_of(&entry.path());
-                    self.outside_runs.add_one(PassedOverKind::Link, &inner, &target);
-                }
-            } else if is_run && kind.is_dir() {
-                found.push((entry.path(), inner));
-            } else if kind.is_dir() && pattern.may_lie_below(&inner) {
-                self.find_runs_in(&inner, watcher, found);
-            } else if kind.is_file() {
-                self.note_file_outside_runs(&inner);
-            }
-        }
-    }
-
-    fn note_unlisted(&mut self, folder: &str, error: &io::Error) {
-        if error.kind() == io::ErrorKind::NotFound {
-            return;
-        }
-        let error = error.to_string();
-        if self.unlisted.get(folder) != Some(&error) {
-            let path = self.watch.path.join(folder);
-            tracing::warn!(error, path = %path.display(), "cannot list folder, will retry");
-            self.unlisted.insert(folder.to_owned(), error);
-        }
-    }
-
-    /// Notes a file beside the runs that has the name of a media log, or the path of a dump.
-    fn note_file_outside_runs(&mut self, path: &str) {
-        let is_dump = || self.watch.dumps.iter().any(|pattern| pattern.read(path).is_some());
-        let kind = if self.watch.is_log(path.rsplit('/').next().unwrap_or(path)) {
-            PassedOverKind::Log
-        } else if matches!(path.rsplit('.').next(), Some("npy" | "npz")) || is_dump() {
-            PassedOverKind::Dump
-        } else {
-            return;
-        };
-        let note = "lies outside of the runs; if its folder is a run, change `runs` in [[watch]]";
-        self.outside_runs.add_one(kind, path, note);
     }
 
     /// Sets what is passed over in the runs, and which of them have no input.
@@ -509,7 +365,7 @@ impl Root {
     }
 
     /// The directory's status.
-    pub(super) fn status(&self) -> RootStatus {
+    pub(in crate::ingest::watching) fn status(&self) -> RootStatus {
         let mut broken: Vec<String> = self.problems.values().cloned().collect();
         broken.sort();
         if !self.path().is_dir() {
