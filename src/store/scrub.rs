@@ -135,28 +135,27 @@ impl Scrub {
     /// # Errors
     /// If the index or a journal cannot be read. The next call goes on with the next run.
     pub(crate) fn turn(&mut self, is_stopped: impl Fn() -> bool) -> Result<(), StoreError> {
-        let (run, from) = match self.at.take() {
-            Some(at) => at,
-            None => {
-                (self.progress.files, self.progress.bytes) = (0, 0);
-                match self.reader.run_after(None)? {
-                    Some(run) => (run, JournalOffset::START),
-                    None => return self.end_pass(),
-                }
-            }
+        let (run, from) = if let Some(at) = self.at.take() {
+            at
+        } else {
+            (self.progress.files, self.progress.bytes) = (0, 0);
+            let Some(run) = self.reader.run_after(None)? else {
+                self.end_pass();
+                return Ok(());
+            };
+            (run, JournalOffset::START)
         };
         let read = self.read_lines(&run, from, is_stopped);
-        let next = match &read {
-            Ok(Some(place)) => Some((run, *place)),
-            Ok(None) | Err(_) => {
-                let next = self.reader.run_after(Some(&run))?;
-                next.map(|next| (next, JournalOffset::START))
-            }
+        let next = if let Ok(Some(place)) = &read {
+            Some((run, *place))
+        } else {
+            let next = self.reader.run_after(Some(&run))?;
+            next.map(|next| (next, JournalOffset::START))
         };
         self.at = next;
         self.reader.findings().set_progress(self.progress);
         if self.at.is_none() {
-            self.end_pass()?;
+            self.end_pass();
         }
         read.map(drop)
     }
@@ -206,12 +205,11 @@ impl Scrub {
         Ok(None)
     }
 
-    fn end_pass(&mut self) -> Result<(), StoreError> {
+    fn end_pass(&mut self) {
         self.progress.ended = Some(unix_seconds_now());
         self.reader.findings().set_progress(self.progress);
         let ScrubProgress { files, bytes, .. } = self.progress;
         tracing::info!(files, bytes, "all media files were read");
-        Ok(())
     }
 
     /// Writes the place and the findings, if they are others than on the disk.

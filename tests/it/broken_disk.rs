@@ -2,6 +2,7 @@
 //! run works on.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -30,9 +31,9 @@ fn log_picture(temp: &TempRun, run: &str, n: u64) {
     fs::create_dir_all(folder.join("tensors")).expect("a folder");
     fs::write(folder.join(format!("tensors/{n}.npy")), gray(n)).expect("a dump");
     let line = json!({"key": "k", "step": n, "data": format!("tensors/{n}.npy")});
-    let mut log = fs::read_to_string(folder.join("a.media.jsonl")).unwrap_or_default();
-    log.push_str(&format!("{line}\n"));
-    fs::write(folder.join("a.media.jsonl"), log).expect("a log");
+    let log = folder.join("a.media.jsonl");
+    let mut log = fs::File::options().create(true).append(true).open(log).expect("a log");
+    log.write_all(format!("{line}\n").as_bytes()).expect("a log");
 }
 
 /// The number of images of a run.

@@ -230,8 +230,8 @@ impl Sources {
         let opened = RunReader::open(path, name, watch, options).and_then(|mut run| {
             // The cursors of an earlier directory of this name must be in the store.
             context.drain_run(run.id());
-            if context.pipeline.n_in_flight() == 0 {
-                context.planner.reader().left_out().set_clear();
+            if context.pipeline.n_in_flight_of(run.id()) == 0 {
+                context.planner.reader().left_out().set_clear_of(run.id());
             }
             let reader = context.planner.reader();
             reader.check_source(&run.info).map_err(|error| error.to_string())?;

@@ -1,9 +1,9 @@
 //! Reads the store.
 
+mod journaled;
 mod pages;
 mod rejected;
 
-use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -11,19 +11,19 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use self::journaled::{Journaled, entries, is_gone};
 use self::pages::RowPlace;
 pub(crate) use self::pages::{ListPlace, PageLimits};
 pub use self::rejected::{RejectedExample, RejectedItems};
-use super::error::is_lack;
 use super::findings::Findings;
 use super::index::{DumpRow, Index, LineRow, Row, RunRow, WaitingItem};
-use super::journal::{self, Event, JournalOffset, Lines, LogCursor, ReadLine};
+use super::journal::{self, JournalOffset, Lines, LogCursor, ReadLine};
 use super::left_out::LeftOut;
 use super::run_file::RunFile;
 use super::space::Space;
 use super::{RunInfo, StoreError, run_folder};
 use crate::limits::StepUsage;
-use crate::media::{Fate, MediaEntry, MediaId, MediaKey, RunId, State, Step};
+use crate::media::{MediaEntry, MediaId, MediaKey, RunId, State, Step};
 
 /// How much of a run's journal is in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -516,62 +516,4 @@ impl Reader {
             _ => Ok(()),
         }
     }
-}
-
-/// The journal of a run, to read lines that the index has.
-struct Journaled {
-    run: RunId,
-    folder: PathBuf,
-    left_out: LeftOut,
-}
-
-impl Journaled {
-    fn of(root: &Path, run: &RunId, left_out: &LeftOut) -> Self {
-        let folder = journal::folder(&run_folder(root, run));
-        Self { run: run.clone(), folder, left_out: left_out.clone() }
-    }
-
-    /// Reads a line. A line that cannot be read counts as damaged, and its run as left out.
-    fn line(&self, place: JournalOffset, length: u32) -> io::Result<journal::Line> {
-        journal::read_line(&self.folder, place, length).map_err(|error| {
-            if is_gone(&error) || is_lack(&error) {
-                return error;
-            }
-            self.left_out.note_unreadable(&self.run, &error);
-            io::Error::new(io::ErrorKind::InvalidData, error)
-        })
-    }
-
-    /// Reads the item that a row points at.
-    fn entry(&self, row: Row) -> Result<MediaEntry, StoreError> {
-        match self.line(row.place, row.length)?.event {
-            Event::Media(mut entry) => {
-                if let Fate::Image(image) = &mut entry.fate {
-                    image.pruned = row.is_pruned();
-                }
-                Ok(*entry)
-            }
-            _ => Err(io::Error::other("the index points at a line that is not an item").into()),
-        }
-    }
-}
-
-/// Reads the items that rows of a run point at.
-fn entries(
-    journaled: Journaled,
-    rows: impl Iterator<Item = Result<Row, StoreError>>,
-) -> impl Iterator<Item = Result<(RunId, MediaEntry), StoreError>> {
-    rows.filter_map(move |row| match row.and_then(|row| journaled.entry(row)) {
-        Err(StoreError::Io(error)) if is_gone(&error) => {
-            tracing::warn!(run = %journaled.run, %error, "item is skipped");
-            None
-        }
-        entry => Some(entry.map(|entry| (journaled.run.clone(), entry))),
-    })
-}
-
-/// Whether a line, or its segment, is damaged or gone.
-fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
-    matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
 }

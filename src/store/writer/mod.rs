@@ -1,30 +1,25 @@
 //! Commits to the store. [`Writer::commit`] alone decides durability.
 
+mod runs;
+
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::commit::{Commit, Framed, framed};
 use super::findings::Findings;
-use super::index::{self, Index, RunRow};
-use super::journal::{
-    self, Event, Journal, JournalOffset, Located, OpenJournals, Outline, SourceCursor,
-};
+use super::index::{self, Index};
+use super::journal::{self, Event, JournalOffset, OpenJournals, SourceCursor};
 use super::left_out::LeftOut;
 use super::lock::{Holder, Lock};
 use super::media_dir::{self, Staging};
 use super::named_files::NamedFiles;
-use super::run_file::RunFile;
 use super::space::Space;
 use super::{Reader, RunInfo, StoreError, run_folder, scrub, take_lock};
 use crate::durable::Disk;
 use crate::media::{MediaId, RunId};
-
-/// Journal lines that are applied to the index together when a journal is replayed.
-const REPLAY_LINES: usize = 4096;
 
 /// Commits between two checks of the size of the index.
 const COMMITS_PER_SIZE_CHECK: u32 = 1024;
@@ -139,182 +134,6 @@ impl Writer {
     /// Where media files are written before they are committed.
     pub(crate) fn staging(&self) -> Staging {
         self.staging.clone()
-    }
-
-    /// Applies to the index the journal lines that it lacks.
-    fn replay(&mut self) -> Result<(), StoreError> {
-        let mut folders: Vec<PathBuf> = fs::read_dir(self.root.join("runs"))?
-            .map(|entry| entry.map(|e| e.path()))
-            .collect::<Result<_, _>>()?;
-        folders.sort();
-        let mut present = BTreeSet::new();
-        for folder in folders {
-            present.extend(self.replay_run(&folder)?);
-        }
-        for (run, _) in self.index.runs()? {
-            if !present.contains(&run) {
-                self.index.forget(&run)?;
-            }
-        }
-        // Nothing was planned yet.
-        self.left_out.set_clear();
-        Ok(())
-    }
-
-    /// Applies to the index the journal lines of a run that it lacks. Returns the run, unless the folder holds none.
-    ///
-    /// # Errors
-    /// If the index or the whole disk fails, or the run is of a later version. A run whose files fail is left out.
-    fn replay_run(&mut self, folder: &Path) -> Result<Option<RunId>, StoreError> {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match journal::is_present(folder) {
-            Ok(false) => return Ok(None),
-            Err(_) if !folder.is_dir() => return Ok(None),
-            Ok(true) | Err(_) => {}
-        }
-        let run = match RunFile::read(folder) {
-            Ok(Some(file)) if file.id.folder() == name => file.id,
-            Ok(Some(RunFile { id, .. })) => {
-                let reason = format!(
-                    "the folder holds run {id}, whose folder is {}: move it there, or remove it",
-                    id.folder()
-                );
-                self.left_out.note_folder(name, reason);
-                return Ok(None);
-            }
-            Err(error @ StoreError::TooNew { .. }) => return Err(error),
-            result => {
-                let error =
-                    result.err().map_or_else(|| "it is missing".to_owned(), |e| e.to_string());
-                let reason =
-                    format!("the folder is left out: its run.json cannot be read: {error}");
-                self.left_out.note_folder(name, reason);
-                return Ok(None);
-            }
-        };
-        // Opening a journal syncs it, which takes long for many runs.
-        if self.index.was_closed() && self.is_applied(&run)? {
-            return Ok(Some(run));
-        }
-        match self.open_journal(&run) {
-            Err(error) if error.is_of_run() => self.left_out.close(&run, &error),
-            result => result?,
-        }
-        Ok(Some(run))
-    }
-
-    /// Whether the index has all lines of a run's journal. Opening the journal says why, if that cannot be told.
-    fn is_applied(&self, run: &RunId) -> Result<bool, StoreError> {
-        let folder = journal::folder(&run_folder(&self.root, run));
-        let Some(JournalOffset { segment, offset }) = self.index.run(run)?.map(|row| row.applied)
-        else {
-            return Ok(false);
-        };
-        let has_length =
-            |segment, n| journal::segment_length(&folder, segment).is_ok_and(|of| of == n);
-        Ok(has_length(segment, offset)
-            && has_length(segment + 1, 0)
-            && journal::is_whole_before(&folder, segment))
-    }
-
-    /// Opens a run's journal and applies to the index the lines that it lacks.
-    fn open_journal(&mut self, run: &RunId) -> Result<(), StoreError> {
-        if self.journals.has(run) {
-            return Ok(());
-        }
-        let folder = journal::folder(&run_folder(&self.root, run));
-        let mut row = self.index.run(run)?.unwrap_or_default();
-        let length = journal::segment_length(&folder, row.applied.segment)?;
-        // If segments are missing, the run is rebuilt once, which counts the missing lines.
-        let is_whole = row.n_damaged > 0 || journal::is_whole_before(&folder, row.applied.segment);
-        if length < row.applied.offset || !is_whole {
-            tracing::warn!(%run, "index is ahead of the journal: the run is applied again");
-            self.index.forget(run)?;
-            row = RunRow::default();
-        }
-        let index = &self.index;
-        let mut batch: Vec<Located<Outline<'static>>> = Vec::new();
-        let mut n_replayed = 0u64;
-        let (mut journal, recovered) =
-            Journal::open(&self.disk, &folder, row.applied, row.last_seq, |line| {
-                n_replayed += 1;
-                if batch.len() == REPLAY_LINES {
-                    index.apply(run, &batch, line.start)?;
-                    batch.clear();
-                }
-                batch.push(line);
-                Ok::<_, StoreError>(())
-            })?;
-        index.apply(run, &batch, journal.end())?;
-        if recovered.n_damaged > 0 {
-            tracing::error!(%run, n_lines = recovered.n_damaged, "journal lines are damaged and skipped");
-            index.add_damaged(run, recovered.n_damaged, journal.end())?;
-        }
-        if n_replayed > 0 || recovered.n_cut > 0 {
-            tracing::info!(%run, n_lines = n_replayed, n_bytes_cut = recovered.n_cut, "journal replayed");
-        }
-        journal.set_segment_bytes(self.segment_bytes);
-        self.journals.add(run, journal);
-        Ok(())
-    }
-
-    /// Opens the run's journal, and writes its `run.json` if the run is new or has changed. Returns the
-    /// event to journal in that case.
-    fn ensure_run(&mut self, info: &RunInfo) -> Result<Option<Event>, StoreError> {
-        let folder = run_folder(&self.root, &info.id);
-        let known = RunFile::read_sound(&folder)?;
-        if let Some(known) = &known {
-            known.check_id(&info.id, &folder)?;
-        }
-        let now = RunFile::of(info);
-        if known.as_ref() == Some(&now) && journal::is_present(&folder)? {
-            self.open_journal(&info.id)?;
-            return Ok(None);
-        }
-        self.disk.create_dir_all(&journal::folder(&folder))?;
-        now.write(&self.disk, &folder)?;
-        self.open_journal(&info.id)?;
-        self.left_out.forget_folder(&info.id.folder());
-        Ok(Some(Event::Run { identity: info.identity.clone() }))
-    }
-
-    /// Tries the runs again that are left out and due.
-    pub(crate) fn retry_left_out(&mut self) {
-        for run in self.left_out.due(Instant::now()) {
-            match self.reopen(&run) {
-                Ok(()) => self.left_out.begin_trial(&run),
-                Err(error) => {
-                    self.left_out.close(&run, &error);
-                }
-            }
-        }
-    }
-
-    /// When a run that is left out is due next.
-    pub(crate) fn next_retry(&self) -> Option<Instant> {
-        self.left_out.next_try()
-    }
-
-    /// Opens the files of a run anew. Lines whose write failed are cut off.
-    fn reopen(&mut self, run: &RunId) -> Result<(), StoreError> {
-        let folder = run_folder(&self.root, run);
-        self.journals.remove(run);
-        if let Some(end) = self.uncut.get(run) {
-            journal::cut(&self.disk, &journal::folder(&folder), *end)?;
-            self.uncut.remove(run);
-        }
-        RunFile::read_sound(&folder)?;
-        if journal::is_present(&folder)? { self.open_journal(run) } else { Ok(()) }
-    }
-
-    /// Leaves a run out, whose files fail.
-    fn leave_out(&mut self, run: &RunId, error: &StoreError) {
-        if let Some(journal) = self.journals.remove(run)
-            && journal.is_in_doubt()
-        {
-            self.uncut.insert(run.clone(), journal.end());
-        }
-        self.left_out.close(run, error);
     }
 
     /// Makes a group of commits durable, in their order. Can be called again after a failure. Commits of runs that are
@@ -470,11 +289,6 @@ impl Writer {
         }
         self.take_index_error()?;
         self.remove_unnamed(images.iter().flat_map(|image| &image.paths), named)
-    }
-
-    fn check_left_out(&self, run: &RunId) -> Result<(), StoreError> {
-        let reason = self.left_out.reason(run);
-        reason.map_or(Ok(()), |reason| Err(StoreError::LeftOut { run: run.clone(), reason }))
     }
 
     /// Removes files that no item names and that are at least `age_min` old. `strays` are relative to the run's
