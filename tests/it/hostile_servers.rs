@@ -159,7 +159,7 @@ fn answer(
             let status = if evil == Evil::EndlessBody { "200 OK" } else { "403 Forbidden" };
             write!(stream, "HTTP/1.1 {status}\r\n{S3}content-length: 10000000000000\r\n\r\n")?;
             loop {
-                stream.write_all(&[b'x'; 1 << 16])?;
+                stream.write_all(&[b'x'; 1 << 14])?;
             }
         }
         Evil::EndlessHead => {

@@ -6,6 +6,7 @@
 //!   open/ID/offline-run-…-ID/               the open segment, and closed segments whose receipt may not be
 //!                                           stored yet
 //!   open/ID/staged/…                        files of images that have no row yet
+//!   open/ID/waiting-N.jsonl, totals-N.json  long parts of the state (see `stored`)
 //!   uploads/offline-run-…-ID/               output of the upload command, kept while it runs and if it fails
 //! ```
 //!
