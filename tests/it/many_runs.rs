@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Daemon, PROGRAM, Ran, TempRun, gray, wait_for, wait_for_all};
+use crate::harness::{Daemon, PROGRAM, Ran, TempRun, gray, number_from, wait_for, wait_for_all};
 
 /// The program, with a limit of open files.
 fn with_descriptors(n: u64) -> Command {
@@ -75,7 +75,7 @@ fn reasons(temp: &TempRun) -> Vec<String> {
 #[test]
 fn many_runs_are_read_with_few_descriptors() {
     // Each run and each log had a descriptor for ever: with more runs than descriptors nothing was kept.
-    let (n_runs, n_descriptors_max) = (200, 256);
+    let (n_runs, n_descriptors_max) = (number_from("SAFELIGHT_MANY_RUNS", 200), 256);
     let temp = in_memory();
     for n in 0..n_runs {
         log_picture(&run_at(&temp, &format!("run{n}")), 1);
