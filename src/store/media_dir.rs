@@ -36,6 +36,8 @@ pub(crate) struct Staged {
     place: PathBuf,
     /// Whether a sync of it failed.
     is_doubtful: AtomicBool,
+    /// Whether its content is durable.
+    is_synced: AtomicBool,
     is_published: AtomicBool,
     /// The open file, and its share of [`OPEN_FILES_MAX`].
     open: Mutex<Option<(DiskFile, Arc<()>)>>,
@@ -66,6 +68,7 @@ impl Staging {
             aside,
             place,
             is_doubtful: AtomicBool::new(false),
+            is_synced: AtomicBool::new(false),
             is_published: AtomicBool::new(false),
             open: Mutex::new(None),
         };
@@ -79,6 +82,14 @@ impl Staging {
 }
 
 impl Staging {
+    /// Makes the content of a staged file durable ahead of its commit.
+    ///
+    /// # Errors
+    /// If that fails. The commit tries again.
+    pub(crate) fn sync(&self, staged: &Staged) -> io::Result<()> {
+        sync(&self.disk, staged)
+    }
+
     /// Creates a file without a name, which is gone when it is closed.
     ///
     /// # Errors
@@ -205,6 +216,9 @@ pub(crate) fn make_way(folder: &Path, path: &str) -> Result<(), String> {
 
 /// Makes the content of a staged file durable.
 fn sync(disk: &Disk, staged: &Staged) -> io::Result<()> {
+    if staged.is_synced.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     let open = staged.open_file().take();
     let (file, _open) = match open.map_or_else(
         || disk.open(&staged.aside).map(|file| (file, None)),
@@ -227,6 +241,7 @@ fn sync(disk: &Disk, staged: &Staged) -> io::Result<()> {
     file.sync()?;
     file.give_back_cache();
     staged.is_doubtful.store(false, Ordering::Relaxed);
+    staged.is_synced.store(true, Ordering::Relaxed);
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use super::retry::write_until_stopped;
 use super::worker::BundleOutcomes;
 use crate::media::RunId;
 use crate::pulse::idle;
+use crate::store::media_dir::Staging;
 use crate::store::{Commit, Request, RunInfo, Writer};
 
 /// An upper bound for the batches of one commit, and for the memory that their events take, in bytes.
@@ -43,6 +44,7 @@ pub(super) struct Inbox {
 /// The thread that owns the store's writer.
 pub(super) struct Committer {
     writer: Writer,
+    staging: Staging,
     inbox: Inbox,
     results: ResultSender,
     progress: Arc<Progress>,
@@ -65,7 +67,8 @@ impl Committer {
         stop: Arc<AtomicBool>,
     ) -> Self {
         let (waiting, first, is_open) = (VecDeque::new(), 0, true);
-        Self { writer, inbox, results, progress, stop, waiting, first, is_open }
+        let staging = writer.staging();
+        Self { writer, staging, inbox, results, progress, stop, waiting, first, is_open }
     }
 
     /// Commits until the engine has closed the channel of batches and all of them are done. Returns the
@@ -79,22 +82,31 @@ impl Committer {
                 self.place(outcomes);
             }
             let group = self.take_group();
-            if group.is_empty() {
-                if !self.wait() {
-                    return self.writer;
-                }
-            } else if !self.commit(group) {
+            let has_group = !group.is_empty();
+            if has_group && !self.commit(group) {
+                return self.writer;
+            }
+            let has_synced = self.sync_large();
+            if !has_group && !self.wait(!has_synced) {
                 return self.writer;
             }
         }
     }
 
-    /// Waits for the next batches, outcomes or requests, and takes them in. Returns whether more can
-    /// come.
+    /// Makes some files durable of a batch that is ready and has many. Returns whether there is one.
+    fn sync_large(&mut self) -> bool {
+        let mut ready = self.waiting.iter_mut().flatten().filter(|batch| batch.is_ready());
+        let Some(batch) = ready.find(|batch| batch.is_large()) else { return false };
+        batch.sync_slice(&self.staging);
+        true
+    }
+
+    /// Waits for the next batches, outcomes or requests if `blocks` is set, and takes in what is there. Returns
+    /// whether more can come.
     ///
     /// Requests are served here, between two commits: on a full disk they make the room that commits
     /// wait for.
-    fn wait(&mut self) -> bool {
+    fn wait(&mut self, blocks: bool) -> bool {
         if !self.is_open && self.waiting.is_empty() {
             return false;
         }
@@ -110,6 +122,7 @@ impl Committer {
         }
         self.results.select(&mut select);
         match self.writer.next_retry() {
+            _ if !blocks => drop(select.try_ready()),
             None => {
                 idle(|| select.ready());
             }
@@ -129,7 +142,8 @@ impl Committer {
                 Ok(outcomes) => self.place(outcomes),
                 Err(TryRecvError::Empty) => {}
                 // All workers are gone, and the missing images with them.
-                Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Disconnected) if blocks => return false,
+                Err(TryRecvError::Disconnected) => {}
             }
         }
         if takes_batches {
@@ -167,6 +181,9 @@ impl Committer {
         for slot in &mut self.waiting {
             let Some(batch) = slot else { continue };
             if !batch.is_ready() {
+                held_up.insert(batch.run().clone());
+            } else if batch.is_large() && !held_up.contains(batch.run()) {
+                // `sync_large` makes it smaller.
                 held_up.insert(batch.run().clone());
             }
             if held_up.contains(batch.run()) {

@@ -6,7 +6,7 @@ use super::batch::QueuedBatch;
 use super::job::{BatchSlot, RenderJob};
 
 /// An upper bound for the batches that are sent to the committer together, and for the jobs of a bundle.
-pub(super) const TOGETHER_MAX: usize = 64;
+const TOGETHER_MAX: usize = 64;
 
 /// An upper bound for the [cost](RenderJob::cost) of a bundle of several jobs. Many small images fit, so
 /// that handing them over costs little beside making them; two large ones don't.

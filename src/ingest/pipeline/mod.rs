@@ -46,7 +46,7 @@ pub(super) use self::batch::{FilesToRepair, SourceBatch, held_at};
 use self::budget::Budget;
 use self::committer::{Committer, Inbox};
 pub(crate) use self::counts::ItemCounts;
-use self::handover::{Handover, TOGETHER_MAX};
+use self::handover::Handover;
 pub(super) use self::make::CHANGED;
 use self::media_writer::MediaWriter;
 pub(crate) use self::progress::Progress;
@@ -118,7 +118,7 @@ impl Pipeline {
         let queue_bytes_max = memory_bytes_max / QUEUE_DIVISOR;
         let memory_bytes_max = memory_bytes_max - queue_bytes_max;
         let (bundles, bundles_in) = bounded::<Bundle>(2 * n_threads);
-        let (batches, batches_in) = bounded(BATCHES_MAX / TOGETHER_MAX);
+        let (batches, batches_in) = bounded(BATCHES_MAX);
         let (outcomes, outcomes_in) = bounded(4 * n_threads);
         let (results_out, results) = results::channel();
         let media_writer =

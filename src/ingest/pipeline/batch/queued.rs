@@ -13,8 +13,13 @@ use crate::ingest::pipeline::results::{BatchResult, ItemOutcome};
 use crate::media::{Digest, MediaId, RunId, Sha256, Source, State};
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::media_check::files_of;
-use crate::store::media_dir::Staged;
+use crate::store::media_dir::{Staged, Staging};
 use crate::store::{Commit, RunInfo};
+
+/// The most files of a batch that become durable in its commit. Those of a larger batch do before, a slice at a
+/// time, so that other runs are committed in between.
+const FILES_AT_ONCE_MAX: usize = 128;
+const SYNC_SLICE_FILES: usize = 32;
 
 /// An upper bound for the rejections of one batch that are logged.
 const REJECTIONS_LOGGED_MAX: usize = 3;
@@ -29,6 +34,8 @@ pub(in crate::ingest::pipeline) struct QueuedBatch {
     n_to_make: usize,
     /// The staged files of the images.
     files: Vec<Staged>,
+    /// How many of them were made durable ahead of the commit.
+    n_synced: usize,
     cursor: SourceCursor,
     /// The number of events that are items.
     n_items: u64,
@@ -92,6 +99,7 @@ impl QueuedBatch {
             events,
             n_to_make: jobs.len(),
             files: Vec::new(),
+            n_synced: 0,
             cursor,
             n_items,
             n_bytes,
@@ -126,6 +134,24 @@ impl QueuedBatch {
     /// Whether an image was given up. Such a batch is not committed, nor is any batch after it.
     pub(in crate::ingest::pipeline) fn is_given_up(&self) -> bool {
         self.is_given_up
+    }
+
+    /// Whether so many of its files are not durable yet that a commit of them would take long.
+    pub(in crate::ingest::pipeline) fn is_large(&self) -> bool {
+        self.files.len() - self.n_synced > FILES_AT_ONCE_MAX
+    }
+
+    /// Makes some of its files durable ahead of the commit. If that fails, the commit tries again.
+    pub(in crate::ingest::pipeline) fn sync_slice(&mut self, staging: &Staging) {
+        let slice = self.files.iter().skip(self.n_synced).take(SYNC_SLICE_FILES);
+        let mut n_synced = 0;
+        for file in slice {
+            n_synced += 1;
+            if let Err(error) = staging.sync(file) {
+                tracing::debug!(%error, "media file not durable yet");
+            }
+        }
+        self.n_synced += n_synced;
     }
 
     /// Stores the outcome of one of its jobs.
