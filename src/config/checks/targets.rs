@@ -69,14 +69,14 @@ fn place(kind: &TargetConfig, facts: &Facts) -> String {
                 }
             }
         }
-        TargetConfig::ObjectStore(config) => match directory(kind) {
-            Some(path) => format!("directory {}", of_path(&path)),
-            None => {
-                let endpoint = config.endpoint.as_deref().map(of_url);
-                let at = endpoint.map(|endpoint| format!(" at {endpoint}"));
-                format!("{}{}", of_url(&config.url), at.unwrap_or_default())
+        TargetConfig::ObjectStore(config) => {
+            if let Some(path) = directory(kind) {
+                return format!("directory {}", of_path(&path));
             }
-        },
+            let endpoint = config.endpoint.as_deref().map(of_url);
+            let at = endpoint.map(|endpoint| format!(" at {endpoint}"));
+            format!("{}{}", of_url(&config.url), at.unwrap_or_default())
+        }
         TargetConfig::Mlflow(config) => {
             format!("experiment {:?} at {}", config.experiment, of_url(&config.url))
         }
