@@ -151,7 +151,7 @@ fn a_log_of_blank_lines_costs_no_other_run_its_pictures() {
     let log = OpenOptions::new().create(true).append(true).open(hostile.run.at("x.media.jsonl"));
     let mut log = log.expect("a log");
     for _ in 0..5 {
-        log.write_all(&[b'\n'; 1 << 16]).expect("lines");
+        log.write_all(&vec![b'\n'; 1 << 16]).expect("lines");
         hostile.check_good();
     }
     hostile.check_memory();

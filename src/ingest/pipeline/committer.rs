@@ -140,10 +140,9 @@ impl Committer {
         if takes_outcomes {
             match self.inbox.outcomes.try_recv() {
                 Ok(outcomes) => self.place(outcomes),
-                Err(TryRecvError::Empty) => {}
                 // All workers are gone, and the missing images with them.
                 Err(TryRecvError::Disconnected) if blocks => return false,
-                Err(TryRecvError::Disconnected) => {}
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
             }
         }
         if takes_batches {

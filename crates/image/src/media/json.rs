@@ -391,6 +391,9 @@ impl JsonFields {
     }
 
     /// The object of these fields.
+    ///
+    /// # Panics
+    /// Never: text keys and JSON values make an object.
     #[must_use]
     pub fn to_json(&self) -> Json {
         let mut text = Vec::new();
