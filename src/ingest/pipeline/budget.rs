@@ -4,11 +4,21 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::locks::lock;
 
-/// An amount of which shares are taken and given back.
+/// An amount of which shares are taken, in the order in which they are asked for, and given back.
 #[derive(Debug)]
 pub(super) struct Budget {
-    free: Mutex<u64>,
-    freed: Condvar,
+    total: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    free: u64,
+    /// The number of those who asked, and of those of them who were served. A large share must not wait for ever
+    /// behind small ones.
+    n_asked: u64,
+    n_served: u64,
 }
 
 /// A share of a budget. It is given back when dropped.
@@ -19,37 +29,51 @@ pub(super) struct Share {
 }
 
 impl Budget {
-    pub(super) fn new(n: u64) -> Arc<Self> {
-        Arc::new(Self { free: Mutex::new(n), freed: Condvar::new() })
+    pub(super) fn new(total: u64) -> Arc<Self> {
+        let state = Mutex::new(State { free: total, n_asked: 0, n_served: 0 });
+        Arc::new(Self { total, state, changed: Condvar::new() })
     }
 
-    /// Waits until `n` are free, and takes them.
+    /// Waits until `n` are free and all who asked before are served, and takes them. Takes all there is if `n` is
+    /// more than that.
     pub(super) fn take(self: &Arc<Self>, n: u64) -> Share {
-        let mut free = lock(&self.free);
-        while *free < n {
-            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        let n = n.min(self.total);
+        let mut state = lock(&self.state);
+        let number = state.n_asked;
+        state.n_asked += 1;
+        while state.n_served < number || state.free < n {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        *free -= n;
+        state.n_served += 1;
+        state.free -= n;
+        // The next one may find enough, too.
+        self.changed.notify_all();
         Share { budget: self.clone(), n }
     }
 
-    /// Takes `n` if they are free.
+    /// Takes `n`, or all there is if that is less, if they are free and nobody waits.
     pub(super) fn try_take(self: &Arc<Self>, n: u64) -> Option<Share> {
-        let mut free = lock(&self.free);
-        *free = free.checked_sub(n)?;
+        let n = n.min(self.total);
+        let mut state = lock(&self.state);
+        if state.n_served < state.n_asked {
+            return None;
+        }
+        state.free = state.free.checked_sub(n)?;
         Some(Share { budget: self.clone(), n })
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        *lock(&self.budget.free) += self.n;
-        self.budget.freed.notify_one();
+        lock(&self.budget.state).free += self.n;
+        self.budget.changed.notify_all();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -61,5 +85,23 @@ mod tests {
         assert!(small.is_some());
         drop(share);
         assert!(budget.try_take(7).is_some());
+        drop(small);
+        assert!(budget.try_take(11).is_some(), "more than all is all");
+    }
+
+    #[test]
+    fn a_large_share_does_not_wait_behind_later_small_ones() {
+        let budget = Budget::new(10);
+        let small = budget.take(1);
+        let large = thread::spawn({
+            let budget = budget.clone();
+            move || drop(budget.take(10))
+        });
+        while budget.try_take(1).is_some() {
+            thread::yield_now();
+        }
+        drop(small);
+        assert!(large.join().is_ok());
+        assert!(budget.try_take(10).is_some());
     }
 }

@@ -175,28 +175,26 @@ impl Committer {
 
     /// Takes the batches that are ready and come before every batch of their run that is not.
     fn take_group(&mut self) -> Vec<QueuedBatch> {
-        let (mut group, mut n_bytes) = (Vec::new(), 0);
-        let mut held_up: HashSet<RunId> = HashSet::new();
-        for slot in &mut self.waiting {
-            let Some(batch) = slot else { continue };
-            if !batch.is_ready() {
-                held_up.insert(batch.run().clone());
-            } else if batch.is_large() && !held_up.contains(batch.run()) {
-                // `sync_large` makes it smaller.
-                held_up.insert(batch.run().clone());
+        let (mut places, mut n_bytes) = (Vec::new(), 0);
+        let mut held_up: HashSet<&RunId> = HashSet::new();
+        for (place, batch) in self.waiting.iter().enumerate() {
+            let Some(batch) = batch else { continue };
+            // `sync_large` makes a large batch smaller.
+            if !batch.is_ready() || batch.is_large() {
+                held_up.insert(batch.run());
             }
             if held_up.contains(batch.run()) {
                 continue;
             }
-            let is_full = group.len() == GROUP_BATCHES_MAX
+            let is_full = places.len() == GROUP_BATCHES_MAX
                 || n_bytes > 0 && n_bytes + batch.n_bytes() > GROUP_BYTES_MAX;
             if is_full {
                 break;
             }
             n_bytes += batch.n_bytes();
-            group.extend(slot.take());
+            places.push(place);
         }
-        group
+        places.into_iter().filter_map(|place| self.waiting[place].take()).collect()
     }
 
     /// Forgets the batches from the first on that are done. Returns their number.

@@ -2,19 +2,19 @@
 //! plans.
 //!
 //! ```text
-//!         ┌─ bundles of jobs ─▶ workers ─ outcomes ─┐
+//!         ┌─ queue of jobs ───▶ workers ─ outcomes ─┐
 //! engine ─┤                                         ├▶ committer ─▶ store
 //!    ▲    └─ batches, in order ─────────────────────┘      │
 //!    └──────────────────────── results ────────────────────┘
 //! ```
 //!
 //! The engine submits a [`SourceBatch`] for each line or dump. An image to make is one [job]: it moves
-//! from the plan to a worker, and its [outcome] from there into its batch. Small images are handed over
-//! several to a bundle. Before a bundle is handed over, its memory is taken from the budget; the worker
-//! gives it back when the media files are staged. The texts of a batch count, too: they are given back when it
-//! is committed. A batch is committed when all its images are made and all batches of its run before it are
-//! committed; other runs pass it. What the engine must know then comes back as [results], which cannot block the
-//! committer.
+//! from the plan to a worker, and its [outcome] from there into its batch. A worker takes small images several
+//! to a bundle, and the runs in turn, so that no run holds up another. It takes the memory of a bundle from the
+//! budget, and gives it back when the media files are staged. The texts of a batch count, too: they are given
+//! back when it is committed. A batch is committed when all its images are made and all batches of its run before
+//! it are committed; other runs pass it. What the engine must know then comes back as [results], which cannot
+//! block the committer.
 //!
 //! [job]: job::RenderJob
 //! [outcome]: job::RenderOutcome
@@ -26,6 +26,7 @@ mod committer;
 mod counts;
 mod handover;
 mod job;
+mod job_queue;
 mod make;
 mod media_writer;
 mod progress;
@@ -33,7 +34,7 @@ mod results;
 mod retry;
 mod worker;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -47,11 +48,12 @@ use self::budget::Budget;
 use self::committer::{Committer, Inbox};
 pub(crate) use self::counts::ItemCounts;
 use self::handover::Handover;
+use self::job_queue::JobQueue;
 pub(super) use self::make::CHANGED;
 use self::media_writer::MediaWriter;
 pub(crate) use self::progress::Progress;
 pub(crate) use self::results::{BatchResult, GroupResult, ItemOutcome};
-use self::worker::{Bundle, work_all};
+use self::worker::Worker;
 use super::Shared;
 use crate::media::RunId;
 use crate::pulse::idle;
@@ -63,11 +65,14 @@ use crate::store::space::Space;
 const BATCHES_MAX: usize = 512;
 
 /// An upper bound for the batches of one run between plan and commit.
-const RUN_BATCHES_MAX: u64 = 512;
+const RUN_BATCHES_MAX: usize = 512;
 
 /// The part of the memory that batches between plan and commit may take: a quarter. Images in the making
 /// take the rest.
 const QUEUE_DIVISOR: u64 = 4;
+
+/// The part of that memory which the batches of one run may take, beside a single larger one.
+const RUN_DIVISOR: u64 = 8;
 
 /// The longest time that a batch stays in the engine before it is handed over.
 const HANDOVER_MAX: Duration = Duration::from_millis(20);
@@ -75,11 +80,8 @@ const HANDOVER_MAX: Duration = Duration::from_millis(20);
 /// The threads that render and commit, and the engine's end of their channels.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
-    bundles: Sender<Bundle>,
+    jobs: Arc<JobQueue>,
     batches: Sender<Vec<QueuedBatch>>,
-    /// Bytes of images in the making.
-    memory: Arc<Budget>,
-    memory_bytes_max: u64,
     /// Bytes of batches between plan and commit.
     queue: Arc<Budget>,
     queue_bytes_max: u64,
@@ -92,13 +94,35 @@ pub(crate) struct Pipeline {
     /// Batches that were submitted, and those of them whose results were received.
     n_submitted: u64,
     n_received: u64,
-    /// The number of batches of each run whose results were not received.
-    of_runs: HashMap<RunId, u64>,
+    /// The batches of each run whose results were not received.
+    of_runs: HashMap<RunId, InFlight>,
     /// Runs that have no room until nothing of them is in the pipeline.
     resting: HashSet<RunId>,
     /// Whether a run had no room since the last call of [`Self::take_was_full`].
     was_full: bool,
     handover: Handover,
+}
+
+/// The batches of a run whose results were not received.
+#[derive(Debug, Default)]
+struct InFlight {
+    /// The memory that each takes, in the order of their commits, in bytes.
+    batches: VecDeque<u64>,
+    /// The memory that all of them take.
+    n_bytes: u64,
+}
+
+impl InFlight {
+    fn push(&mut self, n_bytes: u64) {
+        self.batches.push_back(n_bytes);
+        self.n_bytes += n_bytes;
+    }
+
+    /// Removes the first `n` batches.
+    fn remove_first(&mut self, n: u64) {
+        let n = usize::try_from(n).unwrap_or(usize::MAX).min(self.batches.len());
+        self.n_bytes -= self.batches.drain(..n).sum::<u64>();
+    }
 }
 
 impl Pipeline {
@@ -116,8 +140,7 @@ impl Pipeline {
     ) -> io::Result<Self> {
         let Shared { progress, stop, pulses, requests, .. } = shared.clone();
         let queue_bytes_max = memory_bytes_max / QUEUE_DIVISOR;
-        let memory_bytes_max = memory_bytes_max - queue_bytes_max;
-        let (bundles, bundles_in) = bounded::<Bundle>(2 * n_threads);
+        let (jobs, memory) = (JobQueue::new(), Budget::new(memory_bytes_max - queue_bytes_max));
         let (batches, batches_in) = bounded(BATCHES_MAX);
         let (outcomes, outcomes_in) = bounded(4 * n_threads);
         let (results_out, results) = results::channel();
@@ -125,13 +148,18 @@ impl Pipeline {
             MediaWriter::new(writer.staging(), space.clone(), progress.clone(), stop.clone());
         let mut workers = Vec::new();
         for i in 0..n_threads {
-            let (bundles, outcomes) = (bundles_in.clone(), outcomes.clone());
-            let (media_writer, pulses) = (media_writer.clone(), pulses.clone());
+            let worker = Worker {
+                jobs: jobs.clone(),
+                outcomes: outcomes.clone(),
+                memory: memory.clone(),
+                media_writer: media_writer.clone(),
+            };
+            let pulses = pulses.clone();
             let name = format!("render-{i}");
-            let worker = thread::Builder::new().name(name.clone());
-            workers.push(worker.spawn(move || {
+            let thread = thread::Builder::new().name(name.clone());
+            workers.push(thread.spawn(move || {
                 pulses.watch_this_thread(&name);
-                work_all(&bundles, &outcomes, &media_writer);
+                worker.work_all();
             })?);
         }
         let inbox = Inbox { batches: batches_in, outcomes: outcomes_in, requests: requests.asked };
@@ -142,10 +170,8 @@ impl Pipeline {
             committer.run()
         })?;
         Ok(Self {
-            bundles,
+            jobs,
             batches,
-            memory: Budget::new(memory_bytes_max),
-            memory_bytes_max,
             queue: Budget::new(queue_bytes_max),
             queue_bytes_max,
             progress,
@@ -166,26 +192,19 @@ impl Pipeline {
     /// more are submitted or [`Self::flush`] is called.
     pub(crate) fn submit(&mut self, batch: SourceBatch) {
         let n_bytes = batch.n_bytes();
-        let n_taken = n_bytes.min(self.queue_bytes_max);
-        let share = self.queue.try_take(n_taken).unwrap_or_else(|| {
+        let share = self.queue.try_take(n_bytes).unwrap_or_else(|| {
             // The batches that are still here hold shares, which only their commit gives back.
             self.flush();
-            idle(|| self.queue.take(n_taken))
+            idle(|| self.queue.take(n_bytes))
         });
         self.progress.add_submitted(batch.n_items());
         let (batch, jobs) = QueuedBatch::new(self.n_submitted, batch, share);
         self.n_submitted += 1;
         match self.of_runs.get_mut(batch.run()) {
-            Some(n) => *n += 1,
-            None => drop(self.of_runs.insert(batch.run().clone(), 1)),
+            Some(of_run) => of_run.push(n_bytes),
+            None => self.of_runs.entry(batch.run().clone()).or_default().push(n_bytes),
         }
-        self.handover.push_batch(batch);
-        for (slot, job) in jobs {
-            if self.handover.has_no_room_for(&job) {
-                self.flush();
-            }
-            self.handover.push_job(slot, job);
-        }
+        self.handover.push(batch, jobs);
         if self.handover.is_full() {
             self.flush();
         }
@@ -202,17 +221,14 @@ impl Pipeline {
 
     /// Hands over everything that was submitted.
     pub(crate) fn flush(&mut self) {
-        let (batches, (jobs, n_bytes)) = (self.handover.take_batches(), self.handover.take_jobs());
+        let (batches, jobs) = self.handover.take();
         // The batches first: outcomes must find theirs. A send fails only if the committer gave up, which
         // `is_alive` reports.
         if !batches.is_empty() {
             idle(|| drop(self.batches.send(batches)));
         }
-        if !jobs.is_empty() {
-            // One worker makes the images one after the other. An image that needs more takes all there is:
-            // no other is made meanwhile.
-            let memory = idle(|| self.memory.take(n_bytes.min(self.memory_bytes_max)));
-            idle(|| drop(self.bundles.send(Bundle::new(jobs, memory))));
+        for (run, jobs) in jobs {
+            self.jobs.push(&run, jobs);
         }
     }
 
@@ -241,9 +257,9 @@ impl Pipeline {
         self.n_received += n_batches;
         self.received.extend(results);
         for (run, n_done) in of_runs {
-            if let Some(n) = self.of_runs.get_mut(&run) {
-                *n = n.saturating_sub(n_done);
-                if *n == 0 {
+            if let Some(of_run) = self.of_runs.get_mut(&run) {
+                of_run.remove_first(n_done);
+                if of_run.batches.is_empty() {
                     self.of_runs.remove(&run);
                     self.resting.remove(&run);
                 }
@@ -257,7 +273,11 @@ impl Pipeline {
         let is_resting = !self.resting.is_empty() && self.resting.contains(run);
         // Each batch may hold a dump open.
         let has_descriptors = !are_many_files_open() || self.n_in_flight() == 0;
-        let has_room = !is_resting && has_descriptors && self.n_in_flight_of(run) < RUN_BATCHES_MAX;
+        let has_room_in_queue = self.of_runs.get(run).is_none_or(|of_run| {
+            of_run.batches.len() < RUN_BATCHES_MAX
+                && of_run.n_bytes < self.queue_bytes_max / RUN_DIVISOR
+        });
+        let has_room = !is_resting && has_descriptors && has_room_in_queue;
         self.was_full |= !has_room;
         has_room
     }
@@ -273,7 +293,7 @@ impl Pipeline {
 
     /// The number of batches of a run whose results were not received.
     pub(crate) fn n_in_flight_of(&self, run: &RunId) -> u64 {
-        self.of_runs.get(run).copied().unwrap_or(0)
+        self.of_runs.get(run).map_or(0, |of_run| of_run.batches.len() as u64)
     }
 
     /// Returns whether a run had no room since the last call.
@@ -305,7 +325,7 @@ impl Pipeline {
     /// panicked.
     pub(crate) fn finish(mut self) -> Option<Writer> {
         self.flush();
-        drop(self.bundles);
+        self.jobs.close();
         drop(self.batches);
         for worker in self.workers {
             if worker.join().is_err() {

@@ -1,58 +1,58 @@
 //! Makes images, bundle by bundle.
 
-use crossbeam_channel::{Receiver, RecvError, Sender, TryRecvError};
+use std::sync::Arc;
 
-use super::budget::Share;
+use crossbeam_channel::Sender;
+
+use super::budget::Budget;
 use super::job::{BatchSlot, Outcomes, RenderJob, RenderOutcome};
+use super::job_queue::{Bundle, JobQueue, Taken};
 use super::media_writer::MediaWriter;
 use crate::pulse::idle;
 use crate::render::Renderer;
 
-/// Images that one worker makes one after the other. Small images are handed over together, because
-/// waking a thread costs as much as making one.
-#[derive(Debug)]
-pub(super) struct Bundle {
-    jobs: Vec<(BatchSlot, RenderJob)>,
-    /// Memory for the largest of them. Given back when dropped.
-    _memory: Share,
-}
-
-impl Bundle {
-    pub(super) fn new(jobs: Vec<(BatchSlot, RenderJob)>, memory: Share) -> Self {
-        Self { jobs, _memory: memory }
-    }
-}
-
 /// The outcomes of a bundle. Some may come with a later one: see [`batch_values`](super::batch_values).
 pub(super) type BundleOutcomes = Vec<(BatchSlot, RenderOutcome)>;
 
-/// Works until the channel of bundles is closed.
-pub(super) fn work_all(
-    bundles: &Receiver<Bundle>,
-    outcomes: &Sender<BundleOutcomes>,
-    writer: &MediaWriter,
-) {
-    let (mut renderer, mut made) = (Renderer::default(), Outcomes::default());
-    loop {
-        let bundle = if made.has_undigested() {
-            bundles.try_recv()
-        } else {
-            idle(|| bundles.recv()).map_err(|RecvError| TryRecvError::Disconnected)
-        };
-        match bundle {
-            Ok(Bundle { jobs, _memory }) => {
-                for (slot, job) in jobs {
-                    job.run(slot, &mut renderer, writer, &mut made);
-                }
+/// A thread that makes images.
+pub(super) struct Worker {
+    pub(super) jobs: Arc<JobQueue>,
+    pub(super) outcomes: Sender<BundleOutcomes>,
+    /// Bytes of images in the making, of all workers.
+    pub(super) memory: Arc<Budget>,
+    pub(super) media_writer: MediaWriter,
+}
+
+impl Worker {
+    /// Works until the queue is closed and empty.
+    pub(super) fn work_all(&self) {
+        let (mut renderer, mut made) = (Renderer::default(), Outcomes::default());
+        loop {
+            let taken = if made.has_undigested() {
+                self.jobs.try_take()
+            } else {
+                idle(|| self.jobs.take())
+            };
+            match taken {
+                Taken::Bundle(bundle) => self.work(bundle, &mut renderer, &mut made),
+                Taken::Closed if !made.has_undigested() => return,
+                Taken::Closed | Taken::Nothing => {}
             }
-            Err(TryRecvError::Disconnected) if !made.has_undigested() => return,
-            Err(TryRecvError::Disconnected | TryRecvError::Empty) => {}
+            made.digest(self.media_writer.is_stopped());
+            let done = std::mem::take(&mut made.done);
+            // The committer is gone only if it gave up.
+            if !done.is_empty() && idle(|| self.outcomes.send(done)).is_err() {
+                return;
+            }
         }
-        made.digest(writer.is_stopped());
-        let done = std::mem::take(&mut made.done);
-        // The committer is gone only if it gave up.
-        if !done.is_empty() && idle(|| outcomes.send(done)).is_err() {
-            return;
+    }
+
+    fn work(&self, bundle: Bundle, renderer: &mut Renderer, made: &mut Outcomes) {
+        // The images are made one after the other.
+        let n_bytes = bundle.iter().map(|(_, job)| job.memory_bytes()).max().unwrap_or(0);
+        let _memory = idle(|| self.memory.take(n_bytes));
+        for (slot, job) in bundle {
+            RenderJob::run(job, slot, renderer, &self.media_writer, made);
         }
     }
 }
