@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -57,7 +58,20 @@ pub(crate) struct Disk {
     durable_dirs: Arc<Mutex<HashSet<PathBuf>>>,
     /// The store's directory. No link below it is followed.
     root: Option<Arc<Root>>,
+    /// The folders between which files were renamed last, since most renames are between the same ones.
+    folders: Arc<Mutex<Vec<Folder>>>,
 }
+
+/// A folder that is open for a short time.
+struct Folder {
+    path: PathBuf,
+    fd: Arc<OwnedFd>,
+    opened: Instant,
+}
+
+/// How many folders stay open, and for how long: another folder may come to their place.
+const FOLDERS_MAX: usize = 4;
+const OPEN_MAX: Duration = Duration::from_secs(1);
 
 /// A directory whose files are opened beneath its descriptor.
 struct Root {
@@ -122,6 +136,25 @@ impl Disk {
         Ok((self.open_at(folder, DIRECTORY | OFlags::PATH)?, name))
     }
 
+    /// Returns the open folder of a path, and the name in it.
+    fn parent<'a>(&self, path: &'a Path) -> io::Result<(Arc<OwnedFd>, &'a OsStr)> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut folders = lock(&self.folders);
+        folders.retain(|folder| folder.opened.elapsed() < OPEN_MAX);
+        if let Some(known) = folders.iter().find(|folder| path.parent() == Some(&folder.path)) {
+            return Ok((known.fd.clone(), name));
+        }
+        let fd = Arc::new(self.open_parent(path)?.0);
+        if let Some(parent) = path.parent() {
+            if folders.len() == FOLDERS_MAX {
+                folders.remove(0);
+            }
+            let (path, opened) = (parent.to_owned(), Instant::now());
+            folders.push(Folder { path, fd: fd.clone(), opened });
+        }
+        Ok((fd, name))
+    }
+
     /// Removes a file, or a link itself.
     ///
     /// # Errors
@@ -174,9 +207,17 @@ impl Disk {
     /// If there is no such file, or it cannot be renamed.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.observe(&Step::Rename(from, to))?;
-        let ((from_folder, from), (to_folder, to)) =
-            (self.open_parent(from)?, self.open_parent(to)?);
-        Ok(rustix::fs::renameat(from_folder, from, to_folder, to)?)
+        let ((from_folder, from_name), (to_folder, to_name)) =
+            (self.parent(from)?, self.parent(to)?);
+        match rustix::fs::renameat(from_folder, from_name, to_folder, to_name) {
+            // A folder was removed and perhaps made again.
+            Err(Errno::NOENT) => {
+                lock(&self.folders).clear();
+                let (from, to) = (self.parent(from)?, self.parent(to)?);
+                Ok(rustix::fs::renameat(from.0, from.1, to.0, to.1)?)
+            }
+            renamed => Ok(renamed?),
+        }
     }
 
     /// Makes the entries of a directory durable.
@@ -346,5 +387,26 @@ impl DiskFile {
         let mut bytes = vec![0; usize::try_from(self.n_bytes()?).map_err(io::Error::other)?];
         self.file.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_renamed_into_a_folder_that_was_made_again() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let disk = Disk::default().within(temp.path()).expect("a disk");
+        let (from, folder) = (temp.path().join("a"), temp.path().join("b"));
+        for _ in 0..3 {
+            fs::create_dir(&folder).expect("a folder");
+            fs::write(&from, "a").expect("a file");
+            disk.rename(&from, &folder.join("c")).expect("a rename");
+            assert!(folder.join("c").exists());
+            fs::remove_dir_all(&folder).expect("a removal");
+        }
+        fs::write(&from, "a").expect("a file");
+        disk.rename(&from, &folder.join("c")).expect_err("a missing folder");
     }
 }
