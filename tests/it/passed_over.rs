@@ -159,6 +159,12 @@ fn a_run_of_a_normal_job_passes_nothing_over() {
         let line = json!({"key": "steps", "step": step, "data": format!("steps/{step}/pred.npy")});
         temp.append("a.media.jsonl", &format!("{line}\n"));
     }
+    // Lines may name dumps in the folders of the pattern, too.
+    for path in ["dumps/a.npy", "dumps/val/best.npy"] {
+        temp.write(path, &gray(9));
+        let line = json!({"key": path, "step": 0, "data": path});
+        temp.append("a.media.jsonl", &format!("{line}\n"));
+    }
     temp.write("masks/1.npy", &gray(1));
     let mask = json!({"m": {"mask_data": "masks/1.npy"}});
     let line = json!({"key": "m", "step": 1, "data": "top.npy", "masks": mask});
@@ -193,6 +199,19 @@ fn a_run_of_a_normal_job_passes_nothing_over() {
     let root = temp.status()["ingest"]["watching"][0].clone();
     assert_eq!(kinds(&root["passed_over"]), [], "{root}");
     assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[test]
+fn a_line_that_names_a_dump_explains_no_dump_of_another_folder() {
+    let temp = TempRun::new();
+    for path in ["dumps/a.npy", "dumps/val/best.npy"] {
+        temp.write(path, &gray(1));
+    }
+    temp.append("a.media.jsonl", "{\"key\":\"k\",\"step\":1,\"data\":\"dumps/a.npy\"}\n");
+    for _ in 0..2 {
+        let (ran, found) = ingested(&temp);
+        assert_eq!(found, pairs(&[("dump", 1)]), "{ran:?}");
+    }
 }
 
 #[test]

@@ -126,11 +126,10 @@ impl RunFindings {
         let is_unexplained = |folder: &str, findings: &FolderFindings, named: &NamedFolders| {
             findings.outside.iter().any(|name| {
                 let top = if folder.is_empty() { name } else { top_of_folder(folder) };
-                !named.has(top)
-            }) || findings.count(PassedOverKind::Dump) > 0 && !named.has(top_of_folder(folder))
+                !named.has_top(top)
+            }) || findings.count(PassedOverKind::Dump) > 0 && !named.explains(files, folder)
         };
-        let paths: Vec<&str> = logs.tails().iter().map(|tail| tail.path.as_str()).collect();
-        for log in paths {
+        for log in logs.paths() {
             let mut findings = folders.findings();
             if findings.any(|(folder, findings)| is_unexplained(folder, findings, &self.named)) {
                 self.named.note_some_of(files, log);
@@ -157,10 +156,10 @@ impl RunFindings {
         }
         for (folder, findings) in folders.findings().chain(&self.surveyed) {
             let top = top_of_folder(folder);
-            let is_judged = if files.is_in_dump_folder(folder) {
-                true
-            } else if self.named.has(top) {
+            let is_judged = if self.named.explains(files, folder) {
                 false
+            } else if files.is_in_dump_folder(folder) {
+                true
             } else {
                 let since = *self.unnamed.get(top).unwrap_or(&now);
                 if findings.has_dumps() && unnamed.len() < TOPS_MAX {

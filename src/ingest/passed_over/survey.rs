@@ -73,7 +73,7 @@ impl Survey<'_> {
         let mut n_skipped = 0;
         for name in findings.outside.iter() {
             let path = join(folder, name);
-            if self.named.has(top_of_folder(&path)) {
+            if self.named.has_top(top_of_folder(&path)) {
                 continue;
             }
             let is_within = depth < DEPTH_MAX && walk.n_folders < FOLDERS_MAX;
@@ -85,7 +85,9 @@ impl Survey<'_> {
                 walk.not_examined(folder, name, "too deep, or one of too many folders");
             }
         }
-        if findings.outside.n_more() > 0 && n_skipped == 0 && !self.named.has(top_of_folder(folder))
+        if findings.outside.n_more() > 0
+            && n_skipped == 0
+            && !self.named.has_top(top_of_folder(folder))
         {
             walk.not_examined(folder, "", "has too many folders to look through all");
         }

@@ -103,6 +103,12 @@ impl LogFollower {
         begun.map(|log| (log.path.as_str(), log.n_begun))
     }
 
+    /// The paths of the logs, also of those that are closed.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
+        let resting = self.resting.values().map(|log| log.path.as_str());
+        self.tails.iter().map(|tail| tail.path.as_str()).chain(resting)
+    }
+
     /// The logs with many bytes that hold no line.
     pub(crate) fn empty(&self) -> impl Iterator<Item = (&str, EmptyBytes)> {
         let resting = self.resting.values().map(|log| (log.path.as_str(), log.empty));
