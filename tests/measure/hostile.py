@@ -125,11 +125,8 @@ def runs(options):
         beside = Beside(daemon)
         waits = beside.waits()
         report("runs", "another job's pictures wait", f"at most {max(waits):.2f} s", "<= 2 s")
-        while daemon.n_items() < 2 * options.runs:
-            time.sleep(1)
-            if time.monotonic() > options.until:
-                break
-        report("runs", "items", daemon.n_items(), f">= {2 * options.runs}")
+        took = daemon.wait_for_items(options.runs + len(BESIDE_S), wait_s=900)
+        report("runs", "all items in the store", f"after {took:.0f} s more", "<= 60 s")
         time.sleep(5)
         report("runs", "descriptors", descriptors(daemon), "<= 768")
         cpu, rss, written = rest_of(daemon, 20)
@@ -230,7 +227,6 @@ def links(_):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5000, help="old runs of part `runs`")
-    parser.set_defaults(until=time.monotonic() + 900)
     run_parts(parser, {part.__name__: part for part in
                        (runs, line, newlines, unfinished, identities, sparse, blank, members, tail, links)})
 
