@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::Metadata;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
 use super::tail::EmptyBytes;
@@ -9,7 +10,7 @@ use crate::run_dir::stamp_of;
 use crate::store::journal::{LogCursor, Stamp};
 
 /// Cursors by content that are kept of logs that had the same path.
-const SAME_PATH_MAX: usize = 4;
+const SAME_PATH_MAX: u64 = 4;
 
 /// A log that was read to its end and is closed. It is opened again when it looks different.
 #[derive(Debug)]
@@ -77,24 +78,36 @@ impl Cursors {
         of_ino.push(cursor);
     }
 
-    /// Adds a cursor by content beside those of other logs that had its path.
-    pub(super) fn add(&mut self, cursor: LogCursor) {
-        let of_ino = self.by_ino.entry(cursor.ino).or_default();
-        if of_ino.len() >= SAME_PATH_MAX {
-            of_ino.remove(0);
-        }
-        of_ino.reserve_exact(1);
-        of_ino.push(cursor);
+    /// Adds the cursor of a log whose file is gone as one by content: it names its log by path and content
+    /// alone. The store keys cursors by device and inode: the device is 0, and a hash of the path plus a small
+    /// number takes the place of the inode. Returns the cursor as the store must learn it.
+    ///
+    /// It takes the place of the log's own older cursor, else a free one, else that of the log with this path
+    /// that was written to longest ago.
+    pub(super) fn set_by_content(&mut self, cursor: LogCursor) -> LogCursor {
+        let mut hasher = DefaultHasher::new();
+        cursor.path.hash(&mut hasher);
+        let first = hasher.finish();
+        let place = |ino: &u64| match self.get((0, *ino)) {
+            Some(known) if known.generation == cursor.generation => (0, None),
+            None => (1, None),
+            Some(known) => (2, known.mtime_ns),
+        };
+        let inos = (0..SAME_PATH_MAX).map(|n| first.wrapping_add(n));
+        let ino = inos.min_by_key(place).unwrap_or(first);
+        let by_content = LogCursor { dev: 0, ino, ..cursor };
+        self.set(by_content.clone());
+        by_content
     }
 
-    /// The latest cursor with this device and inode.
+    /// The cursor with this device and inode.
     pub(super) fn get(&self, (dev, ino): (u64, u64)) -> Option<&LogCursor> {
-        self.by_ino.get(&ino)?.iter().rfind(|cursor| cursor.dev == dev)
+        self.by_ino.get(&ino)?.iter().find(|cursor| cursor.dev == dev)
     }
 
-    /// Removes and returns the latest cursor with this device and inode.
+    /// Removes and returns the cursor with this device and inode.
     pub(super) fn remove(&mut self, (dev, ino): (u64, u64)) -> Option<LogCursor> {
-        let at = self.with_ino(ino).iter().rposition(|cursor| cursor.dev == dev)?;
+        let at = self.with_ino(ino).iter().position(|cursor| cursor.dev == dev)?;
         self.remove_at(ino, at)
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::LogFollower;
-use super::files::{beside, by_content, without_file};
+use super::files::{beside, without_file};
 use crate::descriptors;
 use crate::ingest::logs::tail::{OPEN_LOGS, Tail};
 use crate::ingest::run_files::RunFiles;
@@ -104,9 +104,9 @@ impl LogFollower {
                 && now.saturating_duration_since(*log.missing_since.get_or_insert(now)) >= MISSING
             {
                 self.resting.remove(&id);
-                if let Some(gone) = self.cursors.remove(id).map(by_content) {
-                    self.to_store.extend([gone.clone(), without_file(id.0, id.1)]);
-                    self.cursors.add(gone);
+                if let Some(gone) = self.cursors.remove(id) {
+                    let by_content = self.cursors.set_by_content(gone);
+                    self.to_store.extend([by_content, without_file(id.0, id.1)]);
                 }
             }
             changed.extend(files.is_log(&path).then_some(path));

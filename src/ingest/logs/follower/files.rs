@@ -1,7 +1,6 @@
 //! Where the files of logs are, and the cursors of logs whose files are gone.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::DirEntryExt;
 
 use super::FileId;
@@ -46,21 +45,12 @@ pub(super) fn lies_beside(
 /// rsync and editors write a new file and rename it: its content decides. A file that gets the inode is
 /// not the same log.
 pub(super) fn retire(cursors: &mut Cursors, to_store: &mut Vec<LogCursor>, gone: &Tail) {
-    let by_content = gone.cursor().map(by_content);
     cursors.remove((gone.dev, gone.ino));
-    by_content.iter().for_each(|cursor| cursors.set(cursor.clone()));
+    let by_content = gone.cursor().map(|cursor| cursors.set_by_content(cursor));
     if gone.is_known() {
         to_store.extend(by_content);
         to_store.push(without_file(gone.dev, gone.ino));
     }
-}
-
-/// Makes a cursor that names its log by path and content alone: the store keys cursors by device and
-/// inode, so the device is 0, and a hash of the path takes the place of the inode.
-pub(super) fn by_content(cursor: LogCursor) -> LogCursor {
-    let mut hasher = DefaultHasher::new();
-    cursor.path.hash(&mut hasher);
-    LogCursor { dev: 0, ino: hasher.finish(), ..cursor }
 }
 
 /// Makes an empty cursor that replaces the one of an inode: no known log has this inode now.

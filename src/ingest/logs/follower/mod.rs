@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
 pub(crate) use self::at_rest::{n_open_logs, open_logs_max};
-use self::files::{by_content, leads_to, lies_beside, retire, without_file};
+use self::files::{leads_to, lies_beside, retire, without_file};
 use super::content::{has_lines_of, matches};
 use super::resting::{Cursors, RestingLog};
 use super::tail::{EmptyBytes, Tail};
@@ -280,10 +280,9 @@ impl LogFollower {
     fn free_inode(&mut self, id: FileId, own: Option<&LogCursor>) {
         let is_gone = |cursor: &LogCursor| Some(cursor) != own && !cursor.path.is_empty();
         if self.cursors.get(id).is_some_and(is_gone)
-            && let Some(gone) = self.cursors.remove(id).map(by_content)
+            && let Some(gone) = self.cursors.remove(id)
         {
-            self.to_store.push(gone.clone());
-            self.cursors.add(gone);
+            self.to_store.push(self.cursors.set_by_content(gone));
         }
     }
 
@@ -412,9 +411,7 @@ impl LogFollower {
             let is_taken = self.tails.iter().any(|tail| (tail.dev, tail.ino) == id);
             self.cursors.remove(id);
             let without_file = (!is_taken).then(|| without_file(id.0, id.1));
-            let by_content = by_content(cursor);
-            self.cursors.add(by_content.clone());
-            self.to_store.push(by_content);
+            self.to_store.push(self.cursors.set_by_content(cursor));
             self.to_store.extend(without_file);
         }
     }

@@ -125,6 +125,29 @@ mod that_failed {
     use super::*;
 
     #[test]
+    fn one_log_replaces_two_that_had_its_name_and_is_a_copy_of_one_of_them() {
+        // Only the cursor of one was kept, by its path and content: the copy was read from its start.
+        check(&[
+            Begin(1, 0),
+            Swap(0, 0),
+            Append(0, vec![0]),
+            Append(1, vec![0]),
+            Swap(0, 1),
+            Replace(1, vec![0]),
+            ReplaceByCopy(0, vec![0]),
+        ])
+        .expect("each line once");
+        check(&[
+            Rewrite(0, vec![0]),
+            ReplaceByCopy(2, vec![0]),
+            Swap(0, 2),
+            Recreate(0, vec![0]),
+            ReplaceByCopy(2, vec![0]),
+        ])
+        .expect("each line once");
+    }
+
+    #[test]
     fn the_cursor_of_a_removed_log_replaces_that_of_a_later_log_of_its_name() {
         // A third file got the inode of the removed log, which was then known by its name alone: the later
         // log's cursor by content was lost, and a copy of that log was read from its start.
