@@ -218,6 +218,7 @@ impl LogFollower {
             // Another file was renamed over it, as rsync and editors do. The rest of the old file comes
             // first.
             if !self.tails[replaced].is_drained() {
+                self.note_name(files, &file, path, (dev, ino));
                 return Ok(None);
             }
             let old = self.tails.swap_remove(replaced);
@@ -273,6 +274,18 @@ impl LogFollower {
         }
         self.tails.push(tail);
         Ok(Some(n_lines))
+    }
+
+    /// Notes the new name of a known log that must wait: a copy of the log may take its place before then, and is
+    /// told by that name.
+    fn note_name(&mut self, files: &RunFiles, file: &File, path: &str, id: FileId) {
+        if let Some(known) = self.cursors.get(id).cloned()
+            && known.path != path
+            && matches(file, &known)
+            && !leads_to(files, &known.path, id)
+        {
+            self.move_cursor(&known, LogCursor { path: path.to_owned(), ..known.clone() });
+        }
     }
 
     /// Turns all other cursors with the inode of this log into cursors by content: they are of logs that

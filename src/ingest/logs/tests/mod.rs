@@ -148,6 +148,22 @@ mod that_failed {
     }
 
     #[test]
+    fn a_log_takes_the_name_of_a_removed_one_that_is_still_read_and_is_then_replaced_by_a_copy() {
+        // The name of the log was noted only once the removed one was read to its end: the copy had no cursor.
+        check(&[
+            Append(2, vec![0]),
+            Settle,
+            Rest,
+            Replace(0, vec![0]),
+            Read(0),
+            Swap(0, 2),
+            Remove(2),
+            ReplaceByCopy(0, vec![0]),
+        ])
+        .expect("each line once");
+    }
+
+    #[test]
     fn the_cursor_of_a_removed_log_replaces_that_of_a_later_log_of_its_name() {
         // A third file got the inode of the removed log, which was then known by its name alone: the later
         // log's cursor by content was lost, and a copy of that log was read from its start.
