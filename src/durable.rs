@@ -403,7 +403,7 @@ mod tests {
             fs::create_dir(&folder).expect("a folder");
             fs::write(&from, "a").expect("a file");
             disk.rename(&from, &folder.join("c")).expect("a rename");
-            assert!(folder.join("c").exists());
+            assert!(folder.join("c").is_file());
             fs::remove_dir_all(&folder).expect("a removal");
         }
         fs::write(&from, "a").expect("a file");

@@ -13,7 +13,7 @@
 //! | `POST /v1/reload` | 204 after the configuration was reloaded; 409 with the reason if it is invalid |
 //!
 //! A connection serves one request. A request of any kind that finds no free thread or memory is answered with 429. A
-//! client that sends its request too slowly, or leaves its answer unread, is disconnected ([`server`], `shares`,
+//! client that sends its request too slowly, or leaves its answer unread, is disconnected (`server`, `shares`,
 //! `patience`): it costs the other clients and the daemon's stop nothing.
 //!
 //! Every client that can connect may read. Requests that change something are for root and the daemon's own user.

@@ -53,16 +53,15 @@ impl JobQueue {
     /// Adds jobs of a run.
     pub(super) fn push(&self, run: &RunId, jobs: impl IntoIterator<Item = (BatchSlot, RenderJob)>) {
         let mut inner = lock(&self.inner);
-        match inner.of_runs.get_mut(run) {
-            Some(of_run) => of_run.extend(jobs),
-            None => {
-                let of_run: VecDeque<_> = jobs.into_iter().collect();
-                if of_run.is_empty() {
-                    return;
-                }
-                inner.of_runs.insert(run.clone(), of_run);
-                inner.turns.push_back(run.clone());
+        if let Some(of_run) = inner.of_runs.get_mut(run) {
+            of_run.extend(jobs);
+        } else {
+            let of_run: VecDeque<_> = jobs.into_iter().collect();
+            if of_run.is_empty() {
+                return;
             }
+            inner.of_runs.insert(run.clone(), of_run);
+            inner.turns.push_back(run.clone());
         }
         self.changed.notify_all();
     }
@@ -148,13 +147,11 @@ mod tests {
     fn a_closed_queue_says_so_to_all_workers() {
         let queue = JobQueue::new();
         assert!(matches!(queue.try_take(), Taken::Nothing));
-        let workers: Vec<_> = (0..3)
-            .map(|_| {
-                let queue = queue.clone();
-                std::thread::spawn(move || matches!(queue.take(), Taken::Closed))
-            })
-            .collect();
-        queue.close();
-        assert!(workers.into_iter().all(|worker| worker.join().is_ok_and(|is_closed| is_closed)));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| assert!(matches!(queue.take(), Taken::Closed)));
+            }
+            queue.close();
+        });
     }
 }

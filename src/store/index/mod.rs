@@ -8,7 +8,7 @@
 //! | key | value |
 //! | --- | --- |
 //! | `i` run 0 key 0 step(8) index(4) | [`Row`] of an image, a held item, or a waiting item that has its place |
-//! | `w` run 0 segment(4) offset(8) | [`WaitingRow`]: where the row of the waiting item with this line is |
+//! | `w` run 0 segment(4) offset(8) | [`rows::WaitingRow`]: where the row of the waiting item with this line is |
 //! | `r` run 0 seq(8) | [`RejectedRow`]: a [`Row`], and the key and step that the item said |
 //! | `d` run 0 path | [`DumpRow`]: what became of a dump that has no line in a media log |
 //! | `h` run 0 step(8) digest(8) | [`LineRow`]: a line of a media log, by its content |

@@ -139,7 +139,7 @@ impl Journal {
         Ok((Self { disk, folder, file, end, last_seq, segment_bytes, is_in_doubt }, recovered))
     }
 
-    /// Whether a write failed, so that the journal must be [cut](cut) at its end before it is opened again.
+    /// Whether a write failed, so that the journal must be cut at its end before it is opened again.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.is_in_doubt
     }

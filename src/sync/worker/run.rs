@@ -78,7 +78,7 @@ pub(super) struct RunWork<S> {
     pub(super) last_growth: Instant,
     last_rest: Instant,
     pub(super) pause: RetryPause,
-    /// [`Findings::n_repairs`](crate::store::Findings::n_repairs) when parked items were last retried.
+    /// [`Findings::n_repairs`](crate::store::findings::Findings::n_repairs) when parked items were last retried.
     n_repairs_seen: u64,
 }
 
