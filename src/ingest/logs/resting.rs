@@ -82,19 +82,26 @@ impl Cursors {
     /// alone. The store keys cursors by device and inode: the device is 0, and a hash of the path plus a small
     /// number takes the place of the inode. Returns the cursor as the store must learn it.
     ///
-    /// It takes the place of the log's own older cursor, else a free one, else that of the log with this path
-    /// that was written to longest ago.
+    /// Of two cursors of one log the one that is further stays. Other logs with this path are told apart by their
+    /// content; if there are too many, the one that was written to longest ago is forgotten.
     pub(super) fn set_by_content(&mut self, cursor: LogCursor) -> LogCursor {
         let mut hasher = DefaultHasher::new();
         cursor.path.hash(&mut hasher);
         let first = hasher.finish();
+        let is_same_log =
+            |known: &LogCursor| known.generation.is_some() && known.generation == cursor.generation;
         let place = |ino: &u64| match self.get((0, *ino)) {
-            Some(known) if known.generation == cursor.generation => (0, None),
+            Some(known) if is_same_log(known) => (0, None),
             None => (1, None),
             Some(known) => (2, known.mtime_ns),
         };
         let inos = (0..SAME_PATH_MAX).map(|n| first.wrapping_add(n));
         let ino = inos.min_by_key(place).unwrap_or(first);
+        if let Some(further) = self.get((0, ino)).filter(|known| is_same_log(known))
+            && further.offset > cursor.offset
+        {
+            return further.clone();
+        }
         let by_content = LogCursor { dev: 0, ino, ..cursor };
         self.set(by_content.clone());
         by_content

@@ -295,7 +295,9 @@ impl LogFollower {
         if self.cursors.get(id).is_some_and(is_gone)
             && let Some(gone) = self.cursors.remove(id)
         {
-            self.to_store.push(self.cursors.set_by_content(gone));
+            let by_content = self.cursors.set_by_content(gone);
+            // A log that is empty has no cursor yet that would take the place of the old one.
+            self.to_store.extend([by_content, without_file(id.0, id.1)]);
         }
     }
 

@@ -164,6 +164,24 @@ mod that_failed {
     }
 
     #[test]
+    fn an_empty_log_gets_the_inode_of_a_log_that_was_replaced_by_a_copy() {
+        // The store kept the old cursor under that inode. The next copy got the inode, and was read from there.
+        let list = [
+            Append(2, vec![2]),
+            Append(1, vec![0]),
+            ReplaceByCopy(2, vec![0]),
+            Restart,
+            Touch(0),
+            ReplaceByCopy(0, vec![0]),
+            Replace(0, vec![0]),
+            Restart,
+            ReplaceByCopy(2, vec![1]),
+        ];
+        // Which inodes are used again is up to the file system.
+        (0..20).for_each(|_| check(&list).expect("each line once"));
+    }
+
+    #[test]
     fn the_cursor_of_a_removed_log_replaces_that_of_a_later_log_of_its_name() {
         // A third file got the inode of the removed log, which was then known by its name alone: the later
         // log's cursor by content was lost, and a copy of that log was read from its start.
