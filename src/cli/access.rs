@@ -318,6 +318,10 @@ fn find_daemon(common: &Common, config: &Config) -> anyhow::Result<Option<Client
                 let advice = "the daemon does not answer: it may be stopped or overloaded";
                 return Err(anyhow!(error).context(advice));
             }
+            Err(error) if error.is_break() => {
+                let advice = "the daemon closed the connection: it stops, or this user has too many connections to it";
+                return Err(anyhow!(error).context(advice));
+            }
             Err(error @ ClientError::Refused(_)) => return Err(error.into()),
             // The lock file may name a daemon that is gone.
             Ok(_) | Err(_) => {}

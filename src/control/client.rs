@@ -61,6 +61,14 @@ impl ClientError {
     pub fn is_silence(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::TimedOut)
     }
+
+    /// Whether the daemon was reached, and closed the connection before it had answered.
+    #[must_use]
+    pub fn is_break(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let broken = [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof];
+        matches!(self, Self::Io { source, .. } if broken.contains(&source.kind()))
+    }
 }
 
 /// A client of the daemon at one socket. Each request has a connection of its own.
@@ -278,7 +286,10 @@ impl Client {
 
     fn broken(&self, error: &reqwest::Error) -> ClientError {
         let cause = root_cause(error);
-        let kind = cause.downcast_ref::<io::Error>().map_or(io::ErrorKind::Other, io::Error::kind);
+        let is_cut =
+            cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message);
+        let of_other = if is_cut { io::ErrorKind::UnexpectedEof } else { io::ErrorKind::Other };
+        let kind = cause.downcast_ref::<io::Error>().map_or(of_other, io::Error::kind);
         let source = io::Error::new(kind, cause.to_string());
         ClientError::Io { socket: self.socket.clone(), source }
     }
