@@ -1,6 +1,7 @@
 //! The arguments of all commands, as typed, and their help.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -57,7 +58,7 @@ pub(super) enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Show the items of a key and step
+    /// Show the items of a key and step, as JSON or as pictures in the terminal
     Show {
         #[command(flatten)]
         query: ShowArgs,
@@ -168,13 +169,65 @@ pub(super) struct ShowArgs {
     pub(super) run: String,
     /// The key
     pub(super) key: String,
-    /// The step
-    pub(super) step: u64,
+    /// The step, or `last` for the newest one
+    #[arg(default_value = "last")]
+    pub(super) step: StepArg,
     /// The index in the step, from 0 [default: all]
     pub(super) index: Option<u32>,
     /// What to print
-    #[arg(long = "as", value_name = "FORM", default_value = "record")]
+    #[arg(long = "as", value_name = "FORM", default_value = "record", conflicts_with_all = ["picture", "follow"])]
     pub(super) form: Form,
+    /// Show the images in the terminal, each above a line with its caption. Without a protocol, the terminal is asked
+    /// which one it knows, and standard output must be a terminal
+    #[arg(
+        long,
+        value_name = "PROTOCOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "auto",
+        conflicts_with = "json"
+    )]
+    pub(super) picture: Option<PictureArg>,
+    /// Draw boxes and masks on the pictures, in the colours of their classes
+    #[arg(long, requires = "picture")]
+    pub(super) overlays: bool,
+    /// Show this step and all later ones, then each new one as the daemon stores it. Ends at Ctrl-C, or when the run is
+    /// finished. Needs a daemon
+    #[arg(long)]
+    pub(super) follow: bool,
+}
+
+/// A step, or the newest one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StepArg {
+    Last,
+    At(u64),
+}
+
+impl FromStr for StepArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "last" {
+            return Ok(Self::Last);
+        }
+        let step = text.parse().map(Self::At);
+        step.map_err(|_| format!("got {text:?}, want a step, such as 120, or last"))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum PictureArg {
+    /// The best one that the terminal knows; in tmux and GNU screen, blocks
+    Auto,
+    /// kitty's graphics protocol, also of Ghostty, Konsole and WezTerm
+    Kitty,
+    /// Inline images of iTerm2, also of WezTerm and mintty
+    Iterm2,
+    /// Sixel graphics: foot, mlterm, Windows Terminal, `xterm -ti vt340`
+    Sixel,
+    /// Half blocks in 24-bit colours, for any terminal
+    Blocks,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -315,6 +368,13 @@ impl Common {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_is_a_number_or_last() {
+        assert_eq!("120".parse(), Ok(StepArg::At(120)));
+        assert_eq!("last".parse(), Ok(StepArg::Last));
+        assert!("-1".parse::<StepArg>().is_err_and(|error| error.contains("got \"-1\"")));
+    }
 
     #[test]
     fn steps_are_one_or_a_range() {

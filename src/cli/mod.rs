@@ -9,6 +9,8 @@
 //! | `format` | counts, sizes, ages and tables for people |
 //! | `passed_over` | what is passed over, as `ingest` and `status` print it |
 //! | `progress` | the progress bar of `ingest` and `verify` |
+//! | `picture` | pictures in the terminal, for `show` |
+//! | `follow` | `show --follow` |
 //! | `json` | what `--json` prints, as types with a schema |
 //!
 //! Each other file is one command. `anyhow` is used here, in `daemon` and in `main` only.
@@ -18,11 +20,13 @@ mod args;
 mod condition;
 mod daemon;
 mod exit;
+mod follow;
 mod format;
 mod ingest;
 mod json;
 mod list;
 mod passed_over;
+mod picture;
 mod privileges;
 mod progress;
 mod prune;

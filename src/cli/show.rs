@@ -8,8 +8,10 @@ use anyhow::anyhow;
 use serde_json::Value;
 
 use super::access::StoreAccess;
-use super::args::{Common, Form, ShowArgs};
+use super::args::{Common, Form, ShowArgs, StepArg};
 use super::exit::ExitCode;
+use super::follow;
+use super::picture::Screen;
 use crate::control::protocol::ItemsQuery;
 use crate::formats::wandb::{artifact, class_labels_config, logged};
 use crate::media::{MediaEntry, MediaKey, RunId};
@@ -19,13 +21,20 @@ pub(super) fn run(
     common: &Common,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
+    if args.follow {
+        return follow::run(args, common, out);
+    }
     let access = StoreAccess::open(common, "show")?;
     let store = access.config.boot.store.clone();
+    let step = match args.step {
+        StepArg::At(step) => step,
+        StepArg::Last => access.last_step(&args.run, &args.key)?,
+    };
     let query = ItemsQuery {
         run: Some(args.run.clone()),
         key: Some(args.key.clone()),
-        first_step: Some(args.step),
-        last_step: Some(args.step),
+        first_step: Some(step),
+        last_step: Some(step),
         ..ItemsQuery::default()
     };
     let (mut items, mut indices) = (Vec::new(), Vec::new());
@@ -39,24 +48,62 @@ pub(super) fn run(
         return Err(anyhow!(left_out.trouble()));
     }
     if let Some(index) = args.index.filter(|_| items.is_empty()) {
-        let (ShowArgs { run, key, step, .. }, known) = (args, indices.join(", "));
+        let (ShowArgs { run, key, .. }, known) = (args, indices.join(", "));
         return Err(anyhow!(
             "run {run:?} has no index {index} under key {key:?} at step {step}: it has {known}"
         ));
     }
-    let run = RunId::new(args.run.clone())?;
+    let mut printer = Printer::new(args, common, &store)?;
     let values = match args.form {
         Form::Record => items,
-        form => other_form(form, args, items, &run, &store)?,
+        form => other_form(form, args, items, &printer.run, &store)?,
     };
     for value in values {
-        if common.json {
-            writeln!(out, "{value}")?;
-        } else {
-            writeln!(out, "{value:#}")?;
-        }
+        printer.print(value, out)?;
     }
-    Ok(ExitCode::Done)
+    Ok(printer.exit_code())
+}
+
+/// Prints items: as pictures, on one line each, or readable.
+pub(super) struct Printer {
+    run: RunId,
+    screen: Option<Screen>,
+    is_json: bool,
+    is_all_shown: bool,
+}
+
+impl Printer {
+    /// Prepares for items of the run. `store` is the store's directory.
+    ///
+    /// # Errors
+    /// If pictures are wanted, and standard output cannot show them.
+    pub(super) fn new(args: &ShowArgs, common: &Common, store: &Path) -> anyhow::Result<Self> {
+        let run = RunId::new(args.run.clone())?;
+        let open = |protocol| Screen::open(protocol, args.overlays, store, &run);
+        let screen = args.picture.map(open).transpose()?;
+        Ok(Self { run, screen, is_json: common.json, is_all_shown: true })
+    }
+
+    /// Prints an item.
+    ///
+    /// # Errors
+    /// If `out` fails.
+    pub(super) fn print(&mut self, item: Value, out: &mut impl Write) -> anyhow::Result<()> {
+        if let Some(screen) = &self.screen {
+            let entry = MediaEntry::from_json(item, &self.run)?;
+            self.is_all_shown &= screen.show(&entry, out)?;
+        } else if self.is_json {
+            writeln!(out, "{item}")?;
+        } else {
+            writeln!(out, "{item:#}")?;
+        }
+        Ok(())
+    }
+
+    /// "Failed" if a file of an item could not be shown.
+    pub(super) const fn exit_code(&self) -> ExitCode {
+        if self.is_all_shown { ExitCode::Done } else { ExitCode::Failed }
+    }
 }
 
 /// The items in another form than the store's.

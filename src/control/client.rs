@@ -193,8 +193,15 @@ impl Client {
     /// # Errors
     /// If the daemon cannot be reached or refuses.
     pub fn missing_name(&self, query: &ItemsQuery) -> Result<Option<String>, ClientError> {
-        let missing: Missing = self.json(&Method::GET, &with_query(MISSING_PATH, query))?;
-        Ok(missing.reason)
+        Ok(self.missing(query)?.reason)
+    }
+
+    /// The same with the step before a missing step.
+    ///
+    /// # Errors
+    /// If the daemon cannot be reached or refuses.
+    pub fn missing(&self, query: &ItemsQuery) -> Result<Missing, ClientError> {
+        self.json(&Method::GET, &with_query(MISSING_PATH, query))
     }
 
     /// Calls `see` with each matching item. The list is read page by page, so that `see` may take any time. It may send

@@ -191,6 +191,9 @@ pub struct ItemsQuery {
 pub struct Missing {
     /// The name and the nearest ones that exist, as a sentence; `None` if all names exist.
     pub reason: Option<String>,
+    /// If the query names one step, which does not exist: the last step before it with an image or a held item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_before: Option<u64>,
 }
 
 /// Query of a release: the held items for which all conditions hold.

@@ -297,7 +297,8 @@ async fn missing(
     let filter = Filter::try_from(query).map_err(Failure::bad_request)?;
     let make = move || {
         let missing = answers.reader.missing_name(&filter)?;
-        json(&Missing { reason: missing.map(|missing| missing.to_string()) })
+        let step_before = if let Some(missing) = &missing { missing.step_before() } else { None };
+        json(&Missing { reason: missing.map(|missing| missing.to_string()), step_before })
     };
     shares.lists.answer(make).await
 }

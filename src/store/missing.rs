@@ -20,6 +20,16 @@ pub(crate) enum MissingName {
     Step { run: String, key: String, got: u64, before: Option<u64>, after: Option<u64> },
 }
 
+impl MissingName {
+    /// The last step before the missing one; `None` if there is none, or another name is missing.
+    pub(crate) fn step_before(&self) -> Option<u64> {
+        match self {
+            Self::Step { before, .. } => *before,
+            Self::Run { .. } | Self::Key { .. } => None,
+        }
+    }
+}
+
 fn advice(nearest: Option<&str>, none: &str) -> String {
     nearest.map_or_else(|| none.to_owned(), |near| format!("did you mean {near:?}?"))
 }

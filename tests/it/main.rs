@@ -33,6 +33,7 @@ mod object_store_sync;
 mod output;
 mod missing_names;
 mod passed_over;
+mod pictures;
 mod png_peer;
 mod promises;
 mod proxy;

@@ -40,19 +40,23 @@ struct Rectangle {
     bottom: i64,
 }
 
-/// Draws the boxes of a [set's file](safelight_image::annotations::BoxSet::file). Entries that are no boxes are ignored.
-pub fn draw_boxes(pixels: &mut Pixels, file: &[u8]) {
+/// Draws the boxes of a [set's file](safelight_image::annotations::BoxSet::file) on a picture that had
+/// `width` × `height` pixels when the job logged it, and may have been scaled since. Entries that are no boxes are
+/// ignored.
+pub fn draw_boxes(pixels: &mut Pixels, (width, height): (u32, u32), file: &[u8]) {
     let file: Value = serde_json::from_slice(file).unwrap_or_default();
     let boxes = file["box_data"].as_array().map_or(&[][..], Vec::as_slice);
     for given in boxes {
-        if let Some(rectangle) = rectangle(given, pixels.width, pixels.height) {
+        let [x, y] = [(pixels.width, width), (pixels.height, height)];
+        if let Some(rectangle) = rectangle(given, x, y) {
             outline(pixels, rectangle, given["class_id"].as_i64().map_or(NO_CLASS, class_color));
         }
     }
 }
 
-/// Returns the pixels of a box that is given in fractions or in pixels, by its edges or by its middle.
-fn rectangle(given: &Value, width: u32, height: u32) -> Option<Rectangle> {
+/// Returns the pixels of a box that is given in fractions or in pixels, by its edges or by its middle. A side is its
+/// length, and its length when the job logged the picture.
+fn rectangle(given: &Value, x: (u32, u32), y: (u32, u32)) -> Option<Rectangle> {
     let position = &given["position"];
     let number = |name: &str| position[name].as_f64();
     let [left, right, top, bottom] =
@@ -65,14 +69,18 @@ fn rectangle(given: &Value, width: u32, height: u32) -> Option<Rectangle> {
         };
     let is_in_pixels = given["domain"] == "pixel";
     // An edge in pixels, clamped so that a far one stays outside the picture.
-    let edge = |place: f64, side: u32| {
-        let place = if is_in_pixels { place } else { place * f64::from(side) };
+    let edge = |place: f64, (side, logged_side): (u32, u32)| {
+        let place = match is_in_pixels {
+            true if side == logged_side => place,
+            true => place * f64::from(side) / f64::from(logged_side.max(1)),
+            false => place * f64::from(side),
+        };
         #[expect(clippy::cast_possible_truncation, reason = "within 32 bits by then")]
         let edge = place.round().clamp(-2_147_483_648.0, 2_147_483_647.0) as i64;
         edge
     };
-    let (left, right) = (edge(left.min(right), width), edge(left.max(right), width));
-    let (top, bottom) = (edge(top.min(bottom), height), edge(top.max(bottom), height));
+    let (left, right) = (edge(left.min(right), x), edge(left.max(right), x));
+    let (top, bottom) = (edge(top.min(bottom), y), edge(top.max(bottom), y));
     // A box thinner than a pixel is one pixel.
     Some(Rectangle { left, top, right: right.max(left + 1), bottom: bottom.max(top + 1) })
 }
@@ -179,7 +187,7 @@ mod tests {
     fn check(given: &Value, want: [&str; 4]) {
         let mut pixels = picture(ColorMode::Rgb, 8, 4);
         let file = json!({"box_data": [given]}).to_string();
-        draw_boxes(&mut pixels, file.as_bytes());
+        draw_boxes(&mut pixels, (8, 4), file.as_bytes());
         assert_eq!(drawn(&pixels), want, "{file}");
     }
 
@@ -216,6 +224,21 @@ mod tests {
     }
 
     #[test]
+    fn boxes_follow_a_picture_that_was_scaled() {
+        // Logged with 16 × 2 pixels, shown with 8 × 4.
+        let part = ["........", "..####..", "..#..#..", "..####.."];
+        for at in [
+            json!({"position": {"minX": 4, "maxX": 12, "minY": 0.5, "maxY": 2}, "domain": "pixel"}),
+            json!({"position": {"minX": 0.25, "maxX": 0.75, "minY": 0.25, "maxY": 1}}),
+        ] {
+            let mut pixels = picture(ColorMode::Rgb, 8, 4);
+            let file = json!({"box_data": [at]}).to_string();
+            draw_boxes(&mut pixels, (16, 2), file.as_bytes());
+            assert_eq!(drawn(&pixels), part, "{file}");
+        }
+    }
+
+    #[test]
     fn masks_tint_by_half_and_leave_the_background() {
         let mut pixels = picture(ColorMode::Rgb, 4, 2);
         pixels.bytes.fill(100);
@@ -241,7 +264,7 @@ mod tests {
         assert_eq!([pixels.bytes[3], pixels.bytes[7]], [0, 128]);
         let at =
             json!({"box_data": [{"position": {"minX": 0, "maxX": 0.5, "minY": 0, "maxY": 1}}]});
-        draw_boxes(&mut pixels, at.to_string().as_bytes());
+        draw_boxes(&mut pixels, (2, 1), at.to_string().as_bytes());
         assert_eq!(pixels.bytes[..4], [255; 4]);
     }
 

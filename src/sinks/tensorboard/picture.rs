@@ -1,13 +1,13 @@
 //! The contents of a record: media files, overlays and descriptions.
 
-use std::path::Path;
-
 use crate::convert::Pixels;
 use crate::encode::{self, Encoding};
-use crate::formats::overlay::{self, ClassIds};
+use crate::formats::overlay;
 use crate::formats::tfevents::markdown_escaped;
 use crate::media::{Class, FileType};
+use crate::sinks::overlays::{self, NotDrawn};
 use crate::sinks::{Delivery, SinkError, read_file_now};
+use crate::store::media_check::NamedFile;
 
 /// The maximum size of a picture that is drawn on or encoded again, in pixels: 4096 × 4096.
 const PIXELS_MAX: u64 = 1 << 24;
@@ -46,10 +46,7 @@ fn png(pixels: &Pixels) -> Result<Vec<u8>, String> {
 /// Draws boxes and masks on copies of the pictures; `None` if no item has any. A picture without them is repeated, so that
 /// the indices stay equal.
 pub(super) fn overlays(items: &[&Delivery], files: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
-    let has_layers = |item: &&Delivery| {
-        let layers = &item.layers;
-        !layers.boxes.is_empty() || !layers.masks.is_empty()
-    };
+    let has_layers = |item: &&Delivery| overlays::has_any(&item.layers);
     let drawn = |(item, file): (&&Delivery, &Vec<u8>)| {
         let drawn = has_layers(item).then(|| overlay(item, file));
         drawn.flatten().unwrap_or_else(|| file.clone())
@@ -63,32 +60,16 @@ fn overlay(item: &Delivery, file: &[u8]) -> Option<Vec<u8>> {
         tracing::debug!(key = %item.id.key, step = %item.id.step, "picture is too large for an overlay");
         return None;
     }
-    let log_error = |path: &Path, error: &dyn std::fmt::Display| {
+    let log_error = |NotDrawn { path, reason: error }: NotDrawn| {
+        let path = item.folder.join(path);
         tracing::warn!(path = %path.display(), %error, "file not readable, left out of an overlay");
     };
-    let mut pixels = read(file).map_err(|error| log_error(&item.path(), &error)).ok()?;
-    let layers = &item.layers;
-    for mask in layers.masks.values() {
-        let path = item.folder.join(&mask.path);
-        let bytes = read_file_now(item, mask.into()).map_err(|error| error.to_string());
-        let ids = bytes.and_then(|bytes| {
-            encode::read_class_ids(&bytes, PIXELS_MAX).map_err(|error| error.to_string())
-        });
-        match ids {
-            Ok((width, height, ids)) => {
-                let ids = ClassIds { width, height, ids };
-                overlay::blend_mask(&mut pixels, &ids, &mask.labels());
-            }
-            Err(error) => log_error(&path, &error),
-        }
-    }
-    for boxes in layers.boxes.values() {
-        let path = item.folder.join(&boxes.path);
-        match read_file_now(item, boxes.into()) {
-            Ok(file) => overlay::draw_boxes(&mut pixels, &file),
-            Err(error) => log_error(&path, &error),
-        }
-    }
+    let log_picture = |reason| log_error(NotDrawn { path: item.file.path.clone(), reason });
+    let mut pixels = read(file).map_err(log_picture).ok()?;
+    let size = (pixels.width, pixels.height);
+    let read = |file: NamedFile<'_>| read_file_now(item, file);
+    let left_out = overlays::draw(&mut pixels, size, &item.layers, PIXELS_MAX, read);
+    left_out.into_iter().for_each(log_error);
     png(&pixels).ok()
 }
 
