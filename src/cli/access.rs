@@ -16,7 +16,7 @@ use super::args::Common;
 use super::privileges::act_as_owner_of;
 use crate::config::{Config, SyncConfig, WatchConfig};
 use crate::control::client::{Client, ClientError};
-use crate::control::protocol::{ItemsQuery, ReleaseQuery, RepairQuery, Status, SyncQuery};
+use crate::control::protocol::{Daemon, ItemsQuery, ReleaseQuery, RepairQuery, Status, SyncQuery};
 use crate::ingest::{
     Command, Engine, Mode, ReleaseReport, ReleaseRequest, RepairRequest, RepairResult, Shared,
 };
@@ -340,7 +340,7 @@ pub(super) fn is_held_by_daemon(store: &Path) -> bool {
 fn find_daemon(common: &Common, config: &Config) -> anyhow::Result<Option<Client>> {
     for socket in sockets(common, config) {
         let client = Client::new(&socket)?;
-        match client.daemon() {
+        match asked(&client) {
             // The socket may belong to another store's daemon.
             Ok(daemon) if daemon.store == config.boot.store => return Ok(Some(client)),
             Err(error) if error.is_silence() => {
@@ -348,7 +348,7 @@ fn find_daemon(common: &Common, config: &Config) -> anyhow::Result<Option<Client
                 return Err(anyhow!(error).context(advice));
             }
             Err(error) if error.is_break() => {
-                let advice = "the daemon closed the connection: it stops, or this user has too many connections to it";
+                let advice = "the daemon closed the connection: this user may have too many connections to it";
                 return Err(anyhow!(error).context(advice));
             }
             Err(error @ ClientError::Refused(_)) => return Err(error.into()),
@@ -357,6 +357,21 @@ fn find_daemon(common: &Common, config: &Config) -> anyhow::Result<Option<Client
         }
     }
     Ok(None)
+}
+
+/// Asks which daemon answers. A daemon that ends breaks a connection; then the next attempt finds none.
+fn asked(client: &Client) -> Result<Daemon, ClientError> {
+    const ATTEMPTS: u32 = 5;
+    const PAUSE: Duration = Duration::from_millis(200);
+    let mut answer = client.daemon();
+    for _ in 1..ATTEMPTS {
+        if !matches!(&answer, Err(error) if error.is_break()) {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        answer = client.daemon();
+    }
+    answer
 }
 
 /// Where the daemon may listen: at the socket that the store's lock file names, and at the configured one. The latter
