@@ -42,6 +42,7 @@
 //! | `run_dir` | opens files beneath a run directory, never through a link |
 //! | [`store`] | media files, journals and the index: the one place that decides durability |
 //! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered and committed |
+//! | `overlays` | draws boxes and masks on a copy of a picture, for targets and the terminal |
 //! | `sinks` | the kinds of targets, one folder for each, and the contract suite that all run |
 //! | [`sync`] | one worker for each target: cursors, retries, parked items |
 //! | [`retention`] | removes media and dumps that the configuration no longer wants |
@@ -64,6 +65,7 @@ mod pulse;
 mod run_dir;
 pub mod store;
 pub mod ingest;
+mod overlays;
 mod sinks;
 pub mod sync;
 pub mod retention;

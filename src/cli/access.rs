@@ -137,25 +137,15 @@ impl StoreAccess {
     /// # Errors
     /// If the run or the key does not exist, or has no such item.
     pub(super) fn last_step(&self, run: &str, key: &str) -> anyhow::Result<u64> {
-        let query = ItemsQuery {
-            run: Some(run.to_owned()),
-            key: Some(key.to_owned()),
-            first_step: Some(u64::MAX),
-            last_step: Some(u64::MAX),
-            ..ItemsQuery::default()
-        };
-        self.check_names(ItemsQuery { first_step: None, last_step: None, ..query.clone() })?;
-        let (is_missing, before) = match &self.backend {
-            Backend::Daemon(client) => {
-                let missing = client.missing(&query)?;
-                (missing.reason.is_some(), missing.step_before)
-            }
+        self.check_names(ItemsQuery::of_key(run, key))?;
+        let last = match &self.backend {
+            Backend::Daemon(client) => client.last_step(run, key)?,
             Backend::Files(_, reader) => {
-                let missing = reader.missing_name(&Filter::try_from(query)?)?;
-                (missing.is_some(), missing.and_then(|missing| missing.step_before()))
+                let newest = Filter::try_from(ItemsQuery::of_newest_step(run, key))?;
+                let missing = reader.missing_name(&newest)?;
+                missing.map_or(Some(u64::MAX), |missing| missing.step_before())
             }
         };
-        let last = if is_missing { before } else { Some(u64::MAX) };
         last.ok_or_else(|| {
             anyhow!("run {run:?} has only rejected items under key {key:?}: name a step")
         })

@@ -126,23 +126,13 @@ impl Followed {
         let status = daemon.status()?;
         let summary = status.runs.into_iter().find(|run| run.run.as_str() == self.run);
         let is_finished = summary.as_ref().is_some_and(|run| run.finished);
-        let of_key = ItemsQuery {
-            run: Some(self.run.clone()),
-            key: Some(self.key.clone()),
-            ..ItemsQuery::default()
-        };
+        let of_key = ItemsQuery::of_key(&self.run, &self.key);
         if summary.is_none() {
             let missing = daemon.missing_name(&of_key)?;
             return Ok(Polled { new: Vec::new(), is_finished, missing });
         }
         if self.first_step.is_none() {
-            let newest = ItemsQuery {
-                first_step: Some(u64::MAX),
-                last_step: Some(u64::MAX),
-                ..of_key.clone()
-            };
-            let missing = daemon.missing(&newest)?;
-            self.first_step = missing.step_before.or(missing.reason.is_none().then_some(u64::MAX));
+            self.first_step = daemon.last_step(&self.run, &self.key)?;
             if self.first_step.is_none() {
                 return Ok(Polled {
                     new: Vec::new(),

@@ -31,11 +31,9 @@ pub(super) fn run(
         StepArg::Last => access.last_step(&args.run, &args.key)?,
     };
     let query = ItemsQuery {
-        run: Some(args.run.clone()),
-        key: Some(args.key.clone()),
         first_step: Some(step),
         last_step: Some(step),
-        ..ItemsQuery::default()
+        ..ItemsQuery::of_key(&args.run, &args.key)
     };
     let (mut items, mut indices) = (Vec::new(), Vec::new());
     let left_out = access.each_item(query, |item| {

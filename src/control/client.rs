@@ -196,11 +196,16 @@ impl Client {
         Ok(self.missing(query)?.reason)
     }
 
-    /// The same with the step before a missing step.
+    /// The newest step of a key; `None` if the run or the key does not exist, or all of its items were rejected for good.
     ///
     /// # Errors
     /// If the daemon cannot be reached or refuses.
-    pub fn missing(&self, query: &ItemsQuery) -> Result<Missing, ClientError> {
+    pub fn last_step(&self, run: &str, key: &str) -> Result<Option<u64>, ClientError> {
+        let missing = self.missing(&ItemsQuery::of_newest_step(run, key))?;
+        Ok(missing.step_before.or(missing.reason.is_none().then_some(u64::MAX)))
+    }
+
+    fn missing(&self, query: &ItemsQuery) -> Result<Missing, ClientError> {
         self.json(&Method::GET, &with_query(MISSING_PATH, query))
     }
 

@@ -186,6 +186,21 @@ pub struct ItemsQuery {
     pub after: Option<String>,
 }
 
+impl ItemsQuery {
+    /// All items of a key.
+    #[must_use]
+    pub fn of_key(run: &str, key: &str) -> Self {
+        Self { run: Some(run.to_owned()), key: Some(key.to_owned()), ..Self::default() }
+    }
+
+    /// The last step that a key can have. As a rule it does not exist, and the step before it is the key's newest one.
+    #[must_use]
+    pub fn of_newest_step(run: &str, key: &str) -> Self {
+        let newest = Some(u64::MAX);
+        Self { first_step: newest, last_step: newest, ..Self::of_key(run, key) }
+    }
+}
+
 /// Which name of a query does not exist.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {

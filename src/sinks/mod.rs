@@ -8,7 +8,6 @@ pub(crate) mod contract;
 pub(crate) mod http;
 pub(crate) mod mlflow;
 pub(crate) mod object_store;
-pub(crate) mod overlays;
 pub(crate) mod target_dir;
 pub(crate) mod wandb;
 pub(crate) mod tensorboard;

@@ -70,11 +70,8 @@ fn rectangle(given: &Value, x: (u32, u32), y: (u32, u32)) -> Option<Rectangle> {
     let is_in_pixels = given["domain"] == "pixel";
     // An edge in pixels, clamped so that a far one stays outside the picture.
     let edge = |place: f64, (side, logged_side): (u32, u32)| {
-        let place = match is_in_pixels {
-            true if side == logged_side => place,
-            true => place * f64::from(side) / f64::from(logged_side.max(1)),
-            false => place * f64::from(side),
-        };
+        let unit = if is_in_pixels { f64::from(logged_side.max(1)) } else { 1.0 };
+        let place = place * (f64::from(side) / unit);
         #[expect(clippy::cast_possible_truncation, reason = "within 32 bits by then")]
         let edge = place.round().clamp(-2_147_483_648.0, 2_147_483_647.0) as i64;
         edge

@@ -70,8 +70,7 @@ impl Size {
         if width <= max_width && height <= max_height {
             return None;
         }
-        let is_wide =
-            u64::from(width) * u64::from(max_height) >= u64::from(height) * u64::from(max_width);
+        let is_wide = is_wider((width, height), (max_width, max_height));
         Some(if is_wide { Limit::Columns(self.columns) } else { Limit::Rows(self.picture_rows()) })
     }
 }
@@ -121,6 +120,11 @@ impl Space {
     }
 }
 
+/// Whether a size is wider, for its height, than another.
+fn is_wider((width, height): (u32, u32), than: (u32, u32)) -> bool {
+    u64::from(width) * u64::from(than.1) >= u64::from(height) * u64::from(than.0)
+}
+
 /// Returns the largest size of the same shape that is not larger than `size` or `max`.
 fn reduced((width, height): (u32, u32), max: (u32, u32)) -> (u32, u32) {
     if width <= max.0 && height <= max.1 {
@@ -130,8 +134,7 @@ fn reduced((width, height): (u32, u32), max: (u32, u32)) -> (u32, u32) {
         let side = u64::from(side) * u64::from(by) / u64::from(from.max(1));
         u32::try_from(side).unwrap_or(u32::MAX).max(1)
     };
-    let is_wide = u64::from(width) * u64::from(max.1) >= u64::from(height) * u64::from(max.0);
-    if is_wide {
+    if is_wider((width, height), max) {
         (max.0, scaled(height, max.0, width).min(max.1))
     } else {
         (scaled(width, max.1, height).min(max.0), max.1)

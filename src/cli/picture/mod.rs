@@ -25,7 +25,7 @@ use super::format::printable;
 use crate::convert::Pixels;
 use crate::encode::{self, Encoding};
 use crate::media::{CommittedImage, Fate, FileType, MediaEntry, RejectionClass, RunId};
-use crate::sinks::overlays::{self, NotDrawn};
+use crate::overlays::{self, NotDrawn};
 use crate::store::media_check::{Damage, MediaFiles, NamedFile};
 
 /// The maximum size of a picture or mask that is decoded, in pixels.

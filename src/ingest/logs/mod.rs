@@ -6,7 +6,8 @@
 //! | `buffers` | the memory that waiting lines take |
 //! | `lines` | bytes → whole lines, wherever the bytes were cut |
 //! | `tail` | one log: reads what is appended, notices when it was truncated or rewritten |
-//! | `resting` | logs that are closed because they are quiet, and the cursors of all |
+//! | `resting` | logs that are closed because they are quiet |
+//! | `cursors` | up to where each log was read, also those whose files are gone |
 //! | `follower` | the logs of a run: which file is which log, through renames and copies |
 //! | `schedule` | decides when the logs of which run are read |
 //! | `numbered` | finds lines of a log by number, to release held items |
@@ -16,6 +17,7 @@ mod content;
 mod buffers;
 mod tail;
 mod resting;
+mod cursors;
 mod follower;
 mod schedule;
 mod numbered;

@@ -5,7 +5,7 @@ use crate::encode::{self, Encoding};
 use crate::formats::overlay;
 use crate::formats::tfevents::markdown_escaped;
 use crate::media::{Class, FileType};
-use crate::sinks::overlays::{self, NotDrawn};
+use crate::overlays::{self, NotDrawn};
 use crate::sinks::{Delivery, SinkError, read_file_now};
 use crate::store::media_check::NamedFile;
 

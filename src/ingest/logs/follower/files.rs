@@ -5,7 +5,7 @@ use std::os::unix::fs::DirEntryExt;
 
 use super::FileId;
 use crate::ingest::logs::content::matches;
-use crate::ingest::logs::resting::Cursors;
+use crate::ingest::logs::cursors::Cursors;
 use crate::ingest::logs::tail::Tail;
 use crate::ingest::run_files::RunFiles;
 use crate::store::journal::{Fingerprint, LogCursor};
