@@ -47,6 +47,7 @@
 //! | [`sync`] | one worker for each target: cursors, retries, parked items |
 //! | [`retention`] | removes media and dumps that the configuration no longer wants |
 //! | [`control`] | the control API on a unix socket, and its client |
+//! | `gallery` | pages and an HTTP API on which people look at the images; it changes nothing |
 //! | [`secrets`] | reads the secrets of targets |
 //! | [`config`] | the settings: what the file says, and what it means |
 //! | `logging`, `daemon`, [`cli`] | assembly: the log, the service, the commands |
@@ -70,6 +71,8 @@ mod sinks;
 pub mod sync;
 pub mod retention;
 pub mod control;
+#[allow(dead_code, reason = "its routes come next")]
+mod gallery;
 // Assembly.
 pub mod secrets;
 pub mod config;

@@ -182,13 +182,91 @@ pub(super) struct Merged {
     pub(super) pruned: u64,
 }
 
+/// One item, as `ls --json` and `show --json` print it: one object a line.
+#[cfg(test)]
+#[derive(JsonSchema, ts_rs::TS)]
+#[schemars(rename = "Item")]
+#[ts(rename = "ItemForm")]
+#[expect(dead_code, reason = "the schema's form of `MediaEntry::to_json`")]
+pub(crate) struct ItemForm {
+    /// The run.
+    run: String,
+    /// The key. Null for a rejected line or dump without a readable key.
+    key: Option<String>,
+    /// The step.
+    #[ts(type = "StepNumber | null")]
+    step: Option<u64>,
+    /// The index in the step, from 0.
+    index: Option<u32>,
+    /// `image`, `held` or `rejected`.
+    state: String,
+    /// Why the item is held or rejected.
+    reason: Option<String>,
+    /// Of a rejected item, `final`, or `waiting` if it is tried again.
+    class: Option<String>,
+    /// The media file, relative to the store.
+    path: Option<String>,
+    /// Type of the media file.
+    file_type: Option<String>,
+    /// Color mode: `L`, `LA`, `RGB` or `RGBA`.
+    mode: Option<String>,
+    /// Width in pixels.
+    width: Option<u32>,
+    /// Height in pixels.
+    height: Option<u32>,
+    /// Bytes of the media file.
+    size: Option<u64>,
+    /// SHA-256 of the media file, in hexadecimal.
+    sha256: Option<String>,
+    /// The caption.
+    caption: Option<String>,
+    /// The number of images that belong together.
+    grouping: Option<u64>,
+    /// The profile of the rules for pixels, such as `auto`.
+    profile: Option<String>,
+    /// The rule that maps values to pixels.
+    rule: Option<String>,
+    /// Which axis is which, such as `HWC`.
+    format: Option<String>,
+    /// Statistics of the values.
+    stats: Option<StatsForm>,
+    /// The dump or line that the item comes from.
+    #[ts(type = "Record<string, unknown>")]
+    source: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Statistics of an image's values.
+#[cfg(test)]
+#[derive(JsonSchema, ts_rs::TS)]
+#[schemars(rename = "Stats")]
+#[ts(rename = "Stats")]
+#[expect(dead_code, reason = "the schema's form of `Stats`")]
+pub(crate) struct StatsForm {
+    /// The least finite value.
+    min: Option<f64>,
+    /// The greatest finite value.
+    max: Option<f64>,
+    /// The mean of the finite values.
+    mean: Option<f64>,
+    /// The standard deviation of the finite values.
+    std: Option<f64>,
+    /// The number of NaN values.
+    nan: u64,
+    /// The number of infinite values.
+    inf: u64,
+    /// The share of values outside the range that the rule maps.
+    clipped: f64,
+    /// Whether all values are equal.
+    constant: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
 
     use schemars::{Schema, schema_for};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::control::protocol::{Health, Status};
@@ -196,80 +274,9 @@ mod tests {
     use crate::media::MediaEntry;
     use crate::retention::Report;
 
-    /// One item, as `ls --json` and `show --json` print it: one object a line.
-    #[derive(JsonSchema)]
-    #[schemars(rename = "Item")]
-    #[expect(dead_code, reason = "the schema's form of `MediaEntry::to_json`")]
-    struct Item {
-        /// The run.
-        run: String,
-        /// The key. Null for a rejected line or dump without a readable key.
-        key: Option<String>,
-        /// The step.
-        step: Option<u64>,
-        /// The index in the step, from 0.
-        index: Option<u32>,
-        /// `image`, `held` or `rejected`.
-        state: String,
-        /// Why the item is held or rejected.
-        reason: Option<String>,
-        /// Of a rejected item, `final`, or `waiting` if it is tried again.
-        class: Option<String>,
-        /// The media file, relative to the store.
-        path: Option<String>,
-        /// Type of the media file.
-        file_type: Option<String>,
-        /// Color mode: `L`, `LA`, `RGB` or `RGBA`.
-        mode: Option<String>,
-        /// Width in pixels.
-        width: Option<u32>,
-        /// Height in pixels.
-        height: Option<u32>,
-        /// Bytes of the media file.
-        size: Option<u64>,
-        /// SHA-256 of the media file, in hexadecimal.
-        sha256: Option<String>,
-        /// The caption.
-        caption: Option<String>,
-        /// The number of images that belong together.
-        grouping: Option<u64>,
-        /// The profile of the rules for pixels, such as `auto`.
-        profile: Option<String>,
-        /// The rule that maps values to pixels.
-        rule: Option<String>,
-        /// Which axis is which, such as `HWC`.
-        format: Option<String>,
-        /// Statistics of the values.
-        stats: Option<Stats>,
-        /// The dump or line that the item comes from.
-        source: serde_json::Map<String, Value>,
-    }
-
-    /// Statistics of an image's values.
-    #[derive(JsonSchema)]
-    #[expect(dead_code, reason = "the schema's form of `Stats`")]
-    struct Stats {
-        /// The least finite value.
-        min: Option<f64>,
-        /// The greatest finite value.
-        max: Option<f64>,
-        /// The mean of the finite values.
-        mean: Option<f64>,
-        /// The standard deviation of the finite values.
-        std: Option<f64>,
-        /// The number of NaN values.
-        nan: u64,
-        /// The number of infinite values.
-        inf: u64,
-        /// The share of values outside the range that the rule maps.
-        clipped: f64,
-        /// Whether all values are equal.
-        constant: bool,
-    }
-
     fn schemas() -> [(&'static str, Schema); 12] {
         [
-            ("item", schema_for!(Item)),
+            ("item", schema_for!(ItemForm)),
             ("status", schema_for!(Status)),
             ("health", schema_for!(Health)),
             ("ingest", schema_for!(Ingested)),
@@ -305,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_schema_of_an_item_has_all_fields_that_every_item_has() {
-        let schema = serde_json::to_value(schema_for!(Item)).expect("a schema");
+        let schema = serde_json::to_value(schema_for!(ItemForm)).expect("a schema");
         let properties = schema["properties"].as_object().expect("properties");
         let fields: Vec<&str> = properties.keys().map(String::as_str).collect();
         assert_eq!(fields, [&["run"], &MediaEntry::FIELDS[..]].concat());

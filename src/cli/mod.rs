@@ -23,7 +23,7 @@ mod exit;
 mod follow;
 mod format;
 mod ingest;
-mod json;
+pub(crate) mod json;
 mod list;
 mod passed_over;
 mod picture;

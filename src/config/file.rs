@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::control::{ControlSection, MetricsSection};
+use super::gallery::GallerySection;
 use super::image::ImageSection;
 use super::ingest::IngestSection;
 use super::limits::LimitsSection;
@@ -55,6 +56,8 @@ pub struct ConfigFile {
     pub control: ControlSection,
     /// Where the daemon serves metrics for Prometheus.
     pub metrics: MetricsSection,
+    /// The pages on which people look at the images.
+    pub gallery: GallerySection,
     /// What the daemon logs, and how.
     pub log: LogSection,
 }
@@ -74,6 +77,7 @@ impl ConfigFile {
             ingest,
             control,
             metrics,
+            gallery,
             log,
         } = self;
         let (free_bytes_min, scrub) = (store.free_bytes_min, store.scrub());
@@ -88,6 +92,7 @@ impl ConfigFile {
             nice: work.nice.get(),
             log_format: log.format,
             metrics_listen: metrics.listen,
+            gallery: gallery.into_config(folder),
         };
         let live = Live {
             watches: watch.into_iter().map(|watch| watch.into_config(folder)).collect(),

@@ -11,6 +11,7 @@ pub(crate) mod checks;
 pub mod control;
 mod error;
 pub mod file;
+pub mod gallery;
 pub mod image;
 pub mod ingest;
 pub mod limits;
@@ -37,6 +38,7 @@ use toml::de::DeTable;
 use self::checks::Facts;
 pub use self::error::ConfigError;
 use self::file::ConfigFile;
+pub use self::gallery::{GalleryConfig, GalleryListen};
 pub use self::image::ImageRules;
 pub use self::ingest::IngestTimes;
 use self::log::LogFormat;
@@ -78,6 +80,8 @@ pub struct Boot {
     pub log_format: LogFormat,
     /// Where metrics are served over TCP.
     pub metrics_listen: Option<SocketAddr>,
+    /// The gallery.
+    pub gallery: GalleryConfig,
 }
 
 /// The settings that a reload changes.
@@ -118,6 +122,7 @@ impl Boot {
             nice,
             log_format,
             metrics_listen,
+            gallery,
         } = self;
         let settings = [
             ("store.path", *store != other.store),
@@ -129,7 +134,8 @@ impl Boot {
             ("log.format", *log_format != other.log_format),
             ("metrics.listen", *metrics_listen != other.metrics_listen),
         ];
-        settings.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+        let settings = settings.into_iter().chain(gallery.differences(&other.gallery));
+        settings.filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 }
 

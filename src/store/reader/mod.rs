@@ -85,11 +85,14 @@ impl StateFilter {
 
 /// A run, and the number of its items.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct RunSummary {
     /// The run's id.
     #[schemars(with = "String")]
+    #[cfg_attr(test, ts(type = "string"))]
     pub run: RunId,
     /// The run directory.
+    #[cfg_attr(test, ts(type = "string"))]
     pub source: PathBuf,
     /// Images.
     pub image: u64,
