@@ -130,13 +130,13 @@ fn a_setting_needs_a_restart_if_the_reference_says_so() {
             }
             let other = match (&setting["default"], &setting["enum"], &setting["oneOf"]) {
                 (Value::Number(n), ..) => json!(n.as_u64().expect("a whole number") ^ 1),
+                _ if setting["examples"][0].is_object() => setting["examples"][0].clone(),
                 (_, Value::Array(words), _) => words.last().expect("a word").clone(),
                 (_, _, Value::Array(words)) => words.last().expect("a word")["const"].clone(),
                 (Value::String(_), ..) => json!("debug"),
                 (Value::Bool(on), ..) => json!(!on),
                 (Value::Array(_), ..) => json!(["one more"]),
                 _ if setting["type"] == "integer" => json!(7),
-                _ if setting["examples"][0].is_object() => setting["examples"][0].clone(),
                 _ => {
                     let example = setting["examples"][0].as_str().expect("an example");
                     json!(format!("{}0", &example[..example.len() - 1]))
