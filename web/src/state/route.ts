@@ -1,0 +1,48 @@
+// The view that is shown, and the browser's history.
+
+import { signal } from "@preact/signals";
+import { formatView, parseView, type View } from "./url";
+
+/** How long a slider may move before the address follows, in milliseconds. */
+const REPLACE_AFTER_MS = 200;
+
+function here(): View {
+  return parseView(location.pathname, location.search);
+}
+
+const shown = signal(here());
+let pending: number | undefined;
+
+/** The view. Change it with [`push`] and [`replace`]. */
+export const view: { readonly value: View; peek(): View } = shown;
+
+/** Shows another view as a new page of the history. */
+export function push(to: Partial<View>): void {
+  settle();
+  const next = { ...shown.peek(), ...to };
+  const url = formatView(next);
+  if (url !== location.pathname + location.search) history.pushState(null, "", url);
+  shown.value = next;
+}
+
+/** Changes the view in its place. The address follows after 200 ms of rest. */
+export function replace(to: Partial<View>): void {
+  shown.value = { ...shown.peek(), ...to };
+  clearTimeout(pending);
+  pending = window.setTimeout(settle, REPLACE_AFTER_MS);
+}
+
+/** Writes the address of the view, if it isn't there yet. */
+export function settle(): void {
+  if (pending === undefined) return;
+  clearTimeout(pending);
+  pending = undefined;
+  history.replaceState(history.state, "", formatView(shown.peek()));
+}
+
+window.addEventListener("popstate", () => {
+  clearTimeout(pending);
+  pending = undefined;
+  shown.value = here();
+});
+window.addEventListener("pagehide", settle);
