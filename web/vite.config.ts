@@ -6,6 +6,8 @@ export default defineConfig({
   base: "/",
   build: {
     target: "es2022",
+    // The first versions with light-dark().
+    cssTarget: ["chrome123", "firefox120", "safari17.5"],
     assetsDir: "a",
     // The content security policy forbids data: URLs.
     assetsInlineLimit: 0,

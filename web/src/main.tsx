@@ -1,6 +1,27 @@
 import { render } from "preact";
+import "./app.css";
+import { listen } from "./state/keys";
+import { view } from "./state/route";
+import { loadInfo } from "./state/store";
+import { Compare } from "./view/Compare";
+import { Grid } from "./view/Grid";
+import { Item } from "./view/Item";
+import { Runs } from "./view/Runs";
+import { Search } from "./view/Search";
+import { Shell } from "./view/Shell";
 
-const app = document.getElementById("app");
-if (app) {
-  render(<p>Safelight</p>, app);
+const PAGES = { runs: Runs, grid: Grid, item: Item, compare: Compare, search: Search };
+
+function App() {
+  const Page = PAGES[view.value.page];
+  return (
+    <Shell>
+      <Page />
+    </Shell>
+  );
 }
+
+listen();
+void loadInfo();
+const app = document.getElementById("app");
+if (app) render(<App />, app);

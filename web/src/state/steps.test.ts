@@ -29,22 +29,25 @@ const cases: Segment[][] = [
 ];
 
 describe("a list of steps", () => {
-  test.each(cases.map((segments) => ({ segments })))("agrees with the long way: $segments", ({ segments }) => {
-    const list = new StepList(segments);
-    const all = listed(segments);
-    expect(list.length).toBe(all.length);
-    expect(all.map((_, place) => BigInt(list.at(place) ?? -1))).toEqual(all);
-    expect(list.at(all.length)).toBeNull();
-    const asked = [0n, 1n, 18446744073709551615n, ...all.flatMap((step) => [step - 1n, step, step + 1n])];
-    for (const step of asked.filter((step) => step >= 0n && step <= 18446744073709551615n)) {
-      const text = parseStep(step.toString());
-      if (text === null) throw new Error(`${step} is no step`);
-      const of = (got: StepNumber | null) => (got === null ? undefined : BigInt(got));
-      expect(of(list.atMost(text)), `at most ${step}`).toBe(all.filter((other) => other <= step).at(-1));
-      expect(of(list.after(text)), `after ${step}`).toBe(all.find((other) => other > step));
-      expect(of(list.prior(text)), `before ${step}`).toBe(all.filter((other) => other < step).at(-1));
-    }
-  });
+  test.each(cases.map((segments) => ({ segments })))(
+    "agrees with the long way: $segments",
+    ({ segments }) => {
+      const list = new StepList(segments);
+      const all = listed(segments);
+      expect(list.length).toBe(all.length);
+      expect(all.map((_, place) => BigInt(list.at(place) ?? -1))).toEqual(all);
+      expect(list.at(all.length)).toBeNull();
+      const asked = [0n, 1n, 18446744073709551615n, ...all.flatMap((step) => [step - 1n, step, step + 1n])];
+      for (const step of asked.filter((step) => step >= 0n && step <= 18446744073709551615n)) {
+        const text = parseStep(step.toString());
+        if (text === null) throw new Error(`${step} is no step`);
+        const of = (got: StepNumber | null) => (got === null ? undefined : BigInt(got));
+        expect(of(list.atMost(text)), `at most ${step}`).toBe(all.filter((other) => other <= step).at(-1));
+        expect(of(list.after(text)), `after ${step}`).toBe(all.find((other) => other > step));
+        expect(of(list.prior(text)), `before ${step}`).toBe(all.filter((other) => other < step).at(-1));
+      }
+    },
+  );
 
   test("counts what there is between two steps", () => {
     const list = new StepList([segment(0, 10, 10, [2, 0, 0]), segment(100, 1, 5, [1, 3, 2])]);

@@ -5,8 +5,21 @@ const views: Partial<View>[] = [
   {},
   { page: "grid", run: ["a/b", "c d&e"], key: "val/*", lay: "runs", step: 120, exact: true, size: 256 },
   { page: "grid", run: ["é"], lay: "steps", step: "18446744073709551615", sort: "-nan" },
-  { page: "item", run: ["r"], key: 'x"<b>', step: 0, index: 7, z: { scale: 4, x: 12.5, y: -3 }, show: ["v", "h"] },
-  { page: "item", run: ["r"], key: "k", dev: { low: -1.5, high: null, gamma: 2.2, map: "viridis", channel: 0 } },
+  {
+    page: "item",
+    run: ["r"],
+    key: 'x"<b>',
+    step: 0,
+    index: 7,
+    z: { scale: 4, x: 12.5, y: -3 },
+    show: ["v", "h"],
+  },
+  {
+    page: "item",
+    run: ["r"],
+    key: "k",
+    dev: { low: -1.5, high: null, gamma: 2.2, map: "viridis", channel: 0 },
+  },
   {
     page: "compare",
     a: { run: "r&1", key: "k=2", step: 3, index: 0 },

@@ -1,0 +1,5 @@
+import { Empty } from "./parts";
+
+export function Compare() {
+  return <Empty title="Compare" />;
+}

@@ -1,0 +1,5 @@
+import { Empty } from "./parts";
+
+export function Grid() {
+  return <Empty title="Grid" />;
+}

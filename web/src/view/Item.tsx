@@ -1,0 +1,5 @@
+import { Empty } from "./parts";
+
+export function Item() {
+  return <Empty title="Item" />;
+}

@@ -1,0 +1,5 @@
+import { Empty } from "./parts";
+
+export function Runs() {
+  return <Empty title="Runs" />;
+}

@@ -1,0 +1,5 @@
+import { Empty } from "./parts";
+
+export function Search() {
+  return <Empty title="Search" />;
+}
