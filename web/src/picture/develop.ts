@@ -1,0 +1,189 @@
+// Makes pixels of values: range, gamma, colormap, channel, and marks. Pure.
+
+import { PACKED_COLORS } from "./colormaps";
+import type { Tensor } from "./npy";
+
+/** How values become pixels. */
+export interface Develop {
+  /** The value that becomes the least byte. */
+  readonly low: number;
+  /** The value that becomes the greatest byte. */
+  readonly high: number;
+  /** The exponent is 1 / gamma: above 1 brightens. */
+  readonly gamma: number;
+  /** The name of a colormap, for one channel. */
+  readonly colormap: string | null;
+  /** The only channel that is shown. */
+  readonly channel: number | null;
+  /** The color of NaN: red, green, blue. Black if null. */
+  readonly nanColor: readonly [number, number, number] | null;
+}
+
+/** What is odd about a pixel; 0 is nothing. If several are, the least of them. */
+export const MARKS = { nan: 1, positiveInf: 2, negativeInf: 3, below: 4, above: 5 } as const;
+
+const LEVELS = 4096;
+const colors = new Map<string, Uint8Array>();
+
+/** The 256 colors of a map: red, green and blue one after the other. Null if there is no such map. */
+export function colormap(name: string): Uint8Array | null {
+  const known = colors.get(name);
+  const packed = Object.hasOwn(PACKED_COLORS, name) ? PACKED_COLORS[name] : undefined;
+  if (known || packed === undefined) {
+    return known ?? null;
+  }
+  const differences = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+  const table = new Uint8Array(768);
+  for (let channel = 0; channel < 3; channel++) {
+    let value = 0;
+    for (let level = 0; level < 256; level++) {
+      value = (value + (differences[channel * 256 + level] ?? 0)) & 255;
+      table[level * 3 + channel] = value;
+    }
+  }
+  colors.set(name, table);
+  return table;
+}
+
+/** Returns red, green, blue and alpha of each pixel. Channels are gray; gray and alpha; RGB; RGBA. */
+export function develop(tensor: Tensor, how: Develop): Uint8ClampedArray<ArrayBuffer> {
+  const { values, channels } = tensor;
+  const n = tensor.height * tensor.width;
+  const pixels = new Uint32Array(n);
+  const of = levels(how);
+  const nan = packedColor(how.nanColor ?? [0, 0, 0]);
+  const isGray = how.channel !== null || channels < 3;
+  if (isGray) {
+    const table = packedTable(how.colormap);
+    const alpha = how.channel === null && channels === 2 ? 1 : 0;
+    let at = Math.min(how.channel ?? 0, channels - 1);
+    for (let pixel = 0; pixel < n; pixel++, at += channels) {
+      const value = values[at] as number;
+      const color = Number.isNaN(value) ? nan : (table[of.byte(value)] as number);
+      pixels[pixel] = alpha ? (color & 0xffffff) | (of.byte(values[at + 1] as number) << 24) : color;
+    }
+  } else {
+    const hasAlpha = channels > 3;
+    for (let pixel = 0, at = 0; pixel < n; pixel++, at += channels) {
+      const [red, green, blue] = [values[at] as number, values[at + 1] as number, values[at + 2] as number];
+      const alpha = hasAlpha ? of.byte(values[at + 3] as number) : 255;
+      const isNan = Number.isNaN(red + green + blue);
+      pixels[pixel] =
+        isNan && how.nanColor
+          ? nan
+          : of.byte(red) | (of.byte(green) << 8) | (of.byte(blue) << 16) | (alpha << 24);
+    }
+  }
+  return new Uint8ClampedArray(pixels.buffer);
+}
+
+/** How a value becomes a byte. NaN becomes 0. */
+function levels({ low, high, gamma }: Develop): { byte: (value: number) => number } {
+  const scale = high === low ? 0 : 1 / (high - low);
+  if (gamma === 1) {
+    const by = 255 * scale;
+    return {
+      byte(value) {
+        const level = (value - low) * by + 0.5;
+        return level >= 256 ? 255 : level > 0 ? level | 0 : 0;
+      },
+    };
+  }
+  const curve = new Uint8Array(LEVELS + 1);
+  for (let level = 0; level <= LEVELS; level++) {
+    curve[level] = Math.round((level / LEVELS) ** (1 / gamma) * 255);
+  }
+  const by = LEVELS * scale;
+  return {
+    byte(value) {
+      const level = (value - low) * by + 0.5;
+      return curve[level >= LEVELS ? LEVELS : level > 0 ? level | 0 : 0] as number;
+    },
+  };
+}
+
+/** A pixel as it lies in the memory of little-endian machines, which are all that browsers run on. */
+function packedColor([red, green, blue]: readonly [number, number, number]): number {
+  return (red | (green << 8) | (blue << 16) | (255 << 24)) >>> 0;
+}
+
+function packedTable(name: string | null): Uint32Array {
+  const table = colormap(name ?? "gray") ?? (colormap("gray") as Uint8Array);
+  return Uint32Array.from({ length: 256 }, (_, level) =>
+    packedColor([table[level * 3] ?? 0, table[level * 3 + 1] ?? 0, table[level * 3 + 2] ?? 0]),
+  );
+}
+
+/** The marks of each pixel: NaN, infinities, and values outside of the range that is mapped. */
+export function marksOf(tensor: Tensor, low: number, high: number): Uint8Array {
+  const { values, channels } = tensor;
+  const marks = new Uint8Array(tensor.height * tensor.width);
+  const mark = (value: number) => {
+    if (value >= low && value <= high) {
+      return 0;
+    }
+    if (Number.isNaN(value)) {
+      return MARKS.nan;
+    }
+    if (value > high) {
+      return value === Number.POSITIVE_INFINITY ? MARKS.positiveInf : MARKS.above;
+    }
+    return value === Number.NEGATIVE_INFINITY ? MARKS.negativeInf : MARKS.below;
+  };
+  for (let pixel = 0, at = 0; pixel < marks.length; pixel++) {
+    for (let channel = 0; channel < channels; channel++, at++) {
+      const found = mark(values[at] as number);
+      const known = marks[pixel] as number;
+      if (found && (!known || found < known)) {
+        marks[pixel] = found;
+      }
+    }
+  }
+  return marks;
+}
+
+/** The number of pixels with each mark, by its number. */
+export function markCounts(marks: Uint8Array): number[] {
+  const counts = [0, 0, 0, 0, 0, 0];
+  for (const mark of marks) {
+    counts[mark] = (counts[mark] ?? 0) + 1;
+  }
+  return counts;
+}
+
+/** The next pixel after `from` that is NaN or infinite, row by row and then from the start. */
+export function nextOdd(marks: Uint8Array, from: number): number | null {
+  for (let step = 1; step <= marks.length; step++) {
+    const at = (from + step) % marks.length;
+    const mark = marks[at] as number;
+    if (mark > 0 && mark <= MARKS.negativeInf) {
+      return at;
+    }
+  }
+  return null;
+}
+
+const MARK_COLORS: Readonly<Record<number, readonly [number, number]>> = {
+  // Each mark has two colors, so that it is seen on every picture. As in memory: alpha, blue, green, red.
+  [MARKS.nan]: [0xffff00ff, 0xff400040],
+  [MARKS.positiveInf]: [0xff00b4ff, 0xff003c5a],
+  [MARKS.negativeInf]: [0xffffb400, 0xff5a3c00],
+  [MARKS.below]: [0xffff6428, 0],
+  [MARKS.above]: [0xff2828ff, 0],
+};
+
+/** A picture of marks for zooms at which a pixel is too small to draw in: NaN and infinities as checks, clipped values
+ * as stripes with the picture between them. */
+export function markPixels(marks: Uint8Array, width: number): Uint8ClampedArray<ArrayBuffer> {
+  const pixels = new Uint32Array(marks.length);
+  for (let at = 0; at < marks.length; at++) {
+    const mark = marks[at] as number;
+    if (mark) {
+      const [x, y] = [at % width, Math.floor(at / width)];
+      const isOdd = mark <= MARKS.negativeInf ? (x + y) & 1 : (x + y) % 4 >= 2;
+      const [first, second] = MARK_COLORS[mark] ?? [0, 0];
+      pixels[at] = isOdd ? second : first;
+    }
+  }
+  return new Uint8ClampedArray(pixels.buffer);
+}
