@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { floatOfHalf, NpyError, readNpy } from "./npy";
 
 /** A file as numpy.save writes it. */
-export function npy(descr: string, shape: string, data: ArrayBufferView): ArrayBuffer {
+function npy(descr: string, shape: string, data: ArrayBufferView): ArrayBuffer {
   const text = `{'descr': '${descr}', 'fortran_order': False, 'shape': ${shape}, }`;
   const header = `${text.padEnd(Math.ceil((text.length + 11) / 64) * 64 - 11)}\n`;
   const head = new Uint8Array([
