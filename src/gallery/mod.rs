@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `api` | the answers, as types |
 //! | `params`, `problem` | the parameters of a request, and its errors |
+//! | `files` | media files as they are |
+//! | `ranges`, `streams` | conditional and partial requests; long bodies |
 //! | `work` | the threads that make answers |
 //!
 //! # Invariants
@@ -14,8 +16,13 @@
 //!   runs on [`work::Workers`].
 
 mod api;
+mod files;
 mod params;
 mod problem;
+mod ranges;
+mod streams;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod typescript;
 mod work;
@@ -72,5 +79,5 @@ impl Gallery {
 
 /// All addresses.
 fn routes(gallery: Gallery) -> Router {
-    Router::new().with_state(gallery)
+    Router::new().merge(files::routes()).with_state(gallery)
 }

@@ -1,0 +1,475 @@
+//! `/m/SHA20.EXT`: media files as they are.
+//!
+//! The journal's path is opened beneath the run's `media` folder, without links. A file is sent only if it has the
+//! journaled size and digest, because browsers keep it for a year. The last piece of a large file waits for the
+//! digest; a part of one is sent without.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path as FilePath};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::params::{Params, Place};
+use super::problem::Failure;
+use super::ranges::{self, Part};
+use super::{Gallery, Shared, streams};
+use crate::media::{CommittedImage, Digest, DigestKind, Fate, FileType, Hasher, RunId, Sha256};
+use crate::store::media_check::{Damage, MediaFiles, NamedFile};
+
+/// A larger file is sent from the disk in pieces.
+const WHOLE_BYTES_MAX: u64 = 1 << 20;
+
+/// The bytes of a large file that are read at a time.
+const READ_BYTES: usize = 64 << 10;
+
+/// The length of the digits in an address.
+pub(super) const N_DIGITS: usize = 20;
+
+/// What may be done with an answer whose address names its content.
+pub(super) const FOR_EVER: HeaderValue =
+    HeaderValue::from_static("private, max-age=31536000, immutable");
+
+/// Nothing in a media file is run or loaded, whatever it is.
+const MEDIA_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");
+
+pub(super) fn routes() -> Router<Gallery> {
+    Router::new().route("/m/{name}", get(media_file))
+}
+
+/// The content type of a media file. Never one that a browser runs.
+pub(super) const fn content_type(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::Png => "image/png",
+        FileType::Jpg | FileType::Jpeg => "image/jpeg",
+        FileType::Bmp => "image/bmp",
+        FileType::Webp => "image/webp",
+        FileType::Gif => "image/gif",
+        FileType::Tiff => "image/tiff",
+    }
+}
+
+/// The digits of a digest that addresses and file names have.
+pub(super) fn digits(sha256: Sha256) -> String {
+    format!("{sha256:.N_DIGITS$}")
+}
+
+/// The headers of an answer with a picture.
+pub(super) fn media_headers(content_type: &'static str) -> [(HeaderName, HeaderValue); 2] {
+    [
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (header::CONTENT_SECURITY_POLICY, MEDIA_POLICY),
+    ]
+}
+
+/// Finds the image at a place.
+///
+/// # Errors
+/// 404 if there is none; 410 if retention removed its files.
+pub(super) fn image_at(shared: &Shared, place: &Place) -> Result<CommittedImage, Failure> {
+    let Place { run, key, step, index } = place;
+    let at = || {
+        let (run, key) = (run.as_str(), key.as_str());
+        format!("at index {index} of step {step} of {key:?} in {run:?}")
+    };
+    let Some(item) = shared.reader.item(run, key, *step, *index)? else {
+        return Err(Failure::not_found(format!("there is no item {}", at())));
+    };
+    match item.fate {
+        Fate::Image(image) if image.pruned => Err(Failure::pruned()),
+        Fate::Image(image) => Ok(*image),
+        Fate::Held { .. } => Err(Failure::not_found(format!("the item {} is held", at()))),
+        Fate::Rejected { .. } => Err(Failure::not_found(format!("the item {} was rejected", at()))),
+    }
+}
+
+/// Finds the image at a place whose media file has these digits.
+///
+/// # Errors
+/// As [`image_at`]; 410 if the digits are others now.
+pub(super) fn image_with(
+    shared: &Shared,
+    place: &Place,
+    sha20: &str,
+) -> Result<CommittedImage, Failure> {
+    let image = image_at(shared, place)?;
+    let present = digits(image.file.sha256);
+    if present == sha20 { Ok(image) } else { Err(Failure::replaced(&present)) }
+}
+
+/// The media files of a run.
+pub(super) struct RunFiles(MediaFiles);
+
+impl RunFiles {
+    /// Opens a run's folder.
+    ///
+    /// # Errors
+    /// 404 if it is missing, 500 if it cannot be opened.
+    pub(super) fn open(shared: &Shared, run: &RunId) -> Result<Self, Failure> {
+        let folder = shared.reader.run_folder(run);
+        let files = MediaFiles::open(&folder, Arc::default());
+        files
+            .map(Self)
+            .map_err(|damage| failure(&format!("the folder of {:?}", run.as_str()), &damage))
+    }
+
+    /// Reads a file that has its size and digest.
+    ///
+    /// # Errors
+    /// 404 if it is missing or not within `media`, 500 if it is damaged.
+    pub(super) fn read(&self, file: NamedFile<'_>) -> Result<Vec<u8>, Failure> {
+        check_path(file.path)?;
+        self.0.read(file).map_err(|damage| failure(file.path, &damage))
+    }
+
+    /// Opens a file that has its size. Its digest is not known yet.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn open_file(&self, file: NamedFile<'_>) -> Result<File, Failure> {
+        check_path(file.path)?;
+        self.0.open_file(file).map_err(|damage| failure(file.path, &damage))
+    }
+}
+
+/// Checks that a path of a journal, which may be another's, leads into the `media` folder.
+fn check_path(path: &str) -> Result<(), Failure> {
+    let is_plain =
+        FilePath::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    if is_plain && path.starts_with("media/") {
+        return Ok(());
+    }
+    Err(Failure::not_found(format!("the journal names {path:?}, want a path within \"media\"")))
+}
+
+fn failure(what: &str, damage: &Damage) -> Failure {
+    let detail = format!("{what}: {damage}. `safelight verify` lists what is wrong");
+    if *damage == Damage::Missing {
+        return Failure::not_found(detail);
+    }
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    Failure::new(status, "damaged", "the media file is damaged", detail)
+}
+
+/// A part of a file, ready to be sent.
+enum Content {
+    /// In memory.
+    Bytes(Vec<u8>),
+    /// On the disk.
+    Disk(File),
+    /// The client has it, or asked for what is not there.
+    None,
+}
+
+/// What an answer with a file says of it.
+pub(super) struct Sent {
+    pub(super) content_type: &'static str,
+    /// How long it may be kept.
+    pub(super) cache: HeaderValue,
+    /// Whether browsers save it instead of showing it.
+    pub(super) is_download: bool,
+}
+
+/// A stored file that a request names.
+pub(super) struct Wanted {
+    pub(super) run: RunId,
+    pub(super) path: String,
+    pub(super) size: u64,
+    pub(super) sha256: Sha256,
+    pub(super) sent: Sent,
+}
+
+async fn media_file(
+    State(gallery): State<Gallery>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let mut params = Params::of_query(query.as_deref())?;
+    let place = params.place()?;
+    params.finish()?;
+    let find = move |shared: &Shared| {
+        let no_file = || Failure::not_found(format!("got {name:?}, want 20 digits and a suffix"));
+        let parts = name.split_once('.').filter(|(sha20, _)| sha20.len() == N_DIGITS);
+        let (sha20, suffix) = parts.ok_or_else(no_file)?;
+        let file = image_with(shared, &place, sha20)?.file;
+        if suffix != file.file_type.extension() {
+            let want = file.file_type.extension();
+            return Err(Failure::not_found(format!("got the suffix {suffix:?}, want {want:?}")));
+        }
+        let sent = Sent {
+            content_type: content_type(file.file_type),
+            cache: FOR_EVER,
+            is_download: file.file_type == FileType::Tiff,
+        };
+        let (run, path) = (place.run, file.path);
+        Ok(Wanted { run, path, size: file.size, sha256: file.sha256, sent })
+    };
+    send(&gallery, headers, find).await
+}
+
+/// Answers with a stored file, or the part of it that a request asks for.
+///
+/// # Errors
+/// As `find`; 404 if the file is missing, 416 if it is too short for the part, 500 if it is damaged.
+pub(super) async fn send(
+    gallery: &Gallery,
+    headers: HeaderMap,
+    find: impl FnOnce(&Shared) -> Result<Wanted, Failure> + Send + 'static,
+) -> Result<Response, Failure> {
+    let read = move |shared: &Shared| {
+        let wanted = find(shared)?;
+        let etag = format!("\"{}\"", wanted.sha256);
+        let is_known = ranges::is_known(&headers, &etag);
+        let part = ranges::part(&headers, &etag, wanted.size);
+        let content = if is_known || part == Part::Beyond {
+            Content::None
+        } else {
+            let files = RunFiles::open(shared, &wanted.run)?;
+            let &Wanted { ref path, size, sha256, .. } = &wanted;
+            let file = NamedFile { path, size, sha256 };
+            if size <= WHOLE_BYTES_MAX {
+                Content::Bytes(files.read(file)?)
+            } else {
+                Content::Disk(files.open_file(file)?)
+            }
+        };
+        Ok((wanted, etag, is_known, part, content))
+    };
+    let (wanted, etag, is_known, part, content) = gallery.read(read).await?;
+    let Wanted { size, sha256, sent, .. } = wanted;
+    let head = [(header::ETAG, etag_value(&etag)), (header::CACHE_CONTROL, sent.cache)];
+    if is_known {
+        return Ok((StatusCode::NOT_MODIFIED, head).into_response());
+    }
+    let (status, range) = match part {
+        Part::Whole => (StatusCode::OK, 0..size),
+        Part::Bytes(range) => (StatusCode::PARTIAL_CONTENT, range),
+        Part::Beyond => return Ok(beyond(size)),
+    };
+    let body = match content {
+        Content::Bytes(bytes) => within(bytes, &range),
+        Content::Disk(file) => from_disk(file, range.clone(), (size, sha256)),
+        Content::None => Body::empty(),
+    };
+    let mut response = (status, head, media_headers(sent.content_type), body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_LENGTH, (range.end - range.start).into());
+    if sent.is_download {
+        headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        let (first, last) = (range.start, range.end - 1);
+        let range = format!("bytes {first}-{last}/{size}");
+        headers.extend(HeaderValue::try_from(range).ok().map(|it| (header::CONTENT_RANGE, it)));
+    }
+    Ok(response)
+}
+
+/// An `ETag` of hexadecimal digits and quotes.
+pub(super) fn etag_value(etag: &str) -> HeaderValue {
+    HeaderValue::from_str(etag).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+fn beyond(size: u64) -> Response {
+    let detail = format!("the file has {size} bytes, and the range begins after them");
+    let status = StatusCode::RANGE_NOT_SATISFIABLE;
+    let mut response = Failure::new(status, "range", "no such range", detail).into_response();
+    let range = HeaderValue::try_from(format!("bytes */{size}")).ok();
+    response.headers_mut().extend(range.map(|range| (header::CONTENT_RANGE, range)));
+    response
+}
+
+fn within(bytes: Vec<u8>, range: &Range<u64>) -> Body {
+    let place = |at| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    let (first, end) = (place(range.start), place(range.end));
+    Body::from(Bytes::from(bytes).slice(first..end))
+}
+
+/// A body from a large file of a known size and digest.
+fn from_disk(file: File, range: Range<u64>, (size, sha256): (u64, Sha256)) -> Body {
+    streams::body(move |out| {
+        let mut hasher = (range == (0..size)).then(|| Hasher::new(DigestKind::Sha256));
+        let mut bytes = vec![0; READ_BYTES];
+        let mut at = range.start;
+        while at < range.end {
+            let n = usize::try_from(range.end - at).unwrap_or(READ_BYTES).min(READ_BYTES);
+            file.read_exact_at(&mut bytes[..n], at)?;
+            at += n as u64;
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&bytes[..n]);
+                if at == range.end && hasher.digest() != Digest::Sha256(sha256) {
+                    return Err(io::Error::other("a media file has another digest than journaled"));
+                }
+            }
+            out.write_all(&bytes[..n])?;
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::super::testing::{Got, TestFile, TestStore, get};
+    use super::*;
+
+    const AT: (&str, u64, u32) = ("val/pred", 120, 0);
+
+    fn png(bytes: &[u8]) -> TestFile<'_> {
+        TestFile::new(FileType::Png, bytes, (4, 4))
+    }
+
+    async fn ask(store: &TestStore, name: &str, headers: &[(&str, &str)]) -> Got {
+        let path = format!("/m/{name}?{}", store.place(AT));
+        get(&store.gallery(), &path, headers).await
+    }
+
+    #[tokio::test]
+    async fn a_file_is_sent_with_its_type_and_may_be_kept() {
+        let mut store = TestStore::new();
+        let (_, sha20) = store.image(AT, png(b"a picture"));
+        let name = format!("{sha20}.png");
+        let got = ask(&store, &name, &[]).await;
+        assert_eq!((got.status, got.body()), (StatusCode::OK, &b"a picture"[..]));
+        for (header, want) in [
+            ("content-type", "image/png"),
+            ("content-length", "9"),
+            ("cache-control", "private, max-age=31536000, immutable"),
+            ("content-security-policy", "default-src 'none'; sandbox"),
+            ("accept-ranges", "bytes"),
+        ] {
+            assert_eq!(got.header(header), want);
+        }
+        let etag = got.header("etag");
+        assert_eq!(etag, format!("\"{}\"", Sha256::of(b"a picture")));
+        let known = ask(&store, &name, &[("if-none-match", etag)]).await;
+        assert_eq!((known.status, known.body().len()), (StatusCode::NOT_MODIFIED, 0));
+        assert_eq!(known.header("etag"), etag);
+        let part = ask(&store, &name, &[("range", "bytes=2-4")]).await;
+        assert_eq!((part.status, part.body()), (StatusCode::PARTIAL_CONTENT, &b"pic"[..]));
+        assert_eq!(part.header("content-range"), "bytes 2-4/9");
+        let beyond = ask(&store, &name, &[("range", "bytes=9-")]).await;
+        assert_eq!(
+            (beyond.status, beyond.code().as_str()),
+            (StatusCode::RANGE_NOT_SATISFIABLE, "range")
+        );
+        assert_eq!(beyond.header("content-range"), "bytes */9");
+        for name in [format!("{sha20}.jpg"), sha20.clone(), "..".to_owned()] {
+            let other = ask(&store, &name, &[]).await;
+            assert_eq!(other.status, StatusCode::NOT_FOUND, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tiff_is_a_download() {
+        let mut store = TestStore::new();
+        let (_, sha20) = store.image(AT, TestFile::new(FileType::Tiff, b"II*", (1, 1)));
+        let got = ask(&store, &format!("{sha20}.tiff"), &[]).await;
+        assert_eq!(got.header("content-type"), "image/tiff");
+        assert_eq!(got.header("content-disposition"), "attachment");
+    }
+
+    #[tokio::test]
+    async fn a_replaced_or_pruned_image_is_gone() {
+        let mut store = TestStore::new();
+        let (_, old) = store.image(AT, png(b"old"));
+        let (_, new) = store.image(AT, png(b"new"));
+        let got = ask(&store, &format!("{old}.png"), &[]).await;
+        assert_eq!((got.status, got.code().as_str()), (StatusCode::GONE, "replaced"));
+        assert_eq!(got.json()["sha20"], new.as_str());
+        assert_eq!(got.header("cache-control"), "no-store");
+        store.prune(AT);
+        let got = ask(&store, &format!("{new}.png"), &[]).await;
+        assert_eq!((got.status, got.code().as_str()), (StatusCode::GONE, "pruned"));
+        store.held(("val/pred", 120, 1));
+        let held = format!("/m/{new}.png?{}", store.place(("val/pred", 120, 1)));
+        let got = get(&store.gallery(), &held, &[]).await;
+        assert_eq!(got.status, StatusCode::NOT_FOUND);
+        assert_eq!(
+            got.json()["detail"],
+            "the item at index 1 of step 120 of \"val/pred\" in \"a/run\" is held"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_large_file_is_streamed_and_breaks_if_its_digest_is_wrong() {
+        let mut store = TestStore::new();
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i / 251).to_le_bytes()[0]).collect();
+        let (path, sha20) = store.image(AT, png(&bytes));
+        let name = format!("{sha20}.png");
+        let got = ask(&store, &name, &[]).await;
+        assert_eq!((got.status, got.header("content-length")), (StatusCode::OK, "3000000"));
+        assert!(got.body() == bytes);
+        let part = ask(&store, &name, &[("range", "bytes=1000000-2000000")]).await;
+        assert!(part.body() == &bytes[1_000_000..=2_000_000]);
+        let place = store.run_folder().join(path);
+        let mut other = bytes;
+        other[10] ^= 1;
+        fs::write(&place, other).expect("a file");
+        assert!(ask(&store, &name, &[]).await.bytes.is_none());
+    }
+
+    #[tokio::test]
+    async fn nothing_but_the_journaled_file_is_sent() {
+        let mut store = TestStore::new();
+        let (path, sha20) = store.image(AT, png(b"a picture"));
+        let (name, place) = (format!("{sha20}.png"), store.run_folder().join(path));
+        let outside = store.folder.path().join("secret");
+        fs::write(&outside, b"a picture").expect("a file");
+        let folder = place.parent().expect("a folder").to_owned();
+        let aside = store.folder.path().join("aside");
+        let put = |bytes: &[u8]| fs::write(&place, bytes).expect("a file");
+        for (change, status, detail) in [
+            ("other", StatusCode::INTERNAL_SERVER_ERROR, "got SHA-256"),
+            ("short", StatusCode::INTERNAL_SERVER_ERROR, "got 2 bytes, want 9"),
+            ("gone", StatusCode::NOT_FOUND, "missing"),
+            ("link", StatusCode::INTERNAL_SERVER_ERROR, "is a symbolic link"),
+            (
+                "behind a link",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "is a symbolic link or lies behind",
+            ),
+        ] {
+            match change {
+                "other" => put(b"a pictura"),
+                "short" => put(b"a "),
+                "gone" => fs::remove_file(&place).expect("removed"),
+                "link" => symlink(&outside, &place).expect("a link"),
+                _ => {
+                    fs::remove_file(&place).expect("removed");
+                    fs::write(&place, b"a picture").expect("a file");
+                    fs::rename(&folder, &aside).expect("moved");
+                    symlink(&aside, &folder).expect("a link");
+                }
+            }
+            let got = ask(&store, &name, &[]).await;
+            assert_eq!(got.status, status, "{change}");
+            let found = got.json()["detail"].as_str().expect("text").to_owned();
+            assert!(found.contains(detail), "{change}: {found}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_names_another_file_gets_none() {
+        let mut store = TestStore::new();
+        for path in ["run.json", "media/../run.json", "media/./x.png", "mediax/x.png"] {
+            store.image_at(TestStore::id(AT.0, AT.1, AT.2), path.to_owned(), png(b"{}"));
+            let sha20 = digits(Sha256::of(b"{}"));
+            let got = ask(&store, &format!("{sha20}.png"), &[]).await;
+            let want = if path == "media/./x.png" { StatusCode::OK } else { StatusCode::NOT_FOUND };
+            assert_eq!(got.status, want, "{path}");
+        }
+    }
+}
