@@ -54,7 +54,8 @@
 
 pub use safelight_formats as formats;
 pub use safelight_image::{
-    annotations, convert, decode, encode, limits, media, plan, record, render, tensor,
+    annotations, compare, convert, decode, encode, limits, media, plan, record, render, tensor,
+    values,
 };
 
 // Shell.

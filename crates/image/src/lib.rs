@@ -20,6 +20,8 @@
 //! | `simd` | vector kernels of `convert` and `decode`: all unsafe code |
 //! | [`limits`], [`plan`] | which images are made, and which are held |
 //! | [`render`] | a plan and the bytes of a tensor → media files |
+//! | [`values`] | the values of a picture, as people read them |
+//! | [`compare`] | how two pictures differ, and how often values occur |
 //! | [`wandb`] | the constants and class methods of `wandb.Image`, under their own names |
 //!
 //! # Invariants
@@ -90,6 +92,8 @@ pub mod encode;
 pub mod limits;
 pub mod plan;
 pub mod render;
+pub mod values;
+pub mod compare;
 pub mod wandb;
 
 pub use self::convert::Pixels;

@@ -6,7 +6,8 @@ use crate::encode::{Encoding, QUALITY, encoded_bytes_max, search_bytes};
 use crate::limits::{Limits, OverDimension, scaled_to};
 use crate::media::{ColorMode, Colormap, FileType, Profile, Rgb, Rule};
 use crate::record::{Alpha, Grid, GridOption, ImageOptions};
-use crate::tensor::{TensorHeader, Writer};
+use crate::tensor::{Shape, TensorHeader, Writer};
+use crate::values::Region;
 
 /// The bytes of a dump that are read at once. They fit a core's cache.
 pub const CHUNK_BYTES: usize = 256 * 1024;
@@ -97,6 +98,49 @@ impl TensorPlan {
             Decision::Convert(conversion) => Some(conversion.rule()),
             Decision::Measure(_) => None,
         }
+    }
+
+    /// The plan of a part of each image, and of one channel if `channel` names one. `None` if that is not within the
+    /// image, or if the image is a contact sheet.
+    ///
+    /// The rule is chosen by the values of the part, unless [`Self::wish`] has a range.
+    #[must_use]
+    pub fn part(&self, region: Region, channel: Option<u64>) -> Option<Self> {
+        let Region { x, y, width, height, every } = region;
+        let is_within = |first: u64, n: u64, of: u64| {
+            n > 0 && first.checked_add(n).is_some_and(|end| end <= of)
+        };
+        let n_channels = self.reading.n_channels;
+        if self.sheet.is_some()
+            || every == 0
+            || !is_within(x, width, self.width)
+            || !is_within(y, height, self.height)
+            || !is_within(channel.unwrap_or(0), 1, n_channels)
+        {
+            return None;
+        }
+        let mut plan = self.clone();
+        let mut shape = plan.header.shape.axes().to_vec();
+        let [_, rows, columns, channels] = plan.reading.axes;
+        let of_channels = channel.map_or((0, n_channels, 1), |channel| (channel, 1, 1));
+        for (axis, (first, n, every)) in [
+            (rows, (y, region.n_rows(), every)),
+            (columns, (x, region.n_columns(), every)),
+            (channels, of_channels),
+        ] {
+            // An axis that the tensor lacks has length 1.
+            let Some(axis) = axis else { continue };
+            let stride = plan.header.strides[axis];
+            plan.header.first += first * stride * plan.header.dtype.size() as u64;
+            plan.header.strides[axis] = stride.saturating_mul(every);
+            shape[axis] = n;
+        }
+        plan.header.shape = Shape::new(shape)?;
+        (plan.reading.width, plan.reading.height) = (region.n_columns(), region.n_rows());
+        plan.reading.n_channels = of_channels.1;
+        (plan.width, plan.height) = (region.n_columns(), region.n_rows());
+        plan.memory_bytes = memory_bytes(&plan, None, &Limits::default());
+        Some(plan)
     }
 
     /// The number of images that it makes.

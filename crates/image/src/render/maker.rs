@@ -4,7 +4,7 @@ use std::io;
 
 use super::source::{Buffers, Source, Target, View};
 use super::values::{LEVELS_MIN, n_levels, spread};
-use super::{Samples, is_planar, views};
+use super::{Samples, is_planar, steps, views};
 use crate::convert::{
     Conversion, Decision, Elements, Extent, Sample, Scan, Wish, color, interleave, mode,
 };
@@ -88,7 +88,7 @@ impl<'a, R: ReadAt> Maker<'a, R> {
         let batch = batch.filter(|_| tensor.shares_rule());
         Self {
             source: Source::new(storage, elements, buffers),
-            views: views(tensor, image_idx),
+            views: views(tensor, image_idx, steps(tensor)),
             tensor,
             elements,
             wish: Wish { batch, ..tensor.wish },

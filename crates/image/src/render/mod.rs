@@ -8,8 +8,10 @@
 //! if the extent of all leads to [another rule](TensorPlan::rule). So each image is nearly always read once.
 //! A caller that makes some of them measures the others first, with [`Renderer::measure`].
 
+mod develop;
 mod maker;
 mod mask;
+mod numbers;
 mod source;
 mod values;
 #[cfg(test)]
@@ -17,8 +19,10 @@ mod tests;
 
 use std::io;
 
+pub use self::develop::{Develop, cropped, develop, drawn, fitted};
 use self::maker::Maker;
 pub use self::mask::{MaskError, RenderedMask, render_mask};
+pub use self::numbers::{each_value, values_of};
 use self::source::{Axis, Buffers, View};
 pub use self::values::value_warnings;
 use crate::convert::{Depth, Extent, LayoutError, Pixels, mode};
@@ -170,8 +174,6 @@ impl Renderer {
                 (mode::gray_16(&samples.pixels, n_channels), conversion, seen)
             }
         };
-        // The plan has checked each side: `limits.pixels_max` is far below `u32::MAX`.
-        let side = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         let (width, height) = (side(tensor.width), side(tensor.height));
         // Only PNG has black and white. In other file types it is gray with two values.
         let is_gray =
@@ -192,6 +194,11 @@ impl Renderer {
         };
         Ok(Made { pixels, provenance, values: ValuesSeen { extent, n_few_levels } })
     }
+}
+
+/// The length of a side of a planned image. The plan has checked it: `limits.pixels_max` is far below `u32::MAX`.
+fn side(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// The pixels of an image, and how they were made.
@@ -265,16 +272,21 @@ fn is_planar(tensor: &TensorPlan) -> bool {
     tensor.sheet.is_none() && tensor.reading.n_channels > 1 && channels > rows.max(columns)
 }
 
-/// Returns the views of a tensor that make one image: one, or one for each picture of a contact sheet.
-fn views(tensor: &TensorPlan, image_idx: u64) -> Vec<View> {
+/// The distances in the destination between neighbours along rows, columns and channels.
+fn steps(tensor: &TensorPlan) -> [u64; 3] {
+    if is_planar(tensor) {
+        [tensor.width, 1, tensor.width * tensor.height]
+    } else {
+        [tensor.width * tensor.reading.n_channels, tensor.reading.n_channels, 1]
+    }
+}
+
+/// Returns the views of a tensor that make one image: one, or one for each picture of a contact sheet. `steps` are the
+/// distances in the destination between neighbours along rows, columns and channels.
+fn views(tensor: &TensorPlan, image_idx: u64, steps: [u64; 3]) -> Vec<View> {
     let reading = &tensor.reading;
     let n_channels = reading.n_channels;
     let row = tensor.width * n_channels;
-    let steps = if is_planar(tensor) {
-        [tensor.width, 1, tensor.width * tensor.height]
-    } else {
-        [row, n_channels, 1]
-    };
     let view = |picture: u64, to: u64| view(&tensor.header, reading.axes, picture, to, steps);
     let Some(sheet) = tensor.sheet else { return vec![view(image_idx, 0)] };
     let cell = |picture: u64| {

@@ -3,9 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::annotations::ImageAnnotations;
 use crate::limits::Limits;
-use crate::media::{DataFormat, Profile, Rule};
+use crate::media::{Colormap, DataFormat, Profile, Rule};
 use crate::record::{Grid, GridOption, ImageOptions};
 use crate::tensor::{ByteOrder, DType, Shape, Storage, Writer};
+use crate::values::Region;
 
 /// The mode of a picture of 4 × 5 pixels and 2 channels.
 fn mode_of(values: impl Fn(u8) -> f32, options: ImageOptions) -> Result<ColorMode, String> {
@@ -297,4 +298,104 @@ fn a_batch_with_one_signed_flow_is_no_batch_of_gray_and_alpha() {
     assert!(check(&values));
     values[79] = -9.0;
     assert!(!check(&values));
+}
+
+fn nchw() -> ImageOptions {
+    ImageOptions { format: Some(DataFormat::Nchw), ..ImageOptions::default() }
+}
+
+#[test]
+fn a_part_has_the_values_of_the_whole() {
+    for dtype in DType::ALL {
+        let axes = [2, 3, 7, 9];
+        let n = axes.iter().product::<u64>() * dtype.size() as u64;
+        let bytes: Vec<u8> = (0..n).map(|i| (i * 37 % 251).to_le_bytes()[0]).collect();
+        let plan = plan_of(dtype, &axes, bytes.len(), nchw());
+        let whole = values_of(&bytes.as_slice(), &plan, 1).expect("values");
+        assert_eq!(whole.size(), [7, 9, 3], "{dtype}");
+        let region = Region { x: 2, y: 1, width: 6, height: 5, every: 2 };
+        let part = plan.part(region, None).expect("a part");
+        let part = values_of(&bytes.as_slice(), &part, 1).expect("values");
+        assert_eq!(Some(&part), whole.part(region).as_ref(), "{dtype}");
+        let channel = plan.part(Region::whole(9, 7), Some(2)).expect("a channel");
+        let channel = values_of(&bytes.as_slice(), &channel, 1).expect("values");
+        let (mut got, mut want) = (Vec::new(), Vec::new());
+        for y in 0..7 {
+            channel.row(y, 0, &mut got);
+            whole.row(y, 2, &mut want);
+            assert!(got.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()), "{dtype}");
+        }
+        // One by one.
+        let mut seen = vec![None; 7 * 9 * 3];
+        let see = |place: usize, value: f64| seen[place] = Some(value.to_bits());
+        each_value(&bytes.as_slice(), &plan, 1, see).expect("values");
+        for (place, seen) in seen.into_iter().enumerate() {
+            whole.row(place / 27, place % 3, &mut want);
+            assert_eq!(seen, Some(want[place / 3 % 9].to_bits()), "{dtype} at {place}");
+        }
+        for (x, width) in [(9, 1), (0, 10), (3, 0), (u64::MAX, 2)] {
+            let region = Region { x, width, ..Region::whole(9, 7) };
+            assert_eq!(plan.part(region, None), None, "{region:?}");
+        }
+    }
+}
+
+#[test]
+fn a_sheet_has_the_values_of_its_pictures() {
+    let grid = Some(GridOption::Yes(Grid { nrow: 2, padding: 1 }));
+    let values: Vec<f32> = (1u8..=8).map(f32::from).collect();
+    let (plan, bytes) = planned(&[2, 2, 2], &values, ImageOptions { grid, ..nhw() });
+    let sheet = values_of(&bytes.as_slice(), &plan, 0).expect("values");
+    let mut row = Vec::new();
+    sheet.row(1, 0, &mut row);
+    assert_eq!(row, [0.0, 1.0, 2.0, 0.0, 5.0, 6.0, 0.0]);
+    let mut n = 0;
+    each_value(&bytes.as_slice(), &plan, 0, |_, _| n += 1).expect("values");
+    assert_eq!(n, 8);
+    assert_eq!(plan.part(Region::whole(2, 2), None), None);
+}
+
+#[test]
+fn a_picture_is_developed_as_a_rule_would_make_it() {
+    let values: Vec<f32> = (0u8..60).map(|i| f32::from(i) / 40.0 - 0.25).collect();
+    for colormap in [None, Some(Colormap::Viridis)] {
+        let range = Some((0.0, 1.0));
+        let options = ImageOptions { range, colormap, ..nhw() };
+        let (plan, bytes) = planned(&[1, 6, 10], &values, options);
+        let (want, _) = full_size_pixels(&bytes.as_slice(), &plan, 0).expect("pixels");
+        let (plan, bytes) = planned(&[1, 6, 10], &values, nhw());
+        let how =
+            Develop { range: (0.0, 1.0), gamma: 1.0, colormap, nan_color: None, marks: false };
+        let got = develop(&bytes.as_slice(), &plan, 0, &how).expect("pixels");
+        assert_eq!(got, want);
+        let part = Region { x: 3, y: 2, width: 4, height: 3, every: 1 };
+        let of_part = plan.part(part, None).expect("a part");
+        let got = develop(&bytes.as_slice(), &of_part, 0, &how).expect("pixels");
+        assert_eq!(got, cropped(want, part));
+    }
+}
+
+#[test]
+fn gamma_bends_colors_and_leaves_alpha() {
+    let options = ImageOptions { format: Some(DataFormat::Hwc), ..ImageOptions::default() };
+    let (plan, bytes) = planned(&[1, 1, 2], &[0.25, 0.25], options);
+    let how =
+        Develop { range: (0.0, 1.0), gamma: 2.0, colormap: None, nan_color: None, marks: false };
+    let got = develop(&bytes.as_slice(), &plan, 0, &how).expect("pixels");
+    assert_eq!((got.mode, got.bytes), (ColorMode::La, vec![128, 64]));
+}
+
+#[test]
+fn what_is_odd_is_marked() {
+    let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0, 2.0, 0.5];
+    let (plan, bytes) = planned(&[1, 1, 6], &values, nhw());
+    let how =
+        Develop { range: (0.0, 1.0), gamma: 1.0, colormap: None, nan_color: None, marks: true };
+    let got = develop(&bytes.as_slice(), &plan, 0, &how).expect("pixels");
+    assert_eq!(got.mode, ColorMode::Rgb);
+    let pixels: Vec<&[u8]> = got.bytes.chunks(3).collect();
+    let stripe_below: &[u8] = &[0; 3];
+    let want: [&[u8]; 6] =
+        [&[255, 0, 255], &[255, 230, 0], &[0, 230, 230], stripe_below, &[255, 40, 40], &[128; 3]];
+    assert_eq!(pixels, want);
 }
