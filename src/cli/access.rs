@@ -16,7 +16,9 @@ use super::args::Common;
 use super::privileges::act_as_owner_of;
 use crate::config::{Config, SyncConfig, WatchConfig};
 use crate::control::client::{Client, ClientError};
-use crate::control::protocol::{Daemon, ItemsQuery, ReleaseQuery, RepairQuery, Status, SyncQuery};
+use crate::control::protocol::{
+    Daemon, GalleryPlace, ItemsQuery, ReleaseQuery, RepairQuery, Status, SyncQuery,
+};
 use crate::ingest::{
     Command, Engine, Mode, ReleaseReport, ReleaseRequest, RepairRequest, RepairResult, Shared,
 };
@@ -281,6 +283,19 @@ impl StoreAccess {
         }
     }
 
+    /// Where the daemon serves its gallery, or a reader of a local store, which is closed.
+    pub(super) fn gallery(self) -> anyhow::Result<GallerySource> {
+        match self.backend {
+            Backend::Daemon(client) => Ok(GallerySource::Daemon(client.gallery()?)),
+            Backend::Files(writer, reader) => {
+                drop(reader);
+                let folder = tempfile::Builder::new().prefix("safelight-gallery-").tempdir()?;
+                let reader = writer.close_with_copy(folder.path())?;
+                Ok(GallerySource::Files(reader, folder))
+            }
+        }
+    }
+
     /// Closes a local store.
     pub(super) fn close(self) -> Result<(), StoreError> {
         match self.backend {
@@ -288,6 +303,13 @@ impl StoreAccess {
             Backend::Files(writer, _) => writer.close(),
         }
     }
+}
+
+/// What answers for a gallery.
+pub(super) enum GallerySource {
+    Daemon(GalleryPlace),
+    /// A reader of a copy of the index, and the copy's folder.
+    Files(Reader, tempfile::TempDir),
 }
 
 /// When parked items are retried.

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::condition::Condition;
 use super::exit::NoConfigFile;
-use crate::config::{self, Config};
+use crate::config::{self, Config, GalleryListen};
 use crate::store::StateFilter;
 
 /// Turns raw tensor dumps and media logs of training runs into images, outside of the training
@@ -62,6 +62,13 @@ pub(super) enum Command {
     Show {
         #[command(flatten)]
         query: ShowArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Look at the images in a browser: prints the address of the daemon's gallery, or serves one until Ctrl-C
+    Gallery {
+        #[command(flatten)]
+        args: GalleryArgs,
         #[command(flatten)]
         common: Common,
     },
@@ -240,6 +247,13 @@ pub(super) enum Form {
     Artifact,
     /// The class labels that logging the images would add to the run's config
     Config,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GalleryArgs {
+    /// Where to serve without a daemon: 127.0.0.1:PORT (port 0 is any free one), or unix:PATH
+    #[arg(long, value_name = "PLACE", default_value = "127.0.0.1:7878")]
+    pub(super) listen: GalleryListen,
 }
 
 #[derive(Debug, Args)]

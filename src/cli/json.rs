@@ -155,6 +155,21 @@ pub(super) struct Reloaded {
     pub(super) reloaded: bool,
 }
 
+/// `safelight gallery --json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct GalleryAddress {
+    /// The store's directory.
+    pub(super) store: PathBuf,
+    /// Where the gallery listens: `unix:PATH`, or an address and a port.
+    pub(super) listen: String,
+    /// The address for a browser on this machine. Of a unix socket, the address at the other end of `ssh`.
+    pub(super) url: String,
+    /// The command for another machine, which makes `url` work there.
+    pub(super) ssh: String,
+    /// When the index was read, in seconds since the Unix epoch. Null if a daemon keeps it current.
+    pub(super) as_of: Option<f64>,
+}
+
 /// `safelight validate --json`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Validated {
@@ -274,7 +289,7 @@ mod tests {
     use crate::media::MediaEntry;
     use crate::retention::Report;
 
-    fn schemas() -> [(&'static str, Schema); 12] {
+    fn schemas() -> [(&'static str, Schema); 13] {
         [
             ("item", schema_for!(ItemForm)),
             ("status", schema_for!(Status)),
@@ -288,6 +303,7 @@ mod tests {
             ("reload", schema_for!(Reloaded)),
             ("validate", schema_for!(Validated)),
             ("wandb-merge", schema_for!(Merged)),
+            ("gallery", schema_for!(GalleryAddress)),
         ]
     }
 

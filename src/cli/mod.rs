@@ -22,6 +22,7 @@ mod daemon;
 mod exit;
 mod follow;
 mod format;
+mod gallery;
 mod ingest;
 pub(crate) mod json;
 mod list;
@@ -96,6 +97,10 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         }
         Command::Ls { query, common } => list::run(&query, &common, out),
         Command::Show { query, common } => show::run(&query, &common, out),
+        Command::Gallery { args, common } => {
+            descriptors::raise_limit();
+            gallery::run(&args, &common, out)
+        }
         Command::Status { common } => status::run(&common, out),
         Command::Health { common } => daemon::health(&common, out),
         Command::Reload { common } => daemon::reload(&common, out),

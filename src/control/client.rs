@@ -12,9 +12,9 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::protocol::{
-    AFTER_HEADER, DAEMON_PATH, Daemon, HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, MISSING_PATH,
-    Missing, PRUNE_PATH, PruneQuery, RELEASE_PATH, RELOAD_PATH, REPAIR_PATH, ReleaseQuery,
-    RepairQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
+    AFTER_HEADER, DAEMON_PATH, Daemon, GALLERY_PATH, GalleryPlace, HEALTH_PATH, Health, ITEMS_PATH,
+    ItemsQuery, MISSING_PATH, Missing, PRUNE_PATH, PruneQuery, RELEASE_PATH, RELOAD_PATH,
+    REPAIR_PATH, ReleaseQuery, RepairQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
 };
 use crate::ingest::{ReleaseReport, RepairResult};
 use crate::retention::Report;
@@ -125,6 +125,14 @@ impl Client {
     /// If the daemon cannot be reached or refuses.
     pub fn health(&self) -> Result<Health, ClientError> {
         self.json(&Method::GET, HEALTH_PATH)
+    }
+
+    /// Where the gallery is, with a new login code.
+    ///
+    /// # Errors
+    /// If the daemon cannot be reached or refuses.
+    pub fn gallery(&self) -> Result<GalleryPlace, ClientError> {
+        self.json(&Method::POST, GALLERY_PATH)
     }
 
     /// Reloads the daemon's configuration.

@@ -35,6 +35,9 @@ pub const RELEASE_PATH: &str = "/v1/release";
 /// Path of a repair of media files.
 pub const REPAIR_PATH: &str = "/v1/repair";
 
+/// Path of the request for the gallery's place, and a login.
+pub const GALLERY_PATH: &str = "/v1/gallery";
+
 /// The header of a page of items that says where the list goes on. The last page has none.
 pub const AFTER_HEADER: &str = "safelight-after";
 
@@ -47,6 +50,15 @@ pub struct Daemon {
     pub pid: u32,
     /// The store's directory.
     pub store: PathBuf,
+}
+
+/// Where the daemon serves its gallery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GalleryPlace {
+    /// As `gallery.listen` has it, with the port that was bound. `None` if it serves none.
+    pub listen: Option<String>,
+    /// A code that logs a browser in, once, within a minute: `/?login=CODE`. `None` if there is no login.
+    pub code: Option<String>,
 }
 
 /// Whether the daemon works as it should.

@@ -20,9 +20,9 @@ use super::health::HealthSources;
 use super::metrics::{CONTENT_TYPE, Snapshot};
 use super::process::ProcessUsage;
 use super::protocol::{
-    AFTER_HEADER, DAEMON_PATH, Daemon, HEALTH_PATH, Health, ITEMS_PATH, ItemsQuery, METRICS_PATH,
-    MISSING_PATH, Missing, PRUNE_PATH, PruneQuery, RELEASE_PATH, RELOAD_PATH, REPAIR_PATH,
-    ReleaseQuery, RepairQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
+    AFTER_HEADER, DAEMON_PATH, Daemon, GALLERY_PATH, GalleryPlace, HEALTH_PATH, Health, ITEMS_PATH,
+    ItemsQuery, METRICS_PATH, MISSING_PATH, Missing, PRUNE_PATH, PruneQuery, RELEASE_PATH,
+    RELOAD_PATH, REPAIR_PATH, ReleaseQuery, RepairQuery, STATUS_PATH, SYNC_PATH, Status, SyncQuery,
 };
 use super::server::REQUEST_MAX;
 use super::shares::{Answer, Share};
@@ -57,6 +57,8 @@ pub(crate) struct Answers {
     /// Starts a release or, if `true`, waits for the running one. `None` if it is still running.
     pub(crate) release:
         Box<dyn Fn(Filter, bool) -> Result<Option<ReleaseReport>, String> + Send + Sync>,
+    /// Says where the gallery is, with a new login code.
+    pub(crate) gallery: Box<dyn Fn() -> Result<GalleryPlace, String> + Send + Sync>,
     /// Makes damaged media files again.
     pub(crate) repair: Box<dyn Fn(RepairQuery) -> Result<Vec<RepairResult>, String> + Send + Sync>,
 }
@@ -145,6 +147,7 @@ pub(super) fn control(answers: Arc<Answers>) -> Router {
         .route(MISSING_PATH, get(missing))
         .route(HEALTH_PATH, get(health))
         .route(METRICS_PATH, get(metrics))
+        .route(GALLERY_PATH, post(gallery))
         .route(RELOAD_PATH, post(reload))
         .route(PRUNE_PATH, post(prune))
         .route(SYNC_PATH, post(sync))
@@ -327,6 +330,13 @@ async fn metrics(State(Api { answers, shares }): State<Api>) -> Result<Response,
         Ok(Answer { status: StatusCode::OK, content_type: CONTENT_TYPE, header: None, body })
     };
     shares.status.answer(make).await
+}
+
+/// Who may ask the daemon at all may look at its images.
+async fn gallery(
+    State(Api { answers, .. }): State<Api>,
+) -> Result<axum::Json<GalleryPlace>, Failure> {
+    (answers.gallery)().map(axum::Json).map_err(Failure::internal)
 }
 
 async fn prune(

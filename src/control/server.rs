@@ -1,7 +1,7 @@
-//! The listeners of the control API: the unix socket, and TCP for metrics.
+//! The listeners of the control API: the unix socket, and TCP for metrics. The gallery's listener is here, too.
 //!
-//! One accept loop serves each. A connection serves one request. A client that is slow, silent or sends too much is
-//! disconnected after a bounded time, and no user can take all connections.
+//! One accept loop serves each. A client that is slow, silent or sends too much is disconnected after a bounded time,
+//! and no user can take all connections.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,16 +22,39 @@ use super::patience::PatientStream;
 use super::routes::{self, Answers};
 use crate::locks::lock;
 
-/// How many connections a listener has at the same time, and how many of them one user has.
-const CONNECTIONS_MAX: usize = 256;
-const CONNECTIONS_OF_USER_MAX: usize = 128;
+/// What a listener allows its clients.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListenerRules {
+    /// What the log calls the listener.
+    pub(crate) name: &'static str,
+    /// How many connections it has at the same time, and how many of them one user has.
+    pub(crate) connections_max: usize,
+    pub(crate) connections_of_user_max: usize,
+    /// Bytes of a request's head.
+    pub(crate) head_bytes_max: usize,
+    /// Whether a connection serves several requests. A client that keeps its connection may keep others out.
+    pub(crate) keeps_alive: bool,
+    /// How long a connection may last.
+    pub(crate) connection_max: Option<Duration>,
+}
 
-/// How long a client may take to send a request's head, and then its body, and how large the head may be.
+const CONTROL: ListenerRules = ListenerRules {
+    name: "control socket",
+    connections_max: 256,
+    connections_of_user_max: 128,
+    head_bytes_max: 64 << 10,
+    keeps_alive: false,
+    // Only a request that changes something takes this long.
+    connection_max: Some(Duration::from_mins(10)),
+};
+
+const METRICS: ListenerRules = ListenerRules { name: "metrics", ..CONTROL };
+
+/// How long a client may take to send a request's head, and then its body.
 pub(super) const REQUEST_MAX: Duration = Duration::from_secs(5);
-const REQUEST_BYTES_MAX: usize = 64 << 10;
 
-/// How long a connection may last. Only a request that changes something takes this long.
-const CONNECTION_MAX: Duration = Duration::from_mins(10);
+/// The buffer of a connection, in bytes.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
 
 /// What a client reads that has one connection too many.
 const REFUSAL: &str = "this user has too many connections to the daemon: try again later";
@@ -75,7 +98,7 @@ pub(crate) async fn serve_control(
         let may_change = [0, rustix::process::geteuid().as_raw()].map(Some).contains(&user);
         (user, routes::for_client(routes.clone(), may_change))
     };
-    serve(listener, "control socket", of_client, stop).await;
+    serve(listener, CONTROL, of_client, stop).await;
 }
 
 /// Serves the metrics over TCP until `stop`.
@@ -85,15 +108,15 @@ pub(crate) async fn serve_metrics(
     stop: CancellationToken,
 ) {
     let routes = routes::metrics_only(answers);
-    serve(listener, "metrics", move |_| (None, routes.clone()), stop).await;
+    serve(listener, METRICS, move |_| (None, routes.clone()), stop).await;
 }
 
 /// Accepts clients until `stop`, and serves each the routes that it may use. `of_client` returns them, and the user of
 /// the client if it is known. axum's listeners retry a failed accept every second and log nothing. A process without
 /// free descriptors logs that where it reads files.
-async fn serve<L: Listener>(
+pub(crate) async fn serve<L: Listener>(
     mut listener: L,
-    name: &'static str,
+    rules: ListenerRules,
     of_client: impl Fn(&L::Io) -> (Option<u32>, Router),
     stop: CancellationToken,
 ) {
@@ -104,21 +127,21 @@ async fn serve<L: Listener>(
             accepted = listener.accept() => accepted,
         };
         let (user, routes) = of_client(&stream);
-        let connection = Connections::add(&connections, user);
+        let connection = Connections::add(&connections, &rules, user);
         if connection.is_none() {
-            tracing::warn!(listener = name, user, "too many connections, refused one");
+            tracing::warn!(listener = rules.name, user, "too many connections, refused one");
         }
         tokio::spawn(async move {
             let Some(_connection) = connection else {
                 let answer = format!(
-                    "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{REFUSAL}",
+                    "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: {}\r\n\r\n{REFUSAL}",
                     REFUSAL.len()
                 );
                 // The buffer of a new connection takes it at once.
                 drop(tokio::time::timeout(REQUEST_MAX, stream.write_all(answer.as_bytes())).await);
                 return;
             };
-            serve_client(stream, routes).await;
+            serve_client(stream, rules, routes).await;
         });
     }
 }
@@ -136,11 +159,11 @@ struct Connection {
 
 impl Connections {
     /// Counts a connection. `None` if there are too many.
-    fn add(all: &Arc<Self>, user: Option<u32>) -> Option<Connection> {
+    fn add(all: &Arc<Self>, rules: &ListenerRules, user: Option<u32>) -> Option<Connection> {
         let mut by_user = lock(&all.0);
-        let is_full = by_user.values().sum::<usize>() >= CONNECTIONS_MAX;
+        let is_full = by_user.values().sum::<usize>() >= rules.connections_max;
         let n_of_user = by_user.get(&user).copied().unwrap_or_default();
-        if is_full || n_of_user >= CONNECTIONS_OF_USER_MAX {
+        if is_full || n_of_user >= rules.connections_of_user_max {
             return None;
         }
         by_user.insert(user, n_of_user + 1);
@@ -158,19 +181,23 @@ impl Drop for Connection {
     }
 }
 
-/// Answers the request of one client.
-async fn serve_client<S>(stream: S, routes: Router)
+/// Answers the requests of one client.
+async fn serve_client<S>(stream: S, rules: ListenerRules, routes: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // `axum::serve` sets none of these limits.
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(REQUEST_MAX).max_buf_size(REQUEST_BYTES_MAX);
-    // A client that keeps its connection would keep others out.
-    http.keep_alive(false);
+    http.timer(TokioTimer::new()).header_read_timeout(REQUEST_MAX);
+    http.max_header_size(rules.head_bytes_max).max_buf_size(BUFFER_BYTES_MAX);
+    http.keep_alive(rules.keeps_alive);
     let stream = TokioIo::new(PatientStream::new(stream));
     let connection = http.serve_connection(stream, TowerToHyperService::new(routes));
-    match tokio::time::timeout(CONNECTION_MAX, connection).await {
+    let ended = match rules.connection_max {
+        Some(max) => tokio::time::timeout(max, connection).await,
+        None => Ok(connection.await),
+    };
+    match ended {
         Ok(Err(error)) => tracing::debug!(%error, "client disconnected early"),
         Err(_) => tracing::debug!("client took too long"),
         Ok(Ok(())) => {}
@@ -185,15 +212,15 @@ mod tests {
     fn no_user_takes_all_connections() {
         let all = Arc::new(Connections::default());
         let of = |user| -> Vec<Connection> {
-            std::iter::from_fn(|| Connections::add(&all, Some(user))).collect()
+            std::iter::from_fn(|| Connections::add(&all, &CONTROL, Some(user))).collect()
         };
         let first = of(7);
-        assert_eq!(first.len(), CONNECTIONS_OF_USER_MAX);
+        assert_eq!(first.len(), CONTROL.connections_of_user_max);
         let second = of(8);
-        assert_eq!(second.len(), CONNECTIONS_MAX - CONNECTIONS_OF_USER_MAX);
+        assert_eq!(second.len(), CONTROL.connections_max - CONTROL.connections_of_user_max);
         assert_eq!(of(9).len(), 0);
         drop(first);
-        assert_eq!(of(9).len(), CONNECTIONS_OF_USER_MAX);
+        assert_eq!(of(9).len(), CONTROL.connections_of_user_max);
         drop(second);
         assert!(lock(&all.0).is_empty());
     }

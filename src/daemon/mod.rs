@@ -3,11 +3,13 @@
 //! | file | content |
 //! | --- | --- |
 //! | `opening` | opens the store, however long that takes |
+//! | `gallery` | the gallery, if the configuration has one |
 //! | `running` | the main loop: signals, readiness, watchdog, status line |
 //! | `reload`, `release`, `repair`, `retention` | requests that need several parts of the daemon |
 //! | `scrub` | reads media files again, and repairs those that are damaged |
 //! | `systemd`, `priority`, `signals` | what the daemon needs from its surroundings |
 
+mod gallery;
 mod opening;
 mod priority;
 mod release;
@@ -131,6 +133,8 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         level,
     });
     let releases = Releases::new(commands.clone());
+    let (gallery, gallery_place) =
+        gallery::start(&config.boot.gallery, &reader, &shared.pace).await?;
     let stop = CancellationToken::new();
     let answers = Arc::new(Answers {
         store: config.boot.store.clone(),
@@ -147,6 +151,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         }),
         prune: Box::new(move |apply| retention.sweep(apply)),
         release: Box::new(move |filter, goes_on| releases.release(filter, goes_on)),
+        gallery: gallery_place,
         repair: Box::new({
             let commands = commands.clone();
             move |query| repair::repair(&commands, query)
@@ -165,6 +170,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
     let early_end = main_loop.run(&mut end_signals, &mut engine_end).await?;
 
     notify(&[NotifyState::Stopping]);
+    drop(gallery);
     tracing::info!(n_in_flight = shared.progress.n_in_flight(), "safelight stops");
     shared.stop.store(true, Ordering::Relaxed);
     // If the channel is full, the commands in it wake the engine.

@@ -141,7 +141,8 @@ pub(super) struct Steps {
 }
 
 /// Steps at equal distances that have equally many items: `[first, stride, count, images, held, rejected]`. The steps
-/// are `first`, `first + stride`, …, `count` of them; each has so many images, held and rejected items.
+/// are `first`, `first + stride`, …, `count` of them; each has so many images, held and rejected items. A single step has
+/// the stride 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub(super) struct Segment(

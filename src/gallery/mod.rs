@@ -6,7 +6,16 @@
 //! | `params`, `problem` | the parameters of a request, and its errors |
 //! | `files` | media files as they are |
 //! | `ranges`, `streams` | conditional and partial requests; long bodies |
+//! | `limits` | the limits of requests |
+//! | `cursor` | where a list goes on |
+//! | `answer` | answers in JSON: ETags, compression |
+//! | `segments`, `catalogue` | the keys and steps of runs, in memory |
 //! | `work` | the threads that make answers |
+//! | `server` | the socket, and the thread that serves it |
+//! | `guard`, `login` | what every request passes: host, origin, login; and the headers of every answer |
+//! | `lists` | `info`, `runs`, `keys`, `steps` and `at` |
+//! | `item` | `item` |
+//! | `assets` | the pages |
 //!
 //! # Invariants
 //!
@@ -15,11 +24,22 @@
 //! - Nothing but waiting happens on the thread that serves connections: what reads the index, a journal or a file
 //!   runs on [`work::Workers`].
 
+mod answer;
 mod api;
+mod assets;
+mod catalogue;
+mod cursor;
 mod files;
+mod guard;
+mod item;
+mod limits;
+mod lists;
+mod login;
 mod params;
 mod problem;
 mod ranges;
+mod segments;
+mod server;
 mod streams;
 #[cfg(test)]
 mod testing;
@@ -27,15 +47,26 @@ mod testing;
 mod typescript;
 mod work;
 
+use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use axum::Router;
+use axum::{Router, middleware};
+use tokio::sync::Notify;
 
+use self::catalogue::Catalogue;
+pub(crate) use self::login::CODE_AGE_MAX;
+use self::login::Logins;
 use self::problem::Failure;
+pub(crate) use self::server::{RunningGallery, bind, serve};
 use self::work::Workers;
 use crate::config::GalleryConfig;
 use crate::pace::Pace;
+use crate::secrets::{Secret, SecretSource};
 use crate::store::Reader;
+
+/// Threads that read the index and journals.
+const READING_THREADS: usize = 2;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -51,6 +82,11 @@ pub(crate) struct Shared {
     pub(crate) as_of: Option<f64>,
     /// How fast dumps may be read, together with the daemon.
     pub(crate) pace: Arc<Pace>,
+    /// Keys and steps of the runs that pages show.
+    catalogue: Catalogue,
+    logins: Logins,
+    /// A browser has logged in.
+    logged_in: Notify,
     /// Threads that read the index, journals and small files.
     reading: Workers,
     /// Threads that decode, scale and compare.
@@ -58,6 +94,46 @@ pub(crate) struct Shared {
 }
 
 impl Gallery {
+    /// Prepares to answer. `as_of` is when the index was read; `None` if a daemon keeps it current.
+    ///
+    /// # Errors
+    /// If the token can't be read, or the system has no threads or no random bytes.
+    pub(crate) fn new(
+        reader: Reader,
+        config: GalleryConfig,
+        pace: Arc<Pace>,
+        as_of: Option<f64>,
+        needs_login: bool,
+    ) -> anyhow::Result<Self> {
+        let token = config.token.as_ref().map(SecretSource::read).transpose()?;
+        let token = token.as_ref().map(Secret::expose);
+        Ok(Self(Arc::new(Shared {
+            logins: Logins::new(reader.root(), needs_login, token),
+            logged_in: Notify::new(),
+            reader,
+            boot: login::random_name()?,
+            as_of,
+            pace,
+            catalogue: Catalogue::default(),
+            reading: Workers::start("gallery read", READING_THREADS)?,
+            making: Workers::start("gallery make", config.n_threads)?,
+            config,
+        })))
+    }
+
+    /// Makes a code that logs a browser in, once, for a time if there is one.
+    ///
+    /// # Errors
+    /// If the system has no random bytes.
+    pub(crate) fn login_code(&self, valid: Option<Duration>) -> io::Result<String> {
+        self.0.logins.code(valid.map(|valid| Instant::now() + valid))
+    }
+
+    /// Waits until a browser logs in.
+    pub(crate) async fn logged_in(&self) {
+        self.0.logged_in.notified().await;
+    }
+
     /// Reads something on a thread.
     async fn read<T: Send + 'static>(
         &self,
@@ -78,6 +154,14 @@ impl Gallery {
 }
 
 /// All addresses.
-fn routes(gallery: Gallery) -> Router {
-    Router::new().merge(files::routes()).with_state(gallery)
+fn routes(gallery: &Gallery) -> Router {
+    Router::new()
+        .merge(assets::routes())
+        .merge(lists::routes())
+        .merge(item::routes())
+        .merge(files::routes())
+        .merge(lists::thumbs())
+        .fallback(problem::no_page)
+        .layer(middleware::from_fn_with_state(gallery.0.clone(), guard::guard))
+        .with_state(gallery.clone())
 }

@@ -1,6 +1,6 @@
 //! Requests that fail: `application/problem+json` (RFC 9457).
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use super::api::Problem;
@@ -93,6 +93,13 @@ impl Failure {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too many requests", detail)
     }
 
+    /// 401: the client must log in.
+    pub(super) fn login() -> Self {
+        let detail = "no valid session or token: run `safelight gallery` on the machine of the store, and open the \
+                      address that it prints";
+        Self::new(StatusCode::UNAUTHORIZED, "login", "a login is needed", detail)
+    }
+
     /// 500: the store or the program fails. The log has the reason, too.
     pub(super) fn internal(error: impl std::fmt::Display) -> Self {
         tracing::warn!(%error, "the gallery cannot answer a request");
@@ -104,6 +111,19 @@ impl Failure {
     pub(super) fn problem(&self) -> &Problem {
         &self.0
     }
+}
+
+/// The answer at an address that does not exist.
+pub(super) async fn no_page(uri: Uri) -> Failure {
+    Failure::not_found(format!("there is no address {:?}", uri.path()))
+}
+
+/// The answer to a method other than GET and HEAD.
+pub(super) fn wrong_method(method: &Method) -> Response {
+    let detail = format!("got {method}, want GET or HEAD: the gallery changes nothing");
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let failure = Failure::new(status, "method", "only GET and HEAD are answered", detail);
+    ([(header::ALLOW, "GET, HEAD")], failure).into_response()
 }
 
 impl From<StoreError> for Failure {

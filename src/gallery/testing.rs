@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, Request, StatusCode, header};
 use tower::ServiceExt;
 
-use super::work::Workers;
-use super::{Gallery, Shared, routes};
+use super::{Gallery, routes};
 use crate::config::Config;
 use crate::media::{
     ColorMode, Description, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey, RunId,
@@ -163,15 +162,8 @@ impl TestStore {
     /// A gallery over the store.
     pub(super) fn gallery(&self) -> Gallery {
         let config = Config::default().boot.gallery;
-        Gallery(Arc::new(Shared {
-            reader: self.reader.clone(),
-            config,
-            boot: "test".to_owned(),
-            as_of: None,
-            pace: Arc::default(),
-            reading: Workers::start("reading", 2).expect("threads"),
-            making: Workers::start("making", 1).expect("a thread"),
-        }))
+        let gallery = Gallery::new(self.reader.clone(), config, Arc::default(), None, false);
+        gallery.expect("threads")
     }
 
     /// `run=…&key=…&step=…&index=…`.
@@ -184,12 +176,12 @@ impl TestStore {
 
 /// Asks a gallery for a path and query.
 pub(super) async fn get(gallery: &Gallery, path: &str, headers: &[(&str, &str)]) -> Got {
-    let mut request = Request::get(path);
+    let mut request = Request::get(path).header(header::HOST, "localhost");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(Body::empty()).expect("a request");
-    let response = routes(gallery.clone()).oneshot(request).await.expect("an answer");
+    let response = routes(gallery).oneshot(request).await.expect("an answer");
     let (head, body) = response.into_parts();
     let bytes = to_bytes(body, usize::MAX).await.ok();
     Got { status: head.status, headers: head.headers, bytes }

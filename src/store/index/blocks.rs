@@ -51,7 +51,7 @@ fn at_once<S: Serializer>(bytes: &&[u8], serializer: S) -> Result<S::Ok, S::Erro
 }
 
 /// The part that all keys of a block begin with: kind, run, zero.
-fn group(key: &[u8]) -> &[u8] {
+pub(super) fn group(key: &[u8]) -> &[u8] {
     let end = memchr::memchr(0, key).map_or(key.len(), |zero| zero + 1);
     &key[..end]
 }

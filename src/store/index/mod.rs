@@ -33,6 +33,7 @@ mod blocks;
 mod generation;
 mod pages;
 mod rows;
+mod steps;
 
 use std::fs;
 use std::io;
@@ -138,6 +139,21 @@ fn run_key(run: &RunId) -> Vec<u8> {
 
 fn log_key(run: &RunId, cursor: &LogCursor) -> Vec<u8> {
     key(b'l', run, &[&cursor.dev.to_be_bytes(), &cursor.ino.to_be_bytes()])
+}
+
+/// Copies the files of a directory, and those below it.
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, to) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_files(&entry.path(), &to)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 impl Index {
@@ -261,6 +277,15 @@ impl Index {
         now.flush()?;
         fs::File::open(now.path.join("db"))?.sync_all()?;
         Ok(())
+    }
+
+    /// Opens a copy of this index in `folder`. Nothing may write to this one meanwhile.
+    ///
+    /// # Errors
+    /// If it cannot be copied or opened.
+    pub(crate) fn copy_to(&self, folder: &Path) -> Result<Self, StoreError> {
+        copy_files(&self.now().path, &folder.join("index"))?;
+        Self::open(folder)
     }
 
     /// Applies journal lines of one run, up to `end`.

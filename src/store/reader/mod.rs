@@ -3,6 +3,7 @@
 mod journaled;
 mod pages;
 mod rejected;
+mod steps;
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,15 @@ pub(crate) struct Extent {
     pub(crate) last_seq: u64,
     /// Whether the job said that the run is finished.
     pub(crate) finished: bool,
+    /// The number of rejected items, those that wait included.
+    pub(crate) n_rejected: u64,
+}
+
+impl From<RunRow> for Extent {
+    fn from(row: RunRow) -> Self {
+        let RunRow { applied: end, last_seq, finished, n_rejected, .. } = row;
+        Self { end, last_seq, finished, n_rejected }
+    }
 }
 
 /// Reads the store. Clones share the index.
@@ -322,11 +332,8 @@ impl Reader {
 
     /// How much of each run's journal is in the index, in order of the runs' ids.
     pub(crate) fn extents(&self) -> Result<Vec<(RunId, Extent)>, StoreError> {
-        let extent = |(run, row): (RunId, RunRow)| {
-            let RunRow { applied: end, last_seq, finished, .. } = row;
-            (run, Extent { end, last_seq, finished })
-        };
-        Ok(self.index.runs()?.into_iter().map(extent).collect())
+        let runs = self.index.runs()?.into_iter();
+        Ok(runs.map(|(run, row)| (run, row.into())).collect())
     }
 
     /// The end of a run's journal as the index reflects it.

@@ -377,4 +377,16 @@ impl Writer {
         }
         self.index.close()
     }
+
+    /// Makes everything durable, copies the index to `folder`, and releases the store. Returns a reader of the copy. It
+    /// reads the journals as they were, even if another process holds the store.
+    ///
+    /// # Errors
+    /// If the index cannot be written, copied or opened.
+    pub(crate) fn close_with_copy(self, folder: &Path) -> Result<Reader, StoreError> {
+        self.index.close()?;
+        let reader = self.reader();
+        let index = self.index.copy_to(folder)?;
+        Ok(Reader { index, ..reader })
+    }
 }

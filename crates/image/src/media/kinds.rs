@@ -298,6 +298,34 @@ pub enum Colormap {
     PuOr,
 }
 
+impl Colormap {
+    /// All colormaps, in the order of the list above.
+    pub const ALL: [Self; 22] = [
+        Self::Gray,
+        Self::Viridis,
+        Self::Magma,
+        Self::Inferno,
+        Self::Plasma,
+        Self::Cividis,
+        Self::Turbo,
+        Self::Cubehelix,
+        Self::Blues,
+        Self::Greens,
+        Self::Greys,
+        Self::Oranges,
+        Self::Purples,
+        Self::Reds,
+        Self::Spectral,
+        Self::RdBu,
+        Self::RdYlBu,
+        Self::RdYlGn,
+        Self::PiYg,
+        Self::PrGn,
+        Self::BrBg,
+        Self::PuOr,
+    ];
+}
+
 /// A colour: red, green, blue. Written `#rrggbb`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -1,0 +1,93 @@
+//! The pages: one `index.html` for all of them, and the scripts and styles that it names.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use flate2::Compression;
+
+use super::Gallery;
+use super::answer::{gzip, takes_gzip};
+use super::problem::Failure;
+
+/// Files of the front end: path, content type, bytes.
+type Files = &'static [(&'static str, &'static str, &'static [u8])];
+
+include!(concat!(env!("OUT_DIR"), "/web.rs"));
+
+/// What stands in place of the pages in a program that was built without them.
+const NO_PAGES: &str = include_str!("no_pages.html");
+
+/// The addresses of pages. Their content is the script's.
+const PAGES: [&str; 5] = ["/", "/grid", "/item", "/compare", "/search"];
+
+pub(super) fn routes() -> Router<Gallery> {
+    let pages = PAGES.iter().fold(Router::new(), |router, page| router.route(page, get(index)));
+    pages.route("/a/{*path}", get(asset)).route("/favicon.svg", get(icon))
+}
+
+/// Whether this is the address of a page.
+pub(super) fn is_page(path: &str) -> bool {
+    PAGES.contains(&path)
+}
+
+/// A file, and the same compressed.
+struct Asset {
+    content_type: &'static str,
+    bytes: &'static [u8],
+    gzipped: Bytes,
+}
+
+static ASSETS: LazyLock<HashMap<&str, Asset>> = LazyLock::new(|| {
+    let asset = |&(path, content_type, bytes): &(_, _, _)| {
+        let gzipped = gzip(bytes, Compression::best()).into();
+        (path, Asset { content_type, bytes, gzipped })
+    };
+    WEB.iter().map(asset).collect()
+});
+
+impl Asset {
+    fn response(&self, headers: &HeaderMap, cache: &'static str) -> Response {
+        let cached = HeaderValue::from_static(cache);
+        let content_type = HeaderValue::from_static(self.content_type);
+        let mut response = if takes_gzip(headers) && self.gzipped.len() < self.bytes.len() {
+            let encoded = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
+            (encoded, self.gzipped.clone()).into_response()
+        } else {
+            Bytes::from_static(self.bytes).into_response()
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, content_type);
+        headers.insert(header::CACHE_CONTROL, cached);
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        response
+    }
+}
+
+async fn index(headers: HeaderMap) -> Response {
+    match ASSETS.get("index.html") {
+        Some(asset) => asset.response(&headers, "private, no-cache"),
+        None => {
+            let html = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+            (html, [(header::CACHE_CONTROL, "no-store")], NO_PAGES).into_response()
+        }
+    }
+}
+
+async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Result<Response, Failure> {
+    // Names end in a digest of their content.
+    let asset = ASSETS.get(&*format!("a/{path}"));
+    let asset = asset.ok_or_else(|| Failure::not_found("this version has no such file"))?;
+    Ok(asset.response(&headers, "private, max-age=31536000, immutable"))
+}
+
+async fn icon(headers: HeaderMap) -> Result<Response, Failure> {
+    let asset = ASSETS.get("favicon.svg");
+    let asset = asset.ok_or_else(|| Failure::not_found("this version has no such file"))?;
+    Ok(asset.response(&headers, "private, max-age=86400"))
+}

@@ -1,0 +1,63 @@
+//! Where a list goes on, as text that stands in a URL. Pure.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::problem::Failure;
+
+/// Where a list goes on. A place stays valid if the daemon restarts, or if items are added before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Cursor {
+    /// `/api/v1/steps`: at this step.
+    Steps(u64),
+    /// `/api/v1/at`: after this run and key.
+    At(String, String),
+    /// `/api/v1/items`: after a place in the list, and how many items were looked at before it.
+    Items(String, u64),
+}
+
+impl Cursor {
+    pub(super) fn to_text(&self) -> String {
+        let bytes = postcard::to_allocvec(self).expect("text and numbers have known lengths");
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Reads what [`Self::to_text`] wrote.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub(super) fn from_text(text: &str) -> Result<Self, Failure> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+        let cursor = bytes.as_deref().and_then(|bytes| postcard::take_from_bytes(bytes).ok());
+        match cursor {
+            Some((cursor, [])) => Ok(cursor),
+            _ => Err(Self::failure(text)),
+        }
+    }
+
+    /// The failure of a request with this cursor.
+    pub(super) fn failure(text: &str) -> Failure {
+        let want = "want the `next` of an answer to the same request";
+        Failure::bad_parameter(format!("got {text:?} as \"cursor\", {want}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        for cursor in [
+            Cursor::Steps(u64::MAX),
+            Cursor::At("a/b".to_owned(), "é".to_owned()),
+            Cursor::Items("x".to_owned(), 7),
+        ] {
+            let text = cursor.to_text();
+            assert_eq!(Cursor::from_text(&text).ok(), Some(cursor));
+            assert!(Cursor::from_text(&text[1..]).is_err() && Cursor::from_text("").is_err());
+            assert!(Cursor::from_text(&format!("{text}AA")).is_err());
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `/api/v1/item`: one item.
+
+use std::path::Path;
+
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::get;
+
+use super::answer::{DependsOn, json};
+use super::api::{DumpFacts, ItemDetails, Layer, LayerClass, StepNumber};
+use super::lists::{item_json, no_run};
+use super::params::{Params, Place};
+use super::problem::Failure;
+use super::{Gallery, Shared};
+use crate::formats::overlay::class_color;
+use crate::media::{Annotation, MediaEntry, State as ItemState, Step};
+
+pub(super) fn routes() -> Router<Gallery> {
+    Router::new().route("/api/v1/item", get(item))
+}
+
+async fn item(
+    State(gallery): State<Gallery>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let mut params = Params::of_query(query.as_deref())?;
+    let place = params.place()?;
+    params.finish()?;
+    // Its dump may change.
+    json(&gallery, &headers, DependsOn::More, move |shared| details(shared, &place)).await
+}
+
+/// Reads the item at a place.
+///
+/// # Errors
+/// 404 if there is none; 500 if the store fails.
+pub(super) fn entry_at(shared: &Shared, place: &Place) -> Result<MediaEntry, Failure> {
+    let Place { run, key, step, index } = place;
+    if let Some(entry) = shared.reader.item(run, key, *step, *index)? {
+        return Ok(entry);
+    }
+    if shared.reader.extent(run)?.is_none() {
+        return Err(no_run(run));
+    }
+    let (run, key) = (run.as_str(), key.as_str());
+    let what = format!("run {run:?} has no item {index} of key {key:?} at step {step}");
+    Err(Failure::not_found(what))
+}
+
+/// What is known of an item's tensor, and Python that reads and logs it.
+#[derive(Debug, Default)]
+struct Tensor {
+    dump: DumpFacts,
+    python: Option<String>,
+    wandb: Option<String>,
+}
+
+fn tensor(_shared: &Shared, _place: &Place, _entry: &MediaEntry) -> Tensor {
+    Tensor::default()
+}
+
+fn details(shared: &Shared, place: &Place) -> Result<ItemDetails, Failure> {
+    let reader = &shared.reader;
+    let entry = entry_at(shared, place)?;
+    let Place { run, key, step, index } = place;
+    let mut indices = 0;
+    reader.each_place_at(run, key, *step, |index, state| {
+        if state != ItemState::Rejected {
+            indices = index + 1;
+        }
+    })?;
+    let before = match step.0.checked_sub(1) {
+        Some(before) => reader.step_up_to(run, key, Step(before))?,
+        None => None,
+    };
+    let after = match step.0.checked_add(1) {
+        Some(after) => reader.step_from(run, key, Step(after))?,
+        None => None,
+    };
+    let around = [before, after].map(|step| step.map(|step| StepNumber(step.0)));
+    let image = entry.as_image();
+    let file = image
+        .filter(|image| !image.pruned)
+        .map(|image| reader.run_folder(run).join(&image.file.path).to_string_lossy().into_owned());
+    let layers = image.map(|image| {
+        let boxes = image.layers.boxes.iter().map(|(name, set)| layer("boxes", name, set));
+        let masks = image.layers.masks.iter().map(|(name, mask)| layer("mask", name, mask));
+        boxes.chain(masks).collect()
+    });
+    let (run, key, step) = (run.as_str(), key.as_str(), step.to_string());
+    let root = reader.root();
+    let show = command(root, &[], &["show", run, key, &step, &index.to_string()]);
+    let release = (entry.state() == ItemState::Held)
+        .then(|| command(root, &["--step", &step], &["release", run, key]));
+    let Tensor { dump, python, wandb } = tensor(shared, place, &entry);
+    let item = item_json(&place.run, &entry);
+    let layers = layers.unwrap_or_default();
+    Ok(ItemDetails { item, dump, python, wandb, show, release, file, layers, around, indices })
+}
+
+fn layer(kind: &'static str, name: &str, annotation: &Annotation) -> Layer {
+    let labels = annotation.labels();
+    let class = |(id, label): (&String, &serde_json::Value)| {
+        let name = label.as_str().map_or_else(|| id.clone(), str::to_owned);
+        let color = class_color(id.parse().unwrap_or_default());
+        (id.clone(), LayerClass { name, color })
+    };
+    let classes = labels.iter().map(class).collect();
+    Layer { kind, name: name.to_owned(), classes, size: annotation.size }
+}
+
+/// A command line of this program, for a shell.
+fn command(store: &Path, options: &[&str], arguments: &[&str]) -> String {
+    let store = store.to_string_lossy();
+    let (command, names) = arguments.split_first().unwrap_or((&"", &[]));
+    let is_option = |name: &&str| name.starts_with('-');
+    // After `--` a name is no option, whatever it begins with.
+    let words = if names.iter().any(is_option) {
+        [&["safelight", command, "--store", &store], options, &["--"], names].concat()
+    } else {
+        [&["safelight", command], names, options, &["--store", &store]].concat()
+    };
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a POSIX shell reads it.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=+,@%".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_are_quoted() {
+        let store = Path::new("/a b");
+        let line = command(store, &[], &["show", "r/1", "it's", "7", "0"]);
+        assert_eq!(line, "safelight show r/1 'it'\\''s' 7 0 --store '/a b'");
+        let line = command(Path::new("/s"), &["--step", "7"], &["release", "-r", "$(k)"]);
+        assert_eq!(line, "safelight release --store /s --step 7 -- -r '$(k)'");
+    }
+}

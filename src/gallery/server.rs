@@ -1,0 +1,152 @@
+//! The gallery's socket, and the thread that serves it.
+//!
+//! The thread has a runtime of its own: a slow client of the gallery delays nothing else, and nothing else delays the
+//! gallery.
+
+use std::io;
+use std::net;
+use std::os::unix::net as unix;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime;
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
+
+use super::{Gallery, routes};
+use crate::config::{GalleryConfig, GalleryListen};
+use crate::control::server::{self, ListenerRules};
+
+const RULES: ListenerRules = ListenerRules {
+    name: "gallery",
+    connections_max: 64,
+    connections_of_user_max: 64,
+    head_bytes_max: 16 << 10,
+    keeps_alive: true,
+    // A page listens to events for as long as it is open.
+    connection_max: None,
+};
+
+/// How often runs that nobody looks at are looked for.
+const DROP_IDLE_EVERY: Duration = Duration::from_secs(15);
+
+/// A bound socket.
+#[derive(Debug)]
+pub(crate) enum Listening {
+    Tcp(net::TcpListener),
+    /// The path is that of a socket that this process made.
+    Unix(unix::UnixListener, Option<PathBuf>),
+}
+
+/// Binds the gallery's socket.
+///
+/// # Errors
+/// If another process has the place, the system refuses it, or the settings leave a port open to others.
+pub(crate) async fn bind(listen: &GalleryListen, config: &GalleryConfig) -> io::Result<Listening> {
+    match listen {
+        GalleryListen::Unix(path) => {
+            let listener = server::bind(path).await?.into_std()?;
+            Ok(Listening::Unix(listener, Some(path.clone())))
+        }
+        GalleryListen::Tcp(address) => {
+            if !address.ip().is_loopback() && (config.token.is_none() || config.hosts.is_empty()) {
+                let want = "an address that other machines reach needs `gallery.token` and `gallery.hosts`";
+                return Err(io::Error::other(want));
+            }
+            Ok(Listening::Tcp(net::TcpListener::bind(address)?))
+        }
+        GalleryListen::Systemd => Err(io::Error::other("systemd passed no socket")),
+    }
+}
+
+impl Listening {
+    /// Whether clients must log in. Who may open a unix socket needs no login.
+    pub(crate) fn needs_login(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// Where it listens.
+    pub(crate) fn place(&self) -> GalleryListen {
+        let place = match self {
+            Self::Tcp(listener) => listener.local_addr().ok().map(GalleryListen::Tcp),
+            Self::Unix(listener, _) => listener
+                .local_addr()
+                .ok()
+                .and_then(|address| Some(GalleryListen::Unix(address.as_pathname()?.to_owned()))),
+        };
+        place.unwrap_or(GalleryListen::Systemd)
+    }
+}
+
+/// A gallery that is served until this is dropped.
+#[derive(Debug)]
+pub(crate) struct RunningGallery {
+    stop: CancellationToken,
+    thread: Option<thread::JoinHandle<()>>,
+    socket: Option<PathBuf>,
+}
+
+/// Serves a gallery on a thread of its own.
+///
+/// # Errors
+/// If the system has no thread, or the socket cannot be used.
+pub(crate) fn serve(listening: Listening, gallery: Gallery) -> io::Result<RunningGallery> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let stop = CancellationToken::new();
+    let (stopped, mut socket) = (stop.clone(), None);
+    let routes = routes(&gallery);
+    let of_client = move || routes.clone();
+    let entered = runtime.enter();
+    let serving = match listening {
+        Listening::Tcp(listener) => {
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            let of_client = move |_: &_| (None, of_client());
+            futures_util::future::Either::Left(server::serve(listener, RULES, of_client, stopped))
+        }
+        Listening::Unix(listener, path) => {
+            socket = path;
+            listener.set_nonblocking(true)?;
+            let listener = UnixListener::from_std(listener)?;
+            let of_client = move |_: &_| (None, of_client());
+            futures_util::future::Either::Right(server::serve(listener, RULES, of_client, stopped))
+        }
+    };
+    drop(entered);
+    let serve = move || {
+        runtime.block_on(async move {
+            tokio::select! {
+                () = serving => {}
+                () = keep_small(gallery) => {}
+            }
+        });
+        runtime.shutdown_background();
+    };
+    let thread = thread::Builder::new().name("gallery".to_owned()).spawn(serve)?;
+    Ok(RunningGallery { stop, thread: Some(thread), socket })
+}
+
+/// Drops what nobody looks at, for ever.
+async fn keep_small(gallery: Gallery) {
+    let mut ticks = interval(DROP_IDLE_EVERY);
+    loop {
+        ticks.tick().await;
+        gallery.0.catalogue.drop_idle(Instant::now());
+    }
+}
+
+impl Drop for RunningGallery {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            // A panic was printed by its thread.
+            drop(thread.join());
+        }
+        if let Some(socket) = self.socket.take() {
+            // Someone may have removed it.
+            drop(std::fs::remove_file(socket));
+        }
+    }
+}
