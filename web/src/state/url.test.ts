@@ -18,7 +18,7 @@ const views: Partial<View>[] = [
     page: "item",
     run: ["r"],
     key: "k",
-    dev: { low: -1.5, high: null, gamma: 2.2, map: "viridis", channel: 0 },
+    dev: { low: -1.5, high: null, gamma: 2.2, map: "viridis", channel: 0, nan: "ff00ff" },
   },
   {
     page: "compare",
@@ -52,7 +52,7 @@ describe("a view", () => {
     expect(view).toEqual({
       ...START,
       size: 512,
-      dev: { low: null, high: null, gamma: 1, map: "", channel: -1 },
+      dev: { low: null, high: null, gamma: 1, map: "", channel: -1, nan: "" },
     });
   });
 });

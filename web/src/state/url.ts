@@ -38,6 +38,8 @@ export interface Develop {
   map: string;
   /** −1: all channels. */
   channel: number;
+  /** The colour of NaN, such as `ff00ff`. Empty: as black. */
+  nan: string;
 }
 
 /** Everything that a link carries. */
@@ -180,7 +182,7 @@ function parseZoom(text: string): Zoom | null {
 
 function parseDevelop(text: string): Develop | null {
   if (text === "") return null;
-  const [low = "", high = "", gamma = "", map = "", channel = ""] = text.split(",");
+  const [low = "", high = "", gamma = "", map = "", channel = "", nan = ""] = text.split(",");
   const number = (of: string) => (of !== "" && Number.isFinite(Number(of)) ? Number(of) : null);
   return {
     low: number(low),
@@ -188,12 +190,15 @@ function parseDevelop(text: string): Develop | null {
     gamma: Math.min(10, Math.max(0.1, number(gamma) ?? 1)),
     map,
     channel: whole(channel, -1, 65535, -1),
+    nan: /^[0-9a-f]{6}$/.test(nan) ? nan : "",
   };
 }
 
 function formatDevelop(dev: Develop): string {
   const channel = dev.channel < 0 ? "" : String(dev.channel);
-  return [dev.low ?? "", dev.high ?? "", dev.gamma === 1 ? "" : dev.gamma, dev.map, channel].join(",");
+  const gamma = dev.gamma === 1 ? "" : dev.gamma;
+  const nan = dev.nan === "" ? [] : [dev.nan];
+  return [dev.low ?? "", dev.high ?? "", gamma, dev.map, channel, ...nan].join(",");
 }
 
 /** A number with at most six digits that matter. */

@@ -1,0 +1,131 @@
+// Gets what the pages of an item show: the picture, its values, masks and boxes.
+
+import { apiUrl, type Param, request, sha20 } from "../state/api";
+import type { Item, ItemDetails, Layer } from "../state/api.types";
+import type { Place } from "../state/url";
+import { type DType, elementBytes, readNpy, type Tensor } from "./npy";
+import { type Box, type Mask, readBoxes } from "./overlay";
+import { readGrayPng } from "./png";
+import type { Rectangle, Size } from "./zoom";
+
+/** Values of at most so many bytes come whole, and are developed on the page. */
+export const VALUES_BYTES_MAX = 2 << 20;
+
+/** Why there is no picture. */
+export type NoPicture = "rejected" | "held" | "pruned" | "tiff" | "large";
+
+export function params(place: Place): Record<string, Param> {
+  return { run: place.run, key: place.key, step: place.step, index: place.index };
+}
+
+/** The address of an item's media file; null if it has none. */
+export function mediaUrl(place: Place, item: Item): string | null {
+  if (item.sha256 === null || item.path === null || item.pruned) return null;
+  const name = `${sha20(item.sha256)}.${item.path.split(".").at(-1) ?? "png"}`;
+  return apiUrl("", params(place)).replace("/api/v1/", `/m/${name}`);
+}
+
+export function thumbnailUrl(place: Place, item: Item): string | null {
+  if (item.sha256 === null || item.pruned) return null;
+  return apiUrl("", params(place)).replace("/api/v1/", `/t/256/${sha20(item.sha256)}`);
+}
+
+/** The size of the picture in which places are counted: that of the dump's image, if its values are there. */
+export function sizeOf({ item, dump }: ItemDetails): Size {
+  if (dump.proof !== null && dump.size !== null) {
+    return { width: dump.size[1], height: dump.size[0] };
+  }
+  return { width: item.width ?? 1, height: item.height ?? 1 };
+}
+
+/** Why an item's stored picture can't be shown. */
+export function whyNoPicture({ item, dump }: ItemDetails, pixelsMax: number): NoPicture | null {
+  if (item.state === "rejected") return "rejected";
+  if (item.state === "held") return dump.proof === null ? "held" : null;
+  if (item.pruned && dump.proof === null) return "pruned";
+  if (item.file_type === "tiff") return "tiff";
+  const { width, height } = item;
+  return width !== null && height !== null && width * height > pixelsMax && dump.proof === null
+    ? "large"
+    : null;
+}
+
+/** Decodes the stored picture. Of a held or pruned item and a very large one, the daemon makes one from the dump. */
+export async function loadPicture(
+  place: Place,
+  details: ItemDetails,
+  pixelsMax: number,
+  signal?: AbortSignal,
+): Promise<ImageBitmap> {
+  const { item } = details;
+  const isLarge = (item.width ?? 0) * (item.height ?? 0) > pixelsMax;
+  const media = isLarge ? null : mediaUrl(place, item);
+  const url = media ?? apiUrl("develop.png", { ...params(place), size: isLarge ? 2048 : null });
+  return loadBitmap(url, signal);
+}
+
+/** Decodes a picture without converting its colors. */
+export async function loadBitmap(url: string, signal?: AbortSignal): Promise<ImageBitmap> {
+  const answer = await request(url, signal);
+  return createImageBitmap(await answer.blob(), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+}
+
+/** The bytes of a decoded picture, as values. */
+export function bytesOf(bitmap: ImageBitmap, mode: string | null): Tensor {
+  const { width, height } = bitmap;
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context?.drawImage(bitmap, 0, 0);
+  const rgba = context?.getImageData(0, 0, width, height).data ?? new Uint8ClampedArray(width * height * 4);
+  const taken = { L: [0], "1": [0], "I;16": [0], LA: [0, 3], RGBA: [0, 1, 2, 3] }[mode ?? ""] ?? [0, 1, 2];
+  const values = new Uint8Array(width * height * taken.length);
+  for (let pixel = 0, at = 0; pixel < rgba.length; pixel += 4) {
+    for (const channel of taken) {
+      values[at++] = rgba[pixel + channel] ?? 0;
+    }
+  }
+  return { dtype: "uint8", width, height, channels: taken.length, values, exact: null };
+}
+
+/** The bytes that `values.npy` has of the whole image; infinite if it is not known. */
+export function valuesBytes({ dump }: ItemDetails): number {
+  const { dtype, size } = dump;
+  if (dtype === null || size === null) return Number.POSITIVE_INFINITY;
+  const known = /^(bool|u?int(8|16|32|64)|float(16|32|64))$/.test(dtype);
+  // 8-bit floats and bfloat16 come as float32; of complex numbers comes the real part.
+  const bytes = known ? elementBytes(dtype as DType) : dtype === "complex128" ? 8 : 4;
+  return size[0] * size[1] * size[2] * bytes;
+}
+
+/** The values of an image or of a part of it. */
+export async function loadValues(
+  place: Place,
+  part: Rectangle | null,
+  signal?: AbortSignal,
+): Promise<Tensor> {
+  const region = part ? { x: part.x, y: part.y, w: part.width, h: part.height } : {};
+  const answer = await request(apiUrl("values.npy", { ...params(place), ...region }), signal);
+  return readNpy(await answer.arrayBuffer());
+}
+
+export async function loadBoxes(
+  place: Place,
+  layer: Layer,
+  item: Item,
+  shown: Size,
+  signal?: AbortSignal,
+): Promise<Box[]> {
+  const answer = await request(apiUrl("boxes", { ...params(place), layer: layer.name }), signal);
+  const [width, height] = item.downscaled_from ?? [item.width ?? shown.width, item.height ?? shown.height];
+  return readBoxes(await answer.json(), { width, height }, shown);
+}
+
+export async function loadMask(place: Place, layer: Layer, signal?: AbortSignal): Promise<Mask> {
+  const answer = await request(apiUrl("mask.png", { ...params(place), layer: layer.name }), signal);
+  const file = await answer.arrayBuffer();
+  const ids = await readGrayPng(file);
+  if (ids) return ids;
+  const bitmap = await createImageBitmap(new Blob([file]), { colorSpaceConversion: "none" });
+  const { width, height, values } = bytesOf(bitmap, "L");
+  return { width, height, ids: values as Uint8Array };
+}
