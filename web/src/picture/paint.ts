@@ -207,10 +207,10 @@ function drawNumbers(
       if (!lines) continue;
       const letters = Math.max(4, ...lines.map((line) => line.length));
       const room = Math.min(
-        (zoom.scale * 0.9) / (letters * 0.62),
+        (zoom.scale * 0.82) / (letters * 0.62),
         (zoom.scale * 0.86) / (lines.length * 1.2),
       );
-      const height = Math.floor(Math.min(room, 14 * ratio));
+      const height = Math.floor(Math.min(room, 13 * ratio));
       context.font = `600 ${height}px ui-monospace, Menlo, Consolas, monospace`;
       context.lineWidth = Math.max(2, height / 4);
       const middle = corner.x + (x + 0.5) * zoom.scale;

@@ -1,5 +1,250 @@
-import { Empty } from "./parts";
+import { useEffect, useRef, useState } from "preact/hooks";
+import "./Item.css";
+import { nextOdd } from "../picture/develop";
+import { params } from "../picture/load";
+import { brief, printed } from "../picture/loupe";
+import { formatOverlays, parseOverlays } from "../picture/overlay";
+import { areMarksOn, autoRangeOf, backdropOf, isOn, withAutoRange } from "../picture/panels";
+import { centredOn, fitted, type Point, type Rectangle, type Size, visiblePart } from "../picture/zoom";
+import { ApiError, apiUrl } from "../state/api";
+import type { Histogram, KeyRow } from "../state/api.types";
+import { shownStep, useKeySteps } from "../state/keysteps";
+import { useAnswer } from "../state/resource";
+import { replace, view } from "../state/route";
+import { info } from "../state/store";
+import type { Develop as DevelopView, Place, View } from "../state/url";
+import { autoRange, DevelopPanel, PLAIN } from "./DevelopPanel";
+import { Facts } from "./Facts";
+import { HistogramPanel } from "./HistogramPanel";
+import { howOf, rangeOf } from "./how";
+import { ItemBar, ZoomBar } from "./ItemBar";
+import { CopyMenu, DownloadMenu } from "./ItemMenus";
+import { useItemKeys } from "./itemkeys";
+import { LoupePanel } from "./LoupePanel";
+import { useLayers } from "./layers";
+import { MarksPanel } from "./MarksPanel";
+import { NoPictureNote } from "./NoPicture";
+import { Overlay } from "./Overlay";
+import { OverlayPanel } from "./OverlayPanel";
+import { Empty, ErrorNote, KeyButton, Skeleton } from "./parts";
+import { Stage } from "./Stage";
+import { type Shown, useNeighbours, useShown } from "./shown";
+import { type KnownValues, useDeveloped, useValues } from "./values";
 
+/** One picture, with all that is known of it. */
 export function Item() {
-  return <Empty title="Item" />;
+  const { run: runs, key, step: asked, index } = view.value;
+  const run = runs[0] ?? "";
+  const steps = useKeySteps(run, key);
+  const step = shownStep(steps, asked);
+  const keys = useAnswer<KeyRow[]>(run ? apiUrl("keys", { run }) : null).value ?? [];
+  const place: Place | null = run && key && step !== null ? { run, key, step, index } : null;
+  const loaded = useShown(place);
+  const shown = loaded.value;
+  useNeighbours(shown);
+  if (!run || !key) return <Empty title="No item is chosen">Choose one in the grid.</Empty>;
+  if (loaded.error) {
+    const { error } = loaded;
+    return error instanceof ApiError ? (
+      <ErrorNote error={error} />
+    ) : (
+      <Empty title="Error">{error.message}</Empty>
+    );
+  }
+  if (steps && steps.length > 0 && step === null) {
+    return <Empty title={`${key} begins at step ${steps.first()}`} />;
+  }
+  if (!shown) return <ItemSkeleton />;
+  return <ShownItem shown={shown} keys={keys} steps={steps} />;
+}
+
+interface ShownProps {
+  shown: Shown;
+  keys: readonly KeyRow[];
+  steps: ReturnType<typeof useKeySteps>;
+}
+
+function ShownItem({ shown, keys, steps }: ShownProps) {
+  const { step: asked, z, dev, ov, show } = view.value;
+  const { details, place, size } = shown;
+  const { item, dump } = details;
+  const root = useRef<HTMLDivElement>(null);
+  const [screen, setScreen] = useState<Size>({ width: 0, height: 0 });
+  const [pixel, setPixel] = useState<Point | null>(null);
+  const [rectangle, setRectangle] = useState<Rectangle | null>(null);
+  const values = useValues(shown);
+  const histogram = useHistogram(shown, isOn(show, "histogram") || isOn(show, "develop"));
+  useAutoRange(histogram.value);
+  const how = howOf(dev, dump.span, histogram.value, values.isProved);
+  const isOdd = (item.stats?.nan ?? 0) + (item.stats?.inf ?? 0) > 0;
+  const areOn = areMarksOn(show, isOdd);
+  const marked = areOn ? rangeOf(dev, dump.span, how) : null;
+  const isSmooth = isOn(show, "smooth");
+  const zoom = z ?? fitted(size, screen, !isSmooth);
+  const region = z ? visiblePart(zoom, screen, size) : null;
+  const side = Math.max(screen.width, screen.height);
+  const made = useDeveloped(shown, values, dev ? how : null, marked, region, side);
+  const whole = { x: 0, y: 0, ...size };
+  const stored = shown.bitmap && { bitmap: shown.bitmap, part: whole };
+  const picture = (dev && made?.picture) || stored;
+  const layers = useLayers(shown);
+  const overlays = parseOverlays(ov);
+  const change = (to: Partial<View>) => replace(to);
+  const setDev = (to: DevelopView | null) => change({ dev: to });
+  const goTo = (to: Point) => {
+    setPixel(to);
+    if (z) change({ z: centredOn(z, to, z.scale) });
+  };
+  useItemKeys({
+    shown,
+    keys,
+    steps,
+    screen,
+    size,
+    root,
+    isOdd,
+    nextNan: () => {
+      const codes = made?.marks?.codes;
+      const from = pixel ? pixel.y * size.width + pixel.x : -1;
+      const at = codes ? nextOdd(codes, from) : null;
+      if (at === null) return;
+      const to = { x: at % size.width, y: Math.floor(at / size.width) };
+      setPixel(to);
+      change({ z: centredOn(zoom, to, Math.max(8, zoom.scale)) });
+    },
+  });
+  const label = `${place.key}, step ${place.step}, image ${place.index}${item.caption ? `, ${item.caption}` : ""}`;
+  const channels = values.whole?.channels ?? values.bytes?.channels ?? 1;
+  const hasAlpha = channels === 2 || channels === 4 || item.mode === "RGBA" || item.mode === "LA";
+  return (
+    <div class="item" ref={root}>
+      <ItemBar
+        run={place.run}
+        itemKey={place.key}
+        keys={keys}
+        step={place.step}
+        asked={asked}
+        index={place.index}
+        indices={details.indices}
+      >
+        <CopyMenu shown={shown} bitmap={picture?.bitmap ?? null} />
+        <DownloadMenu shown={shown} how={how} />
+      </ItemBar>
+      <div class="item-main">
+        <Stage
+          size={size}
+          zoom={z}
+          onZoom={(to) => change({ z: to })}
+          onPixel={(to) => to && setPixel(to)}
+          onRectangle={setRectangle}
+          onScreen={setScreen}
+          picture={picture}
+          hasAlpha={hasAlpha}
+          backdrop={backdropOf(show)}
+          isSmooth={isSmooth}
+          marks={areOn ? (made?.marks ?? null) : null}
+          numbers={isOn(show, "loupe") ? numbersOf(values) : null}
+          pixel={pixel}
+          rectangle={rectangle}
+          label={label}
+          above={(geometry) => <Overlay {...{ layers, overlays, size, geometry }} />}
+        >
+          <NoPictureNote shown={shown} />
+          <ZoomBar scale={zoom.scale} isFit={z === null}>
+            <KeyButton name="smooth" kind="plain" pressed={isSmooth}>
+              Smooth
+            </KeyButton>
+            {hasAlpha && (
+              <KeyButton name="backdrop" kind="plain">
+                {backdropOf(show)}
+              </KeyButton>
+            )}
+          </ZoomBar>
+        </Stage>
+      </div>
+      <aside class="side" aria-label="Panels">
+        <LoupePanel
+          isOpen={isOn(show, "loupe")}
+          onPixel={goTo}
+          onRectangle={setRectangle}
+          {...{ size, values, dump, pixel, rectangle }}
+        />
+        {layers.length > 0 && (
+          <OverlayPanel
+            layers={layers}
+            overlays={overlays}
+            onOverlays={(to) => change({ ov: formatOverlays(to) ?? "" })}
+          />
+        )}
+        <HistogramPanel
+          isOpen={isOn(show, "histogram")}
+          isLogarithmic={isOn(show, "logarithmic")}
+          histogram={histogram.value}
+          error={histogram.error}
+          range={[how.low, how.high]}
+          onRange={([low, high]) => setDev({ ...(dev ?? PLAIN), low, high })}
+        />
+        <DevelopPanel
+          isOpen={isOn(show, "develop")}
+          mediaKey={place.key}
+          colormaps={info.value?.colormaps ?? ["gray"]}
+          histogram={histogram.value}
+          auto={autoRangeOf(show)}
+          onDev={setDev}
+          onAuto={(auto) => change({ show: withAutoRange(show, auto) })}
+          {...{ dev, how, channels }}
+        />
+        <MarksPanel areOn={areOn} counts={made?.marks?.counts ?? null} />
+        <Facts details={details} />
+      </aside>
+    </div>
+  );
+}
+
+/** The numbers that stand in pixels, one for each channel. */
+function numbersOf(values: KnownValues) {
+  return (x: number, y: number) => {
+    const near = values.near(x, y);
+    if (!near) return null;
+    const { tensor } = near;
+    const [column, row] = [x - near.x, y - near.y];
+    return Array.from({ length: tensor.channels }, (_, channel) => {
+      const text = printed(tensor, column, row, channel);
+      return text.length > 7 ? brief(Number(text)) : text;
+    });
+  };
+}
+
+function useHistogram(shown: Shown, isWanted: boolean) {
+  const { place, details } = shown;
+  const isThere = details.dump.proof !== null || shown.bitmap !== null;
+  const url = isWanted && isThere ? apiUrl("histogram", { ...params(place), bins: 256 }) : null;
+  const { value, error, isStale } = useAnswer<Histogram>(url);
+  return { value: isStale ? undefined : value, error };
+}
+
+/** Chooses the range anew for each picture, if it is not held. */
+function useAutoRange(histogram: Histogram | undefined): void {
+  const { show, dev } = view.value;
+  const auto = autoRangeOf(show);
+  useEffect(() => {
+    const range = auto && histogram && autoRange(histogram, auto);
+    if (range) replace({ dev: { ...(dev ?? PLAIN), low: range[0], high: range[1] } });
+  }, [auto, histogram]);
+}
+
+function ItemSkeleton() {
+  return (
+    <div class="item">
+      <div class="bar">
+        <Skeleton width={320} height={20} />
+      </div>
+      <div class="item-main" />
+      <aside class="side">
+        <Skeleton height={160} />
+        <Skeleton height={120} />
+        <Skeleton height={240} />
+      </aside>
+    </div>
+  );
 }

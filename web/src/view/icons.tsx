@@ -55,3 +55,10 @@ export const Copy = icon(
   </>,
 );
 export const Download = icon(<path d="M8 2.5v7M5 7l3 3 3-3M3 13h10" />);
+export const Eye = icon(
+  <>
+    <path d="M1.5 8S4 3.5 8 3.5 14.5 8 14.5 8 12 12.5 8 12.5 1.5 8 1.5 8z" />
+    <circle cx="8" cy="8" r="2" />
+  </>,
+);
+export const EyeOff = icon(<path d="M1.5 6.5S4 10.5 8 10.5s6.5-4 6.5-4M4 10l-1 2M8 10.5v2.25M12 10l1 2" />);

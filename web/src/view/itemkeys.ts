@@ -1,0 +1,104 @@
+// The keys of the item page.
+
+import { formatOverlays, parseOverlays } from "../picture/overlay";
+import { marksToggled, nextBackdrop, type Switch, toggled } from "../picture/panels";
+import { fitted, oneToOne, type Size, zoomedAbout } from "../picture/zoom";
+import type { KeyRow, StepNumber } from "../state/api.types";
+import { useKeys } from "../state/keys";
+import { push, replace, view } from "../state/route";
+import { say } from "../state/say";
+import { type StepList, StepUnion } from "../state/steps";
+import type { View } from "../state/url";
+import type { Shown } from "./shown";
+
+interface ItemKeys {
+  shown: Shown;
+  keys: readonly KeyRow[];
+  steps: StepList | undefined;
+  screen: Size;
+  size: Size;
+  root: { current: HTMLElement | null };
+  isOdd: boolean;
+  nextNan: () => void;
+}
+
+const ZOOM_STEP = 1.5;
+
+export function useItemKeys({ shown, keys, steps, screen, size, root, isOdd, nextNan }: ItemKeys): void {
+  const { place, details } = shown;
+  const move = (n: number) => {
+    const to = steps ? new StepUnion([steps]).move(place.step, n) : details.around[n < 0 ? 0 : 1];
+    if (to !== null && to !== undefined) replace({ step: to });
+  };
+  const go = (to: StepNumber | "last" | null | undefined) =>
+    to !== null && to !== undefined && replace({ step: to });
+  const flip = (name: Switch) => () => replace({ show: toggled(view.peek().show, name) });
+  const otherKey = (n: number) => () => {
+    const at = keys.findIndex(({ key }) => key === place.key);
+    const next = keys[(at + n + keys.length) % keys.length];
+    if (next && keys.length > 1) push({ key: next.key, index: 0 });
+  };
+  const otherIndex = (n: number) => () => {
+    const index = place.index + n;
+    if (index >= 0 && index < details.indices) push({ index });
+  };
+  const zoom = (factor: number) => () => {
+    const { z, show } = view.peek();
+    const isPixelated = !show.includes("smooth");
+    const from = z ?? fitted(size, screen, isPixelated);
+    replace({
+      z: zoomedAbout(from, factor, { x: screen.width / 2, y: screen.height / 2 }, screen, isPixelated),
+    });
+  };
+  const one = keys.length > 1;
+  useKeys({
+    previous: () => move(-1),
+    next: () => move(1),
+    previous10: () => move(-10),
+    next10: () => move(10),
+    first: () => go(steps?.first()),
+    last: () => go("last"),
+    ...(one && { previousKey: otherKey(-1), nextKey: otherKey(1) }),
+    ...(details.indices > 1 && { previousIndex: otherIndex(-1), nextIndex: otherIndex(1) }),
+    larger: zoom(ZOOM_STEP),
+    smaller: zoom(1 / ZOOM_STEP),
+    fit: () => replace({ z: null }),
+    actual: () => replace({ z: oneToOne(view.peek().z ?? fitted(size, screen)) }),
+    smooth: flip("smooth"),
+    loupe: flip("loupe"),
+    histogram: flip("histogram"),
+    logarithmic: flip("logarithmic"),
+    develop: flip("develop"),
+    marks: () => replace({ show: marksToggled(view.peek().show, isOdd) }),
+    nextNan,
+    overlays: () => {
+      const overlays = parseOverlays(view.peek().ov);
+      replace({ ov: formatOverlays({ ...overlays, isOff: !overlays.isOff }) ?? "" });
+    },
+    backdrop: () => replace({ show: nextBackdrop(view.peek().show) }),
+    fullscreen: () => toggleFullscreen(root.current),
+    compare: () => addToCompare(shown),
+    back: () => push(gridOf(view.peek())),
+  });
+}
+
+/** The grid that shows the item's run at its step. */
+function gridOf({ run, step, a, b }: View): Partial<View> {
+  return { page: "grid", run, step, key: "", index: 0, z: null, ov: "", dev: null, show: [], a, b };
+}
+
+export function toggleFullscreen(element: HTMLElement | null): void {
+  const done = document.fullscreenElement ? document.exitFullscreen() : element?.requestFullscreen();
+  done?.catch(() => say("The browser did not allow full screen"));
+}
+
+/** The first picture that is added is *A*; the next ones are compared with it. */
+function addToCompare({ place }: Shown): void {
+  const { a, b } = view.peek();
+  if (a === null) {
+    replace({ a: place });
+    say("This is A. Press c on another picture to compare it.");
+  } else {
+    push({ page: "compare", a, b: [...b, place].slice(-8) });
+  }
+}

@@ -1,0 +1,76 @@
+// An item with its picture: both change together, so that no label stands beside another picture.
+
+import { useEffect } from "preact/hooks";
+import { loadPicture, type NoPicture, params, sizeOf, whyNoPicture } from "../picture/load";
+import type { Size } from "../picture/zoom";
+import { ApiError, apiUrl, ask, isAborted } from "../state/api";
+import type { ItemDetails } from "../state/api.types";
+import { useKeyVersion } from "../state/keysteps";
+import { type Loaded, useLoaded } from "../state/loaded";
+import { info } from "../state/store";
+import { formatPlace, type Place } from "../state/url";
+
+export interface Shown {
+  readonly place: Place;
+  readonly details: ItemDetails;
+  /** The size in which places of the picture are counted. */
+  readonly size: Size;
+  readonly bitmap: ImageBitmap | null;
+  /** Why there is no picture. */
+  readonly why: NoPicture | null;
+  readonly failure: string | null;
+}
+
+const PIXELS_MAX = 32_000_000;
+/** Larger pictures are not decoded ahead. */
+const AHEAD_PIXELS_MAX = 4_000_000;
+const KEPT_MAX = 12;
+const kept = new Map<string, Promise<Shown>>();
+
+/** Gets an item and its picture. The last one stays until the next one is decoded. */
+export function useShown(place: Place | null): Loaded<Shown> {
+  const version = useKeyVersion(place?.run, place?.key ?? "");
+  const id = place && `${version} ${formatPlace(place)}`;
+  return useLoaded(id, (signal) => shownAt(id ?? "", place as Place, signal));
+}
+
+/** Decodes the neighbours of an item, so that the next step is there at once. */
+export function useNeighbours(shown: Shown | undefined, version = 0): void {
+  useEffect(() => {
+    if (!shown || shown.size.width * shown.size.height > AHEAD_PIXELS_MAX) return;
+    for (const step of [...shown.details.around].reverse()) {
+      if (step === null) continue;
+      const place = { ...shown.place, step };
+      void shownAt(`${version} ${formatPlace(place)}`, place).catch(() => {});
+    }
+  }, [shown, version]);
+}
+
+function shownAt(id: string, place: Place, signal?: AbortSignal): Promise<Shown> {
+  const known = kept.get(id);
+  if (known) return known;
+  const made = load(place, signal);
+  kept.set(id, made);
+  const forget = () => kept.get(id) === made && kept.delete(id);
+  made.then(() => signal?.removeEventListener("abort", forget), forget);
+  signal?.addEventListener("abort", forget);
+  const oldest = kept.keys().next();
+  if (kept.size > KEPT_MAX && !oldest.done) kept.delete(oldest.value);
+  return made;
+}
+
+async function load(place: Place, signal?: AbortSignal): Promise<Shown> {
+  const details = await ask<ItemDetails>(apiUrl("item", params(place)), signal);
+  const pixelsMax = info.peek()?.limits.pixels_max ?? PIXELS_MAX;
+  const why = whyNoPicture(details, pixelsMax);
+  const shown = { place, details, size: sizeOf(details), bitmap: null, why, failure: null };
+  if (why !== null) return shown;
+  try {
+    return { ...shown, bitmap: await loadPicture(place, details, pixelsMax, signal) };
+  } catch (error) {
+    if (isAborted(error)) throw error;
+    const failure =
+      error instanceof ApiError ? error.problem.detail : "The browser cannot decode this picture.";
+    return { ...shown, failure };
+  }
+}

@@ -1,0 +1,158 @@
+// The values of the shown picture, whole or a tile at a time, and pictures developed of them.
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import type { Develop } from "../picture/develop";
+import type { Developed } from "../picture/develop.worker";
+import { developed } from "../picture/developer";
+import { bytesOf, loadBitmap, loadValues, params, VALUES_BYTES_MAX, valuesBytes } from "../picture/load";
+import type { Tensor } from "../picture/npy";
+import type { PicturePart } from "../picture/paint";
+import { hexColor } from "../picture/rule";
+import type { Rectangle } from "../picture/zoom";
+import { apiUrl } from "../state/api";
+import { useLoaded } from "../state/loaded";
+import { formatPlace } from "../state/url";
+import type { Shown } from "./shown";
+
+/** What is known of the values. */
+export interface KnownValues {
+  /** All of them; null if they are too many, not there yet, or not served. */
+  readonly whole: Tensor | null;
+  /** The stored picture's bytes. */
+  readonly bytes: Tensor | null;
+  /** Returns values around a pixel and the place of their first one, and asks for them if they are not there. */
+  readonly near: (x: number, y: number) => { tensor: Tensor; x: number; y: number } | null;
+  /** Whether the values are those of the dump. */
+  readonly isProved: boolean;
+  readonly error: Error | undefined;
+}
+
+const TILE = 128;
+const TILES_MAX = 64;
+/** Larger pictures are not copied from the browser's memory. */
+const BYTES_PIXELS_MAX = 16_000_000;
+
+export function useValues(shown: Shown | undefined): KnownValues {
+  const isProved = shown !== undefined && shown.details.dump.proof !== null;
+  const isSmall = shown !== undefined && valuesBytes(shown.details) <= VALUES_BYTES_MAX;
+  const id = shown ? `${formatPlace(shown.place)} ${shown.details.item.sha256}` : "";
+  const loaded = useLoaded(isProved && isSmall ? id : null, (signal) =>
+    loadValues((shown as Shown).place, null, signal),
+  );
+  const proved = loaded.of === id ? (loaded.value ?? null) : null;
+  const bitmap = shown?.bitmap ?? null;
+  const bytes = useMemo(() => {
+    const isTaken = bitmap && bitmap.width * bitmap.height <= BYTES_PIXELS_MAX;
+    return isTaken && shown ? bytesOf(bitmap, shown.details.item.mode) : null;
+  }, [bitmap]);
+  const tiles = useTiles(isProved && !isSmall ? shown : undefined);
+  const whole = isProved ? proved : bytes;
+  const near = (x: number, y: number) => (whole ? { tensor: whole, x: 0, y: 0 } : tiles(x, y));
+  return { whole, bytes, near, isProved, error: loaded.error };
+}
+
+/** Values of large images, a tile at a time. */
+function useTiles(shown: Shown | undefined) {
+  const [, setVersion] = useState(0);
+  const tiles = useRef<{ of: Shown | undefined; kept: Map<string, Tensor | null> }>({
+    of: shown,
+    kept: new Map(),
+  });
+  if (tiles.current.of !== shown) tiles.current = { of: shown, kept: new Map() };
+  return (x: number, y: number) => {
+    const { of, kept } = tiles.current;
+    if (!of) return null;
+    const [left, top] = [Math.floor(x / TILE) * TILE, Math.floor(y / TILE) * TILE];
+    const id = `${left} ${top}`;
+    const known = kept.get(id);
+    if (known !== undefined) return known && { tensor: known, x: left, y: top };
+    kept.set(id, null);
+    const oldest = kept.keys().next();
+    if (kept.size > TILES_MAX && !oldest.done) kept.delete(oldest.value);
+    const part = {
+      x: left,
+      y: top,
+      width: Math.min(TILE, of.size.width - left),
+      height: Math.min(TILE, of.size.height - top),
+    };
+    loadValues(of.place, part).then(
+      (tensor) => {
+        kept.set(id, tensor);
+        setVersion((last) => last + 1);
+      },
+      () => kept.delete(id),
+    );
+    return null;
+  };
+}
+
+/** A picture and marks made of values. */
+export interface DevelopedPicture {
+  readonly of: Shown;
+  readonly picture: PicturePart | null;
+  readonly marks: Developed["marks"];
+}
+
+/** Develops the values of the shown picture: on the page if they are there, else by the daemon. */
+export function useDeveloped(
+  shown: Shown | undefined,
+  values: KnownValues,
+  how: Develop | null,
+  marked: readonly [number, number] | null,
+  region: Rectangle | null,
+  screenSide: number,
+): DevelopedPicture | null {
+  const [state, setState] = useState<DevelopedPicture | null>(null);
+  const { whole, isProved } = values;
+  const isRemote = isProved && !whole && shown !== undefined && valuesBytes(shown.details) > VALUES_BYTES_MAX;
+  const wish = JSON.stringify([how, marked, isRemote && region, isRemote && screenSide]);
+  useEffect(() => {
+    let isCurrent = true;
+    const abort = new AbortController();
+    const set = (made: Omit<DevelopedPicture, "of">) => {
+      if (isCurrent && shown) setState({ of: shown, ...made });
+    };
+    if (!shown || (!how && !marked)) {
+      setState(null);
+    } else if (whole) {
+      const part = { x: 0, y: 0, ...shown.size };
+      void developed(whole, { how, marked }).then(({ picture, marks }) => {
+        set({ picture: picture && { bitmap: picture, part }, marks });
+      });
+    } else if (isRemote && how) {
+      const part = region ?? { x: 0, y: 0, ...shown.size };
+      const timer = setTimeout(() => {
+        loadBitmap(developUrl(shown, how, part, screenSide), abort.signal).then(
+          (bitmap) => set({ picture: { bitmap, part }, marks: null }),
+          () => set({ picture: null, marks: null }),
+        );
+      }, 120);
+      abort.signal.addEventListener("abort", () => clearTimeout(timer));
+    }
+    return () => {
+      isCurrent = false;
+      abort.abort();
+    };
+  }, [shown, whole, wish]);
+  return state && state.of === shown ? state : null;
+}
+
+/** The address of a picture that the daemon develops. */
+export function developUrl(
+  shown: Shown,
+  how: Develop,
+  part: Rectangle | null,
+  screenSide: number | null,
+): string {
+  return apiUrl("develop.png", {
+    ...params(shown.place),
+    low: how.low,
+    high: how.high,
+    gamma: how.gamma === 1 ? null : how.gamma,
+    colormap: how.colormap,
+    channel: how.channel,
+    nan: how.nanColor && hexColor(how.nanColor),
+    ...(part && { x: part.x, y: part.y, w: part.width, h: part.height }),
+    size: part && screenSide !== null && Math.max(part.width, part.height) > screenSide ? screenSide : null,
+  });
+}
