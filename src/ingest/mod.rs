@@ -27,6 +27,7 @@
 //! | `folders` | the folders of a run: watched for events, listed for new files |
 //! | `dumps` | opens dumps: headers, digest, masks, decoded bytes |
 //! | `runs` | the run directories that are read, in a slot map |
+//! | `again` | what an item was made from, found once more: its line, its dump, its image |
 //! | `watching` | the watched directories: events, scans, and dumps that may still change |
 //! | `planning` | lines and dumps → plans, by the limits of each step |
 //! | `sources` | the watched directories, the runs in them, and their logs and dumps |
@@ -43,6 +44,7 @@ mod passed_over;
 mod folders;
 mod dumps;
 mod runs;
+pub(crate) mod again;
 mod watching;
 mod planning;
 mod pipeline;

@@ -1,23 +1,18 @@
-//! One version of a dump that is described by its path: opens it, and plans it in place of the version before.
+//! One version of a dump that is described by its path: plans it in place of the version before.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read as _};
 use std::sync::Arc;
 
 use super::Planner;
 use super::planner::ImageRange;
-use crate::ingest::dumps::{Comparing, MissingFile, OpenDump, OpenRecord, open_dump};
+use crate::ingest::again::DescribedDump;
+use crate::ingest::dumps::{Comparing, OpenDump, OpenRecord};
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::RunReader;
 use crate::media::{Description, Digest, HeldAt, MediaEntry, MediaId, Rejection, Source};
 use crate::record::pattern::DumpPath;
-use crate::record::{MediaRecord, parse_foreign_sidecar, parse_sidecar};
-use crate::run_dir::ReadFailure;
 use crate::store::journal::{DumpCursor, Event, SourceCursor, Stamp};
 use crate::store::{DumpRow, StoreError};
-
-/// Why a held image cannot be made any more.
-pub(super) const GONE: &str = "its dump is gone";
 
 /// A version of a dump that is described by its path, and what the store has of earlier versions.
 pub(super) struct DumpVersion<'a> {
@@ -34,6 +29,12 @@ pub(super) struct DumpVersion<'a> {
 impl DumpVersion<'_> {
     fn source(&self) -> Source {
         Source { path: self.path.to_owned(), ..Source::default() }
+    }
+
+    /// The dump as its path describes it.
+    pub(super) fn described(&self) -> DescribedDump<'_> {
+        let Self { path, description, sidecar, .. } = self;
+        DescribedDump { path, description, sidecar: sidecar.as_ref() }
     }
 
     fn sidecar_stamp(&self) -> Option<Stamp> {
@@ -124,92 +125,6 @@ pub(super) fn plan_version(
     }
     *reserved = now;
     Ok(batch)
-}
-
-/// Opens a dump again, of which items are held or wait.
-///
-/// # Errors
-/// The inner error says, for people, why that is not possible.
-pub(super) fn reopen(
-    run: &mut RunReader,
-    path: &str,
-    missing_file: MissingFile,
-    planner: &Planner,
-) -> Result<Result<OpenRecord, Rejection>, StoreError> {
-    let row = planner.reader().dump(run.id(), path)?.unwrap_or_default();
-    let Some(description) = run.files.dump_path(path) else {
-        let reason = "no pattern in `dumps` of the configuration describes its path any more";
-        return Ok(Err(Rejection::waiting(reason)));
-    };
-    let Some(stamp) = run.files.dir().stat(path) else {
-        return Ok(Err(Rejection::waiting(GONE)));
-    };
-    let sidecar = run.files.sidecar(path);
-    let known = row.cursor.as_ref().and_then(|cursor| cursor.sidecar);
-    let dump = DumpVersion { path, description: &description, stamp, sidecar, row };
-    if known != dump.sidecar_stamp() {
-        return Ok(Err(Rejection::waiting("its sidecar has changed since it was held")));
-    }
-    Ok(open(run, &dump, missing_file, planner).map_err(ReadFailure::into))
-}
-
-/// Opens a dump as its path and its sidecar describe it.
-pub(super) fn open(
-    run: &mut RunReader,
-    dump: &DumpVersion<'_>,
-    missing_file: MissingFile,
-    planner: &Planner,
-) -> Result<OpenRecord, ReadFailure> {
-    let limits = planner.limits();
-    let record = read_description(run, dump, limits.line_bytes_max)?;
-    run.unknown_fields.log(&run.info.id, dump.path, &record);
-    let is_raw = [".bin", ".raw"].iter().any(|ending| dump.path.ends_with(ending));
-    if is_raw && record.data.raw.is_none() {
-        let what = "raw bytes without a sidecar that names dtype and shape";
-        return Err(ReadFailure::Wait(format!("{:?}: {what}", dump.path)));
-    }
-    let opened = open_dump(run.files.dir(), &record.data, limits)?;
-    let has_explicit_place = dump.sidecar.is_some();
-    let (dir, source) = (run.files.dir(), dump.source());
-    OpenRecord::new(dir, record, opened, source, has_explicit_place, missing_file, limits)
-}
-
-/// Reads what a dump's path and its sidecar, if it has one, say of it.
-fn read_description(
-    run: &RunReader,
-    dump: &DumpVersion<'_>,
-    bytes_max: u64,
-) -> Result<MediaRecord, ReadFailure> {
-    let path = dump.description.as_ref().map_err(|reason| ReadFailure::Reject(reason.clone()))?;
-    let Some((name, _)) = &dump.sidecar else {
-        return Ok(MediaRecord::of_path(path));
-    };
-    let file = run.files.dir().open_file(name)?;
-    let size = file.stamp().size;
-    if *name != format!("{}.json", dump.path) {
-        // `STEM.json` may be another program's.
-        if size > bytes_max {
-            let mut record = MediaRecord::of_path(path);
-            record.warnings.push(format!(
-                "{name:?} has {size} bytes, limits.line_bytes_max is {bytes_max}; ignored"
-            ));
-            return Ok(record);
-        }
-        let (mut text, mut from) = (Vec::new(), file.into_file().take(bytes_max));
-        from.read_to_end(&mut text)
-            .map_err(|error| ReadFailure::Wait(format!("sidecar {name:?}: {error}")))?;
-        return Ok(parse_foreign_sidecar(&text, path));
-    }
-    if size > bytes_max {
-        return Err(ReadFailure::OverLimit(format!(
-            "sidecar {name:?} has {size} bytes, limits.line_bytes_max is {bytes_max}"
-        )));
-    }
-    let text = io::read_to_string(file.into_file().take(bytes_max));
-    let text = text.map_err(|error| ReadFailure::Wait(format!("sidecar {name:?}: {error}")))?;
-    // A sidecar that cannot be parsed may be half written.
-    parse_sidecar(text.as_bytes(), path)
-        .map_err(|error| ReadFailure::Wait(format!("sidecar {name:?}, {error}")))
 }
 
 /// The images that the earlier version has and the new one has not.

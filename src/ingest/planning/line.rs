@@ -6,6 +6,7 @@ use super::known_lines::{InFlight, KnownLine, KnownLines, LineStatus};
 use super::planner::{ImageRange, RecordPlace};
 use super::sessions::{Sessions, Standing};
 use super::{PlanContext, Planner};
+use crate::ingest::again::too_long;
 use crate::ingest::dumps::{LastDump, MissingFile, OpenRecord};
 use crate::ingest::logs::{RawLine, Tail};
 use crate::ingest::passed_over::NamedFolders;
@@ -328,12 +329,6 @@ fn plan_in_session(
     };
     let planned = context.planner.plan_in_session(run, dir, opened, session, &replaced, batch)?;
     Ok(planned.ok_or(PlannedLine::Waits(LineResult::Unclear)))
-}
-
-/// Says that a line is longer than `max` bytes.
-pub(super) fn too_long(line: &RawLine, max: u64) -> String {
-    let (got, begin) = (line.n_bytes, String::from_utf8_lossy(&line.bytes));
-    format!("line of {got} bytes, limits.line_bytes_max is {max}; it begins {begin:.64}")
 }
 
 /// The version of a dump that a record names, if the dump is there.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use super::dump_version::{DumpVersion, open, plan_version};
+use super::dump_version::{DumpVersion, plan_version};
 use super::planner::ImageRange;
 use super::{PlanContext, PlanResult, Planner, SLICE};
 use crate::config::IngestTimes;
@@ -367,7 +367,7 @@ impl PathDumps {
         let n_unread = before.map_or(0, |before| before.n_unread);
         let mut reserved = before.map(|before| before.reserved.clone()).unwrap_or_default();
         let missing_file = if is_over { MissingFile::Drop } else { MissingFile::Wait };
-        let opened = open(run, &dump, missing_file, context.planner);
+        let opened = dump.described().open(run, missing_file, context.planner.limits());
         let is_unfinished = |opened: &OpenRecord| opened.unfinished.is_some() && !is_over;
         let has_known_content = match &opened {
             Ok(opened) if dump.is_known() || n_unread <= UNREAD_MAX && !is_unfinished(opened) => {

@@ -1,27 +1,23 @@
 //! Plans the images of a record, by the limits and by what its step has already.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{ImageRules, Live};
-use crate::ingest::dumps::{Comparing, OpenRecord, Part};
+use crate::ingest::again::{HeldImages, Lookup, MOVED, part_of};
+use crate::ingest::dumps::{Comparing, OpenRecord};
 use crate::ingest::pipeline::{SourceBatch, held_at};
 use crate::limits::{Admission, Limits, StepUsage, admit};
 use crate::media::{
     Description, MediaEntry, MediaId, MediaKey, Rejection, RejectionClass, RunId, Session, Source,
     State, Step,
 };
-use crate::plan::{
-    Found, IndexRange, Plan, PlannedItem, Recipe, descriptions_bytes_max, plan, plan_held,
-};
-use crate::record::{ImageOptions, MediaRecord};
+use crate::plan::{IndexRange, Plan, PlannedItem, Recipe, descriptions_bytes_max, plan, plan_held};
+use crate::record::MediaRecord;
 use crate::run_dir::RunDir;
 use crate::store::journal::Event;
 use crate::store::{Reader, StoreError};
-
-/// Why a held image cannot be found again.
-pub(super) const MOVED: &str = "the line or path that described it has changed";
 
 /// Steps whose usage is remembered.
 const USAGE_MAX: usize = 4096;
@@ -41,16 +37,6 @@ pub(crate) struct Planner {
     /// What steps have, with the images between plan and commit.
     usage: HashMap<(RunId, MediaKey, Step), StepUsage>,
     comparing: Comparing,
-}
-
-/// Held images of one tensor that are to be planned again.
-pub(super) struct HeldImages<'a> {
-    pub(super) key: &'a MediaKey,
-    pub(super) step: Step,
-    /// Their source when they were held.
-    pub(super) source: &'a Source,
-    /// By index, which of the tensor's images each is.
-    pub(super) images: &'a BTreeMap<u32, u64>,
 }
 
 /// The index of a rejected record, and the indices that its source has in the step.
@@ -94,6 +80,11 @@ impl Planner {
     /// The limits that it plans by.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What it takes to find an item again.
+    pub(super) fn lookup(&self) -> Lookup<'_> {
+        Lookup { reader: &self.reader, limits: &self.limits, rules: &self.rules }
     }
 
     /// The dumps that are compared with known ones.
@@ -363,7 +354,7 @@ impl Planner {
         let is_at = |(index, image): (&u32, &u64)| {
             first.is_none_or(|first| u64::from(first) + image == u64::from(*index))
         };
-        let part = self.part_of(opened, held).filter(|_| held.images.iter().all(is_at));
+        let part = part_of(opened, held, &self.rules).filter(|_| held.images.iter().all(is_at));
         let Some((record, found, options)) = part else { return Ok(Err(MOVED.to_owned())) };
         let sources: Vec<_> = opened.masks.iter().map(|mask| mask.source.clone()).collect();
         let usage = self.usage_at(run, &record.key, record.step)?;
@@ -371,46 +362,6 @@ impl Planner {
             Ok(plan_held(&record, options, found, &sources, usage, &limits, held.images)?)
         });
         Ok(plan.map_err(|why| why.reason))
-    }
-
-    /// Plans images again that the store has, each at its index, as if its step had no other. The line may name
-    /// another index, if that was taken.
-    ///
-    /// # Errors
-    /// The error says, for people, why no image can be planned.
-    pub(super) fn plan_again(
-        &self,
-        opened: &mut OpenRecord,
-        images: &HeldImages<'_>,
-    ) -> Result<Plan, String> {
-        let mut usage = StepUsage::default();
-        images.images.keys().for_each(|index| usage.take(*index, false));
-        let (record, found, options) = self.part_of(opened, images).ok_or(MOVED)?;
-        let sources: Vec<_> = opened.masks.iter().map(|mask| mask.source.clone()).collect();
-        let plan = found.and_then(|found| {
-            let (limits, images) = (&self.limits, images.images);
-            Ok(plan_held(&record, options, found, &sources, &mut usage, limits, images)?)
-        });
-        plan.map_err(|why| why.reason)
-    }
-
-    /// The tensor of images that are planned again, with its record. `None` if the images are elsewhere now.
-    fn part_of(
-        &self,
-        opened: &mut OpenRecord,
-        images: &HeldImages<'_>,
-    ) -> Option<(MediaRecord, Result<Found, Rejection>, ImageOptions)> {
-        let OpenRecord { record, parts, .. } = opened;
-        let HeldImages { key, step, source, .. } = images;
-        let is_here = |part: &Part| part.key == **key && part.tensor == source.tensor;
-        let at = parts.iter().position(is_here)?;
-        if record.step != *step {
-            return None;
-        }
-        let part = parts.swap_remove(at);
-        let record = MediaRecord { key: part.key, ..record.clone() };
-        let options = record.options.over(self.rules.options(&record.key));
-        Some((record, part.found, options))
     }
 }
 

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::PlanContext;
-use super::super::planner::HeldImages;
-use super::reopened::ReopenedRun;
-use super::{Release, ReleasedRun};
+use super::{Release, ReleasedRun, reopen};
+use crate::ingest::again::HeldImages;
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::Runs;
 use crate::media::{HeldAt, MediaEntry, MediaKey, Source, Step};
@@ -39,7 +38,7 @@ impl Release {
             report.held(id, key, &reason, n);
             return Ok(());
         }
-        let opened = opened.get_or_insert_with(|| ReopenedRun::open(id, runs, watches, context));
+        let opened = opened.get_or_insert_with(|| reopen(id, runs, watches, context));
         let opened = match opened {
             Ok(opened) => opened,
             Err(reason) => {
@@ -73,13 +72,14 @@ impl Release {
                 report.held(id, key, &reason, n);
                 continue;
             }
-            let mut record = match opened.read_held(&group.source, group.held, context.planner)? {
-                Ok(record) => record,
-                Err(reason) => {
-                    report.failed(id, Some(key), &reason, n);
-                    continue;
-                }
-            };
+            let mut record =
+                match opened.read_held(&group.source, group.held, context.planner.lookup())? {
+                    Ok(record) => record,
+                    Err(reason) => {
+                        report.failed(id, Some(key), &reason, n);
+                        continue;
+                    }
+                };
             let Group { source, images, .. } = &group;
             let held = HeldImages { key, step, source, images };
             let plan = match context.planner.plan_held(id, &mut record, &held)? {

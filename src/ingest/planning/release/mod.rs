@@ -11,17 +11,16 @@
 //! itself.
 
 mod held;
-mod reopened;
 mod repair;
 mod report;
 mod retries;
 mod waiting;
 
 use std::collections::VecDeque;
+use std::path::Path;
 
 use crossbeam_channel::Sender;
 
-use self::reopened::ReopenedRun;
 pub(crate) use self::repair::RepairRequest;
 pub use self::repair::RepairResult;
 use self::repair::Repairs;
@@ -29,6 +28,7 @@ pub use self::report::{Admitting, KeyReport, Report};
 pub(crate) use self::retries::Retries;
 use super::{PathDumps, PlanContext, Planner};
 use crate::config::WatchConfig;
+use crate::ingest::again::ReopenedRun;
 use crate::ingest::pipeline::ItemOutcome;
 use crate::ingest::runs::Runs;
 use crate::media::{MediaId, MediaKey, RunId, State, Step};
@@ -270,4 +270,25 @@ impl Release {
             None => {}
         }
     }
+}
+
+/// Opens the run directory of items that are made again. `unwatched` are the settings of run directories that the
+/// engine does not watch.
+fn reopen(
+    id: &RunId,
+    runs: &Runs,
+    unwatched: &[WatchConfig],
+    context: &PlanContext<'_>,
+) -> Result<ReopenedRun, String> {
+    let live = runs.with_id(id).and_then(|key| runs.get(key));
+    let watch_of = |source: &Path| {
+        let is_of = |watch: &&WatchConfig| {
+            let canonical = std::fs::canonicalize(&watch.path);
+            source.starts_with(&watch.path) || canonical.is_ok_and(|path| source.starts_with(path))
+        };
+        let watch = context.config.watches.iter().chain(unwatched).find(is_of).cloned();
+        watch.unwrap_or_else(|| WatchConfig::of_run(source.to_owned()))
+    };
+    let options = context.read_options.clone();
+    ReopenedRun::open(id, live, watch_of, options, context.planner.reader())
 }

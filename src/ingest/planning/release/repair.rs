@@ -10,11 +10,9 @@ use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 
 use super::super::PlanContext;
-use super::super::planner::HeldImages;
-use super::STEPS_PER_TURN;
-use super::reopened::ReopenedRun;
+use super::{STEPS_PER_TURN, reopen};
 use crate::config::WatchConfig;
-use crate::ingest::dumps::MissingFile;
+use crate::ingest::again::{HeldImages, MissingFile, ReopenedRun, plan_again};
 use crate::ingest::pipeline::{FilesToRepair, SourceBatch};
 use crate::ingest::runs::Runs;
 use crate::media::{MediaEntry, MediaId, RunId, Sha256, Source};
@@ -146,14 +144,13 @@ impl Repair {
             Err(reason) => return Ok(Err(reason)),
         };
         let (run, watches) = (&self.run, &self.watches);
-        let opened =
-            self.opened.get_or_insert_with(|| ReopenedRun::open(run, runs, watches, context));
+        let opened = self.opened.get_or_insert_with(|| reopen(run, runs, watches, context));
         let opened = match opened {
             Ok(opened) => opened,
             Err(reason) => return Ok(Err(reason.clone())),
         };
         let source = Source { held: None, image: None, ..entry.source.clone() };
-        let read = opened.read_again(&source, MissingFile::Drop, context.planner)?;
+        let read = opened.read_again(&source, MissingFile::Drop, context.planner.lookup())?;
         let mut record = match read {
             Ok(record) => record,
             Err(why) => return Ok(Err(why.reason)),
@@ -169,7 +166,7 @@ impl Repair {
         }
         let images = BTreeMap::from([(id.index, entry.source.image.unwrap_or(0))]);
         let image = HeldImages { key: &id.key, step: id.step, source: &source, images: &images };
-        let plan = match context.planner.plan_again(&mut record, &image) {
+        let plan = match plan_again(&mut record, &image, context.planner.lookup()) {
             Ok(plan) => plan,
             Err(reason) => return Ok(Err(reason)),
         };

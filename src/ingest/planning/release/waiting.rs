@@ -10,12 +10,11 @@ use std::collections::BTreeMap;
 
 use super::super::dump_version::gone_images;
 use super::super::line::version_at;
-use super::super::planner::{HeldImages, ImageRange, MOVED};
+use super::super::planner::ImageRange;
 use super::super::sessions::{Sessions, Standing};
 use super::super::{PathDumps, PlanContext};
-use super::reopened::ReopenedRun;
-use super::{Release, ReleasedRun, Scope};
-use crate::ingest::dumps::{MissingFile, OpenRecord};
+use super::{Release, ReleasedRun, Scope, reopen};
+use crate::ingest::again::{HeldImages, MOVED, MissingFile, OpenRecord, ReopenedRun, plan_again};
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::{Runs, SourceId};
 use crate::media::{MediaEntry, MediaId, Rejection, RunId, Session, Source};
@@ -84,7 +83,7 @@ impl Release {
             report.waiting(id, key.as_ref(), waiting.reason());
             return Ok(());
         }
-        let opened = opened.get_or_insert_with(|| ReopenedRun::open(id, runs, watches, context));
+        let opened = opened.get_or_insert_with(|| reopen(id, runs, watches, context));
         let retried = match opened {
             Ok(opened) => waiting.read_again(id, opened, context)?,
             Err(reason) => Retried::StillWaits(reason.clone()),
@@ -118,14 +117,16 @@ impl Release {
     ) -> Result<(), StoreError> {
         let Self { n_in_flight, current, watches, .. } = self;
         let Some(ReleasedRun { id: run, opened, .. }) = current else { return Ok(()) };
-        let opened = opened.get_or_insert_with(|| ReopenedRun::open(run, runs, watches, context));
+        let opened = opened.get_or_insert_with(|| reopen(run, runs, watches, context));
         let (Ok(opened), Some(id)) = (opened, entry.id()) else { return Ok(()) };
         let dir = opened.run.files.dir().clone();
         if !entry.source.missing.iter().any(|path| version_at(&dir, path).is_some()) {
             return Ok(());
         }
         let source = Source { image: None, missing: Vec::new(), ..entry.source.clone() };
-        let Ok(mut record) = opened.read_again(&source, MissingFile::Drop, context.planner)? else {
+        let Ok(mut record) =
+            opened.read_again(&source, MissingFile::Drop, context.planner.lookup())?
+        else {
             return Ok(());
         };
         if record.source.missing == entry.source.missing {
@@ -133,7 +134,7 @@ impl Release {
         }
         let images = BTreeMap::from([(id.index, entry.source.image.unwrap_or(0))]);
         let image = HeldImages { key: &id.key, step: id.step, source: &source, images: &images };
-        if let Ok(plan) = context.planner.plan_again(&mut record, &image) {
+        if let Ok(plan) = plan_again(&mut record, &image, context.planner.lookup()) {
             // The digest of the dump stays: an image of other content must not replace this one.
             let source = Source { missing: record.source.missing, ..source };
             let mut batch = SourceBatch::new(&opened.run.info, SourceCursor::None);
@@ -161,7 +162,7 @@ impl Waiting {
     ) -> Result<Retried, StoreError> {
         let source = Source { held: None, image: None, tensor: None, ..self.entry.source.clone() };
         let batch = SourceBatch::new(&opened.run.info, SourceCursor::None);
-        match opened.read_again(&source, MissingFile::Drop, context.planner)? {
+        match opened.read_again(&source, MissingFile::Drop, context.planner.lookup())? {
             Err(why) => self.rejected(run, why, opened, batch, context),
             Ok(record) => match (self.entry.source.image, &self.place) {
                 (Some(image), Some(place)) => {
