@@ -1,7 +1,7 @@
 //! `safelight gallery`.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
@@ -59,7 +59,9 @@ fn serve(
         let context = || format!("--listen {}", args.listen);
         let listening = gallery::bind(&args.listen, &settings).await.with_context(context)?;
         let (place, needs_login) = (listening.place(), listening.needs_login());
-        let gallery = Gallery::new(reader, settings, Arc::default(), as_of, needs_login)?;
+        let free_bytes_min = Arc::new(Mutex::new(config.live.free_bytes_min));
+        let gallery =
+            Gallery::new(reader, settings, Arc::default(), free_bytes_min, as_of, needs_login)?;
         let _running = gallery::serve(listening, gallery.clone()).with_context(context)?;
         let new_address = || -> anyhow::Result<GalleryAddress> {
             let code = needs_login.then(|| gallery.login_code(None)).transpose()?;

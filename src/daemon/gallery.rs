@@ -1,13 +1,11 @@
 //! The gallery, if the configuration has one.
 
-use std::sync::Arc;
-
 use anyhow::Context;
 
 use crate::config::GalleryConfig;
 use crate::control::protocol::GalleryPlace;
 use crate::gallery::{self, CODE_AGE_MAX, Gallery, RunningGallery};
-use crate::pace::Pace;
+use crate::ingest::Shared;
 use crate::store::Reader;
 
 /// Says where the gallery is, with a new login code.
@@ -20,7 +18,7 @@ type Place = Box<dyn Fn() -> Result<GalleryPlace, String> + Send + Sync>;
 pub(super) async fn start(
     config: &GalleryConfig,
     reader: &Reader,
-    pace: &Arc<Pace>,
+    shared: &Shared,
 ) -> anyhow::Result<(Option<RunningGallery>, Place)> {
     let Some(listen) = &config.listen else {
         return Ok((None, Box::new(|| Ok(GalleryPlace { listen: None, code: None }))));
@@ -29,8 +27,10 @@ pub(super) async fn start(
     let listening = gallery::bind(listen, config).await.with_context(context)?;
     let (place, needs_login) = (listening.place(), listening.needs_login());
     tracing::info!(listen = %place, "gallery is served");
-    let gallery = Gallery::new(reader.clone(), config.clone(), pace.clone(), None, needs_login)
-        .context("gallery")?;
+    let (pace, free_bytes_min) = (shared.pace.clone(), shared.free_bytes_min.clone());
+    let gallery =
+        Gallery::new(reader.clone(), config.clone(), pace, free_bytes_min, None, needs_login)
+            .context("gallery")?;
     let running = gallery::serve(listening, gallery.clone()).with_context(context)?;
     let place = move || {
         let code = needs_login.then(|| gallery.login_code(Some(CODE_AGE_MAX))).transpose();

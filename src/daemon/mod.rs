@@ -133,8 +133,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         level,
     });
     let releases = Releases::new(commands.clone());
-    let (gallery, gallery_place) =
-        gallery::start(&config.boot.gallery, &reader, &shared.pace).await?;
+    let (gallery, gallery_place) = gallery::start(&config.boot.gallery, &reader, &shared).await?;
     let stop = CancellationToken::new();
     let answers = Arc::new(Answers {
         store: config.boot.store.clone(),

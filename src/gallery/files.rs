@@ -130,6 +130,15 @@ impl RunFiles {
         self.0.read(file).map_err(|damage| failure(file.path, &damage))
     }
 
+    /// Checks that a file has its size and digest.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn check(&self, file: NamedFile<'_>) -> Result<(), Failure> {
+        check_path(file.path)?;
+        self.0.check(file).map_err(|damage| failure(file.path, &damage))
+    }
+
     /// Opens a file that has its size. Its digest is not known yet.
     ///
     /// # Errors

@@ -3,9 +3,9 @@
 use std::time::UNIX_EPOCH;
 
 use axum::Router;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use globset::{Glob, GlobMatcher};
 use serde_json::Value;
@@ -13,7 +13,6 @@ use serde_json::Value;
 use super::answer::{DependsOn, json};
 use super::api::{At, Cell, Info, RunRow, StepNumber, Steps, Thumbnail};
 use super::cursor::Cursor;
-use super::files::{RunFiles, content_type, image_with, media_headers};
 use super::limits::LIMITS;
 use super::params::{Params, media_key, run_id};
 use super::problem::Failure;
@@ -34,27 +33,6 @@ pub(super) fn routes() -> Router<Gallery> {
         .route("/api/v1/keys", get(keys))
         .route("/api/v1/steps", get(steps))
         .route("/api/v1/at", get(at))
-}
-
-/// Thumbnails.
-pub(super) fn thumbs() -> Router<Gallery> {
-    Router::new().route("/t/{size}/{digits}", get(thumb))
-}
-
-async fn thumb(
-    State(gallery): State<Gallery>,
-    Path((_, digits)): Path<(String, String)>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Failure> {
-    let mut params = Params::of_query(query.as_deref())?;
-    let place = params.place()?;
-    params.finish()?;
-    let read = move |shared: &Shared| {
-        let file = image_with(shared, &place, &digits)?.file;
-        let bytes = RunFiles::open(shared, &place.run)?.read((&file).into())?;
-        Ok((media_headers(content_type(file.file_type)), bytes).into_response())
-    };
-    gallery.read(read).await
 }
 
 /// An item as all answers have it.

@@ -5,6 +5,7 @@
 //! | `api` | the answers, as types |
 //! | `params`, `problem` | the parameters of a request, and its errors |
 //! | `files` | media files as they are |
+//! | `thumbs` | thumbnails |
 //! | `ranges`, `streams` | conditional and partial requests; long bodies |
 //! | `limits` | the limits of requests |
 //! | `cursor` | where a list goes on |
@@ -43,12 +44,13 @@ mod server;
 mod streams;
 #[cfg(test)]
 mod testing;
+mod thumbs;
 #[cfg(test)]
 mod typescript;
 mod work;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::{Router, middleware};
@@ -59,6 +61,7 @@ pub(crate) use self::login::CODE_AGE_MAX;
 use self::login::Logins;
 use self::problem::Failure;
 pub(crate) use self::server::{RunningGallery, bind, serve};
+use self::thumbs::Thumbs;
 use self::work::Workers;
 use crate::config::GalleryConfig;
 use crate::pace::Pace;
@@ -82,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) as_of: Option<f64>,
     /// How fast dumps may be read, together with the daemon.
     pub(crate) pace: Arc<Pace>,
+    /// Thumbnails that were made.
+    pub(crate) thumbs: Thumbs,
     /// Keys and steps of the runs that pages show.
     catalogue: Catalogue,
     logins: Logins,
@@ -94,7 +99,7 @@ pub(crate) struct Shared {
 }
 
 impl Gallery {
-    /// Prepares to answer. `as_of` is when the index was read; `None` if a daemon keeps it current.
+    /// Prepares to answer. `free_bytes_min` is `store.free_bytes_min`. `as_of` is when the index was read; `None` if a daemon keeps it current.
     ///
     /// # Errors
     /// If the token can't be read, or the system has no threads or no random bytes.
@@ -102,6 +107,7 @@ impl Gallery {
         reader: Reader,
         config: GalleryConfig,
         pace: Arc<Pace>,
+        free_bytes_min: Arc<Mutex<Option<u64>>>,
         as_of: Option<f64>,
         needs_login: bool,
     ) -> anyhow::Result<Self> {
@@ -110,6 +116,7 @@ impl Gallery {
         Ok(Self(Arc::new(Shared {
             logins: Logins::new(reader.root(), needs_login, token),
             logged_in: Notify::new(),
+            thumbs: Thumbs::new(reader.root(), config.thumbnails_bytes_max, free_bytes_min),
             reader,
             boot: login::random_name()?,
             as_of,
@@ -160,7 +167,7 @@ fn routes(gallery: &Gallery) -> Router {
         .merge(lists::routes())
         .merge(item::routes())
         .merge(files::routes())
-        .merge(lists::thumbs())
+        .merge(thumbs::routes())
         .fallback(problem::no_page)
         .layer(middleware::from_fn_with_state(gallery.0.clone(), guard::guard))
         .with_state(gallery.clone())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -162,8 +162,9 @@ impl TestStore {
     /// A gallery over the store.
     pub(super) fn gallery(&self) -> Gallery {
         let config = Config::default().boot.gallery;
-        let gallery = Gallery::new(self.reader.clone(), config, Arc::default(), None, false);
-        gallery.expect("threads")
+        let free_bytes_min = Arc::new(Mutex::new(Some(0)));
+        let (reader, pace) = (self.reader.clone(), Arc::default());
+        Gallery::new(reader, config, pace, free_bytes_min, None, false).expect("threads")
     }
 
     /// `run=…&key=…&step=…&index=…`.

@@ -9,6 +9,7 @@
 //!   runs/<run id>/journal/00000001.jsonl    the truth
 //!   runs/<run id>/media/images/…            media files
 //!   scrub.json                              how far media files were read again; derived
+//!   cache/thumbs/                           thumbnails of the gallery, which writes nothing else; derived
 //!   index/                                  sled; derived
 //!   index.<n>/                              replaces `index` at the next start
 //!   index.bad.<time>/                       a damaged index; the last two are kept
