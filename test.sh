@@ -6,6 +6,7 @@
 #   ./test.sh kills 1000      the crash tests alone, with 1,000 kills
 #   ./test.sh faults 3000     the tests with real servers, a failing proxy and kills, with 3,000 items
 #   ./test.sh fuzz 600        every fuzz target for 600 seconds; target names after it select some
+#   ./test.sh gallery         the tests of the gallery's pages, in Chromium
 #   ./test.sh soak 1800       the soak test for 1,800 seconds, with a plot in target/soak
 #
 # These measure, and print each figure beside its goal:
@@ -16,6 +17,7 @@
 #   ./test.sh growth          the cost of an item and a command by the size of the store (docs/growth.svg)
 #   ./test.sh backlog         the cost of a million items that are pending for a target
 #   ./test.sh targets         the cost of delivery, compared with each target's own client
+#   ./test.sh gallery measure the gallery's speed and size, with a table for docs/gallery.md
 #   ./test.sh peers           the cost of a picture, compared with wandb.Image and others; --quick: in a minute
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -54,7 +56,7 @@ fi
 # is skipped; in CI it fails.
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     missing=()
-    for package in systemd-container dbus libpam-systemd strace libfaketime; do
+    for package in systemd-container dbus libpam-systemd strace libfaketime chromium; do
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
     install() {
@@ -63,6 +65,12 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     [ ${#missing[@]} -eq 0 ] || install || { apt-get update -qq && install; } ||
         echo "cannot install ${missing[*]}: the tests that need them are skipped" >&2
 fi
+
+# Says that tests are left out. In CI that is a failure.
+left_out() {
+    echo "skipped: $1" >&2
+    [ -z "${CI:-}" ]
+}
 
 # Makes a Python environment with the real NumPy, Pillow, OpenCV and one release of wandb, if it is missing.
 python_with() {
@@ -83,6 +91,34 @@ python_of() {
         cp "$wanted" "$place/installed.txt"
     fi
 }
+
+# Checks the gallery's pages: types, style, pure modules, and then the pages themselves in Chromium.
+gallery_pages() {
+    command -v npm >/dev/null || { left_out "npm is not installed: the gallery's pages"; return; }
+    npm ci --ignore-scripts --no-audit --no-fund --silent --prefix web
+    npm run --silent --prefix web check
+    npm test --silent --prefix web
+    [ -x "${SAFELIGHT_CHROMIUM:=/usr/bin/chromium}" ] || {
+        left_out "Chromium is not installed: the gallery's pages in a browser"
+        return
+    }
+    npm ci --ignore-scripts --no-audit --no-fund --silent --prefix tests/gallery
+    python_with 0.28.2
+    export SAFELIGHT_CHROMIUM SAFELIGHT_PYTHON="$PWD/target/python/wandb-0.28.2/bin/python"
+}
+
+if [ "${1:-}" = gallery ] && [ "${2:-}" = measure ]; then
+    gallery_pages
+    cargo build --locked --release
+    export SAFELIGHT_PROGRAM="$PWD/target/release/safelight"
+    exec node tests/gallery/measure.mjs "${@:3}"
+fi
+
+if [ "${1:-}" = gallery ]; then
+    gallery_pages
+    cargo build --locked
+    exec node --test "tests/gallery/${2:-*}.test.mjs"
+fi
 
 if [ "${1:-}" = growth ]; then
     python_with 0.28.2
@@ -178,3 +214,5 @@ if [ "${1:-}" = faults ]; then
 fi
 
 cargo test --locked
+gallery_pages
+[ -z "${SAFELIGHT_PYTHON:-}" ] || node --test tests/gallery/*.test.mjs

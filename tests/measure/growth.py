@@ -9,20 +9,21 @@ other values. The program then builds the index. All figures are measured throug
 import argparse
 import json
 import os
-import re
 import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import time
-import zlib
 
 from common import PROGRAM, Daemon, fresh_folder, gray, say
+from made_stores import JournalWriter
 
 # Number of keys; of dumps and of lines that are added; rows and columns of a dump; how often a command is run.
 KEYS, NEW_DUMPS, NEW_LINES, SIDE, SAMPLES = 10, 1000, 20_000, 28, 7
-SEGMENT_BYTES = 64 << 20
+# The fields that differ between the items.
+FIELDS = (("key",), ("step",), ("path",), ("sha256",), ("source", "sha256"), ("source", "path"),
+          ("cursor", "dump", "path"), ("cursor", "dump", "stamp", "ino"))
 
 # The plots: title, unit, and figures.
 PLOTS = (
@@ -68,38 +69,15 @@ def grow(folder, n):
     run("ingest", str(folder / "runs/run"), "--store", str(folder / "store"))
     shutil.rmtree(folder / "runs/run/dumps")
     shutil.rmtree(folder / "store/index")
-    journal = folder / "store/runs/run/journal"
-    lines = (journal / "00000001.jsonl").read_bytes().splitlines(keepends=True)
-    line = json.loads(lines[-1])
-    assert (line["kind"], line["step"]) == ("media", 0), line
-    del line["crc"]
-    line.update(seq="@seq@", key="val/digits@key@", step="@step@")
-    line["path"] = re.sub(r"digits0_0_[0-9a-f]+", "digits@key@_@step@_@hash@", line["path"])
-    line["sha256"] = "@digest@"
-    path = "dumps/val/digits@key@/@padded@.npy"
-    line["source"].update(path=path, sha256="@digest@")
-    line["cursor"]["dump"]["path"] = path
-    line["cursor"]["dump"]["stamp"]["ino"] = "@ino@"
-    pattern = json.dumps(line, separators=(",", ":"))
-    for name in ("seq", "step", "ino"):
-        pattern = pattern.replace(f'"@{name}@"', f"@{name}@")
-    pattern = re.sub("@(.*?)@", r"%(\1)s", pattern.replace("%", "%%"))[:-1]
-    segment, length, file = 1, sum(map(len, lines[:-1])), None
-    (journal / "00000001.jsonl").write_bytes(b"".join(lines[:-1]))
+    writer = JournalWriter(folder / "store/runs/run/journal", FIELDS)
     for number in range(n):
-        if file is None or length >= SEGMENT_BYTES and number % 256 == 0:
-            if file is not None:
-                file.close()
-                segment, length = segment + 1, 0
-            file = open(journal / f"{segment:08}.jsonl", "ab")
+        key, step = f"val/digits{number % KEYS}", number // KEYS
         digest = f"{number:08x}" * 8
-        body = (pattern % dict(
-            seq=len(lines) + number, key=number % KEYS, step=number // KEYS, padded=f"{number // KEYS:08}",
-            hash=digest[:20], digest=digest, ino=10**6 + number)).encode()
-        body += b',"crc":"%08x"}\n' % zlib.crc32(body)
-        length += len(body)
-        file.write(body)
-    file.close()
+        path = json.dumps(f"dumps/{key}/{step:08}.npy")
+        media = json.dumps(f"media/images/{key}_{step}_{digest[:20]}.png")
+        digest = json.dumps(digest)
+        writer.write(json.dumps(key), step, media, digest, digest, path, path, 10**6 + number)
+    writer.close()
 
 
 def kill(daemon):

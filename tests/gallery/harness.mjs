@@ -1,0 +1,134 @@
+// What the tests of the gallery share: stores, a gallery at work, and a browser that reports whatever a page does wrong.
+//
+// A test opens its pages with `newPage`. When it closes them, the page must have had no error, must have asked nothing
+// of any other machine, and must not have broken its content security policy.
+
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { chromium } from "playwright-core";
+
+const here = dirname(fileURLToPath(import.meta.url));
+export const repo = dirname(dirname(here));
+export const program = process.env.SAFELIGHT_PROGRAM ?? join(repo, "target/debug/safelight");
+const python = process.env.SAFELIGHT_PYTHON ?? "python3";
+const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** A folder that is removed when the process ends. */
+export function temporaryFolder() {
+  const folder = mkdtempSync(join(tmpdir(), "safelight-gallery-"));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** Runs the program to its end. Returns what it printed. */
+export function safelight(...args) {
+  const done = spawnSync(program, args, { encoding: "utf8" });
+  // 3: done, but something was rejected.
+  assert.ok([0, 3].includes(done.status), `safelight ${args.join(" ")}: ${done.status}\n${done.stderr}`);
+  return done.stdout;
+}
+
+/** Makes the store of the digits run. */
+export function digitsStore(folder = temporaryFolder()) {
+  const store = join(folder, "store");
+  safelight("ingest", join(repo, "examples/digits/run"), "--store", store);
+  return store;
+}
+
+/** Makes the store of content.py: photographs with boxes and masks, depth maps with NaN, 512 held images. */
+export function contentStore(folder = temporaryFolder()) {
+  const made = spawnSync(python, [join(here, "content.py"), join(folder, "runs")], { encoding: "utf8" });
+  assert.equal(made.status, 0, made.stderr);
+  const runs = made.stdout.trim().split("\n").filter((line) => existsSync(line));
+  assert.ok(runs.length > 1, `content.py prints its run directories, got ${made.stdout}`);
+  const store = join(folder, "store");
+  safelight("ingest", ...runs, "--store", store);
+  return store;
+}
+
+/** Starts `safelight gallery` on a store. Returns its login address and a function that stops it. */
+export async function startGallery(store, ...more) {
+  const child = spawn(program, ["gallery", "--store", store, "--listen", "127.0.0.1:0", ...more], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let printed = "";
+  const login = await new Promise((resolve, reject) => {
+    const see = (bytes) => {
+      printed += bytes;
+      const found = /http:\/\/127\.0\.0\.1:\d+\/\?login=[\w-]+/.exec(printed);
+      if (found) {
+        resolve(found[0]);
+      }
+    };
+    child.stdout.on("data", see);
+    child.stderr.on("data", see);
+    child.on("exit", (code) => reject(new Error(`safelight gallery ended with ${code}: ${printed}`)));
+    setTimeout(() => reject(new Error(`no address within 20 s: ${printed}`)), 20_000).unref();
+  });
+  const stop = () =>
+    new Promise((resolve) => {
+      child.removeAllListeners("exit");
+      child.on("exit", resolve);
+      child.kill("SIGTERM");
+    });
+  return { login, origin: new URL(login).origin, stop, child };
+}
+
+/** Starts the browser. */
+export function startBrowser() {
+  return chromium.launch({
+    executablePath: process.env.SAFELIGHT_CHROMIUM ?? "/usr/bin/chromium",
+    headless: true,
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+  });
+}
+
+/** Opens a browser's own set of pages, logged in. `faults` lists what its pages did wrong. */
+export async function logIn(browser, gallery, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
+  const faults = [];
+  context.on("page", (page) => {
+    page.on("pageerror", (error) => faults.push(`error: ${error}`));
+    page.on("console", (message) => {
+      const { url } = message.location();
+      // Chromium reports each answer that is an error. Tests that cause one remove it.
+      if (message.type() === "error") {
+        faults.push(`console: ${message.text()} ${url}`);
+      }
+    });
+    page.on("request", (request) => {
+      const { protocol, origin } = new URL(request.url());
+      if (!["blob:", "data:"].includes(protocol) && origin !== gallery.origin) {
+        faults.push(`foreign request: ${request.url()}`);
+      }
+    });
+  });
+  const page = await context.newPage();
+  await page.goto(gallery.login);
+  await page.waitForURL((url) => !url.search.includes("login"));
+  return { context, page, faults };
+}
+
+/** Runs axe on a page. Returns what it found, in words. */
+export async function axe(page) {
+  // As text into the page's own world would break its content security policy; this is the debugger's.
+  await page.evaluate(axeSource);
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  return violations.flatMap(({ id, help, nodes }) =>
+    nodes.map((node) => `${id}: ${help}: ${node.target.join(" ")}: ${node.failureSummary ?? ""}`),
+  );
+}
