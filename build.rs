@@ -1,4 +1,4 @@
-//! Embeds the gallery's pages: `web/dist` if it is there, else what npm builds from `web/src`.
+//! Embeds the gallery's pages: `web/dist` if it is there and newer than `web/src`, else what npm builds.
 //!
 //! `SAFELIGHT_WEB=skip` builds without the pages, and so does a machine without npm. `SAFELIGHT_WEB=require` makes it an
 //! error if the pages can't be built.
@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -43,14 +44,18 @@ fn main() -> Result<()> {
 /// The folder with the built pages.
 fn dist(web: &Path, out: &Path) -> Result<PathBuf> {
     let dist = web.join("dist");
-    if dist.join("index.html").is_file() {
-        println!("cargo::rerun-if-changed=web/dist");
-        return Ok(dist);
-    }
     let present = OPTIONAL_SOURCES.iter().filter(|name| web.join(name).exists());
     let sources: Vec<&str> = SOURCES.iter().chain(present).copied().collect();
     for name in &sources {
         println!("cargo::rerun-if-changed=web/{name}");
+    }
+    if let Ok(built) = fs::metadata(dist.join("index.html")).and_then(|file| file.modified()) {
+        println!("cargo::rerun-if-changed=web/dist");
+        // A package has no sources. Pages that somebody built before they changed the sources are built anew.
+        let is_newer = |name: &&str| newest(&web.join(name)).is_some_and(|at| at > built);
+        if !sources.iter().any(is_newer) {
+            return Ok(dist);
+        }
     }
     // npm writes beside package.json, and a build must not write into the sources.
     let copy = out.join("web");
@@ -69,6 +74,12 @@ fn dist(web: &Path, out: &Path) -> Result<PathBuf> {
     }
     npm(&copy, &["run", "build"])?;
     Ok(copy.join("dist"))
+}
+
+/// The last time that a file, or any file in a folder, changed.
+fn newest(path: &Path) -> Option<SystemTime> {
+    let Ok(entries) = fs::read_dir(path) else { return fs::metadata(path).ok()?.modified().ok() };
+    entries.filter_map(|entry| newest(&entry.ok()?.path())).max()
 }
 
 fn npm(folder: &Path, arguments: &[&str]) -> Result<()> {

@@ -61,7 +61,7 @@ export async function startGallery(store, ...more) {
   const login = await new Promise((resolve, reject) => {
     const see = (bytes) => {
       printed += bytes;
-      const found = /http:\/\/127\.0\.0\.1:\d+\/\?login=[\w-]+/.exec(printed);
+      const found = /http:\/\/[\w.]+:\d+\/\?login=[\w-]+/.exec(printed);
       if (found) {
         resolve(found[0]);
       }
