@@ -1,6 +1,7 @@
 // Numbers and names as people read them. Pure.
 
 import type { DumpFacts, Item } from "../state/api.types";
+import type { Place } from "../state/url";
 import { readable } from "./loupe";
 
 /** Bytes with a unit: `34.5 KiB`. */
@@ -65,4 +66,14 @@ export function proofText({ proof, reason }: DumpFacts): string {
 export function fileName(item: Item, ending: string): string {
   const key = (item.key ?? "item").replace(/[^\p{L}\p{N}._-]+/gu, "_").slice(0, 80);
   return `${key}_${item.step ?? 0}_${item.index ?? 0}${ending}`;
+}
+
+/** The name of a picture among those that are compared: A, then digits. */
+export function nameOf(at: number): string {
+  return at === 0 ? "A" : String(at);
+}
+
+/** What tells a picture from the others. */
+export function placeText({ key, step, index }: Place): string {
+  return `${key} · step ${step}${index > 0 ? ` · index ${index}` : ""}`;
 }

@@ -1,5 +1,15 @@
 import { expect, it } from "vitest";
-import { fitted, oneToOne, origin, panned, pixelAt, toPicture, visiblePart, zoomedAbout } from "./zoom";
+import {
+  fitted,
+  linked,
+  oneToOne,
+  origin,
+  panned,
+  pixelAt,
+  toPicture,
+  visiblePart,
+  zoomedAbout,
+} from "./zoom";
 
 const screen = { width: 800, height: 600 };
 
@@ -75,4 +85,13 @@ it("names the pixels on the screen", () => {
     width: 100,
     height: 100,
   });
+});
+
+it("shows the same part of pictures of other sizes", () => {
+  const zoom = { scale: 4, x: 30, y: 40 };
+  const small = { width: 100, height: 100 };
+  expect(linked(zoom, small, { ...small })).toBe(zoom);
+  const large = linked(zoom, small, { width: 200, height: 200 });
+  expect(large).toEqual({ scale: 2, x: 60, y: 80 });
+  expect(linked(large, { width: 200, height: 200 }, small)).toEqual(zoom);
 });

@@ -77,6 +77,14 @@ export function centredOn(zoom: Zoom, at: Point, scaleMin: number): Zoom {
   return { scale: Math.max(zoom.scale, scaleMin), x: at.x + 0.5, y: at.y + 0.5 };
 }
 
+/** Returns the zoom that shows the same part of another picture. */
+export function linked(zoom: Zoom, from: Size, to: Size): Zoom {
+  const by = to.width / from.width;
+  return by === 1 && to.height === from.height
+    ? zoom
+    : { scale: zoom.scale / by, x: zoom.x * by, y: (zoom.y * to.height) / from.height };
+}
+
 /** Returns the place in the picture under a place on the screen. */
 export function toPicture(zoom: Zoom, at: Point, screen: Size): Point {
   return {

@@ -29,6 +29,28 @@ export function useKeyVersion(run: string | undefined, key: string): number {
   return version + refreshed.value;
 }
 
+/** The steps of several keys, by the text of [`keyId`]. */
+export function useStepLists(keys: readonly { run: string; key: string }[]): ReadonlyMap<string, StepList> {
+  const ids = [...new Set(keys.map(keyId))].sort();
+  const loaded = useLoaded(
+    ids.length > 0 ? `${ids.join("\n\n")} ${refreshed.value}` : null,
+    async (signal) => {
+      const lists = ids.map((id) => {
+        const [run = "", key = ""] = id.split("\n");
+        return allSteps(run, key, signal);
+      });
+      const all = await Promise.all(lists);
+      return new Map(ids.map((id, at) => [id, all[at] as StepList]));
+    },
+  );
+  return loaded.value ?? new Map();
+}
+
+/** A text that only this run and key have. */
+export function keyId({ run, key }: { run: string; key: string }): string {
+  return `${run}\n${key}`;
+}
+
 async function allSteps(run: string, key: string, signal: AbortSignal): Promise<StepList> {
   const segments: Segment[] = [];
   let cursor: string | null = null;

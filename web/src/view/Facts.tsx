@@ -9,7 +9,7 @@ import { Command } from "./parts";
 export function Facts({ details }: { details: ItemDetails }) {
   const { item, dump, release, file } = details;
   return (
-    <Panel title="Facts" isOpen>
+    <Panel title="Facts">
       <State item={item} release={release} />
       {item.caption !== null && <p class="caption">{item.caption}</p>}
       {item.warnings?.map((warning) => (

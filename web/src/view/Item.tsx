@@ -78,7 +78,8 @@ function ShownItem({ shown, keys, steps }: ShownProps) {
   const how = howOf(dev, dump.span, histogram.value, values.isProved);
   const isOdd = (item.stats?.nan ?? 0) + (item.stats?.inf ?? 0) > 0;
   const areOn = areMarksOn(show, isOdd);
-  const marked = areOn ? rangeOf(dev, dump.span, how) : null;
+  // The bytes of a stored picture have neither NaN nor infinities.
+  const marked = areOn && values.isProved ? rangeOf(dev, dump.span, how) : null;
   const isSmooth = isOn(show, "smooth");
   const zoom = z ?? fitted(size, screen, !isSmooth);
   const region = z ? visiblePart(zoom, screen, size) : null;

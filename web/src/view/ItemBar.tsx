@@ -66,10 +66,8 @@ export function ItemBar({ run, itemKey, keys, step, asked, index, indices, child
             <Left />
           </KeyButton>
           <span class="step">
-            <span class="muted">image</span>{" "}
-            <b class="num">
-              {index + 1} / {indices}
-            </b>
+            <span class="muted">index</span> <b class="num">{index}</b>{" "}
+            <span class="muted num">of {indices}</span>
           </span>
           <KeyButton name="nextIndex" kind="plain" icon>
             <Right />

@@ -101,14 +101,23 @@ function PixelTable({ pixel, values, size }: LoupeProps) {
                   : byteText(bytes?.[channel] ?? 0)
                 : "–"}
             </td>
-            {values.isProved && (
-              <td class="mono num">{bytes?.[channel] === undefined ? "–" : byteText(bytes[channel])}</td>
-            )}
+            {values.isProved && <td class="mono num">{storedText(bytes, channel, channels)}</td>}
           </tr>
         ))}
       </tbody>
     </table>
   );
+}
+
+/** The stored byte of a channel. A colormap made several of one value. */
+function storedText(bytes: number[] | null, channel: number, channels: number): string {
+  if (!bytes) return "–";
+  if (channels === 1 && bytes.length > 1) {
+    const hex = bytes.map((byte) => byte.toString(16).padStart(2, "0").toUpperCase());
+    return `${bytes.join(" ")} #${hex.join("")}`;
+  }
+  const byte = bytes[channel];
+  return byte === undefined ? "–" : byteText(byte);
 }
 
 /** The stored bytes of a pixel. A picture that was scaled down has fewer pixels than the dump. */

@@ -35,7 +35,9 @@ export function MarksPanel({ areOn, counts }: MarksProps) {
           </li>
         ))}
       </ul>
-      {!counts && <p class="note">The values are too many to be marked here, or not there yet.</p>}
+      {!counts && (
+        <p class="note">No values to be marked: they are too many, not there yet, or not served.</p>
+      )}
     </Panel>
   );
 }

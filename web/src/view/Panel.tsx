@@ -1,4 +1,5 @@
 import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
 import { act, SHORTCUTS, type ShortcutName } from "../state/keys";
 import { Down, Right } from "./icons";
 
@@ -6,17 +7,19 @@ interface PanelProps {
   title: string;
   /** The shortcut that opens and closes it. */
   name?: ShortcutName;
+  /** Whether it is open, if the link says so. Other panels begin open. */
   isOpen?: boolean;
-  onToggle?: () => void;
   /** Beside the title. */
   note?: ComponentChildren;
   children: ComponentChildren;
 }
 
 /** A part of the side of a page that opens and closes. */
-export function Panel({ title, name, isOpen = true, onToggle, note, children }: PanelProps) {
+export function Panel({ title, name, isOpen: given, note, children }: PanelProps) {
+  const [own, setOwn] = useState(true);
+  const isOpen = given ?? own;
   const id = `panel-${title.toLowerCase().replace(/\W+/g, "-")}`;
-  const toggle = onToggle ?? (() => name && act(name));
+  const toggle = () => (name && given !== undefined ? act(name) : setOwn(!own));
   return (
     <section class="panel" aria-labelledby={`${id}-title`}>
       <div class="panel-head">

@@ -6,6 +6,7 @@ import type { Size } from "../picture/zoom";
 import { ApiError, apiUrl, ask, isAborted } from "../state/api";
 import type { ItemDetails } from "../state/api.types";
 import { useKeyVersion } from "../state/keysteps";
+import { refreshed } from "../state/live";
 import { type Loaded, useLoaded } from "../state/loaded";
 import { info } from "../state/store";
 import { formatPlace, type Place } from "../state/url";
@@ -24,7 +25,7 @@ export interface Shown {
 const PIXELS_MAX = 32_000_000;
 /** Larger pictures are not decoded ahead. */
 const AHEAD_PIXELS_MAX = 4_000_000;
-const KEPT_MAX = 12;
+const KEPT_MAX = 24;
 const kept = new Map<string, Promise<Shown>>();
 
 /** Gets an item and its picture. The last one stays until the next one is decoded. */
@@ -32,6 +33,14 @@ export function useShown(place: Place | null): Loaded<Shown> {
   const version = useKeyVersion(place?.run, place?.key ?? "");
   const id = place && `${version} ${formatPlace(place)}`;
   return useLoaded(id, (signal) => shownAt(id ?? "", place as Place, signal));
+}
+
+/** Gets several items and their pictures. The last ones stay until all next ones are decoded. */
+export function useAllShown(places: readonly Place[]): Loaded<readonly Shown[]> {
+  const ids = places.map((place) => `${refreshed.value} ${formatPlace(place)}`);
+  return useLoaded(ids.length > 0 ? ids.join("\n") : null, (signal) =>
+    Promise.all(places.map((place, at) => shownAt(ids[at] ?? "", place, signal))),
+  );
 }
 
 /** Decodes the neighbours of an item, so that the next step is there at once. */
