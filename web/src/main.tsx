@@ -1,7 +1,8 @@
 import { render } from "preact";
 import "./app.css";
 import { listen } from "./state/keys";
-import { view } from "./state/route";
+import { listenToChanges } from "./state/live";
+import { part } from "./state/route";
 import { loadInfo } from "./state/store";
 import { Compare } from "./view/Compare";
 import { Grid } from "./view/Grid";
@@ -12,8 +13,10 @@ import { Shell } from "./view/Shell";
 
 const PAGES = { runs: Runs, grid: Grid, item: Item, compare: Compare, search: Search };
 
+const page = part("page");
+
 function App() {
-  const Page = PAGES[view.value.page];
+  const Page = PAGES[page.value];
   return (
     <Shell>
       <Page />
@@ -22,6 +25,8 @@ function App() {
 }
 
 listen();
-void loadInfo();
+void loadInfo().then((info) => {
+  if (info?.as_of === null) listenToChanges();
+});
 const app = document.getElementById("app");
 if (app) render(<App />, app);

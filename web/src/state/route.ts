@@ -1,6 +1,6 @@
 // The view that is shown, and the browser's history.
 
-import { signal } from "@preact/signals";
+import { computed, type ReadonlySignal, signal } from "@preact/signals";
 import { formatView, parseView, type View } from "./url";
 
 /** How long a slider may move before the address follows, in milliseconds. */
@@ -15,6 +15,11 @@ let pending: number | undefined;
 
 /** The view. Change it with [`push`] and [`replace`]. */
 export const view: { readonly value: View; peek(): View } = shown;
+
+/** A part of the view. What reads it does not notice changes of other parts. */
+export function part<Name extends keyof View>(name: Name): ReadonlySignal<View[Name]> {
+  return computed(() => shown.value[name]);
+}
 
 /** Shows another view as a new page of the history. */
 export function push(to: Partial<View>): void {

@@ -9,12 +9,14 @@ export const info = signal<Info | undefined>(undefined);
 /** Why it is not there. */
 export const infoError = signal<ApiError | undefined>(undefined);
 
-/** Asks for it. */
-export async function loadInfo(): Promise<void> {
+/** Asks for it. Returns undefined if there is no answer. */
+export async function loadInfo(): Promise<Info | undefined> {
   try {
     info.value = await ask<Info>(apiUrl("info"));
     infoError.value = undefined;
+    return info.value;
   } catch (error) {
     if (error instanceof ApiError) infoError.value = error;
+    return undefined;
   }
 }

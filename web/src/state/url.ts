@@ -56,7 +56,7 @@ export interface View {
   exact: boolean;
   /** The index of an item. */
   index: number;
-  /** The size of a tile in pixels. */
+  /** The size of a tile in pixels; 0 as the layout suggests. */
   size: number;
   /** The order of tiles, such as `-nan`. Empty: key, step, index. */
   sort: string;
@@ -85,7 +85,7 @@ export const START: View = {
   step: "last",
   exact: false,
   index: 0,
-  size: 160,
+  size: 0,
   sort: "",
   q: "",
   z: null,
@@ -110,7 +110,7 @@ export function parseView(path: string, query: string): View {
     step: parseStep(text("step")) ?? "last",
     exact: text("exact") === "1",
     index: whole(text("index"), 0, 4294967295, 0),
-    size: whole(text("size"), TILE_MIN, TILE_MAX, START.size),
+    size: text("size") === "" ? 0 : whole(text("size"), TILE_MIN, TILE_MAX, 0),
     sort: text("sort"),
     q: text("q"),
     z: parseZoom(text("z")),

@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { SHORTCUTS, shortcutsOn, useKeys } from "../state/keys";
 import { liveness } from "../state/live";
-import { push, settle, view } from "../state/route";
+import { part, push, settle, view } from "../state/route";
 import { said } from "../state/say";
 import { info } from "../state/store";
 import { nextTheme, theme } from "../state/theme";
@@ -19,14 +19,20 @@ const TITLES: Record<Page, string> = {
   search: "Search",
 };
 
+// The step and the zoom change many times a second, and the shell does not show them.
+const shown = { page: part("page"), run: part("run"), key: part("key"), q: part("q") };
+
 /** The header, the page below it, and what all pages share. */
 export function Shell({ children }: { children: ComponentChildren }) {
   const isHelpOpen = useSignal(false);
   const search = useRef<HTMLInputElement>(null);
-  const { page, run, key } = view.value;
   useKeys({
     search: () => search.current?.focus(),
     theme: nextTheme,
+    fullscreen: () => {
+      if (document.fullscreenElement) void document.exitFullscreen();
+      else void document.documentElement.requestFullscreen();
+    },
     help: () => {
       isHelpOpen.value = !isHelpOpen.value;
     },
@@ -35,6 +41,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
       void copy(location.href, "Link copied");
     },
   });
+  const [page, run, key] = [shown.page.value, shown.run.value, shown.key.value];
   useEffect(() => {
     const what = page === "runs" ? [] : page === "item" ? [key, run[0]] : [run.join(", ")];
     document.title = [...what.filter(Boolean), TITLES[page], "Safelight"].join(" · ");
@@ -124,7 +131,7 @@ function Liveness() {
 }
 
 function SearchBox({ field }: { field: { current: HTMLInputElement | null } }) {
-  const { page, q } = view.value;
+  const [page, q] = [shown.page.value, shown.q.value];
   const submit = (event: Event) => {
     event.preventDefault();
     const { run } = view.peek();

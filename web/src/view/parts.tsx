@@ -104,7 +104,8 @@ export function Skeleton({ width, height }: { width?: string | number; height: s
     const timer = setTimeout(() => setLate(true), 120);
     return () => clearTimeout(timer);
   }, []);
-  const style = { width: width ?? "100%", height };
+  const length = (of: string | number) => (typeof of === "number" ? `${of}px` : of);
+  const style = { width: length(width ?? "100%"), height: length(height) };
   return <span class={isLate ? "skeleton" : undefined} aria-hidden="true" style={style} />;
 }
 

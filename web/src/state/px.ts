@@ -1,0 +1,4 @@
+/** A length in CSS pixels. */
+export function px(length: number): string {
+  return `${length}px`;
+}

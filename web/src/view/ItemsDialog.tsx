@@ -1,0 +1,201 @@
+// The held or the rejected items of a key, with their reasons.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError, apiUrl, ask, isAborted } from "../state/api";
+import type { Item, ItemDetails, Items } from "../state/api.types";
+import { useAnswer } from "../state/resource";
+import { formatStep } from "../state/steps";
+import { formatPlace } from "../state/url";
+import { Close } from "./icons";
+import { Button, Command, Empty, ErrorNote, Link, Skeleton } from "./parts";
+import { itemView } from "./Tile";
+
+interface ItemsDialogProps {
+  run: string;
+  /** The key; null for all of the run. */
+  of: string | null;
+  state: "held" | "rejected";
+  close: () => void;
+}
+
+export function ItemsDialog({ run, of, state, close }: ItemsDialogProps) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => dialog.current?.showModal(), []);
+  const { items, error, isAll, more } = useItems(run, of, state);
+  return (
+    <dialog ref={dialog} class="dialog" aria-labelledby="items-title" onClose={close}>
+      <div class="dialog-head">
+        <h1 id="items-title" class="cut">
+          {state === "held" ? "Held" : "Rejected"}: <bdi>{of ?? run}</bdi>
+        </h1>
+        <Button kind="plain" icon aria-label="Close" onClick={() => dialog.current?.close()}>
+          <Close />
+        </Button>
+      </div>
+      <div class="dialog-body">
+        {error && <ErrorNote error={error} />}
+        {!items && !error && <Skeleton height={200} />}
+        {items?.length === 0 && isAll && <Empty title="Nothing is left here." />}
+        {items &&
+          items.length > 0 &&
+          (state === "held" ? <HeldItems items={items} /> : <Rejected items={items} />)}
+        {items && !isAll && (
+          <Button class="more" onClick={more}>
+            Show more
+          </Button>
+        )}
+      </div>
+    </dialog>
+  );
+}
+
+const PAGE = 100;
+
+/** Items, page by page. */
+function useItems(run: string, key: string | null, state: string) {
+  const [items, setItems] = useState<Item[]>();
+  const [error, setError] = useState<ApiError>();
+  const [cursor, setCursor] = useState<string | null>(null);
+  const [wanted, setWanted] = useState(PAGE);
+  const abort = useRef<AbortController | null>(null);
+  useEffect(() => {
+    const control = new AbortController();
+    abort.current = control;
+    const load = async () => {
+      const found = [...(items ?? [])];
+      let next = cursor;
+      // An answer may be empty and yet have a next one.
+      do {
+        const url = apiUrl("items", { run, key, state, limit: PAGE, cursor: next });
+        const answer: Items = await ask<Items>(url, control.signal);
+        found.push(...answer.items);
+        next = answer.next;
+      } while (next !== null && found.length < wanted);
+      setItems(found);
+      setCursor(next);
+    };
+    load().catch((problem: unknown) => {
+      if (problem instanceof ApiError && !isAborted(problem)) setError(problem);
+    });
+    return () => control.abort();
+  }, [run, key, state, wanted]);
+  const more = () => setWanted((items?.length ?? 0) + PAGE);
+  return { items, error, isAll: items !== undefined && cursor === null, more };
+}
+
+function reasons(items: readonly Item[]): [string, Item[]][] {
+  const groups = new Map<string, Item[]>();
+  for (const item of items) {
+    const reason = item.reason ?? "no reason is recorded";
+    groups.set(reason, [...(groups.get(reason) ?? []), item]);
+  }
+  return [...groups];
+}
+
+/** Held items: their pictures are developed from the dumps. */
+function HeldItems({ items }: { items: readonly Item[] }) {
+  const first = items.find(({ key, step, index }) => key !== null && step !== null && index !== null);
+  const place = first && placeOf(first);
+  const details = useAnswer<ItemDetails>(place ? apiUrl("item", { ...place }) : null);
+  return (
+    <>
+      {reasons(items).map(([reason, of]) => (
+        <section key={reason} class="reason">
+          <h2>
+            <bdi>{reason}</bdi>
+          </h2>
+          <ul class="previews">
+            {of.map((item) => (
+              <HeldItem key={`${item.key} ${item.step} ${item.index}`} item={item} />
+            ))}
+          </ul>
+        </section>
+      ))}
+      {details.value?.release && (
+        <section class="reason">
+          <h2>Release them</h2>
+          <p class="muted">This makes images of held items, which are kept and sent to the targets.</p>
+          <Command line={details.value.release} />
+        </section>
+      )}
+    </>
+  );
+}
+
+function placeOf({ run, key, step, index }: Item) {
+  return key === null || step === null ? null : { run, key, step, index: index ?? 0 };
+}
+
+function HeldItem({ item }: { item: Item }) {
+  const place = placeOf(item);
+  if (!place) return null;
+  const words = `step ${formatStep(place.step)} · ${place.index}`;
+  return (
+    <li>
+      <Link to={itemView(place)} class="preview" title={item.caption ?? words}>
+        <img
+          src={`${apiUrl("develop.png")}?${formatPlace(place)}&size=128`}
+          class={Math.max(item.width ?? 128, item.height ?? 128) <= 64 ? "is-pixelated" : ""}
+          alt={`${place.key}, ${words}`}
+          width={96}
+          height={96}
+          loading="lazy"
+          decoding="async"
+        />
+        <span class="num">{words}</span>
+      </Link>
+    </li>
+  );
+}
+
+/** Rejected lines and dumps, by reason. */
+function Rejected({ items }: { items: readonly Item[] }) {
+  return (
+    <>
+      {reasons(items).map(([reason, of]) => (
+        <section key={reason} class="reason">
+          <h2>
+            <bdi>{reason}</bdi>
+            <span class="muted"> {of.length > 1 ? `${of.length} times` : ""}</span>
+          </h2>
+          <div class="table-scroll">
+            <table class="table is-compact">
+              <thead>
+                <tr>
+                  <th scope="col">Step</th>
+                  <th scope="col">Dump</th>
+                  <th scope="col">Log and line</th>
+                  <th scope="col">Tried again</th>
+                </tr>
+              </thead>
+              <tbody>
+                {of.map((item, at) => (
+                  <tr key={at}>
+                    <td class="num">{item.step === null ? "–" : formatStep(item.step)}</td>
+                    <td>
+                      <code>{text(item.source, "path")}</code>
+                    </td>
+                    <td>
+                      <code>{lineOf(item.source)}</code>
+                    </td>
+                    <td>{item.class === "waiting" ? "yes" : "no"}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        </section>
+      ))}
+    </>
+  );
+}
+
+function text(source: Record<string, unknown>, name: string): string {
+  const value = source[name];
+  return typeof value === "string" || typeof value === "number" ? String(value) : "–";
+}
+
+function lineOf(source: Record<string, unknown>): string {
+  const [log, line] = [text(source, "log"), text(source, "line")];
+  return log === "–" ? "–" : line === "–" ? log : `${log}:${line}`;
+}

@@ -1,0 +1,210 @@
+import type { Signal } from "@preact/signals";
+import { createContext } from "preact";
+import { useContext, useEffect, useRef, useState } from "preact/hooks";
+import type { Painter } from "../picture/painter";
+import { apiUrl } from "../state/api";
+import type { Item, KeyRow, StepNumber } from "../state/api.types";
+import { cellName } from "../state/catalogue";
+import { act } from "../state/keys";
+import { px } from "../state/px";
+import { push, view } from "../state/route";
+import { compareSteps, formatStep } from "../state/steps";
+import { formatView, type Place, START, type View } from "../state/url";
+import { Compare } from "./icons";
+import { Chips } from "./KeyHead";
+import type { TileSpec } from "./layouts";
+
+/** What all tiles of a grid share. */
+export interface GridState {
+  painter: Painter;
+  /** The items at the step where the cursor rests, by tile. */
+  facts: Signal<ReadonlyMap<string, Item>>;
+  selected: Signal<string | null>;
+  /** The step that each tile shows. */
+  drawn: Map<string, StepNumber>;
+}
+
+export const GridContext = createContext<GridState | null>(null);
+
+interface TileProps {
+  spec: TileSpec;
+  title: string | null;
+  /** The key, if the tile stands for all of it. */
+  row?: KeyRow | undefined;
+  side: number;
+  column: number;
+  /** Whether it is the one at the cursor of a contact sheet. */
+  isCurrent?: boolean;
+}
+
+/** One picture with its step, caption and badges. */
+export function Tile({ spec, title, row, side, column, isCurrent }: TileProps) {
+  const grid = useContext(GridContext);
+  const root = useRef<HTMLDivElement>(null);
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const label = useRef<HTMLSpanElement>(null);
+  const link = useRef<HTMLAnchorElement>(null);
+  // The step for which the caption is shown follows what was drawn.
+  const [step, setStep] = useState<StepNumber | null>(spec.fixed);
+  const item = grid?.facts.value.get(spec.id);
+  const isItem =
+    item !== undefined && item.step !== null && step !== null && compareSteps(item.step, step) === 0;
+  const isSelected = grid?.selected.value === spec.id;
+
+  useEffect(() => {
+    if (!grid || !root.current || !canvas.current || !label.current) return;
+    const remove = grid.painter.add({
+      name: JSON.stringify([spec.run, spec.key, spec.index]),
+      track: cellName(spec.run, spec.key),
+      run: spec.run,
+      key: spec.key,
+      index: spec.index,
+      fixed: spec.fixed,
+      root: root.current,
+      canvas: canvas.current,
+      label: label.current,
+      drawn(drawn) {
+        if (drawn === null) grid.drawn.delete(spec.id);
+        else grid.drawn.set(spec.id, drawn);
+        setStep(drawn);
+      },
+    });
+    return () => {
+      remove();
+      grid.drawn.delete(spec.id);
+    };
+  }, [grid, spec.id, spec.fixed]);
+
+  useEffect(() => {
+    if (isSelected && !root.current?.contains(document.activeElement))
+      link.current?.focus({ preventScroll: true });
+  }, [isSelected]);
+
+  const place: Place | null =
+    step === null ? null : { run: spec.run, key: spec.key, step, index: spec.index };
+  const what = title ?? (spec.index > 0 || isItem ? `${spec.key}, index ${spec.index}` : spec.key);
+  const caption = isItem ? item.caption : null;
+  const follow = (event: MouseEvent) => {
+    if (event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    event.preventDefault();
+    if (place) push(itemView(place));
+  };
+  const alt = [what, step === null ? "nothing yet" : `step ${formatStep(step)}`, caption]
+    .filter(Boolean)
+    .join(", ");
+  return (
+    <div
+      ref={root}
+      class="tile"
+      role="gridcell"
+      aria-colindex={column + 1}
+      aria-selected={isSelected}
+      data-state="waiting"
+      data-current={isCurrent ? "" : undefined}
+      style={{ width: px(side) }}
+      onFocusIn={() => {
+        if (grid) grid.selected.value = spec.id;
+      }}
+    >
+      {title !== null && (
+        <div class="tile-title">
+          <span class="cut" title={title}>
+            <bdi>{title}</bdi>
+          </span>
+          {row && <Chips run={spec.run} row={row} />}
+        </div>
+      )}
+      <a
+        ref={link}
+        class="tile-picture"
+        href={place ? formatView({ ...START, ...itemView(place) }) : "#page"}
+        aria-label={alt}
+        tabIndex={isSelected ? 0 : -1}
+        onClick={follow}
+        style={{ width: px(side), height: px(side) }}
+      >
+        <canvas ref={canvas} style={{ width: px(side), height: px(side) }} aria-hidden="true" />
+        {isItem && item.state === "held" && <Held item={item} place={place} side={side} />}
+        {isItem && item.pruned && <span class="tile-word">pruned</span>}
+      </a>
+      <button
+        type="button"
+        class="tile-compare"
+        title="Add to compare (c)"
+        aria-label={`Add to compare: ${alt}`}
+        tabIndex={isSelected ? 0 : -1}
+        onClick={() => {
+          if (grid) grid.selected.value = spec.id;
+          act("compare");
+        }}
+      >
+        <Compare />
+      </button>
+      <div class="tile-foot num">
+        <span ref={label} class="tile-step" />
+        {isItem && <Badges item={item} />}
+      </div>
+      {caption && (
+        <div class="tile-caption" title={caption}>
+          <bdi>{caption}</bdi>
+        </div>
+      )}
+    </div>
+  );
+}
+
+/** The view of an item, reached from the grid. */
+export function itemView(place: Place): Partial<View> {
+  const { a, b } = view.peek();
+  const { run, key, step, index } = place;
+  return { ...START, page: "item", run: [run], key, step, index, a, b };
+}
+
+/** A held item has no picture yet: its dump is developed. */
+function Held({ item, place, side }: { item: Item; place: Place | null; side: number }) {
+  const [isGone, setGone] = useState(false);
+  const size = side * devicePixelRatio <= 128 ? 128 : 256;
+  const source = place ? apiUrl("develop.png", { ...place, size }) : "";
+  return (
+    <>
+      {!isGone && source !== "" && (
+        <img
+          class={(item.width ?? 0) * 2 <= side ? "tile-held is-pixelated" : "tile-held"}
+          src={source}
+          alt=""
+          loading="lazy"
+          decoding="async"
+          onError={() => setGone(true)}
+        />
+      )}
+      <span class="tile-word is-held">held</span>
+    </>
+  );
+}
+
+/** What is odd about an item, in a word each. */
+export function Badges({ item }: { item: Item }) {
+  return (
+    <span class="badges">
+      {badgesOf(item).map(([word, title]) => (
+        <abbr key={word} class="badge" title={title}>
+          {word}
+        </abbr>
+      ))}
+    </span>
+  );
+}
+
+/** Words and what they mean. */
+export function badgesOf(item: Item): [string, string][] {
+  const { stats } = item;
+  const badges: [string, string][] = [];
+  if (stats && stats.nan > 0) badges.push(["NaN", `${stats.nan} values are NaN`]);
+  if (stats && stats.inf > 0) badges.push(["Inf", `${stats.inf} values are infinite`]);
+  if (stats && stats.clipped > 0.01) {
+    badges.push(["clip", `${(stats.clipped * 100).toPrecision(2)} % of the values are outside the range`]);
+  }
+  if (item.warnings && item.warnings.length > 0) badges.push(["!", item.warnings.join("; ")]);
+  if (item.format_guessed) badges.push(["axes?", `Which axis is which was guessed: ${item.format ?? ""}`]);
+  return badges;
+}

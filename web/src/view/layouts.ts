@@ -1,0 +1,187 @@
+// The rows of the grid's three layouts. Pure.
+
+import type { StepNumber } from "../state/api.types";
+import { equalRows, type Rows, variedRows } from "../state/rows";
+import type { StepList } from "../state/steps";
+
+/** One tile. */
+export interface TileSpec {
+  id: string;
+  run: string;
+  key: string;
+  index: number;
+  /** Its own step; null if it follows the cursor. */
+  fixed: StepNumber | null;
+}
+
+/** The head of a key, or some tiles. */
+export type Row =
+  | { kind: "head"; id: string; run: string; key: string }
+  | { kind: "tiles"; id: string; tiles: (TileSpec | null)[]; hasTitles: boolean };
+
+/** The rows of a layout. */
+export interface Sheet {
+  rows: Rows;
+  row(at: number): Row;
+  /** The row with an id, or the one that has what the id's row began with. */
+  find(id: string): number;
+  /** The row and column of a tile. */
+  locate(tile: string): [number, number] | null;
+}
+
+/** Heights in pixels. */
+export interface Heights {
+  head: number;
+  /** A tile with all below it. */
+  tile: number;
+  /** The title above a tile. */
+  title: number;
+}
+
+/** A key of a run, and how many tiles it has. */
+export interface Group {
+  run: string;
+  key: string;
+  n: number;
+}
+
+/** The tile of a cell. */
+export function tileOf(run: string, key: string, index: number): TileSpec {
+  return { id: JSON.stringify([run, key, index]), run, key, index, fixed: null };
+}
+
+/**
+ * The layout `keys`: each key's indices, as many in a row as there is room. Keys with one tile stand beside each
+ * other, with their titles above them.
+ */
+export function keysSheet(groups: readonly Group[], columns: number, heights: Heights): Sheet {
+  const rows: Row[] = [];
+  let singles: TileSpec[] = [];
+  const flush = () => {
+    for (const tiles of chunks(singles, columns)) {
+      rows.push({ kind: "tiles", id: tiles[0]?.id ?? "", tiles, hasTitles: true });
+    }
+    singles = [];
+  };
+  for (const { run, key, n } of groups) {
+    if (n <= 1) {
+      singles.push(tileOf(run, key, 0));
+      continue;
+    }
+    flush();
+    rows.push({ kind: "head", id: JSON.stringify([run, key]), run, key });
+    const tiles = Array.from({ length: n }, (_, index) => tileOf(run, key, index));
+    for (const some of chunks(tiles, columns)) {
+      rows.push({ kind: "tiles", id: some[0]?.id ?? "", tiles: some, hasTitles: false });
+    }
+  }
+  flush();
+  return listed(rows, heights);
+}
+
+/** The layout `runs`: a row for each key, a column for each run. `has` says whether a run has a key. */
+export function runsSheet(
+  runs: readonly string[],
+  keys: readonly string[],
+  index: number,
+  has: (run: string, key: string) => boolean,
+  heights: Heights,
+): Sheet {
+  const rows = keys.flatMap((key): Row[] => {
+    const id = JSON.stringify(["", key]);
+    const tiles = runs.map((run) => (has(run, key) ? tileOf(run, key, index) : null));
+    return [
+      { kind: "head", id, run: "", key },
+      { kind: "tiles", id: `${id} tiles`, tiles, hasTitles: false },
+    ];
+  });
+  return listed(rows, heights);
+}
+
+/** The layout `steps`: all steps of one key. */
+export function stepsSheet(
+  run: string,
+  key: string,
+  index: number,
+  list: StepList,
+  columns: number,
+  heights: Heights,
+): Sheet {
+  const count = Math.ceil(list.length / columns);
+  const tile = (place: number): TileSpec => {
+    return { id: String(place), run, key, index, fixed: list.at(place) };
+  };
+  return {
+    rows: equalRows(count, heights.tile),
+    row(at) {
+      const n = Math.min(columns, list.length - at * columns);
+      const tiles = Array.from({ length: Math.max(0, n) }, (_, column) => tile(at * columns + column));
+      return { kind: "tiles", id: String(at * columns), tiles, hasTitles: false };
+    },
+    find: (id) => Math.floor(Number(id) / columns),
+    locate(id) {
+      const place = Number(id);
+      return place < list.length ? [Math.floor(place / columns), place % columns] : null;
+    },
+  };
+}
+
+function listed(rows: readonly Row[], heights: Heights): Sheet {
+  const height = (row: Row) => {
+    return row.kind === "head" ? heights.head : heights.tile + (row.hasTitles ? heights.title : 0);
+  };
+  const places = new Map<string, [number, number]>();
+  rows.forEach((row, at) => {
+    if (row.kind === "head") return;
+    row.tiles.forEach((tile, column) => {
+      if (tile) places.set(tile.id, [at, column]);
+    });
+  });
+  const byId = new Map(rows.map((row, at) => [row.id, at]));
+  return {
+    rows: variedRows(rows.map(height)),
+    row: (at) => rows[at] ?? { kind: "tiles", id: "", tiles: [], hasTitles: false },
+    find: (id) => byId.get(id) ?? places.get(id)?.[0] ?? -1,
+    locate: (id) => places.get(id) ?? null,
+  };
+}
+
+/** How many tiles stand in a row. */
+export function columnsOf(width: number, side: number, gap: number): number {
+  return Math.max(1, Math.floor((width + gap) / (side + gap)));
+}
+
+/** The tile that is reached from another one by a move; the first tile without one. */
+export function moved(sheet: Sheet, from: string | null, by: [number, number]): TileSpec | null {
+  const at = from === null ? null : sheet.locate(from);
+  if (!at) return firstFrom(sheet, 0, 1, 0);
+  const [row, column] = at;
+  if (by[1] !== 0) {
+    const tiles = tilesOf(sheet, row);
+    for (let c = column + by[1]; c >= 0 && c < tiles.length; c += by[1])
+      if (tiles[c]) return tiles[c] ?? null;
+    return firstFrom(sheet, row + by[1], by[1], by[1] > 0 ? 0 : Number.MAX_SAFE_INTEGER);
+  }
+  return firstFrom(sheet, row + by[0], by[0], column);
+}
+
+function tilesOf(sheet: Sheet, at: number): (TileSpec | null)[] {
+  const row = sheet.row(at);
+  return row.kind === "tiles" ? row.tiles : [];
+}
+
+function firstFrom(sheet: Sheet, from: number, by: number, column: number): TileSpec | null {
+  for (let at = from; at >= 0 && at < sheet.rows.count; at += by) {
+    const tiles = tilesOf(sheet, at);
+    for (let c = Math.min(column, tiles.length - 1); c >= 0; c--) if (tiles[c]) return tiles[c] ?? null;
+    const other = tiles.find((tile) => tile !== null);
+    if (other) return other;
+  }
+  return null;
+}
+
+function chunks<T>(list: readonly T[], size: number): T[][] {
+  const parts: T[][] = [];
+  for (let at = 0; at < list.length; at += size) parts.push(list.slice(at, at + size));
+  return parts;
+}
