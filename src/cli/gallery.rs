@@ -11,7 +11,7 @@ use super::access::{GallerySource, StoreAccess};
 use super::args::{Common, GalleryArgs};
 use super::exit::ExitCode;
 use super::json::{self, GalleryAddress};
-use crate::config::{Config, GalleryListen};
+use crate::config::{Config, GalleryListen, InEffect};
 use crate::control::protocol::GalleryPlace;
 use crate::gallery::{self, Gallery};
 use crate::store::Reader;
@@ -54,14 +54,22 @@ fn serve(
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let as_of = Some(now.as_secs_f64());
     let settings = config.boot.gallery.clone();
+    let in_effect = InEffect::new(config.live.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let context = || format!("--listen {}", args.listen);
         let listening = gallery::bind(&args.listen, &settings).await.with_context(context)?;
         let (place, needs_login) = (listening.place(), listening.needs_login());
         let free_bytes_min = Arc::new(Mutex::new(config.live.free_bytes_min));
-        let gallery =
-            Gallery::new(reader, settings, Arc::default(), free_bytes_min, as_of, needs_login)?;
+        let gallery = Gallery::new(
+            reader,
+            settings,
+            in_effect,
+            Arc::default(),
+            free_bytes_min,
+            as_of,
+            needs_login,
+        )?;
         let _running = gallery::serve(listening, gallery.clone()).with_context(context)?;
         let new_address = || -> anyhow::Result<GalleryAddress> {
             let code = needs_login.then(|| gallery.login_code(None)).transpose()?;

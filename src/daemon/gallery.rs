@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use crate::config::GalleryConfig;
+use crate::config::{GalleryConfig, InEffect};
 use crate::control::protocol::GalleryPlace;
 use crate::gallery::{self, CODE_AGE_MAX, Gallery, RunningGallery};
 use crate::ingest::Shared;
@@ -17,6 +17,7 @@ type Place = Box<dyn Fn() -> Result<GalleryPlace, String> + Send + Sync>;
 /// If its socket or its token cannot be had.
 pub(super) async fn start(
     config: &GalleryConfig,
+    in_effect: InEffect,
     reader: &Reader,
     shared: &Shared,
 ) -> anyhow::Result<(Option<RunningGallery>, Place)> {
@@ -28,9 +29,9 @@ pub(super) async fn start(
     let (place, needs_login) = (listening.place(), listening.needs_login());
     tracing::info!(listen = %place, "gallery is served");
     let (pace, free_bytes_min) = (shared.pace.clone(), shared.free_bytes_min.clone());
-    let gallery =
-        Gallery::new(reader.clone(), config.clone(), pace, free_bytes_min, None, needs_login)
-            .context("gallery")?;
+    let (reader, config) = (reader.clone(), config.clone());
+    let gallery = Gallery::new(reader, config, in_effect, pace, free_bytes_min, None, needs_login)
+        .context("gallery")?;
     let running = gallery::serve(listening, gallery.clone()).with_context(context)?;
     let place = move || {
         let code = needs_login.then(|| gallery.login_code(Some(CODE_AGE_MAX))).transpose();

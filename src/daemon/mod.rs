@@ -43,7 +43,7 @@ use self::running::{EngineEnd, MainLoop};
 use self::scrub::Scrubber;
 use self::signals::EndSignals;
 use self::systemd::notify;
-use crate::config::{self, Boot, Config};
+use crate::config::{self, Boot, Config, InEffect};
 use crate::control::routes::{self, Answers};
 use crate::control::server;
 use crate::ingest::{Command, Engine, Mode, Shared};
@@ -122,6 +122,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
     let (of_scrub, commands_of_scrub) = (shared.clone(), commands.clone());
     let scrubber = Scrubber::new(reader.clone(), retention.clone(), of_scrub, commands_of_scrub);
     scrubber.start(running_in)?;
+    let in_effect = InEffect::new(config.live.clone());
     let reload = Arc::new(Reload {
         retention: retention.clone(),
         targets: targets.clone(),
@@ -130,10 +131,12 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         config_path,
         boot: Boot { store: store_of_file, ..config.boot.clone() },
         commands: commands.clone(),
+        in_effect: in_effect.clone(),
         level,
     });
     let releases = Releases::new(commands.clone());
-    let (gallery, gallery_place) = gallery::start(&config.boot.gallery, &reader, &shared).await?;
+    let (gallery, gallery_place) =
+        gallery::start(&config.boot.gallery, in_effect, &reader, &shared).await?;
     let stop = CancellationToken::new();
     let answers = Arc::new(Answers {
         store: config.boot.store.clone(),

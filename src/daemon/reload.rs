@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::retention::Retention;
-use crate::config::{self, Boot, Config, Live};
+use crate::config::{self, Boot, Config, InEffect, Live};
 use crate::ingest::{Command, Shared};
 use crate::locks::lock;
 use crate::logging::Level;
@@ -27,6 +27,8 @@ pub(super) struct Reload {
     /// The settings of the start, as the file had them: the command line may have named another store.
     pub(super) boot: Boot,
     pub(super) commands: Sender<Command>,
+    /// The settings that the gallery reads dumps by.
+    pub(super) in_effect: InEffect,
     pub(super) level: Level,
 }
 
@@ -79,6 +81,7 @@ impl Reload {
         self.retention.set(&live);
         self.targets.apply(targets);
         self.shared.set_free_bytes_min(live.free_bytes_min);
+        self.in_effect.set(live.clone());
         // If the engine is gone, the daemon is stopping.
         drop(settings.send(live));
         is_done.recv_timeout(RELOAD_MAX).map_err(|_| {
@@ -121,6 +124,7 @@ mod tests {
         let (commands, commands_in) = bounded(1);
         let reload = Reload {
             retention: Retention::new(reader.clone(), &live, shared.clone()),
+            in_effect: InEffect::new(live),
             targets: Arc::new(Targets::new(reader)),
             shared,
             at_work: Mutex::default(),

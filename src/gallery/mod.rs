@@ -63,7 +63,7 @@ use self::problem::Failure;
 pub(crate) use self::server::{RunningGallery, bind, serve};
 use self::thumbs::Thumbs;
 use self::work::Workers;
-use crate::config::GalleryConfig;
+use crate::config::{GalleryConfig, InEffect};
 use crate::pace::Pace;
 use crate::secrets::{Secret, SecretSource};
 use crate::store::Reader;
@@ -79,6 +79,8 @@ pub(crate) struct Gallery(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) reader: Reader,
     pub(crate) config: GalleryConfig,
+    /// The settings by which dumps are read.
+    pub(crate) in_effect: InEffect,
     /// A random name of this process.
     pub(crate) boot: String,
     /// When the index was read, in seconds since the Unix epoch; `None` if a daemon keeps it current.
@@ -106,6 +108,7 @@ impl Gallery {
     pub(crate) fn new(
         reader: Reader,
         config: GalleryConfig,
+        in_effect: InEffect,
         pace: Arc<Pace>,
         free_bytes_min: Arc<Mutex<Option<u64>>>,
         as_of: Option<f64>,
@@ -120,6 +123,7 @@ impl Gallery {
             reader,
             boot: login::random_name()?,
             as_of,
+            in_effect,
             pace,
             catalogue: Catalogue::default(),
             reading: Workers::start("gallery read", READING_THREADS)?,

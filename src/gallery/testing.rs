@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use tower::ServiceExt;
 
 use super::{Gallery, routes};
-use crate::config::Config;
+use crate::config::{Config, GalleryConfig, InEffect, Live};
 use crate::media::{
     ColorMode, Description, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey, RunId,
     Sha256, Source, Step,
@@ -161,10 +161,16 @@ impl TestStore {
 
     /// A gallery over the store.
     pub(super) fn gallery(&self) -> Gallery {
-        let config = Config::default().boot.gallery;
+        let Config { boot, live } = Config::default();
+        self.gallery_by(boot.gallery, live)
+    }
+
+    /// A gallery over the store, with these settings.
+    pub(super) fn gallery_by(&self, config: GalleryConfig, live: Live) -> Gallery {
         let free_bytes_min = Arc::new(Mutex::new(Some(0)));
         let (reader, pace) = (self.reader.clone(), Arc::default());
-        Gallery::new(reader, config, pace, free_bytes_min, None, false).expect("threads")
+        let in_effect = InEffect::new(live);
+        Gallery::new(reader, config, in_effect, pace, free_bytes_min, None, false).expect("threads")
     }
 
     /// `run=…&key=…&step=…&index=…`.

@@ -9,7 +9,7 @@ mod read;
 use std::io;
 
 pub use self::downscale::downscale;
-pub use self::read::{ReadError, read, read_class_ids};
+pub use self::read::{ReadError, read, read_class_ids, read_samples};
 pub(crate) use safelight_png::encoded_bytes_max;
 
 use crate::convert::Pixels;

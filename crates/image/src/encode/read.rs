@@ -2,10 +2,13 @@
 
 use std::io::Cursor;
 
+use image::error::{LimitError, LimitErrorKind};
 use image::{DynamicImage, ImageReader, Limits};
 
 use crate::convert::Pixels;
 use crate::media::ColorMode;
+use crate::tensor::DType;
+use crate::values::Values;
 
 /// A media file that cannot be decoded: damaged, or an image file of a job in an unknown variant.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,31 @@ pub fn read(bytes: &[u8], pixels_max: u64) -> Result<Pixels, ReadError> {
         (ColorMode::Rgb, picture.into_rgb8().into_raw())
     };
     Ok(Pixels { mode, width, height, bytes })
+}
+
+/// Decodes a media file of at most `pixels_max` pixels to its samples: of 16 bits if the file has such, else of 8 bits.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_samples(bytes: &[u8], pixels_max: u64) -> Result<Values, ReadError> {
+    let picture = decoded(bytes, pixels_max)?;
+    let wide = |samples: Vec<u16>| samples.into_iter().flat_map(u16::to_le_bytes).collect();
+    let size = [picture.height() as usize, picture.width() as usize];
+    let (dtype, n_channels, bytes) = match picture {
+        DynamicImage::ImageLuma8(it) => (DType::U8, 1, it.into_raw()),
+        DynamicImage::ImageLumaA8(it) => (DType::U8, 2, it.into_raw()),
+        DynamicImage::ImageRgb8(it) => (DType::U8, 3, it.into_raw()),
+        DynamicImage::ImageRgba8(it) => (DType::U8, 4, it.into_raw()),
+        DynamicImage::ImageLuma16(it) => (DType::U16, 1, wide(it.into_raw())),
+        DynamicImage::ImageLumaA16(it) => (DType::U16, 2, wide(it.into_raw())),
+        DynamicImage::ImageRgb16(it) => (DType::U16, 3, wide(it.into_raw())),
+        DynamicImage::ImageRgba16(it) => (DType::U16, 4, wide(it.into_raw())),
+        other => (DType::U8, 4, other.into_rgba8().into_raw()),
+    };
+    let values = Values::new(dtype, [size[0], size[1], n_channels], bytes);
+    values.ok_or_else(|| {
+        ReadError(image::ImageError::Limits(LimitError::from_kind(LimitErrorKind::DimensionError)))
+    })
 }
 
 /// Decodes the file of a mask. Returns its width, its height, and the class id of each pixel, row by row.
@@ -90,6 +118,19 @@ mod tests {
         let file = encode(&large, Encoding::default()).expect("a file");
         assert!(read(&file.bytes, 1 << 10).is_err());
         assert!(read(&file.bytes, 1_000_000).is_ok());
+    }
+
+    #[test]
+    fn samples_are_read_as_they_are() {
+        for mode in [ColorMode::L, ColorMode::La, ColorMode::Rgb, ColorMode::Rgba, ColorMode::I16] {
+            let n = 20 * mode.pixel_size();
+            let bytes: Vec<u8> = (0..n).map(|i| u8::try_from(i * 3).unwrap_or(0)).collect();
+            let pixels = Pixels { mode, width: 5, height: 4, bytes };
+            let file = encode(&pixels, Encoding::default()).expect("a file");
+            let got = read_samples(&file.bytes, 20).expect("a picture");
+            assert_eq!(Some(got), Values::of_pixels(pixels), "{mode}");
+        }
+        assert!(read_samples(b"text", 1 << 20).is_err());
     }
 
     #[test]
