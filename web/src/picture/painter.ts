@@ -118,6 +118,8 @@ export class Painter {
       step === null ? this.nothing(tile) : `${["", "← ", "→ "].at(Math.sign(-sign))}${formatStep(step)}`;
     const state = step === null ? "blank" : !frame ? "waiting" : !frame.bitmap ? "none" : "there";
     const { last } = tile;
+    const isCurrent = tile.fixed !== null && this.isAtCursor(tile);
+    tile.root.toggleAttribute("data-current", isCurrent);
     if (last?.frame === frame && last?.label === label && last.state === state && last.side === side) return;
     tile.last = { frame, label, state, side };
     draw(tile.canvas, frame, side);
@@ -127,6 +129,13 @@ export class Painter {
     }
     if (last?.state !== state) tile.root.setAttribute("data-state", state);
     tile.drawn(step);
+  }
+
+  /** Whether a tile of a contact sheet is the one that the cursor is at. */
+  private isAtCursor(tile: Painted): boolean {
+    const { cursor, tracks } = this.scene;
+    const at = cursor === null ? null : tracks.get(tile.track)?.shown.atMost(cursor);
+    return at != null && tile.fixed !== null && compareSteps(at, tile.fixed) === 0;
   }
 
   private nothing(tile: Painted): string {

@@ -1,5 +1,230 @@
-import { Empty } from "./parts";
+import { useEffect, useRef, useState } from "preact/hooks";
+import "./Search.css";
+import { ApiError, apiUrl, ask, isAborted, sha20 } from "../state/api";
+import type { Item, Items } from "../state/api.types";
+import { useKeys } from "../state/keys";
+import { commandOf, parseQuery, type Query } from "../state/query";
+import { part, push } from "../state/route";
+import { formatStep } from "../state/steps";
+import { info } from "../state/store";
+import { formatPlace, type Place, START } from "../state/url";
+import { Button, Command, Empty, ErrorNote, Link } from "./parts";
+import { RunDot } from "./Runs";
+import { Badges, itemView } from "./Tile";
+
+/** Items that are shown; the search stops there, until it is told to go on. */
+const SHOWN_MAX = 500;
+const shown = { q: part("q") };
 
 export function Search() {
-  return <Empty title="Search" />;
+  const text = shown.q.value;
+  const query = parseQuery(text);
+  useKeys({ back: () => history.back() });
+  if (text.trim() === "") return <Help />;
+  return (
+    <div class="search">
+      {query.errors.length > 0 ? (
+        <div class="search-errors" role="alert">
+          {query.errors.map((error) => (
+            <p key={error}>{error}</p>
+          ))}
+        </div>
+      ) : (
+        <Results key={text} text={text} query={query} />
+      )}
+    </div>
+  );
+}
+
+interface Progress {
+  items: Item[];
+  lookedAt: number;
+  of: number;
+  /** Where to go on; null at the end. */
+  next: string | null;
+  isRunning: boolean;
+  error: ApiError | undefined;
+}
+
+const BEGIN: Progress = { items: [], lookedAt: 0, of: 0, next: null, isRunning: true, error: undefined };
+
+/** Runs the search, answer by answer. */
+function useSearch(query: Query): [Progress, () => void, () => void] {
+  const [progress, setProgress] = useState(BEGIN);
+  const abort = useRef<AbortController | null>(null);
+  const run = async (from: string | null, before: readonly Item[]) => {
+    const control = new AbortController();
+    abort.current = control;
+    let cursor = from;
+    const items = [...before];
+    const limit = items.length + SHOWN_MAX;
+    try {
+      do {
+        const answer: Items = await ask<Items>(urlOf(query, cursor), control.signal);
+        items.push(...answer.items);
+        cursor = answer.next;
+        const isRunning = cursor !== null && items.length < limit;
+        const { looked_at: lookedAt, of } = answer;
+        setProgress({ items: [...items], lookedAt, of, next: cursor, isRunning, error: undefined });
+      } while (cursor !== null && items.length < limit);
+    } catch (error) {
+      if (isAborted(error)) setProgress((last) => ({ ...last, isRunning: false }));
+      else if (error instanceof ApiError) setProgress((last) => ({ ...last, isRunning: false, error }));
+    }
+  };
+  useEffect(() => {
+    void run(null, []);
+    return () => abort.current?.abort();
+  }, []);
+  const stop = () => abort.current?.abort();
+  const goOn = () => {
+    setProgress((last) => ({ ...last, isRunning: true }));
+    void run(progress.next, progress.items);
+  };
+  return [progress, stop, goOn];
+}
+
+function urlOf(query: Query, cursor: string | null): string {
+  const { run, key, state, where, first, last } = query;
+  return apiUrl("items", { run, key, state, where, first_step: first, last_step: last, cursor, limit: 200 });
+}
+
+function Results({ text, query }: { text: string; query: Query }) {
+  const [progress, stop, goOn] = useSearch(query);
+  const { items, lookedAt, of, next, isRunning, error } = progress;
+  const store = info.value?.store;
+  const number = (n: number) => n.toLocaleString("en");
+  return (
+    <>
+      <div class="bar">
+        <h1 class="cut">
+          <bdi>{text}</bdi>
+        </h1>
+        <span class="muted num" role="status">
+          {of > 0
+            ? `${number(lookedAt)} of ${number(of)} looked at, ${number(items.length)} found`
+            : "Searching"}
+        </span>
+        <div class="bar-end">
+          {isRunning && <Button onClick={stop}>Stop</Button>}
+          {!isRunning && next !== null && <Button onClick={goOn}>Go on</Button>}
+        </div>
+      </div>
+      <progress class="search-progress" aria-label="Items looked at" max={Math.max(1, of)} value={lookedAt} />
+      {error && <ErrorNote error={error} />}
+      {items.length > 0 ? (
+        <ul class="results">
+          {items.map((item, at) => (
+            <Result key={at} item={item} />
+          ))}
+        </ul>
+      ) : (
+        !isRunning && !error && <NothingFound isAll={next === null} />
+      )}
+      {store !== undefined && (
+        <footer class="search-command">
+          <span class="muted">The same in a terminal</span>
+          <Command line={commandOf(query, store)} />
+        </footer>
+      )}
+    </>
+  );
+}
+
+function Result({ item }: { item: Item }) {
+  const place: Place | null =
+    item.key === null || item.step === null
+      ? null
+      : { run: item.run, key: item.key, step: item.step, index: item.index ?? 0 };
+  const title = item.key ?? item.path ?? "no key";
+  const body = (
+    <>
+      <span class="result-picture">
+        <Picture item={item} place={place} />
+      </span>
+      <span class="result-key cut" title={title}>
+        <bdi>{title}</bdi>
+      </span>
+      <span class="result-foot num">
+        <RunDot run={item.run} />
+        {item.step === null ? "no step" : formatStep(item.step)}
+        {item.index !== null && item.index > 0 && <span class="muted">· {item.index}</span>}
+        <Badges item={item} />
+      </span>
+      <span class="result-caption">
+        <bdi>{item.state === "image" ? item.caption : item.reason}</bdi>
+      </span>
+    </>
+  );
+  return (
+    <li class="result" title={item.run}>
+      {place && item.state !== "rejected" ? <Link to={itemView(place)}>{body}</Link> : body}
+    </li>
+  );
+}
+
+function Picture({ item, place }: { item: Item; place: Place | null }) {
+  const [isGone, setGone] = useState(false);
+  if (item.state === "rejected") return <span class="chip is-rejected">✕ rejected</span>;
+  if (item.pruned) return <span class="chip">pruned</span>;
+  if (!place || isGone) return <span class="chip">no picture</span>;
+  const source =
+    item.state === "held"
+      ? `${apiUrl("develop.png")}?${formatPlace(place)}&size=128`
+      : `/t/256/${sha20(item.sha256 ?? "")}?${formatPlace(place)}`;
+  const isSmall = Math.max(item.width ?? 256, item.height ?? 256) <= 80;
+  return (
+    <>
+      <img
+        src={source}
+        class={isSmall ? "is-pixelated" : ""}
+        alt={`${place.key}, step ${formatStep(place.step)}${item.caption ? `, ${item.caption}` : ""}`}
+        loading="lazy"
+        decoding="async"
+        onError={() => setGone(true)}
+      />
+      {item.state === "held" && <span class="tile-word is-held">held</span>}
+    </>
+  );
+}
+
+function NothingFound({ isAll }: { isAll: boolean }) {
+  return (
+    <Empty title={isAll ? "Nothing matches" : "Nothing found so far"}>
+      <p>
+        {isAll
+          ? "No item of this store has all of these properties. All conditions must hold; leave one out to find more."
+          : "The search was stopped."}
+      </p>
+    </Empty>
+  );
+}
+
+const EXAMPLES: [string, string][] = [
+  ["nan>0", "images with NaN"],
+  ["caption~car", "captions with this text; a bare word does the same"],
+  ["key~val step:100..200", "keys with this text, at these steps"],
+  ["state:held", "held items, with their previews"],
+  ["state:rejected", "dumps that became no image"],
+  ["clipped>0.05 std<0.01", "several conditions: all must hold"],
+];
+
+function Help() {
+  return (
+    <Empty title="Search all items">
+      <p>
+        Type conditions in the field above. They are those of <code>safelight ls --where</code>.
+      </p>
+      <ul class="search-examples">
+        {EXAMPLES.map(([q, what]) => (
+          <li key={q}>
+            <Button onClick={() => push({ ...START, page: "search", q })}>
+              <code>{q}</code>
+            </Button>
+            <span class="muted">{what}</span>
+          </li>
+        ))}
+      </ul>
+    </Empty>
+  );
 }

@@ -20,8 +20,8 @@ export interface GridState {
   /** The items at the step where the cursor rests, by tile. */
   facts: Signal<ReadonlyMap<string, Item>>;
   selected: Signal<string | null>;
-  /** The step that each tile shows. */
-  drawn: Map<string, StepNumber>;
+  /** What each tile shows. */
+  drawn: Map<string, Place>;
 }
 
 export const GridContext = createContext<GridState | null>(null);
@@ -33,12 +33,10 @@ interface TileProps {
   row?: KeyRow | undefined;
   side: number;
   column: number;
-  /** Whether it is the one at the cursor of a contact sheet. */
-  isCurrent?: boolean;
 }
 
 /** One picture with its step, caption and badges. */
-export function Tile({ spec, title, row, side, column, isCurrent }: TileProps) {
+export function Tile({ spec, title, row, side, column }: TileProps) {
   const grid = useContext(GridContext);
   const root = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -46,7 +44,8 @@ export function Tile({ spec, title, row, side, column, isCurrent }: TileProps) {
   const link = useRef<HTMLAnchorElement>(null);
   // The step for which the caption is shown follows what was drawn.
   const [step, setStep] = useState<StepNumber | null>(spec.fixed);
-  const item = grid?.facts.value.get(spec.id);
+  const name = JSON.stringify([spec.run, spec.key, spec.index]);
+  const item = grid?.facts.value.get(spec.fixed === null ? name : spec.id);
   const isItem =
     item !== undefined && item.step !== null && step !== null && compareSteps(item.step, step) === 0;
   const isSelected = grid?.selected.value === spec.id;
@@ -54,7 +53,7 @@ export function Tile({ spec, title, row, side, column, isCurrent }: TileProps) {
   useEffect(() => {
     if (!grid || !root.current || !canvas.current || !label.current) return;
     const remove = grid.painter.add({
-      name: JSON.stringify([spec.run, spec.key, spec.index]),
+      name,
       track: cellName(spec.run, spec.key),
       run: spec.run,
       key: spec.key,
@@ -65,7 +64,7 @@ export function Tile({ spec, title, row, side, column, isCurrent }: TileProps) {
       label: label.current,
       drawn(drawn) {
         if (drawn === null) grid.drawn.delete(spec.id);
-        else grid.drawn.set(spec.id, drawn);
+        else grid.drawn.set(spec.id, { run: spec.run, key: spec.key, step: drawn, index: spec.index });
         setStep(drawn);
       },
     });
@@ -73,7 +72,7 @@ export function Tile({ spec, title, row, side, column, isCurrent }: TileProps) {
       remove();
       grid.drawn.delete(spec.id);
     };
-  }, [grid, spec.id, spec.fixed]);
+  }, [grid, spec.id, spec.index, spec.fixed]);
 
   useEffect(() => {
     if (isSelected && !root.current?.contains(document.activeElement))
@@ -100,7 +99,6 @@ export function Tile({ spec, title, row, side, column, isCurrent }: TileProps) {
       aria-colindex={column + 1}
       aria-selected={isSelected}
       data-state="waiting"
-      data-current={isCurrent ? "" : undefined}
       style={{ width: px(side) }}
       onFocusIn={() => {
         if (grid) grid.selected.value = spec.id;

@@ -1,0 +1,240 @@
+// What the grid shows, and what it asks for.
+
+import { computed, signal, useSignalEffect } from "@preact/signals";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { ApiError, apiUrl, ask, isAborted, sha20 } from "../state/api";
+import type { At, Item, Items, KeyRow, StepNumber } from "../state/api.types";
+import { type Catalogue, cellName } from "../state/catalogue";
+import { asGlob, matchesTyped } from "../state/glob";
+import { refreshed } from "../state/live";
+import type { Player } from "../state/player";
+import { part } from "../state/route";
+import { say } from "../state/say";
+import { type StepList, StepUnion } from "../state/steps";
+import type { Sheet } from "./layouts";
+import type { Scroller } from "./Scroll";
+import type { GridState } from "./Tile";
+
+/** Keys whose steps are on the slider from the start; those of others are added when they are seen. */
+const TRACKS_AT_ONCE = 64;
+/** The gap between tiles in pixels. */
+export const GAP = 12;
+/** How long the cursor rests before captions are asked for. */
+const REST_MS = 120;
+
+export const shown = {
+  run: part("run"),
+  key: part("key"),
+  lay: part("lay"),
+  step: part("step"),
+  exact: part("exact"),
+  index: part("index"),
+  size: part("size"),
+  sort: part("sort"),
+};
+
+/** The width that there is for tiles. */
+export const room = signal(0);
+/** The side of a tile in pixels: as chosen, or as the layout suggests. */
+export const side = computed(() => {
+  if (shown.size.value !== 0) return shown.size.value;
+  if (shown.lay.value === "keys") return 160;
+  if (shown.lay.value === "steps") return 96;
+  const n = Math.max(1, shown.run.value.length);
+  return Math.min(320, Math.max(128, Math.floor((room.value + GAP) / n) - GAP));
+});
+
+/** The keys to show, with each run that has them. */
+export interface ShownKey {
+  run: string;
+  row: KeyRow;
+}
+
+export function keysOf(
+  runs: readonly string[],
+  keys: ReadonlyMap<string, readonly KeyRow[]>,
+  typed: string,
+  lay: string,
+): ShownKey[] {
+  const all = runs.flatMap((run) => (keys.get(run) ?? []).map((row) => ({ run, row })));
+  // A contact sheet shows one key: the one of this name, or the first that matches.
+  if (lay === "steps") {
+    const exact = all.filter(({ row }) => row.key === typed);
+    return (exact.length > 0 ? exact : all.filter(({ row }) => matchesTyped(typed, row.key))).slice(0, 1);
+  }
+  return all.filter(({ row }) => row.key === typed || matchesTyped(typed, row.key));
+}
+
+export function totalOf(
+  runs: readonly string[],
+  keys: ReadonlyMap<string, readonly KeyRow[]>,
+  typed: string,
+): number {
+  let total = 0;
+  // Images of a run that is not known yet are not new.
+  if (!runs.every((run) => keys.has(run))) return 0;
+  for (const rows of keys.values()) {
+    for (const row of rows) if (matchesTyped(typed, row.key)) total += row.image;
+  }
+  return total;
+}
+
+/** Asks for the steps of the keys, and lets the slider run over them. */
+export function useTracks(
+  catalogue: Catalogue,
+  player: Player,
+  runs: readonly string[],
+  keys: readonly ShownKey[],
+  lay: string,
+): void {
+  const names = keys.map(({ run, row }) => cellName(run, row.key));
+  const all = names.join("\n");
+  useEffect(() => {
+    for (const { run, row } of keys.slice(0, TRACKS_AT_ONCE)) catalogue.want(run, row.key);
+  }, [all]);
+  const tracks = catalogue.tracks.value;
+  useLayoutEffect(() => {
+    const known = names.flatMap((name) => tracks.get(name)?.all ?? []);
+    player.steps.value = new StepUnion(known);
+  }, [all, tracks, runs, lay]);
+}
+
+/** Asks for the items at the step where the cursor rests. Returns them by cell, once they are there. */
+export function useFacts(
+  grid: GridState,
+  runs: readonly string[],
+  keys: readonly ShownKey[],
+): ReadonlyMap<string, readonly Item[]> | undefined {
+  const [at, setAt] = useState<ReadonlyMap<string, readonly Item[]>>();
+  const [lay, typed, asked] = [shown.lay.value, shown.key.value, shown.step.value];
+  const isFirst = at === undefined;
+  const version = keys.map(({ row }) => `${row.image} ${row.held}`).join();
+  const all = refreshed.value;
+  useEffect(() => {
+    if (lay === "steps") return;
+    const abort = new AbortController();
+    const load = async () => {
+      const cells = new Map<string, readonly Item[]>();
+      const names = [...new Set(keys.map(({ row }) => row.key))];
+      // Names are exact; a glob is for when there are many.
+      const key = typed === "" ? null : names.length > 0 && names.length <= 16 ? names : asGlob(typed);
+      let cursor: string | null = null;
+      do {
+        const url: string = apiUrl("at", { run: runs, key, step: asked, cursor });
+        const answer: At = await ask<At>(url, abort.signal);
+        for (const cell of answer.cells) cells.set(cellName(cell.run, cell.key), cell.items);
+        cursor = answer.next;
+      } while (cursor !== null && cells.size < 5_000);
+      const facts = new Map<string, Item>();
+      for (const item of [...cells.values()].flat()) {
+        facts.set(JSON.stringify([item.run, item.key, item.index]), item);
+      }
+      grid.facts.value = facts;
+      setAt(cells);
+    };
+    const timer = setTimeout(
+      () =>
+        load().catch((error: unknown) => {
+          if (isAborted(error)) return;
+          // The pictures are there all the same; the next step asks again.
+          if (isFirst) setAt(new Map());
+          say(error instanceof ApiError ? error.problem.detail : String(error));
+        }),
+      isFirst ? 0 : REST_MS,
+    );
+    return () => {
+      clearTimeout(timer);
+      abort.abort();
+    };
+  }, [asked, lay, typed, version, all]);
+  return at;
+}
+
+/** Tells the painter what to draw. Nothing is rendered for a step. */
+export function usePainting(catalogue: Catalogue, player: Player, grid: GridState): void {
+  useSignalEffect(() => {
+    const digests = new Map<string, { step: StepNumber; sha20: string | null }>();
+    for (const [id, { step, sha256, pruned }] of grid.facts.value) {
+      if (step !== null) digests.set(id, { step, sha20: sha256 && !pruned ? sha20(sha256) : null });
+    }
+    grid.painter.show({
+      cursor: player.cursor.value,
+      isExact: shown.exact.value,
+      side: side.value,
+      tracks: catalogue.tracks.value,
+      digests,
+    });
+  });
+}
+
+/** Asks for the items of a contact sheet's tiles in view. Returns a function to call with their places. */
+export function useSheetFacts(
+  grid: GridState,
+  first: ShownKey | undefined,
+  list: StepList | undefined,
+): (from: number, to: number) => void {
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  const abort = useRef<AbortController | undefined>(undefined);
+  useEffect(() => {
+    grid.facts.value = new Map();
+    return () => {
+      clearTimeout(timer.current);
+      abort.current?.abort();
+    };
+  }, [first?.run, first?.row.key, list === undefined]);
+  return (from, to) => {
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => void load(from, to), REST_MS);
+  };
+
+  async function load(from: number, to: number): Promise<void> {
+    const [low, high] = [list?.at(from), list?.at(to - 1)];
+    if (!first || !list || low == null || high == null) return;
+    abort.current?.abort();
+    const control = new AbortController();
+    abort.current = control;
+    const facts = new Map<string, Item>();
+    try {
+      let cursor: string | null = null;
+      do {
+        const where = { run: first.run, key: first.row.key, first_step: low, last_step: high };
+        const answer: Items = await ask<Items>(apiUrl("items", { ...where, cursor }), control.signal);
+        for (const item of answer.items) {
+          if (item.step !== null && (item.index ?? 0) === shown.index.peek()) {
+            facts.set(String(list.placeAtMost(item.step)), item);
+          }
+        }
+        cursor = answer.next;
+      } while (cursor !== null);
+      grid.facts.value = facts;
+    } catch (error) {
+      // The pictures are there all the same.
+      if (error instanceof ApiError) say(error.problem.detail);
+    }
+  }
+}
+
+/** Shows the row of the cursor in a contact sheet, when the sheet is there and when the cursor moves. */
+export function useSheetCursor(
+  player: Player,
+  sheet: Sheet | null,
+  list: StepList | undefined,
+  scroller: { current: Scroller | null },
+): void {
+  const latest = useRef({ sheet, list });
+  latest.current = { sheet, list };
+  const reveal = () => {
+    const cursor = player.cursor.value;
+    const { sheet: now, list: steps } = latest.current;
+    if (!now || !steps || cursor === null) return;
+    const row = now.locate(String(Math.max(0, steps.placeAtMost(cursor))))?.[0];
+    if (row !== undefined) scroller.current?.reveal(row);
+  };
+  useSignalEffect(reveal);
+  const isThere = sheet !== null && list !== undefined;
+  useEffect(() => {
+    // The rows have their heights after the first layout.
+    const request = requestAnimationFrame(reveal);
+    return () => cancelAnimationFrame(request);
+  }, [isThere]);
+}
