@@ -5,7 +5,7 @@
 //! | `api` | the answers, as types |
 //! | `params`, `problem` | the parameters of a request, and its errors |
 //! | `files` | media files as they are |
-//! | `thumbs` | thumbnails |
+//! | `thumbs`, `frames` | thumbnails, one or many |
 //! | `ranges`, `streams` | conditional and partial requests; long bodies |
 //! | `limits` | the limits of requests |
 //! | `cursor` | where a list goes on |
@@ -31,6 +31,7 @@ mod assets;
 mod catalogue;
 mod cursor;
 mod files;
+mod frames;
 mod guard;
 mod item;
 mod limits;
@@ -172,6 +173,7 @@ fn routes(gallery: &Gallery) -> Router {
         .merge(item::routes())
         .merge(files::routes())
         .merge(thumbs::routes())
+        .merge(frames::routes())
         .fallback(problem::no_page)
         .layer(middleware::from_fn_with_state(gallery.0.clone(), guard::guard))
         .with_state(gallery.clone())

@@ -47,6 +47,9 @@ const OWN_BYTES_MAX: u64 = 8 << 10;
 /// But not if it has more pixels: a browser decodes all of them.
 const OWN_PIXELS_MAX: u64 = 1 << 20;
 
+/// Nor if it is no larger than its thumbnail, but has more bytes: most of them are no pixels.
+const SHORT_BYTES_MAX: u64 = 1 << 20;
+
 /// A larger PNG is decoded from the disk.
 const WHOLE_BYTES_MAX: u64 = 8 << 20;
 
@@ -167,7 +170,8 @@ async fn thumbnail(
 /// Whether a file is its own thumbnail.
 fn is_own(file: &MediaFile, ThumbSize(size): ThumbSize) -> bool {
     let n_pixels = u64::from(file.width) * u64::from(file.height);
-    file.width.max(file.height) <= u32::from(size)
+    let is_short = file.width.max(file.height) <= u32::from(size);
+    (is_short && file.size <= SHORT_BYTES_MAX)
         || (file.size <= OWN_BYTES_MAX && n_pixels <= OWN_PIXELS_MAX)
 }
 

@@ -1,0 +1,474 @@
+//! `/api/v1/frames`: the thumbnails of many steps in one answer, because browsers have few connections.
+//!
+//! For each frame:
+//!
+//! ```text
+//! u32     length of the head, little-endian
+//! head    `FrameHead` in JSON
+//! bytes   the picture, `size` of them
+//! ```
+//!
+//! For each of the steps, and each run and key, there is the image at the greatest step up to it. Each image comes
+//! once. The order is that of the steps, then of the runs, then of the keys, so that a page asks for what it needs
+//! first. Frames are sent while further ones are made. The answer ends early at its limit of bytes, or if newer
+//! requests push it out. Then frames are missing at its end.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::stream;
+
+use super::api::{FrameHead, StepNumber};
+use super::files::{RunFiles, digits};
+use super::limits::LIMITS;
+use super::params::{Params, media_key, run_id};
+use super::problem::Failure;
+use super::thumbs::{self, Picture, ThumbSize};
+use super::{Gallery, Shared};
+use crate::media::{Fate, MediaEntry, MediaFile, MediaKey, RunId, Step};
+
+/// The runs times the keys in a request.
+const SERIES_MAX: usize = 256;
+
+/// The bytes of frames that are read at a time.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// How long frames are read at a time. Then newer requests have their turn.
+const PIECE_TIME: Duration = Duration::from_millis(20);
+
+pub(super) fn routes() -> Router<Gallery> {
+    Router::new().route("/api/v1/frames", get(frames))
+}
+
+/// What a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    runs: Vec<RunId>,
+    keys: Vec<MediaKey>,
+    steps: Vec<Step>,
+    index: u32,
+    size: ThumbSize,
+}
+
+/// A place in the order of frames.
+#[derive(Debug, Clone, Copy)]
+struct At<'a> {
+    /// The number of the run.
+    n_run: usize,
+    run: &'a RunId,
+    key: &'a MediaKey,
+    step: Step,
+}
+
+impl Wanted {
+    fn of_query(query: Option<&str>) -> Result<Self, Failure> {
+        let mut params = Params::of_query(query)?;
+        let runs: Vec<_> =
+            params.all("run").iter().map(|text| run_id(text)).collect::<Result<_, _>>()?;
+        let keys: Vec<_> =
+            params.all("key").iter().map(|text| media_key(text)).collect::<Result<_, _>>()?;
+        let steps = steps(&params.one("steps")?)?;
+        let index = params.number("index", 0..=u32::MAX)?.unwrap_or(0);
+        let size = params.optional("size")?;
+        let size = size.as_deref().unwrap_or("128");
+        let bad_size =
+            || Failure::bad_parameter(format!("got {size:?} as \"size\", want 128 or 256"));
+        let size = ThumbSize::of_text(size).ok_or_else(bad_size)?;
+        params.finish()?;
+        let n_series = runs.len().saturating_mul(keys.len());
+        if n_series == 0 || n_series > SERIES_MAX {
+            let (runs, keys) = (runs.len(), keys.len());
+            return Err(Failure::bad_parameter(format!(
+                "got {runs} values of \"run\" and {keys} of \"key\", want 1 to {SERIES_MAX} pairs"
+            )));
+        }
+        Ok(Self { runs, keys, steps, index, size })
+    }
+
+    /// The run, the key and the step of a place in the order of frames.
+    fn at(&self, place: usize) -> Option<At<'_>> {
+        let n_keys = self.keys.len();
+        let step = *self.steps.get(place / (self.runs.len() * n_keys))?;
+        let n_run = place / n_keys % self.runs.len();
+        Some(At { n_run, run: &self.runs[n_run], key: &self.keys[place % n_keys], step })
+    }
+
+    /// The number of the run and key of a place.
+    fn series(&self, place: usize) -> usize {
+        place % (self.runs.len() * self.keys.len())
+    }
+}
+
+/// Reads a list of steps.
+fn steps(text: &str) -> Result<Vec<Step>, Failure> {
+    let max = LIMITS.frame_steps_max as usize;
+    let mut steps = Vec::new();
+    for step in text.split(',') {
+        let bad = || format!("got {step:?} in \"steps\", want steps with commas between them");
+        steps.push(Step(step.parse().map_err(|_| Failure::bad_parameter(bad()))?));
+        if steps.len() > max {
+            let detail = format!("got more than {max} values in \"steps\", want at most {max}");
+            return Err(Failure::bad_parameter(detail));
+        }
+    }
+    Ok(steps)
+}
+
+/// Appends a frame.
+fn push_frame(out: &mut Vec<u8>, head: &FrameHead, bytes: &[u8]) {
+    // A head of texts and numbers can be written.
+    let head = serde_json::to_vec(head).unwrap_or_default();
+    let Ok(length) = u32::try_from(head.len()) else { return };
+    out.extend(length.to_le_bytes());
+    out.extend(head);
+    out.extend(bytes);
+}
+
+/// How far an answer is.
+struct Progress {
+    wanted: Arc<Wanted>,
+    /// The next place.
+    place: usize,
+    /// The images that were sent: the number of their run and key, and their step.
+    sent: HashSet<(usize, Step)>,
+    /// The files of each run.
+    files: Vec<Option<Arc<RunFiles>>>,
+    n_bytes: usize,
+    is_full: bool,
+}
+
+/// The next part of an answer.
+enum Piece {
+    Frames(Vec<u8>),
+    /// A frame whose thumbnail is not there yet.
+    ToMake(Box<ToMake>),
+    End,
+}
+
+/// A frame without its picture.
+struct ToMake {
+    head: FrameHead,
+    file: MediaFile,
+    files: Arc<RunFiles>,
+}
+
+/// What there is for a place.
+enum Found {
+    Nothing,
+    Frame(FrameHead, Option<Picture>),
+    ToMake(Box<ToMake>),
+}
+
+impl Progress {
+    fn new(wanted: Wanted) -> Self {
+        let files = wanted.runs.iter().map(|_| None).collect();
+        let (wanted, sent) = (Arc::new(wanted), HashSet::new());
+        Self { wanted, place: 0, sent, files, n_bytes: 0, is_full: false }
+    }
+
+    /// Reads the next frames.
+    fn piece(&mut self, shared: &Shared) -> Result<Piece, Failure> {
+        let (wanted, start) = (self.wanted.clone(), Instant::now());
+        let mut out = Vec::new();
+        while let Some(at) = wanted.at(self.place).filter(|_| !self.is_full) {
+            if out.len() >= PIECE_BYTES || start.elapsed() >= PIECE_TIME {
+                return Ok(Piece::Frames(out));
+            }
+            let series = wanted.series(self.place);
+            let own = shared.reader.step_up_to(at.run, at.key, at.step)?;
+            if let Some(step) = own.filter(|step| !self.sent.contains(&(series, *step))) {
+                match self.find(shared, &At { step, ..at })? {
+                    Found::Nothing => {}
+                    Found::Frame(head, picture) => self.push(&mut out, head, picture),
+                    Found::ToMake(to_make) if out.is_empty() => {
+                        self.sent.insert((series, step));
+                        self.place += 1;
+                        return Ok(Piece::ToMake(to_make));
+                    }
+                    // Those before it are sent meanwhile.
+                    Found::ToMake(_) => return Ok(Piece::Frames(out)),
+                }
+                self.sent.insert((series, step));
+            }
+            self.place += 1;
+        }
+        Ok(if out.is_empty() { Piece::End } else { Piece::Frames(out) })
+    }
+
+    /// Finds the image at a place, or what is there instead.
+    fn find(&mut self, shared: &Shared, at: &At<'_>) -> Result<Found, Failure> {
+        let &At { n_run, run, key, step } = at;
+        let mut head = FrameHead {
+            run: run.as_str().to_owned(),
+            key: key.as_str().to_owned(),
+            step: StepNumber(step.0),
+            index: self.wanted.index,
+            sha20: String::new(),
+            content_type: String::new(),
+            size: 0,
+            width: 0,
+            height: 0,
+        };
+        let file = match shared.reader.item(run, key, step, self.wanted.index)? {
+            Some(MediaEntry { fate: Fate::Image(image), .. }) => {
+                let file = image.file;
+                head.sha20 = digits(file.sha256);
+                (head.width, head.height) = (file.width, file.height);
+                if image.pruned {
+                    return Ok(Found::Frame(head, None));
+                }
+                file
+            }
+            Some(_) => return Ok(Found::Frame(head, None)),
+            None => return Ok(Found::Nothing),
+        };
+        let Ok(files) = self.files(shared, n_run, run) else {
+            return Ok(Found::Frame(head, None));
+        };
+        Ok(match thumbs::ready(shared, &files, &file, self.wanted.size) {
+            Ok(Some(picture)) => Found::Frame(head, Some(picture)),
+            Ok(None) => Found::ToMake(Box::new(ToMake { head, file, files })),
+            // The page of the item says why.
+            Err(_) => Found::Frame(head, None),
+        })
+    }
+
+    fn files(
+        &mut self,
+        shared: &Shared,
+        n_run: usize,
+        run: &RunId,
+    ) -> Result<Arc<RunFiles>, Failure> {
+        if let Some(files) = &self.files[n_run] {
+            return Ok(files.clone());
+        }
+        let files = Arc::new(RunFiles::open(shared, run)?);
+        self.files[n_run] = Some(files.clone());
+        Ok(files)
+    }
+
+    /// Appends a frame, unless the answer becomes too long.
+    fn push(&mut self, out: &mut Vec<u8>, mut head: FrameHead, picture: Option<Picture>) {
+        let bytes = picture.map(|Picture { content_type, bytes }| {
+            content_type.clone_into(&mut head.content_type);
+            bytes
+        });
+        let bytes = bytes.unwrap_or_default();
+        head.size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let before = out.len();
+        push_frame(out, &head, &bytes);
+        let n = out.len() - before;
+        if self.n_bytes + n > LIMITS.frames_bytes_max as usize {
+            self.is_full = true;
+            out.truncate(before);
+        } else {
+            self.n_bytes += n;
+        }
+    }
+}
+
+/// Returns the next frames, and how far the answer is then. `None` at its end.
+async fn next(
+    gallery: &Gallery,
+    mut progress: Progress,
+) -> Result<Option<(Vec<u8>, Progress)>, Failure> {
+    loop {
+        let read = move |shared: &Shared| Ok((progress.piece(shared)?, progress));
+        let (piece, after) = gallery.read(read).await?;
+        progress = after;
+        let frames = match piece {
+            Piece::End => return Ok(None),
+            Piece::Frames(frames) => frames,
+            Piece::ToMake(to_make) => {
+                let ToMake { head, file, files } = *to_make;
+                let size = progress.wanted.size;
+                let make =
+                    move |shared: &Shared| Ok(thumbs::made(shared, &files, &file, size).ok());
+                let picture = gallery.make(make).await?;
+                let mut frame = Vec::new();
+                progress.push(&mut frame, head, picture);
+                frame
+            }
+        };
+        if !frames.is_empty() {
+            return Ok(Some((frames, progress)));
+        }
+    }
+}
+
+async fn frames(
+    State(gallery): State<Gallery>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Failure> {
+    let wanted = Wanted::of_query(query.as_deref())?;
+    // If this fails, the client reads why. Later, the answer ends.
+    let first = next(&gallery, Progress::new(wanted)).await?;
+    let (first, progress) = first.unzip();
+    let pieces = stream::unfold((first, progress), move |(ready, progress)| {
+        let gallery = gallery.clone();
+        async move {
+            if let Some(ready) = ready {
+                return Some((Ok::<_, Infallible>(ready), (None, progress)));
+            }
+            let (piece, progress) = next(&gallery, progress?).await.ok()??;
+            Some((Ok(piece), (None, Some(progress))))
+        }
+    });
+    let head =
+        [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")];
+    Ok((head, Body::from_stream(pieces)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use serde_json::Value;
+
+    use super::super::testing::{Got, TestFile, TestStore, get};
+    use super::*;
+    use crate::convert::Pixels;
+    use crate::encode::{Encoding, encode};
+    use crate::media::{ColorMode, FileType, Sha256};
+
+    /// The frames of an answer: heads and pictures.
+    fn read(mut bytes: &[u8]) -> Vec<(Value, &[u8])> {
+        let mut frames = Vec::new();
+        while let Some((length, rest)) = bytes.split_first_chunk() {
+            let (head, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+            let head: Value = serde_json::from_slice(head).expect("a head");
+            let size = usize::try_from(head["size"].as_u64().expect("a size")).expect("a size");
+            let (picture, rest) = rest.split_at(size);
+            frames.push((head, picture));
+            bytes = rest;
+        }
+        assert!(bytes.is_empty());
+        frames
+    }
+
+    fn small(bytes: &[u8]) -> TestFile<'_> {
+        TestFile::new(FileType::Png, bytes, (28, 28))
+    }
+
+    async fn ask(gallery: &Gallery, query: &str) -> Got {
+        get(gallery, &format!("/api/v1/frames?run=a%2Frun&{query}"), &[]).await
+    }
+
+    #[tokio::test]
+    async fn each_step_gets_the_image_at_or_before_it_once() {
+        let mut store = TestStore::new();
+        for (key, step) in [("a", 10), ("a", 20), ("b", 15), ("a", 40)] {
+            store.image((key, step, 0), small(format!("{key} {step}").as_bytes()));
+        }
+        store.held(("a", 30, 0));
+        store.image(("b", 25, 1), small(b"another index"));
+        store.prune(("a", 40, 0));
+        let query = "key=a&key=b&key=none&steps=20,9,29,31,50";
+        let got = ask(&store.gallery(), query).await;
+        assert_eq!((got.status, got.header("cache-control")), (StatusCode::OK, "no-store"));
+        let frames = read(got.body());
+        let told: Vec<_> = frames
+            .iter()
+            .map(|(head, picture)| {
+                let (key, step) = (head["key"].as_str(), head["step"].as_u64());
+                let picture = std::str::from_utf8(picture).expect("text");
+                (key.unwrap_or(""), step.unwrap_or(0), picture)
+            })
+            .collect();
+        let want = [
+            ("a", 20, "a 20"),
+            ("b", 15, "b 15"),
+            // Step 9 is before all of them, and step 25 of `b` has no index 0.
+            ("a", 30, ""),
+            ("a", 40, ""),
+        ];
+        assert_eq!(told, want);
+        let (first, _) = &frames[0];
+        let want = serde_json::json!({
+            "run": "a/run", "key": "a", "step": 20, "index": 0, "sha20": digits(Sha256::of(b"a 20")),
+            "type": "image/png", "size": 4, "width": 28, "height": 28,
+        });
+        assert_eq!(*first, want);
+        let other = ask(&store.gallery(), "key=b&steps=25&index=1").await;
+        assert_eq!(read(other.body())[0].1, b"another index");
+        assert!(ask(&store.gallery(), "key=none&steps=25").await.body().is_empty());
+    }
+
+    #[tokio::test]
+    async fn thumbnails_are_made_and_damaged_files_have_none() {
+        let mut store = TestStore::new();
+        let file = |n: u8| {
+            let bytes =
+                (0..200 * 150 * 3u32).map(|i| i.wrapping_mul(i).to_be_bytes()[2] ^ n).collect();
+            let pixels = Pixels { mode: ColorMode::Rgb, width: 200, height: 150, bytes };
+            encode(&pixels, Encoding::default()).expect("a file").bytes
+        };
+        for n in 0..4u8 {
+            let bytes = file(n);
+            let at = ("k", u64::from(n), 0);
+            let (path, _) = store.image(at, TestFile::new(FileType::Png, &bytes, (200, 150)));
+            if n == 1 {
+                std::fs::write(store.run_folder().join(path), b"other").expect("a file");
+            }
+        }
+        let gallery = store.gallery();
+        let got = ask(&gallery, "key=k&steps=0,1,2,3&size=128").await;
+        let frames = read(got.body());
+        let types: Vec<_> = frames.iter().map(|(head, _)| head["type"].as_str()).collect();
+        let (made, none) = (Some("image/jpeg"), Some(""));
+        assert_eq!(types, [made, none, made, made]);
+        // What was made is the thumbnail of `/t`.
+        let sha20 = frames[2].0["sha20"].as_str().expect("digits");
+        let thumb = format!("/t/128/{sha20}?{}", store.place(("k", 2, 0)));
+        assert_eq!(get(&gallery, &thumb, &[]).await.body(), frames[2].1);
+        assert_eq!(ask(&gallery, "key=k&steps=0,1,2,3&size=128").await.body(), got.body());
+    }
+
+    #[tokio::test]
+    async fn an_answer_ends_at_its_limit() {
+        let mut store = TestStore::new();
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| i.to_le_bytes()[0]).collect();
+        for step in 0..50u8 {
+            let bytes = [&bytes[..], &[step]].concat();
+            store.image(("k", u64::from(step), 0), small(&bytes));
+        }
+        let steps: Vec<_> = (0..50).map(|step: u32| step.to_string()).collect();
+        let got = ask(&store.gallery(), &format!("key=k&steps={}", steps.join(","))).await;
+        assert!(got.body().len() <= 4 << 20);
+        let frames = read(got.body());
+        assert_eq!(frames.len(), 41);
+        assert!(
+            frames.iter().zip(0..).all(|((head, picture), step)| {
+                head["step"] == step && picture.len() == 100_001
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_request_is_said() {
+        let store = TestStore::new();
+        let many = vec!["1"; 257].join(",");
+        let long = format!("key=k&steps={many}");
+        for (query, want) in [
+            ("key=k", "no value of \"steps\", want one"),
+            ("key=k&steps=1,x", "got \"x\" in \"steps\", want steps with commas between them"),
+            ("key=k&steps=", "got \"\" in \"steps\", want steps with commas between them"),
+            (&long, "got more than 256 values in \"steps\", want at most 256"),
+            ("key=k&steps=1&size=64", "got \"64\" as \"size\", want 128 or 256"),
+            ("steps=1", "got 1 values of \"run\" and 0 of \"key\", want 1 to 256 pairs"),
+        ] {
+            let got = ask(&store.gallery(), query).await;
+            assert_eq!(
+                (got.status, got.json()["detail"].as_str()),
+                (StatusCode::BAD_REQUEST, Some(want))
+            );
+        }
+    }
+}
