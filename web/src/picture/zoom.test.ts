@@ -51,7 +51,8 @@ it("zooms by whole factors where pixels are sharp, and each step changes somethi
 });
 
 it("shows one pixel of the picture as one of the screen", () => {
-  expect(oneToOne({ scale: 7, x: 3, y: 4 })).toEqual({ scale: 1, x: 3, y: 4 });
+  const picture = { width: 1000, height: 500 };
+  expect(oneToOne({ scale: 7, x: 3, y: 4 }, picture, screen)).toEqual({ scale: 1, x: 3, y: 250 });
 });
 
 it("pans with the pointer, and never loses the picture", () => {

@@ -32,9 +32,14 @@ export function fitted(picture: Size, screen: Size, isPixelated = true): Zoom {
   return { scale: clampedScale(scale, isPixelated, Math.floor), x: picture.width / 2, y: picture.height / 2 };
 }
 
-/** One pixel of the picture as one of the screen, with the middle kept. */
-export function oneToOne(zoom: Zoom): Zoom {
-  return { ...zoom, scale: 1 };
+/** Shows one pixel of the picture as one of the screen, with the middle kept. A picture that the screen holds is put
+ * into its middle. */
+export function oneToOne(zoom: Zoom, picture: Size, screen: Size): Zoom {
+  return {
+    scale: 1,
+    x: picture.width <= screen.width ? picture.width / 2 : zoom.x,
+    y: picture.height <= screen.height ? picture.height / 2 : zoom.y,
+  };
 }
 
 /** Returns the zoom changed by a factor, with the place of the picture under `at` kept there. */

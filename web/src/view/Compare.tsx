@@ -31,15 +31,18 @@ export function Compare() {
   const loaded = useAllShown(places);
   if (a === null || b.length === 0) {
     return (
-      <Empty title={a === null ? "Nothing to compare" : "Nothing to compare with A"}>
-        <p>
-          Press <kbd>c</kbd> on a picture in the grid or on its own page to make it A, the reference. Press{" "}
-          <kbd>c</kbd> on up to eight others to compare them with it.
-        </p>
-        <Link to={a ? { page: "grid", run: [a.run], a } : {}} class="button is-main">
-          {a ? "Choose a picture" : "All runs"}
-        </Link>
-      </Empty>
+      <>
+        <h1 class="sr-only">Compare</h1>
+        <Empty title={a === null ? "Nothing to compare" : "Nothing to compare with A"}>
+          <p>
+            Press <kbd>c</kbd> on a picture in the grid or on its own page to make it A, the reference. Press{" "}
+            <kbd>c</kbd> on up to eight others to compare them with it.
+          </p>
+          <Link to={a ? { page: "grid", run: [a.run], a } : {}} class="button is-main">
+            {a ? "Choose a picture" : "All runs"}
+          </Link>
+        </Empty>
+      </>
     );
   }
   if (loaded.error) {

@@ -33,6 +33,7 @@ export function CompareBar({ way, n, chosen, shown }: CompareBarProps) {
   };
   return (
     <div class="bar">
+      <h1 class="sr-only">Compare</h1>
       <fieldset class="segmented" aria-label="Way to compare">
         {WAYS.map((one) => (
           <Button key={one} aria-pressed={one === way} onClick={() => replace({ way: one })}>
@@ -59,7 +60,9 @@ export function CompareBar({ way, n, chosen, shown }: CompareBarProps) {
           <Left />
         </KeyButton>
         <span class="step num">
-          {isLocked ? `step ${step === "last" ? "last" : formatStep(step)}` : `step of ${nameOf(chosen + 1)}`}
+          {isLocked
+            ? `step ${step === "last" ? "last" : formatStep(step)}`
+            : `${nameOf(chosen + 1)}: step ${formatStep(shown[chosen + 1]?.place.step ?? 0)}`}
         </span>
         <KeyButton name="next" kind="plain" icon>
           <Right />

@@ -1,5 +1,4 @@
 import type { ComponentChildren } from "preact";
-import { readable } from "../picture/loupe";
 import { bytesText, proofText, ruleText, shareText } from "../picture/words";
 import type { Item, ItemDetails } from "../state/api.types";
 import { Panel } from "./Panel";
@@ -17,9 +16,13 @@ export function Facts({ details }: { details: ItemDetails }) {
           {warning}
         </p>
       ))}
+      {item.rule !== null && (
+        <dl class="facts">
+          <Fact name="rule">{ruleText(item)}</Fact>
+        </dl>
+      )}
+      <Statistics item={item} />
       <dl class="facts">
-        {item.rule !== null && <Fact name="rule">{ruleText(item)}</Fact>}
-        <Statistics item={item} />
         {item.profile !== null && <Fact name="profile">{item.profile}</Fact>}
         {item.colormap && <Fact name="colormap">{item.colormap}</Fact>}
         {dump.dtype !== null && (
@@ -34,7 +37,7 @@ export function Facts({ details }: { details: ItemDetails }) {
             {item.format_guessed && <span class="chip is-held">guessed</span>}
           </Fact>
         )}
-        <Fact name="values">{proofText(dump)}</Fact>
+        {item.state !== "rejected" && <Fact name="values">{proofText(dump)}</Fact>}
         <Stored item={item} file={file} />
         {item.grouping !== null && <Fact name="grouping">{item.grouping}</Fact>}
         {item.time !== undefined && <Fact name="logged">{new Date(item.time * 1000).toLocaleString()}</Fact>}
@@ -71,7 +74,7 @@ function State({ item, release }: { item: Item; release: string | null }) {
 
 function Statistics({ item: { stats } }: { item: Item }) {
   if (!stats) return null;
-  const text = (value: number | null) => (value === null ? "–" : readable(value));
+  const text = (value: number | null) => (value === null ? "–" : String(Number(value.toPrecision(5))));
   const cells: [string, string, boolean][] = [
     ["min", text(stats.min), false],
     ["max", text(stats.max), false],
@@ -82,7 +85,7 @@ function Statistics({ item: { stats } }: { item: Item }) {
     ["clipped", shareText(stats.clipped), stats.clipped > 0.01],
   ];
   return (
-    <div class="stats">
+    <dl class="stats">
       {cells.map(([name, value, isOdd]) => (
         <div key={name} class={isOdd ? "stat is-odd" : "stat"}>
           <dt>{name}</dt>
@@ -95,7 +98,7 @@ function Statistics({ item: { stats } }: { item: Item }) {
           <dd>yes</dd>
         </div>
       )}
-    </div>
+    </dl>
   );
 }
 

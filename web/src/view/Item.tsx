@@ -115,7 +115,10 @@ function ShownItem({ shown, keys, steps }: ShownProps) {
     },
   });
   const label = `${place.key}, step ${place.step}, image ${place.index}${item.caption ? `, ${item.caption}` : ""}`;
-  const channels = values.whole?.channels ?? values.bytes?.channels ?? 1;
+  const channels = (values.isProved ? dump.size?.[2] : values.bytes?.channels) ?? 1;
+  // Why there is no image matters more than its values.
+  const hasPicture = shown.bitmap !== null || values.isProved;
+  const isFirst = item.state !== "image";
   const hasAlpha = channels === 2 || channels === 4 || item.mode === "RGBA" || item.mode === "LA";
   return (
     <div class="item" ref={root}>
@@ -151,52 +154,59 @@ function ShownItem({ shown, keys, steps }: ShownProps) {
           above={(geometry) => <Overlay {...{ layers, overlays, size, geometry }} />}
         >
           <NoPictureNote shown={shown} />
-          <ZoomBar scale={zoom.scale} isFit={z === null}>
-            <KeyButton name="smooth" kind="plain" pressed={isSmooth}>
-              Smooth
-            </KeyButton>
-            {hasAlpha && (
-              <KeyButton name="backdrop" kind="plain">
-                {backdropOf(show)}
+          {hasPicture && (
+            <ZoomBar scale={zoom.scale} isFit={z === null}>
+              <KeyButton name="smooth" kind="plain" pressed={isSmooth}>
+                Smooth
               </KeyButton>
-            )}
-          </ZoomBar>
+              {hasAlpha && (
+                <KeyButton name="backdrop" kind="plain">
+                  {backdropOf(show)}
+                </KeyButton>
+              )}
+            </ZoomBar>
+          )}
         </Stage>
       </div>
       <aside class="side" aria-label="Panels">
-        <LoupePanel
-          isOpen={isOn(show, "loupe")}
-          onPixel={goTo}
-          onRectangle={setRectangle}
-          {...{ size, values, dump, pixel, rectangle }}
-        />
-        {layers.length > 0 && (
-          <OverlayPanel
-            layers={layers}
-            overlays={overlays}
-            onOverlays={(to) => change({ ov: formatOverlays(to) ?? "" })}
-          />
+        {isFirst && <Facts details={details} />}
+        {hasPicture && (
+          <>
+            <LoupePanel
+              isOpen={isOn(show, "loupe")}
+              onPixel={goTo}
+              onRectangle={setRectangle}
+              {...{ size, values, dump, pixel, rectangle }}
+            />
+            {layers.length > 0 && (
+              <OverlayPanel
+                layers={layers}
+                overlays={overlays}
+                onOverlays={(to) => change({ ov: formatOverlays(to) ?? "" })}
+              />
+            )}
+            <HistogramPanel
+              isOpen={isOn(show, "histogram")}
+              isLogarithmic={isOn(show, "logarithmic")}
+              histogram={histogram.value}
+              error={histogram.error}
+              range={[how.low, how.high]}
+              onRange={([low, high]) => setDev({ ...(dev ?? PLAIN), low, high })}
+            />
+            <DevelopPanel
+              isOpen={isOn(show, "develop")}
+              mediaKey={place.key}
+              colormaps={info.value?.colormaps ?? ["gray"]}
+              histogram={histogram.value}
+              auto={autoRangeOf(show)}
+              onDev={setDev}
+              onAuto={(auto) => change({ show: withAutoRange(show, auto) })}
+              {...{ dev, how, channels }}
+            />
+            <MarksPanel areOn={areOn} counts={made?.marks?.counts ?? null} />
+          </>
         )}
-        <HistogramPanel
-          isOpen={isOn(show, "histogram")}
-          isLogarithmic={isOn(show, "logarithmic")}
-          histogram={histogram.value}
-          error={histogram.error}
-          range={[how.low, how.high]}
-          onRange={([low, high]) => setDev({ ...(dev ?? PLAIN), low, high })}
-        />
-        <DevelopPanel
-          isOpen={isOn(show, "develop")}
-          mediaKey={place.key}
-          colormaps={info.value?.colormaps ?? ["gray"]}
-          histogram={histogram.value}
-          auto={autoRangeOf(show)}
-          onDev={setDev}
-          onAuto={(auto) => change({ show: withAutoRange(show, auto) })}
-          {...{ dev, how, channels }}
-        />
-        <MarksPanel areOn={areOn} counts={made?.marks?.counts ?? null} />
-        <Facts details={details} />
+        {!isFirst && <Facts details={details} />}
       </aside>
     </div>
   );

@@ -27,9 +27,9 @@ export function ItemBar({ run, itemKey, keys, step, asked, index, indices, child
           {run}
         </Link>
         <span class="crumb-key">
-          <span class="cut" title={itemKey}>
+          <h1 class="cut" title={itemKey}>
             {itemKey}
-          </span>
+          </h1>
           {keys.length > 1 && (
             <span class="pair">
               <KeyButton name="previousKey" kind="plain" icon>

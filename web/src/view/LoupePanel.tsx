@@ -73,11 +73,12 @@ function Coordinates({ pixel, size, onPixel }: LoupeProps) {
   );
 }
 
-function PixelTable({ pixel, values, size }: LoupeProps) {
+function PixelTable({ pixel, values, size, dump }: LoupeProps) {
   const near = pixel && values.near(pixel.x, pixel.y);
   const tensor = near?.tensor;
   const bytes = pixel && bytesAt(values.bytes, pixel, size);
-  const channels = tensor?.channels ?? bytes?.length ?? values.bytes?.channels ?? 1;
+  const known = values.isProved ? dump.size?.[2] : values.bytes?.channels;
+  const channels = tensor?.channels ?? known ?? 1;
   const names = channelNames(channels);
   return (
     <table class="table">

@@ -153,7 +153,9 @@ function usePointer(box: { current: HTMLDivElement | null }, latest: Latest): vo
       const { zoom, screen, size, isSmooth, onZoom } = latest.current;
       const isFit = zoom.scale === fitted(size, screen, !isSmooth).scale;
       const to = 1 / zoom.scale;
-      onZoom(isFit && to !== 1 ? oneToOne(zoomedAbout(zoom, to, place(event), screen, false)) : null);
+      onZoom(
+        isFit && to !== 1 ? oneToOne(zoomedAbout(zoom, to, place(event), screen, false), size, screen) : null,
+      );
     };
     element.addEventListener("wheel", wheel, { passive: false });
     element.addEventListener("pointerdown", down);

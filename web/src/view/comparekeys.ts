@@ -85,7 +85,7 @@ export function useCompareKeys({ a, b, others, lists, screen, root }: CompareKey
     fullscreen: () => toggleFullscreen(root.current),
     back: () => {
       const { run, key, step, index } = a.place;
-      push({ page: "item", run: [run], key, step, index, b: [], way: "side" });
+      push({ page: "item", run: [run], key, step, index, dev: null });
     },
   });
   useDigits({

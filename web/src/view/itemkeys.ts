@@ -63,7 +63,7 @@ export function useItemKeys({ shown, keys, steps, screen, size, root, isOdd, nex
     larger: zoom(ZOOM_STEP),
     smaller: zoom(1 / ZOOM_STEP),
     fit: () => replace({ z: null }),
-    actual: () => replace({ z: oneToOne(view.peek().z ?? fitted(size, screen)) }),
+    actual: () => replace({ z: oneToOne(view.peek().z ?? fitted(size, screen), size, screen) }),
     smooth: flip("smooth"),
     loupe: flip("loupe"),
     histogram: flip("histogram"),

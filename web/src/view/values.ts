@@ -43,7 +43,9 @@ export function useValues(shown: Shown | undefined): KnownValues {
   const bitmap = shown?.bitmap ?? null;
   const bytes = useMemo(() => {
     const isTaken = bitmap && bitmap.width * bitmap.height <= BYTES_PIXELS_MAX;
-    return isTaken && shown ? bytesOf(bitmap, shown.details.item.mode) : null;
+    // The picture of a held or pruned item is made of its values: it has no stored bytes.
+    const isStored = shown?.details.item.state === "image" && !shown.details.item.pruned;
+    return isTaken && isStored ? bytesOf(bitmap, shown.details.item.mode) : null;
   }, [bitmap]);
   const tiles = useTiles(isProved && !isSmall ? shown : undefined);
   const whole = isProved ? proved : bytes;
