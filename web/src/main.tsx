@@ -4,13 +4,14 @@ import { listen } from "./state/keys";
 import { listenToChanges } from "./state/live";
 import { part } from "./state/route";
 import { loadInfo } from "./state/store";
-import { Compare } from "./view/Compare";
 import { Grid } from "./view/Grid";
-import { Item } from "./view/Item";
+import { lazy } from "./view/Lazy";
 import { Runs } from "./view/Runs";
 import { Search } from "./view/Search";
 import { Shell } from "./view/Shell";
 
+const Item = lazy(async () => (await import("./view/Item")).Item);
+const Compare = lazy(async () => (await import("./view/Compare")).Compare);
 const PAGES = { runs: Runs, grid: Grid, item: Item, compare: Compare, search: Search };
 
 const page = part("page");

@@ -48,58 +48,50 @@ export function colormap(name: string): Uint8Array | null {
 /** Returns red, green, blue and alpha of each pixel. Channels are gray; gray and alpha; RGB; RGBA. */
 export function develop(tensor: Tensor, how: Develop): Uint8ClampedArray<ArrayBuffer> {
   const { values, channels } = tensor;
-  const n = tensor.height * tensor.width;
-  const pixels = new Uint32Array(n);
-  const of = levels(how);
+  const pixels = new Uint32Array(tensor.height * tensor.width);
+  const curve = bytesOfLevels(how.gamma);
+  const { low } = how;
+  const top = curve.length - 1;
+  const scale = how.high === low ? 0 : top / (how.high - low);
   const nan = packedColor(how.nanColor ?? [0, 0, 0]);
-  const isGray = how.channel !== null || channels < 3;
-  if (isGray) {
-    const table = packedTable(how.colormap);
-    const alpha = how.channel === null && channels === 2 ? 1 : 0;
+  // How far up the range a value is, in levels. NaN is at the bottom.
+  const level = (value: number) => {
+    const place = (value - low) * scale + 0.5;
+    return place >= top ? top : place > 0 ? place | 0 : 0;
+  };
+  if (how.channel !== null || channels < 3) {
+    const colors = packedColors(how.colormap, curve);
+    const hasAlpha = how.channel === null && channels === 2;
     let at = Math.min(how.channel ?? 0, channels - 1);
-    for (let pixel = 0; pixel < n; pixel++, at += channels) {
+    for (let pixel = 0; pixel < pixels.length; pixel++, at += channels) {
       const value = values[at] as number;
-      const color = Number.isNaN(value) ? nan : (table[of.byte(value)] as number);
-      pixels[pixel] = alpha ? (color & 0xffffff) | (of.byte(values[at + 1] as number) << 24) : color;
+      const color = Number.isNaN(value) ? nan : (colors[level(value)] as number);
+      pixels[pixel] = hasAlpha
+        ? (color & 0xffffff) | ((curve[level(values[at + 1] as number)] as number) << 24)
+        : color;
     }
-  } else {
-    const hasAlpha = channels > 3;
-    for (let pixel = 0, at = 0; pixel < n; pixel++, at += channels) {
-      const [red, green, blue] = [values[at] as number, values[at + 1] as number, values[at + 2] as number];
-      const alpha = hasAlpha ? of.byte(values[at + 3] as number) : 255;
-      const isNan = Number.isNaN(red + green + blue);
-      pixels[pixel] =
-        isNan && how.nanColor
-          ? nan
-          : of.byte(red) | (of.byte(green) << 8) | (of.byte(blue) << 16) | (alpha << 24);
+    return new Uint8ClampedArray(pixels.buffer);
+  }
+  for (let pixel = 0, at = 0; pixel < pixels.length; pixel++, at += channels) {
+    const [red, green, blue] = [values[at] as number, values[at + 1] as number, values[at + 2] as number];
+    if (how.nanColor && (Number.isNaN(red) || Number.isNaN(green) || Number.isNaN(blue))) {
+      pixels[pixel] = nan;
+      continue;
     }
+    const alpha = channels > 3 ? (curve[level(values[at + 3] as number)] as number) : 255;
+    pixels[pixel] =
+      (curve[level(red)] as number) |
+      ((curve[level(green)] as number) << 8) |
+      ((curve[level(blue)] as number) << 16) |
+      (alpha << 24);
   }
   return new Uint8ClampedArray(pixels.buffer);
 }
 
-/** How a value becomes a byte. NaN becomes 0. */
-function levels({ low, high, gamma }: Develop): { byte: (value: number) => number } {
-  const scale = high === low ? 0 : 1 / (high - low);
-  if (gamma === 1) {
-    const by = 255 * scale;
-    return {
-      byte(value) {
-        const level = (value - low) * by + 0.5;
-        return level >= 256 ? 255 : level > 0 ? level | 0 : 0;
-      },
-    };
-  }
-  const curve = new Uint8Array(LEVELS + 1);
-  for (let level = 0; level <= LEVELS; level++) {
-    curve[level] = Math.round((level / LEVELS) ** (1 / gamma) * 255);
-  }
-  const by = LEVELS * scale;
-  return {
-    byte(value) {
-      const level = (value - low) * by + 0.5;
-      return curve[level >= LEVELS ? LEVELS : level > 0 ? level | 0 : 0] as number;
-    },
-  };
+/** The byte of each level of the range. Without gamma there are as many levels as bytes, so that rounding is exact. */
+function bytesOfLevels(gamma: number): Uint8Array {
+  const top = gamma === 1 ? 255 : LEVELS;
+  return Uint8Array.from({ length: top + 1 }, (_, level) => Math.round((level / top) ** (1 / gamma) * 255));
 }
 
 /** A pixel as it lies in the memory of little-endian machines, which are all that browsers run on. */
@@ -107,10 +99,11 @@ function packedColor([red, green, blue]: readonly [number, number, number]): num
   return (red | (green << 8) | (blue << 16) | (255 << 24)) >>> 0;
 }
 
-function packedTable(name: string | null): Uint32Array {
+/** The color of each level. */
+function packedColors(name: string | null, curve: Uint8Array): Uint32Array {
   const table = colormap(name ?? "gray") ?? (colormap("gray") as Uint8Array);
-  return Uint32Array.from({ length: 256 }, (_, level) =>
-    packedColor([table[level * 3] ?? 0, table[level * 3 + 1] ?? 0, table[level * 3 + 2] ?? 0]),
+  return Uint32Array.from(curve, (byte) =>
+    packedColor([table[byte * 3] ?? 0, table[byte * 3 + 1] ?? 0, table[byte * 3 + 2] ?? 0]),
   );
 }
 

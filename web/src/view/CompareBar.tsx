@@ -3,7 +3,7 @@ import { replace, view } from "../state/route";
 import { formatStep } from "../state/steps";
 import { WAYS, type Way } from "../state/url";
 import { choose } from "./comparekeys";
-import { Full, Left, Right } from "./icons";
+import { First, Full, Last, Left, Right } from "./icons";
 import { Button, KeyButton } from "./parts";
 import type { Shown } from "./shown";
 
@@ -56,6 +56,9 @@ export function CompareBar({ way, n, chosen, shown }: CompareBarProps) {
         </fieldset>
       )}
       <div class="bar-end">
+        <KeyButton name="first" kind="plain" icon>
+          <First />
+        </KeyButton>
         <KeyButton name="previous" kind="plain" icon>
           <Left />
         </KeyButton>
@@ -66,6 +69,9 @@ export function CompareBar({ way, n, chosen, shown }: CompareBarProps) {
         </span>
         <KeyButton name="next" kind="plain" icon>
           <Right />
+        </KeyButton>
+        <KeyButton name="last" kind="plain" icon>
+          <Last />
         </KeyButton>
         <Button aria-pressed={isLocked} title="All pictures move to the same step" onClick={lock}>
           Lockstep

@@ -13,6 +13,7 @@ import { useAnswer } from "../state/resource";
 import { replace, view } from "../state/route";
 import { info } from "../state/store";
 import type { Develop as DevelopView, Place, View } from "../state/url";
+import { CompareTray } from "./CompareTray";
 import { autoRange, DevelopPanel, PLAIN } from "./DevelopPanel";
 import { Facts } from "./Facts";
 import { HistogramPanel } from "./HistogramPanel";
@@ -27,8 +28,10 @@ import { NoPictureNote } from "./NoPicture";
 import { Overlay } from "./Overlay";
 import { OverlayPanel } from "./OverlayPanel";
 import { Empty, ErrorNote, KeyButton, Skeleton } from "./parts";
+import { Slider } from "./Slider";
 import { Stage } from "./Stage";
 import { type Shown, useNeighbours, useShown } from "./shown";
+import { usePlayer, type ZoomingPlayer } from "./usePlayer";
 import { type KnownValues, useDeveloped, useValues } from "./values";
 
 /** One picture, with all that is known of it. */
@@ -42,8 +45,10 @@ export function Item() {
   const loaded = useShown(place);
   const shown = loaded.value;
   useNeighbours(shown);
+  const player = usePlayer(steps ? [steps] : []);
   if (!run || !key) return <Empty title="No item is chosen">Choose one in the grid.</Empty>;
-  if (loaded.error) {
+  // A step between two of the key is none until its steps are known.
+  if (loaded.error && steps) {
     const { error } = loaded;
     return error instanceof ApiError ? (
       <ErrorNote error={error} />
@@ -55,16 +60,16 @@ export function Item() {
     return <Empty title={`${key} begins at step ${steps.first()}`} />;
   }
   if (!shown) return <ItemSkeleton />;
-  return <ShownItem shown={shown} keys={keys} steps={steps} />;
+  return <ShownItem shown={shown} keys={keys} player={player} />;
 }
 
 interface ShownProps {
   shown: Shown;
   keys: readonly KeyRow[];
-  steps: ReturnType<typeof useKeySteps>;
+  player: ZoomingPlayer;
 }
 
-function ShownItem({ shown, keys, steps }: ShownProps) {
+function ShownItem({ shown, keys, player }: ShownProps) {
   const { step: asked, z, dev, ov, show } = view.value;
   const { details, place, size } = shown;
   const { item, dump } = details;
@@ -99,11 +104,11 @@ function ShownItem({ shown, keys, steps }: ShownProps) {
   useItemKeys({
     shown,
     keys,
-    steps,
     screen,
     size,
     root,
     isOdd,
+    player,
     nextNan: () => {
       const codes = made?.marks?.codes;
       const from = pixel ? pixel.y * size.width + pixel.x : -1;
@@ -167,6 +172,10 @@ function ShownItem({ shown, keys, steps }: ShownProps) {
             </ZoomBar>
           )}
         </Stage>
+      </div>
+      <div class="item-foot">
+        <CompareTray />
+        <Slider player={player} />
       </div>
       <aside class="side" aria-label="Panels">
         {isFirst && <Facts details={details} />}

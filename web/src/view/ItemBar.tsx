@@ -2,7 +2,7 @@ import type { ComponentChildren } from "preact";
 import type { KeyRow, StepNumber } from "../state/api.types";
 import { view } from "../state/route";
 import { formatStep } from "../state/steps";
-import { Down, First, Full, Last, Left, Right, Up } from "./icons";
+import { Down, Full, Left, Right, Up } from "./icons";
 import { KeyButton, Link } from "./parts";
 
 interface ItemBarProps {
@@ -43,22 +43,10 @@ export function ItemBar({ run, itemKey, keys, step, asked, index, indices, child
         </span>
       </nav>
       <div class="bar-group">
-        <KeyButton name="first" kind="plain" icon>
-          <First />
-        </KeyButton>
-        <KeyButton name="previous" kind="plain" icon>
-          <Left />
-        </KeyButton>
         <span class={isOther ? "step is-other" : "step"}>
           <span class="muted">step</span> <b class="num">{step === null ? "–" : formatStep(step)}</b>
           {isOther && <span class="num"> for {formatStep(asked)}</span>}
         </span>
-        <KeyButton name="next" kind="plain" icon>
-          <Right />
-        </KeyButton>
-        <KeyButton name="last" kind="plain" icon pressed={asked === "last"}>
-          <Last />
-        </KeyButton>
       </div>
       {indices > 1 && (
         <div class="bar-group">

@@ -3,35 +3,30 @@
 import { formatOverlays, parseOverlays } from "../picture/overlay";
 import { marksToggled, nextBackdrop, type Switch, toggled } from "../picture/panels";
 import { fitted, oneToOne, type Size, zoomedAbout } from "../picture/zoom";
-import type { KeyRow, StepNumber } from "../state/api.types";
+import type { KeyRow } from "../state/api.types";
 import { useKeys } from "../state/keys";
 import { push, replace, view } from "../state/route";
 import { say } from "../state/say";
-import { type StepList, StepUnion } from "../state/steps";
 import type { View } from "../state/url";
+import { addToCompare } from "./gridKeys";
 import type { Shown } from "./shown";
+import type { ZoomingPlayer } from "./usePlayer";
 
 interface ItemKeys {
   shown: Shown;
   keys: readonly KeyRow[];
-  steps: StepList | undefined;
   screen: Size;
   size: Size;
   root: { current: HTMLElement | null };
   isOdd: boolean;
+  player: ZoomingPlayer;
   nextNan: () => void;
 }
 
 const ZOOM_STEP = 1.5;
 
-export function useItemKeys({ shown, keys, steps, screen, size, root, isOdd, nextNan }: ItemKeys): void {
+export function useItemKeys({ shown, keys, screen, size, root, isOdd, player, nextNan }: ItemKeys): void {
   const { place, details } = shown;
-  const move = (n: number) => {
-    const to = steps ? new StepUnion([steps]).move(place.step, n) : details.around[n < 0 ? 0 : 1];
-    if (to !== null && to !== undefined) replace({ step: to });
-  };
-  const go = (to: StepNumber | "last" | null | undefined) =>
-    to !== null && to !== undefined && replace({ step: to });
   const flip = (name: Switch) => () => replace({ show: toggled(view.peek().show, name) });
   const otherKey = (n: number) => () => {
     const at = keys.findIndex(({ key }) => key === place.key);
@@ -50,20 +45,15 @@ export function useItemKeys({ shown, keys, steps, screen, size, root, isOdd, nex
       z: zoomedAbout(from, factor, { x: screen.width / 2, y: screen.height / 2 }, screen, isPixelated),
     });
   };
+  const actual = () => replace({ z: oneToOne(view.peek().z ?? fitted(size, screen), size, screen) });
   const one = keys.length > 1;
   useKeys({
-    previous: () => move(-1),
-    next: () => move(1),
-    previous10: () => move(-10),
-    next10: () => move(10),
-    first: () => go(steps?.first()),
-    last: () => go("last"),
     ...(one && { previousKey: otherKey(-1), nextKey: otherKey(1) }),
     ...(details.indices > 1 && { previousIndex: otherIndex(-1), nextIndex: otherIndex(1) }),
     larger: zoom(ZOOM_STEP),
     smaller: zoom(1 / ZOOM_STEP),
     fit: () => replace({ z: null }),
-    actual: () => replace({ z: oneToOne(view.peek().z ?? fitted(size, screen), size, screen) }),
+    actual,
     smooth: flip("smooth"),
     loupe: flip("loupe"),
     histogram: flip("histogram"),
@@ -77,9 +67,10 @@ export function useItemKeys({ shown, keys, steps, screen, size, root, isOdd, nex
     },
     backdrop: () => replace({ show: nextBackdrop(view.peek().show) }),
     fullscreen: () => toggleFullscreen(root.current),
-    compare: () => addToCompare(shown),
+    compare: () => addToCompare(place),
     back: () => push(gridOf(view.peek())),
   });
+  player.onFirstDigit = { 0: () => replace({ z: null }), 1: actual };
 }
 
 /** The grid that shows the item's run at its step. */
@@ -90,15 +81,4 @@ function gridOf({ run, step, a, b }: View): Partial<View> {
 export function toggleFullscreen(element: HTMLElement | null): void {
   const done = document.fullscreenElement ? document.exitFullscreen() : element?.requestFullscreen();
   done?.catch(() => say("The browser did not allow full screen"));
-}
-
-/** The first picture that is added is *A*; the next ones are compared with it. */
-function addToCompare({ place }: Shown): void {
-  const { a, b } = view.peek();
-  if (a === null) {
-    replace({ a: place });
-    say("This is A. Press c on another picture to compare it.");
-  } else {
-    push({ page: "compare", a, b: [...b, place].slice(-8) });
-  }
 }

@@ -1,6 +1,6 @@
 // An item with its picture: both change together, so that no label stands beside another picture.
 
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { loadPicture, type NoPicture, params, sizeOf, whyNoPicture } from "../picture/load";
 import type { Size } from "../picture/zoom";
 import { ApiError, apiUrl, ask, isAborted } from "../state/api";
@@ -28,11 +28,44 @@ const AHEAD_PIXELS_MAX = 4_000_000;
 const KEPT_MAX = 24;
 const kept = new Map<string, Promise<Shown>>();
 
-/** Gets an item and its picture. The last one stays until the next one is decoded. */
+/** How many pictures are on their way at once, while the step moves faster than they come. */
+const UNDER_WAY_MAX = 2;
+
+/** Gets an item and its picture. The last one stays until the next one is decoded. While the step moves fast, those that
+ * were begun are shown when they are there, and then the newest one: nothing is begun in vain. */
 export function useShown(place: Place | null): Loaded<Shown> {
   const version = useKeyVersion(place?.run, place?.key ?? "");
   const id = place && `${version} ${formatPlace(place)}`;
-  return useLoaded(id, (signal) => shownAt(id ?? "", place as Place, signal));
+  const [state, setState] = useState<Loaded<Shown>>({ value: undefined, of: null, error: undefined });
+  const work = useRef({ wanted: id, place, begun: 0, shown: 0, underWay: 0, last: null as string | null });
+  useEffect(() => {
+    const at = work.current;
+    at.wanted = id;
+    at.place = place;
+    const pump = () => {
+      const { wanted, place } = at;
+      if (wanted === null || place === null || wanted === at.last || at.underWay >= UNDER_WAY_MAX) return;
+      at.last = wanted;
+      at.begun++;
+      at.underWay++;
+      const turn = at.begun;
+      const done = (next: Omit<Loaded<Shown>, "of">) => {
+        at.underWay--;
+        if (turn > at.shown) {
+          at.shown = turn;
+          setState({ ...next, of: wanted });
+        }
+        pump();
+      };
+      shownAt(wanted, place).then(
+        (value) => done({ value, error: undefined }),
+        (error: unknown) =>
+          done({ value: undefined, error: error instanceof Error ? error : new Error(String(error)) }),
+      );
+    };
+    pump();
+  }, [id]);
+  return state;
 }
 
 /** Gets several items and their pictures. The last ones stay until all next ones are decoded. */
