@@ -27,8 +27,8 @@ export class Frames {
   }
 
   /** Tells what is to be drawn, and what may be soon. */
-  aim(size: number, spots: Spot[]): void {
-    this.worker.postMessage({ what: "aim", size, spots } satisfies ToWorker);
+  aim(size: number, spots: Spot[], isResting: boolean): void {
+    this.worker.postMessage({ what: "aim", size, spots, isResting } satisfies ToWorker);
   }
 
   /** Tells that a key has other items than before. */

@@ -23,7 +23,7 @@ export interface Spot {
 
 /** What the page tells. */
 export type ToWorker =
-  | { what: "aim"; size: number; spots: Spot[] }
+  | { what: "aim"; size: number; spots: Spot[]; isResting: boolean }
   | { what: "changed"; run: string; key: string };
 
 /** A picture that can be drawn; `bitmap` is null if there is none at the step, such as of a held item. */
@@ -54,7 +54,9 @@ const BYTES_MAX = 48 * 1024 * 1024;
 const PIXELS_MAX = 64 * 1024 * 1024;
 /** Bytes fetched ahead of one aim. */
 const AHEAD_MAX = 8 * 1024 * 1024;
+/** Requests under way while the cursor rests, and while it moves: then each is worth its time, as it ends near it. */
 const REQUESTS_MAX = 4;
+const MOVING_MAX = 2;
 const DECODES_MAX = 4;
 /** Pictures kept by the browser. */
 const STORED_MAX = 10_000;
@@ -65,7 +67,9 @@ const worker = self as unknown as {
   addEventListener(name: "message", listener: (event: MessageEvent<ToWorker>) => void): void;
 };
 
-let aim: { size: number; spots: Spot[] } = { size: 128, spots: [] };
+let aim: { size: number; spots: Spot[]; isResting: boolean } = { size: 128, spots: [], isResting: true };
+/** Where the next requests begin while the cursor moves, so that each cell has its turn. */
+let turn = 0;
 /** Counts aims. */
 let serial = 0;
 /** Counts what may change which pictures are the best ones: aims, and pictures that come. */
@@ -80,6 +84,8 @@ let bytesKept = 0;
 const sent = new Map<string, { name: string; size: number; step: StepNumber; bytes: number }>();
 let pixelsSent = 0;
 const underWay = new Set<Batch>();
+/** What was asked for once and did not come. */
+const missed = new Set<string>();
 let failures = 0;
 
 worker.addEventListener("message", ({ data }) => {
@@ -218,13 +224,16 @@ async function fetchMore(): Promise<void> {
   const at = serial;
   await takeStored();
   if (at !== serial) return;
-  const { size, spots } = aim;
+  const { size, spots, isResting } = aim;
   const isAsked = (spot: Spot, step: StepNumber) =>
     [...underWay].some((batch) => batch.size === size && batch.has(spot, step));
   const isMissing = (spot: Spot, step: StepNumber) => !kept(spot.name, size, step) && !isAsked(spot, step);
   const targets = batches(spots, size, (spot) => spot.targets.filter((step) => isMissing(spot, step)));
-  for (const batch of targets) {
-    if (underWay.size >= REQUESTS_MAX) return;
+  const max = isResting ? REQUESTS_MAX : MOVING_MAX;
+  const begin = isResting ? 0 : turn % Math.max(1, targets.length);
+  for (const batch of [...targets.slice(begin), ...targets.slice(0, begin)]) {
+    if (underWay.size >= max) return;
+    turn++;
     void load(batch, false);
   }
   // Only what is on the screen, while that is on its way.
@@ -235,17 +244,18 @@ async function fetchMore(): Promise<void> {
   for (const batch of ahead.slice(0, 2)) void load(batch, true);
 }
 
-/** Gives up requests of which nothing is wanted any more, and the oldest ones if newer ones wait. */
+/**
+ * Gives up what is fetched ahead if pictures on the screen are missing, and, once the cursor rests, all requests of
+ * which nothing is wanted any more.
+ */
 function abortStale(): void {
   const wanted = new Map<string, Set<StepNumber>>();
   for (const spot of aim.spots) wanted.set(spot.name, new Set([...spot.targets, ...spot.ahead]));
   for (const batch of underWay) {
-    if (batch.size !== aim.size || !batch.isWanted(wanted)) batch.abort.abort();
+    if (batch.size !== aim.size || (aim.isResting && !batch.isWanted(wanted))) batch.abort.abort();
   }
   const targets = aim.spots.some((spot) => spot.targets.some((step) => !kept(spot.name, aim.size, step)));
   if (targets) for (const batch of underWay) if (batch.isAhead) batch.abort.abort();
-  const [oldest] = underWay;
-  if (targets && oldest && underWay.size >= REQUESTS_MAX) oldest.abort.abort();
 }
 
 async function load(batch: Batch, isAhead: boolean): Promise<void> {
@@ -274,11 +284,11 @@ async function load(batch: Batch, isAhead: boolean): Promise<void> {
     }
     parser.end();
     failures = 0;
-    // An answer that is full may leave out the last ones; else what is missing does not exist.
-    if (bytes < batch.bytesMax) {
-      for (const { name, step } of batch.missing()) {
-        keep(name, batch.size, { step, head: null, bytes: new Uint8Array(0) });
-      }
+    // An answer may end early, when it is full or newer requests wait. What is missing twice does not exist.
+    for (const { name, step } of batch.missing()) {
+      const id = useOf(cellOf(name, batch.size), step);
+      if (!missed.delete(id)) missed.add(id);
+      else keep(name, batch.size, { step, head: null, bytes: new Uint8Array(0) });
     }
   } catch (error) {
     if (!batch.abort.signal.aborted) {

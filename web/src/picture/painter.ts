@@ -40,6 +40,8 @@ export interface Scene {
 
 /** How often the worker is told of a moving cursor, in milliseconds. */
 const AIM_MS = 33;
+/** How long a cursor that rests has not moved, in milliseconds. */
+const REST_MS = 60;
 /** Steps fetched ahead, over all tiles. */
 const AHEAD_MAX = 1_500;
 
@@ -56,6 +58,8 @@ export class Painter {
   private request = 0;
   private aimTimer: ReturnType<typeof setTimeout> | undefined;
   private aimedAt = 0;
+  private restTimer: ReturnType<typeof setTimeout> | undefined;
+  private movedAt = 0;
 
   add(tile: Painted): () => void {
     this.tiles.add(tile);
@@ -65,6 +69,7 @@ export class Painter {
   }
 
   show(scene: Scene): void {
+    if (scene.cursor !== this.scene.cursor) this.movedAt = performance.now();
     this.scene = scene;
     this.touch();
     this.aimSoon();
@@ -78,6 +83,7 @@ export class Painter {
   close(): void {
     cancelAnimationFrame(this.request);
     clearTimeout(this.aimTimer);
+    clearTimeout(this.restTimer);
     this.frames.close();
   }
 
@@ -179,7 +185,10 @@ export class Painter {
       const isNearEnough = tile.fixed === null;
       spots.set(name, { name, run, key, index, targets: [target], sha20, isNearEnough, ahead });
     }
-    this.frames.aim(this.size, [...spots.values()]);
+    const isResting = performance.now() - this.movedAt >= REST_MS;
+    this.frames.aim(this.size, [...spots.values()], isResting);
+    clearTimeout(this.restTimer);
+    if (!isResting) this.restTimer = setTimeout(() => this.aimSoon(), REST_MS);
   }
 }
 

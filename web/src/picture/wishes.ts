@@ -6,8 +6,6 @@ import type { StepNumber } from "../state/api.types";
 const STEPS_MAX = 64;
 /** Characters of an address; the gallery takes 16 KiB of headers. */
 const URL_MAX = 6_000;
-/** The bytes after which an answer may be cut. */
-const BYTES_MAX = 3_500_000;
 
 /** The part of a cell that a request names. */
 export interface Cell {
@@ -26,7 +24,6 @@ export function distance(a: StepNumber, b: StepNumber): number {
 /** One request: some steps of all keys of all runs, at one index. */
 export class Batch {
   readonly abort = new AbortController();
-  readonly bytesMax = BYTES_MAX;
   isAhead = false;
   private readonly names = new Map<string, string>();
   private readonly left = new Map<string, Set<StepNumber>>();

@@ -194,7 +194,8 @@ export function listen(): void {
 /** Whether Space or Enter presses the element that has the focus. */
 function isPress(target: EventTarget | null, key: string): boolean {
   if (!(target instanceof HTMLElement) || (key !== "Enter" && key !== " ")) return false;
-  return target.closest("button, a[href], summary, [role=button], input[type=checkbox]") !== null;
+  const pressed = "button, summary, [role=button], input[type=checkbox]";
+  return target.closest(key === "Enter" ? `${pressed}, a[href]` : pressed) !== null;
 }
 
 function takesText(target: EventTarget | null): boolean {

@@ -97,9 +97,9 @@ function Results({ text, query }: { text: string; query: Query }) {
   return (
     <>
       <div class="bar">
-        <h1 class="cut">
+        <h2 class="cut">
           <bdi>{text}</bdi>
-        </h1>
+        </h2>
         <span class="muted num" role="status">
           {of > 0
             ? `${number(lookedAt)} of ${number(of)} looked at, ${number(items.length)} found`
@@ -213,7 +213,7 @@ function Help() {
   return (
     <Empty title="Search all items">
       <p>
-        Type conditions in the field above. They are those of <code>safelight ls --where</code>.
+        Type conditions in the field above. They are those of <code>ls --where</code>.
       </p>
       <ul class="search-examples">
         {EXAMPLES.map(([q, what]) => (

@@ -69,6 +69,9 @@ export function Shell({ children }: { children: ComponentChildren }) {
         </div>
       </header>
       <main class="page" id="page" tabIndex={-1}>
+        {(page === "grid" || page === "search") && (
+          <h1 class="sr-only">{[TITLES[page], ...run].join(" ")}</h1>
+        )}
         {children}
       </main>
       {isHelpOpen.value && (
