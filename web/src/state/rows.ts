@@ -74,6 +74,11 @@ export class ScrollMap {
     return Math.min(this.total, SCROLL_MAX);
   }
 
+  /** What the element was scrolled to last. */
+  get top(): number {
+    return this.last;
+  }
+
   private get isMapped(): boolean {
     return this.total > SCROLL_MAX;
   }

@@ -127,6 +127,7 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
   const [lay, index, sort] = [shown.lay.value, shown.index.value, shown.sort.value];
   const element = useRef<HTMLDivElement>(null);
   const scroller = useRef<Scroller>(null);
+  const heads = useRef<HTMLDivElement>(null);
   const width = room.value;
   useLayoutEffect(() => {
     const div = element.current;
@@ -141,30 +142,31 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
     return () => observer.disconnect();
   }, []);
 
-  const hasSome = useComputed(() => [...grid.facts.value.values()].some(({ caption }) => caption));
-  // Room for captions stays when a step has none, so that nothing jumps.
-  const hadCaptions = useRef(false);
-  hadCaptions.current ||= hasSome.value;
-  const hasCaptions = hadCaptions.current;
+  const captioned = useCaptioned(grid);
   const size = side.value;
-  const heights: Heights = { head: 40, tile: size + 24 + (hasCaptions ? 34 : 0) + GAP, title: 22 };
   const columns = lay === "runs" ? runs.length : columnsOf(width, size, GAP);
   const first = keys[0];
   const tracks = catalogue.tracks.value;
   const list = lay === "steps" && first ? tracks.get(cellName(first.run, first.row.key))?.shown : undefined;
   const sheet = useMemo<Sheet | null>(() => {
     if (width <= 0) return null;
+    const heights: Heights = { heads: 32, tile: size + 22 + GAP + 6, caption: 34 };
+    const hasCaptions = (key: string) => captioned.includes(JSON.stringify(key));
     if (lay === "steps") {
-      return first && list ? stepsSheet(first.run, first.row.key, index, list, columns, heights) : null;
+      return first && list
+        ? stepsSheet(first.run, first.row.key, index, list, columns, hasCaptions(first.row.key), heights)
+        : null;
     }
     if (!at) return null;
     const count = (run: string, key: string) => at.get(cellName(run, key))?.length ?? 0;
     if (lay === "runs") {
-      const names = [...new Set(keys.map(({ row }) => row.key))].sort();
       const pairs = new Set(keys.map(({ run, row }) => cellName(run, row.key)));
+      const names = sharedFirst(keys).map((key) => ({ key, hasCaptions: hasCaptions(key) }));
       return runsSheet(runs, names, index, (run, key) => pairs.has(cellName(run, key)), heights);
     }
-    const groups = keys.map(({ run, row }) => ({ run, key: row.key, n: Math.max(1, count(run, row.key)) }));
+    const groups = keys.map(({ run, row: { key } }) => {
+      return { run, key, n: Math.max(1, count(run, key)), hasCaptions: hasCaptions(key) };
+    });
     return keysSheet(groups, columns, heights);
   }, [
     lay,
@@ -174,7 +176,7 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
     columns,
     width,
     size,
-    hasCaptions,
+    captioned,
     runs,
     keys.map(({ run, row }) => run + row.key).join("\n"),
   ]);
@@ -201,7 +203,7 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
     keys.find((one) => (run === "" || one.run === run) && one.row.key === key);
   return (
     <div class="grid-body" ref={element} style={{ "--side": px(size) }}>
-      {lay === "runs" && <RunHeads runs={runs} rows={rows} side={size} />}
+      {lay === "runs" && <RunHeads runs={runs} rows={rows} side={size} element={heads} />}
       {!sheet ? (
         <Waiting />
       ) : (
@@ -214,19 +216,26 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
           padding={PADDING}
           columns={columns}
           shown={seen}
+          sideways={(left) => {
+            if (heads.current) heads.current.scrollLeft = left;
+          }}
           render={(at) => {
             const row = sheet.row(at);
-            if (row.kind === "head") {
-              const of = rowOf(row.run, row.key);
-              return of && <KeyHead run={of.run} row={of.row} hasRun={lay === "keys" && runs.length > 1} />;
+            if (row.kind === "heads") {
+              return row.heads.map(({ run, key, span }) => {
+                const of = rowOf(run, key);
+                const width = span * (size + GAP) - GAP;
+                const hasRun = lay === "keys" && runs.length > 1;
+                return (
+                  of && <KeyHead key={run + key} run={of.run} row={of.row} width={width} hasRun={hasRun} />
+                );
+              });
             }
             return row.tiles.map((spec, column) =>
               spec ? (
                 <Tile
                   key={spec.id}
                   spec={{ ...spec, index: order(spec.run, spec.key, spec.index) }}
-                  title={row.hasTitles ? spec.key : null}
-                  row={row.hasTitles ? rowOf(spec.run, spec.key)?.row : undefined}
                   side={size}
                   column={column}
                 />
@@ -272,4 +281,22 @@ function NoKeys() {
       <p>They appear here as soon as the first dump is read. Rejected dumps are on the page of all runs.</p>
     </Empty>
   );
+}
+
+/** The keys that have captions, as text in JSON. One that had some keeps its room, so that nothing jumps. */
+function useCaptioned(grid: GridState): string {
+  const had = useRef(new Set<string>());
+  const now = useComputed(() => {
+    for (const { key, caption } of grid.facts.value.values())
+      if (caption && key !== null) had.current.add(key);
+    return [...had.current].map((key) => JSON.stringify(key)).join();
+  });
+  return now.value;
+}
+
+/** The keys by name, those that most runs have first. */
+function sharedFirst(keys: readonly ShownKey[]): string[] {
+  const counts = new Map<string, number>();
+  for (const { row } of keys) counts.set(row.key, (counts.get(row.key) ?? 0) + 1);
+  return [...counts].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1)).map(([key]) => key);
 }

@@ -1,24 +1,31 @@
 import { useState } from "preact/hooks";
 import type { KeyRow } from "../state/api.types";
+import { plural } from "../state/plural";
+import { px } from "../state/px";
 import { ItemsDialog } from "./ItemsDialog";
 import { RunDot } from "./Runs";
+
+/** From this width on there is room for the number of images. */
+const WIDE = 280;
 
 interface KeyHeadProps {
   run: string;
   row: KeyRow;
+  /** The width of the tiles that it stands above, in pixels. */
+  width: number;
   /** Whether to name the run. */
   hasRun: boolean;
 }
 
 /** A key's name, and chips for what is held and rejected. */
-export function KeyHead({ run, row, hasRun }: KeyHeadProps) {
+export function KeyHead({ run, row, width, hasRun }: KeyHeadProps) {
   return (
-    <div class="key-head" role="gridcell">
+    <div class="key-head" role="gridcell" style={{ width: px(width) }}>
       {hasRun && <RunDot run={run} />}
       <h2 class="cut" title={row.key}>
         <bdi>{row.key}</bdi>
       </h2>
-      <span class="muted num">{row.image.toLocaleString("en")} images</span>
+      {width >= WIDE && <span class="muted num">{plural(row.image, "image")}</span>}
       <Chips run={run} row={row} />
     </div>
   );

@@ -1,7 +1,7 @@
 import type { RunRow } from "../state/api.types";
 import { px } from "../state/px";
 import { push, view } from "../state/route";
-import { Close } from "./icons";
+import { Close, Plus } from "./icons";
 import { Button, Link } from "./parts";
 import { RunDot } from "./Runs";
 
@@ -9,15 +9,19 @@ interface RunHeadsProps {
   runs: readonly string[];
   rows: readonly RunRow[];
   side: number;
+  /** The element, which is scrolled sideways with the columns. */
+  element: { current: HTMLDivElement | null };
 }
 
+const RUNS_MAX = 8;
+
 /** The heads of the runs' columns, with the parameters that differ. */
-export function RunHeads({ runs, rows, side }: RunHeadsProps) {
+export function RunHeads({ runs, rows, side, element }: RunHeadsProps) {
   const configs = runs.map((run) => rows.find((row) => row.run === run)?.config ?? {});
   const names = differing(configs);
   const drop = (run: string) => push({ run: view.peek().run.filter((other) => other !== run) });
   return (
-    <div class="run-heads">
+    <div class="run-heads" ref={element}>
       {runs.map((run, at) => {
         const row = rows.find((one) => one.run === run);
         return (
@@ -51,6 +55,16 @@ export function RunHeads({ runs, rows, side }: RunHeadsProps) {
           </div>
         );
       })}
+      {runs.length < RUNS_MAX && (
+        <Link
+          to={{ run: [...runs] }}
+          class="button is-plain run-add"
+          title="Choose runs to show beside these"
+        >
+          <Plus />
+          Add a run
+        </Link>
+      )}
     </div>
   );
 }

@@ -217,7 +217,11 @@ function Row({ row, isSelected }: { row: RunRow; isSelected: boolean }) {
       <Count of={row.held} kind="is-held" search={`state:held run:${quoted(row.run)}`} sign="◆" />
       <Count of={row.rejected} kind="is-rejected" search={`state:rejected run:${quoted(row.run)}`} sign="✕" />
       <Count of={row.pruned} />
-      <span role="gridcell" class="is-number num">
+      <span
+        role="gridcell"
+        class="is-number num cut"
+        title={row.last_step === null ? "" : formatStep(row.last_step)}
+      >
         {row.last_step === null ? "–" : formatStep(row.last_step)}
       </span>
       <span role="gridcell" class="is-number num muted">

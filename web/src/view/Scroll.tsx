@@ -23,6 +23,8 @@ interface ScrollProps {
   padding: number;
   /** The number of columns, for screen readers. */
   columns: number;
+  /** Called with how far the rows are scrolled sideways. */
+  sideways?: (left: number) => void;
   /** Called with the rows that are shown. */
   shown?: (from: number, to: number) => void;
 }
@@ -31,7 +33,7 @@ interface ScrollProps {
 const OVER = 0.5;
 
 export function Scroll(props: ScrollProps) {
-  const { rows, idOf, find, render, scroller, label, padding, columns, shown } = props;
+  const { rows, idOf, find, render, scroller, label, padding, columns, shown, sideways } = props;
   const element = useRef<HTMLDivElement>(null);
   const map = useRef<ScrollMap | null>(null);
   const anchor = useRef<{ id: string; offset: number } | null>(null);
@@ -74,6 +76,8 @@ export function Scroll(props: ScrollProps) {
 
   const scrolled = () => {
     if (!element.current) return;
+    sideways?.(element.current.scrollLeft);
+    if (element.current.scrollTop === scroll.top) return;
     scroll.scrolled(element.current.scrollTop);
     setTick((tick) => tick + 1);
   };

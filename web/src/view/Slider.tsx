@@ -73,7 +73,9 @@ function Where({ player }: { player: Player }) {
           {typed}
         </span>
       ) : (
-        <span class="where-step">{cursor === null ? "–" : formatStep(cursor)}</span>
+        <span class={String(cursor).length > 9 ? "where-step is-long" : "where-step"}>
+          {cursor === null ? "–" : formatStep(cursor)}
+        </span>
       )}
     </div>
   );

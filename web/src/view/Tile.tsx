@@ -3,7 +3,7 @@ import { createContext } from "preact";
 import { useContext, useEffect, useRef, useState } from "preact/hooks";
 import type { Painter } from "../picture/painter";
 import { apiUrl } from "../state/api";
-import type { Item, KeyRow, StepNumber } from "../state/api.types";
+import type { Item, StepNumber } from "../state/api.types";
 import { cellName } from "../state/catalogue";
 import { act } from "../state/keys";
 import { px } from "../state/px";
@@ -11,7 +11,6 @@ import { push, view } from "../state/route";
 import { compareSteps, formatStep } from "../state/steps";
 import { formatView, type Place, START, type View } from "../state/url";
 import { Compare } from "./icons";
-import { Chips } from "./KeyHead";
 import type { TileSpec } from "./layouts";
 
 /** What all tiles of a grid share. */
@@ -28,15 +27,12 @@ export const GridContext = createContext<GridState | null>(null);
 
 interface TileProps {
   spec: TileSpec;
-  title: string | null;
-  /** The key, if the tile stands for all of it. */
-  row?: KeyRow | undefined;
   side: number;
   column: number;
 }
 
 /** One picture with its step, caption and badges. */
-export function Tile({ spec, title, row, side, column }: TileProps) {
+export function Tile({ spec, side, column }: TileProps) {
   const grid = useContext(GridContext);
   const root = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -81,7 +77,7 @@ export function Tile({ spec, title, row, side, column }: TileProps) {
 
   const place: Place | null =
     step === null ? null : { run: spec.run, key: spec.key, step, index: spec.index };
-  const what = title ?? (spec.index > 0 || isItem ? `${spec.key}, index ${spec.index}` : spec.key);
+  const what = spec.index > 0 ? `${spec.key}, index ${spec.index}` : spec.key;
   const caption = isItem ? item.caption : null;
   const follow = (event: MouseEvent) => {
     if (event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
@@ -104,17 +100,9 @@ export function Tile({ spec, title, row, side, column }: TileProps) {
         if (grid) grid.selected.value = spec.id;
       }}
     >
-      {title !== null && (
-        <div class="tile-title">
-          <span class="cut" title={title}>
-            <bdi>{title}</bdi>
-          </span>
-          {row && <Chips run={spec.run} row={row} />}
-        </div>
-      )}
       <a
         ref={link}
-        class="tile-picture"
+        class={isItem && item.mode?.endsWith("A") ? "tile-picture checks" : "tile-picture"}
         href={place ? formatView({ ...START, ...itemView(place) }) : "#page"}
         aria-label={alt}
         tabIndex={isSelected ? 0 : -1}

@@ -41,7 +41,7 @@ export const side = computed(() => {
   if (shown.lay.value === "keys") return 160;
   if (shown.lay.value === "steps") return 96;
   const n = Math.max(1, shown.run.value.length);
-  return Math.min(320, Math.max(128, Math.floor((room.value + GAP) / n) - GAP));
+  return Math.min(240, Math.max(128, Math.floor((room.value + GAP) / n) - GAP));
 });
 
 /** The keys to show, with each run that has them. */

@@ -2,41 +2,50 @@ import { expect, test } from "vitest";
 import { StepList } from "../state/steps";
 import { columnsOf, keysSheet, moved, runsSheet, type Sheet, stepsSheet } from "./layouts";
 
-const heights = { head: 10, tile: 100, title: 5 };
+const heights = { heads: 10, tile: 100, caption: 5 };
 
 /** The rows as text: `#key` a head, `key0` a tile. */
 function text(sheet: Sheet): string[] {
   return Array.from({ length: sheet.rows.count }, (_, at) => {
     const row = sheet.row(at);
-    if (row.kind === "head") return `#${row.key}`;
+    if (row.kind === "heads") return row.heads.map(({ key, span }) => `#${key}${span}`).join(" ");
     return row.tiles.map((tile) => (tile ? `${tile.run}${tile.key}${tile.index}` : "-")).join(" ");
   });
 }
 
-const group = (key: string, n: number) => ({ run: "", key, n });
+const group = (key: string, n: number, hasCaptions = false) => ({ run: "", key, n, hasCaptions });
 
-test("keys with one tile share rows", () => {
-  const sheet = keysSheet(
-    [group("a", 1), group("b", 1), group("c", 1), group("d", 3), group("e", 1)],
-    2,
-    heights,
-  );
-  expect(text(sheet)).toEqual(["a0 b0", "c0", "#d", "d0 d1", "d2", "e0"]);
-  expect(sheet.rows.total).toBe(105 + 105 + 10 + 100 + 100 + 105);
-  expect(sheet.locate('["","d",2]')).toEqual([4, 0]);
-  expect(sheet.find('["","d",1]')).toBe(3);
+test("keys that fit into one row share it", () => {
+  const groups = [group("a", 1), group("b", 2), group("c", 1), group("d", 7, true), group("e", 1)];
+  const sheet = keysSheet(groups, 3, heights);
+  expect(text(sheet)).toEqual([
+    "#a1 #b2",
+    "a0 b0 b1",
+    "#c1",
+    "c0",
+    "#d3",
+    "d0 d1 d2",
+    "d3 d4 d5",
+    "d6",
+    "#e1",
+    "e0",
+  ]);
+  expect(sheet.rows.total).toBe(4 * 10 + 6 * 100 + 3 * 5);
+  expect(sheet.locate('["","d",4]')).toEqual([6, 1]);
+  expect(sheet.find('["","d",4]')).toBe(6);
   expect(sheet.find("gone")).toBe(-1);
 });
 
 test("runs are columns", () => {
   const has = (run: string, key: string) => !(run === "s" && key === "b");
-  const sheet = runsSheet(["r", "s"], ["a", "b"], 1, has, heights);
-  expect(text(sheet)).toEqual(["#a", "ra1 sa1", "#b", "rb1 -"]);
+  const sheet = runsSheet(["r", "s"], [group("a", 1), group("b", 1)], 1, has, heights);
+  expect(text(sheet)).toEqual(["#a2", "ra1 sa1", "#b2", "rb1 -"]);
 });
 
 test("a contact sheet has a tile for each step", () => {
-  const sheet = stepsSheet("r", "k", 0, new StepList([[0, 10, 1_000_000, 1, 0, 0]]), 7, heights);
+  const sheet = stepsSheet("r", "k", 0, new StepList([[0, 10, 1_000_000, 1, 0, 0]]), 7, true, heights);
   expect(sheet.rows.count).toBe(142_858);
+  expect(sheet.rows.total).toBe(142_858 * 105);
   const last = sheet.row(142_857);
   expect(last.kind === "tiles" && last.tiles.map((tile) => tile?.fixed)).toEqual([9_999_990]);
   expect(sheet.locate("15")).toEqual([2, 1]);
@@ -52,9 +61,15 @@ test("a selection moves over heads and gaps", () => {
   expect(to(id("b", 0), [0, 1])).toBe(id("d", 0));
   expect(to(id("b", 0), [1, 0])).toBe(id("d", 1));
   expect(to(id("d", 1), [1, 0])).toBe(id("d", 2));
-  expect(to(id("d", 0), [0, -1])).toBe(id("b", 0));
+  expect(to(id("d", 0), [-1, 0])).toBe(id("a", 0));
   expect(to(id("a", 0), [-1, 0])).toBeUndefined();
-  const gaps = runsSheet(["r", "s"], ["a", "b"], 0, (run, key) => run + key !== "sb", heights);
+  const gaps = runsSheet(
+    ["r", "s"],
+    [group("a", 1), group("b", 1)],
+    0,
+    (run, key) => run + key !== "sb",
+    heights,
+  );
   expect(moved(gaps, JSON.stringify(["s", "a", 0]), [1, 0])?.id).toBe(JSON.stringify(["r", "b", 0]));
 });
 

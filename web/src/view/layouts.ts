@@ -14,10 +14,18 @@ export interface TileSpec {
   fixed: StepNumber | null;
 }
 
-/** The head of a key, or some tiles. */
+/** The head of a key, above its first tile. */
+export interface Head {
+  run: string;
+  key: string;
+  /** The tiles that it stands above. */
+  span: number;
+}
+
+/** The heads of keys, or some tiles. */
 export type Row =
-  | { kind: "head"; id: string; run: string; key: string }
-  | { kind: "tiles"; id: string; tiles: (TileSpec | null)[]; hasTitles: boolean };
+  | { kind: "heads"; id: string; heads: Head[] }
+  | { kind: "tiles"; id: string; tiles: (TileSpec | null)[]; hasCaptions: boolean };
 
 /** The rows of a layout. */
 export interface Sheet {
@@ -31,11 +39,11 @@ export interface Sheet {
 
 /** Heights in pixels. */
 export interface Heights {
-  head: number;
-  /** A tile with all below it. */
+  heads: number;
+  /** A tile with its step, and the gap below it. */
   tile: number;
-  /** The title above a tile. */
-  title: number;
+  /** Two lines of a caption. */
+  caption: number;
 }
 
 /** A key of a run, and how many tiles it has. */
@@ -43,6 +51,7 @@ export interface Group {
   run: string;
   key: string;
   n: number;
+  hasCaptions: boolean;
 }
 
 /** The tile of a cell. */
@@ -50,30 +59,28 @@ export function tileOf(run: string, key: string, index: number): TileSpec {
   return { id: JSON.stringify([run, key, index]), run, key, index, fixed: null };
 }
 
-/**
- * The layout `keys`: each key's indices, as many in a row as there is room. Keys with one tile stand beside each
- * other, with their titles above them.
- */
+/** The layout `keys`: each key's indices. Keys whose tiles fit into one row together share it. */
 export function keysSheet(groups: readonly Group[], columns: number, heights: Heights): Sheet {
   const rows: Row[] = [];
-  let singles: TileSpec[] = [];
+  let band: Group[] = [];
   const flush = () => {
-    for (const tiles of chunks(singles, columns)) {
-      rows.push({ kind: "tiles", id: tiles[0]?.id ?? "", tiles, hasTitles: true });
-    }
-    singles = [];
-  };
-  for (const { run, key, n } of groups) {
-    if (n <= 1) {
-      singles.push(tileOf(run, key, 0));
-      continue;
-    }
-    flush();
-    rows.push({ kind: "head", id: JSON.stringify([run, key]), run, key });
-    const tiles = Array.from({ length: n }, (_, index) => tileOf(run, key, index));
+    const [first] = band;
+    if (!first) return;
+    const heads = band.map(({ run, key, n }) => ({ run, key, span: Math.min(n, columns) }));
+    rows.push({ kind: "heads", id: JSON.stringify([first.run, first.key]), heads });
+    const tiles = band.flatMap(({ run, key, n }) => {
+      return Array.from({ length: n }, (_, index) => tileOf(run, key, index));
+    });
+    const hasCaptions = band.some((group) => group.hasCaptions);
     for (const some of chunks(tiles, columns)) {
-      rows.push({ kind: "tiles", id: some[0]?.id ?? "", tiles: some, hasTitles: false });
+      rows.push({ kind: "tiles", id: some[0]?.id ?? "", tiles: some, hasCaptions });
     }
+    band = [];
+  };
+  for (const group of groups) {
+    const used = band.reduce((sum, { n }) => sum + n, 0);
+    if (used + group.n > columns) flush();
+    band.push(group);
   }
   flush();
   return listed(rows, heights);
@@ -82,17 +89,17 @@ export function keysSheet(groups: readonly Group[], columns: number, heights: He
 /** The layout `runs`: a row for each key, a column for each run. `has` says whether a run has a key. */
 export function runsSheet(
   runs: readonly string[],
-  keys: readonly string[],
+  keys: readonly { key: string; hasCaptions: boolean }[],
   index: number,
   has: (run: string, key: string) => boolean,
   heights: Heights,
 ): Sheet {
-  const rows = keys.flatMap((key): Row[] => {
+  const rows = keys.flatMap(({ key, hasCaptions }): Row[] => {
     const id = JSON.stringify(["", key]);
     const tiles = runs.map((run) => (has(run, key) ? tileOf(run, key, index) : null));
     return [
-      { kind: "head", id, run: "", key },
-      { kind: "tiles", id: `${id} tiles`, tiles, hasTitles: false },
+      { kind: "heads", id, heads: [{ run: "", key, span: runs.length }] },
+      { kind: "tiles", id: `${id} tiles`, tiles, hasCaptions },
     ];
   });
   return listed(rows, heights);
@@ -105,6 +112,7 @@ export function stepsSheet(
   index: number,
   list: StepList,
   columns: number,
+  hasCaptions: boolean,
   heights: Heights,
 ): Sheet {
   const count = Math.ceil(list.length / columns);
@@ -112,11 +120,11 @@ export function stepsSheet(
     return { id: String(place), run, key, index, fixed: list.at(place) };
   };
   return {
-    rows: equalRows(count, heights.tile),
+    rows: equalRows(count, heights.tile + (hasCaptions ? heights.caption : 0)),
     row(at) {
       const n = Math.min(columns, list.length - at * columns);
       const tiles = Array.from({ length: Math.max(0, n) }, (_, column) => tile(at * columns + column));
-      return { kind: "tiles", id: String(at * columns), tiles, hasTitles: false };
+      return { kind: "tiles", id: String(at * columns), tiles, hasCaptions };
     },
     find: (id) => Math.floor(Number(id) / columns),
     locate(id) {
@@ -128,11 +136,12 @@ export function stepsSheet(
 
 function listed(rows: readonly Row[], heights: Heights): Sheet {
   const height = (row: Row) => {
-    return row.kind === "head" ? heights.head : heights.tile + (row.hasTitles ? heights.title : 0);
+    if (row.kind === "heads") return heights.heads;
+    return heights.tile + (row.hasCaptions ? heights.caption : 0);
   };
   const places = new Map<string, [number, number]>();
   rows.forEach((row, at) => {
-    if (row.kind === "head") return;
+    if (row.kind === "heads") return;
     row.tiles.forEach((tile, column) => {
       if (tile) places.set(tile.id, [at, column]);
     });
@@ -140,7 +149,7 @@ function listed(rows: readonly Row[], heights: Heights): Sheet {
   const byId = new Map(rows.map((row, at) => [row.id, at]));
   return {
     rows: variedRows(rows.map(height)),
-    row: (at) => rows[at] ?? { kind: "tiles", id: "", tiles: [], hasTitles: false },
+    row: (at) => rows[at] ?? { kind: "tiles", id: "", tiles: [], hasCaptions: false },
     find: (id) => byId.get(id) ?? places.get(id)?.[0] ?? -1,
     locate: (id) => places.get(id) ?? null,
   };
