@@ -25,6 +25,8 @@ describe("develop", () => {
 
   it("applies gamma: 0.25 ^ (1 / 2) is 0.5", () => {
     expect(develop(tensor(new Float32Array([0.25])), { ...PLAIN, gamma: 2 })[0]).toBe(128);
+    const withAlpha = develop(tensor(new Float32Array([0.25, 0.25]), 2), { ...PLAIN, gamma: 2 });
+    expect([...withAlpha]).toEqual([128, 128, 128, 64]);
   });
 
   it("keeps alpha, and shows one channel alone", () => {

@@ -49,7 +49,9 @@ export function colormap(name: string): Uint8Array | null {
 export function develop(tensor: Tensor, how: Develop): Uint8ClampedArray<ArrayBuffer> {
   const { values, channels } = tensor;
   const pixels = new Uint32Array(tensor.height * tensor.width);
-  const curve = bytesOfLevels(how.gamma);
+  const curve = bytesOfLevels(how.gamma, how.gamma === 1 ? 255 : LEVELS);
+  // Gamma leaves alpha as it is.
+  const straight = bytesOfLevels(1, curve.length - 1);
   const { low } = how;
   const top = curve.length - 1;
   const scale = how.high === low ? 0 : top / (how.high - low);
@@ -67,7 +69,7 @@ export function develop(tensor: Tensor, how: Develop): Uint8ClampedArray<ArrayBu
       const value = values[at] as number;
       const color = Number.isNaN(value) ? nan : (colors[level(value)] as number);
       pixels[pixel] = hasAlpha
-        ? (color & 0xffffff) | ((curve[level(values[at + 1] as number)] as number) << 24)
+        ? (color & 0xffffff) | ((straight[level(values[at + 1] as number)] as number) << 24)
         : color;
     }
     return new Uint8ClampedArray(pixels.buffer);
@@ -78,7 +80,7 @@ export function develop(tensor: Tensor, how: Develop): Uint8ClampedArray<ArrayBu
       pixels[pixel] = nan;
       continue;
     }
-    const alpha = channels > 3 ? (curve[level(values[at + 3] as number)] as number) : 255;
+    const alpha = channels > 3 ? (straight[level(values[at + 3] as number)] as number) : 255;
     pixels[pixel] =
       (curve[level(red)] as number) |
       ((curve[level(green)] as number) << 8) |
@@ -89,8 +91,7 @@ export function develop(tensor: Tensor, how: Develop): Uint8ClampedArray<ArrayBu
 }
 
 /** The byte of each level of the range. Without gamma there are as many levels as bytes, so that rounding is exact. */
-function bytesOfLevels(gamma: number): Uint8Array {
-  const top = gamma === 1 ? 255 : LEVELS;
+function bytesOfLevels(gamma: number, top: number): Uint8Array {
   return Uint8Array.from({ length: top + 1 }, (_, level) => Math.round((level / top) ** (1 / gamma) * 255));
 }
 

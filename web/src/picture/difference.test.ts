@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import type { Comparison } from "../state/api.types";
 import { figure, KINDS, kindOf, otherRate, RATES, usualRange, withKind } from "./difference";
 
 it("keeps the kind in the link", () => {
@@ -14,8 +15,12 @@ it("never flickers more than three times a second", () => {
 });
 
 it("draws signed differences around zero", () => {
-  expect(usualRange("signed", 80)).toEqual([-80, 80]);
-  expect(usualRange("squared", 3)).toEqual([0, 9]);
+  const figures = (max: number) => ({ peak: 255, whole: { max } }) as Comparison;
+  expect(usualRange("signed", figures(80))).toEqual([-80, 80]);
+  expect(usualRange("squared", figures(3))).toEqual([0, 9]);
+  // Of equal pictures, the range that is possible.
+  expect(usualRange("absolute", figures(0))).toEqual([0, 255]);
+  expect(usualRange("absolute", undefined)).toEqual([0, 1]);
 });
 
 it("says figures shortly", () => {

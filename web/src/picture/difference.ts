@@ -1,5 +1,7 @@
 // The ways to draw how two pictures differ, as the compare page's link carries them. Pure.
 
+import type { Comparison } from "../state/api.types";
+
 export const KINDS = ["absolute", "signed", "relative", "squared", "ssim"] as const;
 export type Kind = (typeof KINDS)[number];
 
@@ -8,18 +10,19 @@ export function usualColormap(kind: Kind): string {
   return kind === "signed" ? "rdbu" : kind === "ssim" ? "viridis" : "inferno";
 }
 
-/** The range that suits a kind, given the greatest possible difference. */
-export function usualRange(kind: Kind, peak: number): [number, number] {
+/** The range that suits a kind: up to the greatest difference that there is. */
+export function usualRange(kind: Kind, figures: Comparison | undefined): [number, number] {
+  const most = figures?.whole?.max || figures?.peak || 1;
   switch (kind) {
     case "signed":
-      return [-peak, peak];
+      return [-most, most];
     case "squared":
-      return [0, peak * peak];
+      return [0, most * most];
     case "relative":
     case "ssim":
       return [0, 1];
     default:
-      return [0, peak];
+      return [0, most];
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { apiUrl, type Param, request, sha20 } from "../state/api";
 import type { Item, ItemDetails, Layer } from "../state/api.types";
-import type { Place } from "../state/url";
+import { formatPlace, type Place } from "../state/url";
 import { type DType, elementBytes, readNpy, type Tensor } from "./npy";
 import { type Box, type Mask, readBoxes } from "./overlay";
 import { readGrayPng } from "./png";
@@ -106,6 +106,22 @@ export async function loadValues(
   const region = part ? { x: part.x, y: part.y, w: part.width, h: part.height } : {};
   const answer = await request(apiUrl("values.npy", { ...params(place), ...region }), signal);
   return readNpy(await answer.arrayBuffer());
+}
+
+const KEPT_MAX = 6;
+const kept = new Map<string, Promise<Tensor>>();
+
+/** All values of an image. The last ones are kept, so that those of the next step can be got ahead. */
+export function loadAllValues(place: Place, { item }: ItemDetails): Promise<Tensor> {
+  const id = `${formatPlace(place)} ${item.sha256} ${item.state}`;
+  const known = kept.get(id);
+  if (known) return known;
+  const made = loadValues(place, null);
+  kept.set(id, made);
+  made.catch(() => kept.delete(id));
+  const oldest = kept.keys().next();
+  if (kept.size > KEPT_MAX && !oldest.done) kept.delete(oldest.value);
+  return made;
 }
 
 export async function loadBoxes(

@@ -203,7 +203,7 @@ function numberOf(text: string): number {
 }
 
 function MapSettings({ kind, dev, figures }: ComparePanelsProps) {
-  const usual = usualRange(kind, figures?.peak ?? 1);
+  const usual = usualRange(kind, figures);
   const [low, high] = [dev?.low ?? usual[0], dev?.high ?? usual[1]];
   const map = dev?.map || usualColormap(kind);
   const change = (to: Partial<Develop>) => replace({ dev: { ...(dev ?? PLAIN), ...to } });

@@ -210,7 +210,7 @@ interface MapProps extends WayProps {
 /** How much the pictures differ, in colors. */
 export function DifferenceMap({ kind, dev, figures, ...way }: MapProps) {
   const { a, b, chosen } = way;
-  const range = usualRange(kind, figures?.peak ?? 1);
+  const range = usualRange(kind, figures);
   const url =
     figures && figures.reason === null
       ? apiUrl("compare.png", {

@@ -8,7 +8,7 @@ import { areMarksOn, autoRangeOf, backdropOf, isOn, withAutoRange } from "../pic
 import { centredOn, fitted, type Point, type Rectangle, type Size, visiblePart } from "../picture/zoom";
 import { ApiError, apiUrl } from "../state/api";
 import type { Histogram, KeyRow } from "../state/api.types";
-import { shownStep, useKeySteps } from "../state/keysteps";
+import { shownStep, useKeySteps, useKeyVersion } from "../state/keysteps";
 import { useAnswer } from "../state/resource";
 import { replace, view } from "../state/route";
 import { info } from "../state/store";
@@ -36,15 +36,16 @@ import { type KnownValues, useDeveloped, useValues } from "./values";
 
 /** One picture, with all that is known of it. */
 export function Item() {
-  const { run: runs, key, step: asked, index } = view.value;
+  const { run: runs, key, step: asked, index, dev, show } = view.value;
   const run = runs[0] ?? "";
   const steps = useKeySteps(run, key);
   const step = shownStep(steps, asked);
   const keys = useAnswer<KeyRow[]>(run ? apiUrl("keys", { run }) : null).value ?? [];
   const place: Place | null = run && key && step !== null ? { run, key, step, index } : null;
-  const loaded = useShown(place);
+  const version = useKeyVersion(run, key);
+  const loaded = useShown(place, version);
   const shown = loaded.value;
-  useNeighbours(shown);
+  useNeighbours(shown, version, dev !== null || areMarksOn(show, shown !== undefined && isOddItem(shown)));
   const player = usePlayer(steps ? [steps] : []);
   if (!run || !key) return <Empty title="No item is chosen">Choose one in the grid.</Empty>;
   // A step between two of the key is none until its steps are known.
@@ -69,29 +70,77 @@ interface ShownProps {
   player: ZoomingPlayer;
 }
 
-function ShownItem({ shown, keys, player }: ShownProps) {
+/** The picture with what is made of its values. The last one stays until the next one is made whole, so that a picture
+ * that is developed never flashes as it is stored. */
+function ShownItem({ shown: next, keys, player }: ShownProps) {
+  const { z, dev, show } = view.value;
+  const [screen, setScreen] = useState<Size>({ width: 0, height: 0 });
+  const values = useValues(next);
+  const histogram = useHistogram(next, isOn(show, "histogram") || isOn(show, "develop"));
+  useAutoRange(histogram.value);
+  const { dump } = next.details;
+  const how = howOf(dev, dump.span, histogram.value, values.isProved);
+  const areOn = areMarksOn(show, isOddItem(next));
+  // The bytes of a stored picture have neither NaN nor infinities.
+  const marked = areOn && values.isProved ? rangeOf(dev, dump.span, how) : null;
+  const zoom = z ?? fitted(next.size, screen, !isOn(show, "smooth"));
+  const region = z ? visiblePart(zoom, screen, next.size) : null;
+  const made = useDeveloped(
+    next,
+    values,
+    dev ? how : null,
+    marked,
+    region,
+    Math.max(screen.width, screen.height),
+  );
+  const all = { shown: next, values, histogram, how, areOn, made };
+  const isMade = made !== null || (!dev && !marked) || !(values.isComing || values.whole);
+  const last = useRef(all);
+  if (useIsLate(next) || isMade) last.current = all;
+  return <ItemView {...last.current} {...{ keys, player, screen, setScreen }} />;
+}
+
+/** How long the last picture stays at most while the next one is developed. */
+const LATE_MS = 1_000;
+
+/** Whether something has been there for a while. */
+function useIsLate(of: unknown): boolean {
+  const [late, setLate] = useState<unknown>(null);
+  useEffect(() => {
+    const timer = setTimeout(() => setLate(of), LATE_MS);
+    return () => clearTimeout(timer);
+  }, [of]);
+  return late === of;
+}
+
+/** Whether a picture's values are not all finite. */
+function isOddItem({ details: { item } }: Shown): boolean {
+  return (item.stats?.nan ?? 0) + (item.stats?.inf ?? 0) > 0;
+}
+
+interface ItemViewProps extends ShownProps {
+  values: KnownValues;
+  histogram: ReturnType<typeof useHistogram>;
+  how: ReturnType<typeof howOf>;
+  /** Whether marks are on. */
+  areOn: boolean;
+  made: ReturnType<typeof useDeveloped>;
+  screen: Size;
+  setScreen: (screen: Size) => void;
+}
+
+function ItemView(props: ItemViewProps) {
+  const { shown, values, histogram, how, areOn, made, keys, player, screen, setScreen } = props;
   const { step: asked, z, dev, ov, show } = view.value;
   const { details, place, size } = shown;
   const { item, dump } = details;
   const root = useRef<HTMLDivElement>(null);
-  const [screen, setScreen] = useState<Size>({ width: 0, height: 0 });
   const [pixel, setPixel] = useState<Point | null>(null);
   const [rectangle, setRectangle] = useState<Rectangle | null>(null);
-  const values = useValues(shown);
-  const histogram = useHistogram(shown, isOn(show, "histogram") || isOn(show, "develop"));
-  useAutoRange(histogram.value);
-  const how = howOf(dev, dump.span, histogram.value, values.isProved);
-  const isOdd = (item.stats?.nan ?? 0) + (item.stats?.inf ?? 0) > 0;
-  const areOn = areMarksOn(show, isOdd);
-  // The bytes of a stored picture have neither NaN nor infinities.
-  const marked = areOn && values.isProved ? rangeOf(dev, dump.span, how) : null;
+  const isOdd = isOddItem(shown);
   const isSmooth = isOn(show, "smooth");
   const zoom = z ?? fitted(size, screen, !isSmooth);
-  const region = z ? visiblePart(zoom, screen, size) : null;
-  const side = Math.max(screen.width, screen.height);
-  const made = useDeveloped(shown, values, dev ? how : null, marked, region, side);
-  const whole = { x: 0, y: 0, ...size };
-  const stored = shown.bitmap && { bitmap: shown.bitmap, part: whole };
+  const stored = shown.bitmap && { bitmap: shown.bitmap, part: { x: 0, y: 0, ...size } };
   const picture = (dev && made?.picture) || stored;
   const layers = useLayers(shown);
   const overlays = parseOverlays(ov);

@@ -29,11 +29,14 @@ export function LoupePanel(props: LoupeProps) {
       {!values.isProved && <p class="note">These are the stored picture’s bytes. {proofText(dump)}</p>}
       {values.error && <p class="note is-warning">{values.error.message}</p>}
       {rectangle ? (
-        <RectangleTable rectangle={rectangle} values={values} clear={() => onRectangle(null)} />
+        <RectangleTable {...props} rectangle={rectangle} />
       ) : (
         <p class="hint">
           Shift and drag to choose a rectangle{" "}
-          <Button kind="plain" onClick={() => pixel && onRectangle({ ...pixel, width: 8, height: 8 })}>
+          <Button
+            kind="plain"
+            onClick={() => onRectangle({ ...(pixel ?? { x: 0, y: 0 }), width: 8, height: 8 })}
+          >
             8 × 8 here
           </Button>
         </p>
@@ -130,26 +133,22 @@ function bytesAt(bytes: Tensor | null, { x, y }: Point, size: Size): number[] | 
   return Array.from({ length: bytes.channels }, (_, channel) => Number(bytes.values[at + channel]));
 }
 
-function RectangleTable({
-  rectangle,
-  values,
-  clear,
-}: {
-  rectangle: Rectangle;
-  values: KnownValues;
-  clear: () => void;
-}) {
-  const { x, y, width, height } = rectangle;
+function RectangleTable({ rectangle, values, size, onRectangle }: LoupeProps & { rectangle: Rectangle }) {
+  const { x, y } = rectangle;
   const rows = values.whole && statistics(values.whole, rectangle);
   const names = channelNames(values.whole?.channels ?? 1);
   const text = (value: number | null) => (value === null ? "–" : readable(value));
   return (
     <div class="rectangle">
       <div class="row">
-        <h3 class="num">
-          {width} × {height} at {x}, {y}
-        </h3>
-        <Button kind="plain" onClick={clear}>
+        <h3 class="sr-only">Rectangle</h3>
+        <Side name="width" most={size.width - x} {...{ rectangle, onRectangle }} />
+        <span aria-hidden="true">×</span>
+        <Side name="height" most={size.height - y} {...{ rectangle, onRectangle }} />
+        <span class="num muted">
+          at {x}, {y}
+        </span>
+        <Button kind="plain" onClick={() => onRectangle(null)}>
           Clear
         </Button>
       </div>
@@ -181,5 +180,33 @@ function RectangleTable({
         <p class="note">The values of this picture are too many to sum up on this page.</p>
       )}
     </div>
+  );
+}
+
+/** A side of the rectangle. */
+function Side({
+  name,
+  most,
+  rectangle,
+  onRectangle,
+}: {
+  name: "width" | "height";
+  most: number;
+  rectangle: Rectangle;
+  onRectangle: (rectangle: Rectangle) => void;
+}) {
+  return (
+    <input
+      class="field num side-field"
+      type="number"
+      aria-label={`${name} of the rectangle`}
+      min={1}
+      max={most}
+      value={rectangle[name]}
+      onInput={(event) => {
+        const value = event.currentTarget.valueAsNumber;
+        if (value >= 1 && value <= most) onRectangle({ ...rectangle, [name]: Math.floor(value) });
+      }}
+    />
   );
 }

@@ -1,11 +1,19 @@
 // An item with its picture: both change together, so that no label stands beside another picture.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { loadPicture, type NoPicture, params, sizeOf, whyNoPicture } from "../picture/load";
+import {
+  loadAllValues,
+  loadPicture,
+  type NoPicture,
+  params,
+  sizeOf,
+  VALUES_BYTES_MAX,
+  valuesBytes,
+  whyNoPicture,
+} from "../picture/load";
 import type { Size } from "../picture/zoom";
 import { ApiError, apiUrl, ask, isAborted } from "../state/api";
 import type { ItemDetails } from "../state/api.types";
-import { useKeyVersion } from "../state/keysteps";
 import { refreshed } from "../state/live";
 import { type Loaded, useLoaded } from "../state/loaded";
 import { info } from "../state/store";
@@ -33,8 +41,7 @@ const UNDER_WAY_MAX = 2;
 
 /** Gets an item and its picture. The last one stays until the next one is decoded. While the step moves fast, those that
  * were begun are shown when they are there, and then the newest one: nothing is begun in vain. */
-export function useShown(place: Place | null): Loaded<Shown> {
-  const version = useKeyVersion(place?.run, place?.key ?? "");
+export function useShown(place: Place | null, version: number): Loaded<Shown> {
   const id = place && `${version} ${formatPlace(place)}`;
   const [state, setState] = useState<Loaded<Shown>>({ value: undefined, of: null, error: undefined });
   const work = useRef({ wanted: id, place, begun: 0, shown: 0, underWay: 0, last: null as string | null });
@@ -76,16 +83,23 @@ export function useAllShown(places: readonly Place[]): Loaded<readonly Shown[]> 
   );
 }
 
-/** Decodes the neighbours of an item, so that the next step is there at once. */
-export function useNeighbours(shown: Shown | undefined, version = 0): void {
+/** Decodes the neighbours of an item, so that the next step is there at once; with their values, if those are drawn. */
+export function useNeighbours(shown: Shown | undefined, version: number, areValuesDrawn: boolean): void {
   useEffect(() => {
     if (!shown || shown.size.width * shown.size.height > AHEAD_PIXELS_MAX) return;
     for (const step of [...shown.details.around].reverse()) {
       if (step === null) continue;
       const place = { ...shown.place, step };
-      void shownAt(`${version} ${formatPlace(place)}`, place).catch(() => {});
+      const next = shownAt(`${version} ${formatPlace(place)}`, place);
+      next
+        .then(async ({ details }) => {
+          const isWanted = areValuesDrawn && details.dump.proof !== null;
+          if (isWanted && valuesBytes(details) <= VALUES_BYTES_MAX) await loadAllValues(place, details);
+        })
+        // If it is looked at, it says itself what is wrong.
+        .catch(() => {});
     }
-  }, [shown, version]);
+  }, [shown, version, areValuesDrawn]);
 }
 
 function shownAt(id: string, place: Place, signal?: AbortSignal): Promise<Shown> {

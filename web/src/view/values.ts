@@ -4,7 +4,15 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Develop } from "../picture/develop";
 import type { Developed } from "../picture/develop.worker";
 import { developed } from "../picture/developer";
-import { bytesOf, loadBitmap, loadValues, params, VALUES_BYTES_MAX, valuesBytes } from "../picture/load";
+import {
+  bytesOf,
+  loadAllValues,
+  loadBitmap,
+  loadValues,
+  params,
+  VALUES_BYTES_MAX,
+  valuesBytes,
+} from "../picture/load";
 import type { Tensor } from "../picture/npy";
 import type { PicturePart } from "../picture/paint";
 import { hexColor } from "../picture/rule";
@@ -24,6 +32,8 @@ export interface KnownValues {
   readonly near: (x: number, y: number) => { tensor: Tensor; x: number; y: number } | null;
   /** Whether the values are those of the dump. */
   readonly isProved: boolean;
+  /** Whether all of them are on their way. */
+  readonly isComing: boolean;
   readonly error: Error | undefined;
 }
 
@@ -36,9 +46,10 @@ export function useValues(shown: Shown | undefined): KnownValues {
   const isProved = shown !== undefined && shown.details.dump.proof !== null;
   const isSmall = shown !== undefined && valuesBytes(shown.details) <= VALUES_BYTES_MAX;
   const id = shown ? `${formatPlace(shown.place)} ${shown.details.item.sha256}` : "";
-  const loaded = useLoaded(isProved && isSmall ? id : null, (signal) =>
-    loadValues((shown as Shown).place, null, signal),
-  );
+  const loaded = useLoaded(isProved && isSmall ? id : null, () => {
+    const { place, details } = shown as Shown;
+    return loadAllValues(place, details);
+  });
   const proved = loaded.of === id ? (loaded.value ?? null) : null;
   const bitmap = shown?.bitmap ?? null;
   const bytes = useMemo(() => {
@@ -50,7 +61,8 @@ export function useValues(shown: Shown | undefined): KnownValues {
   const tiles = useTiles(isProved && !isSmall ? shown : undefined);
   const whole = isProved ? proved : bytes;
   const near = (x: number, y: number) => (whole ? { tensor: whole, x: 0, y: 0 } : tiles(x, y));
-  return { whole, bytes, near, isProved, error: loaded.error };
+  const isComing = isProved && isSmall && proved === null && loaded.of !== id;
+  return { whole, bytes, near, isProved, isComing, error: loaded.error };
 }
 
 /** Values of large images, a tile at a time. */
