@@ -127,6 +127,11 @@ export class StepList {
     return this.at(0);
   }
 
+  /** The first and the last step of each stretch of steps at equal distances. */
+  stretches(): [StepNumber, StepNumber][] {
+    return this.segments.map(([first, stride, count]) => [first, advance(first, stride, count - 1)]);
+  }
+
   last(): StepNumber | null {
     return this.at(this.length - 1);
   }

@@ -1,8 +1,8 @@
 // The steps of all that is shown, on one track, and the buttons that move through them.
 
 import { useSignalEffect } from "@preact/signals";
-import { useEffect, useRef, useState } from "preact/hooks";
-import { density, placeOf, stepAt } from "../picture/ticks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { Axis, density } from "../picture/ticks";
 import { useDigits, useKeys } from "../state/keys";
 import type { Player } from "../state/player";
 import { px } from "../state/px";
@@ -114,13 +114,14 @@ function Track({ player }: { player: Player }) {
   useTicks(canvas, player, width);
 
   const steps = player.steps.value;
-  const [first, last, cursor] = [steps.first(), steps.last(), player.cursor.value];
-  const known = first !== null && last !== null && cursor !== null;
+  const axis = useMemo(() => Axis.of(steps), [steps]);
+  const [first, last, cursor] = [axis?.first ?? null, axis?.last ?? null, player.cursor.value];
+  const known = axis !== null && first !== null && last !== null && cursor !== null;
   const here = known ? steps.counts(cursor, cursor) : { images: 0, held: 0, rejected: 0 };
   const seek = (event: PointerEvent) => {
-    if (first === null || last === null || !track.current) return;
+    if (!axis || !track.current) return;
     const box = track.current.getBoundingClientRect();
-    player.seek(stepAt(event.clientX - box.left, first, last, box.width));
+    player.seek(axis.step((event.clientX - box.left) / box.width));
   };
   return (
     <div
@@ -151,9 +152,7 @@ function Track({ player }: { player: Player }) {
       onPointerCancel={() => setDragged(false)}
     >
       <canvas ref={canvas} aria-hidden="true" style={{ width: px(width) }} />
-      {known && (
-        <div class="thumb" style={{ transform: `translateX(${placeOf(cursor, first, last, width)}px)` }} />
-      )}
+      {known && <div class="thumb" style={{ transform: `translateX(${axis.place(cursor) * width}px)` }} />}
       {known && (
         <div class="track-ends num" aria-hidden="true">
           <span>{formatStep(first)}</span>
@@ -185,7 +184,8 @@ function useTicks(canvas: { current: HTMLCanvasElement | null }, player: Player,
     const steps = player.steps.value;
     const [grey, amber, red] = [color("--tick"), color("--held-fill"), color("--rejected-fill")];
     const context = canvas.current?.getContext("2d");
-    if (!canvas.current || !context || widthNow.current === 0) return;
+    const axis = Axis.of(steps);
+    if (!canvas.current || !context || widthNow.current === 0 || !axis) return;
     const ratio = devicePixelRatio;
     const pixels = Math.round(widthNow.current * ratio);
     const height = Math.round(TICKS_HEIGHT * ratio);
@@ -194,10 +194,13 @@ function useTicks(canvas: { current: HTMLCanvasElement | null }, player: Player,
     // Bars of two pixels with a gap of one look like ticks, and stay apart.
     const bar = Math.max(2, Math.round(2 * ratio));
     const pitch = bar + Math.max(1, Math.round(ratio));
-    const ticks = density(steps, Math.max(1, Math.floor(pixels / pitch)));
+    const ticks = density(steps, axis, Math.max(1, Math.floor(pixels / pitch)));
     const most = ticks.reduce((max, { images }) => Math.max(max, images), 1);
     const mark = Math.round(4 * ratio);
     const room = height - 2 * (mark + ratio);
+    context.strokeStyle = grey;
+    context.lineWidth = ratio;
+    for (const place of axis.breaks) slashes(context, place * pixels, height, ratio);
     ticks.forEach(({ images, held, rejected }, at) => {
       const x = at * pitch;
       if (images > 0) {
@@ -217,4 +220,14 @@ function useTicks(canvas: { current: HTMLCanvasElement | null }, player: Player,
   };
   useSignalEffect(paint);
   useEffect(paint, [width]);
+}
+
+/** Two slashes, where a long gap was shortened. */
+function slashes(context: CanvasRenderingContext2D, x: number, height: number, ratio: number): void {
+  context.beginPath();
+  for (const shift of [-2, 2]) {
+    context.moveTo(x + (shift - 3) * ratio, height - 4 * ratio);
+    context.lineTo(x + (shift + 3) * ratio, height - 16 * ratio);
+  }
+  context.stroke();
 }
