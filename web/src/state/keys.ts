@@ -181,7 +181,7 @@ export function listen(): void {
         return;
       }
     }
-    if (isPress(event.target, event.key)) return;
+    if (isPress(event.target, event.key) || isMove(event.target, event.key)) return;
     for (const name of shortcutsOf(event, view.peek().page)) {
       if (act(name)) {
         event.preventDefault();
@@ -196,6 +196,11 @@ function isPress(target: EventTarget | null, key: string): boolean {
   if (!(target instanceof HTMLElement) || (key !== "Enter" && key !== " ")) return false;
   const pressed = "button, summary, [role=button], input[type=checkbox]";
   return target.closest(key === "Enter" ? `${pressed}, a[href]` : pressed) !== null;
+}
+
+/** Whether a key moves the slider that has the focus. */
+function isMove(target: EventTarget | null, key: string): boolean {
+  return target instanceof HTMLInputElement && target.type === "range" && /^(Arrow|Home|End|Page)/.test(key);
 }
 
 function takesText(target: EventTarget | null): boolean {

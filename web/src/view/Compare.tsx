@@ -15,6 +15,7 @@ import { ComparePanels } from "./ComparePanels";
 import { DifferenceMap, Flicker, SideBySide, Swipe } from "./CompareWays";
 import { useCompareKeys } from "./comparekeys";
 import { ZoomBar } from "./ItemBar";
+import { releaseButton } from "./itemkeys";
 import { Empty, ErrorNote, KeyButton, Link, Skeleton } from "./parts";
 import { type Shown, useAllShown } from "./shown";
 
@@ -89,7 +90,9 @@ function Compared({ a, others, lists }: ComparedProps) {
     backdrop: backdropOf(show),
   };
   return (
-    <div class="item compare" ref={root}>
+    // biome-ignore lint/a11y/useKeyWithClickEvents: it only lets go of a button that the pointer has pressed.
+    // biome-ignore lint/a11y/noStaticElementInteractions: as above.
+    <div class="item compare" ref={root} onClick={releaseButton}>
       <CompareBar way={way} n={others.length} chosen={at} shown={[a, ...others]} />
       <div class="item-main">
         <WayView way={way} common={common} flicker={flicker} kind={kind} dev={dev} figures={figures} />

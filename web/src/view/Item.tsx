@@ -20,7 +20,7 @@ import { HistogramPanel } from "./HistogramPanel";
 import { howOf, rangeOf } from "./how";
 import { ItemBar, ZoomBar } from "./ItemBar";
 import { CopyMenu, DownloadMenu } from "./ItemMenus";
-import { useItemKeys } from "./itemkeys";
+import { releaseButton, useItemKeys } from "./itemkeys";
 import { LoupePanel } from "./LoupePanel";
 import { useLayers } from "./layers";
 import { MarksPanel } from "./MarksPanel";
@@ -168,14 +168,16 @@ function ItemView(props: ItemViewProps) {
       change({ z: centredOn(zoom, to, Math.max(8, zoom.scale)) });
     },
   });
-  const label = `${place.key}, step ${place.step}, image ${place.index}${item.caption ? `, ${item.caption}` : ""}`;
+  const label = `${place.key}, step ${place.step}, index ${place.index}${item.caption ? `, ${item.caption}` : ""}`;
   const channels = (values.isProved ? dump.size?.[2] : values.bytes?.channels) ?? 1;
   // Why there is no image matters more than its values.
   const hasPicture = shown.bitmap !== null || values.isProved;
   const isFirst = item.state !== "image";
   const hasAlpha = channels === 2 || channels === 4 || item.mode === "RGBA" || item.mode === "LA";
   return (
-    <div class="item" ref={root}>
+    // biome-ignore lint/a11y/useKeyWithClickEvents: it only lets go of a button that the pointer has pressed.
+    // biome-ignore lint/a11y/noStaticElementInteractions: as above.
+    <div class="item" ref={root} onClick={releaseButton}>
       <ItemBar
         run={place.run}
         itemKey={place.key}

@@ -78,6 +78,12 @@ function gridOf({ run, step, a, b }: View): Partial<View> {
   return { page: "grid", run, step, key: "", index: 0, z: null, ov: "", dev: null, show: [], a, b };
 }
 
+/** Lets go of a button that the pointer has pressed, so that Space plays or flickers and does not press it again. */
+export function releaseButton(event: MouseEvent): void {
+  const isPointer = event.detail > 0;
+  if (isPointer && event.target instanceof Element) event.target.closest("button")?.blur();
+}
+
 export function toggleFullscreen(element: HTMLElement | null): void {
   const done = document.fullscreenElement ? document.exitFullscreen() : element?.requestFullscreen();
   done?.catch(() => say("The browser did not allow full screen"));
