@@ -9,13 +9,12 @@ use axum::response::Response;
 use axum::routing::get;
 
 use super::answer::{DependsOn, json};
-use super::api::{DumpFacts, ItemDetails, Layer, LayerClass, StepNumber};
+use super::api::{DumpFacts, ItemDetails, StepNumber};
 use super::lists::{item_json, no_run};
 use super::params::{Params, Place};
 use super::problem::Failure;
-use super::{Gallery, Shared};
-use crate::formats::overlay::class_color;
-use crate::media::{Annotation, MediaEntry, State as ItemState, Step};
+use super::{Gallery, Shared, annotations};
+use crate::media::{MediaEntry, State as ItemState, Step};
 
 pub(super) fn routes() -> Router<Gallery> {
     Router::new().route("/api/v1/item", get(item))
@@ -85,11 +84,7 @@ fn details(shared: &Shared, place: &Place) -> Result<ItemDetails, Failure> {
     let file = image
         .filter(|image| !image.pruned)
         .map(|image| reader.run_folder(run).join(&image.file.path).to_string_lossy().into_owned());
-    let layers = image.map(|image| {
-        let boxes = image.layers.boxes.iter().map(|(name, set)| layer("boxes", name, set));
-        let masks = image.layers.masks.iter().map(|(name, mask)| layer("mask", name, mask));
-        boxes.chain(masks).collect()
-    });
+    let layers = image.map(|image| annotations::layers(&image.layers)).unwrap_or_default();
     let (run, key, step) = (run.as_str(), key.as_str(), step.to_string());
     let root = reader.root();
     let show = command(root, &[], &["show", run, key, &step, &index.to_string()]);
@@ -97,19 +92,7 @@ fn details(shared: &Shared, place: &Place) -> Result<ItemDetails, Failure> {
         .then(|| command(root, &["--step", &step], &["release", run, key]));
     let Tensor { dump, python, wandb } = tensor(shared, place, &entry);
     let item = item_json(&place.run, &entry);
-    let layers = layers.unwrap_or_default();
     Ok(ItemDetails { item, dump, python, wandb, show, release, file, layers, around, indices })
-}
-
-fn layer(kind: &'static str, name: &str, annotation: &Annotation) -> Layer {
-    let labels = annotation.labels();
-    let class = |(id, label): (&String, &serde_json::Value)| {
-        let name = label.as_str().map_or_else(|| id.clone(), str::to_owned);
-        let color = class_color(id.parse().unwrap_or_default());
-        (id.clone(), LayerClass { name, color })
-    };
-    let classes = labels.iter().map(class).collect();
-    Layer { kind, name: name.to_owned(), classes, size: annotation.size }
 }
 
 /// A command line of this program, for a shell.

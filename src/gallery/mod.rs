@@ -5,6 +5,8 @@
 //! | `api` | the answers, as types |
 //! | `params`, `problem` | the parameters of a request, and its errors |
 //! | `files` | media files as they are |
+//! | `annotations` | boxes and masks as they are |
+//! | `export` | an archive of media files |
 //! | `thumbs`, `frames` | thumbnails, one or many |
 //! | `ranges`, `streams` | conditional and partial requests; long bodies |
 //! | `limits` | the limits of requests |
@@ -25,11 +27,13 @@
 //! - Nothing but waiting happens on the thread that serves connections: what reads the index, a journal or a file
 //!   runs on [`work::Workers`].
 
+mod annotations;
 mod answer;
 mod api;
 mod assets;
 mod catalogue;
 mod cursor;
+mod export;
 mod files;
 mod frames;
 mod guard;
@@ -172,6 +176,8 @@ fn routes(gallery: &Gallery) -> Router {
         .merge(lists::routes())
         .merge(item::routes())
         .merge(files::routes())
+        .merge(annotations::routes())
+        .merge(export::routes())
         .merge(thumbs::routes())
         .merge(frames::routes())
         .fallback(problem::no_page)

@@ -3,6 +3,7 @@
 mod journaled;
 mod pages;
 mod rejected;
+mod selected;
 mod steps;
 
 use std::ops::RangeInclusive;
@@ -16,6 +17,7 @@ use self::journaled::{Journaled, entries, is_gone};
 use self::pages::RowPlace;
 pub(crate) use self::pages::{ListPlace, PageLimits};
 pub use self::rejected::{RejectedExample, RejectedItems};
+pub(crate) use self::selected::Selected;
 use super::findings::Findings;
 use super::index::{DumpRow, Index, LineRow, Row, RunRow, WaitingItem};
 use super::journal::{self, JournalOffset, Lines, LogCursor, ReadLine};
