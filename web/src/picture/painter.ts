@@ -17,13 +17,15 @@ export interface Painted {
   index: number;
   /** The tile's own step; null if it follows the cursor. */
   fixed: StepNumber | null;
+  /** The height of the picture's place in CSS pixels. */
+  height: number;
   root: HTMLElement;
   canvas: HTMLCanvasElement;
   label: HTMLElement;
   /** Called after another step was drawn, or none. */
   drawn: (step: StepNumber | null) => void;
   /** What was drawn last. */
-  last?: { frame: Decoded | undefined; label: string; state: string; side: number };
+  last?: { frame: Decoded | undefined; label: string; state: string; width: number; height: number };
 }
 
 /** What the tiles show. */
@@ -112,7 +114,8 @@ export class Painter {
   private paint(tile: Painted): void {
     const target = this.target(tile);
     const { cursor } = this.scene;
-    const side = Math.round(this.scene.side * devicePixelRatio);
+    const width = Math.round(this.scene.side * devicePixelRatio);
+    const height = Math.round(tile.height * devicePixelRatio);
     let frame: Decoded | undefined;
     if (target !== null) {
       const find = tile.fixed === null ? this.frames.nearest : this.frames.exact;
@@ -126,9 +129,11 @@ export class Painter {
     const { last } = tile;
     const isCurrent = tile.fixed !== null && this.isAtCursor(tile);
     tile.root.toggleAttribute("data-current", isCurrent);
-    if (last?.frame === frame && last?.label === label && last.state === state && last.side === side) return;
-    tile.last = { frame, label, state, side };
-    draw(tile.canvas, frame, side);
+    if (last?.frame === frame && last?.label === label && last.state === state) {
+      if (last.width === width && last.height === height) return;
+    }
+    tile.last = { frame, label, state, width, height };
+    draw(tile.canvas, frame, width, height);
     if (last?.label !== label) {
       tile.label.textContent = label;
       tile.label.toggleAttribute("data-other", sign !== 0);
@@ -192,18 +197,17 @@ export class Painter {
   }
 }
 
-function draw(canvas: HTMLCanvasElement, frame: Decoded | undefined, side: number): void {
-  if (canvas.width !== side) {
-    canvas.width = side;
-    canvas.height = side;
-  }
+function draw(canvas: HTMLCanvasElement, frame: Decoded | undefined, width: number, height: number): void {
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
   const context = canvas.getContext("2d");
   if (!context) return;
-  context.clearRect(0, 0, side, side);
+  context.clearRect(0, 0, width, height);
   if (!frame?.bitmap) return;
   const { bitmap } = frame;
   const isWhole = bitmap.width >= frame.width && bitmap.height >= frame.height;
-  const to = fitted(frame.width || bitmap.width, frame.height || bitmap.height, side, isWhole);
+  const image = { width: frame.width || bitmap.width, height: frame.height || bitmap.height };
+  const to = fitted(image, { width, height }, isWhole);
   context.imageSmoothingEnabled = !to.isSharp;
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, to.x, to.y, to.width, to.height);

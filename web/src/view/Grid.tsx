@@ -27,7 +27,17 @@ import {
   useTracks,
 } from "./gridState";
 import { KeyHead } from "./KeyHead";
-import { columnsOf, type Heights, keysSheet, runsSheet, type Sheet, stepsSheet } from "./layouts";
+import {
+  columnsOf,
+  type Heights,
+  keysSheet,
+  pictureHeight,
+  runsSheet,
+  type Shape,
+  type Sheet,
+  SQUARE,
+  stepsSheet,
+} from "./layouts";
 import { useOrder } from "./order";
 import { Empty, ErrorNote, Link, Skeleton } from "./parts";
 import { RunHeads } from "./RunHeads";
@@ -142,30 +152,31 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
     return () => observer.disconnect();
   }, []);
 
-  const captioned = useCaptioned(grid);
+  const shapes = useShapes(grid);
   const size = side.value;
   const columns = lay === "runs" ? runs.length : columnsOf(width, size, GAP);
   const first = keys[0];
   const tracks = catalogue.tracks.value;
   const list = lay === "steps" && first ? tracks.get(cellName(first.run, first.row.key))?.shown : undefined;
+  const [load, isReady] = useSheetFacts(grid, lay === "steps" ? first : undefined, list);
   const sheet = useMemo<Sheet | null>(() => {
     if (width <= 0) return null;
-    const heights: Heights = { heads: 32, tile: size + 22 + GAP + 6, caption: 34 };
-    const hasCaptions = (key: string) => captioned.includes(JSON.stringify(key));
+    const heights: Heights = { heads: 32, side: size, foot: 22 + GAP + 6, caption: 34 };
+    const shapeOf = (key: string) => shapes.get(key) ?? SQUARE;
     if (lay === "steps") {
-      return first && list
-        ? stepsSheet(first.run, first.row.key, index, list, columns, hasCaptions(first.row.key), heights)
+      return first && list && isReady
+        ? stepsSheet(first.run, first.row.key, index, list, columns, shapeOf(first.row.key), heights)
         : null;
     }
     if (!at) return null;
     const count = (run: string, key: string) => at.get(cellName(run, key))?.length ?? 0;
     if (lay === "runs") {
       const pairs = new Set(keys.map(({ run, row }) => cellName(run, row.key)));
-      const names = sharedFirst(keys).map((key) => ({ key, hasCaptions: hasCaptions(key) }));
+      const names = sharedFirst(keys).map((key) => ({ key, shape: shapeOf(key) }));
       return runsSheet(runs, names, index, (run, key) => pairs.has(cellName(run, key)), heights);
     }
     const groups = keys.map(({ run, row: { key } }) => {
-      return { run, key, n: Math.max(1, count(run, key)), hasCaptions: hasCaptions(key) };
+      return { run, key, n: Math.max(1, count(run, key)), shape: shapeOf(key) };
     });
     return keysSheet(groups, columns, heights);
   }, [
@@ -176,13 +187,13 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
     columns,
     width,
     size,
-    captioned,
+    shapes,
+    isReady,
     runs,
     keys.map(({ run, row }) => run + row.key).join("\n"),
   ]);
 
   useGridKeys(sheet, grid, scroller);
-  const load = useSheetFacts(grid, lay === "steps" ? first : undefined, list);
   useSheetCursor(player, sheet, list, scroller);
   const seen = useCallback(
     (from: number, to: number) => {
@@ -231,16 +242,18 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
                 );
               });
             }
+            const missing = { width: px(size), height: px(pictureHeight(row.shape, size)) };
             return row.tiles.map((spec, column) =>
               spec ? (
                 <Tile
                   key={spec.id}
                   spec={{ ...spec, index: order(spec.run, spec.key, spec.index) }}
                   side={size}
+                  height={pictureHeight(row.shape, size)}
                   column={column}
                 />
               ) : (
-                <div key={column} class="tile is-missing" role="gridcell" style={{ width: px(size) }} />
+                <div key={column} class="tile is-missing" role="gridcell" style={missing} />
               ),
             );
           }}
@@ -283,15 +296,22 @@ function NoKeys() {
   );
 }
 
-/** The keys that have captions, as text in JSON. One that had some keeps its room, so that nothing jumps. */
-function useCaptioned(grid: GridState): string {
-  const had = useRef(new Set<string>());
-  const now = useComputed(() => {
-    for (const { key, caption } of grid.facts.value.values())
-      if (caption && key !== null) had.current.add(key);
-    return [...had.current].map((key) => JSON.stringify(key)).join();
-  });
-  return now.value;
+/** What the tiles of each key need room for. It only grows, so that nothing jumps. */
+function useShapes(grid: GridState): ReadonlyMap<string, Shape> {
+  const known = useRef<ReadonlyMap<string, Shape>>(new Map());
+  return useComputed(() => {
+    const shapes = new Map(known.current);
+    for (const { key, caption, width, height } of grid.facts.value.values()) {
+      if (key === null) continue;
+      const before = shapes.get(key) ?? { hasCaptions: false, aspect: 0 };
+      const aspect = width && height ? Math.min(1, height / width) : 1;
+      const hasCaptions = before.hasCaptions || Boolean(caption);
+      shapes.set(key, { hasCaptions, aspect: Math.max(before.aspect, aspect) });
+    }
+    const isSame = JSON.stringify([...shapes]) === JSON.stringify([...known.current]);
+    if (!isSame) known.current = shapes;
+    return known.current;
+  }).value;
 }
 
 /** The keys by name, those that most runs have first. */

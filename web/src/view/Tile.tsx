@@ -27,12 +27,14 @@ export const GridContext = createContext<GridState | null>(null);
 
 interface TileProps {
   spec: TileSpec;
+  /** The width of the picture's place, and its height. */
   side: number;
+  height: number;
   column: number;
 }
 
 /** One picture with its step, caption and badges. */
-export function Tile({ spec, side, column }: TileProps) {
+export function Tile({ spec, side, height, column }: TileProps) {
   const grid = useContext(GridContext);
   const root = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -54,6 +56,7 @@ export function Tile({ spec, side, column }: TileProps) {
       run: spec.run,
       key: spec.key,
       index: spec.index,
+      height,
       fixed: spec.fixed,
       root: root.current,
       canvas: canvas.current,
@@ -68,7 +71,7 @@ export function Tile({ spec, side, column }: TileProps) {
       remove();
       grid.drawn.delete(spec.id);
     };
-  }, [grid, spec.id, spec.index, spec.fixed]);
+  }, [grid, spec.id, spec.index, spec.fixed, height]);
 
   useEffect(() => {
     if (isSelected && !root.current?.contains(document.activeElement))
@@ -95,7 +98,7 @@ export function Tile({ spec, side, column }: TileProps) {
       aria-colindex={column + 1}
       aria-selected={isSelected}
       data-state="waiting"
-      style={{ width: px(side) }}
+      style={{ width: px(side), "--height": px(height) }}
       onFocusIn={() => {
         if (grid) grid.selected.value = spec.id;
       }}
@@ -107,9 +110,9 @@ export function Tile({ spec, side, column }: TileProps) {
         aria-label={alt}
         tabIndex={isSelected ? 0 : -1}
         onClick={follow}
-        style={{ width: px(side), height: px(side) }}
+        style={{ width: px(side), height: px(height) }}
       >
-        <canvas ref={canvas} style={{ width: px(side), height: px(side) }} aria-hidden="true" />
+        <canvas ref={canvas} style={{ width: px(side), height: px(height) }} aria-hidden="true" />
         {isItem && item.state === "held" && <Held item={item} place={place} side={side} />}
         {isItem && item.pruned && <span class="tile-word">pruned</span>}
       </a>

@@ -167,25 +167,40 @@ export function usePainting(catalogue: Catalogue, player: Player, grid: GridStat
   });
 }
 
-/** Asks for the items of a contact sheet's tiles in view. Returns a function to call with their places. */
+/**
+ * Asks for the items of a contact sheet's tiles in view. Returns a function to call with their places, and whether the
+ * item at the cursor is there, which tells how high the pictures are.
+ */
 export function useSheetFacts(
   grid: GridState,
   first: ShownKey | undefined,
   list: StepList | undefined,
-): (from: number, to: number) => void {
+): [(from: number, to: number) => void, boolean] {
+  const [isReady, setReady] = useState(false);
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const abort = useRef<AbortController | undefined>(undefined);
   useEffect(() => {
-    grid.facts.value = new Map();
+    if (!first) return;
+    setReady(false);
+    const { run, row } = first;
+    const url = apiUrl("at", { run, key: row.key, step: shown.step.peek() });
+    ask<At>(url)
+      .then(({ cells }) => {
+        const items = cells.flatMap((cell) => (cell.key === row.key ? cell.items : []));
+        grid.facts.value = new Map(items.map((item) => [`at ${item.index}`, item]));
+      })
+      .catch(() => undefined)
+      .finally(() => setReady(true));
     return () => {
       clearTimeout(timer.current);
       abort.current?.abort();
     };
-  }, [first?.run, first?.row.key, list === undefined]);
-  return (from, to) => {
+  }, [first?.run, first?.row.key]);
+  const seen = (from: number, to: number) => {
     clearTimeout(timer.current);
     timer.current = setTimeout(() => void load(from, to), REST_MS);
   };
+  return [seen, isReady];
 
   async function load(from: number, to: number): Promise<void> {
     const [low, high] = [list?.at(from), list?.at(to - 1)];

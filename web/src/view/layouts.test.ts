@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { StepList } from "../state/steps";
 import { columnsOf, keysSheet, moved, runsSheet, type Sheet, stepsSheet } from "./layouts";
 
-const heights = { heads: 10, tile: 100, caption: 5 };
+const heights = { heads: 10, side: 80, foot: 20, caption: 5 };
 
 /** The rows as text: `#key` a head, `key0` a tile. */
 function text(sheet: Sheet): string[] {
@@ -13,7 +13,12 @@ function text(sheet: Sheet): string[] {
   });
 }
 
-const group = (key: string, n: number, hasCaptions = false) => ({ run: "", key, n, hasCaptions });
+const group = (key: string, n: number, hasCaptions = false, aspect = 1) => ({
+  run: "",
+  key,
+  n,
+  shape: { hasCaptions, aspect },
+});
 
 test("keys that fit into one row share it", () => {
   const groups = [group("a", 1), group("b", 2), group("c", 1), group("d", 7, true), group("e", 1)];
@@ -36,6 +41,11 @@ test("keys that fit into one row share it", () => {
   expect(sheet.find("gone")).toBe(-1);
 });
 
+test("rows are as high as their highest picture", () => {
+  const sheet = keysSheet([group("a", 1, false, 0.5), group("b", 1, false, 0.75)], 3, heights);
+  expect(sheet.rows.height(1)).toBe(60 + 20);
+});
+
 test("runs are columns", () => {
   const has = (run: string, key: string) => !(run === "s" && key === "b");
   const sheet = runsSheet(["r", "s"], [group("a", 1), group("b", 1)], 1, has, heights);
@@ -43,7 +53,15 @@ test("runs are columns", () => {
 });
 
 test("a contact sheet has a tile for each step", () => {
-  const sheet = stepsSheet("r", "k", 0, new StepList([[0, 10, 1_000_000, 1, 0, 0]]), 7, true, heights);
+  const sheet = stepsSheet(
+    "r",
+    "k",
+    0,
+    new StepList([[0, 10, 1_000_000, 1, 0, 0]]),
+    7,
+    { hasCaptions: true, aspect: 1 },
+    heights,
+  );
   expect(sheet.rows.count).toBe(142_858);
   expect(sheet.rows.total).toBe(142_858 * 105);
   const last = sheet.row(142_857);

@@ -22,10 +22,17 @@ export interface Head {
   span: number;
 }
 
+/** What the tiles of a key need room for. */
+export interface Shape {
+  hasCaptions: boolean;
+  /** The height of the highest picture, as a share of the tile's width; at most 1. */
+  aspect: number;
+}
+
 /** The heads of keys, or some tiles. */
 export type Row =
   | { kind: "heads"; id: string; heads: Head[] }
-  | { kind: "tiles"; id: string; tiles: (TileSpec | null)[]; hasCaptions: boolean };
+  | { kind: "tiles"; id: string; tiles: (TileSpec | null)[]; shape: Shape };
 
 /** The rows of a layout. */
 export interface Sheet {
@@ -40,8 +47,10 @@ export interface Sheet {
 /** Heights in pixels. */
 export interface Heights {
   heads: number;
-  /** A tile with its step, and the gap below it. */
-  tile: number;
+  /** The width of a tile. */
+  side: number;
+  /** The step below a picture, and the gap between rows. */
+  foot: number;
   /** Two lines of a caption. */
   caption: number;
 }
@@ -51,7 +60,27 @@ export interface Group {
   run: string;
   key: string;
   n: number;
-  hasCaptions: boolean;
+  shape: Shape;
+}
+
+/** The shape of a key of which nothing is known. */
+export const SQUARE: Shape = { hasCaptions: false, aspect: 1 };
+
+/** The height of a picture's place. */
+export function pictureHeight({ aspect }: Shape, side: number): number {
+  return Math.max(16, Math.round(side * aspect));
+}
+
+function tileHeight(shape: Shape, { side, foot, caption }: Heights): number {
+  return pictureHeight(shape, side) + foot + (shape.hasCaptions ? caption : 0);
+}
+
+/** The shape with room for all of several. */
+function together(shapes: readonly Shape[]): Shape {
+  return {
+    hasCaptions: shapes.some(({ hasCaptions }) => hasCaptions),
+    aspect: Math.max(...shapes.map(({ aspect }) => aspect)),
+  };
 }
 
 /** The tile of a cell. */
@@ -71,9 +100,9 @@ export function keysSheet(groups: readonly Group[], columns: number, heights: He
     const tiles = band.flatMap(({ run, key, n }) => {
       return Array.from({ length: n }, (_, index) => tileOf(run, key, index));
     });
-    const hasCaptions = band.some((group) => group.hasCaptions);
+    const shape = together(band.map((group) => group.shape));
     for (const some of chunks(tiles, columns)) {
-      rows.push({ kind: "tiles", id: some[0]?.id ?? "", tiles: some, hasCaptions });
+      rows.push({ kind: "tiles", id: some[0]?.id ?? "", tiles: some, shape });
     }
     band = [];
   };
@@ -89,17 +118,17 @@ export function keysSheet(groups: readonly Group[], columns: number, heights: He
 /** The layout `runs`: a row for each key, a column for each run. `has` says whether a run has a key. */
 export function runsSheet(
   runs: readonly string[],
-  keys: readonly { key: string; hasCaptions: boolean }[],
+  keys: readonly { key: string; shape: Shape }[],
   index: number,
   has: (run: string, key: string) => boolean,
   heights: Heights,
 ): Sheet {
-  const rows = keys.flatMap(({ key, hasCaptions }): Row[] => {
+  const rows = keys.flatMap(({ key, shape }): Row[] => {
     const id = JSON.stringify(["", key]);
     const tiles = runs.map((run) => (has(run, key) ? tileOf(run, key, index) : null));
     return [
       { kind: "heads", id, heads: [{ run: "", key, span: runs.length }] },
-      { kind: "tiles", id: `${id} tiles`, tiles, hasCaptions },
+      { kind: "tiles", id: `${id} tiles`, tiles, shape },
     ];
   });
   return listed(rows, heights);
@@ -112,7 +141,7 @@ export function stepsSheet(
   index: number,
   list: StepList,
   columns: number,
-  hasCaptions: boolean,
+  shape: Shape,
   heights: Heights,
 ): Sheet {
   const count = Math.ceil(list.length / columns);
@@ -120,11 +149,11 @@ export function stepsSheet(
     return { id: String(place), run, key, index, fixed: list.at(place) };
   };
   return {
-    rows: equalRows(count, heights.tile + (hasCaptions ? heights.caption : 0)),
+    rows: equalRows(count, tileHeight(shape, heights)),
     row(at) {
       const n = Math.min(columns, list.length - at * columns);
       const tiles = Array.from({ length: Math.max(0, n) }, (_, column) => tile(at * columns + column));
-      return { kind: "tiles", id: String(at * columns), tiles, hasCaptions };
+      return { kind: "tiles", id: String(at * columns), tiles, shape };
     },
     find: (id) => Math.floor(Number(id) / columns),
     locate(id) {
@@ -136,8 +165,7 @@ export function stepsSheet(
 
 function listed(rows: readonly Row[], heights: Heights): Sheet {
   const height = (row: Row) => {
-    if (row.kind === "heads") return heights.heads;
-    return heights.tile + (row.hasCaptions ? heights.caption : 0);
+    return row.kind === "heads" ? heights.heads : tileHeight(row.shape, heights);
   };
   const places = new Map<string, [number, number]>();
   rows.forEach((row, at) => {
@@ -149,7 +177,7 @@ function listed(rows: readonly Row[], heights: Heights): Sheet {
   const byId = new Map(rows.map((row, at) => [row.id, at]));
   return {
     rows: variedRows(rows.map(height)),
-    row: (at) => rows[at] ?? { kind: "tiles", id: "", tiles: [], hasCaptions: false },
+    row: (at) => rows[at] ?? { kind: "tiles", id: "", tiles: [], shape: SQUARE },
     find: (id) => byId.get(id) ?? places.get(id)?.[0] ?? -1,
     locate: (id) => places.get(id) ?? null,
   };
