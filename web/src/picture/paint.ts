@@ -205,7 +205,7 @@ function drawNumbers(
     for (let x = seen.x; x < seen.x + seen.width; x++) {
       const lines = numbers(x, y);
       if (!lines) continue;
-      const letters = Math.max(4, ...lines.map((line) => line.length));
+      const letters = Math.max(6, ...lines.map((line) => line.length));
       const room = Math.min(
         (zoom.scale * 0.82) / (letters * 0.62),
         (zoom.scale * 0.86) / (lines.length * 1.2),

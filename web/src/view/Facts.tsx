@@ -74,7 +74,7 @@ function State({ item, release }: { item: Item; release: string | null }) {
 
 function Statistics({ item: { stats } }: { item: Item }) {
   if (!stats) return null;
-  const text = (value: number | null) => (value === null ? "–" : String(Number(value.toPrecision(5))));
+  const text = (value: number | null) => (value === null ? "–" : String(Number(value.toPrecision(4))));
   const cells: [string, string, boolean][] = [
     ["min", text(stats.min), false],
     ["max", text(stats.max), false],

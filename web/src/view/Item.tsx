@@ -88,7 +88,8 @@ function ShownItem({ shown: next, keys, player }: ShownProps) {
   const made = useDeveloped(
     next,
     values,
-    dev ? how : null,
+    how,
+    dev !== null,
     marked,
     region,
     Math.max(screen.width, screen.height),
@@ -141,7 +142,7 @@ function ItemView(props: ItemViewProps) {
   const isSmooth = isOn(show, "smooth");
   const zoom = z ?? fitted(size, screen, !isSmooth);
   const stored = shown.bitmap && { bitmap: shown.bitmap, part: { x: 0, y: 0, ...size } };
-  const picture = (dev && made?.picture) || stored;
+  const picture = made?.picture ?? stored;
   const layers = useLayers(shown);
   const overlays = parseOverlays(ov);
   const change = (to: Partial<View>) => replace(to);
@@ -281,7 +282,7 @@ function numbersOf(values: KnownValues) {
     const [column, row] = [x - near.x, y - near.y];
     return Array.from({ length: tensor.channels }, (_, channel) => {
       const text = printed(tensor, column, row, channel);
-      return text.length > 7 ? brief(Number(text)) : text;
+      return text.length > 6 && tensor.dtype !== "bool" ? brief(Number(text), 4) : text;
     });
   };
 }

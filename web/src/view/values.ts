@@ -107,11 +107,12 @@ export interface DevelopedPicture {
   readonly marks: Developed["marks"];
 }
 
-/** Develops the values of the shown picture: on the page if they are there, else by the daemon. */
+/** Develops and marks the values of the shown picture: on the page if they are there, else by the daemon. */
 export function useDeveloped(
   shown: Shown | undefined,
   values: KnownValues,
-  how: Develop | null,
+  how: Develop,
+  isDeveloped: boolean,
   marked: readonly [number, number] | null,
   region: Rectangle | null,
   screenSide: number,
@@ -119,24 +120,27 @@ export function useDeveloped(
   const [state, setState] = useState<DevelopedPicture | null>(null);
   const { whole, isProved } = values;
   const isRemote = isProved && !whole && shown !== undefined && valuesBytes(shown.details) > VALUES_BYTES_MAX;
-  const wish = JSON.stringify([how, marked, isRemote && region, isRemote && screenSide]);
+  const wish = JSON.stringify([how, isDeveloped, marked, isRemote && region, isRemote && screenSide]);
   useEffect(() => {
     let isCurrent = true;
     const abort = new AbortController();
     const set = (made: Omit<DevelopedPicture, "of">) => {
       if (isCurrent && shown) setState({ of: shown, ...made });
     };
-    if (!shown || (!how && !marked)) {
+    if (!shown || (!isDeveloped && !marked)) {
       setState(null);
     } else if (whole) {
       const part = { x: 0, y: 0, ...shown.size };
-      void developed(whole, { how, marked }).then(({ picture, marks }) => {
+      void developed(whole, { how: isDeveloped ? how : null, marked }).then(({ picture, marks }) => {
         set({ picture: picture && { bitmap: picture, part }, marks });
       });
-    } else if (isRemote && how) {
+    } else if (isRemote) {
       const part = region ?? { x: 0, y: 0, ...shown.size };
       const timer = setTimeout(() => {
-        loadBitmap(developUrl(shown, how, part, screenSide), abort.signal).then(
+        // Marks are drawn on the picture as it is stored, too.
+        const colormap = isDeveloped ? how.colormap : (shown.details.item.colormap ?? null);
+        const url = developUrl(shown, { ...how, colormap }, part, screenSide, marked !== null);
+        loadBitmap(url, abort.signal).then(
           (bitmap) => set({ picture: { bitmap, part }, marks: null }),
           () => set({ picture: null, marks: null }),
         );
@@ -157,6 +161,7 @@ export function developUrl(
   how: Develop,
   part: Rectangle | null,
   screenSide: number | null,
+  areMarked = false,
 ): string {
   return apiUrl("develop.png", {
     ...params(shown.place),
@@ -166,6 +171,7 @@ export function developUrl(
     colormap: how.colormap,
     channel: how.channel,
     nan: how.nanColor && hexColor(how.nanColor),
+    marks: areMarked ? 1 : null,
     ...(part && { x: part.x, y: part.y, w: part.width, h: part.height }),
     size: part && screenSide !== null && Math.max(part.width, part.height) > screenSide ? screenSide : null,
   });
