@@ -34,7 +34,9 @@ const PIXELS_MAX = 32_000_000;
 /** Larger pictures are not decoded ahead. */
 const AHEAD_PIXELS_MAX = 4_000_000;
 const KEPT_MAX = 24;
-const kept = new Map<string, Promise<Shown>>();
+/** 64 MiB of decoded pixels. */
+const KEPT_PIXELS_MAX = 16_000_000;
+const kept = new Map<string, { made: Promise<Shown>; pixels: number }>();
 
 /** How many pictures are on their way at once, while the step moves faster than they come. */
 const UNDER_WAY_MAX = 2;
@@ -102,17 +104,29 @@ export function useNeighbours(shown: Shown | undefined, version: number, areValu
   }, [shown, version, areValuesDrawn]);
 }
 
+/** Gets an item that may have been got before. */
 function shownAt(id: string, place: Place, signal?: AbortSignal): Promise<Shown> {
   const known = kept.get(id);
-  if (known) return known;
-  const made = load(place, signal);
-  kept.set(id, made);
-  const forget = () => kept.get(id) === made && kept.delete(id);
-  made.then(() => signal?.removeEventListener("abort", forget), forget);
+  if (known) return known.made;
+  const entry = { made: load(place, signal), pixels: 0 };
+  kept.set(id, entry);
+  const forget = () => kept.get(id) === entry && kept.delete(id);
   signal?.addEventListener("abort", forget);
-  const oldest = kept.keys().next();
-  if (kept.size > KEPT_MAX && !oldest.done) kept.delete(oldest.value);
-  return made;
+  entry.made.then(({ bitmap }) => {
+    signal?.removeEventListener("abort", forget);
+    entry.pixels = bitmap ? bitmap.width * bitmap.height : 0;
+    forgetOldest();
+  }, forget);
+  return entry.made;
+}
+
+function forgetOldest(): void {
+  let pixels = [...kept.values()].reduce((sum, one) => sum + one.pixels, 0);
+  for (const [id, one] of kept) {
+    if (pixels <= KEPT_PIXELS_MAX && kept.size <= KEPT_MAX) return;
+    pixels -= one.pixels;
+    kept.delete(id);
+  }
 }
 
 async function load(place: Place, signal?: AbortSignal): Promise<Shown> {
