@@ -159,7 +159,7 @@ function Values({ a, b, chosen, pixel, isOpen }: ComparePanelsProps & { isOpen: 
             <th scope="col">channel</th>
             <th scope="col">A</th>
             <th scope="col">{nameOf(chosen + 1)}</th>
-            <th scope="col">difference</th>
+            <th scope="col">{nameOf(chosen + 1)} − A</th>
           </tr>
         </thead>
         <tbody>
