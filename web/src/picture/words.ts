@@ -1,6 +1,7 @@
 // Numbers and names as people read them. Pure.
 
 import type { DumpFacts, Item } from "../state/api.types";
+import { formatStep } from "../state/steps";
 import type { Place } from "../state/url";
 import { readable } from "./loupe";
 
@@ -75,5 +76,5 @@ export function nameOf(at: number): string {
 
 /** What tells a picture from the others. */
 export function placeText({ key, step, index }: Place): string {
-  return `${key} · step ${step}${index > 0 ? ` · index ${index}` : ""}`;
+  return `${key} · step ${formatStep(step)}${index > 0 ? ` · index ${index}` : ""}`;
 }

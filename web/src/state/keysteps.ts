@@ -1,6 +1,6 @@
 // The steps of one key, kept up to date.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { apiUrl, ask } from "./api";
 import type { Segment, StepNumber, Steps } from "./api.types";
 import { onChanged, refreshed } from "./live";
@@ -17,14 +17,19 @@ export function useKeySteps(run: string | undefined, key: string): StepList | un
 
 /** Changes whenever a key has other items. */
 export function useKeyVersion(run: string | undefined, key: string): number {
+  return useVersion((of, changed) => of === run && changed === key);
+}
+
+function useVersion(isWanted: (run: string, key: string) => boolean): number {
   const [version, setVersion] = useState(0);
+  const latest = useRef(isWanted);
+  latest.current = isWanted;
   useEffect(
     () =>
       onChanged((changes) => {
-        if (changes.some((change) => change.run === run && change.key === key))
-          setVersion((last) => last + 1);
+        if (changes.some(({ run, key }) => latest.current(run, key))) setVersion((last) => last + 1);
       }),
-    [run, key],
+    [],
   );
   return version + refreshed.value;
 }
@@ -32,17 +37,15 @@ export function useKeyVersion(run: string | undefined, key: string): number {
 /** The steps of several keys, by the text of [`keyId`]. */
 export function useStepLists(keys: readonly { run: string; key: string }[]): ReadonlyMap<string, StepList> {
   const ids = [...new Set(keys.map(keyId))].sort();
-  const loaded = useLoaded(
-    ids.length > 0 ? `${ids.join("\n\n")} ${refreshed.value}` : null,
-    async (signal) => {
-      const lists = ids.map((id) => {
-        const [run = "", key = ""] = id.split("\n");
-        return allSteps(run, key, signal);
-      });
-      const all = await Promise.all(lists);
-      return new Map(ids.map((id, at) => [id, all[at] as StepList]));
-    },
-  );
+  const version = useVersion((run, key) => ids.includes(keyId({ run, key })));
+  const loaded = useLoaded(ids.length > 0 ? `${ids.join("\n\n")} ${version}` : null, async (signal) => {
+    const lists = ids.map((id) => {
+      const [run = "", key = ""] = id.split("\n");
+      return allSteps(run, key, signal);
+    });
+    const all = await Promise.all(lists);
+    return new Map(ids.map((id, at) => [id, all[at] as StepList]));
+  });
   return loaded.value ?? new Map();
 }
 

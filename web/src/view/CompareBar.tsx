@@ -34,6 +34,9 @@ export function CompareBar({ way, n, chosen, shown }: CompareBarProps) {
   return (
     <div class="bar">
       <h1 class="sr-only">Compare</h1>
+      <KeyButton name="back" kind="plain" icon class="bar-back">
+        <Left />
+      </KeyButton>
       <fieldset class="segmented" aria-label="Way to compare">
         {WAYS.map((one) => (
           <Button key={one} aria-pressed={one === way} onClick={() => replace({ way: one })}>

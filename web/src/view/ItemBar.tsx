@@ -2,7 +2,7 @@ import type { ComponentChildren } from "preact";
 import type { KeyRow, StepNumber } from "../state/api.types";
 import { view } from "../state/route";
 import { formatStep } from "../state/steps";
-import { Down, Full, Left, Right, Up } from "./icons";
+import { Down, Full, Grid, Left, Right, Up } from "./icons";
 import { KeyButton, Link } from "./parts";
 
 interface ItemBarProps {
@@ -22,6 +22,9 @@ export function ItemBar({ run, itemKey, keys, step, asked, index, indices, child
   const isOther = step !== null && asked !== "last" && String(asked) !== String(step);
   return (
     <div class="bar">
+      <KeyButton name="back" kind="plain" icon class="bar-back">
+        <Grid />
+      </KeyButton>
       <nav class="crumbs" aria-label="Place">
         <Link to={{ page: "grid", run: [run], step: asked }} class="cut muted" title={run}>
           {run}
