@@ -13,6 +13,7 @@ import { CompareTray } from "./CompareTray";
 import { GridBar } from "./GridBar";
 import { useGridKeys } from "./gridKeys";
 import {
+  fittingSide,
   GAP,
   keysOf,
   room,
@@ -154,14 +155,16 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
 
   const shapes = useShapes(grid);
   const size = side.value;
-  const columns = lay === "runs" ? runs.length : columnsOf(width, size, GAP);
+  const names = keys.map(({ run, row }) => cellName(run, row.key)).join();
+  const columnsIn = (size: number) => (lay === "runs" ? runs.length : columnsOf(width, size, GAP));
+  const columns = columnsIn(size);
   const first = keys[0];
   const tracks = catalogue.tracks.value;
   const list = lay === "steps" && first ? tracks.get(cellName(first.run, first.row.key))?.shown : undefined;
   const [load, isReady] = useSheetFacts(grid, lay === "steps" ? first : undefined, list);
-  const sheet = useMemo<Sheet | null>(() => {
-    if (width <= 0) return null;
-    const heights: Heights = { heads: 32, side: size, foot: 22 + GAP + 6, caption: 34 };
+  const sheetOf = (size: number): Sheet | null => {
+    const columns = columnsIn(size);
+    const heights: Heights = { heads: 32, side: size, foot: 22 + GAP + 6, line: 16 };
     const shapeOf = (key: string) => shapes.get(key) ?? SQUARE;
     if (lay === "steps") {
       return first && list && isReady
@@ -179,19 +182,19 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
       return { run, key, n: Math.max(1, count(run, key)), shape: shapeOf(key) };
     });
     return keysSheet(groups, columns, heights);
-  }, [
-    lay,
-    index,
-    at,
-    list,
-    columns,
-    width,
-    size,
-    shapes,
-    isReady,
-    runs,
-    keys.map(({ run, row }) => run + row.key).join("\n"),
-  ]);
+  };
+  // Once for some keys: what is looked at never changes its size by itself.
+  const isThere = width > 0 && at !== undefined;
+  useLayoutEffect(() => {
+    if (!isThere || lay !== "keys") return;
+    const height = (element.current?.clientHeight ?? 0) - 2 * PADDING;
+    const isFitting = (size: number) => (sheetOf(size)?.rows.total ?? 0) <= height;
+    fittingSide.value = [256, 224, 192].find(isFitting) ?? 160;
+  }, [isThere, lay, names]);
+  const sheet = useMemo(
+    () => (width > 0 ? sheetOf(size) : null),
+    [lay, index, at, list, columns, width, size, shapes, isReady, runs, names],
+  );
 
   useGridKeys(sheet, grid, scroller);
   useSheetCursor(player, sheet, list, scroller);
@@ -303,10 +306,12 @@ function useShapes(grid: GridState): ReadonlyMap<string, Shape> {
     const shapes = new Map(known.current);
     for (const { key, caption, width, height } of grid.facts.value.values()) {
       if (key === null) continue;
-      const before = shapes.get(key) ?? { hasCaptions: false, aspect: 0 };
+      const before = shapes.get(key) ?? { caption: 0, aspect: 0 };
       const aspect = width && height ? Math.min(1, height / width) : 1;
-      const hasCaptions = before.hasCaptions || Boolean(caption);
-      shapes.set(key, { hasCaptions, aspect: Math.max(before.aspect, aspect) });
+      shapes.set(key, {
+        caption: Math.max(before.caption, caption?.length ?? 0),
+        aspect: Math.max(before.aspect, aspect),
+      });
     }
     const isSame = JSON.stringify([...shapes]) === JSON.stringify([...known.current]);
     if (!isSame) known.current = shapes;

@@ -35,10 +35,12 @@ export const shown = {
 
 /** The width that there is for tiles. */
 export const room = signal(0);
+/** The side of a tile with which all keys fit into the window, or 160. */
+export const fittingSide = signal(160);
 /** The side of a tile in pixels: as chosen, or as the layout suggests. */
 export const side = computed(() => {
   if (shown.size.value !== 0) return shown.size.value;
-  if (shown.lay.value === "keys") return 160;
+  if (shown.lay.value === "keys") return fittingSide.value;
   if (shown.lay.value === "steps") return 96;
   const n = Math.max(1, shown.run.value.length);
   return Math.min(240, Math.max(128, Math.floor((room.value + GAP) / n) - GAP));

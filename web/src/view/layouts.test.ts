@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { StepList } from "../state/steps";
 import { columnsOf, keysSheet, moved, runsSheet, type Sheet, stepsSheet } from "./layouts";
 
-const heights = { heads: 10, side: 80, foot: 20, caption: 5 };
+const heights = { heads: 10, side: 80, foot: 20, line: 5 };
 
 /** The rows as text: `#key` a head, `key0` a tile. */
 function text(sheet: Sheet): string[] {
@@ -13,15 +13,15 @@ function text(sheet: Sheet): string[] {
   });
 }
 
-const group = (key: string, n: number, hasCaptions = false, aspect = 1) => ({
+const group = (key: string, n: number, caption = 0, aspect = 1) => ({
   run: "",
   key,
   n,
-  shape: { hasCaptions, aspect },
+  shape: { caption, aspect },
 });
 
 test("keys that fit into one row share it", () => {
-  const groups = [group("a", 1), group("b", 2), group("c", 1), group("d", 7, true), group("e", 1)];
+  const groups = [group("a", 1), group("b", 2), group("c", 1), group("d", 7, 9), group("e", 1)];
   const sheet = keysSheet(groups, 3, heights);
   expect(text(sheet)).toEqual([
     "#a1 #b2",
@@ -42,8 +42,8 @@ test("keys that fit into one row share it", () => {
 });
 
 test("rows are as high as their highest picture", () => {
-  const sheet = keysSheet([group("a", 1, false, 0.5), group("b", 1, false, 0.75)], 3, heights);
-  expect(sheet.rows.height(1)).toBe(60 + 20);
+  const sheet = keysSheet([group("a", 1, 0, 0.5), group("b", 1, 100, 0.75)], 3, heights);
+  expect(sheet.rows.height(1)).toBe(60 + 20 + 2 * 5);
 });
 
 test("runs are columns", () => {
@@ -59,7 +59,7 @@ test("a contact sheet has a tile for each step", () => {
     0,
     new StepList([[0, 10, 1_000_000, 1, 0, 0]]),
     7,
-    { hasCaptions: true, aspect: 1 },
+    { caption: 9, aspect: 1 },
     heights,
   );
   expect(sheet.rows.count).toBe(142_858);

@@ -24,7 +24,8 @@ export interface Head {
 
 /** What the tiles of a key need room for. */
 export interface Shape {
-  hasCaptions: boolean;
+  /** The length of the longest caption in characters. */
+  caption: number;
   /** The height of the highest picture, as a share of the tile's width; at most 1. */
   aspect: number;
 }
@@ -51,8 +52,8 @@ export interface Heights {
   side: number;
   /** The step below a picture, and the gap between rows. */
   foot: number;
-  /** Two lines of a caption. */
-  caption: number;
+  /** A line of a caption. */
+  line: number;
 }
 
 /** A key of a run, and how many tiles it has. */
@@ -64,21 +65,26 @@ export interface Group {
 }
 
 /** The shape of a key of which nothing is known. */
-export const SQUARE: Shape = { hasCaptions: false, aspect: 1 };
+export const SQUARE: Shape = { caption: 0, aspect: 1 };
 
 /** The height of a picture's place. */
 export function pictureHeight({ aspect }: Shape, side: number): number {
   return Math.max(16, Math.round(side * aspect));
 }
 
-function tileHeight(shape: Shape, { side, foot, caption }: Heights): number {
-  return pictureHeight(shape, side) + foot + (shape.hasCaptions ? caption : 0);
+/** The width of a character of a caption in pixels, a little more than it is on average. */
+const CHARACTER = 6.5;
+const LINES_MAX = 2;
+
+function tileHeight(shape: Shape, { side, foot, line }: Heights): number {
+  const lines = Math.min(LINES_MAX, Math.ceil((shape.caption * CHARACTER) / side));
+  return pictureHeight(shape, side) + foot + lines * line;
 }
 
 /** The shape with room for all of several. */
 function together(shapes: readonly Shape[]): Shape {
   return {
-    hasCaptions: shapes.some(({ hasCaptions }) => hasCaptions),
+    caption: Math.max(...shapes.map(({ caption }) => caption)),
     aspect: Math.max(...shapes.map(({ aspect }) => aspect)),
   };
 }
