@@ -9,6 +9,9 @@ import { distance } from "./wishes";
 
 export type { Decoded, Spot } from "./frames.worker";
 
+/** As in the worker, which is another script. */
+export const FULL = 0;
+
 /** The decoded pictures of the cells on the page. */
 export class Frames {
   private readonly worker = startWorker(workerUrl);
@@ -27,8 +30,8 @@ export class Frames {
   }
 
   /** Tells what is to be drawn, and what may be soon. */
-  aim(size: number, spots: Spot[], isResting: boolean): void {
-    this.worker.postMessage({ what: "aim", size, spots, isResting } satisfies ToWorker);
+  aim(size: number, spots: Spot[], isResting: boolean, side: number): void {
+    this.worker.postMessage({ what: "aim", size, spots, isResting, side } satisfies ToWorker);
   }
 
   /** Tells that a key has other items than before. */

@@ -3,6 +3,7 @@
 import type { FrameHead, StepNumber } from "../state/api.types";
 import { compareSteps } from "../state/steps";
 import { FrameParser } from "./framing";
+import { fromStore, toStore } from "./stored";
 import { type Batch, batches, distance } from "./wishes";
 
 /** What the page wants of one cell. */
@@ -15,6 +16,8 @@ export interface Spot {
   targets: StepNumber[];
   /** The digest of the first target's picture, if the page knows it. */
   sha20: string | null;
+  /** The address of the first target's whole picture, if a thumbnail is too small for its tile. */
+  full: string | null;
   /** Whether a near step will do until a target is there. */
   isNearEnough: boolean;
   /** Steps to fetch ahead, the most useful ones first. */
@@ -23,7 +26,7 @@ export interface Spot {
 
 /** What the page tells. */
 export type ToWorker =
-  | { what: "aim"; size: number; spots: Spot[]; isResting: boolean }
+  | { what: "aim"; size: number; spots: Spot[]; isResting: boolean; side: number }
   | { what: "changed"; run: string; key: string };
 
 /** A picture that can be drawn; `bitmap` is null if there is none at the step, such as of a held item. */
@@ -48,6 +51,8 @@ interface Kept {
   bytes: Uint8Array<ArrayBuffer>;
 }
 
+/** Stands for the whole picture where else there is the size of a thumbnail. */
+export const FULL = 0;
 /** Encoded pictures in memory. */
 const BYTES_MAX = 48 * 1024 * 1024;
 /** Decoded pictures that the page holds. */
@@ -58,16 +63,18 @@ const AHEAD_MAX = 8 * 1024 * 1024;
 const REQUESTS_MAX = 4;
 const MOVING_MAX = 2;
 const DECODES_MAX = 4;
-/** Pictures kept by the browser. */
-const STORED_MAX = 10_000;
-const STORE = "safelight-thumbs-1";
 
 const worker = self as unknown as {
   postMessage(message: FromWorker, transfer?: Transferable[]): void;
   addEventListener(name: "message", listener: (event: MessageEvent<ToWorker>) => void): void;
 };
 
-let aim: { size: number; spots: Spot[]; isResting: boolean } = { size: 128, spots: [], isResting: true };
+let aim: Omit<Extract<ToWorker, { what: "aim" }>, "what"> = {
+  size: 128,
+  spots: [],
+  isResting: true,
+  side: 0,
+};
 /** Where the next requests begin while the cursor moves, so that each cell has its turn. */
 let turn = 0;
 /** Counts aims. */
@@ -84,6 +91,10 @@ let bytesKept = 0;
 const sent = new Map<string, { name: string; size: number; step: StepNumber; bytes: number }>();
 let pixelsSent = 0;
 const underWay = new Set<Batch>();
+/** The digests for which another picture was forgotten. */
+const replaced = new Set<string>();
+/** Stops the request for a whole picture. */
+let fullAbort = new AbortController();
 /** What was asked for once and did not come. */
 const missed = new Set<string>();
 let failures = 0;
@@ -98,6 +109,7 @@ worker.addEventListener("message", ({ data }) => {
   news++;
   aheadBytes = 0;
   abortStale();
+  fullAbort.abort();
   void decode();
   void fetchMore();
 });
@@ -237,7 +249,9 @@ async function fetchMore(): Promise<void> {
     void load(batch, false);
   }
   // Only what is on the screen, while that is on its way.
-  if (underWay.size > 0 || aheadBytes > AHEAD_MAX) return;
+  if (underWay.size > 0) return;
+  await loadFull();
+  if (at !== serial || underWay.size > 0 || aheadBytes > AHEAD_MAX) return;
   const ahead = batches(spots, size, (spot) => {
     return spot.ahead.filter((step) => isMissing(spot, step)).slice(0, 48);
   });
@@ -256,6 +270,42 @@ function abortStale(): void {
   }
   const targets = aim.spots.some((spot) => spot.targets.some((step) => !kept(spot.name, aim.size, step)));
   if (targets) for (const batch of underWay) if (batch.isAhead) batch.abort.abort();
+}
+
+/** Fetches the whole pictures of large tiles, one after the other, and decodes them to the size of a tile. */
+async function loadFull(): Promise<void> {
+  const at = serial;
+  const control = new AbortController();
+  fullAbort = control;
+  for (const { name, full, targets } of aim.spots) {
+    const [step] = targets;
+    const id = step === undefined ? "" : useOf(cellOf(name, FULL), step);
+    if (full === null || step === undefined || sent.has(id)) continue;
+    try {
+      const response = await fetch(full, { signal: control.signal });
+      if (!response.ok) continue;
+      const whole = await createImageBitmap(await response.blob());
+      const { width, height } = whole;
+      const scale = Math.min(1, aim.side / Math.max(width, height));
+      const [resizeWidth, resizeHeight] = [width, height].map((of) => Math.max(1, Math.round(of * scale)));
+      const options = {
+        resizeWidth: resizeWidth ?? 1,
+        resizeHeight: resizeHeight ?? 1,
+        resizeQuality: "high",
+      } as const;
+      const bitmap = scale < 1 ? await createImageBitmap(whole, options) : whole;
+      if (bitmap !== whole) whole.close();
+      const bytes = bitmap.width * bitmap.height * 4;
+      sent.set(id, { name, size: FULL, step, bytes });
+      pixelsSent += bytes;
+      const frame = { name, size: FULL, step, bitmap, width, height };
+      worker.postMessage({ what: "frame", frame }, [bitmap]);
+      dropOldest();
+    } catch {
+      // Aborted, or no picture: the thumbnail stays.
+    }
+    if (at !== serial) return;
+  }
 }
 
 async function load(batch: Batch, isAhead: boolean): Promise<void> {
@@ -305,70 +355,24 @@ async function load(batch: Batch, isAhead: boolean): Promise<void> {
   void fetchMore();
 }
 
-// The browser's store. It needs a secure context.
-
-const store: Promise<Cache | null> =
-  "caches" in self ? caches.open(STORE).catch(() => null) : Promise.resolve(null);
-const puts: { url: string; head: FrameHead; bytes: Uint8Array<ArrayBuffer> }[] = [];
-let isPutting = false;
-let nStored = 0;
-
-function storedUrl(size: number, head: Pick<FrameHead, "run" | "key" | "step" | "index" | "sha20">): string {
-  const { run, key, step, index } = head;
-  const query = new URLSearchParams({ run, key, step: String(step), index: String(index) });
-  return `/t/${size}/${head.sha20}?${query}`;
-}
-
-function toStore(size: number, head: FrameHead, bytes: Uint8Array<ArrayBuffer>): void {
-  if (bytes.length === 0 || head.sha20 === "") return;
-  puts.push({ url: storedUrl(size, head), head, bytes });
-  // While many come, only the newest are worth their writes.
-  if (puts.length > 200) puts.shift();
-  void putAll();
-}
-
-async function putAll(): Promise<void> {
-  if (isPutting) return;
-  isPutting = true;
-  const cache = await store;
-  for (let put = puts.pop(); put && cache; put = puts.pop()) {
-    const { type, width, height, sha20 } = put.head;
-    const headers = { "content-type": type, "x-size": `${width},${height}`, "x-sha20": sha20 };
-    try {
-      await cache.put(put.url, new Response(put.bytes, { headers }));
-      if (++nStored % 500 === 0) await trim(cache);
-    } catch {
-      // The disk may be full; the pictures are fetched again then.
-      break;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  isPutting = false;
-}
-
-async function trim(cache: Cache): Promise<void> {
-  const all = await cache.keys();
-  for (const one of all.slice(0, Math.max(0, all.length - STORED_MAX))) await cache.delete(one);
-}
-
 /** Takes the targets whose digests are known from the browser's store. */
 async function takeStored(): Promise<void> {
-  const cache = await store;
   const { size, spots } = aim;
   const take = async (spot: Spot) => {
     const [step] = spot.targets;
-    if (!cache || step === undefined || spot.sha20 === null) return;
+    if (step === undefined || spot.sha20 === null) return;
     const known = kept(spot.name, size, step);
-    if (known && known.head?.sha20 !== spot.sha20) replace(spot.name, size, step);
-    else if (known) return;
+    if (known) {
+      // Once: the digest may be the older one of the two.
+      const id = `${useOf(cellOf(spot.name, size), step)} ${spot.sha20}`;
+      if (known.head?.sha20 === spot.sha20 || replaced.has(id)) return;
+      replaced.add(id);
+      replace(spot.name, size, step);
+    }
     const { run, key, index, sha20 } = spot;
-    const response = await cache.match(storedUrl(size, { run, key, step, index, sha20 }));
-    if (!response) return;
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    const [width = 0, height = 0] = (response.headers.get("x-size") ?? "").split(",").map(Number);
-    const type = response.headers.get("content-type") ?? "";
-    const head = { run, key, step, index, sha20, type, size: bytes.length, width, height };
-    keep(spot.name, size, { step, head, bytes });
+    const found = await fromStore(size, { run, key, step, index, sha20 });
+    if (!found) return;
+    keep(spot.name, size, { step, ...found });
     news++;
     void decode();
   };

@@ -4,7 +4,7 @@ import type { StepNumber } from "../state/api.types";
 import type { Track } from "../state/catalogue";
 import { compareSteps, formatStep } from "../state/steps";
 import { fitted } from "./fit";
-import { type Decoded, Frames, type Spot } from "./frames";
+import { type Decoded, Frames, FULL, type Spot } from "./frames";
 import { plan } from "./plan";
 
 /** A tile on the page. */
@@ -37,7 +37,15 @@ export interface Scene {
   side: number;
   tracks: ReadonlyMap<string, Track>;
   /** Digests of the pictures by cell, index and step, as far as they are known. */
-  digests: ReadonlyMap<string, { step: StepNumber; sha20: string | null }>;
+  digests: ReadonlyMap<string, Digest>;
+}
+
+/** A picture that is known by its digest. */
+export interface Digest {
+  step: StepNumber;
+  sha20: string | null;
+  /** The address of the whole picture, if it is larger than a thumbnail. */
+  full: string | null;
 }
 
 /** How often the worker is told of a moving cursor, in milliseconds. */
@@ -98,6 +106,11 @@ export class Painter {
     });
   }
 
+  /** Whether tiles are larger than thumbnails. */
+  private get needsFull(): boolean {
+    return this.scene.side * devicePixelRatio > 256;
+  }
+
   private get size(): number {
     return this.scene.side * devicePixelRatio <= 128 ? 128 : 256;
   }
@@ -121,6 +134,7 @@ export class Painter {
       const find = tile.fixed === null ? this.frames.nearest : this.frames.exact;
       frame = find.call(this.frames, tile.name, this.size, target);
     }
+    if (frame && this.needsFull) frame = this.frames.exact(tile.name, FULL, frame.step) ?? frame;
     const step = frame?.step ?? target;
     const sign = tile.fixed !== null || cursor === null || step === null ? 0 : compareSteps(step, cursor);
     const label =
@@ -170,6 +184,7 @@ export class Painter {
   }
 
   private aim(): void {
+    const isResting = performance.now() - this.movedAt >= REST_MS;
     const spots = new Map<string, Spot>();
     const moving = [...this.tiles].filter((tile) => tile.fixed === null).length;
     const max = Math.max(4, Math.floor(AHEAD_MAX / Math.max(1, moving)));
@@ -183,15 +198,17 @@ export class Painter {
         continue;
       }
       const digest = this.scene.digests.get(name);
-      const sha20 = digest && compareSteps(digest.step, target) === 0 ? digest.sha20 : null;
+      const isKnown = digest !== undefined && compareSteps(digest.step, target) === 0;
+      const sha20 = isKnown ? digest.sha20 : null;
+      const full = isKnown && isResting && this.needsFull ? digest.full : null;
       const shown = this.scene.tracks.get(track)?.shown;
       const places = tile.fixed === null && shown ? plan(shown.length, shown.placeAtMost(target), max) : [];
       const ahead = places.flatMap((at) => shown?.at(at) ?? []);
       const isNearEnough = tile.fixed === null;
-      spots.set(name, { name, run, key, index, targets: [target], sha20, isNearEnough, ahead });
+      spots.set(name, { name, run, key, index, targets: [target], sha20, full, isNearEnough, ahead });
     }
-    const isResting = performance.now() - this.movedAt >= REST_MS;
-    this.frames.aim(this.size, [...spots.values()], isResting);
+    const side = Math.round(this.scene.side * devicePixelRatio);
+    this.frames.aim(this.size, [...spots.values()], isResting, side);
     clearTimeout(this.restTimer);
     if (!isResting) this.restTimer = setTimeout(() => this.aimSoon(), REST_MS);
   }

@@ -96,7 +96,18 @@ function Sheets({ runs, rows, error }: SheetsProps) {
   const at = useFacts(grid, runs, keys);
   usePainting(catalogue, player, grid);
 
-  if (catalogue.error.value && !isKnown) return <ErrorNote error={catalogue.error.value} />;
+  if (catalogue.error.value && !isKnown) {
+    return (
+      <>
+        <ErrorNote error={catalogue.error.value} />
+        <Empty title="There is nothing to show">
+          <Link to={{}} class="button is-main">
+            All runs
+          </Link>
+        </Empty>
+      </>
+    );
+  }
   return (
     <GridContext.Provider value={grid}>
       <div class="grid">

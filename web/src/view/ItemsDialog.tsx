@@ -5,8 +5,8 @@ import { ApiError, apiUrl, ask, isAborted } from "../state/api";
 import type { Item, ItemDetails, Items } from "../state/api.types";
 import { useAnswer } from "../state/resource";
 import { formatStep } from "../state/steps";
-import { formatPlace } from "../state/url";
 import { Close } from "./icons";
+import { Preview } from "./Preview";
 import { Button, Command, Empty, ErrorNote, Link, Skeleton } from "./parts";
 import { itemView } from "./Tile";
 
@@ -99,6 +99,15 @@ function HeldItems({ items }: { items: readonly Item[] }) {
   const details = useAnswer<ItemDetails>(place ? apiUrl("item", { ...place }) : null);
   return (
     <>
+      {details.value?.release && (
+        <section class="reason">
+          <p class="muted">
+            Nothing is lost: they wait in their dumps. This makes images of them, and sends those to the
+            targets:
+          </p>
+          <Command line={details.value.release} />
+        </section>
+      )}
       {reasons(items).map(([reason, of]) => (
         <section key={reason} class="reason">
           <h2>
@@ -111,13 +120,6 @@ function HeldItems({ items }: { items: readonly Item[] }) {
           </ul>
         </section>
       ))}
-      {details.value?.release && (
-        <section class="reason">
-          <h2>Release them</h2>
-          <p class="muted">This makes images of held items, which are kept and sent to the targets.</p>
-          <Command line={details.value.release} />
-        </section>
-      )}
     </>
   );
 }
@@ -133,15 +135,9 @@ function HeldItem({ item }: { item: Item }) {
   return (
     <li>
       <Link to={itemView(place)} class="preview" title={item.caption ?? words}>
-        <img
-          src={`${apiUrl("develop.png")}?${formatPlace(place)}&size=128`}
-          class={Math.max(item.width ?? 128, item.height ?? 128) <= 64 ? "is-pixelated" : ""}
-          alt={`${place.key}, ${words}`}
-          width={96}
-          height={96}
-          loading="lazy"
-          decoding="async"
-        />
+        <span class="preview-picture">
+          <Preview place={place} item={item} size={128} alt={`${place.key}, ${words}`} />
+        </span>
         <span class="num">{words}</span>
       </Link>
     </li>

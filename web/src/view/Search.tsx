@@ -8,6 +8,7 @@ import { part, push } from "../state/route";
 import { formatStep } from "../state/steps";
 import { info } from "../state/store";
 import { formatPlace, type Place, START } from "../state/url";
+import { Preview } from "./Preview";
 import { Button, Command, Empty, ErrorNote, Link } from "./parts";
 import { RunDot } from "./Runs";
 import { Badges, itemView } from "./Tile";
@@ -168,23 +169,25 @@ function Picture({ item, place }: { item: Item; place: Place | null }) {
   if (item.state === "rejected") return <span class="chip is-rejected">✕ rejected</span>;
   if (item.pruned) return <span class="chip">pruned</span>;
   if (!place || isGone) return <span class="chip">no picture</span>;
-  const source =
-    item.state === "held"
-      ? `${apiUrl("develop.png")}?${formatPlace(place)}&size=128`
-      : `/t/256/${sha20(item.sha256 ?? "")}?${formatPlace(place)}`;
+  const alt = `${place.key}, step ${formatStep(place.step)}${item.caption ? `, ${item.caption}` : ""}`;
+  if (item.state === "held") {
+    return (
+      <>
+        <Preview place={place} item={item} size={256} alt={alt} />
+        <span class="tile-word is-held">held</span>
+      </>
+    );
+  }
   const isSmall = Math.max(item.width ?? 256, item.height ?? 256) <= 80;
   return (
-    <>
-      <img
-        src={source}
-        class={isSmall ? "is-pixelated" : ""}
-        alt={`${place.key}, step ${formatStep(place.step)}${item.caption ? `, ${item.caption}` : ""}`}
-        loading="lazy"
-        decoding="async"
-        onError={() => setGone(true)}
-      />
-      {item.state === "held" && <span class="tile-word is-held">held</span>}
-    </>
+    <img
+      src={`/t/256/${sha20(item.sha256 ?? "")}?${formatPlace(place)}`}
+      class={isSmall ? "is-pixelated" : ""}
+      alt={alt}
+      loading="lazy"
+      decoding="async"
+      onError={() => setGone(true)}
+    />
   );
 }
 

@@ -2,7 +2,6 @@ import type { Signal } from "@preact/signals";
 import { createContext } from "preact";
 import { useContext, useEffect, useRef, useState } from "preact/hooks";
 import type { Painter } from "../picture/painter";
-import { apiUrl } from "../state/api";
 import type { Item, StepNumber } from "../state/api.types";
 import { cellName } from "../state/catalogue";
 import { act } from "../state/keys";
@@ -12,6 +11,7 @@ import { compareSteps, formatStep } from "../state/steps";
 import { formatView, type Place, START, type View } from "../state/url";
 import { Compare } from "./icons";
 import type { TileSpec } from "./layouts";
+import { Preview } from "./Preview";
 
 /** What all tiles of a grid share. */
 export interface GridState {
@@ -113,7 +113,12 @@ export function Tile({ spec, side, height, column }: TileProps) {
         style={{ width: px(side), height: px(height) }}
       >
         <canvas ref={canvas} style={{ width: px(side), height: px(height) }} aria-hidden="true" />
-        {isItem && item.state === "held" && <Held item={item} place={place} side={side} />}
+        {isItem && item.state === "held" && place && (
+          <span class="tile-held">
+            <Preview place={place} item={item} size={side * devicePixelRatio <= 128 ? 128 : 256} alt="" />
+            <span class="tile-word is-held">held</span>
+          </span>
+        )}
         {isItem && item.pruned && <span class="tile-word">pruned</span>}
       </a>
       <button
@@ -147,28 +152,6 @@ export function itemView(place: Place): Partial<View> {
   const { a, b } = view.peek();
   const { run, key, step, index } = place;
   return { ...START, page: "item", run: [run], key, step, index, a, b };
-}
-
-/** A held item has no picture yet: its dump is developed. */
-function Held({ item, place, side }: { item: Item; place: Place | null; side: number }) {
-  const [isGone, setGone] = useState(false);
-  const size = side * devicePixelRatio <= 128 ? 128 : 256;
-  const source = place ? apiUrl("develop.png", { ...place, size }) : "";
-  return (
-    <>
-      {!isGone && source !== "" && (
-        <img
-          class={(item.width ?? 0) * 2 <= side ? "tile-held is-pixelated" : "tile-held"}
-          src={source}
-          alt=""
-          loading="lazy"
-          decoding="async"
-          onError={() => setGone(true)}
-        />
-      )}
-      <span class="tile-word is-held">held</span>
-    </>
-  );
 }
 
 /** What is odd about an item, in a word each. */

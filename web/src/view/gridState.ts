@@ -2,8 +2,9 @@
 
 import { computed, signal, useSignalEffect } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import type { Digest } from "../picture/painter";
 import { ApiError, apiUrl, ask, isAborted, sha20 } from "../state/api";
-import type { At, Item, Items, KeyRow, StepNumber } from "../state/api.types";
+import type { At, Item, Items, KeyRow } from "../state/api.types";
 import { type Catalogue, cellName } from "../state/catalogue";
 import { asGlob, matchesTyped } from "../state/glob";
 import { refreshed } from "../state/live";
@@ -11,6 +12,7 @@ import type { Player } from "../state/player";
 import { part } from "../state/route";
 import { say } from "../state/say";
 import { type StepList, StepUnion } from "../state/steps";
+import { formatPlace } from "../state/url";
 import type { Sheet } from "./layouts";
 import type { Scroller } from "./Scroll";
 import type { GridState } from "./Tile";
@@ -152,12 +154,36 @@ export function useFacts(
   return at;
 }
 
+/** Larger pictures are looked at on the page of the item. */
+const FULL_PIXELS_MAX = 16_000_000;
+
+/** The address of a picture that is larger than its thumbnail; null if there is none. */
+function fullUrl({
+  run,
+  key,
+  step,
+  index,
+  sha256,
+  path,
+  file_type,
+  pruned,
+  width,
+  height,
+}: Item): string | null {
+  if (key === null || step === null || !sha256 || !path || pruned || file_type === "tiff") return null;
+  if (!width || !height || Math.max(width, height) <= 256 || width * height > FULL_PIXELS_MAX) return null;
+  const place = formatPlace({ run, key, step, index: index ?? 0 });
+  return `/m/${sha20(sha256)}.${path.split(".").at(-1)}?${place}`;
+}
+
 /** Tells the painter what to draw. Nothing is rendered for a step. */
 export function usePainting(catalogue: Catalogue, player: Player, grid: GridState): void {
   useSignalEffect(() => {
-    const digests = new Map<string, { step: StepNumber; sha20: string | null }>();
-    for (const [id, { step, sha256, pruned }] of grid.facts.value) {
-      if (step !== null) digests.set(id, { step, sha20: sha256 && !pruned ? sha20(sha256) : null });
+    const digests = new Map<string, Digest>();
+    for (const [id, item] of grid.facts.value) {
+      const { step, sha256, pruned } = item;
+      const digest = sha256 && !pruned ? sha20(sha256) : null;
+      if (step !== null) digests.set(id, { step, sha20: digest, full: fullUrl(item) });
     }
     grid.painter.show({
       cursor: player.cursor.value,

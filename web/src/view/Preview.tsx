@@ -1,0 +1,37 @@
+import { useState } from "preact/hooks";
+import { apiUrl } from "../state/api";
+import type { Item } from "../state/api.types";
+import { info } from "../state/store";
+import type { Place } from "../state/url";
+
+interface PreviewProps {
+  place: Place;
+  item: Item;
+  /** 128 or 256. */
+  size: number;
+  alt: string;
+}
+
+/** The picture of a held item, developed from its dump: it has no file yet. */
+export function Preview({ place, item, size, alt }: PreviewProps) {
+  const [isGone, setGone] = useState(false);
+  if (isGone) return <span class="chip">no preview</span>;
+  if (info.value?.dumps === false) {
+    return (
+      <span class="chip" title="Values of dumps are not served (gallery.dumps)">
+        no preview
+      </span>
+    );
+  }
+  const isSmall = Math.max(item.width ?? size, item.height ?? size) * 2 <= size;
+  return (
+    <img
+      class={isSmall ? "preview-image is-pixelated" : "preview-image"}
+      src={apiUrl("develop.png", { ...place, size })}
+      alt={alt}
+      loading="lazy"
+      decoding="async"
+      onError={() => setGone(true)}
+    />
+  );
+}
