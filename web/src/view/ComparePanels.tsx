@@ -146,10 +146,7 @@ function goTo(at: readonly [number, number, number] | null, onPixel: (pixel: Poi
 /** The values of both pictures under the pointer. */
 function Values({ a, b, chosen, pixel, isOpen }: ComparePanelsProps & { isOpen: boolean }) {
   const [ofA, ofB] = [useValues(a), useValues(b)];
-  const n = Math.max(
-    ofA.whole?.channels ?? ofA.bytes?.channels ?? 1,
-    ofB.whole?.channels ?? ofB.bytes?.channels ?? 1,
-  );
+  const n = Math.max(ofA.channels, ofB.channels);
   const note = pixel ? `x ${pixel.x}, y ${pixel.y}` : undefined;
   return (
     <Panel title="Loupe" name="loupe" isOpen={isOpen} note={note}>

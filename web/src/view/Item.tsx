@@ -95,7 +95,8 @@ function ShownItem({ shown: next, keys, player }: ShownProps) {
     Math.max(screen.width, screen.height),
   );
   const all = { shown: next, values, histogram, how, areOn, made };
-  const isMade = made !== null || (!dev && !marked) || !(values.isComing || values.whole);
+  const canBeMade = values.isProved ? values.isComing || values.whole !== null : next.bitmap !== null;
+  const isMade = made !== null || (!dev && !marked) || !canBeMade;
   const last = useRef(all);
   if (useIsLate(next) || isMade) last.current = all;
   return <ItemView {...last.current} {...{ keys, player, screen, setScreen }} />;
@@ -170,7 +171,7 @@ function ItemView(props: ItemViewProps) {
     },
   });
   const label = `${place.key}, step ${place.step}, index ${place.index}${item.caption ? `, ${item.caption}` : ""}`;
-  const channels = (values.isProved ? dump.size?.[2] : values.bytes?.channels) ?? 1;
+  const { channels } = values;
   // Why there is no image matters more than its values.
   const hasPicture = shown.bitmap !== null || values.isProved;
   const isFirst = item.state !== "image";

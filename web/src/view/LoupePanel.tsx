@@ -76,12 +76,11 @@ function Coordinates({ pixel, size, onPixel }: LoupeProps) {
   );
 }
 
-function PixelTable({ pixel, values, size, dump }: LoupeProps) {
+function PixelTable({ pixel, values, size }: LoupeProps) {
   const near = pixel && values.near(pixel.x, pixel.y);
   const tensor = near?.tensor;
-  const bytes = pixel && bytesAt(values.bytes, pixel, size);
-  const known = values.isProved ? dump.size?.[2] : values.bytes?.channels;
-  const channels = tensor?.channels ?? known ?? 1;
+  const bytes = pixel && bytesAt(values.bytes(), pixel, size);
+  const { channels } = values;
   const names = channelNames(channels);
   return (
     <table class="table">
@@ -135,8 +134,9 @@ function bytesAt(bytes: Tensor | null, { x, y }: Point, size: Size): number[] | 
 
 function RectangleTable({ rectangle, values, size, onRectangle }: LoupeProps & { rectangle: Rectangle }) {
   const { x, y } = rectangle;
-  const rows = values.whole && statistics(values.whole, rectangle);
-  const names = channelNames(values.whole?.channels ?? 1);
+  const tensor = values.all();
+  const rows = tensor && statistics(tensor, rectangle);
+  const names = channelNames(values.channels);
   const text = (value: number | null) => (value === null ? "–" : readable(value));
   return (
     <div class="rectangle">

@@ -24,10 +24,13 @@ import type { Shown } from "./shown";
 
 /** What is known of the values. */
 export interface KnownValues {
-  /** All of them; null if they are too many, not there yet, or not served. */
+  /** All values of the dump; null if they are too many, not there yet, or not served. */
   readonly whole: Tensor | null;
-  /** The stored picture's bytes. */
-  readonly bytes: Tensor | null;
+  /** The stored picture's bytes. They are copied when they are first asked for. */
+  readonly bytes: () => Tensor | null;
+  /** All values of the dump; the stored bytes if it is not served. */
+  readonly all: () => Tensor | null;
+  readonly channels: number;
   /** Returns values around a pixel and the place of their first one, and asks for them if they are not there. */
   readonly near: (x: number, y: number) => { tensor: Tensor; x: number; y: number } | null;
   /** Whether the values are those of the dump. */
@@ -51,18 +54,33 @@ export function useValues(shown: Shown | undefined): KnownValues {
     return loadAllValues(place, details);
   });
   const proved = loaded.of === id ? (loaded.value ?? null) : null;
-  const bitmap = shown?.bitmap ?? null;
   const bytes = useMemo(() => {
-    const isTaken = bitmap && bitmap.width * bitmap.height <= BYTES_PIXELS_MAX;
-    // The picture of a held or pruned item is made of its values: it has no stored bytes.
-    const isStored = shown?.details.item.state === "image" && !shown.details.item.pruned;
-    return isTaken && isStored ? bytesOf(bitmap, shown.details.item.mode) : null;
-  }, [bitmap]);
+    let copied: Tensor | null | undefined;
+    return () => {
+      if (copied === undefined) copied = shown ? storedBytes(shown) : null;
+      return copied;
+    };
+  }, [shown]);
   const tiles = useTiles(isProved && !isSmall ? shown : undefined);
-  const whole = isProved ? proved : bytes;
-  const near = (x: number, y: number) => (whole ? { tensor: whole, x: 0, y: 0 } : tiles(x, y));
+  const all = () => (isProved ? proved : bytes());
+  const near = (x: number, y: number) => {
+    const tensor = all();
+    return tensor ? { tensor, x: 0, y: 0 } : tiles(x, y);
+  };
+  const channels = shown ? channelsOf(shown, isProved) : 1;
   const isComing = isProved && isSmall && proved === null && loaded.of !== id;
-  return { whole, bytes, near, isProved, isComing, error: loaded.error };
+  return { whole: proved, all, bytes, near, channels, isProved, isComing, error: loaded.error };
+}
+
+/** The picture of a held or pruned item is made of its values: it has no stored bytes. */
+function storedBytes({ bitmap, details: { item } }: Shown): Tensor | null {
+  const isTaken = bitmap !== null && bitmap.width * bitmap.height <= BYTES_PIXELS_MAX;
+  return isTaken && item.state === "image" && !item.pruned ? bytesOf(bitmap, item.mode) : null;
+}
+
+function channelsOf({ details: { item, dump } }: Shown, isProved: boolean): number {
+  if (isProved && dump.size) return dump.size[2];
+  return { L: 1, "1": 1, "I;16": 1, LA: 2, RGBA: 4 }[item.mode ?? ""] ?? 3;
 }
 
 /** Values of large images, a tile at a time. */
@@ -129,9 +147,11 @@ export function useDeveloped(
     };
     if (!shown || (!isDeveloped && !marked)) {
       setState(null);
-    } else if (whole) {
+    } else if (whole || !isProved) {
       const part = { x: 0, y: 0, ...shown.size };
-      void developed(whole, { how: isDeveloped ? how : null, marked }).then(({ picture, marks }) => {
+      const tensor = values.all();
+      if (!tensor) return;
+      void developed(tensor, { how: isDeveloped ? how : null, marked }).then(({ picture, marks }) => {
         set({ picture: picture && { bitmap: picture, part }, marks });
       });
     } else if (isRemote) {
