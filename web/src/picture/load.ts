@@ -5,7 +5,7 @@ import type { Item, ItemDetails, Layer } from "../state/api.types";
 import { formatPlace, type Place } from "../state/url";
 import { type DType, elementBytes, readNpy, type Tensor } from "./npy";
 import { type Box, type Mask, readBoxes } from "./overlay";
-import { readGrayPng } from "./png";
+import { readMask, readPng } from "./png";
 import type { Rectangle, Size } from "./zoom";
 
 /** Values of at most so many bytes come whole, and are developed on the page. */
@@ -87,6 +87,20 @@ export function bytesOf(bitmap: ImageBitmap, mode: string | null): Tensor {
   return { dtype: "uint8", width, height, channels: taken.length, values, exact: null };
 }
 
+/** Whether a browser's decoder changes the samples of a picture: it keeps 8 bits, and rounds colors beside alpha. */
+export function isExactInPng({ mode, file_type: type }: Item): boolean {
+  return type === "png" && (mode === "RGBA" || mode === "LA" || mode === "I;16");
+}
+
+/** The samples of a stored PNG file. */
+export async function loadSamples(place: Place, item: Item, signal?: AbortSignal): Promise<Tensor | null> {
+  const url = mediaUrl(place, item);
+  const samples = url && (await readPng(await (await request(url, signal)).arrayBuffer()));
+  if (!samples) return null;
+  const dtype = samples.values instanceof Uint16Array ? "uint16" : "uint8";
+  return { dtype, ...samples, exact: null };
+}
+
 /** The bytes that `values.npy` has of the whole image; infinite if it is not known. */
 export function valuesBytes({ dump }: ItemDetails): number {
   const { dtype, size } = dump;
@@ -139,7 +153,7 @@ export async function loadBoxes(
 export async function loadMask(place: Place, layer: Layer, signal?: AbortSignal): Promise<Mask> {
   const answer = await request(apiUrl("mask.png", { ...params(place), layer: layer.name }), signal);
   const file = await answer.arrayBuffer();
-  const ids = await readGrayPng(file);
+  const ids = await readMask(file);
   if (ids) return ids;
   const bitmap = await createImageBitmap(new Blob([file]), { colorSpaceConversion: "none" });
   const { width, height, values } = bytesOf(bitmap, "L");

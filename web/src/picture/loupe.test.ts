@@ -44,6 +44,7 @@ it("is brief", () => {
     [".123", "-.5", "12345", "1230000", "1e-7", "nan", "0", "3.22"],
   );
   expect(byteText(171)).toBe("171 0xAB");
+  expect(byteText(171, 4)).toBe("171 0x00AB");
 });
 
 it("sums up a rectangle, without NaN and infinities", () => {

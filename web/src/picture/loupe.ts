@@ -87,9 +87,9 @@ export function readable(value: number): string {
   return named(value) ?? String(Number(value.toPrecision(6)));
 }
 
-/** A byte in decimal and hexadecimal. */
-export function byteText(byte: number): string {
-  return `${byte} 0x${byte.toString(16).padStart(2, "0").toUpperCase()}`;
+/** A byte in decimal and hexadecimal; or two bytes. */
+export function byteText(byte: number, digits = 2): string {
+  return `${byte} 0x${byte.toString(16).padStart(digits, "0").toUpperCase()}`;
 }
 
 /** The names of the channels of an image. */

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { readGrayPng } from "./png";
+import { readMask, readPng } from "./png";
 
 async function png(
   width: number,
@@ -28,7 +28,7 @@ async function png(
 
 it("reads class ids of every depth", async () => {
   const read = async (bits: number, filtered: number[], width: number, colorType = 0) => {
-    const mask = await readGrayPng(
+    const mask = await readMask(
       await png(width, filtered.length / (Math.ceil((width * bits) / 8) + 1), bits, colorType, filtered),
     );
     return [...(mask?.ids ?? [])];
@@ -43,12 +43,24 @@ it("reads class ids of every depth", async () => {
 it("undoes all filters", async () => {
   // Rows: none, sub, up, average, Paeth.
   const filtered = [0, 1, 2, 3, 1, 5, 1, 1, 2, 1, 1, 1, 3, 1, 1, 1, 4, 1, 1, 1];
-  const mask = await readGrayPng(await png(3, 5, 8, 0, filtered));
+  const mask = await readMask(await png(3, 5, 8, 0, filtered));
   expect([...(mask?.ids ?? [])]).toEqual([1, 2, 3, 5, 6, 7, 6, 7, 8, 4, 6, 8, 5, 7, 9]);
 });
 
 it("leaves other files to the browser", async () => {
-  expect(await readGrayPng(new ArrayBuffer(100))).toBeNull();
-  expect(await readGrayPng(await png(1, 1, 8, 2, [0, 1, 2, 3]))).toBeNull();
-  expect(await readGrayPng(await png(9, 9, 8, 0, [0, 1]))).toBeNull();
+  expect(await readMask(new ArrayBuffer(100))).toBeNull();
+  expect(await readMask(await png(1, 1, 8, 2, [0, 1, 2, 3]))).toBeNull();
+  expect(await readPng(new ArrayBuffer(100))).toBeNull();
+  expect(await readMask(await png(9, 9, 8, 0, [0, 1]))).toBeNull();
+});
+
+it("reads colors and alpha as they are stored", async () => {
+  // The second row has the filter up, the second pixel of the first one the filter sub.
+  const rgba = await readPng(
+    await png(2, 2, 8, 6, [1, 10, 20, 30, 3, 1, 1, 1, 1, 2, 0, 0, 0, 1, 0, 0, 0, 1]),
+  );
+  expect(rgba).toMatchObject({ width: 2, height: 2, channels: 4 });
+  expect([...(rgba?.values ?? [])]).toEqual([10, 20, 30, 3, 11, 21, 31, 4, 10, 20, 30, 4, 11, 21, 31, 5]);
+  const deep = await readPng(await png(1, 1, 16, 2, [0, 1, 0, 2, 0, 255, 255]));
+  expect([...(deep?.values ?? [])]).toEqual([256, 512, 65535]);
 });

@@ -1,20 +1,39 @@
-// Reads the class ids of a mask's PNG file as they are stored: no colors, up to 16 bits. Pure.
+// Reads the samples of a PNG file as they are stored. Pure.
 //
-// A browser's own decoder would convert them: it applies gamma and color profiles, and keeps 8 bits.
+// A browser's own decoder would convert them: it applies gamma, color profiles and alpha, and keeps 8 bits.
 
 import type { Mask } from "./overlay";
 
 const PIXELS_MAX = 1 << 26;
 
-/** Returns the samples of a gray or indexed PNG file without interlacing. Null for any other file. */
-export async function readGrayPng(file: ArrayBuffer): Promise<Mask | null> {
+/** The samples of each pixel side by side, row by row. */
+export interface Samples {
+  readonly width: number;
+  readonly height: number;
+  readonly channels: number;
+  readonly values: Uint8Array | Uint16Array;
+}
+
+/** The channels of each color type. Indexed pixels have one: the index. */
+const CHANNELS: Readonly<Record<number, number>> = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
+
+/** Returns the class ids of a mask's file. Null if it is no PNG file with one channel, or interlaced. */
+export async function readMask(file: ArrayBuffer): Promise<Mask | null> {
+  const samples = await readPng(file);
+  if (samples?.channels !== 1) return null;
+  return { width: samples.width, height: samples.height, ids: samples.values };
+}
+
+/** Returns the samples of a PNG file without interlacing. Null for any other file. */
+export async function readPng(file: ArrayBuffer): Promise<Samples | null> {
   const view = new DataView(file);
   if (view.byteLength < 33 || view.getUint32(0) !== 0x89504e47 || view.getUint32(12) !== 0x49484452) {
     return null;
   }
   const [width, height] = [view.getUint32(16), view.getUint32(20)];
   const [bits, colorType, interlacing] = [view.getUint8(24), view.getUint8(25), view.getUint8(28)];
-  if ((colorType !== 0 && colorType !== 3) || interlacing !== 0 || width * height > PIXELS_MAX) {
+  const channels = CHANNELS[colorType];
+  if (channels === undefined || interlacing !== 0 || width * height > PIXELS_MAX) {
     return null;
   }
   const parts: Uint8Array<ArrayBuffer>[] = [];
@@ -27,12 +46,12 @@ export async function readGrayPng(file: ArrayBuffer): Promise<Mask | null> {
   }
   const stream = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate"));
   const filtered = new Uint8Array(await new Response(stream).arrayBuffer());
-  const rowBytes = Math.ceil((width * bits) / 8);
+  const rowBytes = Math.ceil((width * channels * bits) / 8);
   if (filtered.length < height * (rowBytes + 1)) {
     return null;
   }
-  const rows = unfiltered(filtered, height, rowBytes, bits === 16 ? 2 : 1);
-  return { width, height, ids: samples(rows, width, height, rowBytes, bits) };
+  const rows = unfiltered(filtered, height, rowBytes, Math.max(1, (channels * bits) / 8));
+  return { width, height, channels, values: unpacked(rows, width * channels, height, rowBytes, bits) };
 }
 
 function unfiltered(filtered: Uint8Array, height: number, rowBytes: number, distance: number): Uint8Array {
@@ -74,7 +93,7 @@ function guessed(filter: number, left: number, above: number, corner: number): n
   }
 }
 
-function samples(
+function unpacked(
   rows: Uint8Array,
   width: number,
   height: number,

@@ -101,10 +101,12 @@ function PixelTable({ pixel, values, size }: LoupeProps) {
               {pixel && near && tensor
                 ? values.isProved
                   ? printed(tensor, pixel.x - near.x, pixel.y - near.y, channel)
-                  : byteText(bytes?.[channel] ?? 0)
+                  : storedText(bytes, channel, channels, values.bytes())
                 : "–"}
             </td>
-            {values.isProved && <td class="mono num">{storedText(bytes, channel, channels)}</td>}
+            {values.isProved && (
+              <td class="mono num">{storedText(bytes, channel, channels, values.bytes())}</td>
+            )}
           </tr>
         ))}
       </tbody>
@@ -113,14 +115,14 @@ function PixelTable({ pixel, values, size }: LoupeProps) {
 }
 
 /** The stored byte of a channel. A colormap made several of one value. */
-function storedText(bytes: number[] | null, channel: number, channels: number): string {
+function storedText(bytes: number[] | null, channel: number, channels: number, of: Tensor | null): string {
   if (!bytes) return "–";
   if (channels === 1 && bytes.length > 1) {
     const hex = bytes.map((byte) => byte.toString(16).padStart(2, "0").toUpperCase());
     return `${bytes.join(" ")} #${hex.join("")}`;
   }
   const byte = bytes[channel];
-  return byte === undefined ? "–" : byteText(byte);
+  return byte === undefined ? "–" : byteText(byte, of?.dtype === "uint16" ? 4 : 2);
 }
 
 /** The stored bytes of a pixel. A picture that was scaled down has fewer pixels than the dump. */

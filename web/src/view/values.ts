@@ -6,8 +6,10 @@ import type { Developed } from "../picture/develop.worker";
 import { developed } from "../picture/developer";
 import {
   bytesOf,
+  isExactInPng,
   loadAllValues,
   loadBitmap,
+  loadSamples,
   loadValues,
   params,
   VALUES_BYTES_MAX,
@@ -54,13 +56,20 @@ export function useValues(shown: Shown | undefined): KnownValues {
     return loadAllValues(place, details);
   });
   const proved = loaded.of === id ? (loaded.value ?? null) : null;
+  const isExact = shown?.bitmap && isExactInPng(shown.details.item);
+  const samples = useLoaded(isExact ? id : null, (signal) => {
+    const { place, details } = shown as Shown;
+    return loadSamples(place, details.item, signal);
+  });
+  const exact = samples.of === id ? samples.value : null;
   const bytes = useMemo(() => {
     let copied: Tensor | null | undefined;
     return () => {
+      if (exact) return exact;
       if (copied === undefined) copied = shown ? storedBytes(shown) : null;
       return copied;
     };
-  }, [shown]);
+  }, [shown, exact]);
   const tiles = useTiles(isProved && !isSmall ? shown : undefined);
   const all = () => (isProved ? proved : bytes());
   const near = (x: number, y: number) => {
@@ -171,7 +180,7 @@ export function useDeveloped(
       isCurrent = false;
       abort.abort();
     };
-  }, [shown, whole, wish]);
+  }, [shown, whole, isProved || values.bytes, wish]);
   return state && state.of === shown ? state : null;
 }
 
