@@ -154,32 +154,30 @@ function Rejected({ items }: { items: readonly Item[] }) {
             <bdi>{reason}</bdi>
             <span class="muted"> {of.length > 1 ? `${of.length} times` : ""}</span>
           </h2>
-          <div class="table-scroll">
-            <table class="table is-compact">
-              <thead>
-                <tr>
-                  <th scope="col">Step</th>
-                  <th scope="col">Dump</th>
-                  <th scope="col">Log and line</th>
-                  <th scope="col">Tried again</th>
+          <table class="rejected">
+            <thead>
+              <tr>
+                <th scope="col">Step</th>
+                <th scope="col">Dump</th>
+                <th scope="col">Log and line</th>
+                <th scope="col">Tried again</th>
+              </tr>
+            </thead>
+            <tbody>
+              {of.map((item, at) => (
+                <tr key={at}>
+                  <td class="num">{item.step === null ? "–" : formatStep(item.step)}</td>
+                  <td>
+                    <code>{text(item.source, "path")}</code>
+                  </td>
+                  <td>
+                    <code>{lineOf(item.source)}</code>
+                  </td>
+                  <td>{item.class === "waiting" ? "yes" : "no"}</td>
                 </tr>
-              </thead>
-              <tbody>
-                {of.map((item, at) => (
-                  <tr key={at}>
-                    <td class="num">{item.step === null ? "–" : formatStep(item.step)}</td>
-                    <td>
-                      <code>{text(item.source, "path")}</code>
-                    </td>
-                    <td>
-                      <code>{lineOf(item.source)}</code>
-                    </td>
-                    <td>{item.class === "waiting" ? "yes" : "no"}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+              ))}
+            </tbody>
+          </table>
         </section>
       ))}
     </>
