@@ -17,7 +17,7 @@ export interface Track {
 /** How many requests for steps are under way at most. */
 const REQUESTS_MAX = 3;
 /** How often the steps of one key are asked for at most, in milliseconds. */
-const AGAIN_MS = 1_000;
+const AGAIN_MS = 2_000;
 
 /** A name of a key of a run for maps. */
 export function cellName(run: string, key: string): string {
@@ -91,6 +91,7 @@ export class Catalogue {
 
   private changed(changes: readonly Changed[]): void {
     const keys = new Map(this.keys.peek());
+    const tracks = new Map(this.tracks.peek());
     for (const { run, ...row } of changes) {
       const rows = keys.get(run);
       if (!rows) continue;
@@ -99,9 +100,16 @@ export class Catalogue {
         run,
         [...others, row].sort((a, b) => compareText(a.key, b.key)),
       );
-      this.askAgain(cellName(run, row.key));
+      const name = cellName(run, row.key);
+      const track = tracks.get(name);
+      // The newest step can be shown at once; what else has changed is asked for.
+      if (track && row.last !== null) {
+        tracks.set(name, { all: track.all.extended(row.last), shown: track.shown.extended(row.last) });
+      }
+      this.askAgain(name);
     }
     this.keys.value = keys;
+    this.tracks.value = tracks;
   }
 
   private askAgain(name: string): void {

@@ -36,7 +36,7 @@ type Told =
 
 const HIDDEN_MS = 60_000;
 /** How often the table of runs asks again at most. */
-const RUNS_MS = 2_000;
+const RUNS_MS = 3_000;
 
 let boot: string | undefined;
 let channel: BroadcastChannel | undefined;

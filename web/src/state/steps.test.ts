@@ -58,6 +58,14 @@ describe("a list of steps", () => {
   });
 });
 
+test("a list is extended at its end only", () => {
+  const list = new StepList([segment(0, 10, 3)]);
+  expect(list.extended(20)).toBe(list);
+  expect(list.extended(35).last()).toBe(35);
+  expect(list.extended(35).length).toBe(4);
+  expect(new StepList([]).extended(7).first()).toBe(7);
+});
+
 describe("a union", () => {
   const union = new StepUnion([
     new StepList([segment(0, 100, 11)]),

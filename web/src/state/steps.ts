@@ -86,6 +86,13 @@ export class StepList {
     this.length = n;
   }
 
+  /** The list with one more step at its end, which has one image. A step that is not beyond the end is left out. */
+  extended(step: StepNumber): StepList {
+    const last = this.last();
+    if (last !== null && compareSteps(step, last) <= 0) return this;
+    return new StepList([...this.segments, [step, 0, 1, 1, 0, 0]]);
+  }
+
   /** The step at a place in the list. */
   at(place: number): StepNumber | null {
     if (place < 0 || place >= this.length) return null;

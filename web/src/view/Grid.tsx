@@ -5,7 +5,7 @@ import { Painter } from "../picture/painter";
 import { type ApiError, apiUrl } from "../state/api";
 import type { Item, RunRow } from "../state/api.types";
 import { Catalogue, cellName } from "../state/catalogue";
-import { onChanged, runsVersion } from "../state/live";
+import { onChanged } from "../state/live";
 import { Player } from "../state/player";
 import { px } from "../state/px";
 import { useAnswer } from "../state/resource";
@@ -50,7 +50,7 @@ const PADDING = 16;
 
 export function Grid() {
   const runs = shown.run.value;
-  const { value, error } = useAnswer<RunRow[]>(runs.length === 0 ? null : apiUrl("runs"), runsVersion.value);
+  const { value, error } = useAnswer<RunRow[]>(runs.length === 0 ? null : apiUrl("runs"));
   if (runs.length === 0) {
     return (
       <Empty title="No run is chosen">

@@ -14,7 +14,7 @@ import { RunDot } from "./Runs";
 import { Badges, itemView } from "./Tile";
 
 /** Items that are shown; the search stops there, until it is told to go on. */
-const SHOWN_MAX = 500;
+const SHOWN_MAX = 200;
 const shown = { q: part("q") };
 
 export function Search() {

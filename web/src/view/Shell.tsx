@@ -1,7 +1,7 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { SHORTCUTS, shortcutsOn, useKeys } from "../state/keys";
+import { isBound, SHORTCUTS, shortcutsOn, useKeys } from "../state/keys";
 import { liveness } from "../state/live";
 import { part, push, settle, view } from "../state/route";
 import { said } from "../state/say";
@@ -164,7 +164,7 @@ function SearchBox({ field }: { field: { current: HTMLInputElement | null } }) {
 function Help({ page, close }: { page: Page; close: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => dialog.current?.showModal(), []);
-  const rows = shortcutsOn(page);
+  const rows = shortcutsOn(page).filter(([name]) => isBound(name));
   return (
     <dialog ref={dialog} class="dialog" aria-labelledby="help-title" onClose={close}>
       <div class="dialog-head">

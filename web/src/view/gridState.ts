@@ -112,7 +112,8 @@ export function useFacts(
   const [at, setAt] = useState<ReadonlyMap<string, readonly Item[]>>();
   const [lay, typed, asked] = [shown.lay.value, shown.key.value, shown.step.value];
   const isFirst = at === undefined;
-  const version = keys.map(({ row }) => `${row.image} ${row.held}`).join();
+  // At a step that is not the newest, only held items change: they are released.
+  const version = keys.map(({ row }) => (asked === "last" ? row.image : 0) + row.held).join();
   const all = refreshed.value;
   useEffect(() => {
     if (lay === "steps") return;
