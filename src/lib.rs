@@ -54,8 +54,8 @@
 
 pub use safelight_formats as formats;
 pub use safelight_image::{
-    annotations, compare, convert, decode, encode, limits, media, plan, record, render, tensor,
-    values,
+    annotations, compare, convert, decode, encode, limits, media, plan, query, record, render,
+    tensor, values,
 };
 
 // Shell.

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::condition::Condition;
 use super::exit::NoConfigFile;
 use crate::config::{self, Config, GalleryListen};
+use crate::query::Condition;
 use crate::store::StateFilter;
 
 /// Turns raw tensor dumps and media logs of training runs into images, outside of the training

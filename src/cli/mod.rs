@@ -17,7 +17,6 @@
 
 mod access;
 mod args;
-mod condition;
 mod daemon;
 mod exit;
 mod follow;

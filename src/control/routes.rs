@@ -249,7 +249,12 @@ fn page(
     n_items: usize,
 ) -> Result<(Vec<u8>, Option<ListPlace>), Failure> {
     let until = Instant::now() + PAGE_MAX;
-    let limits = PageLimits { n_items: n_items.clamp(1, PAGE_ITEMS), n_bytes: PAGE_BYTES, until };
+    let limits = PageLimits {
+        n_items: n_items.clamp(1, PAGE_ITEMS),
+        n_bytes: PAGE_BYTES,
+        until,
+        n_looked_at: u64::MAX,
+    };
     let page = reader.page(filter, from, &limits)?;
     let mut lines = Vec::with_capacity(PAGE_BYTES);
     for (run, entry) in page.items {

@@ -15,6 +15,8 @@ pub(super) enum Cursor {
     At(String, String),
     /// `/api/v1/items`: after a place in the list, and how many items were looked at before it.
     Items(String, u64),
+    /// `/api/v1/items` in an order by value: at this place.
+    Sorted(u64),
 }
 
 impl Cursor {
@@ -53,6 +55,7 @@ mod tests {
             Cursor::Steps(u64::MAX),
             Cursor::At("a/b".to_owned(), "é".to_owned()),
             Cursor::Items("x".to_owned(), 7),
+            Cursor::Sorted(500),
         ] {
             let text = cursor.to_text();
             assert_eq!(Cursor::from_text(&text).ok(), Some(cursor));

@@ -17,7 +17,7 @@
 //! | `server` | the socket, and the thread that serves it |
 //! | `guard`, `login` | what every request passes: host, origin, login; and the headers of every answer |
 //! | `lists` | `info`, `runs`, `keys`, `steps` and `at` |
-//! | `item` | `item` |
+//! | `item`, `items` | `item`; `items` |
 //! | `assets` | the pages |
 //!
 //! # Invariants
@@ -38,6 +38,7 @@ mod files;
 mod frames;
 mod guard;
 mod item;
+mod items;
 mod limits;
 mod lists;
 mod login;
@@ -175,6 +176,7 @@ fn routes(gallery: &Gallery) -> Router {
         .merge(assets::routes())
         .merge(lists::routes())
         .merge(item::routes())
+        .merge(items::routes())
         .merge(files::routes())
         .merge(annotations::routes())
         .merge(export::routes())

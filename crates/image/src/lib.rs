@@ -94,6 +94,7 @@ pub mod plan;
 pub mod render;
 pub mod values;
 pub mod compare;
+pub mod query;
 pub mod wandb;
 
 pub use self::convert::Pixels;

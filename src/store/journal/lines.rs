@@ -1,40 +1,76 @@
 //! Reads lines of a journal that is committed.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 
 use super::{JournalOffset, Line, segment_path, unframe};
 use crate::durable::open_to_read;
 
-/// Reads the line at a place that the index has.
-///
-/// # Errors
-/// If it cannot be read. A damaged or missing line is `InvalidData`.
-pub(crate) fn read_line(folder: &Path, start: JournalOffset, length: u32) -> io::Result<Line> {
-    let read = || {
-        let file = open_to_read(&segment_path(folder, start.segment))?;
-        let mut bytes = vec![0; length as usize];
-        file.read_exact_at(&mut bytes, start.offset)?;
-        bytes.pop();
-        Ok::<_, io::Error>(unframe(&bytes))
-    };
-    let JournalOffset { segment, offset } = start;
-    let lost = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
-    let at = format!("journal line at byte {offset} of segment {segment}");
-    match read() {
-        Ok(line) => line.map_err(|error| lost(format!("damaged {at}: {error}"))),
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) =>
-        {
-            Err(lost(format!("missing {at}")))
-        }
-        Err(error) => Err(error),
+/// Reads lines at places that the index has. Keeps the last segment open.
+#[derive(Debug)]
+pub(crate) struct PlacedLines {
+    folder: PathBuf,
+    open: RefCell<Option<(u32, File)>>,
+}
+
+impl PlacedLines {
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder, open: RefCell::default() }
     }
+
+    /// Reads the line at a place.
+    ///
+    /// # Errors
+    /// If it cannot be read. A damaged or missing line is `InvalidData`.
+    pub(crate) fn line(&self, start: JournalOffset, length: u32) -> io::Result<Line> {
+        self.parse(start, &self.bytes(start, length)?)
+    }
+
+    /// Reads the line of bytes from a place.
+    ///
+    /// # Errors
+    /// If it is damaged: `InvalidData`.
+    pub(crate) fn parse(&self, start: JournalOffset, bytes: &[u8]) -> io::Result<Line> {
+        let lost = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        unframe(bytes).map_err(|error| lost(format!("damaged {}: {error}", at(start))))
+    }
+
+    /// Reads the bytes of the line at a place, without its newline.
+    ///
+    /// # Errors
+    /// If they cannot be read. A missing line is `InvalidData`.
+    pub(crate) fn bytes(&self, start: JournalOffset, length: u32) -> io::Result<Vec<u8>> {
+        let read = || {
+            let mut open = self.open.borrow_mut();
+            let file = match &mut *open {
+                Some((segment, file)) if *segment == start.segment => file,
+                open => {
+                    let file = open_to_read(&segment_path(&self.folder, start.segment))?;
+                    &mut open.insert((start.segment, file)).1
+                }
+            };
+            let mut bytes = vec![0; length as usize];
+            file.read_exact_at(&mut bytes, start.offset)?;
+            bytes.pop();
+            Ok::<_, io::Error>(bytes)
+        };
+        read().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => {
+                io::Error::new(io::ErrorKind::InvalidData, format!("missing {}", at(start)))
+            }
+            _ => error,
+        })
+    }
+}
+
+fn at(JournalOffset { segment, offset }: JournalOffset) -> String {
+    format!("journal line at byte {offset} of segment {segment}")
 }
 
 /// A line and its place.

@@ -1,31 +1,40 @@
 //! Reads the journal lines that the index points at.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::media::{Fate, MediaEntry, RunId};
 use crate::store::error::is_lack;
 use crate::store::index::Row;
-use crate::store::journal::{self, Event, JournalOffset};
+use crate::store::journal::{self, Event, JournalOffset, PlacedLines};
 use crate::store::left_out::LeftOut;
 use crate::store::{StoreError, run_folder};
 
 /// The journal of a run, to read lines that the index has.
 pub(super) struct Journaled {
     run: RunId,
-    folder: PathBuf,
+    lines: PlacedLines,
     left_out: LeftOut,
 }
 
 impl Journaled {
     pub(super) fn of(root: &Path, run: &RunId, left_out: &LeftOut) -> Self {
-        let folder = journal::folder(&run_folder(root, run));
-        Self { run: run.clone(), folder, left_out: left_out.clone() }
+        let lines = PlacedLines::new(journal::folder(&run_folder(root, run)));
+        Self { run: run.clone(), lines, left_out: left_out.clone() }
     }
 
     /// Reads a line. A line that cannot be read counts as damaged, and its run as left out.
     pub(super) fn line(&self, place: JournalOffset, length: u32) -> io::Result<journal::Line> {
-        journal::read_line(&self.folder, place, length).map_err(|error| {
+        self.noted(self.lines.line(place, length))
+    }
+
+    /// Reads the bytes of a row's line, as [`Self::line`] does.
+    pub(super) fn bytes(&self, row: Row) -> io::Result<Vec<u8>> {
+        self.noted(self.lines.bytes(row.place, row.length))
+    }
+
+    fn noted<T>(&self, read: io::Result<T>) -> io::Result<T> {
+        read.map_err(|error| {
             if is_gone(&error) || is_lack(&error) {
                 return error;
             }
@@ -36,7 +45,12 @@ impl Journaled {
 
     /// Reads the item that a row points at.
     pub(super) fn entry(&self, row: Row) -> Result<MediaEntry, StoreError> {
-        match self.line(row.place, row.length)?.event {
+        self.entry_of(row, &self.bytes(row)?)
+    }
+
+    /// Reads the item that a row points at from the bytes of its line.
+    pub(super) fn entry_of(&self, row: Row, bytes: &[u8]) -> Result<MediaEntry, StoreError> {
+        match self.noted(self.lines.parse(row.place, bytes))?.event {
             Event::Media(mut entry) => {
                 if let Fate::Image(image) = &mut entry.fate {
                     image.pruned = row.is_pruned();

@@ -58,6 +58,8 @@ pub(crate) struct PageLimits {
     pub(crate) n_bytes: usize,
     /// A page that is not full at this time ends early, and may be empty.
     pub(crate) until: Instant,
+    /// Items that are looked at.
+    pub(crate) n_looked_at: u64,
 }
 
 /// Some items of a list, in order.
@@ -66,6 +68,8 @@ pub(crate) struct ListPage {
     pub(crate) items: Vec<(RunId, MediaEntry)>,
     /// Where the list goes on; `None` at its end.
     pub(crate) next: Option<ListPlace>,
+    /// Items that were looked at.
+    pub(crate) n_looked_at: u64,
 }
 
 /// A row, or `None` if the list leaves it out, and the place after it.
@@ -82,7 +86,22 @@ impl Reader {
         from: Option<ListPlace>,
         limits: &PageLimits,
     ) -> Result<ListPage, StoreError> {
-        let (mut items, mut n_bytes, mut n_seen) = (Vec::new(), 0, 0u32);
+        self.search(filter, from, limits, |_, _, _| true)
+    }
+
+    /// Reads a page of those items that [`Self::items`] lists, are after `from`, and that `wants` selects by their run,
+    /// whether they are pruned, and their line of the journal.
+    ///
+    /// # Errors
+    /// If the index or a journal fails.
+    pub(crate) fn search(
+        &self,
+        filter: &Filter,
+        from: Option<ListPlace>,
+        limits: &PageLimits,
+        mut wants: impl FnMut(&RunId, bool, &[u8]) -> bool,
+    ) -> Result<ListPage, StoreError> {
+        let (mut items, mut n_bytes, mut n_seen, mut n_looked_at) = (Vec::new(), 0, 0u32, 0);
         let mut is_late = || {
             n_seen += 1;
             n_seen.is_multiple_of(ROWS_PER_CHECK) && Instant::now() >= limits.until
@@ -92,34 +111,43 @@ impl Reader {
             (_, Some(run)) => Some(ListPlace::before(run.clone())),
             (_, None) => self.index.run_after(None)?.map(ListPlace::before),
         };
-        let Some(mut at) = first else { return Ok(ListPage { items, next: None }) };
+        let Some(mut at) = first else { return Ok(ListPage { items, next: None, n_looked_at }) };
         loop {
             let journaled = self.journaled(&at.run);
             for row in self.rows_after(&at.run, filter, &at.row) {
                 let (after, row) = row?;
                 let length = row.map_or(0, |row| row.length as usize);
                 let is_full = items.len() >= limits.n_items
-                    || (!items.is_empty() && n_bytes + length > limits.n_bytes);
+                    || (!items.is_empty() && n_bytes + length > limits.n_bytes)
+                    || n_looked_at >= limits.n_looked_at;
                 if is_full || is_late() {
-                    return Ok(ListPage { items, next: Some(at) });
+                    return Ok(ListPage { items, next: Some(at), n_looked_at });
                 }
                 at.row = after;
                 let Some(row) = row else { continue };
-                match journaled.entry(row) {
-                    Ok(entry) => items.push((at.run.clone(), entry)),
+                n_looked_at += 1;
+                let entry = journaled.bytes(row).map_err(StoreError::from).and_then(|bytes| {
+                    let is_wanted = wants(&at.run, row.is_pruned(), &bytes);
+                    is_wanted.then(|| journaled.entry_of(row, &bytes)).transpose()
+                });
+                match entry {
+                    Ok(None) => {}
+                    Ok(Some(entry)) => {
+                        items.push((at.run.clone(), entry));
+                        n_bytes += length;
+                    }
                     Err(StoreError::Io(error)) if is_gone(&error) => {
                         tracing::warn!(run = %at.run, %error, "item is skipped");
                     }
                     Err(error) => return Err(error),
                 }
-                n_bytes += length;
             }
             let next =
                 if filter.run.is_none() { self.index.run_after(Some(&at.run))? } else { None };
-            let Some(next) = next else { return Ok(ListPage { items, next: None }) };
+            let Some(next) = next else { return Ok(ListPage { items, next: None, n_looked_at }) };
             at = ListPlace::before(next);
             if is_late() {
-                return Ok(ListPage { items, next: Some(at) });
+                return Ok(ListPage { items, next: Some(at), n_looked_at });
             }
         }
     }

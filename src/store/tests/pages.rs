@@ -53,7 +53,7 @@ fn in_pages(reader: &Reader, filter: &Filter, n_items: usize, n_bytes: usize) ->
     let until = Instant::now() + Duration::from_mins(1);
     let (mut all, mut from) = (Vec::new(), None);
     loop {
-        let limits = PageLimits { n_items, n_bytes, until };
+        let limits = PageLimits { n_items, n_bytes, until, n_looked_at: u64::MAX };
         let page = reader.page(filter, from, &limits).expect("a page");
         assert!(page.items.len() <= n_items && (page.next.is_none() || !page.items.is_empty()));
         all.extend(page.items.into_iter().map(shown));
@@ -108,7 +108,8 @@ fn a_late_page_is_empty_and_the_list_goes_on() {
         (0..200).map(|n| commit((n, &(0, 0, 0, u8::try_from(n).expect("small"))))).collect();
     writer.commit(&mut commits).expect("a commit");
     let filter = Filter { state: Some(StateFilter::Image), ..Filter::default() };
-    let limits = PageLimits { n_items: 10, n_bytes: 1000, until: Instant::now() };
+    let limits =
+        PageLimits { n_items: 10, n_bytes: 1000, until: Instant::now(), n_looked_at: u64::MAX };
     let (mut n_pages, mut from) = (0, None);
     loop {
         let page = reader.page(&filter, from, &limits).expect("a page");
