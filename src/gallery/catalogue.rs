@@ -81,6 +81,8 @@ pub(super) struct RunSteps {
     extent: Extent,
     pub(super) keys: BTreeMap<String, KeySteps>,
     rejected: Rejected,
+    /// The keys that changed since events told of them.
+    changed: BTreeSet<String>,
 }
 
 /// The part of a journal's line that says what changes.
@@ -163,19 +165,14 @@ impl RunSteps {
         for (key, of_key) in &rejected {
             keys.entry(key.clone()).or_insert_with(KeySteps::default).merge(of_key);
         }
-        Ok(Self { extent, keys, rejected })
+        Ok(Self { extent, keys, rejected, changed: BTreeSet::new() })
     }
 
-    /// Follows the run's journal to `extent`. Returns the keys that changed; `None` if the run must be read again.
-    fn follow(
-        &mut self,
-        reader: &Reader,
-        run: &RunId,
-        extent: Extent,
-    ) -> Result<Option<BTreeSet<String>>, StoreError> {
+    /// Follows the run's journal to `extent`. Returns false if the run must be read again.
+    fn follow(&mut self, reader: &Reader, run: &RunId, extent: Extent) -> Result<bool, StoreError> {
         let n_new = extent.last_seq.checked_sub(self.extent.last_seq);
         if n_new.is_none_or(|n| n > NEW_LINES_MAX) || extent.end < self.extent.end {
-            return Ok(None);
+            return Ok(false);
         }
         let mut places = BTreeSet::new();
         let mut is_rejected_changed = extent.n_rejected != self.extent.n_rejected;
@@ -202,7 +199,6 @@ impl RunSteps {
             }
             self.rejected = now;
         }
-        let mut changed = BTreeSet::new();
         for (key, step) in places {
             let mut counts = Counts::default();
             reader.each_place_at(run, &key, step, |_, state| add(&mut counts, state))?;
@@ -214,10 +210,10 @@ impl RunSteps {
             if steps.segments.is_empty() {
                 self.keys.remove(name);
             }
-            changed.insert(name.to_owned());
+            self.changed.insert(name.to_owned());
         }
         self.extent = extent;
-        Ok(Some(changed))
+        Ok(true)
     }
 
     fn n_segments(&self) -> usize {
@@ -268,7 +264,6 @@ impl Catalogue {
         run: &RunId,
         see: impl FnOnce(&RunSteps) -> T,
     ) -> Result<Option<T>, StoreError> {
-        let Some(extent) = reader.extent(run)? else { return Ok(None) };
         let steps = {
             let mut kept = lock(&self.0);
             let now = Instant::now();
@@ -277,16 +272,54 @@ impl Catalogue {
             kept.used = now;
             kept.steps.clone()
         };
-        let mut steps = lock(&steps);
-        let is_current = match &mut *steps {
+        self.update(reader, run, &mut lock(&steps), |steps| see(steps))
+    }
+
+    /// The keys of a run that changed since the last call. `None` if nobody asked for the run lately, or it is gone.
+    ///
+    /// # Errors
+    /// If the index or the journal fails.
+    pub(super) fn changes(
+        &self,
+        reader: &Reader,
+        run: &RunId,
+    ) -> Result<Option<Vec<KeyRow>>, StoreError> {
+        let kept = lock(&self.0).get(run).map(|kept| kept.steps.clone());
+        let Some(kept) = kept else { return Ok(None) };
+        self.update(reader, run, &mut lock(&kept), |steps| {
+            let changed = std::mem::take(&mut steps.changed);
+            let gone = KeySteps::default();
+            let row = |key: String| steps.keys.get(&key).unwrap_or(&gone).row(&key);
+            changed.into_iter().map(row).collect()
+        })
+    }
+
+    /// Brings a run up to date.
+    fn update<T>(
+        &self,
+        reader: &Reader,
+        run: &RunId,
+        kept: &mut Option<RunSteps>,
+        see: impl FnOnce(&mut RunSteps) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(extent) = reader.extent(run)? else {
+            lock(&self.0).remove(run);
+            return Ok(None);
+        };
+        let is_current = match kept {
             Some(steps) if steps.extent == extent => true,
-            Some(steps) => steps.follow(reader, run, extent)?.is_some(),
+            Some(steps) => steps.follow(reader, run, extent)?,
             None => false,
         };
         if !is_current {
-            *steps = Some(RunSteps::read(reader, run, extent)?);
+            let mut now = RunSteps::read(reader, run, extent)?;
+            if let Some(before) = kept.take() {
+                now.changed = before.changed;
+                now.changed.extend(before.keys.into_keys().chain(now.keys.keys().cloned()));
+            }
+            *kept = Some(now);
         }
-        let Some(steps) = &*steps else { return Ok(None) };
+        let Some(steps) = kept else { return Ok(None) };
         self.note_size(run, steps.n_segments());
         Ok(Some(see(steps)))
     }

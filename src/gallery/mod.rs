@@ -17,6 +17,7 @@
 //! | `server` | the socket, and the thread that serves it |
 //! | `guard`, `login` | what every request passes: host, origin, login; and the headers of every answer |
 //! | `lists` | `info`, `runs`, `keys`, `steps` and `at` |
+//! | `events` | what changes, as server-sent events |
 //! | `item`, `items` | `item`; `items` |
 //! | `assets` | the pages |
 //!
@@ -33,6 +34,7 @@ mod api;
 mod assets;
 mod catalogue;
 mod cursor;
+mod events;
 mod export;
 mod files;
 mod frames;
@@ -63,6 +65,7 @@ use axum::{Router, middleware};
 use tokio::sync::Notify;
 
 use self::catalogue::Catalogue;
+use self::events::Streams;
 pub(crate) use self::login::CODE_AGE_MAX;
 use self::login::Logins;
 use self::problem::Failure;
@@ -97,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) thumbs: Thumbs,
     /// Keys and steps of the runs that pages show.
     catalogue: Catalogue,
+    /// The event streams that are open.
+    streams: Streams,
     logins: Logins,
     /// A browser has logged in.
     logged_in: Notify,
@@ -132,6 +137,7 @@ impl Gallery {
             in_effect,
             pace,
             catalogue: Catalogue::default(),
+            streams: Streams::default(),
             reading: Workers::start("gallery read", READING_THREADS)?,
             making: Workers::start("gallery make", config.n_threads)?,
             config,
@@ -177,6 +183,7 @@ fn routes(gallery: &Gallery) -> Router {
         .merge(lists::routes())
         .merge(item::routes())
         .merge(items::routes())
+        .merge(events::routes())
         .merge(files::routes())
         .merge(annotations::routes())
         .merge(export::routes())

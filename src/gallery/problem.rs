@@ -89,7 +89,11 @@ impl Failure {
 
     /// 429: too much is asked at the same time.
     pub(super) fn busy() -> Self {
-        let detail = "the gallery has too many requests at work: ask again in a second";
+        Self::busy_with("the gallery has too many requests at work: ask again in a second")
+    }
+
+    /// 429: too much of something is at work at the same time.
+    pub(super) fn busy_with(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too many requests", detail)
     }
 

@@ -15,7 +15,7 @@ use tokio::runtime;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use super::{Gallery, routes};
+use super::{Gallery, events, routes};
 use crate::config::{GalleryConfig, GalleryListen};
 use crate::control::server::{self, ListenerRules};
 
@@ -57,7 +57,22 @@ pub(crate) async fn bind(listen: &GalleryListen, config: &GalleryConfig) -> io::
             }
             Ok(Listening::Tcp(net::TcpListener::bind(address)?))
         }
-        GalleryListen::Systemd => Err(io::Error::other("systemd passed no socket")),
+        GalleryListen::Systemd => of_systemd(),
+    }
+}
+
+/// The socket that systemd passed to the process.
+fn of_systemd() -> io::Result<Listening> {
+    let mut passed = listenfd::ListenFd::from_env();
+    // It is a unix socket, or else a TCP socket.
+    if let Ok(Some(listener)) = passed.take_unix_listener(0) {
+        return Ok(Listening::Unix(listener, None));
+    }
+    match passed.take_tcp_listener(0)? {
+        Some(listener) => Ok(Listening::Tcp(listener)),
+        None => Err(io::Error::other(
+            "systemd passed no socket: want safelight-gallery.socket, enabled and started before the service",
+        )),
     }
 }
 
@@ -119,7 +134,8 @@ pub(crate) fn serve(listening: Listening, gallery: Gallery) -> io::Result<Runnin
         runtime.block_on(async move {
             tokio::select! {
                 () = serving => {}
-                () = keep_small(gallery) => {}
+                () = keep_small(gallery.clone()) => {}
+                () = events::watch(gallery) => {}
             }
         });
         runtime.shutdown_background();
@@ -133,7 +149,10 @@ async fn keep_small(gallery: Gallery) {
     let mut ticks = interval(DROP_IDLE_EVERY);
     loop {
         ticks.tick().await;
-        gallery.0.catalogue.drop_idle(Instant::now());
+        // A page that is open may show a run without asking for it.
+        if !gallery.0.streams.is_any_open() {
+            gallery.0.catalogue.drop_idle(Instant::now());
+        }
     }
 }
 
