@@ -13,6 +13,7 @@ mod disk_full;
 mod faults;
 mod followed_logs;
 mod fresh_folders;
+mod gallery;
 mod golden;
 mod golden_dumps;
 mod half_written;

@@ -98,7 +98,7 @@ fn systemd_accepts_the_units() {
     check("safelight.service", "--system");
     check("safelight@team.service", "--system");
     check("safelight.slice", "--system");
-    for name in ["safelight-verify.service", "safelight-verify.timer"] {
+    for name in ["safelight-verify.service", "safelight-verify.timer", "safelight-gallery.socket"] {
         units.put(name, &unit(name));
         check(name, "--system");
     }
