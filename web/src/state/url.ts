@@ -66,6 +66,8 @@ export interface View {
   /** What is shown of overlays, in the words of the item page. */
   ov: string;
   dev: Develop | null;
+  /** The key to whose cells in the grid `dev` applies. Empty: to none. */
+  devkey: string;
   /** The panels of the item page that are open. */
   show: string[];
   a: Place | null;
@@ -91,6 +93,7 @@ export const START: View = {
   z: null,
   ov: "",
   dev: null,
+  devkey: "",
   show: [],
   a: null,
   b: [],
@@ -116,6 +119,7 @@ export function parseView(path: string, query: string): View {
     z: parseZoom(text("z")),
     ov: text("ov"),
     dev: parseDevelop(text("dev")),
+    devkey: text("devkey"),
     show: text("show") === "" ? [] : text("show").split(","),
     a: parsePlace(text("a")),
     b: asked.getAll("b").map(parsePlace).filter(isPlace),
@@ -141,6 +145,7 @@ export function formatView(view: View): string {
   add("z", view.z ? [view.z.scale, view.z.x, view.z.y].map(short).join(",") : "");
   add("ov", view.ov);
   add("dev", view.dev ? formatDevelop(view.dev) : "");
+  add("devkey", view.devkey);
   add("show", view.show.join(","));
   add("a", view.a ? formatPlace(view.a) : "");
   for (const place of view.b) add("b", formatPlace(place));

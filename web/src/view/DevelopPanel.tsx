@@ -4,7 +4,9 @@ import { channelNames } from "../picture/loupe";
 import type { AutoRange } from "../picture/panels";
 import { hexColor, parseHexColor, ruleOf } from "../picture/rule";
 import type { Histogram } from "../state/api.types";
+import { push, view } from "../state/route";
 import type { Develop as DevelopView } from "../state/url";
+import { gridOf } from "./itemkeys";
 import { Panel } from "./Panel";
 import { Button, copy } from "./parts";
 
@@ -84,10 +86,24 @@ export function DevelopPanel(props: DevelopProps) {
       </div>
       <div class="row">
         <Button onClick={() => copy(ruleOf(mediaKey, how), "Rule copied")}>Copy rule</Button>
-        <span class="hint">Nothing is stored here.</span>
+        <Button
+          disabled={dev === null}
+          title="Show all cells of this key in the grid with this range"
+          onClick={() =>
+            push(gridOf({ ...view.peek(), dev: rangeOnly(dev ?? PLAIN, how), devkey: mediaKey }))
+          }
+        >
+          Hold for key
+        </Button>
+        <span class="hint">Nothing is stored.</span>
       </div>
     </Panel>
   );
+}
+
+/** The settings with their range in numbers, so that all cells have the same one. */
+function rangeOnly(dev: DevelopView, { low, high }: Develop): DevelopView {
+  return { ...dev, low, high };
 }
 
 /** Chooses the range, once or for each picture. */

@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 import type { KeyRow } from "../state/api.types";
 import { plural } from "../state/plural";
 import { px } from "../state/px";
+import { DevelopedChip } from "./DevelopedCell";
 import { ItemsDialog } from "./ItemsDialog";
 import { RunDot } from "./Runs";
 
@@ -26,6 +27,7 @@ export function KeyHead({ run, row, width, hasRun }: KeyHeadProps) {
         <bdi>{row.key}</bdi>
       </h2>
       {width >= WIDE && <span class="muted num">{plural(row.image, "image")}</span>}
+      <DevelopedChip of={row.key} />
       <Chips run={run} row={row} />
     </div>
   );

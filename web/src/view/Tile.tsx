@@ -9,6 +9,7 @@ import { px } from "../state/px";
 import { push, view } from "../state/route";
 import { compareSteps, formatStep } from "../state/steps";
 import { formatView, type Place, START, type View } from "../state/url";
+import { DevelopedCell, heldView } from "./DevelopedCell";
 import { Compare } from "./icons";
 import type { TileSpec } from "./layouts";
 import { Preview } from "./Preview";
@@ -113,6 +114,9 @@ export function Tile({ spec, side, height, column }: TileProps) {
         style={{ width: px(side), height: px(height) }}
       >
         <canvas ref={canvas} style={{ width: px(side), height: px(height) }} aria-hidden="true" />
+        {isItem && item.state === "image" && place && (
+          <DevelopedCell place={place} size={side * devicePixelRatio <= 128 ? 128 : 256} />
+        )}
         {isItem && item.state === "held" && place && (
           <span class="tile-held">
             <Preview place={place} item={item} size={side * devicePixelRatio <= 128 ? 128 : 256} alt="" />
@@ -151,7 +155,7 @@ export function Tile({ spec, side, height, column }: TileProps) {
 export function itemView(place: Place): Partial<View> {
   const { a, b } = view.peek();
   const { run, key, step, index } = place;
-  return { ...START, page: "item", run: [run], key, step, index, a, b };
+  return { ...START, page: "item", run: [run], key, step, index, a, b, ...heldView(key) };
 }
 
 /** What is odd about an item, in a word each. */

@@ -7,7 +7,7 @@ import type { KeyRow } from "../state/api.types";
 import { useKeys } from "../state/keys";
 import { push, replace, view } from "../state/route";
 import { say } from "../state/say";
-import type { View } from "../state/url";
+import { START, type View } from "../state/url";
 import { addToCompare } from "./gridKeys";
 import type { Shown } from "./shown";
 import type { ZoomingPlayer } from "./usePlayer";
@@ -74,8 +74,9 @@ export function useItemKeys({ shown, keys, screen, size, root, isOdd, player, ne
 }
 
 /** The grid that shows the item's run at its step. */
-function gridOf({ run, step, a, b }: View): Partial<View> {
-  return { page: "grid", run, step, key: "", index: 0, z: null, ov: "", dev: null, show: [], a, b };
+export function gridOf({ run, step, key, dev, devkey, a, b }: View): Partial<View> {
+  const held = dev !== null && devkey === key ? { dev, devkey } : {};
+  return { ...START, page: "grid", run, step, a, b, ...held };
 }
 
 /** Lets go of a button that the pointer has pressed, so that Space plays or flickers and does not press it again. */
