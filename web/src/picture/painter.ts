@@ -119,8 +119,10 @@ export class Painter {
   private target(tile: Painted): StepNumber | null {
     if (tile.fixed !== null) return tile.fixed;
     const { cursor, tracks, isExact } = this.scene;
-    if (cursor === null) return null;
-    const step = tracks.get(tile.track)?.shown.atMost(cursor) ?? null;
+    const track = tracks.get(tile.track);
+    // The items at the cursor come before all steps do.
+    if (cursor === null || !track) return isExact ? null : (this.scene.digests.get(tile.name)?.step ?? null);
+    const step = track.shown.atMost(cursor);
     return isExact && step !== null && compareSteps(step, cursor) !== 0 ? null : step;
   }
 

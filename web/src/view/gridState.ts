@@ -113,7 +113,12 @@ export function useFacts(
   const [lay, typed, asked] = [shown.lay.value, shown.key.value, shown.step.value];
   const isFirst = at === undefined;
   // At a step that is not the newest, only held items change: they are released.
-  const version = keys.map(({ row }) => (asked === "last" ? row.image : 0) + row.held).join();
+  const counts = keys.map(({ row }) => (asked === "last" ? row.image : 0) + row.held).join();
+  // The first answer is asked for together with the keys, and belongs to their first counts.
+  const first = useRef<{ asked: string; counts: string } | undefined>(undefined);
+  const question = JSON.stringify([asked, typed]);
+  if (first.current?.asked !== question && keys.length > 0) first.current = { asked: question, counts };
+  const version = keys.length === 0 || counts === first.current?.counts ? "" : counts;
   const all = refreshed.value;
   useEffect(() => {
     if (lay === "steps") return;
