@@ -168,7 +168,7 @@ function Index({ keys }: { keys: readonly { run: string; row: KeyRow }[] }) {
         ‹
       </Button>
       <span>
-        {index} <span class="muted">of {most.toLocaleString("en")}</span>
+        <span class="muted">index</span> {index} <span class="muted">of {most.toLocaleString("en")}</span>
       </span>
       <Button
         kind="plain"

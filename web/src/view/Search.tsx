@@ -111,7 +111,12 @@ function Results({ text, query }: { text: string; query: Query }) {
           {!isRunning && next !== null && <Button onClick={goOn}>Go on</Button>}
         </div>
       </div>
-      <progress class="search-progress" aria-label="Items looked at" max={Math.max(1, of)} value={lookedAt} />
+      <progress
+        class="search-progress"
+        aria-label="Items looked at"
+        max={Math.max(1, of)}
+        value={isRunning ? lookedAt : 0}
+      />
       {error && <ErrorNote error={error} />}
       {items.length > 0 ? (
         <ul class="results">
