@@ -71,7 +71,7 @@ function Picture({ shown, at, children, ...way }: PictureProps) {
 function Tag({ at, shown, isChosen }: { at: number; shown: Shown; isChosen: boolean }) {
   return (
     <span class={isChosen ? "tag is-chosen" : "tag"}>
-      <b>{nameOf(at)}</b> <span class="cut">{placeText(shown.place)}</span>
+      <b>{nameOf(at)}</b> <bdi class="cut">{placeText(shown.place)}</bdi>
     </span>
   );
 }
@@ -95,8 +95,8 @@ export function SideBySide(way: WayProps) {
               onClick={() => choose(at - 1, others.length)}
             >
               <b>{nameOf(at)}</b>
-              <span class="cut">{placeText(shown.place)}</span>
-              <span class="cut muted">{shown.place.run}</span>
+              <bdi class="cut">{placeText(shown.place)}</bdi>
+              <bdi class="cut muted">{shown.place.run}</bdi>
             </Button>
             {at > 0 && (
               <Button kind="plain" icon aria-label={`Remove ${nameOf(at)}`} onClick={() => remove(at - 1)}>

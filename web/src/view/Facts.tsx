@@ -1,8 +1,9 @@
 import type { ComponentChildren } from "preact";
-import { bytesText, proofText, ruleText, shareText } from "../picture/words";
+import { useState } from "preact/hooks";
+import { bytesText, countText, proofText, ruleText, shareText } from "../picture/words";
 import type { Item, ItemDetails } from "../state/api.types";
 import { Panel } from "./Panel";
-import { Command } from "./parts";
+import { Button, Command } from "./parts";
 
 /** All that is known of an item: rule and statistics first. */
 export function Facts({ details }: { details: ItemDetails }) {
@@ -10,7 +11,7 @@ export function Facts({ details }: { details: ItemDetails }) {
   return (
     <Panel title="Facts">
       <State item={item} release={release} />
-      {item.caption !== null && <p class="caption">{item.caption}</p>}
+      {item.caption !== null && <Caption text={item.caption} />}
       {item.warnings?.map((warning) => (
         <p class="note is-warning" key={warning}>
           {warning}
@@ -45,6 +46,24 @@ export function Facts({ details }: { details: ItemDetails }) {
         <Extra extra={item.extra} />
       </dl>
     </Panel>
+  );
+}
+
+/** Longer captions are cut until they are asked for. */
+const CAPTION_MAX = 400;
+
+function Caption({ text }: { text: string }) {
+  const [isWhole, setWhole] = useState(false);
+  const isCut = text.length > CAPTION_MAX && !isWhole;
+  return (
+    <p class="caption">
+      {isCut ? `${text.slice(0, CAPTION_MAX)}…` : text}
+      {isCut && (
+        <Button kind="plain" onClick={() => setWhole(true)}>
+          all {countText(text.length)} characters
+        </Button>
+      )}
+    </p>
   );
 }
 

@@ -27,11 +27,11 @@ export function ItemBar({ run, itemKey, keys, step, asked, index, indices, child
       </KeyButton>
       <nav class="crumbs" aria-label="Place">
         <Link to={{ page: "grid", run: [run], step: asked }} class="cut muted" title={run}>
-          {run}
+          <bdi>{run}</bdi>
         </Link>
         <span class="crumb-key">
           <h1 class="cut" title={itemKey}>
-            {itemKey}
+            <bdi>{itemKey}</bdi>
           </h1>
           {keys.length > 1 && (
             <span class="pair">
