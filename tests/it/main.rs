@@ -14,6 +14,7 @@ mod faults;
 mod followed_logs;
 mod fresh_folders;
 mod gallery;
+mod gallery_media;
 mod golden;
 mod golden_dumps;
 mod half_written;
