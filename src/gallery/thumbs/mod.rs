@@ -124,7 +124,7 @@ impl ThumbSize {
 }
 
 pub(super) fn routes() -> Router<Gallery> {
-    Router::new().route("/t/{size}/{sha20}", get(thumbnail))
+    Router::new().route("/t/{size}/{name}", get(thumbnail))
 }
 
 async fn thumbnail(
