@@ -108,6 +108,12 @@ function between(x: number, xs: readonly number[], ys: readonly number[]): numbe
 /** What there is in each of `n` equal parts of a track. Every step is in exactly one. */
 export function density(steps: StepUnion, axis: Axis, n: number): Counts[] {
   if (n < 1) return [];
+  if (axis.first === axis.last) {
+    const nothing = { images: 0, held: 0, rejected: 0 };
+    const middle = Math.floor(axis.place(axis.first) * n);
+    const all = steps.counts(axis.first, axis.last);
+    return Array.from({ length: n }, (_, at) => (at === middle ? all : nothing));
+  }
   const edge = (at: number) => {
     return at <= 0 ? axis.first : at >= n ? axis.last : stepNear(Math.ceil(axis.value(at / n)));
   };

@@ -2,12 +2,14 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, apiUrl, ask, isAborted } from "../state/api";
-import type { Item, ItemDetails, Items } from "../state/api.types";
-import { useAnswer } from "../state/resource";
+import type { Item, Items } from "../state/api.types";
+import { shellWord } from "../state/query";
 import { formatStep } from "../state/steps";
+import { info } from "../state/store";
 import { Close } from "./icons";
 import { Preview } from "./Preview";
 import { Button, Command, Empty, ErrorNote, Link, Skeleton } from "./parts";
+import { Rejected, reasons } from "./Rejected";
 import { itemView } from "./Tile";
 
 interface ItemsDialogProps {
@@ -83,29 +85,18 @@ function useItems(run: string, key: string | null, state: string) {
   return { items, error, isAll: items !== undefined && cursor === null, more };
 }
 
-function reasons(items: readonly Item[]): [string, Item[]][] {
-  const groups = new Map<string, Item[]>();
-  for (const item of items) {
-    const reason = item.reason ?? "no reason is recorded";
-    groups.set(reason, [...(groups.get(reason) ?? []), item]);
-  }
-  return [...groups];
-}
-
 /** Held items: their pictures are developed from the dumps. */
 function HeldItems({ items }: { items: readonly Item[] }) {
-  const first = items.find(({ key, step, index }) => key !== null && step !== null && index !== null);
-  const place = first && placeOf(first);
-  const details = useAnswer<ItemDetails>(place ? apiUrl("item", { ...place }) : null);
+  const line = info.value && releaseLine(items, info.value.store);
   return (
     <>
-      {details.value?.release && (
+      {line && (
         <section class="reason">
           <p class="muted">
             Nothing is lost: they wait in their dumps. This makes images of them, and sends those to the
             targets:
           </p>
-          <Command line={details.value.release} />
+          <Command line={line} />
         </section>
       )}
       {reasons(items).map(([reason, of]) => (
@@ -122,6 +113,16 @@ function HeldItems({ items }: { items: readonly Item[] }) {
       ))}
     </>
   );
+}
+
+/** The command that releases the items of a key; null if one has no key. */
+function releaseLine(items: readonly Item[], store: string): string | null {
+  const [first] = items;
+  if (!first || first.key === null) return null;
+  const words = ["safelight", "--store", store, "release", first.run, first.key];
+  const isOneStep = items.every(({ step }) => step === first.step);
+  if (isOneStep && first.step !== null) words.push("--step", String(first.step));
+  return words.map(shellWord).join(" ");
 }
 
 function placeOf({ run, key, step, index }: Item) {
@@ -142,54 +143,4 @@ function HeldItem({ item }: { item: Item }) {
       </Link>
     </li>
   );
-}
-
-/** Rejected lines and dumps, by reason. */
-function Rejected({ items }: { items: readonly Item[] }) {
-  return (
-    <>
-      {reasons(items).map(([reason, of]) => (
-        <section key={reason} class="reason">
-          <h2>
-            <bdi>{reason}</bdi>
-            <span class="muted"> {of.length > 1 ? `${of.length} times` : ""}</span>
-          </h2>
-          <table class="rejected">
-            <thead>
-              <tr>
-                <th scope="col">Step</th>
-                <th scope="col">Dump</th>
-                <th scope="col">Log and line</th>
-                <th scope="col">Tried again</th>
-              </tr>
-            </thead>
-            <tbody>
-              {of.map((item, at) => (
-                <tr key={at}>
-                  <td class="num">{item.step === null ? "–" : formatStep(item.step)}</td>
-                  <td>
-                    <code>{text(item.source, "path")}</code>
-                  </td>
-                  <td>
-                    <code>{lineOf(item.source)}</code>
-                  </td>
-                  <td>{item.class === "waiting" ? "yes" : "no"}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </section>
-      ))}
-    </>
-  );
-}
-
-function text(source: Record<string, unknown>, name: string): string {
-  const value = source[name];
-  return typeof value === "string" || typeof value === "number" ? String(value) : "–";
-}
-
-function lineOf(source: Record<string, unknown>): string {
-  const [log, line] = [text(source, "log"), text(source, "line")];
-  return log === "–" ? "–" : line === "–" ? log : `${log}:${line}`;
 }

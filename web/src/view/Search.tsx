@@ -10,6 +10,7 @@ import { info } from "../state/store";
 import { formatPlace, type Place, START } from "../state/url";
 import { Preview } from "./Preview";
 import { Button, Command, Empty, ErrorNote, Link } from "./parts";
+import { Rejected } from "./Rejected";
 import { RunDot } from "./Runs";
 import { Badges, itemView } from "./Tile";
 
@@ -94,6 +95,8 @@ function Results({ text, query }: { text: string; query: Query }) {
   const [progress, stop, goOn] = useSearch(query);
   const { items, lookedAt, of, next, isRunning, error } = progress;
   const store = info.value?.store;
+  const rejected = items.filter(({ state }) => state === "rejected");
+  const others = items.filter(({ state }) => state !== "rejected");
   const number = (n: number) => n.toLocaleString("en");
   return (
     <>
@@ -118,9 +121,14 @@ function Results({ text, query }: { text: string; query: Query }) {
         value={isRunning ? lookedAt : 0}
       />
       {error && <ErrorNote error={error} />}
+      {rejected.length > 0 && (
+        <div class="search-rejected">
+          <Rejected items={rejected} />
+        </div>
+      )}
       {items.length > 0 ? (
         <ul class="results">
-          {items.map((item, at) => (
+          {others.map((item, at) => (
             <Result key={at} item={item} />
           ))}
         </ul>
@@ -164,14 +172,13 @@ function Result({ item }: { item: Item }) {
   );
   return (
     <li class="result" title={item.run}>
-      {place && item.state !== "rejected" ? <Link to={itemView(place)}>{body}</Link> : body}
+      {place ? <Link to={itemView(place)}>{body}</Link> : body}
     </li>
   );
 }
 
 function Picture({ item, place }: { item: Item; place: Place | null }) {
   const [isGone, setGone] = useState(false);
-  if (item.state === "rejected") return <span class="chip is-rejected">✕ rejected</span>;
   if (item.pruned) return <span class="chip">pruned</span>;
   if (!place || isGone) return <span class="chip">no picture</span>;
   const alt = `${place.key}, step ${formatStep(place.step)}${item.caption ? `, ${item.caption}` : ""}`;
