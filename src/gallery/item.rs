@@ -9,10 +9,12 @@ use axum::response::Response;
 use axum::routing::get;
 
 use super::answer::{DependsOn, json};
-use super::api::{DumpFacts, ItemDetails, StepNumber};
+use super::api::{ItemDetails, StepNumber};
 use super::lists::{item_json, no_run};
+use super::origin;
 use super::params::{Params, Place};
 use super::problem::Failure;
+use super::python::{Described, describe};
 use super::{Gallery, Shared, annotations};
 use crate::media::{MediaEntry, State as ItemState, Step};
 
@@ -28,6 +30,13 @@ async fn item(
     let mut params = Params::of_query(query.as_deref())?;
     let place = params.place()?;
     params.finish()?;
+    // A proof may take a while, and is remembered.
+    let of_dump = place.clone();
+    let prove = move |shared: &Shared| {
+        let entry = entry_at(shared, &of_dump)?;
+        origin::find(shared, &of_dump, &entry).map(|_| ())
+    };
+    drop(gallery.make(prove).await);
     // Its dump may change.
     json(&gallery, &headers, DependsOn::More, move |shared| details(shared, &place)).await
 }
@@ -47,18 +56,6 @@ pub(super) fn entry_at(shared: &Shared, place: &Place) -> Result<MediaEntry, Fai
     let (run, key) = (run.as_str(), key.as_str());
     let what = format!("run {run:?} has no item {index} of key {key:?} at step {step}");
     Err(Failure::not_found(what))
-}
-
-/// What is known of an item's tensor, and Python that reads and logs it.
-#[derive(Debug, Default)]
-struct Tensor {
-    dump: DumpFacts,
-    python: Option<String>,
-    wandb: Option<String>,
-}
-
-fn tensor(_shared: &Shared, _place: &Place, _entry: &MediaEntry) -> Tensor {
-    Tensor::default()
 }
 
 fn details(shared: &Shared, place: &Place) -> Result<ItemDetails, Failure> {
@@ -90,7 +87,7 @@ fn details(shared: &Shared, place: &Place) -> Result<ItemDetails, Failure> {
     let show = command(root, &[], &["show", run, key, &step, &index.to_string()]);
     let release = (entry.state() == ItemState::Held)
         .then(|| command(root, &["--step", &step], &["release", run, key]));
-    let Tensor { dump, python, wandb } = tensor(shared, place, &entry);
+    let Described { dump, python, wandb } = describe(shared, place, &entry)?;
     let item = item_json(&place.run, &entry);
     Ok(ItemDetails { item, dump, python, wandb, show, release, file, layers, around, indices })
 }

@@ -13,6 +13,10 @@
 //! | `cursor` | where a list goes on |
 //! | `answer` | answers in JSON: ETags, compression |
 //! | `segments`, `catalogue` | the keys and steps of runs, in memory |
+//! | `origin` | the tensors that items were made from, with their proofs |
+//! | `shown` | the values of an item: those of its dump, or else of its stored picture |
+//! | `python` | Python that reads and logs an item's tensor |
+//! | `values`, `develop`, `compare` | values and histograms; pictures developed from them; how two items differ |
 //! | `work` | the threads that make answers |
 //! | `server` | the socket, and the thread that serves it |
 //! | `guard`, `login` | what every request passes: host, origin, login; and the headers of every answer |
@@ -33,9 +37,11 @@ mod answer;
 mod api;
 mod assets;
 mod catalogue;
+mod compare;
 mod cursor;
 mod events;
 mod export;
+mod develop;
 mod files;
 mod frames;
 mod guard;
@@ -44,17 +50,21 @@ mod items;
 mod limits;
 mod lists;
 mod login;
+mod origin;
 mod params;
 mod problem;
+mod python;
 mod ranges;
 mod segments;
 mod server;
+mod shown;
 mod streams;
 #[cfg(test)]
 mod testing;
 mod thumbs;
 #[cfg(test)]
 mod typescript;
+mod values;
 mod work;
 
 use std::io;
@@ -68,6 +78,7 @@ use self::catalogue::Catalogue;
 use self::events::Streams;
 pub(crate) use self::login::CODE_AGE_MAX;
 use self::login::Logins;
+use self::origin::Origins;
 use self::problem::Failure;
 pub(crate) use self::server::{RunningGallery, bind, serve};
 use self::thumbs::Thumbs;
@@ -105,10 +116,19 @@ pub(crate) struct Shared {
     logins: Logins,
     /// A browser has logged in.
     logged_in: Notify,
+    /// The tensors that items were made from.
+    origins: Origins,
     /// Threads that read the index, journals and small files.
     reading: Workers,
     /// Threads that decode, scale and compare.
     making: Workers,
+}
+
+impl Shared {
+    /// The memory that one request may take, in bytes.
+    fn memory_bytes(&self) -> u64 {
+        self.config.memory_bytes_max / self.config.n_threads.max(1) as u64
+    }
 }
 
 impl Gallery {
@@ -138,6 +158,7 @@ impl Gallery {
             pace,
             catalogue: Catalogue::default(),
             streams: Streams::default(),
+            origins: Origins::default(),
             reading: Workers::start("gallery read", READING_THREADS)?,
             making: Workers::start("gallery make", config.n_threads)?,
             config,
@@ -187,6 +208,9 @@ fn routes(gallery: &Gallery) -> Router {
         .merge(files::routes())
         .merge(annotations::routes())
         .merge(export::routes())
+        .merge(values::routes())
+        .merge(develop::routes())
+        .merge(compare::routes())
         .merge(thumbs::routes())
         .merge(frames::routes())
         .fallback(problem::no_page)

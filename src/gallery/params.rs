@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use super::problem::Failure;
-use crate::media::{MediaKey, RunId, Step};
+use crate::media::{Colormap, MediaKey, RunId, Step};
+use crate::values::Region;
 
 /// The parameters of a request's query. Each is taken once; [`Self::finish`] refuses those that are left.
 #[derive(Debug)]
@@ -18,6 +19,34 @@ pub(super) struct Place {
     pub(super) key: MediaKey,
     pub(super) step: Step,
     pub(super) index: u32,
+}
+
+/// A part of an image, as a request says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    x: u64,
+    y: u64,
+    width: Option<u64>,
+    height: Option<u64>,
+}
+
+impl Part {
+    /// The part of an image of this size, of which each `every`th row and column is taken. What reaches beyond the
+    /// image is cut off.
+    ///
+    /// # Errors
+    /// If nothing is left.
+    pub(super) fn of(self, width: u64, height: u64, every: u64) -> Result<Region, Failure> {
+        let Self { x, y, .. } = self;
+        if x >= width || y >= height {
+            return Err(Failure::bad_parameter(format!(
+                "x {x} and y {y} are not within the image of {width} × {height} pixels"
+            )));
+        }
+        let width = self.width.unwrap_or(u64::MAX).min(width - x);
+        let height = self.height.unwrap_or(u64::MAX).min(height - y);
+        Ok(Region { x, y, width, height, every })
+    }
 }
 
 impl Params {
@@ -102,6 +131,67 @@ impl Params {
         Ok(Place { run, key, step, index })
     }
 
+    /// Takes a place that is one parameter: a query of its own, such as `a=run%3Dr1%26key%3Dval%26step%3D3`.
+    ///
+    /// # Errors
+    /// If it is missing or invalid.
+    pub(super) fn nested_place(&mut self, name: &str) -> Result<Place, Failure> {
+        let text = self.one(name)?;
+        let mut inner = Self::of_query(Some(&text))?;
+        let place = inner.place().and_then(|place| inner.finish().map(|()| place));
+        let within = |failure: Failure| {
+            let detail = &failure.problem().detail;
+            Failure::bad_parameter(format!(
+                "{name:?} is a place, such as \"run=r1&key=val&step=3&index=0\" with %-escapes: {detail}"
+            ))
+        };
+        place.map_err(within)
+    }
+
+    /// Takes a word of a list that may be missing.
+    ///
+    /// # Errors
+    /// If it is another word.
+    pub(super) fn choice<T>(
+        &mut self,
+        name: &str,
+        all: impl IntoIterator<Item = (String, T)>,
+    ) -> Result<Option<T>, Failure> {
+        let Some(text) = self.optional(name)? else { return Ok(None) };
+        let mut words = Vec::new();
+        for (word, value) in all {
+            if word == text {
+                return Ok(Some(value));
+            }
+            words.push(word);
+        }
+        let words = words.join(", ");
+        Err(Failure::bad_parameter(format!("got {text:?} as {name:?}, want one of {words}")))
+    }
+
+    /// Takes a colormap that may be missing.
+    ///
+    /// # Errors
+    /// If there is no such colormap.
+    pub(super) fn colormap(&mut self) -> Result<Option<Colormap>, Failure> {
+        let named =
+            |map: Colormap| Some((serde_json::to_value(map).ok()?.as_str()?.to_owned(), map));
+        self.choice("colormap", Colormap::ALL.into_iter().filter_map(named))
+    }
+
+    /// Takes `x`, `y`, `w` and `h`: a part of an image. Without them, it is all of the image.
+    ///
+    /// # Errors
+    /// If one is no number.
+    pub(super) fn part(&mut self) -> Result<Part, Failure> {
+        Ok(Part {
+            x: self.number("x", 0..=u64::MAX)?.unwrap_or(0),
+            y: self.number("y", 0..=u64::MAX)?.unwrap_or(0),
+            width: self.number("w", 1..=u64::MAX)?,
+            height: self.number("h", 1..=u64::MAX)?,
+        })
+    }
+
     /// Refuses parameters that were not taken.
     ///
     /// # Errors
@@ -158,6 +248,38 @@ mod tests {
         };
         assert_eq!(got, Ok(want));
         assert_eq!(place("run=a&key=b&step=1").map(|place| place.index), Ok(0));
+    }
+
+    #[test]
+    fn a_place_may_be_one_parameter() {
+        let nested = |query: &str| {
+            Params::of_query(Some(query)).and_then(|mut params| params.nested_place("a"))
+        };
+        let got = nested("a=run%3Da%252Fb%26key%3Dk%2520%252B%26step%3D7").expect("a place");
+        assert_eq!((got.run.as_str(), got.key.as_str()), ("a/b", "k +"));
+        assert_eq!((got.step, got.index), (Step(7), 0));
+        let detail = |query| nested(query).map_err(|failure| failure.problem().detail.clone());
+        for (query, want) in [
+            ("", "no value of \"a\""),
+            ("a=x", "no value of \"run\""),
+            ("a=run%3Dr%26key%3Dk%26step%3D1%26z%3D1", "no parameter \"z\""),
+        ] {
+            assert!(detail(query).is_err_and(|error| error.contains(want)), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_cut_to_the_image() {
+        let part = |query| {
+            let part = Params::of_query(Some(query)).and_then(|mut params| params.part());
+            part.and_then(|part| part.of(10, 8, 1)).ok()
+        };
+        assert_eq!(part(""), Some(Region::whole(10, 8)));
+        let want = Region { x: 7, y: 2, width: 3, height: 4, every: 1 };
+        assert_eq!(part("x=7&y=2&w=9&h=4"), Some(want));
+        for query in ["x=10", "y=8", "w=0", "h=-1", "x=a", "x=18446744073709551616"] {
+            assert_eq!(part(query), None, "{query}");
+        }
     }
 
     #[test]

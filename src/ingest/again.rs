@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{ImageRules, WatchConfig};
-pub(crate) use crate::ingest::dumps::{MissingFile, OpenDump, OpenRecord};
+pub(crate) use crate::ingest::dumps::{LastDump, MissingFile, OpenDump, OpenRecord};
 use crate::ingest::dumps::{Part, open_dump};
 use crate::ingest::logs::{NumberedLog, RawLine};
 use crate::ingest::pipeline::{CHANGED, held_at};

@@ -248,6 +248,24 @@ pub fn full_size_pixels(
     pixels_of(storage, tensor, image_idx, None)
 }
 
+/// Makes the pixels of one image of a tensor, as [`full_size_pixels`] does, but measures no other image.
+///
+/// `batch` is the extent of all images if they [share a rule](TensorPlan::shares_rule). `downscale` are width and
+/// height to scale the image down to.
+///
+/// # Errors
+/// If the storage can't be read.
+pub fn pixels_in_batch(
+    storage: &impl ReadAt,
+    tensor: &TensorPlan,
+    image_idx: u64,
+    downscale: Option<(u32, u32)>,
+    batch: Option<Extent>,
+) -> io::Result<(Pixels, Provenance)> {
+    let made = Renderer::default().pixels(storage, tensor, image_idx, downscale, batch)?;
+    Ok((made.pixels, made.provenance))
+}
+
 fn pixels_of(
     storage: &impl ReadAt,
     tensor: &TensorPlan,
