@@ -42,6 +42,8 @@ mod cursor;
 mod events;
 mod export;
 mod develop;
+#[cfg(test)]
+mod dump_tests;
 mod files;
 mod frames;
 mod guard;

@@ -32,8 +32,11 @@ use crate::store::journal::Stamp;
 use crate::store::media_check::NamedFile;
 use crate::store::{Filter, StoreError};
 
-/// Larger dumps are not read whole for a proof.
-const DIGEST_BYTES_MAX: u64 = 64 << 20;
+/// Larger dumps are read whole for a proof only if the image takes too much memory to be made again.
+const DIGEST_BYTES_MAX: u64 = if cfg!(test) { 1 << 20 } else { 64 << 20 };
+
+/// Even then, larger ones are not.
+const LARGE_DIGEST_BYTES_MAX: u64 = 1 << 30;
 
 /// Items whose tensor is remembered.
 const ITEMS_MAX: usize = 512;
@@ -120,8 +123,11 @@ impl DumpFile {
         Self { dir: dir.clone(), path, stamp }
     }
 
-    /// Opens the dump, unless it is another version.
+    /// Opens the dump, unless it is another version, or its run directory was moved away.
     fn open(&self) -> Option<RunFile> {
+        if !self.dir.is_in_place() {
+            return None;
+        }
         let file = self.dir.open_file(&self.path).ok();
         file.filter(|file| file.stamp() == self.stamp)
     }
@@ -297,6 +303,7 @@ fn read(
     };
     let origins = &shared.origins;
     if let Some(mut run) = origins.take_run(live, &place.run)
+        && run.run.files.dir().is_in_place()
         && let Ok(record) = read(&mut run)?
     {
         let dir = run.run.files.dir().clone();
@@ -406,7 +413,12 @@ fn prove(
     // Whether a held item's dump is unchanged was checked when it was opened.
     let Some(image) = entry.as_image() else { return Ok(Some(Proof::Held)) };
     let unread = |error| format!("its dump cannot be read: {error}");
-    if let Some(want) = entry.source.digest().filter(|_| dump.n_bytes() <= DIGEST_BYTES_MAX) {
+    let is_too_large = |tensor: &TensorPlan| tensor.memory_bytes > shared.memory_bytes();
+    let bytes_max = match recipe {
+        Recipe::Convert(tensor) if is_too_large(tensor) => LARGE_DIGEST_BYTES_MAX,
+        _ => DIGEST_BYTES_MAX,
+    };
+    if let Some(want) = entry.source.digest().filter(|_| dump.n_bytes() <= bytes_max) {
         let got = dump.digest_by(want.kind()).map_err(unread)?;
         return Ok((got == want).then_some(Proof::Digest));
     }
