@@ -23,14 +23,13 @@ import {
   totalOf,
   useFacts,
   usePainting,
-  useSheetCursor,
-  useSheetFacts,
   useTracks,
 } from "./gridState";
 import { KeyHead } from "./KeyHead";
 import {
   columnsOf,
   type Heights,
+  itemsSheet,
   keysSheet,
   pictureHeight,
   runsSheet,
@@ -44,6 +43,7 @@ import { Empty, ErrorNote, Link, Skeleton } from "./parts";
 import { RunHeads } from "./RunHeads";
 import { Scroll, type Scroller } from "./Scroll";
 import { Slider } from "./Slider";
+import { useSheetCursor, useSheetFacts, useSortedItems } from "./sheet";
 import { GridContext, type GridState, Tile } from "./Tile";
 
 const PADDING = 16;
@@ -173,10 +173,17 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
   const tracks = catalogue.tracks.value;
   const list = lay === "steps" && first ? tracks.get(cellName(first.run, first.row.key))?.shown : undefined;
   const [load, isReady] = useSheetFacts(grid, lay === "steps" ? first : undefined, list);
+  const inOrder = useSortedItems(grid, lay === "steps" ? first : undefined, sort);
   const sheetOf = (size: number): Sheet | null => {
     const columns = columnsIn(size);
     const heights: Heights = { heads: 32, side: size, foot: 22 + GAP + 6, line: 16 };
     const shapeOf = (key: string) => shapes.get(key) ?? SQUARE;
+    if (lay === "steps" && sort !== "") {
+      const items = inOrder?.map(({ run, key, step, index }) => {
+        return { run, key: key ?? "", index: index ?? 0, fixed: step };
+      });
+      return items && first ? itemsSheet(items, columns, shapeOf(first.row.key), heights) : null;
+    }
     if (lay === "steps") {
       return first && list && isReady
         ? stepsSheet(first.run, first.row.key, index, list, columns, shapeOf(first.row.key), heights)
@@ -204,14 +211,15 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
   }, [isThere, lay, names]);
   const sheet = useMemo(
     () => (width > 0 ? sheetOf(size) : null),
-    [lay, index, at, list, columns, width, size, shapes, isReady, runs, names],
+    [lay, sort, index, at, list, inOrder, columns, width, size, shapes, isReady, runs, names],
   );
 
   useGridKeys(sheet, grid, scroller);
-  useSheetCursor(player, sheet, list, scroller);
+  useSheetCursor(player, sort === "" ? sheet : null, list, scroller);
   const seen = useCallback(
     (from: number, to: number) => {
       if (!sheet) return;
+      if (lay === "steps" && sort !== "") return;
       if (lay === "steps") {
         load(from * columns, Math.min(list?.length ?? 0, to * columns));
         return;
@@ -223,7 +231,7 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
     },
     [sheet],
   );
-  const order = useOrder(sort, at);
+  const order = useOrder(lay === "keys" ? sort : "", at);
   const rowOf = (run: string, key: string) =>
     keys.find((one) => (run === "" || one.run === run) && one.row.key === key);
   return (

@@ -55,8 +55,8 @@ export function GridBar({ runs, rows, keys, side }: GridBarProps) {
       </div>
       <KeyFilter keys={keys} />
       <div class="bar-end">
-        {lay === "keys" && <Order />}
-        {lay !== "keys" && <Index keys={keys} />}
+        {lay !== "runs" && <Order isSheet={lay === "steps"} />}
+        {(lay === "runs" || (lay === "steps" && shown.sort.value === "")) && <Index keys={keys} />}
         {lay !== "steps" && (
           <KeyButton name="exact" kind="plain" pressed={shown.exact.value}>
             Exact step
@@ -133,7 +133,7 @@ const ORDERS: [string, string][] = [
   ["min", "Least first"],
 ];
 
-function Order() {
+function Order({ isSheet }: { isSheet: boolean }) {
   return (
     <select
       class="field"
@@ -143,7 +143,7 @@ function Order() {
     >
       {ORDERS.map(([value, words]) => (
         <option key={value} value={value}>
-          {words}
+          {isSheet && value === "" ? "By step" : words}
         </option>
       ))}
     </select>

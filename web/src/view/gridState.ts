@@ -4,17 +4,15 @@ import { computed, signal, useSignalEffect } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Digest } from "../picture/painter";
 import { ApiError, apiUrl, ask, isAborted, sha20 } from "../state/api";
-import type { At, Item, Items, KeyRow } from "../state/api.types";
+import type { At, Item, KeyRow } from "../state/api.types";
 import { type Catalogue, cellName } from "../state/catalogue";
 import { asGlob, matchesTyped } from "../state/glob";
 import { refreshed } from "../state/live";
 import type { Player } from "../state/player";
 import { part } from "../state/route";
 import { say } from "../state/say";
-import { type StepList, StepUnion } from "../state/steps";
+import { StepUnion } from "../state/steps";
 import { formatPlace } from "../state/url";
-import type { Sheet } from "./layouts";
-import type { Scroller } from "./Scroll";
 import type { GridState } from "./Tile";
 
 /** Keys whose steps are on the slider from the start; those of others are added when they are seen. */
@@ -22,7 +20,7 @@ const TRACKS_AT_ONCE = 64;
 /** The gap between tiles in pixels. */
 export const GAP = 12;
 /** How long the cursor rests before captions are asked for. */
-const REST_MS = 120;
+export const REST_MS = 120;
 
 export const shown = {
   run: part("run"),
@@ -199,91 +197,4 @@ export function usePainting(catalogue: Catalogue, player: Player, grid: GridStat
       digests,
     });
   });
-}
-
-/**
- * Asks for the items of a contact sheet's tiles in view. Returns a function to call with their places, and whether the
- * item at the cursor is there, which tells how high the pictures are.
- */
-export function useSheetFacts(
-  grid: GridState,
-  first: ShownKey | undefined,
-  list: StepList | undefined,
-): [(from: number, to: number) => void, boolean] {
-  const [isReady, setReady] = useState(false);
-  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
-  const abort = useRef<AbortController | undefined>(undefined);
-  useEffect(() => {
-    if (!first) return;
-    setReady(false);
-    const { run, row } = first;
-    const url = apiUrl("at", { run, key: row.key, step: shown.step.peek() });
-    ask<At>(url)
-      .then(({ cells }) => {
-        const items = cells.flatMap((cell) => (cell.key === row.key ? cell.items : []));
-        grid.facts.value = new Map(items.map((item) => [`at ${item.index}`, item]));
-      })
-      .catch(() => undefined)
-      .finally(() => setReady(true));
-    return () => {
-      clearTimeout(timer.current);
-      abort.current?.abort();
-    };
-  }, [first?.run, first?.row.key]);
-  const seen = (from: number, to: number) => {
-    clearTimeout(timer.current);
-    timer.current = setTimeout(() => void load(from, to), REST_MS);
-  };
-  return [seen, isReady];
-
-  async function load(from: number, to: number): Promise<void> {
-    const [low, high] = [list?.at(from), list?.at(to - 1)];
-    if (!first || !list || low == null || high == null) return;
-    abort.current?.abort();
-    const control = new AbortController();
-    abort.current = control;
-    const facts = new Map<string, Item>();
-    try {
-      let cursor: string | null = null;
-      do {
-        const where = { run: first.run, key: first.row.key, first_step: low, last_step: high };
-        const answer: Items = await ask<Items>(apiUrl("items", { ...where, cursor }), control.signal);
-        for (const item of answer.items) {
-          if (item.step !== null && (item.index ?? 0) === shown.index.peek()) {
-            facts.set(String(list.placeAtMost(item.step)), item);
-          }
-        }
-        cursor = answer.next;
-      } while (cursor !== null);
-      grid.facts.value = facts;
-    } catch (error) {
-      // The pictures are there all the same.
-      if (error instanceof ApiError) say(error.problem.detail);
-    }
-  }
-}
-
-/** Shows the row of the cursor in a contact sheet, when the sheet is there and when the cursor moves. */
-export function useSheetCursor(
-  player: Player,
-  sheet: Sheet | null,
-  list: StepList | undefined,
-  scroller: { current: Scroller | null },
-): void {
-  const latest = useRef({ sheet, list });
-  latest.current = { sheet, list };
-  const reveal = () => {
-    const cursor = player.cursor.value;
-    const { sheet: now, list: steps } = latest.current;
-    if (!now || !steps || cursor === null) return;
-    const row = now.locate(String(Math.max(0, steps.placeAtMost(cursor))))?.[0];
-    if (row !== undefined) scroller.current?.reveal(row);
-  };
-  useSignalEffect(reveal);
-  const isThere = sheet !== null && list !== undefined;
-  useEffect(() => {
-    // The rows have their heights after the first layout.
-    const request = requestAnimationFrame(reveal);
-    return () => cancelAnimationFrame(request);
-  }, [isThere]);
 }

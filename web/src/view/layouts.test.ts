@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { StepList } from "../state/steps";
-import { columnsOf, keysSheet, moved, runsSheet, type Sheet, stepsSheet } from "./layouts";
+import { columnsOf, itemsSheet, keysSheet, moved, runsSheet, type Sheet, stepsSheet } from "./layouts";
 
 const heights = { heads: 10, side: 80, foot: 20, line: 5 };
 
@@ -68,6 +68,13 @@ test("a contact sheet has a tile for each step", () => {
   expect(last.kind === "tiles" && last.tiles.map((tile) => tile?.fixed)).toEqual([9_999_990]);
   expect(sheet.locate("15")).toEqual([2, 1]);
   expect(sheet.locate("1000000")).toBeNull();
+});
+
+test("a contact sheet may have an order of its own", () => {
+  const items = [9, 4, 7].map((fixed) => ({ run: "r", key: "k", index: fixed % 2, fixed }));
+  const sheet = itemsSheet(items, 2, { caption: 0, aspect: 1 }, heights);
+  expect(text(sheet)).toEqual(["rk1 rk0", "rk1"]);
+  expect(sheet.locate("2")).toEqual([1, 0]);
 });
 
 test("a selection moves over heads and gaps", () => {

@@ -169,6 +169,20 @@ export function stepsSheet(
   };
 }
 
+/** A contact sheet of items in any order. */
+export function itemsSheet(
+  items: readonly Pick<TileSpec, "run" | "key" | "index" | "fixed">[],
+  columns: number,
+  shape: Shape,
+  heights: Heights,
+): Sheet {
+  const tiles = items.map((item, place) => ({ ...item, id: String(place) }));
+  const rows = chunks(tiles, columns).map((some): Row => {
+    return { kind: "tiles", id: some[0]?.id ?? "", tiles: some, shape };
+  });
+  return listed(rows, heights);
+}
+
 function listed(rows: readonly Row[], heights: Heights): Sheet {
   const height = (row: Row) => {
     return row.kind === "heads" ? heights.heads : tileHeight(row.shape, heights);
