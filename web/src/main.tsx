@@ -1,7 +1,6 @@
 import { render } from "preact";
 import "./app.css";
 import { listen } from "./state/keys";
-import { listenToChanges } from "./state/live";
 import { part } from "./state/route";
 import { loadInfo } from "./state/store";
 import { Grid } from "./view/Grid";
@@ -26,8 +25,6 @@ function App() {
 }
 
 listen();
-void loadInfo().then((info) => {
-  if (info?.as_of === null) listenToChanges();
-});
+void loadInfo();
 const app = document.getElementById("app");
 if (app) render(<App />, app);
