@@ -159,9 +159,9 @@ export function nextOdd(marks: Uint8Array, from: number): number | null {
 
 const MARK_COLORS: Readonly<Record<number, readonly [number, number]>> = {
   // Each mark has two colors, so that it is seen on every picture. As in memory: alpha, blue, green, red.
-  [MARKS.nan]: [0xffff00ff, 0xff400040],
-  [MARKS.positiveInf]: [0xff00b4ff, 0xff003c5a],
-  [MARKS.negativeInf]: [0xffffb400, 0xff5a3c00],
+  [MARKS.nan]: [0xffff00ff, 0xff980098],
+  [MARKS.positiveInf]: [0xff00b4ff, 0xff007cb0],
+  [MARKS.negativeInf]: [0xffffb400, 0xffb07c00],
   [MARKS.below]: [0xffff6428, 0],
   [MARKS.above]: [0xff2828ff, 0],
 };

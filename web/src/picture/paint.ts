@@ -41,7 +41,7 @@ export interface Scene {
 
 /** From this many device pixels on, marks are drawn into each pixel. */
 const MARKS_IN_PIXELS_FROM = 8;
-const NAN_COLORS = ["#ff00ff", "#400040"] as const;
+const NAN_COLORS = ["#ff00ff", "#980098"] as const;
 
 type Context = CanvasRenderingContext2D;
 

@@ -54,7 +54,7 @@ const ROWS: [name: string, title: string, get: (of: Differences) => string][] = 
   ["SSIM", "Structural similarity", ({ ssim }) => figure(ssim)],
 ];
 
-function Figures({ chosen, a, figures, error, peak, onPeak, onPixel }: ComparePanelsProps) {
+function Figures({ chosen, figures, error, peak, onPeak, onPixel }: ComparePanelsProps) {
   const whole = figures?.whole;
   const several = figures && figures.channels.length > 1 ? figures.channels : [];
   const names = channelNames(several.length);
@@ -102,7 +102,7 @@ function Figures({ chosen, a, figures, error, peak, onPeak, onPixel }: ComparePa
               <Button kind="plain" onClick={() => goTo(whole.at, onPixel)}>
                 x {whole.at[0]}, y {whole.at[1]}
               </Button>
-              {a.details.dump.size?.[2] !== 1 && ` channel ${whole.at[2]}`}
+              {several.length > 1 && ` in ${names[whole.at[2]]}`}
             </p>
           )}
           <p class="hint num">
@@ -260,12 +260,6 @@ function MapSettings({ kind, dev, figures }: ComparePanelsProps) {
   );
 }
 
-const PROOFS: Readonly<Record<Proof, string>> = {
-  digest: "the dump’s values",
-  pixels: "the dump’s values",
-  held: "the dump’s values",
-};
-
 /** Which pictures these are, and whose values were compared. */
 function Pictures({ a, b, chosen, figures }: ComparePanelsProps) {
   const rows: [string, Shown, Proof | null | undefined][] = [
@@ -282,8 +276,8 @@ function Pictures({ a, b, chosen, figures }: ComparePanelsProps) {
               <b>{placeText(place)}</b>
               <br />
               <span class="muted">
-                {place.run} · {size.width} × {size.height} ·{" "}
-                {proof ? PROOFS[proof] : "the stored picture’s values"}
+                {place.run} · {size.width} × {size.height}
+                {proof !== undefined && (proof ? " · the dump’s values" : " · the stored picture’s values")}
               </span>
               {details.item.caption !== null && <p class="caption">{details.item.caption}</p>}
             </dd>

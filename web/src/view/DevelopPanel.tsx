@@ -95,7 +95,6 @@ export function DevelopPanel(props: DevelopProps) {
         >
           Hold for key
         </Button>
-        <span class="hint">Nothing is stored.</span>
       </div>
     </Panel>
   );

@@ -149,9 +149,9 @@ function Stored({ item, file }: { item: Item; file: string | null }) {
   );
 }
 
-/** The dump, log and line that the item comes from. */
+/** The dump, log and line that the item comes from. How its dump is found again if it is held needs no words. */
 function Source({ source }: { source: Record<string, unknown> }) {
-  const rows = Object.entries(source).filter(([, value]) => value !== null && value !== undefined);
+  const rows = Object.entries(source).filter(([name, value]) => name !== "held" && value !== null);
   return (
     <>
       {rows.map(([name, value]) => (
