@@ -103,7 +103,12 @@ fn what_is_no_longer_the_journaled_file_is_not_sent() {
         };
         for path in [media(item), thumbnail(item)] {
             let (got, body) = ask(&temp, &path);
-            assert_eq!(got, status, "{path}: {}", String::from_utf8_lossy(&body[..body.len().min(300)]));
+            assert_eq!(
+                got,
+                status,
+                "{path}: {}",
+                String::from_utf8_lossy(&body[..body.len().min(300)])
+            );
             if status == 500 {
                 assert_eq!(problem(&body)["code"], "damaged");
             }

@@ -171,8 +171,9 @@ fn has_few_colors(pixels: &Pixels) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
+    use std::io::{Cursor, Write};
 
+    use super::super::tests::chunk;
     use super::*;
     use crate::encode::encode;
 
@@ -256,6 +257,29 @@ mod tests {
         let bits = gray.bytes.iter().map(|&byte| if byte > 99 { 255 } else { 0 }).collect();
         let bits = Pixels { mode: ColorMode::Bit, bytes: bits, ..gray };
         assert!(!made(&bits).is_empty());
+    }
+
+    #[test]
+    fn an_interlaced_picture_is_decoded_as_a_whole() {
+        let rows: Vec<u8> = (0..200).map(|x| x / 100 * 200).collect();
+        // The passes of Adam7 that have pixels of a single row: the first column and the distance.
+        let mut samples = Vec::new();
+        for (first, every) in [(0, 8), (4, 8), (2, 4), (1, 2)] {
+            samples.push(0);
+            samples.extend(rows.iter().skip(first).step_by(every));
+        }
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(&samples).expect("memory");
+        let header = [&200u32.to_be_bytes()[..], &1u32.to_be_bytes(), &[8, 0, 0, 0, 1]].concat();
+        let data = zlib.finish().expect("memory");
+        let chunks = [chunk(*b"IHDR", &header), chunk(*b"IDAT", &data), chunk(*b"IEND", b"")];
+        let file = [&b"\x89PNG\r\n\x1a\n"[..], &chunks.concat()].concat();
+        let rows = of_png(Cursor::new(&file), 128, MEMORY).expect("a picture");
+        assert!(rows.is_none());
+        let made = of_any(&file, 128, MEMORY).expect("a picture");
+        let pixels = encode::read(&made.bytes, 1 << 20).expect("a picture");
+        assert_eq!((pixels.width, pixels.height), (128, 1));
+        assert_eq!((pixels.bytes[0], pixels.bytes[127 * 3]), (0, 200));
     }
 
     #[test]

@@ -280,6 +280,13 @@ mod tests {
         encode(&pixels, Encoding::default()).expect("a file").bytes
     }
 
+    /// A chunk of a PNG.
+    pub(super) fn chunk(name: [u8; 4], bytes: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(bytes.len()).expect("a length").to_be_bytes();
+        let crc = crc32fast::hash(&[&name[..], bytes].concat()).to_be_bytes();
+        [&length, &name[..], bytes, &crc].concat()
+    }
+
     async fn ask(
         gallery: &Gallery,
         store: &TestStore,
@@ -348,6 +355,28 @@ mod tests {
         }
         let got = ask(&store.gallery(), &store, "128/00000000000000000000", &[]).await;
         assert_eq!((got.status, got.code().as_str()), (StatusCode::GONE, "replaced"));
+    }
+
+    #[tokio::test]
+    async fn a_large_file_is_decoded_from_the_disk() {
+        let mut store = TestStore::new();
+        let small = noise(400, 300);
+        let n_bytes = usize::try_from(WHOLE_BYTES_MAX).expect("a length");
+        let text = chunk(*b"tEXt", &[&b"Comment\0"[..], &vec![b'x'; n_bytes]].concat());
+        // After the signature and the header.
+        let large = [&small[..33], &text, &small[33..]].concat();
+        let (_, of_small) = store.image(AT, TestFile::new(FileType::Png, &small, (400, 300)));
+        let gallery = store.gallery();
+        let want = ask(&gallery, &store, &format!("128/{of_small}"), &[]).await;
+        let (path, of_large) = store.image(AT, TestFile::new(FileType::Png, &large, (400, 300)));
+        let got = ask(&gallery, &store, &format!("128/{of_large}"), &[]).await;
+        assert_eq!((got.status, got.body()), (StatusCode::OK, want.body()));
+        // Its digest counts, too.
+        let mut other = large;
+        other[1000] ^= 1;
+        std::fs::write(store.run_folder().join(path), &other).expect("a file");
+        let got = ask(&gallery, &store, &format!("256/{of_large}"), &[]).await;
+        assert_eq!((got.status.as_u16(), got.code().as_str()), (500, "damaged"));
     }
 
     #[tokio::test]

@@ -768,7 +768,8 @@ n_other: number, };
 
 /**
  * The head of one thumbnail in `/api/v1/frames`: a `u32` (little-endian) with the length of this JSON, the JSON, and
- * `size` bytes of the picture, repeated.
+ * `size` bytes of the picture, repeated. Frames come in the order of the steps that were asked for, each image once.
+ * An answer that reaches its limit ends early, after a whole frame.
  */
 export type FrameHead = { 
 /**
