@@ -137,7 +137,7 @@ function HeldItem({ item }: { item: Item }) {
     <li>
       <Link to={itemView(place)} class="preview" title={item.caption ?? words}>
         <span class="preview-picture">
-          <Preview place={place} item={item} size={128} alt={`${place.key}, ${words}`} />
+          <Preview place={place} size={128} alt={`${place.key}, ${words}`} />
         </span>
         <span class="num">{words}</span>
       </Link>

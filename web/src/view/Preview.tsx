@@ -1,20 +1,19 @@
 import { useState } from "preact/hooks";
 import { apiUrl } from "../state/api";
-import type { Item } from "../state/api.types";
 import { info } from "../state/store";
 import type { Place } from "../state/url";
 
 interface PreviewProps {
   place: Place;
-  item: Item;
   /** 128 or 256. */
   size: number;
   alt: string;
 }
 
 /** The picture of a held item, developed from its dump: it has no file yet. */
-export function Preview({ place, item, size, alt }: PreviewProps) {
+export function Preview({ place, size, alt }: PreviewProps) {
   const [isGone, setGone] = useState(false);
+  const [isSmall, setSmall] = useState(false);
   if (isGone) return <span class="chip">no preview</span>;
   if (info.value?.dumps === false) {
     return (
@@ -23,7 +22,6 @@ export function Preview({ place, item, size, alt }: PreviewProps) {
       </span>
     );
   }
-  const isSmall = Math.max(item.width ?? size, item.height ?? size) * 2 <= size;
   return (
     <img
       class={isSmall ? "preview-image is-pixelated" : "preview-image"}
@@ -31,6 +29,7 @@ export function Preview({ place, item, size, alt }: PreviewProps) {
       alt={alt}
       loading="lazy"
       decoding="async"
+      onLoad={({ currentTarget: { naturalWidth, clientWidth } }) => setSmall(naturalWidth * 2 <= clientWidth)}
       onError={() => setGone(true)}
     />
   );

@@ -183,12 +183,7 @@ function Picture({ item, place }: { item: Item; place: Place | null }) {
   if (!place || isGone) return <span class="chip">no picture</span>;
   const alt = `${place.key}, step ${formatStep(place.step)}${item.caption ? `, ${item.caption}` : ""}`;
   if (item.state === "held") {
-    return (
-      <>
-        <Preview place={place} item={item} size={256} alt={alt} />
-        <span class="tile-word is-held">held</span>
-      </>
-    );
+    return <Preview place={place} size={256} alt={alt} />;
   }
   const isSmall = Math.max(item.width ?? 256, item.height ?? 256) <= 80;
   return (

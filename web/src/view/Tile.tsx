@@ -119,8 +119,7 @@ export function Tile({ spec, side, height, column }: TileProps) {
         )}
         {isItem && item.state === "held" && place && (
           <span class="tile-held">
-            <Preview place={place} item={item} size={side * devicePixelRatio <= 128 ? 128 : 256} alt="" />
-            <span class="tile-word is-held">held</span>
+            <Preview place={place} size={side * devicePixelRatio <= 128 ? 128 : 256} alt="" />
           </span>
         )}
         {isItem && item.pruned && <span class="tile-word">pruned</span>}
@@ -162,6 +161,7 @@ export function itemView(place: Place): Partial<View> {
 export function Badges({ item }: { item: Item }) {
   return (
     <span class="badges">
+      {item.state === "held" && <span class="badge is-held">held</span>}
       {badgesOf(item).map(([word, title]) => (
         <abbr key={word} class="badge" title={title}>
           {word}
