@@ -70,7 +70,8 @@ fn serve(
             as_of,
             needs_login,
         )?;
-        let _running = gallery::serve(listening, gallery.clone()).with_context(context)?;
+        let mut running = gallery::serve(listening).with_context(context)?;
+        running.open(&gallery);
         let new_address = || -> anyhow::Result<GalleryAddress> {
             let code = needs_login.then(|| gallery.login_code(None)).transpose()?;
             Ok(address(&config, &place, code.as_deref(), as_of))

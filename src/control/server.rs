@@ -14,7 +14,7 @@ use axum::Router;
 use axum::serve::Listener;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
@@ -122,7 +122,7 @@ pub(crate) async fn serve<L: Listener>(
 ) {
     let connections = Arc::new(Connections::default());
     loop {
-        let (mut stream, _) = tokio::select! {
+        let (stream, _) = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
@@ -137,13 +137,21 @@ pub(crate) async fn serve<L: Listener>(
                     "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: {}\r\n\r\n{REFUSAL}",
                     REFUSAL.len()
                 );
-                // The buffer of a new connection takes it at once.
-                drop(tokio::time::timeout(REQUEST_MAX, stream.write_all(answer.as_bytes())).await);
+                refuse(stream, &answer).await;
                 return;
             };
             serve_client(stream, rules, routes).await;
         });
     }
+}
+
+/// Answers a client that has one connection too many. A client whose request is left unread may lose the answer, so
+/// that the request is read if it is there.
+async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
+    const UNREAD_MAX: Duration = Duration::from_millis(100);
+    // The buffer of a new connection takes it at once.
+    drop(tokio::time::timeout(REQUEST_MAX, stream.write_all(answer.as_bytes())).await);
+    drop(tokio::time::timeout(UNREAD_MAX, stream.read(&mut [0; 4096])).await);
 }
 
 /// The connections of a listener, by user.

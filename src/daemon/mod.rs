@@ -93,6 +93,7 @@ pub(crate) fn run(
 
 async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> anyhow::Result<()> {
     let mut end_signals = EndSignals::listen()?;
+    let door = gallery::Door::bind(&config.boot.gallery).await?;
     let Some((writer, reader)) = opening::open_store(&config.boot, &mut end_signals).await? else {
         tracing::info!("stopped before the store was open");
         return Ok(());
@@ -135,8 +136,13 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         level,
     });
     let releases = Releases::new(commands.clone());
-    let (gallery, gallery_place) =
-        gallery::start(&config.boot.gallery, in_effect, &reader, &shared).await?;
+    let (gallery, gallery_place) = match door {
+        Some(door) => {
+            let (running, place) = door.open(&config, in_effect, &reader, &shared)?;
+            (Some(running), place)
+        }
+        None => (None, gallery::nowhere()),
+    };
     let stop = CancellationToken::new();
     let answers = Arc::new(Answers {
         store: config.boot.store.clone(),

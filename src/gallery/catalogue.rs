@@ -339,8 +339,67 @@ impl Catalogue {
         }
     }
 
-    /// Drops runs that nobody asked for in the last minute.
-    pub(super) fn drop_idle(&self, now: Instant) {
-        lock(&self.0).retain(|_, kept| now.saturating_duration_since(kept.used) < IDLE_MAX);
+    /// Drops runs that nobody asked for in the last minute. Returns whether none is left.
+    pub(super) fn drop_idle(&self, now: Instant) -> bool {
+        let mut kept = lock(&self.0);
+        kept.retain(|_, kept| now.saturating_duration_since(kept.used) < IDLE_MAX);
+        kept.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{TestFile, TestStore};
+    use super::*;
+    use crate::media::FileType;
+
+    /// What a run's keys and steps are, for a comparison.
+    fn state(steps: &RunSteps) -> Vec<(String, [u64; 3], Vec<(u64, Counts)>)> {
+        let of_key = |(key, steps): (&String, &KeySteps)| {
+            let counts = [steps.n_image, steps.n_held, steps.n_rejected];
+            (key.clone(), counts, steps.segments.steps().collect())
+        };
+        steps.keys.iter().map(of_key).collect()
+    }
+
+    #[test]
+    fn following_a_journal_ends_where_reading_all_rows_ends() {
+        let mut store = TestStore::new();
+        let (catalogue, run) = (Catalogue::default(), store.run.clone());
+        let mut number = 7u32;
+        let mut random = move |n: u32| {
+            number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (number >> 8) % n
+        };
+        for round in 0..120 {
+            let key = ["a", "a/b", "b"][random(3) as usize];
+            let place = (key, u64::from(random(12)), random(3));
+            match random(10) {
+                0..5 => {
+                    let bytes = format!("picture {round}");
+                    let file = TestFile::new(FileType::Png, bytes.as_bytes(), (2, 2));
+                    drop(store.image(place, file));
+                }
+                5..7 => store.held(place),
+                7..9 => store.rejected(place),
+                _ => store.gone(place),
+            }
+            let followed = catalogue.see(&store.reader, &run, state).expect("an index");
+            let extent = store.reader.extent(&run).expect("an index").expect("a run");
+            let read = RunSteps::read(&store.reader, &run, extent).expect("an index");
+            assert_eq!(followed.expect("a run"), state(&read), "round {round}, {place:?}");
+        }
+        let rows = catalogue.changes(&store.reader, &run).expect("an index").expect("a run");
+        assert_eq!(rows.len(), 3);
+        let none = catalogue.changes(&store.reader, &run).expect("an index");
+        assert_eq!(none.map(|rows| rows.len()), Some(0));
+        store.held(("b", 50, 0));
+        let rows = catalogue.changes(&store.reader, &run).expect("an index").expect("a run");
+        let last = rows.iter().map(|row| (&*row.key, row.last)).collect::<Vec<_>>();
+        assert_eq!(last, [("b", Some(StepNumber(50)))]);
+        let other = RunId::new("other").expect("an id");
+        assert!(catalogue.changes(&store.reader, &other).expect("an index").is_none());
+        assert!(catalogue.drop_idle(Instant::now() + IDLE_MAX));
+        assert!(catalogue.changes(&store.reader, &run).expect("an index").is_none());
     }
 }

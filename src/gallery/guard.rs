@@ -24,21 +24,26 @@ const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 /// What a browser shows in place of a page that needs a login.
 const LOGIN_PAGE: &str = include_str!("login.html");
 
+/// What a browser shows while the store is being opened. It asks again by itself.
+const STARTING_PAGE: &str = include_str!("starting.html");
+
 /// Passes on a request that may be answered.
 pub(super) async fn guard(
     State(shared): State<Arc<Shared>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let policy = if is_page(request.uri().path()) || request.uri().path().starts_with("/a/") {
-        PAGE_POLICY
-    } else {
-        DATA_POLICY
-    };
-    let mut response = match refusal(&shared, &request) {
+    let path = request.uri().path().to_owned();
+    let response = match refusal(&shared, &request) {
         Some(refusal) => refusal,
         None => next.run(request).await,
     };
+    with_headers(&path, response)
+}
+
+/// Adds the headers that every answer has.
+fn with_headers(path: &str, mut response: Response) -> Response {
+    let policy = if is_page(path) || path.starts_with("/a/") { PAGE_POLICY } else { DATA_POLICY };
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, policy),
@@ -51,6 +56,20 @@ pub(super) async fn guard(
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
+}
+
+/// The answer to every request while the store is being opened. Its connection is closed, because the next request
+/// may be answered.
+pub(super) async fn starting(uri: Uri) -> Response {
+    let mut response = if is_page(uri.path()) {
+        let html = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+        let rules = [(header::CACHE_CONTROL, "no-store"), (header::RETRY_AFTER, "1")];
+        (StatusCode::SERVICE_UNAVAILABLE, html, rules, STARTING_PAGE).into_response()
+    } else {
+        Failure::starting().into_response()
+    };
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    with_headers(uri.path(), response)
 }
 
 /// The answer to a request that is not passed on.
@@ -239,6 +258,22 @@ mod tests {
             assert!(check("/api/v1/runs", &[("sec-fetch-site", site)]));
         }
         assert!(check("/api/v1/runs", &[]), "not from a browser");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_starts_says_so() {
+        for (path, kind) in
+            [("/", "text/html; charset=utf-8"), ("/api/v1/runs", "application/problem+json")]
+        {
+            let response = starting(Uri::from_static(path)).await;
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            for (name, want) in
+                [("content-type", kind), ("retry-after", "1"), ("connection", "close")]
+            {
+                assert_eq!(response.headers()[name], want, "{path}");
+            }
+            assert!(response.headers().contains_key(header::CONTENT_SECURITY_POLICY));
+        }
     }
 
     #[test]

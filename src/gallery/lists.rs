@@ -1,5 +1,8 @@
 //! `/api/v1/info`, `runs`, `keys`, `steps` and `at`.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::UNIX_EPOCH;
 
 use axum::Router;
@@ -8,7 +11,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
 use globset::{Glob, GlobMatcher};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::answer::{DependsOn, json};
 use super::api::{At, Cell, Info, RunRow, StepNumber, Steps, Thumbnail};
@@ -17,8 +20,9 @@ use super::limits::LIMITS;
 use super::params::{Params, media_key, run_id};
 use super::problem::Failure;
 use super::{Gallery, Shared};
+use crate::locks::lock;
 use crate::media::{Colormap, MediaEntry, MediaKey, RunId, State as ItemState, Step};
-use crate::store::RunSummary;
+use crate::store::{Extent, RunSummary};
 
 /// The segments in an answer of `steps`.
 const SEGMENTS_MAX: usize = 20_000;
@@ -84,35 +88,90 @@ async fn runs(
     json(&gallery, &headers, DependsOn::All, make).await
 }
 
-fn run_row(shared: &Shared, mut summary: RunSummary) -> Result<RunRow, Failure> {
-    let (reader, run) = (&shared.reader, &summary.run);
-    let info = reader.run_info(run).ok().flatten();
-    let mut identity = info.as_ref().map(|info| info.identity.clone()).unwrap_or_default();
-    let name = identity.get("name").and_then(Value::as_str).map(str::to_owned);
-    let config = match identity.remove("config") {
-        Some(Value::Object(config)) => config,
-        _ => serde_json::Map::new(),
-    };
-    let mut last: Option<(Step, MediaKey)> = None;
-    for key in reader.keys(run)? {
-        let Ok(key) = MediaKey::new(key) else { continue };
-        let step = reader.step_up_to(run, &key, Step(u64::MAX))?;
-        // Keys come in order: of several with this step, the first.
-        if let Some(step) = step.filter(|step| last.as_ref().is_none_or(|(last, _)| step > last)) {
-            last = Some((step, key));
-        }
+/// What a run's row has beside its counts, as of a line of its journal. Reading it costs more than all the rest.
+#[derive(Debug, Clone)]
+struct RunFacts {
+    extent: Extent,
+    source: PathBuf,
+    name: Option<String>,
+    config: Map<String, Value>,
+    last_step: Option<Step>,
+    changed: Option<f64>,
+    newest: Option<Thumbnail>,
+}
+
+/// The runs that are kept, at most.
+const FACTS_MAX: usize = 20_000;
+
+/// What is known of runs that were listed.
+#[derive(Debug, Default)]
+pub(super) struct KnownRuns(Mutex<HashMap<RunId, RunFacts>>);
+
+impl KnownRuns {
+    fn get(&self, run: &RunId, extent: Extent) -> Option<RunFacts> {
+        lock(&self.0).get(run).filter(|facts| facts.extent == extent).cloned()
     }
-    let newest = last.as_ref().and_then(|(step, key)| thumbnail(shared, run, key, *step));
-    let changed = reader.changed(run).and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    summary.source = info.map(|info| info.source).unwrap_or_default();
-    Ok(RunRow {
-        name,
-        config,
-        last_step: last.map(|(step, _)| StepNumber(step.0)),
-        changed: changed.map(|since| since.as_secs_f64()),
-        newest,
-        summary,
-    })
+
+    fn put(&self, run: &RunId, facts: RunFacts) {
+        let mut known = lock(&self.0);
+        if known.len() >= FACTS_MAX {
+            known.clear();
+        }
+        known.insert(run.clone(), facts);
+    }
+
+    /// Forgets all runs.
+    pub(super) fn clear(&self) {
+        *lock(&self.0) = HashMap::new();
+    }
+}
+
+impl RunFacts {
+    fn read(shared: &Shared, run: &RunId, extent: Extent) -> Result<Self, Failure> {
+        let reader = &shared.reader;
+        let (source, mut identity) = match reader.run_info(run).ok().flatten() {
+            Some(info) => (info.source, info.identity),
+            None => (PathBuf::new(), Map::new()),
+        };
+        let name = identity.get("name").and_then(Value::as_str).map(str::to_owned);
+        let config = match identity.remove("config") {
+            Some(Value::Object(config)) => config,
+            _ => Map::new(),
+        };
+        let mut last: Option<(Step, MediaKey)> = None;
+        for key in reader.keys(run)? {
+            let Ok(key) = MediaKey::new(key) else { continue };
+            let step = reader.step_up_to(run, &key, Step(u64::MAX))?;
+            // Keys come in order: of several with this step, the first.
+            if let Some(step) =
+                step.filter(|step| last.as_ref().is_none_or(|(last, _)| step > last))
+            {
+                last = Some((step, key));
+            }
+        }
+        let newest = last.as_ref().and_then(|(step, key)| thumbnail(shared, run, key, *step));
+        let last_step = last.map(|(step, _)| step);
+        let changed = reader.changed(run).and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let changed = changed.map(|since| since.as_secs_f64());
+        Ok(Self { extent, source, name, config, last_step, changed, newest })
+    }
+}
+
+fn run_row(shared: &Shared, mut summary: RunSummary) -> Result<RunRow, Failure> {
+    let run = &summary.run;
+    let extent = shared.reader.extent(run)?.ok_or_else(|| no_run(run))?;
+    let facts = match shared.known_runs.get(run, extent) {
+        Some(facts) => facts,
+        None => {
+            let facts = RunFacts::read(shared, run, extent)?;
+            shared.known_runs.put(run, facts.clone());
+            facts
+        }
+    };
+    let RunFacts { extent: _, source, name, config, last_step, changed, newest } = facts;
+    summary.source = source;
+    let last_step = last_step.map(|step| StepNumber(step.0));
+    Ok(RunRow { summary, name, config, last_step, changed, newest })
 }
 
 /// Where the first image of a step is.

@@ -78,6 +78,7 @@ use tokio::sync::Notify;
 
 use self::catalogue::Catalogue;
 use self::events::Streams;
+use self::lists::KnownRuns;
 pub(crate) use self::login::CODE_AGE_MAX;
 use self::login::Logins;
 use self::origin::Origins;
@@ -113,6 +114,8 @@ pub(crate) struct Shared {
     pub(crate) thumbs: Thumbs,
     /// Keys and steps of the runs that pages show.
     catalogue: Catalogue,
+    /// What was read for the list of runs.
+    known_runs: KnownRuns,
     /// The event streams that are open.
     streams: Streams,
     logins: Logins,
@@ -159,6 +162,7 @@ impl Gallery {
             in_effect,
             pace,
             catalogue: Catalogue::default(),
+            known_runs: KnownRuns::default(),
             streams: Streams::default(),
             origins: Origins::default(),
             reading: Workers::start("gallery read", READING_THREADS)?,

@@ -9,7 +9,7 @@ use crate::store::StoreError;
 /// The content type of a problem.
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
-/// After how many seconds a busy gallery may be asked again.
+/// After how many seconds a gallery that is busy or starting may be asked again.
 const RETRY_AFTER_S: &str = "1";
 
 /// Why a request fails, as its client reads it.
@@ -104,6 +104,12 @@ impl Failure {
         Self::new(StatusCode::UNAUTHORIZED, "login", "a login is needed", detail)
     }
 
+    /// 503: the store is being opened.
+    pub(super) fn starting() -> Self {
+        let detail = "the daemon is opening the store: ask again in a second";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "the daemon is starting", detail)
+    }
+
     /// 500: the store or the program fails. The log has the reason, too.
     pub(super) fn internal(error: impl std::fmt::Display) -> Self {
         tracing::warn!(%error, "the gallery cannot answer a request");
@@ -147,7 +153,7 @@ impl IntoResponse for Failure {
             body,
         )
             .into_response();
-        if status == StatusCode::TOO_MANY_REQUESTS {
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             let after = HeaderValue::from_static(RETRY_AFTER_S);
             response.headers_mut().insert(header::RETRY_AFTER, after);
         }

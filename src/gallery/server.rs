@@ -7,15 +7,19 @@ use std::io;
 use std::net;
 use std::os::unix::net as unix;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use futures_util::future::Either;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime;
+use tokio::sync::oneshot;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use super::{Gallery, events, routes};
+use super::{Gallery, events, guard, routes};
 use crate::config::{GalleryConfig, GalleryListen};
 use crate::control::server::{self, ListenerRules};
 
@@ -95,38 +99,40 @@ impl Listening {
     }
 }
 
-/// A gallery that is served until this is dropped.
-#[derive(Debug)]
+/// A socket that is served until this is dropped.
 pub(crate) struct RunningGallery {
     stop: CancellationToken,
     thread: Option<thread::JoinHandle<()>>,
     socket: Option<PathBuf>,
+    ready: Arc<OnceLock<Router>>,
+    opened: Option<oneshot::Sender<Gallery>>,
 }
 
-/// Serves a gallery on a thread of its own.
+/// Serves a socket on a thread of its own. Until [`RunningGallery::open`], the answer is that the daemon is starting.
 ///
 /// # Errors
 /// If the system has no thread, or the socket cannot be used.
-pub(crate) fn serve(listening: Listening, gallery: Gallery) -> io::Result<RunningGallery> {
+pub(crate) fn serve(listening: Listening) -> io::Result<RunningGallery> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = CancellationToken::new();
+    let ready = Arc::<OnceLock<Router>>::default();
+    let (opened, is_open) = oneshot::channel();
     let (stopped, mut socket) = (stop.clone(), None);
-    let routes = routes(&gallery);
-    let of_client = move || routes.clone();
+    let starting = Router::new().fallback(guard::starting);
+    let routes = ready.clone();
+    let routes = move || routes.get().unwrap_or(&starting).clone();
     let entered = runtime.enter();
     let serving = match listening {
         Listening::Tcp(listener) => {
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
-            let of_client = move |_: &_| (None, of_client());
-            futures_util::future::Either::Left(server::serve(listener, RULES, of_client, stopped))
+            Either::Left(server::serve(listener, RULES, move |_| (None, routes()), stopped))
         }
         Listening::Unix(listener, path) => {
             socket = path;
             listener.set_nonblocking(true)?;
             let listener = UnixListener::from_std(listener)?;
-            let of_client = move |_: &_| (None, of_client());
-            futures_util::future::Either::Right(server::serve(listener, RULES, of_client, stopped))
+            Either::Right(server::serve(listener, RULES, move |_| (None, routes()), stopped))
         }
     };
     drop(entered);
@@ -134,14 +140,30 @@ pub(crate) fn serve(listening: Listening, gallery: Gallery) -> io::Result<Runnin
         runtime.block_on(async move {
             tokio::select! {
                 () = serving => {}
-                () = keep_small(gallery.clone()) => {}
-                () = events::watch(gallery) => {}
+                () = follow(is_open) => {}
             }
         });
         runtime.shutdown_background();
     };
     let thread = thread::Builder::new().name("gallery".to_owned()).spawn(serve)?;
-    Ok(RunningGallery { stop, thread: Some(thread), socket })
+    Ok(RunningGallery { stop, thread: Some(thread), socket, ready, opened: Some(opened) })
+}
+
+impl RunningGallery {
+    /// Answers for a store from now on.
+    pub(crate) fn open(&mut self, gallery: &Gallery) {
+        // The thread ends with this value only.
+        drop(self.ready.set(routes(gallery)));
+        if let Some(opened) = self.opened.take() {
+            drop(opened.send(gallery.clone()));
+        }
+    }
+}
+
+/// Does what no request waits for, for ever.
+async fn follow(is_open: oneshot::Receiver<Gallery>) {
+    let Ok(gallery) = is_open.await else { return std::future::pending().await };
+    tokio::join!(keep_small(gallery.clone()), events::watch(gallery));
 }
 
 /// Drops what nobody looks at, for ever.
@@ -151,7 +173,9 @@ async fn keep_small(gallery: Gallery) {
         ticks.tick().await;
         // A page that is open may show a run without asking for it.
         if !gallery.0.streams.is_any_open() {
-            gallery.0.catalogue.drop_idle(Instant::now());
+            if gallery.0.catalogue.drop_idle(Instant::now()) {
+                gallery.0.known_runs.clear();
+            }
         }
     }
 }

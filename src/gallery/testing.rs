@@ -140,9 +140,28 @@ impl TestStore {
         self.commit(MediaEntry::held(id, "max_items".to_owned(), description, source), Vec::new());
     }
 
+    /// Commits a rejected item.
+    pub(super) fn rejected(&mut self, (key, step, index): (&str, u64, u32)) {
+        let id = Self::id(key, step, index);
+        let (description, source) = (Description::default(), Source::default());
+        let place = Some((id.key, id.step, Some(id.index)));
+        let entry = MediaEntry::rejected(place, "no image".to_owned(), description, source);
+        self.commit(entry, Vec::new());
+    }
+
+    /// Commits that a place has no image any more.
+    pub(super) fn gone(&mut self, (key, step, index): (&str, u64, u32)) {
+        let id = Self::id(key, step, index);
+        self.commit_event(Event::Gone { id, path: None }, Vec::new());
+    }
+
     fn commit(&mut self, entry: MediaEntry, files: Vec<crate::store::media_dir::Staged>) {
+        self.commit_event(Event::Media(Box::new(entry)), files);
+    }
+
+    fn commit_event(&mut self, event: Event, files: Vec<crate::store::media_dir::Staged>) {
         let (run, cursor) = (self.info.clone(), SourceCursor::None);
-        let events = vec![Event::Media(Box::new(entry))];
+        let events = vec![event];
         let mut group = vec![Commit { run, events, files, cursor }];
         self.writer.commit(&mut group).expect("a commit");
     }
