@@ -166,10 +166,7 @@ impl Matches {
                 let row = steps.keys.get(key.as_str()).map(|steps| steps.row(key.as_str()));
                 row.map(|row| [row.image, row.held, row.rejected]).unwrap_or_default()
             })?,
-            None => {
-                let run = reader.run_counts()?.into_iter().find(|summary| summary.run == *run);
-                run.map(|run| [run.image, run.held, run.rejected])
-            }
+            None => reader.counts(run)?,
         };
         counts.map(of_state).ok_or_else(|| no_run(run))
     }

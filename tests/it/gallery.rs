@@ -121,7 +121,7 @@ fn routes(item: &Value) -> Vec<(&'static str, String)> {
         ("/api/v1/frames", "/api/v1/frames?run=run&key=val/pred&steps=10".to_owned()),
         ("/api/v1/export.tar", "/api/v1/export.tar?run=run".to_owned()),
         ("/m/{name}", format!("/m/{sha20}.png?{PLACE}")),
-        ("/t/{size}/{sha20}", format!("/t/128/{sha20}?{PLACE}")),
+        ("/t/{size}/{name}", format!("/t/128/{sha20}?{PLACE}")),
     ]
 }
 

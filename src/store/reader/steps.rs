@@ -13,6 +13,11 @@ impl Reader {
         Ok(self.index.run(run)?.map(Extent::from))
     }
 
+    /// The number of a run's images, held and rejected items. `None` if there is no such run.
+    pub(crate) fn counts(&self, run: &RunId) -> Result<Option<[u64; 3]>, StoreError> {
+        Ok(self.index.run(run)?.map(|row| [row.n_image, row.n_held, row.n_rejected]))
+    }
+
     /// Calls `see` with the key, the step, the index and the state of each image and held item of a run, and of each
     /// waiting item that has a place. They come in order of key, step and index.
     pub(crate) fn each_place(
