@@ -8,7 +8,7 @@ import { said } from "../state/say";
 import { info } from "../state/store";
 import { nextTheme, theme } from "../state/theme";
 import { type Page, START } from "../state/url";
-import { Close, Moon, Sun, System } from "./icons";
+import { Chain, Close, Moon, Sun, System } from "./icons";
 import { Button, copy, KeyButton, Link } from "./parts";
 
 const TITLES: Record<Page, string> = {
@@ -60,6 +60,9 @@ export function Shell({ children }: { children: ComponentChildren }) {
         <div class="header-end">
           <SearchBox field={search} />
           <Liveness />
+          <KeyButton name="copyLink" kind="plain" icon>
+            <Chain />
+          </KeyButton>
           <KeyButton name="theme" kind="plain" icon>
             {theme.value === "dark" ? <Moon /> : theme.value === "light" ? <Sun /> : <System />}
           </KeyButton>

@@ -54,6 +54,9 @@ export const Copy = icon(
     <path d="M10.5 5.5v-2a1 1 0 0 0-1-1h-6a1 1 0 0 0-1 1v6a1 1 0 0 0 1 1h2" />
   </>,
 );
+export const Chain = icon(
+  <path d="M6.5 9.5a2.5 2.5 0 0 0 3.6 0l2.2-2.2a2.5 2.5 0 0 0-3.6-3.6l-.9.9M9.5 6.5a2.5 2.5 0 0 0-3.6 0L3.7 8.7a2.5 2.5 0 0 0 3.6 3.6l.9-.9" />,
+);
 export const Download = icon(<path d="M8 2.5v7M5 7l3 3 3-3M3 13h10" />);
 export const Eye = icon(
   <>
