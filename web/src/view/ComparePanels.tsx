@@ -43,15 +43,15 @@ export function ComparePanels(props: ComparePanelsProps) {
 }
 
 const ROWS: [name: string, title: string, get: (of: Differences) => string][] = [
-  ["MSE", "Mean squared error", ({ mse }) => figure(mse)],
-  ["MAE", "Mean absolute error", ({ mae }) => figure(mae)],
-  ["max |d|", "Greatest absolute difference", ({ max }) => figure(max)],
+  ["MSE", "Mean squared error", ({ mse }) => figure(mse, 4)],
+  ["MAE", "Mean absolute error", ({ mae }) => figure(mae, 4)],
+  ["max |d|", "Greatest absolute difference", ({ max }) => figure(max, 4)],
   [
-    "PSNR",
+    "PSNR, dB",
     "Peak signal-to-noise ratio",
-    ({ psnr, mse }) => (psnr === null ? (mse === 0 ? "equal" : "–") : `${figure(psnr, 4)} dB`),
+    ({ psnr, mse }) => (psnr === null ? (mse === 0 ? "equal" : "–") : figure(psnr, 4)),
   ],
-  ["SSIM", "Structural similarity", ({ ssim }) => figure(ssim)],
+  ["SSIM", "Structural similarity", ({ ssim }) => figure(ssim, 4)],
 ];
 
 function Figures({ chosen, figures, error, peak, onPeak, onPixel }: ComparePanelsProps) {
