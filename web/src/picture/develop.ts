@@ -15,14 +15,15 @@ export interface Develop {
   readonly colormap: string | null;
   /** The only channel that is shown. */
   readonly channel: number | null;
-  /** The color of NaN: red, green, blue. Black if null. */
+  /** The color of NaN: red, green, blue. If null, NaN is as the least value. */
   readonly nanColor: readonly [number, number, number] | null;
 }
 
 /** What is odd about a pixel; 0 is nothing. If several are, the least of them. */
 export const MARKS = { nan: 1, positiveInf: 2, negativeInf: 3, below: 4, above: 5 } as const;
 
-const LEVELS = 4096;
+/** With gamma, values become samples of 16 bits first, as the daemon does it. */
+const LEVELS = 65535;
 const colors = new Map<string, Uint8Array>();
 
 /** The 256 colors of a map: red, green and blue one after the other. Null if there is no such map. */
@@ -55,7 +56,6 @@ export function develop(tensor: Tensor, how: Develop): Uint8ClampedArray<ArrayBu
   const { low } = how;
   const top = curve.length - 1;
   const scale = how.high === low ? 0 : top / (how.high - low);
-  const nan = packedColor(how.nanColor ?? [0, 0, 0]);
   // How far up the range a value is, in levels. NaN is at the bottom.
   const level = (value: number) => {
     const place = (value - low) * scale + 0.5;
@@ -63,6 +63,7 @@ export function develop(tensor: Tensor, how: Develop): Uint8ClampedArray<ArrayBu
   };
   if (how.channel !== null || channels < 3) {
     const colors = packedColors(how.colormap, curve);
+    const nan = how.nanColor ? packedColor(how.nanColor) : (colors[0] as number);
     const hasAlpha = how.channel === null && channels === 2;
     let at = Math.min(how.channel ?? 0, channels - 1);
     for (let pixel = 0; pixel < pixels.length; pixel++, at += channels) {
@@ -74,6 +75,7 @@ export function develop(tensor: Tensor, how: Develop): Uint8ClampedArray<ArrayBu
     }
     return new Uint8ClampedArray(pixels.buffer);
   }
+  const nan = packedColor(how.nanColor ?? [0, 0, 0]);
   for (let pixel = 0, at = 0; pixel < pixels.length; pixel++, at += channels) {
     const [red, green, blue] = [values[at] as number, values[at + 1] as number, values[at + 2] as number];
     if (how.nanColor && (Number.isNaN(red) || Number.isNaN(green) || Number.isNaN(blue))) {
@@ -92,7 +94,11 @@ export function develop(tensor: Tensor, how: Develop): Uint8ClampedArray<ArrayBu
 
 /** The byte of each level of the range. Without gamma there are as many levels as bytes, so that rounding is exact. */
 function bytesOfLevels(gamma: number, top: number): Uint8Array {
-  return Uint8Array.from({ length: top + 1 }, (_, level) => Math.round((level / top) ** (1 / gamma) * 255));
+  const bytes = new Uint8Array(top + 1);
+  for (let level = 0; level <= top; level++) {
+    bytes[level] = Math.round((level / top) ** (1 / gamma) * 255);
+  }
+  return bytes;
 }
 
 /** A pixel as it lies in the memory of little-endian machines, which are all that browsers run on. */
@@ -103,9 +109,14 @@ function packedColor([red, green, blue]: readonly [number, number, number]): num
 /** The color of each level. */
 function packedColors(name: string | null, curve: Uint8Array): Uint32Array {
   const table = colormap(name ?? "gray") ?? (colormap("gray") as Uint8Array);
-  return Uint32Array.from(curve, (byte) =>
+  const ofBytes = Uint32Array.from({ length: 256 }, (_, byte) =>
     packedColor([table[byte * 3] ?? 0, table[byte * 3 + 1] ?? 0, table[byte * 3 + 2] ?? 0]),
   );
+  const colors = new Uint32Array(curve.length);
+  for (let level = 0; level < curve.length; level++) {
+    colors[level] = ofBytes[curve[level] as number] as number;
+  }
+  return colors;
 }
 
 /** The marks of each pixel: NaN, infinities, and values outside of the range that is mapped. */

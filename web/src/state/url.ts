@@ -38,7 +38,7 @@ export interface Develop {
   map: string;
   /** −1: all channels. */
   channel: number;
-  /** The colour of NaN, such as `ff00ff`. Empty: as black. */
+  /** The colour of NaN, such as `ff00ff`. Empty: as the least value. */
   nan: string;
 }
 
