@@ -21,6 +21,8 @@ mod scrub;
 mod signals;
 mod systemd;
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -28,7 +30,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -104,13 +106,8 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         .with_context(|| format!("control socket {}", socket.display()))?;
     let shared = Shared::default();
     let (commands, commands_in) = bounded(COMMANDS_MAX);
-    let (engine_ended, mut engine_end) = oneshot::channel();
     let engine = Engine::new(Mode::Follow, config.clone(), writer, reader.clone(), shared.clone())?;
-    thread::Builder::new().name("ingest".to_owned()).spawn(move || {
-        let result = engine.run(&commands_in);
-        // The receiver is gone if draining took too long.
-        drop(engine_ended.send(result));
-    })?;
+    let mut engine_end = start(engine, commands_in)?;
 
     let file = config_path.as_deref().and_then(|path| config::load(path).ok());
     let store_of_file = file.map_or_else(|| config.boot.store.clone(), |file| file.boot.store);
@@ -167,9 +164,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
     });
     let mut servers = JoinSet::new();
     if let Some(address) = config.boot.metrics_listen {
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("metrics.listen {address} (the unit allows it with safelight-network.conf)")
-        })?;
+        let listener = listen_for_metrics(address).await?;
         servers.spawn(server::serve_metrics(listener, answers.clone(), stop.clone()));
     }
     servers.spawn(server::serve_control(listener, answers, stop.clone()));
@@ -213,6 +208,26 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
     // Someone may have removed it.
     drop(std::fs::remove_file(&socket));
     finish(end, ended_early, &shared)
+}
+
+/// Runs the engine on a thread of its own. Returns the channel that gets its result.
+fn start(
+    engine: Engine,
+    commands: Receiver<Command>,
+) -> io::Result<oneshot::Receiver<Result<Option<Writer>, StoreError>>> {
+    let (engine_ended, engine_end) = oneshot::channel();
+    thread::Builder::new().name("ingest".to_owned()).spawn(move || {
+        let result = engine.run(&commands);
+        // The receiver is gone if draining took too long.
+        drop(engine_ended.send(result));
+    })?;
+    Ok(engine_end)
+}
+
+async fn listen_for_metrics(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("metrics.listen {address} (the unit allows it with safelight-network.conf)")
+    })
 }
 
 /// Closes the store after the engine's end. `None` means that the engine still drains.

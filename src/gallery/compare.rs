@@ -43,13 +43,8 @@ impl Pair {
     /// Opens both items.
     fn open(&self, shared: &Shared) -> Result<Opened, Failure> {
         let (a, b) = (Shown::open(shared, &self.a)?, Shown::open(shared, &self.b)?);
-        let peak = match self.peak {
-            Some(peak) => peak,
-            None => {
-                let (low, high) = a.span()?;
-                high - low
-            }
-        };
+        let span = || a.span().map(|(low, high)| high - low);
+        let peak = self.peak.map_or_else(span, Ok)?;
         Ok(Opened { a, b, peak, memory_bytes: shared.memory_bytes() })
     }
 }

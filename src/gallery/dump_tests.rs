@@ -390,7 +390,7 @@ async fn dumps_are_withheld_if_the_configuration_says_so() {
 async fn the_109th_image_is_previewed_as_a_release_would_store_it() {
     let mut run = Ingested::new();
     // Only the last image has values below 0, which decide the rule of all.
-    let mut values: Vec<f32> = (0..110 * 64).map(|i| (i % 97) as f32 / 97.0).collect();
+    let mut values: Vec<f32> = (0u16..110 * 64).map(|i| f32::from(i % 97) / 97.0).collect();
     values[109 * 64..].iter_mut().for_each(|value| *value = -*value);
     run.npy("dumps/a.npy", "(110, 8, 8)", &values);
     run.line(&json!({ "key": "k", "step": 1, "data": "dumps/a.npy", "format": "NHW" }));
@@ -428,7 +428,8 @@ async fn the_109th_image_is_previewed_as_a_release_would_store_it() {
 async fn images_of_large_dumps_are_proved_by_their_pixels() {
     let run = Ingested::new();
     let n = 256 * 256;
-    let mut values: Vec<f32> = (0..6 * n).map(|i| (i % 911) as f32 / 911.0).collect();
+    let mut values: Vec<f32> =
+        (0u16..911).cycle().take(6 * n).map(|i| f32::from(i) / 911.0).collect();
     values[n..2 * n].iter_mut().for_each(|value| *value = -*value);
     run.npy("dumps/a.npy", "(6, 256, 256)", &values);
     let line = json!({ "key": "k", "step": 1, "data": "dumps/a.npy", "format": "NHW" });

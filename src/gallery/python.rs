@@ -1,5 +1,8 @@
 //! What `/api/v1/item` says of an item's tensor, and Python that reads and logs it.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use super::Shared;
 use super::api::DumpFacts;
 use super::origin::{self, Origin};
@@ -114,7 +117,8 @@ impl Expression {
     fn of(origin: &Origin) -> Self {
         let tensor = &origin.tensor;
         let path = tensor.path();
-        let (file, is_npz) = (quoted(&path), path.ends_with(".npz"));
+        let file = quoted(&path);
+        let suffix = Path::new(&path).extension().and_then(OsStr::to_str).unwrap_or_default();
         let of_numpy = |text| Self { text, is_torch: false };
         let Recipe::Convert(plan) = &tensor.recipe else {
             return of_numpy(format!("np.asarray(PIL.Image.open({file}))"));
@@ -140,9 +144,9 @@ impl Expression {
             of_numpy(format!("np.fromfile({file}, {dtype}, {n}, offset={offset}).reshape({shape})"))
         } else if is_read && start == *b"\x93NUMPY" {
             of_numpy(format!("np.load({file}){viewed}"))
-        } else if is_npz {
+        } else if suffix == "npz" {
             of_numpy(format!("np.load({file}){}{viewed}", of_name()))
-        } else if path.ends_with(".safetensors") {
+        } else if suffix == "safetensors" {
             let library = if has_odd_type { "torch" } else { "numpy" };
             let text = format!("safetensors.{library}.load_file({file}){}", of_name());
             Self { text, is_torch: has_odd_type }
@@ -151,8 +155,8 @@ impl Expression {
             Self { text, is_torch: true }
         };
         if let (Some(axis), None) = (plan.reading.axes[0], plan.sheet) {
-            let before = ":, ".repeat(axis);
-            read.text.push_str(&format!("[{before}{}]", tensor.image_idx));
+            let (before, image) = (":, ".repeat(axis), tensor.image_idx);
+            read.text = format!("{}[{before}{image}]", read.text);
         }
         read
     }

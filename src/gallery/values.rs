@@ -60,7 +60,7 @@ async fn values(
             };
             let needed = n_bytes(every.into());
             if needed > allowed {
-                let least = (every..).find(|&every| n_bytes(every.into()) <= allowed);
+                let least = (every..=u32::MAX).find(|&every| n_bytes(every.into()) <= allowed);
                 let failure = Failure::too_large(needed, allowed, "the part of the values");
                 return Err(failure.with_every(least.unwrap_or(u32::MAX)));
             }

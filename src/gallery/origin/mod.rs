@@ -3,46 +3,35 @@
 //! The dump is opened beneath the run directory, without links, and what described it is planned again, as for a
 //! release. What was proved of a dump holds while the dump keeps its inode, size, modification and change time.
 
-use std::collections::{BTreeMap, VecDeque};
+mod known;
+mod proof;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
+pub(super) use self::known::Origins;
+use self::known::{Found, KnownItem};
+use self::proof::{extent_of_rule, prove};
 use super::Shared;
 use super::api::Proof;
-use super::files::RunFiles;
 use super::params::Place;
 use super::problem::Failure;
 use super::shown::TensorBytes;
 use crate::config::Live;
 use crate::convert::Extent;
-use crate::decode::ReadAt;
-use crate::encode::{encode, read_samples};
 use crate::ingest::again::{
-    HeldImages, LastDump, Lookup, MOVED, MissingFile, OpenDump, OpenRecord, ReopenedRun, part_of,
+    HeldImages, Lookup, MOVED, MissingFile, OpenDump, OpenRecord, ReopenedRun, part_of,
 };
 use crate::limits::{Admission, Limits, StepUsage, admit};
-use crate::locks::lock;
-use crate::media::{CommittedImage, DigestKind, Fate, MediaEntry, Rule, RunId, Source, State};
+use crate::media::{Digest, DigestKind, Fate, MediaEntry, Source, State};
 use crate::plan::{Recipe, TensorPlan};
 use crate::record::DataRef;
-use crate::render::{Renderer, pixels_in_batch};
+use crate::render::Renderer;
 use crate::run_dir::{ReadOptions, RunDir, RunFile};
 use crate::store::journal::Stamp;
-use crate::store::media_check::NamedFile;
 use crate::store::{Filter, StoreError};
-
-/// Larger dumps are read whole for a proof only if the image takes too much memory to be made again.
-const DIGEST_BYTES_MAX: u64 = if cfg!(test) { 1 << 20 } else { 64 << 20 };
-
-/// Even then, larger ones are not.
-const LARGE_DIGEST_BYTES_MAX: u64 = 1 << 30;
-
-/// Items whose tensor is remembered.
-const ITEMS_MAX: usize = 512;
-
-/// Run directories that stay known, with the places of the lines in their logs.
-const RUNS_MAX: usize = 4;
 
 /// An item's tensor, with its dump open.
 pub(super) struct Origin {
@@ -74,33 +63,6 @@ struct DumpFile {
     /// Relative to the run directory.
     path: String,
     stamp: Stamp,
-}
-
-/// What is known of items' tensors.
-#[derive(Default)]
-pub(super) struct Origins(Mutex<Memory>);
-
-#[derive(Default)]
-struct Memory {
-    /// The settings by which all of it was found.
-    live: Option<Arc<Live>>,
-    /// The item that was looked at last comes last.
-    items: VecDeque<KnownItem>,
-    runs: VecDeque<ReopenedRun>,
-}
-
-struct KnownItem {
-    place: Place,
-    /// The item's source. Another item may be at the same place now.
-    source: Source,
-    found: Found,
-}
-
-#[derive(Clone)]
-enum Found {
-    Tensor(Arc<FoundTensor>),
-    /// This version of the dump is not the one that the item was made from, for this reason.
-    Other(DumpFile, String),
 }
 
 /// Why an item's tensor is not found.
@@ -137,51 +99,6 @@ impl FoundTensor {
     /// The dump's absolute path.
     pub(super) fn path(&self) -> String {
         self.file.dir.path().join(&self.file.path).to_string_lossy().into_owned()
-    }
-}
-
-impl Origins {
-    /// Forgets everything if the settings are others.
-    fn memory(&self, live: &Arc<Live>) -> MutexGuard<'_, Memory> {
-        let mut memory = lock(&self.0);
-        if memory.live.as_ref().is_none_or(|of| !Arc::ptr_eq(of, live)) {
-            *memory = Memory { live: Some(live.clone()), ..Memory::default() };
-        }
-        memory
-    }
-
-    fn item(&self, live: &Arc<Live>, place: &Place, source: &Source) -> Option<Found> {
-        let mut memory = self.memory(live);
-        let at = memory.items.iter().position(|known| known.place == *place)?;
-        let known = memory.items.remove(at).filter(|known| known.source == *source)?;
-        let found = known.found.clone();
-        memory.items.push_back(known);
-        Some(found)
-    }
-
-    fn remember_item(&self, live: &Arc<Live>, known: KnownItem) {
-        let mut memory = self.memory(live);
-        memory.items.retain(|other| other.place != known.place);
-        memory.items.push_back(known);
-        if memory.items.len() > ITEMS_MAX {
-            memory.items.pop_front();
-        }
-    }
-
-    fn take_run(&self, live: &Arc<Live>, run: &RunId) -> Option<ReopenedRun> {
-        let mut memory = self.memory(live);
-        let at = memory.runs.iter().position(|known| known.run.id() == run)?;
-        memory.runs.remove(at)
-    }
-
-    fn remember_run(&self, live: &Arc<Live>, mut run: ReopenedRun) {
-        // A dump that stays open takes room on the disk after it was removed.
-        run.run.last_dump = LastDump::default();
-        let mut memory = self.memory(live);
-        memory.runs.push_back(run);
-        if memory.runs.len() > RUNS_MAX {
-            memory.runs.pop_front();
-        }
     }
 }
 
@@ -293,13 +210,11 @@ fn read(
     }
     let source = Source { held: None, image: None, ..entry.source.clone() };
     let read = |run: &mut ReopenedRun| -> Result<Result<OpenRecord, String>, StoreError> {
-        match entry.source.held.filter(|_| is_held) {
-            Some(held) => run.read_held(&source, held, lookup),
-            None => {
-                let record = run.read_again(&source, MissingFile::Drop, lookup)?;
-                Ok(record.map_err(|why| why.reason))
-            }
+        if let Some(held) = entry.source.held.filter(|_| is_held) {
+            return run.read_held(&source, held, lookup);
         }
+        let record = run.read_again(&source, MissingFile::Drop, lookup)?;
+        Ok(record.map_err(|why| why.reason))
     };
     let origins = &shared.origins;
     if let Some(mut run) = origins.take_run(live, &place.run)
@@ -311,7 +226,7 @@ fn read(
         return Ok(Ok((record, dir)));
     }
     // A run directory that stayed known may be another one now, and its logs may have grown.
-    let kind = source.digest().map_or(DigestKind::Xxh3, |digest| digest.kind());
+    let kind = source.digest().map_or(DigestKind::Xxh3, Digest::kind);
     let options = ReadOptions { pace: shared.pace.clone(), digest: kind };
     let watch_of = |source: &Path| live.watch_of(source);
     let run = ReopenedRun::open(&place.run, None, watch_of, options, &shared.reader);
@@ -398,91 +313,6 @@ fn image_idx(
         )
     };
     Ok(if n == n_images { Ok(rank) } else { Err(unknown()) })
-}
-
-/// Proves that a dump is the one that an item was made from. `None` if it is another. The error says why that is
-/// unknown.
-fn prove(
-    shared: &Shared,
-    place: &Place,
-    entry: &MediaEntry,
-    dump: &Arc<OpenDump>,
-    recipe: &Recipe,
-    image_idx: u64,
-) -> Result<Option<Proof>, String> {
-    // Whether a held item's dump is unchanged was checked when it was opened.
-    let Some(image) = entry.as_image() else { return Ok(Some(Proof::Held)) };
-    let unread = |error| format!("its dump cannot be read: {error}");
-    let is_too_large = |tensor: &TensorPlan| tensor.memory_bytes > shared.memory_bytes();
-    let bytes_max = match recipe {
-        Recipe::Convert(tensor) if is_too_large(tensor) => LARGE_DIGEST_BYTES_MAX,
-        _ => DIGEST_BYTES_MAX,
-    };
-    if let Some(want) = entry.source.digest().filter(|_| dump.n_bytes() <= bytes_max) {
-        let got = dump.digest_by(want.kind()).map_err(unread)?;
-        return Ok((got == want).then_some(Proof::Digest));
-    }
-    let is_same = match recipe {
-        Recipe::Copy(_) => {
-            let digest = dump.digest_by(DigestKind::Sha256).map_err(unread)?;
-            digest.fields().1 == Some(image.file.sha256)
-        }
-        Recipe::Convert(tensor) => {
-            has_stored_pixels(shared, &place.run, image, dump, tensor, image_idx)?
-        }
-    };
-    Ok(is_same.then_some(Proof::Pixels))
-}
-
-/// Whether an image that is made again has the pixels of the stored one. Reads no other image of the tensor.
-fn has_stored_pixels(
-    shared: &Shared,
-    run: &RunId,
-    image: &CommittedImage,
-    dump: &Arc<OpenDump>,
-    tensor: &TensorPlan,
-    image_idx: u64,
-) -> Result<bool, String> {
-    let Some(made) = &image.provenance else { return Ok(false) };
-    let (needed, allowed) = (tensor.memory_bytes, shared.memory_bytes());
-    if needed > allowed {
-        return Err(format!(
-            "its dump is too large for a digest, and to make the image again takes {needed} bytes of memory: \
-             gallery.memory_bytes_max allows {allowed}"
-        ));
-    }
-    let detail = |failure: Failure| failure.problem().detail.clone();
-    let bytes = TensorBytes::open(dump, &tensor.header.storage, allowed).map_err(detail)?;
-    let downscale = image.file.downscaled_from.map(|_| (image.file.width, image.file.height));
-    let batch = extent_of_rule(made.rule).filter(|_| tensor.shares_rule());
-    let (pixels, again) = pixels_in_batch(&bytes, tensor, image_idx, downscale, batch)
-        .map_err(|error| format!("its dump cannot be read: {error}"))?;
-    if again.rule != made.rule {
-        return Ok(false);
-    }
-    let again = encode(&pixels, tensor.encoding).map_err(|error| error.to_string())?;
-    if again.sha256 == image.file.sha256 {
-        return Ok(true);
-    }
-    // Another version may have encoded the same pixels otherwise.
-    let file =
-        NamedFile { path: &image.file.path, size: image.file.size, sha256: image.file.sha256 };
-    let stored = RunFiles::open(shared, run).and_then(|files| files.read(file)).map_err(detail)?;
-    let n_pixels = u64::from(image.file.width) * u64::from(image.file.height);
-    match (read_samples(&again.bytes, n_pixels), read_samples(&stored, n_pixels)) {
-        (Ok(again), Ok(stored)) => Ok(again == stored),
-        (Err(error), _) | (_, Err(error)) => Err(error.to_string()),
-    }
-}
-
-/// An extent of other images of a batch with which the rule for all of them is this one.
-fn extent_of_rule(rule: Rule) -> Option<Extent> {
-    match rule {
-        Rule::X255 | Rule::X65535 => Some(Extent { min: 0.0, max: 1.0 }),
-        Rule::Clip => Some(Extent { min: 0.0, max: f64::MAX }),
-        Rule::Sym => Some(Extent { min: -1.0, max: 1.0 }),
-        _ => None,
-    }
 }
 
 /// Width and height that an image is scaled down to, as a plan would decide.
