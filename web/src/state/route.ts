@@ -21,11 +21,16 @@ export function part<Name extends keyof View>(name: Name): ReadonlySignal<View[N
   return computed(() => shown.value[name]);
 }
 
+/** Whether the view was reached by the browser's buttons, or from a page that shows a part of it. */
+export let isReturn = false;
+
 /** Shows another view as a new page of the history. */
 export function push(to: Partial<View>): void {
   settle();
+  const from = shown.peek().page;
   const next = { ...shown.peek(), ...to };
   const url = formatView(next);
+  isReturn = from === "item" || from === "compare";
   if (url !== location.pathname + location.search) history.pushState(null, "", url);
   shown.value = next;
 }
@@ -46,6 +51,7 @@ export function settle(): void {
 }
 
 window.addEventListener("popstate", () => {
+  isReturn = true;
   clearTimeout(pending);
   pending = undefined;
   shown.value = here();

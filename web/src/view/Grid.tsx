@@ -245,6 +245,7 @@ function Body({ runs, rows, keys, at, catalogue, player, grid }: BodyProps) {
           idOf={(row) => sheet.row(row).id}
           find={sheet.find}
           scroller={scroller}
+          memory={[lay, sort, shown.key.value, ...runs].join("\n")}
           label={lay === "steps" ? `All steps of ${first?.row.key ?? ""}` : "Pictures"}
           padding={PADDING}
           columns={columns}

@@ -148,6 +148,7 @@ function Table({ rows, sort }: { rows: readonly RunRow[]; sort: string }) {
         find={(id) => rows.findIndex(({ run }) => run === id)}
         scroller={scroller}
         label="Runs"
+        memory="runs"
         padding={0}
         columns={COLUMNS.length + 2}
         render={(at) => {

@@ -3,6 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { px } from "../state/px";
+import { isReturn } from "../state/route";
 import { type Rows, rowsNear, ScrollMap } from "../state/rows";
 
 /** What the owner of the rows can do. */
@@ -18,6 +19,8 @@ interface ScrollProps {
   find: (id: string) => number;
   render: (row: number) => ComponentChildren;
   scroller?: { current: Scroller | null };
+  /** What the rows are of. When the page is returned to, they are scrolled as they were. */
+  memory: string;
   label: string;
   /** Room above and below the rows. */
   padding: number;
@@ -29,14 +32,25 @@ interface ScrollProps {
   shown?: (from: number, to: number) => void;
 }
 
+/** A row, and how far the top of the view is below its top. */
+interface Anchor {
+  id: string;
+  offset: number;
+}
+
+/** Where rows were left, by what they are of. */
+const left = new Map<string, Anchor>();
+
 /** How far from the view rows are kept, as a share of its height. */
 const OVER = 0.5;
 
 export function Scroll(props: ScrollProps) {
-  const { rows, idOf, find, render, scroller, label, padding, columns, shown, sideways } = props;
+  const { rows, idOf, find, render, scroller, memory, label, padding, columns, shown, sideways } = props;
   const element = useRef<HTMLDivElement>(null);
   const map = useRef<ScrollMap | null>(null);
-  const anchor = useRef<{ id: string; offset: number } | null>(null);
+  const anchor = useRef<Anchor | null>(null);
+  // Until there are rows, the anchor of the last visit waits.
+  const isRestored = useRef(!isReturn || !left.has(memory));
   const [viewport, setViewport] = useState(0);
   const [, setTick] = useState(0);
   const total = rows.total + 2 * padding;
@@ -57,10 +71,12 @@ export function Scroll(props: ScrollProps) {
   useLayoutEffect(() => {
     const div = element.current;
     if (!div || viewport === 0) return;
-    const kept = anchor.current;
+    const kept = isRestored.current ? anchor.current : (left.get(memory) ?? null);
     const row = kept ? find(kept.id) : -1;
     scroll.resize(total, viewport);
-    if (kept && row >= 0 && scroll.y > padding) scroll.go(rows.top(row) + kept.offset);
+    const isKept = kept !== null && row >= 0;
+    if (isKept && (scroll.y > padding || !isRestored.current)) scroll.go(rows.top(row) + kept.offset);
+    if (isKept) isRestored.current = true;
     const top = scroll.go(scroll.y);
     if (Math.abs(div.scrollTop - top) > 0.5) div.scrollTop = top;
     setTick((tick) => tick + 1);
@@ -71,6 +87,7 @@ export function Scroll(props: ScrollProps) {
   useLayoutEffect(() => {
     const first = rows.at(Math.max(0, scroll.y - padding));
     anchor.current = rows.count > 0 ? { id: idOf(first), offset: scroll.y - rows.top(first) } : null;
+    if (anchor.current && isRestored.current) left.set(memory, anchor.current);
   });
   useLayoutEffect(() => shown?.(from, to), [from, to, rows]);
 
