@@ -147,6 +147,8 @@ export function useDeveloped(
   const [state, setState] = useState<DevelopedPicture | null>(null);
   const { whole, isProved } = values;
   const isRemote = isProved && !whole && shown !== undefined && valuesBytes(shown.details) > VALUES_BYTES_MAX;
+  // Of a very large picture, the part on the screen is made of the dump.
+  const isCoarse = isRemote && shown.bitmap !== null && shown.bitmap.width < (shown.details.item.width ?? 0);
   const wish = JSON.stringify([how, isDeveloped, marked, isRemote && region, isRemote && screenSide]);
   useEffect(() => {
     let isCurrent = true;
@@ -154,7 +156,7 @@ export function useDeveloped(
     const set = (made: Omit<DevelopedPicture, "of">) => {
       if (isCurrent && shown) setState({ of: shown, ...made });
     };
-    if (!shown || (!isDeveloped && !marked)) {
+    if (!shown || (!isDeveloped && !marked && !isCoarse)) {
       setState(null);
     } else if (whole || !isProved) {
       const part = { x: 0, y: 0, ...shown.size };
@@ -168,7 +170,14 @@ export function useDeveloped(
       const timer = setTimeout(() => {
         // Marks are drawn on the picture as it is stored, too.
         const colormap = isDeveloped ? how.colormap : (shown.details.item.colormap ?? null);
-        const url = developUrl(shown, { ...how, colormap }, part, screenSide, marked !== null);
+        const isAsStored = !isDeveloped && marked === null;
+        const url = developUrl(
+          shown,
+          isAsStored ? null : { ...how, colormap },
+          part,
+          screenSide,
+          marked !== null,
+        );
         loadBitmap(url, abort.signal).then(
           (bitmap) => set({ picture: { bitmap, part }, marks: null }),
           () => set({ picture: null, marks: null }),
@@ -187,19 +196,22 @@ export function useDeveloped(
 /** The address of a picture that the daemon develops. */
 export function developUrl(
   shown: Shown,
-  how: Develop,
+  /** Null: as the stored one. */
+  how: Develop | null,
   part: Rectangle | null,
   screenSide: number | null,
   areMarked = false,
 ): string {
   return apiUrl("develop.png", {
     ...params(shown.place),
-    low: how.low,
-    high: how.high,
-    gamma: how.gamma === 1 ? null : how.gamma,
-    colormap: how.colormap,
-    channel: how.channel,
-    nan: how.nanColor && hexColor(how.nanColor),
+    ...(how && {
+      low: how.low,
+      high: how.high,
+      gamma: how.gamma === 1 ? null : how.gamma,
+      colormap: how.colormap,
+      channel: how.channel,
+      nan: how.nanColor && hexColor(how.nanColor),
+    }),
     marks: areMarked ? 1 : null,
     ...(part && { x: part.x, y: part.y, w: part.width, h: part.height }),
     size: part && screenSide !== null && Math.max(part.width, part.height) > screenSide ? screenSide : null,
