@@ -133,7 +133,8 @@ export class Painter {
     const height = Math.round(tile.height * devicePixelRatio);
     let frame: Decoded | undefined;
     if (target !== null) {
-      const find = tile.fixed === null ? this.frames.nearest : this.frames.exact;
+      const isNearEnough = tile.fixed === null && !this.scene.isExact;
+      const find = isNearEnough ? this.frames.nearest : this.frames.exact;
       frame = find.call(this.frames, tile.name, this.size, target);
     }
     if (frame && this.needsFull) frame = this.frames.exact(tile.name, FULL, frame.step) ?? frame;
