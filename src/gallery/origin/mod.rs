@@ -344,3 +344,32 @@ pub(super) fn batch_extent(
         None => Renderer::default().measure(bytes, tensor, 0..tensor.n_images()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gallery::item::entry_at;
+    use crate::gallery::testing::{TestFile, TestStore};
+    use crate::media::FileType;
+
+    #[test]
+    fn in_older_stores_the_rank_tells_which_image_it_is() {
+        let mut store = TestStore::new();
+        // The index of the first image of a dump may be any.
+        for index in [3, 4, 5] {
+            let file = TestFile::new(FileType::Png, b"picture", (1, 1));
+            store.image(("k", 7, index), file);
+        }
+        let gallery = store.gallery();
+        let image_of = |index: u32, n_images: u64| {
+            let id = TestStore::id("k", 7, index);
+            let place = Place { run: store.run.clone(), key: id.key, step: id.step, index };
+            let entry = entry_at(&gallery.0, &place).expect("an item");
+            image_idx(&gallery.0, &place, &entry, n_images).expect("a store")
+        };
+        assert_eq!([3, 4, 5].map(|index| image_of(index, 3)), [Ok(0), Ok(1), Ok(2)]);
+        assert_eq!(image_of(3, 1), Ok(0));
+        let why = image_of(4, 2).expect_err("no image");
+        assert!(why.ends_with("the dump makes 2, the step has 3 of them"), "{why}");
+    }
+}
