@@ -99,7 +99,8 @@ export function startBrowser() {
 
 /** Opens a browser's own set of pages, logged in. `faults` lists what its pages did wrong. */
 export async function logIn(browser, gallery, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
+  const { storageState } = gallery;
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, storageState, ...options });
   const faults = [];
   context.on("page", (page) => {
     page.on("pageerror", (error) => faults.push(`error: ${error}`));
@@ -118,8 +119,10 @@ export async function logIn(browser, gallery, options = {}) {
     });
   });
   const page = await context.newPage();
-  await page.goto(gallery.login);
+  // The address logs in once. Later sets of pages get its cookie.
+  await page.goto(storageState ? gallery.origin : gallery.login);
   await page.waitForURL((url) => !url.search.includes("login"));
+  gallery.storageState ??= await context.storageState();
   return { context, page, faults };
 }
 
