@@ -135,3 +135,13 @@ export async function axe(page) {
     nodes.map((node) => `${id}: ${help}: ${node.target.join(" ")}: ${node.failureSummary ?? ""}`),
   );
 }
+
+/** Waits until a page has loaded what it shows. */
+export async function settled(page) {
+  await page.waitForLoadState("load");
+  // The stream of events never ends, so the network is never idle: the page says when it waits for nothing.
+  await page.waitForFunction(() => !document.querySelector("[aria-busy=true], .skeleton"), undefined, {
+    timeout: 10_000,
+  });
+  await page.evaluate(() => new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next))));
+}

@@ -5,7 +5,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
-import { axe, contentStore, digitsStore, logIn, repo, startBrowser, startGallery } from "./harness.mjs";
+import { axe, contentStore, digitsStore, logIn, repo, settled, startBrowser, startGallery } from "./harness.mjs";
 
 // SAFELIGHT_SCREENSHOTS=1 keeps a screenshot of each page in target/gallery.
 const screenshots = process.env.SAFELIGHT_SCREENSHOTS && join(repo, "target/gallery");
@@ -38,14 +38,6 @@ before(async () => {
   if (screenshots) mkdirSync(screenshots, { recursive: true });
 });
 after(() => browser.close());
-
-/** Waits until a page has loaded what it shows. */
-export async function settled(page) {
-  await page.waitForLoadState("load");
-  // The stream of events never ends, so the network is never idle: the page says when it waits for nothing.
-  await page.waitForFunction(() => !document.querySelector("[aria-busy=true], .skeleton"), undefined, { timeout: 20_000 });
-  await page.evaluate(() => new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next))));
-}
 
 for (const [content, pages] of Object.entries(PAGES)) {
   test(`pages of ${content}`, async (context) => {

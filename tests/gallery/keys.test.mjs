@@ -1,0 +1,83 @@
+// Every shortcut, by its key and by its button: both do the same.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { digitsStore, logIn, settled, startBrowser, startGallery } from "./harness.mjs";
+
+const GRID = "/grid?run=digits&step=180";
+const ITEM = "/item?run=digits&key=feature_maps/conv1&step=180&index=5";
+const NAN = "/item?run=digits&key=val/confidence&step=180&index=0";
+const COMPARE =
+  "/compare?a=run%3Ddigits%26key%3Dfeature_maps%2Fconv1%26step%3D60%26index%3D0&b=run%3Ddigits%26key%3Dfeature_maps%2Fconv1%26step%3D300%26index%3D0";
+
+// How long a check waits.
+const LIMIT = { timeout: 5000 };
+
+// Where, the key, the name of its button, and what it does to the address or to the page.
+const inUrl = (pattern) => (page) => page.waitForFunction((text) => new RegExp(text).test(location.href), pattern.source, LIMIT);
+const shows = (selector) => (page) => page.locator(selector).first().waitFor(LIMIT);
+
+const SHORTCUTS = [
+  [GRID, "ArrowLeft", "Previous step", inUrl(/step=120/)],
+  [GRID, "ArrowRight", "Next step", inUrl(/step=240/)],
+  [GRID, "Home", "First step", inUrl(/step=60/)],
+  [GRID, "End", "Newest step, and follow it", inUrl(/^(?!.*step=\d)/)],
+  [GRID, "e", "Only pictures of exactly this step", inUrl(/exact/)],
+  [GRID, "+", "Larger tiles; zoom in", inUrl(/size=/)],
+  [GRID, "-", "Smaller tiles; zoom out", inUrl(/size=/)],
+  [ITEM, "ArrowLeft", "Previous step", inUrl(/step=120/)],
+  [ITEM, "ArrowRight", "Next step", inUrl(/step=240/)],
+  [ITEM, "Home", "First step", inUrl(/step=60/)],
+  [ITEM, "[", "Previous index", inUrl(/index=4/)],
+  [ITEM, "]", "Next index", inUrl(/index=6/)],
+  [ITEM, "j", "Next key", inUrl(/key=(?!feature)/)],
+  [ITEM, "k", "Previous key", inUrl(/key=(?!feature)/)],
+  [ITEM, "+", "Larger tiles; zoom in", inUrl(/z=/)],
+  [ITEM, "-", "Smaller tiles; zoom out", inUrl(/z=/)],
+  [ITEM, "1", "One pixel for one pixel", inUrl(/z=1/)],
+  [ITEM, "s", "Smooth or sharp pixels", inUrl(/show=[^&]*smooth/)],
+  [ITEM, "v", "Loupe: values under the pointer", inUrl(/show=[^&]*loupe/)],
+  [ITEM, "h", "Histogram", inUrl(/show=[^&]*histogram/)],
+  [ITEM, "g", "Logarithmic histogram", inUrl(/show=[^&]*log/)],
+  [ITEM, "d", "Develop: range, gamma, colormap", inUrl(/show=[^&]*develop/)],
+  [ITEM, "Escape", "Back", inUrl(/\/grid/)],
+  [NAN, "m", "Marks of NaN, Inf and clipped values", inUrl(/show=[^&]*marks/)],
+  [NAN, "n", "Next NaN or Inf", inUrl(/z=/)],
+  [COMPARE, "ArrowRight", "Next step", inUrl(/step/)],
+  [GRID, "?", "Show all keys", shows("dialog[open]")],
+  [GRID, "t", "Theme: as the system, light, dark", shows("html[data-theme]")],
+];
+
+let browser;
+let gallery;
+before(async () => {
+  browser = await startBrowser();
+  gallery = await startGallery(digitsStore());
+});
+after(async () => {
+  await browser.close();
+  await gallery.stop();
+});
+
+test("each key and its button do the same", async (context) => {
+  for (const [path, key, name, check] of SHORTCUTS) {
+    await context.test(`${key} on ${path}`, async () => {
+      const { page, faults, context: pages } = await logIn(browser, gallery);
+      const after = [];
+      for (const by of ["key", "button"]) {
+        await page.evaluate(() => localStorage.clear());
+        await page.goto(gallery.origin + path);
+        await settled(page);
+        if (by === "key") await page.keyboard.press(key);
+        else await page.locator(`button[title^="${name} ("]`).first().click({ timeout: 3000 });
+        await check(page);
+        await settled(page);
+        after.push(page.url());
+      }
+      assert.equal(after[1], after[0], "the button leads to another view than the key");
+      assert.deepEqual(faults, []);
+      await pages.close();
+    });
+  }
+});
