@@ -107,8 +107,8 @@ export function tilesInPage() {
   const found = [];
   for (const tile of document.querySelectorAll("[role=gridcell].tile")) {
     const picture = tile.querySelector("canvas, img");
-    const label = /\d+/.exec(tile.querySelector(".tile-step")?.textContent ?? "");
-    if (!picture || !label || picture.width === 0) continue;
+    const label = (tile.querySelector(".tile-step")?.textContent ?? "").replaceAll(/\D/g, "");
+    if (!picture || label === "" || picture.width === 0) continue;
     context.clearRect(0, 0, 28, 28);
     context.drawImage(picture, 0, 0, 28, 28);
     const { data } = context.getImageData(0, 0, 28, 28);
@@ -119,7 +119,7 @@ export function tilesInPage() {
       const y = Math.floor(bit / 7) * 4 + 2;
       if (data[(y * 28 + x) * 4] > 127) step += 2 ** bit;
     }
-    found.push({ label: Number(label[0]), step });
+    found.push({ label: Number(label), step });
   }
   return found;
 }
