@@ -145,3 +145,34 @@ export async function settled(page) {
   });
   await page.evaluate(() => new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next))));
 }
+
+/** Logs in without a browser. Returns a `fetch` that sends the cookie. */
+export async function logInWithoutBrowser(gallery) {
+  const answer = await fetch(gallery.login, { redirect: "manual" });
+  const cookie = answer.headers.getSetCookie()[0]?.split(";")[0];
+  assert.ok(cookie, `no cookie from ${gallery.login}: ${answer.status}`);
+  return async (path) => {
+    const got = await fetch(gallery.origin + path, { headers: { cookie } });
+    assert.ok(got.ok, `${path}: ${got.status} ${got.ok ? "" : await got.clone().text()}`);
+    return got;
+  };
+}
+
+/** The memory of a process that belongs to it alone, in bytes. */
+export function memoryOf(pid) {
+  const [, kilobytes] = /RssAnon:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
+  return Number(kilobytes) * 1024;
+}
+
+/** The CPU time of a process so far, in seconds. */
+export function cpuOf(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ");
+  // utime and stime, in ticks of 1/100 s.
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/** The value that so many per cent of all values do not exceed. */
+export function percentile(values, percent) {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.ceil((sorted.length * percent) / 100) - 1)];
+}
