@@ -29,3 +29,8 @@ for target in line sidecar_metadata; do
 done
 printf '%s\n' key val/pred step 7 caption 'a cat' range '[-1, NaN]' format CHW grid '{"nrow": 2}' \
     boxes '{"b": {"box_data": []}}' >fuzz/corpus/sidecar_metadata/metadata
+# The first byte chooses the address.
+mkdir -p fuzz/corpus/request
+for byte in {0..21}; do
+    printf "\\x$(printf %02x "$byte")run=digits&key=val/confidence&step=300&index=0" >"fuzz/corpus/request/digits-$byte"
+done
