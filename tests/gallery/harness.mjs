@@ -103,6 +103,7 @@ export async function logIn(browser, gallery, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, storageState, ...options });
   const faults = [];
   context.on("page", (page) => {
+    watchRequests(page);
     page.on("pageerror", (error) => faults.push(`error: ${error}`));
     page.on("console", (message) => {
       const { url } = message.location();
@@ -136,13 +137,36 @@ export async function axe(page) {
   );
 }
 
-/** Waits until a page has loaded what it shows. */
+/** What each page waits for. */
+const waiting = new WeakMap();
+
+/** Counts the requests that a page waits for. The stream of events never ends, and does not count. */
+export function watchRequests(page) {
+  const state = { requests: new Set(), changed: Date.now() };
+  waiting.set(page, state);
+  page.on("request", (request) => {
+    if (request.url().endsWith("/api/v1/events")) return;
+    state.requests.add(request);
+    state.changed = Date.now();
+  });
+  for (const end of ["requestfinished", "requestfailed"]) {
+    page.on(end, (request) => {
+      state.requests.delete(request);
+      state.changed = Date.now();
+    });
+  }
+}
+
+/** Waits until a page has loaded what it shows: it has asked for nothing for a while. */
 export async function settled(page) {
   await page.waitForLoadState("load");
-  // The stream of events never ends, so the network is never idle: the page says when it waits for nothing.
-  await page.waitForFunction(() => !document.querySelector("[aria-busy=true], .skeleton"), undefined, {
-    timeout: 10_000,
-  });
+  const end = Date.now() + 20_000;
+  const state = waiting.get(page);
+  while (state.requests.size > 0 || Date.now() - state.changed < 250) {
+    const left = [...state.requests].map((request) => request.url());
+    assert.ok(Date.now() < end, `the page still waits for ${left.join(", ")}`);
+    await new Promise((next) => setTimeout(next, 20));
+  }
   await page.evaluate(() => new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next))));
 }
 

@@ -3,7 +3,7 @@
 import { gzipSync } from "node:zlib";
 
 import { tilesInPage } from "../daemon.mjs";
-import { logIn, percentile, settled, startGallery } from "../harness.mjs";
+import { logIn, percentile, settled, startGallery, watchRequests } from "../harness.mjs";
 
 const PHOTOGRAPHS = "/grid?run=run&step=5000";
 const DIGITS = "/grid?run=run&step=50000&size=140";
@@ -74,6 +74,7 @@ export async function inBrowser(row, stores, browser, minutes) {
     const { storageState } = gallery;
     const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, storageState });
     const page = await context.newPage();
+    watchRequests(page);
     await page.addInitScript(noteFirstPicture);
     await page.addInitScript({ content: `globalThis.tilesInPage = ${tilesInPage};` });
     const answers = [];
