@@ -7,7 +7,7 @@ import { digitsStore, logIn, settled, startBrowser, startGallery } from "./harne
 
 const GRID = "/grid?run=digits&step=180";
 const ITEM = "/item?run=digits&key=feature_maps/conv1&step=180&index=5";
-const NAN = "/item?run=digits&key=val/confidence&step=180&index=0";
+const NAN = "/item?run=digits&key=val/confidence&step=300&index=0";
 const COMPARE =
   "/compare?a=run%3Ddigits%26key%3Dfeature_maps%2Fconv1%26step%3D60%26index%3D0&b=run%3Ddigits%26key%3Dfeature_maps%2Fconv1%26step%3D300%26index%3D0";
 
