@@ -1,3 +1,4 @@
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import "./Item.css";
 import { nextOdd } from "../picture/develop";
@@ -47,21 +48,45 @@ export function Item() {
   const shown = loaded.value;
   useNeighbours(shown, version, dev !== null || areMarksOn(show, shown !== undefined && isOddItem(shown)));
   const player = usePlayer(steps ? [steps] : []);
-  if (!run || !key) return <Empty title="No item is chosen">Choose one in the grid.</Empty>;
+  if (!run || !key) {
+    return (
+      <NoItem>
+        <Empty title="No item is chosen">Choose one in the grid.</Empty>
+      </NoItem>
+    );
+  }
   // A step between two of the key is none until its steps are known.
   if (loaded.error && steps) {
     const { error } = loaded;
-    return error instanceof ApiError ? (
-      <ErrorNote error={error} />
-    ) : (
-      <Empty title="Error">{error.message}</Empty>
+    return (
+      <NoItem>
+        {error instanceof ApiError ? (
+          <ErrorNote error={error} />
+        ) : (
+          <Empty title="Error">{error.message}</Empty>
+        )}
+      </NoItem>
     );
   }
   if (steps && steps.length > 0 && step === null) {
-    return <Empty title={`${key} begins at step ${steps.first()}`} />;
+    return (
+      <NoItem>
+        <Empty title={`${key} begins at step ${steps.first()}`} />
+      </NoItem>
+    );
   }
   if (!shown) return <ItemSkeleton />;
   return <ShownItem shown={shown} keys={keys} player={player} />;
+}
+
+/** A page without a picture, which has a heading all the same. */
+function NoItem({ children }: { children: ComponentChildren }) {
+  return (
+    <>
+      <h1 class="sr-only">{view.value.key || "Item"}</h1>
+      {children}
+    </>
+  );
 }
 
 interface ShownProps {
