@@ -16,9 +16,6 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const SOURCES: [&str; 6] =
     ["src", "index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts"];
 
-/// Files beside these that some versions have.
-const OPTIONAL_SOURCES: [&str; 1] = ["public"];
-
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=SAFELIGHT_WEB");
@@ -44,16 +41,14 @@ fn main() -> Result<()> {
 /// The folder with the built pages.
 fn dist(web: &Path, out: &Path) -> Result<PathBuf> {
     let dist = web.join("dist");
-    let present = OPTIONAL_SOURCES.iter().filter(|name| web.join(name).exists());
-    let sources: Vec<&str> = SOURCES.iter().chain(present).copied().collect();
-    for name in &sources {
+    for name in SOURCES {
         println!("cargo::rerun-if-changed=web/{name}");
     }
     if let Ok(built) = fs::metadata(dist.join("index.html")).and_then(|file| file.modified()) {
         println!("cargo::rerun-if-changed=web/dist");
         // A package has no sources. Pages that somebody built before they changed the sources are built anew.
         let is_newer = |name: &&str| newest(&web.join(name)).is_some_and(|at| at > built);
-        if !sources.iter().any(is_newer) {
+        if !SOURCES.iter().any(is_newer) {
             return Ok(dist);
         }
     }
@@ -62,7 +57,7 @@ fn dist(web: &Path, out: &Path) -> Result<PathBuf> {
     let lock = fs::read(web.join("package-lock.json"))?;
     let is_installed = fs::read(copy.join("package-lock.json")).is_ok_and(|last| last == lock)
         && copy.join("node_modules").is_dir();
-    for name in &sources {
+    for name in SOURCES {
         let to = copy.join(name);
         if to.is_dir() {
             fs::remove_dir_all(&to)?;
@@ -127,14 +122,14 @@ fn table(dist: Option<&Path>) -> Result<String> {
     Ok(table)
 }
 
-fn list(root: &Path, folder: &Path, files: &mut Vec<(String, PathBuf)>) -> Result<()> {
+fn list(root: &Path, folder: &Path, files: &mut Vec<(String, String)>) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
             list(root, &path, files)?;
         } else {
-            let name = path.strip_prefix(root)?.to_str().ok_or("a file's name is not UTF-8")?;
-            files.push((name.to_owned(), path));
+            let text = |path: &Path| path.to_str().map(str::to_owned).ok_or("a path is not UTF-8");
+            files.push((text(path.strip_prefix(root)?)?, text(&path)?));
         }
     }
     Ok(())

@@ -72,7 +72,6 @@ mod sinks;
 pub mod sync;
 pub mod retention;
 pub mod control;
-#[allow(dead_code, reason = "its routes come next")]
 mod gallery;
 // Assembly.
 pub mod secrets;

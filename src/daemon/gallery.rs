@@ -37,7 +37,7 @@ impl Door {
     ///
     /// # Errors
     /// If the token of programs cannot be had.
-    pub(super) fn open(
+    fn open(
         mut self,
         config: &Config,
         in_effect: InEffect,
@@ -60,7 +60,20 @@ impl Door {
     }
 }
 
-/// The place of a gallery that is nowhere.
-pub(super) fn nowhere() -> Place {
-    Box::new(|| Ok(GalleryPlace { listen: None, code: None }))
+/// Answers for a store from now on, if there is a door. Also returns what says where the gallery is.
+///
+/// # Errors
+/// As [`Door::open`].
+pub(super) fn open(
+    door: Option<Door>,
+    config: &Config,
+    in_effect: InEffect,
+    reader: &Reader,
+    shared: &Shared,
+) -> anyhow::Result<(Option<RunningGallery>, Place)> {
+    let Some(door) = door else {
+        return Ok((None, Box::new(|| Ok(GalleryPlace { listen: None, code: None }))));
+    };
+    let (running, place) = door.open(config, in_effect, reader, shared)?;
+    Ok((Some(running), place))
 }

@@ -133,13 +133,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         level,
     });
     let releases = Releases::new(commands.clone());
-    let (gallery, gallery_place) = match door {
-        Some(door) => {
-            let (running, place) = door.open(&config, in_effect, &reader, &shared)?;
-            (Some(running), place)
-        }
-        None => (None, gallery::nowhere()),
-    };
+    let (gallery, gallery_place) = gallery::open(door, &config, in_effect, &reader, &shared)?;
     let stop = CancellationToken::new();
     let answers = Arc::new(Answers {
         store: config.boot.store.clone(),

@@ -1,4 +1,4 @@
-//! Answers in JSON: their ETag, and gzip.
+//! Answers in JSON: their entity tag, and gzip.
 
 use std::io::Write;
 
@@ -23,7 +23,7 @@ pub(super) enum DependsOn {
     Runs(Vec<RunId>),
     /// The journals of all runs.
     All,
-    /// Something else, too: the answer has no ETag.
+    /// Something else, too: the answer has no entity tag.
     More,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn gzip(bytes: &[u8], level: Compression) -> Vec<u8> {
     encoder.finish().unwrap_or_default()
 }
 
-/// The state of what an answer depends on, as an ETag. Weak, because the answer may be compressed.
+/// The state of what an answer depends on, as an entity tag. Weak, because the answer may be compressed.
 fn etag(shared: &Shared, on: &DependsOn) -> Result<Option<HeaderValue>, Failure> {
     let mut text = format!("W/\"{}", shared.boot);
     match on {

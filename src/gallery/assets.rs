@@ -70,13 +70,11 @@ impl Asset {
 }
 
 async fn index(headers: HeaderMap) -> Response {
-    match ASSETS.get("index.html") {
-        Some(asset) => asset.response(&headers, "private, no-cache"),
-        None => {
-            let html = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
-            (html, [(header::CACHE_CONTROL, "no-store")], NO_PAGES).into_response()
-        }
+    if let Some(asset) = ASSETS.get("index.html") {
+        return asset.response(&headers, "private, no-cache");
     }
+    let html = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+    (html, [(header::CACHE_CONTROL, "no-store")], NO_PAGES).into_response()
 }
 
 async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Result<Response, Failure> {

@@ -18,9 +18,9 @@ use super::lists::{item_json, no_run};
 use super::params::{Params, media_key, run_id};
 use super::problem::Failure;
 use super::{Gallery, Shared};
-use crate::media::{MediaEntry, RunId, State as ItemState};
+use crate::media::{RunId, State as ItemState};
 use crate::query::{self, Condition, Term};
-use crate::store::{Filter, ListPlace, PageLimits, StateFilter};
+use crate::store::{Filter, ListPage, ListPlace, PageLimits, StateFilter};
 
 /// How many items a request looks at, and for how long.
 const LOOKED_AT_MAX: u64 = 20_000;
@@ -137,17 +137,16 @@ impl Matches {
         shared: &Shared,
         from: Option<ListPlace>,
         limits: &PageLimits,
-    ) -> Result<(Vec<(RunId, MediaEntry)>, Option<ListPlace>, u64), Failure> {
+    ) -> Result<ListPage, Failure> {
         if self.filter.steps.is_some_and(|(first, last)| first > last) {
-            return Ok((Vec::new(), None, 0));
+            return Ok(ListPage { items: Vec::new(), next: None, n_looked_at: 0 });
         }
         let mut fields: Vec<&str> = self.conditions.iter().map(Condition::field).collect();
         fields.sort_unstable();
         fields.dedup();
-        let page = shared.reader.search(&self.filter, from, limits, |run, is_pruned, line| {
+        Ok(shared.reader.search(&self.filter, from, limits, |run, is_pruned, line| {
             self.hold(&fields, run, is_pruned, line)
-        })?;
-        Ok((page.items, page.next, page.n_looked_at))
+        })?)
     }
 
     /// How many items there are to look at, or more.
@@ -262,8 +261,8 @@ impl ItemsQuery {
             until: Instant::now() + SEARCH_MAX,
             n_looked_at: LOOKED_AT_MAX,
         };
-        let (items, next, n) = self.matches.page(shared, from, &limits)?;
-        let looked_at = n_before + n;
+        let ListPage { items, next, n_looked_at } = self.matches.page(shared, from, &limits)?;
+        let looked_at = n_before + n_looked_at;
         let items = items.iter().map(|(run, entry)| item_json(run, entry)).collect();
         let next = next.map(|next| Cursor::Items(next.to_text(), looked_at).to_text());
         Ok(Items { items, next, looked_at, of: of.max(looked_at) })
@@ -278,7 +277,8 @@ impl ItemsQuery {
             until: Instant::now() + 50 * SEARCH_MAX,
             n_looked_at: LOOKED_AT_MAX,
         };
-        let (items, next, looked_at) = self.matches.page(shared, None, &limits)?;
+        let ListPage { items, next, n_looked_at: looked_at } =
+            self.matches.page(shared, None, &limits)?;
         if next.is_some() {
             return Err(Failure::bad_parameter(format!(
                 "only {LOOKED_AT_MAX} items can be sorted by a value, and this request has more: add a run, a key or steps"

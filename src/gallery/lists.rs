@@ -160,13 +160,12 @@ impl RunFacts {
 fn run_row(shared: &Shared, mut summary: RunSummary) -> Result<RunRow, Failure> {
     let run = &summary.run;
     let extent = shared.reader.extent(run)?.ok_or_else(|| no_run(run))?;
-    let facts = match shared.known_runs.get(run, extent) {
-        Some(facts) => facts,
-        None => {
-            let facts = RunFacts::read(shared, run, extent)?;
-            shared.known_runs.put(run, facts.clone());
-            facts
-        }
+    let facts = if let Some(facts) = shared.known_runs.get(run, extent) {
+        facts
+    } else {
+        let facts = RunFacts::read(shared, run, extent)?;
+        shared.known_runs.put(run, facts.clone());
+        facts
     };
     let RunFacts { extent: _, source, name, config, last_step, changed, newest } = facts;
     summary.source = source;

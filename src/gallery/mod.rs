@@ -11,7 +11,7 @@
 //! | `ranges`, `streams` | conditional and partial requests; long bodies |
 //! | `limits` | the limits of requests |
 //! | `cursor` | where a list goes on |
-//! | `answer` | answers in JSON: ETags, compression |
+//! | `answer` | answers in JSON: entity tags, compression |
 //! | `segments`, `catalogue` | the keys and steps of runs, in memory |
 //! | `origin` | the tensors that items were made from, with their proofs |
 //! | `shown` | the values of an item: those of its dump, or else of its stored picture |

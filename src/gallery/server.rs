@@ -172,10 +172,8 @@ async fn keep_small(gallery: Gallery) {
     loop {
         ticks.tick().await;
         // A page that is open may show a run without asking for it.
-        if !gallery.0.streams.is_any_open() {
-            if gallery.0.catalogue.drop_idle(Instant::now()) {
-                gallery.0.known_runs.clear();
-            }
+        if !gallery.0.streams.is_any_open() && gallery.0.catalogue.drop_idle(Instant::now()) {
+            gallery.0.known_runs.clear();
         }
     }
 }

@@ -76,7 +76,7 @@ pub(crate) use self::index::{DumpRow, LineRow, WaitingItem};
 pub use self::left_out::LeftOutRun;
 use self::lock::{Holder, Lock};
 pub(crate) use self::named_files::NamedFiles;
-pub(crate) use self::reader::{Extent, ListPlace, PageLimits, Selected};
+pub(crate) use self::reader::{Extent, ListPage, ListPlace, PageLimits, Selected};
 pub use self::reader::{Filter, Reader, RejectedExample, RejectedItems, RunSummary, StateFilter};
 pub(crate) use self::request::{Change, Removed, Request, Requests};
 pub use self::run_file::RunInfo;

@@ -130,7 +130,7 @@ fn what_is_no_longer_the_journaled_file_is_not_sent() {
 /// The names of an archive, as the system's `tar` reads them.
 fn listed(archive: &[u8]) -> Vec<String> {
     let mut tar = Command::new("tar");
-    let mut tar = tar.args(["-t", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let tar = tar.args(["-t", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = tar.spawn().expect("tar");
     child.stdin.take().expect("a pipe").write_all(archive).expect("the archive");
     let output = child.wait_with_output().expect("tar");

@@ -29,16 +29,7 @@ impl PlacedLines {
     /// # Errors
     /// If it cannot be read. A damaged or missing line is `InvalidData`.
     pub(crate) fn line(&self, start: JournalOffset, length: u32) -> io::Result<Line> {
-        self.parse(start, &self.bytes(start, length)?)
-    }
-
-    /// Reads the line of bytes from a place.
-    ///
-    /// # Errors
-    /// If it is damaged: `InvalidData`.
-    pub(crate) fn parse(&self, start: JournalOffset, bytes: &[u8]) -> io::Result<Line> {
-        let lost = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        unframe(bytes).map_err(|error| lost(format!("damaged {}: {error}", at(start))))
+        parse_line(start, &self.bytes(start, length)?)
     }
 
     /// Reads the bytes of the line at a place, without its newline.
@@ -67,6 +58,15 @@ impl PlacedLines {
             _ => error,
         })
     }
+}
+
+/// Reads the line of bytes from a place.
+///
+/// # Errors
+/// If it is damaged: `InvalidData`.
+pub(crate) fn parse_line(start: JournalOffset, bytes: &[u8]) -> io::Result<Line> {
+    let lost = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    unframe(bytes).map_err(|error| lost(format!("damaged {}: {error}", at(start))))
 }
 
 fn at(JournalOffset { segment, offset }: JournalOffset) -> String {

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use self::cursor::{DumpCursor, Fingerprint, LogCursor, ReadLine, SourceCursor, Stamp};
 pub(crate) use self::event::{Event, Line, Outline, OutlineSource};
 pub(crate) use self::frame::{frame, unframe};
-pub(crate) use self::lines::{Lines, Located, PlacedLines};
+pub(crate) use self::lines::{Lines, Located, PlacedLines, parse_line};
 pub(crate) use self::open_journals::OpenJournals;
 use self::segments::segments;
 pub(crate) use self::segments::{

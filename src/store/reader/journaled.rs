@@ -50,7 +50,7 @@ impl Journaled {
 
     /// Reads the item that a row points at from the bytes of its line.
     pub(super) fn entry_of(&self, row: Row, bytes: &[u8]) -> Result<MediaEntry, StoreError> {
-        match self.noted(self.lines.parse(row.place, bytes))?.event {
+        match self.noted(journal::parse_line(row.place, bytes))?.event {
             Event::Media(mut entry) => {
                 if let Fate::Image(image) = &mut entry.fate {
                     image.pruned = row.is_pruned();

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::journaled::{Journaled, entries, is_gone};
 use self::pages::RowPlace;
-pub(crate) use self::pages::{ListPlace, PageLimits};
+pub(crate) use self::pages::{ListPage, ListPlace, PageLimits};
 pub use self::rejected::{RejectedExample, RejectedItems};
 pub(crate) use self::selected::Selected;
 use super::findings::Findings;
