@@ -38,7 +38,7 @@ pub(super) fn run(
             let listen = listen.parse().map_err(|error: String| anyhow!(error))?;
             print(&address(&config, &listen, code.as_deref(), None), common, out)?;
         }
-        GallerySource::Files(reader, _folder) => serve(args, common, config, reader, out)?,
+        GallerySource::Files(reader, _folder) => serve(args, common, &config, reader, out)?,
     }
     Ok(ExitCode::Done)
 }
@@ -47,7 +47,7 @@ pub(super) fn run(
 fn serve(
     args: &GalleryArgs,
     common: &Common,
-    config: Config,
+    config: &Config,
     reader: Reader,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
@@ -74,7 +74,7 @@ fn serve(
         running.open(&gallery);
         let new_address = || -> anyhow::Result<GalleryAddress> {
             let code = needs_login.then(|| gallery.login_code(None)).transpose()?;
-            Ok(address(&config, &place, code.as_deref(), as_of))
+            Ok(address(config, &place, code.as_deref(), as_of))
         };
         print(&new_address()?, common, out)?;
         let (mut interrupt, mut terminate) =

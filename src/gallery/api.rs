@@ -53,6 +53,7 @@ pub(super) struct Info {
 /// The limits of requests.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[expect(clippy::struct_field_names, reason = "each is a maximum, as the settings have it")]
 pub(super) struct RequestLimits {
     /// The items in an answer of `/api/v1/at`.
     pub(super) at_items_max: u32,
@@ -186,6 +187,7 @@ pub(super) struct Cell {
 /// `/api/v1/items`: some of the items that match.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 pub(super) struct Items {
     /// The items, in the requested order. May be empty although there is a `next`.
     #[cfg_attr(test, ts(type = "Item[]"))]
@@ -280,7 +282,7 @@ pub(super) struct Layer {
 pub(super) struct LayerClass {
     /// The class's name; its id if it has none.
     pub(super) name: String,
-    /// Its color: red, green, blue. The same at every step and in TensorBoard.
+    /// Its color: red, green, blue. The same at every step and in `TensorBoard`.
     pub(super) color: [u8; 3],
 }
 

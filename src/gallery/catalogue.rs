@@ -353,8 +353,11 @@ mod tests {
     use super::*;
     use crate::media::FileType;
 
+    /// A key, the number of its items by state, and its steps.
+    type KeyState = (String, [u64; 3], Vec<(u64, Counts)>);
+
     /// What a run's keys and steps are, for a comparison.
-    fn state(steps: &RunSteps) -> Vec<(String, [u64; 3], Vec<(u64, Counts)>)> {
+    fn state(steps: &RunSteps) -> Vec<KeyState> {
         let of_key = |(key, steps): (&String, &KeySteps)| {
             let counts = [steps.n_image, steps.n_held, steps.n_rejected];
             (key.clone(), counts, steps.segments.steps().collect())

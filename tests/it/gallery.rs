@@ -52,14 +52,12 @@ impl Answer {
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
-    let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    let mut lines = vec![format!("{method} {path} HTTP/1.1"), "Connection: close".to_owned()];
     if !headers.iter().any(|(name, _)| *name == "Host") {
-        text.push_str("Host: localhost:7878\r\n");
+        lines.push("Host: localhost:7878".to_owned());
     }
-    for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    text + "\r\n"
+    lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    lines.join("\r\n") + "\r\n\r\n"
 }
 
 fn connect(temp: &TempRun) -> UnixStream {

@@ -17,7 +17,7 @@ const ON_SOCKET: &str = "[gallery]\nlisten = \"unix:gallery.sock\"\n";
 /// The status and the body of an answer.
 fn ask(temp: &TempRun, path: &str) -> (u16, Vec<u8>) {
     let mut stream = UnixStream::connect(temp.folder().join("gallery.sock")).expect("the socket");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a timeout");
     // HTTP/1.0: the body is sent as it is, and ends with the connection.
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("a request");

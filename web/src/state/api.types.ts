@@ -638,7 +638,7 @@ export type LayerClass = {
  */
 name: string, 
 /**
- * Its color: red, green, blue. The same at every step and in TensorBoard.
+ * Its color: red, green, blue. The same at every step and in `TensorBoard`.
  */
 color: [number, number, number], };
 
