@@ -14,6 +14,7 @@ use super::json::{self, GalleryAddress};
 use crate::config::{Config, GalleryListen, InEffect};
 use crate::control::protocol::GalleryPlace;
 use crate::gallery::{self, Gallery};
+use crate::pace::Pace;
 use crate::store::Reader;
 
 /// The port at the other end of `ssh` for a unix socket.
@@ -55,21 +56,16 @@ fn serve(
     let as_of = Some(now.as_secs_f64());
     let settings = config.boot.gallery.clone();
     let in_effect = InEffect::new(config.live.clone());
+    let (pace, rate) = (Arc::new(Pace::default()), config.live.read_bytes_per_s_max);
+    pace.set((rate > 0).then_some(rate));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let context = || format!("--listen {}", args.listen);
         let listening = gallery::bind(&args.listen, &settings).await.with_context(context)?;
         let (place, needs_login) = (listening.place(), listening.needs_login());
         let free_bytes_min = Arc::new(Mutex::new(config.live.free_bytes_min));
-        let gallery = Gallery::new(
-            reader,
-            settings,
-            in_effect,
-            Arc::default(),
-            free_bytes_min,
-            as_of,
-            needs_login,
-        )?;
+        let gallery =
+            Gallery::new(reader, settings, in_effect, pace, free_bytes_min, as_of, needs_login)?;
         let mut running = gallery::serve(listening).with_context(context)?;
         running.open(&gallery);
         let new_address = || -> anyhow::Result<GalleryAddress> {
