@@ -89,6 +89,11 @@ function problem(status: number, title: string, detail: string): Problem {
   return { status, title, detail, code, sha20: null, needed: null, allowed: null, every: null };
 }
 
+/** Whether an error says that something is not there. */
+export function isNotFound(error: unknown): boolean {
+  return error instanceof ApiError && error.problem.status === 404;
+}
+
 /** Whether an error only says that a request was aborted. */
 export function isAborted(error: unknown): boolean {
   return error instanceof DOMException && error.name === "AbortError";

@@ -1,7 +1,7 @@
 // The steps of one key, kept up to date.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { apiUrl, ask } from "./api";
+import { apiUrl, ask, isNotFound } from "./api";
 import type { Segment, StepNumber, Steps } from "./api.types";
 import { onChanged, refreshed } from "./live";
 import { useLoaded } from "./loaded";
@@ -58,7 +58,10 @@ async function allSteps(run: string, key: string, signal: AbortSignal): Promise<
   const segments: Segment[] = [];
   let cursor: string | null = null;
   do {
-    const answer: Steps = await ask<Steps>(apiUrl("steps", { run, key, cursor }), signal);
+    const answer: Steps = await ask<Steps>(apiUrl("steps", { run, key, cursor }), signal).catch((error) => {
+      if (isNotFound(error)) return { segments: [], next: null };
+      throw error;
+    });
     segments.push(...answer.segments);
     cursor = answer.next;
   } while (cursor !== null);

@@ -1,13 +1,12 @@
-import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import "./Item.css";
 import { nextOdd } from "../picture/develop";
 import { params } from "../picture/load";
 import { brief, printed } from "../picture/loupe";
 import { formatOverlays, parseOverlays } from "../picture/overlay";
-import { areMarksOn, autoRangeOf, backdropOf, isOn, withAutoRange } from "../picture/panels";
+import { areMarksOn, autoRangeOf, backdropOf, isOn, marksToggled, withAutoRange } from "../picture/panels";
 import { centredOn, fitted, type Point, type Rectangle, type Size, visiblePart } from "../picture/zoom";
-import { ApiError, apiUrl } from "../state/api";
+import { apiUrl, isNotFound } from "../state/api";
 import type { Histogram, KeyRow } from "../state/api.types";
 import { shownStep, useKeySteps, useKeyVersion } from "../state/keysteps";
 import { useAnswer } from "../state/resource";
@@ -25,10 +24,11 @@ import { releaseButton, useItemKeys } from "./itemkeys";
 import { LoupePanel } from "./LoupePanel";
 import { useLayers } from "./layers";
 import { MarksPanel } from "./MarksPanel";
+import { ItemSkeleton, NoItem } from "./NoItem";
 import { NoPictureNote } from "./NoPicture";
 import { Overlay } from "./Overlay";
 import { OverlayPanel } from "./OverlayPanel";
-import { Empty, ErrorNote, KeyButton, Skeleton } from "./parts";
+import { KeyButton } from "./parts";
 import { Slider } from "./Slider";
 import { Stage } from "./Stage";
 import { type Shown, useNeighbours, useShown } from "./shown";
@@ -48,45 +48,22 @@ export function Item() {
   const shown = loaded.value;
   useNeighbours(shown, version, dev !== null || areMarksOn(show, shown !== undefined && isOddItem(shown)));
   const player = usePlayer(steps ? [steps] : []);
-  if (!run || !key) {
+  if (!run || !key) return <NoItem title="No item is chosen" run={run} />;
+  if (steps && step === null) {
     return (
-      <NoItem>
-        <Empty title="No item is chosen">Choose one in the grid.</Empty>
-      </NoItem>
+      <NoItem
+        title={steps.length > 0 ? `${key} begins later` : `${key} has no images`}
+        run={run}
+        steps={steps}
+      />
     );
   }
   // A step between two of the key is none until its steps are known.
-  if (loaded.error && steps) {
-    const { error } = loaded;
-    return (
-      <NoItem>
-        {error instanceof ApiError ? (
-          <ErrorNote error={error} />
-        ) : (
-          <Empty title="Error">{error.message}</Empty>
-        )}
-      </NoItem>
-    );
-  }
-  if (steps && steps.length > 0 && step === null) {
-    return (
-      <NoItem>
-        <Empty title={`${key} begins at step ${steps.first()}`} />
-      </NoItem>
-    );
+  if (loaded.error && (steps || !isNotFound(loaded.error))) {
+    return <NoItem title={key} run={run} error={loaded.error} />;
   }
   if (!shown) return <ItemSkeleton />;
   return <ShownItem shown={shown} keys={keys} player={player} />;
-}
-
-/** A page without a picture, which has a heading all the same. */
-function NoItem({ children }: { children: ComponentChildren }) {
-  return (
-    <>
-      <h1 class="sr-only">{view.value.key || "Item"}</h1>
-      {children}
-    </>
-  );
 }
 
 interface ShownProps {
@@ -186,6 +163,8 @@ function ItemView(props: ItemViewProps) {
     isOdd,
     player,
     nextNan: () => {
+      // What is gone to must be seen.
+      if (!areOn) change({ show: marksToggled(show, isOdd) });
       const codes = made?.marks?.codes;
       const from = pixel ? pixel.y * size.width + pixel.x : -1;
       const at = codes ? nextOdd(codes, from) : null;
@@ -329,20 +308,4 @@ function useAutoRange(histogram: Histogram | undefined): void {
     const range = auto && histogram && autoRange(histogram, auto);
     if (range) replace({ dev: { ...(dev ?? PLAIN), low: range[0], high: range[1] } });
   }, [auto, histogram]);
-}
-
-function ItemSkeleton() {
-  return (
-    <div class="item">
-      <div class="bar">
-        <Skeleton width={320} height={20} />
-      </div>
-      <div class="item-main" />
-      <aside class="side">
-        <Skeleton height={160} />
-        <Skeleton height={120} />
-        <Skeleton height={240} />
-      </aside>
-    </div>
-  );
 }
