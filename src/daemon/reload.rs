@@ -136,7 +136,12 @@ mod tests {
         let text = "[retention]\ndumps = \"delivered\"\n\
                     [sync.disk]\nkind = \"tensorboard\"\npath = \"tb\"\n";
         fs::write(&file, text).expect("a file");
-        let state = || (reload.retention.config().0.retention.dumps, reload.targets.views().len());
+        let state = || {
+            let dumps = reload.retention.config().0.retention.dumps;
+            // The gallery's settings.
+            assert_eq!(reload.in_effect.get().retention.dumps, dumps);
+            (dumps, reload.targets.views().len())
+        };
 
         commands.send(Command::Stop).expect("room for a command");
         assert_eq!(reload.now(), Err("earlier reloads are not done yet".to_owned()));
