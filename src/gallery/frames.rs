@@ -8,10 +8,10 @@
 //! bytes   the picture, `size` of them
 //! ```
 //!
-//! For each of the steps, and each run and key, there is the image at the greatest step up to it. Each image comes
-//! once. The order is that of the steps, then of the runs, then of the keys, so that a page asks for what it needs
-//! first. Frames are sent while further ones are made. The answer ends early at its limit of bytes, or if newer
-//! requests push it out. Then frames are missing at its end.
+//! For each of the steps, and each run, key and index, there is the image at the greatest step up to it at which the
+//! key has anything. Each image comes once. The order is that of the steps, then of the runs, the keys and the indices,
+//! so that a page asks for what it needs first. Frames are sent while further ones are made. The answer ends early at
+//! its limit of bytes, or if newer requests push it out. Then frames are missing at its end.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -38,6 +38,12 @@ use crate::media::{Fate, MediaEntry, MediaFile, MediaKey, RunId, Step};
 /// The runs times the keys in a request.
 const SERIES_MAX: usize = 256;
 
+/// The indices in a request.
+const INDICES_MAX: usize = 256;
+
+/// The runs times the keys times the steps times the indices in a request.
+const PLACES_MAX: usize = 65_536;
+
 /// The bytes of frames that are read at a time.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -54,7 +60,7 @@ struct Wanted {
     runs: Vec<RunId>,
     keys: Vec<MediaKey>,
     steps: Vec<Step>,
-    index: u32,
+    indices: Vec<u32>,
     size: ThumbSize,
 }
 
@@ -66,6 +72,7 @@ struct At<'a> {
     run: &'a RunId,
     key: &'a MediaKey,
     step: Step,
+    index: u32,
 }
 
 impl Wanted {
@@ -76,7 +83,8 @@ impl Wanted {
         let keys: Vec<_> =
             params.all("key").iter().map(|text| media_key(text)).collect::<Result<_, _>>()?;
         let steps = steps(&params.one("steps")?)?;
-        let index = params.number("index", 0..=u32::MAX)?.unwrap_or(0);
+        let indices = params.optional("index")?;
+        let indices = indices.as_deref().map_or_else(|| Ok(vec![0]), indices_of)?;
         let size = params.optional("size")?;
         let size = size.as_deref().unwrap_or("128");
         let bad_size =
@@ -90,20 +98,35 @@ impl Wanted {
                 "got {runs} values of \"run\" and {keys} of \"key\", want 1 to {SERIES_MAX} pairs"
             )));
         }
-        Ok(Self { runs, keys, steps, index, size })
+        let n_places = n_series.saturating_mul(steps.len()).saturating_mul(indices.len());
+        if n_places > PLACES_MAX {
+            let (runs, keys) = (runs.len(), keys.len());
+            let (steps, indices) = (steps.len(), indices.len());
+            return Err(Failure::bad_parameter(format!(
+                "got {runs} runs × {keys} keys × {steps} steps × {indices} indices = {n_places} combinations, want at \
+                 most {PLACES_MAX}: ask several times"
+            )));
+        }
+        Ok(Self { runs, keys, steps, indices, size })
     }
 
-    /// The run, the key and the step of a place in the order of frames.
+    /// The run, the key, the step and the index of a place in the order of frames.
     fn at(&self, place: usize) -> Option<At<'_>> {
-        let n_keys = self.keys.len();
-        let step = *self.steps.get(place / (self.runs.len() * n_keys))?;
-        let n_run = place / n_keys % self.runs.len();
-        Some(At { n_run, run: &self.runs[n_run], key: &self.keys[place % n_keys], step })
+        let (n_keys, n_indices) = (self.keys.len(), self.indices.len());
+        let step = *self.steps.get(place / self.n_series())?;
+        let n_run = place / (n_keys * n_indices) % self.runs.len();
+        let key = &self.keys[place / n_indices % n_keys];
+        let index = self.indices[place % n_indices];
+        Some(At { n_run, run: &self.runs[n_run], key, step, index })
     }
 
-    /// The number of the run and key of a place.
+    /// The number of a place's run, key and index.
     fn series(&self, place: usize) -> usize {
-        place % (self.runs.len() * self.keys.len())
+        place % self.n_series()
+    }
+
+    fn n_series(&self) -> usize {
+        self.runs.len() * self.keys.len() * self.indices.len()
     }
 }
 
@@ -122,6 +145,32 @@ fn steps(text: &str) -> Result<Vec<Step>, Failure> {
     Ok(steps)
 }
 
+/// Reads a list of indices and of ranges of them. Each index is taken once.
+fn indices_of(text: &str) -> Result<Vec<u32>, Failure> {
+    let mut indices = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let range = first.parse::<u32>().ok().zip(last.parse().ok()).filter(|(a, b)| a <= b);
+        let bad = || {
+            let what = "indices or ranges such as 0-23, with commas between them";
+            Failure::bad_parameter(format!("got {part:?} in \"index\", want {what}"))
+        };
+        let (first, last) = range.ok_or_else(bad)?;
+        for index in first..=last {
+            if indices.contains(&index) {
+                continue;
+            }
+            if indices.len() == INDICES_MAX {
+                return Err(Failure::bad_parameter(format!(
+                    "got more than {INDICES_MAX} values in \"index\", want at most {INDICES_MAX}"
+                )));
+            }
+            indices.push(index);
+        }
+    }
+    Ok(indices)
+}
+
 /// Appends a frame.
 fn push_frame(out: &mut Vec<u8>, head: &FrameHead, bytes: &[u8]) {
     // A head of texts and numbers can be written.
@@ -137,7 +186,7 @@ struct Progress {
     wanted: Arc<Wanted>,
     /// The next place.
     place: usize,
-    /// The images that were sent: the number of their run and key, and their step.
+    /// The images that were sent: the number of their run, key and index, and their step.
     sent: HashSet<(usize, Step)>,
     /// The files of each run.
     files: Vec<Option<Arc<RunFiles>>>,
@@ -205,19 +254,19 @@ impl Progress {
 
     /// Finds the image at a place, or what is there instead.
     fn find(&mut self, shared: &Shared, at: &At<'_>) -> Result<Found, Failure> {
-        let &At { n_run, run, key, step } = at;
+        let &At { n_run, run, key, step, index } = at;
         let mut head = FrameHead {
             run: run.as_str().to_owned(),
             key: key.as_str().to_owned(),
             step: StepNumber(step.0),
-            index: self.wanted.index,
+            index,
             sha20: String::new(),
             content_type: String::new(),
             size: 0,
             width: 0,
             height: 0,
         };
-        let file = match shared.reader.item(run, key, step, self.wanted.index)? {
+        let file = match shared.reader.item(run, key, step, index)? {
             Some(MediaEntry { fate: Fate::Image(image), .. }) => {
                 let file = image.file;
                 head.sha20 = digits(file.sha256);
@@ -353,6 +402,9 @@ mod tests {
         frames
     }
 
+    const BAD_INDEX: &str =
+        "got \"\" in \"index\", want indices or ranges such as 0-23, with commas between them";
+
     fn small(bytes: &[u8]) -> TestFile<'_> {
         TestFile::new(FileType::Png, bytes, (28, 28))
     }
@@ -399,6 +451,39 @@ mod tests {
         let other = ask(&store.gallery(), "key=b&steps=25&index=1").await;
         assert_eq!(read(other.body())[0].1, b"another index");
         assert!(ask(&store.gallery(), "key=none&steps=25").await.body().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_request_may_have_many_indices() {
+        let mut store = TestStore::new();
+        for (key, step, index) in
+            [("a", 1, 0), ("a", 1, 1), ("a", 1, 3), ("b", 1, 1), ("a", 2, 1), ("b", 2, 3)]
+        {
+            store.image((key, step, index), small(format!("{key} {step} {index}").as_bytes()));
+        }
+        let gallery = store.gallery();
+        let told = async |query: &str| {
+            let got = ask(&gallery, query).await;
+            assert_eq!(got.status, StatusCode::OK, "{query}");
+            let frames = read(got.body());
+            let told = frames.iter().map(|(head, picture)| {
+                let picture = std::str::from_utf8(picture).expect("text");
+                let head = (&head["key"], &head["step"], &head["index"]);
+                assert_eq!(
+                    format!("{} {} {}", head.0.as_str().unwrap_or(""), head.1, head.2),
+                    picture
+                );
+                picture.to_owned()
+            });
+            told.collect::<Vec<_>>()
+        };
+        // By steps, then keys, then indices. An index at which a step has nothing is left out.
+        let want = ["a 2 1", "b 2 3", "a 1 0", "a 1 1", "a 1 3", "b 1 1"];
+        assert_eq!(told("key=a&key=b&steps=2,1,9&index=0-3").await, want);
+        // The indices come in the order of the request, each once.
+        assert_eq!(told("key=a&steps=1&index=3,0-1,1,0-3").await, ["a 1 3", "a 1 0", "a 1 1"]);
+        assert_eq!(told("key=a&steps=1&index=4294967295,1").await, ["a 1 1"]);
+        assert_eq!(told("key=a&steps=1").await, ["a 1 0"]);
     }
 
     #[tokio::test]
@@ -456,10 +541,25 @@ mod tests {
         let store = TestStore::new();
         let many = vec!["1"; 257].join(",");
         let long = format!("key=k&steps={many}");
+        let most = format!("key=k&key=l&steps={}&index=0-255", vec!["1"; 129].join(","));
         for (query, want) in [
             ("key=k", "no value of \"steps\", want one"),
             ("key=k&steps=1,x", "got \"x\" in \"steps\", want steps with commas between them"),
             ("key=k&steps=", "got \"\" in \"steps\", want steps with commas between them"),
+            ("key=k&steps=1&index=", BAD_INDEX),
+            (
+                "key=k&steps=1&index=0,3-1",
+                "got \"3-1\" in \"index\", want indices or ranges such as 0-23, with commas between them",
+            ),
+            (
+                "key=k&steps=1&index=0-4294967295",
+                "got more than 256 values in \"index\", want at most 256",
+            ),
+            (
+                &most,
+                "got 1 runs × 2 keys × 129 steps × 256 indices = 66048 combinations, want at most 65536: ask several \
+                 times",
+            ),
             (&long, "got more than 256 values in \"steps\", want at most 256"),
             ("key=k&steps=1&size=64", "got \"64\" as \"size\", want 128 or 256"),
             ("steps=1", "got 1 values of \"run\" and 0 of \"key\", want 1 to 256 pairs"),

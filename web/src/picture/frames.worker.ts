@@ -59,6 +59,8 @@ const BYTES_MAX = 48 * 1024 * 1024;
 const PIXELS_MAX = 64 * 1024 * 1024;
 /** Bytes fetched ahead of one aim. */
 const AHEAD_MAX = 8 * 1024 * 1024;
+/** An answer this long may have ended early: the gallery sends 4 MiB, and no thumbnail is as long as the difference. */
+const FULL_ANSWER = 3 * 1024 * 1024;
 /** Requests under way while the cursor rests, and while it moves: then each is worth its time, as it ends near it. */
 const REQUESTS_MAX = 4;
 const MOVING_MAX = 2;
@@ -321,6 +323,7 @@ async function load(batch: Batch, isAhead: boolean): Promise<void> {
       const { done, value } = await reader.read();
       if (done) break;
       bytes += value.length;
+      if (isAhead) aheadBytes += value.length;
       for (const { head, bytes: picture } of parser.push(value as Uint8Array<ArrayBuffer>)) {
         const name = batch.nameOf(head);
         if (name === undefined) continue;
@@ -331,11 +334,12 @@ async function load(batch: Batch, isAhead: boolean): Promise<void> {
       }
       news++;
       void decode();
+      if (isAhead && aheadBytes > AHEAD_MAX) batch.abort.abort();
     }
     parser.end();
     failures = 0;
     // An answer may end early, when it is full or newer requests wait. What is missing twice does not exist.
-    for (const { name, step } of batch.missing()) {
+    for (const { name, step } of bytes < FULL_ANSWER ? batch.missing() : []) {
       const id = useOf(cellOf(name, batch.size), step);
       if (!missed.delete(id)) missed.add(id);
       else keep(name, batch.size, { step, head: null, bytes: new Uint8Array(0) });
@@ -348,7 +352,6 @@ async function load(batch: Batch, isAhead: boolean): Promise<void> {
       await new Promise((resolve) => setTimeout(resolve, Math.min(10_000, 250 * 2 ** failures)));
     }
   }
-  if (isAhead) aheadBytes += bytes;
   underWay.delete(batch);
   news++;
   void decode();

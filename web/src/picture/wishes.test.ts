@@ -19,8 +19,20 @@ test("cells that want the same are asked for together", () => {
   const cells = [cell("a", "k"), cell("a", "l"), cell("b", "k"), cell("b", "l")];
   expect(asked(cells, () => [1, "9007199254740993"])).toEqual(["a,b k,l 1,9007199254740993 0"]);
   expect(asked(cells, ({ run }) => (run === "a" ? [1] : [2]))).toEqual(["a k,l 1 0", "b k,l 2 0"]);
-  expect(asked([cell("a", "k"), cell("a", "k", 1)], () => [1])).toEqual(["a k 1 0", "a k 1 1"]);
   expect(asked(cells, () => [])).toEqual([]);
+});
+
+test("all indices of a key are asked for together", () => {
+  const many = (key: string, ...indices: number[]) => indices.map((index) => cell("a", key, index));
+  const cells = [
+    ...many("k", 0, 1, 2, 5, 7, 8),
+    cell("a", "l"),
+    ...many("m", 8, 7, 5, 2, 1, 0),
+    cell("a", "n"),
+  ];
+  expect(asked(cells, () => [1, 2])).toEqual(["a k,m 1,2 0-2,5,7-8", "a l,n 1,2 0"]);
+  // Each index may want other steps.
+  expect(asked(many("k", 0, 1, 2), ({ index }) => (index === 1 ? [] : [1]))).toEqual(["a k 1 0,2"]);
 });
 
 test("nothing is asked for that no cell wants", () => {
@@ -36,6 +48,10 @@ test("long requests are split", () => {
   expect(batches([cell("a", "k")], 128, () => steps).map((batch) => batch.steps.length)).toEqual([
     64, 64, 22,
   ]);
+  const indices = Array.from({ length: 600 }, (_, index) => cell("a", "k", index));
+  const parts = batches(indices, 128, () => [1]);
+  expect(parts.map((batch) => batch.cells.length)).toEqual([150, 150, 150, 150]);
+  expect(new Set(parts.flatMap((batch) => batch.cells.map(({ index }) => index))).size).toBe(600);
   const cells = Array.from({ length: 40 }, (_, n) => cell("a", `${n}${"x".repeat(1000)}`));
   const split = batches(cells, 128, () => [1]);
   expect(split.every((batch) => batch.url().length <= 6_000)).toBe(true);

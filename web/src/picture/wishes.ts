@@ -4,6 +4,8 @@ import type { StepNumber } from "../state/api.types";
 
 /** The steps of a request. */
 const STEPS_MAX = 64;
+/** The runs times the keys times the indices of a request; with its steps, fewer than the gallery takes. */
+const CELLS_MAX = 256;
 /** Characters of an address; the gallery takes 16 KiB of headers. */
 const URL_MAX = 6_000;
 
@@ -21,7 +23,7 @@ export function distance(a: StepNumber, b: StepNumber): number {
   return Math.abs(Number(BigInt(a) - BigInt(b)));
 }
 
-/** One request: some steps of all keys of all runs, at one index. */
+/** One request: some steps of all indices of all keys of all runs. */
 export class Batch {
   readonly abort = new AbortController();
   isAhead = false;
@@ -30,12 +32,11 @@ export class Batch {
 
   constructor(
     readonly size: number,
-    readonly index: number,
     readonly cells: readonly Cell[],
     readonly steps: readonly StepNumber[],
   ) {
-    for (const { name, run, key } of cells) {
-      this.names.set(JSON.stringify([run, key]), name);
+    for (const { name, run, key, index } of cells) {
+      this.names.set(JSON.stringify([run, key, index]), name);
       this.left.set(name, new Set(steps));
     }
   }
@@ -46,7 +47,7 @@ export class Batch {
 
   /** The name of the cell that a frame belongs to. */
   nameOf(head: { run: string; key: string; index: number }): string | undefined {
-    return head.index === this.index ? this.names.get(JSON.stringify([head.run, head.key])) : undefined;
+    return this.names.get(JSON.stringify([head.run, head.key, head.index]));
   }
 
   got(name: string, step: StepNumber): void {
@@ -64,18 +65,34 @@ export class Batch {
   }
 
   url(): string {
-    return url(this.size, this.index, this.cells, this.steps);
+    return url(this.size, this.cells, this.steps);
   }
 }
 
-function url(size: number, index: number, cells: readonly Cell[], steps: readonly StepNumber[]): string {
+function url(size: number, cells: readonly Cell[], steps: readonly StepNumber[]): string {
   const query = new URLSearchParams();
   for (const run of new Set(cells.map((cell) => cell.run))) query.append("run", run);
   for (const key of new Set(cells.map((cell) => cell.key))) query.append("key", key);
   query.append("steps", steps.join(","));
-  query.append("index", String(index));
+  query.append("index", ranges(cells.map((cell) => cell.index)));
   query.append("size", String(size));
   return `/api/v1/frames?${query}`;
+}
+
+/** Writes numbers as the gallery reads them: `0-3,7`. */
+function ranges(numbers: readonly number[]): string {
+  const written: string[] = [];
+  const sorted = [...new Set(numbers)].sort((a, b) => a - b);
+  for (let at = 0; at < sorted.length; at++) {
+    const first = sorted[at] ?? 0;
+    let last = first;
+    while (sorted[at + 1] === last + 1) {
+      last++;
+      at++;
+    }
+    written.push(first === last ? `${first}` : `${first}-${last}`);
+  }
+  return written.join();
 }
 
 /** The requests for the steps that cells want, in the order of the cells. */
@@ -84,53 +101,57 @@ export function batches<C extends Cell>(
   size: number,
   wanted: (cell: C) => readonly StepNumber[],
 ): Batch[] {
-  // Cells that want the same steps at the same index are asked for together.
-  const groups = new Map<string, { steps: readonly StepNumber[]; cells: C[] }>();
-  for (const cell of cells) {
-    const steps = wanted(cell);
-    if (steps.length === 0) continue;
-    const group = `${cell.index} ${steps.join()}`;
-    const known = groups.get(group);
-    if (known) known.cells.push(cell);
-    else groups.set(group, { steps, cells: [cell] });
-  }
+  const wishes = cells.map((cell) => ({ cell, steps: wanted(cell) }));
+  // Cells that want the same steps are asked for together.
+  const groups = grouped(
+    wishes.filter(({ steps }) => steps.length > 0),
+    ({ steps }) => steps,
+  );
   const made: Batch[] = [];
-  for (const { steps, cells: all } of groups.values()) {
-    const [some] = all;
-    if (!some) continue;
-    for (const product of products(all)) {
+  for (const group of groups) {
+    const steps = group[0]?.steps ?? [];
+    for (const product of products(group.map(({ cell }) => cell))) {
       for (let at = 0; at < steps.length; at += STEPS_MAX) {
-        made.push(...fitting(size, some.index, product, steps.slice(at, at + STEPS_MAX)));
+        made.push(...fitting(size, product, steps.slice(at, at + STEPS_MAX)));
       }
     }
   }
   return made;
 }
 
-/** Cells as sets in which each run has each key. */
+/** Cells as sets in which each run has each key, and each key has each index. */
 function products<C extends Cell>(cells: readonly C[]): C[][] {
-  const runs = new Map<string, C[]>();
-  for (const cell of cells) runs.set(cell.run, [...(runs.get(cell.run) ?? []), cell]);
-  const byKeys = new Map<string, C[]>();
-  for (const of of runs.values()) {
-    const keys = JSON.stringify(of.map((cell) => cell.key).sort());
-    byKeys.set(keys, [...(byKeys.get(keys) ?? []), ...of]);
-  }
-  return [...byKeys.values()];
+  const indices = (of: readonly C[]) => of.map(({ index }) => index).sort((a, b) => a - b);
+  const keys = (of: readonly C[]) => [...new Set(of.map(({ key }) => key))].sort();
+  const perKey = grouped(cells, ({ run, key }) => [run, key]);
+  return joined(perKey, indices).flatMap((some) => {
+    const perRun = grouped(some, ({ run }) => run);
+    return joined(perRun, keys);
+  });
 }
 
-/** A request, or several if its address would be too long. */
-function fitting<C extends Cell>(
-  size: number,
-  index: number,
-  cells: C[],
-  steps: readonly StepNumber[],
-): Batch[] {
-  if (cells.length === 1 || url(size, index, cells, steps).length <= URL_MAX) {
-    return [new Batch(size, index, cells, steps)];
+function grouped<T>(all: readonly T[], by: (one: T) => unknown): T[][] {
+  const groups = new Map<string, T[]>();
+  for (const one of all) {
+    const name = JSON.stringify(by(one));
+    const known = groups.get(name);
+    if (known) known.push(one);
+    else groups.set(name, [one]);
   }
+  return [...groups.values()];
+}
+
+/** Joins groups that have the same in common. */
+function joined<T>(groups: readonly T[][], common: (group: readonly T[]) => unknown): T[][] {
+  return grouped(groups, common).map((of) => of.flat());
+}
+
+/** A request, or several if it would be too long. */
+function fitting<C extends Cell>(size: number, cells: C[], steps: readonly StepNumber[]): Batch[] {
+  const fits = cells.length <= CELLS_MAX && url(size, cells, steps).length <= URL_MAX;
+  if (cells.length === 1 || fits) return [new Batch(size, cells, steps)];
   const half = cells.length >> 1;
   return [cells.slice(0, half), cells.slice(half)].flatMap((part) => {
-    return products(part).flatMap((product) => fitting(size, index, product, steps));
+    return products(part).flatMap((product) => fitting(size, product, steps));
   });
 }
