@@ -28,7 +28,7 @@ const PAGES: [&str; 5] = ["/", "/grid", "/item", "/compare", "/search"];
 
 pub(super) fn routes() -> Router<Gallery> {
     let pages = PAGES.iter().fold(Router::new(), |router, page| router.route(page, get(index)));
-    pages.route("/a/{*path}", get(asset)).route("/favicon.svg", get(icon))
+    pages.route("/a/{*path}", get(asset))
 }
 
 /// Whether this is the address of a page.
@@ -82,10 +82,4 @@ async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Result<Response,
     let asset = ASSETS.get(&*format!("a/{path}"));
     let asset = asset.ok_or_else(|| Failure::not_found("this version has no such file"))?;
     Ok(asset.response(&headers, "private, max-age=31536000, immutable"))
-}
-
-async fn icon(headers: HeaderMap) -> Result<Response, Failure> {
-    let asset = ASSETS.get("favicon.svg");
-    let asset = asset.ok_or_else(|| Failure::not_found("this version has no such file"))?;
-    Ok(asset.response(&headers, "private, max-age=86400"))
 }
