@@ -1,12 +1,16 @@
-//! Writes the types of the HTTP API for TypeScript, and checks that the written ones are current.
+//! Writes what the pages must have as the daemon has it, for TypeScript: the types of the HTTP API and the colours of
+//! the colormaps. Checks that the written files are current.
 
 use std::fs;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ts_rs::{Config, TS};
 
 use super::api;
 use crate::cli::json::{ItemForm, StatsForm};
+use crate::media::Colormap;
 use crate::store::RunSummary;
 
 /// The fields that only some items have.
@@ -86,13 +90,33 @@ fn types() -> String {
     format!("{head}\n{}", declarations.join("\n"))
 }
 
-#[test]
-fn the_types_for_typescript_are_those_of_the_api() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("web/src/state/api.types.ts");
-    let want = types();
+/// Returns the colours of each colormap.
+fn colormaps() -> String {
+    let head = "// The colors of each colormap, as the daemon draws them. Written by a test from crates/image: change that.\n\
+                // `SAFELIGHT_UPDATE=1 cargo test --lib gallery::typescript` writes this file.\n\n\
+                /** Of each map, base64 of 768 bytes: all reds, then greens, then blues, each as the difference to the one before. */\n\
+                export const PACKED_COLORS: Readonly<Record<string, string>> = {\n";
+    let line = |map: Colormap| {
+        let name = serde_json::to_value(map).expect("a colormap is written as its name");
+        let colors = map.colors();
+        let plane = |channel: usize| {
+            let levels = colors.iter().map(move |color| color[channel]);
+            let before = std::iter::once(0).chain(levels.clone());
+            levels.zip(before).map(|(level, before)| level.wrapping_sub(before))
+        };
+        let packed: Vec<u8> = (0..3).flat_map(plane).collect();
+        format!("  {}: \"{}\",\n", name.as_str().expect("a name"), STANDARD.encode(packed))
+    };
+    format!("{head}{}}};\n", Colormap::ALL.map(line).concat())
+}
+
+/// Checks that a file is current. `SAFELIGHT_UPDATE` writes it.
+#[track_caller]
+fn check(file: &str, want: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     if std::env::var_os("SAFELIGHT_UPDATE").is_some() {
         fs::create_dir_all(path.parent().expect("a folder")).expect("the folder");
-        fs::write(&path, &want).expect("the file");
+        fs::write(&path, want).expect("the file");
     }
     let got = fs::read_to_string(&path).unwrap_or_default();
     assert!(
@@ -100,4 +124,14 @@ fn the_types_for_typescript_are_those_of_the_api() {
         "{} is out of date: run `SAFELIGHT_UPDATE=1 cargo test --lib gallery::typescript`",
         path.display()
     );
+}
+
+#[test]
+fn the_types_for_typescript_are_those_of_the_api() {
+    check("web/src/state/api.types.ts", &types());
+}
+
+#[test]
+fn the_colormaps_for_typescript_are_those_of_the_daemon() {
+    check("web/src/picture/colormaps.ts", &colormaps());
 }

@@ -4,45 +4,48 @@ use crate::media::{Colormap, Rgb};
 use crate::simd::for_more_instructions;
 use colorous::Gradient;
 
-/// Returns the 256 colours of a map.
-///
-/// They are d3's, from the crate `colorous`. Largest difference to matplotlib 3.11, of 255: viridis, magma,
-/// inferno and plasma 1; turbo 32 and cividis 19, which are polynomials; the others 16, which are splines
-/// through the same colours.
-#[must_use]
-pub(crate) fn colors(map: Colormap) -> [[u8; 3]; 256] {
-    let gradient: Option<Gradient> = match map {
-        Colormap::Gray => None,
-        Colormap::Viridis => Some(colorous::VIRIDIS),
-        Colormap::Magma => Some(colorous::MAGMA),
-        Colormap::Inferno => Some(colorous::INFERNO),
-        Colormap::Plasma => Some(colorous::PLASMA),
-        Colormap::Cividis => Some(colorous::CIVIDIS),
-        Colormap::Turbo => Some(colorous::TURBO),
-        Colormap::Cubehelix => Some(colorous::CUBEHELIX),
-        Colormap::Blues => Some(colorous::BLUES),
-        Colormap::Greens => Some(colorous::GREENS),
-        Colormap::Greys => Some(colorous::GREYS),
-        Colormap::Oranges => Some(colorous::ORANGES),
-        Colormap::Purples => Some(colorous::PURPLES),
-        Colormap::Reds => Some(colorous::REDS),
-        Colormap::Spectral => Some(colorous::SPECTRAL),
-        Colormap::RdBu => Some(colorous::RED_BLUE),
-        Colormap::RdYlBu => Some(colorous::RED_YELLOW_BLUE),
-        Colormap::RdYlGn => Some(colorous::RED_YELLOW_GREEN),
-        Colormap::PiYg => Some(colorous::PINK_GREEN),
-        Colormap::PrGn => Some(colorous::PURPLE_GREEN),
-        Colormap::BrBg => Some(colorous::BROWN_GREEN),
-        Colormap::PuOr => Some(colorous::PURPLE_ORANGE),
-    };
-    let mut colors = [[0; 3]; 256];
-    for (value, color) in (0u8..=255).zip(&mut colors) {
-        // Purple is first in d3 and last in matplotlib.
-        let place = if map == Colormap::PuOr { 255 - value } else { value };
-        *color = gradient
-            .map_or([value; 3], |gradient| gradient.eval_rational(place.into(), 256).as_array());
+impl Colormap {
+    /// Returns its 256 colours.
+    ///
+    /// They are d3's, from the crate `colorous`. Largest difference to matplotlib 3.11, of 255: viridis, magma,
+    /// inferno and plasma 1; turbo 32 and cividis 19, which are polynomials; the others 16, which are splines
+    /// through the same colours.
+    #[must_use]
+    pub fn colors(self) -> [[u8; 3]; 256] {
+        let gradient: Option<Gradient> = match self {
+            Self::Gray => None,
+            Self::Viridis => Some(colorous::VIRIDIS),
+            Self::Magma => Some(colorous::MAGMA),
+            Self::Inferno => Some(colorous::INFERNO),
+            Self::Plasma => Some(colorous::PLASMA),
+            Self::Cividis => Some(colorous::CIVIDIS),
+            Self::Turbo => Some(colorous::TURBO),
+            Self::Cubehelix => Some(colorous::CUBEHELIX),
+            Self::Blues => Some(colorous::BLUES),
+            Self::Greens => Some(colorous::GREENS),
+            Self::Greys => Some(colorous::GREYS),
+            Self::Oranges => Some(colorous::ORANGES),
+            Self::Purples => Some(colorous::PURPLES),
+            Self::Reds => Some(colorous::REDS),
+            Self::Spectral => Some(colorous::SPECTRAL),
+            Self::RdBu => Some(colorous::RED_BLUE),
+            Self::RdYlBu => Some(colorous::RED_YELLOW_BLUE),
+            Self::RdYlGn => Some(colorous::RED_YELLOW_GREEN),
+            Self::PiYg => Some(colorous::PINK_GREEN),
+            Self::PrGn => Some(colorous::PURPLE_GREEN),
+            Self::BrBg => Some(colorous::BROWN_GREEN),
+            Self::PuOr => Some(colorous::PURPLE_ORANGE),
+        };
+        let mut colors = [[0; 3]; 256];
+        for (value, color) in (0u8..=255).zip(&mut colors) {
+            // Purple is first in d3 and last in matplotlib.
+            let place = if self == Self::PuOr { 255 - value } else { value };
+            *color = gradient.map_or([value; 3], |gradient| {
+                gradient.eval_rational(place.into(), 256).as_array()
+            });
+        }
+        colors
     }
-    colors
 }
 
 /// Converts gray samples to the colours of a map.
@@ -55,7 +58,7 @@ pub(crate) fn mapped(gray: &[u8], map: Colormap) -> Vec<u8> {
 
 /// Converts like [`mapped`] into `colored`, which is overwritten.
 pub(crate) fn mapped_into(gray: &[u8], map: Colormap, colored: &mut Vec<u8>) {
-    let colors = colors(map);
+    let colors = map.colors();
     colored.resize(gray.len() * 3, 0);
     for (to, &value) in colored.as_chunks_mut().0.iter_mut().zip(gray) {
         *to = colors[usize::from(value)];
@@ -125,7 +128,7 @@ mod tests {
             (Colormap::Inferno, [0, 0, 4], [188, 55, 84], [252, 255, 164]),
             (Colormap::Plasma, [13, 8, 135], [204, 71, 120], [240, 249, 33]),
         ] {
-            let colors = colors(map);
+            let colors = map.colors();
             let near = |a: [u8; 3], b: [u8; 3]| a.iter().zip(b).all(|(a, b)| a.abs_diff(b) <= 1);
             assert!(near(colors[0], first), "{map:?}: {:?}", colors[0]);
             assert!(near(colors[128], middle), "{map:?}: {:?}", colors[128]);

@@ -171,7 +171,7 @@ pub fn drawn(
     (low, high): (f64, f64),
     colormap: Colormap,
 ) -> Pixels {
-    let colors = crate::convert::color::colors(colormap);
+    let colors = colormap.colors();
     let bytes = values.iter().flat_map(|&value| match value {
         value if value.is_nan() => [255, 0, 255],
         value => {
