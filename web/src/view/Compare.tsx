@@ -12,7 +12,7 @@ import { replace, view } from "../state/route";
 import { formatPlace, type Way } from "../state/url";
 import { CompareBar } from "./CompareBar";
 import { ComparePanels } from "./ComparePanels";
-import { DifferenceMap, Flicker, SideBySide, Swipe } from "./CompareWays";
+import { DifferenceMap, Flicker, hasAlpha, SideBySide, Swipe } from "./CompareWays";
 import { useCompareKeys } from "./comparekeys";
 import { ZoomBar } from "./ItemBar";
 import { releaseButton } from "./itemkeys";
@@ -100,6 +100,11 @@ function Compared({ a, others, lists }: ComparedProps) {
           <KeyButton name="smooth" kind="plain" pressed={isSmooth}>
             Smooth
           </KeyButton>
+          {[a, ...others].some(hasAlpha) && (
+            <KeyButton name="backdrop" kind="plain">
+              {backdropOf(show)}
+            </KeyButton>
+          )}
         </ZoomBar>
       </div>
       <ComparePanels

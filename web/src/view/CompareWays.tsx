@@ -40,10 +40,14 @@ interface PictureProps extends WayProps {
   children?: ComponentChildren;
 }
 
+/** Whether a picture has transparent parts. */
+export function hasAlpha({ details: { item } }: Shown): boolean {
+  return item.mode === "RGBA" || item.mode === "LA";
+}
+
 /** One of the pictures, with the zoom of all. */
 function Picture({ shown, at, children, ...way }: PictureProps) {
   const { a, zoom, onZoom, onScreen } = way;
-  const { item } = shown.details;
   return (
     <Stage
       size={shown.size}
@@ -52,7 +56,7 @@ function Picture({ shown, at, children, ...way }: PictureProps) {
       {...(at === 0 && { onScreen })}
       onPixel={way.onPixel}
       picture={shown.bitmap && { bitmap: shown.bitmap, part: { x: 0, y: 0, ...shown.size } }}
-      hasAlpha={item.mode === "RGBA" || item.mode === "LA"}
+      hasAlpha={hasAlpha(shown)}
       backdrop={way.backdrop}
       isSmooth={way.isSmooth}
       marks={null}

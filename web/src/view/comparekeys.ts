@@ -73,8 +73,8 @@ export function useCompareKeys({ a, b, others, lists, screen, root }: CompareKey
     slower: () => setRate((last) => otherRate(last, -1)),
     faster: () => setRate((last) => otherRate(last, 1)),
     ...(others.length > 1 && {
-      previousIndex: () => choose(view.peek().index - 1, others.length),
-      nextIndex: () => choose(view.peek().index + 1, others.length),
+      previousOther: () => choose(view.peek().index - 1, others.length),
+      nextOther: () => choose(view.peek().index + 1, others.length),
     }),
     larger: zoom(ZOOM_STEP),
     smaller: zoom(1 / ZOOM_STEP),
