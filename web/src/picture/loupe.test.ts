@@ -15,6 +15,10 @@ it("prints values as NumPy does", () => {
     ["float32", new Float32Array([Number.NEGATIVE_INFINITY]), "-inf"],
     ["float16", new Float32Array([floatOfHalf(0x3555)]), "0.3333"],
     ["float16", new Float32Array([floatOfHalf(0x2e66)]), "0.1"],
+    // Of two that are equally near, the even one.
+    ["float16", new Float32Array([0.78125]), "0.7812"],
+    ["float32", new Float32Array([0.462890625]), "0.46289062"],
+    ["float32", new Float32Array([0.474609375]), "0.47460938"],
     ["float64", new Float64Array([0.1]), "0.1"],
     ["uint8", new Uint8Array([7]), "7"],
     ["bool", new Uint8Array([1]), "True"],

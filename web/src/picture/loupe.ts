@@ -44,13 +44,19 @@ function shortest(value: number, rounded: (value: number) => number, digitsMax: 
   if (name !== null) {
     return name;
   }
-  for (let digits = 1; digits < digitsMax; digits++) {
-    const text = value.toPrecision(digits);
-    if (rounded(Number(text)) === value) {
+  const exact = value
+    .toPrecision(100)
+    .replace(/e.*|\D/g, "")
+    .replace(/^0+/, "");
+  for (let digits = 1; ; digits++) {
+    // Of two texts that are equally near, NumPy takes the even one, `toPrecision` the larger one.
+    const isBetween = /^50*$/.test(exact.slice(digits));
+    const isEven = Number(exact[digits - 1]) % 2 === 0;
+    const text = (isBetween && isEven ? value * (1 - 2 ** -40) : value).toPrecision(digits);
+    if (digits === digitsMax || rounded(Number(text)) === value) {
       return String(Number(text));
     }
   }
-  return String(Number(value.toPrecision(digitsMax)));
 }
 
 /** Returns the float16 that is nearest to a number. */
