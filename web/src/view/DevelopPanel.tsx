@@ -38,7 +38,7 @@ export function DevelopPanel(props: DevelopProps) {
         <Numeric name="high" value={how.high} onValue={(high) => change({ high, low: how.low })} />
         <label class="labelled">
           <span class="row">
-            gamma <output class="num mono">{how.gamma.toFixed(2)}</output>
+            gamma <span class="num mono">{how.gamma.toFixed(2)}</span>
           </span>
           <input
             type="range"
