@@ -14,6 +14,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -28,11 +29,17 @@ use crate::store::Extent;
 /// The streams that are open, at most.
 const STREAMS_MAX: usize = 16;
 
-/// How often changes are looked for.
+/// How often the store's count of changes is read. Clients hear of a change that much later, at most.
+const COUNT_EVERY: Duration = Duration::from_millis(50);
+
+/// How often it is looked what has changed, at most.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// The pause after a look, as a multiple of the time that it took: a store of very many runs takes long.
-const PAUSE_FACTOR: u32 = 20;
+/// How often it is looked at least, while there are changes.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
+
+/// How often it is looked, as a multiple of the CPU time of a look: that of very many runs takes long.
+const LOOK_FACTOR: u32 = 20;
 
 /// How often a stream says that it is alive.
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
@@ -141,25 +148,45 @@ pub(super) async fn watch(gallery: Gallery) {
     }
     loop {
         shared.streams.opened.notified().await;
-        let mut seen = None;
+        let mut seen: Option<Arc<Seen>> = None;
         while shared.streams.is_any_open() {
-            let start = Instant::now();
             let n_changes = shared.reader.n_changes();
-            let last: Option<Seen> = seen.take();
-            if last.as_ref().is_some_and(|last| last.n_changes == n_changes) {
-                seen = last;
-            } else if let Ok((now, events)) =
-                gallery.read(move |shared| look(shared, n_changes, last.as_ref())).await
-            {
-                seen = Some(now);
+            if seen.as_ref().is_some_and(|seen| seen.n_changes == n_changes) {
+                sleep(COUNT_EVERY).await;
+                continue;
+            }
+            let (start, last) = (Instant::now(), seen.clone());
+            // Under load a thread may be long in coming. That is no reason to look more rarely.
+            let timed = move |shared: &Shared| {
+                let cpu_before = cpu_time();
+                let (now, events) = look(shared, n_changes, last.as_deref())?;
+                Ok((now, events, cpu_time().saturating_sub(cpu_before)))
+            };
+            let mut every = LOOK_EVERY;
+            // If it fails, the next look finds what this one should have.
+            if let Ok((now, events, cpu)) = gallery.read(timed).await {
+                every = look_every(cpu);
+                seen = Some(Arc::new(now));
                 if !events.is_empty() {
                     // The last client may leave meanwhile.
                     drop(shared.streams.changes.send(events.into()));
                 }
             }
-            sleep(LOOK_EVERY.max(PAUSE_FACTOR * start.elapsed())).await;
+            sleep_until(start + every).await;
         }
     }
+}
+
+/// How long after the begin of a look of this CPU time the next one may begin.
+fn look_every(cpu: Duration) -> Duration {
+    (LOOK_FACTOR * cpu).clamp(LOOK_EVERY, LOOK_EVERY_MAX)
+}
+
+/// The CPU time of this thread.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
 }
 
 /// The store at the last look.
@@ -195,4 +222,56 @@ fn look(shared: &Shared, n_changes: u64, last: Option<&Seen>) -> Result<(Seen, V
         }
     }
     Ok((now, events))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{TestFile, TestStore, get};
+    use super::*;
+    use crate::media::FileType;
+
+    #[test]
+    fn a_long_look_makes_looks_rarer_up_to_a_limit() {
+        let every = |ms| look_every(Duration::from_millis(ms)).as_millis();
+        assert_eq!((every(0), every(20), every(7000)), (250, 400, 1000));
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told_soon_though_threads_are_busy() {
+        let mut store = TestStore::new();
+        let mut image = |step: u64| {
+            let bytes = step.to_string();
+            store.image(("k", step, 0), TestFile::new(FileType::Png, bytes.as_bytes(), (28, 28)));
+            store.gallery()
+        };
+        let gallery = image(1);
+        tokio::spawn(watch(gallery.clone()));
+        get(&gallery, "/api/v1/keys?run=a%2Frun", &[]).await;
+        let mut open = OpenStream::new(&gallery.0).expect("a stream");
+        let mut told = async |image: &mut dyn FnMut(u64) -> Gallery, step: u64| {
+            image(step);
+            let start = Instant::now();
+            let events = open.next().await.expect("events");
+            let text = std::str::from_utf8(&events).expect("text");
+            assert!(text.contains(&format!("\"last\":{step}")), "{text}");
+            start.elapsed()
+        };
+        // The first look only remembers.
+        sleep(2 * LOOK_EVERY).await;
+        assert!(told(&mut image, 2).await < Duration::from_millis(1500));
+        for _ in 0..super::super::READING_THREADS {
+            let gallery = gallery.clone();
+            tokio::spawn(async move {
+                let busy = |_: &Shared| {
+                    std::thread::sleep(Duration::from_millis(600));
+                    Ok(())
+                };
+                gallery.read(busy).await
+            });
+        }
+        // This one waits for a thread, and so does not make the next one wait.
+        sleep(COUNT_EVERY).await;
+        told(&mut image, 3).await;
+        assert!(told(&mut image, 4).await < Duration::from_secs(3));
+    }
 }
