@@ -27,7 +27,7 @@ use crate::store::{Extent, RunSummary};
 /// The segments in an answer of `steps`.
 const SEGMENTS_MAX: usize = 20_000;
 
-/// The runs in a request to `at`.
+/// The runs in a request to `runs` or `at`.
 const RUNS_MAX: usize = 64;
 
 pub(super) fn routes() -> Router<Gallery> {
@@ -80,12 +80,28 @@ async fn runs(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    Params::of_query(query.as_deref())?.finish()?;
-    let make = |shared: &Shared| {
-        let runs = shared.reader.run_counts()?.into_iter();
+    let mut params = Params::of_query(query.as_deref())?;
+    let wanted: Vec<RunId> =
+        params.all("run").iter().map(|run| run_id(run)).collect::<Result<_, _>>()?;
+    params.finish()?;
+    if wanted.len() > RUNS_MAX {
+        let n = wanted.len();
+        let detail = format!("got {n} values of \"run\", want at most {RUNS_MAX}, or none for all");
+        return Err(Failure::bad_parameter(detail));
+    }
+    let on = if wanted.is_empty() { DependsOn::All } else { DependsOn::Runs(wanted.clone()) };
+    let make = move |shared: &Shared| {
+        let runs = if wanted.is_empty() {
+            shared.reader.run_counts()?
+        } else {
+            // One that is not there has no row.
+            let runs = wanted.iter().map(|run| shared.reader.counts_of(run));
+            runs.filter_map(Result::transpose).collect::<Result<_, _>>()?
+        };
+        let runs = runs.into_iter();
         runs.map(|summary| run_row(shared, summary)).collect::<Result<Vec<RunRow>, Failure>>()
     };
-    json(&gallery, &headers, DependsOn::All, make).await
+    json(&gallery, &headers, on, make).await
 }
 
 /// What a run's row has beside its counts, as of a line of its journal. Reading it costs more than all the rest.
@@ -349,4 +365,33 @@ async fn at(
     let query = AtQuery::new(Params::of_query(query.as_deref())?)?;
     let on = DependsOn::Runs(query.runs.clone());
     json(&gallery, &headers, on, move |shared| query.answer(shared)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{TestFile, TestStore, get};
+    use crate::media::FileType;
+
+    #[tokio::test]
+    async fn some_runs_can_be_listed_alone() {
+        let mut store = TestStore::new();
+        let gallery = store.gallery();
+        let all = get(&gallery, "/api/v1/runs", &[]).await;
+        assert_eq!(all.json(), serde_json::json!([]));
+        store.image(("k", 1, 0), TestFile::new(FileType::Png, b"x", (28, 28)));
+        let all = get(&gallery, "/api/v1/runs", &[]).await.json();
+        assert_eq!(all[0]["run"], "a/run");
+        let one = "/api/v1/runs?run=none&run=a%2Frun";
+        let got = get(&gallery, one, &[]).await;
+        assert_eq!(got.json(), all);
+        let etag = got.header("etag").to_owned();
+        let again = async || get(&gallery, one, &[("if-none-match", &etag)]).await.status.as_u16();
+        assert_eq!(again().await, 304);
+        store.image(("k", 2, 0), TestFile::new(FileType::Png, b"y", (28, 28)));
+        assert_eq!(again().await, 200);
+        assert_eq!(get(&gallery, "/api/v1/runs?run=none", &[]).await.json(), serde_json::json!([]));
+        let many = format!("/api/v1/runs?{}", ["run=a"; 65].join("&"));
+        let detail = get(&gallery, &many, &[]).await.json()["detail"].clone();
+        assert_eq!(detail, "got 65 values of \"run\", want at most 64, or none for all");
+    }
 }

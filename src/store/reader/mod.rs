@@ -131,6 +131,24 @@ pub struct RunSummary {
     pub finished: bool,
 }
 
+impl RunSummary {
+    fn of_row(run: RunId, row: &RunRow) -> Self {
+        Self {
+            run,
+            source: PathBuf::new(),
+            image: row.n_image,
+            held: row.n_held,
+            rejected: row.n_rejected,
+            waiting: row.n_waiting,
+            pruned: row.n_pruned,
+            damaged: row.n_damaged,
+            repeated: row.n_repeated,
+            superseded: row.n_superseded,
+            finished: row.finished,
+        }
+    }
+}
+
 impl Filter {
     fn steps(&self) -> RangeInclusive<u64> {
         self.steps.map_or(0..=u64::MAX, |(first, last)| first..=last)
@@ -164,22 +182,16 @@ impl Reader {
     /// # Errors
     /// If the index fails.
     pub(crate) fn run_counts(&self) -> Result<Vec<RunSummary>, StoreError> {
-        let runs = self.index.runs()?.into_iter().map(|(run, row)| {
-            Ok(RunSummary {
-                run,
-                source: PathBuf::new(),
-                image: row.n_image,
-                held: row.n_held,
-                rejected: row.n_rejected,
-                waiting: row.n_waiting,
-                pruned: row.n_pruned,
-                damaged: row.n_damaged,
-                repeated: row.n_repeated,
-                superseded: row.n_superseded,
-                finished: row.finished,
-            })
-        });
-        runs.collect()
+        let runs = self.index.runs()?.into_iter();
+        Ok(runs.map(|(run, row)| RunSummary::of_row(run, &row)).collect())
+    }
+
+    /// Counts the items of a run as [`Self::run_counts`] does; `None` if there is no such run.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn counts_of(&self, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
+        Ok(self.index.run(run)?.map(|row| RunSummary::of_row(run.clone(), &row)))
     }
 
     /// Whether a run has any item.

@@ -50,7 +50,7 @@ const PADDING = 16;
 
 export function Grid() {
   const runs = shown.run.value;
-  const { value, error } = useAnswer<RunRow[]>(runs.length === 0 ? null : apiUrl("runs"));
+  const { value, error } = useAnswer<RunRow[]>(runs.length === 0 ? null : apiUrl("runs", { run: runs }));
   if (runs.length === 0) {
     return (
       <Empty title="No run is chosen">
