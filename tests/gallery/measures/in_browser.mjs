@@ -107,15 +107,20 @@ export async function inBrowser(row, stores, browser, minutes) {
       bytes += gzipSync(await (await request.response()).body()).length;
       n += 1;
     }
-    answers.length = 0;
+    const session = await context.newCDPSession(page);
+    await session.send("Network.enable");
+    const again = new Map();
+    session.on("Network.responseReceived", ({ requestId, response }) => {
+      const isOfPage = !/\/(api|m|t)\//.test(new URL(response.url).pathname);
+      if (isOfPage && !response.fromDiskCache && !response.fromPrefetchCache) again.set(requestId, response.url);
+    });
+    const fromMemory = [];
+    session.on("Network.requestServedFromCache", ({ requestId }) => fromMemory.push(requestId));
     await page.reload();
     await settled(page);
-    const again = [];
-    for (const request of answers.filter(ofPage)) {
-      if (!(await request.response()).fromServiceWorker() && (await request.sizes()).responseHeadersSize > 0) again.push(request);
-    }
+    for (const requestId of fromMemory) again.delete(requestId);
     await context.close();
-    return `${(bytes / 1024).toFixed(1)} KiB, ${n} requests, ${again.length} on reload`;
+    return `${(bytes / 1024).toFixed(1)} KiB, ${n} requests, ${again.size} on reload`;
   });
   await row("first view, 24 photographs or more", "≤ 400 KiB", async () => {
     const { page, context, answers } = await cold(photographs, `${PHOTOGRAPHS}&lay=steps&key=val/photo0`);
