@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::serve::ListenerExt;
 use futures_util::future::Either;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime;
@@ -125,7 +126,10 @@ pub(crate) fn serve(listening: Listening) -> io::Result<RunningGallery> {
     let serving = match listening {
         Listening::Tcp(listener) => {
             listener.set_nonblocking(true)?;
-            let listener = TcpListener::from_std(listener)?;
+            // An answer's head and body leave apart. Without this, the body can wait 40 ms for the head's receipt.
+            let listener = TcpListener::from_std(listener)?.tap_io(|stream| {
+                drop(stream.set_nodelay(true));
+            });
             Either::Left(server::serve(listener, RULES, move |_| (None, routes()), stopped))
         }
         Listening::Unix(listener, path) => {
