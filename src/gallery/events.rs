@@ -29,9 +29,6 @@ use crate::store::Extent;
 /// The streams that are open, at most.
 const STREAMS_MAX: usize = 16;
 
-/// How often the store's count of changes is read. Clients hear of a change that much later, at most.
-const COUNT_EVERY: Duration = Duration::from_millis(50);
-
 /// How often it is looked what has changed, at most.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -146,33 +143,35 @@ pub(super) async fn watch(gallery: Gallery) {
         // The index is a copy.
         return std::future::pending().await;
     }
+    let mut changes = shared.reader.changes();
     loop {
         shared.streams.opened.notified().await;
         let mut seen: Option<Arc<Seen>> = None;
         while shared.streams.is_any_open() {
-            let n_changes = shared.reader.n_changes();
-            if seen.as_ref().is_some_and(|seen| seen.n_changes == n_changes) {
-                sleep(COUNT_EVERY).await;
-                continue;
-            }
+            // Before the look, which may miss changes that come while it lasts.
+            changes.mark_unchanged();
             let (start, last) = (Instant::now(), seen.clone());
             // Under load a thread may be long in coming. That is no reason to look more rarely.
             let timed = move |shared: &Shared| {
                 let cpu_before = cpu_time();
-                let (now, events) = look(shared, n_changes, last.as_deref())?;
+                let (now, events) = look(shared, last.as_deref())?;
                 Ok((now, events, cpu_time().saturating_sub(cpu_before)))
             };
-            let mut every = LOOK_EVERY;
-            // If it fails, the next look finds what this one should have.
-            if let Ok((now, events, cpu)) = gallery.read(timed).await {
-                every = look_every(cpu);
-                seen = Some(Arc::new(now));
-                if !events.is_empty() {
-                    // The last client may leave meanwhile.
-                    drop(shared.streams.changes.send(events.into()));
-                }
+            let Ok((now, events, cpu)) = gallery.read(timed).await else {
+                // The next look finds what this one should have.
+                sleep(LOOK_EVERY).await;
+                continue;
+            };
+            seen = Some(Arc::new(now));
+            if !events.is_empty() {
+                // The last client may leave meanwhile.
+                drop(shared.streams.changes.send(events.into()));
             }
-            sleep_until(start + every).await;
+            sleep_until(start + look_every(cpu)).await;
+            if changes.changed().await.is_err() {
+                // The index is closed.
+                return std::future::pending().await;
+            }
         }
     }
 }
@@ -191,13 +190,12 @@ fn cpu_time() -> Duration {
 
 /// The store at the last look.
 struct Seen {
-    n_changes: u64,
     runs: Vec<(RunId, Extent)>,
 }
 
 /// Finds what changed since the last look.
-fn look(shared: &Shared, n_changes: u64, last: Option<&Seen>) -> Result<(Seen, Vec<u8>), Failure> {
-    let now = Seen { n_changes, runs: shared.reader.extents()? };
+fn look(shared: &Shared, last: Option<&Seen>) -> Result<(Seen, Vec<u8>), Failure> {
+    let now = Seen { runs: shared.reader.extents()? };
     let mut events = Vec::new();
     let Some(last) = last else { return Ok((now, events)) };
     let told = |run: &RunId| RunChanged { run: run.as_str().to_owned() };
@@ -270,7 +268,7 @@ mod tests {
             });
         }
         // This one waits for a thread, and so does not make the next one wait.
-        sleep(COUNT_EVERY).await;
+        sleep(Duration::from_millis(50)).await;
         told(&mut image, 3).await;
         assert!(told(&mut image, 4).await < Duration::from_secs(3));
     }

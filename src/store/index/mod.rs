@@ -39,8 +39,10 @@ use std::fs;
 use std::io;
 use std::ops::{Bound, RangeInclusive};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::watch;
 
 use self::apply::apply_line;
 use self::blocks::{Changes, Rows};
@@ -79,7 +81,7 @@ pub(crate) struct WaitingItem {
 pub(crate) struct Index {
     current: Arc<RwLock<Arc<Generation>>>,
     /// Number of calls of [`Self::apply`] through this handle or its clones.
-    n_changes: Arc<AtomicU64>,
+    n_changes: watch::Sender<u64>,
     /// Whether the process that had it open before closed it.
     was_closed: bool,
 }
@@ -220,7 +222,7 @@ impl Index {
 
     fn of(generation: Generation) -> Self {
         let current = Arc::new(RwLock::new(Arc::new(generation)));
-        Self { current, n_changes: Arc::default(), was_closed: false }
+        Self { current, n_changes: watch::Sender::default(), was_closed: false }
     }
 
     /// Creates an empty index, which can replace this one once it is filled.
@@ -254,7 +256,12 @@ impl Index {
 
     /// Number of batches applied through this handle or its clones.
     pub(crate) fn n_changes(&self) -> u64 {
-        self.n_changes.load(Ordering::Acquire)
+        *self.n_changes.borrow()
+    }
+
+    /// [`Self::n_changes`], to wait for.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.n_changes.subscribe()
     }
 
     fn now(&self) -> Arc<Generation> {
@@ -299,7 +306,7 @@ impl Index {
         end: JournalOffset,
     ) -> Result<(), StoreError> {
         let applied = guarded(|| self.apply_all(run, lines, end));
-        self.n_changes.fetch_add(1, Ordering::Release);
+        self.n_changes.send_modify(|n| *n += 1);
         applied
     }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use self::journaled::{Journaled, entries, is_gone};
 use self::pages::RowPlace;
@@ -342,6 +343,11 @@ impl Reader {
     /// A number that changes whenever the index may have changed.
     pub(crate) fn n_changes(&self) -> u64 {
         self.index.n_changes()
+    }
+
+    /// [`Self::n_changes`], to wait for.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.index.changes()
     }
 
     /// How much of each run's journal is in the index, in order of the runs' ids.
