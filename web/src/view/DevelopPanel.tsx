@@ -75,7 +75,7 @@ export function DevelopPanel(props: DevelopProps) {
             value={how.colormap ?? "gray"}
             disabled={channels > 2 && how.channel === null}
             title={channels > 2 && how.channel === null ? "Choose one channel first" : undefined}
-            onChange={({ currentTarget: { value } }) => change({ map: value === "gray" ? "" : value })}
+            onChange={({ currentTarget: { value } }) => change({ map: value })}
           >
             {colormaps.map((name) => (
               <option key={name}>{name}</option>

@@ -81,7 +81,7 @@ function ShownItem({ shown: next, keys, player }: ShownProps) {
   const histogram = useHistogram(next, isOn(show, "histogram") || isOn(show, "develop"));
   useAutoRange(histogram.value);
   const { dump } = next.details;
-  const how = howOf(dev, dump.span, histogram.value, values.isProved);
+  const how = howOf(dev, dump.span, histogram.value, values.isProved, next.details.item.colormap);
   const areOn = areMarksOn(show, isOddItem(next));
   // The bytes of a stored picture have neither NaN nor infinities.
   const marked = areOn && values.isProved ? rangeOf(dev, dump.span, how) : null;

@@ -20,6 +20,9 @@ it("begins with the rule of the stored picture", () => {
 });
 
 it("reads the rest of the link", () => {
+  expect(howOf(PLAIN, [0, 1], undefined, true, "turbo").colormap).toBe("turbo");
+  expect(howOf({ ...PLAIN, map: "gray" }, [0, 1], undefined, true, "turbo").colormap).toBe("gray");
+  expect(howOf(PLAIN, null, undefined, false, "turbo").colormap).toBe(null);
   const how = howOf({ ...PLAIN, gamma: 2, map: "turbo", channel: 1, nan: "ff0080" }, [0, 1], undefined, true);
   expect(how).toEqual({ low: 0, high: 1, gamma: 2, colormap: "turbo", channel: 1, nanColor: [255, 0, 128] });
   expect(howOf(PLAIN, [0, 1], undefined, true)).toMatchObject({
