@@ -135,8 +135,8 @@ function take(told: Told, isOwn: boolean): void {
       }
       break;
     case "hello": {
-      // After a lost connection, or a restart, anything may have changed meanwhile.
-      if ((boot !== undefined && boot !== told.boot) || liveness.peek() === "lost") refreshed.value++;
+      // Before the first stream, after a lost connection or a restart, anything may have changed unseen.
+      if (boot !== told.boot || liveness.peek() === "lost") refreshed.value++;
       boot = told.boot;
       liveness.value = "live";
       break;
