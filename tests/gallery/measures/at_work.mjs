@@ -108,12 +108,12 @@ export async function atWork(row, stores, browser) {
 /**
  * The rate of ingest while a page's requests come, as a share of the rate without them. On one machine a browser would
  * take the cores that ingest needs. So the requests of one page that scrubs are noted first, and come again, at the same
- * times, from a small client. With and without take turns.
+ * times, from a small client that yields to the daemon. With and without take turns.
  */
 async function ingestWhileScrubbing(browser) {
-  const n = 3000;
+  const n = 12_000;
   const rate = async (urls) => {
-    const daemon = await Daemon.start("[ingest]\nsettle_ms = 50\n[work]\nthreads = 1");
+    const daemon = await Daemon.start("[ingest]\nsettle_ms = 50\n[work]\nnice = 0");
     for (let step = 0; step < 300; step++) dump(daemon, "seen", "val/a", step);
     await sleep(1500);
     const answer = await fetch(daemon.login, { redirect: "manual" });
@@ -153,7 +153,7 @@ while True:
     const list = join(daemon.folder, "urls.json");
     writeFileSync(list, JSON.stringify(urls ?? []));
     const client =
-      urls && spawn("python3", ["-c", script, daemon.origin, cookie, list], { stdio: ["ignore", "ignore", "inherit"] });
+      urls && spawn("nice", ["-n", "19", "python3", "-c", script, daemon.origin, cookie, list], { stdio: ["ignore", "ignore", "inherit"] });
     if (client) await sleep(500);
     const content = [...Array(n)].map((_, step) => [step, photograph(step)]);
     const start = performance.now();
