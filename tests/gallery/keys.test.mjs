@@ -81,3 +81,27 @@ test("each key and its button do the same", async (context) => {
     });
   }
 });
+
+test("each key that the help lists has a button on its page", async (context) => {
+  // What keys do to tiles, rows, steps and compared pictures, the pointer does to them; the search has its field, the
+  // way back is the browser's, and flicker has a button to hold.
+  const byPointer = /^(Select|Open|10 steps|Jump|Choose|Compare A|Search|Back$|Play; in compare)/;
+  const others = ["60", "120"].map((step) => `&b=run%3Ddigits%26key%3Dfeature_maps%2Fconv1%26step%3D${step}%26index%3D1`);
+  const pages = ["/", GRID, `${ITEM}&show=marks`, `${COMPARE}${others.join("")}&way=flicker`, "/search?q=nan%3E0"];
+  const { page, faults, context: closing } = await logIn(browser, gallery);
+  for (const path of pages) {
+    await context.test(path, async () => {
+      await page.goto(gallery.origin + path);
+      await settled(page);
+      await page.keyboard.press("?");
+      const rows = page.locator("dialog .keys li");
+      await rows.first().waitFor(LIMIT);
+      const listed = await rows.evaluateAll((all) => all.map((row) => [row.firstChild.data, row.querySelector("kbd").innerText]));
+      const titles = await page.locator("button[title]").evaluateAll((all) => all.map(({ title }) => title));
+      const missing = listed.filter(([does, key]) => !byPointer.test(does) && !titles.includes(`${does} (${key})`));
+      assert.deepEqual(missing, []);
+    });
+  }
+  assert.deepEqual(faults, []);
+  await closing.close();
+});

@@ -12,12 +12,12 @@ import { replace, view } from "../state/route";
 import { formatPlace, type Way } from "../state/url";
 import { CompareBar } from "./CompareBar";
 import { ComparePanels } from "./ComparePanels";
-import { DifferenceMap, Flicker, hasAlpha, SideBySide, Swipe } from "./CompareWays";
+import { DifferenceMap, Flicker, SideBySide, Swipe } from "./CompareWays";
 import { useCompareKeys } from "./comparekeys";
 import { ZoomBar } from "./ItemBar";
 import { releaseButton } from "./itemkeys";
 import { Empty, ErrorNote, KeyButton, Link, Skeleton } from "./parts";
-import { type Shown, useAllShown } from "./shown";
+import { hasAlpha, type Shown, useAllShown } from "./shown";
 
 /** A picture beside up to eight others. */
 export function Compare() {

@@ -15,7 +15,7 @@ import { Close } from "./icons";
 import { NoPictureNote } from "./NoPicture";
 import { Button, KeyButton } from "./parts";
 import { Stage } from "./Stage";
-import type { Shown } from "./shown";
+import { hasAlpha, type Shown } from "./shown";
 
 export interface WayProps {
   a: Shown;
@@ -38,11 +38,6 @@ interface PictureProps extends WayProps {
   shown: Shown;
   at: number;
   children?: ComponentChildren;
-}
-
-/** Whether a picture has transparent parts. */
-export function hasAlpha({ details: { item } }: Shown): boolean {
-  return item.mode === "RGBA" || item.mode === "LA";
 }
 
 /** One of the pictures, with the zoom of all. */

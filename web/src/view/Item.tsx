@@ -154,6 +154,8 @@ function ItemView(props: ItemViewProps) {
     setPixel(to);
     if (z) change({ z: centredOn(z, to, z.scale) });
   };
+  const { channels } = values;
+  const hasAlpha = channels === 2 || channels === 4 || item.mode === "RGBA" || item.mode === "LA";
   useItemKeys({
     shown,
     keys,
@@ -161,6 +163,8 @@ function ItemView(props: ItemViewProps) {
     size,
     root,
     isOdd,
+    hasAlpha,
+    hasLayers: layers.length > 0,
     player,
     nextNan: () => {
       // What is gone to must be seen.
@@ -175,11 +179,9 @@ function ItemView(props: ItemViewProps) {
     },
   });
   const label = `${place.key}, step ${place.step}, index ${place.index}${item.caption ? `, ${item.caption}` : ""}`;
-  const { channels } = values;
   // Why there is no image matters more than its values.
   const hasPicture = shown.bitmap !== null || values.isProved;
   const isFirst = item.state !== "image";
-  const hasAlpha = channels === 2 || channels === 4 || item.mode === "RGBA" || item.mode === "LA";
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: it only lets go of a button that the pointer has pressed.
     // biome-ignore lint/a11y/noStaticElementInteractions: as above.
@@ -194,7 +196,7 @@ function ItemView(props: ItemViewProps) {
         indices={details.indices}
       >
         <CopyMenu shown={shown} bitmap={picture?.bitmap ?? null} />
-        <DownloadMenu shown={shown} how={how} />
+        <DownloadMenu shown={shown} how={dev && how} />
       </ItemBar>
       <div class="item-main">
         <Stage

@@ -10,7 +10,7 @@ import { keyId } from "../state/keysteps";
 import { push, replace, view } from "../state/route";
 import { type StepList, StepUnion } from "../state/steps";
 import { toggleFullscreen } from "./itemkeys";
-import type { Shown } from "./shown";
+import { hasAlpha, type Shown } from "./shown";
 
 interface CompareKeys {
   a: Shown;
@@ -81,7 +81,9 @@ export function useCompareKeys({ a, b, others, lists, screen, root }: CompareKey
     fit: () => replace({ z: null }),
     smooth: flip("smooth"),
     loupe: flip("loupe"),
-    backdrop: () => replace({ show: nextBackdrop(view.peek().show) }),
+    ...([a, ...others].some(hasAlpha) && {
+      backdrop: () => replace({ show: nextBackdrop(view.peek().show) }),
+    }),
     fullscreen: () => toggleFullscreen(root.current),
     back: () => {
       const { run, key, step, index } = a.place;

@@ -19,13 +19,16 @@ interface ItemKeys {
   size: Size;
   root: { current: HTMLElement | null };
   isOdd: boolean;
+  hasAlpha: boolean;
+  hasLayers: boolean;
   player: ZoomingPlayer;
   nextNan: () => void;
 }
 
 const ZOOM_STEP = 1.5;
 
-export function useItemKeys({ shown, keys, screen, size, root, isOdd, player, nextNan }: ItemKeys): void {
+export function useItemKeys(props: ItemKeys): void {
+  const { shown, keys, screen, size, root, isOdd, hasAlpha, hasLayers, player, nextNan } = props;
   const { place, details } = shown;
   const flip = (name: Switch) => () => replace({ show: toggled(view.peek().show, name) });
   const otherKey = (n: number) => () => {
@@ -46,6 +49,10 @@ export function useItemKeys({ shown, keys, screen, size, root, isOdd, player, ne
     });
   };
   const actual = () => replace({ z: oneToOne(view.peek().z ?? fitted(size, screen), size, screen) });
+  const flipOverlays = () => {
+    const overlays = parseOverlays(view.peek().ov);
+    replace({ ov: formatOverlays({ ...overlays, isOff: !overlays.isOff }) ?? "" });
+  };
   const one = keys.length > 1;
   useKeys({
     ...(one && { previousKey: otherKey(-1), nextKey: otherKey(1) }),
@@ -61,11 +68,8 @@ export function useItemKeys({ shown, keys, screen, size, root, isOdd, player, ne
     develop: flip("develop"),
     marks: () => replace({ show: marksToggled(view.peek().show, isOdd) }),
     nextNan,
-    overlays: () => {
-      const overlays = parseOverlays(view.peek().ov);
-      replace({ ov: formatOverlays({ ...overlays, isOff: !overlays.isOff }) ?? "" });
-    },
-    backdrop: () => replace({ show: nextBackdrop(view.peek().show) }),
+    ...(hasLayers && { overlays: flipOverlays }),
+    ...(hasAlpha && { backdrop: () => replace({ show: nextBackdrop(view.peek().show) }) }),
     fullscreen: () => toggleFullscreen(root.current),
     compare: () => addToCompare(place),
     back: () => push(gridOf(view.peek())),

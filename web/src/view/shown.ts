@@ -144,3 +144,8 @@ async function load(place: Place, signal?: AbortSignal): Promise<Shown> {
     return { ...shown, failure };
   }
 }
+
+/** Whether a picture has transparent parts. */
+export function hasAlpha({ details: { item } }: Shown): boolean {
+  return item.mode === "RGBA" || item.mode === "LA";
+}
