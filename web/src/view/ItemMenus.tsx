@@ -55,7 +55,8 @@ async function copyPicture(bitmap: ImageBitmap): Promise<void> {
 
 interface DownloadProps {
   shown: Shown;
-  how: Develop;
+  /** Null: as stored. */
+  how: Develop | null;
 }
 
 /** The files of an item. */
