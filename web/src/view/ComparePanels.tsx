@@ -8,7 +8,7 @@ import { replace, view } from "../state/route";
 import { info } from "../state/store";
 import type { Develop } from "../state/url";
 import { ColorBar } from "./ColorBar";
-import { PLAIN } from "./DevelopPanel";
+import { Numeric, PLAIN } from "./DevelopPanel";
 import { Panel } from "./Panel";
 import { Button, Skeleton } from "./parts";
 import type { Shown } from "./shown";
@@ -204,21 +204,6 @@ function MapSettings({ kind, dev, figures }: ComparePanelsProps) {
   const [low, high] = [dev?.low ?? usual[0], dev?.high ?? usual[1]];
   const map = dev?.map || usualColormap(kind);
   const change = (to: Partial<Develop>) => replace({ dev: { ...(dev ?? PLAIN), ...to } });
-  const number = (name: "low" | "high", value: number) => (
-    <label class="labelled">
-      {name}
-      <input
-        class="field num"
-        type="number"
-        step="any"
-        value={Number(value.toPrecision(7))}
-        onChange={(event) => {
-          const to = event.currentTarget.valueAsNumber;
-          if (Number.isFinite(to)) change({ low, high, [name]: to });
-        }}
-      />
-    </label>
-  );
   return (
     <Panel title="Difference map">
       <ColorBar map={map} low={low} high={high} />
@@ -248,8 +233,8 @@ function MapSettings({ kind, dev, figures }: ComparePanelsProps) {
             ))}
           </select>
         </label>
-        {number("low", low)}
-        {number("high", high)}
+        <Numeric name="low" value={low} onValue={(to) => change({ low: to, high })} />
+        <Numeric name="high" value={high} onValue={(to) => change({ low, high: to })} />
       </div>
       {dev && (
         <Button kind="plain" onClick={() => replace({ dev: null })}>

@@ -1,3 +1,4 @@
+import { useState } from "preact/hooks";
 import type { Develop } from "../picture/develop";
 import { extent } from "../picture/histogram";
 import { channelNames } from "../picture/loupe";
@@ -152,7 +153,8 @@ export function autoRange(histogram: Histogram, kind: AutoRange): [number, numbe
   return high > low ? [low, high] : [low, low + 1];
 }
 
-function Numeric({
+/** A number that counts once it is typed in full. What is typed stays if the page is drawn again meanwhile. */
+export function Numeric({
   name,
   value,
   onValue,
@@ -161,6 +163,7 @@ function Numeric({
   value: number;
   onValue: (value: number) => void;
 }) {
+  const [typed, setTyped] = useState<string | null>(null);
   return (
     <label class="labelled">
       {name}
@@ -168,9 +171,12 @@ function Numeric({
         class="field num"
         type="number"
         step="any"
-        value={Number(value.toPrecision(7))}
+        value={typed ?? Number(value.toPrecision(7))}
+        onInput={(event) => setTyped(event.currentTarget.value)}
+        onBlur={() => setTyped(null)}
         onChange={(event) => {
           const to = event.currentTarget.valueAsNumber;
+          setTyped(null);
           if (Number.isFinite(to)) onValue(to);
         }}
       />
