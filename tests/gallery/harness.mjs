@@ -16,7 +16,7 @@ import { chromium } from "playwright-core";
 const here = dirname(fileURLToPath(import.meta.url));
 export const repo = dirname(dirname(here));
 export const program = process.env.SAFELIGHT_PROGRAM ?? join(repo, "target/debug/safelight");
-const python = process.env.SAFELIGHT_PYTHON ?? "python3";
+export const python = process.env.SAFELIGHT_PYTHON ?? "python3";
 const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const temporary = [];
