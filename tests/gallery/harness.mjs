@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -53,6 +53,21 @@ export function contentStore(folder = temporaryFolder()) {
   const runs = readdirSync(join(folder, "runs")).map((name) => join(folder, "runs", name));
   const store = join(folder, "store");
   safelight("ingest", ...runs, "--store", store);
+  return store;
+}
+
+/** Makes a large store of tests/measure/made_stores.py, once, in target/gallery. */
+export function madeStore(kind) {
+  const folder = join(repo, "target/gallery", kind);
+  const store = join(folder, "store");
+  if (!existsSync(join(folder, "whole"))) {
+    rmSync(folder, { recursive: true, force: true });
+    const script = join(repo, "tests/measure/made_stores.py");
+    const env = { ...process.env, SAFELIGHT_PROGRAM: program };
+    const made = spawnSync(python, [script, kind, folder], { encoding: "utf8", env });
+    assert.equal(made.status, 0, made.stderr);
+    writeFileSync(join(folder, "whole"), "");
+  }
   return store;
 }
 

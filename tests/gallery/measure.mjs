@@ -6,13 +6,12 @@
 // 512 x 512 (100 different ones a key). The browser runs on the same machine as the gallery, and takes part of its
 // cores.
 
-import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, loadavg } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 
-import { repo, startBrowser } from "./harness.mjs";
+import { madeStore, repo, startBrowser } from "./harness.mjs";
 import { atWork } from "./measures/at_work.mjs";
 import { inBrowser } from "./measures/in_browser.mjs";
 import { overHttp } from "./measures/over_http.mjs";
@@ -20,19 +19,6 @@ import { overHttp } from "./measures/over_http.mjs";
 const { values: options } = parseArgs({
   options: { minutes: { type: "string", default: "10" }, only: { type: "string" } },
 });
-
-const python = process.env.SAFELIGHT_PYTHON ?? "python3";
-const made = join(repo, "target/gallery");
-
-function store(kind) {
-  const folder = join(made, kind);
-  if (!existsSync(join(folder, "store"))) {
-    const script = join(repo, "tests/measure/made_stores.py");
-    const done = spawnSync(python, [script, kind, folder], { stdio: ["ignore", "inherit", "inherit"] });
-    if (done.status !== 0) throw new Error(`made_stores.py ${kind} failed`);
-  }
-  return join(folder, "store");
-}
 
 const rows = [];
 
@@ -49,7 +35,7 @@ async function row(what, goal, measure) {
   console.log(`${what}: ${got}   (goal: ${goal}; load ${loadavg()[0].toFixed(1)})`);
 }
 
-const stores = { digits: store("digits"), photographs: store("photographs") };
+const stores = { digits: madeStore("digits"), photographs: madeStore("photographs") };
 const browser = await startBrowser();
 try {
   await overHttp(row, stores);
