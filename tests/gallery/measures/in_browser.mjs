@@ -123,7 +123,7 @@ export async function inBrowser(row, stores, browser, minutes) {
     return `${(bytes / 1024).toFixed(1)} KiB, ${n} requests, ${again.size} on reload`;
   });
   await row("first view, 24 photographs or more", "≤ 400 KiB", async () => {
-    const { page, context, answers } = await cold(photographs, `${PHOTOGRAPHS}&lay=steps&key=val/photo0`);
+    const { page, context, answers } = await cold(photographs, `${PHOTOGRAPHS}&lay=steps&key=val/photo0&size=256`);
     await settled(page);
     await page.waitForTimeout(1000);
     const n = await page.locator(".tile").count();
