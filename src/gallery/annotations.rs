@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use axum::routing::get;
@@ -43,8 +43,7 @@ fn layer(kind: &'static str, name: &str, annotation: &Annotation) -> Layer {
     Layer { kind, name: name.to_owned(), classes, size: annotation.size }
 }
 
-fn place_and_layer(query: Option<&str>) -> Result<(Place, String), Failure> {
-    let mut params = Params::of_query(query)?;
+fn place_and_layer(mut params: Params) -> Result<(Place, String), Failure> {
     let (place, layer) = (params.place()?, params.one("layer")?);
     params.finish()?;
     Ok((place, layer))
@@ -62,10 +61,10 @@ fn named(annotations: Annotations, kind: &str, name: &str) -> Result<Annotation,
 
 async fn boxes(
     State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
+    params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let (place, layer) = place_and_layer(query.as_deref())?;
+    let (place, layer) = place_and_layer(params)?;
     let on = DependsOn::Runs(vec![place.run.clone()]);
     let make = move |shared: &Shared| {
         let set = named(image_at(shared, &place)?.layers.boxes, "boxes", &layer)?;
@@ -82,10 +81,10 @@ async fn boxes(
 
 async fn mask(
     State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
+    params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let (place, layer) = place_and_layer(query.as_deref())?;
+    let (place, layer) = place_and_layer(params)?;
     let find = move |shared: &Shared| {
         let mask = named(image_at(shared, &place)?.layers.masks, "mask", &layer)?;
         let sent = Sent {

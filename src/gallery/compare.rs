@@ -1,7 +1,7 @@
 //! `/api/v1/compare` and `/api/v1/compare.png`: how two items differ. *A* is the reference.
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -83,10 +83,9 @@ impl Opened {
 
 async fn figures(
     State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
+    mut params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let mut params = Params::of_query(query.as_deref())?;
     let pair = Pair::new(&mut params)?;
     params.finish()?;
     let made = gallery.make(move |shared| {
@@ -159,11 +158,7 @@ impl WantedMap {
     }
 }
 
-async fn map(
-    State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Failure> {
-    let mut params = Params::of_query(query.as_deref())?;
+async fn map(State(gallery): State<Gallery>, mut params: Params) -> Result<Response, Failure> {
     let (pair, wanted) = (Pair::new(&mut params)?, WantedMap::new(&mut params)?);
     params.finish()?;
     gallery

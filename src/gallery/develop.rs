@@ -2,7 +2,7 @@
 //! items are previewed with it.
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -63,11 +63,7 @@ impl Wanted {
     }
 }
 
-async fn develop(
-    State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Failure> {
-    let mut params = Params::of_query(query.as_deref())?;
+async fn develop(State(gallery): State<Gallery>, mut params: Params) -> Result<Response, Failure> {
     let place = params.place()?;
     let wanted = Wanted::new(&mut params)?;
     params.finish()?;

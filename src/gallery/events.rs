@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -106,11 +106,8 @@ impl Drop for OpenStream {
     }
 }
 
-async fn events(
-    State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Failure> {
-    Params::of_query(query.as_deref())?.finish()?;
+async fn events(State(gallery): State<Gallery>, params: Params) -> Result<Response, Failure> {
+    params.finish()?;
     let Some(open) = OpenStream::new(&gallery.0) else {
         let detail = format!("{STREAMS_MAX} pages listen to events already: close one");
         return Err(Failure::busy_with(detail));

@@ -15,7 +15,7 @@ use std::io::{self, Read, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -42,8 +42,7 @@ pub(super) fn routes() -> Router<Gallery> {
 }
 
 /// Reads which items are asked for.
-fn filter(query: Option<&str>) -> Result<(RunId, Filter), Failure> {
-    let mut params = Params::of_query(query)?;
+fn filter(mut params: Params) -> Result<(RunId, Filter), Failure> {
     let run = params.run()?;
     let key = params.optional("key")?.as_deref().map(media_key).transpose()?;
     let first = params.number("first_step", 0..=u64::MAX)?.unwrap_or(0);
@@ -67,11 +66,8 @@ fn filter(query: Option<&str>) -> Result<(RunId, Filter), Failure> {
     Ok((run, filter))
 }
 
-async fn export(
-    State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Failure> {
-    let (run, filter) = filter(query.as_deref())?;
+async fn export(State(gallery): State<Gallery>, params: Params) -> Result<Response, Failure> {
+    let (run, filter) = filter(params)?;
     let of = run.clone();
     let open = move |shared: &Shared| {
         let reader = shared.reader.clone();

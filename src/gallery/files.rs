@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::params::{Params, Place};
+use super::item::entry_at;
+use super::params::Place;
 use super::problem::Failure;
 use super::ranges::{self, Part};
 use super::{Gallery, Shared, streams};
@@ -75,19 +76,17 @@ pub(super) fn media_headers(content_type: &'static str) -> [(HeaderName, HeaderV
 /// # Errors
 /// 404 if there is none; 410 if retention removed its files.
 pub(super) fn image_at(shared: &Shared, place: &Place) -> Result<CommittedImage, Failure> {
-    let Place { run, key, step, index } = place;
-    let at = || {
+    let is_none = |fate: &str| {
+        let Place { run, key, step, index } = place;
         let (run, key) = (run.as_str(), key.as_str());
-        format!("at index {index} of step {step} of {key:?} in {run:?}")
+        let at = format!("index {index} of step {step} of {key:?} in {run:?}");
+        Err(Failure::not_found(format!("the item at {at} {fate}")))
     };
-    let Some(item) = shared.reader.item(run, key, *step, *index)? else {
-        return Err(Failure::not_found(format!("there is no item {}", at())));
-    };
-    match item.fate {
+    match entry_at(shared, place)?.fate {
         Fate::Image(image) if image.pruned => Err(Failure::pruned()),
         Fate::Image(image) => Ok(*image),
-        Fate::Held { .. } => Err(Failure::not_found(format!("the item {} is held", at()))),
-        Fate::Rejected { .. } => Err(Failure::not_found(format!("the item {} was rejected", at()))),
+        Fate::Held { .. } => is_none("is held"),
+        Fate::Rejected { .. } => is_none("was rejected"),
     }
 }
 
@@ -199,12 +198,9 @@ pub(super) struct Wanted {
 async fn media_file(
     State(gallery): State<Gallery>,
     Path(name): Path<String>,
-    RawQuery(query): RawQuery,
+    place: Place,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let mut params = Params::of_query(query.as_deref())?;
-    let place = params.place()?;
-    params.finish()?;
     let find = move |shared: &Shared| {
         let no_file = || Failure::not_found(format!("got {name:?}, want 20 digits and a suffix"));
         let parts = name.split_once('.').filter(|(sha20, _)| sha20.len() == N_DIGITS);

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -76,8 +76,7 @@ struct At<'a> {
 }
 
 impl Wanted {
-    fn of_query(query: Option<&str>) -> Result<Self, Failure> {
-        let mut params = Params::of_query(query)?;
+    fn new(mut params: Params) -> Result<Self, Failure> {
         let runs: Vec<_> =
             params.all("run").iter().map(|text| run_id(text)).collect::<Result<_, _>>()?;
         let keys: Vec<_> =
@@ -353,11 +352,8 @@ async fn next(
     }
 }
 
-async fn frames(
-    State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Failure> {
-    let wanted = Wanted::of_query(query.as_deref())?;
+async fn frames(State(gallery): State<Gallery>, params: Params) -> Result<Response, Failure> {
+    let wanted = Wanted::new(params)?;
     // If this fails, the client reads why. Later, the answer ends.
     let first = next(&gallery, Progress::new(wanted)).await?;
     let (first, progress) = first.unzip();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
@@ -12,7 +12,7 @@ use super::answer::{DependsOn, json};
 use super::api::{ItemDetails, StepNumber};
 use super::lists::{item_json, no_run};
 use super::origin;
-use super::params::{Params, Place};
+use super::params::Place;
 use super::problem::Failure;
 use super::python::{Described, describe};
 use super::{Gallery, Shared, annotations};
@@ -24,12 +24,9 @@ pub(super) fn routes() -> Router<Gallery> {
 
 async fn item(
     State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
+    place: Place,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let mut params = Params::of_query(query.as_deref())?;
-    let place = params.place()?;
-    params.finish()?;
     // A proof may take a while, and is remembered.
     let of_dump = place.clone();
     let prove = move |shared: &Shared| {

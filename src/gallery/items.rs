@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
@@ -38,10 +38,10 @@ pub(super) fn routes() -> Router<Gallery> {
 
 async fn items(
     State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
+    params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let query = ItemsQuery::new(Params::of_query(query.as_deref())?)?;
+    let query = ItemsQuery::new(params)?;
     let on = match &query.matches.filter.run {
         Some(run) => DependsOn::Runs(vec![run.clone()]),
         None => DependsOn::All,

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::UNIX_EPOCH;
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
@@ -55,10 +55,10 @@ pub(super) fn no_run(run: &RunId) -> Failure {
 
 async fn info(
     State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
+    params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    Params::of_query(query.as_deref())?.finish()?;
+    params.finish()?;
     let make = |shared: &Shared| {
         let name = |map: &Colormap| serde_json::to_value(map).ok()?.as_str().map(str::to_owned);
         Ok(Info {
@@ -77,10 +77,9 @@ async fn info(
 
 async fn runs(
     State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
+    mut params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let mut params = Params::of_query(query.as_deref())?;
     let wanted: Vec<RunId> =
         params.all("run").iter().map(|run| run_id(run)).collect::<Result<_, _>>()?;
     params.finish()?;
@@ -207,10 +206,9 @@ fn thumbnail(shared: &Shared, run: &RunId, key: &MediaKey, step: Step) -> Option
 
 async fn keys(
     State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
+    mut params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let mut params = Params::of_query(query.as_deref())?;
     let run = params.run()?;
     params.finish()?;
     let on = DependsOn::Runs(vec![run.clone()]);
@@ -225,10 +223,9 @@ async fn keys(
 
 async fn steps(
     State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
+    mut params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let mut params = Params::of_query(query.as_deref())?;
     let (run, key) = (params.run()?, media_key(&params.one("key")?)?);
     let cursor = params.optional("cursor")?;
     params.finish()?;
@@ -359,10 +356,10 @@ impl AtQuery {
 
 async fn at(
     State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
+    params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let query = AtQuery::new(Params::of_query(query.as_deref())?)?;
+    let query = AtQuery::new(params)?;
     let on = DependsOn::Runs(query.runs.clone());
     json(&gallery, &headers, on, move |shared| query.answer(shared)).await
 }

@@ -4,6 +4,9 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
 use super::problem::Failure;
 use crate::media::{Colormap, MediaKey, RunId, Step};
 use crate::values::Region;
@@ -203,6 +206,27 @@ impl Params {
                 Err(Failure::bad_parameter(format!("this address has no parameter {name:?}")))
             }
         }
+    }
+}
+
+/// A handler that takes this has the parameters of its request.
+impl<S: Sync> FromRequestParts<S> for Params {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        Self::of_query(parts.uri.query())
+    }
+}
+
+/// A handler that takes this has no other parameters.
+impl<S: Sync> FromRequestParts<S> for Place {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let mut params = Params::of_query(parts.uri.query())?;
+        let place = params.place()?;
+        params.finish()?;
+        Ok(place)
     }
 }
 

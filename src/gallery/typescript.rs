@@ -11,7 +11,6 @@ use ts_rs::{Config, TS};
 use super::api;
 use crate::cli::json::{ItemForm, StatsForm};
 use crate::media::Colormap;
-use crate::store::RunSummary;
 
 /// The fields that only some items have.
 #[derive(TS)]
@@ -60,7 +59,6 @@ fn types() -> String {
         declaration::<ItemForm>(),
         declaration::<OptionalItemFields>(),
         declaration::<StatsForm>(),
-        declaration::<RunSummary>(),
         declaration::<api::Info>(),
         declaration::<api::RequestLimits>(),
         declaration::<api::StepNumber>(),

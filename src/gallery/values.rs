@@ -1,7 +1,7 @@
 //! `/api/v1/values.npy` and `/api/v1/histogram`: the values of an item.
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -38,11 +38,7 @@ fn check_dumps(shared: &Shared) -> Result<(), Failure> {
     if shared.config.dumps { Ok(()) } else { Err(Failure::dumps_withheld()) }
 }
 
-async fn values(
-    State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Failure> {
-    let mut params = Params::of_query(query.as_deref())?;
+async fn values(State(gallery): State<Gallery>, mut params: Params) -> Result<Response, Failure> {
     let (place, part) = (params.place()?, params.part()?);
     let every = params.number("every", 1..=u32::MAX)?.unwrap_or(1);
     params.finish()?;
@@ -77,10 +73,9 @@ async fn values(
 
 async fn histogram(
     State(gallery): State<Gallery>,
-    RawQuery(query): RawQuery,
+    mut params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let mut params = Params::of_query(query.as_deref())?;
     let place = params.place()?;
     let n_bins = params.number("bins", 1..=BINS_MAX)?.unwrap_or(BINS);
     let low = params.number("low", f64::MIN..=f64::MAX)?;

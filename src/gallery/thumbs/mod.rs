@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -32,7 +32,7 @@ use self::packs::Packs;
 use super::files::{
     FOR_EVER, N_DIGITS, RunFiles, content_type, etag_value, image_with, media_headers,
 };
-use super::params::Params;
+use super::params::Place;
 use super::problem::Failure;
 use super::{Gallery, Shared, ranges};
 use crate::locks::lock;
@@ -130,12 +130,9 @@ pub(super) fn routes() -> Router<Gallery> {
 async fn thumbnail(
     State(gallery): State<Gallery>,
     Path((size, sha20)): Path<(String, String)>,
-    RawQuery(query): RawQuery,
+    place: Place,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let mut params = Params::of_query(query.as_deref())?;
-    let place = params.place()?;
-    params.finish()?;
     let no_size = || Failure::not_found(format!("got the size {size:?}, want 128 or 256"));
     let size = ThumbSize::of_text(&size).ok_or_else(no_size)?;
     if sha20.len() != N_DIGITS {

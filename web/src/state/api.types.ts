@@ -180,56 +180,6 @@ clipped: number,
 constant: boolean, };
 
 /**
- * A run, and the number of its items.
- */
-export type RunSummary = { 
-/**
- * The run's id.
- */
-run: string, 
-/**
- * The run directory.
- */
-source: string, 
-/**
- * Images.
- */
-image: number, 
-/**
- * Items that are held.
- */
-held: number, 
-/**
- * Lines and dumps rejected.
- */
-rejected: number, 
-/**
- * Those among them that are tried again.
- */
-waiting: number, 
-/**
- * The images among them whose files retention removed.
- */
-pruned: number, 
-/**
- * Damaged lines of its journal.
- */
-damaged: number, 
-/**
- * Lines of logs that made no item, because they were read before: their log is a copy or was
- * rewritten.
- */
-repeated: number, 
-/**
- * Lines of logs that made no item, because a later session of the job has replaced what they describe.
- */
-superseded: number, 
-/**
- * Whether the job said that the run is finished.
- */
-finished: boolean, };
-
-/**
  * `/api/v1/info`: the store, and what may be asked of it.
  */
 export type Info = { 

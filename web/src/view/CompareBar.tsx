@@ -3,8 +3,9 @@ import { replace, view } from "../state/route";
 import { formatStep } from "../state/steps";
 import { WAYS, type Way } from "../state/url";
 import { choose } from "./comparekeys";
-import { First, Full, Last, Left, Right } from "./icons";
+import { Full, Left } from "./icons";
 import { Button, KeyButton } from "./parts";
+import { StepButtons } from "./StepButtons";
 import type { Shown } from "./shown";
 
 const NAMES: Readonly<Record<Way, string>> = {
@@ -59,23 +60,13 @@ export function CompareBar({ way, n, chosen, shown }: CompareBarProps) {
         </fieldset>
       )}
       <div class="bar-end">
-        <KeyButton name="first" kind="plain" icon>
-          <First />
-        </KeyButton>
-        <KeyButton name="previous" kind="plain" icon>
-          <Left />
-        </KeyButton>
-        <span class="step num">
-          {isLocked
-            ? `step ${step === "last" ? "last" : formatStep(step)}`
-            : `${nameOf(chosen + 1)}: step ${formatStep(shown[chosen + 1]?.place.step ?? 0)}`}
-        </span>
-        <KeyButton name="next" kind="plain" icon>
-          <Right />
-        </KeyButton>
-        <KeyButton name="last" kind="plain" icon>
-          <Last />
-        </KeyButton>
+        <StepButtons>
+          <span class="step num">
+            {isLocked
+              ? `step ${step === "last" ? "last" : formatStep(step)}`
+              : `${nameOf(chosen + 1)}: step ${formatStep(shown[chosen + 1]?.place.step ?? 0)}`}
+          </span>
+        </StepButtons>
         <Button aria-pressed={isLocked} title="All pictures move to the same step" onClick={lock}>
           Lockstep
         </Button>

@@ -9,8 +9,9 @@ import { px } from "../state/px";
 import { settle } from "../state/route";
 import { approximate, formatStep } from "../state/steps";
 import { color } from "../state/theme";
-import { First, Last, Left, Pause, Play, Right } from "./icons";
+import { Pause, Play } from "./icons";
 import { KeyButton } from "./parts";
+import { StepButtons } from "./StepButtons";
 
 export function Slider({ player }: { player: Player }) {
   useKeys({
@@ -28,21 +29,11 @@ export function Slider({ player }: { player: Player }) {
   return (
     <section class="dock" aria-label="Steps">
       <div class="dock-buttons">
-        <KeyButton name="first" kind="plain" icon>
-          <First />
-        </KeyButton>
-        <KeyButton name="previous" kind="plain" icon>
-          <Left />
-        </KeyButton>
-        <KeyButton name="play" kind="plain" icon aria-label={player.isPlaying.value ? "Pause" : "Play"}>
-          {player.isPlaying.value ? <Pause /> : <Play />}
-        </KeyButton>
-        <KeyButton name="next" kind="plain" icon>
-          <Right />
-        </KeyButton>
-        <KeyButton name="last" kind="plain" icon>
-          <Last />
-        </KeyButton>
+        <StepButtons>
+          <KeyButton name="play" kind="plain" icon aria-label={player.isPlaying.value ? "Pause" : "Play"}>
+            {player.isPlaying.value ? <Pause /> : <Play />}
+          </KeyButton>
+        </StepButtons>
       </div>
       <Where player={player} />
       <Track player={player} />

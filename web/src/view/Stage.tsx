@@ -157,21 +157,15 @@ function usePointer(box: { current: HTMLDivElement | null }, latest: Latest): vo
         isFit && to !== 1 ? oneToOne(zoomedAbout(zoom, to, place(event), screen, false), size, screen) : null,
       );
     };
-    element.addEventListener("wheel", wheel, { passive: false });
-    element.addEventListener("pointerdown", down);
-    element.addEventListener("pointermove", move);
-    element.addEventListener("pointerup", up);
-    element.addEventListener("pointercancel", up);
-    element.addEventListener("pointerleave", leave);
-    element.addEventListener("dblclick", twice);
-    return () => {
-      element.removeEventListener("wheel", wheel);
-      element.removeEventListener("pointerdown", down);
-      element.removeEventListener("pointermove", move);
-      element.removeEventListener("pointerup", up);
-      element.removeEventListener("pointercancel", up);
-      element.removeEventListener("pointerleave", leave);
-      element.removeEventListener("dblclick", twice);
-    };
+    const abort = new AbortController();
+    const { signal } = abort;
+    element.addEventListener("wheel", wheel, { passive: false, signal });
+    element.addEventListener("pointerdown", down, { signal });
+    element.addEventListener("pointermove", move, { signal });
+    element.addEventListener("pointerup", up, { signal });
+    element.addEventListener("pointercancel", up, { signal });
+    element.addEventListener("pointerleave", leave, { signal });
+    element.addEventListener("dblclick", twice, { signal });
+    return () => abort.abort();
   }, [box, latest]);
 }
