@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, FrozenSet, Mapping, Optional, Sequence
+from typing import Any, Mapping, Sequence
 
 __all__ = ["LIMITS", "RAW_TYPES", "depth", "over_annotation_limit", "over_dump_limit"]
 
@@ -28,7 +28,7 @@ with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "_limits.json
 LIMITS: Mapping[str, int] = _table["limits"]
 
 # Element types that npy files cannot name. They are written as raw bytes.
-RAW_TYPES: FrozenSet[str] = frozenset(_table["raw_types"])
+RAW_TYPES: frozenset[str] = frozenset(_table["raw_types"])
 
 
 def depth(value: Any) -> int:
@@ -40,7 +40,7 @@ def depth(value: Any) -> int:
     return 0
 
 
-def over_annotation_limit(field: str, value: Any, limits: Mapping[str, int]) -> Optional[str]:
+def over_annotation_limit(field: str, value: Any, limits: Mapping[str, int]) -> str | None:
     """Returns why the reader would refuse `classes`, `boxes` or `masks`, or `None`."""
     if field == "classes":
         n, n_max = len(value) if isinstance(value, list) else 0, limits["classes_max"]
@@ -61,8 +61,8 @@ def over_annotation_limit(field: str, value: Any, limits: Mapping[str, int]) -> 
 
 
 def over_dump_limit(
-    n_bytes: int, shape: Optional[Sequence[int]], format: Any, limits: Mapping[str, int]
-) -> Optional[str]:
+    n_bytes: int, shape: Sequence[int] | None, format: Any, limits: Mapping[str, int]
+) -> str | None:
     """Returns why the reader would refuse an array or, if `shape` is `None`, an image file; or `None`.
 
     Without a `format`, only an array of two axes says how large its pictures are.

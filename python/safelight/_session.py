@@ -11,8 +11,9 @@ import functools
 import json
 import multiprocessing
 import os
-from typing import Mapping, Optional, Tuple
+from typing import Mapping
 
+from ._files import host_name
 from ._limits import LIMITS
 
 __all__ = ["header", "rank_of", "session_of_header", "session_of_launcher", "session_of_process"]
@@ -24,7 +25,7 @@ SESSION_BYTES_MAX = LIMITS["session_bytes_max"]
 _RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 
 
-def _number(environment: Mapping[str, str], name: str) -> Optional[int]:
+def _number(environment: Mapping[str, str], name: str) -> int | None:
     value = environment.get(name, "")
     return int(value) if value.isdecimal() else None
 
@@ -43,7 +44,7 @@ def rank_of(environment: Mapping[str, str]) -> int:
     return _number(environment, "SLURM_PROCID") or 0
 
 
-def session_of_launcher(environment: Mapping[str, str]) -> Optional[str]:
+def session_of_launcher(environment: Mapping[str, str]) -> str | None:
     """Returns the id that all processes of this attempt know from their launcher, or `None`.
 
     | launcher | id |
@@ -55,7 +56,7 @@ def session_of_launcher(environment: Mapping[str, str]) -> Optional[str]:
     | mpirun | `PMIX_NAMESPACE` |
     """
     get = environment.get
-    parts: Tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     if get("SAFELIGHT_SESSION"):
         parts = (environment["SAFELIGHT_SESSION"],)
     elif get("TORCHELASTIC_RUN_ID"):
@@ -76,7 +77,7 @@ def _cut(session: str) -> str:
     return session.encode("utf-8", "replace")[:SESSION_BYTES_MAX].decode("utf-8", "ignore")
 
 
-def _process(pid: int) -> Optional[str]:
+def _process(pid: int) -> str | None:
     """Returns an id of a process that no other process has, on any machine and after any restart."""
     try:
         # Not as text: a signal handler may run while Python imports an encoding.
@@ -87,7 +88,7 @@ def _process(pid: int) -> Optional[str]:
             start = file.read().rpartition(b")")[2].split()[19].decode("ascii")
     except (OSError, IndexError, ValueError):
         return None
-    return f"{os.uname().nodename}-{boot}-{pid}-{start}"
+    return f"{host_name()}-{boot}-{pid}-{start}"
 
 
 @functools.lru_cache(maxsize=1)
@@ -100,7 +101,8 @@ def session_of_process() -> str:
 
 
 # A fork has the id of its parent.
-os.register_at_fork(before=session_of_process)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=session_of_process)
 
 
 def header(session: str, rank: int) -> bytes:
@@ -108,7 +110,7 @@ def header(session: str, rank: int) -> bytes:
     return json.dumps({"session": session, "rank": rank}, ensure_ascii=True).encode("ascii") + b"\n"
 
 
-def session_of_header(start: bytes) -> Optional[str]:
+def session_of_header(start: bytes) -> str | None:
     """Returns the session that the start of a log names, or `None`."""
     try:
         first = json.loads(start.partition(b"\n")[0])

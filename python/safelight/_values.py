@@ -5,13 +5,15 @@ from __future__ import annotations
 import collections
 import collections.abc
 import itertools
+import json
 import math
 import numbers
 import operator
+import re
 import sys
-from typing import Any, Iterator, Mapping, NamedTuple, Tuple, Union
+from typing import Any, Iterator, Mapping, NamedTuple, Union
 
-__all__ = ["PassedOver", "is_a", "is_picture", "plain", "search", "whole_step"]
+__all__ = ["PassedOver", "is_a", "is_picture", "json_bytes", "plain", "search", "utf_8", "whole_step"]
 
 
 def is_a(value: Any, module: str, name: str) -> bool:
@@ -55,7 +57,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray)):
         return value.decode("utf-8", "replace")
     if isinstance(value, _ITERATED) and not hasattr(value, "read"):
-        items = [plain(item) for item in itertools.islice(value, _PLAIN_ITERATOR_MAX + 1)]
+        iterated: Any = value
+        items = [plain(item) for item in itertools.islice(iterated, _PLAIN_ITERATOR_MAX + 1)]
         if len(items) > _PLAIN_ITERATOR_MAX:
             raise ValueError(f"got an iterator of more than {_PLAIN_ITERATOR_MAX} values")
         return items
@@ -66,13 +69,32 @@ def plain(value: Any) -> Any:
             # A scalar of a type that NumPy lacks may return itself.
             if type(converted) is not type(value) or not hasattr(value, "__float__"):
                 return plain(converted)
-    if hasattr(value, "__float__") and not isinstance(value, numbers.Complex):
-        return float(value)
-    return float(value) if isinstance(value, numbers.Real) else str(value)
+    is_number = hasattr(value, "__float__") and not isinstance(value, numbers.Complex)
+    number: Any = value
+    return float(number) if is_number or isinstance(value, numbers.Real) else str(value)
 
 
 def _text(key: Any) -> str:
     return str(key if isinstance(key, (str, tuple)) else plain(key))
+
+
+# Half of a surrogate pair, which UTF-8 does not have.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+def utf_8(text: str) -> bytes:
+    """Returns the text in UTF-8, with U+FFFD in place of what UTF-8 does not have."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return _LONE_SURROGATE.sub("\ufffd", text).encode("utf-8")
+
+
+def json_bytes(value: Any) -> bytes:
+    """Returns a plain value as JSON on one line. Not a number and the infinities stay as Python writes them."""
+    return utf_8(_ENCODER.encode(value))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -125,7 +147,7 @@ class PassedOver(NamedTuple):
 Found = Union[Any, PassedOver, Exception]
 
 
-def search(data: Mapping[Any, Any], image: type) -> Iterator[Tuple[str, Found]]:
+def search(data: Mapping[Any, Any], image: type) -> Iterator[tuple[str, Found]]:
     """Yields each instance of `image` in a dict with its key, in order.
 
     Searches dicts, whose keys are joined by `/`, and everything that can be iterated: lists, tuples, sets,
@@ -146,7 +168,7 @@ def search(data: Mapping[Any, Any], image: type) -> Iterator[Tuple[str, Found]]:
             yield from _search_value(key, value, image, 0)
 
 
-def _search_value(key: str, value: Any, image: type, depth: int) -> Iterator[Tuple[str, Found]]:
+def _search_value(key: str, value: Any, image: type, depth: int) -> Iterator[tuple[str, Found]]:
     if isinstance(value, image):
         yield key, value
         return
@@ -173,7 +195,7 @@ def _search_value(key: str, value: Any, image: type, depth: int) -> Iterator[Tup
 
 def _search_values(
     key: str, value: Any, values: Iterator[Any], is_certain: bool, image: type, depth: int
-) -> Iterator[Tuple[str, Found]]:
+) -> Iterator[tuple[str, Found]]:
     """Searches the values of a list or another iterable. `is_certain` says that looking at them is free."""
     n_images, other = 0, None
     for i, item in enumerate(values):

@@ -45,7 +45,7 @@ import live
 from live import installed
 
 import safelight
-from safelight import Image, Run
+from safelight import Image, Run, _dumps, _files, _image, _media_log
 
 numpy: Any = installed("numpy")
 ml_dtypes: Any = installed("ml_dtypes")
@@ -386,8 +386,8 @@ class LineTest(Case):
     def test_an_array_that_cannot_be_a_picture_is_not_written(self) -> None:
         shapes = [(4,), (), (0, 4), (4, 4, 0), (2, 2, 2, 2, 2)]
         for shape in shapes:
-            dump = safelight._npy("|u1", shape, bytes(math.prod(shape)))
-            with self.subTest(shape), mock.patch.object(safelight, "_dump_from", return_value=dump):
+            dump = _dumps.npy("|u1", shape, bytes(math.prod(shape)))
+            with self.subTest(shape), mock.patch.object(_image, "dump_from", return_value=dump):
                 self.check_refused(GRAY, ValueError, "a picture has 2 to 4 axes")
         self.assertTrue(Run(self.dir).log({"k": Image([[[[[[1, 2]]]]]])}))
 
@@ -501,6 +501,45 @@ class RunTest(Case):
         with open(path, encoding="utf-8") as file:
             self.assertEqual(json.load(file), {**want, "tags": ["two", "three"]})
         self.assertEqual(sorted(os.listdir(self.dir)), ["safelight.json", "tensors"])
+
+    def test_update_changes_what_describes_the_run(self) -> None:
+        run = Run(self.dir, strict=True, name="n", config={"lr": 0.1, "seed": 3})
+        self.assertIs(run.update(name="m", tags="one", config=SimpleNamespace(lr=0.2)), True)
+        self.assertIs(run.update(), True)
+        with open(self.path("safelight.json"), encoding="utf-8") as file:
+            want = {"name": "m", "tags": ["one"], "config": {"lr": 0.2, "seed": 3}}
+            self.assertEqual(json.load(file), want)
+        with self.assertRaises(TypeError):
+            run.update(config=3)
+        self.assertIs(Run(self.dir).update(config=3), False)
+        self.assertIs(Run(self.dir, limits={"identity_bytes_max": 100}).update(id="i" * 100), False)
+        self.assertIn("id of the run is not logged: ValueError: 102 bytes", self.warnings[-1])
+
+    def test_a_file_of_the_run_that_is_no_object_is_replaced(self) -> None:
+        os.makedirs(self.dir)
+        for content in ("[1]", "{", ""):
+            with open(self.path("safelight.json"), "w") as file:
+                file.write(content)
+            self.assertIs(Run(self.dir, strict=True).update(id="7"), True)
+            with open(self.path("safelight.json")) as file:
+                self.assertEqual(json.load(file), {"id": "7"})
+
+    def test_other_fields_of_a_line(self) -> None:
+        run = Run(self.dir, strict=True)
+        extra = {"wandb": {"files": {"image": "media/images/k_0.png"}}}
+        self.assertIs(run._log_image("k", 7, Image(GRAY, caption="c"), extra), True)
+        self.assertEqual(self.lines()[0]["wandb"], extra["wandb"])
+        self.assertEqual((self.lines()[0]["step"], run._step), (7, 0))
+        self.assertIs(Run(self.dir)._log_image("k", 7, Image(None), extra), False)
+
+    def test_it_says_what_it_is(self) -> None:
+        run = Run(self.dir, rank=3)
+        self.assertEqual(repr(run), f"<safelight.Run {self.dir!r}, rank 3, step 0>")
+        run.finish()
+        self.assertIn(", step 0, finished>", repr(run))
+        self.assertEqual(repr(Image(GRAY, caption="c")), "<safelight.Image of shape (2, 3), caption 'c'>")
+        self.assertEqual(repr(Image(live.png())), f"<safelight.Image of {len(live.png())} bytes>")
+        self.assertRegex(repr(Image(3)), "^<safelight.Image that failed: TypeError: got a builtins.int")
 
     def test_the_directory_stays_where_it_was(self) -> None:
         before = os.getcwd()
@@ -850,7 +889,7 @@ class FailureTest(Case):
         run = Run(self.dir)
         with mock.patch("os.replace", side_effect=KeyboardInterrupt), self.assertRaises(KeyboardInterrupt):
             run.log({"k": Image(GRAY)})
-        with mock.patch.object(safelight, "_dump_from", side_effect=KeyboardInterrupt):
+        with mock.patch.object(_image, "dump_from", side_effect=KeyboardInterrupt):
             self.assertRaises(KeyboardInterrupt, Image, GRAY)
         self.assertEqual((self.logs(), self.dumps()), ([], []))
 
@@ -890,6 +929,12 @@ def log_many(directory: str, name: str, n: int) -> None:
     run = Run(directory, strict=True)
     for i in range(n):
         run.log({name: Image([[i]])})
+
+
+def log_sent(run: Run) -> None:
+    """Checks that a run is as it was in the process that sent it, and logs an image."""
+    assert (run.rank, run.strict, run._limits["batch_max"]) == (2, True, 8), run
+    run.log({"sent": Image([[0]])})
 
 
 def in_fork(work: Any) -> int:
@@ -1108,6 +1153,30 @@ class SharingTest(Case):
         Run(self.dir)
         self.assertEqual(in_fork(lambda: None), 0)
 
+    def test_a_run_may_be_sent_to_another_process(self) -> None:
+        for method in ("spawn", "forkserver"):
+            shutil.rmtree(self.dir, ignore_errors=True)
+            context = multiprocessing.get_context(method)
+            run = Run(self.dir, strict=True, rank=2, limits={"batch_max": 8})
+            run.log({"parent": Image([[0]])})
+            child = context.Process(target=log_sent, args=(run,))
+            child.start()
+            child.join()
+            self.assertEqual(child.exitcode, 0)
+            self.check_many({"parent": 1, "sent": 1})
+            headers = self.headers()
+            self.assertEqual((len(headers), headers[0]), (2, headers[1]))
+            self.assertEqual([line["step"] for line in self.lines() if line["key"] == "sent"], [1])
+
+    def test_a_copy_is_another_writer_of_the_same_session(self) -> None:
+        run = Run(self.dir, strict=True)
+        for other in (copy.copy(run), copy.deepcopy(run), pickle.loads(pickle.dumps(run))):
+            other.log({"k": Image([[0]])})
+            self.assertEqual((other.session, other.dir), (run.session, run.dir))
+        self.assertEqual([line["step"] for line in self.lines()], [0, 0, 0])
+        run.finish()
+        self.assertIs(pickle.loads(pickle.dumps(run))._is_finished, True)
+
     def test_many_processes(self) -> None:
         code = (
             "import sys; sys.path[:0] = sys.argv[1:3]; import test_safelight;"
@@ -1145,7 +1214,7 @@ class SharingTest(Case):
         self.assertEqual(json.loads(lines[2])["key"], "after")
 
     def test_more_writers_than_numbers(self) -> None:
-        with mock.patch.object(safelight, "_LOGS_MAX", 1):
+        with mock.patch.object(_media_log, "_LOGS_MAX", 1):
             runs = [Run(self.dir, strict=True) for _ in range(3)]
             for run in runs:
                 run.log({"k": Image(GRAY)})
@@ -1258,13 +1327,13 @@ class NumpyTest(Case):
     def test_an_array_that_is_ours_is_not_copied(self) -> None:
         for dtype in ("u1", "f2", "c16", "?"):
             values = numpy.ones((3, 4, 2), dtype)
-            dump = safelight._dump_from_ndarray(values, is_ours=True)
+            dump = _dumps._dump_from_ndarray(values, is_ours=True)
             self.assertEqual(bytes(dump.parts[1]), values.tobytes())
             values[:] = 0
             self.assertEqual(bytes(dump.parts[1]), values.tobytes())
             turned = values.T.copy().T
             self.assertEqual(
-                bytes(safelight._dump_from_ndarray(turned, is_ours=True).parts[1]), turned.tobytes()
+                bytes(_dumps._dump_from_ndarray(turned, is_ours=True).parts[1]), turned.tobytes()
             )
 
     @unittest.skipUnless(ml_dtypes, "ml_dtypes is not installed")
@@ -1335,14 +1404,14 @@ class UnnamedTest(Case):
         # Frees what the mocks of other tests still hold.
         gc.collect()
         before = len(os.listdir("/proc/self/fd"))
-        images = [Image(self.large(n)) for n in range(safelight._UNNAMED_MAX + 3)]
-        self.assertEqual(sum(image._dump.file is not None for image in images), safelight._UNNAMED_MAX)
+        images = [Image(self.large(n)) for n in range(_files.UNNAMED_MAX + 3)]
+        self.assertEqual(sum(image._dump.file is not None for image in images), _files.UNNAMED_MAX)
         run.log({"k": images})
         for n, line in enumerate(self.lines()):
             self.check(self.large(n), line)
         del images
         self.assertEqual(len(os.listdir("/proc/self/fd")), before + 1)
-        self.assertEqual(safelight._unnamed, set())
+        self.assertEqual(_files.unnamed, set())
 
     def test_a_file_system_without_unnamed_files(self) -> None:
         run = Run(self.dir, strict=True)
@@ -1451,6 +1520,12 @@ class TorchTest(Case):
         line, _, last = self.lines()
         self.assertEqual(read_npy(self.path(line["data"])), Npy("<f4", (4, 2, 3), want))
         self.assertEqual(self.content({"data": last["data"]["path"]}), bytes(8))
+
+    def test_views_that_are_conjugated_or_negated(self) -> None:
+        values = torch.tensor([[1 + 2j, 3 - 4j]], dtype=torch.complex64)
+        for view in (values.conj(), values.conj().imag, torch._neg_view(values.real)):
+            got = read_npy(self.path(self.log(view)["data"]))
+            self.assertEqual(got.elements, view.clone().resolve_conj().resolve_neg().numpy().tobytes())
 
     def test_options_and_masks(self) -> None:
         line = self.log(

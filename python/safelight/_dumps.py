@@ -1,0 +1,344 @@
+"""Dumps: the files that log lines name, made from the values of any library.
+
+Nothing here imports NumPy, torch, Pillow or matplotlib: a caller that passes in one of their objects has
+imported the library already.
+"""
+
+from __future__ import annotations
+
+import array
+import functools
+import io
+import numbers
+import os
+import re
+import struct
+import sys
+from typing import Any, Mapping, NamedTuple, Sequence
+
+from ._files import Unnamed, folder_of_unnamed
+from ._limits import RAW_TYPES
+from ._values import is_a
+
+__all__ = ["Dump", "dump_from", "dump_from_mask", "dump_from_path", "npy"]
+
+# Size from which a copy goes to an unnamed file. A copy in memory is as fast for smaller arrays.
+_UNNAMED_BYTES_MIN = 1 << 20
+
+
+class Dump(NamedTuple):
+    """A file to write: complete in memory, or on disk and waiting for its name."""
+
+    extension: str
+    parts: Sequence[bytes]
+    # Fields of the log line that describe the file, beside its path.
+    description: Mapping[str, Any] = {}
+    # Fields of the log line that describe the picture. Those of the caller win.
+    fields: Mapping[str, Any] = {}
+    # The file on disk. If it is set, `parts` is empty.
+    file: Unnamed | None = None
+    # The lengths of an array's axes.
+    shape: tuple[int, ...] | None = None
+
+    def content(self) -> Sequence[bytes]:
+        return self.parts if self.file is None else [self.file.content()]
+
+    def __reduce__(self) -> Any:
+        # Another process does not have the file open, so the bytes themselves are pickled.
+        return Dump, (
+            self.extension,
+            [bytes(part) for part in self.content()],
+            self.description,
+            self.fields,
+            None,
+            self.shape,
+        )
+
+    @property
+    def n_bytes(self) -> int:
+        if self.file is not None:
+            return self.file.n_bytes
+        return sum(memoryview(part).nbytes for part in self.parts)
+
+    @property
+    def is_array(self) -> bool:
+        return self.extension in (".npy", ".bin")
+
+
+_NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
+
+# Element sizes in bytes, for each kind of element that npy files have and pictures can be made of.
+_ELEMENT_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
+
+# Kind of each native type, by its code in `memoryview.format`.
+_BUFFER_KINDS = {"?": "b", **dict.fromkeys("bhilqn", "i"), **dict.fromkeys("BHILQN", "u")}
+_BUFFER_KINDS.update({"e": "f", "f": "f", "d": "f", "Zf": "c", "Zd": "c"})
+
+# First bytes of the image files that the daemon stores unchanged.
+_IMAGE_FILES = [
+    (".png", re.compile(rb"\x89PNG\r\n\x1a\n")),
+    (".jpg", re.compile(rb"\xff\xd8\xff")),
+    (".gif", re.compile(rb"GIF8[79]a")),
+    (".bmp", re.compile(rb"BM")),
+    (".webp", re.compile(rb"RIFF....WEBP", re.DOTALL)),
+    (".tiff", re.compile(rb"II[*+]\x00|MM\x00[*+]")),
+]
+_MAGIC_BYTES = 12
+
+# Number of channels, for each mode of Pillow whose bytes are the pixels.
+_PIXEL_MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+
+# NumPy type, for each mode of Pillow whose bytes are numbers, such as class ids.
+_NUMBER_MODES = {"L": "|u1", "P": "|u1", "I": _NATIVE_ORDER + "i4", "F": _NATIVE_ORDER + "f4"}
+_NUMBER_MODES.update({"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": _NATIVE_ORDER + "u2"})
+
+
+def npy(descr: str, shape: Sequence[int], elements: bytes) -> Dump:
+    """An npy file of these elements, in C order."""
+    shape = tuple(map(int, shape))
+    return Dump(".npy", (_npy_start(descr, shape), elements), shape=shape)
+
+
+# A training logs arrays of the same few types and shapes again and again.
+@functools.lru_cache(maxsize=256)
+def _npy_start(descr: str, shape: tuple[int, ...]) -> bytes:
+    """Returns the bytes that precede the elements in an npy file of version 1.0.
+
+    | bytes | what |
+    | --- | --- |
+    | 8 | `\\x93NUMPY`, major version, minor version |
+    | 2 | header length, little-endian |
+    | header length | a Python dict, padded so that the elements begin at a multiple of 64 |
+    | shape × element size | the elements |
+
+    Source: `numpy/lib/format.py`, NumPy 2.4.
+    """
+    header = "{'descr': %r, 'fortran_order': False, 'shape': %r, }" % (descr, shape)
+    header += " " * (-(10 + len(header) + 1) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode("ascii")
+
+
+def _raw(dtype: str, shape: Sequence[int], elements: bytes) -> Dump:
+    """A file of bare elements, for types that npy files cannot name, such as bfloat16."""
+    shape = tuple(map(int, shape))
+    description = {"dtype": dtype, "shape": list(shape), "byte_order": sys.byteorder}
+    return Dump(".bin", (elements,), description, shape=shape)
+
+
+def _dump_from_file(content: bytes) -> Dump:
+    """An encoded picture. Its first bytes decide the file type.
+
+    Raises `ValueError` if it is no png, jpg, gif, bmp, webp or tiff.
+    """
+    for extension, magic in _IMAGE_FILES:
+        if magic.match(content):
+            return Dump(extension, (content,))
+    got = "nothing (was it read before?)" if not content else repr(content[:_MAGIC_BYTES])
+    raise ValueError(f"got {got}, want the bytes of a png, jpg, gif, bmp, webp or tiff file")
+
+
+def dump_from_path(path: str) -> Dump:
+    if re.match(r"(https?|s3|gs)://", path):
+        raise ValueError(f"got an address, want an image file on this machine (download it first): {path}")
+    with open(path, "rb") as file:
+        start = file.read(_MAGIC_BYTES)
+        try:
+            # Check the first bytes before reading on: the file may be a large checkpoint, or endless.
+            _dump_from_file(start)
+        except ValueError as error:
+            raise ValueError(f"{error}: {path}") from None
+        return _dump_from_file(start + file.read())
+
+
+def _dump_from_ndarray(values: Any, is_ours: bool = False) -> Dump:
+    """A `numpy.ndarray` of any shape, strides and byte order.
+
+    Copies the elements. `is_ours` says that nobody else holds the array; then one in C order is not
+    copied. Raises `TypeError` if no picture can be made of the element type.
+    """
+    dtype = values.dtype
+    folder = folder_of_unnamed() if values.nbytes >= _UNNAMED_BYTES_MIN and not is_ours else None
+    is_in_place = is_ours or (folder is not None and values.flags.c_contiguous)
+    elements = values.reshape(-1).view("u1").data if is_in_place else values.tobytes()
+    # This check comes first, because NumPy builds `dtype.name` anew each time.
+    if dtype.itemsize in _ELEMENT_SIZES.get(dtype.kind, ()):
+        dump = npy(dtype.str, values.shape, elements)
+    elif dtype.name in RAW_TYPES:
+        dump = _raw(dtype.name, values.shape, elements)
+    else:
+        raise TypeError(f"got elements of type {dtype}, want bool, or numbers of up to 64 bits a part")
+    return dump if folder is None or not is_in_place else _copied(dump, folder)
+
+
+def _copied(dump: Dump, folder: str) -> Dump:
+    """Copies a dump into an unnamed file in `folder`, or in memory if there can be none."""
+    try:
+        return dump._replace(parts=(), file=Unnamed(folder, dump.parts))
+    except OSError:
+        # Unnamed files are not supported, the disk is full, or no descriptor is left. `log` writes the
+        # copy in the usual way, and reports a failure.
+        return dump._replace(parts=[bytes(part) for part in dump.parts])
+
+
+def _dump_from_torch(tensor: Any) -> Dump:
+    """A `torch.Tensor` on any device, of any strides, with or without gradient.
+
+    Channels come first, as usual in torch. If that gave more than four channels, the log line names no
+    format, and the daemon guesses it from the shape.
+    """
+    is_moved = tensor.device.type != "cpu"
+    tensor = _resolved(tensor.detach()).cpu()
+    dtype = str(tensor.dtype).replace("torch.", "")
+    if dtype in RAW_TYPES:
+        torch = sys.modules["torch"]
+        # NumPy has no such type, but takes the same bits under another name.
+        bits = tensor.view(torch.uint8 if tensor.element_size() == 1 else torch.int16)
+        dump = _raw(dtype, tensor.shape, bits.numpy().tobytes())
+    else:
+        dump = _dump_from_ndarray(tensor.numpy(), is_ours=is_moved)
+    if len(tensor.shape) == 2:
+        return dump._replace(fields={"format": "HW"})
+    if len(tensor.shape) in (3, 4) and 1 <= tensor.shape[-3] <= 4:
+        return dump._replace(fields={"format": "CHW" if len(tensor.shape) == 3 else "NCHW"})
+    return dump
+
+
+def _resolved(tensor: Any) -> Any:
+    """`tensor` with its elements as they count: a view may be marked as conjugated or negated."""
+    for name in ("resolve_conj", "resolve_neg"):
+        # Releases before torch 1.10 have neither, and no such views.
+        if hasattr(tensor, name):
+            tensor = getattr(tensor, name)()
+    return tensor
+
+
+def _dump_from_pillow(image: Any) -> Dump:
+    """A Pillow image: its pixels, or a PNG file for modes whose bytes alone lose something."""
+    if image.mode in _PIXEL_MODES:
+        n_channels = _PIXEL_MODES[image.mode]
+        shape = (image.height, image.width, n_channels)
+        fields = {"format": "HWC", "range": [0, 255]}
+        return npy("|u1", shape, image.tobytes())._replace(fields=fields)
+    if image.mode == "F":
+        return npy(_NUMBER_MODES["F"], (image.height, image.width), image.tobytes())
+    if image.mode == "I":
+        # PNG holds 16 bits, and Pillow 13 no longer clips to them when it saves.
+        image = image.convert("I;16")
+    if image.mode in ("1", "P") or image.mode.startswith("I;16"):
+        file = io.BytesIO()
+        # The options of wandb, but the fastest level, because the training waits. The file is a little
+        # larger.
+        image.save(file, "PNG", transparency=None, compress_level=1)
+        return _dump_from_file(file.getvalue())
+    with_alpha = {"La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
+    return _dump_from_pillow(image.convert(with_alpha.get(image.mode, "RGB")))
+
+
+def _dump_from_lists(rows: Sequence[Any]) -> Dump:
+    """Nested lists of numbers, all of one length at each depth.
+
+    The element type is bool if all are bool, else int64 if all are whole numbers, else float64. Raises
+    `ValueError` if the lengths differ, `TypeError` if an element is not a number.
+    """
+    shape, items = [len(rows)], list(rows)
+    while items and isinstance(items[0], (list, tuple)):
+        lengths = {len(item) if isinstance(item, (list, tuple)) else -1 for item in items}
+        if len(lengths) > 1:
+            raise ValueError(f"got lists of different lengths at depth {len(shape)}, want a full array")
+        shape.append(lengths.pop())
+        items = [number for item in items for number in item]
+    if all(isinstance(number, bool) for number in items):
+        return npy("|b1", shape, bytes(items))
+    is_whole = all(isinstance(number, numbers.Integral) for number in items)
+    try:
+        elements = array.array("q" if is_whole else "d", items).tobytes()
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{error}; want nested lists of numbers") from None
+    return npy(_NATIVE_ORDER + ("i8" if is_whole else "f8"), shape, elements)
+
+
+def _dump_from_buffer(view: memoryview) -> Dump:
+    """An object with a buffer that is no NumPy array. A flat row of bytes is an encoded picture."""
+    if view.ndim == 1 and view.format in ("B", "b", "c"):
+        return _dump_from_file(view.tobytes())
+    order = {"<": "<", ">": ">", "!": ">"}.get(view.format[0], _NATIVE_ORDER)
+    kind = _BUFFER_KINDS.get(view.format.lstrip("@=<>!"))
+    if kind is None or view.shape is None:
+        raise TypeError(f"got a buffer of format {view.format!r}, want numbers")
+    return npy(f"{order if view.itemsize > 1 else '|'}{kind}{view.itemsize}", view.shape, view.tobytes())
+
+
+def _ndarray(value: Any) -> Any:
+    """`value` as a NumPy array, if it can convert itself (TensorFlow, JAX, CuPy, …), else `None`."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return None
+    if callable(getattr(value, "numpy", None)):
+        value = value.numpy()
+    if hasattr(value, "__cuda_array_interface__") and callable(getattr(value, "get", None)):
+        value = value.get()
+    if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+        return numpy.asarray(value)
+    return numpy.from_dlpack(value) if hasattr(value, "__dlpack__") else None
+
+
+def _figure(value: Any) -> Any:
+    """The matplotlib figure that is `value` or contains it (axes may lie in a subfigure), else `None`."""
+    for _ in range(3):
+        if hasattr(value, "savefig"):
+            return value
+        value = getattr(value, "figure", None)
+    return None
+
+
+def dump_from(data: Any) -> Dump:
+    """Copies `data`, which may be anything that `Image` accepts.
+
+    Raises `TypeError` for anything else, `OSError` if a file can't be read, `ValueError` if it holds
+    no picture, and the errors of the library that `data` came from.
+    """
+    # The most common type comes first.
+    if type(data) is getattr(sys.modules.get("numpy"), "ndarray", None):
+        return _dump_from_ndarray(data)
+    if isinstance(data, (str, os.PathLike)):
+        return dump_from_path(os.fsdecode(data))
+    if is_a(data, "torch", "Tensor"):
+        return _dump_from_torch(data)
+    if is_a(data, "PIL.Image", "Image"):
+        return _dump_from_pillow(data)
+    if isinstance(data, (list, tuple)):
+        return _dump_from_lists(data)
+    ndarray = _ndarray(data)
+    if ndarray is not None:
+        return _dump_from_ndarray(ndarray)
+    if callable(getattr(data, "read", None)):
+        return _dump_from_file(bytes(data.read()))
+    figure = _figure(data)
+    if figure is not None:
+        file = io.BytesIO()
+        figure.savefig(file, format="png")
+        return _dump_from_file(file.getvalue())
+    try:
+        view = memoryview(data)
+    except TypeError:
+        kind = f"{type(data).__module__}.{type(data).__qualname__}"
+        raise TypeError(f"got a {kind}, want an array, an image, a figure or an image file") from None
+    return _dump_from_buffer(view)
+
+
+def dump_from_mask(mask: Any) -> Dump:
+    """The class ids of a mask: an array, or a Pillow image, whose palette indices are the ids.
+
+    Black and white are the ids 0 and 1. Raises `TypeError` if it is a file.
+    """
+    is_pillow = is_a(mask, "PIL.Image", "Image")
+    if is_pillow and mask.mode == "1":
+        mask = mask.convert("L").point([0] + [1] * 255)
+    if is_pillow and mask.mode == "PA":
+        mask = mask.getchannel("P")
+    if is_pillow and mask.mode in _NUMBER_MODES:
+        return npy(_NUMBER_MODES[mask.mode], (mask.height, mask.width), mask.tobytes())
+    dump = dump_from(mask)
+    if not dump.is_array:
+        raise TypeError('got a file as "mask_data", want an array of class ids; a ready mask goes to "path"')
+    return dump

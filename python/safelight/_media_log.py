@@ -1,0 +1,127 @@
+"""The media log of one process in a run directory."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from typing import Any
+
+from ._files import begun, host_name, is_locked, lock, open_to_append, read_at, safe, write_all
+from ._session import header, session_of_header, session_of_process
+
+__all__ = ["MediaLog"]
+
+# Most numbered logs of one rank on one host. A further writer gets a log with a random name.
+_LOGS_MAX = 64
+
+# A log of another host that changed within this time, in seconds, has a writer.
+_AT_WORK_S = 300
+
+
+class MediaLog:
+    """A log with one writer, which holds a lock on it. It is opened by its first line.
+
+    The caller holds the run's lock, so that threads take turns. A signal handler may still log while its own
+    thread does.
+    """
+
+    def __init__(self, dir: str, rank: int, session: str | None, token: str) -> None:
+        self.dir = dir
+        self.rank = rank
+        # `None` until the log is begun, if nothing says it before.
+        self.session = session
+        self._token = token
+        # A file descriptor, and what closes it.
+        self._fd: int | None = None
+        self._close: Any = None
+        # Whether the last line is incomplete.
+        self._is_torn = False
+
+    def append(self, line: bytes) -> None:
+        """Appends one line, or several with newlines between them."""
+        if self._fd is None:
+            opened = self._open()
+            if self._fd is not None:
+                # A signal handler has logged meanwhile.
+                os.close(opened)
+            else:
+                self._fd = opened
+                self._close = weakref.finalize(self, os.close, opened)
+                # Closing it at exit could come before the training's own handlers, which may still log.
+                self._close.atexit = False
+        # End an incomplete line first, so that this one stands on a line of its own.
+        line = (b"\n" if self._is_torn else b"") + line + b"\n"
+        try:
+            write_all(self._fd, [line])
+        except BaseException:
+            self._is_torn = True
+            raise
+        self._is_torn = False
+
+    def close(self) -> None:
+        """Closes the log, and so gives up its lock. A fork's copy does not: the lock is its parent's."""
+        if self._fd is not None:
+            self._fd = None
+            self._close()
+
+    def name_session(self) -> str:
+        """Returns the session, which is decided now if it was not yet."""
+        if self.session is None:
+            self.session = self._session_at_work(safe(host_name())) or session_of_process()
+        return self.session
+
+    def _open(self) -> int:
+        """Opens a log, and locks it against other writers until it is closed.
+
+        A later process of the session reuses a log that is free. A session thus has as many logs as it had
+        writers at one time. The name contains the host, because a lock may not hold across hosts.
+        """
+        stem = os.path.join(self.dir, f"rank{self.rank}-{safe(host_name())}")
+        first = header(self.name_session(), self.rank)
+        for number in range(_LOGS_MAX):
+            fd = open_to_append(f"{stem}-{number}.media.jsonl")
+            try:
+                is_ours = lock(fd)
+            except OSError:
+                # No locks here.
+                os.close(fd)
+                break
+            if not is_ours:
+                os.close(fd)
+                continue
+            length = os.fstat(fd).st_size
+            if length == 0:
+                return begun(fd, first)
+            if read_at(fd, len(first), 0) == first:
+                # The last writer may have been killed in the middle of a line.
+                self._is_torn = read_at(fd, 1, length - 1) != b"\n"
+                return fd
+            # Another session's log.
+            os.close(fd)
+        fd = open_to_append(f"{stem}-{self._token}.media.jsonl")
+        return fd if os.fstat(fd).st_size > 0 else begun(fd, first)
+
+    def _session_at_work(self, host: str) -> str | None:
+        """Returns the session of another process that is writing in this directory as the same rank.
+
+        It has no launcher that says otherwise, so both are parts of one attempt: neither must replace the
+        images of the other.
+        """
+        names = [name for name in os.listdir(self.dir) if name.startswith(f"rank{self.rank}-")]
+        for name in sorted(names):
+            if not name.endswith(".media.jsonl"):
+                continue
+            try:
+                with open(os.path.join(self.dir, name), "rb") as file:
+                    if name.startswith(f"rank{self.rank}-{host}-"):
+                        is_at_work = is_locked(file.fileno())
+                    else:
+                        # A lock of another host may not be seen here.
+                        is_at_work = abs(time.time() - os.fstat(file.fileno()).st_mtime) < _AT_WORK_S
+                    session = session_of_header(file.readline(4096)) if is_at_work else None
+            except OSError:
+                continue
+            if session is not None:
+                return session
+        return None
