@@ -14,8 +14,9 @@ import os
 import re
 import struct
 import sys
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, Sequence
 
+from ._cuda import Pending
 from ._files import Unnamed, folder_of_unnamed
 from ._limits import RAW_TYPES
 from ._values import is_a
@@ -26,49 +27,86 @@ __all__ = ["Dump", "dump_from", "dump_from_mask", "dump_from_path", "npy"]
 _UNNAMED_BYTES_MIN = 1 << 20
 
 
-class Dump(NamedTuple):
-    """A file to write: complete in memory, or on disk and waiting for its name."""
+_NOTHING: Mapping[str, Any] = {}
 
-    extension: str
-    parts: Sequence[bytes]
-    # Fields of the log line that describe the file, beside its path.
-    description: Mapping[str, Any] = {}
-    # Fields of the log line that describe the picture. Those of the caller win.
-    fields: Mapping[str, Any] = {}
-    # The file on disk. If it is set, `parts` is empty.
-    file: Unnamed | None = None
-    # The lengths of an array's axes.
-    shape: tuple[int, ...] | None = None
+
+class Dump:
+    """A file to write: complete in memory, or on disk and waiting for its name. Never changes."""
+
+    __slots__ = (
+        "descr",
+        "description",
+        "extension",
+        "fields",
+        "file",
+        "n_bytes",
+        "parts",
+        "pending",
+        "shape",
+    )
+
+    def __init__(
+        self,
+        extension: str,
+        parts: Sequence[bytes],
+        description: Mapping[str, Any] = _NOTHING,
+        fields: Mapping[str, Any] = _NOTHING,
+        file: Unnamed | None = None,
+        shape: tuple[int, ...] | None = None,
+        descr: str | None = None,
+        pending: Pending | None = None,
+    ) -> None:
+        self.extension = extension
+        # Buffers of bytes.
+        self.parts = parts
+        # Fields of the log line that describe the file, beside its path.
+        self.description = description
+        # Fields of the log line that describe the picture. Those of the caller win.
+        self.fields = fields
+        # The file on disk. If it is set, `parts` is empty.
+        self.file = file
+        # The lengths of an array's axes. `None` for other files.
+        self.shape = shape
+        # The element type of an npy file, as NumPy writes it.
+        self.descr = descr
+        # Elements that are still on their way from another device. They come after `parts`.
+        self.pending = pending
+        n_bytes = 0 if file is None else file.n_bytes
+        for part in parts:
+            n_bytes += len(part)
+        self.n_bytes = n_bytes if pending is None else n_bytes + pending.n_bytes
+
+    def but(self, **changes: Any) -> Dump:
+        """Returns the dump with these attributes changed."""
+        names = ("extension", "parts", "description", "fields", "file", "shape", "descr", "pending")
+        return Dump(**{**{name: getattr(self, name) for name in names}, **changes})
 
     def content(self) -> Sequence[bytes]:
-        return self.parts if self.file is None else [self.file.content()]
+        """Returns the bytes of the file. Waits for those that are pending."""
+        if self.file is not None:
+            return [self.file.content()]
+        return self.parts if self.pending is None else [*self.parts, self.pending.elements()]
+
+    def raw(self) -> tuple[bytes, Mapping[str, Any]]:
+        """Returns the elements of an array alone, and what describes them in a line. Not for one on disk."""
+        description = (
+            self.description if self.descr is None else _raw_description(self.descr, self.shape or ())
+        )
+        return self.content()[-1], description
 
     def __reduce__(self) -> Any:
         # Another process does not have the file open, so the bytes themselves are pickled.
-        return Dump, (
-            self.extension,
-            [bytes(part) for part in self.content()],
-            self.description,
-            self.fields,
-            None,
-            self.shape,
-        )
-
-    @property
-    def n_bytes(self) -> int:
-        if self.file is not None:
-            return self.file.n_bytes
-        return sum(memoryview(part).nbytes for part in self.parts)
-
-    @property
-    def is_array(self) -> bool:
-        return self.extension in (".npy", ".bin")
+        parts = [bytes(part) for part in self.content()]
+        return Dump, (self.extension, parts, self.description, self.fields, None, self.shape, self.descr)
 
 
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 
 # Element sizes in bytes, for each kind of element that npy files have and pictures can be made of.
 _ELEMENT_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
+
+# Names of these kinds without a number of bits.
+_RAW_KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
 
 # Kind of each native type, by its code in `memoryview.format`.
 _BUFFER_KINDS = {"?": "b", **dict.fromkeys("bhilqn", "i"), **dict.fromkeys("BHILQN", "u")}
@@ -96,7 +134,18 @@ _NUMBER_MODES.update({"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": _N
 def npy(descr: str, shape: Sequence[int], elements: bytes) -> Dump:
     """An npy file of these elements, in C order."""
     shape = tuple(map(int, shape))
-    return Dump(".npy", (_npy_start(descr, shape), elements), shape=shape)
+    return Dump(".npy", (_npy_start(descr, shape), elements), _NOTHING, _NOTHING, None, shape, descr)
+
+
+@functools.lru_cache(maxsize=256)
+def _raw_description(descr: str, shape: tuple[int, ...]) -> Mapping[str, Any]:
+    """Returns what a log line says of bare elements of a type that npy files have."""
+    kind, size = _RAW_KINDS[descr[1]], int(descr[2:])
+    description: dict[str, Any] = {"dtype": kind if kind == "bool" else f"{kind}{8 * size}"}
+    description["shape"] = list(shape)
+    if size > 1:
+        description["byte_order"] = "big" if descr[0] == ">" else "little"
+    return description
 
 
 # A training logs arrays of the same few types and shapes again and again.
@@ -153,7 +202,7 @@ def dump_from_path(path: str) -> Dump:
 def _dump_from_ndarray(values: Any, is_ours: bool = False) -> Dump:
     """A `numpy.ndarray` of any shape, strides and byte order.
 
-    Copies the elements. `is_ours` says that nobody else holds the array; then one in C order is not
+    Copies the elements. `is_ours` says that nobody changes the array any more; then one in C order is not
     copied. Raises `TypeError` if no picture can be made of the element type.
     """
     dtype = values.dtype
@@ -162,7 +211,8 @@ def _dump_from_ndarray(values: Any, is_ours: bool = False) -> Dump:
     elements = values.reshape(-1).view("u1").data if is_in_place else values.tobytes()
     # This check comes first, because NumPy builds `dtype.name` anew each time.
     if dtype.itemsize in _ELEMENT_SIZES.get(dtype.kind, ()):
-        dump = npy(dtype.str, values.shape, elements)
+        descr, shape = dtype.str, values.shape
+        dump = Dump(".npy", (_npy_start(descr, shape), elements), _NOTHING, _NOTHING, None, shape, descr)
     elif dtype.name in RAW_TYPES:
         dump = _raw(dtype.name, values.shape, elements)
     else:
@@ -173,34 +223,62 @@ def _dump_from_ndarray(values: Any, is_ours: bool = False) -> Dump:
 def _copied(dump: Dump, folder: str) -> Dump:
     """Copies a dump into an unnamed file in `folder`, or in memory if there can be none."""
     try:
-        return dump._replace(parts=(), file=Unnamed(folder, dump.parts))
+        return dump.but(parts=(), file=Unnamed(folder, dump.parts))
     except OSError:
         # Unnamed files are not supported, the disk is full, or no descriptor is left. `log` writes the
         # copy in the usual way, and reports a failure.
-        return dump._replace(parts=[bytes(part) for part in dump.parts])
+        return dump.but(parts=[bytes(part) for part in dump.parts])
 
 
-def _dump_from_torch(tensor: Any) -> Dump:
+# NumPy types, for the types of torch that it has.
+_TORCH_TYPES = {"bool": "|b1", "uint8": "|u1", "int8": "|i1"}
+_TORCH_TYPES.update(
+    {f"{kind}{8 * n}": f"{_NATIVE_ORDER}{kind[0]}{n}" for kind in ("int", "uint") for n in (2, 4, 8)}
+)
+_TORCH_TYPES.update({f"float{8 * n}": f"{_NATIVE_ORDER}f{n}" for n in (2, 4, 8)})
+_TORCH_TYPES.update({f"complex{8 * n}": f"{_NATIVE_ORDER}c{n}" for n in (8, 16)})
+
+
+def _dump_from_torch(tensor: Any, is_given: bool) -> Dump:
     """A `torch.Tensor` on any device, of any strides, with or without gradient.
 
     Channels come first, as usual in torch. If that gave more than four channels, the log line names no
     format, and the daemon guesses it from the shape.
     """
-    is_moved = tensor.device.type != "cpu"
-    tensor = _resolved(tensor.detach()).cpu()
+    tensor = _resolved(tensor.detach())
     dtype = str(tensor.dtype).replace("torch.", "")
-    if dtype in RAW_TYPES:
-        torch = sys.modules["torch"]
-        # NumPy has no such type, but takes the same bits under another name.
-        bits = tensor.view(torch.uint8 if tensor.element_size() == 1 else torch.int16)
-        dump = _raw(dtype, tensor.shape, bits.numpy().tobytes())
-    else:
-        dump = _dump_from_ndarray(tensor.numpy(), is_ours=is_moved)
+    dump = _dump_from_cuda(tensor, dtype, is_given) if tensor.device.type == "cuda" else None
+    if dump is None:
+        is_ours = is_given or tensor.device.type != "cpu"
+        tensor = tensor.cpu()
+        if dtype in RAW_TYPES:
+            torch = sys.modules["torch"]
+            # NumPy has no such type, but takes the same bits under another name.
+            bits = tensor.view(torch.uint8 if tensor.element_size() == 1 else torch.int16).numpy()
+            elements = bits.reshape(-1).view("u1").data if is_ours else bits.tobytes()
+            dump = _raw(dtype, tensor.shape, elements)
+        else:
+            dump = _dump_from_ndarray(tensor.numpy(), is_ours)
     if len(tensor.shape) == 2:
-        return dump._replace(fields={"format": "HW"})
+        return dump.but(fields={"format": "HW"})
     if len(tensor.shape) in (3, 4) and 1 <= tensor.shape[-3] <= 4:
-        return dump._replace(fields={"format": "CHW" if len(tensor.shape) == 3 else "NCHW"})
+        return dump.but(fields={"format": "CHW" if len(tensor.shape) == 3 else "NCHW"})
     return dump
+
+
+def _dump_from_cuda(tensor: Any, dtype: str, is_given: bool) -> Dump | None:
+    """A tensor whose elements are still to come. `None` if they must be waited for now."""
+    if dtype in _TORCH_TYPES:
+        dump = npy(_TORCH_TYPES[dtype], tensor.shape, b"")
+    elif dtype in RAW_TYPES:
+        dump = _raw(dtype, tensor.shape, b"")
+    else:
+        return None
+    try:
+        return dump.but(parts=dump.parts[:-1], pending=Pending(tensor, is_given))
+    except RuntimeError:
+        # For example, no pinned memory is left.
+        return None
 
 
 def _resolved(tensor: Any) -> Any:
@@ -218,7 +296,7 @@ def _dump_from_pillow(image: Any) -> Dump:
         n_channels = _PIXEL_MODES[image.mode]
         shape = (image.height, image.width, n_channels)
         fields = {"format": "HWC", "range": [0, 255]}
-        return npy("|u1", shape, image.tobytes())._replace(fields=fields)
+        return npy("|u1", shape, image.tobytes()).but(fields=fields)
     if image.mode == "F":
         return npy(_NUMBER_MODES["F"], (image.height, image.width), image.tobytes())
     if image.mode == "I":
@@ -291,26 +369,27 @@ def _figure(value: Any) -> Any:
     return None
 
 
-def dump_from(data: Any) -> Dump:
-    """Copies `data`, which may be anything that `Image` accepts.
+def dump_from(data: Any, is_given: bool = False) -> Dump:
+    """Copies `data`, which may be anything that `Image` accepts. `is_given` says that nobody changes it any
+    more: then an array in C order is not copied.
 
     Raises `TypeError` for anything else, `OSError` if a file can't be read, `ValueError` if it holds
     no picture, and the errors of the library that `data` came from.
     """
     # The most common type comes first.
     if type(data) is getattr(sys.modules.get("numpy"), "ndarray", None):
-        return _dump_from_ndarray(data)
+        return _dump_from_ndarray(data, is_given)
     if isinstance(data, (str, os.PathLike)):
         return dump_from_path(os.fsdecode(data))
     if is_a(data, "torch", "Tensor"):
-        return _dump_from_torch(data)
+        return _dump_from_torch(data, is_given)
     if is_a(data, "PIL.Image", "Image"):
         return _dump_from_pillow(data)
     if isinstance(data, (list, tuple)):
         return _dump_from_lists(data)
     ndarray = _ndarray(data)
     if ndarray is not None:
-        return _dump_from_ndarray(ndarray)
+        return _dump_from_ndarray(ndarray, is_given)
     if callable(getattr(data, "read", None)):
         return _dump_from_file(bytes(data.read()))
     figure = _figure(data)
@@ -326,7 +405,7 @@ def dump_from(data: Any) -> Dump:
     return _dump_from_buffer(view)
 
 
-def dump_from_mask(mask: Any) -> Dump:
+def dump_from_mask(mask: Any, is_given: bool = False) -> Dump:
     """The class ids of a mask: an array, or a Pillow image, whose palette indices are the ids.
 
     Black and white are the ids 0 and 1. Raises `TypeError` if it is a file.
@@ -338,7 +417,7 @@ def dump_from_mask(mask: Any) -> Dump:
         mask = mask.getchannel("P")
     if is_pillow and mask.mode in _NUMBER_MODES:
         return npy(_NUMBER_MODES[mask.mode], (mask.height, mask.width), mask.tobytes())
-    dump = dump_from(mask)
-    if not dump.is_array:
+    dump = dump_from(mask, is_given)
+    if dump.shape is None:
         raise TypeError('got a file as "mask_data", want an array of class ids; a ready mask goes to "path"')
     return dump

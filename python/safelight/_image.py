@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from ._dumps import Dump, dump_from, dump_from_mask, dump_from_path
 from ._values import is_a, plain
 
-__all__ = ["ANNOTATIONS", "TEXTS", "Image"]
+__all__ = ["ANNOTATIONS", "TEXTS", "Image", "dumps_in"]
 
 # Fields of a line that may stand in a file, and those that are left out of a line that is still too long.
 ANNOTATIONS = ("boxes", "masks", "classes")
 TEXTS = ("caption", "grouping")
 
 
-def mask_sets(masks: Any, left_out: dict[str, Exception]) -> Any:
+def dumps_in(masks: Any) -> Iterator[Dump]:
+    """Yields the dumps in the result of `mask_sets`."""
+    if isinstance(masks, Dump):
+        yield masks
+    elif isinstance(masks, (list, dict)):
+        for item in masks.values() if isinstance(masks, dict) else masks:
+            yield from dumps_in(item)
+
+
+def mask_sets(masks: Any, is_given: bool, left_out: dict[str, Exception]) -> Any:
     """`masks` in the form of a log line, with a `Dump` in place of each path. A list is for a batch.
 
-    A mask that cannot be used is added to `left_out` instead, with the reason.
+    `is_given` says that nobody changes their arrays any more. A mask that cannot be used is added to `left_out` instead, with the reason.
     """
     if isinstance(masks, (list, tuple)):
-        return [sets and mask_sets(sets, left_out) for sets in masks]
+        return [sets and mask_sets(sets, is_given, left_out) for sets in masks]
     if not isinstance(masks, Mapping):
         kind = type(masks).__name__
         left_out["masks"] = TypeError(f"got masks of type {kind}, want a dict of masks by name")
@@ -29,13 +38,13 @@ def mask_sets(masks: Any, left_out: dict[str, Exception]) -> Any:
     sets = {}
     for name, mask in masks.items():
         try:
-            sets[str(name)] = _mask(mask)
+            sets[str(name)] = _mask(mask, is_given)
         except Exception as error:
             left_out[f"masks/{name}"] = error
     return sets
 
 
-def _mask(mask: Any) -> dict[str, Any]:
+def _mask(mask: Any, is_given: bool) -> dict[str, Any]:
     """Raises `TypeError` if a mask is no dict, or has neither `mask_data` nor `path`."""
     if not isinstance(mask, Mapping) or not ("mask_data" in mask or "path" in mask):
         raise TypeError(
@@ -45,7 +54,7 @@ def _mask(mask: Any) -> dict[str, Any]:
     if "path" in mask:
         fields["path"] = dump_from_path(os.fsdecode(mask["path"]))
     else:
-        fields["mask_data"] = dump_from_mask(mask["mask_data"])
+        fields["mask_data"] = dump_from_mask(mask["mask_data"], is_given)
     return fields
 
 
@@ -53,7 +62,7 @@ class Image:
     """A picture, or a batch of pictures, to log.
 
     The first eight parameters are those of `wandb.Image` 0.31, in the same order. An `Image` copies its
-    data, so you may change or close the original afterwards. The constructor never raises an
+    data, so you may change or close the original afterwards, unless you `donate` it. The constructor never raises an
     `Exception`: `Run.log` reports the error when the `Image` is logged.
 
     `data_or_path` is one of
@@ -92,10 +101,15 @@ class Image:
     - `alpha`: `"keep"`, `"drop"` or `"composite"`; `background`: `"#rrggbb"`.
     - `grid`: `True` or `{"nrow": 8, "padding": 2}` makes one contact sheet of a batch.
     - `downscale`: the longest side, in pixels.
+    - `donate`: `True` says that you give the arrays away, those of masks too: nothing changes them after this
+      call, and so they need not be copied. For arrays of NumPy and torch in C order.
     """
 
     _dump: Dump
     _fields: Mapping[str, Any]
+    # Bytes of the picture and its masks, and whether some are still on their way from another device.
+    _n_bytes: int = 0
+    _is_pending = False
     # The result of `mask_sets`.
     _masks: Any = None
     # Captions and annotations that cannot be logged, with the reason.
@@ -127,7 +141,30 @@ class Image:
         background: str | None = None,
         grid: bool | Mapping[str, int] | None = None,
         downscale: int | None = None,
+        donate: bool = False,
     ) -> None:
+        # fmt: off
+        if (
+            mode is None and caption is None and grouping is None and classes is None and boxes is None
+            and masks is None and file_type is None and normalize is None and format is None
+            and profile is None and range is None and colormap is None and nan_color is None
+            and quality is None and compression is None and palette is None and alpha is None
+            and background is None and grid is None and downscale is None
+            and not isinstance(data_or_path, Image)
+        ):
+            # fmt: on
+            # By far the most common, and 64 of these may stand in one call of `log`.
+            try:
+                dump = self._dump = dump_from(data_or_path, donate)
+            except Exception as error:
+                self._error = error
+                return
+            self._fields, self._n_bytes, self._is_pending = (
+                dump.fields,
+                dump.n_bytes,
+                dump.pending is not None,
+            )
+            return
         try:
             if profile is None and normalize is not None:
                 profile = "wandb-0.20" if normalize else "wandb-0.29"
@@ -162,9 +199,14 @@ class Image:
                     if name not in TEXTS + ANNOTATIONS:
                         raise
                     left_out[name] = error
-            self._take(data_or_path, fields, replaced={*fields, *left_out, *(["masks"] if masks else [])})
+            self._take(
+                data_or_path, donate, fields, replaced={*fields, *left_out, *(["masks"] if masks else [])}
+            )
             if masks:
-                self._masks = mask_sets(masks, left_out)
+                self._masks = mask_sets(masks, donate, left_out)
+            for dump in dumps_in([self._dump, self._masks]):
+                self._n_bytes += dump.n_bytes
+                self._is_pending |= dump.pending is not None
             self._left_out = {**self._left_out, **left_out}
         except Exception as error:
             self._error = error
@@ -177,7 +219,7 @@ class Image:
         fields = "".join(f", {name} {value!r:.40}" for name, value in self._fields.items())
         return f"<safelight.Image {what}{fields}>"
 
-    def _take(self, data: Any, given: dict[str, Any], replaced: set[str]) -> None:
+    def _take(self, data: Any, is_given: bool, given: dict[str, Any], replaced: set[str]) -> None:
         """Sets the dump and the fields of its line. Fields in `given` replace those of `data`. What
         another `Image` left out is still left out, unless it is `replaced`."""
         if isinstance(data, Image):
@@ -191,9 +233,9 @@ class Image:
         else:
             if "mode" in given and is_a(data, "PIL.Image", "Image"):
                 data = data.convert(given.pop("mode"))
-            self._dump = dump_from(data)
+            self._dump = dump_from(data, is_given)
             own = self._dump.fields
-        if not self._dump.is_array:
+        if self._dump.shape is None:
             # An image file is stored unchanged. wandb ignores these two for files as well.
             given = {name: value for name, value in given.items() if name not in ("mode", "file_type")}
         self._fields = {**own, **given}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 from ._image import ANNOTATIONS, TEXTS
 from ._limits import depth, over_annotation_limit
 from ._values import json_bytes
 
-__all__ = ["fit"]
+__all__ = ["fit", "over_limits"]
 
 # Length of a line, in bytes, above which its annotations go to files.
 _LONG_BYTES = 1 << 16
@@ -17,22 +17,29 @@ _LONG_BYTES = 1 << 16
 Beside = Callable[[str, bytes], Any]
 
 
-def fit(line: dict[str, Any], limits: dict[str, int], beside: Beside) -> tuple[bytes, dict[str, Exception]]:
-    """Moves large annotations of a line into files, and removes what the daemon would refuse. Returns
+def over_limits(fields: Mapping[str, Any], masks: Any, limits: Mapping[str, int]) -> dict[str, Exception]:
+    """Returns, by field of a line, why the daemon would refuse it."""
+    problems: dict[str, Exception] = {}
+    for name in TEXTS:
+        if name in fields and depth(fields[name]) > limits["depth_max"]:
+            problems[name] = ValueError(f"got nested deeper than {limits['depth_max']} levels")
+    for name in ANNOTATIONS:
+        value = masks if name == "masks" else fields.get(name)
+        problem = None if value is None else over_annotation_limit(name, value, limits)
+        if problem is not None:
+            problems[name] = ValueError(f"got {problem}")
+    return problems
+
+
+def fit(
+    line: Mapping[str, Any], limits: Mapping[str, int], beside: Beside
+) -> tuple[bytes, dict[str, Exception]]:
+    """Moves large annotations of a line into files, and removes what is still too long for a line. Returns
     the line's text and, by field, why something was removed."""
     left_out: dict[str, Exception] = {}
-    for name in TEXTS:
-        if name in line and depth(line[name]) > limits["depth_max"]:
-            left_out[name] = ValueError(f"got nested deeper than {limits['depth_max']} levels")
-            del line[name]
-    annotations = [name for name in ANNOTATIONS if name in line]
-    for name in annotations:
-        problem = over_annotation_limit(name, line[name], limits)
-        if problem is not None:
-            left_out[name] = ValueError(f"got {problem}")
-            del line[name]
-    text = b"" if annotations else json_bytes(line)
-    if annotations or len(text) > _LONG_BYTES:
+    has_annotations = any(name in line for name in ANNOTATIONS)
+    text = b"" if has_annotations else json_bytes(line)
+    if has_annotations or len(text) > _LONG_BYTES:
         # Each field is encoded once: boxes of a batch take milliseconds.
         fields = {name: json_bytes(value) for name, value in line.items()}
         _shorten(fields, limits, beside, left_out)
@@ -41,7 +48,7 @@ def fit(line: dict[str, Any], limits: dict[str, int], beside: Beside) -> tuple[b
 
 
 def _shorten(
-    fields: dict[str, bytes], limits: dict[str, int], beside: Beside, left_out: dict[str, Exception]
+    fields: dict[str, bytes], limits: Mapping[str, int], beside: Beside, left_out: dict[str, Exception]
 ) -> None:
     """Makes a line shorter, whose fields are JSON already. The largest fields come first."""
     n_beside, beside_max = 0, limits["annotation_bytes_max"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
-from typing import Any
+from typing import Any, Sequence
 
 from ._files import begun, host_name, is_locked, lock, open_to_append, read_at, safe, write_all
 from ._session import header, session_of_header, session_of_process
@@ -20,11 +21,7 @@ _AT_WORK_S = 300
 
 
 class MediaLog:
-    """A log with one writer, which holds a lock on it. It is opened by its first line.
-
-    The caller holds the run's lock, so that threads take turns. A signal handler may still log while its own
-    thread does.
-    """
+    """A log with one writer, which holds a lock on it. It is opened by its first line. Threads take turns."""
 
     def __init__(self, dir: str, rank: int, session: str | None, token: str) -> None:
         self.dir = dir
@@ -32,14 +29,51 @@ class MediaLog:
         # `None` until the log is begun, if nothing says it before.
         self.session = session
         self._token = token
+        # Reentrant: a signal handler may log while its own thread does.
+        self._turn = threading.RLock()
         # A file descriptor, and what closes it.
         self._fd: int | None = None
         self._close: Any = None
         # Whether the last line is incomplete.
         self._is_torn = False
+        self._is_closed = False
 
-    def append(self, line: bytes) -> None:
-        """Appends one line, or several with newlines between them."""
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread is in the midst of an operation on the log, as in a signal handler."""
+        turn: Any = self._turn
+        return bool(turn._is_owned())
+
+    def append(self, lines: Sequence[bytes]) -> tuple[int, Exception | None]:
+        """Appends lines. Returns how many of them are in the log whole, and what prevented the others."""
+        with self._turn:
+            return self._append(lines)
+
+    def _append(self, lines: Sequence[bytes]) -> tuple[int, Exception | None]:
+        try:
+            fd = self._opened()
+            before = os.fstat(fd).st_size
+        except Exception as error:
+            return 0, error
+        # End an incomplete line first, so that these stand on lines of their own.
+        start = b"\n" if self._is_torn else b""
+        text = start + b"\n".join(lines) + b"\n"
+        try:
+            write_all(fd, [text])
+        except Exception as error:
+            self._is_torn = True
+            # No other process writes into this log. A line that lacks only its end gets it before the next one.
+            n_written = os.fstat(fd).st_size - before
+            return text[len(start) : n_written + 1].count(b"\n"), error
+        except BaseException:
+            self._is_torn = True
+            raise
+        self._is_torn = False
+        return len(lines), None
+
+    def _opened(self) -> int:
+        if self._is_closed:
+            raise RuntimeError("the run is finished, want log before finish")
         if self._fd is None:
             opened = self._open()
             if self._fd is not None:
@@ -50,26 +84,30 @@ class MediaLog:
                 self._close = weakref.finalize(self, os.close, opened)
                 # Closing it at exit could come before the training's own handlers, which may still log.
                 self._close.atexit = False
-        # End an incomplete line first, so that this one stands on a line of its own.
-        line = (b"\n" if self._is_torn else b"") + line + b"\n"
-        try:
-            write_all(self._fd, [line])
-        except BaseException:
-            self._is_torn = True
-            raise
-        self._is_torn = False
+        return self._fd
 
     def close(self) -> None:
-        """Closes the log, and so gives up its lock. A fork's copy does not: the lock is its parent's."""
+        """Closes the log for good, and so gives up its lock."""
+        with self._turn:
+            self._end()
+
+    def leave(self) -> None:
+        """Closes a fork's copy of the log. The lock stays with the parent, and nothing is waited for: another
+        thread of the parent may have had its turn."""
+        self._end()
+
+    def _end(self) -> None:
+        self._is_closed = True
         if self._fd is not None:
             self._fd = None
             self._close()
 
     def name_session(self) -> str:
         """Returns the session, which is decided now if it was not yet."""
-        if self.session is None:
-            self.session = self._session_at_work(safe(host_name())) or session_of_process()
-        return self.session
+        with self._turn:
+            if self.session is None:
+                self.session = self._session_at_work(safe(host_name())) or session_of_process()
+            return self.session
 
     def _open(self) -> int:
         """Opens a log, and locks it against other writers until it is closed.

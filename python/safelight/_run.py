@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import logging
 import os
 import threading
@@ -10,15 +13,16 @@ import weakref
 from types import TracebackType
 from typing import Any, Mapping, Sequence
 
-from ._dumps import Dump
-from ._files import remove, safe, set_folder, write_whole
+from ._batch import Entry, Problem, RunFiles
+from ._files import set_folder
 from ._identity import identity_of, merge_identity
 from ._image import Image
 from ._limits import LIMITS, over_dump_limit
-from ._line import fit
+from ._line import over_limits
 from ._media_log import MediaLog
 from ._session import SESSION_BYTES_MAX, rank_of, session_of_launcher
 from ._values import PassedOver, json_bytes, search, utf_8, whole_step
+from ._writer import Writer
 
 __all__ = ["Run"]
 
@@ -26,6 +30,15 @@ _LOGGER = logging.getLogger("safelight")
 
 # Most kinds of failure that a run reports.
 _REPORTED_MAX = 100
+
+# A batch of images is written once it has more than this number of bytes, or this number of images.
+_BATCH_BYTES = 1 << 20
+_BATCH_MAX = 256
+
+# Most keys and kinds of pictures that a run knows to be within the limits.
+_CHECKED_MAX = 1000
+
+_NOTHING: Mapping[str, Any] = {}
 
 # All runs that still exist.
 _runs: set[weakref.ref[Run]] = set()
@@ -38,11 +51,30 @@ def _begin_in_child() -> None:
         if run is not None:
             inherited = run._log
             run._begin(inherited.session)
-            inherited.close()
+            inherited.leave()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_in_child)
+
+# Whether the process is ending. Then `log` writes by itself: there may be no threads any more.
+_is_ending = False
+
+
+def _end() -> None:
+    """Waits for all that was accepted."""
+    global _is_ending
+    _is_ending = True
+    for reference in list(_runs):
+        run = reference()
+        if run is not None:
+            run._writer.flush()
+
+
+atexit.register(_end)
+# A process that `multiprocessing` forked ends without `atexit`.
+with contextlib.suppress(RuntimeError):
+    getattr(threading, "_register_atexit", atexit.register)(_end)
 
 
 def _opened(kind: type[Run], dir: str, options: dict[str, Any], state: dict[str, Any]) -> Run:
@@ -67,6 +99,11 @@ class Run:
       always pass.
     - `limits`: the daemon's `[limits]` where they differ from the defaults, such as
       `{"pixels_max": 1 << 30}`. What the daemon would refuse is reported by `log`.
+    - `background`: `log` only accepts images, and a thread writes them. `log` then returns `True` for what
+      was accepted; `flush`, `finish` and the end of the process wait for the thread. A process that is killed
+      loses what was accepted and not yet written.
+    - `queue_bytes`: how much may be accepted and not yet written. `log` waits while there is no room.
+    - `pack`: whether small images of one `log` share a file. Retention does not remove such files.
     - `id`, `project`, `name`, `group`, `job_type`, `tags`, `config`, `entity` describe the run. They
       are merged into `safelight.json`, which is rewritten only if a value changes. `update` changes
       them later.
@@ -87,6 +124,9 @@ class Run:
         session: str | None = None,
         strict: bool = False,
         limits: Mapping[str, int] | None = None,
+        background: bool = False,
+        queue_bytes: int = 256 << 20,
+        pack: bool = True,
         id: str | None = None,
         project: str | None = None,
         name: str | None = None,
@@ -111,8 +151,13 @@ class Run:
         if unknown:
             raise ValueError(f"got the limits {unknown}, want some of {sorted(LIMITS)}")
         self._limits = {**LIMITS, **(limits or {})}
+        self._is_background = bool(background)
+        self._queue_bytes = int(queue_bytes)
+        self._is_packed = bool(pack)
         self._step = 0
         self._is_finished = False
+        # Keys, and sizes, shapes and formats of pictures, that are within the limits.
+        self._checked: set[Any] = set()
         self._reported: set[tuple[type, str]] = set()
         self._begin(session or session_of_launcher(os.environ))
         _runs.add(weakref.ref(self, _runs.discard))
@@ -135,11 +180,15 @@ class Run:
     def _begin(self, session: str | None) -> None:
         """Sets the state that belongs to one process: its log with the lock on it, and the token in its file
         names."""
-        # Reentrant: a signal handler may log while its own thread is in `log`.
+        # Of the count of steps and the like. Reentrant: a signal handler may log while its own thread does.
         self._lock = threading.RLock()
-        self._token = os.urandom(6).hex()
-        self._n_dumps = 0
-        self._log = MediaLog(self.dir, self.rank, session, self._token)
+        token = os.urandom(6).hex()
+        self._log = MediaLog(self.dir, self.rank, session, token)
+        self._files = RunFiles(self.dir, self._limits, self._log, token, self._is_packed)
+        self._writer = Writer(self._queue_bytes)
+        # What the writer's thread met.
+        self._late: Exception | None = None
+        self._has_late_failure = False
 
     @property
     def session(self) -> str | None:
@@ -152,8 +201,9 @@ class Run:
 
     def __reduce__(self) -> Any:
         # The other process is part of this attempt, so both must know its name.
-        with self._lock:
-            options = {"rank": self.rank, "session": self._log.name_session(), "strict": self.strict}
+        options: dict[str, Any] = {"rank": self.rank, "session": self._log.name_session()}
+        options["strict"] = self.strict
+        options.update(background=self._is_background, queue_bytes=self._queue_bytes, pack=self._is_packed)
         options["limits"] = {name: n for name, n in self._limits.items() if n != LIMITS[name]}
         state = {"_step": self._step, "_is_finished": self._is_finished}
         return _opened, (type(self), self.dir, options, state)
@@ -211,14 +261,28 @@ class Run:
         has a picture without its `Image`. A strict run raises the first failure instead: `TypeError` or
         `ValueError` for an invalid argument, `OSError` if writing fails.
         """
-        is_written, picture = True, None
+        is_written = True
+        entries: list[Entry] = []
         try:
+            self._raise_late()
             if not isinstance(data, Mapping):
                 raise TypeError(f"got a {type(data).__name__}, want a dict from keys to images")
-            now = self._count(step, commit)
+            step, now = self._count(step, commit), time.time()
+            picture, n_bytes = None, 0
             for key, found in search(data, Image):
                 if isinstance(found, Image):
-                    is_written &= self._log_image(key, now, found)
+                    if self._is_finished:
+                        raise _after_finish()
+                    entry, is_whole = self._entry(key, step, found, _NOTHING, now)
+                    is_written &= is_whole
+                    if entry is not None:
+                        entries.append(entry)
+                        n_bytes += found._n_bytes
+                    if n_bytes > _BATCH_BYTES or len(entries) == _BATCH_MAX:
+                        # A generator may yield more images than fit into memory.
+                        written, entries, n_bytes = entries, [], 0
+                        is_written &= self._write(written)
+                        del written
                 elif isinstance(found, PassedOver):
                     problem = TypeError(f"got a {found.kind}, want an Image of it")
                     self._warn(f"{key} is passed over", problem)
@@ -226,24 +290,49 @@ class Run:
                 else:
                     self._report(key, found)
                     is_written = False
-            if picture is not None and self.strict:
-                raise picture
+            if picture is not None:
+                is_written = False
+                if self.strict:
+                    raise picture
+        except Exception as error:
+            # What came before the failure is written all the same.
+            self._write(entries, is_strict=False)
+            self._report("log", error)
+            return False
+        try:
+            return self._write(entries) and is_written
         except Exception as error:
             self._report("log", error)
             return False
-        return is_written and picture is None
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Waits until all that `log` accepted is written, at most `timeout` seconds.
+
+        Returns `False` if the time was too short, or if something that was accepted since the last call could
+        not be written. A strict run raises the first such failure. Returns at once if nothing waits, as in a
+        run without `background` that logs no CUDA tensors.
+        """
+        is_written = self._writer.flush(timeout)
+        self._raise_late()
+        with self._lock:
+            is_whole, self._has_late_failure = not self._has_late_failure, False
+        return is_written and is_whole
 
     def finish(self) -> None:
         """Logs that the run is over, and closes the log. Optional: a run may end without it."""
         with self._lock:
             if self._is_finished:
                 return
-            try:
-                self._append(json_bytes({"finish": True}))
-            except Exception as error:
-                self._report("finish", error)
-            finally:
-                self._close()
+            self._is_finished = True
+        self._writer.flush()
+        try:
+            _, error = self._log.append([json_bytes({"finish": True})])
+            self._log.close()
+            if error is not None:
+                raise error
+            self._raise_late()
+        except Exception as error:
+            self._report("finish", error)
 
     def __enter__(self) -> Run:
         return self
@@ -261,9 +350,9 @@ class Run:
             self._close()
 
     def _close(self) -> None:
-        with self._lock:
-            self._is_finished = True
-            self._log.close()
+        self._is_finished = True
+        self._writer.flush()
+        self._log.close()
 
     def _count(self, step: float | None, commit: bool | None) -> int:
         """Returns the step of this call, and advances the count.
@@ -283,66 +372,95 @@ class Run:
 
         `extra` are fields of the line that the daemon keeps as they are, such as
         `{"wandb": {"files": {…}}}`; they must be plain JSON values, and must not be fields that lines have.
-        Returns whether the image was written, with all that was given with it. Nothing is written
-        if the picture cannot be. A strict run raises the first failure instead.
+        Returns whether the image was written, with all that was given with it; in a run with `background`,
+        whether it was accepted. Nothing is written if the picture cannot be. A strict run raises the first
+        failure instead.
         """
-        saved: list[str] = []
+        self._raise_late()
+        if self._is_finished:
+            self._report(key, _after_finish())
+            return False
+        entry, is_whole = self._entry(key, step, image, extra or _NOTHING, time.time())
+        return entry is not None and self._write([entry]) and is_whole
+
+    def _entry(
+        self, key: str, step: int, image: Image, extra: Mapping[str, Any], now: float
+    ) -> tuple[Entry | None, bool]:
+        """Checks all that is known before anything is written. Returns what is left to write, if anything is, and
+        whether it is all that was given."""
+        refused: Mapping[str, Exception] = _NOTHING
         try:
             if image._error is not None:
                 raise image._error
-            if not 0 < len(utf_8(key)) <= self._limits["key_bytes_max"] or "\0" in key:
-                raise ValueError(f"got key {key[:64]!r}, want 1 to 1024 bytes without NUL")
-            dump, fields = image._dump, dict(image._fields)
-            over = over_dump_limit(dump.n_bytes, dump.shape, fields.get("format"), self._limits)
-            if over is not None:
-                raise ValueError(f"got {over}")
-            stem = f"tensors/{safe(key)}-{step}"
-            line = {"key": key, "step": step, "data": self._save(stem, dump, saved), **fields}
-            if image._masks:
-                line["masks"] = self._save_masks(f"{stem}-mask", image._masks, saved)
-            line["time"] = time.time()
-            line.update(extra or {})
-
-            def beside(extension: str, content: bytes) -> Any:
-                return {"path": self._save(stem, Dump(extension, [content]), saved)}
-
-            text, over_limits = fit(line, self._limits, beside)
-            self._append(text)
+            dump, fields = image._dump, image._fields
+            of_key, of_picture = key, (dump.n_bytes, dump.shape, fields.get("format"))
+            if of_key not in self._checked:
+                if not 0 < len(utf_8(key)) <= self._limits["key_bytes_max"] or "\0" in key:
+                    raise ValueError(f"got key {key[:64]!r}, want 1 to 1024 bytes without NUL")
+                self._remember(of_key)
+            if of_picture not in self._checked:
+                over = over_dump_limit(*of_picture, self._limits)
+                if over is not None:
+                    raise ValueError(f"got {over}")
+                self._remember(of_picture)
+            if fields or image._masks:
+                refused = over_limits(fields, image._masks, self._limits)
         except Exception as error:
-            for path in saved:
-                remove(os.path.join(self.dir, path))
             self._report(key, error)
-            return False
-        left_out = {**image._left_out, **over_limits}
-        for name, problem in left_out.items():
+            return None, False
+        entry = Entry(key, step, image, now, extra, refused)
+        if not (image._left_out or refused):
+            return entry, True
+        for name, problem in {**image._left_out, **refused}.items():
             self._report(f"{name} of {key}", problem)
-        return not left_out
+        return entry, False
 
-    def _save_masks(self, stem: str, masks: Any, saved: list[str]) -> Any:
-        """Writes the dumps in `masks`. Returns `masks` with references in place of the dumps."""
-        if isinstance(masks, list):
-            return [self._save_masks(stem, item, saved) for item in masks]
-        if isinstance(masks, dict):
-            return {name: self._save_masks(stem, item, saved) for name, item in masks.items()}
-        return self._save(stem, masks, saved) if isinstance(masks, Dump) else masks
+    def _remember(self, checked: Any) -> None:
+        """Notes a key or a kind of picture that was checked. A training logs the same again and again."""
+        if len(self._checked) >= _CHECKED_MAX:
+            self._checked.clear()
+        self._checked.add(checked)
 
-    def _save(self, stem: str, dump: Dump, saved: list[str]) -> Any:
-        """Writes a dump under a unique name. Returns the reference for the log line."""
-        with self._lock:
-            self._n_dumps += 1
-            path = f"{stem}-{self._token}-{self._n_dumps}{dump.extension}"
-        whole = os.path.join(self.dir, path)
-        if dump.file is None or not dump.file.take_name(whole):
-            write_whole(whole, dump.content())
-        saved.append(path)
-        return {"path": path, **dump.description} if dump.description else path
+    def _write(self, entries: list[Entry], is_strict: bool = True) -> bool:
+        """Writes entries, or gives them to the thread. Returns whether all of them are written or accepted."""
+        if not entries:
+            return True
+        is_late = self._is_background or any([entry.image._is_pending for entry in entries])
+        # A signal handler may log while its own thread does. The writer's thread may wait for that one.
+        may_wait = not self._log.is_mine
+        if is_late and not _is_ending:
+            n_bytes = sum([entry.image._n_bytes for entry in entries])
+            if self._writer.put(functools.partial(self._write_late, entries), n_bytes, may_wait):
+                return True
+        if may_wait and not self._writer.is_empty:
+            # Items of a key and step are in the order of their lines.
+            self._writer.flush()
+        problems = self._files.write(entries)
+        for problem in problems:
+            if is_strict:
+                self._report(problem.what, problem.error)
+            else:
+                self._warn(f"{problem.what} is not logged", problem.error)
+        return not problems
 
-    def _append(self, line: bytes) -> None:
-        """Appends one line to the log of this process."""
-        with self._lock:
-            if self._is_finished:
-                raise RuntimeError("the run is finished, want log before finish")
-            self._log.append(line)
+    def _write_late(self, entries: list[Entry]) -> None:
+        """Writes entries in the thread of the queue, where nothing can be raised."""
+        try:
+            problems = self._files.write(entries)
+        except Exception as error:
+            problems = [Problem("log", error)]
+        for problem in problems:
+            self._has_late_failure = True
+            if self.strict:
+                self._late = self._late or problem.error
+            else:
+                self._warn(f"{problem.what} is not logged", problem.error)
+
+    def _raise_late(self) -> None:
+        """Raises the first failure that the thread of the queue met, if the run is strict."""
+        if self._late is not None:
+            error, self._late = self._late, None
+            raise error
 
     def _report(self, what: str, error: Exception) -> None:
         """Raises `error` if the run is strict, otherwise logs a warning once for each kind."""
@@ -359,5 +477,10 @@ class Run:
             _LOGGER.warning("%s: %s: %s (reported once)", what, type(error).__name__, error)
 
 
+def _after_finish() -> Exception:
+    return RuntimeError("the run is finished, want log before finish")
+
+
 def _folder_of(run: Run | None) -> str | None:
-    return None if run is None or run._is_finished else run._dumps
+    """Returns the folder for unnamed files. With a thread that writes, copying in memory is faster."""
+    return None if run is None or run._is_finished or run._is_background else run._dumps

@@ -164,6 +164,9 @@ def search(data: Mapping[Any, Any], image: type) -> Iterator[tuple[str, Found]]:
         # The most common values come first.
         if isinstance(value, image):
             yield key, value
+        elif isinstance(value, (list, tuple)) and value and all([isinstance(item, image) for item in value]):
+            for item in value:
+                yield key, item
         elif not isinstance(value, (float, int, str)):
             yield from _search_value(key, value, image, 0)
 

@@ -9,7 +9,6 @@ is not installed.
 from __future__ import annotations
 
 import array
-import ast
 import collections
 import copy
 import ctypes
@@ -22,7 +21,6 @@ import glob
 import io
 import itertools
 import json
-import logging
 import math
 import multiprocessing
 import os
@@ -38,13 +36,13 @@ import tempfile
 import threading
 import unittest
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import live
+from case import GRAY, PACKAGE, Case, Npy, in_fork, read_npy
 from live import installed
 
-import safelight
 from safelight import Image, Run, _dumps, _files, _image, _media_log
 
 numpy: Any = installed("numpy")
@@ -53,106 +51,6 @@ torch: Any = installed("torch")
 pillow: Any = installed("PIL.Image")
 matplotlib: Any = installed("matplotlib")
 jax: Any = installed("jax")
-
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(safelight.__file__)))
-GRAY = [[0, 128, 255], [1, 2, 3]]
-
-
-class Npy(NamedTuple):
-    descr: str
-    shape: tuple[int, ...]
-    elements: bytes
-
-
-def read_npy(path: str) -> Npy:
-    """Reads an npy file by its specification, without NumPy."""
-    with open(path, "rb") as file:
-        content = file.read()
-    assert content[:8] == b"\x93NUMPY\x01\x00", content[:8]
-    start = 10 + struct.unpack("<H", content[8:10])[0]
-    assert start % 64 == 0 and content[start - 1 : start] == b"\n", "padding"
-    header = ast.literal_eval(content[10:start].decode("ascii"))
-    assert list(header) == ["descr", "fortran_order", "shape"] and header["fortran_order"] is False
-    return Npy(header["descr"], header["shape"], content[start:])
-
-
-class Case(unittest.TestCase):
-    """A test with a run directory and a record of the module's warnings."""
-
-    def setUp(self) -> None:
-        self.folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, self.folder)
-        self.dir = os.path.join(self.folder, "run")
-        self.warnings: list[str] = []
-        handler = logging.Handler()
-        handler.emit = lambda record: self.warnings.append(record.getMessage())  # type: ignore[method-assign]
-        logger = logging.getLogger("safelight")
-        logger.addHandler(handler)
-        logger.propagate = False
-        self.addCleanup(logger.removeHandler, handler)
-
-    def path(self, *names: str) -> str:
-        return os.path.join(self.dir, *names)
-
-    def logs(self) -> list[str]:
-        return sorted(glob.glob(self.path("*.media.jsonl")))
-
-    def lines(self) -> list[dict[str, Any]]:
-        """All lines of all logs but the headers, in order. Each line must be complete."""
-        lines = []
-        for path in self.logs():
-            with open(path, encoding="utf-8") as file:
-                content = file.read()
-            self.assertTrue(content == "" or content.endswith("\n"), "an unfinished line")
-            of_log = [json.loads(line) for line in content.split("\n") if line]
-            self.assertEqual([list(line) for line in of_log[:1]], [["session", "rank"]][: len(of_log)])
-            lines += of_log[1:]
-        return lines
-
-    def headers(self) -> list[dict[str, Any]]:
-        """The first line of each log that has one."""
-        lines = []
-        for path in self.logs():
-            with open(path, encoding="utf-8") as file:
-                lines.append(file.readline())
-        return [json.loads(line) for line in lines if line]
-
-    def dumps(self) -> list[str]:
-        return sorted(os.listdir(self.path("tensors")))
-
-    def log(self, data: Any, key: str = "k", **options: Any) -> dict[str, Any]:
-        """Logs one image in a strict run. Returns its log line."""
-        self.assertTrue(Run(self.dir, strict=True).log({key: Image(data, **options)}))
-        line = self.lines()[-1]
-        self.assertEqual((line.pop("key"), line.pop("step")), (key, 0))
-        self.assertIsInstance(line.pop("time"), float)
-        return line
-
-    def content(self, line: dict[str, Any]) -> bytes:
-        with open(self.path(line["data"]), "rb") as file:
-            return file.read()
-
-    def npy(self, data: Any) -> Npy:
-        return read_npy(self.path(self.log(data)["data"]))
-
-    def limit_files(self, n_bytes: int) -> None:
-        """Limits the size of each file. Longer writes are cut short and then fail, as on a full disk."""
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        self.addCleanup(signal.signal, signal.SIGXFSZ, handler)
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
-
-    def check_refused(self, data: Any, kind: type[Exception], want: str, **options: Any) -> None:
-        """Checks that `data` writes nothing: a strict run raises, any other run warns."""
-        with self.assertRaises(kind) as caught:
-            Run(self.dir, strict=True).log({"k": Image(data, **options)})
-        self.assertIn(want, str(caught.exception))
-        self.warnings.clear()
-        self.assertIs(Run(self.dir).log({"k": Image(data, **options)}), False)
-        self.assertEqual(len(self.warnings), 1, self.warnings)
-        self.assertIn(want, self.warnings[0])
-        self.assertEqual((self.lines(), self.dumps()), ([], []))
 
 
 class InputTest(Case):
@@ -937,19 +835,6 @@ def log_sent(run: Run) -> None:
     run.log({"sent": Image([[0]])})
 
 
-def in_fork(work: Any) -> int:
-    """Calls `work` in a forked process. Returns its exit status."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitpid(child, 0)[1]
-
-
 class SessionTest(Case):
     """The first line of each log: which attempt of the job, which rank."""
 
@@ -1137,7 +1022,7 @@ class SharingTest(Case):
         held, done = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with run._lock:
+            with run._lock, run._log._turn:
                 held.set()
                 done.wait()
 

@@ -1,0 +1,117 @@
+"""A thread that writes what `log` accepted, in order, while the training goes on."""
+
+from __future__ import annotations
+
+import collections
+import threading
+import time
+from typing import Callable, NamedTuple
+
+__all__ = ["Writer"]
+
+# How long the thread of an empty queue waits for more, in seconds. Then it ends, and the next entry starts another.
+_IDLE_S = 5.0
+
+
+class _Work(NamedTuple):
+    """Something to write. It keeps alive what it needs: nothing else does if the run is dropped."""
+
+    write: Callable[[], None]
+    n_bytes: int
+
+
+class Writer:
+    """A queue of things to write, bounded by their bytes, and the thread that writes them.
+
+    The thread exists only while there is work. A fork's child makes a writer of its own: the parent's thread
+    writes what the parent accepted.
+    """
+
+    def __init__(self, queue_bytes: int) -> None:
+        self.queue_bytes = queue_bytes
+        # Reentrant: a signal handler may log while its own thread is in `put`.
+        self._changed = threading.Condition(threading.RLock())
+        self._queue: collections.deque[_Work] = collections.deque()
+        # Of what is in the queue, and of what is being written.
+        self._n_bytes = 0
+        self._n_put = 0
+        self._n_written = 0
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was accepted is written."""
+        return self._n_written == self._n_put
+
+    def put(self, write: Callable[[], None], n_bytes: int, may_wait: bool = True) -> bool:
+        """Accepts a function that writes `n_bytes`, and raises nothing. Waits while the queue is full, if it
+        may; into an empty one everything fits.
+
+        Returns `False` if no thread can be started, as at the end of the process. Then nothing is accepted.
+        """
+        with self._changed:
+            while may_wait and self._n_bytes and self._n_bytes + n_bytes > self.queue_bytes:
+                self._changed.wait()
+            if self._thread is None and not self._start():
+                return False
+            self._queue.append(_Work(write, n_bytes))
+            self._n_bytes += n_bytes
+            self._n_put += 1
+            self._changed.notify_all()
+        return True
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Waits until all that was accepted before is written. Returns `False` if `timeout` seconds were too few."""
+        if self.is_empty or self._thread is threading.current_thread():
+            return True
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            want = self._n_put
+            while self._n_written < want:
+                rest = None if end is None else end - time.monotonic()
+                if rest is not None and rest <= 0:
+                    return False
+                self._changed.wait(rest)
+        return True
+
+    def _start(self) -> bool:
+        # First of all, so that a signal handler that logs now starts no other.
+        thread = self._thread = threading.Thread(target=self._work, name="safelight", daemon=True)
+        try:
+            thread.start()
+        except BaseException as error:
+            self._thread = None
+            while self._queue:
+                # Such a handler has put this.
+                self._write_next()
+            if not isinstance(error, RuntimeError):
+                raise
+            return False
+        return True
+
+    def _work(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    if not self._queue:
+                        self._changed.wait(_IDLE_S)
+                    if not self._queue:
+                        self._thread = None
+                        return
+                self._write_next()
+        except BaseException:
+            self._thread = None
+            raise
+
+    def _write_next(self) -> None:
+        work = self._queue.popleft()
+        n_bytes = work.n_bytes
+        try:
+            work.write()
+        finally:
+            # The arrays are freed before there is room for others.
+            del work
+            with self._changed:
+                self._n_bytes -= n_bytes
+                self._n_written += 1
+                self._changed.notify_all()
