@@ -7,6 +7,8 @@
 #   ./test.sh faults 3000     the tests with real servers, a failing proxy and kills, with 3,000 items
 #   ./test.sh fuzz 600        every fuzz target for 600 seconds; target names after it select some
 #   ./test.sh gallery         the tests of the gallery's pages, in Chromium
+#   ./test.sh adapters        the adapters for Lightning, accelerate and others, with the real libraries (8 GB);
+#                             names of test classes after it select some
 #   ./test.sh soak 1800       the soak test for 1,800 seconds, with a plot in target/soak
 #
 # These measure, and print each figure beside its goal:
@@ -75,7 +77,7 @@ left_out() {
 # Makes a Python environment with the real NumPy, Pillow, OpenCV and one release of wandb, if it is missing.
 python_with() {
     local python="target/python/wandb-$1/bin/python"
-    if ! "$python" -c 'import cv2, numpy, PIL, prometheus_client, wandb' 2>/dev/null; then
+    if ! "$python" -c 'import cv2, numpy, PIL, prometheus_client, tensorboardX, wandb' 2>/dev/null; then
         python3 -m venv "target/python/wandb-$1"
         "$python" -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt "wandb==$1"
     fi
@@ -140,6 +142,30 @@ if [ "${1:-}" = gentle ] || [ "${1:-}" = load ] || [ "${1:-}" = backlog ] ||
         [ -z "${2:-}" ] || exit 0
     fi
     exec target/python/wandb-0.28.2/bin/python "tests/measure/$1.py" "${@:2}"
+fi
+
+# PyPI has Detectron2 only as copies by others. The classes that the adapter meets are plain Python, so its extension
+# is not built.
+if [ "${1:-}" = adapters ]; then
+    python_of adapters
+    python="$PWD/target/python/adapters/bin/python"
+    if ! "$python" -c 'import detectron2.utils.events' 2>/dev/null; then
+        site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+        copy=$(mktemp -d)
+        "$python" -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+            --dest "$copy" pb1-detectron2==0.6
+        tar -C "$site" -xzf "$copy"/*.tar.gz --strip-components=1 pb1-detectron2-0.6/detectron2
+        rm -r "$copy"
+    fi
+    cargo build --locked
+    export SAFELIGHT_PROGRAM="$PWD/target/debug/safelight"
+    cases=("${@:2}")
+    [ ${#cases[@]} -gt 0 ] || cases=(TensorboardX Torch Detectron2 Clu PytorchLightning Lightning Accelerate Mmengine)
+    for case in "${cases[@]}"; do
+        echo "== $case"
+        "$python" -B "$(grep -l "^class $case(" python/tests/adapters/*.py)" "$case"
+    done
+    exit
 fi
 
 if [ "${1:-}" = peers ]; then

@@ -1,5 +1,6 @@
 //! Tests that need more than one module: real files, real processes.
 
+mod adapters;
 mod annotation_files;
 mod bad_input;
 mod broken_disk;
