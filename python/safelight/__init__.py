@@ -12,8 +12,10 @@ Safelight's `docs/run-directory.md` describes the files, and `docs/python.md` th
 
 from __future__ import annotations
 
+from ._develop import Picture, develop
+from ._grid import save_image
 from ._image import Image
 from ._run import Run
 
-__all__ = ["Image", "Run"]
+__all__ = ["Image", "Picture", "Run", "develop", "save_image"]
 __version__ = "0.1.0"

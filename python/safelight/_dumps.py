@@ -21,7 +21,7 @@ from ._files import Unnamed, folder_of_unnamed
 from ._limits import RAW_TYPES
 from ._values import is_a
 
-__all__ = ["Dump", "dump_from", "dump_from_mask", "dump_from_path", "npy"]
+__all__ = ["ELEMENT_SIZES", "Dump", "dump_from", "dump_from_mask", "dump_from_path", "npy", "resolved", "torch_format"]
 
 # Size from which a copy goes to an unnamed file. A copy in memory is as fast for smaller arrays.
 _UNNAMED_BYTES_MIN = 1 << 20
@@ -103,7 +103,7 @@ class Dump:
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 
 # Element sizes in bytes, for each kind of element that npy files have and pictures can be made of.
-_ELEMENT_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
+ELEMENT_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
 
 # Names of these kinds without a number of bits.
 _RAW_KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
@@ -210,7 +210,7 @@ def _dump_from_ndarray(values: Any, is_ours: bool = False) -> Dump:
     is_in_place = is_ours or (folder is not None and values.flags.c_contiguous)
     elements = values.reshape(-1).view("u1").data if is_in_place else values.tobytes()
     # This check comes first, because NumPy builds `dtype.name` anew each time.
-    if dtype.itemsize in _ELEMENT_SIZES.get(dtype.kind, ()):
+    if dtype.itemsize in ELEMENT_SIZES.get(dtype.kind, ()):
         descr, shape = dtype.str, values.shape
         dump = Dump(".npy", (_npy_start(descr, shape), elements), _NOTHING, _NOTHING, None, shape, descr)
     elif dtype.name in RAW_TYPES:
@@ -245,7 +245,7 @@ def _dump_from_torch(tensor: Any, is_given: bool) -> Dump:
     Channels come first, as usual in torch. If that gave more than four channels, the log line names no
     format, and the daemon guesses it from the shape.
     """
-    tensor = _resolved(tensor.detach())
+    tensor = resolved(tensor.detach())
     dtype = str(tensor.dtype).replace("torch.", "")
     dump = _dump_from_cuda(tensor, dtype, is_given) if tensor.device.type == "cuda" else None
     if dump is None:
@@ -259,11 +259,17 @@ def _dump_from_torch(tensor: Any, is_given: bool) -> Dump:
             dump = _raw(dtype, tensor.shape, elements)
         else:
             dump = _dump_from_ndarray(tensor.numpy(), is_ours)
-    if len(tensor.shape) == 2:
-        return dump.but(fields={"format": "HW"})
-    if len(tensor.shape) in (3, 4) and 1 <= tensor.shape[-3] <= 4:
-        return dump.but(fields={"format": "CHW" if len(tensor.shape) == 3 else "NCHW"})
-    return dump
+    format = torch_format(tensor.shape)
+    return dump if format is None else dump.but(fields={"format": format})
+
+
+def torch_format(shape: Sequence[int]) -> str | None:
+    """The meaning of the axes of a tensor of this shape. `None` if channels first makes no picture."""
+    if len(shape) == 2:
+        return "HW"
+    if len(shape) in (3, 4) and 1 <= shape[-3] <= 4:
+        return "CHW" if len(shape) == 3 else "NCHW"
+    return None
 
 
 def _dump_from_cuda(tensor: Any, dtype: str, is_given: bool) -> Dump | None:
@@ -281,7 +287,7 @@ def _dump_from_cuda(tensor: Any, dtype: str, is_given: bool) -> Dump | None:
         return None
 
 
-def _resolved(tensor: Any) -> Any:
+def resolved(tensor: Any) -> Any:
     """`tensor` with its elements as they count: a view may be marked as conjugated or negated."""
     for name in ("resolve_conj", "resolve_neg"):
         # Releases before torch 1.10 have neither, and no such views.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Iterator, Mapping, Sequence
 
+from ._class_methods import ClassMethods
 from ._dumps import Dump, dump_from, dump_from_mask, dump_from_path
 from ._values import is_a, plain
 
@@ -58,7 +59,7 @@ def _mask(mask: Any, is_given: bool) -> dict[str, Any]:
     return fields
 
 
-class Image:
+class Image(ClassMethods):
     """A picture, or a batch of pictures, to log.
 
     The first eight parameters are those of `wandb.Image` 0.31, in the same order. An `Image` copies its

@@ -35,6 +35,7 @@ mod mlflow_sync;
 mod object_store_sync;
 mod output;
 mod missing_names;
+mod native;
 mod passed_over;
 mod pictures;
 mod png_peer;

@@ -18,10 +18,7 @@ use crate::media::{
     Sha256, Source,
 };
 use crate::plan::{ImageJob, ImagePlan, MaskPlan, MaskReading, Recipe, TensorPlan};
-use crate::render::{
-    MaskError, RenderError, Rendered, Renderer, ValuesSeen, check_alpha, render_mask,
-    value_warnings,
-};
+use crate::render::{MaskError, RenderError, Rendered, Renderer, ValuesSeen, render_mask, settled};
 use crate::run_dir::{ReadFailure, RunDir};
 use crate::store::RunInfo;
 use crate::store::media_dir::{MediaFolder, Staged, media_path};
@@ -159,15 +156,9 @@ impl Material {
         let Some(provenance) = image.and_then(|image| image.provenance.as_ref()) else {
             return Ok(Some(made));
         };
-        let batch = batch.filter(|_| self.batch.is_some());
-        let all = Extent::join(made.values.extent, batch);
-        if self.batch.is_some() {
-            check_alpha(tensor, all).map_err(|error| MakeError::Failed(error.to_string()))?;
-            if tensor.rule(all).is_some_and(|rule| rule != provenance.rule) {
-                return Ok(None);
-            }
-        }
-        let warnings = value_warnings(tensor, provenance, made.values.n_few_levels, batch);
+        let settled = settled(tensor, provenance, &made.values, batch);
+        let settled = settled.map_err(|error| MakeError::Failed(error.to_string()))?;
+        let Some(warnings) = settled else { return Ok(None) };
         made.entry.warn(warnings);
         Ok(Some(made))
     }

@@ -54,6 +54,8 @@ pub struct Sheet {
     pub n_columns: u64,
     /// Pixels between pictures, and around them.
     pub padding: u64,
+    /// The samples between pictures. A plan has 0.
+    pub fill: u8,
 }
 
 impl TensorPlan {
@@ -269,7 +271,7 @@ fn sheet(reading: &Reading, grid: Option<GridOption>) -> Option<Sheet> {
         Some(GridOption::No) | None => return None,
     };
     let n_columns = u64::from(grid.nrow).min(reading.n_images);
-    (reading.n_images > 1).then_some(Sheet { n_columns, padding: grid.padding.into() })
+    (reading.n_images > 1).then_some(Sheet { n_columns, padding: grid.padding.into(), fill: 0 })
 }
 
 /// Checks the record's mode.

@@ -107,8 +107,8 @@ impl<'a, R: ReadAt> Maker<'a, R> {
         Ok(scan.extent())
     }
 
-    /// Replaces `samples` by one sample for each element, the channels of a pixel together, and 0 between the
-    /// pictures of a sheet. Returns the rule, and the statistics and the extent of the values.
+    /// Replaces `samples` by one sample for each element, the channels of a pixel together, and those of
+    /// the plan between the pictures of a sheet. Returns the rule, and the statistics and the extent of the values.
     ///
     /// The rule depends on all values, but the first chunk nearly always leads to the same rule. So each
     /// chunk is converted right after it is measured. If the rule turns out to be another one, everything
@@ -123,10 +123,12 @@ impl<'a, R: ReadAt> Maker<'a, R> {
         let Samples { pixels, planes } = samples;
         let is_planar = is_planar(tensor);
         let made = if is_planar { &mut *planes } else { &mut *pixels };
-        if tensor.sheet.is_some() {
+        let mut fill = S::default();
+        if let Some(sheet) = tensor.sheet {
             made.clear();
+            fill = sheet.fill.into();
         }
-        made.resize(n, S::default());
+        made.resize(n, fill);
         let mut scan = Scan::new(self.elements);
         let mut guess = Guess::None;
         let mut n_clipped = 0;

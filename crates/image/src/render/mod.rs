@@ -8,6 +8,7 @@
 //! if the extent of all leads to [another rule](TensorPlan::rule). So each image is nearly always read once.
 //! A caller that makes some of them measures the others first, with [`Renderer::measure`].
 
+mod all;
 mod develop;
 mod maker;
 mod mask;
@@ -19,6 +20,7 @@ mod tests;
 
 use std::io;
 
+pub use self::all::{render_all, settled};
 pub use self::develop::{Develop, cropped, develop, drawn, fitted};
 use self::maker::Maker;
 pub use self::mask::{MaskError, RenderedMask, render_mask};
