@@ -48,11 +48,19 @@ def stacked(tensors: Any) -> Any:
     return sys.modules[type(tensors[0]).__module__.partition(".")[0]].stack(tensors)
 
 
-def log_made(run: Run, key: str, step: Any, make: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+def log_made(
+    run: Run,
+    key: str,
+    step: Any,
+    make: Callable[..., Any],
+    *args: Any,
+    commit: bool | None = None,
+    **kwargs: Any,
+) -> bool:
     """Logs what `make(*args, **kwargs)` returns. If it fails, reports that as a failure of the run."""
     try:
         made = make(*args, **kwargs)
     except Exception as error:
         run._report(key, error)
         return False
-    return run.log({key: made}, step=step)
+    return run.log({key: made}, step=step, commit=commit)

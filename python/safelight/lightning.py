@@ -82,9 +82,11 @@ class SafelightLogger(_logger.Logger):
         """Logs a list of images, as `WandbLogger.log_image` does.
 
         `lists` have a value for each image, such as `caption`, `boxes` or `masks`. Without a step, the images
-        belong to the last step of `log_metrics`.
+        belong to the last step of `log_metrics`: in `training_step` that is an earlier one.
         """
-        log_made(self.experiment, key, self._step if step is None else step, _images, images, lists)
+        step = self._step if step is None else step
+        # Before the first step, and in a loop that names none, several calls belong to one step.
+        log_made(self.experiment, key, step, _images, images, lists, commit=False)
 
 
 def _images(pictures: Any, lists: Mapping[str, Any]) -> list[Image]:

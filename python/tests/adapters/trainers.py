@@ -43,6 +43,7 @@ class PytorchLightning(Case):
             def training_step(self, batch: Any, index: int) -> Any:
                 loss = self.layer(batch).square().mean()
                 self.log("loss", loss)
+                self.logger.log_image("train/pred", [picture], step=self.global_step)
                 return loss
 
             def validation_step(self, batch: Any, index: int) -> None:
@@ -66,7 +67,7 @@ class PytorchLightning(Case):
         logger = self.Logger(run, project="digits", strict=True)
         self.assertIsInstance(logger, self.lightning.loggers.Logger)
         trainer = self.lightning.Trainer(
-            logger=logger, max_epochs=2, log_every_n_steps=1, accelerator="cpu", num_sanity_val_steps=0,
+            logger=logger, max_epochs=2, log_every_n_steps=1, accelerator="cpu", num_sanity_val_steps=2,
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
         data = torch.utils.data.DataLoader(torch.rand(12, 4), batch_size=4)
@@ -75,9 +76,8 @@ class PytorchLightning(Case):
         logger.experiment.finish()
         items = self.items(run)
         # Three batches an epoch, and three in each validation. Their step is the last one of the training.
-        steps = [
-            (key, step, i) for key, step, n in [("val/pred", 2, 6), ("val/pred", 5, 6)] for i in range(n)
-        ]
+        steps = [("train/pred", step, 0) for step in range(6)]
+        steps += [("val/pred", step, i) for step, n in [(0, 4), (2, 6), (5, 6)] for i in range(n)]
         tests = [
             (key, step, i)
             for key, step in [("test/at", 7), ("test/next", 100), ("test/pred", 100)]
