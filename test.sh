@@ -20,6 +20,7 @@
 #   ./test.sh backlog         the cost of a million items that are pending for a target
 #   ./test.sh targets         the cost of delivery, compared with each target's own client
 #   ./test.sh gallery measure the gallery's speed and size, with a table for docs/gallery.md
+#   ./test.sh adapters blocked  the time of a call of TensorBoard's writers, with and without the adapter
 #   ./test.sh peers           the cost of a picture, compared with wandb.Image and others; --quick: in a minute
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -157,6 +158,7 @@ if [ "${1:-}" = adapters ]; then
         tar -C "$site" -xzf "$copy"/*.tar.gz --strip-components=1 pb1-detectron2-0.6/detectron2
         rm -r "$copy"
     fi
+    [ "${2:-}" != blocked ] || exec "$python" -B python/tests/adapters/blocked.py "${@:3}"
     cargo build --locked
     export SAFELIGHT_PROGRAM="$PWD/target/debug/safelight"
     cases=("${@:2}")
