@@ -3,10 +3,11 @@
     wandb_server.py FOLDER
 
 prints its port, then serves until it is killed. Files of runs are written to FOLDER/ENTITY/PROJECT/RUN/. Beside the
-requests of the client, it answers two of its own:
+requests of the client, it answers three of its own:
 
     GET  /recorded            returns all runs: rows by line, the last summary, config, files, exit codes
     POST /fail?what=WHAT      makes each `upsert`, `file_stream` or `upload` fail with 403; `nothing` ends that
+    POST /resume              lets the client resume the runs that are known; before, it takes each run for new
 """
 
 import json
@@ -21,6 +22,7 @@ FOLDER = pathlib.Path(sys.argv[1])
 RUNS = {}
 LOCK = threading.Lock()
 FAIL = {"what": "nothing"}
+MAY_RESUME = threading.Event()
 
 
 def run_of(entity, project, name):
@@ -115,6 +117,9 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/fail":
             FAIL["what"] = urllib.parse.parse_qs(query)["what"][0]
             self.answer({})
+        elif path == "/resume":
+            MAY_RESUME.set()
+            self.answer({})
         elif path == "/graphql":
             self.graphql(json.loads(body))
         elif match := re.fullmatch("/files/([^/]+)/([^/]+)/([^/]+)/file_stream", path):
@@ -165,7 +170,13 @@ class Handler(BaseHTTPRequestHandler):
             files = [{"name": file, "uploadUrl": f"{host}/storage/{at}/{quote(file)}"} for file in names]
             self.answer({"data": {"createRunFiles": {"runID": name, "uploadHeaders": [], "files": files}}})
         elif "RunResumeStatus" in query:
-            self.answer({"data": {"model": {"bucket": None}}})
+            with LOCK:
+                run = RUNS.get("/".join([entity, project, name])) if MAY_RESUME.is_set() else None
+                found = bucket(entity, project, name, run) if run else None
+            self.answer({"data": {"model": {"bucket": found}}})
+        elif "ServerFeaturesQuery" in query:
+            # Clients before 0.21 fail without this.
+            self.answer({"data": {"serverInfo": {"features": []}}})
         elif "viewer" in query:
             viewer = {"id": "me", "entity": "mine", "username": "me", "flags": "{}", "teams": {"edges": []}}
             self.answer({"data": {"viewer": viewer, "serverInfo": None}})
