@@ -221,9 +221,10 @@ for wandb in 0.28.2 0.31.0; do
 done
 
 # The servers of targets. Azure's is a Node program: without npm its test is skipped.
-for target in tensorboard trackio mlflow seaweedfs; do
+for target in tensorboard trackio mlflow seaweedfs wandb-oldest; do
     python_of "$target"
 done
+export SAFELIGHT_OLDEST_WANDB="$PWD/target/python/wandb-oldest/bin/python"
 export SAFELIGHT_TENSORBOARD="$PWD/target/python/tensorboard" SAFELIGHT_TRACKIO="$PWD/target/python/trackio"
 export SAFELIGHT_MLFLOW="$PWD/target/python/mlflow/bin/mlflow"
 export SAFELIGHT_WEED="$PWD/target/python/seaweedfs/bin/weed"

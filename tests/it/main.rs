@@ -57,6 +57,7 @@ mod verify;
 mod soak;
 mod sync;
 mod sync_faults;
+mod wandb_handover;
 mod wandb_peer;
 mod wandb_sync;
 mod waiting;

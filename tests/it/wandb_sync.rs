@@ -13,14 +13,14 @@ use crate::harness::{PROGRAM, Ran, TempRun, npy};
 use crate::wandb_peer::{pythons, run as run_python};
 
 /// A server that stands in for W&B's, killed when dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     port: u16,
     folder: TempDir,
 }
 
 impl Server {
-    fn start(python: &Path) -> Self {
+    pub(crate) fn start(python: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wandb_server.py");
         let mut child = Command::new(python)
@@ -45,21 +45,31 @@ impl Server {
         serde_json::from_str(body).expect("JSON")
     }
 
-    fn recorded(&self, run: &str) -> Value {
+    pub(crate) fn recorded(&self, run: &str) -> Value {
         self.ask("GET /recorded")[format!("mine/vision/{run}")].clone()
+    }
+
+    /// The address, and the folder of the files that it received.
+    pub(crate) fn place(&self) -> (String, &Path) {
+        (format!("http://127.0.0.1:{}", self.port), self.folder.path())
+    }
+
+    /// Lets clients resume runs.
+    pub(crate) fn allow_resuming(&self) {
+        self.ask("POST /resume");
     }
 
     fn fail(&self, what: &str) {
         self.ask(&format!("POST /fail?what={what}"));
     }
 
-    fn file(&self, run: &str, path: &str) -> Vec<u8> {
+    pub(crate) fn file(&self, run: &str, path: &str) -> Vec<u8> {
         let path = self.folder.path().join("mine/vision").join(run).join(path);
         fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
     /// Sets a command's environment so that it uses only this server.
-    fn env(&self, command: &mut Command, home: &Path) {
+    pub(crate) fn env(&self, command: &mut Command, home: &Path) {
         command
             .env("WANDB_BASE_URL", format!("http://127.0.0.1:{}", self.port))
             .env("WANDB_ERROR_REPORTING", "false")
@@ -302,7 +312,7 @@ fn an_upload_with_refused_files_does_not_count_as_done() {
 }
 
 /// Uploads a directory by the real client alone.
-fn upload(python: &Path, server: &Server, home: &Path, offline_run: &Path) {
+pub(crate) fn upload(python: &Path, server: &Server, home: &Path, offline_run: &Path) {
     let mut command = Command::new(client(python));
     command.arg("sync").arg(offline_run).current_dir(home).stdin(Stdio::null());
     server.env(&mut command, home);

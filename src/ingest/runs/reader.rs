@@ -25,6 +25,10 @@ use crate::store::journal::{LogCursor, Stamp};
 /// Unknown fields of a run that are logged.
 const UNKNOWN_FIELDS_MAX: usize = 100;
 
+/// Fields that are stored for other programs: the Python module `safelight.wandb` reads the names of a picture's files
+/// in a W&B run.
+const FIELDS_OF_OTHERS: [&str; 1] = ["wandb"];
+
 /// Reads one run directory: knows its folders and follows its logs.
 #[derive(Debug)]
 pub(crate) struct RunReader {
@@ -220,7 +224,9 @@ impl UnknownFields {
     pub(crate) fn log(&mut self, run: &RunId, path: &str, record: &MediaRecord) {
         let Some(extra) = record.description.extra.as_ref() else { return };
         extra.for_each_field(|field, _| {
-            if self.0.len() < UNKNOWN_FIELDS_MAX && self.0.insert(field.clone()) {
+            let is_logged =
+                self.0.len() < UNKNOWN_FIELDS_MAX && !FIELDS_OF_OTHERS.contains(&field.as_str());
+            if is_logged && self.0.insert(field.clone()) {
                 tracing::warn!(%run, field, path, "unknown field is stored with the item and has no effect");
             }
         });
