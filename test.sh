@@ -21,6 +21,7 @@
 #   ./test.sh targets         the cost of delivery, compared with each target's own client
 #   ./test.sh gallery measure the gallery's speed and size, with a table for docs/gallery.md
 #   ./test.sh adapters blocked  the time of a call of TensorBoard's writers, with and without the adapter
+#   ./test.sh develop         the cost of a picture in Python, compared with Pillow, OpenCV and others
 #   ./test.sh peers           the cost of a picture, compared with wandb.Image and others; --quick: in a minute
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -168,6 +169,17 @@ if [ "${1:-}" = adapters ]; then
         "$python" -B "$(grep -l "^class $case(" python/tests/adapters/*.py)" "$case"
     done
     exit
+fi
+
+if [ "${1:-}" = develop ]; then
+    python_of native
+    python_with 0.31.0
+    cargo build --locked --release -p safelight-native
+    mkdir -p target/native
+    cp target/release/libsafelight_native.so target/native/safelight_native.abi3.so
+    export PYTHONPATH="$PWD/target/native"
+    target/python/native/bin/python tests/measure/develop.py "${@:2}"
+    exec target/python/wandb-0.31.0/bin/python tests/measure/develop.py --only wandb "${@:2}"
 fi
 
 if [ "${1:-}" = peers ]; then

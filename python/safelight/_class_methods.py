@@ -27,8 +27,9 @@ class ClassMethods:
 
     _log_type = artifact_type
 
-    _fields: Any
-    _masks: Any
+    # Those of an `Image` that failed are empty.
+    _fields: Any = {}
+    _masks: Any = None
 
     @staticmethod
     def guess_mode(data: Any, *, profile: str | None = None) -> str:

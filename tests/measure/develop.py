@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The cost of a picture in Python: `safelight.develop`, the Pillow hook and `save_image` beside what they replace.
 
-    develop.py [--rounds 60]
+    develop.py [--rounds 60] [--only TEXT]
 
 Needs the extension, built for release, numpy, pillow, opencv, ml_dtypes, tensorboardX; with wandb and torchvision their
 rows, too. Each row runs its candidates in turn, so that noise of the machine meets all of them; the median and the
@@ -68,7 +68,12 @@ def hook(is_on: bool):
         safelight.pillow.uninstall()
 
 
+ONLY = ""
+
+
 def row(what: str, rounds: int, **candidates: Callable[[], Any]) -> None:
+    if ONLY not in what:
+        return
     times: dict[str, list[float]] = {name: [] for name in candidates}
     results = {name: call() for name, call in candidates.items()}
     for _ in range(rounds):
@@ -99,7 +104,10 @@ def hooked(call: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=60)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", default="", help="measure only rows whose name contains this")
+    arguments = parser.parse_args()
+    global ONLY
+    rounds, ONLY = arguments.rounds, arguments.only
     photo = photograph(512)
     unit = photo.astype("f4") / 255
     digit = photograph(28)[..., 0]

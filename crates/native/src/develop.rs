@@ -13,7 +13,7 @@ use safelight_image::record::{Line, MediaRecord, RecordError, parse_line};
 use safelight_image::render::{RenderError, Renderer, render_all};
 use safelight_image::{DType, Limits, TensorHeader, Writer};
 
-use crate::memory::Memory;
+use crate::memory::{Memory, MemoryError};
 
 /// A picture, as Python gets it: see `Developed` in `safelight_native.pyi`.
 type Developed<'py> = (
@@ -37,6 +37,8 @@ pub(crate) enum DevelopError {
     Render(#[from] RenderError),
     #[error("{0}")]
     Decode(#[from] DecodeError),
+    #[error("{0}")]
+    Memory(#[from] MemoryError),
     /// Another reason, in words.
     #[error("{0}")]
     Refused(String),
@@ -45,6 +47,7 @@ pub(crate) enum DevelopError {
 impl From<DevelopError> for PyErr {
     fn from(error: DevelopError) -> Self {
         match error {
+            DevelopError::Memory(error) => error.into(),
             DevelopError::Render(RenderError::Io(error)) => PyOSError::new_err(error.to_string()),
             error => PyValueError::new_err(error.to_string()),
         }
@@ -95,9 +98,10 @@ pub(crate) fn develop<'py>(
     fill: u8,
 ) -> PyResult<Vec<Developed<'py>>> {
     let memory = Memory::of(data, dtype.map(dtype_of).transpose()?)?;
-    let (header, elements) = memory.tensor()?;
+    let layout = memory.layout();
     let pictures = py.detach(|| {
         let record = record_of(record)?;
+        let (header, elements) = layout.tensor()?;
         tensor_pictures(header, Writer::NumPy, &elements, &record, fill)
     })?;
     Ok(pictures.into_iter().map(|picture| picture.developed(py)).collect())

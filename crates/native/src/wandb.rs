@@ -7,7 +7,7 @@ use safelight_image::media::ColorMode;
 use safelight_image::{Shape, Writer, wandb};
 
 use crate::develop::{dtype_of, record_of};
-use crate::memory::Memory;
+use crate::memory::{Memory, MemoryError};
 
 /// Returns the mode of the picture that an array of this shape makes: `L`, `LA`, `RGB` or `RGBA`.
 ///
@@ -42,9 +42,12 @@ pub(crate) fn to_uint8<'py>(
 ) -> PyResult<(Bound<'py, PyBytes>, Vec<u64>)> {
     let options = record_of(record)?.options;
     let memory = Memory::of(data, dtype.map(dtype_of).transpose()?)?;
-    let (dtype, shape, copy) = memory.little_endian()?;
-    let (bytes, ..) = py.detach(|| {
-        wandb::to_uint8(dtype, &copy, options.profile.unwrap_or_default(), options.range)
-    });
-    Ok((PyBytes::new(py, &bytes), shape.to_vec()))
+    let layout = memory.layout();
+    let (bytes, shape) = py.detach(|| {
+        let (dtype, shape, copy) = layout.little_endian()?;
+        let profile = options.profile.unwrap_or_default();
+        let (bytes, ..) = wandb::to_uint8(dtype, &copy, profile, options.range);
+        Ok::<_, MemoryError>((bytes, shape.to_vec()))
+    })?;
+    Ok((PyBytes::new(py, &bytes), shape))
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -149,6 +150,18 @@ class Develop(unittest.TestCase):
     def test_doubt_is_a_warning(self):
         (words,) = develop(PHOTO * 1000).warnings
         self.assertIn("outside of 0 to 255 and clipped", words)
+
+
+class Page(unittest.TestCase):
+    def test_the_snippets_of_the_page_run(self):
+        page = (pathlib.Path(__file__).resolve().parents[3] / "docs/develop.md").read_text(encoding="utf-8")
+        snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        self.assertEqual(len(snippets), 3)
+        with tempfile.TemporaryDirectory() as folder:
+            script = "\n".join(["import os", f"os.chdir({folder!r})", *snippets])
+            run(script + "\nassert picture.mode == 'RGB' and picture.size == (640, 480)")
+            names = sorted(path.name for path in pathlib.Path(folder).iterdir())
+        self.assertEqual(names, ["batch.png", "depth.png"])
 
 
 class ClassMethods(unittest.TestCase):

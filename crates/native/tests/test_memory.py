@@ -15,7 +15,8 @@ import unittest
 
 import numpy as np
 import safelight_native as native
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -81,7 +82,7 @@ def outcome(*args):
 
 
 class Layouts(unittest.TestCase):
-    @settings(max_examples=400, deadline=None)
+    @examples(200)
     @given(views(), st.sampled_from(["auto", "wandb-0.10", "wandb-0.20", "wandb-0.29"]))
     def test_a_view_gives_the_picture_of_its_copy(self, view, profile):
         record = b'{"format": "HWC", "profile": "%s"}' % profile.encode()
@@ -90,7 +91,7 @@ class Layouts(unittest.TestCase):
         if view.shape[2] <= 4:
             self.assertNotIsInstance(outcome(view, record), tuple)
 
-    @settings(max_examples=200, deadline=None)
+    @examples(200)
     @given(views())
     def test_every_protocol_gives_the_same_picture(self, view):
         want = outcome(view, HWC)
@@ -104,7 +105,7 @@ class Layouts(unittest.TestCase):
         if view.dtype.kind != "c":
             self.assertEqual(outcome(memoryview(view), HWC), want)
 
-    @settings(max_examples=200, deadline=None)
+    @examples(200)
     @given(views(), st.sampled_from(["auto", "wandb-0.20"]))
     def test_bytes_are_those_of_a_picture(self, view, profile):
         record = b'{"profile": "%s"}' % profile.encode()
@@ -113,7 +114,7 @@ class Layouts(unittest.TestCase):
         contiguous = np.ascontiguousarray(view)
         self.assertEqual(native.to_uint8(contiguous, record)[0], content)
 
-    @settings(max_examples=300, deadline=None)
+    @examples(200)
     @given(st.binary(max_size=200), st.binary(max_size=60))
     def test_any_bytes_are_a_picture_or_an_error(self, content, record):
         for call in (native.develop_file, native.develop):
@@ -122,7 +123,7 @@ class Layouts(unittest.TestCase):
             except (TypeError, ValueError):
                 pass
 
-    @settings(max_examples=200, deadline=None)
+    @examples(200)
     @given(
         st.lists(st.integers(-3, 1 << 62), max_size=5),
         st.lists(st.integers(-(1 << 62), 1 << 62), max_size=5),

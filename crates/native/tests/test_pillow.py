@@ -9,7 +9,8 @@ from unittest import mock
 
 import numpy as np
 import tensorboardX
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
@@ -44,7 +45,7 @@ class Installed(unittest.TestCase):
         finally:
             safelight.pillow.install()
 
-    @settings(max_examples=150, deadline=None)
+    @examples(150)
     @given(
         st.sampled_from(sorted(MODES)),
         st.integers(1, 70),

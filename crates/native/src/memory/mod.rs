@@ -38,9 +38,10 @@ pub(crate) struct Memory<'py> {
 
 /// Where the elements of a tensor lie.
 ///
-/// Element `(i, j, …)` begins at `first` + `i` × `strides[0]` + `j` × `strides[1]` + ….
-#[derive(Debug, Clone)]
-struct Layout {
+/// Element `(i, j, …)` begins at `first` + `i` × `strides[0]` + `j` × `strides[1]` + …. All of them can be read while the
+/// [`Memory`] that lends the layout exists.
+#[derive(Debug)]
+pub(crate) struct Layout {
     dtype: DType,
     byte_order: ByteOrder,
     /// Lengths of the axes, outermost first.
@@ -50,6 +51,11 @@ struct Layout {
     /// The first element.
     first: *const u8,
 }
+
+// SAFETY: the memory is only read, and its owner keeps it as long as the layout is lent.
+unsafe impl Send for Layout {}
+// SAFETY: as above.
+unsafe impl Sync for Layout {}
 
 /// Why memory is not read.
 #[derive(Debug, thiserror::Error)]
@@ -111,12 +117,19 @@ impl<'py> Memory<'py> {
         )))
     }
 
+    /// Where the elements lie. It can be used without the interpreter.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+}
+
+impl Layout {
     /// Returns the tensor's header, and its bytes.
     ///
     /// # Errors
     /// If the axes are too many or too long, or memory for a copy is lacking.
     pub(crate) fn tensor(&self) -> Result<(TensorHeader, Elements<'_>), MemoryError> {
-        let Layout { dtype, byte_order, shape, strides, first } = &self.layout;
+        let Self { dtype, byte_order, shape, strides, first } = self;
         let size = dtype.size() as u64;
         let shape = Shape::new(shape.clone()).ok_or_else(|| {
             MemoryError::Value(format!("got {} axes, or too long ones", shape.len()))
@@ -157,7 +170,7 @@ impl<'py> Memory<'py> {
     /// # Errors
     /// If memory for the copy is lacking.
     fn copied(&self) -> Result<Vec<u8>, MemoryError> {
-        let Layout { dtype, shape, strides, first, .. } = &self.layout;
+        let Self { dtype, shape, strides, first, .. } = self;
         let n = shape
             .iter()
             .try_fold(dtype.size(), |n, &axis| n.checked_mul(usize::try_from(axis).ok()?));
@@ -176,7 +189,7 @@ impl<'py> Memory<'py> {
     /// # Errors
     /// If memory for the copy is lacking.
     pub(crate) fn little_endian(&self) -> Result<(DType, &[u64], Vec<u8>), MemoryError> {
-        let Layout { dtype, byte_order, shape, .. } = &self.layout;
+        let Self { dtype, byte_order, shape, .. } = self;
         let mut copy = self.copied()?;
         if *byte_order == ByteOrder::Big && dtype.word_size() > 1 {
             copy.chunks_exact_mut(dtype.word_size()).for_each(<[u8]>::reverse);
@@ -190,20 +203,33 @@ impl<'py> Memory<'py> {
 /// # Safety
 /// All elements of this shape and these strides, from `first` on, can be read.
 unsafe fn gather(first: *const u8, shape: &[u64], steps: &[i64], size: usize, to: &mut Vec<u8>) {
-    let (Some((&n, shape)), Some((&step, steps))) = (shape.split_first(), steps.split_first())
-    else {
+    let mut copy = |at: *const u8, n_bytes: usize| {
         let start = to.len();
-        to.resize(start + size, 0);
-        // SAFETY: `size` bytes of an element, into as many that were just made.
-        unsafe { first.copy_to_nonoverlapping(to[start..].as_mut_ptr(), size) };
-        return;
+        to.resize(start + n_bytes, 0);
+        // SAFETY: so many bytes of elements, into as many that were just made.
+        unsafe { at.copy_to_nonoverlapping(to[start..].as_mut_ptr(), n_bytes) };
     };
+    let step_of = |step: i64| isize::try_from(step).unwrap_or(0);
     let mut at = first;
-    for _ in 0..n {
-        // SAFETY: the part of the elements whose first index is this one.
-        unsafe { gather(at, shape, steps, size, to) };
-        // The last step may lead out of the memory.
-        at = at.wrapping_offset(isize::try_from(step).unwrap_or(0));
+    match (shape, steps) {
+        ([n], [step]) if u64::try_from(*step) == Ok(size as u64) => {
+            copy(at, usize::try_from(*n).unwrap_or(0) * size);
+        }
+        ([n], [step]) => {
+            for _ in 0..*n {
+                copy(at, size);
+                // The last step may lead out of the memory.
+                at = at.wrapping_offset(step_of(*step));
+            }
+        }
+        ([n, shape @ ..], [step, steps @ ..]) => {
+            for _ in 0..*n {
+                // SAFETY: the part of the elements whose first index is this one.
+                unsafe { gather(at, shape, steps, size, to) };
+                at = at.wrapping_offset(step_of(*step));
+            }
+        }
+        _ => copy(at, size),
     }
 }
 
