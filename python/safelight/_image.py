@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any, Iterator, Mapping, Sequence
 
+from ._choices import Alpha, Colormap, Compression, FileType, Format, Mode, Profile
 from ._class_methods import ClassMethods
 from ._dumps import Dump, dump_from, dump_from_mask, dump_from_path
+from ._options import box_problems, option_problem
 from ._values import is_a, plain
 
 __all__ = ["ANNOTATIONS", "TEXTS", "Image", "dumps_in"]
@@ -121,24 +123,24 @@ class Image(ClassMethods):
     def __init__(
         self,
         data_or_path: Any,
-        mode: str | None = None,
+        mode: Mode | None = None,
         caption: Any = None,
         grouping: Any = None,
         classes: Any = None,
         boxes: Any = None,
         masks: Any = None,
-        file_type: str | None = None,
+        file_type: FileType | None = None,
         *,
         normalize: bool | None = None,
-        format: str | None = None,
-        profile: str | None = None,
+        format: Format | None = None,
+        profile: Profile | None = None,
         range: Sequence[float] | None = None,
-        colormap: str | None = None,
+        colormap: Colormap | None = None,
         nan_color: str | None = None,
         quality: int | None = None,
-        compression: str | None = None,
+        compression: Compression | None = None,
         palette: bool | None = None,
-        alpha: str | None = None,
+        alpha: Alpha | None = None,
         background: str | None = None,
         grid: bool | Mapping[str, int] | None = None,
         downscale: int | None = None,
@@ -200,9 +202,8 @@ class Image(ClassMethods):
                     if name not in TEXTS + ANNOTATIONS:
                         raise
                     left_out[name] = error
-            self._take(
-                data_or_path, donate, fields, replaced={*fields, *left_out, *(["masks"] if masks else [])}
-            )
+            replaced = {*fields, *left_out, *(["masks"] if masks else [])}
+            self._take(data_or_path, donate, fields, replaced, left_out)
             if masks:
                 self._masks = mask_sets(masks, donate, left_out)
             for dump in dumps_in([self._dump, self._masks]):
@@ -220,16 +221,25 @@ class Image(ClassMethods):
         fields = "".join(f", {name} {value!r:.40}" for name, value in self._fields.items())
         return f"<safelight.Image {what}{fields}>"
 
-    def _take(self, data: Any, is_given: bool, given: dict[str, Any], replaced: set[str]) -> None:
+    def _take(
+        self,
+        data: Any,
+        is_given: bool,
+        given: dict[str, Any],
+        replaced: set[str],
+        left_out: dict[str, Exception],
+    ) -> None:
         """Sets the dump and the fields of its line. Fields in `given` replace those of `data`. What
-        another `Image` left out is still left out, unless it is `replaced`."""
+        another `Image` left out is still left out, unless it is `replaced`. Adds to `left_out` what the daemon
+        would reject."""
         if isinstance(data, Image):
             if data._error is not None:
                 raise data._error
             self._dump, self._masks, own = data._dump, data._masks, data._fields
-            left_out = data._left_out.items()
             self._left_out = {
-                name: error for name, error in left_out if name.partition("/")[0] not in replaced
+                name: error
+                for name, error in data._left_out.items()
+                if name.partition("/")[0] not in replaced
             }
         else:
             if "mode" in given and is_a(data, "PIL.Image", "Image"):
@@ -239,4 +249,13 @@ class Image(ClassMethods):
         if self._dump.shape is None:
             # An image file is stored unchanged. wandb ignores these two for files as well.
             given = {name: value for name, value in given.items() if name not in ("mode", "file_type")}
+        refused = {name: problem for name, value in given.items() if (problem := option_problem(name, value))}
+        if "format" in refused:
+            # Without it the array may be read as something else.
+            raise ValueError(refused["format"])
+        for name, problem in refused.items():
+            left_out[name] = ValueError(problem)
+            del given[name]
+        for place, problem in box_problems(given.get("boxes")).items():
+            left_out[place] = ValueError(problem)
         self._fields = {**own, **given}

@@ -1196,15 +1196,17 @@ class NumpyTest(Case):
             self.assertEqual(self.npy(data), Npy("<i2", (2, 3), values.tobytes()))
 
     def test_scalars_in_options(self) -> None:
+        place = {"middle": numpy.array([1, 2]), "width": numpy.float32(1), "height": 1}
         line = self.log(
             numpy.zeros((2, 2), "u1"),
             caption=numpy.str_("c"),
             grouping=numpy.int64(3),
             range=numpy.array([0, 0.5]),
-            boxes={"p": {"box_data": numpy.array([{"class_id": numpy.int32(1)}], object)}},
+            boxes={"p": {"box_data": numpy.array([{"position": place, "class_id": numpy.int32(1)}], object)}},
         )
         self.assertEqual((line["caption"], line["grouping"], line["range"]), ("c", 3, [0.0, 0.5]))
-        self.assertEqual(line["boxes"], {"p": {"box_data": [{"class_id": 1}]}})
+        plain = {"middle": [1, 2], "width": 1.0, "height": 1}
+        self.assertEqual(line["boxes"], {"p": {"box_data": [{"position": plain, "class_id": 1}]}})
         run = Run(self.dir, strict=True)
         run.log({"k": Image(GRAY)}, step=numpy.int64(7))
         self.assertEqual(run._step, 7)
@@ -1413,10 +1415,11 @@ class TorchTest(Case):
             self.assertEqual(got.elements, view.clone().resolve_conj().resolve_neg().numpy().tobytes())
 
     def test_options_and_masks(self) -> None:
+        place = {"middle": torch.tensor([1.0, 2.0]), "width": torch.tensor(1), "height": 1}
         line = self.log(
             torch.zeros(3, 2, 2),
             grouping=torch.tensor(3),
-            boxes={"p": {"box_data": [{"position": {"middle": torch.tensor([1.0, 2.0])}}]}},
+            boxes={"p": {"box_data": [{"position": place}]}},
             masks={"m": {"mask_data": torch.ones(2, 2, dtype=torch.int64)}},
         )
         self.assertEqual(line["grouping"], 3)

@@ -8,8 +8,10 @@ use std::process::Command;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use safelight::limits::of_writers;
-use safelight::media::Sha256;
+use safelight::media::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Sha256};
+use safelight::record::{Alpha, ImageOptions, parse_line};
 use safelight::tensor::DType;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::harness::{TempRun, number_from, wait_for};
@@ -40,6 +42,149 @@ fn the_limits_of_the_module_are_those_of_the_reader() {
     }
     let found: Value = serde_json::from_slice(&fs::read(&path).expect("a table")).expect("JSON");
     assert_eq!(found, table, "SAFELIGHT_UPDATE=1 writes the table anew");
+}
+
+/// Returns the names that `serde` lists when it refuses another one.
+fn names_of<T: DeserializeOwned>() -> Vec<String> {
+    let error = serde_json::from_str::<T>("\"?\"").err().expect("no such name").to_string();
+    assert!(error.starts_with("unknown variant `?`, expected "), "{error}");
+    error.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+}
+
+/// The choices of each option, by the name of their Python type.
+fn choices() -> Vec<(&'static str, Vec<String>)> {
+    let is_accepted = |field: &str, name: &String| option_error(field, &json!(name)).is_none();
+    let made = |field: &str, names: Vec<String>| {
+        names.into_iter().filter(|name| is_accepted(field, name)).collect()
+    };
+    vec![
+        ("Alpha", names_of::<Alpha>()),
+        ("Colormap", names_of::<Colormap>()),
+        ("Compression", names_of::<Compression>()),
+        // Not every type of a media file can be asked for.
+        ("FileType", made("file_type", names_of::<FileType>())),
+        ("Format", names_of::<DataFormat>()),
+        ("Mode", made("mode", names_of::<ColorMode>())),
+        ("Profile", names_of::<Profile>()),
+    ]
+}
+
+/// Returns why the daemon rejects an option of an image, or `None`.
+fn option_error(name: &str, value: &Value) -> Option<String> {
+    let line = json!({"key": "k", "step": 0, "data": "a.npy", name: value}).to_string();
+    parse_line(line.as_bytes()).err().map(|error| error.to_string())
+}
+
+#[test]
+fn the_choices_of_the_module_are_those_of_the_daemon() {
+    let mut want = String::from(
+        "\"\"\"The names that the daemon accepts. A test of the daemon writes this file.\n\n\
+         SAFELIGHT_UPDATE=1 cargo test --test it python::the_choices\n\"\"\"\n\n\
+         from __future__ import annotations\n\nfrom typing import Literal\n\n",
+    );
+    let mut all = choices();
+    let quoted = |name: &&'static str| format!("    {name:?},\n");
+    let types: Vec<&'static str> = all.iter().map(|(name, _)| *name).collect();
+    want += &format!("__all__ = [\n{}]\n\n", types.iter().map(quoted).collect::<String>());
+    for (name, names) in &mut all {
+        let names: String = names.iter().map(|name| format!("    {name:?},\n")).collect();
+        want += &format!("{name} = Literal[\n{names}]\n");
+    }
+    let path = folder().join("safelight/_choices.py");
+    if std::env::var_os("SAFELIGHT_UPDATE").is_some() {
+        fs::write(&path, &want).expect("the choices");
+    }
+    let found = fs::read_to_string(&path).expect("the choices");
+    assert_eq!(found, want, "SAFELIGHT_UPDATE=1 writes the choices anew");
+}
+
+/// The verdict of `log` on an option is that of the daemon.
+#[test]
+fn options_are_refused_by_log_if_the_daemon_rejects_them() {
+    let mut values = vec![
+        json!(true),
+        json!(false),
+        json!(0),
+        json!(1),
+        json!(2),
+        json!(100),
+        json!(101),
+        json!(-1),
+        json!(1.0),
+        json!(1.5),
+        json!(100.5),
+        json!(255),
+        json!(256),
+        json!(4_294_967_295_u64),
+        json!(4_294_967_296_u64),
+        json!(1e300),
+        json!("?"),
+        json!("8"),
+        json!("#ff00ff"),
+        json!("#FF00Fa"),
+        json!("ff00ff"),
+        json!("#ff00f"),
+        json!("#ff00ff "),
+        json!("#ff00fg"),
+        json!([0, 1]),
+        json!([1, 0]),
+        json!([1, 1]),
+        json!([0]),
+        json!([0, 1, 2]),
+        json!(["0", "1"]),
+        json!([-1e308, 1e308]),
+        json!([false, true]),
+        json!([0, null]),
+        json!([]),
+        json!({}),
+        json!({"nrow": 8}),
+        json!({"nrow": 0}),
+        json!({"nrow": 4.0, "padding": 0}),
+        json!({"padding": 1024}),
+        json!({"padding": 1025}),
+        json!({"padding": -1}),
+        json!({"nrow": 1.5}),
+        json!({"nrow": true}),
+        json!({"nrow": "8"}),
+        json!({"columns": 8}),
+    ];
+    let of_options = |name: &String| [name.clone(), name.to_lowercase(), name.to_uppercase()];
+    let named = choices().into_iter().flat_map(|(_, names)| names);
+    values.extend(named.flat_map(|name| of_options(&name)).map(Value::from));
+    values.extend(["gif", "tiff", "P", "CMYK", "F", "I", "jet", "", "wandb-0.31"].map(Value::from));
+    let script = "
+import json, sys; sys.path.insert(0, sys.argv[1])
+from safelight._options import option_problem
+print(json.dumps([[option_problem(name, value) for value in json.loads(sys.argv[3])] for name in json.loads(sys.argv[2])]))
+";
+    let names: Vec<&str> = ImageOptions::FIELDS.to_vec();
+    let mut command = Command::new("python3");
+    command.args(["-B", "-c", script]).arg(folder()).arg(json!(names).to_string());
+    let ran = command.arg(json!(values).to_string()).output().expect("Python");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let got: Vec<Vec<Option<String>>> = serde_json::from_slice(&ran.stdout).expect("a list");
+    let mut n_accepted = 0;
+    for (name, problems) in names.iter().zip(&got) {
+        for (value, problem) in values.iter().zip(problems) {
+            // An empty text counts as not set, and the module never writes it. Nor does it write a list in place of
+            // an object, which serde would read.
+            if value == "" && ["mode", "file_type"].contains(name)
+                || value.is_array() && *name == "grid"
+            {
+                continue;
+            }
+            let error = option_error(name, value);
+            assert_eq!(
+                problem.is_some(),
+                error.is_some(),
+                "{name}: {value}: {problem:?}, {error:?}"
+            );
+            n_accepted += usize::from(error.is_none());
+        }
+        assert!(problems.iter().any(Option::is_none), "{name}: no value is accepted");
+        assert!(problems.iter().any(Option::is_some), "{name}: every value is accepted");
+    }
+    assert!(n_accepted > 60, "{n_accepted} values were accepted");
 }
 
 #[test]
