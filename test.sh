@@ -23,6 +23,7 @@
 #   ./test.sh adapters blocked  the time of a call of TensorBoard's writers, with and without the adapter
 #   ./test.sh develop         the cost of a picture in Python, compared with Pillow, OpenCV and others
 #   ./test.sh peers           the cost of a picture, compared with wandb.Image and others; --quick: in a minute
+#   ./test.sh peers blocked   how long a call of the Python module blocks the training; --calls 40: in a minute
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -163,6 +164,8 @@ if [ "${1:-}" = adapters ]; then
     cargo build --locked
     export SAFELIGHT_PROGRAM="$PWD/target/debug/safelight"
     cases=("${@:2}")
+    # The tests of the module that need torch or JAX. Others fork, which JAX does not survive.
+    [ ${#cases[@]} -gt 0 ] || "$python" -B -m unittest discover -s python/tests -k Torch -k Jax -k Donate -k Docs
     [ ${#cases[@]} -gt 0 ] || cases=(TensorboardX Torch Detectron2 Clu PytorchLightning Lightning Accelerate Mmengine)
     for case in "${cases[@]}"; do
         echo "== $case"
@@ -180,6 +183,11 @@ if [ "${1:-}" = develop ]; then
     export PYTHONPATH="$PWD/target/native"
     target/python/native/bin/python tests/measure/develop.py "${@:2}"
     exec target/python/wandb-0.31.0/bin/python tests/measure/develop.py --only wandb "${@:2}"
+fi
+
+if [ "${1:-}" = peers ] && [ "${2:-}" = blocked ]; then
+    python_with 0.28.2
+    exec target/python/wandb-0.28.2/bin/python benches/blocked.py "${@:3}"
 fi
 
 if [ "${1:-}" = peers ]; then

@@ -2,7 +2,7 @@
 
     ./test.sh peers                              all tables, about fifteen minutes
     ./test.sh peers --quick                      the most informative classes and peers, under a minute
-    ./test.sh peers photo512 gan512 blocked      these tables only
+    ./test.sh peers photo512 gan512              these tables only
     ./test.sh peers --write docs/performance.md  all tables, written into that page
 
 It prints CPU time: user and system, of all threads and of the processes that a peer starts. Candidates run
@@ -50,7 +50,7 @@ CLASSES = {
     "small64": (64, 1920, "64×64 crops of the photographs, RGB"),
     "digits28": (200, 6000, "scikit-learn's 8×8 digits, upscaled to 28×28 (bicubic), gray"),
 }
-TABLES = [*CLASSES, "whole", "blocked"]
+TABLES = [*CLASSES, "whole"]
 QUICK = ["photo512", "gan512", "seg512L", "digits28"]
 # Classes whose whole processes are compared.
 WHOLE = ["photo512", "digits28"]
@@ -715,7 +715,7 @@ def print_class(result):
     return text
 
 
-def print_goals(results, blocked):
+def print_goals(results):
     """The table of goals and measured figures."""
     rows = []
 
@@ -751,22 +751,6 @@ def print_goals(results, blocked):
             else:
                 got = median_of(ratios(result, what, candidate))
                 row(number, name, candidate, f"≥ {goal} × less CPU than {what}", digits(got), got >= goal)
-    for case in blocked:
-        if case["goal_ms"]:
-            p50 = case["calls"]["safelight"]["p50"]
-            row(
-                8,
-                case["what"],
-                "safelight.log",
-                f"≤ {case['goal_ms']} ms blocked (p50)",
-                f"{digits(p50)} ms",
-                p50 <= case["goal_ms"],
-            )
-        if case["is_photo"]:
-            got = case["calls"]["wandb"]["p50"] / case["calls"]["safelight"]["p50"]
-            row(
-                8, case["what"], "safelight.log", "≤ 1/50 of wandb.Image + log", f"1/{digits(got)}", got >= 50
-            )
     if not rows:
         return ""
     return "\n### Goals\n\n" + table(["goal", "class", "candidate", "wanted", "measured", ""], rows)
@@ -813,108 +797,6 @@ def print_whole(results):
 
 
 # ---------------------------------------------------------------------------------------------
-# How long a call blocks the training.
-
-
-def percentiles(times_s):
-    times_ms = sorted(time_s * 1e3 for time_s in times_s)
-    return {
-        "n": len(times_ms),
-        "p50": times_ms[len(times_ms) // 2],
-        "p99": times_ms[min(len(times_ms) * 99 // 100, len(times_ms) - 1)],
-        "max": times_ms[-1],
-    }
-
-
-def measure_blocked(options, tmpfs, disk):
-    """Wall time of a call in the training's thread: `wandb.Image` + `run.log`, `safelight.Image` + `run.log`,
-    and one plain write of the same bytes for comparison. One call of each in turn."""
-    sys.path.insert(0, str(REPO / "python"))
-    import safelight
-
-    random = np.random.default_rng(8)
-    photo = make_class("photo512")[0]
-    cases = [
-        ("512×512×3 float32", photo, 1.5, True),
-        ("512×512×3 uint8", to_uint8(photo), 0.3, False),
-        ("28×28 float32", random.random((28, 28), "f4"), 0.1, False),
-    ]
-    if importlib.util.find_spec("torch"):
-        import torch
-
-        cases.insert(
-            1, ("3×512×512 float32, torch", torch.from_numpy(photo).permute(2, 0, 1).contiguous(), 1.5, True)
-        )
-    results = []
-    for where, folder in (("tmpfs", tmpfs), ("disk", disk))[: 1 if options.quick else 2]:
-        os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
-        wandb, wandb_run = start_wandb(folder)
-        run = safelight.Run(folder / "run", strict=True)
-        for what, picture, goal_ms, is_photo in cases:
-            content = np.asarray(picture).tobytes()
-            plain = folder / "run/tensors/plain"
-
-            def log():
-                run.log({"val/pred": safelight.Image(picture, caption=CAPTION)})
-
-            def log_to_wandb():
-                wandb_run.log({"val/pred": wandb.Image(picture, caption=CAPTION)})
-
-            def write():
-                with open(plain, "xb", buffering=0) as file:
-                    file.write(content)
-
-            calls = [("safelight", log), ("plain write", write), ("wandb", log_to_wandb)]
-            times = {name: [] for name, _ in calls}
-            for n in range(options.calls):
-                # Rotate the order, because wandb's call leaves the caches cold for the next one.
-                for name, call in calls[n % 3 :] + calls[: n % 3]:
-                    start = time.perf_counter()
-                    call()
-                    times[name].append(time.perf_counter() - start)
-                plain.unlink()
-                # Remove the dumps now and then, as a daemon with retention would.
-                if n % 16 == 15:
-                    for dump in (folder / "run/tensors").iterdir():
-                        dump.unlink()
-            results.append(
-                {
-                    "what": f"{what}, {where}",
-                    "goal_ms": goal_ms,
-                    "is_photo": is_photo,
-                    "calls": {name: percentiles(all_) for name, all_ in times.items()},
-                }
-            )
-        run.finish()
-        wandb_run.finish()
-    return results
-
-
-def print_blocked(results):
-    rows = []
-    for case in results:
-        for name, label in (
-            ("wandb", "wandb.Image + log"),
-            ("safelight", "**safelight.Image + log**"),
-            ("plain write", "one plain write of the bytes"),
-        ):
-            calls = case["calls"][name]
-            share = case["calls"]["wandb"]["p50"] / calls["p50"]
-            rows.append(
-                [
-                    case["what"],
-                    label,
-                    f"{calls['n']:,}",
-                    *(digits(calls[p]) for p in ("p50", "p99", "max")),
-                    "1" if name == "wandb" else f"1/{digits(share)}",
-                ]
-            )
-    return "\n### How long a call blocks the training: wall time in ms\n\n" + table(
-        ["picture, place", "call", "calls", "p50", "p99", "max", "× wandb's p50"], rows
-    )
-
-
-# ---------------------------------------------------------------------------------------------
 
 
 def machine(peers):
@@ -939,11 +821,11 @@ def machine(peers):
     )
 
 
-def put_into(page, text):
+def put_into(page, text, begin=BEGIN, end=END):
     """Replaces the text between the markers of a page."""
     old = page.read_text()
-    before, after = old[: old.index(BEGIN)], old[old.index(END) :]
-    page.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{after}")
+    before, after = old[: old.index(begin)], old[old.index(end) :]
+    page.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{after}")
 
 
 def main():
@@ -951,7 +833,6 @@ def main():
     parser.add_argument("tables", nargs="*", help=f"any of {', '.join(TABLES)}; default: all")
     parser.add_argument("--quick", action="store_true", help="few rounds, classes and peers")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--calls", type=int, help="calls of each kind in the table `blocked`")
     parser.add_argument("--write", type=Path, help="a page to write the tables into")
     parser.add_argument("--other-python", help="a Python with wandb 0.31")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
@@ -965,8 +846,7 @@ def main():
     if options.write and not (BEGIN in (page := options.write.read_text()) and END in page):
         parser.error(f"{options.write}: no {BEGIN} and {END}")
     options.rounds = options.rounds or (2 if options.quick else 7)
-    options.calls = options.calls or (20 if options.quick else 1000)
-    tables = options.tables or ([*QUICK, "blocked"] if options.quick else TABLES)
+    tables = options.tables or (QUICK if options.quick else TABLES)
 
     # On SIGTERM raise SystemExit, so that the files on tmpfs are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -974,8 +854,7 @@ def main():
     scratch = REPO / "target/peers"
     scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="safelight-peers-", dir="/dev/shm" if is_tmpfs else scratch))
-    disk = Path(tempfile.mkdtemp(prefix="blocked-", dir=scratch))
-    text, results, whole, blocked = "", [], [], []
+    text, results, whole = "", [], []
 
     def report(more):
         nonlocal text
@@ -1012,18 +891,12 @@ def main():
         if "whole" in tables:
             whole = measure_whole(folder, options.rounds)
             report(print_whole(whole))
-        if "blocked" in tables:
-            tmpfs = folder / "blocked"
-            tmpfs.mkdir()
-            blocked = measure_blocked(options, tmpfs, disk)
-            report(print_blocked(blocked))
-        report(print_goals(results, blocked))
+        report(print_goals(results))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(disk, ignore_errors=True)
     (scratch / "results.json").write_text(
         json.dumps(
-            {"machine": text.splitlines()[0], "classes": results, "whole": whole, "blocked": blocked},
+            {"machine": text.splitlines()[0], "classes": results, "whole": whole},
             indent=1,
         )
     )

@@ -21,7 +21,7 @@ _PACKED_MIN = 4
 # Largest array that is packed, and largest file of packed arrays, in bytes. The daemon reads the whole file for each
 # of its images.
 _PACKED_BYTES_MAX = 1 << 15
-_PACK_BYTES_MAX = 1 << 18
+_PACK_BYTES_MAX = 1 << 17
 
 # Longest text beside a packed image that is surely short enough for a line, in bytes.
 _MORE_BYTES_MAX = 1 << 12

@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import Any, Mapping, Sequence
 
 from ._batch import Entry, Problem, RunFiles
+from ._checks import NOTHING, Checks
 from ._files import set_folder
 from ._identity import identity_of, merge_identity
 from ._image import Image
-from ._limits import LIMITS, over_dump_limit
-from ._line import over_limits
+from ._limits import LIMITS
 from ._media_log import MediaLog
 from ._session import SESSION_BYTES_MAX, rank_of, session_of_launcher
 from ._values import PassedOver, json_bytes, search, utf_8, whole_step
@@ -34,11 +34,6 @@ _REPORTED_MAX = 100
 # A batch of images is written once it has more than this number of bytes, or this number of images.
 _BATCH_BYTES = 1 << 20
 _BATCH_MAX = 256
-
-# Most keys and kinds of pictures that a run knows to be within the limits.
-_CHECKED_MAX = 1000
-
-_NOTHING: Mapping[str, Any] = {}
 
 # All runs that still exist.
 _runs: set[weakref.ref[Run]] = set()
@@ -156,8 +151,7 @@ class Run:
         self._is_packed = bool(pack)
         self._step = 0
         self._is_finished = False
-        # Keys, and sizes, shapes and formats of pictures, that are within the limits.
-        self._checked: set[Any] = set()
+        self._checks = Checks(self._limits)
         self._reported: set[tuple[type, str]] = set()
         self._begin(session or session_of_launcher(os.environ))
         _runs.add(weakref.ref(self, _runs.discard))
@@ -273,7 +267,7 @@ class Run:
                 if isinstance(found, Image):
                     if self._is_finished:
                         raise _after_finish()
-                    entry, is_whole = self._entry(key, step, found, _NOTHING, now)
+                    entry, is_whole = self._entry(key, step, found, NOTHING, now)
                     is_written &= is_whole
                     if entry is not None:
                         entries.append(entry)
@@ -380,7 +374,7 @@ class Run:
         if self._is_finished:
             self._report(key, _after_finish())
             return False
-        entry, is_whole = self._entry(key, step, image, extra or _NOTHING, time.time())
+        entry, is_whole = self._entry(key, step, image, extra or NOTHING, time.time())
         return entry is not None and self._write([entry]) and is_whole
 
     def _entry(
@@ -388,23 +382,8 @@ class Run:
     ) -> tuple[Entry | None, bool]:
         """Checks all that is known before anything is written. Returns what is left to write, if anything is, and
         whether it is all that was given."""
-        refused: Mapping[str, Exception] = _NOTHING
         try:
-            if image._error is not None:
-                raise image._error
-            dump, fields = image._dump, image._fields
-            of_key, of_picture = key, (dump.n_bytes, dump.shape, fields.get("format"))
-            if of_key not in self._checked:
-                if not 0 < len(utf_8(key)) <= self._limits["key_bytes_max"] or "\0" in key:
-                    raise ValueError(f"got key {key[:64]!r}, want 1 to 1024 bytes without NUL")
-                self._remember(of_key)
-            if of_picture not in self._checked:
-                over = over_dump_limit(*of_picture, self._limits)
-                if over is not None:
-                    raise ValueError(f"got {over}")
-                self._remember(of_picture)
-            if fields or image._masks:
-                refused = over_limits(fields, image._masks, self._limits)
+            refused = self._checks.refused(key, image)
         except Exception as error:
             self._report(key, error)
             return None, False
@@ -414,12 +393,6 @@ class Run:
         for name, problem in {**image._left_out, **refused}.items():
             self._report(f"{name} of {key}", problem)
         return entry, False
-
-    def _remember(self, checked: Any) -> None:
-        """Notes a key or a kind of picture that was checked. A training logs the same again and again."""
-        if len(self._checked) >= _CHECKED_MAX:
-            self._checked.clear()
-        self._checked.add(checked)
 
     def _write(self, entries: list[Entry], is_strict: bool = True) -> bool:
         """Writes entries, or gives them to the thread. Returns whether all of them are written or accepted."""

@@ -1363,7 +1363,6 @@ class TorchTest(Case):
             ((40, 50, 3), None),
             ((16, 28, 28), None),
             ((2, 40, 50, 3), None),
-            ((5,), None),
         ]:
             self.assertEqual(self.log(torch.zeros(shape)).get("format"), want, shape)
         self.assertEqual(self.log(torch.zeros(3, 4, 5), format="HWC")["format"], "HWC")

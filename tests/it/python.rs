@@ -77,19 +77,23 @@ fn option_error(name: &str, value: &Value) -> Option<String> {
 
 #[test]
 fn the_choices_of_the_module_are_those_of_the_daemon() {
-    let mut want = String::from(
+    let mut lines = vec![
         "\"\"\"The names that the daemon accepts. A test of the daemon writes this file.\n\n\
          SAFELIGHT_UPDATE=1 cargo test --test it python::the_choices\n\"\"\"\n\n\
-         from __future__ import annotations\n\nfrom typing import Literal\n\n",
-    );
-    let mut all = choices();
-    let quoted = |name: &&'static str| format!("    {name:?},\n");
-    let types: Vec<&'static str> = all.iter().map(|(name, _)| *name).collect();
-    want += &format!("__all__ = [\n{}]\n\n", types.iter().map(quoted).collect::<String>());
-    for (name, names) in &mut all {
-        let names: String = names.iter().map(|name| format!("    {name:?},\n")).collect();
-        want += &format!("{name} = Literal[\n{names}]\n");
+         from __future__ import annotations\n\nfrom typing import Literal\n\n\
+         __all__ = ["
+            .to_owned(),
+    ];
+    let all = choices();
+    let element = |name: &str| format!("    {name:?},");
+    lines.extend(all.iter().map(|(name, _)| element(name)));
+    lines.push("]\n".to_owned());
+    for (name, names) in &all {
+        lines.push(format!("{name} = Literal["));
+        lines.extend(names.iter().map(|name| element(name)));
+        lines.push("]".to_owned());
     }
+    let want = lines.join("\n") + "\n";
     let path = folder().join("safelight/_choices.py");
     if std::env::var_os("SAFELIGHT_UPDATE").is_some() {
         fs::write(&path, &want).expect("the choices");
@@ -101,57 +105,18 @@ fn the_choices_of_the_module_are_those_of_the_daemon() {
 /// The verdict of `log` on an option is that of the daemon.
 #[test]
 fn options_are_refused_by_log_if_the_daemon_rejects_them() {
-    let mut values = vec![
-        json!(true),
-        json!(false),
-        json!(0),
-        json!(1),
-        json!(2),
-        json!(100),
-        json!(101),
-        json!(-1),
-        json!(1.0),
-        json!(1.5),
-        json!(100.5),
-        json!(255),
-        json!(256),
-        json!(4_294_967_295_u64),
-        json!(4_294_967_296_u64),
-        json!(1e300),
-        json!("?"),
-        json!("8"),
-        json!("#ff00ff"),
-        json!("#FF00Fa"),
-        json!("ff00ff"),
-        json!("#ff00f"),
-        json!("#ff00ff "),
-        json!("#ff00fg"),
-        json!([0, 1]),
-        json!([1, 0]),
-        json!([1, 1]),
-        json!([0]),
-        json!([0, 1, 2]),
-        json!(["0", "1"]),
-        json!([-1e308, 1e308]),
-        json!([false, true]),
-        json!([0, null]),
-        json!([]),
-        json!({}),
-        json!({"nrow": 8}),
-        json!({"nrow": 0}),
-        json!({"nrow": 4.0, "padding": 0}),
-        json!({"padding": 1024}),
-        json!({"padding": 1025}),
-        json!({"padding": -1}),
-        json!({"nrow": 1.5}),
-        json!({"nrow": true}),
-        json!({"nrow": "8"}),
-        json!({"columns": 8}),
-    ];
+    let values = r##"[
+        true, false, 0, 1, 2, 100, 101, -1, 1.0, 1.5, 100.5, 255, 256, 4294967295, 4294967296, 1e300,
+        "?", "8", "#ff00ff", "#FF00Fa", "ff00ff", "#ff00f", "#ff00ff ", "#ff00fg",
+        [0, 1], [1, 0], [1, 1], [0], [0, 1, 2], ["0", "1"], [-1e308, 1e308], [false, true], [0, null], [],
+        {}, {"nrow": 8}, {"nrow": 0}, {"nrow": 4.0, "padding": 0}, {"nrow": 1.5}, {"nrow": true},
+        {"nrow": "8"}, {"padding": 1024}, {"padding": 1025}, {"padding": -1}, {"columns": 8},
+        "gif", "tiff", "P", "CMYK", "F", "I", "jet", "", "wandb-0.31"
+    ]"##;
+    let mut values: Vec<Value> = serde_json::from_str(values).expect("a list");
     let of_options = |name: &String| [name.clone(), name.to_lowercase(), name.to_uppercase()];
     let named = choices().into_iter().flat_map(|(_, names)| names);
     values.extend(named.flat_map(|name| of_options(&name)).map(Value::from));
-    values.extend(["gif", "tiff", "P", "CMYK", "F", "I", "jet", "", "wandb-0.31"].map(Value::from));
     let script = "
 import json, sys; sys.path.insert(0, sys.argv[1])
 from safelight._options import option_problem
@@ -226,6 +191,21 @@ fn the_daemon_reproduces_every_kind_of_input() {
             let item = by_place.get(&place(want)).unwrap_or_else(|| panic!("missing: {want}"));
             check(&temp, item, want);
         }
+    }
+}
+
+#[test]
+fn the_page_for_python_can_be_followed() {
+    for python in all_pythons() {
+        let temp = TempRun::new();
+        let mut command = Command::new(&python);
+        command.arg("-B").arg(folder().join("tests/test_docs.py")).arg(temp.folder());
+        let ran = command.output().expect("Python");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let runs = ["1", "2", "3"].map(|run| temp.folder().join("runs").join(run));
+        let runs = runs.each_ref().map(|run| run.to_str().expect("a path"));
+        let ran = temp.run(&[&["ingest"], &runs[..]].concat());
+        assert_eq!((ran.code, temp.counts()), (0, [72, 0, 0]), "{ran:?}");
     }
 }
 
