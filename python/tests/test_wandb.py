@@ -8,8 +8,10 @@ from __future__ import annotations
 import glob
 import hashlib
 import http.server
+import io
 import json
 import os
+import re
 import shutil
 import socketserver
 import subprocess
@@ -144,6 +146,35 @@ run.finish()
             self.assertEqual(json.load(file)["project"], "vision")
         with open(glob.glob(self.at("run/vision/abc/*.jsonl"))[0], encoding="utf-8") as file:
             self.assertEqual(json.loads(file.read().splitlines()[-1]), {"finish": True})
+
+    def test_tables_and_artifacts_are_those_of_wandb(self) -> None:
+        script = os.path.join(os.path.dirname(PACKAGE), "tests/wandb_script.py")
+        path = self.python("-m", "safelight.wandb", "path").stdout.strip()
+        for name, variables in ("plain", {}), ("ours", {"PYTHONPATH": path, "SAFELIGHT_WANDB": "run"}):
+            os.mkdir(self.at(name))
+            # wandb writes sets in the order of their hashes.
+            variables = {**variables, "PYTHONHASHSEED": "0", "HOME": self.at(name)}
+            ran = self.python(script, self.at(name), "same", "tables", **variables)
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+        # What was in a table first has a file of wandb.
+        self.assertEqual([line["key"] for line in self.lines()], ["first"])
+        plain, ours = (self._contents(self.at(name)) for name in ("plain", "ours"))
+        self.assertEqual(ours, plain)
+        self.assertGreater(len(plain), 10)
+
+    def _contents(self, folder: str) -> list[Any]:
+        """The media files and staged files of artifacts below a folder: pixels, and text without digests."""
+        pillow, found = installed("PIL.Image"), []
+        for where, _, names in os.walk(folder):
+            for name in names if "/staging" in where or "/media/" in where else []:
+                with open(os.path.join(where, name), "rb") as file:
+                    content = file.read()
+                if content.startswith(b"\x89PNG"):
+                    picture = pillow.open(io.BytesIO(content))
+                    found.append(repr((picture.mode, picture.size, picture.tobytes())))
+                else:
+                    found.append(re.sub(r"[0-9a-f]{20,64}", "", content.decode()))
+        return sorted(found)
 
     def test_a_killed_training_leaves_its_pictures_for_place(self) -> None:
         code = """
