@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use super::exit::NoConfigFile;
 use crate::config::{self, Config, GalleryListen};
@@ -139,6 +140,11 @@ pub(super) enum Command {
     Reindex {
         #[command(flatten)]
         common: Common,
+    },
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
     },
 }
 

@@ -12,11 +12,13 @@
 //! | `picture` | pictures in the terminal, for `show` |
 //! | `follow` | `show --follow` |
 //! | `json` | what `--json` prints, as types with a schema |
+//! | `manual` | the manual's pages, for the test that writes them |
 //!
 //! Each other file is one command. `anyhow` is used here, in `daemon` and in `main` only.
 
 mod access;
 mod args;
+mod completions;
 mod daemon;
 mod exit;
 mod follow;
@@ -25,6 +27,8 @@ mod gallery;
 mod ingest;
 pub(crate) mod json;
 mod list;
+#[cfg(test)]
+mod manual;
 mod passed_over;
 mod picture;
 mod privileges;
@@ -111,5 +115,6 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         Command::Verify { args, common } => verify::run(&args, &common, out),
         Command::WandbMerge { args, common } => wandb_merge::run(&args, &common, out),
         Command::Reindex { common } => reindex::run(&common, out),
+        Command::Completions { shell } => completions::run(shell, out),
     }
 }
