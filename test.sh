@@ -61,7 +61,7 @@ fi
 # is skipped; in CI it fails.
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     missing=()
-    for package in systemd-container dbus libpam-systemd strace libfaketime chromium; do
+    for package in systemd-container dbus libpam-systemd strace libfaketime chromium debhelper; do
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
     install() {
@@ -269,6 +269,14 @@ cargo build --locked --lib --bins --tests
 export SAFELIGHT_NATIVE="$PWD/target/python/native/bin/python"
 cp target/debug/libsafelight_native.so \
     "$("$SAFELIGHT_NATIVE" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')/safelight_native.abi3.so"
+
+# The packages of the debug program, to be installed by tests.
+if command -v dh >/dev/null; then
+    ./release.sh build --dev
+    export SAFELIGHT_PACKAGES="$PWD/target/packages/dev"
+else
+    left_out "debhelper is not installed: the packages"
+fi
 
 cargo test --locked
 gallery_pages

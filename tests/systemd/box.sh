@@ -40,7 +40,7 @@ ExecStopPost=/bin/systemctl --no-block start poweroff.target
 END
 
 ended=0
-timeout --kill-after=10 150 systemd-nspawn --quiet --directory="$root" --machine=safelight-test \
+timeout --kill-after=10 300 systemd-nspawn --quiet --directory="$root" --machine=safelight-test \
     --register=no --keep-unit --private-network --link-journal=no --bind="$out:/opt/out" \
     --bind-ro="$repository:/opt/repository" --bind-ro="$program:/opt/safelight" \
     --boot -- --unit=test.target --show-status=no </dev/null >"$out/console" 2>&1 || ended=$?

@@ -459,6 +459,57 @@ part_user_herself() {
     check stop systemctl --user stop safelight
 }
 
+# ---------------------------------------------------------------------------------------------------
+# The Debian package, from its installation to its purge. /opt/out has two, of which the second is an upgrade.
+
+is_not_started() {
+    is ActiveState inactive && is UnitFileState disabled && is LoadState loaded
+}
+
+has_its_files() {
+    dpkg --verify safelight && getent passwd safelight && [ -d /etc/safelight/credentials ] &&
+        [ -s /usr/share/man/man1/safelight-ingest.1.gz ] && safelight --version &&
+        [ "$(dpkg-query -W -f '${Conffiles}' safelight | wc -w)" = 2 ]
+}
+
+# is_restarted_after PID UNIT: checks that an upgrade restarted a unit.
+is_restarted_after() {
+    within 20 is ActiveState active "$2" && [ "$(main_pid "$2")" != "$1" ]
+}
+
+purges() {
+    dpkg --purge safelight 2>&1 | tee /tmp/purge && grep -q '/var/lib/safelight is kept' /tmp/purge &&
+        [ ! -e /etc/safelight ] && [ ! -e /usr/bin/safelight ]
+}
+
+part_package() {
+    local before other
+    export DEBIAN_FRONTEND=noninteractive
+    check install dpkg -i $out/first.deb
+    check not-started is_not_started
+    check files has_its_files
+    check default-valid safelight validate --config /etc/safelight/safelight.toml
+    printf '\n[[watch]]\npath = "/data/runs"\n' >>/etc/safelight/safelight.toml
+    instance other
+    mkdir -p /data/runs /data/other
+    say /data/runs/live k 1 1
+    check start systemctl enable --now safelight
+    check picture within 10 n_items image k 1
+    check user-unit env HOME=/root XDG_RUNTIME_DIR=/run systemd-analyze verify --user /usr/lib/systemd/user/safelight.service
+    check instance systemctl start safelight@other
+    before="$(main_pid)" other="$(main_pid safelight@other)"
+    check upgrade dpkg -i $out/second.deb
+    check restarted eval "is_restarted_after $before safelight && is_restarted_after $other safelight@other"
+    check configuration-kept grep -q '"/data/runs"' /etc/safelight/safelight.toml
+    say /data/runs/live k 2 2
+    check picture-after within 10 n_items image k 2
+    check remove dpkg --remove safelight
+    check stopped eval "! pgrep -x safelight && [ -s /etc/safelight/safelight.toml ]"
+    rm /etc/safelight/other.toml
+    check purge purges
+    check store-kept eval "ls /var/lib/safelight/runs/live/media/images/*.png"
+}
+
 "part_$1"
 if [ "$(id -u)" = 0 ]; then
     journalctl --sync
