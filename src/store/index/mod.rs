@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `i` run 0 key 0 step(8) index(4) | [`Row`] of an image, a held item, or a waiting item that has its place |
 //! | `w` run 0 segment(4) offset(8) | [`rows::WaitingRow`]: where the row of the waiting item with this line is |
-//! | `r` run 0 seq(8) | [`RejectedRow`]: a [`Row`], and the key and step that the item said |
+//! | `r` run 0 seq(8) | [`rows::RejectedRow`]: a [`Row`], and the key and step that the item said |
 //! | `d` run 0 path | [`DumpRow`]: what became of a dump that has no line in a media log |
 //! | `h` run 0 step(8) digest(8) | [`LineRow`]: a line of a media log, by its content |
 //! | `s` run 0 session | u32: the session's place in the order in which the run's sessions were seen |
@@ -31,13 +31,14 @@
 mod apply;
 mod blocks;
 mod generation;
+mod items;
 mod pages;
 mod rows;
 mod steps;
 
 use std::fs;
 use std::io;
-use std::ops::{Bound, RangeInclusive};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -45,18 +46,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::watch;
 
 use self::apply::apply_line;
-use self::blocks::{Changes, Rows};
+use self::blocks::Changes;
 use self::generation::{
     Generation, adopt_latest, boot_id, check, distrust, guarded, is_disk_trouble, is_locked,
     open_sled, remove_links, remove_torn_snapshots, set_aside,
 };
 pub(crate) use self::generation::{is_damage, remove_all};
 pub(crate) use self::rows::{DumpRow, LineRow, Row, RunRow};
-use self::rows::{LogRow, RejectedRow, decode, encode};
+use self::rows::{LogRow, decode, encode};
 use super::StoreError;
 use super::journal::{JournalOffset, Located, LogCursor, Outline, ReadLine};
-use crate::limits::StepUsage;
-use crate::media::{MediaKey, RunId, State, Step};
+use crate::media::{MediaKey, RunId, Step};
 use crate::pulse;
 
 /// The version of keys and rows. An index of another version is rebuilt.
@@ -391,178 +391,6 @@ impl Index {
             }
         }
         Ok(runs)
-    }
-
-    /// Lists the images and held items of a run, and the waiting items that have a place, of one key if given, within `steps`, in order of key, step
-    /// and index.
-    pub(crate) fn items(
-        &self,
-        run: &RunId,
-        key_: Option<&MediaKey>,
-        steps: RangeInclusive<u64>,
-    ) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
-        let rows = self.item_rows(run, key_, &steps);
-        rows.filter_map(move |entry| match entry {
-            Ok((key, value)) => {
-                let (_, step) = key_and_step(&key)?;
-                steps.contains(&step.0).then(|| decode(&value).map(Ok))?
-            }
-            Err(error) => Some(Err(error.into())),
-        })
-    }
-
-    /// Lists the keys and steps of a run that have held items, with the number of these, in order.
-    pub(crate) fn held_steps(
-        &self,
-        run: &RunId,
-        key_: Option<&MediaKey>,
-        steps: RangeInclusive<u64>,
-    ) -> Result<Vec<(MediaKey, Step, u64)>, StoreError> {
-        let mut held: Vec<(MediaKey, Step, u64)> = Vec::new();
-        for entry in self.item_rows(run, key_, &steps) {
-            pulse::beat();
-            let (key, value) = entry?;
-            if decode::<Row>(&value).is_none_or(|row| row.state != State::Held) {
-                continue;
-            }
-            let at = key_and_step(&key).filter(|(_, step)| steps.contains(&step.0));
-            let Some((name, step)) = at else { continue };
-            match held.last_mut() {
-                Some((last, at, n)) if last.as_str() == name && *at == step => *n += 1,
-                _ => held.extend(MediaKey::new(name).ok().map(|name| (name, step, 1))),
-            }
-        }
-        Ok(held)
-    }
-
-    /// Lists the keys of a run's images and held items, in order. The rows of a key are skipped.
-    pub(crate) fn keys(&self, run: &RunId) -> Result<Vec<String>, StoreError> {
-        let now = self.now();
-        let last = [&key(b'i', run, &[])[..], &[u8::MAX; 16]].concat();
-        let mut first = key(b'i', run, &[]);
-        let mut keys: Vec<String> = Vec::new();
-        while let Some(row) = Rows::between(&now, first, last.clone()).next() {
-            let (row_key, _) = row?;
-            let Some((name, _)) = key_and_step(&row_key) else { break };
-            // After all steps and indices of this key.
-            first = key(b'i', run, &[name.as_bytes(), b"\0", &[u8::MAX; 13]]);
-            keys.push(name.to_owned());
-        }
-        Ok(keys)
-    }
-
-    /// Finds the steps of a key's images and held items before and after `step`.
-    pub(crate) fn steps_around(
-        &self,
-        run: &RunId,
-        key_: &MediaKey,
-        step: Step,
-    ) -> Result<[Option<u64>; 2], StoreError> {
-        let now = self.now();
-        let step_of = |row: sled::Result<_>| -> Result<Option<u64>, StoreError> {
-            let (row_key, _): (Vec<u8>, _) = row?;
-            Ok(key_and_step(&row_key).map(|(_, step)| step.0))
-        };
-        let between = |from, to| {
-            Rows::between(
-                &now,
-                item_key(run, key_, Step(from), 0),
-                item_key(run, key_, Step(to), u32::MAX),
-            )
-        };
-        let mut before = None;
-        for row in between(0, step.0) {
-            pulse::beat();
-            before = step_of(row)?.filter(|at| *at < step.0).or(before);
-        }
-        let after = between(step.0.saturating_add(1), u64::MAX).next();
-        let after = after.map(step_of).transpose()?.flatten().filter(|at| *at > step.0);
-        Ok([before, after])
-    }
-
-    /// Reads the rows of a run's images and held items. With a key, only those within `steps`.
-    fn item_rows(&self, run: &RunId, key_: Option<&MediaKey>, steps: &RangeInclusive<u64>) -> Rows {
-        let now = self.now();
-        match key_ {
-            Some(name) => {
-                let [first, last] = [(*steps.start(), 0), (*steps.end(), u32::MAX)];
-                let at = |(step, index)| item_key(run, name, Step(step), index);
-                Rows::between(&now, at(first), at(last))
-            }
-            None => Rows::beneath(&now, key(b'i', run, &[])),
-        }
-    }
-
-    /// Lists the rejected items of a run that have no place, in order of the journal. With a key or steps, only items that said
-    /// these.
-    pub(crate) fn rejected(
-        &self,
-        run: &RunId,
-        key_: Option<&MediaKey>,
-        steps: Option<RangeInclusive<u64>>,
-    ) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
-        let key_ = key_.cloned();
-        let is_of = move |said: Option<(&str, Step)>| {
-            key_.as_ref().is_none_or(|key| said.is_some_and(|(said, _)| said == key.as_str()))
-                && steps
-                    .as_ref()
-                    .is_none_or(|steps| said.is_some_and(|(_, step)| steps.contains(&step.0)))
-        };
-        Rows::beneath(&self.now(), key(b'r', run, &[])).filter_map(move |entry| match entry {
-            Ok((_, value)) => {
-                let RejectedRow { row, said } = decode(&value)?;
-                is_of(said).then_some(Ok(row))
-            }
-            Err(error) => Some(Err(error.into())),
-        })
-    }
-
-    pub(crate) fn item(
-        &self,
-        run: &RunId,
-        key: &MediaKey,
-        step: Step,
-        index: u32,
-    ) -> Result<Option<Row>, StoreError> {
-        let bytes = blocks::get(&self.now(), &item_key(run, key, step, index))?;
-        Ok(bytes.and_then(|bytes| decode(&bytes)))
-    }
-
-    /// Lists the items of a run that are tried again and that `is_wanted` selects, in order of the journal.
-    pub(crate) fn tried_again(
-        &self,
-        run: &RunId,
-        is_wanted: impl Fn(&Row) -> bool,
-        max: usize,
-    ) -> Result<Vec<WaitingItem>, StoreError> {
-        let mut waiting = Vec::new();
-        for entry in Rows::beneath(&self.now(), key(b'w', run, &[])) {
-            pulse::beat();
-            let item = self.waiting_item(run, &entry?.1)?;
-            waiting.extend(item.filter(|item| is_wanted(&item.row)));
-            if waiting.len() >= max {
-                break;
-            }
-        }
-        Ok(waiting)
-    }
-
-    /// The indices that a step has: of images, held items and waiting items.
-    pub(crate) fn usage(
-        &self,
-        run: &RunId,
-        key_: &MediaKey,
-        step: Step,
-    ) -> Result<StepUsage, StoreError> {
-        let at = |index| item_key(run, key_, step, index);
-        let mut usage = StepUsage::default();
-        for entry in Rows::between(&self.now(), at(0), at(u32::MAX)) {
-            let (key, value) = entry?;
-            if let (Some(index), Some(row)) = (key.last_chunk(), decode::<Row>(&value)) {
-                usage.take(u32::from_be_bytes(*index), row.state == State::Image);
-            }
-        }
-        Ok(usage)
     }
 
     pub(crate) fn dump(&self, run: &RunId, path: &str) -> Result<Option<DumpRow>, StoreError> {

@@ -34,6 +34,11 @@ export interface WayProps {
   backdrop: Backdrop;
 }
 
+/** What all stages of the page have: no marks, no numbers and no rectangle. */
+function plain({ onPixel, backdrop, isSmooth, pixel }: WayProps) {
+  return { onPixel, backdrop, isSmooth, pixel, marks: null, numbers: null, rectangle: null };
+}
+
 interface PictureProps extends WayProps {
   shown: Shown;
   at: number;
@@ -49,15 +54,9 @@ function Picture({ shown, at, children, ...way }: PictureProps) {
       zoom={zoom && linked(zoom, a.size, shown.size)}
       onZoom={(to) => onZoom(to && linked(to, shown.size, a.size))}
       {...(at === 0 && { onScreen })}
-      onPixel={way.onPixel}
+      {...plain(way)}
       picture={shown.bitmap && { bitmap: shown.bitmap, part: { x: 0, y: 0, ...shown.size } }}
       hasAlpha={hasAlpha(shown)}
-      backdrop={way.backdrop}
-      isSmooth={way.isSmooth}
-      marks={null}
-      numbers={null}
-      pixel={way.pixel}
-      rectangle={null}
       label={`${nameOf(at)}: ${placeText(shown.place)}`}
     >
       <NoPictureNote shown={shown} />
@@ -230,15 +229,9 @@ export function DifferenceMap({ kind, dev, figures, ...way }: MapProps) {
       zoom={way.zoom}
       onZoom={way.onZoom}
       onScreen={way.onScreen}
-      onPixel={way.onPixel}
+      {...plain(way)}
       picture={bitmap ? { bitmap, part: { x: 0, y: 0, ...a.size } } : null}
       hasAlpha={false}
-      backdrop={way.backdrop}
-      isSmooth={way.isSmooth}
-      marks={null}
-      numbers={null}
-      pixel={way.pixel}
-      rectangle={null}
       label={`${kind} difference of A and ${nameOf(chosen + 1)}`}
     >
       {words && (

@@ -4,33 +4,25 @@
 //! journaled size and digest, because browsers keep it for a year. The last piece of a large file waits for the
 //! digest; a part of one is sent without.
 
+mod send;
+
 use std::fs::File;
-use std::io::{self, Write};
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Component, Path as FilePath};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 
+pub(super) use self::send::{Sent, Wanted, send};
 use super::item::entry_at;
 use super::params::Place;
 use super::problem::Failure;
-use super::ranges::{self, Part};
-use super::{Gallery, Shared, streams};
-use crate::media::{CommittedImage, Digest, DigestKind, Fate, FileType, Hasher, RunId, Sha256};
+use super::{Gallery, Shared};
+use crate::media::{CommittedImage, Fate, FileType, RunId, Sha256};
 use crate::store::media_check::{Damage, MediaFiles, NamedFile};
-
-/// A larger file is sent from the disk in pieces.
-const WHOLE_BYTES_MAX: u64 = 1 << 20;
-
-/// The bytes of a large file that are read at a time.
-const READ_BYTES: usize = 64 << 10;
 
 /// The length of the digits in an address.
 pub(super) const N_DIGITS: usize = 20;
@@ -167,34 +159,6 @@ fn failure(what: &str, damage: &Damage) -> Failure {
     Failure::new(status, "damaged", "the media file is damaged", detail)
 }
 
-/// A part of a file, ready to be sent.
-enum Content {
-    /// In memory.
-    Bytes(Vec<u8>),
-    /// On the disk.
-    Disk(File),
-    /// The client has it, or asked for what is not there.
-    None,
-}
-
-/// What an answer with a file says of it.
-pub(super) struct Sent {
-    pub(super) content_type: &'static str,
-    /// How long it may be kept.
-    pub(super) cache: HeaderValue,
-    /// Whether browsers save it instead of showing it.
-    pub(super) is_download: bool,
-}
-
-/// A stored file that a request names.
-pub(super) struct Wanted {
-    pub(super) run: RunId,
-    pub(super) path: String,
-    pub(super) size: u64,
-    pub(super) sha256: Sha256,
-    pub(super) sent: Sent,
-}
-
 async fn media_file(
     State(gallery): State<Gallery>,
     Path(name): Path<String>,
@@ -221,105 +185,9 @@ async fn media_file(
     send(&gallery, headers, find).await
 }
 
-/// Answers with a stored file, or the part of it that a request asks for.
-///
-/// # Errors
-/// As `find`; 404 if the file is missing, 416 if it is too short for the part, 500 if it is damaged.
-pub(super) async fn send(
-    gallery: &Gallery,
-    headers: HeaderMap,
-    find: impl FnOnce(&Shared) -> Result<Wanted, Failure> + Send + 'static,
-) -> Result<Response, Failure> {
-    let read = move |shared: &Shared| {
-        let wanted = find(shared)?;
-        let etag = format!("\"{}\"", wanted.sha256);
-        let is_known = ranges::is_known(&headers, &etag);
-        let part = ranges::part(&headers, &etag, wanted.size);
-        let content = if is_known || part == Part::Beyond {
-            Content::None
-        } else {
-            let files = RunFiles::open(shared, &wanted.run)?;
-            let &Wanted { ref path, size, sha256, .. } = &wanted;
-            let file = NamedFile { path, size, sha256 };
-            if size <= WHOLE_BYTES_MAX {
-                Content::Bytes(files.read(file)?)
-            } else {
-                Content::Disk(files.open_file(file)?)
-            }
-        };
-        Ok((wanted, etag, is_known, part, content))
-    };
-    let (wanted, etag, is_known, part, content) = gallery.read(read).await?;
-    let Wanted { size, sha256, sent, .. } = wanted;
-    let head = [(header::ETAG, etag_value(&etag)), (header::CACHE_CONTROL, sent.cache)];
-    if is_known {
-        return Ok((StatusCode::NOT_MODIFIED, head).into_response());
-    }
-    let (status, range) = match part {
-        Part::Whole => (StatusCode::OK, 0..size),
-        Part::Bytes(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Part::Beyond => return Ok(beyond(size)),
-    };
-    let body = match content {
-        Content::Bytes(bytes) => within(bytes, &range),
-        Content::Disk(file) => from_disk(file, range.clone(), (size, sha256)),
-        Content::None => Body::empty(),
-    };
-    let mut response = (status, head, media_headers(sent.content_type), body).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::CONTENT_LENGTH, (range.end - range.start).into());
-    if sent.is_download {
-        headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
-    }
-    if status == StatusCode::PARTIAL_CONTENT {
-        let (first, last) = (range.start, range.end - 1);
-        let range = format!("bytes {first}-{last}/{size}");
-        headers.extend(HeaderValue::try_from(range).ok().map(|it| (header::CONTENT_RANGE, it)));
-    }
-    Ok(response)
-}
-
 /// An `ETag` of hexadecimal digits and quotes.
 pub(super) fn etag_value(etag: &str) -> HeaderValue {
     HeaderValue::from_str(etag).unwrap_or(HeaderValue::from_static("\"\""))
-}
-
-fn beyond(size: u64) -> Response {
-    let detail = format!("the file has {size} bytes, and the range begins after them");
-    let status = StatusCode::RANGE_NOT_SATISFIABLE;
-    let mut response = Failure::new(status, "range", "no such range", detail).into_response();
-    let range = HeaderValue::try_from(format!("bytes */{size}")).ok();
-    response.headers_mut().extend(range.map(|range| (header::CONTENT_RANGE, range)));
-    response
-}
-
-fn within(bytes: Vec<u8>, range: &Range<u64>) -> Body {
-    let place = |at| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-    let (first, end) = (place(range.start), place(range.end));
-    Body::from(Bytes::from(bytes).slice(first..end))
-}
-
-/// A body from a large file of a known size and digest.
-fn from_disk(file: File, range: Range<u64>, (size, sha256): (u64, Sha256)) -> Body {
-    streams::body(move |out| {
-        let mut hasher = (range == (0..size)).then(|| Hasher::new(DigestKind::Sha256));
-        let mut bytes = vec![0; READ_BYTES];
-        let mut at = range.start;
-        while at < range.end {
-            let n = usize::try_from(range.end - at).unwrap_or(READ_BYTES).min(READ_BYTES);
-            file.read_exact_at(&mut bytes[..n], at)?;
-            at += n as u64;
-            if let Some(hasher) = &mut hasher {
-                hasher.update(&bytes[..n]);
-                if at == range.end && hasher.digest() != Digest::Sha256(sha256) {
-                    return Err(io::Error::other("a media file has another digest than journaled"));
-                }
-            }
-            out.write_all(&bytes[..n])?;
-        }
-        Ok(())
-    })
 }
 
 #[cfg(test)]

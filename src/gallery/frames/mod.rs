@@ -13,6 +13,8 @@
 //! so that a page asks for what it needs first. Frames are sent while further ones are made. The answer ends early at
 //! its limit of bytes, or if newer requests push it out. Then frames are missing at its end.
 
+mod wanted;
+
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,23 +28,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
 
+use self::wanted::{At, Wanted};
 use super::api::{FrameHead, StepNumber};
 use super::files::{RunFiles, digits};
 use super::limits::LIMITS;
-use super::params::{Params, media_key, run_id};
+use super::params::Params;
 use super::problem::Failure;
-use super::thumbs::{self, Picture, ThumbSize};
+use super::thumbs::{self, Picture};
 use super::{Gallery, Shared};
-use crate::media::{Fate, MediaEntry, MediaFile, MediaKey, RunId, Step};
-
-/// The runs times the keys in a request.
-const SERIES_MAX: usize = 256;
-
-/// The indices in a request.
-const INDICES_MAX: usize = 256;
-
-/// The runs times the keys times the steps times the indices in a request.
-const PLACES_MAX: usize = 65_536;
+use crate::media::{Fate, MediaEntry, MediaFile, RunId, Step};
 
 /// The bytes of frames that are read at a time.
 const PIECE_BYTES: usize = 64 << 10;
@@ -52,122 +46,6 @@ const PIECE_TIME: Duration = Duration::from_millis(20);
 
 pub(super) fn routes() -> Router<Gallery> {
     Router::new().route("/api/v1/frames", get(frames))
-}
-
-/// What a request asks for.
-#[derive(Debug, PartialEq, Eq)]
-struct Wanted {
-    runs: Vec<RunId>,
-    keys: Vec<MediaKey>,
-    steps: Vec<Step>,
-    indices: Vec<u32>,
-    size: ThumbSize,
-}
-
-/// A place in the order of frames.
-#[derive(Debug, Clone, Copy)]
-struct At<'a> {
-    /// The number of the run.
-    n_run: usize,
-    run: &'a RunId,
-    key: &'a MediaKey,
-    step: Step,
-    index: u32,
-}
-
-impl Wanted {
-    fn new(mut params: Params) -> Result<Self, Failure> {
-        let runs: Vec<_> =
-            params.all("run").iter().map(|text| run_id(text)).collect::<Result<_, _>>()?;
-        let keys: Vec<_> =
-            params.all("key").iter().map(|text| media_key(text)).collect::<Result<_, _>>()?;
-        let steps = steps(&params.one("steps")?)?;
-        let indices = params.optional("index")?;
-        let indices = indices.as_deref().map_or_else(|| Ok(vec![0]), indices_of)?;
-        let size = params.optional("size")?;
-        let size = size.as_deref().unwrap_or("128");
-        let bad_size =
-            || Failure::bad_parameter(format!("got {size:?} as \"size\", want 128 or 256"));
-        let size = ThumbSize::of_text(size).ok_or_else(bad_size)?;
-        params.finish()?;
-        let n_series = runs.len().saturating_mul(keys.len());
-        if n_series == 0 || n_series > SERIES_MAX {
-            let (runs, keys) = (runs.len(), keys.len());
-            return Err(Failure::bad_parameter(format!(
-                "got {runs} values of \"run\" and {keys} of \"key\", want 1 to {SERIES_MAX} pairs"
-            )));
-        }
-        let n_places = n_series.saturating_mul(steps.len()).saturating_mul(indices.len());
-        if n_places > PLACES_MAX {
-            let (runs, keys) = (runs.len(), keys.len());
-            let (steps, indices) = (steps.len(), indices.len());
-            return Err(Failure::bad_parameter(format!(
-                "got {runs} runs × {keys} keys × {steps} steps × {indices} indices = {n_places} combinations, want at \
-                 most {PLACES_MAX}: ask several times"
-            )));
-        }
-        Ok(Self { runs, keys, steps, indices, size })
-    }
-
-    /// The run, the key, the step and the index of a place in the order of frames.
-    fn at(&self, place: usize) -> Option<At<'_>> {
-        let (n_keys, n_indices) = (self.keys.len(), self.indices.len());
-        let step = *self.steps.get(place / self.n_series())?;
-        let n_run = place / (n_keys * n_indices) % self.runs.len();
-        let key = &self.keys[place / n_indices % n_keys];
-        let index = self.indices[place % n_indices];
-        Some(At { n_run, run: &self.runs[n_run], key, step, index })
-    }
-
-    /// The number of a place's run, key and index.
-    fn series(&self, place: usize) -> usize {
-        place % self.n_series()
-    }
-
-    fn n_series(&self) -> usize {
-        self.runs.len() * self.keys.len() * self.indices.len()
-    }
-}
-
-/// Reads a list of steps.
-fn steps(text: &str) -> Result<Vec<Step>, Failure> {
-    let max = LIMITS.frame_steps_max as usize;
-    let mut steps = Vec::new();
-    for step in text.split(',') {
-        let bad = || format!("got {step:?} in \"steps\", want steps with commas between them");
-        steps.push(Step(step.parse().map_err(|_| Failure::bad_parameter(bad()))?));
-        if steps.len() > max {
-            let detail = format!("got more than {max} values in \"steps\", want at most {max}");
-            return Err(Failure::bad_parameter(detail));
-        }
-    }
-    Ok(steps)
-}
-
-/// Reads a list of indices and of ranges of them. Each index is taken once.
-fn indices_of(text: &str) -> Result<Vec<u32>, Failure> {
-    let mut indices = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let range = first.parse::<u32>().ok().zip(last.parse().ok()).filter(|(a, b)| a <= b);
-        let bad = || {
-            let what = "indices or ranges such as 0-23, with commas between them";
-            Failure::bad_parameter(format!("got {part:?} in \"index\", want {what}"))
-        };
-        let (first, last) = range.ok_or_else(bad)?;
-        for index in first..=last {
-            if indices.contains(&index) {
-                continue;
-            }
-            if indices.len() == INDICES_MAX {
-                return Err(Failure::bad_parameter(format!(
-                    "got more than {INDICES_MAX} values in \"index\", want at most {INDICES_MAX}"
-                )));
-            }
-            indices.push(index);
-        }
-    }
-    Ok(indices)
 }
 
 /// Appends a frame.
