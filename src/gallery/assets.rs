@@ -6,14 +6,15 @@ use std::sync::LazyLock;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::Path;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use flate2::Compression;
 
 use super::Gallery;
 use super::answer::{gzip, takes_gzip};
-use super::problem::Failure;
+use super::guard::PAGE_POLICY;
+use super::problem::{self, Failure};
 
 /// Files of the front end: path, content type, bytes.
 type Files = &'static [(&'static str, &'static str, &'static [u8])];
@@ -75,6 +76,26 @@ async fn index(headers: HeaderMap) -> Response {
     }
     let html = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
     (html, [(header::CACHE_CONTROL, "no-store")], NO_PAGES).into_response()
+}
+
+/// Whether a client wants a page rather than an answer for programs: a browser that goes to an address says so.
+pub(super) fn takes_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accepted.is_some_and(|types| types.contains("text/html"))
+}
+
+/// The answer at an address that does not exist: a page that leads to the runs, or a problem for programs.
+pub(super) async fn no_page(uri: Uri, headers: HeaderMap) -> Response {
+    if !takes_html(&headers) {
+        return problem::no_address(&uri).into_response();
+    }
+    // The script says on its page that there is no such address.
+    let mut response = index(headers).await;
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    response
 }
 
 async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Result<Response, Failure> {

@@ -10,13 +10,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Shared;
-use super::assets::is_page;
+use super::assets::{is_page, takes_html};
 use super::problem::{self, Failure};
 
 /// What pages may do.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
-                           connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; \
-                           frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types safelight";
+pub(super) const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; worker-src \
+     'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+     trusted-types safelight";
 
 /// What everything else may do, if a browser shows it alone.
 const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
@@ -95,7 +95,8 @@ fn refusal(shared: &Shared, request: &Request) -> Option<Response> {
     if shared.logins.allows(headers) {
         return None;
     }
-    Some(if is_page { login_page() } else { Failure::login().into_response() })
+    let is_shown = is_page || takes_html(headers);
+    Some(if is_shown { login_page() } else { Failure::login().into_response() })
 }
 
 /// Checks that a request names this machine: a foreign page that gives it another name can't read the gallery then.

@@ -219,7 +219,7 @@ fn routes(gallery: &Gallery) -> Router {
         .merge(compare::routes())
         .merge(thumbs::routes())
         .merge(frames::routes())
-        .fallback(problem::no_page)
+        .fallback(assets::no_page)
         .layer(middleware::from_fn_with_state(gallery.0.clone(), guard::guard))
         .with_state(gallery.clone())
 }

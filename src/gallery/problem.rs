@@ -123,8 +123,8 @@ impl Failure {
     }
 }
 
-/// The answer at an address that does not exist.
-pub(super) async fn no_page(uri: Uri) -> Failure {
+/// The problem at an address that does not exist.
+pub(super) fn no_address(uri: &Uri) -> Failure {
     Failure::not_found(format!("there is no address {:?}", uri.path()))
 }
 

@@ -21,6 +21,7 @@ const PAGES = {
     ["search", "/search?q=nan%3E0"],
     ["search without an answer", "/search?q=caption~nothing-has-this"],
     ["search with a mistake", "/search?q=nam%3E0"],
+    ["missing page", "/runs"],
     ["missing run", "/grid?run=nowhere"],
     ["missing item", "/item?run=digits&key=val/all&step=7&index=0"],
   ],

@@ -233,6 +233,16 @@ fn addresses_that_do_not_exist_and_bad_parameters_are_problems() {
         assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path}");
         assert!(!answer.json()["detail"].as_str().unwrap_or_default().is_empty());
     }
+    // A browser that goes to an address that does not exist gets a page, also below the API.
+    for path in ["/nothing", "/runs", "/api/v1", "//etc/passwd"] {
+        let accept = ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+        let answer = ask_with(&temp, "GET", path, &[accept]);
+        assert_eq!(answer.status, 404, "{path}");
+        let kind = answer.header("content-type");
+        assert_eq!(kind, Some("text/html; charset=utf-8"), "{path}");
+        let policy = answer.header("content-security-policy").expect("a policy");
+        assert!(policy.contains("script-src 'self'; ") && !policy.contains("unsafe"), "{policy}");
+    }
     let long = format!("/api/v1/keys?run={}", "x".repeat(17 << 10));
     assert_eq!(Answer::read(sent(&temp, &request("GET", &long, &[]))).status, 431);
     assert_eq!(daemon.stop().0, Some(0));

@@ -51,6 +51,7 @@ describe("a view", () => {
     );
     expect(view).toEqual({
       ...START,
+      page: "missing",
       size: 512,
       dev: { low: null, high: null, gamma: 1, map: "", channel: -1, nan: "" },
     });

@@ -3,8 +3,8 @@
 import type { StepNumber } from "./api.types";
 import { parseStep } from "./steps";
 
-/** The pages. Their path is `/` and their name, but for `runs`: `/`. */
-export const PAGES = ["runs", "grid", "item", "compare", "search"] as const;
+/** The pages. Their path is `/` and their name, but for `runs`: `/`. All other paths are `missing`. */
+export const PAGES = ["runs", "grid", "item", "compare", "search", "missing"] as const;
 export type Page = (typeof PAGES)[number];
 
 /** The layouts of the grid. */
@@ -106,7 +106,7 @@ export function parseView(path: string, query: string): View {
   const text = (name: string) => asked.get(name) ?? "";
   const name = path.replace(/^\/+|\/+$/g, "");
   return {
-    page: oneOf(PAGES, name === "" ? "runs" : name, "runs"),
+    page: oneOf(PAGES, name === "" ? "runs" : name, "missing"),
     run: asked.getAll("run").filter((run) => run !== ""),
     key: text("key"),
     lay: oneOf(LAYOUTS, text("lay"), START.lay),

@@ -17,6 +17,7 @@ const TITLES: Record<Page, string> = {
   item: "Item",
   compare: "Compare",
   search: "Search",
+  missing: "No such page",
 };
 
 // The step and the zoom change many times a second, and the shell does not show them.
@@ -72,7 +73,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
         </div>
       </header>
       <main class="page" id="page" tabIndex={-1}>
-        {(page === "grid" || page === "search") && (
+        {(page === "grid" || page === "search" || page === "missing") && (
           <h1 class="sr-only">{[TITLES[page], ...run].join(" ")}</h1>
         )}
         {children}
