@@ -221,7 +221,8 @@ pub(super) struct ItemDetails {
     pub(super) file: Option<String>,
     /// Of each set of boxes and each mask: what it is called, and its classes.
     pub(super) layers: Vec<Layer>,
-    /// The nearest steps of the key before and after this one.
+    /// The nearest steps of the key before and after this one. Null if there is none, or if it has no item of this
+    /// index.
     pub(super) around: [Option<StepNumber>; 2],
     /// One more than the greatest index in the step.
     pub(super) indices: u32,

@@ -73,7 +73,15 @@ fn details(shared: &Shared, place: &Place) -> Result<ItemDetails, Failure> {
         Some(after) => reader.step_from(run, key, Step(after))?,
         None => None,
     };
-    let around = [before, after].map(|step| step.map(|step| StepNumber(step.0)));
+    let mut around = [None; 2];
+    for (around, near) in around.iter_mut().zip([before, after]) {
+        let Some(near) = near else { continue };
+        reader.each_place_at(run, key, near, |at, _| {
+            if at == *index {
+                *around = Some(StepNumber(near.0));
+            }
+        })?;
+    }
     let image = entry.as_image();
     let file = image
         .filter(|image| !image.pruned)
@@ -114,7 +122,30 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::testing::{TestFile, TestStore, get};
     use super::*;
+    use crate::media::FileType;
+
+    #[tokio::test]
+    async fn the_steps_around_an_item_have_its_index() {
+        let mut store = TestStore::new();
+        for place in [("k", 1, 0), ("k", 2, 0), ("k", 2, 1), ("k", 4, 0), ("k", 4, 1)] {
+            store.image(place, TestFile::new(FileType::Png, b"x", (28, 28)));
+        }
+        let gallery = store.gallery();
+        for (place, want) in [
+            (("k", 1, 0), json!([null, 2])),
+            (("k", 2, 0), json!([1, 4])),
+            // A page that asked for index 1 of step 1 would get a 404.
+            (("k", 2, 1), json!([null, 4])),
+            (("k", 4, 1), json!([2, null])),
+        ] {
+            let path = format!("/api/v1/item?{}", store.place(place));
+            assert_eq!(get(&gallery, &path, &[]).await.json()["around"], want, "{place:?}");
+        }
+    }
 
     #[test]
     fn command_lines_are_quoted() {

@@ -58,7 +58,7 @@ export function ItemBar({ run, itemKey, keys, step, asked, index, indices, child
           </KeyButton>
           <span class="step">
             <span class="muted">index</span> <b class="num">{index}</b>{" "}
-            <span class="muted num">of {indices}</span>
+            <span class="muted num">of 0–{indices - 1}</span>
           </span>
           <KeyButton name="nextIndex" kind="plain" icon>
             <Right />
