@@ -2,6 +2,7 @@
 
 import type { FrameHead, StepNumber } from "../state/api.types";
 import { compareSteps } from "../state/steps";
+import { withoutExif } from "./exif";
 import { FrameParser } from "./framing";
 import { fromStore, toStore } from "./stored";
 import { type Batch, batches, distance } from "./wishes";
@@ -200,7 +201,7 @@ async function send(spot: Spot, size: number, one: Kept): Promise<void> {
   sent.set(id, { name: spot.name, size, step: one.step, bytes: 0 });
   if (one.head && one.bytes.length > 0) {
     try {
-      bitmap = await createImageBitmap(new Blob([one.bytes], { type: one.head.type }));
+      bitmap = await createImageBitmap(new Blob(withoutExif(one.bytes), { type: one.head.type }));
     } catch {
       // Bytes that are no picture are shown as no picture.
     }
@@ -286,7 +287,9 @@ async function loadFull(): Promise<void> {
     try {
       const response = await fetch(full, { signal: control.signal });
       if (!response.ok) continue;
-      const whole = await createImageBitmap(await response.blob());
+      const whole = await createImageBitmap(
+        new Blob(withoutExif(new Uint8Array(await response.arrayBuffer()))),
+      );
       const { width, height } = whole;
       const scale = Math.min(1, aim.side / Math.max(width, height));
       const [resizeWidth, resizeHeight] = [width, height].map((of) => Math.max(1, Math.round(of * scale)));

@@ -1,8 +1,9 @@
 // Gets what the pages of an item show: the picture, its values, masks and boxes.
 
-import { apiUrl, type Param, request, sha20 } from "../state/api";
+import { apiUrl, askBytes, type Param, request, sha20 } from "../state/api";
 import type { Item, ItemDetails, Layer } from "../state/api.types";
 import { formatPlace, type Place } from "../state/url";
+import { withoutExif } from "./exif";
 import { type DType, elementBytes, readNpy, type Tensor } from "./npy";
 import { type Box, type Mask, readBoxes } from "./overlay";
 import { readMask, readPng } from "./png";
@@ -64,10 +65,13 @@ export async function loadPicture(
   return loadBitmap(url, signal);
 }
 
-/** Decodes a picture without converting its colors. */
+/** Decodes a picture without converting its colors or turning it: values, boxes and masks count its pixels as stored. */
 export async function loadBitmap(url: string, signal?: AbortSignal): Promise<ImageBitmap> {
-  const answer = await request(url, signal);
-  return createImageBitmap(await answer.blob(), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const file = await askBytes(url, signal);
+  return createImageBitmap(new Blob(withoutExif(file)), {
+    colorSpaceConversion: "none",
+    premultiplyAlpha: "none",
+  });
 }
 
 /** The bytes of a decoded picture, as values. */
