@@ -61,7 +61,7 @@ fi
 # is skipped; in CI it fails.
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     missing=()
-    for package in systemd-container dbus libpam-systemd strace libfaketime chromium debhelper; do
+    for package in systemd-container dbus libpam-systemd strace libfaketime chromium debhelper xterm xvfb; do
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
     install() {

@@ -65,3 +65,4 @@ mod wandb_sync;
 mod waiting;
 mod watchdog;
 mod whole_configuration;
+mod xterm;

@@ -1,6 +1,9 @@
-//! Sixel graphics, by the crate `icy_sixel`: at most 256 colours, which it chooses for each picture.
+//! Sixel graphics. A picture of at most 256 colours keeps them. For others the crate `icy_sixel` chooses 256.
 //!
 //! Source: VT330/VT340 Programmer Reference Manual, chapter 14.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use icy_sixel::{EncodeOptions, SixelError, SixelImage};
 
@@ -9,8 +12,17 @@ use crate::convert::Pixels;
 /// The longest side of a picture. xterm draws no more by default.
 pub(super) const SIDE_MAX: u32 = 1000;
 
+/// The colours of a picture. Terminals have as many registers.
+const COLORS_MAX: usize = 256;
+
+/// The rows of a band.
+const BAND: usize = 6;
+
 /// Returns the bytes that show an RGB picture. Dithering helps photographs. It would speckle enlarged pixels.
 pub(super) fn encode(pixels: &Pixels, is_enlarged: bool) -> Result<String, SixelError> {
+    if let Some(text) = with_its_colors(pixels) {
+        return Ok(text);
+    }
     let rgba = pixels.bytes.chunks_exact(3).flat_map(|rgb| [rgb[0], rgb[1], rgb[2], 255]);
     let (width, height) = (pixels.width as usize, pixels.height as usize);
     let picture = SixelImage::try_from_rgba(rgba.collect(), width, height)?;
@@ -21,6 +33,48 @@ pub(super) fn encode(pixels: &Pixels, is_enlarged: bool) -> Result<String, Sixel
     picture.encode_with(&options)
 }
 
+/// Returns the bytes that show a picture of few colours, each as near as sixel's levels allow; `None` if there are more.
+fn with_its_colors(pixels: &Pixels) -> Option<String> {
+    let (width, colors) = (pixels.width as usize, pixels.bytes.as_chunks::<3>().0);
+    let mut registers = BTreeMap::new();
+    for color in colors {
+        let n = registers.len();
+        registers.entry(color).or_insert(n);
+        if registers.len() > COLORS_MAX {
+            return None;
+        }
+    }
+    let mut text = format!("\x1bP9;1;0q\"1;1;{};{}", pixels.width, pixels.height);
+    for (color, register) in &registers {
+        // 0 to 100 stand for 0 to 255.
+        let [red, green, blue] = color.map(|level| (u32::from(level) * 100 + 127) / 255);
+        write!(text, "#{register};2;{red};{green};{blue}").ok()?;
+    }
+    for band in colors.chunks(width * BAND) {
+        // The rows of each colour in each column, as bits: the lowest is the first row.
+        let mut rows: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        for (at, color) in band.iter().enumerate() {
+            let columns = rows.entry(registers[color]).or_insert_with(|| vec![0; width]);
+            columns[at % width] |= 1 << (at / width);
+        }
+        for (register, columns) in rows {
+            write!(text, "#{register}").ok()?;
+            for run in columns.chunk_by(|a, b| a == b) {
+                let sixel = char::from(b'?' + run[0]);
+                match run.len() {
+                    n @ ..4 => text.extend(std::iter::repeat_n(sixel, n)),
+                    n => write!(text, "!{n}{sixel}").ok()?,
+                }
+            }
+            text.push('$');
+        }
+        text.pop();
+        text.push('-');
+    }
+    text.push_str("\x1b\\");
+    Some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,12 +82,34 @@ mod tests {
 
     #[test]
     fn a_picture_of_four_by_four_pixels_is_one_band() {
-        // Left half red, right half blue. Four rows are the lowest four bits: 63 + 0b1111 is `N`.
+        // Left half red, right half blue: colours 1 and 0. Four rows are the lowest four bits: 63 + 0b1111 is `N`.
         let row = [[255, 0, 0], [255, 0, 0], [0, 0, 255], [0, 0, 255]].concat();
         let pixels = Pixels { mode: ColorMode::Rgb, width: 4, height: 4, bytes: row.repeat(4) };
         let text = encode(&pixels, true).expect("sixels");
-        let want = "\x1bP9;1;0q\"1;1;4;4#0;2;100;0;0#1;2;0;0;100#0NN??$#1??NN$-\x1b\\";
+        let want = "\x1bP9;1;0q\"1;1;4;4#1;2;0;0;100#0;2;100;0;0#0NN??$#1??NN-\x1b\\";
         assert_eq!(text, want);
+    }
+
+    #[test]
+    fn few_colours_are_kept_and_more_are_chosen() {
+        // 256 or 272 colours, which differ in their levels of red and green.
+        let picture = |height: u32| {
+            let of = |at: u32| {
+                [at % 16 * 15, at / 16 * 13, 90].map(|level| level.try_into().unwrap_or(0))
+            };
+            let bytes = (0..16 * height).flat_map(of).collect::<Vec<u8>>();
+            Pixels { mode: ColorMode::Rgb, width: 16, height, bytes }
+        };
+        let n_colors = |text: &str| text.matches(";2;").count();
+        let few = picture(16);
+        let text = encode(&few, false).expect("sixels");
+        assert_eq!(n_colors(&text), 256);
+        let read = SixelImage::decode(text.as_bytes()).expect("a picture");
+        for (got, want) in read.pixels.chunks(4).zip(few.bytes.chunks(3)) {
+            let is_near = got.iter().zip(want).all(|(got, want)| got.abs_diff(*want) <= 2);
+            assert!(is_near, "{got:?}, want {want:?}");
+        }
+        assert!(n_colors(&encode(&picture(17), false).expect("sixels")) <= 256);
     }
 
     #[test]
