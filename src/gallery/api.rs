@@ -55,6 +55,8 @@ pub(super) struct Info {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[expect(clippy::struct_field_names, reason = "each is a maximum, as the settings have it")]
 pub(super) struct RequestLimits {
+    /// The runs in an answer of `/api/v1/runs`.
+    pub(super) runs_max: u32,
     /// The items in an answer of `/api/v1/at`.
     pub(super) at_items_max: u32,
     /// The items in an answer of `/api/v1/items`.
@@ -71,6 +73,21 @@ pub(super) struct RequestLimits {
     pub(super) export_items_max: u32,
     /// The pictures on a page that compares.
     pub(super) compare_max: u32,
+}
+
+/// `/api/v1/runs`: runs, in the order that was asked for.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[expect(clippy::struct_field_names, reason = "the answer names what it lists, as all lists do")]
+pub(super) struct Runs {
+    /// The runs from the cursor on. May be fewer than the limit.
+    pub(super) runs: Vec<RunRow>,
+    /// How many runs match, before the cursor and after it.
+    pub(super) matching: usize,
+    /// How many runs the store has; if some are named, how many of these.
+    pub(super) all: usize,
+    /// The cursor of the next request; null at the end.
+    pub(super) next: Option<String>,
 }
 
 /// One run in `/api/v1/runs`.

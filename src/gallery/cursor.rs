@@ -4,11 +4,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use super::params::Params;
 use super::problem::Failure;
+use super::runs::SortedBy;
 
 /// Where a list goes on. A place stays valid if the daemon restarts, or if items are added before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Cursor {
+    /// `/api/v1/runs`: after the run with this value and this id.
+    Runs(SortedBy, String),
     /// `/api/v1/steps`: at this step.
     Steps(u64),
     /// `/api/v1/at`: after this run and key.
@@ -38,6 +42,19 @@ impl Cursor {
         }
     }
 
+    /// Takes the cursor of a request, if it has one. `place` returns where it goes on, or `None` for that of another list.
+    ///
+    /// # Errors
+    /// If the cursor is none of this list.
+    pub(super) fn take<T>(
+        params: &mut Params,
+        place: impl FnOnce(Self) -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
+        let Some(text) = params.optional("cursor")? else { return Ok(None) };
+        let found = place(Self::from_text(&text)?);
+        found.ok_or_else(|| Self::failure(&text)).map(Some)
+    }
+
     /// The failure of a request with this cursor.
     pub(super) fn failure(text: &str) -> Failure {
         let want = "want the `next` of an answer to the same request";
@@ -52,6 +69,8 @@ mod tests {
     #[test]
     fn a_cursor_is_read_as_it_was_written() {
         for cursor in [
+            Cursor::Runs(SortedBy::Number(None), "a/b".to_owned()),
+            Cursor::Runs(SortedBy::Text("é".to_owned()), String::new()),
             Cursor::Steps(u64::MAX),
             Cursor::At("a/b".to_owned(), "é".to_owned()),
             Cursor::Items("x".to_owned(), 7),

@@ -228,14 +228,13 @@ impl ItemsQuery {
         let matches = Matches::take(&mut params)?;
         let order = Order::take(&mut params)?;
         let limit = params.number("limit", 1..=LIMITS.items_max)?.unwrap_or(LIMIT) as usize;
-        let cursor = params.optional("cursor")?;
+        let from = Cursor::take(&mut params, |cursor| match (&cursor, order) {
+            (Cursor::Items(..), Order::Place) | (Cursor::Sorted(_), Order::By { .. }) => {
+                Some(cursor)
+            }
+            _ => None,
+        })?;
         params.finish()?;
-        let from = match cursor.as_deref().map(|text| (text, Cursor::from_text(text))) {
-            None => None,
-            Some((_, Ok(cursor @ Cursor::Items(..)))) if order == Order::Place => Some(cursor),
-            Some((_, Ok(cursor @ Cursor::Sorted(_)))) if order != Order::Place => Some(cursor),
-            Some((text, _)) => return Err(Cursor::failure(text)),
-        };
         Ok(Self { matches, order, limit, from })
     }
 

@@ -20,7 +20,8 @@
 //! | `work` | the threads that make answers |
 //! | `server` | the socket, and the thread that serves it |
 //! | `guard`, `login` | what every request passes: host, origin, login; and the headers of every answer |
-//! | `lists` | `info`, `runs`, `keys`, `steps` and `at` |
+//! | `runs` | `runs`, in an order, a part at a time |
+//! | `lists` | `info`, `keys`, `steps` and `at` |
 //! | `events` | what changes, as server-sent events |
 //! | `item`, `items` | `item`; `items` |
 //! | `assets` | the pages |
@@ -57,6 +58,7 @@ mod params;
 mod problem;
 mod python;
 mod ranges;
+mod runs;
 mod segments;
 mod server;
 mod shown;
@@ -78,11 +80,11 @@ use tokio::sync::Notify;
 
 use self::catalogue::Catalogue;
 use self::events::Streams;
-use self::lists::KnownRuns;
 pub(crate) use self::login::CODE_AGE_MAX;
 use self::login::Logins;
 use self::origin::Origins;
 use self::problem::Failure;
+use self::runs::KnownRuns;
 pub(crate) use self::server::{RunningGallery, bind, serve};
 use self::thumbs::Thumbs;
 use self::work::Workers;
@@ -207,6 +209,7 @@ impl Gallery {
 fn routes(gallery: &Gallery) -> Router {
     Router::new()
         .merge(assets::routes())
+        .merge(runs::routes())
         .merge(lists::routes())
         .merge(item::routes())
         .merge(items::routes())

@@ -89,6 +89,14 @@ impl TestStore {
         self.reader.run_folder(&self.run)
     }
 
+    /// What is committed from now on is of another run, whose `safelight.json` has these fields.
+    pub(super) fn next_run(&mut self, id: &str, identity: serde_json::Value) {
+        let serde_json::Value::Object(identity) = identity else { panic!("want an object") };
+        self.run = RunId::new(id).expect("an id");
+        let source = format!("/runs/{id}").into();
+        self.info = Arc::new(RunInfo { id: self.run.clone(), source, identity });
+    }
+
     pub(super) fn id(key: &str, step: u64, index: u32) -> MediaId {
         MediaId { key: MediaKey::new(key).expect("a key"), step: Step(step), index }
     }

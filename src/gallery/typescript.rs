@@ -62,6 +62,7 @@ fn types() -> String {
         declaration::<api::Info>(),
         declaration::<api::RequestLimits>(),
         declaration::<api::StepNumber>(),
+        declaration::<api::Runs>(),
         declaration::<api::RunRow>(),
         declaration::<api::Thumbnail>(),
         declaration::<api::KeyRow>(),

@@ -47,7 +47,7 @@ for (const [content, pages] of Object.entries(PAGES)) {
     context.after(gallery.stop);
     for (const colorScheme of ["light", "dark"]) {
       const { page, faults, context: pagesOf } = await logIn(browser, gallery, { colorScheme });
-      const runs = await page.evaluate(async () => (await (await fetch("/api/v1/runs")).json()).map(({ run }) => run));
+      const runs = await page.evaluate(async () => (await (await fetch("/api/v1/runs")).json()).runs.map(({ run }) => run));
       for (const width of [1440, 900]) {
         await page.setViewportSize({ width, height: 900 });
         for (const [name, path] of pages) {

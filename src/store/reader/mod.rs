@@ -187,6 +187,15 @@ impl Reader {
         Ok(runs.map(|(run, row)| RunSummary::of_row(run, &row)).collect())
     }
 
+    /// Lists all runs as [`Self::run_counts`] does, each with how much of its journal is in the index.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn runs_with_extents(&self) -> Result<Vec<(RunSummary, Extent)>, StoreError> {
+        let runs = self.index.runs()?.into_iter();
+        Ok(runs.map(|(run, row)| (RunSummary::of_row(run, &row), row.into())).collect())
+    }
+
     /// Counts the items of a run as [`Self::run_counts`] does; `None` if there is no such run.
     ///
     /// # Errors

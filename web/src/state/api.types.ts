@@ -221,6 +221,10 @@ limits: RequestLimits, };
  */
 export type RequestLimits = { 
 /**
+ * The runs in an answer of `/api/v1/runs`.
+ */
+runs_max: number, 
+/**
  * The items in an answer of `/api/v1/at`.
  */
 at_items_max: number, 
@@ -257,6 +261,27 @@ compare_max: number, };
  * A step: a number, or a decimal string if JavaScript's numbers can't hold it.
  */
 export type StepNumber = number | string;
+
+/**
+ * `/api/v1/runs`: runs, in the order that was asked for.
+ */
+export type Runs = { 
+/**
+ * The runs from the cursor on. May be fewer than the limit.
+ */
+runs: Array<RunRow>, 
+/**
+ * How many runs match, before the cursor and after it.
+ */
+matching: number, 
+/**
+ * How many runs the store has; if some are named, how many of these.
+ */
+all: number, 
+/**
+ * The cursor of the next request; null at the end.
+ */
+next: string | null, };
 
 /**
  * One run in `/api/v1/runs`.
@@ -510,7 +535,8 @@ file: string | null,
  */
 layers: Array<Layer>, 
 /**
- * The nearest steps of the key before and after this one.
+ * The nearest steps of the key before and after this one. Null if there is none, or if it has no item of this
+ * index.
  */
 around: [StepNumber | null, StepNumber | null], 
 /**

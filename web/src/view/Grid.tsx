@@ -3,7 +3,7 @@ import { useCallback, useEffect, useLayoutEffect, useMemo, useRef } from "preact
 import "./Grid.css";
 import { Painter } from "../picture/painter";
 import { type ApiError, apiUrl } from "../state/api";
-import type { Item, RunRow } from "../state/api.types";
+import type { Item, RunRow, Runs } from "../state/api.types";
 import { Catalogue, cellName } from "../state/catalogue";
 import { onChanged } from "../state/live";
 import { Player } from "../state/player";
@@ -50,7 +50,7 @@ const PADDING = 16;
 
 export function Grid() {
   const runs = shown.run.value;
-  const { value, error } = useAnswer<RunRow[]>(runs.length === 0 ? null : apiUrl("runs", { run: runs }));
+  const { value, error } = useAnswer<Runs>(runs.length === 0 ? null : apiUrl("runs", { run: runs }));
   if (runs.length === 0) {
     return (
       <Empty title="No run is chosen">
@@ -61,7 +61,7 @@ export function Grid() {
       </Empty>
     );
   }
-  return <Sheets key={runs.join("\n")} runs={runs} rows={value ?? []} error={error} />;
+  return <Sheets key={runs.join("\n")} runs={runs} rows={value?.runs ?? []} error={error} />;
 }
 
 interface SheetsProps {

@@ -2,15 +2,13 @@ import { useSignal } from "@preact/signals";
 import { useMemo, useRef } from "preact/hooks";
 import "./Runs.css";
 import { ago } from "../state/ago";
-import { apiUrl } from "../state/api";
 import type { RunRow } from "../state/api.types";
 import { useKeys } from "../state/keys";
-import { runsVersion } from "../state/live";
-import { useAnswer } from "../state/resource";
 import { part, push, replace } from "../state/route";
 import { equalRows } from "../state/rows";
+import { useRuns } from "../state/runs";
 import { say } from "../state/say";
-import { compareSteps, formatStep } from "../state/steps";
+import { formatStep } from "../state/steps";
 import { formatPlace, START } from "../state/url";
 import { Down, Up } from "./icons";
 import { Button, Command, Empty, ErrorNote, Link, Skeleton } from "./parts";
@@ -26,53 +24,34 @@ export function RunDot({ run }: { run: string }) {
   return <span class="dot" aria-hidden="true" style={{ background: runColor(run) }} />;
 }
 
-type Column = "name" | "image" | "held" | "rejected" | "pruned" | "step" | "changed";
-
-/** The columns: what they are called, and what they are sorted by. */
-const COLUMNS: [Column, string, (row: RunRow) => number | string][] = [
-  ["name", "Run", (row) => (row.name ?? row.run).toLowerCase()],
-  ["image", "Images", (row) => row.image],
-  ["held", "Held", (row) => row.held],
-  ["rejected", "Rejected", (row) => row.rejected],
-  ["pruned", "Pruned", (row) => row.pruned],
-  ["step", "Last step", () => 0],
-  ["changed", "Last change", (row) => row.changed ?? 0],
+/** The columns: what they are sorted by, and what they are called. */
+const COLUMNS: [string, string][] = [
+  ["name", "Run"],
+  ["image", "Images"],
+  ["held", "Held"],
+  ["rejected", "Rejected"],
+  ["pruned", "Pruned"],
+  ["step", "Last step"],
+  ["changed", "Last change"],
 ];
+/** The orders that the gallery knows. */
+const ORDERS = COLUMNS.flatMap(([column]) => [column, `-${column}`]);
+/** How many rows before the last one the next ones are asked for. */
+const AHEAD = 50;
 
 export function Runs() {
-  const { value, error } = useAnswer<RunRow[]>(apiUrl("runs"), runsVersion.value);
-  const [q, sort] = [shown.q.value, shown.sort.value || "-changed"];
-  const rows = useMemo(() => sorted(filtered(value ?? [], q), sort), [value, q, sort]);
-  if (error && !value) return <ErrorNote error={error} />;
-  if (value?.length === 0) return <NoRuns />;
+  const asked = shown.sort.value;
+  const sort = ORDERS.includes(asked) ? asked : "-changed";
+  const { list, error, more } = useRuns(shown.q.value, sort);
+  if (error && !list) return <ErrorNote error={error} />;
+  if (list?.all === 0) return <NoRuns />;
   return (
     <div class="runs">
-      <RunsBar n={rows.length} all={value?.length ?? 0} />
-      {value ? <Table rows={rows} sort={sort} /> : <Waiting />}
+      <RunsBar n={list?.matching ?? 0} all={list?.all ?? 0} />
+      {error && <ErrorNote error={error} />}
+      {list ? <Table rows={list.rows} sort={sort} more={more} /> : <Waiting />}
     </div>
   );
-}
-
-function filtered(rows: readonly RunRow[], q: string): RunRow[] {
-  const words = q.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = (row: RunRow) => `${row.run} ${row.name ?? ""} ${row.source}`.toLowerCase();
-  return rows.filter((row) => words.every((word) => text(row).includes(word)));
-}
-
-function sorted(rows: readonly RunRow[], sort: string): RunRow[] {
-  const sign = sort.startsWith("-") ? -1 : 1;
-  const name = sort.replace(/^-/, "");
-  const value = COLUMNS.find(([column]) => column === name)?.[2] ?? (() => 0);
-  const compare = (a: RunRow, b: RunRow) => {
-    if (name === "step") {
-      if (a.last_step === null || b.last_step === null)
-        return a.last_step === b.last_step ? 0 : a.last_step === null ? -1 : 1;
-      return compareSteps(a.last_step, b.last_step);
-    }
-    const [x, y] = [value(a), value(b)];
-    return x < y ? -1 : x > y ? 1 : 0;
-  };
-  return [...rows].sort((a, b) => compare(a, b) * sign || (a.run < b.run ? -1 : 1));
 }
 
 function RunsBar({ n, all }: { n: number; all: number }) {
@@ -80,7 +59,9 @@ function RunsBar({ n, all }: { n: number; all: number }) {
   return (
     <div class="bar">
       <h1>Runs</h1>
-      <span class="muted num">{n === all ? all.toLocaleString("en") : `${n} of ${all}`}</span>
+      <span class="muted num">
+        {n === all ? all.toLocaleString("en") : `${n.toLocaleString("en")} of ${all.toLocaleString("en")}`}
+      </span>
       <input
         class="field key-filter"
         type="search"
@@ -112,7 +93,14 @@ function RunsBar({ n, all }: { n: number; all: number }) {
   );
 }
 
-function Table({ rows, sort }: { rows: readonly RunRow[]; sort: string }) {
+interface TableProps {
+  rows: readonly RunRow[];
+  sort: string;
+  /** Asks for the rows behind the last one. */
+  more: () => void;
+}
+
+function Table({ rows, sort, more }: TableProps) {
   const selected = useSignal<string | null>(null);
   const scroller = useRef<Scroller>(null);
   const heights = useMemo(() => equalRows(rows.length, ROW), [rows.length]);
@@ -151,6 +139,9 @@ function Table({ rows, sort }: { rows: readonly RunRow[]; sort: string }) {
         memory="runs"
         padding={0}
         columns={COLUMNS.length + 2}
+        shown={(_, to) => {
+          if (to > rows.length - AHEAD) more();
+        }}
         render={(at) => {
           const row = rows[at];
           return row && <Row row={row} isSelected={selected.value === row.run} />;
