@@ -332,6 +332,22 @@ fn instances_run_side_by_side() {
 }
 
 #[test]
+fn the_gallery_answers_on_a_port_that_systemd_opened() {
+    let Some(guest) = Guest::run("gallery") else { return };
+    guest.assert_checks(&[
+        "socket",
+        "login-needed",
+        "login",
+        "no-network",
+        "restart",
+        "stop",
+        "started-by-a-browser",
+        "runs-again",
+        "end",
+    ]);
+}
+
+#[test]
 fn a_user_without_root_runs_it_too() {
     let Some(guest) = Guest::run("user") else { return };
     let all = [

@@ -414,6 +414,53 @@ part_instances() {
 }
 
 # ---------------------------------------------------------------------------------------------------
+# The gallery on a port that systemd opens, because the daemon has no network.
+
+# http PATH [HEADER]: asks the port, and prints the whole answer.
+http() {
+    exec 3<>/dev/tcp/127.0.0.1/7878 || return 1
+    printf 'GET %s HTTP/1.1\r\nHost: localhost:7878\r\nConnection: close\r\n%s\r\n' "$1" "${2:+$2$'\r\n'}" >&3
+    cat <&3
+    exec 3>&-
+}
+
+answers() { http "$2" "${3:-}" | tee /dev/stderr | head -n 1 | grep -q "^HTTP/1.1 $1 "; }
+
+logs_in() {
+    local url cookie
+    url="$(ask gallery --json | grep -o '"url":"[^"]*"' | cut -d'"' -f4)"
+    cookie="$(http "/${url#http://*/}" | tr -d '\r' | grep -i '^set-cookie:' | cut -d' ' -f2 | cut -d';' -f1)"
+    [ -n "$cookie" ] || { echo "no cookie from $url"; return 1; }
+    within 10 eval "http /api/v1/runs 'Cookie: $cookie' | grep -q '\"run\":\"job\"'"
+}
+
+part_gallery() {
+    mkdir -p /data/runs
+    say /data/runs/job k 1 1
+    install_as_the_readme_says
+    drop_in safelight.service strict <<<$'[Service]\nSystemCallErrorNumber=kill'
+    cat >/etc/safelight/safelight.toml <<'END'
+gallery.listen = "systemd"
+store.path = "/var/lib/safelight"
+[[watch]]
+path = "/data/runs"
+END
+    install -m 644 -t /etc/systemd/system systemd/safelight-gallery.socket
+    systemctl daemon-reload
+    sed -n '/^systemctl enable safelight-gallery/,/^```/{/^```/!p}' docs/gallery.md >/tmp/socket.sh
+    check socket bash -ex /tmp/socket.sh
+    check login-needed answers 401 /api/v1/runs
+    check login logs_in
+    check no-network sees_no_network
+    check restart eval 'systemctl restart safelight && logs_in'
+    # The socket stays open while no daemon runs, and the next browser starts one.
+    check stop eval 'systemctl stop safelight && is ActiveState inactive && is ActiveState active safelight-gallery.socket'
+    check started-by-a-browser within 15 answers 401 /api/v1/runs
+    check runs-again within 30 is ActiveState active
+    check end systemctl stop safelight-gallery.socket safelight
+}
+
+# ---------------------------------------------------------------------------------------------------
 # The user unit, for a user who isn't root.
 
 part_user() {
