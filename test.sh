@@ -13,7 +13,7 @@
 #
 # These measure, and print each figure beside its goal:
 #
-#   ./test.sh gentle          the daemon's cost for the machine: idle CPU, page cache, step time, reads
+#   ./test.sh gentle          the daemon's cost for the machine: idle CPU, page cache, step time, reads, scrubbing
 #   ./test.sh load            the daemon under load: latency, throughput, a million files, index growth
 #   ./test.sh hostile         the cost of one user's hostile files for the daemon and for another user's run
 #   ./test.sh growth          the cost of an item and a command by the size of the store (docs/growth.svg)
@@ -138,6 +138,7 @@ fi
 if [ "${1:-}" = gentle ] || [ "${1:-}" = load ] || [ "${1:-}" = backlog ] ||
     [ "${1:-}" = hostile ]; then
     python_with 0.28.2
+    [ "$1" != gentle ] || gallery_pages
     cargo build --locked --release
     if [ "$1" = load ] && { [ -z "${2:-}" ] || [ "$2" = churn ]; }; then
         SAFELIGHT_CHURN="${SAFELIGHT_CHURN:-10000000}" \

@@ -14,6 +14,7 @@ import { parseArgs } from "node:util";
 import { madeStore, repo, startBrowser } from "./harness.mjs";
 import { atWork } from "./measures/at_work.mjs";
 import { inBrowser } from "./measures/in_browser.mjs";
+import { large } from "./measures/large.mjs";
 import { overHttp } from "./measures/over_http.mjs";
 
 const { values: options } = parseArgs({
@@ -39,6 +40,7 @@ const stores = { digits: madeStore("digits"), photographs: madeStore("photograph
 const browser = await startBrowser();
 try {
   await overHttp(row, stores);
+  await large(row);
   await inBrowser(row, stores, browser, Number(options.minutes));
   await atWork(row, stores, browser);
 } finally {

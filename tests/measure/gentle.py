@@ -1,10 +1,11 @@
 """Measures the cost of the daemon for the box: idle CPU, page cache, step time of a training, disk reads.
 
-    ./test.sh gentle [idle|cache|step|share|rate ...] [--seconds N] [--gigabytes N]
+    ./test.sh gentle [idle|cache|step|share|rate|scrub ...] [--seconds N] [--gigabytes N]
 """
 
 import argparse
 import array
+import json
 import os
 import random
 import shutil
@@ -15,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from common import (Daemon, be_gentle, be_idle, cached_below, cached_bytes, figure, files_below,
+from common import (PROGRAM, REPO, Daemon, be_gentle, be_idle, cached_below, cached_bytes, figure, files_below,
                     fresh_folder, gray, npy, rest_of, run_parts, say, write_uncached)
 
 
@@ -281,9 +282,22 @@ def rate(options):
         sys.exit("faster than the limit")
 
 
+def scrub(options):
+    """The rate of ingest while somebody scrubs on a page of the gallery: its requests come from a client that yields."""
+    script = REPO / "tests/gallery/measures/scrubbing.mjs"
+    if not shutil.which("node") or not (script.parent.parent / "node_modules").exists():
+        say("skipped: the rate of ingest while a page scrubs needs Node.js and Chromium")
+        return
+    environment = dict(os.environ, SAFELIGHT_PROGRAM=PROGRAM)
+    ran = subprocess.run(["node", script], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    got = json.loads(ran.stdout)
+    figure("5.9", f"ingest while a page scrubs, {got['n_requests']} requests in 5 s",
+           f"{got['percent']:.0f} % of its rate ({got['alone']:.0f} and {got['watched']:.0f} images/s)", ">= 97 %")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="./test.sh gentle")
-    parts = {"idle": idle, "cache": cache, "step": step, "share": share, "rate": rate}
+    parts = {"idle": idle, "cache": cache, "step": step, "share": share, "rate": rate, "scrub": scrub}
     parser.add_argument("--seconds", type=float, default=60, help="length of the idle measurement")
     parser.add_argument("--gigabytes", type=float, default=10, help="of dumps through the page cache")
     parser.add_argument("--rate", type=float, default=20, help="pictures a second beside the training")

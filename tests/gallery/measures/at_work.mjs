@@ -1,12 +1,12 @@
 // A daemon at work, with a page open and without.
 
-import { execFileSync, spawn } from "node:child_process";
-import { cpSync, mkdirSync, watch, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, watch } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { Daemon, dump, tilesInPage } from "../daemon.mjs";
 import { cpuOf, logIn, memoryOf, percentile, settled, temporaryFolder } from "../harness.mjs";
+import { ingestWhileScrubbing } from "./scrubbing.mjs";
 
 const GRID = "/grid?run=job&size=140";
 
@@ -102,90 +102,8 @@ export async function atWork(row, stores, browser) {
     return `${(more / 2 ** 20).toFixed(0)} MiB more`;
   });
 
-  await row("ingest while a page scrubs", "≥ 97 % of its rate", () => ingestWhileScrubbing(browser));
-}
-
-/**
- * The rate of ingest while a page's requests come, as a share of the rate without them. On one machine a browser would
- * take the cores that ingest needs. So the requests of one page that scrubs are noted first, and come again, at the same
- * times, from a small client that yields to the daemon. With and without take turns.
- */
-async function ingestWhileScrubbing(browser) {
-  const n = 12_000;
-  const rate = async (urls) => {
-    const daemon = await Daemon.start("[ingest]\nsettle_ms = 50\n[work]\nnice = 0");
-    for (let step = 0; step < 300; step++) dump(daemon, "seen", "val/a", step);
-    await sleep(1500);
-    const answer = await fetch(daemon.login, { redirect: "manual" });
-    const cookie = answer.headers.getSetCookie()[0].split(";")[0];
-    let noted = [];
-    if (urls === "note") {
-      const { page, context } = await logIn(browser, daemon);
-      await page.goto(`${daemon.origin}/grid?run=seen&size=140`);
-      await settled(page);
-      const start = Date.now();
-      page.on("request", (request) => noted.push([Date.now() - start, new URL(request.url()).pathname + new URL(request.url()).search]));
-      const track = await page.locator("[role=slider].track").boundingBox();
-      await page.mouse.move(track.x, track.y + 10);
-      await page.mouse.down();
-      for (let at = 0; at <= 200; at++) {
-        await page.mouse.move(track.x + (track.width * at) / 200, track.y + 10);
-        await sleep(25);
-      }
-      await context.close();
-      await daemon.end("SIGTERM");
-      return noted;
-    }
-    const script = `import json, sys, time, urllib.request
-origin, cookie, path = sys.argv[1:]
-urls = json.load(open(path))
-while True:
-    start = time.monotonic()
-    for at, url in urls:
-        time.sleep(max(0, start + at / 1000 - time.monotonic()))
-        request = urllib.request.Request(origin + url, headers={"Cookie": cookie})
-        try:
-            urllib.request.urlopen(request, timeout=10).read()
-        except urllib.error.HTTPError as error:
-            if error.code not in (304, 410, 429):
-                raise
-`;
-    const list = join(daemon.folder, "urls.json");
-    writeFileSync(list, JSON.stringify(urls ?? []));
-    const client =
-      urls && spawn("nice", ["-n", "19", "python3", "-c", script, daemon.origin, cookie, list], { stdio: ["ignore", "ignore", "inherit"] });
-    if (client) await sleep(500);
-    const content = [...Array(n)].map((_, step) => [step, photograph(step)]);
-    const start = performance.now();
-    for (const [step, bytes] of content) dump(daemon, "job", "val/a", step, bytes);
-    const count = () => JSON.parse(execFileSync("curl", ["-s", "-H", `Cookie: ${cookie}`, `${daemon.origin}/api/v1/keys?run=job`]).toString() || "[]");
-    const end = Date.now() + 300_000;
-    for (;;) {
-      const keys = count();
-      if (Array.isArray(keys) && keys[0]?.image === n) break;
-      if (Date.now() > end) throw new Error(`ingest is not done: ${JSON.stringify(keys)}`);
-      await sleep(200);
-    }
-    const took = performance.now() - start;
-    client?.kill();
-    await daemon.end("SIGTERM");
-    return n / (took / 1000);
-  };
-  const urls = await rate("note");
-  const [alone, watched] = [[], []];
-  for (let turn = 0; turn < 3; turn++) {
-    alone.push(await rate(undefined));
-    watched.push(await rate(urls));
-  }
-  const ratio = (100 * percentile(watched, 50)) / percentile(alone, 50);
-  return `${ratio.toFixed(0)} % (median of 3: ${percentile(alone, 50).toFixed(0)} and ${percentile(watched, 50).toFixed(0)} images/s; ${urls.length} requests in 5 s)`;
-}
-
-/** A picture of 128 x 128 x 3 as a NumPy file, different for each step. */
-function photograph(step) {
-  const side = 128;
-  const header = `{'descr': '|u1', 'fortran_order': False, 'shape': (${side}, ${side}, 3), }`.padEnd(117) + "\n";
-  const pixels = Buffer.alloc(side * side * 3);
-  for (let at = 0; at < pixels.length; at++) pixels[at] = (at * 7 + step * 13 + (at >> 5)) & 255;
-  return Buffer.concat([Buffer.from([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, 118, 0]), Buffer.from(header, "latin1"), pixels]);
+  await row("ingest while a page scrubs", "≥ 97 % of its rate", async () => {
+    const { percent, alone, watched, n_requests: n } = await ingestWhileScrubbing(browser);
+    return `${percent.toFixed(0)} % (median of 3: ${alone.toFixed(0)} and ${watched.toFixed(0)} images/s; ${n} requests in 5 s)`;
+  });
 }
