@@ -98,7 +98,7 @@ class Run:
       was accepted; `flush`, `finish` and the end of the process wait for the thread. A process that is killed
       loses what was accepted and not yet written.
     - `queue_bytes`: how much may be accepted and not yet written. `log` waits while there is no room.
-    - `pack`: whether small images of one `log` share a file. Retention does not remove such files.
+    - `pack`: whether small images of one `log` share a file.
     - `id`, `project`, `name`, `group`, `job_type`, `tags`, `config`, `entity` describe the run. They
       are merged into `safelight.json`, which is rewritten only if a value changes. `update` changes
       them later.

@@ -4,7 +4,7 @@
 //! It serves those who make an item again (`planning::release`), and those who look at its values (the gallery). It
 //! reads only: nothing here leads to a commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use std::sync::Arc;
 use crate::config::{ImageRules, WatchConfig};
 pub(crate) use crate::ingest::dumps::{LastDump, MissingFile, OpenDump, OpenRecord};
 use crate::ingest::dumps::{Part, open_dump};
-use crate::ingest::logs::{NumberedLog, RawLine};
+use crate::ingest::line_records::LineRecords;
+pub(crate) use crate::ingest::line_records::MOVED;
 use crate::ingest::pipeline::{CHANGED, held_at};
 use crate::ingest::runs::RunReader;
 use crate::limits::{Limits, StepUsage};
@@ -28,12 +29,6 @@ use crate::store::{Reader, StoreError};
 
 /// Why an item cannot be found again: its dump.
 const GONE: &str = "its dump is gone";
-
-/// Why an item cannot be found again: what described it.
-pub(crate) const MOVED: &str = "the line or path that described it has changed";
-
-/// Logs that stay open.
-const LOGS_MAX: usize = 16;
 
 /// What it takes to find an item again, beside its run directory.
 #[derive(Clone, Copy)]
@@ -56,7 +51,7 @@ pub(crate) struct HeldImages<'a> {
 /// A run directory that was opened again.
 pub(crate) struct ReopenedRun {
     pub(crate) run: RunReader,
-    logs: HashMap<String, Result<NumberedLog, String>>,
+    lines: LineRecords,
 }
 
 impl ReopenedRun {
@@ -91,7 +86,7 @@ impl ReopenedRun {
         if live.is_some() {
             run.info = info;
         }
-        Ok(Self { run, logs: HashMap::new() })
+        Ok(Self { run, lines: LineRecords::default() })
     }
 
     /// Reads again what described held images, and their dump, which must be unchanged.
@@ -172,7 +167,7 @@ impl ReopenedRun {
                 Ok(Line::Media(record)) => *record,
                 _ => return Err(Rejection::waiting(MOVED)),
             },
-            None => self.record(log, number, limits.line_bytes_max)?,
+            None => self.lines.read(&dir, log, number, limits.line_bytes_max)?,
         };
         // The item of a line that could not be read names its log.
         let path = dir.relative(&record.data.path);
@@ -185,32 +180,6 @@ impl ReopenedRun {
             OpenRecord::new(&dir, record, dump, source, true, missing_file, limits)
         });
         opened.map_err(ReadFailure::into)
-    }
-
-    /// The record on a line of a log.
-    fn record(
-        &mut self,
-        log: &str,
-        number: u64,
-        line_bytes_max: u64,
-    ) -> Result<MediaRecord, Rejection> {
-        if self.logs.len() >= LOGS_MAX && !self.logs.contains_key(log) {
-            self.logs.clear();
-        }
-        let open = || NumberedLog::open(self.run.files.dir(), log, line_bytes_max);
-        let opened = self.logs.entry(log.to_owned()).or_insert_with(open);
-        let opened = opened.as_mut().map_err(|reason| Rejection::waiting(reason.clone()))?;
-        let line = opened.line(number).map_err(Rejection::waiting)?;
-        match line {
-            Some(line) if line.is_too_long => {
-                Err(Rejection::waiting(too_long(&line, line_bytes_max)))
-            }
-            Some(line) => match parse_line(&line.bytes) {
-                Ok(Line::Media(record)) => Ok(*record),
-                _ => Err(Rejection::waiting(MOVED)),
-            },
-            None => Err(Rejection::waiting(MOVED)),
-        }
     }
 }
 
@@ -228,12 +197,6 @@ fn is_unchanged(dump: &OpenDump, source: &Source, held: HeldAt) -> Result<bool, 
             .map_err(|error| format!("its dump cannot be read: {error}")),
         None => Err("its dump was written to since it was held".to_owned()),
     }
-}
-
-/// Says that a line is longer than `max` bytes.
-pub(super) fn too_long(line: &RawLine, max: u64) -> String {
-    let (got, begin) = (line.n_bytes, String::from_utf8_lossy(&line.bytes));
-    format!("line of {got} bytes, limits.line_bytes_max is {max}; it begins {begin:.64}")
 }
 
 /// A dump that its path describes.

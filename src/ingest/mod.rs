@@ -27,6 +27,7 @@
 //! | `folders` | the folders of a run: watched for events, listed for new files |
 //! | `dumps` | opens dumps: headers, digest, masks, decoded bytes |
 //! | `runs` | the run directories that are read, in a slot map |
+//! | `line_records` | records of log lines, read again by number |
 //! | `again` | what an item was made from, found once more: its line, its dump, its image |
 //! | `watching` | the watched directories: events, scans, and dumps that may still change |
 //! | `planning` | lines and dumps → plans, by the limits of each step |
@@ -45,6 +46,7 @@ mod folders;
 mod dumps;
 mod runs;
 pub(crate) mod again;
+mod line_records;
 mod watching;
 mod planning;
 mod pipeline;
@@ -61,6 +63,7 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::{Receiver, Sender};
 
 pub(crate) use self::engine::Engine;
+pub(crate) use self::line_records::LineRecords;
 pub use self::passed_over::{PassedOver, PassedOverExample, PassedOverKind, RunPassedOver};
 pub(crate) use self::pipeline::ItemCounts;
 use self::pipeline::Progress;

@@ -7,6 +7,7 @@ use std::io::Read;
 
 use serde_json::Value;
 
+use super::line_parts;
 use crate::config::retention::SkippedRetention;
 use crate::decode::{self, Contents, Coverage, DecodeOptions, ReadAt};
 use crate::media::{CommittedImage, Digest, DigestKind, MediaEntry, MediaId, RunId, Sha256};
@@ -38,14 +39,18 @@ pub(super) fn images(
     ids.iter().map(image).collect()
 }
 
-/// Checks that the items cover the whole dump, with or without its skipped entries. Reads the dump's headers again.
+/// Checks that the items cover the whole dump, with or without its skipped entries. Reads the dump's headers or log
+/// lines again; a line may have `line_bytes_max` bytes.
 pub(super) fn all_is_read(
     dir: &RunDir,
-    path: &str,
-    dump: &RunFile,
+    (path, dump): (&str, &RunFile),
     images: &[MediaEntry],
     skipped: SkippedRetention,
+    line_bytes_max: u64,
 ) -> Result<(), String> {
+    if is_raw(path) && images.iter().any(|image| image.source.log.is_some()) {
+        return line_parts::all_is_named(dir, path, dump.n_bytes(), images, line_bytes_max);
+    }
     let has_offset = sidecar_offset(dir, path)?;
     if has_offset == Some(true) {
         return Err("its sidecar names an offset: it has bytes outside its tensor".to_owned());

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 
-use super::dump_check;
 use super::policy::DumpUse;
 use crate::annotations::mask_dumps;
 use crate::media::{Digest, Fate, MediaEntry, MediaId};
@@ -58,8 +57,7 @@ impl KnownDumps {
             Fate::Held { .. } => uses.n_held += 1,
             Fate::Rejected { .. } => uses.n_rejected += 1,
         }
-        let is_part = source.tensor.is_some() || dump_check::is_raw(&source.path);
-        uses.n_parts += u64::from(source.log.is_some() && is_part);
+        uses.n_parts += u64::from(source.log.is_some() && source.tensor.is_some());
         let of_image = entry.as_image().into_iter().flat_map(|image| image.layers.masks.values());
         let sources = of_image.filter_map(|mask| mask.source.as_ref());
         let mut masks: Vec<String> = sources.map(|source| source.path.clone()).collect();

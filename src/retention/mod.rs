@@ -1,6 +1,7 @@
 //! Retention: removes media files that are too old or too many, and dumps that are no longer needed.
 //!
-//! `policy` decides by counts and ages. `dump_check` checks that the store has the whole dump. `run_sweep` reads what
+//! `policy` decides by counts and ages. `dump_check` and `line_parts` check that the store has the
+//! whole dump. `run_sweep` reads what
 //! a run has, and removes files.
 //!
 //! A removed image stays in the index and is marked as *pruned*. The mark is durable in the run's journal before the
@@ -9,6 +10,7 @@
 mod clock;
 mod policy;
 mod dump_check;
+mod line_parts;
 mod report;
 mod dumps;
 mod run_sweep;

@@ -87,7 +87,7 @@ pub(crate) struct DumpUse {
     pub(crate) n_images: u64,
     /// Number of its images that are pruned.
     pub(crate) n_pruned: u64,
-    /// Number of items made of a part of the dump that a log line names.
+    /// Number of items made of a tensor of the dump that a log line names.
     pub(crate) n_parts: u64,
     pub(crate) n_held: u64,
     pub(crate) n_rejected: u64,
@@ -125,7 +125,7 @@ pub(crate) fn decide_dump(
         return skip("its images are pruned: it is their only copy");
     }
     if dump.n_parts > 0 {
-        return skip("log lines name parts of it, not the whole");
+        return skip("log lines name tensors of it, not the whole");
     }
     if dump.n_masks > 0 {
         return skip("it is a mask, which later images may use too");
@@ -225,7 +225,7 @@ mod tests {
             (DumpUse { n_held: 1, ..dump }, old, "held"),
             (DumpUse { n_rejected: 1, ..dump }, old, "rejected"),
             (DumpUse { n_pruned: 1, ..dump }, old, "only copy"),
-            (DumpUse { n_parts: 1, ..dump }, old, "parts of it"),
+            (DumpUse { n_parts: 1, ..dump }, old, "tensors of it"),
             (DumpUse { n_masks: 1, ..dump }, old, "mask"),
             (DumpUse { has_unread_lines: true, ..dump }, old, "not read"),
             (dump, Some(Duration::from_secs(59)), "too recently"),

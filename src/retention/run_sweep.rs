@@ -253,7 +253,9 @@ impl RunSweep<'_> {
         let mut images = dump_check::images(self.reader, &self.run.id, &known.images)?;
         // The others were made of earlier versions of the dump.
         images.retain(|image| image.source.digest() == known.digest);
-        dump_check::all_is_read(dir, path, file, &images, self.config.retention.skipped)?;
+        let skipped = self.config.retention.skipped;
+        let line_bytes_max = self.config.limits.line_bytes_max;
+        dump_check::all_is_read(dir, (path, file), &images, skipped, line_bytes_max)?;
         if !is_removed {
             return Ok(());
         }

@@ -252,6 +252,37 @@ fn a_dump_of_which_lines_name_parts_or_whose_images_were_pruned_stays() {
 }
 
 #[test]
+fn small_images_in_one_file_are_removed_with_it_once_all_of_it_is_stored() {
+    let line = |dump: &str, key: &str, offset: u64, shape: &str| {
+        let data =
+            format!(r#"{{"path":"{dump}","dtype":"uint8","shape":{shape},"offset":{offset}}}"#);
+        format!(r#"{{"key":"{key}","step":1,"data":{data}}}"#) + "\n"
+    };
+    let temp = TempRun::new();
+    for (dump, n_bytes, second) in [("whole.bin", 96, 32), ("gap.bin", 97, 33), ("end.bin", 97, 32)]
+    {
+        temp.write(dump, &vec![7; n_bytes]);
+        temp.append("a.media.jsonl", &line(dump, &format!("{dump}/b"), second, "[8,8]"));
+        temp.append("b.media.jsonl", &line(dump, &format!("{dump}/a"), 0, "[8,4]"));
+    }
+    temp.write("one.bin", &[7; 64]);
+    let without_offset = r#"{"path":"one.bin","dtype":"float32","shape":[4,4]}"#;
+    temp.append(
+        "a.media.jsonl",
+        &format!("{{\"key\":\"one\",\"step\":1,\"data\":{without_offset}}}\n"),
+    );
+    assert_eq!(temp.ingest().code, 0);
+    age(&temp.at(""), 1);
+    let committed = config(&temp, "dumps = \"committed\"");
+    let said = prune(&temp, &committed, &["--apply"]);
+    assert!(said.contains("run: removed 2 dumps"), "{said}");
+    assert!(said.contains("2 dumps skipped: log lines name parts of it"), "{said}");
+    let there = |path: &str| temp.at(path).is_file();
+    assert!(there("gap.bin") && there("end.bin"));
+    assert!(!there("whole.bin") && !there("one.bin"));
+}
+
+#[test]
 fn a_dump_that_holds_more_than_its_images_stays() {
     // Regression: retention removed a file of several appended arrays, of which only the first was an image.
     let temp = TempRun::new();
