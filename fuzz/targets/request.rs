@@ -2,7 +2,7 @@
 //! report that its store fails.
 #![no_main]
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -58,12 +58,26 @@ fn socket() -> &'static Path {
             panic!("the gallery ended with {}", cli::main_of(command, &mut Vec::new()));
         });
         let start = Instant::now();
-        while UnixStream::connect(&socket).is_err() {
-            assert!(start.elapsed() < ANSWER_MAX, "the gallery does not listen");
+        // It answers 503 until the store is open.
+        while !answer(&socket, "/api/v1/info")
+            .is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
+        {
+            assert!(start.elapsed() < ANSWER_MAX, "the gallery does not start");
             thread::sleep(Duration::from_millis(10));
         }
         socket
     })
+}
+
+/// The answer to a request, with its head.
+fn answer(socket: &Path, target: &str) -> io::Result<Vec<u8>> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(ANSWER_MAX))?;
+    let head = "Host: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(format!("GET {target} HTTP/1.1\r\n{head}").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 /// A query that has these bytes: what may not stand in a URL is percent-encoded.
@@ -78,18 +92,11 @@ fn query(bytes: &[u8]) -> String {
 fuzz_target!(|input: &[u8]| -> Corpus {
     let Some((route, rest)) = input.split_first() else { return Corpus::Reject };
     let path = PATHS[usize::from(*route) % PATHS.len()];
-    let request = format!(
-        "GET {path}?{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-        query(rest)
-    );
-    let mut stream = UnixStream::connect(socket()).expect("a connection");
-    stream.set_read_timeout(Some(ANSWER_MAX)).expect("a socket");
-    stream.write_all(request.as_bytes()).expect("a request");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("an answer within ten seconds");
+    let target = format!("{path}?{}", query(rest));
+    let answer = answer(socket(), &target).expect("an answer within ten seconds");
     let text = String::from_utf8_lossy(&answer);
     let status = text.strip_prefix("HTTP/1.1 ").and_then(|text| text.get(..3)).unwrap_or_default();
-    assert!(!status.starts_with('5') && !status.is_empty(), "{request:?}: {text}");
+    assert!(!status.starts_with('5') && !status.is_empty(), "{target:?}: {text}");
     if status.starts_with('4') && path.starts_with("/api/") {
         let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         let problem: serde_json::Value = serde_json::from_str(body).expect("a problem in JSON");
