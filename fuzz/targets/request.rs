@@ -80,10 +80,10 @@ fn answer(socket: &Path, target: &str) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// A query that has these bytes: what may not stand in a URL is percent-encoded.
+/// A query that has these bytes: what may not stand in a URL is percent-encoded. The HTTP library itself refuses it.
 fn query(bytes: &[u8]) -> String {
     let encode = |byte: &u8| match byte {
-        b'!'..=b'~' if *byte != b'#' => char::from(*byte).to_string(),
+        b'!'..=b'~' if !b"\"#<>".contains(byte) => char::from(*byte).to_string(),
         byte => format!("%{byte:02x}"),
     };
     bytes.iter().map(encode).collect()
