@@ -39,6 +39,7 @@
 //! | `durable` | writes, syncs and renames files; tests observe each step |
 //! | `pulse`, `pace` | whether each thread makes progress; how many bytes a second are read |
 //! | `descriptors` | how many files may be open, and who may keep how many |
+//! | `users` | names of users and groups, for messages |
 //! | `run_dir` | opens files beneath a run directory, never through a link |
 //! | [`store`] | media files, journals and the index: the one place that decides durability |
 //! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered and committed |
@@ -65,6 +66,7 @@ mod descriptors;
 mod pace;
 mod pulse;
 mod run_dir;
+mod users;
 pub mod store;
 pub mod ingest;
 mod overlays;

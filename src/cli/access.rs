@@ -4,8 +4,7 @@
 //! themselves. Commands use [`StoreAccess`] and need not know which.
 
 use std::io;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -13,18 +12,20 @@ use crossbeam_channel::{Sender, bounded};
 use serde_json::Value;
 
 use super::args::Common;
+use super::daemon_client::find_daemon;
 use super::privileges::act_as_owner_of;
+use super::store_advice::with_advice;
 use crate::config::{Config, SyncConfig, WatchConfig};
-use crate::control::client::{Client, ClientError};
+use crate::control::client::Client;
 use crate::control::protocol::{
-    Daemon, GalleryPlace, ItemsQuery, ReleaseQuery, RepairQuery, Status, SyncQuery,
+    GalleryPlace, ItemsQuery, Missing, ReleaseQuery, RepairQuery, Status, SyncQuery,
 };
 use crate::ingest::{
     Command, Engine, Mode, ReleaseReport, ReleaseRequest, RepairRequest, RepairResult, Shared,
 };
 use crate::retention::{self, Report, RetentionClock, StoreRemover};
 use crate::run_dir::ReadOptions;
-use crate::store::lock::{self, Holder};
+use crate::store::lock::Holder;
 use crate::store::{self, Change, Filter, LeftOutRun, Reader, Removed, StoreError, Writer};
 use crate::sync::{self, TargetStatus};
 
@@ -62,12 +63,14 @@ impl StoreAccess {
             if let Some(client) = find_daemon(common, &config)? {
                 break Backend::Daemon(client);
             }
-            check_store(&config.boot.store)?;
+            check_store(&config.boot.store)
+                .map_err(|error| with_advice(error, &config.boot.store, common))?;
             match store::open(&config.boot.store, &holder(command), RETRY_EVERY) {
                 // A daemon that starts holds the store before it listens.
                 Err(StoreError::Held { .. }) if start.elapsed() < HELD_MAX => {}
                 opened => {
-                    let (writer, reader) = opened?;
+                    let (writer, reader) = opened
+                        .map_err(|error| with_advice(error.into(), &config.boot.store, common))?;
                     break Backend::Files(Box::new(writer), reader);
                 }
             }
@@ -98,9 +101,22 @@ impl StoreAccess {
     pub(super) fn each_item(
         self,
         query: ItemsQuery,
+        see: impl FnMut(Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Vec<LeftOutRun>> {
+        self.each_item_of(vec![query], see)
+    }
+
+    /// Calls `see` with each item that matches the first query, then with those of the next one, as [`Self::each_item`].
+    /// All queries are of one run, or of all.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn each_item_of(
+        self,
+        queries: Vec<ItemsQuery>,
         mut see: impl FnMut(Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<Vec<LeftOutRun>> {
-        let of_query = query.run.clone();
+        let of_query = queries.first().and_then(|query| query.run.clone());
         let mut n_seen = 0u64;
         let mut see = |item| {
             n_seen += 1;
@@ -108,19 +124,29 @@ impl StoreAccess {
         };
         let (missing, mut left_out) = match self.backend {
             Backend::Daemon(client) => {
-                client.each_item(&query, &mut see)?;
-                let missing = if n_seen == 0 { client.missing_name(&query)? } else { None };
+                queries.iter().try_for_each(|query| client.each_item(query, &mut see))?;
+                let missing = match &queries[..] {
+                    [query] if n_seen == 0 => client.missing_name(query)?,
+                    _ => None,
+                };
                 (missing, client.status()?.left_out)
             }
             Backend::Files(writer, reader) => {
-                let filter = Filter::try_from(query)?;
-                let mut items = reader.snapshot(&filter)?.peekable();
-                let is_empty = items.peek().is_none();
-                let missing = if is_empty { reader.missing_name(&filter)? } else { None };
+                let mut missing = None;
+                let mut lists = Vec::new();
+                let is_one = queries.len() == 1;
+                for query in queries {
+                    let filter = Filter::try_from(query)?;
+                    let mut items = reader.snapshot(&filter)?.peekable();
+                    if is_one && items.peek().is_none() {
+                        missing = reader.missing_name(&filter)?;
+                    }
+                    lists.push(items);
+                }
                 let left_out = reader.left_out().clone();
                 drop(reader);
                 writer.close()?;
-                for item in items {
+                for item in lists.into_iter().flatten() {
                     let (run, entry) = item?;
                     see(entry.to_json(&run))?;
                 }
@@ -155,14 +181,18 @@ impl StoreAccess {
 
     /// Checks that the names of a query exist, so that a typo is not an empty answer.
     fn check_names(&self, query: ItemsQuery) -> anyhow::Result<()> {
-        let missing = match &self.backend {
-            Backend::Daemon(client) => client.missing_name(&query)?,
+        self.missing(query)?.reason.map_or(Ok(()), |missing| Err(anyhow!(missing)))
+    }
+
+    /// Says which name of a query does not exist, and what is near it.
+    pub(super) fn missing(&self, query: ItemsQuery) -> anyhow::Result<Missing> {
+        match &self.backend {
+            Backend::Daemon(client) => Ok(client.missing(&query)?),
             Backend::Files(_, reader) => {
                 let missing = reader.missing_name(&Filter::try_from(query)?)?;
-                missing.map(|missing| missing.to_string())
+                Ok(missing.map(Missing::from).unwrap_or_default())
             }
-        };
-        missing.map_or(Ok(()), |missing| Err(anyhow!(missing)))
+        }
     }
 
     /// Applies the retention rules or, without `apply`, reports what they would remove.
@@ -318,82 +348,6 @@ pub(super) enum Retried {
     Now(Vec<TargetStatus>),
     /// So many items are retried at the next delivery.
     AtNextSync(u64),
-}
-
-/// The client of the configured daemon.
-///
-/// # Errors
-/// If no daemon runs.
-pub(super) fn daemon(common: &Common) -> anyhow::Result<Client> {
-    let config = common.config()?;
-    find_daemon(common, &config)?.ok_or_else(|| {
-        let sockets: Vec<String> =
-            sockets(common, &config).iter().map(|socket| socket.display().to_string()).collect();
-        let (store, sockets) = (config.boot.store.display(), sockets.join(", "));
-        let tried = if sockets.is_empty() {
-            "no socket is known".to_owned()
-        } else {
-            format!("tried {sockets}")
-        };
-        anyhow!("no daemon is running for store {store} ({tried})")
-    })
-}
-
-/// Whether a daemon listens at the socket that the lock file of a store names.
-pub(super) fn is_held_by_daemon(store: &Path) -> bool {
-    let socket = lock::holder(store).and_then(|holder| holder.socket);
-    socket.is_some_and(|socket| UnixStream::connect(socket).is_ok())
-}
-
-/// The daemon that holds the configured store.
-///
-/// # Errors
-/// If a process listens where the daemon would, and refuses or does not answer.
-fn find_daemon(common: &Common, config: &Config) -> anyhow::Result<Option<Client>> {
-    for socket in sockets(common, config) {
-        let client = Client::new(&socket)?;
-        match asked(&client) {
-            // The socket may belong to another store's daemon.
-            Ok(daemon) if daemon.store == config.boot.store => return Ok(Some(client)),
-            Err(error) if error.is_silence() => {
-                let advice = "the daemon does not answer: it may be stopped or overloaded";
-                return Err(anyhow!(error).context(advice));
-            }
-            Err(error) if error.is_break() => {
-                let advice = "the daemon closed the connection: this user may have too many connections to it";
-                return Err(anyhow!(error).context(advice));
-            }
-            Err(error @ ClientError::Refused(_)) => return Err(error.into()),
-            // The lock file may name a daemon that is gone.
-            Ok(_) | Err(_) => {}
-        }
-    }
-    Ok(None)
-}
-
-/// Asks which daemon answers. A daemon that ends breaks a connection; then the next attempt finds none.
-fn asked(client: &Client) -> Result<Daemon, ClientError> {
-    const ATTEMPTS: u32 = 5;
-    const PAUSE: Duration = Duration::from_millis(200);
-    let mut answer = client.daemon();
-    for _ in 1..ATTEMPTS {
-        if !matches!(&answer, Err(error) if error.is_break()) {
-            break;
-        }
-        std::thread::sleep(PAUSE);
-        answer = client.daemon();
-    }
-    answer
-}
-
-/// Where the daemon may listen: at the socket that the store's lock file names, and at the configured one. The latter
-/// works without access to the store. With `--store` it belongs to another store.
-fn sockets(common: &Common, config: &Config) -> Vec<PathBuf> {
-    let named = lock::holder(&config.boot.store).and_then(|holder| holder.socket);
-    let configured = common.store.is_none().then(|| config.boot.socket.clone());
-    let mut sockets: Vec<PathBuf> = named.into_iter().chain(configured).collect();
-    sockets.dedup();
-    sockets
 }
 
 /// What the lock file says while this process runs `command`.

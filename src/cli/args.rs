@@ -1,14 +1,16 @@
 //! The arguments of all commands, as typed, and their help.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::exit::NoConfigFile;
-use crate::config::{self, Config, GalleryListen};
+pub(super) use super::common::Common;
+use crate::config::GalleryListen;
+use crate::media::Rule;
 use crate::query::Condition;
+use crate::record::LooseKey;
 use crate::store::StateFilter;
 
 /// Turns raw tensor dumps and media logs of training runs into images, outside of the training
@@ -23,43 +25,33 @@ pub(super) struct Cli {
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 usage; 3 done, but something was rejected; \
                           78 bad configuration.";
 
-/// The options of every command.
-#[derive(Debug, Args)]
-pub(super) struct Common {
-    /// The configuration file [default: /etc/safelight/safelight.toml, if it exists]
-    #[arg(long, value_name = "FILE", global = true)]
-    pub(super) config: Option<PathBuf>,
-    /// The store's directory; overrides the configuration
-    #[arg(long, value_name = "DIR", global = true)]
-    pub(super) store: Option<PathBuf>,
-    /// Print JSON: one object, or JSON Lines with one item a line
-    #[arg(long, global = true)]
-    pub(super) json: bool,
-}
-
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Watch run directories and turn new dumps into images, until SIGTERM
+    /// Watch run directories and turn new dumps into images, until SIGTERM or Ctrl-C
     Daemon {
+        /// Directories to watch instead of those of the configuration: each holds run directories, or is one. Then no
+        /// configuration file is needed, and a gallery is served
+        #[arg(value_name = "DIR")]
+        directories: Vec<PathBuf>,
         #[command(flatten)]
         common: Common,
     },
     /// Read run directories once
     Ingest {
-        /// The run directories
-        #[arg(required = true, value_name = "RUN_DIR")]
-        run_dirs: Vec<PathBuf>,
+        #[command(flatten)]
+        args: IngestArgs,
         #[command(flatten)]
         common: Common,
     },
     /// List items: images, held images, and rejected lines and dumps
+    #[command(after_help = rules())]
     Ls {
         #[command(flatten)]
         query: ListArgs,
         #[command(flatten)]
         common: Common,
     },
-    /// Show the items of a key and step, as JSON or as pictures in the terminal
+    /// Show the items of a key and step: in words, as JSON, or as pictures in the terminal
     Show {
         #[command(flatten)]
         query: ShowArgs,
@@ -92,6 +84,11 @@ pub(super) enum Command {
     Validate {
         #[command(flatten)]
         common: Common,
+    },
+    /// Run the daemon as a service of systemd
+    Service {
+        #[command(subcommand)]
+        command: ServiceCommand,
     },
     /// Show what the rules in `[retention]` would remove; remove it with --apply
     Prune {
@@ -148,11 +145,54 @@ pub(super) enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceCommand {
+    /// Write unit and configuration, and start the service; run it again to watch further directories
+    Install {
+        /// Directories to watch: each holds run directories, or is one
+        #[arg(value_name = "DIR")]
+        directories: Vec<PathBuf>,
+        #[command(flatten)]
+        args: ServiceArgs,
+    },
+    /// Stop the service and remove its unit; the configuration and the store stay
+    Uninstall {
+        #[command(flatten)]
+        args: ServiceArgs,
+    },
+    /// Show the service: exit code 0 if it runs and is healthy, else 1
+    Status {
+        #[command(flatten)]
+        args: ServiceArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServiceArgs {
+    /// A service of your own, without root, instead of one of the machine
+    #[arg(long)]
+    pub(super) user: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct IngestArgs {
+    /// Run directories, or directories that hold some
+    #[arg(required = true, value_name = "DIR")]
+    pub(super) directories: Vec<PathBuf>,
+    /// Also take the arrays and pictures that lie directly in a directory. `120.npy` is step 120 of this key,
+    /// `pred_120.npy` step 120 of NAME/pred, and `cat.png` step 0 of NAME/cat
+    #[arg(long, value_name = "NAME")]
+    pub(super) key: Option<LooseKey>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
     /// Only this run
     pub(super) run: Option<String>,
-    /// Only this key
+    /// Only this key. If there is none, all keys below it: `val` for `val/pred` and `val/target`
     pub(super) key: Option<String>,
     /// Only these steps: 120, 100..200 (inclusive), 100.. or ..200
     #[arg(long, value_name = "A..B", value_parser = steps)]
@@ -187,9 +227,9 @@ pub(super) struct ShowArgs {
     pub(super) step: StepArg,
     /// The index in the step, from 0 [default: all]
     pub(super) index: Option<u32>,
-    /// What to print
-    #[arg(long = "as", value_name = "FORM", default_value = "record", conflicts_with_all = ["picture", "follow"])]
-    pub(super) form: Form,
+    /// Print JSON: of the items as in the store, or as W&B would record them
+    #[arg(long = "as", value_name = "FORM", conflicts_with_all = ["picture", "follow"])]
+    pub(super) form: Option<Form>,
     /// Show the images in the terminal, each above a line with its caption. Without a protocol, the terminal is asked
     /// which one it knows, and standard output must be a terminal
     #[arg(
@@ -319,6 +359,12 @@ pub(super) struct MergeArgs {
     pub(super) run: Option<String>,
 }
 
+/// What the rules do that the column RULE names.
+fn rules() -> String {
+    let rules = Rule::ALL.map(|rule| format!("  {:9}{}", rule.name(), rule.in_words()));
+    format!("Column RULE, how values became pixels:\n{}", rules.join("\n"))
+}
+
 /// The first and the last step, inclusive.
 pub(super) type Steps = (Option<u64>, Option<u64>);
 
@@ -345,43 +391,6 @@ impl From<StateArg> for StateFilter {
             StateArg::Rejected => Self::Rejected,
             StateArg::Waiting => Self::Waiting,
         }
-    }
-}
-
-impl Common {
-    /// The configuration. Without a file, the defaults.
-    pub(super) fn config(&self) -> anyhow::Result<Config> {
-        match self.config_path() {
-            Some(path) => self.load(&path),
-            None => self.with_store(Config::default()),
-        }
-    }
-
-    /// The configuration of a command that needs a file, what is odd in it, and the file.
-    ///
-    /// # Errors
-    /// With exit code 78 if there is no file, an invalid one, or one whose parts do not fit together.
-    pub(super) fn whole_config(&self) -> anyhow::Result<(Config, Vec<String>, PathBuf)> {
-        let path = self.config_path().ok_or(NoConfigFile)?;
-        let (config, warnings) = config::load_whole(&path, self.store.as_deref())?;
-        Ok((config, warnings, path))
-    }
-
-    /// The file that `--config` names, else the one in the default place if it exists.
-    fn config_path(&self) -> Option<PathBuf> {
-        let default = Path::new(config::DEFAULT_PATH);
-        self.config.clone().or_else(|| default.is_file().then(|| default.to_owned()))
-    }
-
-    fn load(&self, path: &Path) -> anyhow::Result<Config> {
-        self.with_store(config::load(path)?)
-    }
-
-    fn with_store(&self, mut config: Config) -> anyhow::Result<Config> {
-        if let Some(store) = &self.store {
-            config.boot.store = std::path::absolute(store)?;
-        }
-        Ok(config)
     }
 }
 

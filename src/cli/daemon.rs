@@ -1,21 +1,30 @@
 //! `safelight daemon`, `health`, `reload` and `validate`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
-use super::access;
 use super::args::Common;
+use super::daemon_client;
 use super::exit::ExitCode;
 use super::format::printable;
 use super::json::{self, Reloaded, Validated};
+use super::run_dirs;
+use super::store_advice::{check_owner, with_advice};
 
-pub(super) fn run(common: &Common) -> anyhow::Result<ExitCode> {
-    let (config, warnings, path) = common.whole_config()?;
-    crate::daemon::run(config, &warnings, Some(path))?;
+pub(super) fn run(directories: &[PathBuf], common: &Common) -> anyhow::Result<ExitCode> {
+    let directories = run_dirs::named_directories(directories)?;
+    let (config, warnings, source) = common.of_daemon(&directories)?;
+    let store = config.boot.store.clone();
+    if !directories.is_empty() && common.store.is_none() {
+        check_owner(&store)?;
+    }
+    let result = crate::daemon::run(config, &warnings, source);
+    result.map_err(|error| with_advice(error, &store, common))?;
     Ok(ExitCode::Done)
 }
 
 pub(super) fn health(common: &Common, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let health = access::daemon(common)?.health()?;
+    let health = daemon_client::daemon(common)?.health()?;
     if common.json {
         json::print(&health, out)?;
     } else if health.healthy {
@@ -29,7 +38,7 @@ pub(super) fn health(common: &Common, out: &mut impl Write) -> anyhow::Result<Ex
 }
 
 pub(super) fn reload(common: &Common, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    access::daemon(common)?.reload()?;
+    daemon_client::daemon(common)?.reload()?;
     if common.json {
         json::print(&Reloaded { reloaded: true }, out)?;
     } else {
@@ -39,7 +48,7 @@ pub(super) fn reload(common: &Common, out: &mut impl Write) -> anyhow::Result<Ex
 }
 
 pub(super) fn validate(common: &Common, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let (_, warnings, path) = common.whole_config()?;
+    let (_, warnings, path) = common.of_file()?;
     if common.json {
         json::print(&Validated { path, ok: true, warnings }, out)?;
     } else {

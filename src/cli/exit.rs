@@ -1,8 +1,10 @@
 //! The exit codes of all commands.
 
+use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
-use crate::config::{self, ConfigError};
+use crate::config::ConfigError;
 
 /// How a command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +22,25 @@ pub(super) enum ExitCode {
     BadConfig = 78,
 }
 
-/// No configuration file was named, and none is in the default place.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "no configuration file: {} does not exist (name another file with --config)",
-    config::DEFAULT_PATH
-)]
-pub(super) struct NoConfigFile;
+/// No configuration file was named, and none is in the default places.
+#[derive(Debug)]
+pub(super) struct NoConfigFile {
+    /// The default places.
+    pub(super) looked_for: Vec<PathBuf>,
+    /// What may be named instead of a file; may be empty.
+    pub(super) or: &'static str,
+}
+
+impl fmt::Display for NoConfigFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places = self.looked_for.iter().map(|path| path.display().to_string());
+        let places = places.collect::<Vec<_>>().join(" nor ");
+        write!(f, "no configuration file: there is neither {places}; name one with --config FILE")?;
+        if self.or.is_empty() { Ok(()) } else { write!(f, ", {}", self.or) }
+    }
+}
+
+impl std::error::Error for NoConfigFile {}
 
 impl ExitCode {
     /// The code of an error.

@@ -36,6 +36,9 @@ pub(super) struct Ingested {
     pub(super) replaced: u64,
     /// The run directories in which neither a media log nor a dump was found. The command fails if there is any.
     pub(super) found_nothing: Vec<PathBuf>,
+    /// Why run directories were not read whose id another directory has, such as a copy of a run. The command then ends
+    /// with 3.
+    pub(super) not_taken: Vec<String>,
     /// What was probably meant for Safelight and was not read as it lies.
     pub(super) passed_over: Vec<RunDirPassedOver>,
     /// Lines of logs that made no item, because they were read before: their log is a copy or was
@@ -79,6 +82,34 @@ pub(super) struct NewItems {
     pub(super) held: u64,
     /// Number of rejected lines and dumps.
     pub(super) rejected: u64,
+}
+
+/// `safelight service install --json` and `service status --json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ServiceState {
+    /// The unit's file. `None` if no service is installed.
+    pub(super) unit: Option<PathBuf>,
+    /// Whether it starts with the machine, as systemd says it: `enabled`, `disabled`.
+    pub(super) enabled: String,
+    /// Whether it runs, as systemd says it: `active`, `activating`, `failed`, `inactive`.
+    pub(super) active: String,
+    /// The configuration file.
+    pub(super) configuration: PathBuf,
+    /// The directories that the configuration watches.
+    pub(super) watched: Vec<PathBuf>,
+    /// The store. `None` if the configuration cannot be read.
+    pub(super) store: Option<PathBuf>,
+    /// What is wrong with the daemon or its configuration, one sentence each.
+    pub(super) reasons: Vec<String>,
+}
+
+/// `safelight service uninstall --json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ServiceRemoved {
+    /// The files that were removed.
+    pub(super) removed: Vec<PathBuf>,
+    /// The configuration and the store, which stay.
+    pub(super) kept: Vec<PathBuf>,
 }
 
 /// `safelight sync --json`, and `retry --json` with a daemon.
@@ -289,7 +320,7 @@ mod tests {
     use crate::media::MediaEntry;
     use crate::retention::Report;
 
-    fn schemas() -> [(&'static str, Schema); 13] {
+    fn schemas() -> [(&'static str, Schema); 15] {
         [
             ("item", schema_for!(ItemForm)),
             ("status", schema_for!(Status)),
@@ -304,6 +335,8 @@ mod tests {
             ("validate", schema_for!(Validated)),
             ("wandb-merge", schema_for!(Merged)),
             ("gallery", schema_for!(GalleryAddress)),
+            ("service", schema_for!(ServiceState)),
+            ("service-uninstall", schema_for!(ServiceRemoved)),
         ]
     }
 

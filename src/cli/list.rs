@@ -12,7 +12,7 @@ use super::exit::ExitCode;
 use super::format::{Table, count, printable, short};
 use crate::control::protocol::ItemsQuery;
 use crate::media::shortened;
-use crate::store::LeftOutRun;
+use crate::store::{KeysBelow, LeftOutRun};
 
 /// The columns; the first one is left out if the command names a run.
 const COLUMNS: [&str; 10] =
@@ -27,10 +27,7 @@ pub(super) fn run(
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
     let access = StoreAccess::open(common, "ls")?;
-    let (first_step, last_step) = args.step.unwrap_or_default();
-    let (run, key) = (args.run.clone(), args.key.clone());
-    let state = args.state.map(Into::into);
-    let query = ItemsQuery { run, key, first_step, last_step, state, ..ItemsQuery::default() };
+    let queries = queries(args, &access)?;
     let store = access.config.boot.store.clone();
     let mut n_missing = 0u64;
     let mut look = |item: &mut Value| {
@@ -41,7 +38,7 @@ pub(super) fn run(
     };
     let is_wanted = |item: &Value| args.conditions.iter().all(|condition| condition.holds(item));
     if common.json {
-        let left_out = access.each_item(query, |mut item| {
+        let left_out = access.each_item_of(queries, |mut item| {
             if !is_wanted(&item) {
                 return Ok(());
             }
@@ -53,7 +50,7 @@ pub(super) fn run(
     }
     let n_left_out = usize::from(args.run.is_some());
     let mut table = Table::new(out, &COLUMNS[n_left_out..]);
-    let left_out = access.each_item(query, |mut item| {
+    let left_out = access.each_item_of(queries, |mut item| {
         if !is_wanted(&item) {
             return Ok(());
         }
@@ -63,6 +60,25 @@ pub(super) fn run(
     table.finish()?;
     warn_missing(n_missing);
     Ok(warn_left_out(&left_out, args))
+}
+
+/// The queries for the items that are named: those of a key or, if there is none of that name, of each key below it.
+fn queries(args: &ListArgs, access: &StoreAccess) -> anyhow::Result<Vec<ItemsQuery>> {
+    let (first_step, last_step) = args.step.unwrap_or_default();
+    let (run, key, state) = (args.run.clone(), args.key.clone(), args.state.map(Into::into));
+    let named = ItemsQuery { run, key, first_step, last_step, state, ..ItemsQuery::default() };
+    let (Some(run), Some(key)) = (&args.run, &args.key) else { return Ok(vec![named]) };
+    let KeysBelow { keys, n } = access.missing(ItemsQuery::of_key(run, key))?.keys_below;
+    if keys.is_empty() {
+        return Ok(vec![named]);
+    }
+    let n_more = n - keys.len() as u64;
+    if n_more > 0 {
+        let keys = count(n_more, "more key");
+        drop(writeln!(io::stderr(), "safelight: {keys} below {:?} are not listed", printable(key)));
+    }
+    let of_key = |key| ItemsQuery { key: Some(key), ..named.clone() };
+    Ok(keys.into_iter().map(of_key).collect())
 }
 
 /// Whether an image has no media file in the store. A copy of a store that was written meanwhile may lack some.

@@ -56,9 +56,16 @@ fn examples(command: Option<&str>) -> Examples {
                 "safelight ls 7\nsafelight show 7 val/pred --picture",
             ),
         ],
-        Some("daemon") => &[(
-            "Run the daemon with a configuration of its own:",
-            "safelight daemon --config team.toml",
+        Some("daemon") => &[
+            ("Watch all runs in a directory, without a configuration:", "safelight daemon ~/runs"),
+            (
+                "Run the daemon with a configuration of its own:",
+                "safelight daemon --config team.toml",
+            ),
+        ],
+        Some("service") => &[(
+            "Watch all runs in a directory from now on, without root:",
+            "safelight service install --user ~/runs",
         )],
         Some("ingest") => &[(
             "Read two run directories into a store in the current directory:",

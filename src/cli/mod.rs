@@ -4,13 +4,16 @@
 //! | --- | --- |
 //! | `args` | the arguments of all commands, and their help |
 //! | `exit` | the exit codes |
+//! | `common` | the options of every command, and the configuration that they name |
 //! | `access` | `StoreAccess`: one store, answered by its daemon or read from its files |
+//! | `daemon_client` | the daemon of a store: where it listens, and whether it answers |
 //! | `privileges` | root acts as the owner of the store |
+//! | `store_advice` | what to do about a store that cannot be opened |
+//! | `run_dirs` | what the directories are that a command line names: runs, or folders of runs |
 //! | `format` | counts, sizes, ages and tables for people |
 //! | `passed_over` | what is passed over, as `ingest` and `status` print it |
 //! | `progress` | the progress bar of `ingest` and `verify` |
 //! | `picture` | pictures in the terminal, for `show` |
-//! | `follow` | `show --follow` |
 //! | `json` | what `--json` prints, as types with a schema |
 //! | `manual` | the manual's pages, for the test that writes them |
 //!
@@ -18,10 +21,11 @@
 
 mod access;
 mod args;
+mod common;
 mod completions;
 mod daemon;
+mod daemon_client;
 mod exit;
-mod follow;
 mod format;
 mod gallery;
 mod ingest;
@@ -36,8 +40,11 @@ mod progress;
 mod prune;
 mod reindex;
 mod release;
+mod run_dirs;
+mod service;
 mod show;
 mod status;
+mod store_advice;
 mod sync;
 mod verify;
 mod wandb_merge;
@@ -90,13 +97,13 @@ where
 
 fn run(command: Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Daemon { common } => {
+        Command::Daemon { directories, common } => {
             descriptors::raise_limit();
-            daemon::run(&common)
+            daemon::run(&directories, &common)
         }
-        Command::Ingest { run_dirs, common } => {
+        Command::Ingest { args, common } => {
             descriptors::raise_limit();
-            ingest::run(&run_dirs, &common, out)
+            ingest::run(&args, &common, out)
         }
         Command::Ls { query, common } => list::run(&query, &common, out),
         Command::Show { query, common } => show::run(&query, &common, out),
@@ -108,6 +115,7 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         Command::Health { common } => daemon::health(&common, out),
         Command::Reload { common } => daemon::reload(&common, out),
         Command::Validate { common } => daemon::validate(&common, out),
+        Command::Service { command } => service::run_command(&command, out),
         Command::Prune { apply, common } => prune::run(apply, &common, out),
         Command::Sync { args, common } => sync::run(&args, &common, out),
         Command::Retry { args, common } => sync::retry(&args, &common, out),

@@ -20,17 +20,20 @@ pub(super) fn run(common: &Common, out: &mut impl Write) -> anyhow::Result<ExitC
     if common.json {
         json::print(&status, out)?;
     } else {
-        print(&status, out)?;
+        print(&status, common, out)?;
     }
     Ok(ExitCode::Done)
 }
 
-fn print(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
+fn print(status: &Status, common: &Common, out: &mut impl Write) -> anyhow::Result<()> {
     match status.pid {
         Some(pid) => writeln!(out, "daemon    running, process {pid}, version {}", status.version)?,
         None => writeln!(out, "daemon    not running")?,
     }
     writeln!(out, "store     {}", status.store.display())?;
+    if let Some(file) = common.config_path() {
+        writeln!(out, "config    {}", file.display())?;
+    }
     writeln!(out, "items     {}", items([status.image, status.held, status.rejected]))?;
     if let Some(waiting) = &status.waiting {
         let is_tried = if waiting.n == 1 { "is tried" } else { "are tried" };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::places::Places;
 use super::values::socket;
 
 /// Where the daemon listens for commands.
@@ -13,7 +14,8 @@ use super::values::socket;
 #[serde(deny_unknown_fields, default)]
 pub struct ControlSection {
     /// The socket on which the daemon answers commands. At most 107 bytes long. If unset:
-    /// `/run/safelight/control.sock` for root, `$XDG_RUNTIME_DIR/safelight/control.sock` for other users.
+    /// `/run/safelight/control.sock` for root, `$XDG_RUNTIME_DIR/safelight/control.sock` for other users, and
+    /// `control.sock` in the store where that variable is unset or `--store` names the store.
     #[serde(deserialize_with = "socket")]
     #[schemars(
         example = "/run/safelight/control.sock",
@@ -23,20 +25,12 @@ pub struct ControlSection {
 }
 
 impl ControlSection {
-    /// The socket's path; a relative path starts at `folder`.
-    pub(super) fn path(self, folder: &Path) -> PathBuf {
-        folder.join(self.socket.unwrap_or_else(default_socket))
+    /// The socket's path; a relative path starts at `folder`. `store` is the store's directory, which the command line
+    /// may have named.
+    pub(super) fn path(self, folder: &Path, store: &Path, is_store_named: bool) -> PathBuf {
+        let default = || Places::of_process().socket(store, is_store_named);
+        folder.join(self.socket.unwrap_or_else(default))
     }
-}
-
-/// The socket of a configuration that names none: the system's place for root, the user's own for others.
-fn default_socket() -> PathBuf {
-    let runtime = if rustix::process::geteuid().is_root() {
-        None
-    } else {
-        std::env::var_os("XDG_RUNTIME_DIR")
-    };
-    runtime.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("safelight/control.sock")
 }
 
 /// Where the daemon serves metrics for Prometheus.

@@ -66,6 +66,11 @@ impl ConfigFile {
     /// The file's meaning; relative paths start at `folder`.
     #[must_use]
     pub fn into_config(self, folder: &Path) -> Config {
+        self.into_config_of(folder, None)
+    }
+
+    /// The file's meaning. `named_store`, if given, is the store instead of the file's.
+    pub(super) fn into_config_of(self, folder: &Path, named_store: Option<&Path>) -> Config {
         let Self {
             store,
             watch,
@@ -83,9 +88,11 @@ impl ConfigFile {
         let (free_bytes_min, scrub) = (store.free_bytes_min, store.scrub());
         let targets = sync.into_iter();
         let targets = targets.map(|(name, target)| target.into_config(name.into_string(), folder));
+        let is_store_named = named_store.is_some();
+        let store = named_store.map_or_else(|| store.directory(folder), Path::to_owned);
         let boot = Boot {
-            store: store.directory(folder),
-            socket: control.path(folder),
+            socket: control.path(folder, &store, is_store_named),
+            store,
             n_threads: work.threads.as_usize(),
             memory_bytes_max: work.memory_bytes_max.get(),
             dump_digest: work.dump_digest,

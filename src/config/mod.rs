@@ -17,7 +17,9 @@ mod in_effect;
 pub mod ingest;
 pub mod limits;
 pub mod log;
+mod overrides;
 pub mod patterns;
+pub(crate) mod places;
 pub mod retention;
 pub mod schema;
 mod section_schema;
@@ -44,15 +46,13 @@ pub use self::image::ImageRules;
 pub(crate) use self::in_effect::InEffect;
 pub use self::ingest::IngestTimes;
 use self::log::LogFormat;
+pub(crate) use self::overrides::{ConfigSource, NamedDirectory, Overrides};
 use self::retention::RetentionRules;
 use self::store::ScrubRules;
 pub use self::sync::SyncConfig;
 pub use self::watch::WatchConfig;
 use crate::limits::Limits;
 use crate::media::DigestKind;
-
-/// The configuration file that is read by default, if it exists.
-pub const DEFAULT_PATH: &str = "/etc/safelight/safelight.toml";
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
@@ -167,30 +167,47 @@ impl Live {
 /// # Errors
 /// If the file cannot be read, is not TOML, has an unknown field, or a value of the wrong kind.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let unreadable = |error: std::io::Error| ConfigError::unreadable(path, &error);
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    parse(&text, &std::path::absolute(path).map_err(unreadable)?)
+    load_with(Some(path), &Overrides::default())
 }
 
-/// Reads a configuration file, and checks that its parts fit together. `store` replaces the file's store. Also returns
-/// what is hardly meant, for people.
+/// Reads a configuration file; without one, the defaults hold. What the command line says wins.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, ConfigError> {
+    let text = Text::read(path)?;
+    Ok(overrides.apply(text.parse()?, text.folder()))
+}
+
+/// Reads a configuration file as [`load_with`], and checks that its parts fit together. Also returns what is hardly
+/// meant, for people.
 ///
 /// # Errors
 /// As [`load`], and if something cannot work, such as two targets that write to one directory.
-pub fn load_whole(path: &Path, store: Option<&Path>) -> Result<(Config, Vec<String>), ConfigError> {
-    let unreadable = |error: std::io::Error| ConfigError::unreadable(path, &error);
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    let path = std::path::absolute(path).map_err(unreadable)?;
-    let mut config = parse(&text, &path)?;
-    if let Some(store) = store {
-        config.boot.store = std::path::absolute(store).map_err(unreadable)?;
-    }
+pub(crate) fn load_whole(
+    path: Option<&Path>,
+    overrides: &Overrides,
+) -> Result<(Config, Vec<String>), ConfigError> {
+    whole(&Text::read(path)?, overrides)
+}
+
+/// Checks the text of a configuration file that is to be written at `path`, as [`load_whole`] does.
+///
+/// # Errors
+/// As there.
+pub(crate) fn check_text(text: &str, path: &Path) -> Result<(), ConfigError> {
+    let text = Text { text: text.to_owned(), path: path.to_owned() };
+    whole(&text, &Overrides::default()).map(drop)
+}
+
+fn whole(text: &Text, overrides: &Overrides) -> Result<(Config, Vec<String>), ConfigError> {
+    let config = overrides.apply(text.parse()?, text.folder());
     let mut warnings = Vec::new();
     for finding in checks::check(&config, &Facts::of_machine(&config)) {
         // The text was parsed above.
-        let root = DeTable::parse(&text).ok();
+        let root = DeTable::parse(&text.text).ok().filter(|_| !overrides.has(&finding.place));
         let span = root.and_then(|root| checks::span(root.get_ref(), &finding.place));
-        let error = ConfigError::at(&text, &path, span.as_ref(), finding.message, &[]);
+        let error = ConfigError::at(&text.text, &text.path, span.as_ref(), finding.message, &[]);
         if finding.is_error {
             return Err(error);
         }
@@ -200,20 +217,50 @@ pub fn load_whole(path: &Path, store: Option<&Path>) -> Result<(Config, Vec<Stri
     Ok((config, warnings))
 }
 
+/// The text of a configuration file.
+struct Text {
+    text: String,
+    /// Absolute. Without a file, what an error names instead.
+    path: PathBuf,
+}
+
+impl Text {
+    fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else {
+            return Ok(Self { text: String::new(), path: "command line".into() });
+        };
+        let unreadable = |error: std::io::Error| ConfigError::unreadable(path, &error);
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Ok(Self { text, path: std::path::absolute(path).map_err(unreadable)? })
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    fn parse(&self) -> Result<ConfigFile, ConfigError> {
+        parse_file(&self.text, &self.path)
+    }
+}
+
 /// Reads the text of the configuration file at `path`; relative paths start at its folder.
 ///
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    let file = parse_file(text, path)?;
+    Ok(file.into_config(path.parent().unwrap_or(Path::new("/"))))
+}
+
+fn parse_file(text: &str, path: &Path) -> Result<ConfigFile, ConfigError> {
     let mut root =
         DeTable::parse(text).map_err(|error| ConfigError::of_toml(text, path, &error, &[]))?;
     if let Some((span, message)) = shape::mistake(root.get_ref()) {
         return Err(ConfigError::at(text, path, Some(&span), message, &[]));
     }
     let targets = sync::split_targets(root.get_mut());
-    let file = ConfigFile::deserialize(toml::Deserializer::from(root))
-        .map_err(|error| ConfigError::of_toml(text, path, &error, &targets))?;
-    Ok(file.into_config(path.parent().unwrap_or(Path::new("/"))))
+    ConfigFile::deserialize(toml::Deserializer::from(root))
+        .map_err(|error| ConfigError::of_toml(text, path, &error, &targets))
 }
 
 impl Default for Config {

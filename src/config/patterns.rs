@@ -70,6 +70,12 @@ impl Serialize for FilePattern {
 pub struct RunsPattern(Option<FilePattern>);
 
 impl RunsPattern {
+    /// The pattern of all folders this many levels below a directory; of level 0, the directory itself.
+    pub(crate) fn of_depth(depth: usize) -> Self {
+        let pattern = if depth == 0 { ".".to_owned() } else { vec!["*"; depth].join("/") };
+        Self::try_from(pattern).expect("a pattern")
+    }
+
     /// The pattern of the subdirectories; `None` if the directory itself is the run.
     #[must_use]
     pub fn into_pattern(self) -> Option<FilePattern> {

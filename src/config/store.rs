@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::places::Places;
 use super::values::{BYTES_MAX, Whole, some_path};
 
 /// Where images are kept.
@@ -14,7 +15,8 @@ use super::values::{BYTES_MAX, Whole, some_path};
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSection {
     /// The directory that holds images, journals and the index. Put it on a local file system, not on the
-    /// network. If unset: `/var/lib/safelight` for root, `$XDG_STATE_HOME/safelight` for other users.
+    /// network. If unset: `/var/lib/safelight` for root, for other users `$XDG_DATA_HOME/safelight`, which is
+    /// `~/.local/share/safelight` unless it is set.
     #[serde(deserialize_with = "some_path")]
     #[schemars(example = "/var/lib/safelight", extend("x-restart" = true, "x-set" = true))]
     pub path: Option<PathBuf>,
@@ -62,16 +64,6 @@ impl StoreSection {
 
     /// The store's directory; a relative path starts at `folder`.
     pub(super) fn directory(self, folder: &Path) -> PathBuf {
-        folder.join(self.path.unwrap_or_else(default_store))
+        folder.join(self.path.unwrap_or_else(|| Places::of_process().store()))
     }
-}
-
-/// The store of a configuration that names none: the system's place for root, the user's own for others.
-fn default_store() -> PathBuf {
-    if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/var/lib/safelight");
-    }
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
-    state.or_else(home).unwrap_or_else(std::env::temp_dir).join("safelight")
 }

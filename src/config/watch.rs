@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::checks;
 use super::patterns::{FilePattern, RunsPattern};
 use super::values::path;
-use crate::record::pattern::DumpPattern;
+use crate::record::LooseKey;
+use crate::record::pattern::{DumpPath, DumpPattern};
 
 /// A directory that holds run directories, or is one.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -43,7 +44,7 @@ pub struct WatchSection {
 const DEFAULT_DUMPS: [&str; 2] = ["dumps/{key}/{step}.{ext}", "dumps/{key}/{step}_{index}.{ext}"];
 
 fn all_runs() -> RunsPattern {
-    RunsPattern::try_from("*".to_owned()).expect("a pattern")
+    RunsPattern::of_depth(1)
 }
 
 fn default_logs() -> Vec<FilePattern> {
@@ -80,6 +81,10 @@ pub struct WatchConfig {
     pub dumps: Vec<DumpPattern>,
     /// How changes are noticed.
     pub backend: Backend,
+    /// The name of the run, if `runs` is `None`; else its directory's name is taken.
+    pub(crate) name: Option<String>,
+    /// The key of arrays and pictures that lie directly in a run directory; `None` if these are no dumps.
+    pub(crate) loose_key: Option<LooseKey>,
     /// The store's path from this directory, links resolved, if one of them lies in the other. Nothing below it is
     /// read, whatever the patterns say: the store's journal would feed itself. Empty if the directory lies in the
     /// store.
@@ -96,6 +101,8 @@ impl WatchConfig {
             logs: default_logs(),
             dumps: default_dumps(),
             backend: Backend::default(),
+            name: None,
+            loose_key: None,
             store: None,
         }
     }
@@ -112,6 +119,19 @@ impl WatchConfig {
         self.store.as_ref().is_some_and(|store| {
             path.strip_prefix(&self.path).is_ok_and(|inner| inner.starts_with(store))
         })
+    }
+
+    /// Returns what a dump's path says of it, or why it says too little. `None` if the file is no dump. `path` is relative
+    /// to the run directory, with slashes.
+    pub(crate) fn dump_path(&self, path: &str) -> Option<Result<DumpPath, String>> {
+        let by_pattern = self.dumps.iter().find_map(|pattern| pattern.read(path));
+        by_pattern.or_else(|| self.loose_key.as_ref()?.read(path))
+    }
+
+    /// Whether media logs or dumps may lie in a folder of a run, or below it.
+    pub(crate) fn may_lie_below(&self, folder: &str) -> bool {
+        self.may_have_logs_below(folder)
+            || self.dumps.iter().any(|pattern| pattern.may_lie_below(folder))
     }
 
     /// Whether a file of a run is a media log. `path` is relative to the run directory, with slashes.
@@ -132,6 +152,6 @@ impl WatchSection {
     pub(super) fn into_config(self, folder: &Path) -> WatchConfig {
         let Self { path, runs, logs, dumps, backend } = self;
         let (path, runs) = (folder.join(path), runs.into_pattern());
-        WatchConfig { path, runs, logs, dumps, backend, store: None }
+        WatchConfig { path, runs, logs, dumps, backend, name: None, loose_key: None, store: None }
     }
 }

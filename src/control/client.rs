@@ -213,7 +213,11 @@ impl Client {
         Ok(missing.step_before.or(missing.reason.is_none().then_some(u64::MAX)))
     }
 
-    fn missing(&self, query: &ItemsQuery) -> Result<Missing, ClientError> {
+    /// Which name of a query does not exist, and what is near it.
+    ///
+    /// # Errors
+    /// If the daemon cannot be reached or refuses.
+    pub fn missing(&self, query: &ItemsQuery) -> Result<Missing, ClientError> {
         self.json(&Method::GET, &with_query(MISSING_PATH, query))
     }
 

@@ -9,7 +9,7 @@ use super::protocol::Health;
 use crate::ingest::{IngestStatus, Waiting};
 use crate::media::shortened;
 use crate::store::{RejectedExample, RejectedItems};
-use crate::sync::TargetStatus;
+use crate::sync::{self, TargetStatus};
 
 /// How many causes of one kind are named.
 const CAUSES_MAX: usize = 5;
@@ -70,6 +70,10 @@ impl Health {
         add("causes", overdue(&ingest).into_iter().collect());
         add("causes", waiting.iter().map(waiting_items).collect());
         add("causes", retention.into_iter().collect());
+        if ingest.is_ready && ingest.watching.is_empty() {
+            reasons
+                .push("no directory is watched: add a [[watch]] to the configuration".to_owned());
+        }
         if !ingest.is_ready {
             reasons.push("the initial scan is not complete".to_owned());
         }
@@ -110,10 +114,14 @@ fn overdue(view: &IngestStatus) -> Option<String> {
     ))
 }
 
-/// Says that deliveries to a target have failed for longer than its patience, if they have.
+/// Says that deliveries to a target have failed for longer than its patience, if they have, or that no patience helps.
 fn away(target: &TargetStatus) -> Option<String> {
-    let (trouble, trouble_s) = (target.trouble.as_ref()?, target.trouble_s?);
+    let trouble = target.trouble.as_ref()?;
     let TargetStatus { name, patience_s, pending, .. } = target;
+    if sync::is_forbidden(trouble) {
+        return Some(format!("target {name}: {pending} images are pending: {trouble}"));
+    }
+    let trouble_s = target.trouble_s?;
     // Compared in whole seconds, as the setting is.
     (Duration::try_from_secs_f64(trouble_s).ok()? >= Duration::from_secs(*patience_s)).then(|| {
         format!(
@@ -181,7 +189,9 @@ mod tests {
         ] {
             assert_eq!(on_one_line(text, 10), want, "{text:?}");
         }
+        // Nothing is wrong, but nothing is watched either.
         let health = Health::new(HealthSources { ingest: ready(), ..HealthSources::default() });
-        assert_eq!((health.healthy, health.reasons), (true, Vec::new()));
+        let want = ["no directory is watched: add a [[watch]] to the configuration"];
+        assert_eq!((health.healthy, health.reasons), (false, want.map(str::to_owned).to_vec()));
     }
 }

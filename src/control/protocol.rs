@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ingest::IngestStatus;
 use crate::media::{MediaId, MediaKey, NameError, RunId};
-use crate::store::{Filter, LeftOutRun, MediaStatus, RejectedItems, RunSummary, StateFilter};
+use crate::store::{
+    Filter, KeysBelow, LeftOutRun, MediaStatus, MissingName, RejectedItems, RunSummary, StateFilter,
+};
 use crate::sync::TargetStatus;
 
 /// Path of the question which daemon answers.
@@ -221,6 +223,19 @@ pub struct Missing {
     /// If the query names one step, which does not exist: the last step before it with an image or a held item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_before: Option<u64>,
+    /// If the query names a key that does not exist: the keys below it.
+    #[serde(default)]
+    pub keys_below: KeysBelow,
+}
+
+impl From<MissingName> for Missing {
+    fn from(missing: MissingName) -> Self {
+        Self {
+            reason: Some(missing.to_string()),
+            step_before: missing.step_before(),
+            keys_below: missing.keys_below(),
+        }
+    }
 }
 
 /// Query of a release: the held items for which all conditions hold.

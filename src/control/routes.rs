@@ -305,8 +305,7 @@ async fn missing(
     let filter = Filter::try_from(query).map_err(Failure::bad_request)?;
     let make = move || {
         let missing = answers.reader.missing_name(&filter)?;
-        let step_before = if let Some(missing) = &missing { missing.step_before() } else { None };
-        json(&Missing { reason: missing.map(|missing| missing.to_string()), step_before })
+        json(&missing.map(Missing::from).unwrap_or_default())
     };
     shares.lists.answer(make).await
 }

@@ -23,7 +23,6 @@ mod systemd;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -45,7 +44,7 @@ use self::running::{EngineEnd, MainLoop};
 use self::scrub::Scrubber;
 use self::signals::EndSignals;
 use self::systemd::notify;
-use crate::config::{self, Boot, Config, InEffect};
+use crate::config::{Boot, Config, ConfigSource, InEffect};
 use crate::control::routes::{self, Answers};
 use crate::control::server;
 use crate::ingest::{Command, Engine, Mode, Shared};
@@ -69,14 +68,13 @@ const COMMANDS_MAX: usize = 4;
 ///
 /// # Errors
 /// If a part cannot be started, or the engine fails.
-pub(crate) fn run(
-    config: Config,
-    warnings: &[String],
-    config_path: Option<PathBuf>,
-) -> anyhow::Result<()> {
+pub(crate) fn run(config: Config, warnings: &[String], source: ConfigSource) -> anyhow::Result<()> {
     let level = logging::start(config.boot.log_format, &config.live.log_level)
         .context("cannot log to journald")?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), store = %config.boot.store.display(), "safelight starts");
+    let (store, socket) = (config.boot.store.display(), config.boot.socket.display());
+    let file = source.file.as_deref().map(|file| file.display());
+    let file = file.map(tracing::field::display);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %store, %socket, file, "safelight starts");
     for warning in warnings {
         tracing::warn!(warning, "configuration is odd");
     }
@@ -88,12 +86,12 @@ pub(crate) fn run(
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build()?;
-    let result = runtime.block_on(serve(config, config_path, level));
+    let result = runtime.block_on(serve(config, source, level));
     runtime.shutdown_timeout(CLIENTS_STOP_MAX);
     result
 }
 
-async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> anyhow::Result<()> {
+async fn serve(config: Config, source: ConfigSource, level: Level) -> anyhow::Result<()> {
     let mut end_signals = EndSignals::listen()?;
     let door = gallery::Door::bind(&config.boot.gallery).await?;
     let Some((writer, reader)) = opening::open_store(&config.boot, &mut end_signals).await? else {
@@ -109,8 +107,8 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
     let engine = Engine::new(Mode::Follow, config.clone(), writer, reader.clone(), shared.clone())?;
     let mut engine_end = start(engine, commands_in)?;
 
-    let file = config_path.as_deref().and_then(|path| config::load(path).ok());
-    let store_of_file = file.map_or_else(|| config.boot.store.clone(), |file| file.boot.store);
+    let source = source.with_store_of_file();
+    let of_file = source.load_whole().ok();
     let targets = Arc::new(Targets::new(reader.clone()));
     targets.apply(targets.prepare(&config.live.targets)?);
     let retention = Retention::new(reader.clone(), &config.live, shared.clone());
@@ -126,8 +124,8 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
         targets: targets.clone(),
         shared: shared.clone(),
         at_work: Mutex::new(()),
-        config_path,
-        boot: Boot { store: store_of_file, ..config.boot.clone() },
+        boot: boot_of_file(&config.boot, of_file),
+        source,
         commands: commands.clone(),
         in_effect: in_effect.clone(),
         level,
@@ -202,6 +200,13 @@ async fn serve(config: Config, config_path: Option<PathBuf>, level: Level) -> an
     // Someone may have removed it.
     drop(std::fs::remove_file(&socket));
     finish(end, ended_early, &shared)
+}
+
+/// The settings of the start as the file has them, for a reload to compare with. The command line may have named
+/// another store, and with it another socket.
+fn boot_of_file(boot: &Boot, of_file: Option<(Config, Vec<String>)>) -> Boot {
+    let Some((of_file, _)) = of_file else { return boot.clone() };
+    Boot { store: of_file.boot.store, socket: of_file.boot.socket, ..boot.clone() }
 }
 
 /// Runs the engine on a thread of its own. Returns the channel that gets its result.

@@ -8,7 +8,7 @@
 //!
 //! Source: `sched(7)`, "The autogroup feature"; `fs/proc/base.c`, `kernel/sched/autogroup.c`.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::thread;
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(super) fn lower(nice: u8) {
     match leads.then(|| set_autogroup(nice)) {
         Some(Ok(())) => {}
         Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        // Whoever starts the daemon in a terminal, to try it, need not care.
+        None if io::stderr().is_terminal() => {}
         None => tracing::info!(
             nice,
             "the session belongs to the shell that started the daemon, and keeps its priority: a training in \

@@ -1,13 +1,12 @@
 //! Reloads the configuration: whole, or not at all.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::retention::Retention;
-use crate::config::{self, Boot, Config, InEffect, Live};
+use crate::config::{Boot, Config, ConfigSource, InEffect, Live};
 use crate::ingest::{Command, Shared};
 use crate::locks::lock;
 use crate::logging::Level;
@@ -23,7 +22,8 @@ pub(super) struct Reload {
     pub(super) shared: Shared,
     /// One reload at a time, so that the last file wins.
     pub(super) at_work: Mutex<()>,
-    pub(super) config_path: Option<PathBuf>,
+    /// The file, and the directories that the command line names instead of those of the file.
+    pub(super) source: ConfigSource,
     /// The settings of the start, as the file had them: the command line may have named another store.
     pub(super) boot: Boot,
     pub(super) commands: Sender<Command>,
@@ -53,9 +53,10 @@ impl Reload {
 
     /// Does all that can fail, and changes nothing.
     fn prepare(&self) -> Result<Prepared, String> {
-        let path = self.config_path.as_deref();
-        let path = path.ok_or("started without a configuration file")?;
-        let loaded = config::load_whole(path, None).map_err(|error| error.to_string())?;
+        if self.source.file.is_none() {
+            return Err("the daemon was started without a configuration file".to_owned());
+        }
+        let loaded = self.source.load_whole().map_err(|error| error.to_string())?;
         let (Config { boot, live }, warnings) = loaded;
         for warning in warnings {
             tracing::warn!(warning, "configuration is odd");
@@ -108,7 +109,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::config::retention::DumpRetention;
+    use crate::config::{self, retention::DumpRetention};
     use crate::store::{self, lock::Holder};
 
     #[test]
@@ -117,6 +118,7 @@ mod tests {
         let file = folder.path().join("safelight.toml");
         fs::write(&file, "").expect("a file");
         let Config { boot, live } = config::load(&file).expect("a configuration");
+        let source = ConfigSource { file: Some(file.clone()), ..ConfigSource::default() };
         let me = Holder { pid: std::process::id(), command: "test".to_owned(), socket: None };
         let store = folder.path().join("store");
         let (_writer, reader) = store::open(&store, &me, Duration::ZERO).expect("a store");
@@ -128,7 +130,7 @@ mod tests {
             targets: Arc::new(Targets::new(reader)),
             shared,
             at_work: Mutex::default(),
-            config_path: Some(file.clone()),
+            source,
             boot,
             commands: commands.clone(),
             level: Level::detached(),

@@ -64,11 +64,13 @@ use crossbeam_channel::{Receiver, Sender};
 
 pub(crate) use self::engine::Engine;
 pub(crate) use self::line_records::LineRecords;
+pub(crate) use self::passed_over::is_foreign_folder;
 pub use self::passed_over::{PassedOver, PassedOverExample, PassedOverKind, RunPassedOver};
 pub(crate) use self::pipeline::ItemCounts;
 use self::pipeline::Progress;
 pub use self::planning::{Admitting, KeyReport, ReleaseReport, RepairResult};
 pub(crate) use self::planning::{ReleaseRequest, RepairRequest};
+pub(crate) use self::runs::IDENTITY_FILE;
 pub use self::skipped::{SkippedEntries, SkippedOfDump};
 pub use self::status::{IngestStatus, Waiting};
 pub use self::watching::RootStatus;

@@ -34,9 +34,7 @@ impl RunFiles {
         if self.is_in_store(folder) {
             return false;
         }
-        folder.is_empty()
-            || self.watch.may_have_logs_below(folder)
-            || self.watch.dumps.iter().any(|pattern| pattern.may_lie_below(folder))
+        folder.is_empty() || self.watch.may_lie_below(folder)
     }
 
     /// Whether a folder is the store, or lies in it.
@@ -52,7 +50,7 @@ impl RunFiles {
     /// Returns what a dump's path says of it, or why it says too little. `None` if no pattern for dumps
     /// matches the path.
     pub(crate) fn dump_path(&self, path: &str) -> Option<Result<DumpPath, String>> {
-        self.watch.dumps.iter().find_map(|pattern| pattern.read(path))
+        self.watch.dump_path(path)
     }
 
     /// Returns the dump that a path stands for: the path itself, or the dump that it is a sidecar of.

@@ -1,10 +1,15 @@
 //! Which name of a query does not exist, and the nearest ones that do.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Filter, Reader, StoreError};
 use crate::media::{MediaKey, RunId, Step};
 
 /// Keys of rejected items that are compared with a key that does not exist.
 const REJECTED_MAX: usize = 100_000;
+
+/// Keys below a name that are listed.
+const BELOW_MAX: usize = 10_000;
 
 /// A name that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,13 +19,40 @@ pub(crate) enum MissingName {
     Run { got: String, nearest: Option<String> },
     /// The run has no items of this key.
     #[error("run {run:?} has no key {got:?}: {}", advice(nearest.as_deref(), "it has no keys"))]
-    Key { run: String, got: String, nearest: Option<String> },
+    Key { run: String, got: String, nearest: Option<String>, below: KeysBelow },
     /// The key has no items at this step.
     #[error("run {run:?} has nothing under key {key:?} at step {got}: {}", nearest_steps(*before, *after))]
     Step { run: String, key: String, got: u64, before: Option<u64>, after: Option<u64> },
 }
 
+/// The keys below a name that is no key: `val/pred` and `val/target` below `val`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeysBelow {
+    /// The first 10,000 of them, in order.
+    pub keys: Vec<String>,
+    /// How many there are.
+    pub n: u64,
+}
+
+impl KeysBelow {
+    /// Those of `keys`, which are in order, that lie below `name`.
+    fn of(name: &str, keys: &[String]) -> Self {
+        let prefix = format!("{}/", name.trim_end_matches('/'));
+        let below = keys.iter().filter(|key| key.starts_with(&prefix));
+        let n = below.clone().count() as u64;
+        Self { keys: below.take(BELOW_MAX).cloned().collect(), n }
+    }
+}
+
 impl MissingName {
+    /// The keys below the missing one.
+    pub(crate) fn keys_below(&self) -> KeysBelow {
+        match self {
+            Self::Key { below, .. } => below.clone(),
+            Self::Run { .. } | Self::Step { .. } => KeysBelow::default(),
+        }
+    }
+
     /// The last step before the missing one; `None` if there is none, or another name is missing.
     pub(crate) fn step_before(&self) -> Option<u64> {
         match self {
@@ -80,9 +112,11 @@ impl Reader {
             keys.extend(item?.1.key().map(|key| key.as_str().to_owned()));
         }
         keys.sort_unstable();
+        keys.dedup();
+        let below = KeysBelow::of(key.as_str(), &keys);
         let nearest = nearest(keys.iter().map(String::as_str), key.as_str());
         let (run, got) = (run.as_str().to_owned(), key.as_str().to_owned());
-        Ok(MissingName::Key { run, got, nearest })
+        Ok(MissingName::Key { run, got, nearest, below })
     }
 
     fn has_any(&self, filter: &Filter) -> Result<bool, StoreError> {
@@ -103,6 +137,16 @@ fn nearest<'a>(names: impl Iterator<Item = &'a str>, got: &str) -> Option<String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_below_a_name_are_those_of_its_folder() {
+        let keys = ["val", "val/a", "val/b/c", "valid/a"].map(str::to_owned);
+        for name in ["val", "val/"] {
+            let below = KeysBelow::of(name, &keys);
+            assert_eq!((below.n, below.keys.join(" ").as_str()), (2, "val/a val/b/c"));
+        }
+        assert_eq!(KeysBelow::of("va", &keys), KeysBelow::default());
+    }
 
     #[test]
     fn the_nearest_name_is_one_typo_away_or_a_part_of_the_name() {

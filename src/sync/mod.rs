@@ -29,6 +29,7 @@ mod target_thread;
 mod targets;
 mod local;
 mod coverage;
+mod sandbox;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ use std::io;
 pub(crate) use self::backlog::time_of;
 pub(crate) use self::coverage::{TargetCoverage, coverage};
 pub(crate) use self::local::{deliver, retry, views};
+pub(crate) use self::sandbox::is_forbidden;
 use self::state::StateError;
 pub use self::status::TargetStatus;
 pub(crate) use self::targets::{PreparedTargets, Targets};

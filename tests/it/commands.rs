@@ -35,9 +35,13 @@ fn without_a_configuration_file_the_daemon_says_where_it_looked() {
     for args in
         [&["daemon"][..], &["daemon", "--store", store.to_str().expect("a path")], &["validate"]]
     {
-        let ran = program(args);
+        // No file of this user.
+        let ran = Command::new(PROGRAM).args(args).env("XDG_CONFIG_HOME", temp.folder()).output();
+        let ran: Ran = ran.expect("the program").into();
         assert_eq!(ran.code, 78, "{ran:?}");
-        assert!(ran.err.contains("/etc/safelight/safelight.toml does not exist"), "{ran:?}");
+        let user = temp.folder().join("safelight/safelight.toml");
+        let places = format!("neither {} nor /etc/safelight/safelight.toml", user.display());
+        assert!(ran.err.contains(&places), "{ran:?}");
         assert!(ran.err.contains("--config"), "{ran:?}");
     }
     assert!(!store.is_dir());

@@ -51,7 +51,7 @@ fn an_ingest_that_finds_nothing_says_what_it_looked_for_and_passed_over() {
         "looked for media logs (*.media.jsonl) and dumps (dumps/{key}/{step}.{ext}, ",
         "train.jsonl: rename it to train.media.jsonl",
         "dumps/000120.npy: no folder names its key: move it to dumps/KEY/000120.npy",
-        "val/step_120.npy: add the pattern \"{key}/step_{step}.{ext}\" to `dumps`",
+        "val/step_120.npy: move it to dumps/val/120.npy, or add the pattern \"{key}/step_{step}.{ext}\" to `dumps`",
         "dumps/val/120.NPY: rename it to 120.npy",
     ] {
         assert!(ran.out.contains(want), "{want}: {}", ran.out);
@@ -138,6 +138,8 @@ fn a_folder_of_runs_that_is_read_as_a_run_is_named_with_its_runs() {
         let line = "{\"key\":\"k\",\"step\":1,\"data\":\"dumps/val/1.npy\"}\n";
         temp.append(&format!("{run}/a.media.jsonl"), line);
     }
+    // The identity says that it is a run.
+    temp.write("safelight.json", b"{}");
     let ran = temp.ingest();
     assert_eq!(ran.code, 1, "{ran:?}");
     let how = "give it to `safelight ingest`, or choose it by `runs` in [[watch]]";
@@ -249,7 +251,7 @@ fn a_daemon_shows_in_status_metrics_and_log_what_it_passes_over() {
         "run/dumps/ok/\\xff.npy",
         "run/dumps/ok/7.h5: suffix .h5",
         "stray.media.jsonl: lies outside of the runs",
-        "run/val/step_120.npy: add the pattern \"{key}/step_{step}.{ext}\" to `dumps`",
+        "run/val/step_120.npy: move it to dumps/val/120.npy, or add the pattern \"{key}/step_{step}.{ext}\" to `dumps`",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }

@@ -348,6 +348,39 @@ fn the_gallery_answers_on_a_port_that_systemd_opened() {
 }
 
 #[test]
+fn one_command_installs_the_service_and_another_removes_it() {
+    let Some(guest) = Guest::run("service_command") else { return };
+    guest.assert_checks(&[
+        "no-service",
+        "needs-root",
+        "install",
+        "items",
+        "status",
+        "healthy",
+        "gallery",
+        "add",
+        "items-added",
+        "once",
+        "private-tmp",
+        "closed-home",
+        "sandbox",
+        "uninstall",
+        "uninstall-again",
+        "foreign-unit",
+        "closed-program",
+        "no-manager",
+        "manager",
+        "user-install",
+        "user-items",
+        "user-store",
+        "user-status",
+        "user-gallery",
+        "user-reload",
+        "user-uninstall",
+    ]);
+}
+
+#[test]
 fn a_user_without_root_runs_it_too() {
     let Some(guest) = Guest::run("user") else { return };
     let all = [

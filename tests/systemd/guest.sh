@@ -475,7 +475,7 @@ user_is_sandboxed() {
     pid="$(systemctl --user show --property=MainPID --value safelight)"
     [ "$(readlink "/proc/$pid/ns/user")" != "$(readlink /proc/self/ns/user)" ] || { echo 'no namespace'; return 1; }
     # The file system is read-only, except for the store.
-    grep -E " $HOME/.local/state/safelight .* rw" "/proc/$pid/mountinfo" &&
+    grep -E " $HOME/.local/share/safelight .* rw" "/proc/$pid/mountinfo" &&
         grep -E " / / ro" "/proc/$pid/mountinfo"
 }
 
@@ -492,7 +492,7 @@ part_user_herself() {
     check kept within 10 eval "safelight ls mine --json | grep -q ."
     check status-text within 10 eval "systemctl --user status safelight | grep 'Status: .*images\?'"
     check socket test -S "$XDG_RUNTIME_DIR/safelight/control.sock"
-    check store test -d ~/.local/state/safelight/runs/mine
+    check store test -d ~/.local/share/safelight/runs/mine
     check reload systemctl --user reload safelight
     if unshare -Ur true; then
         sed -n 's/^#   //p' systemd/user/sandbox.conf >~/sandbox.sh
@@ -555,6 +555,93 @@ part_package() {
     rm /etc/safelight/other.toml
     check purge purges
     check store-kept eval "ls /var/lib/safelight/runs/live/media/images/*.png"
+}
+
+# ---------------------------------------------------------------------------------------------------
+# `safelight service`, for the machine and for a user.
+
+has_items_of() { within 20 eval "ask ls $1 --json | grep -q ."; }
+
+# tells PATTERN COMMAND...: checks that the output of a command matches, whether it fails or not.
+tells() {
+    local said
+    said="$("${@:2}" 2>&1)"
+    echo "$said"
+    grep -q -- "$1" <<<"$said"
+}
+
+is_written_once() {
+    local before
+    before="$(sha256sum /etc/safelight/safelight.toml)"
+    safelight service install /data/runs || return 1
+    [ "$(sha256sum /etc/safelight/safelight.toml)" = "$before" ] &&
+        [ "$(grep -c '^\[\[watch\]\]' /etc/safelight/safelight.toml)" = 2 ]
+}
+
+# Targets that the sandbox forbids: the health says so at once, and names the drop-in.
+names_the_sandbox() {
+    printf '[sync.net]\nkind = "mlflow"\nurl = "http://10.0.0.1:5000"\n' >>/etc/safelight/safelight.toml
+    printf '[sync.disk]\nkind = "tensorboard"\npath = "/data/tensorboard"\n' >>/etc/safelight/safelight.toml
+    systemctl reload safelight || return 1
+    within 20 tells 'target net: .*the systemd unit forbids it: .*safelight-network.conf' safelight health &&
+        within 20 tells 'target disk: .*forbids it: .*ReadWritePaths=/data/tensorboard' safelight health
+}
+
+is_removed() {
+    safelight service uninstall && cat /etc/safelight/safelight.toml || return 1
+    [ ! -e /etc/systemd/system/safelight.service ] && [ ! -e /etc/sysusers.d/safelight.conf ] &&
+        [ -d /var/lib/safelight/runs/first ] && refused . systemctl is-active safelight
+}
+
+part_service_command() {
+    install -D -m 755 /opt/safelight /usr/local/bin/safelight
+    say /data/runs/first k 1 1
+    check no-service tells 'not installed' safelight service status
+    check needs-root refused 'needs root.*--user' runuser -u nobody -- safelight service install /data/runs
+    check install safelight service install /data/runs
+    check items has_items_of first
+    check status tells '^service   active, enabled' safelight service status
+    check healthy safelight service status
+    check gallery tells 'ssh -N -L 7878:/run/safelight/gallery.sock' safelight gallery
+    say /data/more/sweep/second k 1 1
+    check add safelight service install /data/more
+    check items-added eval 'has_items_of sweep/second'
+    check once is_written_once
+    mkdir -p /tmp/runs /home/closed/runs
+    chmod 700 /home/closed
+    safelight service install /tmp/runs /home/closed/runs
+    check private-tmp within 10 tells '/tmp/runs: the directory is missing: .*PrivateTmp=no' safelight service status
+    check closed-home within 10 tells 'the user safelight may not enter /home/closed (mode 0700, of root)' safelight service status
+    check sandbox names_the_sandbox
+    check uninstall is_removed
+    check uninstall-again tells 'no service to remove' safelight service uninstall
+    echo '[Service]' >/etc/systemd/system/safelight.service
+    check foreign-unit refused 'was not written by' safelight service install /data/runs
+    rm /etc/systemd/system/safelight.service
+    useradd --create-home --shell /bin/bash alice
+    install -m 700 -o alice /opt/safelight /home/alice/safelight
+    chmod 700 /home/alice
+    check closed-program refused 'may not run /home/alice/safelight' /home/alice/safelight service install /data/runs
+    # Without PAM, which would start a manager.
+    check no-manager refused 'loginctl enable-linger' setpriv --reuid=alice --regid=alice --init-groups \
+        env -u XDG_RUNTIME_DIR HOME=/home/alice /home/alice/safelight service install --user
+    loginctl enable-linger alice
+    check manager within 10 test -S "/run/user/$(id -u alice)/systemd/private"
+    runuser -l alice -c "bash /opt/repository/tests/systemd/guest.sh service_command_user"
+}
+
+part_service_command_user() {
+    XDG_RUNTIME_DIR="/run/user/$(id -u)"
+    export XDG_RUNTIME_DIR PATH="$HOME:$PATH"
+    mkdir -p ~/runs
+    say ~/runs/mine k 1 1
+    check user-install safelight service install --user ~/runs
+    check user-items within 10 eval "safelight ls mine --json | grep -q ."
+    check user-store test -d ~/.local/share/safelight/runs/mine
+    check user-status safelight service status --user
+    check user-gallery tells 'http://localhost:' safelight gallery
+    check user-reload systemctl --user reload safelight
+    check user-uninstall eval 'safelight service uninstall --user && [ ! -e ~/.config/systemd/user/safelight.service ]'
 }
 
 "part_$1"

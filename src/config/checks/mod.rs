@@ -75,7 +75,7 @@ impl Facts {
         let targets = config.live.targets.iter();
         let directories = std::iter::once(config.boot.store.clone())
             .chain(config.live.watches.iter().map(|watch| watch.path.clone()))
-            .chain(targets.filter_map(|target| targets::directory(&target.kind)));
+            .chain(targets.filter_map(|target| target.kind.directory()));
         let resolved = directories.map(|path| (path.clone(), paths::resolve(&path))).collect();
         Self {
             resolved,
@@ -121,7 +121,7 @@ pub(super) fn span(root: &DeTable<'_>, place: &Place) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{load_whole, parse};
+    use crate::config::{Overrides, load_whole, parse};
 
     /// The findings of a file in `/etc/safelight`, none of whose directories exists.
     pub(super) fn findings(text: &str) -> Vec<Finding> {
@@ -148,10 +148,11 @@ mod tests {
         let file = folder.path().join("s.toml");
         let text = "[[watch]]\npath = \"runs\"\n[[watch]]\npath = \"link\"\nlogs = [\"*.log\"]\n";
         std::fs::write(&file, text).expect("a file");
-        assert!(load_whole(&file, None).is_ok());
+        let load = || load_whole(Some(&file), &Overrides::default());
+        assert!(load().is_ok());
         std::fs::create_dir(folder.path().join("runs")).expect("a folder");
         std::os::unix::fs::symlink("runs", folder.path().join("link")).expect("a link");
-        let error = load_whole(&file, None).expect_err("the same directory").to_string();
+        let error = load().expect_err("the same directory").to_string();
         assert!(error.contains("s.toml:3:1: "), "{error}");
         assert!(error.contains("[[watch]] number 1 reads the same directory"), "{error}");
     }

@@ -1,6 +1,6 @@
 //! Targets among each other, in the store, and in watched directories.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::paths::{Relation, relation};
 use super::{Facts, Finding, Place};
@@ -17,20 +17,6 @@ pub(super) fn check(config: &Config, facts: &Facts) -> Vec<Finding> {
         findings.extend(watches.filter_map(|watch| check_watch(second, watch, facts)));
     }
     findings
-}
-
-/// The directory that a target writes to, if it writes to one.
-pub(super) fn directory(kind: &TargetConfig) -> Option<PathBuf> {
-    match kind {
-        TargetConfig::Wandb(config) => Some(config.path.clone()),
-        TargetConfig::Tensorboard(config) => Some(config.path.clone()),
-        TargetConfig::Trackio(config) => match &config.place {
-            TrackioPlace::Inbox(path) => Some(path.clone()),
-            TrackioPlace::Server { .. } => None,
-        },
-        TargetConfig::ObjectStore(config) => url::Url::parse(&config.url).ok()?.to_file_path().ok(),
-        TargetConfig::Mlflow(_) => None,
-    }
 }
 
 /// Files that a target of a kind writes: paths in its directory for a run `run` and a key `key`.
@@ -70,7 +56,7 @@ fn place(kind: &TargetConfig, facts: &Facts) -> String {
             }
         }
         TargetConfig::ObjectStore(config) => {
-            if let Some(path) = directory(kind) {
+            if let Some(path) = kind.directory() {
                 return format!("directory {}", of_path(&path));
             }
             let endpoint = config.endpoint.as_deref().map(of_url);
@@ -109,7 +95,7 @@ fn check_pair(first: &SyncConfig, second: &SyncConfig, facts: &Facts) -> Option<
             )
         });
     }
-    let [path_a, path_b] = [directory(&first.kind)?, directory(&second.kind)?];
+    let [path_a, path_b] = [first.kind.directory()?, second.kind.directory()?];
     let is_wandb = |kind: &TargetConfig| matches!(kind, TargetConfig::Wandb(_));
     let shared = match relation(facts.resolve(&path_a), facts.resolve(&path_b)) {
         Relation::Same => true,
@@ -130,7 +116,7 @@ fn check_pair(first: &SyncConfig, second: &SyncConfig, facts: &Facts) -> Option<
 
 /// A target in the store, or the store in its directory.
 fn check_store(target: &SyncConfig, store: &Path, facts: &Facts) -> Option<Finding> {
-    let path = directory(&target.kind)?;
+    let path = target.kind.directory()?;
     let (name, place) = (&target.name, Place::Target(target.name.clone()));
     let (shown, store_shown) = (path.display(), store.display());
     match relation(facts.resolve(&path), facts.resolve(store)) {
@@ -156,7 +142,7 @@ fn check_watch(
     (i, watch): (usize, &WatchConfig),
     facts: &Facts,
 ) -> Option<Finding> {
-    let path = directory(&target.kind)?;
+    let path = target.kind.directory()?;
     let inner = match relation(facts.resolve(&path), facts.resolve(&watch.path)) {
         Relation::Same => Path::new(""),
         Relation::Inside(inner) => inner,

@@ -12,7 +12,7 @@ mod trackio;
 mod wandb;
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -77,6 +77,20 @@ impl TargetConfig {
             Self::Mlflow(_) => "mlflow",
             Self::Trackio(_) => "trackio",
             Self::ObjectStore(_) => "object_store",
+        }
+    }
+
+    /// The directory that a target writes to; `None` if it is reached over the network.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
+        match self {
+            Self::Wandb(config) => Some(config.path.clone()),
+            Self::Tensorboard(config) => Some(config.path.clone()),
+            Self::Trackio(config) => match &config.place {
+                TrackioPlace::Inbox(path) => Some(path.clone()),
+                TrackioPlace::Server { .. } => None,
+            },
+            Self::ObjectStore(config) => url::Url::parse(&config.url).ok()?.to_file_path().ok(),
+            Self::Mlflow(_) => None,
         }
     }
 

@@ -126,8 +126,20 @@ pub(crate) fn note(files: &RunFiles, kind: PassedOverKind, path: &str) -> String
             if let Some(run) = run_around(path, |inner| files.dump_path(inner).is_some()) {
                 return format!("{run} looks like a run directory: {READ_RUN}");
             }
-            if let Some(pattern) = suggested_pattern(files, folder, stem, suffix, path) {
-                return format!("add the pattern {pattern:?} to `dumps`");
+            if let Some((pattern, place)) = suggested_pattern(files, folder, stem, suffix, path) {
+                let moved =
+                    place.map_or_else(String::new, |place| format!("move it to {place}, or "));
+                return format!("{moved}add the pattern {pattern:?} to `dumps`");
+            }
+            if !files.is_in_dump_folder(folder) {
+                let is_read = |place: &String| files.dump_path(place).is_some();
+                let with_step = format!("dumps/KEY/{stem}.{lower}");
+                if is_read(&with_step) {
+                    return format!("no folder names its key: move it to {with_step}");
+                }
+                if let Some(place) = Some(format!("dumps/KEY/000120.{lower}")).filter(is_read) {
+                    return format!("its path has no key and step: move it to {place}");
+                }
             }
             let below = if folder.is_empty() { String::new() } else { format!("{folder}/") };
             if stem.bytes().any(|byte| byte.is_ascii_digit()) {
@@ -250,14 +262,15 @@ fn is_dump_elsewhere(folder: &str, stem: &str, suffix: &str) -> bool {
     }
 }
 
-/// A pattern that the path would match. The folder, or what the name begins with, becomes the key.
+/// A pattern that the path would match, and a path for the same key and step that is read without it. The folder, or what
+/// the name begins with, becomes the key.
 fn suggested_pattern(
     files: &RunFiles,
     folder: &str,
     stem: &str,
     suffix: &str,
     path: &str,
-) -> Option<String> {
+) -> Option<(String, Option<String>)> {
     let (before, step, index) = numbers(stem)?;
     let after_step = match index {
         Some((between, _)) => format!("{{step}}{between}{{index}}"),
@@ -266,6 +279,7 @@ fn suggested_pattern(
     let rest = &stem[before.len() + step.len() + index.map_or(0, |(a, b)| a.len() + b.len())..];
     let prefix = files.dump_folder_of(folder);
     let inner = folder.strip_prefix(&prefix).unwrap_or(folder).trim_start_matches('/');
+    let ending = suffix;
     let suffix = if EXTENSIONS.contains(&suffix) { "{ext}" } else { suffix };
     let file = if inner.is_empty() {
         // The name begins with the key.
@@ -276,8 +290,11 @@ fn suggested_pattern(
         format!("{{key}}/{before}{after_step}{rest}.{suffix}")
     };
     let pattern = if prefix.is_empty() { file } else { format!("{prefix}/{file}") };
-    let matches = DumpPattern::new(&pattern).ok()?.read(path)?.is_ok();
-    matches.then_some(pattern)
+    let dump = DumpPattern::new(&pattern).ok()?.read(path)?.ok()?;
+    let index = index.map_or_else(String::new, |(_, index)| format!("_{index}"));
+    let place = format!("dumps/{}/{step}{index}.{ending}", dump.key.as_str());
+    let is_read = matches!(files.dump_path(&place), Some(Ok(read)) if read.key == dump.key);
+    Some((pattern, is_read.then_some(place)))
 }
 
 /// A separator, and the index after it.

@@ -98,8 +98,8 @@ impl PassedOverKind {
             Self::NotUtf8 => "rename it to UTF-8".to_owned(),
             Self::Log => "only files that `logs` in [[watch]] matches are read".to_owned(),
             Self::Dump => {
-                "a dump is read if `dumps` in [[watch]] matches its path, or if a line of \
-                           a media log names it"
+                "a dump is read if its path gives key and step, as `dumps` in [[watch]] of the configuration says, or \
+                 if a line of a media log names it"
                     .to_owned()
             }
             Self::UpperCase => "suffixes are in lower case".to_owned(),

@@ -33,6 +33,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+pub(crate) use self::classify::is_foreign_folder;
 pub(crate) use self::findings::FolderFindings;
 pub use self::kind::PassedOverKind;
 pub(crate) use self::named::NamedFolders;

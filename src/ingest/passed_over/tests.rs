@@ -47,7 +47,7 @@ fn a_near_miss_is_named_with_what_to_do() {
         ),
         ("val/step_120.npy", Dump, "add the pattern \"{key}/step_{step}.{ext}\" to `dumps`"),
         ("pred_120.npy", Dump, "add the pattern \"{key}_{step}.{ext}\" to `dumps`"),
-        ("120.npy", Dump, "no folder names its key: move it to KEY/120.npy"),
+        ("120.npy", Dump, "no folder names its key: move it to dumps/KEY/120.npy"),
         ("samples/epoch_10.png", Dump, dump),
         ("val/120.pt", Dump, dump),
         ("dumps/val/120.NPY", UpperCase, "rename it to 120.npy"),

@@ -4,7 +4,7 @@
 //! directory is gone, by accident or not: its images would replace those of that run. The content decides.
 
 use crate::ingest::logs::is_log_of;
-use crate::ingest::runs::RunReader;
+use crate::ingest::runs::{NotOpened, RunReader};
 use crate::media::MediaEntry;
 use crate::run_dir::RunDir;
 use crate::store::{Reader, StoreError};
@@ -17,23 +17,19 @@ const DUMPS_MAX: u32 = 16;
 /// log up to the line that was read last, or dumps with the same digest.
 ///
 /// # Errors
-/// If the run's id is taken, or the store cannot be read. The error is for people.
-pub(crate) fn check_adoption(run: &RunReader, reader: &Reader) -> Result<(), String> {
-    let in_words = |error: StoreError| error.to_string();
+/// If the run's id is taken, or the store cannot be read.
+pub(crate) fn check_adoption(run: &RunReader, reader: &Reader) -> Result<(), NotOpened> {
     let id = run.id();
-    let Some(known) = reader.run_info(id).map_err(in_words)? else { return Ok(()) };
-    if known.source == run.info.source
-        || !reader.has_items(id).map_err(in_words)?
-        || is_same_run(run, reader).map_err(in_words)?
-    {
+    let Some(known) = reader.run_info(id)? else { return Ok(()) };
+    if known.source == run.info.source || !reader.has_items(id)? || is_same_run(run, reader)? {
         return Ok(());
     }
-    Err(format!(
+    Err(NotOpened::IdTaken(format!(
         "{}: the run id {id} is taken: the store has items of that run from {}, which is gone, and no log and no dump \
          here shows that this is the same run; give this directory another \"id\" in safelight.json",
         run.path().display(),
         known.source.display(),
-    ))
+    )))
 }
 
 fn is_same_run(run: &RunReader, reader: &Reader) -> Result<bool, StoreError> {

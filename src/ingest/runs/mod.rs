@@ -22,6 +22,33 @@ pub(crate) use self::adoption::check_adoption;
 pub(crate) use self::identity::IDENTITY_FILE;
 pub(crate) use self::reader::{RunReader, UnknownFields};
 use crate::media::RunId;
+use crate::store::StoreError;
+
+/// Why a run directory is not read. The text is for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotOpened {
+    /// Another directory has its id.
+    #[error("{0}")]
+    IdTaken(String),
+    /// Another reason.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for NotOpened {
+    fn from(reason: String) -> Self {
+        Self::Other(reason)
+    }
+}
+
+impl From<StoreError> for NotOpened {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::OtherSource { .. } => Self::IdTaken(error.to_string()),
+            error => Self::Other(error.to_string()),
+        }
+    }
+}
 
 /// Identifies a watched directory for as long as it is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

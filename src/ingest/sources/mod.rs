@@ -16,7 +16,9 @@ use crate::ingest::Mode;
 use crate::ingest::folders::Arrival;
 use crate::ingest::logs::LogSchedule;
 use crate::ingest::planning::{LogBacklog, LogLines, PathDumps, PlanContext, Releases, follow_log};
-use crate::ingest::runs::{IDENTITY_FILE, RootId, RunKey, RunReader, Runs, check_adoption};
+use crate::ingest::runs::{
+    IDENTITY_FILE, NotOpened, RootId, RunKey, RunReader, Runs, check_adoption,
+};
 use crate::ingest::surveys::Surveys;
 use crate::ingest::watching::Watching;
 use crate::media::RunId;
@@ -227,26 +229,26 @@ impl Sources {
             return;
         };
         let options = context.read_options.clone();
-        let opened = RunReader::open(path, name, watch, options).and_then(|mut run| {
+        let opened = RunReader::open(path, name, watch, options);
+        let opened = opened.map_err(NotOpened::from).and_then(|mut run| {
             // The cursors of an earlier directory of this name must be in the store.
             context.drain_run(run.id());
             if context.pipeline.n_in_flight_of(run.id()) == 0 {
                 context.planner.reader().left_out().set_clear_of(run.id());
             }
             let reader = context.planner.reader();
-            reader.check_source(&run.info).map_err(|error| error.to_string())?;
+            reader.check_source(&run.info)?;
             if let Some(other) = self.runs.with_id(run.id()).and_then(|key| self.runs.get(key)) {
                 let (id, other) = (run.id(), other.path().display());
-                return Err(format!(
+                return Err(NotOpened::IdTaken(format!(
                     "{}: the run id {id} is taken: {other} has it too; give one of them another \"id\" in safelight.json",
                     path.display()
-                ));
+                )));
             }
             check_adoption(&run, reader)?;
-            run.set_cursors(reader.logs(run.id()).map_err(|error| error.to_string())?);
+            run.set_cursors(reader.logs(run.id())?);
             run.is_remote = is_remote;
-            run.passed_over.has_input =
-                reader.has_items(run.id()).map_err(|error| error.to_string())?;
+            run.passed_over.has_input = reader.has_items(run.id())?;
             Ok(run)
         });
         let result = opened.map(|run| {

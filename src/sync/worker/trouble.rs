@@ -6,6 +6,7 @@ use crate::config::sync::{
     MlflowConfig, ObjectStoreConfig, TargetConfig, TrackioConfig, TrackioPlace, WandbConfig,
 };
 use crate::secrets::{Redactor, SecretSource};
+use crate::sync::sandbox;
 
 /// The longest text of an error, in characters. Sinks shorten the parts of other programs further; the rest is our own,
 /// such as a path.
@@ -15,7 +16,8 @@ const TROUBLE_CHARS_MAX: usize = 1000;
 ///
 /// Every error of a sink becomes text here, because it may quote a server, a file or another program.
 pub(super) fn text_of(error: &dyn Display, target: &TargetConfig) -> String {
-    Redactor::read(secrets(target)).text_of(&error.to_string(), TROUBLE_CHARS_MAX)
+    let text = Redactor::read(secrets(target)).text_of(&error.to_string(), TROUBLE_CHARS_MAX);
+    sandbox::with_advice(text, target)
 }
 
 /// Returns the secrets that a target's configuration names.

@@ -9,10 +9,14 @@ use super::{bytes_in_words, description, is_common, kinds, sections, settings, s
 const HEAD: &str = "\
 # Configuration
 
-Safelight reads one TOML file, by default `/etc/safelight/safelight.toml`. Unknown names are errors. Relative paths start
-at the folder of the file.
+Safelight reads one TOML file: the one that `--config` names, else the first that exists of
+`$XDG_CONFIG_HOME/safelight/safelight.toml` (`~/.config/…`) and `/etc/safelight/safelight.toml`. Unknown names are errors.
+Relative paths start at the folder of the file. No command needs a file but a daemon without directories on its command
+line, and `validate`.
 
 - [config/safelight.toml](../config/safelight.toml) is an example with every setting.
+- [config/default.toml](../config/default.toml) is what packages and `safelight service install` begin with. It sets places
+  and changes no picture.
 - [config/safelight.schema.json](../config/safelight.schema.json) is a JSON schema: editors complete and check the file
   with it. For Taplo and editors that use it, begin the file with `#:schema PATH/safelight.schema.json`.
 - `safelight validate --config FILE` checks a file and points at the first mistake.

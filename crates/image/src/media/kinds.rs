@@ -269,6 +269,50 @@ pub enum Rule {
     Range,
 }
 
+impl Rule {
+    /// All rules, in the order of the list above.
+    pub const ALL: [Self; 8] = [
+        Self::X255,
+        Self::X65535,
+        Self::Sym,
+        Self::Stretch,
+        Self::Clip,
+        Self::Wrap,
+        Self::None,
+        Self::Range,
+    ];
+
+    /// The name as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X255 => "x255",
+            Self::X65535 => "x65535",
+            Self::Sym => "sym",
+            Self::Stretch => "stretch",
+            Self::Clip => "clip",
+            Self::Wrap => "wrap",
+            Self::None => "none",
+            Self::Range => "range",
+        }
+    }
+
+    /// What the rule does, for people.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::X255 => "values of 0 to 1, times 255",
+            Self::X65535 => "values of 0 to 1, times 65535",
+            Self::Sym => "values of -1 to 1, moved and scaled to 0..255",
+            Self::Stretch => "the picture's own minimum and maximum become 0 and 255",
+            Self::Clip => "values clipped to 0..255, or to 0..65535 in mode I;16",
+            Self::Wrap => "the low 8 bits of each value",
+            Self::None => "bytes as they are",
+            Self::Range => "the given range becomes 0..255, or 0..65535 in mode I;16",
+        }
+    }
+}
+
 /// A colormap for pictures of one channel. The names are matplotlib's, in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

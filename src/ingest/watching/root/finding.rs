@@ -18,9 +18,11 @@ impl Root {
     ) -> Vec<(PathBuf, String)> {
         let path = self.watch.path.clone();
         if self.watch.runs.is_none() {
-            let name = path
-                .file_name()
-                .map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
+            let of_folder = || {
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                name.unwrap_or_else(|| "run".to_owned())
+            };
+            let name = self.watch.name.clone().unwrap_or_else(of_folder);
             let is_read = path.is_dir() && !self.watch.is_in_store(&path);
             return if is_read { vec![(path, name)] } else { Vec::new() };
         }

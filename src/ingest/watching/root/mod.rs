@@ -3,7 +3,9 @@
 //! | module | its one job |
 //! | --- | --- |
 //! | `finding` | finds the run directories |
+//! | `absence` | why the directory is not there |
 
+mod absence;
 mod finding;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::absence::absence;
 use super::event_loss::EventLoss;
 use crate::config::patterns::FilePattern;
 use crate::config::watch::Backend;
@@ -21,7 +24,7 @@ use crate::config::{IngestTimes, WatchConfig};
 use crate::ingest::Mode;
 use crate::ingest::folders::Look;
 use crate::ingest::passed_over::{PassedOver, PassedOverInRuns, RunPassedOver, Summary, shared};
-use crate::ingest::runs::{RootId, SourceId};
+use crate::ingest::runs::{NotOpened, RootId, SourceId};
 
 /// One in this many scans lists everything, not only what changed.
 const SCANS_PER_FULL: u32 = 20;
@@ -62,6 +65,9 @@ pub struct RootStatus {
     pub problem: Option<String>,
     /// What in the directory cannot be read.
     pub broken: Vec<String>,
+    /// Those among them that are run directories whose id another directory has.
+    #[serde(default)]
+    pub ids_taken: Vec<String>,
     /// What was probably meant for Safelight and is not read as it lies, in the directory and all runs in it.
     #[serde(default)]
     pub passed_over: Vec<PassedOver>,
@@ -93,6 +99,7 @@ pub struct RootStatus {
 #[derive(Debug)]
 pub(crate) struct Root {
     id: RootId,
+    mode: Mode,
     watch: Arc<WatchConfig>,
     /// When it is scanned next, or `None` if it is not.
     next_scan: Option<Instant>,
@@ -114,7 +121,7 @@ pub(crate) struct Root {
     /// Whether the directory was there at the last scan.
     is_there: Option<bool>,
     /// Why run directories cannot be read.
-    problems: HashMap<PathBuf, String>,
+    problems: HashMap<PathBuf, NotOpened>,
     /// Folders above the runs that cannot be listed, and why.
     unlisted: BTreeMap<String, String>,
     /// What is passed over in these folders, such as a link `latest` that has the name of a run.
@@ -150,6 +157,7 @@ impl Root {
         };
         Self {
             id,
+            mode,
             watch,
             next_scan: Some(Instant::now()),
             n_scans: None,
@@ -268,13 +276,13 @@ impl Root {
 
     /// Notes whether the directory is there, and logs if that has changed.
     fn log_presence(&mut self) {
-        let is_there = self.watch.path.is_dir();
+        let absence = absence(&self.watch.path);
         let path = self.watch.path.display();
-        match self.is_there.replace(is_there) {
-            Some(true) | None if !is_there => {
-                tracing::warn!(%path, "watched directory is missing, waits for it");
+        match (self.is_there.replace(absence.is_none()), absence) {
+            (Some(true) | None, Some(reason)) => {
+                tracing::warn!(%path, reason, "watched directory is not there, waits for it");
             }
-            Some(false) if is_there => tracing::info!(%path, "watched directory is there again"),
+            (Some(false), None) => tracing::info!(%path, "watched directory is there again"),
             _ => {}
         }
     }
@@ -315,7 +323,7 @@ impl Root {
     }
 
     /// Notes that a run directory is read, or why it cannot be.
-    pub(crate) fn note_opened(&mut self, path: &Path, result: Result<(), String>) {
+    pub(crate) fn note_opened(&mut self, path: &Path, result: Result<(), NotOpened>) {
         match result {
             Ok(()) => {
                 self.problems.remove(path);
@@ -323,7 +331,8 @@ impl Root {
             }
             Err(error) => {
                 let before = self.problems.insert(path.to_owned(), error.clone());
-                if before.as_ref() != Some(&error) {
+                // `ingest` names it at its end.
+                if before.as_ref() != Some(&error) && self.mode == Mode::Follow {
                     tracing::error!(%error, "run directory is not read");
                 }
             }
@@ -366,10 +375,14 @@ impl Root {
 
     /// The directory's status.
     pub(in crate::ingest::watching) fn status(&self) -> RootStatus {
-        let mut broken: Vec<String> = self.problems.values().cloned().collect();
+        let mut broken: Vec<String> = self.problems.values().map(ToString::to_string).collect();
         broken.sort();
-        if !self.path().is_dir() {
-            broken.insert(0, "the directory is missing".to_owned());
+        let is_taken = |problem: &&NotOpened| matches!(problem, NotOpened::IdTaken(_));
+        let ids_taken = self.problems.values().filter(is_taken).map(ToString::to_string);
+        let mut ids_taken: Vec<String> = ids_taken.collect();
+        ids_taken.sort();
+        if let Some(reason) = absence(self.path()) {
+            broken.insert(0, reason);
         }
         broken.extend(self.passed_over.unlisted.iter().cloned());
         let polled_because = self.polled_because.clone().filter(|reason| !reason.is_empty());
@@ -382,6 +395,7 @@ impl Root {
             backend: if self.uses_events() { "inotify" } else { "poll" }.to_owned(),
             problem: if broken.is_empty() { polled_because } else { Some(broken.join("; ")) },
             broken,
+            ids_taken,
             passed_over: found.in_all.clone(),
             runs_passed_over: found.in_each.clone(),
             n_runs_without_input: found.n_without_input,
@@ -408,7 +422,7 @@ mod tests {
             logs: Vec::new(),
             dumps: Vec::new(),
             backend: Backend::Poll,
-            store: None,
+            ..WatchConfig::of_run("/nowhere".into())
         };
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);

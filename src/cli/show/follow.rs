@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::Value;
 
-use super::access;
-use super::args::{Common, ShowArgs, StepArg};
-use super::exit::{ExitCode, with_causes};
-use super::format::printable;
-use super::privileges::act_as_owner_of;
-use super::show::Printer;
+use super::Printer;
+use crate::cli::args::{Common, ShowArgs, StepArg};
+use crate::cli::daemon_client;
+use crate::cli::exit::{ExitCode, with_causes};
+use crate::cli::format::printable;
+use crate::cli::privileges::act_as_owner_of;
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::ItemsQuery;
 use crate::store::StateFilter;
@@ -36,7 +36,7 @@ pub(super) fn run(
     crate::logging::start_for_command(io::stderr);
     let config = common.config()?;
     act_as_owner_of(&config.boot.store)?;
-    let mut daemon = Some(access::daemon(common).context("--follow needs a daemon")?);
+    let mut daemon = Some(daemon_client::daemon(common).context("--follow needs a daemon")?);
     let mut printer = Printer::new(args, common, &config.boot.store)?;
     let mut followed = Followed::new(args);
     let (mut is_told, mut n_quiet) = (false, 0);
@@ -70,7 +70,7 @@ pub(super) fn run(
         }
         thread::sleep(POLL_EVERY);
         if daemon.is_none() {
-            daemon = access::daemon(common).ok();
+            daemon = daemon_client::daemon(common).ok();
         }
     }
 }

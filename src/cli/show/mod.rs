@@ -1,16 +1,24 @@
 //! `safelight show`.
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `words` | an item in words |
+//! | `follow` | `--follow`: each new item of a key |
+
+mod follow;
+mod words;
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use serde_json::Value;
 
+use self::words::in_words;
 use super::access::StoreAccess;
 use super::args::{Common, Form, ShowArgs, StepArg};
 use super::exit::ExitCode;
-use super::follow;
 use super::picture::Screen;
 use crate::control::protocol::ItemsQuery;
 use crate::formats::wandb::{artifact, class_labels_config, logged};
@@ -53,8 +61,8 @@ pub(super) fn run(
     }
     let mut printer = Printer::new(args, common, &store)?;
     let values = match args.form {
-        Form::Record => items,
-        form => other_form(form, args, items, &printer.run, &store)?,
+        None | Some(Form::Record) => items,
+        Some(form) => other_form(form, args, items, &printer.run, &store)?,
     };
     for value in values {
         printer.print(value, out)?;
@@ -62,11 +70,22 @@ pub(super) fn run(
     Ok(printer.exit_code())
 }
 
-/// Prints items: as pictures, on one line each, or readable.
-pub(super) struct Printer {
+/// How items are printed that are not shown as pictures.
+#[derive(Debug, Clone, Copy)]
+enum Printed {
+    /// On one line each.
+    Json,
+    ReadableJson,
+    Words,
+}
+
+/// Prints items: as pictures, as JSON on one line each, as readable JSON, or in words.
+struct Printer {
     run: RunId,
+    store: PathBuf,
     screen: Option<Screen>,
-    is_json: bool,
+    form: Printed,
+    is_first: bool,
     is_all_shown: bool,
 }
 
@@ -75,31 +94,43 @@ impl Printer {
     ///
     /// # Errors
     /// If pictures are wanted, and standard output cannot show them.
-    pub(super) fn new(args: &ShowArgs, common: &Common, store: &Path) -> anyhow::Result<Self> {
+    fn new(args: &ShowArgs, common: &Common, store: &Path) -> anyhow::Result<Self> {
         let run = RunId::new(args.run.clone())?;
         let open = |protocol| Screen::open(protocol, args.overlays, store, &run);
         let screen = args.picture.map(open).transpose()?;
-        Ok(Self { run, screen, is_json: common.json, is_all_shown: true })
+        let form = match args.form {
+            _ if common.json => Printed::Json,
+            Some(_) => Printed::ReadableJson,
+            None => Printed::Words,
+        };
+        let store = store.to_owned();
+        Ok(Self { run, store, screen, form, is_first: true, is_all_shown: true })
     }
 
     /// Prints an item.
     ///
     /// # Errors
     /// If `out` fails.
-    pub(super) fn print(&mut self, item: Value, out: &mut impl Write) -> anyhow::Result<()> {
+    fn print(&mut self, item: Value, out: &mut impl Write) -> anyhow::Result<()> {
         if let Some(screen) = &self.screen {
             let entry = MediaEntry::from_json(item, &self.run)?;
             self.is_all_shown &= screen.show(&entry, out)?;
-        } else if self.is_json {
-            writeln!(out, "{item}")?;
-        } else {
-            writeln!(out, "{item:#}")?;
+            return Ok(());
+        }
+        match self.form {
+            Printed::Json => writeln!(out, "{item}")?,
+            Printed::ReadableJson => writeln!(out, "{item:#}")?,
+            Printed::Words => {
+                let between = if self.is_first { "" } else { "\n" };
+                write!(out, "{between}{}", in_words(&item, &self.store))?;
+                self.is_first = false;
+            }
         }
         Ok(())
     }
 
     /// "Failed" if a file of an item could not be shown.
-    pub(super) const fn exit_code(&self) -> ExitCode {
+    const fn exit_code(&self) -> ExitCode {
         if self.is_all_shown { ExitCode::Done } else { ExitCode::Failed }
     }
 }

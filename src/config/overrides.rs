@@ -1,0 +1,149 @@
+//! What the command line says instead of the configuration file.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::checks::Place;
+use super::file::ConfigFile;
+use super::patterns::RunsPattern;
+use super::{Config, ConfigError, GalleryListen, WatchConfig, load_whole};
+
+/// Where the daemon's configuration comes from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConfigSource {
+    /// The file.
+    pub(crate) file: Option<PathBuf>,
+    /// What the command line says instead.
+    pub(crate) overrides: Overrides,
+}
+
+impl ConfigSource {
+    /// Reads the configuration as [`load_whole`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn load_whole(&self) -> Result<(Config, Vec<String>), ConfigError> {
+        load_whole(self.file.as_deref(), &self.overrides)
+    }
+
+    /// The same file with its own store.
+    pub(crate) fn with_store_of_file(self) -> Self {
+        Self { overrides: Overrides { store: None, ..self.overrides }, ..self }
+    }
+}
+
+/// What the command line says instead of the configuration file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Overrides {
+    /// The store, absolute.
+    pub(crate) store: Option<PathBuf>,
+    /// The directories that the daemon watches instead of those of the file.
+    pub(crate) directories: Vec<NamedDirectory>,
+}
+
+/// A directory that the command line names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedDirectory {
+    /// Absolute, without links.
+    pub(crate) path: PathBuf,
+    /// How many levels below it the run directories lie: 0 if it is one, 1 if the folders in it are.
+    pub(crate) depth: usize,
+}
+
+impl Overrides {
+    /// The meaning of a file, with what the command line says; relative paths of the file start at `folder`.
+    pub(super) fn apply(&self, file: ConfigFile, folder: &Path) -> Config {
+        let mut config = file.into_config_of(folder, self.store.as_deref());
+        if !self.directories.is_empty() {
+            let watches = self.directories.iter().map(|named| named.watch(&config.live.watches));
+            config.live.watches = watches.collect();
+            // Whoever names directories wants to look at them, and need not write a file for it.
+            let any_port = GalleryListen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+            config.boot.gallery.listen.get_or_insert(any_port);
+        }
+        config
+    }
+
+    /// Whether the command line says what stands at this place of the file.
+    pub(super) fn has(&self, place: &Place) -> bool {
+        match place {
+            Place::Watch(_) => !self.directories.is_empty(),
+            Place::Target(_) => false,
+            Place::Setting(section, name) => {
+                (*section, *name) == ("store", "path") && self.store.is_some()
+            }
+        }
+    }
+}
+
+impl NamedDirectory {
+    /// How the directory is read: as the section says that it lies in, or by the default patterns.
+    pub(crate) fn watch(&self, configured: &[WatchConfig]) -> WatchConfig {
+        let path = self.path.clone();
+        let is_same = |watch: &&WatchConfig| {
+            std::fs::canonicalize(&watch.path).is_ok_and(|configured| configured == path)
+        };
+        let of_run = match configured.iter().find(|watch| path.starts_with(&watch.path)) {
+            Some(watch) => WatchConfig { path: path.clone(), runs: None, ..watch.clone() },
+            None => WatchConfig::of_run(path.clone()),
+        };
+        match configured.iter().find(is_same) {
+            _ if self.depth == 0 => of_run,
+            Some(watch) => WatchConfig { path, ..watch.clone() },
+            None => WatchConfig { runs: self.runs().into_pattern(), ..of_run },
+        }
+    }
+
+    /// The pattern of the run directories in it.
+    pub(crate) fn runs(&self) -> RunsPattern {
+        RunsPattern::of_depth(self.depth)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn directory(path: &str, depth: usize) -> NamedDirectory {
+        NamedDirectory { path: path.into(), depth }
+    }
+
+    #[test]
+    fn a_named_directory_is_read_as_the_file_says_or_by_the_default_patterns() {
+        let text = "[[watch]]\npath = \"/\"\nruns = \"a/*\"\nlogs = [\"*.log\"]\n";
+        let configured = parse(text, Path::new("/x/s.toml")).expect("a file").live.watches;
+        let read = |directory: NamedDirectory, configured: &[WatchConfig]| {
+            let watch = directory.watch(configured);
+            let runs = watch.runs.as_ref().map(|runs| runs.as_str().to_owned());
+            (runs, watch.is_log("train.log"), watch.path)
+        };
+        let path = || PathBuf::from("/d");
+        assert_eq!(read(directory("/d", 1), &[]), (Some("*".to_owned()), false, path()));
+        assert_eq!(read(directory("/d", 2), &[]), (Some("*/*".to_owned()), false, path()));
+        assert_eq!(read(directory("/d", 0), &[]), (None, false, path()));
+        assert_eq!(read(directory("/d", 0), &configured), (None, true, path()));
+        assert_eq!(read(directory("/d", 1), &configured), (Some("*".to_owned()), true, path()));
+        let root = read(directory("/", 1), &configured);
+        assert_eq!(root, (Some("a/*".to_owned()), true, PathBuf::from("/")));
+    }
+
+    #[test]
+    fn named_directories_replace_those_of_the_file_and_open_a_gallery() {
+        let overrides =
+            Overrides { store: Some("/elsewhere".into()), directories: vec![directory("/d", 1)] };
+        let apply = |text: &str| {
+            let file = toml::from_str::<ConfigFile>(text).expect("a file");
+            overrides.apply(file, Path::new("/x"))
+        };
+        let config = apply("[[watch]]\npath = \"/a\"\n[store]\npath = \"/s\"\n");
+        assert_eq!(config.boot.store, Path::new("/elsewhere"));
+        assert_eq!(config.boot.socket, Path::new("/elsewhere/control.sock"));
+        let paths: Vec<_> = config.live.watches.iter().map(|watch| watch.path.clone()).collect();
+        assert_eq!(paths, [PathBuf::from("/d")]);
+        let listen = config.boot.gallery.listen.map(|listen| listen.to_string());
+        assert_eq!(listen.as_deref(), Some("127.0.0.1:0"));
+        let listen = apply("[gallery]\nlisten = \"unix:g.sock\"\n").boot.gallery.listen;
+        assert_eq!(listen.map(|listen| listen.to_string()).as_deref(), Some("unix:/x/g.sock"));
+    }
+}
