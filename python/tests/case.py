@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import glob
 import json
 import logging
@@ -13,7 +14,7 @@ import signal
 import struct
 import tempfile
 import unittest
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 import live  # noqa: F401  (puts the module on the path)
 
@@ -108,6 +109,25 @@ class Case(unittest.TestCase):
         self.addCleanup(signal.signal, signal.SIGXFSZ, handler)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
         resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+
+    @contextlib.contextmanager
+    def signals_that_log(self, run: Run) -> Iterator[None]:
+        """Logs an image by the key "signal" from the handler of a timer, again and again until the block ends."""
+        is_on = True
+
+        def log(*_: Any) -> None:
+            run.log({"signal": Image([[0]])})
+            # Only now: on a busy machine, signals at fixed times would nest until Python's limit of recursion.
+            if is_on:
+                signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+        handler = signal.signal(signal.SIGALRM, log)
+        self.addCleanup(signal.signal, signal.SIGALRM, handler)
+        self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        yield
+        is_on = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def check_refused(self, data: Any, kind: type[Exception], want: str, **options: Any) -> None:
         """Checks that `data` writes nothing: a strict run raises, any other run warns."""

@@ -245,20 +245,8 @@ class BackgroundTest(Case):
 
     def test_a_signal_may_log_while_its_thread_does(self) -> None:
         run = Run(self.dir, strict=True, background=True, queue_bytes=500)
-        is_on = True
-
-        def log(*_: Any) -> None:
-            run.log({"signal": Image([[0]])})
-            if is_on:
-                signal.setitimer(signal.ITIMER_REAL, 0.001)
-
-        handler = signal.signal(signal.SIGALRM, log)
-        self.addCleanup(signal.signal, signal.SIGALRM, handler)
-        self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0.001)
-        log_some(run, "k", 300)
-        is_on = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        with self.signals_that_log(run):
+            log_some(run, "k", 300)
         run.flush()
         self.assertEqual(self.values("k"), list(range(300)))
         self.assertGreater(len(self.values("signal")), 0)
