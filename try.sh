@@ -12,7 +12,7 @@ fi
 command -v npm >/dev/null || echo "npm is missing: the gallery is built without its pages" >&2
 
 program="${SAFELIGHT_PROGRAM:-target/release/safelight}"
-[ -n "${SAFELIGHT_PROGRAM:-}" ] || cargo build --release --locked
+[ -n "${SAFELIGHT_PROGRAM:-}" ] || cargo build --release --locked --bin safelight
 
 "$program" ingest examples/digits/run --store target/demo || [ $? = 3 ]
 echo
