@@ -138,9 +138,9 @@ is_seen_by_inotify() {
 
 writes_nowhere_else() {
     local found
-    found="$(find /run /tmp /var/tmp /dev/shm /data -user safelight -o -group safelight)"
+    found="$(find /run /tmp /var/tmp /dev/shm /data -user safelight -o -group safelight | sort)"
     echo "$found"
-    [ "$found" = $'/run/safelight\n/run/safelight/control.sock' ] || return 1
+    [ "$found" = $'/run/safelight\n/run/safelight/control.sock\n/run/safelight/gallery.sock' ] || return 1
     inside touch /var/lib/safelight/probe && inside rm /var/lib/safelight/probe || return 1
     # Everybody may write to these folders. Only the sandbox forbids it.
     mkdir -m 777 /data/open /home/open
@@ -167,7 +167,7 @@ is_answered_to_its_group_only() {
 
 reloads() {
     local n
-    sed -i 's/^#max_items = 108/max_items = 2/' /etc/safelight/safelight.toml
+    sed -i '1i limits.max_items = 2' /etc/safelight/safelight.toml
     systemctl reload safelight || return 1
     # The configuration is applied when the command returns.
     for n in 1 2 3; do say /data/runs/live limited 1 $((2000000 + n)); done
@@ -177,7 +177,7 @@ reloads() {
 keeps_the_last_configuration() {
     local good=/tmp/good.toml n
     cp /etc/safelight/safelight.toml $good
-    echo 'max_itms = 3' >>/etc/safelight/safelight.toml
+    sed -i '1i limits.max_itms = 3' /etc/safelight/safelight.toml
     refused 'failed' systemctl reload safelight || return 1
     is ActiveState active || return 1
     for n in 1 2 3; do say /data/runs/live limited 2 $((3000000 + n)); done
@@ -223,7 +223,7 @@ is_not_tried_again() {
     sleep 3
     is ActiveState failed && is NRestarts 0 && is ExecMainStatus 78 || return 1
     # The status shows the error and its line.
-    systemctl status --full safelight | tee /dev/stderr | grep -q 'safelight.toml:[0-9]*:1: unknown field `max_itms`'
+    systemctl status --full safelight | tee /dev/stderr | grep -q 'safelight.toml:1:[0-9]*: unknown field `max_itms`'
 }
 
 root_looks() {
@@ -240,7 +240,7 @@ root_looks() {
 }
 
 is_complete() {
-    sed -i '/^max_itms/d; s/^max_items = 2/max_items = 108/' /etc/safelight/safelight.toml
+    sed -i '/^limits/d' /etc/safelight/safelight.toml
     systemctl start safelight || return 1
     touch /tmp/enough
     wait "$job"
@@ -269,7 +269,7 @@ part_service() {
     check reload reloads
     check bad-reload keeps_the_last_configuration
     check bad-config eval 'systemctl stop safelight; is_not_tried_again'
-    check repaired eval "sed -i '/^max_itms/d' /etc/safelight/safelight.toml; systemctl start safelight"
+    check repaired eval "sed -i '/^limits.max_itms/d' /etc/safelight/safelight.toml; systemctl start safelight"
     check killed is_killed_and_started
     check watchdog is_watched
     check stop stops
