@@ -67,7 +67,6 @@ class _Pack:
         self.path = path
         self.parts: list[bytes] = []
         self.n_bytes = 0
-        self.is_written = False
 
     def add(self, dump: Dump) -> dict[str, Any]:
         """Adds an array. Returns the reference for the log line."""
@@ -95,47 +94,57 @@ class RunFiles:
     def write(self, entries: Sequence[Entry]) -> list[Problem]:
         """Writes the dumps, then the lines that name them. Returns what is not written.
 
-        A failure of one image costs no other. The files of an image that failed are removed.
+        A failure of one image costs no other. The files of an image that failed are removed, and so are those of
+        all that have no line if something other than an `Exception` is raised, such as a `KeyboardInterrupt`.
         """
         problems: list[Problem] = []
         lines: list[_Line] = []
         packer = _Packer(self, entries) if self._is_packed and len(entries) > 1 else None
-        for entry in entries:
-            line = packer.line(entry) if packer is not None else None
-            if line is None:
+        packs = packer.packs if packer is not None else []
+        try:
+            for entry in entries:
                 line = self._line(entry, packer, problems)
-            if line is not None:
-                lines.append(line)
-        if packer is not None:
-            lines = self._write_packs(packer.packs, lines, problems)
-        if lines:
-            n_whole, error = self.log.append([line.text for line in lines])
-            if error is not None:
-                self._give_up(lines[n_whole:], error, problems)
-                del lines[n_whole:]
-        if packer is not None:
-            used = {pack.path for line in lines for pack in line.packs}
-            self._remove(pack.path for pack in packer.packs if pack.is_written and pack.path not in used)
+                if line is not None:
+                    lines.append(line)
+            lines = self._write_packs(packs, lines, problems)
+        except BaseException:
+            self._remove_files(lines, packs)
+            raise
+        n_whole, error = self.log.append([line.text for line in lines]) if lines else (0, None)
+        without_line = lines[n_whole:]
+        del lines[n_whole:]
+        used = {pack.path for line in lines for pack in line.packs}
+        self._remove_files(without_line, [pack for pack in packs if pack.path not in used])
+        if isinstance(error, Exception):
+            problems += [Problem(line.entry.key, error) for line in without_line]
+        elif error is not None:
+            raise error
         for line in lines:
             problems += line.problems
         return problems
 
     def _line(self, entry: Entry, packer: _Packer | None, problems: list[Problem]) -> _Line | None:
         """Writes the files that only this line names, and adds small arrays to packs."""
-        image = entry.image
         saver = _Saver(self, f"tensors/{safe(entry.key)}-{entry.step}", packer)
         try:
-            line = {"key": entry.key, "step": entry.step, "data": saver.save(image._dump)}
-            line.update((name, value) for name, value in image._fields.items() if name not in entry.dropped)
-            if image._masks and "masks" not in entry.dropped:
-                line["masks"] = saver.save_masks(image._masks)
-            line["time"] = entry.time
-            line.update(entry.extra)
-            text, left_out = fit(line, self._limits, saver.save_beside)
-        except Exception as error:
+            line = packer.line(entry) if packer is not None else None
+            return line if line is not None else self._new_line(entry, saver)
+        except BaseException as error:
             self._remove(saver.files)
+            if not isinstance(error, Exception):
+                raise
             problems.append(Problem(entry.key, error))
             return None
+
+    def _new_line(self, entry: Entry, saver: _Saver) -> _Line:
+        image = entry.image
+        line = {"key": entry.key, "step": entry.step, "data": saver.save(image._dump)}
+        line.update((name, value) for name, value in image._fields.items() if name not in entry.dropped)
+        if image._masks and "masks" not in entry.dropped:
+            line["masks"] = saver.save_masks(image._masks)
+        line["time"] = entry.time
+        line.update(entry.extra)
+        text, left_out = fit(line, self._limits, saver.save_beside)
         too_long = [Problem(f"{name} of {entry.key}", error) for name, error in left_out.items()]
         return _Line(entry, text, saver.files, saver.packs, too_long)
 
@@ -146,7 +155,6 @@ class RunFiles:
         for pack in packs:
             try:
                 write_whole(os.path.join(self.dir, pack.path), [b"".join(pack.parts)])
-                pack.is_written = True
             except Exception:
                 # There may still be room for some of the arrays.
                 again = [self._unpacked(line, problems) if pack in line.packs else line for line in lines]
@@ -157,10 +165,10 @@ class RunFiles:
         self._remove(line.files)
         return self._line(line.entry, None, problems)
 
-    def _give_up(self, lines: Sequence[_Line], error: Exception, problems: list[Problem]) -> None:
+    def _remove_files(self, lines: Iterable[_Line], packs: Iterable[_Pack]) -> None:
         for line in lines:
             self._remove(line.files)
-            problems.append(Problem(line.entry.key, error))
+        self._remove(pack.path for pack in packs)
 
     def _remove(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -170,13 +178,11 @@ class RunFiles:
         """Returns a name that no other file has, relative to the run directory."""
         return f"{stem}-{self._token}-{next(self._numbers)}{extension}"
 
-    def save(self, stem: str, dump: Dump) -> str:
-        """Writes a dump into a file of its own. Returns its path."""
-        path = self.new_path(stem, dump.extension)
+    def save(self, path: str, dump: Dump) -> None:
+        """Writes a dump into a file of its own."""
         whole = os.path.join(self.dir, path)
         if dump.file is None or not dump.file.take_name(whole):
             write_whole(whole, dump.content())
-        return path
 
 
 class _Saver:
@@ -192,13 +198,19 @@ class _Saver:
     def save(self, dump: Dump, ending: str = "") -> Any:
         """Writes a dump, or adds it to a pack. Returns the reference for the line."""
         if self._packer is not None and self._packer.takes(dump):
-            pack = self._packer.pack(dump.n_bytes)
+            pack = self._packer.pack(dump.array_bytes)
             if pack not in self.packs:
                 self.packs.append(pack)
             return pack.add(dump)
-        path = self._of_run.save(self._stem + ending, dump)
-        self.files.append(path)
+        path = self._new_file(self._stem + ending, dump)
         return {"path": path, **dump.description} if dump.description else path
+
+    def _new_file(self, stem: str, dump: Dump) -> str:
+        path = self._of_run.new_path(stem, dump.extension)
+        # First, so that the file is removed if an interrupt comes right after it was written.
+        self.files.append(path)
+        self._of_run.save(path, dump)
+        return path
 
     def save_masks(self, masks: Any) -> Any:
         """Returns `masks` with references in place of the dumps."""
@@ -209,9 +221,7 @@ class _Saver:
         return self.save(masks, "-mask") if isinstance(masks, Dump) else masks
 
     def save_beside(self, extension: str, content: bytes) -> Any:
-        path = self._of_run.save(self._stem, Dump(extension, [content]))
-        self.files.append(path)
-        return {"path": path}
+        return {"path": self._new_file(self._stem, Dump(extension, [content]))}
 
 
 class _Packer:
@@ -236,7 +246,7 @@ class _Packer:
 
     @staticmethod
     def _is_small(dump: Dump) -> bool:
-        return dump.n_bytes <= _PACKED_BYTES_MAX and dump.shape is not None and dump.file is None
+        return dump.shape is not None and dump.file is None and dump.array_bytes <= _PACKED_BYTES_MAX
 
     def takes(self, dump: Dump) -> bool:
         return self._is_on and self._is_small(dump)
@@ -255,9 +265,12 @@ class _Packer:
         Most lines of a batch differ only in the offset.
         """
         key, _, image, time, extra, dropped = entry
-        dump, fields, n_bytes = image._dump, image._fields, image._dump.n_bytes
-        descr, shape, pack = dump.descr, dump.shape, self._pack
-        if not self._is_on or n_bytes > _PACKED_BYTES_MAX or descr is None or dump.file is not None:
+        dump, fields, pack = image._dump, image._fields, self._pack
+        descr, shape = dump.descr, dump.shape
+        if not self._is_on or descr is None or dump.file is not None:
+            return None
+        n_bytes = dump.array_bytes
+        if n_bytes > _PACKED_BYTES_MAX:
             return None
         if image._masks or extra or dropped or (fields and not fields.keys().isdisjoint(ANNOTATIONS)):
             return None

@@ -87,6 +87,11 @@ class Dump:
             return [self.file.content()]
         return self.parts if self.pending is None else [*self.parts, self.pending.elements()]
 
+    @property
+    def array_bytes(self) -> int:
+        """Bytes of the elements alone. Not for an array on disk."""
+        return self.n_bytes if self.descr is None else self.n_bytes - len(self.parts[0])
+
     def raw(self) -> tuple[bytes, Mapping[str, Any]]:
         """Returns the elements of an array alone, and what describes them in a line. Not for one on disk."""
         description = (

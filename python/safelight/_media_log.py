@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -44,30 +45,28 @@ class MediaLog:
         turn: Any = self._turn
         return bool(turn._is_owned())
 
-    def append(self, lines: Sequence[bytes]) -> tuple[int, Exception | None]:
-        """Appends lines. Returns how many of them are in the log whole, and what prevented the others."""
+    def append(self, lines: Sequence[bytes]) -> tuple[int, BaseException | None]:
+        """Appends lines. Returns how many of them are in the log whole, and what prevented the others, which may
+        be a `KeyboardInterrupt`: the caller raises it again."""
         with self._turn:
             return self._append(lines)
 
-    def _append(self, lines: Sequence[bytes]) -> tuple[int, Exception | None]:
+    def _append(self, lines: Sequence[bytes]) -> tuple[int, BaseException | None]:
         try:
             fd = self._opened()
             before = os.fstat(fd).st_size
-        except Exception as error:
+        except BaseException as error:
             return 0, error
         # End an incomplete line first, so that these stand on lines of their own.
         start = b"\n" if self._is_torn else b""
         text = start + b"\n".join(lines) + b"\n"
         try:
             write_all(fd, [text])
-        except Exception as error:
+        except BaseException as error:
             self._is_torn = True
             # No other process writes into this log. A line that lacks only its end gets it before the next one.
             n_written = os.fstat(fd).st_size - before
             return text[len(start) : n_written + 1].count(b"\n"), error
-        except BaseException:
-            self._is_torn = True
-            raise
         self._is_torn = False
         return len(lines), None
 
@@ -100,7 +99,9 @@ class MediaLog:
         self._is_closed = True
         if self._fd is not None:
             self._fd = None
-            self._close()
+            # Code of the training may have closed it.
+            with contextlib.suppress(OSError):
+                self._close()
 
     def name_session(self) -> str:
         """Returns the session, which is decided now if it was not yet."""
@@ -146,9 +147,13 @@ class MediaLog:
         It has no launcher that says otherwise, so both are parts of one attempt: neither must replace the
         images of the other.
         """
-        names = [name for name in os.listdir(self.dir) if name.startswith(f"rank{self.rank}-")]
-        for name in sorted(names):
-            if not name.endswith(".media.jsonl"):
+        try:
+            names = sorted(os.listdir(self.dir))
+        except OSError:
+            # There is no such directory. `log` reports it.
+            return None
+        for name in names:
+            if not (name.startswith(f"rank{self.rank}-") and name.endswith(".media.jsonl")):
                 continue
             try:
                 with open(os.path.join(self.dir, name), "rb") as file:

@@ -6,6 +6,7 @@ import errno
 import os
 import struct
 import unittest
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -13,6 +14,7 @@ from case import GRAY, Case
 from live import IDS, installed, nested, png
 
 from safelight import Image, Run, _batch
+from safelight._batch import Entry
 
 numpy: Any = installed("numpy")
 ml_dtypes: Any = installed("ml_dtypes")
@@ -48,9 +50,11 @@ class PackTest(Case):
         self.assertEqual(write.call_count, 2)
 
     def test_few_large_and_encoded_images_are_files(self) -> None:
-        large = [[0] * (1 << 12)]
+        # Of 32 KiB without the header of a file.
+        small, large = [[0] * (1 << 12)], [[0] * ((1 << 12) + 1)]
         for name, images, n_files in [
             ("few", [Image(GRAY) for _ in range(3)], 3),
+            ("small", [Image(small) for _ in range(4)], 1),
             ("large", [Image(large) for _ in range(5)], 5),
             ("both", [*(Image(GRAY) for _ in range(4)), Image(large)], 2),
             ("encoded", [Image(png()) for _ in range(5)], 5),
@@ -119,6 +123,19 @@ class PackTest(Case):
             Run(self.dir, strict=True).log({"k": [*images, Image(None)]})
         self.assertEqual(len(self.lines()), 12)
         self.assertEqual(len(self.dumps()), 2)
+
+    def test_an_image_that_raises_costs_no_other(self) -> None:
+        # Regression: the others of its `log` were lost, too.
+        run = Run(self.dir)
+        images = [Image([[i]], caption="c") for i in range(6)]
+        failing = RuntimeError("CUDA error: an illegal memory access")
+        images[2]._dump = images[2]._dump.but(
+            pending=SimpleNamespace(n_bytes=8, elements=mock.Mock(side_effect=failing))
+        )
+        self.assertIs(run._files.write([Entry("k", 0, image, 0.5, {}, ()) for image in images])[0].error, failing)
+        lines = self.lines()
+        self.assertEqual([self.elements(line, 8) for line in lines], [struct.pack("<q", i) for i in (0, 1, 3, 4, 5)])
+        self.assertEqual(len(self.dumps()), 1)
 
     def test_lines_that_cannot_be_written_leave_no_file(self) -> None:
         run = Run(self.dir)
