@@ -28,13 +28,11 @@ def identity_of(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def merge_identity(
-    dir: str, identity: dict[str, Any], limits: Mapping[str, int], is_config_merged: bool = False
-) -> dict[str, Exception]:
-    """Merges these fields into the file, which is rewritten only if a value changes.
+def merge_identity(dir: str, identity: dict[str, Any], limits: Mapping[str, int]) -> dict[str, Exception]:
+    """Merges these fields, and the entries of `config`, into the file. It is rewritten only if a value changes.
 
-    `is_config_merged` keeps those entries of the known config that the new one does not have. Returns, by
-    field, why the daemon would refuse it; it is left out. Raises `OSError` if the file cannot be written.
+    Returns, by field, why the daemon would refuse it; it is left out. Raises `OSError` if the file cannot be
+    written.
     """
     left_out: dict[str, Exception] = {}
     if not identity:
@@ -47,7 +45,7 @@ def merge_identity(
         known = {}
     if not isinstance(known, dict):
         known = {}
-    if is_config_merged and isinstance(known.get("config"), dict) and "config" in identity:
+    if isinstance(known.get("config"), dict) and "config" in identity:
         identity = {**identity, "config": {**known["config"], **identity["config"]}}
     merged = {**known, **identity}
     if merged == known:

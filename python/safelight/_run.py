@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import functools
-import logging
+import math
+import numbers
 import os
 import threading
 import time
@@ -20,56 +19,17 @@ from ._identity import identity_of, merge_identity
 from ._image import Image
 from ._limits import LIMITS
 from ._media_log import MediaLog
+from ._process import has_threads, keep
+from ._reports import Reports
 from ._session import SESSION_BYTES_MAX, rank_of, session_of_launcher
 from ._values import PassedOver, json_bytes, search, utf_8, whole_step
 from ._writer import Writer
 
 __all__ = ["Run"]
 
-_LOGGER = logging.getLogger("safelight")
-
-# Most kinds of failure that a run reports.
-_REPORTED_MAX = 100
-
 # A batch of images is written once it has more than this number of bytes, or this number of images.
 _BATCH_BYTES = 1 << 20
 _BATCH_MAX = 256
-
-# All runs that still exist.
-_runs: set[weakref.ref[Run]] = set()
-
-
-def _begin_in_child() -> None:
-    """Gives each forked copy of a run its own log. The parent keeps its log and the lock on it."""
-    for reference in list(_runs):
-        run = reference()
-        if run is not None:
-            inherited = run._log
-            run._begin(inherited.session)
-            inherited.leave()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_in_child)
-
-# Whether the process is ending. Then `log` writes by itself: there may be no threads any more.
-_is_ending = False
-
-
-def _end() -> None:
-    """Waits for all that was accepted."""
-    global _is_ending
-    _is_ending = True
-    for reference in list(_runs):
-        run = reference()
-        if run is not None:
-            run._writer.flush()
-
-
-atexit.register(_end)
-# A process that `multiprocessing` forked ends without `atexit`.
-with contextlib.suppress(RuntimeError):
-    getattr(threading, "_register_atexit", atexit.register)(_end)
 
 
 def _opened(kind: type[Run], dir: str, options: dict[str, Any], state: dict[str, Any]) -> Run:
@@ -96,7 +56,7 @@ class Run:
       `{"pixels_max": 1 << 30}`. What the daemon would refuse is reported by `log`.
     - `background`: `log` only accepts images, and a thread writes them. `log` then returns `True` for what
       was accepted; `flush`, `finish` and the end of the process wait for the thread. A process that is killed
-      loses what was accepted and not yet written.
+      loses what was accepted and not yet written. For CUDA tensors this is so in every run.
     - `queue_bytes`: how much may be accepted and not yet written. `log` waits while there is no room.
     - `pack`: whether small images of one `log` share a file.
     - `id`, `project`, `name`, `group`, `job_type`, `tags`, `config`, `entity` describe the run. They
@@ -107,8 +67,8 @@ class Run:
     such as a worker of a DataLoader, belongs to the same session. As a context manager, a run is finished
     when the block ends without an exception.
 
-    Raises `TypeError` or `ValueError` for an invalid `dir`, `rank`, `session` or
-    `limits`, strict or not.
+    Raises `TypeError` or `ValueError` for an invalid `dir`, `rank`, `session`, `limits` or `queue_bytes`, strict
+    or not.
     """
 
     def __init__(
@@ -147,27 +107,23 @@ class Run:
             raise ValueError(f"got the limits {unknown}, want some of {sorted(LIMITS)}")
         self._limits = {**LIMITS, **(limits or {})}
         self._is_background = bool(background)
-        self._queue_bytes = int(queue_bytes)
+        self._queue_bytes = _queue_bytes(queue_bytes)
         self._is_packed = bool(pack)
         self._step = 0
         self._is_finished = False
         self._checks = Checks(self._limits)
-        self._reported: set[tuple[type, str]] = set()
+        self._reports = Reports()
         self._begin(session or session_of_launcher(os.environ))
-        _runs.add(weakref.ref(self, _runs.discard))
+        keep(self)
         try:
             os.makedirs(self._dumps, exist_ok=True)
-            identity: dict[str, Any] = {
-                "id": id,
-                "project": project,
-                "entity": entity,
-                "name": name,
-                "group": group,
-            }
-            identity.update({"job_type": job_type, "tags": tags, "config": config})
-            self._identify(identity, is_config_merged=False)
         except Exception as error:
             self._report("the run", error)
+        else:
+            self.update(
+                id=id, project=project, name=name, group=group, job_type=job_type, tags=tags, config=config,
+                entity=entity,
+            )  # fmt: skip
         run = weakref.ref(self)
         set_folder(lambda: _folder_of(run()))
 
@@ -183,6 +139,12 @@ class Run:
         # What the writer's thread met.
         self._late: Exception | None = None
         self._has_late_failure = False
+
+    def _begin_in_child(self) -> None:
+        """Gives a forked copy of the run its own log. The parent keeps its log and the lock on it."""
+        inherited = self._log
+        self._begin(inherited.session)
+        inherited.leave()
 
     @property
     def session(self) -> str | None:
@@ -219,25 +181,16 @@ class Run:
         `config` is a dict or a namespace, and its entries are merged into those that are known. `tags` replace
         the known ones. Returns whether all of it was written; a strict run raises the first failure.
         """
+        identity: dict[str, Any] = {"id": id, "project": project, "entity": entity, "name": name, "group": group}
+        identity.update(job_type=job_type, tags=tags, config=config)
         try:
-            identity: dict[str, Any] = {
-                "id": id,
-                "project": project,
-                "entity": entity,
-                "name": name,
-                "group": group,
-            }
-            identity.update({"job_type": job_type, "tags": tags, "config": config})
-            return self._identify(identity, is_config_merged=True)
+            with self._lock:
+                left_out = merge_identity(self.dir, identity_of(identity), self._limits)
+            for field, problem in left_out.items():
+                self._report(f"{field} of the run", problem)
         except Exception as error:
             self._report("the run", error)
             return False
-
-    def _identify(self, given: Mapping[str, Any], is_config_merged: bool) -> bool:
-        with self._lock:
-            left_out = merge_identity(self.dir, identity_of(given), self._limits, is_config_merged)
-        for name, problem in left_out.items():
-            self._report(f"{name} of the run", problem)
         return not left_out
 
     def log(self, data: Mapping[Any, Any], step: float | None = None, commit: bool | None = None) -> bool:
@@ -251,9 +204,10 @@ class Run:
         call with neither `step` nor `commit`. A call with a larger `step` moves the count there; a smaller
         one leaves it. A step may be a whole float, or a number of another library.
 
-        Returns whether every image was written, with all that was given with it. `False` also if `data`
-        has a picture without its `Image`. A strict run raises the first failure instead: `TypeError` or
-        `ValueError` for an invalid argument, `OSError` if writing fails.
+        Returns whether every image was written, with all that was given with it. In a run with `background`, and for
+        CUDA tensors in any run: whether it was accepted; `flush` says whether it was written. `False` also if `data`
+        has a picture without its `Image`. A strict run raises the first failure instead: `TypeError` or `ValueError`
+        for an invalid argument, `OSError` if writing fails.
         """
         is_written = True
         entries: list[Entry] = []
@@ -279,7 +233,7 @@ class Run:
                         del written
                 elif isinstance(found, PassedOver):
                     problem = TypeError(f"got a {found.kind}, want an Image of it")
-                    self._warn(f"{key} is passed over", problem)
+                    self._reports.warn(f"{key} is passed over", problem)
                     picture = picture or (problem if found.is_picture else None)
                 else:
                     self._report(key, found)
@@ -307,9 +261,9 @@ class Run:
         run without `background` that logs no CUDA tensors.
         """
         is_written = self._writer.flush(timeout)
-        self._raise_late()
         with self._lock:
             is_whole, self._has_late_failure = not self._has_late_failure, False
+        self._raise_late()
         return is_written and is_whole
 
     def finish(self) -> None:
@@ -342,6 +296,10 @@ class Run:
             self.finish()
         else:
             self._close()
+
+    def _wait(self) -> None:
+        """Waits until all that was accepted is written. Raises nothing."""
+        self._writer.flush()
 
     def _close(self) -> None:
         self._is_finished = True
@@ -401,7 +359,7 @@ class Run:
         is_late = self._is_background or any([entry.image._is_pending for entry in entries])
         # A signal handler may log while its own thread does. The writer's thread may wait for that one.
         may_wait = not self._log.is_mine
-        if is_late and not _is_ending:
+        if is_late and has_threads():
             n_bytes = sum([entry.image._n_bytes for entry in entries])
             if self._writer.put(functools.partial(self._write_late, entries), n_bytes, may_wait):
                 return True
@@ -413,7 +371,7 @@ class Run:
             if is_strict:
                 self._report(problem.what, problem.error)
             else:
-                self._warn(f"{problem.what} is not logged", problem.error)
+                self._reports.warn(f"{problem.what} is not logged", problem.error)
         return not problems
 
     def _write_late(self, entries: list[Entry]) -> None:
@@ -427,7 +385,7 @@ class Run:
             if self.strict:
                 self._late = self._late or problem.error
             else:
-                self._warn(f"{problem.what} is not logged", problem.error)
+                self._reports.warn(f"{problem.what} is not logged", problem.error)
 
     def _raise_late(self) -> None:
         """Raises the first failure that the thread of the queue met, if the run is strict."""
@@ -439,15 +397,13 @@ class Run:
         """Raises `error` if the run is strict, otherwise logs a warning once for each kind."""
         if self.strict:
             raise error
-        self._warn(f"{what} is not logged", error)
+        self._reports.warn(f"{what} is not logged", error)
 
-    def _warn(self, what: str, error: Exception) -> None:
-        """Logs a warning once for each kind of error."""
-        # The message of an `OSError` contains the path. Leave that out: a full disk is one kind of failure.
-        kind = (type(error), str(error.strerror if isinstance(error, OSError) else error))
-        if kind not in self._reported and len(self._reported) < _REPORTED_MAX:
-            self._reported.add(kind)
-            _LOGGER.warning("%s: %s: %s (reported once)", what, type(error).__name__, error)
+
+def _queue_bytes(given: Any) -> int:
+    if not isinstance(given, numbers.Real) or not given >= 0 or given == math.inf:
+        raise ValueError(f"got queue_bytes {given!r:.64}, want a number of bytes")
+    return int(given)
 
 
 def _after_finish() -> Exception:

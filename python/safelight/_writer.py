@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import threading
 import time
 from typing import Callable, NamedTuple
@@ -90,18 +91,17 @@ class Writer:
         return True
 
     def _work(self) -> None:
-        try:
-            while True:
-                with self._changed:
-                    if not self._queue:
-                        self._changed.wait(_IDLE_S)
-                    if not self._queue:
-                        self._thread = None
-                        return
+        while True:
+            with self._changed:
+                if not self._queue:
+                    self._changed.wait(_IDLE_S)
+                if not self._queue:
+                    self._thread = None
+                    return
+            # Whatever is raised, such as a `SystemExit` of a handler of warnings: without the thread, `flush` would
+            # wait for ever.
+            with contextlib.suppress(BaseException):
                 self._write_next()
-        except BaseException:
-            self._thread = None
-            raise
 
     def _write_next(self) -> None:
         work = self._queue.popleft()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import multiprocessing
 import os
 import signal
@@ -138,6 +139,36 @@ class BackgroundTest(Case):
                     getattr(run, what)()
             run.finish()
 
+    def test_a_strict_run_tells_it_once(self) -> None:
+        run = Run(self.dir, background=True, strict=True)
+        with mock.patch("os.replace", side_effect=OSError(28, "No space left on device")):
+            run.log({"k": Image(GRAY)})
+            run._writer.flush()
+        with self.assertRaisesRegex(OSError, "No space left"):
+            run.flush()
+        self.assertIs(run.flush(), True)
+
+    def test_a_handler_that_raises_does_not_end_the_thread(self) -> None:
+        # Regression: `flush` and the end of the process waited for ever.
+        for error in (RuntimeError("no logging"), SystemExit(3)):
+            handler = logging.Handler()
+            handler.emit = mock.Mock(side_effect=error)  # type: ignore[method-assign]
+            logger = logging.getLogger("safelight")
+            logger.addHandler(handler)
+            self.addCleanup(logger.removeHandler, handler)
+            run = self.late_run()
+            self.gate.clear()
+            image = Image(GRAY)
+            run.log({"k": Image([[0]])})
+            run.log({"failed": image})
+            run.log({"k": Image([[1]])})
+            image._dump = None  # type: ignore[assignment]
+            self.gate.set()
+            self.assertIs(run.flush(20), False)
+            self.assertEqual(handler.emit.call_count, 1)
+            self.assertEqual(self.values("k")[-2:], [0, 1])
+            logger.removeHandler(handler)
+
     def test_a_with_block_waits(self) -> None:
         with Run(self.dir, background=True) as run:
             log_some(run, "k", 50)
@@ -148,14 +179,16 @@ class BackgroundTest(Case):
         self.assertEqual(len(self.values("failed")), 50)
 
     def test_a_run_that_is_dropped_is_written(self) -> None:
-        run = Run(self.dir, background=True)
+        run = self.late_run()
+        self.gate.clear()
         log_some(run, "k", 50)
-        reference = run._log
+        writer, reference = run._writer, weakref.ref(run)
         del run
-        while len(self.lines()) < 50:
-            time.sleep(0.01)
+        self.gate.set()
+        self.assertIs(writer.flush(20), True)
         self.assertEqual(self.values("k"), list(range(50)))
-        self.assertIs(reference._is_closed, False)
+        gc.collect()
+        self.assertIsNone(reference())
 
     def test_the_end_of_the_process_waits(self) -> None:
         code = (
@@ -280,11 +313,19 @@ class DonateTest(Case):
                 self.assertEqual(elements, bytes(values.nbytes))
 
     def test_arrays_in_another_order_are_copied(self) -> None:
-        for values in (numpy.zeros((40, 30)).T, numpy.zeros((40, 30))[::2], numpy.zeros((4, 3), ">f4")):
-            values[:] = 3
+        for values in (numpy.zeros((40, 30)).T, numpy.zeros((40, 30))[::2], numpy.zeros((40, 30))[:, ::-1]):
+            values[:] = numpy.arange(values.size).reshape(values.shape)
             want = values.tobytes()
-            Run(self.dir, strict=True).log({"k": Image(values, donate=True)})
+            image = Image(values, donate=True)
+            values[:] = 0
+            Run(self.dir, strict=True).log({"k": image})
             self.assertEqual(read_npy(self.path(self.lines()[-1]["data"])).elements, want)
+
+    def test_another_byte_order_is_no_other_order(self) -> None:
+        values = numpy.arange(12, dtype=">f4").reshape(4, 3)
+        Run(self.dir, strict=True).log({"k": Image(values, donate=True)})
+        got = read_npy(self.path(self.lines()[-1]["data"]))
+        self.assertEqual((got.descr, got.elements), (">f4", values.tobytes()))
 
     def test_its_memory_is_freed_once_it_is_written(self) -> None:
         class Array(numpy.ndarray):  # type: ignore[misc]
