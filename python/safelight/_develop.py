@@ -7,13 +7,14 @@ import os
 import sys
 from typing import Any, Mapping, Sequence
 
+from ._choices import Alpha, Colormap, Compression, FileType, Format, Mode, Profile
 from ._dumps import ELEMENT_SIZES, resolved, torch_format
 from ._image import Image
 from ._limits import RAW_TYPES
 from ._native import Developed, native
 from ._values import is_a, plain
 
-__all__ = ["Picture", "develop", "developed", "memory_of", "record"]
+__all__ = ["Picture", "develop", "memory_of", "record"]
 
 
 class Picture:
@@ -88,27 +89,27 @@ class Picture:
 def develop(
     data: Any,
     *,
-    profile: str | None = "auto",
-    format: str | None = None,
+    profile: Profile | None = None,
+    format: Format | None = None,
     range: Sequence[float] | None = None,
-    colormap: str | None = None,
+    colormap: Colormap | None = None,
     nan_color: str | None = None,
-    mode: str | None = None,
-    alpha: str | None = None,
+    mode: Mode | None = None,
+    alpha: Alpha | None = None,
     background: str | None = None,
     grid: bool | Mapping[str, int] | None = None,
     downscale: int | None = None,
-    compression: str | None = None,
+    compression: Compression | None = None,
     palette: bool | None = None,
-    file_type: str | None = "png",
+    file_type: FileType | None = None,
     quality: int | None = None,
 ) -> Picture | list[Picture]:
     """Makes the picture that the daemon would make of `data`, at once and in this process.
 
     `data` is anything that `Image` accepts, or an `Image`, whose own options count where none is given here; also
-    the path or the bytes of a dump (npy, npz, safetensors, torch) with one tensor. The options are those of `Image`.
-    Arrays and tensors on the CPU are read where they lie, and other threads run meanwhile. An image file is kept as
-    it is.
+    the path or the bytes of a dump (npy, npz, safetensors, torch) with one tensor. The options are those of `Image`;
+    without them, the profile is `"auto"` and the file a png. Arrays and tensors on the CPU are read where they lie,
+    and other threads run meanwhile. An image file is kept as it is.
 
     Returns one `Picture`, or a list of them if `data` is a batch and no `grid` is wanted. Limits on the number of
     images do not apply.
@@ -133,39 +134,43 @@ def develop(
         "file_type": file_type or None,
         "quality": quality,
     }
-    if isinstance(data, Image):
-        # The defaults of this function are not given.
-        given.update(profile=None if profile == "auto" else profile)
-        given.update(file_type=None if file_type == "png" else file_type)
-    pictures = [Picture(made) for made in developed(data, given)]
-    is_batch = (pictures[0].format or "").startswith("N") and not grid
+    made, options = _developed(data, {name: value for name, value in given.items() if value is not None})
+    pictures = [Picture(each) for each in made]
+    is_batch = (pictures[0].format or "").startswith("N") and options.get("grid") in (None, False)
     return pictures if is_batch or len(pictures) > 1 else pictures[0]
 
 
-def developed(data: Any, given: Mapping[str, Any]) -> list[Developed]:
-    """Makes the pictures of `data`. Raises what `develop` does."""
+def _developed(data: Any, given: Mapping[str, Any]) -> tuple[list[Developed], Mapping[str, Any]]:
+    """Makes the pictures of `data`. Returns them with the options that count. Raises what `develop` does."""
     found = memory_of(data)
     if found is not None:
         memory, dtype, fields = found
-        wanted = {name: value for name, value in given.items() if value is not None}
-        return native().develop(memory, record({**fields, **wanted}), dtype)
+        options = {**fields, **given}
+        return native().develop(memory, record(options), dtype), options
     if isinstance(data, (str, os.PathLike)) and "://" not in os.fsdecode(data):
         with open(data, "rb") as file:
-            return native().develop_file(file.read(), record(given))
+            return native().develop_file(file.read(), record(given)), given
     if isinstance(data, (bytes, bytearray)):
-        return native().develop_file(bytes(data), record(given))
+        return native().develop_file(bytes(data), record(given)), given
     image = Image(data, **given)
     if image._error is not None:
         raise image._error
+    for name, problem in image._left_out.items():
+        if name in _OPTIONS:
+            raise problem
     dump = image._dump
-    options = {name: value for name, value in image._fields.items() if name in given}
+    options = {name: value for name, value in image._fields.items() if name in _OPTIONS}
     if dump.extension == ".bin":
         (elements,) = dump.content()
         flat, shape = memoryview(elements).cast("B"), dump.shape or ()
         dtype = dump.description["dtype"]
         memory = flat.cast("B", shape) if dtype.startswith("float8") else flat.cast("H", shape)
-        return native().develop(memory, record(options), dtype)
-    return native().develop_file(b"".join(dump.content()), record(options))
+        return native().develop(memory, record(options), dtype), options
+    return native().develop_file(b"".join(dump.content()), record(options)), options
+
+
+# Fields of an `Image` that `develop` has, too. What is beside the picture, such as boxes, does not count.
+_OPTIONS = frozenset(develop.__kwdefaults__ or ())
 
 
 def record(fields: Mapping[str, Any]) -> bytes:

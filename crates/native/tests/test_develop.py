@@ -86,6 +86,36 @@ class Develop(unittest.TestCase):
         self.assertEqual(develop(batch[:1], grid=True).size, (9, 6))
         self.assertEqual(len(develop(np.zeros((300, 2, 2), "u1"), format="NHW")), 300)
 
+    def test_an_option_given_here_replaces_that_of_an_image(self):
+        # Regression: "auto" and "png" counted as not given.
+        gray = PHOTO[..., 0]
+        image = safelight.Image(gray, profile="wandb-0.20", file_type="webp")
+        picture = develop(image, profile="auto", file_type="png")
+        self.assertEqual((picture.file_type, picture.rule), ("png", "x255"))
+        self.assertEqual(picture.data, develop(gray).data)
+
+    def test_a_grid_is_one_picture_whoever_wants_it(self):
+        # Regression: with the option in the `Image`, it was a list of one picture.
+        batch = np.stack([PHOTO, PHOTO])
+        want = develop(batch, grid={})
+        self.assertEqual(want.size, develop(batch, grid=True).size)
+        for image in (safelight.Image(batch, grid=True), safelight.Image(batch.tolist(), format="NHWC", grid={})):
+            self.assertEqual(develop(image).size, want.size)
+        self.assertEqual(len(develop(safelight.Image(batch, grid=True), grid=False)), 2)
+        self.assertEqual(develop(batch.tolist(), grid=True).size, want.size)
+
+    def test_an_option_that_does_not_fit_is_refused_for_all_data(self):
+        # Regression: for lists, pictures of Pillow and `Image` it was left out.
+        pillow = Image.fromarray((PHOTO * 255).astype("u1"))
+        for data in (PHOTO, PHOTO.tolist(), pillow, safelight.Image(PHOTO), memoryview(PHOTO)):
+            for name, value in {"colormap": "virids", "range": (1, 0), "quality": 0, "palette": 3}.items():
+                with self.assertRaises(ValueError, msg=f"{name} of {type(data)}"):
+                    develop(data, **{name: value})
+        with self.assertRaisesRegex(ValueError, "virids"):
+            develop(safelight.Image(PHOTO, colormap="virids"))
+        boxed = safelight.Image(PHOTO, boxes={"pred": {"box_data": [{}]}}, caption="c")
+        self.assertEqual(develop(boxed).png, develop(PHOTO).png)
+
     def test_everything_that_image_takes(self):
         rgb = np.floor(PHOTO * 255 + 0.5).astype("u1")
         want = develop(rgb).png
