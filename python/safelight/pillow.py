@@ -30,7 +30,7 @@ _CARRIED = ("exif", "icc_profile", "transparency")
 # Level of zlib from which the file matters more than the time.
 _SMALL_LEVEL = 7
 
-# Pillow's own function, while the encoder is installed.
+# The function that was registered before this encoder. It stays set: other code may have wrapped this encoder.
 _pillows: Callable[..., None] | None = None
 
 
@@ -49,10 +49,8 @@ def install() -> None:
 
 def uninstall() -> None:
     """Registers Pillow's own encoder again."""
-    global _pillows
     if is_installed() and _pillows is not None:
         importlib.import_module("PIL.Image").register_save("PNG", _pillows)
-    _pillows = None
 
 
 def is_installed() -> bool:
@@ -65,7 +63,8 @@ def _save(image: Any, file: Any, name: Any, *args: Any, **options: Any) -> None:
     content = None if args or options else _encoded(image)
     if content is not None:
         file.write(content)
-    elif _pillows is not None:
+    else:
+        assert _pillows is not None, "registered by install"
         _pillows(image, file, name, *args, **options)
 
 

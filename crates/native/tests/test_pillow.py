@@ -45,6 +45,19 @@ class Installed(unittest.TestCase):
         finally:
             safelight.pillow.install()
 
+    def test_code_that_wrapped_the_encoder_works_after_it_is_gone(self):
+        # Regression: pictures that are left to Pillow became empty files.
+        palette = picture("RGB", 8, 8).convert("P")
+        want = self.pillows(palette)
+
+        def wrapper(*args):
+            safelight.pillow._save(*args)
+
+        Image.register_save("PNG", wrapper)
+        safelight.pillow.uninstall()
+        self.assertEqual(file_of(palette), want)
+        Image.register_save("PNG", safelight.pillow._save)
+
     @examples(150)
     @given(
         st.sampled_from(sorted(MODES)),
