@@ -36,7 +36,10 @@ def find_program() -> Optional[str]:
 
 
 def main() -> int:
-    """Runs the program with the arguments of this process. Returns its exit code where it can't replace this process."""
+    """Runs the program with the arguments of this process.
+
+    Returns its exit code where it can't replace this process.
+    """
     program = find_program()
     if program is None:
         places = ", ".join(_places())

@@ -34,8 +34,9 @@ class Checks:
             raise image._error
         dump, fields = image._dump, image._fields
         if key not in self._known:
-            if not 0 < len(utf_8(key)) <= self._limits["key_bytes_max"] or "\0" in key:
-                raise ValueError(f"got key {key[:64]!r}, want 1 to 1024 bytes without NUL")
+            n_max = self._limits["key_bytes_max"]
+            if not 0 < len(utf_8(key)) <= n_max or "\0" in key:
+                raise ValueError(f"got key {key[:64]!r}, want 1 to {n_max} bytes without NUL")
             self._remember(key)
         kind = (dump.n_bytes, dump.shape, fields.get("format"))
         if kind not in self._known:

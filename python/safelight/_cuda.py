@@ -29,8 +29,8 @@ def _stream_of(torch: Any, device: Any) -> Any:
 class Pending:
     """The elements of a CUDA tensor, in C order, on their way into the memory of the host."""
 
-    def __init__(self, tensor: Any, is_given: bool) -> None:
-        """Starts the copy. `is_given` says that nobody changes the tensor any more: then none is made on the
+    def __init__(self, tensor: Any, is_donated: bool) -> None:
+        """Starts the copy. `is_donated` says that nobody changes the tensor any more: then none is made on the
         device.
 
         Raises `RuntimeError` as torch does, for example if there is no pinned memory left.
@@ -39,7 +39,7 @@ class Pending:
         self.n_bytes: int = tensor.numel() * tensor.element_size()
         device = tensor.device
         current, side = torch.cuda.current_stream(device), _stream_of(torch, device)
-        is_ready = is_given and tensor.is_contiguous()
+        is_ready = is_donated and tensor.is_contiguous()
         source = tensor if is_ready else tensor.clone(memory_format=torch.contiguous_format)
         self._host = torch.empty(tuple(tensor.shape), dtype=tensor.dtype, pin_memory=True)
         side.wait_stream(current)

@@ -244,7 +244,7 @@ _TORCH_TYPES.update({f"float{8 * n}": f"{_NATIVE_ORDER}f{n}" for n in (2, 4, 8)}
 _TORCH_TYPES.update({f"complex{8 * n}": f"{_NATIVE_ORDER}c{n}" for n in (8, 16)})
 
 
-def _dump_from_torch(tensor: Any, is_given: bool) -> Dump:
+def _dump_from_torch(tensor: Any, is_donated: bool) -> Dump:
     """A `torch.Tensor` on any device, of any strides, with or without gradient.
 
     Channels come first, as usual in torch. If that gave more than four channels, the log line names no
@@ -252,9 +252,9 @@ def _dump_from_torch(tensor: Any, is_given: bool) -> Dump:
     """
     tensor = resolved(tensor.detach())
     dtype = str(tensor.dtype).replace("torch.", "")
-    dump = _dump_from_cuda(tensor, dtype, is_given) if tensor.device.type == "cuda" else None
+    dump = _dump_from_cuda(tensor, dtype, is_donated) if tensor.device.type == "cuda" else None
     if dump is None:
-        is_ours = is_given or tensor.device.type != "cpu"
+        is_ours = is_donated or tensor.device.type != "cpu"
         tensor = tensor.cpu()
         if dtype in RAW_TYPES:
             torch = sys.modules["torch"]
@@ -277,7 +277,7 @@ def torch_format(shape: Sequence[int]) -> str | None:
     return None
 
 
-def _dump_from_cuda(tensor: Any, dtype: str, is_given: bool) -> Dump | None:
+def _dump_from_cuda(tensor: Any, dtype: str, is_donated: bool) -> Dump | None:
     """A tensor whose elements are still to come. `None` if they must be waited for now."""
     if dtype in _TORCH_TYPES:
         dump = npy(_TORCH_TYPES[dtype], tensor.shape, b"")
@@ -286,7 +286,7 @@ def _dump_from_cuda(tensor: Any, dtype: str, is_given: bool) -> Dump | None:
     else:
         return None
     try:
-        return dump.but(parts=dump.parts[:-1], pending=Pending(tensor, is_given))
+        return dump.but(parts=dump.parts[:-1], pending=Pending(tensor, is_donated))
     except RuntimeError:
         # For example, no pinned memory is left.
         return None
@@ -380,8 +380,8 @@ def _figure(value: Any) -> Any:
     return None
 
 
-def dump_from(data: Any, is_given: bool = False) -> Dump:
-    """Copies `data`, which may be anything that `Image` accepts. `is_given` says that nobody changes it any
+def dump_from(data: Any, is_donated: bool = False) -> Dump:
+    """Copies `data`, which may be anything that `Image` accepts. `is_donated` says that nobody changes it any
     more: then an array in C order is not copied.
 
     Raises `TypeError` for anything else, `OSError` if a file can't be read, `ValueError` if it holds
@@ -389,18 +389,18 @@ def dump_from(data: Any, is_given: bool = False) -> Dump:
     """
     # The most common type comes first.
     if type(data) is getattr(sys.modules.get("numpy"), "ndarray", None):
-        return _dump_from_ndarray(data, is_given)
+        return _dump_from_ndarray(data, is_donated)
     if isinstance(data, (str, os.PathLike)):
         return dump_from_path(os.fsdecode(data))
     if is_a(data, "torch", "Tensor"):
-        return _dump_from_torch(data, is_given)
+        return _dump_from_torch(data, is_donated)
     if is_a(data, "PIL.Image", "Image"):
         return _dump_from_pillow(data)
     if isinstance(data, (list, tuple)):
         return _dump_from_lists(data)
     ndarray = _ndarray(data)
     if ndarray is not None:
-        return _dump_from_ndarray(ndarray, is_given)
+        return _dump_from_ndarray(ndarray, is_donated)
     if callable(getattr(data, "read", None)):
         return _dump_from_file(bytes(data.read()))
     figure = _figure(data)
@@ -416,7 +416,7 @@ def dump_from(data: Any, is_given: bool = False) -> Dump:
     return _dump_from_buffer(view)
 
 
-def dump_from_mask(mask: Any, is_given: bool = False) -> Dump:
+def dump_from_mask(mask: Any, is_donated: bool = False) -> Dump:
     """The class ids of a mask: an array, or a Pillow image, whose palette indices are the ids.
 
     Black and white are the ids 0 and 1. Raises `TypeError` if it is a file.
@@ -428,7 +428,7 @@ def dump_from_mask(mask: Any, is_given: bool = False) -> Dump:
         mask = mask.getchannel("P")
     if is_pillow and mask.mode in _NUMBER_MODES:
         return npy(_NUMBER_MODES[mask.mode], (mask.height, mask.width), mask.tobytes())
-    dump = dump_from(mask, is_given)
+    dump = dump_from(mask, is_donated)
     if dump.shape is None:
         raise TypeError('got a file as "mask_data", want an array of class ids; a ready mask goes to "path"')
     return dump

@@ -27,13 +27,14 @@ def dumps_in(masks: Any) -> Iterator[Dump]:
             yield from dumps_in(item)
 
 
-def mask_sets(masks: Any, is_given: bool, left_out: dict[str, Exception]) -> Any:
+def mask_sets(masks: Any, is_donated: bool, left_out: dict[str, Exception]) -> Any:
     """`masks` in the form of a log line, with a `Dump` in place of each path. A list is for a batch.
 
-    `is_given` says that nobody changes their arrays any more. A mask that cannot be used is added to `left_out` instead, with the reason.
+    `is_donated` says that nobody changes their arrays any more. A mask that cannot be used is added to `left_out`
+    instead, with the reason.
     """
     if isinstance(masks, (list, tuple)):
-        return [sets and mask_sets(sets, is_given, left_out) for sets in masks]
+        return [sets and mask_sets(sets, is_donated, left_out) for sets in masks]
     if not isinstance(masks, Mapping):
         kind = type(masks).__name__
         left_out["masks"] = TypeError(f"got masks of type {kind}, want a dict of masks by name")
@@ -41,13 +42,13 @@ def mask_sets(masks: Any, is_given: bool, left_out: dict[str, Exception]) -> Any
     sets = {}
     for name, mask in masks.items():
         try:
-            sets[str(name)] = _mask(mask, is_given)
+            sets[str(name)] = _mask(mask, is_donated)
         except Exception as error:
             left_out[f"masks/{name}"] = error
     return sets
 
 
-def _mask(mask: Any, is_given: bool) -> dict[str, Any]:
+def _mask(mask: Any, is_donated: bool) -> dict[str, Any]:
     """Raises `TypeError` if a mask is no dict, or has neither `mask_data` nor `path`."""
     if not isinstance(mask, Mapping) or not ("mask_data" in mask or "path" in mask):
         raise TypeError(
@@ -57,7 +58,7 @@ def _mask(mask: Any, is_given: bool) -> dict[str, Any]:
     if "path" in mask:
         fields["path"] = dump_from_path(os.fsdecode(mask["path"]))
     else:
-        fields["mask_data"] = dump_from_mask(mask["mask_data"], is_given)
+        fields["mask_data"] = dump_from_mask(mask["mask_data"], is_donated)
     return fields
 
 
@@ -224,7 +225,7 @@ class Image(ClassMethods):
     def _take(
         self,
         data: Any,
-        is_given: bool,
+        is_donated: bool,
         given: dict[str, Any],
         replaced: set[str],
         left_out: dict[str, Exception],
@@ -244,7 +245,7 @@ class Image(ClassMethods):
         else:
             if "mode" in given and is_a(data, "PIL.Image", "Image"):
                 data = data.convert(given.pop("mode"))
-            self._dump = dump_from(data, is_given)
+            self._dump = dump_from(data, is_donated)
             own = self._dump.fields
         if self._dump.shape is None:
             # An image file is stored unchanged. wandb ignores these two for files as well.

@@ -27,7 +27,7 @@ class Stream:
         self.work: list[Callable[[], None]] = []
 
     def wait_stream(self, other: Stream) -> None:
-        self.work.append(lambda: None)
+        self.work.append(other.run)
 
     def run(self) -> None:
         self.gate.wait()
@@ -69,7 +69,11 @@ class Tensor:
     def clone(self, memory_format: str) -> Tensor:
         assert memory_format == "contiguous"
         FAKE.n_clones += 1
-        return Tensor(self.values.copy(), "cuda", self.dtype[6:])
+        copy = Tensor(numpy.full_like(self.values, 77, order="C"), "cuda", self.dtype[6:])
+        # Only a stream that waits for this one sees the copy. The caller may change the tensor in the same stream.
+        values = self.values.copy()
+        FAKE.current.work.append(lambda: copy.values.__setitem__(..., values))
+        return copy
 
     def record_stream(self, stream: Stream) -> None:
         FAKE.recorded.append(self)

@@ -287,6 +287,8 @@ class LineTest(Case):
         for key in ("", "a\0b", "k" * 1025):
             with self.assertRaisesRegex(ValueError, "want 1 to 1024 bytes without NUL"):
                 Run(self.dir, strict=True).log({key: Image(GRAY)})
+        with self.assertRaisesRegex(ValueError, "got key 'kkk', want 1 to 2 bytes without NUL"):
+            Run(self.dir, strict=True, limits={"key_bytes_max": 2}).log({"kkk": Image(GRAY)})
 
 
 class ValueTest(Case):
