@@ -16,6 +16,7 @@ import struct
 import sys
 from typing import Any, Mapping, Sequence
 
+from ._copies import copied
 from ._cuda import Pending
 from ._files import Unnamed, folder_of_unnamed
 from ._limits import RAW_TYPES
@@ -211,21 +212,22 @@ def _dump_from_ndarray(values: Any, is_ours: bool = False) -> Dump:
     copied. Raises `TypeError` if no picture can be made of the element type.
     """
     dtype = values.dtype
-    folder = folder_of_unnamed() if values.nbytes >= _UNNAMED_BYTES_MIN and not is_ours else None
-    is_in_place = is_ours or (folder is not None and values.flags.c_contiguous)
-    elements = values.reshape(-1).view("u1").data if is_in_place else values.tobytes()
     # This check comes first, because NumPy builds `dtype.name` anew each time.
-    if dtype.itemsize in ELEMENT_SIZES.get(dtype.kind, ()):
+    is_npy = dtype.itemsize in ELEMENT_SIZES.get(dtype.kind, ())
+    if not is_npy and dtype.name not in RAW_TYPES:
+        raise TypeError(f"got elements of type {dtype}, want bool, or numbers of up to 64 bits a part")
+    folder = folder_of_unnamed() if values.nbytes >= _UNNAMED_BYTES_MIN and not is_ours else None
+    is_in_place = (is_ours or folder is not None) and values.flags.c_contiguous
+    elements = values.reshape(-1).view("u1").data if is_in_place else copied(values)
+    if is_npy:
         descr, shape = dtype.str, values.shape
         dump = Dump(".npy", (_npy_start(descr, shape), elements), _NOTHING, _NOTHING, None, shape, descr)
-    elif dtype.name in RAW_TYPES:
-        dump = _raw(dtype.name, values.shape, elements)
     else:
-        raise TypeError(f"got elements of type {dtype}, want bool, or numbers of up to 64 bits a part")
-    return dump if folder is None or not is_in_place else _copied(dump, folder)
+        dump = _raw(dtype.name, values.shape, elements)
+    return dump if folder is None or not is_in_place else _on_disk(dump, folder)
 
 
-def _copied(dump: Dump, folder: str) -> Dump:
+def _on_disk(dump: Dump, folder: str) -> Dump:
     """Copies a dump into an unnamed file in `folder`, or in memory if there can be none."""
     try:
         return dump.but(parts=(), file=Unnamed(folder, dump.parts))
@@ -260,7 +262,8 @@ def _dump_from_torch(tensor: Any, is_donated: bool) -> Dump:
             torch = sys.modules["torch"]
             # NumPy has no such type, but takes the same bits under another name.
             bits = tensor.view(torch.uint8 if tensor.element_size() == 1 else torch.int16).numpy()
-            elements = bits.reshape(-1).view("u1").data if is_ours else bits.tobytes()
+            is_in_place = is_ours and bits.flags.c_contiguous
+            elements = bits.reshape(-1).view("u1").data if is_in_place else copied(bits)
             dump = _raw(dtype, tensor.shape, elements)
         else:
             dump = _dump_from_ndarray(tensor.numpy(), is_ours)
