@@ -97,19 +97,19 @@ class RunFiles:
         A failure of one image costs no other. The files of an image that failed are removed, and so are those of
         all that have no line if something other than an `Exception` is raised, such as a `KeyboardInterrupt`.
         """
-        problems: list[Problem] = []
-        lines: list[_Line] = []
+        made: list[_Line | Problem] = []
         packer = _Packer(self, entries) if self._is_packed and len(entries) > 1 else None
         packs = packer.packs if packer is not None else []
         try:
             for entry in entries:
-                line = self._line(entry, packer, problems)
-                if line is not None:
-                    lines.append(line)
-            lines = self._write_packs(packs, lines, problems)
+                made.append(self._line(entry, packer))
+            for pack in packs:
+                self._write_pack(pack, made)
         except BaseException:
-            self._remove_files(lines, packs)
+            self._remove_files([line for line in made if isinstance(line, _Line)], packs)
             raise
+        problems = [problem for problem in made if isinstance(problem, Problem)]
+        lines = [line for line in made if isinstance(line, _Line)]
         n_whole, error = self.log.append([line.text for line in lines]) if lines else (0, None)
         without_line = lines[n_whole:]
         del lines[n_whole:]
@@ -123,7 +123,7 @@ class RunFiles:
             problems += line.problems
         return problems
 
-    def _line(self, entry: Entry, packer: _Packer | None, problems: list[Problem]) -> _Line | None:
+    def _line(self, entry: Entry, packer: _Packer | None) -> _Line | Problem:
         """Writes the files that only this line names, and adds small arrays to packs."""
         saver = _Saver(self, f"tensors/{safe(entry.key)}-{entry.step}", packer)
         try:
@@ -133,8 +133,7 @@ class RunFiles:
             self._remove(saver.files)
             if not isinstance(error, Exception):
                 raise
-            problems.append(Problem(entry.key, error))
-            return None
+            return Problem(entry.key, error)
 
     def _new_line(self, entry: Entry, saver: _Saver) -> _Line:
         image = entry.image
@@ -148,22 +147,15 @@ class RunFiles:
         too_long = [Problem(f"{name} of {entry.key}", error) for name, error in left_out.items()]
         return _Line(entry, text, saver.files, saver.packs, too_long)
 
-    def _write_packs(
-        self, packs: Iterable[_Pack], lines: list[_Line], problems: list[Problem]
-    ) -> list[_Line]:
-        """Writes the packed arrays. Returns the lines whose files are there."""
-        for pack in packs:
-            try:
-                write_whole(os.path.join(self.dir, pack.path), [b"".join(pack.parts)])
-            except Exception:
-                # There may still be room for some of the arrays.
-                again = [self._unpacked(line, problems) if pack in line.packs else line for line in lines]
-                lines = [line for line in again if line is not None]
-        return lines
-
-    def _unpacked(self, line: _Line, problems: list[Problem]) -> _Line | None:
-        self._remove(line.files)
-        return self._line(line.entry, None, problems)
+    def _write_pack(self, pack: _Pack, made: list[_Line | Problem]) -> None:
+        """Writes packed arrays. If that fails, writes each by itself: there may still be room for some of them."""
+        try:
+            write_whole(os.path.join(self.dir, pack.path), [b"".join(pack.parts)])
+        except Exception:
+            for i, line in enumerate(made):
+                if isinstance(line, _Line) and pack in line.packs:
+                    self._remove(line.files)
+                    made[i] = self._line(line.entry, None)
 
     def _remove_files(self, lines: Iterable[_Line], packs: Iterable[_Pack]) -> None:
         for line in lines:

@@ -469,6 +469,8 @@ class UnnamedTest(Case):
 
     def test_a_descriptor_that_somebody_else_closed_is_not_used(self) -> None:
         run = Run(self.dir)
+        # Now, and not when the number of the descriptor is that of another test's file.
+        self.addCleanup(gc.collect)
         image, closed = Image(self.large()), Image(self.large())
         assert image._dump.file is not None and closed._dump.file is not None
         os.close(closed._dump.file._fd)
