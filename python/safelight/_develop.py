@@ -197,7 +197,9 @@ def memory_of(data: Any) -> tuple[Any, str | None, dict[str, str]] | None:
                 f"got a tensor on {data.device}, want one on the CPU: pass in tensor.cpu(), or log it to a run"
             )
         if str(data.layout) != "torch.strided":
-            raise TypeError(f"got a tensor of layout {data.layout}, want a dense one: pass in tensor.to_dense()")
+            raise TypeError(
+                f"got a tensor of layout {data.layout}, want a dense one: pass in tensor.to_dense()"
+            )
         tensor = resolved(data.detach())
         format = torch_format(tensor.shape)
         fields = {} if format is None else {"format": format}
@@ -207,7 +209,11 @@ def memory_of(data: Any) -> tuple[Any, str | None, dict[str, str]] | None:
             torch = sys.modules["torch"]
             return tensor.view(torch.uint8 if tensor.element_size() == 1 else torch.int16), name, fields
         return tensor, None, fields
-    if hasattr(data, "__dlpack__") or hasattr(data, "__array_interface__") and not is_a(data, "PIL.Image", "Image"):
+    if (
+        hasattr(data, "__dlpack__")
+        or hasattr(data, "__array_interface__")
+        and not is_a(data, "PIL.Image", "Image")
+    ):
         return data, None, {}
     try:
         view = memoryview(data)

@@ -22,7 +22,16 @@ from ._files import Unnamed, folder_of_unnamed
 from ._limits import RAW_TYPES
 from ._values import is_a
 
-__all__ = ["ELEMENT_SIZES", "Dump", "dump_from", "dump_from_mask", "dump_from_path", "npy", "resolved", "torch_format"]
+__all__ = [
+    "ELEMENT_SIZES",
+    "Dump",
+    "dump_from",
+    "dump_from_mask",
+    "dump_from_path",
+    "npy",
+    "resolved",
+    "torch_format",
+]
 
 # Size from which a copy goes to an unnamed file. A copy in memory is as fast for smaller arrays.
 _UNNAMED_BYTES_MIN = 1 << 20

@@ -181,7 +181,13 @@ class Run:
         `config` is a dict or a namespace, and its entries are merged into those that are known. `tags` replace
         the known ones. Returns whether all of it was written; a strict run raises the first failure.
         """
-        identity: dict[str, Any] = {"id": id, "project": project, "entity": entity, "name": name, "group": group}
+        identity: dict[str, Any] = {
+            "id": id,
+            "project": project,
+            "entity": entity,
+            "name": name,
+            "group": group,
+        }
         identity.update(job_type=job_type, tags=tags, config=config)
         try:
             with self._lock:
@@ -401,9 +407,9 @@ class Run:
 
 
 def _queue_bytes(given: Any) -> int:
-    if not isinstance(given, numbers.Real) or not given >= 0 or given == math.inf:
+    if not isinstance(given, numbers.Real) or not 0 <= float(given) < math.inf:
         raise ValueError(f"got queue_bytes {given!r:.64}, want a number of bytes")
-    return int(given)
+    return int(float(given))
 
 
 def _after_finish() -> Exception:

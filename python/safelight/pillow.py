@@ -87,4 +87,3 @@ def _encoded(image: Any) -> bytes | None:
     if mode == "1":
         image = image.convert("L")
     return native().encode(image.tobytes("raw", raw), mode, width, height, small)
-

@@ -48,7 +48,12 @@ class CopiesTest(Case):
                 ]
                 for i, view in enumerate(views):
                     self.assertEqual(bytes(_copies.copied(view)), view.tobytes(), (dtype, shape, i))
-        for odd in (numpy.zeros((0, 3)), numpy.float32(3), numpy.zeros(100_000), numpy.zeros((100_000, 1))[::-1]):
+        for odd in (
+            numpy.zeros((0, 3)),
+            numpy.float32(3),
+            numpy.zeros(100_000),
+            numpy.zeros((100_000, 1))[::-1],
+        ):
             values = numpy.asarray(odd)
             self.assertEqual(bytes(_copies.copied(values)), values.tobytes())
 

@@ -124,7 +124,17 @@ class DocsTest(Case):
         rows = re.findall(r"^\| (`[^|]*`) \| ", table, re.MULTILINE)
         named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
         # Other parts of the page describe `donate`, and what is beside a picture.
-        elsewhere = {"self", "data_or_path", "caption", "grouping", "classes", "boxes", "masks", "normalize", "donate"}
+        elsewhere = {
+            "self",
+            "data_or_path",
+            "caption",
+            "grouping",
+            "classes",
+            "boxes",
+            "masks",
+            "normalize",
+            "donate",
+        }
         self.assertEqual(sorted(named), sorted(set(inspect.signature(Image.__init__).parameters) - elsewhere))
 
 

@@ -132,9 +132,13 @@ class PackTest(Case):
         images[2]._dump = images[2]._dump.but(
             pending=SimpleNamespace(n_bytes=8, elements=mock.Mock(side_effect=failing))
         )
-        self.assertIs(run._files.write([Entry("k", 0, image, 0.5, {}, ()) for image in images])[0].error, failing)
+        self.assertIs(
+            run._files.write([Entry("k", 0, image, 0.5, {}, ()) for image in images])[0].error, failing
+        )
         lines = self.lines()
-        self.assertEqual([self.elements(line, 8) for line in lines], [struct.pack("<q", i) for i in (0, 1, 3, 4, 5)])
+        self.assertEqual(
+            [self.elements(line, 8) for line in lines], [struct.pack("<q", i) for i in (0, 1, 3, 4, 5)]
+        )
         self.assertEqual(len(self.dumps()), 1)
 
     def test_lines_that_cannot_be_written_leave_no_file(self) -> None:

@@ -206,6 +206,14 @@ fn the_page_for_python_can_be_followed() {
         let runs = runs.each_ref().map(|run| run.to_str().expect("a path"));
         let ran = temp.run(&[&["ingest"], &runs[..]].concat());
         assert_eq!((ran.code, temp.counts()), (0, [72, 0, 0]), "{ran:?}");
+        // `run` adds the store.
+        let page = fs::read_to_string(folder().join("../docs/python.md")).expect("the page");
+        let command = page.lines().find_map(|line| line.strip_prefix("$ safelight show "));
+        let rest =
+            command.and_then(|rest| rest.strip_suffix(" --store pictures")).expect("a command");
+        let words: Vec<&str> = ["show"].into_iter().chain(rest.split(' ')).collect();
+        let ran = temp.run(&words);
+        assert_eq!(ran.code, 0, "{ran:?}");
     }
 }
 
