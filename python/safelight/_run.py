@@ -59,9 +59,9 @@ class Run:
       loses what was accepted and not yet written. For CUDA tensors this is so in every run.
     - `queue_bytes`: how much may be accepted and not yet written. `log` waits while there is no room.
     - `pack`: whether small images of one `log` share a file.
-    - `id`, `project`, `name`, `group`, `job_type`, `tags`, `config`, `entity` describe the run. They
-      are merged into `safelight.json`, which is rewritten only if a value changes. `update` changes
-      them later.
+    - `id`, `project`, `name`, `group`, `job_type`, `tags`, `config`, `entity` describe the run. They are merged into
+      `safelight.json`, `config` entry by entry. The file is rewritten only if a value changes. `update` changes them
+      later.
 
     A forked process may go on using the `Run` that it inherited, and a process that is sent one by pickle,
     such as a worker of a DataLoader, belongs to the same session. As a context manager, a run is finished
