@@ -75,8 +75,8 @@ class ClassMethods:
     def all_boxes(images: Iterable[Any], run: Any = None, run_key: Any = None, step: Any = None) -> Any:
         """Returns the sets of boxes of each image by name, `None` for one without. `False` if none has any.
 
-        A set is what was given, as JSON. wandb returns references to files that it writes meanwhile; here the daemon
-        writes them later, so `run`, `run_key` and `step` have no effect.
+        A set is what was given, as JSON. wandb writes files and returns references to them; here the daemon writes them
+        later, so `run`, `run_key` and `step` have no effect.
         """
         return _all(images, lambda image: image._fields.get("boxes"))
 

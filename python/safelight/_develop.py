@@ -70,7 +70,7 @@ class Picture:
         return stats
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the file. The type is `file_type`, whatever the path ends in."""
+        """Writes the file. The type is `file_type`, even if the path has another ending."""
         with open(path, "wb") as file:
             file.write(self.data)
 
@@ -109,7 +109,7 @@ def develop(
     `data` is anything that `Image` accepts, or an `Image`, whose own options count where none is given here; also
     the path or the bytes of a dump (npy, npz, safetensors, torch) with one tensor. The options are those of `Image`;
     without them, the profile is `"auto"` and the file a png. Arrays and tensors on the CPU are read where they lie,
-    and other threads run meanwhile. An image file is kept as it is.
+    and other threads run in the meantime. An image file is kept as it is.
 
     Returns one `Picture`, or a list of them if `data` is a batch and no `grid` is wanted. Limits on the number of
     images do not apply.

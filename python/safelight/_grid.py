@@ -105,7 +105,7 @@ def _stacked(tensor: Any) -> Any:
 
 
 def _numpy() -> Any:
-    # Whoever has an array has imported it already.
+    # A caller that has an array has imported it already.
     return sys.modules["numpy"]
 
 

@@ -76,7 +76,7 @@ class MediaLog:
         if self._fd is None:
             opened = self._open()
             if self._fd is not None:
-                # A signal handler has logged meanwhile.
+                # A signal handler has logged in between.
                 os.close(opened)
             else:
                 self._fd = opened

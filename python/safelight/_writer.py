@@ -98,8 +98,8 @@ class Writer:
                 if not self._queue:
                     self._thread = None
                     return
-            # Whatever is raised, such as a `SystemExit` of a handler of warnings: without the thread, `flush` would
-            # wait for ever.
+            # Nothing may end the thread while there is work, not even the `SystemExit` of a handler of warnings.
+            # `flush` would wait for ever.
             with contextlib.suppress(BaseException):
                 self._write_next()
 

@@ -4,7 +4,7 @@
     safelight.pillow.install()
 
 From then on `Image.save` writes PNG files with the same pixels in a fraction of the time, and so does all code that
-saves with Pillow: `wandb.Image`, torchvision, tensorboardX. Pillow itself still writes whatever this encoder does not
+saves with Pillow: `wandb.Image`, torchvision, tensorboardX. Pillow itself still writes what this encoder does not
 know: palettes, metadata, profiles of colours, resolution, transparency of one colour, and options that it does not
 know.
 """

@@ -1,6 +1,6 @@
 """CUDA tensors, played by a module that stands in for torch: no GPU is needed.
 
-A stream is a list of work that runs once the test opens the gate, and at the latest when somebody waits for it.
+A stream is a list of work that runs once the test opens the gate, and at the latest when a thread waits for it.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def given() -> dict[str, Any]:
 
 
 def follow(folder: str) -> int:
-    """Runs the snippets in a folder, as somebody would who follows the page. Returns how many were run."""
+    """Runs the snippets in a folder, as a reader of the page would. Returns how many were run."""
     names, before, n_run = given(), os.getcwd(), 0
     os.chdir(folder)
     try:

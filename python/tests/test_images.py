@@ -1,4 +1,4 @@
-"""Tests of images: what may be logged, and the lines and values that come of it."""
+"""Tests of images: what may be logged, and the lines and values that it makes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ numpy: Any = installed("numpy")
 
 
 class SearchTest(Case):
-    """Images in whatever holds them, and what is passed over."""
+    """Images in containers of any kind, and what is passed over."""
 
     def keys(self) -> list[str]:
         return [line["key"] for line in self.lines()]
