@@ -129,40 +129,53 @@ class FailureTest(Case):
             self.assertRaises(KeyboardInterrupt, Image, GRAY)
         self.assertEqual((self.logs(), self.dumps()), ([], []))
 
-    def test_an_interrupt_leaves_no_dump_without_a_line(self) -> None:
-        large = [[0] * 5000]
-        for n_whole in (None, 0, 2):
-            for images in ([Image(large) for _ in range(3)], [Image(GRAY) for _ in range(6)]):
-                shutil.rmtree(self.dir, ignore_errors=True)
-                run = Run(self.dir)
-                run.log({"before": Image(GRAY)})
-                write, replace = os.writev, os.replace
+    def check_interrupted(self, run: Run, images: list[Image], n_whole: int) -> None:
+        """Checks that `log` passes the interrupt on, and that just the first images are in the run directory."""
+        self.addCleanup(mock.patch.stopall)
+        with self.assertRaises(KeyboardInterrupt):
+            run.log({"k": images})
+        mock.patch.stopall()
+        self.assertTrue(run.log({"after": Image(GRAY)}))
+        with open(self.logs()[0]) as file:
+            text = file.read()
+        self.assertEqual((text.count('"time"'), text.count('"key":"after"')), (n_whole + 1, 1))
+        self.assertEqual(set(self.dumps()), set(re.findall(r'tensors/([^"]*)"', text)))
 
-                def cut(fd: int, parts: Any, n_whole: Any = n_whole, write: Any = write) -> int:
-                    lines = bytes(parts[0]).splitlines(True)
-                    if n_whole is None or not lines[0].startswith(b'{"key":"k"'):
-                        return int(write(fd, parts))
-                    write(fd, [b"".join(lines[:n_whole]) + lines[n_whole][:9]])
+    def test_an_interrupt_among_the_dumps_leaves_none_of_them(self) -> None:
+        # Regression: they stayed, and no line named them.
+        replace = os.replace
+        for images, n_last in [
+            ([Image([[0] * 5000]) for _ in range(3)], 2),
+            ([Image(GRAY) for _ in range(6)], 1),
+        ]:
+            shutil.rmtree(self.dir, ignore_errors=True)
+            n_calls = 0
+
+            def interrupt(*paths: str, n_last: int = n_last) -> None:
+                nonlocal n_calls
+                replace(*paths)
+                n_calls += 1
+                if n_calls == n_last:
                     raise KeyboardInterrupt
 
-                def interrupt(*paths: str, replace: Any = replace) -> None:
-                    replace(*paths)
-                    # After the second of three files, or the one file.
-                    if mocked.call_count == min(2, n_files):
-                        raise KeyboardInterrupt
+            mock.patch("os.replace", interrupt).start()
+            self.check_interrupted(Run(self.dir), images, 0)
 
-                n_files = 3 if len(images) == 3 else 1
-                patched = mock.patch("os.writev", cut) if n_whole is not None else mock.patch("os.replace")
-                with patched as mocked, self.assertRaises(KeyboardInterrupt):
-                    if n_whole is None:
-                        mocked.side_effect = interrupt
-                    run.log({"k": images})
-                self.assertTrue(run.log({"after": Image(GRAY)}))
-                with open(self.logs()[0]) as file:
-                    text = file.read()
-                named = set(re.findall(r'tensors/([^"]*)"', text))
-                self.assertEqual(text.count('"time"'), 2 + (n_whole or 0))
-                self.assertEqual(set(self.dumps()), named)
+    def test_an_interrupt_among_the_lines_leaves_the_dumps_of_those_that_are_whole(self) -> None:
+        write = os.writev
+        for n_whole in (0, 2):
+            for images in ([Image([[0] * 5000]) for _ in range(3)], [Image(GRAY) for _ in range(6)]):
+                shutil.rmtree(self.dir, ignore_errors=True)
+
+                def cut(fd: int, parts: Any, n_whole: int = n_whole) -> int:
+                    lines = bytes(parts[0]).splitlines(True)
+                    if not lines[0].startswith(b'{"key":"k"'):
+                        return write(fd, parts)
+                    write(fd, [b"".join(lines[:n_whole]) + lines[n_whole][:15]])
+                    raise KeyboardInterrupt
+
+                mock.patch("os.writev", cut).start()
+                self.check_interrupted(Run(self.dir), images, n_whole)
 
     def test_a_full_disk_takes_no_dump(self) -> None:
         run = Run(self.dir)
