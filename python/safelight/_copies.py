@@ -23,8 +23,9 @@ _REUSED_BYTES_MIN = 1 << 20
 # Most memory that is kept while no copy needs it, in bytes.
 _KEPT_BYTES_MAX = 64 << 20
 
-# Longest last axis that is copied entry by entry: channels.
+# Longest last axis that is copied entry by entry: channels. Bytes that are copied so at a time.
 _CHANNELS_MAX = 4
+_PART_BYTES = 1 << 20
 
 # Arrays of bytes that no copy uses. Each operation is atomic, because memory may return at any time, in any thread.
 _free: Deque[Any] = collections.deque()
@@ -39,11 +40,24 @@ def copied(values: Any) -> Any:
     n_last = values.shape[-1]
     if n_last <= _CHANNELS_MAX and values.ndim > 1 and values.strides[-2] != n_last * values.strides[-1]:
         # NumPy's innermost loop would run over these few elements, as of channels that came first.
-        for i in range(n_last):
-            copy[..., i] = values[..., i]
+        _copy_channels(copy, values)
     else:
         copy[...] = values
     return memory.data
+
+
+def _copy_channels(copy: Any, values: Any) -> None:
+    """Copies one entry of the last axis after another, of parts that stay in the cache."""
+    n_bytes = values.nbytes // len(values)
+    if n_bytes > _PART_BYTES and values.ndim > 3:
+        for part, of_values in zip(copy, values):
+            _copy_channels(part, of_values)
+        return
+    n_rows = max(1, _PART_BYTES // n_bytes)
+    for start in range(0, len(values), n_rows):
+        part, of_values = copy[start : start + n_rows], values[start : start + n_rows]
+        for i in range(values.shape[-1]):
+            part[..., i] = of_values[..., i]
 
 
 def _memory(n_bytes: int) -> Any:

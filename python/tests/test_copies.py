@@ -33,7 +33,7 @@ class CopiesTest(Case):
             types.append(ml_dtypes.bfloat16)
         for dtype in types:
             # Above the size from which memory is used again, and around the number of channels.
-            for shape in ((3, 700, 800), (5, 400, 600), (2, 1, 300, 400), (1, 64, 64)):
+            for shape in ((3, 700, 800), (5, 400, 600), (2, 1, 300, 400), (2, 3, 500, 700), (1, 64, 64)):
                 values = numpy.random.default_rng(0).integers(0, 99, shape).astype(dtype)
                 views = [
                     values,
@@ -56,6 +56,15 @@ class CopiesTest(Case):
         ):
             values = numpy.asarray(odd)
             self.assertEqual(bytes(_copies.copied(values)), values.tobytes())
+
+    def test_small_parts(self) -> None:
+        for n_bytes in (1, 1000, 100_000):
+            with mock.patch.object(_copies, "_PART_BYTES", n_bytes):
+                values = numpy.moveaxis(
+                    numpy.arange(5 * 3 * 70 * 41, dtype="i8").reshape(5, 3, 70, 41), 1, -1
+                )
+                for view in (values, values[0], values[::-1, :, :40]):
+                    self.assertEqual(bytes(_copies.copied(view)), view.tobytes())
 
     def test_memory_is_used_again_once_nothing_refers_to_it(self) -> None:
         values = numpy.arange(1 << 18, dtype="i8")
