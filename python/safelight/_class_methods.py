@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Iterable
 
+from ._choices import Profile
 from ._native import native
 
 __all__ = ["ClassMethods"]
@@ -32,7 +33,7 @@ class ClassMethods:
     _masks: Any = None
 
     @staticmethod
-    def guess_mode(data: Any, *, profile: str | None = None) -> str:
+    def guess_mode(data: Any, *, profile: Profile | None = None) -> str:
         """Returns the mode of the picture that an array of this shape makes: `"L"`, `"LA"`, `"RGB"` or `"RGBA"`.
 
         `data` is anything with a `shape`; a torch tensor has channels first. A profile `"wandb-…"` guesses as that
@@ -47,7 +48,7 @@ class ClassMethods:
         return native().guess_mode(shape, record({"profile": profile}), is_a(data, "torch", "Tensor"))
 
     @staticmethod
-    def to_uint8(data: Any, *, profile: str | None = None, range: Any = None) -> Any:
+    def to_uint8(data: Any, *, profile: Profile | None = None, range: Any = None) -> Any:
         """Converts an array to bytes as a picture's values are converted, without a look at its axes.
 
         Returns an array of uint8 of the same shape; a `memoryview` if NumPy is not imported. `profile` and `range`

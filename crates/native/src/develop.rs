@@ -15,7 +15,7 @@ use safelight_image::{DType, Limits, TensorHeader, Writer};
 
 use crate::memory::{Memory, MemoryError};
 
-/// A picture, as Python gets it: see `Developed` in `safelight_native.pyi`.
+/// A picture, as Python gets it: see `Developed` in `python/safelight/_native.py`.
 type Developed<'py> = (
     Bound<'py, PyBytes>,
     &'static str,
