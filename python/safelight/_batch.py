@@ -125,18 +125,20 @@ class RunFiles:
 
     def _line(self, entry: Entry, packer: _Packer | None) -> _Line | Problem:
         """Writes the files that only this line names, and adds small arrays to packs."""
-        saver = _Saver(self, f"tensors/{safe(entry.key)}-{entry.step}", packer)
+        files: list[str] = []
         try:
             line = packer.line(entry) if packer is not None else None
-            return line if line is not None else self._new_line(entry, saver)
+            return line if line is not None else self._new_line(entry, packer, files)
         except BaseException as error:
-            self._remove(saver.files)
+            self._remove(files)
             if not isinstance(error, Exception):
                 raise
             return Problem(entry.key, error)
 
-    def _new_line(self, entry: Entry, saver: _Saver) -> _Line:
+    def _new_line(self, entry: Entry, packer: _Packer | None, files: list[str]) -> _Line:
+        """Adds each file to `files` before it is written."""
         image = entry.image
+        saver = _Saver(self, f"tensors/{safe(entry.key)}-{entry.step}", packer, files)
         line = {"key": entry.key, "step": entry.step, "data": saver.save(image._dump)}
         line.update((name, value) for name, value in image._fields.items() if name not in entry.dropped)
         if image._masks and "masks" not in entry.dropped:
@@ -145,7 +147,7 @@ class RunFiles:
         line.update(entry.extra)
         text, left_out = fit(line, self._limits, saver.save_beside)
         too_long = [Problem(f"{name} of {entry.key}", error) for name, error in left_out.items()]
-        return _Line(entry, text, saver.files, saver.packs, too_long)
+        return _Line(entry, text, files, saver.packs, too_long)
 
     def _write_pack(self, pack: _Pack, made: list[_Line | Problem]) -> None:
         """Writes packed arrays. If that fails, writes each by itself: there may still be room for some of them."""
@@ -180,11 +182,11 @@ class RunFiles:
 class _Saver:
     """Saves what one line names."""
 
-    def __init__(self, files: RunFiles, stem: str, packer: _Packer | None) -> None:
-        self._of_run = files
+    def __init__(self, of_run: RunFiles, stem: str, packer: _Packer | None, files: list[str]) -> None:
+        self._of_run = of_run
         self._stem = stem
         self._packer = packer
-        self.files: list[str] = []
+        self._files = files
         self.packs: list[_Pack] = []
 
     def save(self, dump: Dump, ending: str = "") -> Any:
@@ -200,7 +202,7 @@ class _Saver:
     def _new_file(self, stem: str, dump: Dump) -> str:
         path = self._of_run.new_path(stem, dump.extension)
         # First, so that the file is removed if an interrupt comes right after it was written.
-        self.files.append(path)
+        self._files.append(path)
         self._of_run.save(path, dump)
         return path
 
