@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
-import time
 from typing import Callable, NamedTuple
 
 __all__ = ["Writer"]
@@ -33,16 +32,16 @@ class Writer:
         # Reentrant: a signal handler may log while its own thread is in `put`.
         self._changed = threading.Condition(threading.RLock())
         self._queue: collections.deque[_Work] = collections.deque()
-        # Of what is in the queue, and of what is being written.
+        # Of what is in the queue, and of what is being written. It may be off after a signal handler has logged, and is
+        # right again once the queue is empty.
         self._n_bytes = 0
-        self._n_put = 0
-        self._n_written = 0
+        self._is_writing = False
         self._thread: threading.Thread | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether all that was accepted is written."""
-        return self._n_written == self._n_put
+        return not self._queue and not self._is_writing
 
     def put(self, write: Callable[[], None], n_bytes: int, may_wait: bool = True) -> bool:
         """Accepts a function that writes `n_bytes`, and raises nothing. Waits while the queue is full, if it
@@ -55,9 +54,8 @@ class Writer:
                 self._changed.wait()
             if self._thread is None and not self._start():
                 return False
-            self._queue.append(_Work(write, n_bytes))
             self._n_bytes += n_bytes
-            self._n_put += 1
+            self._queue.append(_Work(write, n_bytes))
             self._changed.notify_all()
         return True
 
@@ -65,19 +63,20 @@ class Writer:
         """Waits until all that was accepted before is written. Returns `False` if `timeout` seconds were too few."""
         if self.is_empty or self._thread is threading.current_thread():
             return True
-        end = None if timeout is None else time.monotonic() + timeout
+        # What is put now is written last. A count of what was put could be wrong: a signal handler that logs may
+        # come between reading and writing it.
+        written: list[bool] = []
+        if not self.put(lambda: written.append(True), 0, may_wait=False):
+            return True
         with self._changed:
-            want = self._n_put
-            while self._n_written < want:
-                rest = None if end is None else end - time.monotonic()
-                if rest is not None and rest <= 0:
-                    return False
-                self._changed.wait(rest)
-        return True
+            return self._changed.wait_for(lambda: bool(written), timeout)
 
     def _start(self) -> bool:
-        # First of all, so that a signal handler that logs now starts no other.
-        thread = self._thread = threading.Thread(target=self._work, name="safelight", daemon=True)
+        thread = threading.Thread(target=self._work, name="safelight", daemon=True)
+        if self._thread is not None:
+            # A signal handler that logs has started one.
+            return True
+        self._thread = thread
         try:
             thread.start()
         except BaseException as error:
@@ -94,6 +93,8 @@ class Writer:
         while True:
             with self._changed:
                 if not self._queue:
+                    self._n_bytes = 0
+                    self._changed.notify_all()
                     self._changed.wait(_IDLE_S)
                 if not self._queue:
                     self._thread = None
@@ -104,6 +105,8 @@ class Writer:
                 self._write_next()
 
     def _write_next(self) -> None:
+        # First of all, so that the queue never seems empty.
+        self._is_writing = True
         work = self._queue.popleft()
         n_bytes = work.n_bytes
         try:
@@ -113,5 +116,5 @@ class Writer:
             del work
             with self._changed:
                 self._n_bytes -= n_bytes
-                self._n_written += 1
+                self._is_writing = False
                 self._changed.notify_all()

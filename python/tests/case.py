@@ -111,12 +111,15 @@ class Case(unittest.TestCase):
         resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
 
     @contextlib.contextmanager
-    def signals_that_log(self, run: Run) -> Iterator[None]:
-        """Logs an image by the key "signal" from the handler of a timer, again and again until the block ends."""
+    def signals_that_log(self, run: Run) -> Iterator[list[int]]:
+        """Logs images by the key "signal" from the handler of a timer, again and again until the block ends. Yields the
+        list of their values."""
         is_on = True
+        logged: list[int] = []
 
         def log(*_: Any) -> None:
-            run.log({"signal": Image([[0]])})
+            logged.append(len(logged))
+            run.log({"signal": Image([logged[-1:]])})
             # Only now: on a busy machine, signals at fixed times would nest until Python's limit of recursion.
             if is_on:
                 signal.setitimer(signal.ITIMER_REAL, 0.001)
@@ -125,7 +128,7 @@ class Case(unittest.TestCase):
         self.addCleanup(signal.signal, signal.SIGALRM, handler)
         self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_REAL, 0.001)
-        yield
+        yield logged
         is_on = False
         signal.setitimer(signal.ITIMER_REAL, 0)
 

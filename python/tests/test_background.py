@@ -278,11 +278,13 @@ class BackgroundTest(Case):
 
     def test_a_signal_may_log_while_its_thread_does(self) -> None:
         run = Run(self.dir, strict=True, background=True, queue_bytes=500)
-        with self.signals_that_log(run):
+        with self.signals_that_log(run) as logged:
             log_some(run, "k", 300)
+        # Regression: a signal could come into the middle of a count, and `flush` returned before all was written.
         run.flush()
         self.assertEqual(self.values("k"), list(range(300)))
-        self.assertGreater(len(self.values("signal")), 0)
+        self.assertEqual(sorted(self.values("signal")), logged)
+        self.assertGreater(len(logged), 0)
 
 
 @unittest.skipUnless(numpy, "numpy is not installed")
