@@ -137,12 +137,28 @@ def annotations():
     yield "bad_boxes", lambda: wandb.Image(photo, boxes=[1])
 
 
+class Page(wandb.Html):
+    """Media that asks for the file of an image when it is logged, as a table does."""
+
+    def __init__(self, image):
+        super().__init__("<p>x</p>")
+        self.image = image
+
+    def bind_to_run(self, *args, **options):
+        self.image.image.load()
+        super().bind_to_run(*args, **options)
+
+
 def objects():
     """The same object in several places, and what asks for its file."""
     twice = small(1)[0]
     yield "twice/a", lambda: twice
     yield "twice/b", lambda: twice
     yield "twice/list", lambda: [twice, twice]
+    listed = small(1)
+    yield "twice/lists", lambda: {"a": listed, "b": listed}
+    first = small(1)[0]
+    yield "looked_at_between", lambda: {"a": first, "b": Page(first)}
     looked_at = small(1, (7, 8, 3))[0]
     yield "looked_at", lambda: (looked_at.image.load(), looked_at)[1]
     yield "looked_at/again", lambda: looked_at.image.getpixel((2, 3))

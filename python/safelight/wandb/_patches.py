@@ -1,4 +1,4 @@
-"""What stands in place of methods of wandb while pictures are handed over.
+"""The methods that replace those of wandb while pictures are handed over.
 
 The classes of wandb stay what they are, so that `isinstance`, tables and code that imported them before go on as they
 did. An object has a `Handover` in `_safelight` as long as its file was not made by wandb:
@@ -20,7 +20,7 @@ import logging
 import os
 import sys
 import threading
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 from ._names import LAZY, Library, publish
 from ._picture import Handover, mask_of, picture_of
@@ -32,23 +32,23 @@ __all__ = ["Patches"]
 _LOGGER = logging.getLogger("safelight")
 
 
-class _Call(threading.local):
+class LogCall(threading.local):
     """The call of `Run.log` that this thread is in."""
 
-    # How many there are: a call in a call is one of a signal handler.
+    # Number of nested calls. Only a signal handler logs within a call.
     depth = 0
-    # The step that is given with it, if one is.
+    # The argument `step` of the innermost call.
     step: int | None = None
 
 
 class Patches:
-    """The methods, and the ones of wandb that they replace."""
+    """Replaces methods of wandb, and puts them back."""
 
     def __init__(self, library: Library, profile: str, runs: Runs) -> None:
         self._library = library
         self._profile = profile
         self._runs = runs
-        self._call = _Call()
+        self._call = LogCall()
         self._replaced: list[tuple[Any, str, Any]] = []
 
     def apply(self) -> None:
@@ -182,41 +182,38 @@ class Patches:
 
     def _end_call(self, run: Any) -> None:
         try:
-            for part in self._runs.logged(run):
-                self._make_promised(run, part)
+            self._make_promised(run, self._runs.logged(run))
         except Exception as error:
             _warn("a picture", error)
 
-    def _make_promised(self, run: Any, part: Any) -> None:
-        """Lets wandb encode a file that a row names, and publishes it."""
-        self._make(part)
-        publish(run, [os.path.relpath(part._path, run.dir)])
+    def _make_promised(self, run: Any, parts: Iterable[tuple[Any, str]]) -> None:
+        """Lets wandb encode files that a row names, and publishes them. A failure of one costs no other."""
+        for part, name in parts:
+            try:
+                self._make(part)
+                keep(read(part._path), os.path.join(run.dir, name))
+                publish(run, [name])
+            except Exception as error:
+                _LOGGER.warning("%s is not in the W&B run: %s: %s", name, type(error).__name__, error)
 
     def _image_bind(
-        self,
-        original: Any,
-        image: Any,
-        run: Any,
-        key: Any,
-        step: Any,
-        id_: Any = None,
-        ignore_copy_err: Any = None,
+        self, original: Any, image: Any, run: Any, key: Any, step: Any, *rest: Any, **options: Any
     ) -> None:
-        parts = [image, *(image._masks or {}).values()]
-        parts = [part for part in parts if "_safelight" in part.__dict__]
-        ours = self._runs.of(run) if image in parts and isinstance(step, int) else None
+        media = [image, *(image._masks or {}).values()]
+        media = [part for part in media if "_safelight" in part.__dict__]
+        ours = self._runs.of(run) if image in media and isinstance(step, int) else None
         if ours is None:
-            for part in parts:
+            for part in media:
                 self._make(part)
-            original(image, run, key, step, id_, ignore_copy_err)
+            original(image, run, key, step, *rest, **options)
             return
         # wandb looks at the path before it binds the file.
         image.__dict__.setdefault("_path", None)
-        original(image, run, key, step, id_, ignore_copy_err)
+        original(image, run, key, step, *rest, **options)
         now = step if self._call.step is None else self._call.step
+        parts = [(part, part._safelight.name) for part in media]
         if not ours.log(str(key), now, image, parts):
-            for part in parts:
-                self._make_promised(run, part)
+            self._make_promised(run, parts)
         if self._call.depth == 0:
             self._end_call(run)
 
@@ -228,11 +225,12 @@ class Patches:
         key: Any,
         step: Any,
         id_: Any = None,
-        ignore_copy_err: Any = None,
+        *rest: Any,
+        **options: Any,
     ) -> None:
         found = media.__dict__.get("_safelight")
         if found is None:
-            original(media, run, key, step, id_, ignore_copy_err)
+            original(media, run, key, step, id_, *rest, **options)
             return
         # As long as the digest of a file has in its name.
         file_name = self._library.file_name
@@ -305,7 +303,7 @@ class Patches:
 
     def _make(self, media: Any) -> None:
         """Lets wandb encode the file of an object, if it was not made yet."""
-        found = media.__dict__.pop("_safelight", None)
+        found = media.__dict__.get("_safelight")
         if found is None:
             return
         path = media.__dict__.get("_path") if found.name is not None else None
@@ -325,6 +323,8 @@ class Patches:
                 _path=path, _is_tmp=False, _sha256=hashlib.sha256(content).hexdigest(), _size=len(content)
             )
         media.__dict__.update(own)
+        # Only now: if it fails, the next attempt finds the values.
+        media.__dict__.pop("_safelight", None)
 
 
 @functools.lru_cache(maxsize=None)

@@ -19,18 +19,20 @@ from .._run import Run
 from ._daemon import Daemon
 from ._names import Library, publish, run_folder, settings_of
 from ._place import Placer
+from ._promises import names_of
 
 __all__ = ["Runs"]
 
 _LOGGER = logging.getLogger("safelight")
 
 
-class _Call(threading.local):
+class LoggedEntries(threading.local):
     """What this thread has logged in a call of `Run.log`."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self.parts: list[Any] = []
+        # Objects of wandb, each with the name that it has in the row: one object may have several.
+        self.parts: list[tuple[Any, str]] = []
 
 
 def _picture_of(image: Any) -> tuple[Image, dict[str, Any]]:
@@ -79,41 +81,41 @@ class _OurRun:
         is_offline = self._is_offline = bool(run.offline)
         # An offline run records each file when its row is logged, so that a later upload finds it.
         placed: Callable[[list[str]], None] = lambda names: None if is_offline else publish(run, names)
-        self._call = _Call()
+        self._logged = LoggedEntries()
         self._placer = Placer(self._run.dir, self._folder, run.dir, self._daemon, self._library, placed)
 
     @property
     def dir(self) -> str:
         return self._run.dir
 
-    def log(self, key: str, step: int, image: Any, parts: list[Any]) -> bool:
+    def log(self, key: str, step: int, image: Any, parts: list[tuple[Any, str]]) -> bool:
         """Logs a picture and its masks, which are bound to the run. `logged` then writes it.
 
-        `parts` are those of them whose files are promised. Returns `False` if their files must be made.
+        `parts` are those of them whose files are promised, with the names. Returns `False` if their files must be made.
         """
         try:
             picture, files = _picture_of(image)
             extra = {"wandb": {"run": self.wandb_run.id, "dir": self._folder, "files": files}}
-            # What else of the picture is left out, such as a box without a position, is in files of wandb.
+            # A part that is left out here, such as a box without a position, is in a file of wandb.
             entry, _ = self._run._entry(key, step, picture, extra, time.time())
         except Exception as error:
             _LOGGER.warning("a picture is left to wandb: %s: %s", type(error).__name__, error)
             return False
         if entry is None:
             return False
-        self._call.entries.append(entry)
-        self._call.parts += parts
+        self._logged.entries.append(entry)
+        self._logged.parts += parts
         return True
 
-    def logged(self) -> list[Any]:
+    def logged(self) -> list[tuple[Any, str]]:
         """Ends a call of `Run.log`: small pictures are written into one file, and all files go into one record.
 
         Returns the parts whose files must be made after all, because the run directory cannot be written.
         """
-        entries, parts = self._call.entries, self._call.parts
+        entries, parts = self._logged.entries, self._logged.parts
         if not entries:
             return []
-        self._call.entries, self._call.parts = [], []
+        self._logged.entries, self._logged.parts = [], []
         try:
             is_written = self._run._write(entries)
         except Exception as error:
@@ -122,9 +124,9 @@ class _OurRun:
         if not is_written:
             return parts
         if self._is_offline:
-            publish(self.wandb_run, [part._safelight.name for part in parts if "_safelight" in part.__dict__])
+            publish(self.wandb_run, [name for entry in entries for name in names_of(entry.extra)])
         for entry in entries:
-            self._placer.promise(entry.extra["wandb"]["files"]["image"])
+            self._placer.promise(names_of(entry.extra)[0])
         return []
 
     def finish(self, limit_s: float, is_failed: bool) -> None:
@@ -142,7 +144,7 @@ class _OurRun:
 
 
 class Runs:
-    """All of them. `directory` may have `{id}` and `{project}`, which are those of the W&B run."""
+    """All runs. `directory` may contain `{id}` and `{project}`, which stand for those of the W&B run."""
 
     def __init__(self, library: Library, directory: str, socket: str, finish_s: float) -> None:
         self._library = library
@@ -185,7 +187,7 @@ class Runs:
                 return None
             self._runs[id(run)] = found
             if not self._ends_at_exit:
-                # wandb's service ends at exit, too. It has begun by now, so that this handler comes before its own.
+                # wandb's service ends at exit, too. It was started before, so this handler runs before wandb's.
                 atexit.register(self._finish_all)
                 self._ends_at_exit = True
             return found
@@ -194,7 +196,7 @@ class Runs:
         directory = self._directory.replace("{id}", safe(str(run.id)))
         return directory.replace("{project}", safe(str(run.project or "uncategorized")))
 
-    def logged(self, run: Any) -> list[Any]:
+    def logged(self, run: Any) -> list[tuple[Any, str]]:
         """Ends a call of `Run.log`. Returns the parts whose files must be made after all."""
         found = self._runs.get(id(run))
         return found.logged() if found is not None and found.pid == os.getpid() else []
