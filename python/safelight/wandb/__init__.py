@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import get_args
 
-from ._daemon import default_socket
+from .._choices import Profile
+from ._daemon import default_sockets
 from ._names import Library, missing, profile_of
 from ._on_import import after_import
 from ._patches import Patches
@@ -44,11 +46,13 @@ def install(
     - `profile`: the rule that turns values into pixels. Default: `SAFELIGHT_WANDB_PROFILE`, else the one of the
       installed wandb, such as `wandb-0.29`: W&B then gets the pixels that `wandb.Image` makes. `auto` scales values
       in [0, 1] and [-1, 1].
-    - `socket`: the daemon's control socket. Default: `SAFELIGHT_SOCKET`, else the daemon's own default.
+    - `socket`: the daemon's control socket. Default: `SAFELIGHT_SOCKET`, else where the user's own daemon or that of
+      the machine listens by default.
     - `finish_s`: how long `run.finish()` waits for pictures, in seconds. Default: `SAFELIGHT_FINISH_S`, else 60.
 
     Returns `False`, with a warning, if the installed wandb lacks a name that is needed; it is then left as it is.
-    A second call changes nothing. Raises `ImportError` if wandb is not installed.
+    A second call changes nothing. Raises `ImportError` if wandb is not installed, and `ValueError` for an unknown
+    profile.
     """
     global _installed
     if _installed is not None:
@@ -62,9 +66,12 @@ def install(
     directory = os.fspath(directory or environment.get("SAFELIGHT_WANDB") or "runs/{id}")
     profile = profile or environment.get("SAFELIGHT_WANDB_PROFILE") or profile_of(library.version)
     assert profile is not None
+    if profile not in get_args(Profile):
+        raise ValueError(f"got profile {profile!r}, want {', '.join(get_args(Profile))}")
     if finish_s is None:
         finish_s = _seconds(environment.get("SAFELIGHT_FINISH_S"))
-    runs = Runs(library, os.path.abspath(directory), os.fspath(socket or default_socket()), finish_s)
+    sockets = [os.fspath(socket)] if socket else default_sockets()
+    runs = Runs(library, os.path.abspath(directory), sockets, finish_s)
     _installed = Patches(library, profile, runs)
     _installed.apply()
     return True
@@ -83,7 +90,11 @@ def install_on_import() -> None:
 
 
 def uninstall() -> None:
-    """Gives wandb its own methods back. Pictures that were handed over already are still placed."""
+    """Gives wandb its own methods back. Call it after `run.finish()`.
+
+    `finish` of a run that is still open then waits for no pictures: those that are not placed yet may miss the upload.
+    An Image that was made before and not logged has no file, and cannot be logged any more.
+    """
     global _installed
     if _installed is not None:
         _installed.undo()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from ._daemon import Daemon, default_socket
+from ._daemon import Daemon, default_sockets
 from ._names import Library
 from ._place import Placer
 from ._promises import Promises, names_of
@@ -42,12 +42,16 @@ def place(run_dir: str, wandb_dir: str, socket: str | None = None) -> Report:
     """Puts all pictures that `run_dir` promises to the W&B runs in `wandb_dir` into their files: from the store if a
     daemon answers, else made here. `wandb sync` then uploads those of offline runs.
 
-    Raises `OSError` if a directory cannot be read.
+    Raises `OSError` if a directory cannot be read, and `ValueError` if `run_dir` promises no pictures.
     """
     folders = _folders(wandb_dir)
     promises = Promises(run_dir)
     promises.update()
-    daemon, library = Daemon(socket or default_socket()), Library.installed()
+    if not promises.lines:
+        raise ValueError(
+            f"no log in {run_dir} promises pictures to a W&B run, want the run directory of the training"
+        )
+    daemon, library = Daemon([socket] if socket else default_sockets()), Library.installed()
     n_there, n_placed, missing = 0, 0, {}
     for folder in sorted({line["wandb"].get("dir") for line in promises.lines.values()}, key=str):
         lines = {name: line for name, line in promises.lines.items() if line["wandb"].get("dir") == folder}
@@ -60,10 +64,8 @@ def place(run_dir: str, wandb_dir: str, socket: str | None = None) -> Report:
             return all(os.path.exists(os.path.join(files, path)) for path in names_of(lines[name]))
 
         before = {name for name in lines if is_there(name)}
-        placer, waiting = (
-            Placer(run_dir, folder, files, daemon, library, lambda names: None),
-            sorted(set(lines) - before),
-        )
+        placer = Placer(run_dir, folder, files, daemon, library, lambda names: None)
+        waiting = sorted(set(lines) - before)
         for start in range(0, len(waiting), _AT_ONCE):
             placer.look(waiting[start : start + _AT_ONCE], 0.0, 0.0)
         after = {name for name in lines if is_there(name)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import threading
 import time
@@ -20,15 +21,15 @@ __all__ = ["Placer"]
 
 _LOGGER = logging.getLogger("safelight")
 
-# How long a promise waits for the daemon, in seconds: if no daemon answers or it has not met the run, and if it has no
-# item.
+# How long a picture waits for the daemon, in seconds: if no daemon answers, or it does not know the run; and if it knows
+# the run, but has no item of the picture.
 _AWAY_S = 5.0
 _UNKNOWN_S = 30.0
 
 # Shortest and longest time between two looks, in seconds.
 _PAUSE_S = (0.05, 2.0)
 
-# Most steps of keys that are asked for in one look.
+# Most steps of keys that are asked for in one look. The next look goes on with the others.
 _STEPS_MAX = 64
 
 
@@ -54,11 +55,14 @@ class Placer:
         self._library = library
         self._placed = placed
         self._promises = Promises(directory, folder)
-        # When each promise of this process was made.
+        # When each promise of this process was made, and since when those of other processes are waited for.
         self._since: dict[str, float] = {}
+        self._others_since = time.monotonic()
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._is_ended = False
+        # Steps of keys that the daemon was asked for.
+        self._n_asked = 0
         self._run: str | None = None
         self._store: str | None = None
         self._reported: set[str] = set()
@@ -82,11 +86,14 @@ class Placer:
             self._wake.clear()
             time.sleep(pause)
             try:
-                is_any_placed = self.look(list(self._since), _AWAY_S, _UNKNOWN_S)
+                is_any_placed = self.look(list(self._since), _AWAY_S, _UNKNOWN_S, self._left)
             except Exception as error:
                 self._warn("pictures of the W&B run are late", error)
                 is_any_placed = False
             pause = _PAUSE_S[0] if is_any_placed else min(2 * pause, _PAUSE_S[1])
+
+    def _left(self) -> float:
+        return 0.0 if self._is_ended else math.inf
 
     def finish(self, limit_s: float) -> list[str]:
         """Waits for all pictures of the run, those of other processes included, and ends the thread.
@@ -94,27 +101,42 @@ class Placer:
         For half of `limit_s` seconds the daemon is waited for, if one answers. Then the rest is made here. Returns the
         names of pictures that are still missing.
         """
+        end = time.monotonic() + limit_s
+
+        def left() -> float:
+            return max(0.0, end - time.monotonic())
+
         self._is_ended = True
         self._wake.set()
-        start, pause = time.monotonic(), _PAUSE_S[0]
-        with self._lock:
+        if not self._lock.acquire(timeout=min(left(), threading.TIMEOUT_MAX)):
+            # The thread is still busy with one picture.
+            return sorted(list(self._since))
+        try:
             self._promises.update()
-            names = {*self._since, *self._promises.lines}
+            self._others_since = time.monotonic()
+            names = [*dict.fromkeys([*self._since, *self._promises.lines])]
+        finally:
+            self._lock.release()
+        pause = _PAUSE_S[0]
         while names:
-            spent = time.monotonic() - start
-            self.look(names, 0.0, 0.0 if spent > limit_s / 2 else limit_s, until=start + limit_s)
-            names = {name for name in names if name in self._promises.lines or name in self._since}
-            if not names or time.monotonic() - start > limit_s:
+            is_any_placed = self.look(names, 0.0, limit_s if left() > limit_s / 2 else 0.0, left)
+            names = [name for name in names if name in self._promises.lines or name in self._since]
+            if not names or left() == 0:
                 break
-            time.sleep(pause)
-            pause = min(2 * pause, 0.5)
+            pause = _PAUSE_S[0] if is_any_placed else min(2 * pause, 0.5)
+            time.sleep(min(pause, left()))
         return sorted(names)
 
     def look(
-        self, names: Iterable[str], away_s: float, unknown_s: float, until: float = float("inf")
+        self,
+        names: Iterable[str],
+        away_s: float,
+        unknown_s: float,
+        left: Callable[[], float] = lambda: math.inf,
     ) -> bool:
         """Places the pictures among `names` that are finished. Makes those that have waited for too long: for `away_s`
-        seconds without a daemon, for `unknown_s` with one. Returns whether any was placed."""
+        seconds without a daemon, for `unknown_s` with one. Stops when no time is `left`, in seconds, after at most one
+        more picture. Returns whether any was placed."""
         with self._lock:
             self._promises.update()
             lines = {name: self._promises.lines[name] for name in names if name in self._promises.lines}
@@ -127,24 +149,25 @@ class Placer:
                     placed += files if is_ours else []
                     del lines[name]
             try:
+                items, asked = self._items(lines, left)
                 # A daemon that has not met the run may not watch its directory.
-                items, waits_s = self._items(lines), unknown_s if self._run else min(unknown_s, _AWAY_S)
+                waits_s = unknown_s if self._run else min(unknown_s, _AWAY_S)
             except OSError as error:
-                items, waits_s = {}, away_s
-                self._note(error)
+                items, asked, waits_s = {}, list(lines), away_s
+                _LOGGER.debug("no daemon answers: %s", error)
             now = time.monotonic()
-            for name, line in lines.items():
-                item = items.get(name)
-                is_late = now - self._since.get(name, float("-inf")) >= waits_s
+            for name in asked:
+                if left() == 0:
+                    break
+                line, item = lines[name], items.get(name)
+                is_late = now - self._since.get(name, self._others_since) >= waits_s
                 try:
                     if item is not None and item["state"] == "image":
                         placed += self._copy(name, line, item)
-                    elif is_late or (item is not None and item.get("class") == "final") and now < until:
+                    elif is_late or (item is not None and item.get("class") == "final"):
                         placed += self._make(name, line)
                 except Exception as error:
                     self._warn(f"{name} is not in the W&B run yet", error)
-                if time.monotonic() > until:
-                    break
             if placed:
                 self._placed(placed)
             return bool(placed)
@@ -156,23 +179,30 @@ class Placer:
         self._since.pop(name, None)
         return names_of(self._promises.lines.pop(name))
 
-    def _items(self, lines: Mapping[str, Any]) -> dict[str, Any]:
-        """The daemon's items of these lines, by the name of the picture."""
-        if not lines:
-            return {}
-        self._run = self._run or self._daemon.run_of(self._directory)
+    def _items(self, lines: Mapping[str, Any], left: Callable[[], float]) -> tuple[dict[str, Any], list[str]]:
+        """The daemon's items of these lines, by the name of the picture, and the names that it was asked for."""
+        if not lines or left() == 0:
+            return {}, []
+        self._run = self._run or self._daemon.run_of(self._directory, left())
         if self._run is None:
-            return {}
-        self._store = self._store or self._daemon.store()
-        places = dict.fromkeys((line["key"], line["step"]) for line in lines.values())
-        found = {}
-        for key, step in list(places)[:_STEPS_MAX]:
-            for item in self._daemon.items(self._run, key, step):
-                extra = item.get("extra") or {}
-                for name in names_of(extra)[:1]:
+            return {}, list(lines)
+        self._store = self._store or self._daemon.store(left())
+        steps: dict[tuple[str, int], list[str]] = {}
+        for name, line in lines.items():
+            steps.setdefault((line["key"], line["step"]), []).append(name)
+        turn = list(steps)
+        first = self._n_asked % len(turn)
+        found, asked = {}, []
+        for step in (turn[first:] + turn[:first])[:_STEPS_MAX]:
+            if left() == 0:
+                break
+            for item in self._daemon.items(self._run, *step, left()):
+                for name in names_of(item.get("extra") or {})[:1]:
                     if name in lines:
                         found[name] = item
-        return found
+            asked += steps[step]
+            self._n_asked += 1
+        return found, asked
 
     def _copy(self, name: str, line: Any, item: Any) -> list[str]:
         """Copies the files of an item from the store. Files that the item lacks are made."""
@@ -203,9 +233,6 @@ class Placer:
         for path, content in encode(self._library, self._directory, line).items():
             keep(content, self._at(path))
         return self._done(name)
-
-    def _note(self, error: OSError) -> None:
-        _LOGGER.debug("no daemon answers: %s", error)
 
     def _warn(self, what: str, error: Exception) -> None:
         """Logs a warning once for each kind of error."""

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from importlib import import_module
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from .._batch import Entry
 from .._files import safe
@@ -146,10 +146,10 @@ class _OurRun:
 class Runs:
     """All runs. `directory` may contain `{id}` and `{project}`, which stand for those of the W&B run."""
 
-    def __init__(self, library: Library, directory: str, socket: str, finish_s: float) -> None:
+    def __init__(self, library: Library, directory: str, sockets: Sequence[str], finish_s: float) -> None:
         self._library = library
         self._directory = directory
-        self._daemon = Daemon(socket)
+        self._daemon = Daemon(sockets)
         self._finish_s = finish_s
         self._runs: dict[int, _OurRun] = {}
         self._refused: set[str] = set()
