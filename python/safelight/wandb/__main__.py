@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 
 def _paths() -> list[str]:
-    """The folder of the file that Python runs at its start, and the one of this package if Python does not look there."""
+    """The folder of the file that Python runs at its start, and that of this package if Python does not look there."""
     here = os.path.dirname(os.path.abspath(__file__))
     package = os.path.dirname(os.path.dirname(here))
     known = [*site.getsitepackages(), site.getusersitepackages()]
@@ -53,7 +53,14 @@ def _run(directory: str | None, command: Sequence[str]) -> int:
 def _place(run_dir: str, wandb_dir: str) -> int:
     from ._afterwards import place
 
-    report = place(run_dir, wandb_dir)
+    try:
+        report = place(run_dir, wandb_dir)
+    except OSError as error:
+        print(f"safelight: cannot read {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except (ValueError, ImportError) as error:
+        print(f"safelight: {error}", file=sys.stderr)
+        return 2
     print(
         f"{report.n_there} pictures were there, {report.n_placed} were put there, {len(report.missing)} are missing"
     )
@@ -63,12 +70,12 @@ def _place(run_dir: str, wandb_dir: str) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Returns the exit code: 0 done, 1 a picture is missing, 2 usage."""
+    """Returns the exit code: 0 done, 1 a picture is missing, 2 usage, or a directory that is not the right one."""
     parser = argparse.ArgumentParser(
         prog="python -m safelight.wandb",
         usage="%(prog)s [--dir DIR] {SCRIPT.py | -m MODULE | PROGRAM} [ARGUMENT...]\n"
         "       %(prog)s path\n       %(prog)s place RUN_DIR WANDB_DIR",
-        description="Runs a training that logs pictures with wandb, unchanged, and hands its pictures over to Safelight.",
+        description="Runs a training that logs pictures with wandb, unchanged. Its pictures go to Safelight.",
     )
     parser.add_argument(
         "--dir", help="the run directory; {id} stands for the W&B run's id (default: runs/{id})"

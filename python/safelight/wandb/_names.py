@@ -1,4 +1,4 @@
-"""The names of wandb that are no part of its public interface. All others of this package take them from here.
+"""The private names of wandb that this package needs. Its other modules take them from here.
 
 They are the same in wandb 0.19.11 to 0.31.0. `missing` tells which an installed release lacks.
 """
@@ -78,6 +78,11 @@ _WANTED: Sequence[tuple[str, str, Sequence[str]]] = (
 )
 
 
+# The attribute of a run that talks to wandb's service, and the one that has it in its `interface`. Both are set by the
+# instance: the class only annotates them.
+_INTERFACE = ("_interface", "_backend")
+
+
 def missing(library: Library) -> list[str]:
     """Returns what the installed wandb lacks, as text. If it is empty, the pictures can be handed over."""
     lacks = (
@@ -95,9 +100,9 @@ def missing(library: Library) -> list[str]:
         lacks.append("media._wb_filename")
     if not isinstance(inspect.getattr_static(library.image, "image", None), property):
         lacks.append("image.image")
-    lacks += [
-        f"run.{name}" for name in ("dir", "offline", "id", "_publish_file") if not hasattr(library.run, name)
-    ]
+    lacks += [f"run.{name}" for name in ("dir", "offline", "id") if not hasattr(library.run, name)]
+    if not any(name in library.run.__annotations__ for name in _INTERFACE):
+        lacks.append(f"run.{_INTERFACE[0]}")
     if any(hasattr(kind, "__getattr__") for kind in (library.image, library.mask)):
         lacks.append("media without __getattr__")
     return lacks
@@ -122,7 +127,8 @@ def publish(run: Any, names: Sequence[str]) -> None:
 
     Source: wandb 0.31.0 and 0.20.1 `sdk/wandb_run.py`, `_publish_file`.
     """
-    interface = getattr(run, "_interface", None) or getattr(getattr(run, "_backend", None), "interface", None)
+    own, backend = _INTERFACE
+    interface = getattr(run, own, None) or getattr(getattr(run, backend, None), "interface", None)
     if interface is not None and names:
         interface.publish_files({"files": [(name, "now") for name in names]})
 

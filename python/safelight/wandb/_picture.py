@@ -1,4 +1,4 @@
-"""Which pictures and masks are handed over, and as what.
+"""Decides which pictures and masks are handed over, and in which form.
 
 Only those are for which the daemon makes the same pixels as the installed release of wandb. All others are left to
 wandb, which then encodes them, or raises, as it does without Safelight.
@@ -31,7 +31,7 @@ class _Size(NamedTuple):
 
 
 class Handover:
-    """What an object of wandb is made of whose file does not exist yet."""
+    """The values of an object of wandb whose file does not exist yet."""
 
     def __init__(self, dump: Dump, picture: Image | None, size: tuple[int, int], extension: str) -> None:
         self.dump = dump

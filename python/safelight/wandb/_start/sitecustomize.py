@@ -1,6 +1,7 @@
 """Python runs this file at its start if its folder is in `PYTHONPATH`: `python -m safelight.wandb` puts it there, so
 that processes which the training starts hand their pictures over, too."""
 
+import importlib.machinery
 import importlib.util
 import os
 import sys
