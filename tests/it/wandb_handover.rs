@@ -142,6 +142,8 @@ fn a_resumed_run_goes_on_with_its_pictures() {
             (&Value::from(0), &Value::from(30)),
             "{counts}"
         );
+        // Without this, a script that leaves all to wandb would pass.
+        assert!(counts["handed over"].as_u64() > Some(0), "{counts}");
         drop(daemon);
     }
 }
