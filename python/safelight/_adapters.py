@@ -1,14 +1,13 @@
-"""What the adapters for other libraries share."""
+"""Functions that the adapters for other libraries share."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Callable
 
 from ._image import Image
 from ._run import Run
 
-__all__ = ["image_by_type", "images_of", "log_made", "stacked"]
+__all__ = ["axes_of", "image_by_type", "images_of", "log_made"]
 
 # The orders of axes that a log line can name.
 _FORMATS = ("HW", "HWC", "CHW", "NHW", "NHWC", "NCHW")
@@ -22,7 +21,7 @@ def images_of(pictures: Any, **parameters: Any) -> Any:
 
 
 def image_by_type(data: Any, axes: str, **parameters: Any) -> Image:
-    """An `Image` of an array whose type says what its values mean: floats lie in [0, 1], others in 0..255.
+    """An `Image` of an array whose type says what its values mean: bytes (uint8) are 0..255, others lie in [0, 1].
 
     `axes` is any order of H, W and, optionally, C and N; raises `ValueError` for others. `parameters` are
     those of `Image`, and win; a `None` takes the default back.
@@ -38,14 +37,18 @@ def image_by_type(data: Any, axes: str, **parameters: Any) -> Image:
         reorder = data.permute if hasattr(data, "permute") else data.transpose
         data, axes = reorder(tuple(axes.index(axis) for axis in known)), known
     # NumPy, torch and JAX all name their types.
-    if "float" in str(getattr(data, "dtype", "")):
+    if str(getattr(data, "dtype", "uint8")).rpartition(".")[2] != "uint8":
         parameters = {"range": (0, 1), **parameters}
     return Image(data, **{"format": axes, **parameters})
 
 
-def stacked(tensors: Any) -> Any:
-    """An array with a batch axis of NumPy arrays or torch tensors of one shape."""
-    return sys.modules[type(tensors[0]).__module__.partition(".")[0]].stack(tensors)
+def axes_of(data: Any, *formats: str) -> str:
+    """The one of `formats` that has as many axes as an array. Raises `ValueError` if none has."""
+    n = len(data.shape)
+    for axes in formats:
+        if len(axes) == n:
+            return axes
+    raise ValueError(f"got {n} axes, want {' or '.join(formats)}")
 
 
 def log_made(

@@ -42,7 +42,7 @@ def save_image(
     Source: torchvision 0.14 and 0.26, `utils.py`, `make_grid` and `save_image`.
     """
     file_type = _file_type(fp, format)
-    pictures = _stacked(tensor)
+    pictures = stacked(tensor)
     if pictures.ndim == 2:
         pictures = pictures[None]
     if pictures.ndim == 3:
@@ -58,6 +58,8 @@ def save_image(
         # torch calculates in float32, and rounds each number that it takes or gives.
         pictures, rounded = pictures.astype("f4"), _rounded_to(pictures.dtype)
     if normalize:
+        if dtype == "uint8":
+            raise TypeError("got uint8 with normalize, want floats: pass in tensor / 255")
         if value_range is not None and not isinstance(value_range, tuple):
             raise TypeError(f"got a value_range of type {type(value_range).__name__}, want a tuple (min, max)")
         pictures = _normalized(pictures, value_range, scale_each, rounded)
@@ -90,13 +92,13 @@ def _file_type(fp: Any, format: str | None) -> str:
     return (os.fsdecode(format or "png")).lower().lstrip(".")
 
 
-def _stacked(tensor: Any) -> Any:
+def stacked(tensor: Any) -> Any:
     """The tensor or array, without gradient. A list becomes a batch."""
     if isinstance(tensor, (list, tuple)):
         if not tensor:
             raise ValueError("got an empty list, want tensors")
         is_torch = is_a(tensor[0], "torch", "Tensor")
-        return (sys.modules["torch"] if is_torch else _numpy()).stack([_stacked(one) for one in tensor])
+        return (sys.modules["torch"] if is_torch else _numpy()).stack([stacked(one) for one in tensor])
     if is_a(tensor, "torch", "Tensor"):
         return tensor.detach()
     if hasattr(tensor, "shape") or hasattr(tensor, "__array__"):

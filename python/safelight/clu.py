@@ -15,7 +15,8 @@ from typing import Any, Mapping
 
 from clu.metric_writers import MetricWriter
 
-from ._adapters import image_by_type, log_made
+from ._adapters import axes_of, image_by_type, log_made
+from ._image import Image
 from ._run import Run
 
 __all__ = ["SafelightWriter"]
@@ -31,9 +32,9 @@ class SafelightWriter(MetricWriter):
         self.run = Run(dir, **options)
 
     def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """Logs arrays of (H, W, C) or (N, H, W, C): floats in [0, 1] or bytes."""
+        """Logs arrays of (H, W, C) or (N, H, W, C): bytes (uint8), or values in [0, 1] of any other type."""
         for key, image in images.items():
-            log_made(self.run, key, step, image_by_type, image, "NHWC"[-len(image.shape) :])
+            log_made(self.run, key, step, _image, image)
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
         self.run.update(config=hparams)
@@ -48,3 +49,7 @@ class SafelightWriter(MetricWriter):
 
     def close(self) -> None:
         self.run.finish()
+
+
+def _image(data: Any) -> Image:
+    return image_by_type(data, axes_of(data, "HWC", "NHWC"))

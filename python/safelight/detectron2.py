@@ -23,7 +23,7 @@ __all__ = ["SafelightWriter"]
 
 
 class SafelightWriter(EventWriter):
-    """Logs what `EventStorage.put_image` was given: (3, H, W), floats in [0, 1] or bytes.
+    """Logs what `EventStorage.put_image` was given: (3, H, W), bytes (uint8), or values in [0, 1] of any other type.
 
     The first writer that takes the images clears them, so this one must come before `TensorboardXWriter`.
     `dir` and `options` are those of `safelight.Run`, which `run` is.

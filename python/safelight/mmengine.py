@@ -18,7 +18,7 @@ from typing import Any
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization.vis_backend import BaseVisBackend, force_init_env
 
-from ._adapters import log_made
+from ._adapters import axes_of, log_made
 from ._image import Image
 from ._run import Run
 
@@ -53,11 +53,15 @@ class SafelightVisBackend(BaseVisBackend):
 
     @force_init_env
     def add_image(self, name: str, image: Any, step: int = 0, **kwargs: Any) -> None:
-        """Logs an image of RGB or gray bytes, (H, W, 3) or (H, W)."""
-        log_made(self._run, name, step, Image, image, format="HWC" if image.ndim == 3 else "HW")
+        """Logs an image: (H, W), (H, W, 1), (H, W, 3) as RGB or (H, W, 4). Bytes, or floats by the rule `auto`."""
+        log_made(self._run, name, step, _image, image)
 
     def close(self) -> None:
         if self._env_initialized:
             self._run.finish()
             # A visualizer may be used again after it was closed.
             self._env_initialized = False
+
+
+def _image(data: Any) -> Image:
+    return Image(data, format=axes_of(data, "HW", "HWC"))

@@ -14,20 +14,37 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
-from ._adapters import image_by_type, log_made, stacked
+from ._adapters import image_by_type, log_made
+from ._grid import stacked
 from ._image import Image
 from ._run import Run
 
 __all__ = ["Pictures"]
 
 
+def _logged(axes: str) -> Callable[..., None]:
+    """Returns a method that logs an array or a list of them. `axes` are the default."""
+
+    def method(
+        self: Pictures,
+        tag: str,
+        img_tensor: Any,
+        global_step: Any = None,
+        walltime: Any = None,
+        dataformats: str = axes,
+    ) -> None:
+        self._log_made(tag, global_step, self._image, img_tensor, dataformats)
+
+    return method
+
+
 class Pictures:
     """Logs the pictures of the `SummaryWriter` that comes after it, into a run in the writer's directory.
 
-    The pictures are those of torch's `SummaryWriter`, within one of 256 levels: floats lie in [0, 1], others
-    in 0..255, and `add_images` makes one contact sheet. Boxes are data beside the picture instead of lines in
+    The pictures are those of torch's `SummaryWriter`, within one of 256 levels: bytes are 0..255, all others
+    lie in [0, 1], and `add_images` makes one contact sheet. Boxes are data beside the picture instead of lines in
     it, so `rescale` is ignored, and so is `walltime`. Nothing else of the writer changes.
 
     A subclass may set `safelight_parameters`, those of `Image` for all its arrays. `{"grid": None}` keeps the
@@ -49,25 +66,7 @@ class Pictures:
             self._safelight_run = Run(folder, **self.safelight_options)
         return self._safelight_run
 
-    def add_image(
-        self,
-        tag: str,
-        img_tensor: Any,
-        global_step: Any = None,
-        walltime: Any = None,
-        dataformats: str = "CHW",
-    ) -> None:
-        self._log_made(tag, global_step, self._image, img_tensor, dataformats)
-
-    def add_images(
-        self,
-        tag: str,
-        img_tensor: Any,
-        global_step: Any = None,
-        walltime: Any = None,
-        dataformats: str = "NCHW",
-    ) -> None:
-        self._log_made(tag, global_step, self._image, img_tensor, dataformats)
+    add_image, add_images = _logged("CHW"), _logged("NCHW")
 
     def add_figure(
         self, tag: str, figure: Any, global_step: Any = None, close: bool = True, walltime: Any = None

@@ -81,6 +81,9 @@ class SaveImage(unittest.TestCase):
                 saved(value)
         with self.assertRaises(TypeError):
             saved(np.zeros((3, 4, 4), "f4"), normalize=True, value_range=[0, 1])
+        # torchvision cannot divide bytes either.
+        with self.assertRaisesRegex(TypeError, "got uint8 with normalize"):
+            saved(np.full((3, 4, 4), 128, "u1"), normalize=True)
 
 
 if __name__ == "__main__":

@@ -231,7 +231,11 @@ class Mmengine(Case):
 
         visualizer = Visualizer(vis_backends=[{"type": "SafelightVisBackend"}], save_dir=str(self.folder))
         visualizer.add_image("k", self.bytes_of(6, 9, 3))
+        visualizer.add_image("list", [[1, 2]])
+        visualizer.add_image("batch", self.bytes_of(2, 6, 9, 3))
         self.assertEqual(self.places(self.items(self.folder / "vis_data")), [("k", 0, 0)])
+        self.assertEqual(len(self.warnings), 2, self.warnings)
+        self.assertIn("got 4 axes, want HW or HWC", self.warnings[1])
 
 
 if __name__ == "__main__":

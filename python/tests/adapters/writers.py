@@ -75,6 +75,8 @@ class TensorboardX(Case):
             writer.add_image("cwh", t(self.bytes_of(3, 9, 6)), step, dataformats="CWH")
             writer.add_image("rgba", t(self.bytes_of(4, 6, 9)), step)
             writer.add_image("bool", t(self.floats_of(3, 6, 9) > 0.5), step)
+            writer.add_image("int64", t((self.floats_of(3, 6, 9) > 0.5).astype("i8")), step)
+            writer.add_image("int32", t((self.floats_of(6, 9) > 0.5).astype("i4")), step, dataformats="HW")
             writer.add_images("batch/row", t(self.bytes_of(5, 3, 6, 9)), step)
             writer.add_images("batch/rows", t(self.floats_of(19, 6, 9, 3)), step, dataformats="NHWC")
             writer.add_images("batch/one", t(self.floats_of(1, 1, 6, 9)), step)
@@ -85,7 +87,7 @@ class TensorboardX(Case):
             with writer(str(self.folder / name)) as writer:
                 self.write(writer)
         want, scalars = self.events(self.folder / "plain")
-        self.assertGreaterEqual(len(want), 22)
+        self.assertGreaterEqual(len(want), 26)
         # All but the pictures stays in the event files.
         self.assertEqual(self.events(self.run_dir), ({}, scalars))
         items = self.items(self.run_dir)
@@ -264,7 +266,8 @@ class Clu(Case):
         from safelight.clu import SafelightWriter
 
         run = self.folder / "run"
-        writer = metric_writers.MultiWriter([metric_writers.LoggingWriter(), SafelightWriter(run)])
+        ours = SafelightWriter(run)
+        writer = metric_writers.MultiWriter([metric_writers.LoggingWriter(), ours])
         batch, one = self.floats_of(3, 6, 9, 3), self.bytes_of(6, 9, 1)
         writer.write_hparams({"lr": 0.01})
         with metric_writers.ensure_flushes(writer):
@@ -274,6 +277,7 @@ class Clu(Case):
                 writer, 6, {"loss": 0.5, "values": values.Image(jnp.asarray(batch, "bfloat16"))}
             )
             writer.write_images(7, {"wrong": self.bytes_of(6, 9)})
+            ours.write_images(7, {"no array": [[1, 2]]})
         writer.close()
         items = self.items(run)
         places = [("batch", 5, i) for i in range(3)] + [("one", 5, 0)] + [("values", 6, i) for i in range(3)]
@@ -283,7 +287,7 @@ class Clu(Case):
             self.assert_pixels(item["pixels"], batch[i % 3] * 255, within=1 if item["key"] == "batch" else 2)
         self.assert_pixels(items[3]["pixels"], self.np.concatenate([one] * 3, axis=2))
         self.assertEqual(self.identity(run)["config"], {"lr": 0.01})
-        self.assertEqual(len(self.warnings), 1, self.warnings)
+        self.assertEqual(len(self.warnings), 2, self.warnings)
 
 
 if __name__ == "__main__":
