@@ -5,11 +5,13 @@ use std::cell::RefCell;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use safelight_image::decode::{Contents, DecodeError, DecodeOptions, ReadAt, contents, storage};
+use safelight_image::decode::{
+    Contents, DecodeError, DecodeOptions, NamedTensor, ReadAt, contents, storage,
+};
 use safelight_image::limits::StepUsage;
 use safelight_image::media::{ColorMode, FileType, Sha256};
 use safelight_image::plan::{Found, PlanError, PlannedItem, Recipe, plan};
-use safelight_image::record::{Line, MediaRecord, RecordError, parse_line};
+use safelight_image::record::{Line, MediaRecord, parse_line};
 use safelight_image::render::{RenderError, Renderer, render_all};
 use safelight_image::{DType, Limits, TensorHeader, Writer};
 
@@ -29,8 +31,6 @@ type Developed<'py> = (
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DevelopError {
-    #[error("{0}")]
-    Record(#[from] RecordError),
     #[error("{0}")]
     Plan(#[from] PlanError),
     #[error("{0}")]
@@ -145,14 +145,17 @@ pub(crate) fn dtype_of(name: &str) -> PyResult<DType> {
 /// Reads image options as a line of a media log has them, so that the words of an error are the same.
 ///
 /// # Errors
-/// If they are no JSON object, or a value is not valid for its field.
+/// If they are neither empty nor a JSON object, or a value is not valid for its field.
 pub(crate) fn record_of(options: &[u8]) -> Result<MediaRecord, DevelopError> {
-    let rest = options.strip_prefix(b"{").unwrap_or(b"}");
+    let options = if options.is_empty() { b"{}" } else { options };
+    let Some(rest) = options.strip_prefix(b"{") else {
+        return Err(DevelopError::Refused("image options are no JSON object".to_owned()));
+    };
     let comma: &[u8] = if rest == b"}" { b"" } else { b"," };
     let line = [br#"{"key":"picture","step":0,"data":"memory""#, comma, rest].concat();
     match parse_line(&line) {
         Ok(Line::Media(record)) => Ok(*record),
-        Ok(_) => Err(DevelopError::Refused("want the options of an image".to_owned())),
+        Ok(_) => Err(DevelopError::Refused("got options that no image has".to_owned())),
         // The column is one of our own text.
         Err(error) => Err(DevelopError::Refused(error.message)),
     }
@@ -228,19 +231,13 @@ fn file_pictures(
         }
         Contents::Tensors { writer, tensors, .. } => (writer, tensors),
     };
-    let names = || {
-        let names = tensors.iter().filter_map(|tensor| tensor.name.as_deref());
-        names.take(8).collect::<Vec<_>>().join(", ")
-    };
     let chosen = match (tensor, &tensors[..]) {
         (None, [one]) => Some(one),
-        (name, all) => all.iter().find(|tensor| name.is_some() && tensor.name.as_deref() == name),
+        (None, _) => None,
+        (name, all) => all.iter().find(|tensor| tensor.name.as_deref() == name),
     };
     let Some(chosen) = chosen else {
-        let (n, names) = (tensors.len(), names());
-        return Err(DevelopError::Refused(format!(
-            "got {n} tensors ({names}), want the name of one"
-        )));
+        return Err(DevelopError::Refused(not_chosen(tensor, &tensors)));
     };
     let header = chosen.header.clone()?;
     let place = header.storage.clone();
@@ -251,4 +248,22 @@ fn file_pictures(
     let mut decoded = Vec::new();
     storage::decode(&content, &place, &mut decoded)?;
     tensor_pictures(header, writer, &decoded.as_slice(), &record, 0)
+}
+
+/// Says which tensors a dump has if none of them was chosen.
+fn not_chosen(wanted: Option<&str>, tensors: &[NamedTensor]) -> String {
+    const NAMED_MAX: usize = 8;
+    let names: Vec<_> = tensors.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
+    let more = if names.len() > NAMED_MAX { ", …" } else { "" };
+    let names =
+        names.iter().take(NAMED_MAX).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    match wanted {
+        None => {
+            format!("the dump has {} tensors ({names}{more}), want one tensor", tensors.len())
+        }
+        Some(wanted) if names.is_empty() => {
+            format!("the dump has no tensor {wanted:?}, its tensors have no names")
+        }
+        Some(wanted) => format!("the dump has no tensor {wanted:?}, want one of: {names}{more}"),
+    }
 }

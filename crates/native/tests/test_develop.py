@@ -130,7 +130,7 @@ class Develop(unittest.TestCase):
             np.savez(two, left=rgb, right=rgb)
             self.assertEqual(develop(path).png, want)
             self.assertEqual(develop(str(path)).png, want)
-            with self.assertRaisesRegex(ValueError, r"2 tensors \(left, right\)"):
+            with self.assertRaisesRegex(ValueError, r"has 2 tensors \(\"left\", \"right\"\)"):
                 develop(two)
             develop(rgb).save(pathlib.Path(folder, "b.png"))
             self.assertEqual(develop(f"{folder}/b.png").data, want)

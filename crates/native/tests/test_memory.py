@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import ctypes
 import gc
+import io
 import json
 import sys
 import threading
@@ -136,6 +137,29 @@ class Layouts(unittest.TestCase):
         holder = type("Holder", (), {"__array_interface__": interface})()
         with self.assertRaises((TypeError, ValueError, OverflowError)):
             native.develop(holder, b"")
+
+
+class Errors(unittest.TestCase):
+    def check(self, want: str, call, *arguments):
+        with self.assertRaises(ValueError) as caught:
+            call(*arguments)
+        self.assertEqual(str(caught.exception), want)
+
+    def test_the_error_of_a_tensor_that_was_not_found_names_those_that_are_there(self):
+        file = io.BytesIO()
+        np.savez(file, a=np.zeros((2, 3), "u1"), b=np.ones((2, 3), "u1"))
+        two = file.getvalue()
+        self.assertEqual(len(native.develop_file(two, b"", "b")), 1)
+        self.check('the dump has 2 tensors ("a", "b"), want one tensor', native.develop_file, two, b"")
+        self.check('the dump has no tensor "c", want one of: "a", "b"', native.develop_file, two, b"", "c")
+        file = io.BytesIO()
+        np.save(file, np.zeros((2, 3), "u1"))
+        unnamed = 'the dump has no tensor "c", its tensors have no names'
+        self.check(unnamed, native.develop_file, file.getvalue(), b"", "c")
+
+    def test_options_that_are_no_object_are_an_error(self):
+        for record in b"[1]", b"null", b" ":
+            self.check("image options are no JSON object", native.develop, np.zeros((2, 3), "u1"), record)
 
 
 class Protocols(unittest.TestCase):
