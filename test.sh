@@ -22,6 +22,9 @@
 #   ./test.sh gallery measure the gallery's speed and size, with a table for docs/gallery.md
 #   ./test.sh adapters blocked  the time of a call of TensorBoard's writers, with and without the adapter
 #   ./test.sh develop         the cost of a picture in Python, compared with Pillow, OpenCV and others
+#   ./test.sh wandb loop      the speed of an unchanged training that logs pictures with wandb; --quick: in a minute;
+#                             --torch: with tensors of PyTorch (8 GB)
+#   ./test.sh wandb blocked   how long a call of wandb blocks the training, with safelight.wandb and without
 #   ./test.sh peers           the cost of a picture, compared with wandb.Image and others; --quick: in a minute
 #   ./test.sh peers blocked   how long a call of the Python module blocks the training; --calls 40: in a minute
 set -euo pipefail
@@ -162,8 +165,10 @@ if [ "${1:-}" = adapters ]; then
         rm -r "$copy"
     fi
     [ "${2:-}" != blocked ] || exec "$python" -B python/tests/adapters/blocked.py "${@:3}"
-    cargo build --locked
-    export SAFELIGHT_PROGRAM="$PWD/target/debug/safelight"
+    if [ -z "${SAFELIGHT_PROGRAM:-}" ]; then
+        cargo build --locked
+        export SAFELIGHT_PROGRAM="$PWD/target/debug/safelight"
+    fi
     cases=("${@:2}")
     # The tests of the module that need torch or JAX. Others fork, which JAX does not survive.
     [ ${#cases[@]} -gt 0 ] || "$python" -B -m unittest discover -s python/tests -k Torch -k Jax -k Donate -k Docs
@@ -184,6 +189,15 @@ if [ "${1:-}" = develop ]; then
     export PYTHONPATH="$PWD/target/native"
     target/python/native/bin/python tests/measure/develop.py "${@:2}"
     exec target/python/wandb-0.31.0/bin/python tests/measure/develop.py --only wandb "${@:2}"
+fi
+
+if [ "${1:-}" = wandb ] && { [ "${2:-}" = loop ] || [ "${2:-}" = blocked ]; }; then
+    case " ${*:3} " in
+    *" --torch "*) python_of adapters && place=adapters ;;
+    *) python_with 0.31.0 && place=wandb-0.31.0 ;;
+    esac
+    [ -n "${SAFELIGHT_PROGRAM:-}" ] || cargo build --locked --release
+    exec "target/python/$place/bin/python" "tests/measure/wandb_$2.py" "${@:3}"
 fi
 
 if [ "${1:-}" = peers ] && [ "${2:-}" = blocked ]; then

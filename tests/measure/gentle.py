@@ -283,7 +283,7 @@ def rate(options):
 
 
 def scrub(options):
-    """The rate of ingest while somebody scrubs on a page of the gallery: its requests come from a client that yields."""
+    """The rate of ingest while a page of the gallery scrubs. Its requests come from a client that yields."""
     script = REPO / "tests/gallery/measures/scrubbing.mjs"
     if not shutil.which("node") or not (script.parent.parent / "node_modules").exists():
         say("skipped: the rate of ingest while a page scrubs needs Node.js and Chromium")

@@ -1,32 +1,29 @@
 """Measures how long a training is blocked by pictures that it logs with wandb, with `safelight.wandb` and without.
 
-    wandb_blocked.py [--calls N] [--program PATH]
+    wandb_blocked.py [--calls N]
 
 Both are measured in alternation, in one process and one offline run each, with a daemon that develops. Needs NumPy and
-wandb. A call is `run.log` of new images, their constructors included. The CPU time is that of the calling thread: a busy
-machine changes it less than the wall time.
+wandb. A call is `run.log` of new images, their constructors included. The CPU time is that of the calling thread: a
+busy machine changes it less than the wall time.
 """
 
 import argparse
 import os
-import pathlib
+import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 
 import numpy as np
+from common import REPO, Daemon, fresh_folder, percentile, say
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "python"))
+sys.path.insert(0, str(REPO / "python"))
 
+# The first calls begin the run, and are not measured.
+FIRST = 3
 
-def arguments():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--calls", type=int, default=100)
-    parser.add_argument("--program", default=os.environ.get("SAFELIGHT_PROGRAM", str(ROOT / "target/release/safelight")))
-    return parser.parse_args()
+# Pictures of a call by its name; others have one.
+PICTURES = {"a scalar alone": 0, "64 × 28×28 u8": 64}
 
 
 def cases(wandb):
@@ -47,25 +44,19 @@ def cases(wandb):
     }
 
 
-def percentile(times, share):
-    return sorted(times)[min(len(times) - 1, int(share * len(times)))]
-
-
 def main():
-    options = arguments()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="wandb-blocked-", dir="/dev/shm"))
+    parser = argparse.ArgumentParser(prog="./test.sh wandb blocked")
+    parser.add_argument("--calls", type=int, default=100)
+    options = parser.parse_args()
+    folder = fresh_folder("wandb-blocked", in_memory=True)
     os.chdir(folder)
     os.environ.update(WANDB_MODE="offline", WANDB_SILENT="true", WANDB_ERROR_REPORTING="false")
-    config = '[store]\npath = "store"\n[control]\nsocket = "control.sock"\n[[watch]]\npath = "."\nruns = "run"\n'
-    (folder / "safelight.toml").write_text(config)
-    command = [options.program, "daemon", "--config", "safelight.toml"]
-    with open("daemon.log", "w", encoding="utf-8") as log:
-        daemon = subprocess.Popen(command, stderr=log)
     try:
-        measure(options, folder)
+        with Daemon(folder):
+            measure(options, folder)
     finally:
-        daemon.terminate()
-        daemon.wait()
+        os.chdir(REPO)
+        shutil.rmtree(folder)
 
 
 def measure(options, folder):
@@ -74,15 +65,16 @@ def measure(options, folder):
     import safelight.wandb
 
     settings = wandb.Settings(console="off", disable_git=True, x_disable_stats=True, reinit="create_new")
-    runs = {kind: wandb.init(project="blocked", id=kind, dir=str(folder), settings=settings) for kind in ("plain", "ours")}
-    safelight.wandb.install(folder / "run", socket=folder / "control.sock")
+    kinds = ("plain", "ours")
+    runs = {kind: wandb.init(project="blocked", id=kind, dir=str(folder), settings=settings) for kind in kinds}
+    safelight.wandb.install(folder / "runs/run", socket=folder / "control.sock")
     patches = safelight.wandb._installed
     load = os.getloadavg()[0]
-    print(f"wandb {wandb.__version__}, {options.calls} calls of each kind, load {load:.0f}; ms: wall p50/p99, CPU p50")
-    print(f"{'':16}{'wandb':>22}{'safelight.wandb':>22}{'ratio of wall, CPU':>20}")
+    say(f"wandb {wandb.__version__}, {options.calls} calls of each kind, load {load:.0f}; ms: wall p50/p99, CPU p50")
+    say(f"{'':16}{'wandb':>22}{'safelight.wandb':>22}{'ratio of wall, CPU':>20}")
     for name, make in cases(wandb).items():
         times = {kind: [] for kind in runs}
-        for n in range(options.calls + 3):
+        for n in range(options.calls + FIRST):
             for kind, run in runs.items():
                 if kind == "plain":
                     patches.undo()
@@ -91,20 +83,24 @@ def measure(options, folder):
                 took = time.perf_counter() - start[0], time.thread_time() - start[1]
                 if kind == "plain":
                     patches.apply()
-                # The first calls begin the run.
-                if n >= 3:
+                if n >= FIRST:
                     times[kind].append([1000 * t for t in took])
         wall, cpu = ({kind: [t[i] for t in found] for kind, found in times.items()} for i in (0, 1))
         middle, used = ({kind: statistics.median(t) for kind, t in part.items()} for part in (wall, cpu))
         cells = [f"{middle[kind]:.2f}/{percentile(wall[kind], 0.99):.1f}, {used[kind]:.2f}" for kind in runs]
         ratios = f"{middle['plain'] / middle['ours']:.1f}×, {used['plain'] / used['ours']:.1f}×"
-        print(f"{name:16}{cells[0]:>22}{cells[1]:>22}{ratios:>20}", flush=True)
+        say(f"{name:16}{cells[0]:>22}{cells[1]:>22}{ratios:>20}")
     start = time.perf_counter()
     for run in runs.values():
         run.finish()
-    print(f"finish: {time.perf_counter() - start:.1f} s")
-    promised = list(folder.glob("wandb/*-ours/files/media/images/**/*.png"))
-    print(f"{len(promised)} pictures are in the run")
+    say(f"finish: {time.perf_counter() - start:.1f} s")
+    # One of the calls has a mask.
+    want = (options.calls + FIRST) * (1 + sum(PICTURES.get(name, 1) for name in cases(wandb)))
+    for kind in kinds:
+        files = list(folder.glob(f"wandb/*-{kind}/files/media/images/**/*.png"))
+        if len(files) != want:
+            sys.exit(f"{kind}: {len(files)} pictures and masks are in the run, want {want}")
+    say(f"{want} pictures and masks are in each run")
 
 
 if __name__ == "__main__":
