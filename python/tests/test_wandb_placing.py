@@ -102,7 +102,10 @@ class Placing(Case):
     def placer(self) -> Placer:
         daemon, library = Daemon([self.at("no.sock"), self.at("control.sock")]), None
         files = self.at("files")
-        return Placer(self.run_dir, "run-w", files, daemon, library, self.placed.extend)  # type: ignore[arg-type]
+        placer = Placer(self.run_dir, "run-w", files, daemon, library, self.placed.extend)  # type: ignore[arg-type]
+        # Ends its thread.
+        self.addCleanup(placer.finish, 0)
+        return placer
 
     def content(self, name: str) -> bytes | None:
         path = self.at("files", name)
