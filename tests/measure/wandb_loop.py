@@ -57,6 +57,8 @@ def train(options, folder, url, kind, name):
         OPENBLAS_NUM_THREADS="1", WANDB_API_KEY="k" * 40, WANDB_BASE_URL=url, WANDB_CONSOLE="off",
         WANDB_DIR=str(folder), WANDB_DISABLE_GIT="true", WANDB_ERROR_REPORTING="false", WANDB_RUN_ID=name,
         WANDB_SILENT="true",
+        # On a busy machine the daemon, which yields, is late.
+        SAFELIGHT_FINISH_S="900",
     )
     start = time.perf_counter()
     ran = subprocess.run(

@@ -85,6 +85,8 @@ class Placer:
                 self._wake.wait()
             self._wake.clear()
             time.sleep(pause)
+            if self._is_ended:
+                return
             try:
                 is_any_placed = self.look(list(self._since), _AWAY_S, _UNKNOWN_S, self._left)
             except Exception as error:
