@@ -44,6 +44,17 @@ describe("a view", () => {
     expect(formatView({ ...START, page: "grid", run: ["a"] })).toBe("/grid?run=a");
   });
 
+  test.each([
+    ["/", "runs"],
+    ["/grid", "grid"],
+    ["/runs", "missing"],
+    ["/grid/", "missing"],
+    ["//", "missing"],
+    ["/a/b", "missing"],
+  ])("of %s is the page that the gallery serves there: %s", (path, page) => {
+    expect(parseView(path, "").page).toBe(page);
+  });
+
   test("never fails on a link that is wrong", () => {
     const view = parseView(
       "/nonsense/",

@@ -3,7 +3,7 @@
 import type { StepNumber } from "./api.types";
 import { parseStep } from "./steps";
 
-/** The pages. Their path is `/` and their name, but for `runs`: `/`. All other paths are `missing`. */
+/** The pages. A path that is none of theirs is `missing`. */
 export const PAGES = ["runs", "grid", "item", "compare", "search", "missing"] as const;
 export type Page = (typeof PAGES)[number];
 
@@ -100,13 +100,17 @@ export const START: View = {
   way: "side",
 };
 
+/** The path of a page. */
+function pathOf(page: Page): string {
+  return page === "runs" ? "/" : `/${page}`;
+}
+
 /** Reads the view of a path and a query. What can't be read is left out: a link never fails. */
 export function parseView(path: string, query: string): View {
   const asked = new URLSearchParams(query);
   const text = (name: string) => asked.get(name) ?? "";
-  const name = path.replace(/^\/+|\/+$/g, "");
   return {
-    page: oneOf(PAGES, name === "" ? "runs" : name, "missing"),
+    page: PAGES.find((page) => pathOf(page) === path) ?? "missing",
     run: asked.getAll("run").filter((run) => run !== ""),
     key: text("key"),
     lay: oneOf(LAYOUTS, text("lay"), START.lay),
@@ -150,7 +154,7 @@ export function formatView(view: View): string {
   add("a", view.a ? formatPlace(view.a) : "");
   for (const place of view.b) add("b", formatPlace(place));
   add("way", view.way, START.way);
-  const path = view.page === "runs" ? "/" : `/${view.page}`;
+  const path = pathOf(view.page);
   const text = query.toString();
   return text === "" ? path : `${path}?${text}`;
 }
