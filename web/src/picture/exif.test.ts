@@ -21,7 +21,9 @@ const chunk = (type: string, data: string): (string | number[])[] => [
 describe("a file without its EXIF data", () => {
   it("is a JPEG without that segment", () => {
     const other: (string | number[])[] = [[0xff, 0xe1, 0, 7], "http:"];
-    const file = bytes(SOI, ...JFIF, ...EXIF, ...other, [0xff], ...EXIF, ...SCAN);
+    // Some programs write another byte than a zero after "Exif" and a zero.
+    const odd: (string | number[])[] = [[0xff, 0xe1, 0, 12], "Exif\0 abcd"];
+    const file = bytes(SOI, ...JFIF, ...EXIF, ...other, [0xff], ...EXIF, ...odd, ...SCAN);
     expect(joined(withoutExif(file))).toEqual([...bytes(SOI, ...JFIF, ...other, [0xff], ...SCAN)]);
   });
 
@@ -43,6 +45,9 @@ describe("a file without its EXIF data", () => {
       bytes("RIFF", [30, 0, 0, 0], "WEBPVP8 ", [3, 0, 0, 0], "abc\0", name, [2, 0, 0, 0], "II");
     expect(joined(withoutExif(file("EXIF")))).toEqual([...file("none")]);
     expect(joined(withoutExif(file("XMP ")))).toEqual([...file("XMP ")]);
+    const twice = (name: string) =>
+      bytes(...[0, 1].map(() => [...file(name)]).map((of, n) => of.slice(n * 12)));
+    expect(joined(withoutExif(twice("EXIF")))).toEqual([...twice("none")]);
   });
 
   it("stays as it is if it is damaged or of another kind", () => {

@@ -7,11 +7,14 @@ type Bytes = Uint8Array<ArrayBuffer>;
 
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
-/** The parts of a file without its EXIF data. A file of another kind, or one that is damaged, stays as it is. */
+/**
+ * The parts of a file in which no browser finds EXIF data. A file of another kind stays as it is. A file that ends within
+ * its EXIF data loses what is there of them.
+ */
 export function withoutExif(file: Bytes): Bytes[] {
   if (startsWith(file, 0, [0xff, 0xd8])) return withoutSegments(file);
   if (startsWith(file, 0, PNG)) return withoutChunks(file);
-  if (isText(file, 0, "RIFF") && isText(file, 8, "WEBP")) return withUnknownChunk(file);
+  if (isText(file, 0, "RIFF") && isText(file, 8, "WEBP")) return withUnknownChunks(file);
   return [file];
 }
 
@@ -27,7 +30,8 @@ function withoutSegments(file: Bytes): Bytes[] {
       continue;
     }
     const next = at + 2 + view.getUint16(at + 2);
-    if (file[at + 1] === 0xe1 && isText(file, at + 4, "Exif\0\0")) {
+    // Browsers take any byte after the zero.
+    if (file[at + 1] === 0xe1 && isText(file, at + 4, "Exif\0")) {
       parts.push(file.subarray(kept, at));
       kept = next;
     }
@@ -52,17 +56,20 @@ function withoutChunks(file: Bytes): Bytes[] {
   return [...parts, file.subarray(kept)];
 }
 
-/** WebP: the length of the file counts all chunks, so that the chunk gets a name that no decoder knows. */
-function withUnknownChunk(file: Bytes): Bytes[] {
+/** WebP: the length of the file counts all chunks, so EXIF chunks get a name that no decoder knows. */
+function withUnknownChunks(file: Bytes): Bytes[] {
+  const parts: Bytes[] = [];
   const view = viewOf(file);
+  let kept = 0;
   for (let at = 12; at + 8 <= file.length; ) {
     if (isText(file, at, "EXIF")) {
-      return [file.subarray(0, at), new TextEncoder().encode("none"), file.subarray(at + 4)];
+      parts.push(file.subarray(kept, at), new TextEncoder().encode("none"));
+      kept = at + 4;
     }
     const length = view.getUint32(at + 4, true);
     at += 8 + length + (length % 2);
   }
-  return [file];
+  return [...parts, file.subarray(kept)];
 }
 
 function viewOf(file: Bytes): DataView {
