@@ -68,7 +68,9 @@ export async function request(url: string, signal?: AbortSignal): Promise<Respon
     response = await fetch(url, { credentials: "same-origin", ...(signal ? { signal } : {}) });
   } catch (error) {
     if (isAborted(error)) throw error;
-    throw new ApiError(problem(0, "No answer", "The gallery does not answer. It may have been stopped."));
+    throw new ApiError(
+      problem(0, "No answer", "The gallery does not answer. It may have been stopped.", "no-answer"),
+    );
   }
   if (response.ok) return response;
   throw new ApiError(await problemOf(response));
@@ -84,9 +86,15 @@ async function problemOf(response: Response): Promise<Problem> {
   }
 }
 
-function problem(status: number, title: string, detail: string): Problem {
-  const code = status === 0 ? "no-answer" : "unknown";
+function problem(status: number, title: string, detail: string, code = "unknown"): Problem {
   return { status, title, detail, code, sha20: null, needed: null, allowed: null, every: null };
+}
+
+/** An error as the pages show it, whatever went wrong. */
+export function apiErrorOf(error: unknown): ApiError {
+  if (error instanceof ApiError) return error;
+  const detail = error instanceof Error ? error.message : String(error);
+  return new ApiError(problem(0, "Unreadable answer", detail, "unreadable"));
 }
 
 /** Whether an error says that something is not there. */

@@ -1,7 +1,7 @@
 // The keys and steps of the runs that the grid shows.
 
 import { signal } from "@preact/signals";
-import { ApiError, apiUrl, ask } from "./api";
+import { type ApiError, apiErrorOf, apiUrl, ask, isAborted } from "./api";
 import type { Changed, KeyRow, Segment, Steps } from "./api.types";
 import { onChanged, refreshed } from "./live";
 import { StepList } from "./steps";
@@ -85,7 +85,7 @@ export class Catalogue {
       this.keys.value = new Map(this.keys.peek()).set(run, keys);
       this.error.value = undefined;
     } catch (error) {
-      if (error instanceof ApiError) this.error.value = error;
+      if (!isAborted(error)) this.error.value = apiErrorOf(error);
     }
   }
 
@@ -151,7 +151,7 @@ export class Catalogue {
         cursor = steps.next;
       } while (cursor !== null);
     } catch (error) {
-      if (error instanceof ApiError) this.error.value = error;
+      if (!isAborted(error)) this.error.value = apiErrorOf(error);
       return;
     }
     const shown = segments.filter(([, , , images, held]) => images + held > 0);

@@ -1,7 +1,7 @@
 // Answers of the API that a component shows.
 
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, ask, isAborted } from "./api";
+import { type ApiError, apiErrorOf, ask, isAborted } from "./api";
 import { refreshed } from "./live";
 
 /** An answer, or why there is none. */
@@ -35,7 +35,7 @@ export function useAnswer<T>(url: string | null, version = 0): Resource<T> {
       (value) => setState({ url, value, error: undefined }),
       (error: unknown) => {
         if (abort.signal.aborted || isAborted(error)) return;
-        const known = error instanceof ApiError ? error : unexpected(error);
+        const known = apiErrorOf(error);
         setState((last) => ({ url, value: last.url === url ? last.value : undefined, error: known }));
       },
     );
@@ -44,18 +44,4 @@ export function useAnswer<T>(url: string | null, version = 0): Resource<T> {
   if (url === null) return { value: undefined, error: undefined, isStale: false };
   const isStale = state.url !== url;
   return { value: state.value, error: isStale ? undefined : state.error, isStale };
-}
-
-function unexpected(error: unknown): ApiError {
-  const detail = error instanceof Error ? error.message : String(error);
-  return new ApiError({
-    status: 0,
-    title: "Unreadable answer",
-    detail,
-    code: "unreadable",
-    sha20: null,
-    needed: null,
-    allowed: null,
-    every: null,
-  });
 }

@@ -1,7 +1,7 @@
 // The held or the rejected items of a key, with their reasons.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, apiUrl, ask, isAborted } from "../state/api";
+import { type ApiError, apiErrorOf, apiUrl, ask, isAborted } from "../state/api";
 import type { Item, Items } from "../state/api.types";
 import { shellWord } from "../state/query";
 import { formatStep } from "../state/steps";
@@ -77,7 +77,7 @@ function useItems(run: string, key: string | null, state: string) {
       setCursor(next);
     };
     load().catch((problem: unknown) => {
-      if (problem instanceof ApiError && !isAborted(problem)) setError(problem);
+      if (!isAborted(problem)) setError(apiErrorOf(problem));
     });
     return () => control.abort();
   }, [run, key, state, wanted]);

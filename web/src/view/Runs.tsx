@@ -6,7 +6,7 @@ import type { RunRow } from "../state/api.types";
 import { useKeys } from "../state/keys";
 import { part, push, replace } from "../state/route";
 import { equalRows } from "../state/rows";
-import { useRuns } from "../state/runs";
+import { type RunList, useRuns } from "../state/runs";
 import { say } from "../state/say";
 import { formatStep } from "../state/steps";
 import { formatPlace, START } from "../state/url";
@@ -43,25 +43,23 @@ export function Runs() {
   const asked = shown.sort.value;
   const sort = ORDERS.includes(asked) ? asked : "-changed";
   const { list, error, more } = useRuns(shown.q.value, sort);
-  if (error && !list) return <ErrorNote error={error} />;
   if (list?.all === 0) return <NoRuns />;
   return (
     <div class="runs">
-      <RunsBar n={list?.matching ?? 0} all={list?.all ?? 0} />
+      <RunsBar list={list} />
       {error && <ErrorNote error={error} />}
-      {list ? <Table rows={list.rows} sort={sort} more={more} /> : <Waiting />}
+      {list ? <Table list={list} sort={sort} more={more} /> : !error && <Waiting />}
     </div>
   );
 }
 
-function RunsBar({ n, all }: { n: number; all: number }) {
+function RunsBar({ list }: { list: RunList | undefined }) {
+  const [n, all] = [list?.matching, list?.all].map((n) => n?.toLocaleString("en"));
   const chosen = shown.run.value;
   return (
     <div class="bar">
       <h1>Runs</h1>
-      <span class="muted num">
-        {n === all ? all.toLocaleString("en") : `${n.toLocaleString("en")} of ${all.toLocaleString("en")}`}
-      </span>
+      <span class="muted num">{n === all ? all : `${n} of ${all}`}</span>
       <input
         class="field key-filter"
         type="search"
@@ -94,16 +92,18 @@ function RunsBar({ n, all }: { n: number; all: number }) {
 }
 
 interface TableProps {
-  rows: readonly RunRow[];
+  list: RunList;
   sort: string;
   /** Asks for the rows behind the last one. */
   more: () => void;
 }
 
-function Table({ rows, sort, more }: TableProps) {
+function Table({ list, sort, more }: TableProps) {
+  const { rows, matching } = list;
   const selected = useSignal<string | null>(null);
   const scroller = useRef<Scroller>(null);
-  const heights = useMemo(() => equalRows(rows.length, ROW), [rows.length]);
+  // Another list of the same length may have more runs behind it: `shown` is called for it.
+  const heights = useMemo(() => equalRows(rows.length, ROW), [rows]);
   const select = (by: number) => {
     const at = rows.findIndex(({ run }) => run === selected.value);
     const to = at < 0 ? 0 : Math.min(rows.length - 1, Math.max(0, at + by));
@@ -139,6 +139,7 @@ function Table({ rows, sort, more }: TableProps) {
         memory="runs"
         padding={0}
         columns={COLUMNS.length + 2}
+        rowCount={matching}
         shown={(_, to) => {
           if (to > rows.length - AHEAD) more();
         }}

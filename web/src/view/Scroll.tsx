@@ -26,6 +26,8 @@ interface ScrollProps {
   padding: number;
   /** The number of columns, for screen readers. */
   columns: number;
+  /** The number of rows, for screen readers. By default, that of `rows`. */
+  rowCount?: number;
   /** Called with how far the rows are scrolled sideways. */
   sideways?: (left: number) => void;
   /** Called with the rows that are shown. */
@@ -46,6 +48,7 @@ const OVER = 0.5;
 
 export function Scroll(props: ScrollProps) {
   const { rows, idOf, find, render, scroller, memory, label, padding, columns, shown, sideways } = props;
+  const { rowCount = rows.count } = props;
   const element = useRef<HTMLDivElement>(null);
   const map = useRef<ScrollMap | null>(null);
   const anchor = useRef<Anchor | null>(null);
@@ -118,7 +121,7 @@ export function Scroll(props: ScrollProps) {
       class="scroll"
       role="grid"
       aria-label={label}
-      aria-rowcount={rows.count}
+      aria-rowcount={rowCount}
       aria-colcount={columns}
       tabIndex={-1}
       onScroll={scrolled}

@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import "./Search.css";
-import { ApiError, apiUrl, ask, isAborted, sha20 } from "../state/api";
+import { type ApiError, apiErrorOf, apiUrl, ask, isAborted, sha20 } from "../state/api";
 import type { Item, Items } from "../state/api.types";
 import { useKeys } from "../state/keys";
 import { commandOf, parseQuery, type Query } from "../state/query";
@@ -71,7 +71,7 @@ function useSearch(query: Query): [Progress, () => void, () => void] {
       } while (cursor !== null && items.length < limit);
     } catch (error) {
       if (isAborted(error)) setProgress((last) => ({ ...last, isRunning: false }));
-      else if (error instanceof ApiError) setProgress((last) => ({ ...last, isRunning: false, error }));
+      else setProgress((last) => ({ ...last, isRunning: false, error: apiErrorOf(error) }));
     }
   };
   useEffect(() => {

@@ -3,7 +3,7 @@
 import { computed, signal, useSignalEffect } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Digest } from "../picture/painter";
-import { ApiError, apiUrl, ask, isAborted, sha20 } from "../state/api";
+import { apiErrorOf, apiUrl, ask, isAborted, sha20 } from "../state/api";
 import type { At, Item, KeyRow } from "../state/api.types";
 import { type Catalogue, cellName } from "../state/catalogue";
 import { asGlob, matchesTyped } from "../state/glob";
@@ -146,7 +146,7 @@ export function useFacts(
           if (isAborted(error)) return;
           // The pictures are there all the same; the next step asks again.
           if (isFirst) setAt(new Map());
-          say(error instanceof ApiError ? error.problem.detail : String(error));
+          say(apiErrorOf(error).message);
         }),
       isFirst ? 0 : REST_MS,
     );

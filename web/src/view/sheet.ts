@@ -2,7 +2,7 @@
 
 import { useSignalEffect } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, apiUrl, ask, isAborted } from "../state/api";
+import { apiErrorOf, apiUrl, ask, isAborted } from "../state/api";
 import type { At, Item, Items } from "../state/api.types";
 import type { Player } from "../state/player";
 import { say } from "../state/say";
@@ -69,7 +69,7 @@ export function useSheetFacts(
       grid.facts.value = facts;
     } catch (error) {
       // The pictures are there all the same.
-      if (error instanceof ApiError) say(error.problem.detail);
+      if (!isAborted(error)) say(apiErrorOf(error).message);
     }
   }
 }
@@ -127,7 +127,7 @@ export function useSortedItems(
       setItems(found);
     };
     load().catch((error: unknown) => {
-      if (!isAborted(error)) say(error instanceof ApiError ? error.problem.detail : String(error));
+      if (!isAborted(error)) say(apiErrorOf(error).message);
     });
     return () => abort.abort();
   }, [first?.run, first?.row.key, order]);
