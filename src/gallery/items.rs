@@ -1,6 +1,7 @@
 //! `/api/v1/items`: the items that match, some at a time.
 
 use std::cmp::Ordering;
+use std::iter;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -171,34 +172,35 @@ impl Matches {
     }
 }
 
+/// The values that items can be sorted by: what a request calls them, and where an item has them.
+const VALUES: [(&str, &str); 6] = [
+    ("caption", "/caption"),
+    ("min", "/stats/min"),
+    ("max", "/stats/max"),
+    ("mean", "/stats/mean"),
+    ("std", "/stats/std"),
+    ("nan", "/stats/nan"),
+];
+
 /// The order of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Order {
     /// By key, step and index; rejected items without a place last.
     Place,
-    /// By the value of a field, the greatest first if `is_falling`.
-    By { pointer: &'static str, is_falling: bool },
+    /// By a value, the greatest first if `is_falling`. `name` is what a request calls the order.
+    By { name: String, pointer: &'static str, is_falling: bool },
 }
 
 impl Order {
     fn take(params: &mut Params) -> Result<Self, Failure> {
-        let Some(text) = params.optional("order")? else { return Ok(Self::Place) };
-        let (name, is_falling) =
-            text.strip_prefix('-').map_or((&*text, false), |name| (name, true));
-        let pointer = match name {
-            "place" if !is_falling => return Ok(Self::Place),
-            "caption" => "/caption",
-            "min" => "/stats/min",
-            "max" => "/stats/max",
-            "mean" => "/stats/mean",
-            "std" => "/stats/std",
-            "nan" => "/stats/nan",
-            _ => {
-                let want = "want place, caption, min, max, mean, std or nan, all but place also with - before it";
-                return Err(Failure::bad_parameter(format!("got {text:?} as \"order\", {want}")));
-            }
-        };
-        Ok(Self::By { pointer, is_falling })
+        let by = VALUES.into_iter().flat_map(|(value, pointer)| {
+            [("", false), ("-", true)].map(|(sign, is_falling)| {
+                let name = format!("{sign}{value}");
+                (name.clone(), Self::By { name, pointer, is_falling })
+            })
+        });
+        let all = iter::once(("place".to_owned(), Self::Place)).chain(by);
+        Ok(params.choice("order", all)?.unwrap_or(Self::Place))
     }
 }
 
@@ -228,20 +230,25 @@ impl ItemsQuery {
         let matches = Matches::take(&mut params)?;
         let order = Order::take(&mut params)?;
         let limit = params.number("limit", 1..=LIMITS.items_max)?.unwrap_or(LIMIT) as usize;
-        let from = Cursor::take(&mut params, |cursor| match (&cursor, order) {
-            (Cursor::Items(..), Order::Place) | (Cursor::Sorted(_), Order::By { .. }) => {
+        let from = Cursor::take(&mut params, |cursor| match (&cursor, &order) {
+            (Cursor::Items(..), Order::Place) | (Cursor::Sorted(..), Order::By { .. }) => {
                 Some(cursor)
             }
             _ => None,
         })?;
+        if let (Some(Cursor::Sorted(_, of)), Order::By { name, .. }) = (&from, &order) {
+            Cursor::check_order(of, name)?;
+        }
         params.finish()?;
         Ok(Self { matches, order, limit, from })
     }
 
     fn answer(&self, shared: &Shared) -> Result<Items, Failure> {
-        match self.order {
+        match &self.order {
             Order::Place => self.in_place(shared),
-            Order::By { pointer, is_falling } => self.sorted(shared, pointer, is_falling),
+            Order::By { name, pointer, is_falling } => {
+                self.sorted(shared, name, pointer, *is_falling)
+            }
         }
     }
 
@@ -268,7 +275,13 @@ impl ItemsQuery {
     }
 
     /// An order by value needs all items at once.
-    fn sorted(&self, shared: &Shared, pointer: &str, is_falling: bool) -> Result<Items, Failure> {
+    fn sorted(
+        &self,
+        shared: &Shared,
+        name: &str,
+        pointer: &str,
+        is_falling: bool,
+    ) -> Result<Items, Failure> {
         let limits = PageLimits {
             n_items: usize::MAX,
             n_bytes: usize::MAX,
@@ -280,18 +293,20 @@ impl ItemsQuery {
             self.matches.page(shared, None, &limits)?;
         if next.is_some() {
             return Err(Failure::bad_parameter(format!(
-                "only {LOOKED_AT_MAX} items can be sorted by a value, and this request has more: add a run, a key or steps"
+                "only {LOOKED_AT_MAX} items can be sorted by a value, and this request has more: \
+                 add a run, a key or steps"
             )));
         }
         let mut items: Vec<Value> =
             items.iter().map(|(run, entry)| item_json(run, entry)).collect();
         items.sort_by(|a, b| compare(a.pointer(pointer), b.pointer(pointer), is_falling));
         let begin = match self.from {
-            Some(Cursor::Sorted(begin)) => usize::try_from(begin).unwrap_or(usize::MAX),
+            Some(Cursor::Sorted(begin, _)) => usize::try_from(begin).unwrap_or(usize::MAX),
             _ => 0,
         };
         let end = begin.saturating_add(self.limit);
-        let next = (end < items.len()).then(|| Cursor::Sorted(end as u64).to_text());
+        let next =
+            (end < items.len()).then(|| Cursor::Sorted(end as u64, name.to_owned()).to_text());
         let items = items.into_iter().skip(begin).take(self.limit).collect();
         Ok(Items { items, next, looked_at, of: looked_at })
     }
@@ -361,7 +376,10 @@ mod tests {
             ("run=b", "the store has no run \"b\""),
             ("where=nam%3E0", "no field \"nam\": did you mean \"nan\"?"),
             ("state=bad", "got \"bad\" as \"state\", want image"),
-            ("order=size", "got \"size\" as \"order\", want place, caption"),
+            (
+                "order=size",
+                "got \"size\" as \"order\", want one of place, caption, -caption, min, ",
+            ),
             ("limit=501", "got \"501\" as \"limit\", want 1 to 500"),
             ("cursor=x", "got \"x\" as \"cursor\", want the `next`"),
         ] {
@@ -369,5 +387,10 @@ mod tests {
             let detail = got.json()["detail"].as_str().expect("a text").to_owned();
             assert!(detail.starts_with(want), "{query}: {detail}");
         }
+        let answer = get(&gallery, "/api/v1/items?limit=3&order=nan", &[]).await.json();
+        let next = answer["next"].as_str().expect("a cursor");
+        let other = format!("/api/v1/items?limit=3&order=-nan&cursor={next}");
+        let detail = get(&gallery, &other, &[]).await.json()["detail"].clone();
+        assert_eq!(detail, "got a \"cursor\" of the order \"nan\", want one of the order \"-nan\"");
     }
 }

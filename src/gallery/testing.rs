@@ -1,9 +1,10 @@
 //! A small store with images, and a gallery over it, for tests.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
@@ -15,7 +16,7 @@ use crate::media::{
     ColorMode, Description, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey, RunId,
     Sha256, Source, Step,
 };
-use crate::store::journal::{Event, SourceCursor};
+use crate::store::journal::{self, Event, SourceCursor};
 use crate::store::lock::Holder;
 use crate::store::media_dir::{MediaFolder, media_path};
 use crate::store::{Commit, NamedFiles, Reader, RunInfo, Writer, open};
@@ -95,6 +96,15 @@ impl TestStore {
         self.run = RunId::new(id).expect("an id");
         let source = format!("/runs/{id}").into();
         self.info = Arc::new(RunInfo { id: self.run.clone(), source, identity });
+    }
+
+    /// Sets when a run's journal was last written, in seconds since the Unix epoch.
+    pub(super) fn set_changed(&self, run: &str, at: u64) {
+        let run = RunId::new(run).expect("an id");
+        let folder = journal::folder(&self.reader.run_folder(&run));
+        let file = File::options().write(true).open(journal::segment_path(&folder, 1));
+        let at = UNIX_EPOCH + Duration::from_secs(at);
+        file.and_then(|file| file.set_modified(at)).expect("a journal");
     }
 
     pub(super) fn id(key: &str, step: u64, index: u32) -> MediaId {

@@ -1,132 +1,94 @@
 //! What is known of runs that were listed.
 
-use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
 use super::super::Shared;
 use super::super::api::{RunRow, StepNumber, Thumbnail};
-use super::super::lists::no_run;
 use super::super::problem::Failure;
 use crate::locks::lock;
 use crate::media::{MediaKey, RunId, Step};
 use crate::store::{Extent, Reader, RunSummary, StoreError};
 
-/// The runs whose rows are kept, at most.
-const FACTS_MAX: usize = 20_000;
-
 /// The runs of which is kept what they are sorted by, at most.
 const HEADS_MAX: usize = 200_000;
 
+/// The runs of which the parameters are kept, at most: those of one run may take 64 KiB.
+const FACTS_MAX: usize = 20_000;
+
+/// The characters of a name that runs are sorted by. A cursor holds them, and must fit into a URL.
+const SORTED_CHARS_MAX: usize = 200;
+
 /// What a run is called, in lower case.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Names {
-    /// Its name, or else its id.
-    pub(super) name: String,
+    /// The first characters of its name, or else of its id.
+    pub(super) sorted_by: String,
     /// Its id, name and directory.
     pub(super) text: String,
 }
 
+impl Names {
+    fn read(reader: &Reader, run: &RunId) -> Self {
+        let id = run.as_str().to_lowercase();
+        let info = reader.run_info(run).ok().flatten();
+        let name = info.as_ref().and_then(|info| info.identity.get("name")?.as_str());
+        let name = name.map(str::to_lowercase);
+        let source = info.map(|info| info.source.to_string_lossy().to_lowercase());
+        let sorted_by = name.as_ref().unwrap_or(&id).chars().take(SORTED_CHARS_MAX).collect();
+        let text = [Some(id), name, source].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        Self { sorted_by, text }
+    }
+}
+
 /// What runs are sorted and filtered by, beside their counts. Each part is read when it is first asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Head {
-    names: OnceCell<Arc<Names>>,
-    step: OnceCell<Option<Step>>,
-    changed: OnceCell<Option<Duration>>,
+    names: OnceLock<Names>,
+    last: OnceLock<Option<(Step, MediaKey)>>,
+    changed: OnceLock<Option<Duration>>,
 }
 
 impl Head {
-    pub(super) fn names(&self, reader: &Reader, run: &RunId) -> Arc<Names> {
-        let read = || {
-            let id = run.as_str().to_lowercase();
-            let Some(info) = reader.run_info(run).ok().flatten() else {
-                return Arc::new(Names { name: id.clone(), text: id });
-            };
-            let name = info.identity.get("name").and_then(Value::as_str).map(str::to_lowercase);
-            let source = info.source.to_string_lossy().to_lowercase();
-            let text = format!("{id} {} {source}", name.as_deref().unwrap_or_default());
-            Arc::new(Names { name: name.unwrap_or(id), text })
-        };
-        self.names.get_or_init(read).clone()
+    pub(super) fn names(&self, reader: &Reader, run: &RunId) -> &Names {
+        self.names.get_or_init(|| Names::read(reader, run))
     }
 
-    pub(super) fn step(&self, reader: &Reader, run: &RunId) -> Result<Option<Step>, StoreError> {
-        if let Some(step) = self.step.get() {
-            return Ok(*step);
+    /// The greatest step that has an image or a held item, and the first key that has one there.
+    pub(super) fn last(
+        &self,
+        reader: &Reader,
+        run: &RunId,
+    ) -> Result<Option<&(Step, MediaKey)>, StoreError> {
+        if self.last.get().is_none() {
+            // Another thread may have been faster.
+            self.last.set(last_place(reader, run)?).ok();
         }
-        let step = last_place(reader, run)?.map(|(step, _)| step);
-        Ok(*self.step.get_or_init(|| step))
+        Ok(self.last.get().and_then(Option::as_ref))
     }
 
+    /// When the run's journal last changed, since the Unix epoch.
     pub(super) fn changed(&self, reader: &Reader, run: &RunId) -> Option<Duration> {
-        *self.changed.get_or_init(|| changed(reader, run))
+        let read = || reader.changed(run)?.duration_since(UNIX_EPOCH).ok();
+        *self.changed.get_or_init(read)
     }
 }
 
-/// What a run's row has beside its counts, as of a line of its journal. Reading it costs more than all the rest.
+/// The parts of a run's row that nothing is sorted by. Reading them costs more than all the rest.
 #[derive(Debug, Clone)]
 struct RunFacts {
-    extent: Extent,
     source: PathBuf,
     name: Option<String>,
     config: Map<String, Value>,
-    last_step: Option<Step>,
-    changed: Option<Duration>,
     newest: Option<Thumbnail>,
 }
 
-/// What is known of runs that were listed.
-#[derive(Debug, Default)]
-pub(in crate::gallery) struct KnownRuns {
-    facts: Mutex<HashMap<RunId, RunFacts>>,
-    heads: Mutex<HashMap<RunId, (Extent, Head)>>,
-}
-
-impl KnownRuns {
-    fn get(&self, run: &RunId, extent: Extent) -> Option<RunFacts> {
-        lock(&self.facts).get(run).filter(|facts| facts.extent == extent).cloned()
-    }
-
-    fn put(&self, run: &RunId, facts: RunFacts) {
-        put(&self.facts, FACTS_MAX, run, facts);
-    }
-
-    /// Reads a part of a run's head, unless it was read at this extent.
-    pub(super) fn with_head<T>(
-        &self,
-        run: &RunId,
-        extent: Extent,
-        read: impl FnOnce(&Head) -> T,
-    ) -> T {
-        let known = lock(&self.heads).get(run).filter(|(of, _)| *of == extent).cloned();
-        let (_, head) = known.unwrap_or((extent, Head::default()));
-        let value = read(&head);
-        put(&self.heads, HEADS_MAX, run, (extent, head));
-        value
-    }
-
-    /// Forgets all runs.
-    pub(in crate::gallery) fn clear(&self) {
-        *lock(&self.facts) = HashMap::new();
-        *lock(&self.heads) = HashMap::new();
-    }
-}
-
-/// Keeps what is known of a run. All other runs are forgotten first if they are too many.
-fn put<T>(known: &Mutex<HashMap<RunId, T>>, n_max: usize, run: &RunId, value: T) {
-    let mut known = lock(known);
-    if known.len() >= n_max && !known.contains_key(run) {
-        known.clear();
-    }
-    known.insert(run.clone(), value);
-}
-
 impl RunFacts {
-    fn read(shared: &Shared, run: &RunId, extent: Extent) -> Result<Self, Failure> {
+    fn read(shared: &Shared, run: &RunId, head: &Head) -> Result<Self, Failure> {
         let reader = &shared.reader;
         let (source, mut identity) = match reader.run_info(run).ok().flatten() {
             Some(info) => (info.source, info.identity),
@@ -137,11 +99,88 @@ impl RunFacts {
             Some(Value::Object(config)) => config,
             _ => Map::new(),
         };
-        let last = last_place(reader, run)?;
-        let newest = last.as_ref().and_then(|(step, key)| thumbnail(shared, run, key, *step));
-        let last_step = last.map(|(step, _)| step);
-        let changed = changed(reader, run);
-        Ok(Self { extent, source, name, config, last_step, changed, newest })
+        let last = head.last(reader, run)?;
+        let newest = last.and_then(|(step, key)| thumbnail(shared, run, key, *step));
+        Ok(Self { source, name, config, newest })
+    }
+}
+
+/// What is kept of some runs, each as of a line of its journal.
+#[derive(Debug)]
+struct Kept<T> {
+    n_max: usize,
+    runs: HashMap<RunId, (Extent, Arc<T>)>,
+    /// The runs, in the order in which they came.
+    order: VecDeque<RunId>,
+}
+
+impl<T> Kept<T> {
+    fn new(n_max: usize) -> Self {
+        Self { n_max, runs: HashMap::new(), order: VecDeque::new() }
+    }
+
+    fn get(&self, run: &RunId, extent: Extent) -> Option<Arc<T>> {
+        let (of, value) = self.runs.get(run)?;
+        (*of == extent).then(|| value.clone())
+    }
+
+    /// Keeps what is known of a run. If they are too many, the run that came first is forgotten.
+    fn put(&mut self, run: &RunId, extent: Extent, value: Arc<T>) {
+        if self.runs.insert(run.clone(), (extent, value)).is_some() {
+            return;
+        }
+        self.order.push_back(run.clone());
+        if self.order.len() > self.n_max
+            && let Some(first) = self.order.pop_front()
+        {
+            self.runs.remove(&first);
+        }
+    }
+}
+
+/// What is known of runs that were listed. There are two limits, because parameters may be large.
+#[derive(Debug)]
+pub(in crate::gallery) struct KnownRuns {
+    heads: Mutex<Kept<Head>>,
+    facts: Mutex<Kept<RunFacts>>,
+}
+
+impl Default for KnownRuns {
+    fn default() -> Self {
+        let (heads, facts) = (Kept::new(HEADS_MAX), Kept::new(FACTS_MAX));
+        Self { heads: Mutex::new(heads), facts: Mutex::new(facts) }
+    }
+}
+
+impl KnownRuns {
+    /// The head of a run at this extent.
+    pub(super) fn head(&self, run: &RunId, extent: Extent) -> Arc<Head> {
+        let mut heads = lock(&self.heads);
+        heads.get(run, extent).unwrap_or_else(|| {
+            let head = Arc::<Head>::default();
+            heads.put(run, extent, head.clone());
+            head
+        })
+    }
+
+    fn facts(
+        &self,
+        shared: &Shared,
+        run: &RunId,
+        extent: Extent,
+    ) -> Result<Arc<RunFacts>, Failure> {
+        if let Some(facts) = lock(&self.facts).get(run, extent) {
+            return Ok(facts);
+        }
+        let facts = Arc::new(RunFacts::read(shared, run, &self.head(run, extent))?);
+        lock(&self.facts).put(run, extent, facts.clone());
+        Ok(facts)
+    }
+
+    /// Forgets all runs.
+    pub(in crate::gallery) fn clear(&self) {
+        *lock(&self.heads) = Kept::new(HEADS_MAX);
+        *lock(&self.facts) = Kept::new(FACTS_MAX);
     }
 }
 
@@ -159,30 +198,21 @@ fn last_place(reader: &Reader, run: &RunId) -> Result<Option<(Step, MediaKey)>, 
     Ok(last)
 }
 
-/// When a run's journal last changed, since the Unix epoch.
-fn changed(reader: &Reader, run: &RunId) -> Option<Duration> {
-    reader.changed(run)?.duration_since(UNIX_EPOCH).ok()
-}
-
-/// The row of a run.
+/// The row of a run; `None` if the run is gone.
 ///
 /// # Errors
-/// If the run is gone, or the index fails.
-pub(super) fn row(shared: &Shared, mut summary: RunSummary) -> Result<RunRow, Failure> {
+/// If the index fails.
+pub(super) fn row(shared: &Shared, mut summary: RunSummary) -> Result<Option<RunRow>, Failure> {
+    let (known, reader) = (&shared.known_runs, &shared.reader);
     let run = &summary.run;
-    let extent = shared.reader.extent(run)?.ok_or_else(|| no_run(run))?;
-    let facts = if let Some(facts) = shared.known_runs.get(run, extent) {
-        facts
-    } else {
-        let facts = RunFacts::read(shared, run, extent)?;
-        shared.known_runs.put(run, facts.clone());
-        facts
-    };
-    let RunFacts { extent: _, source, name, config, last_step, changed, newest } = facts;
+    let Some(extent) = reader.extent(run)? else { return Ok(None) };
+    let head = known.head(run, extent);
+    let last_step = head.last(reader, run)?.map(|(step, _)| StepNumber(step.0));
+    let changed = head.changed(reader, run).map(|since| since.as_secs_f64());
+    let facts = known.facts(shared, run, extent)?;
+    let RunFacts { source, name, config, newest } = RunFacts::clone(&facts);
     summary.source = source;
-    let last_step = last_step.map(|step| StepNumber(step.0));
-    let changed = changed.map(|since| since.as_secs_f64());
-    Ok(RunRow { summary, name, config, last_step, changed, newest })
+    Ok(Some(RunRow { summary, name, config, last_step, changed, newest }))
 }
 
 /// Where the first image of a step is.
@@ -199,4 +229,52 @@ fn thumbnail(shared: &Shared, run: &RunId, key: &MediaKey, step: Step) -> Option
             height: image.file.height,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{TestFile, TestStore};
+    use super::*;
+    use crate::media::FileType;
+    use crate::store::journal::JournalOffset;
+
+    fn run(n: usize) -> RunId {
+        RunId::new(format!("run{n}")).expect("an id")
+    }
+
+    #[test]
+    fn of_too_many_runs_the_first_is_forgotten() {
+        let extent = |last_seq| Extent {
+            end: JournalOffset::START,
+            last_seq,
+            finished: false,
+            n_rejected: 0,
+        };
+        let mut kept = Kept::new(3);
+        for n in 0..3 {
+            kept.put(&run(n), extent(1), Arc::new(n));
+        }
+        // One that is known counts once, whatever its extent.
+        kept.put(&run(0), extent(2), Arc::new(7));
+        assert_eq!(kept.get(&run(0), extent(2)).as_deref(), Some(&7));
+        assert_eq!(kept.get(&run(0), extent(1)), None);
+        kept.put(&run(3), extent(1), Arc::new(3));
+        let known: Vec<usize> = (0..4)
+            .filter(|n| kept.get(&run(*n), extent(if *n == 0 { 2 } else { 1 })).is_some())
+            .collect();
+        assert_eq!(known, [1, 2, 3]);
+        assert_eq!((kept.runs.len(), kept.order.len()), (3, 3));
+    }
+
+    #[test]
+    fn a_run_that_is_gone_has_no_row() {
+        let mut store = TestStore::new();
+        store.image(("k", 1, 0), TestFile::new(FileType::Png, b"x", (28, 28)));
+        let gallery = store.gallery();
+        let summary = store.reader.counts_of(&store.run).expect("an index").expect("a run");
+        let mut gone = summary.clone();
+        gone.run = run(1);
+        let row_of = |summary| row(&gallery.0, summary).ok().map(|row| row.is_some());
+        assert_eq!([summary, gone].map(row_of), [Some(true), Some(false)]);
+    }
 }

@@ -22,8 +22,8 @@ use super::{Gallery, Shared};
 use crate::media::RunId;
 use crate::store::{Extent, RunSummary};
 
-/// The bytes of parameters after which an answer ends. A run has as many parameters as its job likes.
-const CONFIG_BYTES_MAX: usize = 4 << 20;
+/// The bytes of rows after which an answer ends. A run has as many parameters as its job likes.
+const ROWS_BYTES_MAX: usize = 4 << 20;
 
 pub(super) fn routes() -> Router<Gallery> {
     Router::new().route("/api/v1/runs", get(runs))
@@ -40,6 +40,13 @@ async fn runs(
         let query = RunsQuery::new(params)?;
         return json(&gallery, &headers, DependsOn::All, move |shared| query.answer(shared)).await;
     }
+    for name in ["q", "order", "limit", "cursor"] {
+        if !params.all(name).is_empty() {
+            let want = "want \"run\" alone, or none to list all runs";
+            let detail = format!("got {name:?} together with \"run\", {want}");
+            return Err(Failure::bad_parameter(detail));
+        }
+    }
     params.finish()?;
     if wanted.len() > RUNS_ASKED_MAX {
         let n = wanted.len();
@@ -49,11 +56,12 @@ async fn runs(
     }
     let on = DependsOn::Runs(wanted.clone());
     let make = move |shared: &Shared| {
-        // One that is not there has no row.
-        let runs = wanted.iter().map(|run| shared.reader.counts_of(run));
-        let runs = runs.filter_map(Result::transpose);
-        let runs =
-            runs.map(|run| known::row(shared, run?)).collect::<Result<Vec<RunRow>, Failure>>()?;
+        let mut runs: Vec<RunRow> = Vec::new();
+        for run in &wanted {
+            // One that is not there has no row.
+            let Some(summary) = shared.reader.counts_of(run)? else { continue };
+            runs.extend(known::row(shared, summary)?);
+        }
         let n = runs.len();
         Ok(Runs { runs, matching: n, all: n, next: None })
     };
@@ -73,6 +81,33 @@ enum Column {
     Changed,
 }
 
+impl Column {
+    const ALL: [Self; 8] = [
+        Self::Run,
+        Self::Name,
+        Self::Image,
+        Self::Held,
+        Self::Rejected,
+        Self::Pruned,
+        Self::Step,
+        Self::Changed,
+    ];
+
+    /// What a request calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Name => "name",
+            Self::Image => "image",
+            Self::Held => "held",
+            Self::Rejected => "rejected",
+            Self::Pruned => "pruned",
+            Self::Step => "step",
+            Self::Changed => "changed",
+        }
+    }
+}
+
 /// The value that a run is sorted by. A run without one comes before all others in a rising order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum SortedBy {
@@ -90,22 +125,17 @@ struct Order {
 
 impl Order {
     fn take(params: &mut Params) -> Result<Self, Failure> {
-        let columns = [
-            ("run", Column::Run),
-            ("name", Column::Name),
-            ("image", Column::Image),
-            ("held", Column::Held),
-            ("rejected", Column::Rejected),
-            ("pruned", Column::Pruned),
-            ("step", Column::Step),
-            ("changed", Column::Changed),
-        ];
-        let both = columns.into_iter().flat_map(|(name, column)| {
-            [("", false), ("-", true)]
-                .map(|(sign, is_falling)| (format!("{sign}{name}"), Self { column, is_falling }))
-        });
-        let order = params.choice("order", both)?;
+        let both = Column::ALL
+            .into_iter()
+            .flat_map(|column| [false, true].map(|is_falling| Self { column, is_falling }));
+        let order = params.choice("order", both.map(|order| (order.name(), order)))?;
         Ok(order.unwrap_or(Self { column: Column::Run, is_falling: false }))
+    }
+
+    /// What a request calls the order.
+    fn name(self) -> String {
+        let sign = if self.is_falling { "-" } else { "" };
+        format!("{sign}{}", self.column.name())
     }
 
     fn compare(self, a: (&SortedBy, &str), b: (&SortedBy, &str)) -> Ordering {
@@ -115,24 +145,21 @@ impl Order {
 
     fn value(self, shared: &Shared, (run, extent): &Listed) -> Result<SortedBy, Failure> {
         let (known, reader) = (&shared.known_runs, &shared.reader);
-        let number = |number: u64| Ok(SortedBy::Number(Some(number)));
+        let head = || known.head(&run.run, *extent);
+        let number = |number| Ok(SortedBy::Number(Some(number)));
         match self.column {
             Column::Run => Ok(SortedBy::Text(run.run.as_str().to_owned())),
             Column::Image => number(run.image),
             Column::Held => number(run.held),
             Column::Rejected => number(run.rejected),
             Column::Pruned => number(run.pruned),
-            Column::Name => {
-                let names = known.with_head(&run.run, *extent, |head| head.names(reader, &run.run));
-                Ok(SortedBy::Text(names.name.clone()))
-            }
+            Column::Name => Ok(SortedBy::Text(head().names(reader, &run.run).sorted_by.clone())),
             Column::Step => {
-                let step = known.with_head(&run.run, *extent, |head| head.step(reader, &run.run));
-                Ok(SortedBy::Number(step?.map(|step| step.0)))
+                let step = head().last(reader, &run.run)?.map(|(step, _)| step.0);
+                Ok(SortedBy::Number(step))
             }
             Column::Changed => {
-                let changed =
-                    known.with_head(&run.run, *extent, |head| head.changed(reader, &run.run));
+                let changed = head().changed(reader, &run.run);
                 let micros = changed.and_then(|since| u64::try_from(since.as_micros()).ok());
                 Ok(SortedBy::Number(micros))
             }
@@ -158,10 +185,14 @@ impl RunsQuery {
         let order = Order::take(&mut params)?;
         let limit = params.number("limit", 1..=LIMITS.runs_max)?.unwrap_or(LIMITS.runs_max);
         let after = Cursor::take(&mut params, |cursor| match cursor {
-            Cursor::Runs(value, run) => Some((value, run)),
+            Cursor::Runs(value, run, of) => Some((value, run, of)),
             _ => None,
         })?;
         params.finish()?;
+        if let Some((_, _, of)) = &after {
+            Cursor::check_order(of, &order.name())?;
+        }
+        let after = after.map(|(value, run, _)| (value, run));
         let words = q.split_whitespace().map(str::to_owned).collect();
         Ok(Self { words, order, limit: limit as usize, after })
     }
@@ -186,15 +217,17 @@ impl RunsQuery {
         });
         let (mut rows, mut n_bytes, mut last) = (Vec::new(), 0, None);
         let mut rest = found.into_iter().skip(begin).peekable();
-        while rows.len() < self.limit && n_bytes < CONFIG_BYTES_MAX {
+        while rows.len() < self.limit && n_bytes < ROWS_BYTES_MAX {
             let Some((value, (summary, _))) = rest.next() else { break };
             last = Some((value, summary.run.as_str().to_owned()));
-            let row = known::row(shared, summary)?;
-            n_bytes += serde_json::to_vec(&row.config).map_or(0, |json| json.len());
-            rows.push(row);
+            // One that has gone meanwhile has no row.
+            if let Some(row) = known::row(shared, summary)? {
+                n_bytes += serde_json::to_vec(&row).map_or(0, |json| json.len());
+                rows.push(row);
+            }
         }
         let next = last.filter(|_| rest.peek().is_some());
-        let next = next.map(|(value, run)| Cursor::Runs(value, run).to_text());
+        let next = next.map(|(value, run)| Cursor::Runs(value, run, self.order.name()).to_text());
         Ok(Runs { runs: rows, matching, all, next })
     }
 
@@ -203,7 +236,8 @@ impl RunsQuery {
             return true;
         }
         let (known, reader) = (&shared.known_runs, &shared.reader);
-        let names = known.with_head(&run.run, *extent, |head| head.names(reader, &run.run));
+        let head = known.head(&run.run, *extent);
+        let names = head.names(reader, &run.run);
         self.words.iter().all(|word| names.text.contains(&**word))
     }
 }
@@ -267,6 +301,9 @@ mod tests {
                 store.image(("k", step * 10 + n, 0), TestFile::new(FileType::Png, b"x", (28, 28)));
             }
         }
+        for n in 0..9u64 {
+            store.set_changed(&format!("run{n}"), 1_000_000 + n * 2 % 9);
+        }
         let ids = |order: [u32; 9]| order.map(|n| format!("run{n}")).to_vec();
         for limit in [1, 2, 4, 9, 500] {
             for (query, want) in [
@@ -278,13 +315,10 @@ mod tests {
                 ("order=-step", [2, 4, 6, 8, 1, 3, 5, 7, 0]),
                 // All have the same: in order of their ids.
                 ("order=-held", [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+                ("order=-changed", [4, 8, 3, 7, 2, 6, 1, 5, 0]),
             ] {
                 assert_eq!(listed(&store, query, limit, 9).await, ids(want), "{query}, {limit}");
             }
-            // The journals were written one after the other, perhaps within one tick of the disk's clock.
-            let mut changed = listed(&store, "order=-changed", limit, 9).await;
-            changed.sort();
-            assert_eq!(changed, ids([0, 1, 2, 3, 4, 5, 6, 7, 8]));
         }
         // Run 3 is called "Net 6", and run 6 "Net 3".
         assert_eq!(listed(&store, "q=NET+3", 1, 2).await, ["run3", "run6"]);
@@ -294,11 +328,96 @@ mod tests {
             ("order=size", "got \"size\" as \"order\", want one of run, -run, name, "),
             ("cursor=x", "got \"x\" as \"cursor\", want the `next` of an answer"),
             ("limit=0", "got \"0\" as \"limit\", want 1 to 500"),
-            ("run=a&limit=1", "this address has no parameter \"limit\""),
+            ("run=a&limit=1", "got \"limit\" together with \"run\", want \"run\" alone"),
+            ("run=a&rum=1", "this address has no parameter \"rum\""),
         ] {
             let answer = get(&gallery, &format!("/api/v1/runs?{query}"), &[]).await.json();
             let detail = answer["detail"].as_str().unwrap_or_default().to_owned();
             assert!(detail.starts_with(want), "{query}: {detail}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_added_between_pages_moves_no_other() {
+        let mut store = TestStore::new();
+        let add = |store: &mut TestStore, id: &str| {
+            store.next_run(id, serde_json::json!({}));
+            store.image(("k", 1, 0), TestFile::new(FileType::Png, b"x", (28, 28)));
+        };
+        for id in ["b", "d", "f", "h"] {
+            add(&mut store, id);
+        }
+        let gallery = store.gallery();
+        let page = async |more: &str| {
+            let path = format!("/api/v1/runs?limit=2&order=name{more}");
+            let answer = get(&gallery, &path, &[]).await.json();
+            let runs = answer["runs"].as_array().expect("runs").iter();
+            let runs: Vec<String> =
+                runs.map(|row| row["run"].as_str().expect("an id").to_owned()).collect();
+            let next = answer["next"].as_str().map(|next| format!("&cursor={next}"));
+            (runs, answer["matching"].as_u64(), next)
+        };
+        let (runs, matching, next) = page("").await;
+        assert_eq!((runs, matching), (vec!["b".to_owned(), "d".to_owned()], Some(4)));
+        for id in ["a", "e"] {
+            add(&mut store, id);
+        }
+        let (runs, matching, next) = page(&next.expect("a cursor")).await;
+        assert_eq!((runs, matching), (vec!["e".to_owned(), "f".to_owned()], Some(6)));
+        let (runs, _, next) = page(&next.expect("a cursor")).await;
+        assert_eq!((runs, next), (vec!["h".to_owned()], None));
+    }
+
+    #[tokio::test]
+    async fn an_answer_ends_after_some_bytes() {
+        let mut store = TestStore::new();
+        // Each row has a parameter, or a name, of a million bytes: four end an answer.
+        for n in 0..9 {
+            let long = "x".repeat(1 << 20);
+            let identity = if n % 2 == 0 {
+                serde_json::json!({ "config": { "notes": long } })
+            } else {
+                serde_json::json!({ "name": format!("{long}{n}") })
+            };
+            store.next_run(&format!("run{n}"), identity);
+            store.image(("k", 1, 0), TestFile::new(FileType::Png, b"x", (28, 28)));
+        }
+        let gallery = store.gallery();
+        let (mut sizes, mut found, mut cursor) = (Vec::new(), Vec::new(), String::new());
+        loop {
+            let path = format!("/api/v1/runs?order=-name{cursor}");
+            let got = get(&gallery, &path, &[]).await;
+            assert_eq!(got.status, 200, "{path}");
+            let answer = got.json();
+            let runs = answer["runs"].as_array().expect("runs");
+            sizes.push(runs.len());
+            found.extend(runs.iter().map(|row| row["run"].as_str().expect("an id").to_owned()));
+            let Some(next) = answer["next"].as_str() else { break };
+            // A name is in the cursor only with its first characters.
+            assert!(next.len() < 1000, "{}", next.len());
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(sizes, [4, 4, 1]);
+        // The names that begin alike are in order of their ids, and come before the ids that have no name.
+        assert_eq!(found, [1, 3, 5, 7, 8, 6, 4, 2, 0].map(|n| format!("run{n}")));
+    }
+
+    #[tokio::test]
+    async fn a_cursor_of_another_order_is_refused() {
+        let mut store = TestStore::new();
+        for id in ["a", "b"] {
+            store.next_run(id, serde_json::json!({}));
+            store.image(("k", 1, 0), TestFile::new(FileType::Png, b"x", (28, 28)));
+        }
+        let gallery = store.gallery();
+        let answer = get(&gallery, "/api/v1/runs?limit=1&order=name", &[]).await.json();
+        let next = answer["next"].as_str().expect("a cursor");
+        for order in ["-name", "run", "image"] {
+            let path = format!("/api/v1/runs?order={order}&cursor={next}");
+            let detail = get(&gallery, &path, &[]).await.json()["detail"].clone();
+            let want =
+                format!("got a \"cursor\" of the order \"name\", want one of the order {order:?}");
+            assert_eq!(detail, want);
         }
     }
 }
