@@ -13,13 +13,17 @@ use flate2::Compression;
 
 use super::Gallery;
 use super::answer::{gzip, takes_gzip};
-use super::guard::PAGE_POLICY;
 use super::problem::{self, Failure};
 
 /// Files of the front end: path, content type, bytes.
 type Files = &'static [(&'static str, &'static str, &'static [u8])];
 
 include!(concat!(env!("OUT_DIR"), "/web.rs"));
+
+/// What pages, scripts and styles may do.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
+    connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types safelight";
 
 /// What stands in place of the pages in a program that was built without them.
 const NO_PAGES: &str = include_str!("no_pages.html");
@@ -66,6 +70,7 @@ impl Asset {
         headers.insert(header::CONTENT_TYPE, content_type);
         headers.insert(header::CACHE_CONTROL, cached);
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         response
     }
 }
@@ -74,19 +79,29 @@ async fn index(headers: HeaderMap) -> Response {
     if let Some(asset) = ASSETS.get("index.html") {
         return asset.response(&headers, "private, no-cache");
     }
-    let html = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
-    (html, [(header::CACHE_CONTROL, "no-store")], NO_PAGES).into_response()
+    html(NO_PAGES)
 }
 
-/// Whether a client wants a page rather than an answer for programs: a browser that goes to an address says so.
-pub(super) fn takes_html(headers: &HeaderMap) -> bool {
+/// A page that the program has without the front end.
+pub(super) fn html(text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+    ];
+    (headers, text).into_response()
+}
+
+/// Whether a client wants a page, not an answer for programs: it asks for one, or is a browser that goes to any other
+/// address.
+pub(super) fn wants_page(uri: &Uri, headers: &HeaderMap) -> bool {
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    accepted.is_some_and(|types| types.contains("text/html"))
+    is_page(uri.path()) || accepted.is_some_and(|types| types.contains("text/html"))
 }
 
 /// The answer at an address that does not exist: a page that leads to the runs, or a problem for programs.
 pub(super) async fn no_page(uri: Uri, headers: HeaderMap) -> Response {
-    if !takes_html(&headers) {
+    if !wants_page(&uri, &headers) {
         return problem::no_address(&uri).into_response();
     }
     // The script says on its page that there is no such address.
@@ -94,7 +109,6 @@ pub(super) async fn no_page(uri: Uri, headers: HeaderMap) -> Response {
     *response.status_mut() = StatusCode::NOT_FOUND;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
     response
 }
 
@@ -103,4 +117,27 @@ async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Result<Response,
     let asset = ASSETS.get(&*format!("a/{path}"));
     let asset = asset.ok_or_else(|| Failure::not_found("this version has no such file"))?;
     Ok(asset.response(&headers, "private, max-age=31536000, immutable"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn pages_and_their_files_have_a_policy_that_lets_scripts_run() {
+        let files = ASSETS.values().map(|asset| asset.response(&HeaderMap::new(), "no-store"));
+        let pages = [html(NO_PAGES), index(HeaderMap::new()).await];
+        for response in files.chain(pages) {
+            assert_eq!(response.headers()[header::CONTENT_SECURITY_POLICY], POLICY);
+        }
+        let words = HeaderValue::from_static("text/html,application/xhtml+xml,*/*;q=0.8");
+        let browser: HeaderMap = [(header::ACCEPT, words)].into_iter().collect();
+        for (path, headers, want) in [
+            ("/", HeaderMap::new(), true),
+            ("/nothing", HeaderMap::new(), false),
+            ("/nothing", browser, true),
+        ] {
+            assert_eq!(wants_page(&Uri::from_static(path), &headers), want, "{path}");
+        }
+    }
 }

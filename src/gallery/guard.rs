@@ -10,15 +10,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Shared;
-use super::assets::{is_page, takes_html};
+use super::assets::{html, is_page, wants_page};
 use super::problem::{self, Failure};
 
-/// What pages may do.
-pub(super) const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; worker-src \
-     'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
-     trusted-types safelight";
-
-/// What everything else may do, if a browser shows it alone.
+/// What an answer may do if a browser shows it. Pages and media files have a policy of their own.
 const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
 /// What a browser shows in place of a page that needs a login.
@@ -33,26 +28,23 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let path = request.uri().path().to_owned();
     let response = match refusal(&shared, &request) {
         Some(refusal) => refusal,
         None => next.run(request).await,
     };
-    with_headers(&path, response)
+    with_headers(response)
 }
 
 /// Adds the headers that every answer has.
-fn with_headers(path: &str, mut response: Response) -> Response {
-    let policy = if is_page(path) || path.starts_with("/a/") { PAGE_POLICY } else { DATA_POLICY };
+fn with_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CONTENT_SECURITY_POLICY, DATA_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ] {
-        // Media files have a policy of their own.
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
@@ -60,16 +52,15 @@ fn with_headers(path: &str, mut response: Response) -> Response {
 
 /// The answer to every request while the store is being opened. Its connection is closed, because the next request
 /// may be answered.
-pub(super) async fn starting(uri: Uri) -> Response {
-    let mut response = if is_page(uri.path()) {
-        let html = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
-        let rules = [(header::CACHE_CONTROL, "no-store"), (header::RETRY_AFTER, "1")];
-        (StatusCode::SERVICE_UNAVAILABLE, html, rules, STARTING_PAGE).into_response()
+pub(super) async fn starting(uri: Uri, headers: HeaderMap) -> Response {
+    let mut response = if wants_page(&uri, &headers) {
+        let rules = [(header::RETRY_AFTER, "1")];
+        (StatusCode::SERVICE_UNAVAILABLE, rules, html(STARTING_PAGE)).into_response()
     } else {
         Failure::starting().into_response()
     };
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    with_headers(uri.path(), response)
+    with_headers(response)
 }
 
 /// The answer to a request that is not passed on.
@@ -88,15 +79,14 @@ fn refusal(shared: &Shared, request: &Request) -> Option<Response> {
         let detail = "got a request with a body, want none: the gallery changes nothing";
         return Some(Failure::bad_parameter(detail).into_response());
     }
-    let is_page = is_page(uri.path());
-    if is_page && let Some((code, clean)) = login_code(uri) {
+    let wants_page = wants_page(uri, headers);
+    if wants_page && let Some((code, clean)) = login_code(uri) {
         return Some(log_in(shared, method, headers, &code, &clean));
     }
     if shared.logins.allows(headers) {
         return None;
     }
-    let is_shown = is_page || takes_html(headers);
-    Some(if is_shown { login_page() } else { Failure::login().into_response() })
+    Some(if wants_page { login_page() } else { Failure::login().into_response() })
 }
 
 /// Checks that a request names this machine: a foreign page that gives it another name can't read the gallery then.
@@ -199,9 +189,7 @@ fn log_in(shared: &Shared, method: &Method, headers: &HeaderMap, code: &str, to:
 }
 
 fn login_page() -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    (StatusCode::UNAUTHORIZED, headers, LOGIN_PAGE).into_response()
+    (StatusCode::UNAUTHORIZED, html(LOGIN_PAGE)).into_response()
 }
 
 #[cfg(test)]
@@ -263,10 +251,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_daemon_that_starts_says_so() {
-        for (path, kind) in
-            [("/", "text/html; charset=utf-8"), ("/api/v1/runs", "application/problem+json")]
-        {
-            let response = starting(Uri::from_static(path)).await;
+        let (page, problem) = ("text/html; charset=utf-8", "application/problem+json");
+        for (path, accepted, kind) in [
+            ("/", "*/*", page),
+            ("/nothing", "text/html,*/*;q=0.8", page),
+            ("/nothing", "*/*", problem),
+            ("/api/v1/runs", "*/*", problem),
+        ] {
+            let headers = [(header::ACCEPT, HeaderValue::from_static(accepted))];
+            let response = starting(Uri::from_static(path), headers.into_iter().collect()).await;
             assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
             for (name, want) in
                 [("content-type", kind), ("retry-after", "1"), ("connection", "close")]

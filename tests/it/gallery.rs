@@ -195,8 +195,7 @@ fn every_route_is_guarded_and_changes_nothing() {
             assert_eq!(answer.header(name), Some(want), "{path}");
         }
         let policy = answer.header("content-security-policy").expect("a policy");
-        let is_script = is_page || route.starts_with("/a/");
-        let want = if is_script { "; script-src 'self'; style-src 'self'; " } else { "; sandbox" };
+        let want = if is_page { "; script-src 'self'; style-src 'self'; " } else { "; sandbox" };
         assert!(policy.starts_with("default-src 'none'; ") && policy.contains(want), "{path}");
         assert!(!policy.contains("unsafe"), "{policy}");
         let caching = answer.header("cache-control").expect("a rule").to_owned();
@@ -302,6 +301,18 @@ fn a_port_asks_for_a_login() {
         assert_eq!(answer.status, 401, "{path}");
         let is_json = answer.header("content-type") == Some("application/problem+json");
         assert!(!is_json || answer.code() == "login", "{answer:?}");
+    }
+    // Whoever wants a page gets one.
+    for (path, accept, want) in [
+        ("/", "*/*", "text/html; charset=utf-8"),
+        ("/nothing", "text/html,*/*;q=0.8", "text/html; charset=utf-8"),
+        ("/nothing", "*/*", "application/problem+json"),
+    ] {
+        let answer = ask(path, &[("Accept", accept)]);
+        assert_eq!((answer.status, answer.header("content-type")), (401, Some(want)), "{path}");
+        let is_sandboxed =
+            answer.header("content-security-policy").expect("a policy").contains("sandbox");
+        assert_eq!(is_sandboxed, want != "text/html; charset=utf-8", "{path}");
     }
     assert_eq!(ask("/api/v1/info", &[("Authorization", "Bearer secret")]).status, 200);
     assert_eq!(ask("/api/v1/info", &[("Authorization", "Bearer other")]).status, 401);
