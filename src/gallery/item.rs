@@ -76,11 +76,9 @@ fn details(shared: &Shared, place: &Place) -> Result<ItemDetails, Failure> {
     let mut around = [None; 2];
     for (around, near) in around.iter_mut().zip([before, after]) {
         let Some(near) = near else { continue };
-        reader.each_place_at(run, key, near, |at, _| {
-            if at == *index {
-                *around = Some(StepNumber(near.0));
-            }
-        })?;
+        if reader.has_item(run, key, near, *index)? {
+            *around = Some(StepNumber(near.0));
+        }
     }
     let image = entry.as_image();
     let file = image

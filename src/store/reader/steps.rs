@@ -39,6 +39,17 @@ impl Reader {
         self.index.each_place_at(run, key, step, see)
     }
 
+    /// Whether a place has an image, a held item or a waiting item.
+    pub(crate) fn has_item(
+        &self,
+        run: &RunId,
+        key: &MediaKey,
+        step: Step,
+        index: u32,
+    ) -> Result<bool, StoreError> {
+        Ok(self.index.item(run, key, step, index)?.is_some())
+    }
+
     /// Calls `see` with what each rejected item of a run without a place said of its key and step.
     pub(crate) fn each_rejected(
         &self,
