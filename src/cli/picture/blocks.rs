@@ -1,4 +1,4 @@
-//! Half blocks: `▀` shows one pixel as its own colour, and the pixel below it as its background. Works on every terminal
+//! Half blocks: `▀` shows one pixel as its colour, and the pixel below it as its background. Works on every terminal
 //! with 24-bit colours.
 //!
 //! Source: ECMA-48 "SGR"; 38;2 and 48;2 as in ISO 8613-6, with semicolons as terminals take them.

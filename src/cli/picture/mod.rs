@@ -81,8 +81,8 @@ impl Screen {
         Ok(Self { protocol, size: terminal::size(), has_overlays, folder })
     }
 
-    /// Prints an item: the picture, if it has one, and a line of text. Returns whether all of its files were shown. Files
-    /// that were not are named on standard error.
+    /// Prints an item: the picture, if it has one, and a line of text. Returns whether all of its files were shown.
+    /// Files that were not are named on standard error.
     ///
     /// # Errors
     /// If `out` fails.

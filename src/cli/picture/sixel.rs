@@ -33,7 +33,7 @@ pub(super) fn encode(pixels: &Pixels, is_enlarged: bool) -> Result<String, Sixel
     picture.encode_with(&options)
 }
 
-/// Returns the bytes that show a picture of few colours, each as near as sixel's levels allow; `None` if there are more.
+/// Returns the bytes that show a picture of few colours, each as near as sixel's levels allow. `None` if it has more.
 fn with_its_colors(pixels: &Pixels) -> Option<String> {
     let (width, colors) = (pixels.width as usize, pixels.bytes.as_chunks::<3>().0);
     let mut registers = BTreeMap::new();
@@ -110,6 +110,57 @@ mod tests {
             assert!(is_near, "{got:?}, want {want:?}");
         }
         assert!(n_colors(&encode(&picture(17), false).expect("sixels")) <= 256);
+    }
+
+    /// The mean of all pixels of a picture, whose pixels have so many bytes.
+    fn mean(bytes: &[u8], per_pixel: usize) -> [f64; 3] {
+        let pixels = bytes.chunks_exact(per_pixel);
+        let n = pixels.len() as f64;
+        [0, 1, 2].map(|at| pixels.clone().map(|pixel| f64::from(pixel[at])).sum::<f64>() / n)
+    }
+
+    #[test]
+    fn a_photograph_keeps_its_colours_and_is_dithered() {
+        // 4096 colours.
+        let of =
+            |at: u32| [at % 64 * 4, at / 64 * 4, 128].map(|level| u8::try_from(level).unwrap_or(0));
+        let bytes: Vec<u8> = (0..64 * 66).flat_map(|at| of(at.min(64 * 64 - 1))).collect();
+        let pixels = Pixels { mode: ColorMode::Rgb, width: 64, height: 66, bytes };
+        let [dithered, plain] = [false, true].map(|is_enlarged| {
+            let text = encode(&pixels, is_enlarged).expect("sixels");
+            assert!(text.starts_with("\x1bP") && text.ends_with("\x1b\\"), "{text:?}");
+            assert!(text.contains("\"1;1;64;66"), "{text:?}");
+            let read = SixelImage::decode(text.as_bytes()).expect("a picture");
+            assert_eq!((read.width, read.height), (64, 66));
+            read.pixels
+        });
+        for (got, want) in plain.chunks(4).zip(pixels.bytes.chunks(3)) {
+            let is_near = got.iter().zip(want).all(|(got, want)| got.abs_diff(*want) <= 48);
+            assert!(is_near, "{got:?}, want {want:?}");
+        }
+        for (got, want) in mean(&dithered, 4).into_iter().zip(mean(&pixels.bytes, 3)) {
+            assert!((got - want).abs() < 3.0, "{got}, want {want}");
+        }
+        assert_ne!(dithered, plain);
+    }
+
+    #[test]
+    fn enlarged_pixels_are_not_speckled() {
+        // 289 colours, each a square of 4 × 4 pixels.
+        let square = |x: u32, y: u32| {
+            [x / 4 * 15, y / 4 * 15, 90].map(|level| level.try_into().unwrap_or(0))
+        };
+        let bytes: Vec<u8> = (0..68 * 68).flat_map(|at| square(at % 68, at / 68)).collect();
+        let pixels = Pixels { mode: ColorMode::Rgb, width: 68, height: 68, bytes };
+        let n_speckled = |is_enlarged| {
+            let text = encode(&pixels, is_enlarged).expect("sixels");
+            let read = SixelImage::decode(text.as_bytes()).expect("a picture");
+            let of = |x: usize, y: usize| &read.pixels[(y * read.width as usize + x) * 4..][..4];
+            let places = (0..68).flat_map(|y| (0..68).map(move |x| (x, y)));
+            places.filter(|&(x, y)| of(x, y) != of(x / 4 * 4, y / 4 * 4)).count()
+        };
+        assert_eq!(n_speckled(true), 0);
+        assert!(n_speckled(false) > 0, "dithering speckles them");
     }
 
     #[test]
