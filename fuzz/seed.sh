@@ -34,3 +34,6 @@ mkdir -p fuzz/corpus/request
 for byte in {0..21}; do
     printf "\\x$(printf %02x "$byte")run=digits&key=val/confidence&step=300&index=0" >"fuzz/corpus/request/digits-$byte"
 done
+# The list of runs.
+printf '\x03limit=1&order=name' >fuzz/corpus/request/runs-first
+printf '\x03q=digits&order=-changed&limit=1&cursor=' >fuzz/corpus/request/runs-found
