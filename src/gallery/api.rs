@@ -159,8 +159,8 @@ pub(super) struct Steps {
 }
 
 /// Steps at equal distances that have equally many items: `[first, stride, count, images, held, rejected]`. The steps
-/// are `first`, `first + stride`, …, `count` of them; each has so many images, held and rejected items. A single step has
-/// the stride 0.
+/// are `first`, `first + stride`, …, `count` of them. Each has this number of images, held and rejected items. A single
+/// step has the stride 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub(super) struct Segment(
@@ -433,26 +433,4 @@ pub(super) struct Changed {
 pub(super) struct RunChanged {
     /// The run.
     pub(super) run: String,
-}
-
-/// The body of an error: `application/problem+json` (RFC 9457).
-#[derive(Debug, Clone, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-pub(super) struct Problem {
-    /// The status, such as 404.
-    pub(super) status: u16,
-    /// What is wrong, in a few words.
-    pub(super) title: String,
-    /// What was found, what was expected, and where.
-    pub(super) detail: String,
-    /// A word for programs, such as `bad-parameter`.
-    pub(super) code: &'static str,
-    /// Of `replaced`, the digits of the media file that is there now. Of `too-large`, nothing.
-    pub(super) sha20: Option<String>,
-    /// Of `too-large`, the bytes that the answer needs.
-    pub(super) needed: Option<u64>,
-    /// Of `too-large`, the bytes that are allowed.
-    pub(super) allowed: Option<u64>,
-    /// Of `too-large` values, the least `every` with which the answer is small enough.
-    pub(super) every: Option<u32>,
 }

@@ -139,7 +139,8 @@ impl Shared {
 }
 
 impl Gallery {
-    /// Prepares to answer. `free_bytes_min` is `store.free_bytes_min`. `as_of` is when the index was read; `None` if a daemon keeps it current.
+    /// Prepares to answer. `free_bytes_min` is `store.free_bytes_min`. `as_of` is when the index was read; `None` if a
+    /// daemon keeps it current.
     ///
     /// # Errors
     /// If the token can't be read, or the system has no threads or no random bytes.

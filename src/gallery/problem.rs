@@ -2,8 +2,8 @@
 
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 
-use super::api::Problem;
 use crate::store::StoreError;
 
 /// The content type of a problem.
@@ -11,6 +11,28 @@ pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
 /// After how many seconds a gallery that is busy or starting may be asked again.
 const RETRY_AFTER_S: &str = "1";
+
+/// The body of an error: `application/problem+json` (RFC 9457).
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(super) struct Problem {
+    /// The status, such as 404.
+    pub(super) status: u16,
+    /// What is wrong, in a few words.
+    pub(super) title: String,
+    /// What was found, what was expected, and where.
+    pub(super) detail: String,
+    /// A word for programs, such as `bad-parameter`.
+    pub(super) code: &'static str,
+    /// Of `replaced`, the digits of the media file that is there now. Of `too-large`, nothing.
+    pub(super) sha20: Option<String>,
+    /// Of `too-large`, the bytes that the answer needs.
+    pub(super) needed: Option<u64>,
+    /// Of `too-large`, the bytes that are allowed.
+    pub(super) allowed: Option<u64>,
+    /// Of `too-large` values, the least `every` with which the answer is small enough.
+    pub(super) every: Option<u32>,
+}
 
 /// Why a request fails, as its client reads it.
 #[derive(Debug, Clone)]

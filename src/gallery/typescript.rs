@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use ts_rs::{Config, TS};
 
 use super::api;
+use super::problem::Problem;
 use crate::cli::json::{ItemForm, StatsForm};
 use crate::media::Colormap;
 
@@ -84,16 +85,18 @@ fn types() -> String {
         declaration::<api::Hello>(),
         declaration::<api::Changed>(),
         declaration::<api::RunChanged>(),
-        declaration::<api::Problem>(),
+        declaration::<Problem>(),
     ];
     format!("{head}\n{}", declarations.join("\n"))
 }
 
 /// Returns the colours of each colormap.
 fn colormaps() -> String {
-    let head = "// The colors of each colormap, as the daemon draws them. Written by a test from crates/image: change that.\n\
+    let head = "// The colors of each colormap, as the daemon draws them. Written by a test from crates/image: \
+                change that.\n\
                 // `SAFELIGHT_UPDATE=1 cargo test --lib gallery::typescript` writes this file.\n\n\
-                /** Of each map, base64 of 768 bytes: all reds, then greens, then blues, each as the difference to the one before. */\n\
+                /** Of each map, base64 of 768 bytes: all reds, then greens, then blues, each as the difference to \
+                the one before. */\n\
                 export const PACKED_COLORS: Readonly<Record<string, string>> = {\n";
     let line = |map: Colormap| {
         let name = serde_json::to_value(map).expect("a colormap is written as its name");

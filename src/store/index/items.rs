@@ -11,8 +11,8 @@ use crate::pulse;
 use crate::store::StoreError;
 
 impl Index {
-    /// Lists the images and held items of a run, and the waiting items that have a place, of one key if given, within `steps`, in order of key, step
-    /// and index.
+    /// Lists the images and held items of a run, and the waiting items that have a place, of one key if given, within
+    /// `steps`, in order of key, step and index.
     pub(crate) fn items(
         &self,
         run: &RunId,
@@ -111,8 +111,8 @@ impl Index {
         }
     }
 
-    /// Lists the rejected items of a run that have no place, in order of the journal. With a key or steps, only items that said
-    /// these.
+    /// Lists the rejected items of a run that have no place, in order of the journal. With a key or steps, only items
+    /// that said these.
     pub(crate) fn rejected(
         &self,
         run: &RunId,

@@ -1,15 +1,15 @@
 // Pictures without the wish to be turned. Pure.
 //
-// Values, boxes and masks count the pixels of a picture as they are stored. A browser that decodes a file turns it as its
-// EXIF data say, and `createImageBitmap` has no option against that in Chromium.
+// Values, boxes and masks count the pixels of a picture as they are stored. A browser that decodes a file turns it as
+// its EXIF data say, and `createImageBitmap` has no option against that in Chromium.
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
 /**
- * The parts of a file in which no browser finds EXIF data. A file of another kind stays as it is. A file that ends within
- * its EXIF data loses what is there of them.
+ * The parts of a file in which no browser finds EXIF data. A file of another kind stays as it is. A file that ends
+ * within its EXIF data loses what is there of them.
  */
 export function withoutExif(file: Bytes): Bytes[] {
   if (startsWith(file, 0, [0xff, 0xd8])) return withoutSegments(file);

@@ -65,7 +65,7 @@ export async function loadPicture(
   return loadBitmap(url, signal);
 }
 
-/** Decodes a picture without converting its colors or turning it: values, boxes and masks count its pixels as stored. */
+/** Decodes a picture without converting its colors or turning it: values, boxes and masks count the stored pixels. */
 export async function loadBitmap(url: string, signal?: AbortSignal): Promise<ImageBitmap> {
   const file = await askBytes(url, signal);
   return createImageBitmap(new Blob(withoutExif(file)), {

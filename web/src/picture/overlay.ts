@@ -263,7 +263,7 @@ function counts(ids: readonly string[]): Map<string, number> {
   return result;
 }
 
-/** The pixels of a mask: red, green, blue, and alpha by the settings. Outlines are the pixels that touch another class. */
+/** The pixels of a mask: red, green, blue, and alpha by the settings. Outlines are pixels that touch another class. */
 export function maskPixels(
   mask: Mask,
   settings: LayerSettings,

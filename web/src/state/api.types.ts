@@ -430,8 +430,8 @@ next: string | null, };
 
 /**
  * Steps at equal distances that have equally many items: `[first, stride, count, images, held, rejected]`. The steps
- * are `first`, `first + stride`, …, `count` of them; each has so many images, held and rejected items. A single step has
- * the stride 0.
+ * are `first`, `first + stride`, …, `count` of them. Each has this number of images, held and rejected items. A single
+ * step has the stride 0.
  */
 export type Segment = [StepNumber, StepNumber, number, number, number, number];
 

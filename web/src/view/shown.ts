@@ -41,8 +41,10 @@ const kept = new Map<string, { made: Promise<Shown>; pixels: number }>();
 /** How many pictures are on their way at once, while the step moves faster than they come. */
 const UNDER_WAY_MAX = 2;
 
-/** Gets an item and its picture. The last one stays until the next one is decoded. While the step moves fast, those that
- * were begun are shown when they are there, and then the newest one: nothing is begun in vain. */
+/**
+ * Gets an item and its picture. The last one stays until the next one is decoded. While the step moves fast, those that
+ * were begun are shown when they are there, and then the newest one: nothing is begun in vain.
+ */
 export function useShown(place: Place | null, version: number): Loaded<Shown> {
   const id = place && `${version} ${formatPlace(place)}`;
   const [state, setState] = useState<Loaded<Shown>>({ value: undefined, of: null, error: undefined });
