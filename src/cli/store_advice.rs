@@ -23,7 +23,8 @@ pub(super) fn with_advice(error: anyhow::Error, store: &Path, common: &Common) -
             );
         }
         Some(StoreError::Io(source) | StoreError::File { source, .. }) => source.kind(),
-        _ => error.downcast_ref::<io::Error>().map_or(io::ErrorKind::Other, io::Error::kind),
+        // What failed is no file of the store: a socket, or a directory to read.
+        _ => return error,
     };
     if !matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) {
         return error;
