@@ -15,7 +15,8 @@ use super::values::socket;
 pub struct ControlSection {
     /// The socket on which the daemon answers commands. At most 107 bytes long. If unset:
     /// `/run/safelight/control.sock` for root, `$XDG_RUNTIME_DIR/safelight/control.sock` for other users, and
-    /// `control.sock` in the store where that variable is unset or `--store` names the store.
+    /// `control.sock` in the store where that variable is unset. If `--store` names another store, this setting does
+    /// not count, and the socket is `control.sock` in that store.
     #[serde(deserialize_with = "socket")]
     #[schemars(
         example = "/run/safelight/control.sock",
@@ -29,7 +30,8 @@ impl ControlSection {
     /// may have named.
     pub(super) fn path(self, folder: &Path, store: &Path, is_store_named: bool) -> PathBuf {
         let default = || Places::of_process().socket(store, is_store_named);
-        folder.join(self.socket.unwrap_or_else(default))
+        // The file's socket is that of the daemon of its own store.
+        folder.join(self.socket.filter(|_| !is_store_named).unwrap_or_else(default))
     }
 }
 
@@ -37,8 +39,9 @@ impl ControlSection {
 #[derive(Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsSection {
-    /// The address on which Prometheus can read metrics over TCP. If unset: none. The control socket always serves
-    /// them: `curl --unix-socket /run/safelight/control.sock http://safelight/metrics`.
+    /// The address on which Prometheus can read metrics over TCP. If unset, or if `--store` names another store: none.
+    /// The control socket always serves them:
+    /// `curl --unix-socket /run/safelight/control.sock http://safelight/metrics`.
     #[schemars(example = "127.0.0.1:9464", extend("x-restart" = true))]
     pub listen: Option<SocketAddr>,
 }

@@ -18,7 +18,8 @@ pub struct GallerySection {
     /// Where the daemon serves the gallery. `unix:PATH`: a unix socket, open to whom the file's group is (see
     /// systemd/safelight.service), to be reached with `ssh -N -L 7878:PATH BOX` and `http://localhost:7878`.
     /// `127.0.0.1:PORT` or `[::1]:PORT`: a port, which asks for a login. `systemd`: the socket of
-    /// safelight-gallery.socket. Another address needs `token` and `hosts`. If unset: nowhere.
+    /// safelight-gallery.socket. Another address needs `token` and `hosts`. If unset: nowhere. If `--store` names
+    /// another store: any free port of `127.0.0.1`.
     #[schemars(example = &"unix:/run/safelight/gallery.sock", extend("x-restart" = true))]
     pub listen: Option<GalleryListen>,
     /// Names under which browsers reach the gallery, beside `localhost` and the machine's own addresses of that kind.

@@ -25,11 +25,6 @@ impl ConfigSource {
     pub(crate) fn load_whole(&self) -> Result<(Config, Vec<String>), ConfigError> {
         load_whole(self.file.as_deref(), &self.overrides)
     }
-
-    /// The same file with its own store.
-    pub(crate) fn with_store_of_file(self) -> Self {
-        Self { overrides: Overrides { store: None, ..self.overrides }, ..self }
-    }
 }
 
 /// What the command line says instead of the configuration file.
@@ -57,9 +52,18 @@ impl Overrides {
         if !self.directories.is_empty() {
             let watches = self.directories.iter().map(|named| named.watch(&config.live.watches));
             config.live.watches = watches.collect();
+        }
+        let boot = &mut config.boot;
+        let is_served = boot.gallery.listen.is_some() || !self.directories.is_empty();
+        if self.store.is_some() {
+            // The file says where the daemon of its own store listens, which may run at the same time.
+            boot.metrics_listen = None;
+            boot.gallery.listen = None;
+        }
+        if is_served {
             // Whoever names directories wants to look at them, and need not write a file for it.
             let any_port = GalleryListen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-            config.boot.gallery.listen.get_or_insert(any_port);
+            boot.gallery.listen.get_or_insert(any_port);
         }
         config
     }
@@ -130,20 +134,49 @@ mod tests {
 
     #[test]
     fn named_directories_replace_those_of_the_file_and_open_a_gallery() {
-        let overrides =
-            Overrides { store: Some("/elsewhere".into()), directories: vec![directory("/d", 1)] };
-        let apply = |text: &str| {
-            let file = toml::from_str::<ConfigFile>(text).expect("a file");
-            overrides.apply(file, Path::new("/x"))
-        };
-        let config = apply("[[watch]]\npath = \"/a\"\n[store]\npath = \"/s\"\n");
-        assert_eq!(config.boot.store, Path::new("/elsewhere"));
-        assert_eq!(config.boot.socket, Path::new("/elsewhere/control.sock"));
+        let overrides = Overrides { store: None, directories: vec![directory("/d", 1)] };
+        let config = applied(&overrides, "[[watch]]\npath = \"/a\"\n[store]\npath = \"/s\"\n");
+        assert_eq!(config.boot.store, Path::new("/s"));
         let paths: Vec<_> = config.live.watches.iter().map(|watch| watch.path.clone()).collect();
         assert_eq!(paths, [PathBuf::from("/d")]);
-        let listen = config.boot.gallery.listen.map(|listen| listen.to_string());
-        assert_eq!(listen.as_deref(), Some("127.0.0.1:0"));
-        let listen = apply("[gallery]\nlisten = \"unix:g.sock\"\n").boot.gallery.listen;
-        assert_eq!(listen.map(|listen| listen.to_string()).as_deref(), Some("unix:/x/g.sock"));
+        assert_eq!(listen(&config).as_deref(), Some("127.0.0.1:0"));
+        let config = applied(&overrides, "[gallery]\nlisten = \"unix:g.sock\"\n");
+        assert_eq!(listen(&config).as_deref(), Some("unix:/x/g.sock"));
+    }
+
+    #[test]
+    fn a_named_store_has_sockets_of_its_own() {
+        // Bug: a user's `daemon DIR --store S` bound the sockets of the machine's file: "Permission denied".
+        let mut overrides =
+            Overrides { store: Some("/elsewhere".into()), directories: vec![directory("/d", 1)] };
+        let text = "[store]\npath = \"/s\"\n[control]\nsocket = \"/run/safelight/control.sock\"\n\
+                    [gallery]\nlisten = \"unix:/run/safelight/gallery.sock\"\nthreads = 2\n\
+                    [metrics]\nlisten = \"127.0.0.1:9464\"\n";
+        for is_served in [true, false] {
+            let config = applied(&overrides, text);
+            assert_eq!(config.boot.store, Path::new("/elsewhere"));
+            assert_eq!(config.boot.socket, Path::new("/elsewhere/control.sock"));
+            assert_eq!(listen(&config).as_deref(), Some("127.0.0.1:0"));
+            assert_eq!(config.boot.gallery.n_threads, 2);
+            assert_eq!(config.boot.metrics_listen, None);
+            // A file without a gallery has none elsewhere, unless directories are named.
+            let other = applied(&overrides, "");
+            assert_eq!(listen(&other).is_some(), is_served);
+            overrides.directories.clear();
+        }
+        overrides.store = None;
+        let config = applied(&overrides, text);
+        assert_eq!(config.boot.socket, Path::new("/run/safelight/control.sock"));
+        assert_eq!(listen(&config).as_deref(), Some("unix:/run/safelight/gallery.sock"));
+        assert!(config.boot.metrics_listen.is_some());
+    }
+
+    fn applied(overrides: &Overrides, text: &str) -> Config {
+        let file = toml::from_str::<ConfigFile>(text).expect("a file");
+        overrides.apply(file, Path::new("/x"))
+    }
+
+    fn listen(config: &Config) -> Option<String> {
+        config.boot.gallery.listen.as_ref().map(ToString::to_string)
     }
 }

@@ -44,7 +44,7 @@ use self::running::{EngineEnd, MainLoop};
 use self::scrub::Scrubber;
 use self::signals::EndSignals;
 use self::systemd::notify;
-use crate::config::{Boot, Config, ConfigSource, InEffect};
+use crate::config::{Config, ConfigSource, InEffect};
 use crate::control::routes::{self, Answers};
 use crate::control::server;
 use crate::ingest::{Command, Engine, Mode, Shared};
@@ -107,8 +107,6 @@ async fn serve(config: Config, source: ConfigSource, level: Level) -> anyhow::Re
     let engine = Engine::new(Mode::Follow, config.clone(), writer, reader.clone(), shared.clone())?;
     let mut engine_end = start(engine, commands_in)?;
 
-    let source = source.with_store_of_file();
-    let of_file = source.load_whole().ok();
     let targets = Arc::new(Targets::new(reader.clone()));
     targets.apply(targets.prepare(&config.live.targets)?);
     let retention = Retention::new(reader.clone(), &config.live, shared.clone());
@@ -124,7 +122,7 @@ async fn serve(config: Config, source: ConfigSource, level: Level) -> anyhow::Re
         targets: targets.clone(),
         shared: shared.clone(),
         at_work: Mutex::new(()),
-        boot: boot_of_file(&config.boot, of_file),
+        boot: config.boot.clone(),
         source,
         commands: commands.clone(),
         in_effect: in_effect.clone(),
@@ -200,13 +198,6 @@ async fn serve(config: Config, source: ConfigSource, level: Level) -> anyhow::Re
     // Someone may have removed it.
     drop(std::fs::remove_file(&socket));
     finish(end, ended_early, &shared)
-}
-
-/// The settings of the start as the file has them, for a reload to compare with. The command line may have named
-/// another store, and with it another socket.
-fn boot_of_file(boot: &Boot, of_file: Option<(Config, Vec<String>)>) -> Boot {
-    let Some((of_file, _)) = of_file else { return boot.clone() };
-    Boot { store: of_file.boot.store, socket: of_file.boot.socket, ..boot.clone() }
 }
 
 /// Runs the engine on a thread of its own. Returns the channel that gets its result.

@@ -22,9 +22,9 @@ pub(super) struct Reload {
     pub(super) shared: Shared,
     /// One reload at a time, so that the last file wins.
     pub(super) at_work: Mutex<()>,
-    /// The file, and the directories that the command line names instead of those of the file.
+    /// The file, and what the command line says instead.
     pub(super) source: ConfigSource,
-    /// The settings of the start, as the file had them: the command line may have named another store.
+    /// The settings of the start.
     pub(super) boot: Boot,
     pub(super) commands: Sender<Command>,
     /// The settings that the gallery reads dumps by.
