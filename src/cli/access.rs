@@ -106,8 +106,8 @@ impl StoreAccess {
         self.each_item_of(vec![query], see)
     }
 
-    /// Calls `see` with each item that matches the first query, then with those of the next one, as [`Self::each_item`].
-    /// All queries are of one run, or of all.
+    /// Calls `see` with each item that matches the first query, then with those of the next one, as
+    /// [`Self::each_item`]. All queries are of one run, or of all.
     ///
     /// # Errors
     /// As there.
@@ -125,24 +125,26 @@ impl StoreAccess {
         let (missing, mut left_out) = match self.backend {
             Backend::Daemon(client) => {
                 queries.iter().try_for_each(|query| client.each_item(query, &mut see))?;
-                let missing = match &queries[..] {
-                    [query] if n_seen == 0 => client.missing_name(query)?,
-                    _ => None,
-                };
-                (missing, client.status()?.left_out)
+                let mut missing = Vec::new();
+                for query in queries.iter().filter(|_| n_seen == 0) {
+                    missing.push(client.missing(query)?);
+                }
+                (Missing::of_all(&queries, &missing), client.status()?.left_out)
             }
             Backend::Files(writer, reader) => {
-                let mut missing = None;
+                let mut missing = Vec::new();
                 let mut lists = Vec::new();
-                let is_one = queries.len() == 1;
-                for query in queries {
-                    let filter = Filter::try_from(query)?;
+                for query in &queries {
+                    let filter = Filter::try_from(query.clone())?;
                     let mut items = reader.snapshot(&filter)?.peekable();
-                    if is_one && items.peek().is_none() {
-                        missing = reader.missing_name(&filter)?;
+                    if items.peek().is_none() {
+                        let name = reader.missing_name(&filter)?;
+                        missing.push(name.map(Missing::from).unwrap_or_default());
                     }
                     lists.push(items);
                 }
+                let is_empty = missing.len() == lists.len();
+                let missing = is_empty.then(|| Missing::of_all(&queries, &missing)).flatten();
                 let left_out = reader.left_out().clone();
                 drop(reader);
                 writer.close()?;
@@ -150,7 +152,7 @@ impl StoreAccess {
                     let (run, entry) = item?;
                     see(entry.to_json(&run))?;
                 }
-                (missing.map(|missing| missing.to_string()), left_out.all())
+                (missing, left_out.all())
             }
         };
         left_out.retain(|of| of_query.as_ref().is_none_or(|run| of.run == *run));
@@ -359,8 +361,8 @@ pub(super) fn holder(command: &str) -> Holder {
 pub(super) fn check_store(path: &Path) -> anyhow::Result<()> {
     match std::fs::metadata(path.join("runs")) {
         Ok(meta) if meta.is_dir() => Ok(()),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("store {}", path.display()))
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::File { path: path.to_owned(), source }.into())
         }
         _ => Err(anyhow!(
             "no store at {}: create one with `safelight ingest RUN_DIR --store DIR`",

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::ingest::IngestStatus;
 use crate::media::{MediaId, MediaKey, NameError, RunId};
 use crate::store::{
-    Filter, KeysBelow, LeftOutRun, MediaStatus, MissingName, RejectedItems, RunSummary, StateFilter,
+    Filter, KeysBelow, LeftOutRun, MediaStatus, MissingName, RejectedItems, RunSummary,
+    StateFilter, nearest_steps,
 };
 use crate::sync::TargetStatus;
 
@@ -223,16 +224,40 @@ pub struct Missing {
     /// If the query names one step, which does not exist: the last step before it with an image or a held item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_before: Option<u64>,
+    /// The first such step after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_after: Option<u64>,
     /// If the query names a key that does not exist: the keys below it.
     #[serde(default)]
     pub keys_below: KeysBelow,
 }
 
+impl Missing {
+    /// Why nothing matches these queries of one run, of which `missing` says what is missing. `None` if the names of a
+    /// query exist.
+    #[must_use]
+    pub fn of_all(queries: &[ItemsQuery], missing: &[Self]) -> Option<String> {
+        let reasons: Vec<&String> =
+            missing.iter().map(|missing| missing.reason.as_ref()).collect::<Option<_>>()?;
+        let ([first, _, ..], [_, _, ..]) = (queries, &reasons[..]) else {
+            return reasons.first().map(|reason| (*reason).clone());
+        };
+        let run = first.run.as_deref().unwrap_or_default();
+        let step = first.first_step.unwrap_or_default();
+        let before = missing.iter().filter_map(|missing| missing.step_before).max();
+        let after = missing.iter().filter_map(|missing| missing.step_after).min();
+        let (n, nearest) = (queries.len(), nearest_steps(before, after));
+        Some(format!("run {run:?} has nothing under any of the {n} keys at step {step}: {nearest}"))
+    }
+}
+
 impl From<MissingName> for Missing {
     fn from(missing: MissingName) -> Self {
+        let [step_before, step_after] = missing.steps_around();
         Self {
             reason: Some(missing.to_string()),
-            step_before: missing.step_before(),
+            step_before,
+            step_after,
             keys_below: missing.keys_below(),
         }
     }

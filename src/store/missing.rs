@@ -55,9 +55,14 @@ impl MissingName {
 
     /// The last step before the missing one; `None` if there is none, or another name is missing.
     pub(crate) fn step_before(&self) -> Option<u64> {
+        self.steps_around()[0]
+    }
+
+    /// The nearest steps before and after the missing one.
+    pub(crate) fn steps_around(&self) -> [Option<u64>; 2] {
         match self {
-            Self::Step { before, .. } => *before,
-            Self::Run { .. } | Self::Key { .. } => None,
+            Self::Step { before, after, .. } => [*before, *after],
+            Self::Run { .. } | Self::Key { .. } => [None; 2],
         }
     }
 }
@@ -66,7 +71,8 @@ fn advice(nearest: Option<&str>, none: &str) -> String {
     nearest.map_or_else(|| none.to_owned(), |near| format!("did you mean {near:?}?"))
 }
 
-fn nearest_steps(before: Option<u64>, after: Option<u64>) -> String {
+/// Names the nearest steps.
+pub(crate) fn nearest_steps(before: Option<u64>, after: Option<u64>) -> String {
     match (before, after) {
         (Some(before), Some(after)) => format!("the nearest steps are {before} and {after}"),
         (Some(only), None) | (None, Some(only)) => format!("the nearest step is {only}"),

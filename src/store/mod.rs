@@ -76,7 +76,7 @@ pub(crate) use self::index::{DumpRow, LineRow, WaitingItem};
 pub use self::left_out::LeftOutRun;
 use self::lock::{Holder, Lock};
 pub use self::missing::KeysBelow;
-pub(crate) use self::missing::MissingName;
+pub(crate) use self::missing::{MissingName, nearest_steps};
 pub(crate) use self::named_files::NamedFiles;
 pub(crate) use self::reader::{Extent, ListPage, ListPlace, PageLimits, Selected};
 pub use self::reader::{Filter, Reader, RejectedExample, RejectedItems, RunSummary, StateFilter};

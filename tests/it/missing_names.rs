@@ -12,6 +12,12 @@ fn check(temp: &TempRun) {
         (&["ls", "run", "input"], "did you mean \"train/input\"?"),
         (&["ls", "run", "val/pred", "--step", "15"], "the nearest steps are 10 and 20"),
         (&["ls", "run", "val/pred", "--step", "99"], "the nearest step is 20"),
+        // Bug: nothing, exit code 0.
+        (
+            &["ls", "run", "val", "--step", "17"],
+            "run \"run\" has nothing under any of the 2 keys at step 17: the nearest steps are 15 and 20",
+        ),
+        (&["ls", "run", "train", "--step", "1"], "the nearest step is 10"),
         (&["show", "rum", "val/pred", "10"], "did you mean \"run\"?"),
         (&["show", "run", "val/prd", "10"], "did you mean \"val/pred\"?"),
         (&["show", "run", "val/pred", "0"], "the nearest step is 10"),
@@ -33,6 +39,8 @@ fn check(temp: &TempRun) {
         &["ls", "run", "--state", "held"][..],
         &["ls", "run", "val/pred", "--state", "held"],
         &["ls", "run", "val/pred", "--step", "30..40"],
+        &["ls", "run", "val", "--step", "30..40"],
+        &["ls", "run", "val", "--step", "15", "--state", "held"],
         &["ls", "run", "val/pred", "--step", "10", "--state", "rejected"],
         // The key of a rejected line.
         &["ls", "run", "bad"],
@@ -52,10 +60,11 @@ fn names_that_do_not_exist_are_errors_with_the_nearest_ones() {
         temp.log_picture("train/input", step, 1);
     }
     temp.append("a.media.jsonl", "{\"key\":\"bad\",\"step\":1,\"data\":\"../x\"}\n");
+    temp.log_picture("val/target", 15, 1);
     assert_eq!(temp.ingest().code, 3);
     check(&temp);
     let daemon = temp.daemon("");
-    wait_for("the items", || temp.counts() == [6, 0, 1]);
+    wait_for("the items", || temp.counts() == [7, 0, 1]);
     check(&temp);
     assert_eq!(daemon.stop().0, Some(0));
 }
