@@ -40,6 +40,7 @@
 //! | `pulse`, `pace` | whether each thread makes progress; how many bytes a second are read |
 //! | `descriptors` | how many files may be open, and who may keep how many |
 //! | `users` | names of users and groups, for messages |
+//! | `shell` | words of a shell's command line, for messages |
 //! | `run_dir` | opens files beneath a run directory, never through a link |
 //! | [`store`] | media files, journals and the index: the one place that decides durability |
 //! | [`ingest`] | finds finished dumps and new lines, and has them planned, rendered and committed |
@@ -66,6 +67,7 @@ mod descriptors;
 mod pace;
 mod pulse;
 mod run_dir;
+mod shell;
 mod users;
 pub mod store;
 pub mod ingest;

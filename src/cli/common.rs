@@ -8,6 +8,7 @@ use clap::Args;
 use super::exit::NoConfigFile;
 use crate::config::places::Places;
 use crate::config::{self, Config, ConfigSource, NamedDirectory, Overrides};
+use crate::shell::{quoted, quoted_path};
 
 /// The options of every command.
 #[derive(Debug, Args)]
@@ -72,6 +73,17 @@ impl Common {
         }
     }
 
+    /// The command lines that messages name.
+    pub(super) fn commands(&self) -> Commands {
+        let program = std::env::args().next().unwrap_or_else(|| "safelight".to_owned());
+        let option = |name: &str, path: Option<&Path>| {
+            path.map_or_else(String::new, |path| format!(" --{name} {}", quoted_path(path)))
+        };
+        let options =
+            option("store", self.store.as_deref()) + &option("config", self.config.as_deref());
+        Commands { program: quoted(&program), options }
+    }
+
     fn overrides(&self, directories: &[NamedDirectory]) -> anyhow::Result<Overrides> {
         let store = self.store.as_deref().map(absolute).transpose()?;
         Ok(Overrides { store, directories: directories.to_vec() })
@@ -79,6 +91,23 @@ impl Common {
 
     fn no_file(or: &'static str) -> NoConfigFile {
         NoConfigFile { looked_for: Places::of_process().files(), or }
+    }
+}
+
+/// Command lines of this program that messages name. They can be pasted into a shell, and lead to the same store.
+#[derive(Debug, Default)]
+pub(super) struct Commands {
+    /// The program as it was called.
+    program: String,
+    /// The options that name the store, each with a space before it.
+    options: String,
+}
+
+impl Commands {
+    /// A command line with these arguments, which are quoted for a shell.
+    pub(super) fn line(&self, arguments: &str) -> String {
+        let Self { program, options } = self;
+        format!("{program} {arguments}{options}")
     }
 }
 

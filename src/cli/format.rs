@@ -37,26 +37,12 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
 
-/// A word of a shell's command line, quoted if that is needed. Control characters are escaped, so that the word is safe for
-/// a terminal.
-pub(super) fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "_-./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
+/// Prints warnings to standard error.
+pub(super) fn warn(warnings: &[String]) {
+    for warning in warnings {
+        // Nobody may read it.
+        drop(writeln!(io::stderr(), "safelight: {}", printable(warning)));
     }
-    if !word.chars().any(char::is_control) {
-        return format!("'{}'", word.replace('\'', r"'\''"));
-    }
-    let escaped = word.chars().map(|c| match c {
-        '\\' | '\'' => format!("\\{c}"),
-        c if c.is_control() => {
-            let mut bytes = [0; 4];
-            let bytes = c.encode_utf8(&mut bytes).bytes();
-            bytes.map(|byte| format!("\\x{byte:02x}")).collect::<Vec<_>>().concat()
-        }
-        c => c.to_string(),
-    });
-    format!("$'{}'", escaped.collect::<Vec<_>>().concat())
 }
 
 /// A number in few characters.
@@ -150,29 +136,6 @@ mod tests {
         assert_eq!(age(185.0), "3 minutes");
         assert_eq!(age(-5.0), "0 seconds");
         assert_eq!(printable("a\nb\u{9b}c"), "a\u{FFFD}b\u{FFFD}c");
-    }
-
-    #[test]
-    fn words_are_quoted_so_that_a_shell_reads_them_back() {
-        for (word, want) in [
-            ("run", "run"),
-            ("/data/runs/a-1_2.x", "/data/runs/a-1_2.x"),
-            ("my run", "'my run'"),
-            ("it's", r"'it'\''s'"),
-            ("", "''"),
-            ("$(rm -rf ~)", "'$(rm -rf ~)'"),
-            ("~", "'~'"),
-            ("a\nb'\\", r"$'a\x0ab\'\\'"),
-            ("a\u{9b}b", r"$'a\xc2\x9bb'"),
-            ("été", "été"),
-        ] {
-            assert_eq!(quoted(word), want);
-            let echoed = std::process::Command::new("bash")
-                .args(["-c", &format!("printf %s {}", quoted(word))])
-                .output()
-                .expect("bash");
-            assert_eq!(String::from_utf8_lossy(&echoed.stdout), word);
-        }
     }
 
     #[test]

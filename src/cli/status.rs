@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::access::StoreAccess;
 use super::args::Common;
+use super::common::Commands;
 use super::exit::ExitCode;
 use super::format::{age, bytes, count, items, printable, skipped_lines};
 use super::json;
@@ -30,6 +31,7 @@ fn print(status: &Status, common: &Common, out: &mut impl Write) -> anyhow::Resu
         Some(pid) => writeln!(out, "daemon    running, process {pid}, version {}", status.version)?,
         None => writeln!(out, "daemon    not running")?,
     }
+    let commands = common.commands();
     writeln!(out, "store     {}", status.store.display())?;
     if let Some(file) = common.config_path() {
         writeln!(out, "config    {}", file.display())?;
@@ -38,16 +40,17 @@ fn print(status: &Status, common: &Common, out: &mut impl Write) -> anyhow::Resu
     if let Some(waiting) = &status.waiting {
         let is_tried = if waiting.n == 1 { "is tried" } else { "are tried" };
         let items = count(waiting.n, "rejected item");
-        let when = "when a file or a limit changes, or by safelight release";
-        let list = "list: safelight ls --state waiting";
-        writeln!(out, "waiting   {items} {is_tried} again {when}; {list}")?;
+        let when = format!("when a file or a limit changes, or by {}", commands.line("release"));
+        let list = commands.line("ls --state waiting");
+        writeln!(out, "waiting   {items} {is_tried} again {when}; list: {list}")?;
         print_examples(waiting, out)?;
     }
     if let Some(rejected) = &status.rejected_for_good {
         let is_tried = if rejected.n == 1 { "is not tried" } else { "are not tried" };
         let items = count(rejected.n, "item");
-        let list = "list: safelight ls --state rejected";
-        writeln!(out, "rejected  {items} {is_tried} again unless a dump is written anew; {list}")?;
+        let list = commands.line("ls --state rejected");
+        let unless = "unless a dump is written anew";
+        writeln!(out, "rejected  {items} {is_tried} again {unless}; list: {list}")?;
         print_examples(rejected, out)?;
     }
     for left_out in &status.left_out {
@@ -62,7 +65,7 @@ fn print(status: &Status, common: &Common, out: &mut impl Write) -> anyhow::Resu
     if status.targets.is_empty() {
         writeln!(out, "targets   none configured")?;
     }
-    status.targets.iter().try_for_each(|target| print_target(target, out))?;
+    status.targets.iter().try_for_each(|target| print_target(target, &commands, out))?;
     status.runs.iter().try_for_each(|run| print_run(run, out))
 }
 
@@ -117,7 +120,11 @@ fn print_ingest(ingest: &IngestStatus, out: &mut impl Write) -> anyhow::Result<(
 }
 
 /// A target: what it has, what it lacks, and what is wrong.
-pub(super) fn print_target(view: &TargetStatus, out: &mut impl Write) -> anyhow::Result<()> {
+pub(super) fn print_target(
+    view: &TargetStatus,
+    commands: &Commands,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let TargetStatus { name, kind, pending, pending_bytes, oldest_s, delivered, .. } = view;
     write!(out, "target    {name} ({kind}): {} delivered", count(*delivered, "image"))?;
     if *pending > 0 {
@@ -133,10 +140,8 @@ pub(super) fn print_target(view: &TargetStatus, out: &mut impl Write) -> anyhow:
     writeln!(out)?;
     if view.refused > 0 {
         let refused = count(view.refused, "image");
-        writeln!(
-            out,
-            "          {refused} rejected by the target; retry with: safelight retry {name}"
-        )?;
+        let retry = commands.line(&format!("retry {name}"));
+        writeln!(out, "          {refused} rejected by the target; retry with: {retry}")?;
     }
     for reason in &view.reasons {
         writeln!(out, "          parked: {}", printable(reason))?;

@@ -94,7 +94,8 @@ fn print(views: &[TargetStatus], common: &Common, out: &mut impl Write) -> anyho
     if common.json {
         json::print(&Synced { targets: views }, out)
     } else {
-        views.iter().try_for_each(|view| print_target(view, out))
+        let commands = common.commands();
+        views.iter().try_for_each(|view| print_target(view, &commands, out))
     }
 }
 

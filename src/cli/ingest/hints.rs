@@ -5,13 +5,15 @@ use std::path::Path;
 
 use indicatif::HumanCount;
 
-use crate::cli::format::quoted;
+use crate::cli::common::Commands;
 use crate::record::LooseKey;
+use crate::shell::quoted_path;
 
 /// How many entries are looked at.
 const ENTRIES_MAX: usize = 20_000;
 
-/// Folders and files by which the directories of other tools are known: an ending or a beginning of a name, and the tool.
+/// Folders and files by which the directories of other tools are known: an ending or a beginning of a name, and the
+/// tool.
 const TOOLS: [(&str, &str); 9] = [
     ("events.out.tfevents.", "TensorBoard"),
     ("wandb", "W&B"),
@@ -24,9 +26,9 @@ const TOOLS: [(&str, &str); 9] = [
     ("trackio", "Trackio"),
 ];
 
-/// Says what lies in a directory in which neither a media log nor a dump was found. `None` if the list of what was passed
-/// over says it all. `program` is how the program was called.
-pub(super) fn hint(directory: &Path, program: &str) -> Option<String> {
+/// Says what lies in a directory in which neither a media log nor a dump was found. `None` if the list of what was
+/// passed over says it all.
+pub(super) fn hint(directory: &Path, commands: &Commands) -> Option<String> {
     let names = fs::read_dir(directory).ok()?.flatten().take(ENTRIES_MAX);
     let names: Vec<(String, bool)> = names
         .filter_map(|entry| {
@@ -45,14 +47,14 @@ pub(super) fn hint(directory: &Path, program: &str) -> Option<String> {
     loose.sort_unstable();
     if let Some(first) = loose.first() {
         let ending = first.rsplit('.').next().unwrap_or("npy");
-        let directory = quoted(&directory.display().to_string());
+        let command = commands.line(&format!("ingest {} --key NAME", quoted_path(directory)));
         let files = match loose.len() {
             1 => "an array or picture lies".to_owned(),
             n => format!("{} arrays or pictures lie", HumanCount(n as u64)),
         };
         return Some(format!(
             "{files} in it without a key: move them to dumps/KEY/STEP.{ending}, such as \
-             dumps/val/pred/000120.{ending}, or take them as they are: {program} ingest {directory} --key NAME"
+             dumps/val/pred/000120.{ending}, or take them as they are: {command}"
         ));
     }
     let tool = TOOLS.iter().find(|(part, _)| {

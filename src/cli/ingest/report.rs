@@ -1,17 +1,18 @@
 //! What `ingest` read, for people and as JSON.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::hints::hint;
 use super::{Before, n_images};
 use crate::cli::args::Common;
-use crate::cli::format::{count, items, printable, quoted, skipped_lines};
+use crate::cli::common::Commands;
+use crate::cli::format::{count, items, printable, skipped_lines};
 use crate::cli::json::{Ingested, NewItems, RunDirPassedOver};
 use crate::cli::passed_over::{looked_for, print_passed_over};
 use crate::config::Config;
 use crate::ingest::{RootStatus, Shared};
+use crate::shell::{quoted, quoted_path};
 use crate::store::journal::JournalOffset;
 use crate::store::{Reader, RunSummary, StoreError};
 
@@ -75,6 +76,7 @@ pub(super) fn print(
     common: &Common,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
+    let commands = common.commands();
     for run in &report.runs {
         let items = items([run.image, run.held, run.rejected]);
         writeln!(out, "{}: {items}", printable(run.run.as_str()))?;
@@ -82,7 +84,7 @@ pub(super) fn print(
     let NewItems { image, held, rejected } = report.new;
     writeln!(out, "new: {}, in {:.2} s", items([image, held, rejected]), report.elapsed_s)?;
     if rejected > 0 {
-        print_rejected(reader, &report.runs, before, out)?;
+        print_rejected(reader, &report.runs, before, &commands, out)?;
     }
     if report.replaced > 0 {
         let were = if report.replaced == 1 { "was" } else { "were" };
@@ -113,7 +115,7 @@ pub(super) fn print(
         if has_nothing(root) {
             let [logs, dumps] = looked_for(root);
             writeln!(out, "{path}: nothing found; looked for {logs} and {dumps}")?;
-            if let Some(hint) = hint(&root.path, &program()) {
+            if let Some(hint) = hint(&root.path, &commands) {
                 writeln!(out, "  {hint}")?;
             }
         } else if !root.passed_over.is_empty() {
@@ -121,35 +123,19 @@ pub(super) fn print(
         }
         print_passed_over(&root.passed_over, "  ", out)?;
     }
-    let program = program();
-    let options = options(common);
     for run in report.runs.iter().take(RUNS_SHOWN) {
         let folder = report.store.join("runs").join(run.run.folder()).join("media/images");
-        writeln!(out, "images:   {}", quoted(&folder.display().to_string()))?;
-        writeln!(out, "list:     {program} ls {}{options}", quoted(run.run.as_str()))?;
+        writeln!(out, "images:   {}", quoted_path(&folder))?;
+        let list = commands.line(&format!("ls {}", quoted(run.run.as_str())));
+        writeln!(out, "list:     {list}")?;
     }
     if report.runs.len() > RUNS_SHOWN {
-        writeln!(out, "list all: {program} ls{options}")?;
+        writeln!(out, "list all: {}", commands.line("ls"))?;
     }
     if !report.runs.is_empty() {
-        writeln!(out, "look:     {program} gallery{options}")?;
+        writeln!(out, "look:     {}", commands.line("gallery"))?;
     }
     Ok(())
-}
-
-/// The program as it was called, quoted for a shell.
-fn program() -> String {
-    quoted(&std::env::args().next().unwrap_or_else(|| "safelight".to_owned()))
-}
-
-/// The options that lead another command to the same store, quoted for a shell.
-fn options(common: &Common) -> String {
-    let option = |name: &str, path: Option<&PathBuf>| {
-        path.map_or_else(String::new, |path| {
-            format!(" --{name} {}", quoted(&path.display().to_string()))
-        })
-    };
-    option("store", common.store.as_ref()) + &option("config", common.config.as_ref())
 }
 
 /// Prints the rejections of these runs that this command added.
@@ -157,6 +143,7 @@ fn print_rejected(
     reader: &Reader,
     runs: &[RunSummary],
     before: &Before,
+    commands: &Commands,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let mut n_more = 0u64;
@@ -185,7 +172,8 @@ fn print_rejected(
     }
     if n_more > 0 {
         let n_more = indicatif::HumanCount(n_more);
-        writeln!(out, "  … and {n_more} more: safelight ls --state rejected")?;
+        let list = commands.line("ls --state rejected");
+        writeln!(out, "  … and {n_more} more: {list}")?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use rustix::process::geteuid;
 
 use super::files;
 use crate::config::places::{Places, SYSTEM_FILE};
+use crate::shell::quoted_path;
 
 /// The name of the unit.
 pub(super) const UNIT: &str = "safelight.service";
@@ -129,9 +130,10 @@ pub(super) fn program(scope: Scope) -> anyhow::Result<PathBuf> {
         None => Ok(program),
         Some(closed) => Err(anyhow!(
             "the service's user safelight may not run {}, because {} is closed to others: install it for all users \
-             first (install -m 755 {0} /usr/local/bin/safelight), and run /usr/local/bin/safelight service install",
+             first (install -m 755 {} /usr/local/bin/safelight), and run /usr/local/bin/safelight service install",
             program.display(),
-            closed.display()
+            closed.display(),
+            quoted_path(&program)
         )),
     }
 }

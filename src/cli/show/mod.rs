@@ -18,6 +18,7 @@ use serde_json::Value;
 use self::words::in_words;
 use super::access::StoreAccess;
 use super::args::{Common, Form, ShowArgs, StepArg};
+use super::common::Commands;
 use super::exit::ExitCode;
 use super::picture::Screen;
 use crate::control::protocol::ItemsQuery;
@@ -83,6 +84,7 @@ enum Printed {
 struct Printer {
     run: RunId,
     store: PathBuf,
+    commands: Commands,
     screen: Option<Screen>,
     form: Printed,
     is_first: bool,
@@ -103,8 +105,8 @@ impl Printer {
             Some(_) => Printed::ReadableJson,
             None => Printed::Words,
         };
-        let store = store.to_owned();
-        Ok(Self { run, store, screen, form, is_first: true, is_all_shown: true })
+        let (store, commands) = (store.to_owned(), common.commands());
+        Ok(Self { run, store, commands, screen, form, is_first: true, is_all_shown: true })
     }
 
     /// Prints an item.
@@ -122,7 +124,7 @@ impl Printer {
             Printed::ReadableJson => writeln!(out, "{item:#}")?,
             Printed::Words => {
                 let between = if self.is_first { "" } else { "\n" };
-                write!(out, "{between}{}", in_words(&item, &self.store))?;
+                write!(out, "{between}{}", in_words(&item, &self.store, &self.commands))?;
                 self.is_first = false;
             }
         }

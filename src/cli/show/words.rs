@@ -4,14 +4,16 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::cli::format::{bytes, printable, quoted, short};
+use crate::cli::common::Commands;
+use crate::cli::format::{bytes, printable, short};
 use crate::media::Rule;
+use crate::shell::quoted_path;
 
 /// The width of the names before the facts.
 const NAME_WIDTH: usize = 9;
 
 /// An item in words: a line that names it, then a line for each fact. `store` is the store's directory.
-pub(super) fn in_words(item: &Value, store: &Path) -> String {
+pub(super) fn in_words(item: &Value, store: &Path, commands: &Commands) -> String {
     let text = |name: &str| item[name].as_str().map(printable);
     let place = |name: &str| item[name].as_u64().map(|n| format!(", {name} {n}"));
     let key = text("key").unwrap_or_else(|| "no key".to_owned());
@@ -22,9 +24,9 @@ pub(super) fn in_words(item: &Value, store: &Path) -> String {
         lines.extend(fact.map(|fact| format!("  {name:NAME_WIDTH$} {fact}\n")));
     };
     add("reason", text("reason"));
-    add("help", help(item).map(str::to_owned));
+    add("help", help(item, commands));
     add("picture", picture(item));
-    let file = |path: &str| quoted(&store.join(path).display().to_string());
+    let file = |path: &str| quoted_path(&store.join(path));
     add("file", item["path"].as_str().map(file));
     add("caption", caption(&item["caption"]));
     add("rule", rule(item));
@@ -56,14 +58,16 @@ fn state(item: &Value) -> &'static str {
 }
 
 /// What makes an image of an item that is none.
-fn help(item: &Value) -> Option<&'static str> {
+fn help(item: &Value, commands: &Commands) -> Option<String> {
+    let release = || commands.line("release");
     match (item["state"].as_str()?, item["class"].as_str()) {
         ("image", _) => None,
-        ("held", _) => Some("raise the limit in the configuration, then: safelight release"),
+        ("held", _) => Some(format!("raise the limit in the configuration, then: {}", release())),
         (_, Some("waiting")) => {
-            Some("it is tried again when the dump or a limit changes, and by: safelight release")
+            let when = "when the dump or a limit changes";
+            Some(format!("it is tried again {when}, and by: {}", release()))
         }
-        _ => Some("it is tried again if the dump is written anew"),
+        _ => Some("it is tried again if the dump is written anew".to_owned()),
     }
 }
 
@@ -188,7 +192,7 @@ val/pred, step 120, index 0: image
   dump      t/1.npy, line 7 of a.media.jsonl
   warning   odd
 ";
-        assert_eq!(in_words(&item, Path::new("/store")), want);
+        assert_eq!(in_words(&item, Path::new("/store"), &Commands::default()), want);
     }
 
     #[test]
@@ -210,7 +214,7 @@ val/pred, step 120, index 0: image
                 "k, step 1: rejected\n  reason    bad\n  help      it is tried again if",
             ),
         ] {
-            let words = in_words(&item, Path::new("/store"));
+            let words = in_words(&item, Path::new("/store"), &Commands::default());
             assert!(words.starts_with(want), "{words}");
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::shell::{quoted, quoted_path};
 use crate::users::{own_name, user_name};
 
 /// Says why a directory cannot be reached, and what to do about it. `None` if it can.
@@ -57,11 +58,12 @@ fn forbidden(path: &Path) -> String {
     let me = own_name();
     match of_folder {
         Some((folder, meta)) => {
-            let (folder, owner, mode) =
-                (folder.display(), user_name(meta.uid()), meta.mode() & 0o777);
+            let (owner, mode) = (user_name(meta.uid()), meta.mode() & 0o777);
+            let command = may_enter(&me, folder);
+            let folder = folder.display();
             format!(
                 "the directory cannot be reached: the user {me} may not enter {folder} (mode {mode:04o}, of {owner}); \
-                 allow it with: setfacl -m u:{me}:x {folder}"
+                 allow it with: {command}"
             )
         }
         None => format!(
@@ -70,9 +72,20 @@ fn forbidden(path: &Path) -> String {
     }
 }
 
+/// The command that lets a user enter a folder.
+fn may_enter(user: &str, folder: &Path) -> String {
+    format!("setfacl -m {} {}", quoted(&format!("u:{user}:x")), quoted_path(folder))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_can_be_pasted_whatever_the_folder_is_called() {
+        let command = may_enter("ada", Path::new("/data/my runs"));
+        assert_eq!(command, "setfacl -m u:ada:x '/data/my runs'");
+    }
 
     #[test]
     fn a_directory_in_a_private_tmp_names_the_setting() {
