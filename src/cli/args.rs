@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(super) use super::common::Common;
+use super::exit::ExitCode;
 use crate::config::GalleryListen;
 use crate::media::Rule;
 use crate::query::Condition;
@@ -16,14 +17,11 @@ use crate::store::StateFilter;
 /// Turns raw tensor dumps and media logs of training runs into images, outside of the training
 /// process.
 #[derive(Debug, Parser)]
-#[command(name = "safelight", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(name = "safelight", version, arg_required_else_help = true, after_help = ExitCode::in_words())]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
 }
-
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 usage; 3 done, but something was rejected; \
-                          78 bad configuration.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

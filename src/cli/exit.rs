@@ -6,19 +6,15 @@ use std::path::PathBuf;
 
 use crate::config::ConfigError;
 
-/// How a command ends.
+/// How a command ends. [`Self::ALL`] says what each code means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum ExitCode {
-    /// Done.
     Done = 0,
-    /// Failed, or found a problem that the output names.
     Failed = 1,
-    /// The command line is wrong.
     Usage = 2,
-    /// Done, but something was rejected.
     Rejected = 3,
-    /// The configuration is invalid or missing: `EX_CONFIG` of `sysexits.h`. systemd does not restart the daemon then.
+    /// `EX_CONFIG` of `sysexits.h`. systemd does not restart the daemon then.
     BadConfig = 78,
 }
 
@@ -34,8 +30,8 @@ pub(super) struct NoConfigFile {
 impl fmt::Display for NoConfigFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let places = self.looked_for.iter().map(|path| path.display().to_string());
-        let places = places.collect::<Vec<_>>().join(" nor ");
-        write!(f, "no configuration file: there is neither {places}; name one with --config FILE")?;
+        let places = places.collect::<Vec<_>>().join(" and ");
+        write!(f, "no configuration file (looked for {places}): name one with --config FILE")?;
         if self.or.is_empty() { Ok(()) } else { write!(f, ", {}", self.or) }
     }
 }
@@ -43,6 +39,21 @@ impl fmt::Display for NoConfigFile {
 impl std::error::Error for NoConfigFile {}
 
 impl ExitCode {
+    /// All codes, each with what it means. The help, the manual and the README have this text.
+    pub(super) const ALL: [(Self, &'static str); 5] = [
+        (Self::Done, "done"),
+        (Self::Failed, "failed, or found a problem that the output names"),
+        (Self::Usage, "the command line is wrong"),
+        (Self::Rejected, "done, but something was rejected"),
+        (Self::BadConfig, "the configuration is invalid or missing"),
+    ];
+
+    /// The codes in one sentence.
+    pub(super) fn in_words() -> String {
+        let codes = Self::ALL.map(|(code, meaning)| format!("{} {meaning}", code as u8));
+        format!("Exit codes: {}.", codes.join("; "))
+    }
+
     /// The code of an error.
     pub(super) fn of(error: &anyhow::Error) -> Self {
         if is_broken_pipe(error) {
@@ -70,4 +81,16 @@ pub(super) fn with_causes(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_the_same_exit_codes() {
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let readme = std::fs::read_to_string(readme).expect("the README").replace('\n', " ");
+        assert!(readme.contains(&ExitCode::in_words()), "{}", ExitCode::in_words());
+    }
 }

@@ -9,20 +9,13 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::args::Cli;
-
-/// What each exit code means. The page of each command has all of them.
-const EXIT_STATUS: [(&str, &str); 5] = [
-    ("0", "Done."),
-    ("1", "Failed, or found a problem that the output names."),
-    ("2", "The command line is wrong."),
-    ("3", "Done, but something was rejected."),
-    ("78", "The configuration is invalid or missing."),
-];
+use super::exit::ExitCode;
 
 const FILES: [(&str, &str); 6] = [
     (
         "~/.config/safelight/safelight.toml",
-        "The configuration of a user ($XDG_CONFIG_HOME/safelight/safelight.toml). It is taken if --config is not given.",
+        "The configuration of a user ($XDG_CONFIG_HOME/safelight/safelight.toml). It is taken if --config is not \
+         given.",
     ),
     (
         "/etc/safelight/safelight.toml",
@@ -134,7 +127,8 @@ fn examples(command: Option<&str>) -> Examples {
         )],
         Some("wandb-merge") => &[(
             "Add the images to a copy of the training's offline run, and upload that:",
-            "safelight wandb-merge wandb/offline-run-20261129_101500-7f3a out/offline-run-7f3a\nwandb sync out/offline-run-7f3a",
+            "safelight wandb-merge wandb/offline-run-20261129_101500-7f3a out/offline-run-7f3a\n\
+             wandb sync out/offline-run-7f3a",
         )],
         Some("reindex") => &[("Rebuild a lost index:", "safelight reindex --store pictures")],
         Some("completions") => &[(
@@ -193,7 +187,11 @@ fn own_sections(name: Option<&str>) -> Roff {
         roff.control("TP", []).text([bold(term)]).text([roman(text)]);
     };
     roff.control("SH", ["EXIT STATUS"]);
-    EXIT_STATUS.iter().for_each(|(code, meaning)| entry(&mut roff, code, meaning));
+    for (code, meaning) in ExitCode::ALL {
+        let (first, rest) = meaning.split_at(1);
+        let sentence = format!("{}{rest}.", first.to_uppercase());
+        entry(&mut roff, &(code as u8).to_string(), &sentence);
+    }
     if name.is_none() {
         roff.control("SH", ["FILES"]);
         FILES.iter().for_each(|(path, what)| entry(&mut roff, path, what));

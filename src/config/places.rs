@@ -56,19 +56,15 @@ impl Places {
         self.user_file().into_iter().chain([PathBuf::from(SYSTEM_FILE)]).collect()
     }
 
-    /// The configuration file that is read if none is named. A file that this user may not read is another's.
+    /// The configuration file that is read if none is named. A file of the machine that this user may not read is
+    /// that of a service.
     pub(crate) fn file(&self) -> Option<PathBuf> {
-        let is_ours = |path: &PathBuf| match File::open(path) {
+        let is_taken = |path: &PathBuf| match File::open(path) {
             Ok(file) => file.metadata().is_ok_and(|meta| meta.is_file()),
             // Anything else is said when the file is read.
-            Err(error) => !matches!(
-                error.kind(),
-                io::ErrorKind::NotFound
-                    | io::ErrorKind::NotADirectory
-                    | io::ErrorKind::PermissionDenied
-            ),
+            Err(error) => is_told(error.kind(), path),
         };
-        self.files().into_iter().find(is_ours)
+        self.files().into_iter().find(is_taken)
     }
 
     /// The store of a configuration that names none: the machine's place for root, the user's own for others.
@@ -98,9 +94,28 @@ impl Places {
     }
 }
 
+/// Whether a command fails if the configuration file at this place cannot be opened for this reason.
+fn is_told(kind: io::ErrorKind, path: &Path) -> bool {
+    match kind {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => false,
+        io::ErrorKind::PermissionDenied => path != Path::new(SYSTEM_FILE),
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_closed_file_of_the_machine_is_left_to_others() {
+        // Bug: a user's own file that was closed to the user was ignored without a word.
+        let own = Path::new("/home/ada/.config/safelight/safelight.toml");
+        let denied = io::ErrorKind::PermissionDenied;
+        assert!(is_told(denied, own) && !is_told(denied, Path::new(SYSTEM_FILE)));
+        assert!(!is_told(io::ErrorKind::NotFound, own));
+        assert!(is_told(io::ErrorKind::Other, Path::new(SYSTEM_FILE)));
+    }
 
     fn user() -> Places {
         let at = |path: &str| Some(PathBuf::from(path));

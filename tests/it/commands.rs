@@ -40,7 +40,7 @@ fn without_a_configuration_file_the_daemon_says_where_it_looked() {
         let ran: Ran = ran.expect("the program").into();
         assert_eq!(ran.code, 78, "{ran:?}");
         let user = temp.folder().join("safelight/safelight.toml");
-        let places = format!("neither {} nor /etc/safelight/safelight.toml", user.display());
+        let places = format!("{} and /etc/safelight/safelight.toml", user.display());
         assert!(ran.err.contains(&places), "{ran:?}");
         assert!(ran.err.contains("--config"), "{ran:?}");
     }

@@ -163,31 +163,6 @@ fn an_ingest_without_input_says_what_lies_there_and_what_to_do() {
 }
 
 #[test]
-fn loose_arrays_and_pictures_are_taken_under_a_key() {
-    let newcomer = Newcomer::new();
-    for (n, name) in ["000120.npy", "pred_120.npy", "pred_130.npy", "cat.npy"].iter().enumerate() {
-        newcomer.write(&format!("loose/{name}"), &gray(n as u64));
-    }
-    newcomer.write("loose/model_1.pt", b"x");
-    newcomer.write("loose/notes.txt", b"x");
-    for _ in 0..2 {
-        let ran = newcomer.run(&["ingest", "loose", "--key", "val", "--store", "store"]);
-        assert_eq!(ran.code, 0, "{ran:?}");
-    }
-    let ran = newcomer.run(&["ls", "--json", "--store", "store"]);
-    let items = ran.out.lines().map(|line| serde_json::from_str(line).expect("an item"));
-    let items: Vec<(String, u64)> = items
-        .map(|item: Value| {
-            (item["key"].as_str().unwrap_or("").to_owned(), item["step"].as_u64().unwrap_or(99))
-        })
-        .collect();
-    let want = [("val", 120), ("val/cat", 0), ("val/pred", 120), ("val/pred", 130)];
-    assert_eq!(items, want.map(|(key, step)| (key.to_owned(), step)));
-    let bad = newcomer.run(&["ingest", "loose", "--key", "", "--store", "store"]);
-    assert_eq!(bad.code, 2, "{bad:?}");
-}
-
-#[test]
 fn a_daemon_without_a_configuration_watches_the_directories_of_its_command_line() {
     // Bug: "Permission denied" for the socket, or a daemon that watches nothing for ever.
     let newcomer = Newcomer::new();
@@ -273,6 +248,31 @@ fn a_configuration_is_looked_for_in_the_home() {
 }
 
 #[test]
+fn a_store_of_ones_own_needs_none_of_the_configured_sockets() {
+    // Bug: beside the service, `daemon DIR --store S` bound the sockets of its configuration: "Permission denied", and
+    // advice about the store.
+    let newcomer = Newcomer::new();
+    let text = "[control]\nsocket = \"/nowhere/control.sock\"\n[gallery]\nlisten = \"unix:/nowhere/g.sock\"\n";
+    newcomer.write(".config/safelight/safelight.toml", text.as_bytes());
+    newcomer.write("runs/7/dumps/val/000120.npy", &gray(1));
+    let taken = newcomer.run(&["daemon", "runs"]);
+    assert!(taken.code == 1 && taken.err.contains("/nowhere/"), "{taken:?}");
+    assert!(!taken.err.contains("--store DIR"), "{taken:?}");
+    let daemon = newcomer.daemon(&["runs", "--store", "mine"]);
+    assert!(fs::symlink_metadata(newcomer.at("mine/control.sock")).is_ok());
+    let gallery = newcomer.run(&["gallery", "--store", "mine"]);
+    assert!(gallery.code == 0 && gallery.out.contains("http://localhost:"), "{gallery:?}");
+    newcomer.write(".config/safelight/safelight.toml", format!("{text}threads = 2\n").as_bytes());
+    let reload = newcomer.run(&["reload", "--store", "mine"]);
+    assert_eq!(reload.code, 0, "{reload:?}");
+    let log = fs::read_to_string(newcomer.at("daemon.log")).expect("a log");
+    let later: Vec<&str> =
+        log.lines().filter(|line| line.contains("takes effect at the next start")).collect();
+    assert!(matches!(&later[..], [only] if only.contains("gallery.threads")), "{later:?}");
+    drop(daemon);
+}
+
+#[test]
 fn a_store_of_others_is_explained() {
     // Bug: "Permission denied", without a hint at --store or the group.
     let newcomer = Newcomer::new();
@@ -303,12 +303,18 @@ fn a_store_of_others_is_explained() {
     }
     assert_eq!(newcomer.run(&["ingest", "runs", "--store", "mine"]).code, 0);
 
-    // A configuration of the machine that is closed to this user does not count.
+    // Bug: the user's own configuration did not count if it was closed to the user.
     let closed = newcomer.at(".config/safelight/safelight.toml");
     fs::remove_file(&closed).expect("a removal");
     fs::write(&closed, "rubbish").expect("a file");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o600)).expect("rights");
-    assert_eq!(newcomer.run(&["ingest", "runs", "--store", "mine"]).code, 0);
+    let ran = newcomer.run(&["ingest", "runs", "--store", "mine"]);
+    assert_eq!(ran.code, 78, "{ran:?}");
+    assert!(
+        ran.err.contains(&format!("{}: cannot read: Permission denied", closed.display())),
+        "{ran:?}"
+    );
+    assert!(!ran.err.contains("--store DIR"), "{ran:?}");
 }
 
 #[test]
