@@ -8,12 +8,13 @@ use super::daemon_client;
 use super::exit::ExitCode;
 use super::format::printable;
 use super::json::{self, Reloaded, Validated};
-use super::run_dirs;
+use super::run_dirs::NamedDirectories;
 use super::store_advice::{check_owner, with_advice};
 
 pub(super) fn run(directories: &[PathBuf], common: &Common) -> anyhow::Result<ExitCode> {
-    let directories = run_dirs::named_directories(directories)?;
-    let (config, warnings, source) = common.of_daemon(&directories)?;
+    let NamedDirectories { directories, mut warnings } = NamedDirectories::of(directories)?;
+    let (config, of_config, source) = common.of_daemon(&directories)?;
+    warnings.extend(of_config);
     let store = config.boot.store.clone();
     if !directories.is_empty() && common.store.is_none() {
         check_owner(&store)?;

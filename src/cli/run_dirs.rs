@@ -16,31 +16,59 @@ const ENTRIES_MAX: usize = 200_000;
 /// How many entries of a directory are listed to find out whether it is a run directory.
 const RUN_ENTRIES_MAX: usize = 10_000;
 
-/// The directories that the daemon is to watch, each once, without links.
-///
-/// # Errors
-/// If one of them is no directory.
-pub(super) fn named_directories(paths: &[PathBuf]) -> anyhow::Result<Vec<NamedDirectory>> {
-    let mut named: Vec<NamedDirectory> = Vec::new();
-    for path in paths {
-        let path = directory(path)?;
-        if named.iter().all(|named| named.path != path) {
-            let depth = depth_of_runs(&path);
-            named.push(NamedDirectory { path, depth });
-        }
-    }
-    Ok(named)
+/// Directories that a command line names, and what in them is not read, for people.
+#[derive(Debug, Default)]
+pub(super) struct NamedDirectories {
+    /// Each once, without links.
+    pub(super) directories: Vec<NamedDirectory>,
+    pub(super) warnings: Vec<String>,
 }
 
-/// How many levels below a directory its run directories lie, as far as there are any: the least one counts.
-fn depth_of_runs(path: &Path) -> usize {
-    let watch = WatchConfig::of_run(path.to_owned());
-    if is_run_dir(path, &watch) {
-        return 0;
+impl NamedDirectories {
+    /// The directories that the daemon is to watch.
+    ///
+    /// # Errors
+    /// If one of them is no directory.
+    pub(super) fn of(paths: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut named = Self::default();
+        for path in paths {
+            let path = directory(path)?;
+            if named.directories.iter().all(|named| named.path != path) {
+                let depth = named.depth_of_runs(&path);
+                named.directories.push(NamedDirectory { path, depth });
+            }
+        }
+        Ok(named)
     }
-    // Too much to look through: they are looked for by the default pattern.
-    let below = run_dirs_below(path, &watch).unwrap_or_default();
-    below.iter().map(|(_, name)| name.split('/').count()).min().unwrap_or(1)
+
+    /// How many levels below a directory its run directories lie: the first level that has any, else 1. Warns of run
+    /// directories that lie deeper, because one pattern chooses those of one level.
+    fn depth_of_runs(&mut self, path: &Path) -> usize {
+        let watch = WatchConfig::of_run(path.to_owned());
+        if is_run_dir(path, &watch) {
+            return 0;
+        }
+        // Too much to look through: they are looked for by the default pattern.
+        let RunDirs { runs, warnings } = RunDirs::below(path, &watch).unwrap_or_default();
+        self.warnings.extend(warnings);
+        let depth_of = |(_, name): &&(PathBuf, String)| name.split('/').count();
+        let depth = runs.iter().map(|run| depth_of(&run)).min().unwrap_or(1);
+        let mut deeper = runs.iter().filter(|run| depth_of(run) > depth);
+        if let Some((_, example)) = deeper.next() {
+            let are_not_watched = match deeper.count() {
+                0 => "1 run directory lies deeper than the others and is not watched".to_owned(),
+                n => format!(
+                    "{} run directories lie deeper than the others and are not watched",
+                    n + 1
+                ),
+            };
+            self.warnings.push(format!(
+                "{}: {are_not_watched}, such as {example}: name the folder that it lies in, too",
+                path.display()
+            ));
+        }
+        depth
+    }
 }
 
 /// The path of a directory, absolute and without links.
@@ -63,8 +91,13 @@ pub(super) fn directory(path: &Path) -> anyhow::Result<PathBuf> {
 /// Whether a directory is a run directory: has a `safelight.json`, or a media log or a dump where the patterns of
 /// `watch` say. Loose files do not count.
 pub(super) fn is_run_dir(path: &Path, watch: &WatchConfig) -> bool {
+    look_for_input(path, watch) == Some(true)
+}
+
+/// Whether a directory is a run directory. `None` if it has too many entries to look through.
+fn look_for_input(path: &Path, watch: &WatchConfig) -> Option<bool> {
     if fs::symlink_metadata(path.join(IDENTITY_FILE)).is_ok_and(|meta| meta.is_file()) {
-        return true;
+        return Some(true);
     }
     let mut n_entries = 0;
     let mut folders = VecDeque::from([String::new()]);
@@ -72,7 +105,7 @@ pub(super) fn is_run_dir(path: &Path, watch: &WatchConfig) -> bool {
         for (name, kind) in entries(&path.join(&folder)) {
             n_entries += 1;
             if n_entries > RUN_ENTRIES_MAX {
-                return false;
+                return None;
             }
             let inner = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             let is_input =
@@ -80,52 +113,65 @@ pub(super) fn is_run_dir(path: &Path, watch: &WatchConfig) -> bool {
             if kind.is_dir() && watch.may_lie_below(&inner) {
                 folders.push_back(inner);
             } else if kind.is_file() && is_input() {
-                return true;
+                return Some(true);
             }
         }
     }
-    false
+    Some(false)
 }
 
-/// The run directories below a directory that is none, each with its path from there, in order. Nothing below a run
-/// directory is one.
-///
-/// # Errors
-/// If there is too much to look through.
-pub(super) fn run_dirs_below(
-    path: &Path,
-    watch: &WatchConfig,
-) -> anyhow::Result<Vec<(PathBuf, String)>> {
-    let mut found = Vec::new();
-    let mut n_entries = 0;
-    let mut folders = VecDeque::from([(String::new(), 0)]);
-    while let Some((folder, depth)) = folders.pop_front() {
-        for (name, kind) in entries(&path.join(&folder)) {
-            n_entries += 1;
-            if n_entries > ENTRIES_MAX {
-                return Err(anyhow!(
-                    "{} has more than {ENTRIES_MAX} files and folders in which run directories may lie: name run \
-                     directories",
-                    path.display()
-                ));
-            }
-            if !kind.is_dir() || is_foreign_folder(&name) {
-                continue;
-            }
-            let inner = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-            let at = path.join(&inner);
-            if watch.is_in_store(&at) {
-                continue;
-            }
-            if is_run_dir(&at, &WatchConfig { path: at.clone(), ..watch.clone() }) {
-                found.push((at, inner));
-            } else if depth + 1 < DEPTH_MAX {
-                folders.push_back((inner, depth + 1));
+/// The run directories below a directory that is none. Nothing below a run directory is one.
+#[derive(Debug, Default)]
+pub(super) struct RunDirs {
+    /// Each with its path from the directory, in order.
+    pub(super) runs: Vec<(PathBuf, String)>,
+    /// What was not looked through, for people.
+    pub(super) warnings: Vec<String>,
+}
+
+impl RunDirs {
+    /// Looks for them.
+    ///
+    /// # Errors
+    /// If there is too much to look through.
+    pub(super) fn below(path: &Path, watch: &WatchConfig) -> anyhow::Result<Self> {
+        let mut found = Self::default();
+        let mut n_entries = 0;
+        let mut folders = VecDeque::from([(String::new(), 0)]);
+        while let Some((folder, depth)) = folders.pop_front() {
+            for (name, kind) in entries(&path.join(&folder)) {
+                n_entries += 1;
+                if n_entries > ENTRIES_MAX {
+                    return Err(anyhow!(
+                        "{} has more than {ENTRIES_MAX} files and folders in which run directories may lie: name run \
+                         directories",
+                        path.display()
+                    ));
+                }
+                if !kind.is_dir() || is_foreign_folder(&name) {
+                    continue;
+                }
+                let inner = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                let at = path.join(&inner);
+                if watch.is_in_store(&at) {
+                    continue;
+                }
+                match look_for_input(&at, &WatchConfig { path: at.clone(), ..watch.clone() }) {
+                    Some(true) => found.runs.push((at, inner)),
+                    Some(false) if depth + 1 < DEPTH_MAX => folders.push_back((inner, depth + 1)),
+                    Some(false) => {}
+                    None => found.warnings.push(format!(
+                        "{} is not read: it has more than {RUN_ENTRIES_MAX} entries, and no media log and no dump among \
+                         the first of them; if it is a run directory, name it",
+                        at.display()
+                    )),
+                }
             }
         }
+        found.runs.sort();
+        found.warnings.sort();
+        Ok(found)
     }
-    found.sort();
-    Ok(found)
 }
 
 /// The entries of a folder, hidden ones and links left out. None if it cannot be listed: the engine says so.
@@ -163,19 +209,44 @@ mod tests {
         std::os::unix::fs::symlink("a", temp.path().join("latest")).expect("a link");
         let watch = WatchConfig::of_run(temp.path().to_owned());
         assert!(!is_run_dir(temp.path(), &watch));
-        let found = run_dirs_below(temp.path(), &watch).expect("runs");
-        let names: Vec<&str> = found.iter().map(|(_, name)| name.as_str()).collect();
+        let found = RunDirs::below(temp.path(), &watch).expect("runs");
+        let names: Vec<&str> = found.runs.iter().map(|(_, name)| name.as_str()).collect();
         assert_eq!(names, ["a", "b", "c", "exp/seed0"]);
-        let named = named_directories(&[temp.path().join("a"), temp.path().to_owned()]);
-        let depths =
-            |named: Vec<NamedDirectory>| named.iter().map(|it| it.depth).collect::<Vec<_>>();
-        assert_eq!(depths(named.expect("directories")), [0, 1]);
+        let named = |paths: &[PathBuf]| {
+            let NamedDirectories { directories, warnings } =
+                NamedDirectories::of(paths).expect("directories");
+            (directories.iter().map(|named| named.depth).collect::<Vec<_>>(), warnings)
+        };
+        // Bug: run directories that lie deeper than others were left out without a word.
+        let (depths, warnings) = named(&[temp.path().join("a"), temp.path().to_owned()]);
+        assert_eq!(depths, [0, 1]);
+        let want =
+            "1 run directory lies deeper than the others and is not watched, such as exp/seed0: ";
+        assert!(matches!(&warnings[..], [only] if only.contains(want)), "{warnings:?}");
         let deep = temp.path().join("deep");
         for name in ["deep/exp/seed0/dumps/val", "deep/empty"] {
             fs::create_dir_all(temp.path().join(name)).expect("folders");
         }
         fs::write(deep.join("exp/seed0/dumps/val/1.npy"), "").expect("a file");
-        let named = named_directories(&[deep, temp.path().join("empty")]).expect("directories");
-        assert_eq!(depths(named), [2, 1]);
+        assert_eq!(named(&[deep, temp.path().join("empty")]), (vec![2, 1], Vec::new()));
+    }
+
+    #[test]
+    fn a_folder_with_too_many_entries_is_named() {
+        // Bug: it counted as no run, without a word.
+        let temp = tempfile::tempdir().expect("a folder");
+        let crowd = temp.path().join("crowd");
+        fs::create_dir(&crowd).expect("a folder");
+        for n in 0..=RUN_ENTRIES_MAX {
+            fs::write(crowd.join(n.to_string()), "").expect("a file");
+        }
+        let watch = WatchConfig::of_run(temp.path().to_owned());
+        let RunDirs { runs, warnings } = RunDirs::below(temp.path(), &watch).expect("a look");
+        assert_eq!(runs, []);
+        let want = format!("{} is not read: it has more than 10000 entries", crowd.display());
+        assert!(matches!(&warnings[..], [only] if only.starts_with(&want)), "{warnings:?}");
+        fs::write(crowd.join(IDENTITY_FILE), "{}").expect("a file");
+        let RunDirs { runs, warnings } = RunDirs::below(temp.path(), &watch).expect("a look");
+        assert_eq!((runs.len(), warnings.len()), (1, 0));
     }
 }

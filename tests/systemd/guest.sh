@@ -543,6 +543,8 @@ part_package() {
     check start systemctl enable --now safelight
     check picture within 10 n_items image k 1
     check user-unit env HOME=/root XDG_RUNTIME_DIR=/run systemd-analyze verify --user /usr/lib/systemd/user/safelight.service
+    check user-example eval 'example="$(grep -o "/usr/share/doc/[^ ;]*" /usr/lib/systemd/user/safelight.service)" &&
+        safelight validate --config "$example" && ! grep -q "^\[store\]" "$example"'
     check instance systemctl start safelight@other
     before="$(main_pid)" other="$(main_pid safelight@other)"
     check upgrade dpkg -i $out/second.deb
@@ -618,6 +620,18 @@ part_service_command() {
     echo '[Service]' >/etc/systemd/system/safelight.service
     check foreign-unit refused 'was not written by' safelight service install /data/runs
     rm /etc/systemd/system/safelight.service
+    # A unit of a package: an older one of our own hides it, and it is not ours to stop.
+    check install-again safelight service install /data/runs
+    install -D -m 644 /opt/repository/systemd/safelight.service /usr/lib/systemd/system/safelight.service
+    sed -i 's#/usr/bin/#/usr/local/bin/#' /usr/lib/systemd/system/safelight.service
+    check hidden-package tells 'hides the unit of the package' safelight service install /data/runs
+    check uninstall-own safelight service uninstall
+    systemctl start safelight
+    check foreign-stays refused 'systemctl disable --now safelight.service' safelight service uninstall
+    check foreign-runs is ActiveState active
+    systemctl stop safelight
+    rm /usr/lib/systemd/system/safelight.service
+    systemctl daemon-reload
     useradd --create-home --shell /bin/bash alice
     install -m 700 -o alice /opt/safelight /home/alice/safelight
     chmod 700 /home/alice

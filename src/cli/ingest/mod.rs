@@ -17,10 +17,11 @@ use anyhow::anyhow;
 use super::access::{self, HELD_MAX};
 use super::args::{Common, IngestArgs};
 use super::exit::ExitCode;
+use super::format::{count, warn};
 use super::json;
 use super::privileges::act_as_owner_of;
 use super::progress::Progress;
-use super::run_dirs::{directory, is_run_dir, run_dirs_below};
+use super::run_dirs::{RunDirs, directory, is_run_dir};
 use super::store_advice::with_advice;
 use crate::config::{Config, NamedDirectory, WatchConfig};
 use crate::ingest::{Engine, Mode, Shared};
@@ -108,12 +109,14 @@ fn of_argument(
     let path = directory(path)?;
     let watch = of_run_dir(&path, config);
     if loose_key.is_some() {
+        warn_of_runs(&path, &watch);
         return Ok(vec![WatchConfig { loose_key: loose_key.cloned(), ..watch }]);
     }
     if is_run_dir(&path, &watch) {
         return Ok(vec![watch]);
     }
-    let runs = run_dirs_below(&path, &watch)?;
+    let RunDirs { runs, warnings } = RunDirs::below(&path, &watch)?;
+    warn(&warnings);
     if runs.is_empty() {
         return Ok(vec![watch]);
     }
@@ -122,6 +125,23 @@ fn of_argument(
         ..of_run_dir(&path, config)
     };
     Ok(runs.into_iter().map(of_run).collect())
+}
+
+/// Says which run directories lie in a directory whose loose files are read.
+fn warn_of_runs(path: &Path, watch: &WatchConfig) {
+    if is_run_dir(path, watch) {
+        return;
+    }
+    // Too much to look through is no reason to leave the loose files.
+    let runs = RunDirs::below(path, watch).unwrap_or_default().runs;
+    if let Some((_, example)) = runs.first() {
+        let runs = count(runs.len() as u64, "run");
+        warn(&[format!(
+            "{}: --key takes the files that lie directly in it, and not the {runs} in it, such as {example}: ingest it \
+             without --key, too",
+            path.display()
+        )]);
+    }
 }
 
 /// How a run directory is read: as its `[[watch]]` says, or by the default patterns.

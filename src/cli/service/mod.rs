@@ -20,11 +20,12 @@ use self::place::{OurFile, Scope, UNIT};
 use self::systemctl::{UnitState, run, systemctl};
 use super::args::{ServiceArgs, ServiceCommand};
 use super::exit::ExitCode;
-use super::format::quoted;
+use super::format::warn;
 use super::json::{self, ServiceRemoved, ServiceState};
-use super::run_dirs::named_directories;
+use super::run_dirs::NamedDirectories;
 use crate::config::{self, NamedDirectory};
 use crate::control::client::Client;
+use crate::shell::quoted_path;
 use crate::users::own_name;
 
 pub(super) fn run_command(
@@ -45,7 +46,8 @@ fn install(
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
     let scope = Scope::of(args.user)?;
-    let directories = named_directories(directories)?;
+    let NamedDirectories { directories, warnings } = NamedDirectories::of(directories)?;
+    warn(&warnings);
     UnitState::ask(scope)?;
     let config = scope.config()?;
     let (text, new) = configuration(scope, &config, &directories)?;
@@ -70,6 +72,16 @@ fn install(
     systemctl(scope, &["enable", UNIT])?;
     systemctl(scope, &["restart", UNIT])?;
     let state = state(scope)?;
+    if let (Some(packaged), Some(unit)) = (&packaged, &state.unit)
+        && !is_same_file(packaged, unit)
+    {
+        warn(&[format!(
+            "{} hides the unit of the package, {}: to use that one, remove the first (rm {}) and run this command again",
+            unit.display(),
+            packaged.display(),
+            quoted_path(unit)
+        )]);
+    }
     if args.json {
         json::print(&state, out)?;
         return Ok(ExitCode::Done);
@@ -97,18 +109,26 @@ fn install(
 /// Stops the service, and removes the files that `install` wrote. Configuration and store stay.
 fn uninstall(args: &ServiceArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let scope = Scope::of(args.user)?;
-    let is_installed = UnitState::ask(scope)?.is_installed();
-    let config = scope.config()?;
+    let unit = UnitState::ask(scope)?;
+    let (is_installed, config) = (unit.is_installed(), scope.config()?);
+    let mut removed: Vec<PathBuf> =
+        scope.files(Path::new("/"))?.into_iter().map(|file| file.path).collect();
+    removed.retain(|path| is_ours(path));
     if is_installed {
+        let path = Path::new(&unit.path);
+        if !is_ours(path) {
+            let options = scope.systemctl_options().iter().map(|option| format!(" {option}"));
+            return Err(anyhow!(
+                "{} was not written by `safelight service install`, and is left as it is: to stop it, \
+                 systemctl{} disable --now {UNIT}",
+                path.display(),
+                options.collect::<String>()
+            ));
+        }
         systemctl(scope, &["disable", "--now", UNIT])?;
     }
-    let mut removed = Vec::new();
-    for OurFile { path, .. } in scope.files(Path::new("/"))? {
-        let is_ours = fs::read_to_string(&path).is_ok_and(|text| files::is_ours(&text));
-        if is_ours {
-            fs::remove_file(&path).with_context(|| path.display().to_string())?;
-            removed.push(path);
-        }
+    for path in &removed {
+        fs::remove_file(path).with_context(|| path.display().to_string())?;
     }
     systemctl(scope, &["daemon-reload"])?;
     let store = config::load(&config).ok().map(|config| config.boot.store);
@@ -212,6 +232,16 @@ fn configuration(
     Ok((is_changed.then_some(text), new))
 }
 
+/// Whether `service install` wrote a file.
+fn is_ours(path: &Path) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| files::is_ours(&text))
+}
+
+/// Whether two paths lead to one file.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b))
+}
+
 /// Refuses to replace a file of someone else.
 fn check_ours(file: &OurFile) -> anyhow::Result<()> {
     match fs::read_to_string(&file.path) {
@@ -221,7 +251,7 @@ fn check_ours(file: &OurFile) -> anyhow::Result<()> {
             "{0} was not written by `safelight service install`, and is not replaced: move it away (rm {1}), or start \
              the service that it describes",
             file.path.display(),
-            quoted(&file.path.display().to_string())
+            quoted_path(&file.path)
         )),
         Err(error) => Err(anyhow!(error).context(file.path.display().to_string())),
     }
