@@ -37,6 +37,7 @@ mod newcomer;
 mod object_store_sync;
 mod output;
 mod missing_names;
+mod named_directories;
 mod native;
 mod packages;
 mod passed_over;

@@ -6,7 +6,7 @@
 
 mod scans;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use crate::ingest::surveys::Surveys;
 use crate::ingest::watching::Watching;
 use crate::media::RunId;
 use crate::pulse;
-use crate::store::StoreError;
+use crate::store::{Reader, RunInfo, StoreError};
 
 /// The watched directories, the runs in them, and their logs and dumps.
 pub(in crate::ingest) struct Sources {
@@ -33,6 +33,8 @@ pub(in crate::ingest) struct Sources {
     scans: VecDeque<Scan>,
     /// Run directories that were closed and are opened again if they are there.
     to_reopen: Vec<PathBuf>,
+    /// The names that directories gave to their runs when these were read first. `None` until it is needed.
+    names: Option<HashMap<PathBuf, Vec<RunId>>>,
     lines: LogLines,
     dumps: PathDumps,
     surveys: Surveys,
@@ -47,6 +49,7 @@ impl Sources {
             runs: Runs::default(),
             scans: VecDeque::new(),
             to_reopen: Vec::new(),
+            names: None,
             lines: LogLines::new(LogSchedule::new(Instant::now(), tick)),
             dumps: PathDumps::new(),
             surveys: Surveys::new(),
@@ -229,8 +232,9 @@ impl Sources {
             return;
         };
         let options = context.read_options.clone();
-        let opened = RunReader::open(path, name, watch, options);
-        let opened = opened.map_err(NotOpened::from).and_then(|mut run| {
+        let name = self.name_in_store(path, name, context.planner.reader());
+        let opened = name.map_err(NotOpened::from).and_then(|name| {
+            let mut run = RunReader::open(path, &name, watch, options)?;
             // The cursors of an earlier directory of this name must be in the store.
             context.drain_run(run.id());
             if context.pipeline.n_in_flight_of(run.id()) == 0 {
@@ -261,6 +265,33 @@ impl Sources {
         if let Some(root) = self.watching.root_mut(root) {
             root.note_opened(path, result);
         }
+    }
+
+    /// The name of the run in a directory: the one that it got when it was read first. `ingest ROOT` names a run by its
+    /// path from there, and `ingest ROOT/a/b` by its folder.
+    fn name_in_store(
+        &mut self,
+        path: &Path,
+        name: &str,
+        reader: &Reader,
+    ) -> Result<String, StoreError> {
+        let Ok(source) = path.canonicalize() else { return Ok(name.to_owned()) };
+        let names = match &mut self.names {
+            Some(names) => names,
+            none => none.insert(names_of(reader)?),
+        };
+        let of_source = names.entry(source).or_default();
+        let is_other = of_source.iter().all(|known| known.as_str() != name);
+        for known in of_source.iter().filter(|_| is_other) {
+            // An id that was in `safelight.json` is no name of the directory.
+            let is_name =
+                |info: RunInfo| info.identity.get("id").is_none_or(serde_json::Value::is_null);
+            if reader.run_info(known).ok().flatten().is_some_and(is_name) {
+                return Ok(known.as_str().to_owned());
+            }
+        }
+        of_source.extend(RunId::new(name).ok().filter(|_| is_other));
+        Ok(name.to_owned())
     }
 
     /// Closes a run whose directory is gone or has another identity. It is opened again if it is there.
@@ -344,4 +375,13 @@ impl Sources {
             self.dumps.batch_done(run, (key, path), unread);
         }
     }
+}
+
+/// The runs of the store, by their directories.
+fn names_of(reader: &Reader) -> Result<HashMap<PathBuf, Vec<RunId>>, StoreError> {
+    let mut names: HashMap<PathBuf, Vec<RunId>> = HashMap::new();
+    for summary in reader.runs()? {
+        names.entry(summary.source).or_default().push(summary.run);
+    }
+    Ok(names)
 }
