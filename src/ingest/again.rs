@@ -17,11 +17,11 @@ pub(crate) use crate::ingest::line_records::MOVED;
 use crate::ingest::pipeline::{CHANGED, held_at};
 use crate::ingest::runs::RunReader;
 use crate::limits::{Limits, StepUsage};
-use crate::media::{HeldAt, MediaKey, Rejection, RunId, Source, Step};
+use crate::media::{HeldAt, MediaEntry, MediaKey, Rejection, RunId, Source, Step};
 use crate::plan::{Found, Plan, plan_held};
 use crate::record::pattern::DumpPath;
 use crate::record::{
-    ImageOptions, Line, MediaRecord, parse_foreign_sidecar, parse_line, parse_sidecar,
+    ImageOptions, Line, LooseKey, MediaRecord, parse_foreign_sidecar, parse_line, parse_sidecar,
 };
 use crate::run_dir::{ReadFailure, ReadOptions};
 use crate::store::journal::Stamp;
@@ -36,6 +36,39 @@ pub(crate) struct Lookup<'a> {
     pub(crate) reader: &'a Reader,
     pub(crate) limits: &'a Limits,
     pub(crate) rules: &'a ImageRules,
+}
+
+/// The key and the tensor of an item that is found again. They say under which key a loose file was taken: no pattern
+/// does.
+#[derive(Clone, Copy)]
+pub(crate) struct NamedItem<'a> {
+    pub(crate) key: Option<&'a MediaKey>,
+    pub(crate) tensor: Option<&'a str>,
+}
+
+impl<'a> NamedItem<'a> {
+    /// Those of an item.
+    pub(crate) fn of(entry: &'a MediaEntry) -> Self {
+        Self { key: entry.key(), tensor: entry.source.tensor.as_deref() }
+    }
+
+    /// What a loose file's path may say of it. Of an archive with several tensors, the key of each ends in its name.
+    fn loose_paths(self, path: &str) -> Vec<Result<DumpPath, String>> {
+        let Some(key) = self.key else { return Vec::new() };
+        let without_tensor = self.tensor.and_then(|tensor| {
+            let above = key.as_str().strip_suffix(tensor)?.strip_suffix('/')?;
+            MediaKey::new(above).ok()
+        });
+        let keys = without_tensor.iter().chain([key]);
+        keys.filter_map(|key| LooseKey::of_item(path, key)?.read(path)).collect()
+    }
+
+    /// Whether a record leads to this item.
+    fn is_in(self, record: &OpenRecord) -> bool {
+        let is_it =
+            |part: &Part| Some(&part.key) == self.key && part.tensor.as_deref() == self.tensor;
+        record.parts.iter().any(is_it)
+    }
 }
 
 /// Images of one tensor that are found again.
@@ -96,13 +129,15 @@ impl ReopenedRun {
     pub(crate) fn read_held(
         &mut self,
         source: &Source,
+        key: &MediaKey,
         held: HeldAt,
         lookup: Lookup<'_>,
     ) -> Result<Result<OpenRecord, String>, StoreError> {
         if self.run.files.dir().stat(&source.path).is_none() {
             return Ok(Err(GONE.to_owned()));
         }
-        let opened = self.read_again(source, MissingFile::Wait, lookup)?;
+        let item = NamedItem { key: Some(key), tensor: source.tensor.as_deref() };
+        let opened = self.read_again(source, item, MissingFile::Wait, lookup)?;
         let opened = opened.map_err(|why| why.reason);
         Ok(opened.and_then(|opened| {
             let is_unchanged = is_unchanged(&opened.dump, source, held)?;
@@ -117,6 +152,7 @@ impl ReopenedRun {
     pub(crate) fn read_again(
         &mut self,
         source: &Source,
+        item: NamedItem<'_>,
         missing_file: MissingFile,
         lookup: Lookup<'_>,
     ) -> Result<Result<OpenRecord, Rejection>, StoreError> {
@@ -124,7 +160,7 @@ impl ReopenedRun {
             (Some(log), Some(number)) => {
                 Ok(self.read_line(log, number, source, missing_file, lookup.limits))
             }
-            _ => self.read_path(&source.path, missing_file, lookup),
+            _ => self.read_path(&source.path, item, missing_file, lookup),
         }
     }
 
@@ -132,12 +168,15 @@ impl ReopenedRun {
     fn read_path(
         &mut self,
         path: &str,
+        item: NamedItem<'_>,
         missing_file: MissingFile,
         Lookup { reader, limits, .. }: Lookup<'_>,
     ) -> Result<Result<OpenRecord, Rejection>, StoreError> {
         let run = &mut self.run;
         let row = reader.dump(run.id(), path)?.unwrap_or_default();
-        let Some(description) = run.files.dump_path(path) else {
+        let by_pattern = run.files.dump_path(path);
+        let descriptions = by_pattern.map_or_else(|| item.loose_paths(path), |one| vec![one]);
+        let Some((last, others)) = descriptions.split_last() else {
             let reason = "no pattern in `dumps` of the configuration describes its path any more";
             return Ok(Err(Rejection::waiting(reason)));
         };
@@ -149,8 +188,17 @@ impl ReopenedRun {
         if known != sidecar.as_ref().map(|(_, stamp)| *stamp) {
             return Ok(Err(Rejection::waiting("its sidecar has changed since it was held")));
         }
-        let dump = DescribedDump { path, description: &description, sidecar: sidecar.as_ref() };
-        Ok(dump.open(run, missing_file, limits).map_err(ReadFailure::into))
+        let mut open = |description| {
+            let dump = DescribedDump { path, description, sidecar: sidecar.as_ref() };
+            dump.open(run, missing_file, limits).map_err(ReadFailure::into)
+        };
+        for description in others {
+            let opened = open(description);
+            if opened.as_ref().map_or(true, |record| item.is_in(record)) {
+                return Ok(opened);
+            }
+        }
+        Ok(open(last))
     }
 
     fn read_line(

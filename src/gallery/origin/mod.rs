@@ -22,7 +22,7 @@ use super::shown::TensorBytes;
 use crate::config::Live;
 use crate::convert::Extent;
 use crate::ingest::again::{
-    HeldImages, Lookup, MOVED, MissingFile, OpenDump, OpenRecord, ReopenedRun, part_of,
+    HeldImages, Lookup, MOVED, MissingFile, NamedItem, OpenDump, OpenRecord, ReopenedRun, part_of,
 };
 use crate::limits::{Admission, Limits, StepUsage, admit};
 use crate::media::{Digest, DigestKind, Fate, MediaEntry, Source, State};
@@ -211,9 +211,9 @@ fn read(
     let source = Source { held: None, image: None, ..entry.source.clone() };
     let read = |run: &mut ReopenedRun| -> Result<Result<OpenRecord, String>, StoreError> {
         if let Some(held) = entry.source.held.filter(|_| is_held) {
-            return run.read_held(&source, held, lookup);
+            return run.read_held(&source, &place.key, held, lookup);
         }
-        let record = run.read_again(&source, MissingFile::Drop, lookup)?;
+        let record = run.read_again(&source, NamedItem::of(entry), MissingFile::Drop, lookup)?;
         Ok(record.map_err(|why| why.reason))
     };
     let origins = &shared.origins;

@@ -31,6 +31,20 @@ impl FromStr for LooseKey {
 }
 
 impl LooseKey {
+    /// The key under which a file was taken whose items have the key `item`. `None` if `path` is not that of a loose
+    /// array or picture, or its name leads to another key.
+    #[must_use]
+    pub fn of_item(path: &str, item: &MediaKey) -> Option<Self> {
+        let (stem, _) = path.rsplit_once('.').filter(|_| Self::is_loose(path))?;
+        match numbers_of(stem).map_or(stem, |(name, ..)| name) {
+            "" => Some(Self(item.clone())),
+            name => {
+                let above = item.as_str().strip_suffix(name)?.strip_suffix('/')?;
+                MediaKey::new(above).ok().map(Self)
+            }
+        }
+    }
+
     /// Returns what the name of a loose file says of it. `None` if `path`, relative to the run directory, is not that of
     /// a loose array or picture.
     ///
@@ -93,7 +107,11 @@ mod tests {
             let read = key.read(path).map(|read| read.expect("a path"));
             let got = read.as_ref().map(|read| (read.key.as_str(), read.step.0, read.index));
             assert_eq!(got, want, "{path}");
+            let of_item = read.and_then(|read| LooseKey::of_item(path, &read.key));
+            assert_eq!(of_item, want.map(|_| key.clone()), "{path}");
         }
+        let other: MediaKey = MediaKey::new("val/other").expect("a key");
+        assert_eq!(LooseKey::of_item("pred_120.npy", &other), None);
         let long = format!("{}.png", "x".repeat(crate::media::NAME_BYTES_MAX));
         assert!(key.read(&long).is_some_and(|read| read.is_err()));
     }

@@ -73,7 +73,7 @@ impl Release {
                 continue;
             }
             let mut record =
-                match opened.read_held(&group.source, group.held, context.planner.lookup())? {
+                match opened.read_held(&group.source, key, group.held, context.planner.lookup())? {
                     Ok(record) => record,
                     Err(reason) => {
                         report.failed(id, Some(key), &reason, n);

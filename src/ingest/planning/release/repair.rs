@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::super::PlanContext;
 use super::{STEPS_PER_TURN, reopen};
 use crate::config::WatchConfig;
-use crate::ingest::again::{HeldImages, MissingFile, ReopenedRun, plan_again};
+use crate::ingest::again::{HeldImages, MissingFile, NamedItem, ReopenedRun, plan_again};
 use crate::ingest::pipeline::{FilesToRepair, SourceBatch};
 use crate::ingest::runs::Runs;
 use crate::media::{MediaEntry, MediaId, RunId, Sha256, Source};
@@ -150,7 +150,8 @@ impl Repair {
             Err(reason) => return Ok(Err(reason.clone())),
         };
         let source = Source { held: None, image: None, ..entry.source.clone() };
-        let read = opened.read_again(&source, MissingFile::Drop, context.planner.lookup())?;
+        let (item, lookup) = (NamedItem::of(&entry), context.planner.lookup());
+        let read = opened.read_again(&source, item, MissingFile::Drop, lookup)?;
         let mut record = match read {
             Ok(record) => record,
             Err(why) => return Ok(Err(why.reason)),

@@ -14,7 +14,9 @@ use super::super::planner::ImageRange;
 use super::super::sessions::{Sessions, Standing};
 use super::super::{PathDumps, PlanContext};
 use super::{Release, ReleasedRun, Scope, reopen};
-use crate::ingest::again::{HeldImages, MOVED, MissingFile, OpenRecord, ReopenedRun, plan_again};
+use crate::ingest::again::{
+    HeldImages, MOVED, MissingFile, NamedItem, OpenRecord, ReopenedRun, plan_again,
+};
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::{Runs, SourceId};
 use crate::media::{MediaEntry, MediaId, Rejection, RunId, Session, Source};
@@ -124,9 +126,8 @@ impl Release {
             return Ok(());
         }
         let source = Source { image: None, missing: Vec::new(), ..entry.source.clone() };
-        let Ok(mut record) =
-            opened.read_again(&source, MissingFile::Drop, context.planner.lookup())?
-        else {
+        let (item, lookup) = (NamedItem::of(entry), context.planner.lookup());
+        let Ok(mut record) = opened.read_again(&source, item, MissingFile::Drop, lookup)? else {
             return Ok(());
         };
         if record.source.missing == entry.source.missing {
@@ -162,7 +163,8 @@ impl Waiting {
     ) -> Result<Retried, StoreError> {
         let source = Source { held: None, image: None, tensor: None, ..self.entry.source.clone() };
         let batch = SourceBatch::new(&opened.run.info, SourceCursor::None);
-        match opened.read_again(&source, MissingFile::Drop, context.planner.lookup())? {
+        let (item, lookup) = (NamedItem::of(&self.entry), context.planner.lookup());
+        match opened.read_again(&source, item, MissingFile::Drop, lookup)? {
             Err(why) => self.rejected(run, why, opened, batch, context),
             Ok(record) => match (self.entry.source.image, &self.place) {
                 (Some(image), Some(place)) => {
