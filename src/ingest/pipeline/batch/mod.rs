@@ -1,11 +1,13 @@
 //! Everything that came of one line or dump, from the plan to the commit.
 
 mod queued;
+mod tally;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(super) use self::queued::{BatchTally, QueuedBatch};
+pub(super) use self::queued::QueuedBatch;
+pub(super) use self::tally::BatchTally;
 use super::batch_values::Making;
 use super::job::RenderJob;
 use super::make::Material;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use super::tally::{BatchTally, id_of};
 use super::{BatchPart, FilesToRepair, SourceBatch};
 use crate::decode::Skipped;
 use crate::ingest::dumps::SharedDigest;
 use crate::ingest::pipeline::budget::Share;
-use crate::ingest::pipeline::counts::BatchCounts;
 use crate::ingest::pipeline::job::{BatchSlot, RenderJob, RenderOutcome};
 use crate::ingest::pipeline::make::{CHANGED, MadeImage};
 use crate::ingest::pipeline::results::{BatchResult, ItemOutcome};
-use crate::media::{Digest, MediaId, RunId, Sha256, Source, State};
+use crate::media::{Digest, MediaId, RunId, Sha256, State};
 use crate::store::journal::{Event, SourceCursor};
 use crate::store::media_check::files_of;
 use crate::store::media_dir::{Staged, Staging};
@@ -20,9 +20,6 @@ use crate::store::{Commit, RunInfo};
 /// time, so that other runs are committed in between.
 const FILES_AT_ONCE_MAX: usize = 128;
 const SYNC_SLICE_FILES: usize = 32;
-
-/// An upper bound for the rejections of one batch that are logged.
-const REJECTIONS_LOGGED_MAX: usize = 3;
 
 /// A batch whose jobs were handed to the workers.
 #[derive(Debug)]
@@ -59,19 +56,6 @@ pub(in crate::ingest::pipeline) struct QueuedBatch {
     skipped: Option<(String, Skipped)>,
     /// If the batch is an image of the store, which of its files are made again.
     repair: Option<FilesToRepair>,
-}
-
-/// What a batch that is done counts for.
-#[derive(Debug)]
-pub(in crate::ingest::pipeline) struct BatchTally {
-    counts: BatchCounts,
-    results: Vec<BatchResult>,
-    /// The source and reason of the first rejected items, to log them.
-    rejections: Vec<(Source, Option<String>)>,
-    /// A dump of this run and its entries that hold no picture.
-    skipped: Option<(RunId, String, Skipped)>,
-    /// Given back when dropped.
-    _share: Share,
 }
 
 impl QueuedBatch {
@@ -188,10 +172,7 @@ impl QueuedBatch {
         if let Some(repair) = self.repair.take() {
             return self.finish_repair(repair);
         }
-        let counts = BatchCounts { n_items: self.n_items, ..BatchCounts::default() };
-        let (results, rejections) = (Vec::new(), Vec::new());
-        let mut tally =
-            BatchTally { counts, results, rejections, skipped: None, _share: self.share };
+        let mut tally = BatchTally::new(self.n_items, self.share);
         let digest = self.digest.as_ref().and_then(|digest| digest.get().copied());
         let run = &self.run.id;
         let not_made = |id| BatchResult::NotMade { run: run.clone(), id };
@@ -288,80 +269,10 @@ impl QueuedBatch {
                     .to_owned(),
             }),
         };
-        let counts = BatchCounts { n_items, ..BatchCounts::default() };
-        let results = vec![BatchResult::Repaired { id, result: reason.map_or(Ok(()), Err) }];
-        let (rejections, skipped) = (Vec::new(), None);
-        let tally = BatchTally { counts, results, rejections, skipped, _share: share };
+        let mut tally = BatchTally::new(n_items, share);
+        tally.results.push(BatchResult::Repaired { id, result: reason.map_or(Ok(()), Err) });
         let commit = Commit { run, events: Vec::new(), files, cursor: SourceCursor::None };
         (Some(commit), tally.given_back())
-    }
-}
-
-impl BatchTally {
-    fn count(&mut self, event: &Event) {
-        let Event::Media(entry) = event else { return };
-        match entry.state() {
-            State::Image => self.counts.n_image += 1,
-            State::Held => self.counts.n_held += 1,
-            State::Rejected => {
-                self.counts.n_rejected += 1;
-                if self.rejections.len() < REJECTIONS_LOGGED_MAX {
-                    self.rejections.push((entry.source.clone(), entry.reason().map(str::to_owned)));
-                }
-            }
-        }
-    }
-
-    fn given_back(mut self) -> Self {
-        self.counts.n_given_back = self.counts.n_items;
-        self
-    }
-
-    /// Gives a batch back that was not journaled, because the files of its run fail for this reason.
-    pub(in crate::ingest::pipeline) fn give_back(&mut self, commit: &Commit, reason: &str) {
-        let why = || reason.to_owned();
-        for result in &mut self.results {
-            match result {
-                BatchResult::Dump { unread, .. } => *unread = Some(why()),
-                BatchResult::Released { result, .. } | BatchResult::Repaired { result, .. } => {
-                    *result = Err(why());
-                }
-                BatchResult::Retried { result, .. } => *result = Err(why()),
-                BatchResult::NotMade { .. } | BatchResult::LeftOut { .. } => {}
-            }
-        }
-        let run = &commit.run.id;
-        let ids = commit.events.iter().filter_map(id_of);
-        self.results.extend(ids.map(|id| BatchResult::NotMade { run: run.clone(), id }));
-        let n_items = self.counts.n_items;
-        self.counts = BatchCounts { n_items, n_given_back: n_items, ..BatchCounts::default() };
-        (self.rejections, self.skipped) = (Vec::new(), None);
-    }
-
-    /// Takes the run, the dump and its entries that hold no picture, and logs them.
-    pub(in crate::ingest::pipeline) fn take_skipped(&mut self) -> Option<(RunId, String, Skipped)> {
-        let skipped = self.skipped.take()?;
-        let (run, dump, entries) = &skipped;
-        tracing::debug!(%run, dump, n = entries.n, %entries, "skipped entries that hold no picture");
-        Some(skipped)
-    }
-
-    /// Logs the first rejections, and returns the counts and the results. Gives the share of the event
-    /// budget back.
-    pub(in crate::ingest::pipeline) fn close(self) -> (BatchCounts, Vec<BatchResult>) {
-        for (Source { path, log, line, .. }, reason) in &self.rejections {
-            tracing::info!(path, log, line, reason, "rejected");
-        }
-        (self.counts, self.results)
-    }
-}
-
-/// The place that an event is about.
-fn id_of(event: &Event) -> Option<MediaId> {
-    match event {
-        Event::Media(entry) => entry.id(),
-        Event::Gone { id, .. } => Some(id.clone()),
-        _ => None,
     }
 }
 
@@ -394,7 +305,8 @@ mod tests {
 
     use super::*;
     use crate::ingest::pipeline::budget::Budget;
-    use crate::media::{Description, MediaEntry, MediaKey, Step};
+    use crate::ingest::pipeline::counts::BatchCounts;
+    use crate::media::{Description, MediaEntry, MediaKey, Source, Step};
     use crate::store::journal::{DumpCursor, Fingerprint, JournalOffset, LogCursor, Stamp};
 
     const REASON: &str = "all its values are the same";
