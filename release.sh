@@ -4,9 +4,11 @@
 #   ./release.sh check          compares the versions everywhere, the changelog, and the dependencies' licences
 #   ./release.sh versions       only the versions and the changelog
 #   ./release.sh build          makes all packages in target/packages/release
-#   ./release.sh build --dev    makes the wheels and the Debian package of the debug program, for tests
-#   ./release.sh try            installs each package of `build` in an empty place, and makes a picture with each
-#   ./release.sh publish        uploads what `build` made; needs a clean tree, a tag, and the tokens of the registries
+#   ./release.sh build --dev    makes the wheels, the Debian package and the tarball of the debug program, for tests
+#   ./release.sh try            installs what `build` made in empty places: the wheels of the program and of the module,
+#                               the Debian package and the tarball, of which each makes a picture. Compiles the crates
+#   ./release.sh publish        uploads what `build` made of this commit and `try` tried; needs a clean tree, a tag, and
+#                               the tokens of the registries
 #   ./release.sh help           this list
 #
 # `build` needs Rust, npm, Python with venv and pip, and for the Debian package debhelper. It links for glibc 2.17 with
@@ -88,6 +90,7 @@ build_dev() {
     for revision in 1 2; do
         SAFELIGHT_DPKG_DEB="-Zgzip -z1" packaging/deb.sh "$program" $out $revision
     done
+    pack_tarball "$program" $out "safelight-$version-$(uname -m)-linux" -0
     ls -s --block-size=1K $out
 }
 
@@ -115,7 +118,7 @@ build() {
     else
         echo "release.sh: debhelper is missing: no Debian package" >&2
     fi
-    pack_tarball "$program" "$out" "safelight-$version-$machine-linux"
+    pack_tarball "$program" "$out" "safelight-$version-$machine-linux" -9e
     cargo package --locked --quiet --no-verify --allow-dirty \
         -p safelight -p safelight-formats -p safelight-image -p safelight-png
     cp "$CARGO_TARGET_DIR"/package/safelight*-"$version".crate "$out"
@@ -128,11 +131,18 @@ for wheel in glob.glob(f"{sys.argv[1]}/safelight-*manylinux*.whl"):
         with open(f"{sys.argv[1]}/{name.rsplit('/', 1)[1]}", "wb") as out:
             out.write(files.read(name))
 END
+    commit >"$out/COMMIT"
     (cd "$out" && sha256sum -- * >SHA256SUMS)
     (cd "$out" && ls -l --block-size=1 && cat SHA256SUMS)
 }
 
-# pack_tarball PROGRAM OUT NAME: what lies below /usr in the Debian package, in a folder NAME.
+# The commit of the tree, and whether the tree differs from it.
+commit() {
+    git rev-parse HEAD
+    [ -z "$(git status --porcelain)" ] || echo "with changes that are not committed"
+}
+
+# pack_tarball PROGRAM OUT NAME LEVEL: what lies below /usr in the Debian package, for /usr/local, in a folder NAME.
 pack_tarball() {
     local work
     work="$(mktemp -d)"
@@ -144,8 +154,9 @@ pack_tarball() {
     mkdir "$work/$3/share/zsh/site-functions"
     mv "$work/$3"/share/zsh/{vendor-completions,site-functions}/_safelight
     rmdir "$work/$3/share/zsh/vendor-completions"
+    sed -i -E 's#/usr/(bin|share)/#/usr/local/\1/#g' "$work/$3"/lib/systemd/{system,user}/*
     tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$work" -c "$3" |
-        xz -9e >"$2/$3.tar.xz"
+        xz "$4" >"$2/$3.tar.xz"
     rm -r "$work"
 }
 
@@ -162,15 +173,27 @@ try() {
     PATH="$without_npm:$PATH" SAFELIGHT_WEB=require CARGO_TARGET_DIR="$root/target/packages/crate" \
         cargo package --locked --allow-dirty -p safelight -p safelight-formats -p safelight-image -p safelight-png
     rm -r "$without_npm"
+    sha256sum <"$out/SHA256SUMS" >"$out/.tried"
+}
+
+# Checks that the packages are those of this commit, and that `try` has tried them.
+check_packages() {
+    local out="$root/target/packages/release"
+    [ -f "$out/SHA256SUMS" ] || fail "there are no packages: run ./release.sh build and try first"
+    (cd "$out" && sha256sum --quiet --check SHA256SUMS) || fail "the packages have changed since they were built"
+    [ "$(cat "$out/COMMIT")" = "$(commit)" ] ||
+        fail "the packages are of another commit: run ./release.sh build and try first"
+    [ "$(cat "$out/.tried" 2>/dev/null)" = "$(sha256sum <"$out/SHA256SUMS")" ] ||
+        fail "the packages were not tried: run ./release.sh try first"
 }
 
 publish() {
     local out="$root/target/packages/release"
-    check
     grep -q "^## $version (" CHANGELOG.md || fail "CHANGELOG.md has no section \"## $version (date)\""
     [ -z "$(git status --porcelain)" ] || fail "the tree has changes that are not committed"
     [ "$(git describe --tags --exact-match 2>/dev/null)" = "v$version" ] || fail "HEAD has no tag v$version"
-    (cd "$out" && sha256sum --quiet --check SHA256SUMS) || fail "run ./release.sh build and try first"
+    check_packages
+    check
     install_tools requirements requirements-release
     SAFELIGHT_WEB=require cargo publish --locked --allow-dirty \
         -p safelight-png -p safelight-image -p safelight-formats -p safelight

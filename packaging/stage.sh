@@ -35,7 +35,7 @@ put 644 usr/lib/tmpfiles.d/safelight.conf systemd/safelight.tmpfiles
 user="$root/usr/lib/systemd/user/safelight.service"
 put 644 usr/lib/systemd/user/safelight.service /dev/stdin <<END
 # Safelight without root. It runs as you and reads the files that you can read. To start it, write
-# ~/.config/safelight/safelight.toml (/usr/share/doc/safelight/examples has one); then:
+# ~/.config/safelight/safelight.toml, such as /usr/share/doc/safelight/examples/default-user.toml; then:
 #   systemctl --user enable --now safelight
 # \`loginctl enable-linger\` keeps it running while you are logged out.
 $(sed -n -e 's|%h/.local/bin/safelight|/usr/bin/safelight|' -e '/^\[Unit\]/,$p' systemd/user/safelight.service)
@@ -45,6 +45,6 @@ grep -q '^ExecStart=/usr/bin/safelight ' "$user"
 doc=usr/share/doc/safelight
 put 644 $doc/ README.md
 put 644 $doc/docs/ docs/*.md
-put 644 $doc/examples/safelight.toml config/safelight.toml
+put 644 $doc/examples/ config/safelight.toml config/default-user.toml
 put 644 $doc/examples/systemd/ systemd/*.conf
 put 644 $doc/examples/systemd/user/ systemd/user/sandbox.conf

@@ -1,7 +1,7 @@
 //! What `release.sh` makes: each package is installed in an empty place and makes a picture.
 //!
-//! `SAFELIGHT_PACKAGES` names the folder with the packages. test.sh has `release.sh build --dev` make those of the debug
-//! program; `release.sh try` runs these tests with those of the release.
+//! `SAFELIGHT_PACKAGES` names the folder with the packages. test.sh has `release.sh build --dev` make those of the
+//! debug program; `release.sh try` runs these tests with those of the release.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -43,8 +43,8 @@ fn run(program: impl AsRef<OsStr>, args: &[&OsStr], variables: &[(&str, &OsStr)]
     String::from_utf8(stdout).expect("UTF-8")
 }
 
-/// Makes a Python environment in a folder and installs what these arguments of pip name, without the net. Returns its
-/// Python.
+/// Makes a Python environment in a folder and installs what these arguments of pip name, without the net. Returns the
+/// path of its Python.
 fn environment_with(folder: &Path, wanted: &[&OsStr]) -> PathBuf {
     run("python3", &["-m".as_ref(), "venv".as_ref(), folder.as_os_str()], &[]);
     let python = folder.join("bin/python");
@@ -145,27 +145,75 @@ fn the_wheel_with_the_module_alone_logs_and_says_that_it_has_no_program() {
 #[test]
 fn the_tarball_unpacks_and_makes_a_picture() {
     let Some(tarballs) = packages(".tar.xz") else { return };
-    // `build --dev` makes none.
-    for tarball in tarballs {
-        let temp = tempfile::tempdir().expect("a folder");
-        run(
-            "tar",
-            &[
-                "-xf".as_ref(),
-                tarball.as_os_str(),
-                "-C".as_ref(),
-                temp.path().as_os_str(),
-                "--strip-components=1".as_ref(),
-            ],
-            &[],
-        );
-        let dump = temp.path().join("run/dumps/val/pred/000007.npy");
-        fs::create_dir_all(dump.parent().expect("a folder")).expect("a folder");
-        fs::write(&dump, crate::harness::npy("|u1", &[2, 3], &[0, 128, 255, 1, 2, 3]))
-            .expect("a dump");
-        let program = temp.path().join("bin/safelight");
-        assert_makes_a_picture(&program, &temp.path().join("run"), &temp.path().join("store"));
+    let [tarball] = tarballs.as_slice() else { panic!("want one tarball: {tarballs:?}") };
+    let temp = tempfile::tempdir().expect("a folder");
+    let prefix = temp.path().join("usr/local");
+    fs::create_dir_all(&prefix).expect("a folder");
+    let unpack = ["-xf".as_ref(), tarball.as_os_str(), "-C".as_ref(), prefix.as_os_str()];
+    run("tar", &[&unpack[..], &["--strip-components=1".as_ref()]].concat(), &[]);
+    let dump = temp.path().join("run/dumps/val/pred/000007.npy");
+    fs::create_dir_all(dump.parent().expect("a folder")).expect("a folder");
+    fs::write(&dump, crate::harness::npy("|u1", &[2, 3], &[0, 128, 255, 1, 2, 3])).expect("a dump");
+    let program = prefix.join("bin/safelight");
+    assert_makes_a_picture(&program, &temp.path().join("run"), &temp.path().join("store"));
+
+    // Bug: the units named /usr/bin/safelight, and the README unpacks to /usr/local.
+    let readme = fs::read_to_string(repository().join("README.md")).expect("the README");
+    assert!(readme.contains("`tar -xf safelight-*.tar.xz -C /usr/local --strip-components=1`"));
+    let mut n_files = 0;
+    for unit in crate::harness::files_below(&prefix.join("lib/systemd")) {
+        let text = fs::read_to_string(&unit).expect("a unit");
+        for word in text.split(|c: char| c.is_whitespace() || "=;,".contains(c)) {
+            if word.starts_with("/usr/") {
+                assert!(temp.path().join(&word[1..]).is_file(), "{word} in {}", unit.display());
+                n_files += 1;
+            }
+        }
     }
+    assert!(n_files > 4, "{n_files}");
+}
+
+#[test]
+fn only_packages_of_this_commit_that_were_tried_are_published() {
+    // Bug: whatever an earlier build had left was uploaded.
+    let temp = tempfile::tempdir().expect("a folder");
+    let packages = temp.path().join("target/packages/release");
+    fs::create_dir_all(&packages).expect("folders");
+    let write = |path: &str, text: &str| fs::write(temp.path().join(path), text).expect("a file");
+    write("Cargo.toml", "[workspace.package]\nversion = \"1.2.3\"\n\n");
+    write("CHANGELOG.md", "## 1.2.3 (2026-12-01)\n");
+    write(".gitignore", "target\n");
+    fs::copy(repository().join("release.sh"), temp.path().join("release.sh")).expect("a copy");
+    let shell = |command: &str| {
+        let ran = Command::new("bash").args(["-ec", command]).current_dir(temp.path()).output();
+        let Output { status, stderr, .. } = ran.expect("bash");
+        (status.success(), String::from_utf8_lossy(&stderr).into_owned())
+    };
+    let make = |command: &str| assert_eq!(shell(command), (true, String::new()), "{command}");
+    let commit = "git add . && git -c user.name=a -c user.email=a@b.c commit --quiet --message x";
+    make(&format!("git init --quiet && {commit} && git tag v1.2.3"));
+    let is_refused = |want: &str| {
+        let (is_done, said) = shell("./release.sh publish");
+        assert!(!is_done && said.contains(want), "{want}: {said}");
+    };
+    is_refused("there are no packages");
+    let sums = "cd target/packages/release && sha256sum a.whl COMMIT >SHA256SUMS";
+    make(&format!(
+        "git rev-parse HEAD >target/packages/release/COMMIT; \
+                   echo x >target/packages/release/a.whl; {sums}"
+    ));
+    is_refused("the packages were not tried");
+    make("cd target/packages/release && sha256sum <SHA256SUMS >.tried");
+    // The next check, of the versions.
+    is_refused("Cargo.toml, safelight-formats, has version (none)");
+    make("echo y >target/packages/release/a.whl");
+    is_refused("the packages have changed since they were built");
+    make(sums);
+    is_refused("the packages were not tried");
+    write("new", "x");
+    is_refused("the tree has changes that are not committed");
+    make(&format!("{commit} && git tag --force v1.2.3 2>&1"));
+    is_refused("the packages are of another commit");
 }
 
 #[test]
@@ -194,6 +242,26 @@ fn the_crate_holds_what_its_build_needs_and_no_tests() {
     ] {
         assert!(files.contains(file), "{file} is missing");
     }
+    let mut n_included = 0;
+    for source in crate::harness::files_below(&repository().join("src")) {
+        // Files of tests are in no crate.
+        let is_of_tests = |part: &OsStr| {
+            part.to_str().is_some_and(|part| part.trim_end_matches(".rs").ends_with("tests"))
+        };
+        if source.strip_prefix(repository()).expect("a source").iter().any(is_of_tests) {
+            continue;
+        }
+        let text = fs::read_to_string(&source).unwrap_or_default();
+        for included in text.split("include_str!(\"").skip(1) {
+            let included = included.split('"').next().expect("a path");
+            let folder = source.parent().expect("a folder");
+            let file = folder.join(included).canonicalize().expect("an included file");
+            let file = file.strip_prefix(repository()).expect("a file of the repository");
+            assert!(files.contains(file.to_str().expect("UTF-8")), "{} is missing", file.display());
+            n_included += 1;
+        }
+    }
+    assert!(n_included > 8, "{n_included}");
     let strange: Vec<&&str> = files
         .iter()
         .filter(|file| {
@@ -222,6 +290,7 @@ fn the_debian_package_installs_upgrades_and_keeps_the_store() {
         "start",
         "picture",
         "user-unit",
+        "user-example",
         "instance",
         "upgrade",
         "restarted",
