@@ -121,8 +121,8 @@ impl WatchConfig {
         })
     }
 
-    /// Returns what a dump's path says of it, or why it says too little. `None` if the file is no dump. `path` is relative
-    /// to the run directory, with slashes.
+    /// Returns what a dump's path says of it, or why it says too little. `None` if the file is no dump. `path` is
+    /// relative to the run directory, with slashes.
     pub(crate) fn dump_path(&self, path: &str) -> Option<Result<DumpPath, String>> {
         let by_pattern = self.dumps.iter().find_map(|pattern| pattern.read(path));
         by_pattern.or_else(|| self.loose_key.as_ref()?.read(path))

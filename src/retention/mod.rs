@@ -1,8 +1,7 @@
 //! Retention: removes media files that are too old or too many, and dumps that are no longer needed.
 //!
-//! `policy` decides by counts and ages. `dump_check` and `line_parts` check that the store has the
-//! whole dump. `run_sweep` reads what
-//! a run has, and removes files.
+//! `policy` decides by counts and ages. `dump_check` and `line_parts` check that the store has the whole dump.
+//! `run_sweep` reads what a run has, and removes files.
 //!
 //! A removed image stays in the index and is marked as *pruned*. The mark is durable in the run's journal before the
 //! first of the image's files is removed.

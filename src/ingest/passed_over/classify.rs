@@ -262,8 +262,8 @@ fn is_dump_elsewhere(folder: &str, stem: &str, suffix: &str) -> bool {
     }
 }
 
-/// A pattern that the path would match, and a path for the same key and step that is read without it. The folder, or what
-/// the name begins with, becomes the key.
+/// A pattern that the path would match, and a path for the same key and step that is read without it. The folder, or
+/// what the name begins with, becomes the key.
 fn suggested_pattern(
     files: &RunFiles,
     folder: &str,
