@@ -57,12 +57,12 @@ impl Places {
     }
 
     /// The configuration file that is read if none is named. A file of the machine that this user may not read is
-    /// that of a service.
+    /// that of a service. A file in a home that this user may not enter is another user's: `runuser` keeps `HOME`.
     pub(crate) fn file(&self) -> Option<PathBuf> {
         let is_taken = |path: &PathBuf| match File::open(path) {
             Ok(file) => file.metadata().is_ok_and(|meta| meta.is_file()),
             // Anything else is said when the file is read.
-            Err(error) => is_told(error.kind(), path),
+            Err(error) => is_told(error.kind(), path, path.symlink_metadata().is_ok()),
         };
         self.files().into_iter().find(is_taken)
     }
@@ -94,11 +94,12 @@ impl Places {
     }
 }
 
-/// Whether a command fails if the configuration file at this place cannot be opened for this reason.
-fn is_told(kind: io::ErrorKind, path: &Path) -> bool {
+/// Whether a command fails if the configuration file at this place cannot be opened for this reason. `is_seen` tells
+/// whether this user sees that there is a file.
+fn is_told(kind: io::ErrorKind, path: &Path, is_seen: bool) -> bool {
     match kind {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => false,
-        io::ErrorKind::PermissionDenied => path != Path::new(SYSTEM_FILE),
+        io::ErrorKind::PermissionDenied => path != Path::new(SYSTEM_FILE) && is_seen,
         _ => true,
     }
 }
@@ -112,9 +113,10 @@ mod tests {
         // Bug: a user's own file that was closed to the user was ignored without a word.
         let own = Path::new("/home/ada/.config/safelight/safelight.toml");
         let denied = io::ErrorKind::PermissionDenied;
-        assert!(is_told(denied, own) && !is_told(denied, Path::new(SYSTEM_FILE)));
-        assert!(!is_told(io::ErrorKind::NotFound, own));
-        assert!(is_told(io::ErrorKind::Other, Path::new(SYSTEM_FILE)));
+        assert!(is_told(denied, own, true) && !is_told(denied, own, false));
+        assert!(!is_told(denied, Path::new(SYSTEM_FILE), true));
+        assert!(!is_told(io::ErrorKind::NotFound, own, false));
+        assert!(is_told(io::ErrorKind::Other, Path::new(SYSTEM_FILE), true));
     }
 
     fn user() -> Places {
