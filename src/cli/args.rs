@@ -180,8 +180,8 @@ pub(super) struct IngestArgs {
     /// Run directories, or directories that hold some
     #[arg(required = true, value_name = "DIR")]
     pub(super) directories: Vec<PathBuf>,
-    /// Also take the arrays and pictures that lie directly in a directory. `120.npy` is step 120 of this key,
-    /// `pred_120.npy` step 120 of NAME/pred, and `cat.png` step 0 of NAME/cat
+    /// Also take the arrays and pictures that lie directly in a directory, and no run directories below it. `120.npy` is
+    /// step 120 of this key, `pred_120.npy` step 120 of NAME/pred, and `cat.png` step 0 of NAME/cat
     #[arg(long, value_name = "NAME")]
     pub(super) key: Option<LooseKey>,
 }

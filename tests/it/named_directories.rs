@@ -161,3 +161,28 @@ fn the_daemon_says_which_run_directories_lie_too_deep() {
     assert!(said.contains("1 run directory lies deeper than the others"), "{said}");
     assert!(said.contains("such as sweep/seed0"), "{said}");
 }
+
+#[test]
+fn a_copy_of_a_run_is_told_once_and_the_others_are_read() {
+    // Bug: told twice, exit code 1.
+    let temp = TempRun::new();
+    temp.log_picture("k", 1, 1);
+    temp.write("safelight.json", b"{\"id\":\"one\"}");
+    let copy = temp.folder().join("run-copy");
+    let copied = Command::new("cp").arg("-r").arg(temp.at("")).arg(&copy).status();
+    assert!(copied.expect("cp").success());
+    fs::create_dir_all(temp.folder().join("run-other/dumps/k")).expect("folders");
+    fs::write(temp.folder().join("run-other/dumps/k/1.npy"), gray(2)).expect("a dump");
+    let runs =
+        ["run", "run-copy", "run-other"].map(|run| temp.folder().join(run).display().to_string());
+    let ran = temp.run(&["ingest", &runs[0], &runs[1], &runs[2]]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    let told = format!("{}{}", ran.out, ran.err);
+    assert_eq!(told.matches("run-copy").count(), 1, "{ran:?}");
+    assert!(ran.out.contains("give one of them another \"id\" in safelight.json"), "{ran:?}");
+    assert_eq!(temp.counts(), [2, 0, 0]);
+    let ran = temp.run(&["ingest", &runs[1], "--json"]);
+    let report: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((ran.code, report["not_taken"].as_array().map(Vec::len)), (3, Some(1)), "{report}");
+    assert_eq!(report["problems"], serde_json::json!([]));
+}

@@ -345,50 +345,44 @@ fn a_closed_home_is_no_missing_directory() {
 }
 
 #[test]
-fn a_copy_of_a_run_is_told_once_and_the_others_are_read() {
-    // Bug: told twice, exit code 1.
-    let temp = TempRun::new();
-    temp.log_picture("k", 1, 1);
-    temp.write("safelight.json", b"{\"id\":\"one\"}");
-    let copy = temp.folder().join("run-copy");
-    let copied = Command::new("cp").arg("-r").arg(temp.at("")).arg(&copy).status();
-    assert!(copied.expect("cp").success());
-    fs::create_dir_all(temp.folder().join("run-other/dumps/k")).expect("folders");
-    fs::write(temp.folder().join("run-other/dumps/k/1.npy"), gray(2)).expect("a dump");
-    let runs =
-        ["run", "run-copy", "run-other"].map(|run| temp.folder().join(run).display().to_string());
-    let ran = temp.run(&["ingest", &runs[0], &runs[1], &runs[2]]);
-    assert_eq!(ran.code, 3, "{ran:?}");
-    let told = format!("{}{}", ran.out, ran.err);
-    assert_eq!(told.matches("run-copy").count(), 1, "{ran:?}");
-    assert!(ran.out.contains("give one of them another \"id\" in safelight.json"), "{ran:?}");
-    assert_eq!(temp.counts(), [2, 0, 0]);
-    let ran = temp.run(&["ingest", &runs[1], "--json"]);
-    let report: Value = serde_json::from_str(&ran.out).expect("JSON");
-    assert_eq!((ran.code, report["not_taken"].as_array().map(Vec::len)), (3, Some(1)), "{report}");
-    assert_eq!(report["problems"], serde_json::json!([]));
-}
-
-#[test]
 fn commands_that_are_printed_can_be_pasted_into_a_shell() {
-    // Bug: `list: safelight ls my run`.
+    // Bug: `list: safelight ls my run`, and commands without the store.
     let temp = TempRun::new();
     let run = temp.folder().join("my 'run' $(touch oops)");
+    let loose = temp.folder().join("my arrays");
     fs::create_dir_all(run.join("dumps/k")).expect("folders");
+    fs::create_dir(&loose).expect("a folder");
     fs::write(run.join("dumps/k/1.npy"), gray(1)).expect("a dump");
-    let mut ingest = Command::new(PROGRAM);
-    ingest.current_dir(temp.folder()).args([
-        "ingest",
-        run.to_str().expect("a path"),
-        "--store",
-        "my store",
-    ]);
-    let ran: Ran = ingest.output().expect("the program").into();
-    assert_eq!(ran.code, 0, "{ran:?}");
-    let list = ran.out.lines().find_map(|line| line.strip_prefix("list:     ")).expect("a command");
-    let pasted = Command::new("bash").args(["-c", list]).current_dir(temp.folder()).output();
-    let pasted: Ran = pasted.expect("bash").into();
-    assert!(pasted.code == 0 && pasted.out.contains("image"), "{list}: {pasted:?}");
+    fs::write(loose.join("7.npy"), gray(2)).expect("an array");
+    let in_folder = |program: &str, args: &[&str]| -> Ran {
+        let mut command = Command::new(program);
+        command.current_dir(temp.folder()).args(args).output().expect("a program").into()
+    };
+    let safelight = |args: &[&str], code: i32| {
+        let ran = in_folder(PROGRAM, &[args, &["--store", "my store"]].concat());
+        assert_eq!(ran.code, code, "{args:?}: {ran:?}");
+        ran.out
+    };
+    let paste = |said: &str, before: &str| {
+        let (_, command) = said.split_once(before).expect(before);
+        let ran = in_folder("bash", &["-c", command.lines().next().expect("a command")]);
+        (ran.code, ran.out)
+    };
+    let said = safelight(&["ingest", run.to_str().expect("a path")], 0);
+    let (code, list) = paste(&said, "list:     ");
+    assert!(code == 0 && list.contains("image"), "{list}");
+
+    let said = safelight(&["ingest", "my arrays"], 1);
+    assert_eq!(paste(&said, "take them as they are: ").0, 0, "{said}");
+    assert!(safelight(&["ls", "my arrays"], 0).contains("NAME"));
+
+    let line = "{\"key\":\"k\",\"step\":2,\"data\":\"gone.npy\"}\n";
+    fs::write(run.join("a.media.jsonl"), line).expect("a log");
+    safelight(&["ingest", run.to_str().expect("a path")], 3);
+    let name = "my 'run' $(touch oops)";
+    let (code, released) = paste(&safelight(&["show", name, "k", "2"], 0), "and by: ");
+    assert!(code == 3 && released.contains("1 item still waiting"), "{released}");
+    assert!(paste(&safelight(&["status"], 0), "list: ").1.contains("gone.npy"));
     assert!(fs::symlink_metadata(temp.folder().join("oops")).is_err());
 }
 
