@@ -280,12 +280,14 @@ impl Sources {
             Some(names) => names,
             none => none.insert(names_of(reader)?),
         };
-        let of_source = names.entry(source).or_default();
+        let of_source = names.entry(source.clone()).or_default();
         let is_other = of_source.iter().all(|known| known.as_str() != name);
         for known in of_source.iter().filter(|_| is_other) {
-            // An id that was in `safelight.json` is no name of the directory.
-            let is_name =
-                |info: RunInfo| info.identity.get("id").is_none_or(serde_json::Value::is_null);
+            // A run may have moved since. An id that was in `safelight.json` is no name of the directory.
+            let is_name = |info: RunInfo| {
+                let id = info.identity.get("id");
+                info.source == source && id.is_none_or(serde_json::Value::is_null)
+            };
             if reader.run_info(known).ok().flatten().is_some_and(is_name) {
                 return Ok(known.as_str().to_owned());
             }

@@ -49,7 +49,7 @@ complete -c safelight -n "__fish_safelight_using_subcommand daemon" -l config -d
 complete -c safelight -n "__fish_safelight_using_subcommand daemon" -l store -d 'The store\'s directory; overrides the configuration' -r -F
 complete -c safelight -n "__fish_safelight_using_subcommand daemon" -l json -d 'Print JSON: one object, or JSON Lines with one item a line'
 complete -c safelight -n "__fish_safelight_using_subcommand daemon" -s h -l help -d 'Print help'
-complete -c safelight -n "__fish_safelight_using_subcommand ingest" -l key -d 'Also take the arrays and pictures that lie directly in a directory. `120.npy` is step 120 of this key, `pred_120.npy` step 120 of NAME/pred, and `cat.png` step 0 of NAME/cat' -r
+complete -c safelight -n "__fish_safelight_using_subcommand ingest" -l key -d 'Also take the arrays and pictures that lie directly in a directory, and no run directories below it. `120.npy` is step 120 of this key, `pred_120.npy` step 120 of NAME/pred, and `cat.png` step 0 of NAME/cat' -r
 complete -c safelight -n "__fish_safelight_using_subcommand ingest" -l config -d 'The configuration file [default: the first one that exists of ~/.config/safelight/safelight.toml and /etc/safelight/safelight.toml]' -r -F
 complete -c safelight -n "__fish_safelight_using_subcommand ingest" -l store -d 'The store\'s directory; overrides the configuration' -r -F
 complete -c safelight -n "__fish_safelight_using_subcommand ingest" -l json -d 'Print JSON: one object, or JSON Lines with one item a line'
