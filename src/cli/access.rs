@@ -103,7 +103,7 @@ impl StoreAccess {
         query: ItemsQuery,
         see: impl FnMut(Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<Vec<LeftOutRun>> {
-        self.each_item_of(vec![query], see)
+        self.each_item_of(&[query], see)
     }
 
     /// Calls `see` with each item that matches the first query, then with those of the next one, as
@@ -113,7 +113,7 @@ impl StoreAccess {
     /// As there.
     pub(super) fn each_item_of(
         self,
-        queries: Vec<ItemsQuery>,
+        queries: &[ItemsQuery],
         mut see: impl FnMut(Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<Vec<LeftOutRun>> {
         let of_query = queries.first().and_then(|query| query.run.clone());
@@ -129,12 +129,12 @@ impl StoreAccess {
                 for query in queries.iter().filter(|_| n_seen == 0) {
                     missing.push(client.missing(query)?);
                 }
-                (Missing::of_all(&queries, &missing), client.status()?.left_out)
+                (Missing::of_all(queries, &missing), client.status()?.left_out)
             }
             Backend::Files(writer, reader) => {
                 let mut missing = Vec::new();
                 let mut lists = Vec::new();
-                for query in &queries {
+                for query in queries {
                     let filter = Filter::try_from(query.clone())?;
                     let mut items = reader.snapshot(&filter)?.peekable();
                     if items.peek().is_none() {
@@ -144,7 +144,7 @@ impl StoreAccess {
                     lists.push(items);
                 }
                 let is_empty = missing.len() == lists.len();
-                let missing = is_empty.then(|| Missing::of_all(&queries, &missing)).flatten();
+                let missing = is_empty.then(|| Missing::of_all(queries, &missing)).flatten();
                 let left_out = reader.left_out().clone();
                 drop(reader);
                 writer.close()?;

@@ -38,7 +38,7 @@ pub(super) fn run(
     };
     let is_wanted = |item: &Value| args.conditions.iter().all(|condition| condition.holds(item));
     if common.json {
-        let left_out = access.each_item_of(queries, |mut item| {
+        let left_out = access.each_item_of(&queries, |mut item| {
             if !is_wanted(&item) {
                 return Ok(());
             }
@@ -50,7 +50,7 @@ pub(super) fn run(
     }
     let n_left_out = usize::from(args.run.is_some());
     let mut table = Table::new(out, &COLUMNS[n_left_out..]);
-    let left_out = access.each_item_of(queries, |mut item| {
+    let left_out = access.each_item_of(&queries, |mut item| {
         if !is_wanted(&item) {
             return Ok(());
         }
