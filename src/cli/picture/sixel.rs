@@ -157,7 +157,7 @@ mod tests {
         let n_speckled = |is_enlarged| {
             let text = encode(&pixels, is_enlarged).expect("sixels");
             let read = SixelImage::decode(text.as_bytes()).expect("a picture");
-            let of = |x: usize, y: usize| &read.pixels[(y * read.width as usize + x) * 4..][..4];
+            let of = |x: usize, y: usize| &read.pixels[(y * read.width + x) * 4..][..4];
             let places = (0..68).flat_map(|y| (0..68).map(move |x| (x, y)));
             places.filter(|&(x, y)| of(x, y) != of(x / 4 * 4, y / 4 * 4)).count()
         };
