@@ -156,9 +156,10 @@ def objects():
     yield "twice/b", lambda: twice
     yield "twice/list", lambda: [twice, twice]
     listed = small(1)
-    yield "twice/lists", lambda: {"a": listed, "b": listed}
+    # wandb names files by the innermost name.
+    yield "twice/lists", lambda: {"objects/a": listed, "objects/b": listed}
     first = small(1)[0]
-    yield "looked_at_between", lambda: {"a": first, "b": Page(first)}
+    yield "looked_at_between", lambda: {"objects/looked_at": first, "page": Page(first)}
     looked_at = small(1, (7, 8, 3))[0]
     yield "looked_at", lambda: (looked_at.image.load(), looked_at)[1]
     yield "looked_at/again", lambda: looked_at.image.getpixel((2, 3))
