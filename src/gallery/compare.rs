@@ -70,11 +70,13 @@ impl Opened {
         })
     }
 
-    /// Reads the values of both. `beside` is the memory that a pixel takes beside them.
-    fn values(&self, beside: u64) -> Result<(Values, Values), Failure> {
+    /// Reads the values of both. `beside` is the memory that a pixel takes beside them, `afterwards` that which it
+    /// takes once they are gone, in bytes.
+    fn values(&self, beside: u64, afterwards: u64) -> Result<(Values, Values), Failure> {
         let [height, width, _] = self.a.size();
         let n_bytes = self.a.n_bytes(self.a.size()).saturating_add(self.b.n_bytes(self.b.size()));
-        let needed = n_bytes.saturating_add(width.saturating_mul(height).saturating_mul(beside));
+        let of_pixels = |each: u64| width.saturating_mul(height).saturating_mul(each);
+        let needed = n_bytes.saturating_add(of_pixels(beside)).max(of_pixels(afterwards));
         check_memory(needed, self.memory_bytes, "to compare the images")?;
         let whole = Region::whole(width, height);
         Ok((self.a.values(whole)?, self.b.values(whole)?))
@@ -96,7 +98,7 @@ async fn figures(
             let reason = Some(reason);
             return Ok(Comparison { reason, peak, proofs, whole: None, channels: Vec::new() });
         }
-        let (a, b) = opened.values(0)?;
+        let (a, b) = opened.values(0, 0)?;
         let compared = compare::compare(&a, &b, peak).map_err(Failure::internal)?;
         let channels = compared.channels.iter().map(differences).collect();
         let whole = Some(differences(&compared.whole));
@@ -171,10 +173,11 @@ async fn map(State(gallery): State<Gallery>, mut params: Params) -> Result<Respo
             if let Some(reason) = opened.mismatch() {
                 return Err(cannot(reason));
             }
-            // A map of f64, its colors, and the file.
-            let (a, b) = opened.values(8 + 3 + 3)?;
+            // A map of f32; then that map, its colors and the file.
+            let (a, b) = opened.values(4, 4 + 3 + 3)?;
             let map =
                 difference_map(&a, &b, wanted.kind, opened.peak).map_err(Failure::internal)?;
+            drop((a, b));
             let map = map.ok_or_else(|| {
                 cannot("SSIM takes images of 11 × 11 pixels or more, and a peak above 0".to_owned())
             })?;

@@ -17,6 +17,7 @@ use super::problem::Failure;
 use super::python::{Described, describe};
 use super::{Gallery, Shared, annotations};
 use crate::media::{MediaEntry, State as ItemState, Step};
+use crate::shell::quoted;
 
 pub(super) fn routes() -> Router<Gallery> {
     Router::new().route("/api/v1/item", get(item))
@@ -107,15 +108,6 @@ fn command(store: &Path, options: &[&str], arguments: &[&str]) -> String {
         [&["safelight", command], names, options, &["--store", &store]].concat()
     };
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
-}
-
-/// A word as a POSIX shell reads it.
-fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=+,@%".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ function noteBarePicture() {
   requestAnimationFrame(look);
 }
 
+/** Until a new window of Chromium has loaded the pages of its own, which takes as much of the cores as ours. */
+const ownPages = (page) => page.waitForTimeout(3000);
+
 const firstPicture = (page) =>
   page.waitForFunction(() => globalThis.firstPicture, undefined, { timeout: 30_000 }).then((value) => value.jsonValue());
 
@@ -105,6 +108,7 @@ export async function inBrowser(row, stores, browser, minutes) {
     const answers = [];
     page.on("requestfinished", (request) => answers.push(request));
     await prepare?.(page);
+    await ownPages(page);
     await page.goto(gallery.origin + path);
     return { page, context, answers, first: await firstPicture(page) };
   };
@@ -119,6 +123,7 @@ export async function inBrowser(row, stores, browser, minutes) {
       const other = await browser.newContext({ viewport: { width: 1440, height: 900 } });
       const page = await other.newPage();
       await page.addInitScript(noteBarePicture);
+      await ownPages(page);
       await page.goto(origin);
       bare.push(await firstPicture(page));
       await other.close();

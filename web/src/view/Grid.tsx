@@ -1,5 +1,5 @@
 import { useComputed, useSignal } from "@preact/signals";
-import { useCallback, useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
+import { useCallback, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import "./Grid.css";
 import { Painter } from "../picture/painter";
 import { type ApiError, apiUrl } from "../state/api";
@@ -77,7 +77,8 @@ function Sheets({ runs, rows, error }: SheetsProps) {
   const facts = useSignal<ReadonlyMap<string, Item>>(new Map());
   const selected = useSignal<string | null>(null);
   const grid = useMemo<GridState>(() => ({ painter: new Painter(), facts, selected, drawn: new Map() }), []);
-  useEffect(() => {
+  // Requests start before the browser paints, which takes longer than their answers.
+  useLayoutEffect(() => {
     catalogue.show(runs);
     const end = onChanged((changes) => {
       for (const { run, key } of changes) grid.painter.keyChanged(run, key);

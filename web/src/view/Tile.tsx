@@ -1,6 +1,6 @@
 import type { Signal } from "@preact/signals";
 import { createContext } from "preact";
-import { useContext, useEffect, useRef, useState } from "preact/hooks";
+import { useContext, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Painter } from "../picture/painter";
 import type { Item, StepNumber } from "../state/api.types";
 import { cellName } from "../state/catalogue";
@@ -49,7 +49,7 @@ export function Tile({ spec, side, height, column }: TileProps) {
     item !== undefined && item.step !== null && step !== null && compareSteps(item.step, step) === 0;
   const isSelected = grid?.selected.value === spec.id;
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!grid || !root.current || !canvas.current || !label.current) return;
     const remove = grid.painter.add({
       name,

@@ -1,7 +1,7 @@
 // What the grid shows, and what it asks for.
 
 import { computed, signal, useSignalEffect } from "@preact/signals";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Digest } from "../picture/painter";
 import { apiErrorOf, apiUrl, ask, isAborted, sha20 } from "../state/api";
 import type { At, Item, KeyRow } from "../state/api.types";
@@ -91,7 +91,8 @@ export function useTracks(
 ): void {
   const names = keys.map(({ run, row }) => cellName(run, row.key));
   const all = names.join("\n");
-  useEffect(() => {
+  // As all that asks for something here: before the browser paints.
+  useLayoutEffect(() => {
     for (const { run, row } of keys.slice(0, TRACKS_AT_ONCE)) catalogue.want(run, row.key);
   }, [all]);
   const tracks = catalogue.tracks.value;
@@ -118,7 +119,7 @@ export function useFacts(
   if (first.current?.asked !== question && keys.length > 0) first.current = { asked: question, counts };
   const version = keys.length === 0 || counts === first.current?.counts ? "" : counts;
   const all = refreshed.value;
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (lay === "steps") return;
     const abort = new AbortController();
     const load = async () => {

@@ -45,8 +45,9 @@ pub struct DifferenceMap {
     /// Rows.
     pub height: usize,
     /// Row by row, the mean over the channels. NaN where a channel is not finite in both pictures; of
-    /// [`MapKind::Ssim`], where the window holds such a value.
-    pub values: Vec<f64>,
+    /// [`MapKind::Ssim`], where the window holds such a value. A map is there to be drawn, and f32 is half the memory:
+    /// a mean beyond its range is its greatest or least value.
+    pub values: Vec<f32>,
 }
 
 /// Computes a map. `None` if the pictures are too small for the windows of [`MapKind::Ssim`], or `peak` is not
@@ -71,7 +72,7 @@ pub fn difference_map(
             ssim.each_row(0..height, |y, similarity, has_other| {
                 let to = values[y * width..].iter_mut().zip(similarity).zip(has_other);
                 for ((to, similarity), has_other) in to {
-                    *to += if *has_other { f64::NAN } else { similarity * share };
+                    *to += if *has_other { f32::NAN } else { narrow(similarity * share) };
                 }
             });
             continue;
@@ -88,18 +89,25 @@ pub fn difference_map(
                     MapKind::Relative => (a - b).abs() / (a.abs() + peak / 100.0),
                     MapKind::Squared => (a - b) * (a - b),
                 };
-                *to += difference * share;
+                *to = (*to + narrow(difference * share)).clamp(f32::MIN, f32::MAX);
             }
         }
     }
     Ok(Some(DifferenceMap { width, height, values }))
 }
 
+/// The nearest finite value of f32. NaN stays NaN.
+#[expect(clippy::cast_possible_truncation, reason = "it is within the range")]
+fn narrow(value: f64) -> f32 {
+    value.clamp(f32::MIN.into(), f32::MAX.into()) as f32
+}
+
 impl DifferenceMap {
     /// The least and the greatest finite value. `None` if no value is finite.
     #[must_use]
     pub fn extent(&self) -> Option<(f64, f64)> {
-        let finite = self.values.iter().copied().filter(|value| value.is_finite());
+        let finite = self.values.iter().map(|&value| f64::from(value));
+        let finite = finite.filter(|value| value.is_finite());
         finite.fold(None, |ends, value| {
             let (min, max) = ends.unwrap_or((value, value));
             Some((f64::min(min, value), f64::max(max, value)))

@@ -166,7 +166,7 @@ impl Mark {
 /// Draws numbers in `range` with a colormap. Those that are NaN are magenta.
 #[must_use]
 pub fn drawn(
-    values: &[f64],
+    values: &[f32],
     [width, height]: [usize; 2],
     (low, high): (f64, f64),
     colormap: Colormap,
@@ -175,7 +175,8 @@ pub fn drawn(
     let bytes = values.iter().flat_map(|&value| match value {
         value if value.is_nan() => [255, 0, 255],
         value => {
-            let sample: u8 = crate::convert::Sample::round((value - low) / (high - low) * 255.0);
+            let share = (f64::from(value) - low) / (high - low);
+            let sample: u8 = crate::convert::Sample::round(share * 255.0);
             colors[usize::from(sample)]
         }
     });
