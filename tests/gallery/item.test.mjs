@@ -405,6 +405,8 @@ pageTest("overlays are drawn as the panel and the API say", {}, async (page) => 
   await until(async () => assert.notEqual(await drawn(page, ".overlay-mask"), before));
   // A reload shows the same, and `o` hides all.
   const masked = await drawn(page, ".overlay-mask");
+  // The address follows the view after some rest, and when the page is left.
+  await page.evaluate(() => dispatchEvent(new Event("pagehide")));
   await until(() => assert.match(param(page, "ov"), /"o":1/));
   await page.reload();
   await settled(page);
