@@ -135,7 +135,7 @@ impl RunDirs {
     /// # Errors
     /// If there is too much to look through.
     pub(super) fn below(path: &Path, watch: &WatchConfig) -> anyhow::Result<Self> {
-        let mut found = Self::default();
+        let (mut found, mut crowded) = (Self::default(), Vec::new());
         let mut n_entries = 0;
         let mut folders = VecDeque::from([(String::new(), 0)]);
         while let Some((folder, depth)) = folders.pop_front() {
@@ -157,17 +157,27 @@ impl RunDirs {
                     continue;
                 }
                 match look_for_input(&at, &WatchConfig { path: at.clone(), ..watch.clone() }) {
-                    Some(true) => found.runs.push((at, inner)),
-                    Some(false) if depth + 1 < DEPTH_MAX => folders.push_back((inner, depth + 1)),
+                    Some(true) => {
+                        found.runs.push((at, inner));
+                        continue;
+                    }
                     Some(false) => {}
-                    None => found.warnings.push(format!(
-                        "{} is not read: it has more than {RUN_ENTRIES_MAX} entries, and no media log and no dump among \
-                         the first of them; if it is a run directory, name it",
-                        at.display()
-                    )),
+                    None => crowded.push(at),
+                }
+                if depth + 1 < DEPTH_MAX {
+                    folders.push_back((inner, depth + 1));
                 }
             }
         }
+        // One that holds run directories is none.
+        crowded.retain(|at| !found.runs.iter().any(|(run, _)| run.starts_with(at)));
+        found.warnings.extend(crowded.iter().map(|at| {
+            format!(
+                "{} is not read: it has more than {RUN_ENTRIES_MAX} entries, and no media log and no dump among the \
+                 first of them; if it is a run directory, name it",
+                at.display()
+            )
+        }));
         found.runs.sort();
         found.warnings.sort();
         Ok(found)
@@ -245,6 +255,12 @@ mod tests {
         assert_eq!(runs, []);
         let want = format!("{} is not read: it has more than 10000 entries", crowd.display());
         assert!(matches!(&warnings[..], [only] if only.starts_with(&want)), "{warnings:?}");
+        // As many run directories in one folder are all found.
+        fs::create_dir(crowd.join("run")).expect("a folder");
+        fs::write(crowd.join("run").join(IDENTITY_FILE), "{}").expect("a file");
+        let RunDirs { runs, warnings } = RunDirs::below(temp.path(), &watch).expect("a look");
+        assert_eq!(runs, [(crowd.join("run"), "crowd/run".to_owned())]);
+        assert_eq!(warnings, [""; 0]);
         fs::write(crowd.join(IDENTITY_FILE), "{}").expect("a file");
         let RunDirs { runs, warnings } = RunDirs::below(temp.path(), &watch).expect("a look");
         assert_eq!((runs.len(), warnings.len()), (1, 0));

@@ -53,7 +53,7 @@ fn declaration<T: TS>() -> String {
 }
 
 fn types() -> String {
-    let head = "// The types of the HTTP API. Written by a test from src/gallery/api.rs: change that.\n\
+    let head = "// The types of the HTTP API. Written by a test from src/gallery/{api,problem}.rs: change those.\n\
                 // `SAFELIGHT_UPDATE=1 cargo test --lib gallery::typescript` writes this file.\n";
     let declarations = [
         "/** An item, as `ls --json` prints it. */\nexport type Item = ItemForm & OptionalItemFields;\n".to_owned(),

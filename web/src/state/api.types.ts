@@ -1,4 +1,4 @@
-// The types of the HTTP API. Written by a test from src/gallery/api.rs: change that.
+// The types of the HTTP API. Written by a test from src/gallery/{api,problem}.rs: change those.
 // `SAFELIGHT_UPDATE=1 cargo test --lib gallery::typescript` writes this file.
 
 /** An item, as `ls --json` prints it. */
