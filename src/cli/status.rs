@@ -126,9 +126,9 @@ pub(super) fn print_target(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let TargetStatus { name, kind, pending, pending_bytes, oldest_s, delivered, .. } = view;
-    write!(out, "target    {name} ({kind}): {} delivered", count(*delivered, "image"))?;
+    write!(out, "target    {name} ({kind}): {} delivered", count(*delivered, "item"))?;
     if *pending > 0 {
-        write!(out, ", {} pending ({}", count(*pending, "image"), bytes(*pending_bytes))?;
+        write!(out, ", {} pending ({}", count(*pending, "item"), bytes(*pending_bytes))?;
         if let Some(oldest_s) = oldest_s {
             write!(out, ", oldest {} ago", age(*oldest_s))?;
         }

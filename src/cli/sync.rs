@@ -84,7 +84,7 @@ fn spinner() -> ProgressBar {
 fn show(spinner: &ProgressBar, views: &[TargetStatus]) {
     let of = |view: &TargetStatus| {
         let trouble = view.trouble.as_deref().map(|trouble| format!(" ({})", printable(trouble)));
-        let pending = count(view.pending, "image");
+        let pending = count(view.pending, "item");
         format!("{}: {pending} pending{}", view.name, trouble.unwrap_or_default())
     };
     spinner.set_message(views.iter().map(of).collect::<Vec<_>>().join("; "));
@@ -109,8 +109,8 @@ fn print_dry_run(
         return print(views, common, out);
     }
     for TargetStatus { name, kind, pending, pending_bytes, .. } in views {
-        let (images, size) = (count(*pending, "image"), bytes(*pending_bytes));
-        writeln!(out, "target    {name} ({kind}): would get {images} ({size})")?;
+        let (items, size) = (count(*pending, "item"), bytes(*pending_bytes));
+        writeln!(out, "target    {name} ({kind}): would get {items} ({size})")?;
     }
     Ok(())
 }

@@ -37,10 +37,10 @@ type TargetMetric = (&'static str, &'static str, MetricType, fn(&TargetStatus) -
 
 /// Metrics of each target.
 const TARGET_METRICS: [TargetMetric; 6] = [
-    ("target_delivered_items", "Images delivered to a target", MetricType::Gauge, |target| {
+    ("target_delivered_items", "Items delivered to a target", MetricType::Gauge, |target| {
         float(target.delivered)
     }),
-    ("target_pending_items", "Images to deliver to a target", MetricType::Gauge, |target| {
+    ("target_pending_items", "Items to deliver to a target", MetricType::Gauge, |target| {
         float(target.pending)
     }),
     (

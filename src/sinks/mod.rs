@@ -60,6 +60,26 @@ impl Delivery {
     }
 }
 
+/// A line of a run's journal that transfers no files: what became of an item that is no image, or of an image whose file
+/// was removed before it could be delivered.
+#[derive(Debug, Clone)]
+pub(crate) struct Notice {
+    /// The number of the line in the run's journal, as [`Delivery::seq`].
+    pub(crate) seq: u64,
+    pub(crate) news: News,
+    /// Seconds since the Unix epoch, if known: the job's time if the record has one, else when the dump was written.
+    pub(crate) time: Option<f64>,
+}
+
+/// What a [`Notice`] says.
+#[derive(Debug, Clone)]
+pub(crate) enum News {
+    /// An item that was held or rejected, or an image that was pruned.
+    Item(Box<MediaEntry>),
+    /// There is no item at this place any more.
+    Gone(MediaId),
+}
+
 /// The state of a target after a commit. [`crate::sync`] stores it, and passes it to [`Sink::resume`] after a restart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -209,7 +229,9 @@ pub(crate) trait Target: Sized {
 /// Delivers the items of one run to a target.
 ///
 /// [`crate::sync`] calls `resume` once. For each batch it then calls `put` for each item and, after all of them, `commit`
-/// with the items that were not rejected. Calls of `put` may run at the same time; other calls do not.
+/// with the items that were not rejected. A target of a kind that [has notices](crate::config::sync::TargetConfig::has_notices) gets those of the
+/// batch by `note` before. Then the batch
+/// may have no items. Calls of `put` may run at the same time; other calls do not.
 ///
 /// After a failed `put`, the same sink is used again. If `commit` rejects an item, `commit` is called again without the
 /// item. After another error of `commit` or `rest`, a new sink is created and resumed.
@@ -233,6 +255,11 @@ pub(crate) trait Sink {
     /// # Errors
     /// If no item is durable yet, or an item is rejected. A rejection names the first such item.
     async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError>;
+
+    /// Takes notices, which the next `commit` makes visible with its items.
+    fn note(&mut self, notices: Vec<Notice>) {
+        drop(notices);
+    }
 
     /// Handles a pause: writes the items that the sink holds back for their order. Returns `None` if nothing changed.
     /// Otherwise the receipt is stored and the call is repeated, because some steps need a durable receipt.

@@ -78,7 +78,7 @@ use self::lock::{Holder, Lock};
 pub use self::missing::KeysBelow;
 pub(crate) use self::missing::{MissingName, nearest_steps};
 pub(crate) use self::named_files::NamedFiles;
-pub(crate) use self::reader::{Extent, ListPage, ListPlace, PageLimits, Selected};
+pub(crate) use self::reader::{Extent, ListPage, ListPlace, PageLimits, Selected, Standing};
 pub use self::reader::{Filter, Reader, RejectedExample, RejectedItems, RunSummary, StateFilter};
 pub(crate) use self::request::{Change, Removed, Request, Requests};
 pub use self::run_file::RunInfo;

@@ -1,4 +1,4 @@
-//! The backlog of a run at a target: its undelivered items, counted and read from the journal in pages.
+//! The backlog of a run at a target: its undelivered items and notices, counted and read from the journal in pages.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 
 use super::state::{ParkedItem, TargetCursor};
-use crate::config::sync::Selection;
-use crate::media::{CommittedImage, MediaEntry, MediaKey, RunId, State};
-use crate::sinks::Delivery;
+use crate::config::SyncConfig;
+use crate::media::{CommittedImage, Fate, MediaEntry, MediaKey, RunId, State};
+use crate::sinks::{Delivery, News, Notice};
 use crate::store::journal::{Event, JournalOffset, Line, Located};
-use crate::store::{Reader, StoreError};
+use crate::store::{Reader, Standing, StoreError};
 
-/// Limits of a page: its items, their bytes, and the journal lines that are read for it.
-const PAGE_ITEMS: usize = 256;
+/// Limits of a page: its items and notices, the bytes of its items, and the journal lines that are read for it.
+const PAGE_ITEMS: u64 = 256;
 const PAGE_BYTES: u64 = 256 << 20;
 const PAGE_LINES: usize = 16_384;
 
@@ -30,6 +30,7 @@ pub(super) struct BacklogItem {
 #[derive(Debug)]
 pub(super) struct BacklogPage {
     pub(super) items: Vec<BacklogItem>,
+    pub(super) notices: Vec<Notice>,
     /// Where the page ends.
     pub(super) end: TargetCursor,
     /// How much [`Backlog::count`] counts for these lines.
@@ -40,7 +41,7 @@ pub(super) struct BacklogPage {
     pub(super) is_replaced: bool,
 }
 
-/// Number and bytes of undelivered items.
+/// Number of undelivered items and notices, and the bytes of the items.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct BacklogCount {
     pub(super) n_items: u64,
@@ -61,18 +62,35 @@ impl BacklogCount {
     fn add_item(&mut self, bytes: u64) {
         self.add(Self { n_items: 1, bytes });
     }
+
+    /// Whether the next page is full.
+    pub(super) fn is_page(self) -> bool {
+        self.n_items >= PAGE_ITEMS || self.bytes >= PAGE_BYTES
+    }
 }
 
 /// A run, with the items that a target gets.
 pub(super) struct Backlog<'a> {
     pub(super) reader: &'a Reader,
     pub(super) run: &'a RunId,
-    pub(super) selection: &'a Selection,
+    /// The target.
+    pub(super) config: &'a SyncConfig,
+}
+
+/// The kind of a journal line, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum CountedKind {
+    Media,
+    Gone,
+    #[serde(other)]
+    Other,
 }
 
 /// The fields of a journal line that counting needs.
 #[derive(Debug, Deserialize)]
 struct CountedLine {
+    kind: CountedKind,
     state: Option<State>,
     key: Option<MediaKey>,
     #[serde(default)]
@@ -96,6 +114,7 @@ impl Backlog<'_> {
         let folder: Arc<Path> = self.reader.run_folder(self.run).into();
         let mut page = BacklogPage {
             items: Vec::new(),
+            notices: Vec::new(),
             end: from,
             count: BacklogCount::default(),
             is_settling: false,
@@ -112,21 +131,34 @@ impl Backlog<'_> {
             }
             let (seq, before) = (line.seq, page.end);
             page.end = TargetCursor { place: end, seq };
-            let Event::Media(entry) = line.event else { continue };
-            if !self.is_wanted(entry.state(), entry.key()) {
-                continue;
-            }
-            let size = entry.as_image().map_or(0, |image| image.file.size);
-            if let Some(delivery) = self.delivery(seq, *entry, place, &folder)? {
-                if settled.is_some_and(|settled| is_written_after(settled, &delivery)) {
-                    (page.end, page.is_settling) = (before, true);
-                    return Ok(page);
+            let entry = match line.event {
+                Event::Media(entry) if self.is_wanted(entry.state(), entry.key()) => entry,
+                Event::Gone { id, .. } if self.has_notices() && self.has_key(Some(&id.key)) => {
+                    page.notices.push(Notice { seq, news: News::Gone(id), time: None });
+                    page.count.add_item(0);
+                    continue;
                 }
-                bytes += delivery.n_bytes();
-                page.items.push(BacklogItem { delivery, place, length });
+                _ => continue,
+            };
+            let size = entry.as_image().map_or(0, |image| image.file.size);
+            match self.standing(&entry, place)? {
+                Some(Standing::Current) => {
+                    if let Some(delivery) = Self::delivery(seq, *entry, &folder) {
+                        if settled.is_some_and(|settled| is_written_after(settled, &delivery)) {
+                            (page.end, page.is_settling) = (before, true);
+                            return Ok(page);
+                        }
+                        bytes += delivery.n_bytes();
+                        page.items.push(BacklogItem { delivery, place, length });
+                    }
+                }
+                Some(Standing::Replaced) => {}
+                Some(Standing::Pruned) | None if !self.has_notices() => {}
+                Some(Standing::Pruned) => page.notices.push(Self::notice(seq, pruned(*entry))),
+                None => page.notices.push(Self::notice(seq, *entry)),
             }
             page.count.add_item(size);
-            if page.items.len() == PAGE_ITEMS || bytes >= PAGE_BYTES {
+            if (page.items.len() + page.notices.len()) as u64 >= PAGE_ITEMS || bytes >= PAGE_BYTES {
                 return Ok(page);
             }
         }
@@ -145,7 +177,10 @@ impl Backlog<'_> {
         let line = self.reader.line(self.run, place, length)?;
         let Event::Media(entry) = line.event else { return Ok(None) };
         let folder = self.reader.run_folder(self.run).into();
-        let delivery = self.delivery(line.seq, *entry, place, &folder)?;
+        if self.standing(&entry, place)? != Some(Standing::Current) {
+            return Ok(None);
+        }
+        let delivery = Self::delivery(line.seq, *entry, &folder);
         Ok(delivery.map(|delivery| BacklogItem { delivery, place, length }))
     }
 
@@ -174,42 +209,77 @@ impl Backlog<'_> {
     ) -> Result<BacklogCount, StoreError> {
         let mut count = BacklogCount::default();
         for line in self.reader.lines::<CountedLine>(self.run, from, until) {
-            let CountedLine { state, key, size } = line?.line;
-            if state.is_some_and(|state| self.is_wanted(state, key.as_ref())) {
+            let CountedLine { kind, state, key, size } = line?.line;
+            let is_counted = match (kind, state) {
+                (CountedKind::Media, Some(state)) => self.is_wanted(state, key.as_ref()),
+                (CountedKind::Gone, _) => self.has_notices() && self.has_key(key.as_ref()),
+                _ => false,
+            };
+            if is_counted {
                 count.add_item(size);
             }
         }
         Ok(count)
     }
 
-    fn is_wanted(&self, state: State, key: Option<&MediaKey>) -> bool {
-        state == State::Image && key.is_some_and(|key| self.selection.has_key(key))
+    fn has_notices(&self) -> bool {
+        self.config.kind.has_notices()
     }
 
-    fn delivery(
+    fn is_wanted(&self, state: State, key: Option<&MediaKey>) -> bool {
+        (state == State::Image || self.has_notices()) && self.has_key(key)
+    }
+
+    /// Whether the target gets the items of a key. A line that cannot be read may have none.
+    fn has_key(&self, key: Option<&MediaKey>) -> bool {
+        key.map_or(self.has_notices(), |key| self.config.selection.has_key(key))
+    }
+
+    /// Returns what became of an image whose line begins at `place`; `None` for another item.
+    fn standing(
         &self,
-        seq: u64,
-        entry: MediaEntry,
+        entry: &MediaEntry,
         place: JournalOffset,
-        folder: &Arc<Path>,
-    ) -> Result<Option<Delivery>, StoreError> {
-        let Some(image) = entry.as_image() else { return Ok(None) };
-        let CommittedImage { id, file, layers, .. } = image.clone();
-        if !self.reader.is_current(self.run, &id, place)? {
-            return Ok(None);
-        }
+    ) -> Result<Option<Standing>, StoreError> {
+        let image = entry.as_image();
+        image.map(|image| self.reader.standing(self.run, &image.id, place)).transpose()
+    }
+
+    fn delivery(seq: u64, entry: MediaEntry, folder: &Arc<Path>) -> Option<Delivery> {
+        let CommittedImage { id, file, layers, .. } = entry.as_image()?.clone();
         let time = time_of(&entry, folder);
         let (entry, folder) = (Arc::new(entry), folder.clone());
-        Ok(Some(Delivery { seq, id, file, layers, entry, time, folder }))
+        Some(Delivery { seq, id, file, layers, entry, time, folder })
+    }
+
+    fn notice(seq: u64, entry: MediaEntry) -> Notice {
+        let time = time_of_dump(&entry);
+        Notice { seq, news: News::Item(Box::new(entry)), time }
     }
 }
 
-/// The time of an image, in seconds since the Unix epoch: from its record, or else when its media file was written.
-/// Paths of the entry are relative to `folder`.
-pub(crate) fn time_of(entry: &MediaEntry, folder: &Path) -> f64 {
+/// Marks an image as pruned.
+fn pruned(mut entry: MediaEntry) -> MediaEntry {
+    if let Fate::Image(image) = &mut entry.fate {
+        image.pruned = true;
+    }
+    entry
+}
+
+/// The time of an item, in seconds since the Unix epoch: from its record, or else when its dump was written.
+fn time_of_dump(entry: &MediaEntry) -> Option<f64> {
     let of_record = entry.description.time.filter(|time| time.is_finite());
+    #[expect(clippy::cast_precision_loss, reason = "a time of this century, to a microsecond")]
+    let seconds = |ns: i64| ns as f64 / 1e9;
+    let of_dump = || entry.source.mtime_ns.or(entry.source.held.map(|held| held.mtime_ns));
+    of_record.or_else(|| of_dump().map(seconds))
+}
+
+/// The time of an image, in seconds since the Unix epoch: from its record, or else when its dump was written, or else when
+/// its media file was written. Paths of the entry are relative to `folder`.
+pub(crate) fn time_of(entry: &MediaEntry, folder: &Path) -> f64 {
     let of_file = || written(&folder.join(&entry.as_image()?.file.path));
-    of_record.or_else(of_file).unwrap_or(0.0)
+    time_of_dump(entry).or_else(of_file).unwrap_or(0.0)
 }
 
 /// Whether an item's media file was written after a time. A time in the future comes from another clock and counts as

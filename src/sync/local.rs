@@ -60,7 +60,7 @@ pub(crate) fn views(
             }
             match RunState::load(reader.root(), &config.name, &run) {
                 Ok(state) => {
-                    let backlog = Backlog { reader, run: &run, selection: &config.selection };
+                    let backlog = Backlog { reader, run: &run, config };
                     let count = backlog.count(state.cursor.place, extent.end)?;
                     progress.add(&state, count, backlog.oldest(state.cursor, extent.end)?);
                 }

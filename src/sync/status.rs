@@ -19,19 +19,20 @@ pub struct TargetStatus {
     pub name: String,
     /// The kind of target.
     pub kind: String,
-    /// Number of images in the backlog: committed, and not delivered yet.
+    /// Number of items in the backlog: committed, and not delivered yet. An object store gets all items, other targets
+    /// images only.
     pub pending: u64,
     /// Bytes of the backlog's media files.
     pub pending_bytes: u64,
     /// Age of the backlog's oldest image, in seconds since its media file was written.
     pub oldest_s: Option<f64>,
-    /// Number of delivered images.
+    /// Number of delivered items.
     pub delivered: u64,
-    /// Number of parked images, with and without a scheduled retry.
+    /// Number of parked items, with and without a scheduled retry.
     pub set_aside: u64,
-    /// Number of parked images without a scheduled retry. `safelight retry` retries them.
+    /// Number of parked items without a scheduled retry. `safelight retry` retries them.
     pub refused: u64,
-    /// Errors of parked images, a few at most.
+    /// Errors of parked items, a few at most.
     pub reasons: Vec<String>,
     /// The error that delays delivery now.
     pub trouble: Option<String>,

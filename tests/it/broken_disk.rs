@@ -59,7 +59,7 @@ fn rot(path: &Path) {
 /// The settings of a target that is a directory.
 fn target(temp: &TempRun) -> String {
     let url = format!("file://{}", temp.folder().join("box").display());
-    format!("[sync.box]\nkind = \"object_store\"\nurl = \"{url}\"\n")
+    format!("[sync.box]\nkind = \"object_store\"\nurl = \"{url}\"\nmanifest_s = 0\n")
 }
 
 /// Whether the target has an object with the bytes of this file.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::harness::{Daemon, TempRun, gray, npy, npz, wait_for};
+use super::harness::{Daemon, TempRun, gray, npy, npz, wait_for, wait_for_all};
 
 /// How long another run may wait for its picture. Far less than each of these files cost before, and more than a
 /// busy machine needs.
@@ -208,9 +208,8 @@ fn long_identities_take_little_memory() {
         fs::write(run.join("safelight.json"), identity).expect("a file");
         fs::write(run.join("dumps/k/1.npy"), gray(1)).expect("a dump");
     }
-    let is_kept =
-        |i: usize| hostile.run.store().join(format!("runs/long{i}/media/images")).is_dir();
-    wait_for("the runs' pictures", || (0..12).all(is_kept));
+    let is_kept = |i: &u64| hostile.run.store().join(format!("runs/long{i}/media/images")).is_dir();
+    wait_for_all("the runs with pictures", 12, || (0..12).filter(is_kept).count() as u64);
     hostile.check_good();
     hostile.check_memory();
     hostile.check_healthy();

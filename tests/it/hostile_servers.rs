@@ -233,8 +233,9 @@ fn bad_servers_cost_no_memory_no_secret_and_no_other_target() {
     fs::write(temp.folder().join("token"), TOKEN).expect("a file");
     let (other, asked_elsewhere) = serve(None, SocketAddr::from(([127, 0, 0, 1], 1)));
     let folder = temp.folder().display().to_string();
-    let mut settings =
-        format!("[sync.good]\nkind = \"object_store\"\nurl = \"file://{folder}/bucket\"\n");
+    let mut settings = format!(
+        "[sync.good]\nkind = \"object_store\"\nurl = \"file://{folder}/bucket\"\nmanifest_s = 0\n"
+    );
     let mut servers = Vec::new();
     let token = "{ file = \"token\" }";
     for evil in ALL {

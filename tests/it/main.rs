@@ -29,6 +29,7 @@ mod hostile_jobs;
 mod ingest;
 mod instances;
 mod links;
+mod manifests;
 mod many_runs;
 mod media;
 mod metrics;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::{
@@ -53,7 +54,7 @@ pub(crate) fn bucket(server: &Server) -> Arc<dyn ObjectStore> {
 
 pub(crate) fn settings(port: u16) -> String {
     format!(
-        "[sync.team]\nkind = \"object_store\"\nurl = \"s3://media/pre fix\"\nmultipart_bytes = 5242880\n\
+        "[sync.team]\nkind = \"object_store\"\nurl = \"s3://media/pre fix\"\nbox = \"gpu-17\"\nmanifest_s = 0\nmultipart_bytes = 5242880\n\
          endpoint = \"http://127.0.0.1:{port}\"\naccess_key_id = {{ env = \"TEST_KEY_ID\" }}\n\
          secret_access_key = {{ env = \"TEST_SECRET\" }}\n"
     )
@@ -111,6 +112,9 @@ pub(crate) fn check(temp: &TempRun, objects: &BTreeMap<String, Vec<u8>>) {
         let mut line = by_place.remove(&place(item)).unwrap_or_else(|| panic!("no {item}"));
         let fields = line.as_object_mut().expect("a line");
         let object = fields.remove("object").expect("an object");
+        assert_eq!(fields.remove("v"), Some(1.into()));
+        assert_eq!(fields.remove("box"), Some("gpu-17".into()));
+        assert_eq!(fields.remove("project"), Some(Value::Null));
         assert!(fields.remove("seq").is_some() && fields.remove("time").is_some());
         let mut same = |object: &Value, of: &Value| {
             let name = object.as_str().expect("a name");
@@ -130,7 +134,7 @@ pub(crate) fn check(temp: &TempRun, objects: &BTreeMap<String, Vec<u8>>) {
     let media: BTreeSet<String> =
         objects.keys().filter(|name| name.starts_with("media/")).cloned().collect();
     assert_eq!(media, names);
-    assert!(objects.contains_key("runs/run/run.json"));
+    assert!(objects.contains_key("runs/gpu-17/run/run.json"));
     assert!(objects.keys().all(|name| !name.contains("probe")), "a probe is left behind");
 }
 
@@ -238,7 +242,7 @@ fn a_real_azure_blob_storage_gets_each_item_once() {
     make_container(&endpoint);
     let temp = run();
     let settings = format!(
-        "[sync.team]\nkind = \"object_store\"\nurl = \"az://media/deep/er\"\nmultipart_bytes = 5242880\n\
+        "[sync.team]\nkind = \"object_store\"\nurl = \"az://media/deep/er\"\nbox = \"gpu-17\"\nmultipart_bytes = 5242880\n\
          endpoint = \"{endpoint}\"\naccount_key = {{ env = \"TEST_KEY\" }}\n"
     );
     for _ in 0..2 {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::harness::{Ran, Random, TempRun, gray, wait_for, wait_for_all};
 
 /// Settings of a target that is a directory beside the run.
-const ARCHIVE: &str = "[sync.archive]\nkind = \"object_store\"\nurl = \"file://FOLDER/bucket\"\n";
+const ARCHIVE: &str = "[sync.archive]\nkind = \"object_store\"\nurl = \"file://FOLDER/bucket\"\nbox = \"gpu-17\"\nmanifest_s = 0\n";
 
 fn with_folder(temp: &TempRun, settings: &str) -> String {
     settings.replace("FOLDER", temp.folder().to_str().expect("a path"))
@@ -25,12 +25,15 @@ fn run(temp: &TempRun, settings: &str, args: &[&str]) -> Ran {
 /// Returns the items that the manifests of a bucket name, each with its object's bytes.
 pub(crate) fn delivered(bucket: &Path) -> Vec<(Value, Vec<u8>)> {
     let mut items = Vec::new();
-    let manifests = fs::read_dir(bucket.join("runs/run"));
+    let manifests = fs::read_dir(bucket.join("runs/gpu-17/run"));
     for manifest in manifests.into_iter().flatten().flatten() {
         let path = manifest.path();
         if path.extension().is_some_and(|ending| ending == "jsonl") {
             for line in fs::read_to_string(path).expect("a manifest").lines() {
                 let item: Value = serde_json::from_str(line).expect("an item");
+                if item["state"] != "image" {
+                    continue;
+                }
                 let object = bucket.join(item["object"].as_str().expect("an object"));
                 let bytes = fs::read(object).expect("its bytes");
                 items.push((item, bytes));
@@ -69,7 +72,7 @@ fn sync_once_delivers_each_item_once() {
 
     let ran = run(&temp, settings, &["sync", "--dry-run"]);
     assert!(
-        ran.out.starts_with("target    archive (object_store): would get 30 images ("),
+        ran.out.starts_with("target    archive (object_store): would get 30 items ("),
         "{ran:?}"
     );
     assert!(!temp.folder().join("bucket").is_dir(), "something was delivered");
@@ -77,7 +80,7 @@ fn sync_once_delivers_each_item_once() {
     let ran = run(&temp, settings, &["sync", "archive", "--once"]);
     assert_eq!(
         (ran.code, &*ran.out),
-        (0, "target    archive (object_store): 30 images delivered\n")
+        (0, "target    archive (object_store): 30 items delivered\n")
     );
     assert_eq!(delivered(&temp.folder().join("bucket")).len(), 30);
     let ran = run(&temp, settings, &["sync", "--once"]);
@@ -268,5 +271,5 @@ fn a_link_in_a_targets_directory_does_not_destroy_the_journal() {
         fs::remove_file(&event_file).expect("a link");
     }
     let ran = run(&temp, settings, &["sync", "tb", "--once"]);
-    assert_eq!((ran.code, &*ran.out), (0, "target    tb (tensorboard): 3 images delivered\n"));
+    assert_eq!((ran.code, &*ran.out), (0, "target    tb (tensorboard): 3 items delivered\n"));
 }

@@ -94,6 +94,21 @@ impl TargetConfig {
         }
     }
 
+    /// Whether the target also gets what became of items that are no images.
+    pub(crate) const fn has_notices(&self) -> bool {
+        matches!(self, Self::ObjectStore(_))
+    }
+
+    /// How long a batch that is not full waits for more items.
+    pub(crate) const fn batch_wait(&self) -> Duration {
+        match self {
+            Self::ObjectStore(config) => Duration::from_secs(config.manifest_s.get()),
+            Self::Wandb(_) | Self::Tensorboard(_) | Self::Mlflow(_) | Self::Trackio(_) => {
+                Duration::ZERO
+            }
+        }
+    }
+
     /// The same settings with relative paths starting at `folder`.
     fn below(self, folder: &Path) -> Self {
         match self {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{check_url, some_http_url};
 use crate::config::values::{WHOLE_BYTES_MAX, Whole, some_path};
+use crate::media::BoxName;
 use crate::secrets::SecretSource;
 
 /// S3, Google Cloud Storage, Azure Blob Storage, or a directory.
@@ -44,6 +45,23 @@ pub struct ObjectStoreConfig {
     /// The size above which a file is uploaded in parts, in bytes.
     #[serde(default = "default_multipart_bytes")]
     pub multipart_bytes: Whole<1, WHOLE_BYTES_MAX>,
+    /// The name of this machine among those that deliver to this URL. Each needs a name of its own. If unset: the host
+    /// name.
+    #[serde(rename = "box")]
+    #[schemars(with = "Option<String>", example = "gpu-17")]
+    pub box_name: Option<BoxName>,
+    /// How long items wait for others, so that a live run makes few manifests, in seconds. A batch of 256 items goes at
+    /// once, and so does everything with `safelight sync`.
+    #[serde(default = "default_manifest_s")]
+    pub manifest_s: Whole<0, 86_400>,
+    /// Whether each manifest gets an empty object below `inbox/`, from which `safelight-catalog` learns of it and which it
+    /// removes. See docs/fleet.md.
+    #[serde(default)]
+    pub announce: bool,
+}
+
+fn default_manifest_s() -> Whole<0, 86_400> {
+    Whole::nearest(60)
 }
 
 fn default_multipart_bytes() -> Whole<1, WHOLE_BYTES_MAX> {
@@ -64,6 +82,23 @@ impl ObjectStoreConfig {
             return Err(de::Error::custom("`access_key_id` and `secret_access_key` go together"));
         }
         Ok(config)
+    }
+
+    /// The name of this machine: that of the configuration, else the host name.
+    ///
+    /// # Errors
+    /// If the host name is none, or the one that every machine without a name has.
+    pub(crate) fn box_name(&self) -> Result<BoxName, String> {
+        if let Some(name) = &self.box_name {
+            return Ok(name.clone());
+        }
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        match BoxName::new(host.as_str()) {
+            Ok(name) if !["localhost", "(none)"].contains(&host.as_str()) => Ok(name),
+            _ => Err(format!(
+                "the host name is {host:?}, want one that no other machine has: set `box` to a name for this machine"
+            )),
+        }
     }
 
     pub(super) fn below(self, folder: &Path) -> Self {

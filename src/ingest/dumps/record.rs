@@ -69,6 +69,10 @@ impl OpenRecord {
         }
         let DumpParts { parts, skipped, unfinished } =
             parts(&contents, &record.key, record.data.tensor.as_deref(), &path)?;
+        source.mtime_ns = match record.description.time {
+            Some(_) => None,
+            None => i64::try_from(dump.file.stamp().mtime_ns).ok(),
+        };
         source.missing = annotation_file::load(dir, &mut record, missing_file, limits)?;
         let masks = record.description.annotations.get("masks").map(mask_dumps).unwrap_or_default();
         let masks = masks.iter().map(|data| match MaskDump::open(dir, data, limits) {

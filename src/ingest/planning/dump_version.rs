@@ -28,7 +28,8 @@ pub(super) struct DumpVersion<'a> {
 
 impl DumpVersion<'_> {
     fn source(&self) -> Source {
-        Source { path: self.path.to_owned(), ..Source::default() }
+        let mtime_ns = i64::try_from(self.stamp.mtime_ns).ok();
+        Source { path: self.path.to_owned(), mtime_ns, ..Source::default() }
     }
 
     /// The dump as its path describes it.

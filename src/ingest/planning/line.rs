@@ -270,6 +270,9 @@ fn plan_record(
             let why = Rejection::from(failure);
             let source = Source {
                 tensor: record.data.tensor.clone(),
+                mtime_ns: held
+                    .filter(|_| record.description.time.is_none())
+                    .map(|held| held.mtime_ns),
                 held: held.filter(|_| why.is_waiting()),
                 ..of_log.source(Some(&record.data.path))
             };

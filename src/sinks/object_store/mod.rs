@@ -1,8 +1,10 @@
 //! Object stores: S3, Google Cloud Storage, Azure Blob Storage, and directories.
 //!
-//! A file's object is named by the file's digest. Each batch of a run's items is a manifest with the next number. No
+//! A file's object is named by the file's digest. Each batch of a run's lines is a manifest with the next number. No
 //! object is ever overwritten. If a manifest was created and its receipt was lost, `resume` reads the manifest, so that
-//! its items are not delivered twice. [`crate::formats::object_store`] has the names.
+//! its lines are not delivered twice. With `announce`, each manifest gets a marker, from which a catalogue of many boxes
+//! learns of it. The marker is made before the receipt: if the receipt was lost, `resume` makes the marker again.
+//! [`crate::formats::object_store`] has the names.
 
 mod connector;
 mod directory;
@@ -15,36 +17,47 @@ use std::sync::Arc;
 use object_store::Error;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::Value;
 
 use self::location::StoreLocation;
 use self::store::{ItemFile, ObjectCreation, Store, content_type, missing};
-use super::{Delivery, Receipt, Rest, Sink, SinkError, Target};
+use super::{Delivery, News, Notice, Receipt, Rest, Sink, SinkError, Target};
 use crate::config::sync::ObjectStoreConfig;
-use crate::formats::object_store as names;
-use crate::media::Sha256;
+use crate::formats::object_store::{self as names, BoxRun};
+use crate::media::{BoxName, Sha256};
 use crate::store::RunInfo;
 
 /// An object store or a directory.
 #[derive(Clone)]
-pub(crate) struct ObjectStoreTarget(Arc<Store>);
+pub(crate) struct ObjectStoreTarget(Arc<Shared>);
+
+/// What all runs of a target share.
+struct Shared {
+    store: Store,
+    box_name: BoxName,
+    /// Whether each manifest gets a marker.
+    announces: bool,
+}
 
 /// One run of the target.
 pub(crate) struct ObjectStoreRun {
-    store: Arc<Store>,
-    run: RunInfo,
+    shared: Arc<Shared>,
+    info: RunInfo,
+    run: BoxRun,
     /// The number of the next manifest.
     next: u64,
-    /// Items of manifests after the last receipt.
+    /// The identities of lines in manifests after the last receipt.
     known: HashSet<Sha256>,
+    /// Notices for the next commit.
+    notices: Vec<Notice>,
     /// Whether `run.json` exists.
     is_run_recorded: bool,
 }
 
-/// The most items of manifests after the last receipt. Their digests are in memory.
+/// The most lines of manifests after the last receipt. Their digests are in memory.
 const KNOWN_MAX: usize = 4_000_000;
 
-/// The length at which a manifest ends, in bytes. The items that are left make further manifests.
+/// The length at which a manifest ends, in bytes. The lines that are left make further manifests.
 const MANIFEST_BYTES: usize = 8 << 20;
 
 /// The part of an existing `run.json` that is compared.
@@ -58,6 +71,9 @@ struct Existing {
 struct ManifestReceipt {
     /// The number of the last manifest.
     manifest: u64,
+    /// The box whose manifests these are. A box that gets another name begins with the first manifest again.
+    #[serde(rename = "box")]
+    box_name: BoxName,
 }
 
 impl Target for ObjectStoreTarget {
@@ -66,42 +82,49 @@ impl Target for ObjectStoreTarget {
 
     async fn open(config: &ObjectStoreConfig) -> Result<Self, SinkError> {
         let location = StoreLocation::open(config)?;
-        Self::with(location, config.multipart_bytes.get()).await
-    }
-
-    fn run(&self, run: &RunInfo) -> ObjectStoreRun {
-        let (store, run) = (Arc::clone(&self.0), run.clone());
-        ObjectStoreRun { store, run, next: 1, known: HashSet::new(), is_run_recorded: false }
-    }
-}
-
-impl ObjectStoreTarget {
-    async fn with(location: StoreLocation, multipart_bytes: u64) -> Result<Self, SinkError> {
-        let mut store = Store { location, is_conditional: true, multipart_bytes };
+        let mut store =
+            Store { location, is_conditional: true, multipart_bytes: config.multipart_bytes.get() };
         store.is_conditional = store.probe_conditional().await?;
         if !store.is_conditional {
             tracing::warn!(
                 "the object store does not support conditional writes: deliver each run from one machine only"
             );
         }
-        Ok(Self(Arc::new(store)))
+        let box_name = config.box_name().map_err(SinkError::retry)?;
+        Ok(Self(Arc::new(Shared { store, box_name, announces: config.announce })))
+    }
+
+    fn run(&self, info: &RunInfo) -> ObjectStoreRun {
+        let project = info.identity.get("project").and_then(Value::as_str).map(str::to_owned);
+        ObjectStoreRun {
+            shared: Arc::clone(&self.0),
+            info: info.clone(),
+            run: BoxRun { box_name: self.0.box_name.clone(), run: info.id.clone(), project },
+            next: 1,
+            known: HashSet::new(),
+            notices: Vec::new(),
+            is_run_recorded: false,
+        }
     }
 }
 
 impl ObjectStoreRun {
-    fn path(&self, name: &str) -> Result<Path, SinkError> {
-        self.store.path(name).map_err(|error| self.store.retry(&error))
+    fn store(&self) -> &Store {
+        &self.shared.store
     }
 
-    /// Reads the items of the next manifest. Returns whether there is one.
+    fn path(&self, name: &str) -> Result<Path, SinkError> {
+        self.store().path(name).map_err(|error| self.store().retry(&error))
+    }
+
+    /// Reads the lines of the next manifest. Returns whether there is one.
     ///
-    /// A manifest always has an item that no manifest before it has. A server that answers everything with the same
+    /// A manifest always has a line that no manifest before it has. A server that answers everything with the same
     /// words would else be asked for ever.
     async fn load_next_manifest(&mut self) -> Result<bool, SinkError> {
-        let path = self.path(&names::manifest_name(&self.run.id, self.next))?;
-        let Some(content) =
-            self.store.content(&path).await.map_err(|error| self.store.retry(&error))?
-        else {
+        let path = self.path(&self.run.manifest_name(self.next))?;
+        let store = self.store();
+        let Some(content) = store.content(&path).await.map_err(|error| store.retry(&error))? else {
             return Ok(false);
         };
         let n_known = self.known.len();
@@ -109,19 +132,30 @@ impl ObjectStoreRun {
             self.known.extend(names::identity_in(line));
         }
         let n_bytes = content.len();
-        let n_items = self.known.len();
-        if n_items == n_known {
+        let n_lines = self.known.len();
+        if n_lines == n_known {
             return Err(SinkError::retry(format!(
-                "got a manifest of {n_bytes} bytes without a new item, want items: check the URL, and remove the object if it is damaged: {path}"
+                "got a manifest of {n_bytes} bytes without a new line, want items: check the URL, and remove the object if it is damaged: {path}"
             )));
         }
-        if n_items > KNOWN_MAX {
+        if n_lines > KNOWN_MAX {
             return Err(SinkError::retry(format!(
-                "the run's manifests after the last delivery have more than {KNOWN_MAX} items: use another prefix"
+                "the run's manifests after the last delivery have more than {KNOWN_MAX} lines: use another prefix"
             )));
         }
+        self.announce().await?;
         self.next += 1;
         Ok(true)
+    }
+
+    /// Makes the marker of the manifest `next`, which is there.
+    async fn announce(&self) -> Result<(), SinkError> {
+        if !self.shared.announces {
+            return Ok(());
+        }
+        let (path, store) = (self.path(&self.run.marker_name(self.next))?, self.store());
+        let created = store.create(&path, Vec::new(), store.attributes("text/plain")).await;
+        created.map(drop).map_err(|error| store.retry(&error))
     }
 
     /// Creates the run's `run.json`, once.
@@ -129,21 +163,22 @@ impl ObjectStoreRun {
         if self.is_run_recorded {
             return Ok(());
         }
-        let RunInfo { id, source, identity } = &self.run;
-        let source = source.to_string_lossy();
-        let run = json!({"run": id.as_str(), "source": source, "identity": identity});
+        let RunInfo { id, source, identity } = &self.info;
+        let (source, store) = (source.to_string_lossy(), self.store());
+        let run = self.run.description(&source, identity);
         let bytes = serde_json::to_vec_pretty(&run).map_err(SinkError::retry)?;
-        let path = self.path(&names::run_name(id))?;
-        let attributes = self.store.attributes(content_type("json"));
-        let retry = |error: Error| self.store.retry(&error);
-        let creation = self.store.create(&path, bytes, attributes).await.map_err(retry)?;
+        let path = self.path(&self.run.run_name())?;
+        let attributes = store.attributes(content_type("json"));
+        let retry = |error: Error| store.retry(&error);
+        let creation = store.create(&path, bytes, attributes).await.map_err(retry)?;
         if creation == ObjectCreation::AlreadyExists {
-            let existing = self.store.content(&path).await.map_err(retry)?;
+            let existing = store.content(&path).await.map_err(retry)?;
             let existing = existing.ok_or_else(|| missing(&path))?;
             let existing: Existing = serde_json::from_slice(&existing).unwrap_or_default();
             if existing.source != *source {
-                let other = self.store.location.redactor().text(&existing.source);
-                tracing::warn!(run = %id, other, "object store has another run with the same id");
+                let other = store.location.redactor().text(&existing.source);
+                let box_name = &self.run.box_name;
+                tracing::warn!(run = %id, r#box = %box_name, other, "object store has another run with the same box and id");
             }
         }
         self.is_run_recorded = true;
@@ -151,13 +186,32 @@ impl ObjectStoreRun {
     }
 
     fn receipt(&self) -> Result<Receipt, SinkError> {
-        Receipt::new(&ManifestReceipt { manifest: self.next - 1 })
+        let box_name = self.run.box_name.clone();
+        Receipt::new(&ManifestReceipt { manifest: self.next - 1, box_name })
+    }
+
+    /// Returns the lines of items and of the waiting notices that no manifest has, in the order of `seq`.
+    fn new_lines(&self, items: &[Delivery]) -> Vec<Value> {
+        let of_item = |item: &Delivery| self.run.line(&item.entry, item.seq, Some(item.time));
+        let of_notice = |Notice { seq, news, time }: &Notice| match news {
+            News::Item(entry) => self.run.line(entry, *seq, *time),
+            News::Gone(id) => self.run.gone_line(id, *seq),
+        };
+        let items = items.iter().map(|item| (item.seq, of_item(item)));
+        let notices = self.notices.iter().map(|notice| (notice.seq, of_notice(notice)));
+        let is_new = |(_, line): &(u64, Value)| {
+            names::identity(line).is_none_or(|identity| !self.known.contains(&identity))
+        };
+        let mut lines: Vec<_> = items.chain(notices).filter(is_new).collect();
+        lines.sort_by_key(|(seq, _)| *seq);
+        lines.into_iter().map(|(_, line)| line).collect()
     }
 }
 
 impl Sink for ObjectStoreRun {
     async fn resume(&mut self, last: Option<&Receipt>) -> Result<(), SinkError> {
         let last: Option<ManifestReceipt> = last.and_then(Receipt::get);
+        let last = last.filter(|last| last.box_name == self.run.box_name);
         self.next = last.map_or(0, |receipt| receipt.manifest) + 1;
         self.known.clear();
         while self.load_next_manifest().await? {}
@@ -171,23 +225,18 @@ impl Sink for ObjectStoreRun {
         for (sets, extension) in [(&layers.masks, "png"), (&layers.boxes, "json")] {
             for set in sets.values() {
                 let (path, size, sha256) = (set.path.as_str(), set.size, set.sha256);
-                self.store.upload(item, ItemFile { path, size, sha256, extension }).await?;
+                self.store().upload(item, ItemFile { path, size, sha256, extension }).await?;
             }
         }
         let (size, sha256) = (file.size, file.sha256);
-        self.store.upload(item, ItemFile { path, size, sha256, extension }).await
+        self.store().upload(item, ItemFile { path, size, sha256, extension }).await
     }
 
     async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
         self.record_run().await?;
         loop {
-            let mut manifest = Vec::new();
-            let mut is_whole = true;
-            for item in items {
-                let line = names::line(&self.run.id, &item.entry, item.seq, item.time);
-                if names::identity(&line).is_some_and(|identity| self.known.contains(&identity)) {
-                    continue;
-                }
+            let (mut manifest, mut is_whole) = (Vec::new(), true);
+            for line in self.new_lines(items) {
                 if manifest.len() >= MANIFEST_BYTES {
                     is_whole = false;
                     break;
@@ -196,17 +245,18 @@ impl Sink for ObjectStoreRun {
                 manifest.push(b'\n');
             }
             if manifest.is_empty() {
-                return self.receipt();
+                break;
             }
-            let path = self.path(&names::manifest_name(&self.run.id, self.next))?;
-            let attributes = self.store.attributes(content_type("jsonl"));
-            let creation = self.store.create(&path, manifest, attributes).await;
-            match creation.map_err(|error| self.store.retry(&error))? {
+            let (path, store) = (self.path(&self.run.manifest_name(self.next))?, self.store());
+            let attributes = store.attributes(content_type("jsonl"));
+            let creation = store.create(&path, manifest, attributes).await;
+            match creation.map_err(|error| store.retry(&error))? {
                 ObjectCreation::Created if is_whole => {
+                    self.announce().await?;
                     self.next += 1;
-                    return self.receipt();
+                    break;
                 }
-                // An answer was lost, or another writer has created it. Its items need no delivery. Or it is the first
+                // An answer was lost, or another writer has created it. Its lines need no delivery. Or it is the first
                 // manifest of several.
                 ObjectCreation::Created | ObjectCreation::AlreadyExists => {
                     if !self.load_next_manifest().await? {
@@ -215,6 +265,12 @@ impl Sink for ObjectStoreRun {
                 }
             }
         }
+        self.notices.clear();
+        self.receipt()
+    }
+
+    fn note(&mut self, notices: Vec<Notice>) {
+        self.notices = notices;
     }
 
     async fn rest(&mut self, _why: Rest) -> Result<Option<Receipt>, SinkError> {

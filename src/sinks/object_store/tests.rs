@@ -137,6 +137,9 @@ fn config(url: String) -> ObjectStoreConfig {
         account_key: None,
         service_account: None,
         multipart_bytes: (8 << 20).try_into().expect("a number"),
+        box_name: Some(BoxName::new("gpu-17").expect("a name")),
+        manifest_s: 60.try_into().expect("a number"),
+        announce: false,
     }
 }
 
@@ -178,9 +181,10 @@ impl S3 {
 
 /// Returns the images in the run's manifests. `read` returns an object.
 fn images_in_manifests(read: impl Fn(&str) -> Option<Vec<u8>>) -> Vec<(String, u64, Sha256)> {
-    let run = run_info().id;
+    let box_name = BoxName::new("gpu-17").expect("a name");
+    let run = BoxRun { box_name, run: run_info().id, project: None };
     let mut seen = Vec::new();
-    for manifest in (1..).map_while(|n| read(&names::manifest_name(&run, n))) {
+    for manifest in (1..).map_while(|n| read(&run.manifest_name(n))) {
         let text = String::from_utf8(manifest).expect("text");
         assert!(text.ends_with('\n'), "{text}");
         for line in text.lines() {
@@ -245,7 +249,7 @@ async fn it_keeps_the_promises_of_a_sink() {
             let s3 = S3::new();
             of_bucket(&s3.bucket).ignores_conditions = ignores_conditions;
             let target = s3.target().await;
-            assert_eq!(target.0.is_conditional, !ignores_conditions);
+            assert_eq!(target.0.store.is_conditional, !ignores_conditions);
             // The probe is removed.
             assert_eq!(s3.names(), Vec::<String>::new());
             Fake { s3, target }
@@ -256,7 +260,7 @@ async fn it_keeps_the_promises_of_a_sink() {
         let folder = tempfile::tempdir().expect("a folder");
         let url = url::Url::from_directory_path(folder.path().join("deep er")).expect("a URL");
         let target = ObjectStoreTarget::open(&config(url.to_string())).await.expect("a target");
-        assert!(target.0.is_conditional);
+        assert!(target.0.store.is_conditional);
         Directory(folder, target)
     })
     .await;
@@ -289,7 +293,7 @@ async fn a_manifest_whose_answer_was_lost_is_not_created_twice() {
     let steps: Vec<u64> = contract::Target::seen(&fake).iter().map(|(_, step, _)| *step).collect();
     assert_eq!(steps, [0, 1, 2]);
     let runs = fake.s3.names();
-    let of_run = runs.iter().filter(|name| name.starts_with("p%20q/runs/a%252Fb/"));
+    let of_run = runs.iter().filter(|name| name.starts_with("p%20q/runs/gpu-17/a%252Fb/"));
     assert_eq!(of_run.count(), 3, "{runs:?}");
 }
 
@@ -309,6 +313,92 @@ async fn two_writers_of_a_run_lose_no_item() {
     let steps: Vec<u64> =
         contract::Target::seen(&Fake { s3, target }).iter().map(|(_, step, _)| *step).collect();
     assert_eq!(steps, [0, 1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn two_boxes_with_the_same_run_lose_no_line() {
+    let mut s3 = S3::new();
+    for name in ["gpu-17", "gpu-18"] {
+        s3.config.box_name = Some(BoxName::new(name).expect("a name"));
+        let mut images = Images::new();
+        let item = images.image("k", 1, 0);
+        deliver(&mut s3.run().await, &[item]).await.expect("a receipt");
+    }
+    let manifests = manifests(&s3);
+    let boxes: Vec<_> = manifests.iter().flat_map(|lines| lines).map(|line| &line["box"]).collect();
+    assert_eq!(boxes, ["gpu-17", "gpu-18"]);
+}
+
+/// The lines of each manifest, in the order of their names.
+fn manifests(s3: &S3) -> Vec<Vec<Value>> {
+    let bucket = of_bucket(&s3.bucket);
+    let manifests = bucket.objects.iter().filter(|(name, _)| name.ends_with(".jsonl"));
+    let lines = |bytes: &[u8]| {
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect()
+    };
+    manifests.map(|(_, bytes)| lines(bytes)).collect()
+}
+
+fn gone(seq: u64) -> Notice {
+    let key = crate::media::MediaKey::new("k").expect("a key");
+    let id = crate::media::MediaId { key, step: crate::media::Step(7), index: 1 };
+    Notice { seq, news: News::Gone(id), time: None }
+}
+
+#[tokio::test]
+async fn notices_stand_among_the_items_and_are_not_repeated() {
+    let s3 = S3::new();
+    let mut images = Images::new();
+    let items: Vec<Delivery> = (0..2).map(|step| images.image("k", step, 0)).collect();
+    let notices = vec![gone(items[1].seq + 1)];
+    let mut run = s3.run().await;
+    of_bucket(&s3.bucket).lost = Some("00000001.jsonl");
+    run.note(notices.clone());
+    let error = deliver(&mut run, &items).await.expect_err("a lost answer");
+    assert!(matches!(error, SinkError::Retry { .. }), "{error:?}");
+    let mut run = s3.run().await;
+    run.note(notices);
+    deliver(&mut run, &items).await.expect("a receipt");
+    // Those alone make a manifest, too.
+    run.note(vec![gone(99)]);
+    run.commit(&[]).await.expect("a receipt");
+    let manifests = manifests(&s3);
+    let states =
+        |lines: &[Value]| lines.iter().map(|line| line["state"].clone()).collect::<Vec<_>>();
+    assert_eq!(states(&manifests[0]), ["image", "image", "gone"]);
+    assert_eq!((states(&manifests[1]), manifests.len()), (vec!["gone".into()], 2));
+}
+
+#[tokio::test]
+async fn each_manifest_has_a_marker_before_its_receipt() {
+    let mut s3 = S3::new();
+    s3.config.announce = true;
+    let mut images = Images::new();
+    let items: Vec<Delivery> = (0..2).map(|step| images.image("k", step, 0)).collect();
+    let markers = || {
+        let names = s3.names();
+        let markers = names.iter().filter_map(|name| name.split("/inbox/").nth(1));
+        markers.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut run = s3.run().await;
+    let receipt = deliver(&mut run, &items[..1]).await.expect("a receipt");
+    assert_eq!(markers(), ["gpu-17/a%252Fb/00000001"]);
+    of_bucket(&s3.bucket).objects.retain(|name, _| !name.contains("/inbox/"));
+    of_bucket(&s3.bucket).refused = Some(("PUT /b/p%20q/inbox/", StatusCode::SERVICE_UNAVAILABLE));
+    deliver(&mut run, &items).await.expect_err("no marker, no receipt");
+    assert_eq!(manifests(&s3).len(), 2);
+    of_bucket(&s3.bucket).refused = None;
+    // The first has its receipt, and a catalogue has removed its marker. The second gets its marker.
+    let mut run = s3.target().await.run(&run_info());
+    run.resume(Some(&receipt)).await.expect("a target");
+    assert_eq!(markers(), ["gpu-17/a%252Fb/00000002"]);
+    // A box that gets another name begins again.
+    s3.config.box_name = Some(BoxName::new("new").expect("a name"));
+    let mut run = s3.target().await.run(&run_info());
+    run.resume(Some(&receipt)).await.expect("a target");
+    deliver(&mut run, &items[1..]).await.expect("a receipt");
+    assert!(s3.names().contains(&"p%20q/runs/new/a%252Fb/00000001.jsonl".to_owned()));
 }
 
 fn large(images: &mut Images, n_bytes: usize) -> Delivery {
@@ -415,8 +505,9 @@ async fn links_in_a_directory_are_not_followed() {
         let url = url::Url::from_directory_path(folder.path().join("deep er")).expect("a URL");
         let location = StoreLocation::open(&config(url.to_string())).expect("a directory");
         let store = Store { location, is_conditional: true, multipart_bytes: 8 << 20 };
-        let target = ObjectStoreTarget(Arc::new(store));
-        Directory(folder, target)
+        let box_name = BoxName::new("gpu-17").expect("a name");
+        let shared = super::Shared { store, box_name, announces: false };
+        Directory(folder, ObjectStoreTarget(Arc::new(shared)))
     };
     let root = |directory: &Directory| directory.0.path().join("deep er");
     contract::check_links(empty, root, |_| false).await;

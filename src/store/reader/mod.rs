@@ -39,6 +39,17 @@ pub struct Reader {
     pub(super) left_out: LeftOut,
 }
 
+/// What became of an image after its line was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is the latest at its place in the run, and its file is there.
+    Current,
+    /// It is the latest at its place, and retention removed its file.
+    Pruned,
+    /// A later line is about its place.
+    Replaced,
+}
+
 /// Selects items to list.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -242,18 +253,30 @@ impl Reader {
         Ok(self.journaled(run).line(place, length)?)
     }
 
-    /// Whether the image whose line begins at `place` is still the latest at its place in the run, and was
-    /// not pruned.
+    /// Returns what became of the image whose line begins at `place`.
+    pub(crate) fn standing(
+        &self,
+        run: &RunId,
+        id: &MediaId,
+        place: JournalOffset,
+    ) -> Result<Standing, StoreError> {
+        let row = self.index.item(run, &id.key, id.step, id.index)?;
+        Ok(match row {
+            Some(row) if (row.state, row.place) != (State::Image, place) => Standing::Replaced,
+            Some(row) if row.is_pruned() => Standing::Pruned,
+            Some(_) => Standing::Current,
+            None => Standing::Replaced,
+        })
+    }
+
+    /// Whether the image whose line begins at `place` is [`Standing::Current`].
     pub(crate) fn is_current(
         &self,
         run: &RunId,
         id: &MediaId,
         place: JournalOffset,
     ) -> Result<bool, StoreError> {
-        let row = self.index.item(run, &id.key, id.step, id.index)?;
-        Ok(row.is_some_and(|row| {
-            (row.state, row.place, row.is_pruned()) == (State::Image, place, false)
-        }))
+        Ok(self.standing(run, id, place)? == Standing::Current)
     }
 
     /// The runs that are left out, because their files in the store fail.

@@ -165,7 +165,15 @@ impl<T: Target> Worker<T> {
     fn wake(&mut self, control: &WorkerControl) {
         self.retries_parked = control.retries_parked.swap(false, Ordering::Relaxed);
         self.pause.until = None;
-        self.runs.values_mut().for_each(|work| work.pause.until = None);
+        for work in self.runs.values_mut() {
+            work.pause.until = None;
+            work.batch_wait.end();
+        }
+    }
+
+    /// How long a batch that is not full waits for more items.
+    fn batch_wait(&self) -> Duration {
+        if self.is_once { Duration::ZERO } else { self.config.kind.batch_wait() }
     }
 
     fn is_waiting(&self) -> bool {
@@ -191,8 +199,11 @@ impl<T: Target> Worker<T> {
         let was_current = self.n_changes_seen == Some(self.reader.n_changes());
         let refreshed = self.refresh_runs();
         let retries_parked = self.retries_parked;
-        let runs = self.runs.iter().filter(|(_, work)| !work.is_quiet(retries_parked));
-        let runs: Vec<RunId> = runs.map(|(run, _)| run.clone()).collect();
+        let wait = self.batch_wait();
+        let runs = self.runs.iter_mut();
+        let runs =
+            runs.filter_map(|(run, work)| (!work.is_quiet(retries_parked, wait)).then_some(run));
+        let runs: Vec<RunId> = runs.cloned().collect();
         if was_current && runs.is_empty() && !self.is_waiting() {
             // Nothing has changed.
             self.retries_parked = false;
@@ -303,8 +314,7 @@ impl<T: Target> Worker<T> {
             }
             work.extent = extent;
             if work.counted < extent.end {
-                let selection = &self.config.selection;
-                let backlog = Backlog { reader: &self.reader, run: &run, selection };
+                let backlog = Backlog { reader: &self.reader, run: &run, config: &self.config };
                 match backlog.count(work.counted, extent.end) {
                     Ok(count) => {
                         work.pending.add(count);

@@ -11,7 +11,7 @@ use super::super::state::{ParkedItem, RunState, StateError};
 use super::failure::{DeliveryError, RetryPause};
 use super::transfer::{DamagedFile, PutProgress, PutResult};
 use super::{SINKS_MAX, Worker, WorkerControl};
-use crate::sinks::{Delivery, Receipt, Rest, Sink, SinkError, Target};
+use crate::sinks::{Delivery, Notice, Receipt, Rest, Sink, SinkError, Target};
 use crate::store::journal::JournalOffset;
 use crate::store::{Extent, StoreError};
 
@@ -61,6 +61,36 @@ impl DeliveryOutcome {
     }
 }
 
+/// The wait of a batch that is not full.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum BatchWait {
+    /// Nothing waits yet.
+    #[default]
+    Idle,
+    /// The first item was seen then.
+    Since(Instant),
+    /// The batch goes as it is.
+    Over,
+}
+
+impl BatchWait {
+    /// Sends the batch now.
+    pub(super) fn end(&mut self) {
+        *self = Self::Over;
+    }
+
+    /// Begins the wait, if it has not begun. Returns whether it lasts.
+    fn goes_on(&mut self, at_most: Duration) -> bool {
+        let since = match *self {
+            Self::Idle => Instant::now(),
+            Self::Since(since) => since,
+            Self::Over => return false,
+        };
+        *self = Self::Since(since);
+        since.elapsed() < at_most
+    }
+}
+
 /// A run at a target.
 pub(super) struct RunWork<S> {
     /// Always as it is on the disk: see [`Worker::save`].
@@ -74,6 +104,7 @@ pub(super) struct RunWork<S> {
     /// When the media file of the backlog's first item was written, in seconds since the Unix epoch.
     pub(super) oldest: Option<f64>,
     puts: PutProgress,
+    pub(super) batch_wait: BatchWait,
     /// When the journal last grew.
     pub(super) last_growth: Instant,
     last_rest: Instant,
@@ -93,6 +124,7 @@ impl<S> RunWork<S> {
             pending: BacklogCount::default(),
             oldest: None,
             puts: PutProgress::default(),
+            batch_wait: BatchWait::default(),
             last_growth: now,
             last_rest: now,
             pause: RetryPause::default(),
@@ -103,17 +135,26 @@ impl<S> RunWork<S> {
 }
 
 impl<S> RunWork<S> {
-    /// Whether there is nothing to deliver, to report or to retry. `retries_parked` is set if all parked items are due.
-    pub(super) fn is_quiet(&self, retries_parked: bool) -> bool {
+    /// Whether there is nothing to deliver, to report or to retry now. `retries_parked` is set if all parked items are due.
+    /// `batch_wait` is how long a batch that is not full waits.
+    pub(super) fn is_quiet(&mut self, retries_parked: bool, batch_wait: Duration) -> bool {
+        let waits = self.waits_for_batch(batch_wait);
         let RunState { cursor, is_at_rest, parked, .. } = &self.state;
         let is_retried =
             |parked: &ParkedItem| retries_parked || parked.next.is_some() || parked.is_damaged;
-        cursor.place >= self.extent.end
-            && *is_at_rest
+        let is_delivered = cursor.place >= self.extent.end && *is_at_rest;
+        (is_delivered || waits)
             && !self.has_unreported_end()
             && self.pause.until.is_none()
             && self.pause.error.is_none()
             && !parked.iter().any(is_retried)
+    }
+
+    /// Whether the next batch is not full and waits for more items.
+    fn waits_for_batch(&mut self, batch_wait: Duration) -> bool {
+        let is_delivered = self.state.cursor.place >= self.extent.end;
+        let is_due = is_delivered || self.extent.finished || self.pending.is_page();
+        !is_due && self.batch_wait.goes_on(batch_wait)
     }
 
     /// Whether the sink has yet to get the end of the run.
@@ -132,7 +173,7 @@ impl<T: Target> Worker<T> {
         retries_parked: bool,
     ) -> Result<bool, DeliveryError> {
         let mut did = false;
-        if work.state.cursor.place < work.extent.end {
+        if work.state.cursor.place < work.extent.end && !work.waits_for_batch(self.batch_wait()) {
             did |= self.deliver_page(work, control).await?;
         }
         did |= self.retry_parked(work, control, retries_parked).await?;
@@ -167,8 +208,7 @@ impl<T: Target> Worker<T> {
         control: &WorkerControl,
     ) -> Result<bool, DeliveryError> {
         let run = work.state.run.clone();
-        let selection = &self.config.selection;
-        let backlog = Backlog { reader: &self.reader, run: &run, selection };
+        let backlog = Backlog { reader: &self.reader, run: &run, config: &self.config };
         let settled = (!self.is_once && !T::SETTLE.is_zero())
             .then(|| unix_seconds(SystemTime::now()) - T::SETTLE.as_secs_f64());
         let page = backlog.page(work.state.cursor, work.extent.end, settled)?;
@@ -191,16 +231,17 @@ impl<T: Target> Worker<T> {
         let first = page.items.first();
         work.oldest = first.and_then(|first| written(&first.delivery.path()));
         self.post_with(Some(work));
-        let outcome = if page.items.is_empty() {
+        let outcome = if page.items.is_empty() && page.notices.is_empty() {
             DeliveryOutcome::default()
         } else {
-            self.deliver(work, page.items, control).await?
+            self.deliver(work, page.items, page.notices, control).await?
         };
         self.save(work, |state| {
             state.cursor = page.end;
             outcome.apply_to(state);
         })?;
         work.pending.subtract(page.count);
+        work.batch_wait = BatchWait::default();
         work.oldest = None;
         work.puts = PutProgress::default();
         Ok(true)
@@ -210,6 +251,7 @@ impl<T: Target> Worker<T> {
         &mut self,
         work: &mut RunWork<T::Run>,
         items: Vec<BacklogItem>,
+        notices: Vec<Notice>,
         control: &WorkerControl,
     ) -> Result<DeliveryOutcome, DeliveryError> {
         self.open(work).await?;
@@ -243,11 +285,13 @@ impl<T: Target> Worker<T> {
             return Err(DeliveryError::TooManyParked { run, n, max: PARKED_MAX, reason });
         }
         let (mut items, mut deliveries): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
-        while !deliveries.is_empty() {
+        let n_notices = notices.len() as u64;
+        sink.note(notices);
+        while !deliveries.is_empty() || n_notices > 0 {
             match sink.commit(&deliveries).await {
                 Ok(receipt) => {
                     outcome.receipt = Some(receipt);
-                    outcome.n_delivered = deliveries.len() as u64;
+                    outcome.n_delivered = deliveries.len() as u64 + n_notices;
                     outcome.bytes_delivered = deliveries.iter().map(|item| item.file.size).sum();
                     break;
                 }
@@ -381,8 +425,7 @@ impl<T: Target> Worker<T> {
         now: f64,
     ) -> Result<bool, DeliveryError> {
         let run = work.state.run.clone();
-        let backlog =
-            Backlog { reader: &self.reader, run: &run, selection: &self.config.selection };
+        let backlog = Backlog { reader: &self.reader, run: &run, config: &self.config };
         let (mut items, mut lost) = (Vec::new(), Vec::new());
         for parked in batch {
             match backlog.parked_item(parked) {
@@ -402,7 +445,7 @@ impl<T: Target> Worker<T> {
             DeliveryOutcome::default()
         } else {
             work.puts.forget_failures();
-            self.deliver(work, items, control).await?
+            self.deliver(work, items, Vec::new(), control).await?
         };
         outcome.parked.extend(lost);
         let did = outcome.parked.len() < batch.len();

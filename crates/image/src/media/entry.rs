@@ -50,6 +50,9 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[expect(missing_docs, reason = "documented with `sha256`")]
     pub xxh3: Option<Xxh3>,
+    /// When the dump was written, in nanoseconds since the Unix epoch, if the record gives no time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtime_ns: Option<i64>,
     /// The media log with the line that described it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,

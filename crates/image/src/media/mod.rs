@@ -17,5 +17,5 @@ pub use self::entry::{
 };
 pub use self::json::{Json, JsonFields};
 pub use self::kinds::{ColorMode, Colormap, Compression, DataFormat, FileType, Profile, Rgb, Rule};
-pub use self::names::{MediaId, MediaKey, NAME_BYTES_MAX, NameError, RunId, Step};
+pub use self::names::{BoxName, MediaId, MediaKey, NAME_BYTES_MAX, NameError, RunId, Step};
 pub use self::session::{SESSION_BYTES_MAX, Session};

@@ -84,6 +84,10 @@ name! {
     RunId, "run id"
 }
 name! {
+    /// The name of a machine among those that deliver to one place: 1 to [`NAME_BYTES_MAX`] bytes, without NUL.
+    BoxName, "box name"
+}
+name! {
     /// The name of a series of images within a run, such as `val/pred`: 1 to [`NAME_BYTES_MAX`] bytes,
     /// without NUL.
     MediaKey, "key"
@@ -98,21 +102,33 @@ impl RunId {
     /// id leads out of the store.
     #[must_use]
     pub fn folder(&self) -> String {
-        let mut folder = String::with_capacity(self.0.len());
-        for (i, byte) in self.0.bytes().enumerate() {
-            let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-            if plain || (byte == b'.' && i > 0) {
-                folder.push(char::from(byte));
-            } else {
-                folder.extend(["%".to_owned(), format!("{byte:02X}")]);
-            }
-        }
-        if looks_shortened(&folder) {
-            folder.replace_range(SHORTENED_BYTES..=SHORTENED_BYTES, "%2D");
-            return folder;
-        }
-        shorten(&folder)
+        folder(&self.0)
     }
+}
+
+impl BoxName {
+    /// Returns the name of the box's folder, made as [`RunId::folder`].
+    #[must_use]
+    pub fn folder(&self) -> String {
+        folder(&self.0)
+    }
+}
+
+fn folder(name: &str) -> String {
+    let mut folder = String::with_capacity(name.len());
+    for (i, byte) in name.bytes().enumerate() {
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if plain || (byte == b'.' && i > 0) {
+            folder.push(char::from(byte));
+        } else {
+            folder.extend(["%".to_owned(), format!("{byte:02X}")]);
+        }
+    }
+    if looks_shortened(&folder) {
+        folder.replace_range(SHORTENED_BYTES..=SHORTENED_BYTES, "%2D");
+        return folder;
+    }
+    shorten(&folder)
 }
 
 /// Extensions of media files and of files of boxes.
