@@ -3,7 +3,9 @@
 mod failure;
 mod trouble;
 mod transfer;
+mod batch_wait;
 mod run;
+mod parked;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

@@ -1,19 +1,18 @@
 //! One run: delivers a page of its backlog, then its parked items that are due, and saves its state.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::io;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::super::backlog::{Backlog, BacklogCount, BacklogItem, unix_seconds, written};
 use super::super::state::{ParkedItem, RunState, StateError};
+use super::batch_wait::BatchWait;
 use super::failure::{DeliveryError, RetryPause};
 use super::transfer::{DamagedFile, PutProgress, PutResult};
 use super::{SINKS_MAX, Worker, WorkerControl};
 use crate::sinks::{Delivery, Notice, Receipt, Rest, Sink, SinkError, Target};
 use crate::store::journal::JournalOffset;
-use crate::store::{Extent, StoreError};
+use crate::store::Extent;
 
 /// How often the sink of an idle run may flush.
 const REST_INTERVAL: Duration = Duration::from_secs(5);
@@ -35,14 +34,11 @@ enum ParkedWhy {
     Failing,
 }
 
-/// How many parked items are retried together. The state is saved once for them.
-const PARKED_BATCH: usize = 256;
-
 /// The result of a delivery.
 #[derive(Default)]
-struct DeliveryOutcome {
+pub(super) struct DeliveryOutcome {
     /// Items to park.
-    parked: Vec<ParkedItem>,
+    pub(super) parked: Vec<ParkedItem>,
     /// The sink's receipt for the other items, if there were any.
     receipt: Option<Receipt>,
     n_delivered: u64,
@@ -50,7 +46,7 @@ struct DeliveryOutcome {
 }
 
 impl DeliveryOutcome {
-    fn apply_to(self, state: &mut RunState) {
+    pub(super) fn apply_to(self, state: &mut RunState) {
         if let Some(receipt) = self.receipt {
             state.receipt = Some(receipt);
             (state.is_at_rest, state.is_end_reported) = (false, false);
@@ -58,36 +54,6 @@ impl DeliveryOutcome {
             state.bytes_delivered += self.bytes_delivered;
         }
         state.parked.extend(self.parked);
-    }
-}
-
-/// The wait of a batch that is not full.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) enum BatchWait {
-    /// Nothing waits yet.
-    #[default]
-    Idle,
-    /// The first item was seen then.
-    Since(Instant),
-    /// The batch goes as it is.
-    Over,
-}
-
-impl BatchWait {
-    /// Sends the batch now.
-    pub(super) fn end(&mut self) {
-        *self = Self::Over;
-    }
-
-    /// Begins the wait, if it has not begun. Returns whether it lasts.
-    fn goes_on(&mut self, at_most: Duration) -> bool {
-        let since = match *self {
-            Self::Idle => Instant::now(),
-            Self::Since(since) => since,
-            Self::Over => return false,
-        };
-        *self = Self::Since(since);
-        since.elapsed() < at_most
     }
 }
 
@@ -103,14 +69,14 @@ pub(super) struct RunWork<S> {
     pub(super) pending: BacklogCount,
     /// When the media file of the backlog's first item was written, in seconds since the Unix epoch.
     pub(super) oldest: Option<f64>,
-    puts: PutProgress,
+    pub(super) puts: PutProgress,
     pub(super) batch_wait: BatchWait,
     /// When the journal last grew.
     pub(super) last_growth: Instant,
     last_rest: Instant,
     pub(super) pause: RetryPause,
     /// [`Findings::n_repairs`](crate::store::findings::Findings::n_repairs) when parked items were last retried.
-    n_repairs_seen: u64,
+    pub(super) n_repairs_seen: u64,
 }
 
 impl<S> RunWork<S> {
@@ -187,7 +153,7 @@ impl<T: Target> Worker<T> {
     /// Changes the state of a run, on the disk first, so that a cursor and its receipt always match.
     ///
     /// If that fails, the target may be ahead of the state. The sink is closed, and resumed from the state later.
-    fn save(
+    pub(super) fn save(
         &self,
         work: &mut RunWork<T::Run>,
         change: impl FnOnce(&mut RunState),
@@ -247,7 +213,7 @@ impl<T: Target> Worker<T> {
         Ok(true)
     }
 
-    async fn deliver(
+    pub(super) async fn deliver(
         &mut self,
         work: &mut RunWork<T::Run>,
         items: Vec<BacklogItem>,
@@ -363,107 +329,6 @@ impl<T: Target> Worker<T> {
         work.sink = Some(sink);
         self.n_sinks += 1;
         Ok(())
-    }
-
-    /// Retries parked items that are due, in batches. Returns whether any left the parked items.
-    async fn retry_parked(
-        &mut self,
-        work: &mut RunWork<T::Run>,
-        control: &WorkerControl,
-        retries_parked: bool,
-    ) -> Result<bool, DeliveryError> {
-        let now = unix_seconds(SystemTime::now());
-        let n_repairs = self.reader.findings().n_repairs();
-        let has_repairs = std::mem::replace(&mut work.n_repairs_seen, n_repairs) != n_repairs;
-        let is_due = |parked: &ParkedItem| {
-            retries_parked || parked.is_due(now) || (parked.is_damaged && has_repairs)
-        };
-        let mut due: VecDeque<ParkedItem> =
-            work.state.parked.iter().filter(|p| is_due(p)).cloned().collect();
-        if retries_parked {
-            // As after a first failure.
-            due.iter_mut().for_each(|parked| (parked.since, parked.n_tries) = (now, 0));
-        }
-        due.make_contiguous().sort_by_key(|parked| parked.place);
-        // If a batch fails as a whole, its items are tried one at a time, so that one cannot block the others.
-        let mut n_batch = PARKED_BATCH;
-        let mut did = false;
-        while !due.is_empty() {
-            let batch: Vec<ParkedItem> = due.iter().take(n_batch).cloned().collect();
-            match self.retry_batch(work, control, &batch, now).await {
-                Ok(left) => did |= left,
-                Err(DeliveryError::Target { after: None, .. }) if batch.len() > 1 => {
-                    (n_batch, work.sink) = (1, None);
-                    continue;
-                }
-                Err(DeliveryError::Target { after: None, source }) => {
-                    work.sink = None;
-                    let mut again = batch[0].clone();
-                    again.reason = self.text_of(&source);
-                    again.failed_again(now);
-                    self.save(work, |state| {
-                        state.parked.retain(|other| other.place != again.place);
-                        state.parked.push(again);
-                    })?;
-                    // The others wait for the next pass, because the target itself may be failing.
-                    break;
-                }
-                Err(trouble) => return Err(trouble),
-            }
-            due.drain(..batch.len());
-            n_batch = (2 * n_batch).min(PARKED_BATCH);
-        }
-        Ok(did)
-    }
-
-    /// Retries parked items and saves the state once. Returns whether any left the parked items.
-    async fn retry_batch(
-        &mut self,
-        work: &mut RunWork<T::Run>,
-        control: &WorkerControl,
-        batch: &[ParkedItem],
-        now: f64,
-    ) -> Result<bool, DeliveryError> {
-        let run = work.state.run.clone();
-        let backlog = Backlog { reader: &self.reader, run: &run, config: &self.config };
-        let (mut items, mut lost) = (Vec::new(), Vec::new());
-        for parked in batch {
-            match backlog.parked_item(parked) {
-                Ok(Some(item)) => items.push(item),
-                // A later item replaced it.
-                Ok(None) => {}
-                Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                    // Its line is damaged. It stays parked with this error.
-                    let reason = self.text_of(&error);
-                    lost.push(ParkedItem { reason, next: None, ..parked.clone() });
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let places: BTreeSet<JournalOffset> = batch.iter().map(|parked| parked.place).collect();
-        let mut outcome = if items.is_empty() {
-            DeliveryOutcome::default()
-        } else {
-            work.puts.forget_failures();
-            self.deliver(work, items, Vec::new(), control).await?
-        };
-        outcome.parked.extend(lost);
-        let did = outcome.parked.len() < batch.len();
-        for again in &mut outcome.parked {
-            if let Some(parked) = batch.iter().find(|parked| parked.place == again.place) {
-                (again.since, again.n_tries) = (parked.since, parked.n_tries);
-                if again.is_damaged {
-                    again.failed_again(now);
-                } else {
-                    again.n_tries += 1;
-                }
-            }
-        }
-        self.save(work, |state| {
-            state.parked.retain(|other| !places.contains(&other.place));
-            outcome.apply_to(state);
-        })?;
-        Ok(did)
     }
 
     /// Makes the sink of an idle, finished or unattended run flush.
