@@ -2,6 +2,8 @@
 //
 //   ./test.sh gallery measure [--minutes 10] [--only WORDS]
 //
+// With `--only`, it measures the rows whose names have these words, and the others of the table stay.
+//
 // The stores are made once, in target/gallery: a million pictures of 28 x 28, and 6 keys of 10,000 photographs of
 // 512 x 512 (100 different ones a key). The browser runs on the same machine as the gallery, and takes part of its
 // cores.
@@ -47,16 +49,20 @@ try {
   await browser.close();
 }
 
-if (!options.only) {
-  const page = join(repo, "docs/gallery.md");
-  const [before, after] = ["<!-- measured -->\n", "<!-- end of measured -->"];
-  const text = readFileSync(page, "utf8");
-  const [from, to] = [text.indexOf(before) + before.length, text.indexOf(after)];
-  if (from < before.length || to < from) throw new Error(`${page} has no place for the table`);
+const page = join(repo, "docs/gallery.md");
+const [before, after] = ["<!-- measured -->\n", "<!-- end of measured -->"];
+const text = readFileSync(page, "utf8");
+const [from, to] = [text.indexOf(before) + before.length, text.indexOf(after)];
+if (from < before.length || to < from) throw new Error(`${page} has no place for the table`);
+const lines = new Map(rows.map((cells) => [cells[0], `| ${cells.join(" | ")} |\n`]));
+if (options.only) {
+  // Rows that were not measured now stay, and so does the date of the whole table.
+  const table = text.slice(from, to).replaceAll(/^\| (.+?) \| .*\n/gm, (line, what) => lines.get(what) ?? line);
+  writeFileSync(page, text.slice(0, from) + table + text.slice(to));
+} else {
   const version = (await browser.version?.()) ?? "";
   const head =
     `Measured on ${new Date().toISOString().slice(0, 10)} with ${availableParallelism()} cores and Chromium ${version},` +
-    " which ran on the same machine. Written by `./test.sh gallery measure`.\n\n| what | goal | measured |\n| --- | --- | --- |\n";
-  const table = rows.map((cells) => `| ${cells.join(" | ")} |\n`).join("");
-  writeFileSync(page, `${text.slice(0, from)}\n${head}${table}\n${text.slice(to)}`);
+    " which ran on the same machine. Written by\n`./test.sh gallery measure`.\n\n| what | goal | measured |\n| --- | --- | --- |\n";
+  writeFileSync(page, `${text.slice(0, from)}\n${head}${[...lines.values()].join("")}\n${text.slice(to)}`);
 }

@@ -76,6 +76,8 @@ export async function atWork(row, stores, browser) {
   ]) {
     await row(what, goal, async () => {
       const run = (from) => during ?? (() => writing(daemon, from, 30));
+      // What was written before is settled then.
+      await sleep(30_000);
       const alone = await share(daemon, run(10_000));
       const { context } = await open();
       await sleep(2000);
