@@ -40,7 +40,7 @@ pub(crate) struct Delivery {
     pub(crate) layers: Layers,
     /// The image's row in the store's index.
     pub(crate) entry: Arc<MediaEntry>,
-    /// Seconds since the Unix epoch: the job's time if the record has one, else the time of the commit.
+    /// Seconds since the Unix epoch: the job's time if the record has one, else when the dump was written.
     pub(crate) time: f64,
     /// The run's folder in the store. Paths in the entry are relative to it.
     pub(crate) folder: Arc<Path>,

@@ -131,31 +131,28 @@ impl Backlog<'_> {
             }
             let (seq, before) = (line.seq, page.end);
             page.end = TargetCursor { place: end, seq };
-            let entry = match line.event {
-                Event::Media(entry) if self.is_wanted(entry.state(), entry.key()) => entry,
+            let (size, line) = match line.event {
+                Event::Media(entry) if self.is_wanted(entry.state(), entry.key()) => {
+                    let size = entry.as_image().map_or(0, |image| image.file.size);
+                    (size, self.backlog_line(seq, *entry, place, &folder)?)
+                }
                 Event::Gone { id, .. } if self.has_notices() && self.has_key(Some(&id.key)) => {
-                    page.notices.push(Notice { seq, news: News::Gone(id), time: None });
-                    page.count.add_item(0);
-                    continue;
+                    let notice = Notice { seq, news: News::Gone(id), time: None };
+                    (0, BacklogLine::Notice(notice))
                 }
                 _ => continue,
             };
-            let size = entry.as_image().map_or(0, |image| image.file.size);
-            match self.standing(&entry, place)? {
-                Some(Standing::Current) => {
-                    if let Some(delivery) = Self::delivery(seq, *entry, &folder) {
-                        if settled.is_some_and(|settled| is_written_after(settled, &delivery)) {
-                            (page.end, page.is_settling) = (before, true);
-                            return Ok(page);
-                        }
-                        bytes += delivery.n_bytes();
-                        page.items.push(BacklogItem { delivery, place, length });
+            match line {
+                BacklogLine::Item(delivery) => {
+                    if settled.is_some_and(|settled| is_written_after(settled, &delivery)) {
+                        (page.end, page.is_settling) = (before, true);
+                        return Ok(page);
                     }
+                    bytes += delivery.n_bytes();
+                    page.items.push(BacklogItem { delivery: *delivery, place, length });
                 }
-                Some(Standing::Replaced) => {}
-                Some(Standing::Pruned) | None if !self.has_notices() => {}
-                Some(Standing::Pruned) => page.notices.push(Self::notice(seq, pruned(*entry))),
-                None => page.notices.push(Self::notice(seq, *entry)),
+                BacklogLine::Notice(notice) => page.notices.push(notice),
+                BacklogLine::Nothing => {}
             }
             page.count.add_item(size);
             if (page.items.len() + page.notices.len()) as u64 >= PAGE_ITEMS || bytes >= PAGE_BYTES {
@@ -177,11 +174,12 @@ impl Backlog<'_> {
         let line = self.reader.line(self.run, place, length)?;
         let Event::Media(entry) = line.event else { return Ok(None) };
         let folder = self.reader.run_folder(self.run).into();
-        if self.standing(&entry, place)? != Some(Standing::Current) {
-            return Ok(None);
+        match self.backlog_line(line.seq, *entry, place, &folder)? {
+            BacklogLine::Item(delivery) => {
+                Ok(Some(BacklogItem { delivery: *delivery, place, length }))
+            }
+            BacklogLine::Notice(_) | BacklogLine::Nothing => Ok(None),
         }
-        let delivery = Self::delivery(line.seq, *entry, &folder);
-        Ok(delivery.map(|delivery| BacklogItem { delivery, place, length }))
     }
 
     /// When the media file of the first item between two places of the journal was written, in seconds since the Unix
@@ -235,35 +233,38 @@ impl Backlog<'_> {
         key.map_or(self.has_notices(), |key| self.config.selection.has_key(key))
     }
 
-    /// Returns what became of an image whose line begins at `place`; `None` for another item.
-    fn standing(
+    /// Returns what a target that wants the item whose line begins at `place` gets of it.
+    fn backlog_line(
         &self,
-        entry: &MediaEntry,
+        seq: u64,
+        mut entry: MediaEntry,
         place: JournalOffset,
-    ) -> Result<Option<Standing>, StoreError> {
-        let image = entry.as_image();
-        image.map(|image| self.reader.standing(self.run, &image.id, place)).transpose()
-    }
-
-    fn delivery(seq: u64, entry: MediaEntry, folder: &Arc<Path>) -> Option<Delivery> {
-        let CommittedImage { id, file, layers, .. } = entry.as_image()?.clone();
-        let time = time_of(&entry, folder);
-        let (entry, folder) = (Arc::new(entry), folder.clone());
-        Some(Delivery { seq, id, file, layers, entry, time, folder })
-    }
-
-    fn notice(seq: u64, entry: MediaEntry) -> Notice {
+        folder: &Arc<Path>,
+    ) -> Result<BacklogLine, StoreError> {
+        if let Fate::Image(image) = &mut entry.fate {
+            match self.reader.standing(self.run, &image.id, place)? {
+                Standing::Current => {
+                    let CommittedImage { id, file, layers, .. } = (**image).clone();
+                    let time = time_of(&entry, folder);
+                    let (entry, folder) = (Arc::new(entry), folder.clone());
+                    let delivery = Delivery { seq, id, file, layers, entry, time, folder };
+                    return Ok(BacklogLine::Item(Box::new(delivery)));
+                }
+                Standing::Pruned if self.has_notices() => image.pruned = true,
+                Standing::Pruned | Standing::Replaced => return Ok(BacklogLine::Nothing),
+            }
+        }
         let time = time_of_dump(&entry);
-        Notice { seq, news: News::Item(Box::new(entry)), time }
+        Ok(BacklogLine::Notice(Notice { seq, news: News::Item(Box::new(entry)), time }))
     }
 }
 
-/// Marks an image as pruned.
-fn pruned(mut entry: MediaEntry) -> MediaEntry {
-    if let Fate::Image(image) = &mut entry.fate {
-        image.pruned = true;
-    }
-    entry
+/// What a target gets of a line of the journal.
+enum BacklogLine {
+    Item(Box<Delivery>),
+    Notice(Notice),
+    /// A later line is about the image, or its file was removed.
+    Nothing,
 }
 
 /// The time of an item, in seconds since the Unix epoch: from its record, or else when its dump was written.
