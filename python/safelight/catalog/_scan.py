@@ -1,0 +1,69 @@
+"""The table as a LazyFrame of Polars."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from ._errors import needs
+from ._location import Location
+from ._rows import UNREADABLE
+
+if TYPE_CHECKING:
+    import polars
+
+__all__ = ["PLACE", "scan"]
+
+PLACE = ("box", "run", "key", "step", "index")
+"""The columns that name an image. Its rows with the same values are its versions."""
+
+
+def scan(
+    url: str,
+    *,
+    latest: bool = False,
+    since: Optional[Union[date, str]] = None,
+    endpoint: Optional[str] = None,
+    region: Optional[str] = None,
+) -> polars.LazyFrame:
+    """Returns the rows of a table, read when they are collected.
+
+    Each row is one version of an item. With `latest` there is only the latest version of each, and none of those that
+    are gone. Rejected lines without a place in their step are all kept.
+
+    `since` is a day of the catalogue (UTC; a date, or text `YYYY-MM-DD`). Files of earlier days are not opened. A day is
+    that of the commit, so an item is never on a day before it was made. With `latest`, it is the latest version since
+    then, and an image that has gone since is left out.
+
+    `endpoint` and `region` are those of an S3 service; else the environment's. Keys are the environment's
+    (`AWS_ACCESS_KEY_ID`, …).
+
+    Raises `safelight.catalog.NotInstalledError` if Polars or deltalake is missing, and `UsageError` for a URL of an unknown
+    scheme.
+    """
+    try:
+        import polars
+    except ImportError:
+        raise needs("polars", "safelight[catalog]' 'polars") from None
+    try:
+        import deltalake  # noqa: F401  (Polars asks for it only later)
+    except ImportError:
+        raise needs("deltalake") from None
+    location = Location.parse(url, endpoint, region)
+    frame = polars.scan_delta(location.delta_url, storage_options=dict(location.options) or None)
+    if since is not None:
+        frame = frame.filter(
+            polars.col("day") >= (date.fromisoformat(since) if isinstance(since, str) else since)
+        )
+    if latest:
+        frame = _latest(frame, polars)
+    return frame
+
+
+def _latest(frame: Any, polars: Any) -> Any:
+    # A row without an index has no place, so no other row is a version of it.
+    alone = polars.when(polars.col("index").is_null()).then(polars.col("seq")).alias("_alone")
+    last = polars.col("seq").max().over([*PLACE, "_alone"])
+    is_last = polars.col("seq").eq_missing(last) | (polars.col("state") == UNREADABLE)
+    kept = frame.with_columns(alone).filter(is_last).drop("_alone")
+    return kept.filter(polars.col("state") != "gone")
