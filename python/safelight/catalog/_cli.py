@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Optional, Sequence, TextIO
+from typing import Any, Sequence, TextIO
 
 from ._errors import CatalogError, NotInstalledError, UsageError
 from ._fold import Folded, Folder
@@ -63,11 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     shared.add_argument("--region", metavar="NAME", help="the region of the bucket")
     shared.add_argument("--json", action="store_true", help="print one JSON object for each pass")
-    fleet: Dict[str, Any] = {
+    fleet: dict[str, Any] = {
         "metavar": "FLEET_URL",
         "help": "where the boxes deliver: the url of their target, with runs/ and media/ below it",
     }
-    table: Dict[str, Any] = {"metavar": "TABLE_URL", "help": "where the table is"}
+    table: dict[str, Any] = {"metavar": "TABLE_URL", "help": "where the table is"}
 
     parser = argparse.ArgumentParser(
         prog="safelight-catalog",
@@ -242,7 +242,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return (_init if arguments.command == "init" else _fold)(arguments, fleet, table)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command. Returns its exit code."""
     parsed = _parser().parse_args(arguments)
     try:

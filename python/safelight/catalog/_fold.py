@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Callable
 
 from ._errors import CatalogError
 from ._location import Location
@@ -67,14 +67,14 @@ class Folded:
     markers: int = 0
     """Markers that were found."""
     markers_deleted: int = 0
-    oldest_marker_s: Optional[float] = None
+    oldest_marker_s: float | None = None
     """The age of the oldest marker that was found, in seconds."""
     version: int = 0
     """Of the table, at the end."""
     seconds: float = 0.0
-    unreadable_lines: List[Unreadable] = field(default_factory=list)
+    unreadable_lines: list[Unreadable] = field(default_factory=list)
     """The first of them."""
-    blocked: List[Blocked] = field(default_factory=list)
+    blocked: list[Blocked] = field(default_factory=list)
 
 
 class Folder:
@@ -88,7 +88,7 @@ class Folder:
         self._progress = progress
         # Of runs whose `txn` has expired, or that never had one: the last manifest among the table's rows. It stays
         # true while there is no `txn`, because each commit makes one.
-        self._by_rows: Dict[str, int] = {}
+        self._by_rows: dict[str, int] = {}
 
     def fold(self, is_all: bool = False) -> Folded:
         """Makes one pass.
@@ -124,12 +124,12 @@ class _Pass:
     """The state of one pass."""
 
     def __init__(
-        self, folder: Folder, wanted: Dict[str, int], inbox: Inbox, threads: Executor, folded: Folded
+        self, folder: Folder, wanted: dict[str, int], inbox: Inbox, threads: Executor, folded: Folded
     ) -> None:
         self._store, self._fleet, self._table = folder._store, folder._fleet, folder._table
         self._by_rows, self._progress = folder._by_rows, folder._progress
         self._wanted, self._inbox, self._threads, self._folded = wanted, inbox, threads, folded
-        self._blocked: Dict[str, Blocked] = {}
+        self._blocked: dict[str, Blocked] = {}
 
     def run(self) -> None:
         """Commits batch after batch. The markers of each go after its commit."""
@@ -166,7 +166,7 @@ class _Pass:
         folded.unreadable += len(unreadable)
         folded.unreadable_lines += unreadable[: NAMED_MAX - len(folded.unreadable_lines)]
 
-    def _known(self) -> Dict[str, int]:
+    def _known(self) -> dict[str, int]:
         """The last manifest of each run in the table. Runs that the table does not know have 0."""
         known = self._table.last_manifests(self._wanted)
         new = [folder for folder in self._wanted if folder not in known and folder not in self._by_rows]
@@ -189,7 +189,7 @@ class _Pass:
         self._progress(f"asking the table for the last manifest of {first.folder}")
         return self._table.last_manifest_by_rows(*names_of(manifest))
 
-    def _delete_markers(self, known: Dict[str, int]) -> None:
+    def _delete_markers(self, known: dict[str, int]) -> None:
         """Deletes the markers of all manifests that the table has."""
         numbers = self._inbox.numbers
         done = [ManifestId(folder, n) for folder, of in numbers.items() for n in of if n <= known[folder]]
@@ -201,7 +201,7 @@ class _Pass:
         for folder in {manifest.folder for manifest in done}:
             numbers[folder] = [n for n in numbers[folder] if n > known[folder]]
 
-    def _next_batch(self, known: Dict[str, int]) -> _Batch:
+    def _next_batch(self, known: dict[str, int]) -> _Batch:
         """Reads manifests that the table lacks, of each run without a gap, until the batch is full."""
         batch = _Batch(Rows(self._fleet.object_url))
         wanted = [
@@ -235,7 +235,7 @@ class _Batch:
     """What one commit adds."""
 
     rows: Rows
-    last: Dict[str, int] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
     """The number of the last manifest of each folder."""
     n_manifests: int = 0
     n_bytes: int = 0

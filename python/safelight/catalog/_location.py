@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Mapping
 from urllib.parse import quote, unquote, urlsplit
 
 from ._errors import CatalogError, UsageError, first_words, needs
@@ -29,7 +29,7 @@ class Location:
     """Settings of the client, by the names of the environment (`AWS_REGION`)."""
 
     @classmethod
-    def parse(cls, url: str, endpoint: Optional[str] = None, region: Optional[str] = None) -> Location:
+    def parse(cls, url: str, endpoint: str | None = None, region: str | None = None) -> Location:
         """A location of the command line. The environment gives keys, and what the arguments leave open.
 
         Raises `UsageError` for a URL of another scheme or without a bucket.

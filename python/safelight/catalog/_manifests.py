@@ -13,7 +13,7 @@ import re
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
 
 from ._errors import CatalogError, first_words
 
@@ -75,9 +75,9 @@ class Unusable:
 class Inbox:
     """The markers that were there."""
 
-    numbers: Dict[str, List[int]]
+    numbers: dict[str, list[int]]
     """Of each folder, not in order."""
-    oldest: Optional[datetime]
+    oldest: datetime | None
     """When the oldest marker was made."""
 
     @property
@@ -85,7 +85,7 @@ class Inbox:
         return sum(map(len, self.numbers.values()))
 
 
-def _listed(store: ObjectStore, prefix: str, pattern: re.Pattern[str]) -> Iterator[Tuple[str, int, datetime]]:
+def _listed(store: ObjectStore, prefix: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, int, datetime]]:
     """Yields folder, number and time of each name that has the form."""
     import obstore
 
@@ -108,12 +108,12 @@ def list_inbox(store: ObjectStore) -> Inbox:
     return inbox
 
 
-def last_manifests(store: ObjectStore, saw: Callable[[int], None]) -> Dict[str, int]:
+def last_manifests(store: ObjectStore, saw: Callable[[int], None]) -> dict[str, int]:
     """Lists all manifests. Returns the greatest number of each folder.
 
     `saw` gets the number of manifests from time to time.
     """
-    last: Dict[str, int] = {}
+    last: dict[str, int] = {}
     for i, (folder, n, _) in enumerate(_listed(store, "runs", MANIFEST)):
         last[folder] = max(last.get(folder, 0), n)
         if i % 1000 == 0:
@@ -121,7 +121,7 @@ def last_manifests(store: ObjectStore, saw: Callable[[int], None]) -> Dict[str, 
     return last
 
 
-def written(store: ObjectStore, manifest: ManifestId) -> Optional[datetime]:
+def written(store: ObjectStore, manifest: ManifestId) -> datetime | None:
     """When the store received a manifest. `None` if it has none by that name."""
     import obstore
 
@@ -133,7 +133,7 @@ def written(store: ObjectStore, manifest: ManifestId) -> Optional[datetime]:
         raise CatalogError(f"cannot read {manifest.name}: {first_words(error)}") from error
 
 
-def _read(store: ObjectStore, manifest: ManifestId) -> Union[Manifest, Unusable]:
+def _read(store: ObjectStore, manifest: ManifestId) -> Manifest | Unusable:
     import obstore
 
     try:
@@ -150,7 +150,7 @@ def _read(store: ObjectStore, manifest: ManifestId) -> Union[Manifest, Unusable]
 
 def read_all(
     store: ObjectStore, wanted: Sequence[ManifestId], threads: Executor
-) -> List[Union[Manifest, Unusable]]:
+) -> list[Manifest | Unusable]:
     """Reads manifests in parallel, in the order given."""
     return list(threads.map(lambda manifest: _read(store, manifest), wanted))
 

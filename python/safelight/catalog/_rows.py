@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 from urllib.parse import unquote
 
 from ._errors import needs
@@ -33,7 +33,7 @@ TEXTS = (
 )  # fmt: skip
 INTEGERS = ("step", "index", "seq", "grouping", "width", "height", "size")
 
-COLUMNS: Tuple[Tuple[str, str], ...] = (
+COLUMNS: tuple[tuple[str, str], ...] = (
     ("day", "date"),
     ("time", "timestamp"),
     ("project", "string"),
@@ -107,21 +107,21 @@ def _wrong(name: str, value: Any, want: str) -> _UnreadableError:
     return _UnreadableError(f"field {name!r}: got {_shown(value)}, want {want}")
 
 
-def _take_texts(item: Dict[str, Any], names: Sequence[str], row: Dict[str, Any]) -> None:
+def _take_texts(item: dict[str, Any], names: Sequence[str], row: dict[str, Any]) -> None:
     for name in names:
         value = row[name] = item.pop(name, None)
         if value is not None and type(value) is not str:
             raise _wrong(name, value, "a text")
 
 
-def _take_integers(item: Dict[str, Any], names: Sequence[str], row: Dict[str, Any]) -> None:
+def _take_integers(item: dict[str, Any], names: Sequence[str], row: dict[str, Any]) -> None:
     for name in names:
         value = row[name] = item.pop(name, None)
         if value is not None and (type(value) is not int or not 0 <= value <= INTEGER_MAX):
             raise _wrong(name, value, f"an integer of 0 to {INTEGER_MAX}")
 
 
-def _take_numbers(item: Dict[str, Any], names: Sequence[str], row: Dict[str, Any]) -> None:
+def _take_numbers(item: dict[str, Any], names: Sequence[str], row: dict[str, Any]) -> None:
     for name in names:
         value = row[name] = item.pop(name, None)
         if value is None or type(value) is float:
@@ -131,7 +131,7 @@ def _take_numbers(item: Dict[str, Any], names: Sequence[str], row: Dict[str, Any
         row[name] = float(value)
 
 
-def _take_object(item: Dict[str, Any], name: str) -> Dict[str, Any]:
+def _take_object(item: dict[str, Any], name: str) -> dict[str, Any]:
     value = item.pop(name, None)
     if value is None:
         return {}
@@ -145,9 +145,9 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-def _time(item: Dict[str, Any]) -> Optional[datetime]:
+def _time(item: dict[str, Any]) -> datetime | None:
     """The time of a line in seconds, to the microsecond. One that no calendar has stays in the rest of the item."""
-    seconds = item.get("time")
+    seconds: Any = item.get("time")
     if type(seconds) in (int, float) and 0 <= seconds < TIME_MAX:
         del item["time"]
         return datetime.fromtimestamp(seconds, timezone.utc)
@@ -164,7 +164,7 @@ DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _item_of(line: bytes) -> Dict[str, Any]:
+def _item_of(line: bytes) -> dict[str, Any]:
     """The object of a line whose version is ours."""
     try:
         item = DECODER.decode(line.decode("utf-8"))
@@ -183,10 +183,10 @@ def _item_of(line: bytes) -> Dict[str, Any]:
     return item
 
 
-def _row(line: bytes, object_url: Callable[[str], str]) -> Dict[str, Any]:
+def _row(line: bytes, object_url: Callable[[str], str]) -> dict[str, Any]:
     """The row of a line, without `day` and `manifest`."""
     item = _item_of(line)
-    row: Dict[str, Any] = {"time": _time(item)}
+    row: dict[str, Any] = {"time": _time(item)}
     _take_texts(item, TEXTS, row)
     _take_integers(item, INTEGERS, row)
     for name in ("box", "run", "state", "seq"):
@@ -219,13 +219,13 @@ def _row(line: bytes, object_url: Callable[[str], str]) -> Dict[str, Any]:
     return row
 
 
-def _folder_names(manifest: Manifest) -> Tuple[str, str]:
+def _folder_names(manifest: Manifest) -> tuple[str, str]:
     """Box and run of a manifest without a readable line, as its folder has them."""
     box, run = manifest.id.folder.split("/")
     return unquote(box), unquote(run)
 
 
-def names_of(manifest: Manifest) -> Tuple[str, str]:
+def names_of(manifest: Manifest) -> tuple[str, str]:
     """Box and run of a manifest, from its first readable line."""
     for line in manifest.content.split(b"\n"):
         try:
@@ -251,8 +251,8 @@ class Rows:
     """Rows to be appended, column by column, and the lines that could not be read."""
 
     object_url: Callable[[str], str]
-    unreadable: List[Unreadable] = field(default_factory=list)
-    columns: Dict[str, List[Any]] = field(default_factory=lambda: {name: [] for name, _ in COLUMNS})
+    unreadable: list[Unreadable] = field(default_factory=list)
+    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name, _ in COLUMNS})
 
     def __len__(self) -> int:
         return len(self.columns["manifest"])
@@ -262,9 +262,9 @@ class Rows:
 
         Raises `NewerFormatError`.
         """
-        rows: List[Dict[str, Any]] = []
-        bad: List[Tuple[int, bytes, str]] = []
-        place: Optional[Tuple[str, str]] = None
+        rows: list[dict[str, Any]] = []
+        bad: list[tuple[int, bytes, str]] = []
+        place: tuple[str, str] | None = None
         for n, line in enumerate(manifest.content.split(b"\n"), 1):
             if not line:
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any
 
 from ._errors import needs
 from ._location import Location
@@ -22,9 +22,9 @@ def scan(
     url: str,
     *,
     latest: bool = False,
-    since: Optional[Union[date, str]] = None,
-    endpoint: Optional[str] = None,
-    region: Optional[str] = None,
+    since: date | str | None = None,
+    endpoint: str | None = None,
+    region: str | None = None,
 ) -> polars.LazyFrame:
     """Returns the rows of a table, read when they are collected.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Tuple
+from typing import TYPE_CHECKING, Any, Iterable, Mapping
 from uuid import uuid4
 
 from ._errors import CatalogError, UsageError, first_words, needs
@@ -157,7 +157,7 @@ class Table:
         except Exception as error:
             raise CatalogError(f"cannot read the table {self.location.url}: {first_words(error)}") from error
 
-    def last_manifests(self, folders: Iterable[str]) -> Dict[str, int]:
+    def last_manifests(self, folders: Iterable[str]) -> dict[str, int]:
         """Returns the last manifest of each folder for which the table still has a `txn`."""
         return self._transactions.of(self._table, folders)
 
@@ -196,12 +196,12 @@ class Table:
                 f"cannot commit to the table {self.location.url}: {first_words(error)}"
             ) from error
 
-    def files_of_closed_days(self) -> Tuple[str, Dict[str, int]]:
+    def files_of_closed_days(self) -> tuple[str, dict[str, int]]:
         """Returns the last day that is closed, `YYYY-MM-DD`, and the number of files of each day up to it."""
         import pyarrow
 
         last = (datetime.now(timezone.utc) - CLOSED_AFTER - timedelta(days=1)).strftime("%Y-%m-%d")
-        n_files: Dict[str, int] = {}
+        n_files: dict[str, int] = {}
         if self.version > 0:
             actions = pyarrow.table(self._table.get_add_actions(flatten=True))
             for day in map(str, actions["partition.day"].to_pylist()):
@@ -259,7 +259,7 @@ class Table:
             ) from error
 
 
-def _quoted(**values: str) -> List[Tuple[str, str]]:
+def _quoted(**values: str) -> list[tuple[str, str]]:
     return [(name, value.replace("'", "''")) for name, value in values.items()]
 
 

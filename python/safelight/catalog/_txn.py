@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING, Dict, Iterable, Optional
+from typing import TYPE_CHECKING, Iterable
 
 from ._errors import CatalogError, first_words
 
@@ -27,10 +27,10 @@ class Transactions:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._version: Optional[int] = None
-        self._last: Dict[str, int] = {}
+        self._version: int | None = None
+        self._last: dict[str, int] = {}
 
-    def of(self, table: DeltaTable, folders: Iterable[str]) -> Dict[str, int]:
+    def of(self, table: DeltaTable, folders: Iterable[str]) -> dict[str, int]:
         """Returns the numbers of those folders that have one at the version of `table`, which must never go back."""
         try:
             self._follow(table.version())
@@ -57,9 +57,9 @@ class Transactions:
                     raise _OtherFormError
         self._version, self._last = version, last
 
-    def _checkpoint(self, version: int) -> tuple[int, Dict[str, int]]:
+    def _checkpoint(self, version: int) -> tuple[int, dict[str, int]]:
         """The state at the last checkpoint, or before the first commit."""
-        import pyarrow.parquet as parquet
+        from pyarrow import parquet
 
         hint = self._content("_last_checkpoint")
         if hint is None:
@@ -80,7 +80,7 @@ class Transactions:
         found = {row["appId"]: row["version"] for row in rows if row and row["appId"] is not None}
         return at, found
 
-    def _content(self, name: str) -> Optional[bytes]:
+    def _content(self, name: str) -> bytes | None:
         import obstore
 
         try:
