@@ -4,6 +4,7 @@ mod adapters;
 mod annotation_files;
 mod bad_input;
 mod broken_disk;
+mod catalog;
 mod commands;
 mod configuration;
 mod containers;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -35,6 +36,7 @@ VACUUM_HOURS = 7 * 24
 CLOSED_AFTER = timedelta(hours=1)
 # Files of a compacted day, in bytes.
 FILE_BYTES = 128 << 20
+PLAIN_URL = re.compile(r"[a-z0-9]+://[A-Za-z0-9._/-]+")
 # How the names of the table's own files begin.
 OWN_NAMES = ("_delta_log", "day=", ".safelight-probe-")
 
@@ -82,8 +84,14 @@ def _probe(location: Location) -> None:
             pass  # The probe is safe to leave: nothing reads it.
 
 
-def _check_apart(location: Location, fleet: Location) -> None:
-    """Raises `UsageError` if the table would lie among the fleet's objects, or they below the table."""
+def _check_place(location: Location, fleet: Location) -> None:
+    """Raises `UsageError` if the table would lie among the fleet's objects, or they below the table, or if not all
+    readers would find its files."""
+    if not PLAIN_URL.fullmatch(location.url):
+        raise UsageError(
+            f"got the table {location.url!r}, want a URL of letters, digits and . _ - / only: readers of Delta tables "
+            "escape other characters differently"
+        )
     of_fleet = [f"{fleet.url}/{folder}/" for folder in ("inbox", "media", "runs")]
     if f"{fleet.url}/".startswith(f"{location.url}/") or f"{location.url}/".startswith(tuple(of_fleet)):
         raise UsageError(
@@ -93,7 +101,7 @@ def _check_apart(location: Location, fleet: Location) -> None:
 
 def create(location: Location, fleet: Location) -> bool:
     """Makes the table of a fleet. Returns `False` if it is there already."""
-    _check_apart(location, fleet)
+    _check_place(location, fleet)
     delta = _delta()
     _probe(location)
     options = dict(location.options)
