@@ -9,6 +9,7 @@
 #   ./test.sh gallery         the tests of the gallery's pages, in Chromium
 #   ./test.sh adapters        the adapters for Lightning, accelerate and others, with the real libraries (8 GB);
 #                             names of test classes after it select some
+#   ./test.sh fleet 100       the catalogue with 100 kills of its committers, in a directory and in SeaweedFS
 #   ./test.sh soak 1800       the soak test for 1,800 seconds, with a plot in target/soak
 #
 # These measure, and print each figure beside its goal:
@@ -22,6 +23,7 @@
 #   ./test.sh gallery measure the gallery's speed and size, with a table for docs/gallery.md
 #   ./test.sh adapters blocked  the time of a call of TensorBoard's writers, with and without the adapter
 #   ./test.sh develop         the cost of a picture in Python, compared with Pillow, OpenCV and others
+#   ./test.sh fleet measure   the cost of the catalogue of a fleet, with a simulation of 1,000 boxes
 #   ./test.sh wandb loop      the speed of an unchanged training that logs pictures with wandb; --quick: in a minute;
 #                             --torch: with tensors of PyTorch (8 GB)
 #   ./test.sh wandb blocked   how long a call of wandb blocks the training, with safelight.wandb and without
@@ -223,6 +225,17 @@ if [ "${1:-}" = targets ]; then
     exec target/python/wandb-0.31.0/bin/python tests/measure/targets.py "${@:2}"
 fi
 
+if [ "${1:-}" = fleet ]; then
+    python_of catalog
+    python_of seaweedfs
+    python="$PWD/target/python/catalog/bin/python"
+    export SAFELIGHT_WEED="$PWD/target/python/seaweedfs/bin/weed"
+    [ "${2:-}" != measure ] || exec "$python" -B tests/measure/fleet.py "${@:3}"
+    "$python" -B python/tests/catalog/kills.py "${2:-100}"
+    "$python" -B python/tests/catalog/kills.py "${2:-100}" s3
+    exit
+fi
+
 # The store lies on its own disk, in a mount namespace of its own, because the test fills that disk.
 if [ "${1:-}" = soak ]; then
     seconds="${2:-1800}"
@@ -256,13 +269,14 @@ for wandb in 0.28.2 0.31.0; do
 done
 
 # The servers of targets. Azure's is a Node program: without npm its test is skipped.
-for target in tensorboard trackio mlflow seaweedfs wandb-oldest; do
+for target in tensorboard trackio mlflow seaweedfs catalog wandb-oldest; do
     python_of "$target"
 done
 export SAFELIGHT_OLDEST_WANDB="$PWD/target/python/wandb-oldest/bin/python"
 export SAFELIGHT_TENSORBOARD="$PWD/target/python/tensorboard" SAFELIGHT_TRACKIO="$PWD/target/python/trackio"
 export SAFELIGHT_MLFLOW="$PWD/target/python/mlflow/bin/mlflow"
 export SAFELIGHT_WEED="$PWD/target/python/seaweedfs/bin/weed"
+export SAFELIGHT_CATALOG="$PWD/target/python/catalog/bin/python"
 azurite="target/node/azurite/node_modules/.bin/azurite-blob"
 if [ ! -x "$azurite" ] && command -v npm >/dev/null; then
     mkdir -p target/node/azurite

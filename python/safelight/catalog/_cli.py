@@ -24,8 +24,8 @@ __all__ = ["main"]
 # As the program's: src/cli/exit.rs.
 DONE, FAILED, USAGE, REJECTED, BAD_CONFIG = 0, 1, 2, 3, 78
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 failed, or found a problem that the output names; 2 the command line is wrong; 3 done, but "
-    "something was rejected; 78 the configuration is invalid or missing."
+    "Exit codes: 0 done; 1 failed, or found a problem that the output names; 2 the command line is wrong;\n"
+    "3 done, but something was rejected; 78 the configuration is invalid or missing."
 )
 # A marker that is older than this means that `fold` does not keep up.
 MARKER_OLD_S = 3600.0
@@ -227,9 +227,15 @@ def _print_tidied(tidied: Tidied, is_json: bool) -> None:
     if is_json:
         print(json.dumps({"command": "tidy", **asdict(tidied)}))
         return
+    merged = "no files of closed days to merge"
+    if tidied.days:
+        merged = (
+            f"merged {_plural(tidied.days, 'day')}: {_plural(tidied.files_before, 'file')} of closed days are "
+            f"{tidied.files_after} now"
+        )
     print(
-        f"merged {_plural(tidied.days, 'day')}: {tidied.files_before} files of closed days are {tidied.files_after} now; "
-        f"removed {_plural(tidied.files_removed, 'old file')}; {tidied.seconds:.1f} s; table version {tidied.version}"
+        f"{merged}; removed {_plural(tidied.files_removed, 'old file')}; {tidied.seconds:.1f} s; "
+        f"table version {tidied.version}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 __all__ = ["CatalogError", "NotInstalledError", "UsageError", "first_words", "needs"]
 
@@ -34,6 +35,8 @@ def needs(package: str, extra: str = "safelight[catalog]") -> NotInstalledError:
 def first_words(error: BaseException) -> str:
     """The message of an error in one line, without the debug output of a client and without secrets."""
     text = str(error).split("\n\nDebug source:")[0].strip() or type(error).__name__
+    # delta-rs draws its causes in colors.
+    text = re.sub(r"\s*↳\s*", ": ", re.sub(r"\x1b\[[0-9;]*m", "", text))
     text = " ".join(text.split())
     for name in SECRETS:
         value = os.environ.get(name)

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from itertools import islice
 from typing import TYPE_CHECKING, Callable
 
 from ._errors import CatalogError
@@ -76,6 +77,15 @@ class Folded:
     """The first of them."""
     blocked: list[Blocked] = field(default_factory=list)
 
+    def add(self, batch: _Batch) -> None:
+        """Counts a batch that was committed."""
+        unreadable = batch.rows.unreadable
+        self.commits += 1
+        self.manifests += batch.n_manifests
+        self.rows += len(batch.rows)
+        self.unreadable += len(unreadable)
+        self.unreadable_lines += unreadable[: NAMED_MAX - len(self.unreadable_lines)]
+
 
 class Folder:
     """Folds the manifests of a fleet into a table, pass by pass."""
@@ -86,9 +96,6 @@ class Folder:
         self._store: ObjectStore = fleet.open()
         self._table = Table(table)
         self._progress = progress
-        # Of runs whose `txn` has expired, or that never had one: the last manifest among the table's rows. It stays
-        # true while there is no `txn`, because each commit makes one.
-        self._by_rows: dict[str, int] = {}
 
     def fold(self, is_all: bool = False) -> Folded:
         """Makes one pass.
@@ -112,7 +119,8 @@ class Folder:
         folded.runs = len(wanted)
         try:
             with ThreadPoolExecutor(WINDOW, thread_name_prefix="manifests") as threads:
-                _Pass(self, wanted, inbox, threads, folded).run()
+                one = _Pass(self._fleet, self._store, self._table, self._progress, threads)
+                one.run(wanted, inbox, folded)
         finally:
             self._progress("")
         folded.version = self._table.version
@@ -124,20 +132,30 @@ class _Pass:
     """The state of one pass."""
 
     def __init__(
-        self, folder: Folder, wanted: dict[str, int], inbox: Inbox, threads: Executor, folded: Folded
+        self,
+        fleet: Location,
+        store: ObjectStore,
+        table: Table,
+        progress: Callable[[str], None],
+        threads: Executor,
     ) -> None:
-        self._store, self._fleet, self._table = folder._store, folder._fleet, folder._table
-        self._by_rows, self._progress = folder._by_rows, folder._progress
-        self._wanted, self._inbox, self._threads, self._folded = wanted, inbox, threads, folded
+        self._fleet, self._store, self._table = fleet, store, table
+        self._progress, self._threads = progress, threads
         self._blocked: dict[str, Blocked] = {}
+        # Of runs without a `txn`: the last manifest among the table's rows. It stays true while there is no `txn`,
+        # because each commit makes one, and none expires during a pass.
+        self._by_rows: dict[str, int] = {}
 
-    def run(self) -> None:
-        """Commits batch after batch. The markers of each go after its commit."""
+    def run(self, wanted: dict[str, int], inbox: Inbox, folded: Folded) -> None:
+        """Commits batch after batch. The markers of each go after its commit.
+
+        `wanted` has the last manifest that is known to be there, of each folder.
+        """
         n_conflicts = 0
         while True:
-            known = self._known()
-            self._delete_markers(known)
-            batch = self._next_batch(known)
+            known = self._known(wanted)
+            folded.markers_deleted += self._delete_markers(inbox, known)
+            batch = self._next_batch(wanted, known)
             if not batch.last:
                 break
             self._progress(f"committing {len(batch.rows)} rows of {batch.n_manifests} manifests")
@@ -152,24 +170,16 @@ class _Pass:
                 # Committers that begin together would else meet again.
                 time.sleep(random.uniform(0, 0.1 * n_conflicts))
                 self._table.reload()
-                self._folded.conflicts += 1
+                folded.conflicts += 1
                 continue
             n_conflicts = 0
-            self._count(batch)
-        self._folded.blocked = [self._blocked[folder] for folder in sorted(self._blocked)]
+            folded.add(batch)
+        folded.blocked = [self._blocked[folder] for folder in sorted(self._blocked)]
 
-    def _count(self, batch: _Batch) -> None:
-        folded, unreadable = self._folded, batch.rows.unreadable
-        folded.commits += 1
-        folded.manifests += batch.n_manifests
-        folded.rows += len(batch.rows)
-        folded.unreadable += len(unreadable)
-        folded.unreadable_lines += unreadable[: NAMED_MAX - len(folded.unreadable_lines)]
-
-    def _known(self) -> dict[str, int]:
+    def _known(self, wanted: dict[str, int]) -> dict[str, int]:
         """The last manifest of each run in the table. Runs that the table does not know have 0."""
-        known = self._table.last_manifests(self._wanted)
-        new = [folder for folder in self._wanted if folder not in known and folder not in self._by_rows]
+        known = self._table.last_manifests(wanted)
+        new = [folder for folder in wanted if folder not in known and folder not in self._by_rows]
         if new:
             self._progress(f"looking at {len(new)} new runs")
             first = [ManifestId(folder, 1) for folder in new]
@@ -179,7 +189,7 @@ class _Pass:
                 # A run that began lately has no `txn` that has expired. (Or its first manifest is missing.)
                 is_new = time_written is None or time_written > sure
                 self._by_rows[manifest.folder] = 0 if is_new else self._last_by_rows(manifest)
-        return {folder: known.get(folder, self._by_rows.get(folder, 0)) for folder in self._wanted}
+        return {folder: known.get(folder, self._by_rows.get(folder, 0)) for folder in wanted}
 
     def _last_by_rows(self, first: ManifestId) -> int:
         """The last manifest of a run whose `txn` may have expired."""
@@ -189,30 +199,33 @@ class _Pass:
         self._progress(f"asking the table for the last manifest of {first.folder}")
         return self._table.last_manifest_by_rows(*names_of(manifest))
 
-    def _delete_markers(self, known: dict[str, int]) -> None:
-        """Deletes the markers of all manifests that the table has."""
-        numbers = self._inbox.numbers
+    def _delete_markers(self, inbox: Inbox, known: dict[str, int]) -> int:
+        """Deletes the markers of all manifests that the table has. Returns their number."""
+        numbers = inbox.numbers
         done = [ManifestId(folder, n) for folder, of in numbers.items() for n in of if n <= known[folder]]
-        if not done:
-            return
-        self._progress(f"deleting {len(done)} markers")
-        delete_markers(self._store, [manifest.marker for manifest in done])
-        self._folded.markers_deleted += len(done)
-        for folder in {manifest.folder for manifest in done}:
-            numbers[folder] = [n for n in numbers[folder] if n > known[folder]]
+        if done:
+            self._progress(f"deleting {len(done)} markers")
+            delete_markers(self._store, [manifest.marker for manifest in done])
+            for folder in {manifest.folder for manifest in done}:
+                numbers[folder] = [n for n in numbers[folder] if n > known[folder]]
+        return len(done)
 
-    def _next_batch(self, known: dict[str, int]) -> _Batch:
+    def _next_batch(self, wanted: dict[str, int], known: dict[str, int]) -> _Batch:
         """Reads manifests that the table lacks, of each run without a gap, until the batch is full."""
         batch = _Batch(Rows(self._fleet.object_url))
-        wanted = [
+        open_runs = [folder for folder in sorted(wanted) if folder not in self._blocked]
+        n_wanted = sum(max(0, wanted[folder] - known[folder]) for folder in open_runs)
+        # A run that is found to be blocked is skipped from then on.
+        ids = (
             ManifestId(folder, n)
-            for folder in sorted(self._wanted)
+            for folder in open_runs
+            for n in range(known[folder] + 1, wanted[folder] + 1)
             if folder not in self._blocked
-            for n in range(known[folder] + 1, self._wanted[folder] + 1)
-        ]
-        for at in range(0, len(wanted), WINDOW):
-            self._progress(f"reading manifests: {at} of {len(wanted)}")
-            some = [one for one in wanted[at : at + WINDOW] if one.folder not in self._blocked]
+        )
+        n_read = 0
+        while some := list(islice(ids, WINDOW)):
+            self._progress(f"reading manifests: {n_read} of {n_wanted}")
+            n_read += len(some)
             for id, manifest in zip(some, read_all(self._store, some, self._threads)):
                 if id.folder in self._blocked:
                     continue

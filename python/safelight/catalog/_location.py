@@ -78,15 +78,15 @@ class Location:
         """The absolute URL of an object."""
         return f"{self.url}/{name}"
 
-    def open(self) -> ObjectStore:
-        """A client whose names are relative to this location."""
+    def open(self, is_new: bool = False) -> ObjectStore:
+        """A client whose names are relative to this location. A directory that `is_new` is made."""
         try:
             from obstore import store as stores
         except ImportError:
             raise needs("obstore") from None
         try:
             if self.is_directory:
-                return stores.LocalStore(self.path, mkdir=True)
+                return stores.LocalStore(self.path, mkdir=is_new)
             config: Any = {name.lower(): value for name, value in self.options.items()}
             client: Any = {"allow_http": True} if config.pop("aws_allow_http", None) else {}
             return stores.from_url(self.url, config=config or None, client_options=client or None)

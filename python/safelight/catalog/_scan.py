@@ -28,18 +28,18 @@ def scan(
 ) -> polars.LazyFrame:
     """Returns the rows of a table, read when they are collected.
 
-    Each row is one version of an item. With `latest` there is only the latest version of each, and none of those that
-    are gone. Rejected lines without a place in their step are all kept.
+    Each row is one version of an item. With `latest` there is only the latest version of each, and none of
+    those that are gone. Rejected lines without a place in their step are all kept.
 
-    `since` is a day of the catalogue (UTC; a date, or text `YYYY-MM-DD`). Files of earlier days are not opened. A day is
-    that of the commit, so an item is never on a day before it was made. With `latest`, it is the latest version since
-    then, and an image that has gone since is left out.
+    `since` is a day of the catalogue (UTC; a date, or text `YYYY-MM-DD`). Files of earlier days are not
+    opened. A day is that of the commit, so an item is never on a day before it was made. With `latest`, it is
+    the latest version since then, and an image that has gone since is left out.
 
     `endpoint` and `region` are those of an S3 service; else the environment's. Keys are the environment's
     (`AWS_ACCESS_KEY_ID`, …).
 
-    Raises `safelight.catalog.NotInstalledError` if Polars or deltalake is missing, and `UsageError` for a URL of an unknown
-    scheme.
+    Raises `safelight.catalog.NotInstalledError` if Polars or deltalake is missing, and `UsageError` for a URL
+    of an unknown scheme.
     """
     try:
         import polars

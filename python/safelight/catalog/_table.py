@@ -57,7 +57,7 @@ def _probe(location: Location) -> None:
     """Creates an object twice. Raises `CatalogError` if the store lets that happen: commits would be lost."""
     import obstore
 
-    store = location.open()
+    store = location.open(is_new=True)
     name = f".safelight-probe-{uuid4().hex[:16]}"
     tried = f"tried to create {name} below {location.url} twice with If-None-Match: *"
     try:

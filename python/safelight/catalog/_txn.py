@@ -1,8 +1,8 @@
 """Which manifests the table has: the `txn` actions of its log.
 
-`DeltaTable.transaction_version` answers for one run, and reads the checkpoint and all commits after it each time: on S3
-with 1,000 boxes, minutes. So the log is read once for all runs. Where its form is not the one that delta-rs writes,
-each run is asked for after all.
+`DeltaTable.transaction_version` answers for one run, and reads the checkpoint and all commits after it each
+time: on S3 with 1,000 boxes, minutes. So the log is read once for all runs. Where its form is not the one
+that delta-rs writes, each run is asked for after all.
 """
 
 from __future__ import annotations

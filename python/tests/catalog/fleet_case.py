@@ -38,7 +38,7 @@ class Fleet:
         self.url, self.table_url = f"{url}/my fleet", f"{url}/catalog"
         self.location = Location.parse(self.url, self.environment.get("AWS_ENDPOINT_URL"))
         self.table_location = Location.parse(self.table_url, self.environment.get("AWS_ENDPOINT_URL"))
-        self.store = self.location.open()
+        self.store = self.location.open(is_new=True)
         self.lines: list[tuple[Any, ...]] = []
         self._next: dict[tuple[str, str], tuple[int, int]] = {}
 

@@ -147,7 +147,11 @@ def race(fleet: Fleet, n_kills: int) -> str:
     one = Race(fleet)
     one.run(n_kills)
     wrong = one.check()
-    print(one, "FAILED: " + wrong if wrong else "each line once, in DuckDB, Polars and delta-rs; the inbox is empty", sep="\n")
+    print(
+        one,
+        "FAILED: " + wrong if wrong else "each line once, in DuckDB, Polars and delta-rs; the inbox is empty",
+        sep="\n",
+    )
     return wrong
 
 

@@ -1,6 +1,6 @@
 """Manifests as Safelight's target `object_store` writes them, without Safelight: any number, in no time.
 
-    python manifests.py FOLDER BOXES RUNS MANIFESTS LINES       fills a directory
+python manifests.py FOLDER BOXES RUNS MANIFESTS LINES       fills a directory
 """
 
 from __future__ import annotations
@@ -69,7 +69,19 @@ def item(box: str, run: str, seq: int, **changes: Any) -> dict[str, Any]:
 
 def without_image(line: dict[str, Any], state: str, **changes: Any) -> dict[str, Any]:
     """The line of an item that is no image, with fewer fields."""
-    gone = ("path", "file_type", "mode", "width", "height", "size", "sha256", "profile", "rule", "stats", "object")
+    gone = (
+        "path",
+        "file_type",
+        "mode",
+        "width",
+        "height",
+        "size",
+        "sha256",
+        "profile",
+        "rule",
+        "stats",
+        "object",
+    )
     kept = {name: None if name in gone else value for name, value in line.items() if name != "object"}
     return {**kept, "state": state, **changes}
 
@@ -81,7 +93,9 @@ def mixed(box: str, run: str, seq: int) -> dict[str, Any]:
     if kind == 11:
         return without_image(line, "held", reason="over the limit of 108 items of a step")
     if kind == 31:
-        return without_image(line, "rejected", reason="npy data truncated: got 3 bytes, want 4", **{"class": "waiting"})
+        return without_image(
+            line, "rejected", reason="npy data truncated: got 3 bytes, want 4", **{"class": "waiting"}
+        )
     if kind == 51:
         nowhere = {"key": None, "step": None, "index": None, "time": None}
         return without_image(line, "rejected", reason="not JSON", **{"class": "final"}, **nowhere)

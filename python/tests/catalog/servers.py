@@ -33,8 +33,17 @@ def seaweedfs(program: str) -> Iterator[str]:
     """Starts SeaweedFS with a bucket `media`. Yields its endpoint."""
     folder, port = tempfile.mkdtemp(), free_port()
     command = [program, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-bucket=media"]
-    command += ["-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-    command += [f"-s3.port={port}", *(f"-{part}.port={free_port()}" for part in ("master", "filer", "volume", "admin"))]
+    command += [
+        "-master.telemetry=false",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
+    command += [
+        f"-s3.port={port}",
+        *(f"-{part}.port={free_port()}" for part in ("master", "filer", "volume", "admin")),
+    ]
     # It takes variables of the environment for flags.
     plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     with open(os.path.join(folder, "log"), "wb") as log:
@@ -73,7 +82,10 @@ def wait_for_bucket(endpoint: str) -> None:
 
     config = {name.lower(): value for name, value in KEYS.items()}
     store = S3Store(
-        "media", config={**config, "aws_endpoint_url": endpoint}, region="us-east-1", client_options={"allow_http": True}
+        "media",
+        config={**config, "aws_endpoint_url": endpoint},
+        region="us-east-1",
+        client_options={"allow_http": True},
     )
     end = time.monotonic() + 60
     while True:

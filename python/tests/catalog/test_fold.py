@@ -103,7 +103,9 @@ class FoldTest(FleetCase):
         said = json.loads(out)
         self.assertEqual((code, said["rows"], said["unreadable"]), (3, 7 + len(broken), len(broken)))
         self.assertIn("line 2 of runs/a/r/00000001.jsonl is kept as unreadable: not JSON", err)
-        self.assertIn("field 'step': got 9223372036854775808, want an integer of 0 to 9223372036854775807", err)
+        self.assertIn(
+            "field 'step': got 9223372036854775808, want an integer of 0 to 9223372036854775807", err
+        )
         self.assertIn("field 'caption': got 7, want a text", err)
         self.assertIn("got box 'other' and run 'r' in a manifest of 'a' and 'r'", err)
         self.assertEqual(self.fleet.names("inbox"), [])
@@ -127,13 +129,24 @@ class FoldTest(FleetCase):
         code, out, err = self.fleet.run("fold", self.fleet.url, self.fleet.table_url, "--json")
         self.assertEqual((code, json.loads(out)["rows"]), (1, 20))
         self.assertIn(f"cannot fold {hole}, so its run waits: the manifest is missing", err)
-        self.assertIn("cannot fold runs/n/r/00000001.jsonl, so its run waits: got lines of format 2, want at most 1", err)
+        self.assertIn(
+            "cannot fold runs/n/r/00000001.jsonl, so its run waits: got lines of format 2, want at most 1",
+            err,
+        )
         self.assertEqual(len(json.loads(out)["blocked"]), 2)
         self.assertEqual(len(self.fleet.names("inbox")), 3)
         obstore.put(self.fleet.store, hole, away)
         code, out, _ = self.fleet.run("fold", self.fleet.url, self.fleet.table_url, "--json")
         self.assertEqual((code, json.loads(out)["rows"], len(self.fleet.names("inbox"))), (1, 20, 1))
         self.check_rows()
+
+    def test_a_long_run_that_waits_does_not_hide_others(self) -> None:
+        self.fleet.init()
+        names = [self.fleet.deliver("a", "r", 1) for _ in range(200)]
+        obstore.delete(self.fleet.store, names[0])
+        self.fleet.deliver("z", "r", 10)
+        folded = self.committer().fold()
+        self.assertEqual((folded.rows, [one.manifest for one in folded.blocked]), (10, [names[0]]))
 
     def test_old_markers_are_a_warning(self) -> None:
         self.fleet.init()
@@ -191,7 +204,9 @@ class FoldTest(FleetCase):
             self.assertEqual(table.last_manifests(folders), want)
             fresh = Table(self.fleet.table_location)
             self.assertEqual(fresh.last_manifests(folders), want)
-        self.assertIn("00000000000000000039.checkpoint.parquet", os.listdir(f"{self.folder}/catalog/_delta_log"))
+        self.assertIn(
+            "00000000000000000039.checkpoint.parquet", os.listdir(f"{self.folder}/catalog/_delta_log")
+        )
 
     def test_a_checkpoint_of_another_form_is_not_guessed_at(self) -> None:
         self.fleet.init()
@@ -243,7 +258,8 @@ class FoldTest(FleetCase):
         self.assertEqual(self.fleet.fold()["rows"], 80)
         self.check_rows()
         url = self.fleet.duckdb().execute(
-            "SELECT object FROM delta_scan(?) WHERE object IS NOT NULL LIMIT 1", [self.fleet.table_location.delta_url]
+            "SELECT object FROM delta_scan(?) WHERE object IS NOT NULL LIMIT 1",
+            [self.fleet.table_location.delta_url],
         )
         self.assertTrue(url.fetchone()[0].startswith(f"{self.fleet.url}/media/"))
 

@@ -45,7 +45,9 @@ class TableTest(FleetCase):
         found = collections.Counter[str]()
         for day in os.listdir(f"{self.folder}/catalog"):
             if day.startswith("day="):
-                found[day] += sum(name.endswith(".parquet") for name in os.listdir(f"{self.folder}/catalog/{day}"))
+                found[day] += sum(
+                    name.endswith(".parquet") for name in os.listdir(f"{self.folder}/catalog/{day}")
+                )
         return found
 
     def test_tidy_merges_days_that_are_over(self) -> None:
@@ -57,7 +59,9 @@ class TableTest(FleetCase):
         code, out, err = self.fleet.run("tidy", self.fleet.table_url, "--json")
         said = json.loads(out)
         self.assertEqual((code, err), (0, ""))
-        self.assertEqual((said["days"], said["files_before"], said["files_after"], said["files_removed"]), (2, 8, 2, 0))
+        self.assertEqual(
+            (said["days"], said["files_before"], said["files_after"], said["files_removed"]), (2, 8, 2, 0)
+        )
         self.assertEqual(self.check_rows(), 300)
         # What was merged is removed later, and nothing else.
         self.assertEqual(sum(self.files().values()), 14)
@@ -125,7 +129,9 @@ class TableTest(FleetCase):
         self.assertEqual(len(every), 22)
         latest = safelight.catalog.scan(self.fleet.table_url, latest=True).collect()
         self.assertEqual(latest.columns, every.columns)
-        counts = {(row["box"], row["state"]): row["len"] for row in latest.group_by("box", "state").len().to_dicts()}
+        counts = {
+            (row["box"], row["state"]): row["len"] for row in latest.group_by("box", "state").len().to_dicts()
+        }
         want = {("a", "image"): 7, ("a", "rejected"): 2, ("a", "unreadable"): 2, ("b", "image"): 8}
         self.assertEqual(counts, want)
         self.assertEqual(latest.filter(pl.col("caption") == "again")["seq"].to_list(), [8])
@@ -145,7 +151,18 @@ class TableTest(FleetCase):
         self.assertEqual(row["day"], TODAY)
         self.assertEqual(row["time"], dt.datetime(2026, 11, 30, 10, 0, 0, 250000, dt.timezone.utc))
         self.assertEqual(row["object"], f"{self.fleet.url}/{line['object']}")
-        for name in ("project", "key", "step", "index", "caption", "grouping", "width", "size", "rule", "format"):
+        for name in (
+            "project",
+            "key",
+            "step",
+            "index",
+            "caption",
+            "grouping",
+            "width",
+            "size",
+            "rule",
+            "format",
+        ):
             self.assertEqual(row[name], line[name], name)
         for name in ("nan", "inf", "min", "max", "mean", "std", "clipped", "constant"):
             self.assertEqual(row[name], line["stats"][name], name)
@@ -177,7 +194,10 @@ class TableTest(FleetCase):
 
     def test_arguments_are_checked(self) -> None:
         cases = [
-            (("fold", "http://x/y", "file:///t"), "want one that begins with one of s3://, gs://, az://, file://"),
+            (
+                ("fold", "http://x/y", "file:///t"),
+                "want one that begins with one of s3://, gs://, az://, file://",
+            ),
             (("fold", "s3:///y", "file:///t"), "want a bucket after s3://"),
             (("fold", "file://host/y", "file:///t"), "want file:///FOLDER"),
             (("fold", "s3://b/y?x", "file:///t"), "without '?' and '#'"),
