@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ._errors import needs
 from ._location import Location
-from ._rows import UNREADABLE
 
 if TYPE_CHECKING:
     import polars
@@ -62,8 +61,5 @@ def scan(
 
 def _latest(frame: Any, polars: Any) -> Any:
     # A row without an index has no place, so no other row is a version of it.
-    alone = polars.when(polars.col("index").is_null()).then(polars.col("seq")).alias("_alone")
-    last = polars.col("seq").max().over([*PLACE, "_alone"])
-    is_last = polars.col("seq").eq_missing(last) | (polars.col("state") == UNREADABLE)
-    kept = frame.with_columns(alone).filter(is_last).drop("_alone")
-    return kept.filter(polars.col("state") != "gone")
+    is_last = polars.col("seq") == polars.col("seq").max().over(PLACE)
+    return frame.filter(polars.col("index").is_null() | is_last).filter(polars.col("state") != "gone")

@@ -31,11 +31,10 @@ IDENTITY = ("box", "run", "seq", "key", "step", "index", "state")
 class Fleet:
     """Manifests below a URL, and what they say."""
 
-    def __init__(self, url: str, environment: dict[str, str] | None = None) -> None:
-        """`environment` is that of the commands."""
+    def __init__(self, url: str, environment: dict[str, str] | None = None, name: str = "my fleet") -> None:
+        """`environment` is that of the commands. The name of the fleet needs escapes in a URL by default."""
         self.environment = environment or {}
-        # The name of the fleet needs escapes in a URL.
-        self.url, self.table_url = f"{url}/my fleet", f"{url}/catalog"
+        self.url, self.table_url = f"{url}/{name}", f"{url}/catalog"
         self.location = Location.parse(self.url, self.environment.get("AWS_ENDPOINT_URL"))
         self.table_location = Location.parse(self.table_url, self.environment.get("AWS_ENDPOINT_URL"))
         self.store = self.location.open(is_new=True)
