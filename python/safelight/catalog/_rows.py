@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "UNREADABLE", "NewerFormatError", "Rows", "Unreadable", "names_of", "schema"]
 
-VERSION_FIELD = "manifest_format"
+VERSION_FIELD = "v"
 VERSION = 1
 """The version of lines that this program reads."""
 UNREADABLE = "unreadable"
@@ -204,10 +204,10 @@ def _row(line: bytes, object_url: Callable[[str], str]) -> dict[str, Any]:
     _take_texts(item, ("object",), row)
     if row["object"] is not None:
         row["object"] = object_url(row["object"])
+        # The name of the object has the digest.
+        item.pop("sha256", None)
     # Where the picture lies in the box's store is of no use elsewhere.
     item.pop("path", None)
-    # The name of the object has the digest.
-    item.pop("sha256", None)
     for name, left in (("stats", stats), ("source", source)):
         if left:
             item[name] = left

@@ -56,7 +56,7 @@ def item(box: str, run: str, seq: int, **changes: Any) -> dict[str, Any]:
             "log": "rank0-node-0.media.jsonl",
             "line": seq,
         },
-        "manifest_format": 1,
+        "v": 1,
         "box": box,
         "project": "digits",
         "object": f"media/{digest[:2]}/{digest}.png",
@@ -82,8 +82,14 @@ def without_image(line: dict[str, Any], state: str, **changes: Any) -> dict[str,
         "stats",
         "object",
     )
-    kept = {name: None if name in gone else value for name, value in line.items() if name != "object"}
+    kept = {name: None if name in none else value for name, value in line.items() if name != "object"}
     return {**kept, "state": state, **changes}
+
+
+def gone(line: dict[str, Any]) -> dict[str, Any]:
+    """The line of a place that has no item any more."""
+    kept = ("run", "key", "step", "index", "v", "box", "project", "seq")
+    return {**{name: line[name] for name in kept}, "state": "gone", "time": None}
 
 
 def mixed(box: str, run: str, seq: int) -> dict[str, Any]:
@@ -100,10 +106,11 @@ def mixed(box: str, run: str, seq: int) -> dict[str, Any]:
         nowhere = {"key": None, "step": None, "index": None, "time": None}
         return without_image(line, "rejected", reason="not JSON", **{"class": "final"}, **nowhere)
     if kind == 71:
-        # A new version of an item of the same run, whose picture is no longer in the box's store.
-        return {**item(box, run, max(0, seq - 8)), "seq": seq, "pruned": True}
+        # A new version of an item, whose picture was removed before it could be delivered.
+        line = {**item(box, run, max(0, seq - 8)), "seq": seq, "pruned": True}
+        return {name: value for name, value in line.items() if name != "object"}
     if kind == 91:
-        return without_image({**item(box, run, max(0, seq - 4)), "seq": seq}, "gone")
+        return gone({**item(box, run, max(0, seq - 4)), "seq": seq})
     return line
 
 

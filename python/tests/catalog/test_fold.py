@@ -90,7 +90,7 @@ class FoldTest(FleetCase):
             content([{**item("a", "r", 2), "step": 1 << 63}]).strip(),
             content([{**item("a", "r", 2), "caption": 7}]).strip(),
             content([{**item("a", "r", 2), "seq": None}]).strip(),
-            content([{**item("a", "r", 2), "manifest_format": None}]).strip(),
+            content([{**item("a", "r", 2), "v": None}]).strip(),
             content([{**item("other", "r", 2)}]).strip(),
             b'{"caption":"\\ud800"}',
             content([item("a", "r", 2)]).strip().replace(b'"inf": 0', b'"inf": NaN'),
@@ -121,7 +121,7 @@ class FoldTest(FleetCase):
         self.fleet.deliver("a", "r", 10)
         hole = self.fleet.deliver("a", "r", 10)
         self.fleet.deliver("a", "r", 10)
-        newer = content([{**item("n", "r", 0), "manifest_format": 2}])
+        newer = content([{**item("n", "r", 0), "v": 2}])
         self.fleet.write("n", "r", 1, newer, [])
         self.fleet.deliver("z", "r", 10)
         away = obstore.get(self.fleet.store, hole).bytes()

@@ -14,7 +14,7 @@ from typing import Any
 
 import obstore
 from fleet_case import ROOT, Fleet, environment_of
-from manifests import content, item, without_image
+from manifests import content, gone, item, without_image
 from PIL import Image
 from servers import KEYS, seaweedfs
 
@@ -77,7 +77,7 @@ class RecipesTest(unittest.TestCase):
         lines[3]["stats"]["nan"] = 7
         lines[3]["time"] = cls.now - 30 * 86400
         lines.append({**lines[4], "seq": 10, "caption": "made again"})
-        lines.append(without_image({**lines[5], "seq": 11}, "gone"))
+        lines.append(gone({**lines[5], "seq": 11}))
         lines.append(without_image(item(box, run, 12, key="val/pred", step=2), "held", index=1, reason="over 108"))
         for seq, kind in ((13, "waiting"), (14, "final")):
             reason = f"npy data truncated ({kind})"

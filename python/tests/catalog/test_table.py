@@ -12,7 +12,7 @@ from unittest import mock
 
 import polars as pl
 from fleet_case import FleetCase, environment_of
-from manifests import content, item, without_image
+from manifests import content, gone, item, without_image
 from servers import KEYS, careless
 
 import safelight.catalog
@@ -117,7 +117,7 @@ class TableTest(FleetCase):
         self.fleet.init()
         lines = [item("a", "r", seq) for seq in range(8)]
         lines.append({**lines[0], "seq": 8, "caption": "again"})
-        lines.append(without_image({**lines[1], "seq": 9}, "gone"))
+        lines.append(gone({**lines[1], "seq": 9}))
         nowhere = {"key": None, "step": None, "index": None}
         lines += [without_image(item("a", "r", seq), "rejected", reason="bad", **nowhere) for seq in (10, 11)]
         self.fleet.write("a", "r", 1, content(lines) + b"rubbish\nmore\n", [])
