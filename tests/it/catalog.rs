@@ -41,3 +41,8 @@ fn committers_that_race_and_are_killed_lose_nothing() {
 fn the_recipes_of_the_page_give_what_they_promise() {
     tests_pass("test_recipes.py");
 }
+
+#[test]
+fn two_boxes_with_the_same_run_become_rows_of_their_own() {
+    tests_pass("test_program.py");
+}
