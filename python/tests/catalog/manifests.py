@@ -69,7 +69,7 @@ def item(box: str, run: str, seq: int, **changes: Any) -> dict[str, Any]:
 
 def without_image(line: dict[str, Any], state: str, **changes: Any) -> dict[str, Any]:
     """The line of an item that is no image, with fewer fields."""
-    gone = (
+    none = (
         "path",
         "file_type",
         "mode",

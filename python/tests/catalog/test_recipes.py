@@ -70,7 +70,9 @@ class RecipesTest(unittest.TestCase):
             digest = hashlib.sha256(data).hexdigest()
             name = f"media/{digest[:2]}/{digest}.png"
             obstore.put(cls.fleet.store, name, data)
-            line = item(box, run, step, key="val/pred", step=step, sha256=digest, object=name, time=cls.now - 60)
+            line = item(
+                box, run, step, key="val/pred", step=step, sha256=digest, object=name, time=cls.now - 60
+            )
             line["stats"]["nan"] = 0
             lines.append(line)
         lines[2]["stats"]["nan"] = 5
@@ -78,7 +80,9 @@ class RecipesTest(unittest.TestCase):
         lines[3]["time"] = cls.now - 30 * 86400
         lines.append({**lines[4], "seq": 10, "caption": "made again"})
         lines.append(gone({**lines[5], "seq": 11}))
-        lines.append(without_image(item(box, run, 12, key="val/pred", step=2), "held", index=1, reason="over 108"))
+        lines.append(
+            without_image(item(box, run, 12, key="val/pred", step=2), "held", index=1, reason="over 108")
+        )
         for seq, kind in ((13, "waiting"), (14, "final")):
             reason = f"npy data truncated ({kind})"
             nowhere = {"key": None, "step": None, "index": None, "class": kind, "reason": reason}
@@ -121,7 +125,10 @@ class RecipesTest(unittest.TestCase):
 
         sheet = self.rows(connection, "QUALIFY")
         last = {line["box"]: url + line["object"] for line in self.lines if line["seq"] == 9}
-        self.assertEqual([(row["box"], row["step"], row["object"]) for row in sheet], [(b, 9, last[b]) for b in sorted(last)])
+        self.assertEqual(
+            [(row["box"], row["step"], row["object"]) for row in sheet],
+            [(b, 9, last[b]) for b in sorted(last)],
+        )
 
     def test_questions_to_the_table(self) -> None:
         self.check(self.connection("delta_scan"))
@@ -133,7 +140,10 @@ class RecipesTest(unittest.TestCase):
         console = one("console", "safelight sync fleet --once")
         (query,) = re.findall(r'duckdb -c "(.*?)"', console, re.DOTALL)
         rows = self.fleet.duckdb().execute(query).fetchall()
-        self.assertEqual(sorted((row[0], row[3], row[4]) for row in rows), [(b, s, n) for b in ("gpu-1", "gpu-2") for s, n in ((2, 5), (3, 7))])
+        self.assertEqual(
+            sorted((row[0], row[3], row[4]) for row in rows),
+            [(b, s, n) for b in ("gpu-1", "gpu-2") for s, n in ((2, 5), (3, 7))],
+        )
 
     def test_python(self) -> None:
         names: dict[str, Any] = {}
@@ -149,7 +159,10 @@ class RecipesTest(unittest.TestCase):
             finally:
                 os.chdir(before)
                 del os.environ["AWS_ALLOW_HTTP"]
-        self.assertEqual(sorted(names["with_nan"].rows()), [(b, "7", "val/pred", s) for b in ("gpu-1", "gpu-2") for s in (2, 3)])
+        self.assertEqual(
+            sorted(names["with_nan"].rows()),
+            [(b, "7", "val/pred", s) for b in ("gpu-1", "gpu-2") for s in (2, 3)],
+        )
         self.assertEqual(sorted(names["sheet"]["box"]), ["gpu-1", "gpu-2"])
         self.assertEqual(size, (1024, 128))
         self.assertEqual(sorted(pixels), [(0, 0, 0), (180, 0, 0), (180, 100, 0)])
