@@ -46,8 +46,9 @@ class ProgramTest(FleetCase):
             values = [[step / 100, 0.5, float("nan") if step == 3 else 0.25]]
             run.log({"val/pred": [Image(values, caption=f"{box} {step} {i}") for i in range(4)]}, step=step)
         run.finish()
-        with open(os.path.join(where, "tensors", f"bad-{first}.npy"), "wb") as file:
-            file.write(b"\x93NUMPY rubbish")
+        os.makedirs(os.path.join(where, "dumps", "bad"), exist_ok=True)
+        with open(os.path.join(where, "dumps", "bad", f"{first}.npy"), "wb") as file:
+            file.write(b"\x93NUMPY rubbish" * 100)
         self.safelight(box, "ingest", where, code=3)
         self.safelight(box, "sync", "fleet", "--once")
 
