@@ -28,7 +28,7 @@ def scan(
     """Returns the rows of a table, read when they are collected.
 
     Each row is one version of an item. With `latest` there is only the latest version of each, and none of
-    those that are gone. Rejected lines without a place in their step are all kept.
+    those that are gone. A dump that was rejected as a whole is there until it has become an item.
 
     `since` is a day of the catalogue (UTC; a date, or text `YYYY-MM-DD`). Files of earlier days are not
     opened. A day is that of the commit, so an item is never on a day before it was made. With `latest`, it is
@@ -60,6 +60,13 @@ def scan(
 
 
 def _latest(frame: Any, polars: Any) -> Any:
-    # A row without an index has no place, so no other row is a version of it.
-    is_last = polars.col("seq") == polars.col("seq").max().over(PLACE)
-    return frame.filter(polars.col("index").is_null() | is_last).filter(polars.col("state") != "gone")
+    # As the view `latest` of docs/fleet.md. A dump that was rejected as a whole has no index: its row counts until the
+    # dump has become an item.
+    seq, has_place = polars.col("seq"), polars.col("index").is_not_null()
+    last_of_source = seq.filter(has_place).max().over("box", "run", "key", "step", "source")
+    is_latest = (
+        polars.when(has_place)
+        .then(seq == seq.max().over(PLACE))
+        .otherwise((seq > last_of_source).fill_null(True))
+    )
+    return frame.filter(is_latest).filter(polars.col("state") != "gone")

@@ -17,6 +17,13 @@ from safelight.catalog import scan
 PROGRAM = os.environ.get("SAFELIGHT_PROGRAM", "")
 
 
+def npy() -> bytes:
+    """A dump of 4 × 4 bytes."""
+    header = "{'descr': '|u1', 'fortran_order': False, 'shape': (4, 4), }"
+    header += " " * (63 - (10 + len(header)) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(range(16))
+
+
 @unittest.skipUnless(PROGRAM, "SAFELIGHT_PROGRAM is not set")
 class ProgramTest(FleetCase):
     def safelight(self, box: str, *arguments: str, code: int = 0) -> str:
@@ -46,9 +53,18 @@ class ProgramTest(FleetCase):
             values = [[step / 100, 0.5, float("nan") if step == 3 else 0.25]]
             run.log({"val/pred": [Image(values, caption=f"{box} {step} {i}") for i in range(4)]}, step=step)
         run.finish()
-        os.makedirs(os.path.join(where, "dumps", "bad"), exist_ok=True)
-        with open(os.path.join(where, "dumps", "bad", f"{first}.npy"), "wb") as file:
-            file.write(b"\x93NUMPY rubbish" * 100)
+        bad, late = (
+            os.path.join(where, "dumps", "bad", f"{first}.npy"),
+            os.path.join(where, "dumps", "late", "0.npy"),
+        )
+        for path, text in ((bad, b"\x93NUMPY rubbish" * 100), (late, b"")):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(text)
+        if first:
+            # A dump that was rejected at first is whole now.
+            with open(late, "wb") as file:
+                file.write(npy())
         self.safelight(box, "ingest", where, code=3)
         self.safelight(box, "sync", "fleet", "--once")
 
@@ -66,7 +82,7 @@ class ProgramTest(FleetCase):
             rows = scan(self.fleet.table_url, latest=True).collect().to_dicts()
         place = ("box", "run", "key", "step", "index", "state", "caption", "reason")
         want = [{**item, "box": box} for box in ("gpu-1", "gpu-2") for item in self.items(box)]
-        self.assertEqual(len(want), 2 * (10 * 4 + 2))
+        self.assertEqual(len(want), 2 * (10 * 4 + 3))
 
         def listed(items: list[dict[str, Any]]) -> list[str]:
             return sorted(json.dumps([item[name] for name in place]) for item in items)
@@ -77,7 +93,7 @@ class ProgramTest(FleetCase):
             {(row["box"], row["step"]) for row in rows if row["nan"]}, {("gpu-1", 3), ("gpu-2", 3)}
         )
         pictures = [row for row in rows if row["state"] == "image"]
-        self.assertEqual(len(pictures), 2 * 10 * 3)
+        self.assertEqual(len(pictures), 2 * (10 * 3 + 1))
         for row in pictures:
             path = row["object"].removeprefix("file://")
             with open(path, "rb") as file:

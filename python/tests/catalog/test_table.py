@@ -120,19 +120,22 @@ class TableTest(FleetCase):
         lines.append(gone({**lines[1], "seq": 9}))
         nowhere = {"key": None, "step": None, "index": None}
         lines += [without_image(item("a", "r", seq), "rejected", reason="bad", **nowhere) for seq in (10, 11)]
+        # A dump that was rejected became an image, and another one did not.
+        waits = [without_image(item("a", "r", seq), "rejected", index=None) for seq in (12, 13)]
+        lines += [*waits, {**item("a", "r", 12), "seq": 14}]
         self.fleet.write("a", "r", 1, content(lines) + b"rubbish\nmore\n", [])
         # The same places in another box are other images.
         self.fleet.write("b", "r", 1, content([item("b", "r", seq) for seq in range(8)]), [])
         code, _, _ = self.fleet.run("fold", self.fleet.url, self.fleet.table_url)
         self.assertEqual(code, 3)
         every = safelight.catalog.scan(self.fleet.table_url).collect()
-        self.assertEqual(len(every), 22)
+        self.assertEqual(len(every), 25)
         latest = safelight.catalog.scan(self.fleet.table_url, latest=True).collect()
         self.assertEqual(latest.columns, every.columns)
         counts = {
             (row["box"], row["state"]): row["len"] for row in latest.group_by("box", "state").len().to_dicts()
         }
-        want = {("a", "image"): 7, ("a", "rejected"): 2, ("a", "unreadable"): 2, ("b", "image"): 8}
+        want = {("a", "image"): 8, ("a", "rejected"): 3, ("a", "unreadable"): 2, ("b", "image"): 8}
         self.assertEqual(counts, want)
         self.assertEqual(latest.filter(pl.col("caption") == "again")["seq"].to_list(), [8])
         since = safelight.catalog.scan(self.fleet.table_url, since=TODAY + dt.timedelta(days=1)).collect()
