@@ -116,9 +116,20 @@ fn the_wheel_installs_into_an_empty_environment_and_makes_a_picture() {
     ] {
         assert!(env.join("share").join(path).is_file(), "{path}");
     }
+    assert_has_the_catalogue(&env);
     // The gallery's pages are in the program.
     let program = fs::read(&program).expect("the program");
     assert!(memchr::memmem::find(&program, b"<div id=\"app\">").is_some(), "no pages");
+}
+
+/// Checks the command of the catalogue in an environment without the packages of its extra.
+fn assert_has_the_catalogue(env: &Path) {
+    let command = env.join("bin/safelight-catalog");
+    assert!(run(&command, &["--help".as_ref()], &[]).contains("safelight-catalog fold"));
+    let tidy = Command::new(&command).args(["tidy", "file:///nowhere"]).output().expect("it starts");
+    let said = String::from_utf8_lossy(&tidy.stderr);
+    assert_eq!(tidy.status.code(), Some(78), "{said}");
+    assert!(said.contains("pip install 'safelight[catalog]'"), "{said}");
 }
 
 #[test]
@@ -130,6 +141,7 @@ fn the_wheel_with_the_module_alone_logs_and_says_that_it_has_no_program() {
     let python = environment_with(&env, &[wheel.as_os_str()]);
     run(&python, &["-c".as_ref(), TRAINING.as_ref(), run_dir.as_os_str()], &[]);
     assert_makes_a_picture(Path::new(PROGRAM), &run_dir, &temp.path().join("store"));
+    assert_has_the_catalogue(&env);
 
     let program = ["-m", "safelight", "--version"];
     let ran = Command::new(&python).args(program).env("PATH", "/nowhere").output().expect("Python");
