@@ -102,6 +102,15 @@ fn systemd_accepts_the_units() {
         units.put(name, &unit(name));
         check(name, "--system");
     }
+    for name in [
+        "safelight-catalog.service",
+        "safelight-catalog-tidy.service",
+        "safelight-catalog-tidy.timer",
+    ] {
+        let text = unit(&format!("../examples/fleet/{name}"));
+        units.put(name, &text.replace("/opt/safelight/bin/safelight-catalog", PROGRAM));
+        check(name, "--system");
+    }
     check("user/safelight.service", "--user");
     units.put("user/safelight.service.d/sandbox.conf", &unit("user/sandbox.conf"));
     check("user/safelight.service", "--user");
