@@ -126,7 +126,8 @@ fn the_wheel_installs_into_an_empty_environment_and_makes_a_picture() {
 fn assert_has_the_catalogue(env: &Path) {
     let command = env.join("bin/safelight-catalog");
     assert!(run(&command, &["--help".as_ref()], &[]).contains("safelight-catalog fold"));
-    let tidy = Command::new(&command).args(["tidy", "file:///nowhere"]).output().expect("it starts");
+    let tidy =
+        Command::new(&command).args(["tidy", "file:///nowhere"]).output().expect("it starts");
     let said = String::from_utf8_lossy(&tidy.stderr);
     assert_eq!(tidy.status.code(), Some(78), "{said}");
     assert!(said.contains("pip install 'safelight[catalog]'"), "{said}");
