@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Transactions"]
 
 LOG = "_delta_log"
+# If there are more commits since the last look, a checkpoint is the shorter way.
+COMMITS_MAX = 100
 
 
 class Transactions:
@@ -40,14 +42,24 @@ class Transactions:
         return {folder: self._last[folder] for folder in folders if folder in self._last}
 
     def _follow(self, version: int) -> None:
-        """Reads the log up to this version, from where the last call stopped."""
-        at, last = self._version, dict(self._last)
-        if at is None or version - at > 100:
-            at, last = self._checkpoint(version)
+        """Reads the log up to this version: from where the last call stopped, else from the last checkpoint."""
+        last = None
+        if self._version is not None and version - self._version <= COMMITS_MAX:
+            last = self._replayed(self._version, self._last, version)
+        if last is None:
+            at, before = self._checkpoint(version)
+            last = self._replayed(at, before, version)
+        if last is None:
+            raise _OtherFormError
+        self._version, self._last = version, last
+
+    def _replayed(self, at: int, before: dict[str, int], version: int) -> dict[str, int] | None:
+        """The state after the commits that follow version `at`. `None` if one of them is cleaned up."""
+        last = dict(before)
         for n in range(at + 1, version + 1):
             commit = self._content(f"{n:020}.json")
             if commit is None:
-                raise _OtherFormError
+                return None
             for line in commit.splitlines():
                 # Most of a commit's bytes are the statistics of its files.
                 if line.startswith(b'{"txn":'):
@@ -55,7 +67,7 @@ class Transactions:
                     last[txn["appId"]] = txn["version"]
                 elif b'"txn"' in line[:40]:
                     raise _OtherFormError
-        self._version, self._last = version, last
+        return last
 
     def _checkpoint(self, version: int) -> tuple[int, dict[str, int]]:
         """The state at the last checkpoint, or before the first commit."""
@@ -73,9 +85,13 @@ class Transactions:
         if content is None:
             raise _OtherFormError
         file = parquet.ParquetFile(io.BytesIO(content))
-        names = set(file.schema_arrow.names)
-        if "txn" not in names or "sidecar" in names:
+        if "txn" not in file.schema_arrow.names:
             raise _OtherFormError
+        # A checkpoint may name further files, which have its actions. delta-rs writes the column without values.
+        if "sidecar" in file.schema_arrow.names:
+            sidecar = file.read(columns=["sidecar"])["sidecar"]
+            if sidecar.null_count < len(sidecar):
+                raise _OtherFormError
         rows = file.read(columns=["txn.appId", "txn.version"])["txn"].to_pylist()
         found = {row["appId"]: row["version"] for row in rows if row and row["appId"] is not None}
         return at, found
@@ -92,4 +108,4 @@ class Transactions:
 
 
 class _OtherFormError(Exception):
-    """The log was written in another form, or is cleaned up where it would be read."""
+    """The log was written in another form than delta-rs writes, or is newer than the version asked for."""

@@ -14,7 +14,7 @@ import obstore
 from fleet_case import FleetCase
 from manifests import content, item
 
-from safelight.catalog import _fold, _manifests, _table
+from safelight.catalog import _fold, _manifests, _table, _txn
 from safelight.catalog._table import Table
 
 
@@ -202,11 +202,33 @@ class FoldTest(FleetCase):
             asked = {folder: table._table.transaction_version(folder) for folder in folders}
             want = {folder: version for folder, version in asked.items() if version is not None}
             self.assertEqual(table.last_manifests(folders), want)
+            # The log itself is enough.
             fresh = Table(self.fleet.table_location)
-            self.assertEqual(fresh.last_manifests(folders), want)
+            told = _Told({}, fresh.version)
+            self.assertEqual(fresh._transactions.of(told, folders), want)
+            self.assertEqual(told.n_asked, 0)
         self.assertIn(
             "00000000000000000039.checkpoint.parquet", os.listdir(f"{self.folder}/catalog/_delta_log")
         )
+
+    def test_a_committer_that_slept_over_a_cleaning_goes_on(self) -> None:
+        self.fleet.init()
+        sleeper, other = self.committer(), self.committer()
+        for _ in range(3):
+            self.fleet.deliver("a", "r", 1)
+            other.fold()
+            if other._table.version == 1:
+                sleeper.fold()
+        other._table._table.create_checkpoint()
+        for version in range(3):
+            os.remove(f"{self.folder}/catalog/_delta_log/{version:020}.json")
+        self.fleet.deliver("a", "r", 1)
+        with mock.patch.object(
+            _txn.Transactions, "_checkpoint", autospec=True, side_effect=_txn.Transactions._checkpoint
+        ) as used:
+            self.assertEqual(sleeper.fold().rows, 1)
+        self.assertEqual(used.call_count, 1)
+        self.check_rows()
 
     def test_a_checkpoint_of_another_form_is_not_guessed_at(self) -> None:
         self.fleet.init()
@@ -268,12 +290,14 @@ class _Told:
     """A table that answers one run at a time."""
 
     def __init__(self, last: dict[str, int], version: int) -> None:
+        self.n_asked = 0
         self._last, self._version = last, version
 
     def version(self) -> int:
         return self._version
 
     def transaction_version(self, folder: str) -> int | None:
+        self.n_asked += 1
         return self._last.get(folder)
 
 
