@@ -230,7 +230,11 @@ if [ "${1:-}" = fleet ]; then
     python_of seaweedfs
     python="$PWD/target/python/catalog/bin/python"
     export SAFELIGHT_WEED="$PWD/target/python/seaweedfs/bin/weed"
-    [ "${2:-}" != measure ] || exec "$python" -B tests/measure/fleet.py "${@:3}"
+    if [ "${2:-}" = measure ]; then
+        "$python" -c 'import matplotlib' 2>/dev/null ||
+            "$python" -m pip install --quiet --disable-pip-version-check matplotlib==3.11.2
+        exec "$python" -B tests/measure/fleet.py --plot docs/images/fleet.svg "${@:3}"
+    fi
     "$python" -B python/tests/catalog/kills.py "${2:-100}"
     "$python" -B python/tests/catalog/kills.py "${2:-100}" s3
     exit

@@ -1,7 +1,7 @@
 """Measures the catalogue of a fleet on SeaweedFS: folding, queries, requests, and an hour of 1,000 boxes.
 
     ./test.sh fleet measure [--only lines,manifests,requests,query,json,hour] [--rows 10000000] [--boxes 1000]
-                            [--plot docs/images/fleet.svg]
+                            [--plot PATH]
 
 The manifests are made by python/tests/catalog/manifests.py. The hour is simulated: the clock of boxes and passes jumps,
 the work of each pass is real and its time is added.
@@ -219,7 +219,9 @@ def fill_table(fleet: Fleet, n_rows: int) -> None:
         for half in range(2):
             chunk = f"range({half * per_day // 2}, {(half + 1) * per_day // 2}) t(i)"
             # As a compaction keeps them: by box, more or less.
-            rows = connection.execute(f"SELECT {columns} FROM {chunk} ORDER BY i % 1000").to_arrow_table().cast(schema())
+            rows = (
+                connection.execute(f"SELECT {columns} FROM {chunk} ORDER BY i % 1000").to_arrow_table().cast(schema())
+            )
             deltalake.write_deltalake(
                 fleet.table_url,
                 rows,
@@ -249,7 +251,9 @@ def measure_query(endpoint: str, n_rows: int) -> None:
     say(f"a table of {n_rows} rows on {DAYS} days: made in {time.monotonic() - start:.0f} s, "
         f"{table_bytes(fleet) / n_rows:.0f} bytes a row")  # fmt: skip
     connection = fleet.duckdb()
-    last_week = f"day >= DATE '{date.today()}' - 8 AND time >= TIMESTAMPTZ '{date.today() - timedelta(days=7)} 00:00:00+00'"
+    last_week = (
+        f"day >= DATE '{date.today()}' - 8 AND time >= TIMESTAMPTZ '{date.today() - timedelta(days=7)} 00:00:00+00'"
+    )
     table = f"delta_scan('{fleet.table_url}')"
     queries = {
         "NaN of a project, last week": f"SELECT time, box, run, key, step, index, nan, object FROM {table} WHERE {last_week} "
@@ -264,7 +268,9 @@ def measure_query(endpoint: str, n_rows: int) -> None:
 
     def in_polars():
         frame = safelight.catalog.scan(fleet.table_url, since=date.today() - timedelta(days=8))
-        return frame.filter(pl.col("project") == "project-3", pl.col("nan") > 0).select("time", "box", "object").collect()
+        return (
+            frame.filter(pl.col("project") == "project-3", pl.col("nan") > 0).select("time", "box", "object").collect()
+        )
 
     took, frame = median_of(in_polars)
     say(f"NaN of a project, last week, Polars: {took:.2f} s, {len(frame)} rows")
@@ -315,7 +321,9 @@ class Hour:
             took = time.monotonic() - began
             end_of_last = start + took
             # An item waits for its manifest, the manifest for the pass, and for its end.
-            latency = sorted(end_of_last - at + self.MINUTE * i / self.images for _, _, at in waiting for i in range(self.images))
+            latency = sorted(
+                end_of_last - at + self.MINUTE * i / self.images for _, _, at in waiting for i in range(self.images)
+            )
             row = {
                 "minute": start / 60,
                 "markers": folded.markers,
@@ -359,7 +367,11 @@ def measure_hour(endpoint: str, n_boxes: int, plot: str | None) -> None:
         say(hour.summary())
         say(f"  CPU of committer, boxes and queries together: {after.ru_utime - before.ru_utime:.0f} s")
         n_left = len(fleet.names("inbox"))
-        (n_rows,) = fleet.duckdb().execute(f"SELECT count(DISTINCT (box, run, seq)) FROM delta_scan('{fleet.table_url}')").fetchone()
+        (n_rows,) = (
+            fleet.duckdb()
+            .execute(f"SELECT count(DISTINCT (box, run, seq)) FROM delta_scan('{fleet.table_url}')")
+            .fetchone()
+        )
         want = sum(row["rows"] for row in hour.rows)
         say(f"  rows in the table: {n_rows} distinct, want {want}; left in the inbox: {n_left}")
         if n_rows != want or n_left:
@@ -378,7 +390,12 @@ def draw(hours: list[Hour], path: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, 4, figsize=(15, 3.6), layout="constrained")
-    titles = ("manifests that wait at a pass", "wall time of a pass, s", "from commit on a box to a row, s", "NaN query, s")
+    titles = (
+        "manifests that wait at a pass",
+        "wall time of a pass, s",
+        "from commit on a box to a row, s",
+        "NaN query, s",
+    )
     for panel, title in zip(panels, titles):
         panel.set_title(title, fontsize=10)
         panel.set_xlabel("minute")
@@ -389,7 +406,9 @@ def draw(hours: list[Hour], path: str) -> None:
         panels[0].plot(minutes, [row["markers"] for row in hour.rows], **line)
         panels[1].plot(minutes, [row["fold_s"] for row in hour.rows], **line)
         panels[2].plot(minutes, [row["p50"] for row in hour.rows], **{**line, "label": f"{label}: p50"})
-        panels[2].plot(minutes, [row["p99"] for row in hour.rows], **{**line, "label": f"{label}: p99", "linestyle": ":"})
+        panels[2].plot(
+            minutes, [row["p99"] for row in hour.rows], **{**line, "label": f"{label}: p99", "linestyle": ":"}
+        )
         queried = [row for row in hour.rows if "query_s" in row]
         panels[3].plot([row["minute"] for row in queried], [row["query_s"] for row in queried], **line)
     for panel in panels:
@@ -414,7 +433,12 @@ def main() -> None:
             elif name == "hour":
                 measure_hour(endpoint, options.boxes, options.plot)
             else:
-                {"lines": measure_lines, "manifests": measure_manifests, "requests": measure_requests, "json": measure_json}[name](endpoint)
+                {
+                    "lines": measure_lines,
+                    "manifests": measure_manifests,
+                    "requests": measure_requests,
+                    "json": measure_json,
+                }[name](endpoint)
 
 
 if __name__ == "__main__":
