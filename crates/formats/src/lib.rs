@@ -7,13 +7,14 @@
 //! | [`tfevents`], [`overlay`] | `TensorBoard`'s event files; boxes and masks drawn on a picture |
 //! | [`mlflow`] | names, tags and pictures of `MLflow`'s image grid |
 //! | [`trackio`] | lines and names of Trackio |
-//! | [`object_store`] | names and manifests on an object store |
+//! | [`object_store`], [`manifest`] | names and manifests on an object store; lines of manifests as they are read |
 //!
 //! # Invariants
 //!
 //! - Times come from the entry, never from a clock: the same entry gives the same bytes.
 //! - No module opens a file, socket or thread: `clippy.toml` refuses it.
 
+pub mod manifest;
 pub mod mlflow;
 pub mod object_store;
 pub mod overlay;
