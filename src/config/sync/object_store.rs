@@ -74,7 +74,25 @@ fn object_url<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(url)
 }
 
+/// The variables with the URL of a service that speaks S3, in the order in which they count.
+const ENDPOINT_VARIABLES: [&str; 3] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+
 impl ObjectStoreConfig {
+    /// The settings of a URL alone. Keys, region and endpoint come from the environment and the machine.
+    ///
+    /// # Errors
+    /// If it is no URL of an object store.
+    pub(crate) fn of_url(url: &str) -> Result<Self, String> {
+        let set = |name: &&str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let endpoint = ENDPOINT_VARIABLES.iter().find_map(set).filter(|_| url.starts_with("s3:"));
+        let fields = serde_json::json!({ "url": url, "endpoint": endpoint });
+        let fields = fields.as_object().into_iter().flatten();
+        let fields = fields.filter(|(_, value)| !value.is_null());
+        let fields =
+            serde_json::Value::Object(fields.map(|(k, v)| (k.clone(), v.clone())).collect());
+        Self::checked(fields).map_err(|error| error.to_string())
+    }
+
     /// Reads the settings and checks that they fit together.
     pub(super) fn checked<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let config = Self::deserialize(from)?;

@@ -6,12 +6,13 @@ use std::path::Path as FilePath;
 
 use object_store::Error;
 use object_store::path::Path;
+use rustix::fs::FileType;
 use sha2::Digest;
 
+use super::reading::ListedObject;
 use super::store::{ObjectCreation, TransferError};
 use crate::durable::Disk;
 use crate::media::Sha256;
-use crate::sinks::http::policy::OBJECT_BYTES_MAX;
 use crate::sinks::target_dir::{Published, StagedFile, TargetDir};
 
 /// Objects as files beneath a directory.
@@ -68,21 +69,44 @@ impl Directory {
         found(n_bytes.await)
     }
 
-    /// Returns the content of an object; `None` if it does not exist.
-    pub(super) async fn content(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
-        let content = self.blocking(path, |dir, path| {
+    /// Returns the content of an object of at most `n_bytes_max` bytes; `None` if it does not exist.
+    pub(super) async fn content(
+        &self,
+        path: &Path,
+        n_bytes_max: u64,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let content = self.blocking(path, move |dir, path| {
             let mut bytes = Vec::new();
-            dir.open_to_read(path)?.take(OBJECT_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > OBJECT_BYTES_MAX {
+            dir.open_to_read(path)?.take(n_bytes_max + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > n_bytes_max {
                 let path = dir.path(path);
                 return Err(io::Error::other(format!(
-                    "got more than {OBJECT_BYTES_MAX} bytes: {}",
+                    "got more than {n_bytes_max} bytes: {}",
                     path.display()
                 )));
             }
             Ok(bytes)
         });
         found(content.await)
+    }
+
+    /// Lists the folders in a folder.
+    pub(super) async fn folders(&self, path: &Path) -> Result<Vec<String>, Error> {
+        let listed = self.blocking(path, |dir, path| names(dir, path, FileType::Directory));
+        listed.await.map_err(error_of)
+    }
+
+    /// Lists the files in a folder.
+    pub(super) async fn files(&self, path: &Path) -> Result<Vec<ListedObject>, Error> {
+        let listed = self.blocking(path, |dir, path| {
+            let listed = names(dir, path, FileType::RegularFile)?.into_iter().map(|name| {
+                let meta = dir.path(&path.join(&name)).symlink_metadata();
+                let created = meta.and_then(|meta| meta.modified()).ok();
+                ListedObject { name, created }
+            });
+            Ok(listed.collect())
+        });
+        listed.await.map_err(error_of)
     }
 
     async fn blocking<T: Send + 'static>(
@@ -115,6 +139,12 @@ fn publish(
         Published::Now => ObjectCreation::Created,
         Published::AlreadyExists => ObjectCreation::AlreadyExists,
     }))
+}
+
+/// The names of a folder's entries of one type. Names that no object can have are left out.
+fn names(dir: &TargetDir, path: &FilePath, want: FileType) -> io::Result<Vec<String>> {
+    let of_type = dir.entries(path)?.into_iter().filter(|(_, file_type)| *file_type == want);
+    Ok(of_type.filter_map(|(name, _)| name.into_string().ok()).collect())
 }
 
 fn found<T>(result: io::Result<T>) -> Result<Option<T>, Error> {

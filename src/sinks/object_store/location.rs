@@ -23,7 +23,7 @@ use crate::sinks::http::policy::use_ring;
 use crate::sinks::http::with_causes;
 
 /// A store with the prefix of Safelight's objects.
-pub(super) struct StoreLocation {
+pub(crate) struct StoreLocation {
     pub(super) objects: Objects,
     /// The prefix of every object's name.
     pub(super) prefix: Path,
@@ -38,7 +38,11 @@ pub(super) enum Objects {
 }
 
 impl StoreLocation {
-    pub(super) fn open(config: &ObjectStoreConfig) -> Result<Self, SinkError> {
+    /// Opens the store that a configuration names. Nothing is asked of it.
+    ///
+    /// # Errors
+    /// If the URL names no store, or the keys cannot be read.
+    pub(crate) fn open(config: &ObjectStoreConfig) -> Result<Self, SinkError> {
         // The crate `object_store` creates its own HTTP client.
         use_ring();
         let retry = |error: Error| SinkError::retry(with_causes(&error));
@@ -77,7 +81,7 @@ impl StoreLocation {
     }
 
     /// Returns an error's message without secrets.
-    pub(super) fn message(&self, error: &Error) -> String {
+    pub(crate) fn message(&self, error: &Error) -> String {
         self.redactor().text(&with_causes(error))
     }
 }

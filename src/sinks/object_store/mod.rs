@@ -9,6 +9,7 @@
 mod connector;
 mod directory;
 mod location;
+mod reading;
 mod store;
 
 use std::collections::HashSet;
@@ -19,7 +20,8 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::location::StoreLocation;
+pub(crate) use self::location::StoreLocation;
+pub(crate) use self::reading::ListedObject;
 use self::store::{ItemFile, ObjectCreation, Store, content_type, missing};
 use super::{Delivery, News, Notice, Receipt, Rest, Sink, SinkError, Target};
 use crate::config::sync::ObjectStoreConfig;

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use futures_util::StreamExt;
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode,
@@ -65,9 +64,7 @@ impl Store {
 
     /// Returns the path of an object, with the prefix.
     pub(super) fn path(&self, name: &str) -> Result<Path, Error> {
-        let prefix = self.location.prefix.as_ref();
-        let slash = if prefix.is_empty() { "" } else { "/" };
-        Ok(Path::parse(format!("{prefix}{slash}{name}"))?)
+        self.location.path(name)
     }
 
     /// Probes whether the store refuses to create an object twice.
@@ -125,36 +122,12 @@ impl Store {
 
     /// Returns the size of an object; `None` if it does not exist.
     async fn n_bytes(&self, path: &Path) -> Result<Option<u64>, Error> {
-        let store = match &self.location.objects {
-            Objects::Directory(directory) => return directory.n_bytes(path).await,
-            Objects::Bucket(store) => store,
-        };
-        match store.head(path).await {
-            Ok(object) => Ok(Some(object.size)),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.location.n_bytes(path).await
     }
 
     /// Returns the content of an object; `None` if it does not exist.
     pub(super) async fn content(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
-        let store = match &self.location.objects {
-            Objects::Directory(directory) => return directory.content(path).await,
-            Objects::Bucket(store) => store,
-        };
-        match store.get(path).await {
-            // Read in parts, because the crate reserves memory for the size that the server announces.
-            Ok(object) => {
-                let mut parts = object.into_stream();
-                let mut content = Vec::new();
-                while let Some(part) = parts.next().await {
-                    content.extend_from_slice(&part?);
-                }
-                Ok(Some(content))
-            }
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.location.content(path).await
     }
 
     /// Returns the attributes of a new object. Directories store none.
