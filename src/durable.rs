@@ -53,6 +53,8 @@ pub(crate) trait Observe: Send + Sync {
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
     observer: Option<Arc<dyn Observe>>,
+    /// Whether nothing on it need outlast the process: nothing is synced.
+    is_scratch: bool,
     /// Directories whose own entries this process has made durable. A directory that existed before may
     /// have been created by a process that was killed before it synced the entry.
     durable_dirs: Arc<Mutex<HashSet<PathBuf>>>,
@@ -98,6 +100,16 @@ impl Disk {
     #[cfg(test)]
     pub(crate) fn observed(observer: Arc<dyn Observe>) -> Self {
         Self { observer: Some(observer), ..Self::default() }
+    }
+
+    /// A disk for what need not outlast the process. Nothing on it is synced.
+    pub(crate) fn scratch() -> Self {
+        Self { is_scratch: true, ..Self::default() }
+    }
+
+    /// Whether nothing on it need outlast the process.
+    pub(crate) fn is_scratch(&self) -> bool {
+        self.is_scratch
     }
 
     /// The same disk. Paths below `root`, which exists, are resolved beneath its descriptor, without following links:
@@ -226,6 +238,9 @@ impl Disk {
     /// If the directory cannot be opened or synced.
     pub(crate) fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.observe(&Step::SyncDir(path))?;
+        if self.is_scratch {
+            return Ok(());
+        }
         File::from(self.open_at(path, DIRECTORY)?).sync_all()
     }
 
@@ -336,7 +351,7 @@ impl DiskFile {
     /// count pages as written that are not.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.disk.observe(&Step::Sync(&self.path))?;
-        self.file.sync_data()
+        if self.disk.is_scratch { Ok(()) } else { self.file.sync_data() }
     }
 
     /// Drops the content, which must be durable, from the page cache. It is not read again soon, and the

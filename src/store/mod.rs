@@ -102,6 +102,14 @@ pub(crate) fn open(
     open_on(Disk::default(), root, me, patience)
 }
 
+/// Creates a store for one process in an empty folder. Nothing in it is durable.
+///
+/// # Errors
+/// If the disk fails.
+pub(crate) fn open_scratch(root: &Path, me: &Holder) -> Result<(Writer, Reader), StoreError> {
+    open_on(Disk::scratch(), root, me, Duration::ZERO)
+}
+
 /// Opens a store on a disk that tests can watch.
 fn open_on(
     disk: Disk,

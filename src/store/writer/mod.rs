@@ -127,8 +127,15 @@ impl Writer {
         if writer.lock.is_copy {
             scrub::look_for_missing(&writer.reader())?;
         }
-        writer.space.keep_ballast();
+        writer.keep_ballast();
         Ok(writer)
+    }
+
+    /// Keeps a reserve of space, unless the store is for one process only.
+    fn keep_ballast(&self) {
+        if !self.disk.is_scratch() {
+            self.space.keep_ballast();
+        }
     }
 
     /// Where media files are written before they are committed.
@@ -160,7 +167,7 @@ impl Writer {
             *group = left;
         }
         result?;
-        self.space.keep_ballast();
+        self.keep_ballast();
         self.n_commits = self.n_commits.wrapping_add(1);
         if self.n_commits.is_multiple_of(self.commits_per_size_check)
             && self.is_index_overgrown()?

@@ -154,6 +154,26 @@ impl Writer {
         Ok(Some(Event::Run { identity: info.identity.clone() }))
     }
 
+    /// Lists a run that has no journal yet. It has no items.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn list_run(&self, run: &RunId) -> Result<(), StoreError> {
+        if self.index.run(run)?.is_some() {
+            return Ok(());
+        }
+        self.index.apply(run, &[], JournalOffset::START)
+    }
+
+    /// Adds to the number of damaged lines of a run.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn add_damaged(&self, run: &RunId, n: u64) -> Result<(), StoreError> {
+        let end = self.index.run(run)?.unwrap_or_default().applied;
+        self.index.add_damaged(run, n, end)
+    }
+
     /// Tries the runs again that are left out and due.
     pub(crate) fn retry_left_out(&mut self) {
         for run in self.left_out.due(Instant::now()) {
