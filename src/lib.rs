@@ -48,6 +48,7 @@
 //! | `sinks` | the kinds of targets, one folder for each, and the contract suite that all run |
 //! | [`sync`] | one worker for each target: cursors, retries, parked items |
 //! | [`retention`] | removes media and dumps that the configuration no longer wants |
+//! | `fleet` | reads what boxes have delivered to an object store |
 //! | [`control`] | the control API on a unix socket, and its client |
 //! | `gallery` | pages and an HTTP API on which people look at the images; it changes nothing |
 //! | [`secrets`] | reads the secrets of targets |
@@ -75,6 +76,7 @@ mod overlays;
 mod sinks;
 pub mod sync;
 pub mod retention;
+mod fleet;
 pub mod control;
 mod gallery;
 // Assembly.

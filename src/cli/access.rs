@@ -78,6 +78,11 @@ impl StoreAccess {
         Ok(Self { config, backend })
     }
 
+    /// A store that this process holds.
+    pub(super) fn of_files(config: Config, writer: Writer, reader: Reader) -> Self {
+        Self { config, backend: Backend::Files(Box::new(writer), reader) }
+    }
+
     /// The state of the store, and of its daemon if one runs.
     pub(super) fn status(&self) -> anyhow::Result<Status> {
         match &self.backend {

@@ -186,9 +186,18 @@ pub(super) struct IngestArgs {
     pub(super) key: Option<LooseKey>,
 }
 
+/// Where items are read from, if not from the store.
+#[derive(Debug, Clone, Args)]
+pub(super) struct FleetArgs {
+    /// Look at what boxes have delivered to an object store, instead of at the store: its URL, or the name of a target of
+    /// the configuration. A run is named BOX/RUN then
+    #[arg(long, value_name = "URL", conflicts_with = "store")]
+    pub(super) from: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// Only this run
+    /// Only this run. With --from: BOX/RUN; with BOX alone, or nothing, runs are listed instead of items
     pub(super) run: Option<String>,
     /// Only this key. If there is none, all keys below it: `val` for `val/pred` and `val/target`
     pub(super) key: Option<String>,
@@ -202,6 +211,8 @@ pub(super) struct ListArgs {
     /// repeated, all must hold
     #[arg(long = "where", value_name = "CONDITION")]
     pub(super) conditions: Vec<Condition>,
+    #[command(flatten)]
+    pub(super) fleet: FleetArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -214,9 +225,9 @@ pub(super) enum StateArg {
     Waiting,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct ShowArgs {
-    /// The run
+    /// The run; with --from, BOX/RUN
     pub(super) run: String,
     /// The key
     pub(super) key: String,
@@ -244,8 +255,10 @@ pub(super) struct ShowArgs {
     pub(super) overlays: bool,
     /// Show this step and all later ones, then each new one as the daemon stores it. Ends at Ctrl-C, or when the run is
     /// finished. Needs a daemon
-    #[arg(long)]
+    #[arg(long, conflicts_with = "from")]
     pub(super) follow: bool,
+    #[command(flatten)]
+    pub(super) fleet: FleetArgs,
 }
 
 /// A step, or the newest one.
@@ -298,6 +311,8 @@ pub(super) struct GalleryArgs {
     /// Where to serve without a daemon: 127.0.0.1:PORT (port 0 is any free one), or unix:PATH
     #[arg(long, value_name = "PLACE", default_value = "127.0.0.1:7878")]
     pub(super) listen: GalleryListen,
+    #[command(flatten)]
+    pub(super) fleet: FleetArgs,
 }
 
 #[derive(Debug, Args)]

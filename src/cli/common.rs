@@ -104,6 +104,12 @@ pub(super) struct Commands {
 }
 
 impl Commands {
+    /// Command lines for another machine, which they name.
+    pub(super) fn on_box(of_box: &str) -> Self {
+        let options = format!(" (on the box {})", quoted(of_box));
+        Self { program: "safelight".to_owned(), options }
+    }
+
     /// A command line with these arguments, which are quoted for a shell.
     pub(super) fn line(&self, arguments: &str) -> String {
         let Self { program, options } = self;

@@ -48,6 +48,11 @@ impl ExitCode {
         (Self::BadConfig, "the configuration is invalid or missing"),
     ];
 
+    /// This code, or another one if this is "done".
+    pub(super) fn or(self, other: Self) -> Self {
+        if self == Self::Done { other } else { self }
+    }
+
     /// The codes in one sentence.
     pub(super) fn in_words() -> String {
         let codes = Self::ALL.map(|(code, meaning)| format!("{} {meaning}", code as u8));

@@ -1,8 +1,9 @@
 //! `safelight gallery`.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,12 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::access::{GallerySource, StoreAccess};
 use super::args::{Common, GalleryArgs};
 use super::exit::ExitCode;
+use super::fleet::open;
 use super::json::{self, GalleryAddress};
 use crate::config::{Config, GalleryListen, InEffect};
 use crate::control::protocol::GalleryPlace;
-use crate::gallery::{self, Gallery};
+use crate::gallery::{self, Gallery, GalleryOf};
 use crate::pace::Pace;
-use crate::store::Reader;
 
 /// The port at the other end of `ssh` for a unix socket.
 const PORT: u16 = 7878;
@@ -25,6 +26,14 @@ pub(super) fn run(
     common: &Common,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
+    if let Some(from) = &args.fleet.from {
+        let (fleet, config) = open(from, common)?;
+        fleet.list(Duration::ZERO)?;
+        let fleet = Arc::new(fleet);
+        let store = Path::new(fleet.url()).to_owned();
+        serve(args, common, &config, GalleryOf::Fleet(fleet), &store, out)?;
+        return Ok(ExitCode::Done);
+    }
     let access = StoreAccess::open(common, "gallery")?;
     let config = access.config.clone();
     match access.gallery()? {
@@ -37,23 +46,39 @@ pub(super) fn run(
                 )
             })?;
             let listen = listen.parse().map_err(|error: String| anyhow!(error))?;
-            print(&address(&config, &listen, code.as_deref(), None), common, out)?;
+            let store = config.boot.store;
+            print(&address(store, &listen, code.as_deref(), None), None, common, out)?;
         }
-        GallerySource::Files(reader, _folder) => serve(args, common, &config, reader, out)?,
+        GallerySource::Files(reader, _folder) => {
+            let store = config.boot.store.clone();
+            serve(args, common, &config, GalleryOf::Store(reader), &store, out)?;
+        }
     }
     Ok(ExitCode::Done)
 }
 
-/// Serves a gallery until Ctrl-C.
+/// What people read below the addresses of a gallery of a store.
+const OF_STORE: &str =
+    "It shows the store as it is now, until Ctrl-C. A daemon's gallery follows new images.";
+
+/// What people read below the addresses of a gallery of a fleet.
+const OF_FLEET: &str =
+    "It shows what boxes have delivered, and looks for more while a page is open, until Ctrl-C.";
+
+/// Serves a gallery until Ctrl-C. `store` is what it is called.
 fn serve(
     args: &GalleryArgs,
     common: &Common,
     config: &Config,
-    reader: Reader,
+    of: GalleryOf,
+    store: &Path,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let as_of = Some(now.as_secs_f64());
+    let (as_of, note) = match of {
+        GalleryOf::Store(_) => (Some(now.as_secs_f64()), OF_STORE),
+        GalleryOf::Fleet(_) => (None, OF_FLEET),
+    };
     let settings = config.boot.gallery.clone();
     let in_effect = InEffect::new(config.live.clone());
     let (pace, rate) = (Arc::new(Pace::default()), config.live.read_bytes_per_s_max);
@@ -65,14 +90,14 @@ fn serve(
         let (place, needs_login) = (listening.place(), listening.needs_login());
         let free_bytes_min = Arc::new(Mutex::new(config.live.free_bytes_min));
         let gallery =
-            Gallery::new(reader, settings, in_effect, pace, free_bytes_min, as_of, needs_login)?;
+            Gallery::new(of, settings, in_effect, pace, free_bytes_min, as_of, needs_login)?;
         let mut running = gallery::serve(listening).with_context(context)?;
         running.open(&gallery);
         let new_address = || -> anyhow::Result<GalleryAddress> {
             let code = needs_login.then(|| gallery.login_code(None)).transpose()?;
-            Ok(address(config, &place, code.as_deref(), as_of))
+            Ok(address(store.to_owned(), &place, code.as_deref(), as_of))
         };
-        print(&new_address()?, common, out)?;
+        print(&new_address()?, Some(note), common, out)?;
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         loop {
@@ -96,7 +121,7 @@ fn serve(
 
 /// How a gallery is reached.
 fn address(
-    config: &Config,
+    store: PathBuf,
     listen: &GalleryListen,
     code: Option<&str>,
     as_of: Option<f64>,
@@ -109,7 +134,7 @@ fn address(
     };
     let login = code.map_or_else(String::new, |code| format!("?login={code}"));
     GalleryAddress {
-        store: config.boot.store.clone(),
+        store,
         listen: listen.to_string(),
         url: format!("http://localhost:{port}/{login}"),
         ssh: format!("ssh -N -L {port}:{there} {host}"),
@@ -117,12 +142,18 @@ fn address(
     }
 }
 
-fn print(address: &GalleryAddress, common: &Common, out: &mut impl Write) -> anyhow::Result<()> {
+/// Prints how a gallery is reached, and a note for people.
+fn print(
+    address: &GalleryAddress,
+    note: Option<&str>,
+    common: &Common,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     if common.json {
         json::print(address, out)?;
         return Ok(out.flush()?);
     }
-    let GalleryAddress { store, listen, url, ssh, as_of } = address;
+    let GalleryAddress { store, listen, url, ssh, .. } = address;
     let is_socket = listen.starts_with("unix:");
     writeln!(out, "gallery of {} on {listen}", store.display())?;
     if is_socket {
@@ -131,11 +162,8 @@ fn print(address: &GalleryAddress, common: &Common, out: &mut impl Write) -> any
         writeln!(out, "open:                            {url}")?;
         writeln!(out, "from another machine, run first: {ssh}")?;
     }
-    if as_of.is_some() {
-        writeln!(
-            out,
-            "It shows the store as it is now, until Ctrl-C. A daemon's gallery follows new images."
-        )?;
+    if let Some(note) = note {
+        writeln!(out, "{note}")?;
     }
     Ok(out.flush()?)
 }

@@ -189,7 +189,7 @@ pub(super) struct Reloaded {
 /// `safelight gallery --json`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct GalleryAddress {
-    /// The store's directory.
+    /// The store's directory. With `--from`, the URL of the object store.
     pub(super) store: PathBuf,
     /// Where the gallery listens: `unix:PATH`, or an address and a port.
     pub(super) listen: String,
@@ -197,8 +197,17 @@ pub(super) struct GalleryAddress {
     pub(super) url: String,
     /// The command for another machine, which makes `url` work there.
     pub(super) ssh: String,
-    /// When the index was read, in seconds since the Unix epoch. Null if a daemon keeps it current.
+    /// When the index was read, in seconds since the Unix epoch. Null if a daemon keeps it current, and with `--from`.
     pub(super) as_of: Option<f64>,
+}
+
+/// A run of a box, as `safelight ls --from URL --json` prints it: one object a line.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct FleetRunName<'a> {
+    /// The box.
+    pub(super) r#box: &'a str,
+    /// The run. With the box before it, `BOX/RUN`, commands with `--from` take it.
+    pub(super) run: &'a str,
 }
 
 /// `safelight validate --json`.
@@ -320,7 +329,7 @@ mod tests {
     use crate::media::MediaEntry;
     use crate::retention::Report;
 
-    fn schemas() -> [(&'static str, Schema); 15] {
+    fn schemas() -> [(&'static str, Schema); 16] {
         [
             ("item", schema_for!(ItemForm)),
             ("status", schema_for!(Status)),
@@ -335,6 +344,7 @@ mod tests {
             ("validate", schema_for!(Validated)),
             ("wandb-merge", schema_for!(Merged)),
             ("gallery", schema_for!(GalleryAddress)),
+            ("fleet-run", schema_for!(FleetRunName<'_>)),
             ("service", schema_for!(ServiceState)),
             ("service-uninstall", schema_for!(ServiceRemoved)),
         ]

@@ -4,11 +4,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use anyhow::anyhow;
 use serde_json::Value;
 
 use super::access::StoreAccess;
 use super::args::{Common, ListArgs};
 use super::exit::ExitCode;
+use super::fleet::{list_runs, open_run};
 use super::format::{Table, count, printable, short};
 use crate::control::protocol::ItemsQuery;
 use crate::media::shortened;
@@ -26,48 +28,78 @@ pub(super) fn run(
     common: &Common,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
-    let access = StoreAccess::open(common, "ls")?;
-    let queries = queries(args, &access)?;
+    let (access, fleet) = match (&args.fleet.from, &args.run) {
+        (Some(from), Some(run)) if run.contains('/') => {
+            let (access, fleet) = open_run(from, common, run)?;
+            (access, Some(fleet))
+        }
+        (Some(from), of_box) => {
+            check_no_filter(args)?;
+            return list_runs(from, of_box.as_deref(), common, out);
+        }
+        (None, _) => (StoreAccess::open(common, "ls")?, None),
+    };
+    let run = fleet.as_ref().map_or(args.run.as_deref(), |fleet| Some(fleet.id.as_str()));
+    let queries = queries(args, run, &access)?;
     let store = access.config.boot.store.clone();
     let mut n_missing = 0u64;
-    let mut look = |item: &mut Value| {
-        if lacks_file(&store, item) {
+    // The item to print, if it is wanted.
+    let mut look = |mut item: Value| {
+        if let Some(fleet) = &fleet {
+            fleet.name_item(&mut item);
+        }
+        let is_wanted = args.conditions.iter().all(|condition| condition.holds(&item));
+        // Whether an object exists shows when its picture is asked for.
+        if is_wanted && fleet.is_none() && lacks_file(&store, &item) {
             item["file_missing"] = true.into();
             n_missing += 1;
         }
+        is_wanted.then_some(item)
     };
-    let is_wanted = |item: &Value| args.conditions.iter().all(|condition| condition.holds(item));
-    if common.json {
-        let left_out = access.each_item_of(&queries, |mut item| {
-            if !is_wanted(&item) {
-                return Ok(());
-            }
-            look(&mut item);
-            Ok(writeln!(out, "{item}")?)
+    let left_out = if common.json {
+        access.each_item_of(&queries, |item| match look(item) {
+            Some(item) => Ok(writeln!(out, "{item}")?),
+            None => Ok(()),
+        })?
+    } else {
+        let n_left_out = usize::from(args.run.is_some());
+        let mut table = Table::new(out, &COLUMNS[n_left_out..]);
+        let left_out = access.each_item_of(&queries, |item| match look(item) {
+            Some(item) => Ok(table.add(row(&item).into_iter().skip(n_left_out).collect())?),
+            None => Ok(()),
         })?;
-        warn_missing(n_missing);
-        return Ok(warn_left_out(&left_out, args));
-    }
-    let n_left_out = usize::from(args.run.is_some());
-    let mut table = Table::new(out, &COLUMNS[n_left_out..]);
-    let left_out = access.each_item_of(&queries, |mut item| {
-        if !is_wanted(&item) {
-            return Ok(());
-        }
-        look(&mut item);
-        Ok(table.add(row(&item).into_iter().skip(n_left_out).collect())?)
-    })?;
-    table.finish()?;
+        table.finish()?;
+        left_out
+    };
     warn_missing(n_missing);
-    Ok(warn_left_out(&left_out, args))
+    let exit_code = fleet.map_or(ExitCode::Done, |fleet| fleet.exit_code);
+    Ok(warn_left_out(&left_out, args).or(exit_code))
+}
+
+/// Refuses what selects items where runs are listed.
+fn check_no_filter(args: &ListArgs) -> anyhow::Result<()> {
+    let ListArgs { key, step, state, conditions, .. } = args;
+    if key.is_none() && step.is_none() && state.is_none() && conditions.is_empty() {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "--from lists the items of one run: name it as BOX/RUN. For items of all runs, query the catalogue with SQL \
+         (docs/fleet.md)"
+    ))
 }
 
 /// The queries for the items that are named: those of a key or, if there is none of that name, of each key below it.
-fn queries(args: &ListArgs, access: &StoreAccess) -> anyhow::Result<Vec<ItemsQuery>> {
+fn queries(
+    args: &ListArgs,
+    run: Option<&str>,
+    access: &StoreAccess,
+) -> anyhow::Result<Vec<ItemsQuery>> {
     let (first_step, last_step) = args.step.unwrap_or_default();
-    let (run, key, state) = (args.run.clone(), args.key.clone(), args.state.map(Into::into));
-    let named = ItemsQuery { run, key, first_step, last_step, state, ..ItemsQuery::default() };
-    let (Some(run), Some(key)) = (&args.run, &args.key) else { return Ok(vec![named]) };
+    let (key, state) = (args.key.clone(), args.state.map(Into::into));
+    let of_run = run.map(str::to_owned);
+    let named =
+        ItemsQuery { run: of_run, key, first_step, last_step, state, ..ItemsQuery::default() };
+    let (Some(run), Some(key)) = (run, &args.key) else { return Ok(vec![named]) };
     let KeysBelow { keys, n } = access.missing(ItemsQuery::of_key(run, key))?.keys_below;
     if keys.is_empty() {
         return Ok(vec![named]);

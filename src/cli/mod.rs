@@ -6,6 +6,7 @@
 //! | `exit` | the exit codes |
 //! | `common` | the options of every command, and the configuration that they name |
 //! | `access` | `StoreAccess`: one store, answered by its daemon or read from its files |
+//! | `fleet` | an object store that boxes deliver to, in place of a store |
 //! | `daemon_client` | the daemon of a store: where it listens, and whether it answers |
 //! | `privileges` | root acts as the owner of the store |
 //! | `store_advice` | what to do about a store that cannot be opened |
@@ -26,6 +27,7 @@ mod completions;
 mod daemon;
 mod daemon_client;
 mod exit;
+mod fleet;
 mod format;
 mod gallery;
 mod ingest;

@@ -1,4 +1,4 @@
-//! The progress bar of `safelight ingest` and `safelight verify`: shown on a terminal, hidden elsewhere.
+//! The progress bar of `safelight ingest`, of `verify` and of `--from`: shown on a terminal, hidden elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use anyhow::Context;
 
 use crate::config::{Config, GalleryConfig, GalleryListen, InEffect};
 use crate::control::protocol::GalleryPlace;
-use crate::gallery::{self, CODE_AGE_MAX, Gallery, RunningGallery};
+use crate::gallery::{self, CODE_AGE_MAX, Gallery, GalleryOf, RunningGallery};
 use crate::ingest::Shared;
 use crate::store::Reader;
 
@@ -45,10 +45,10 @@ impl Door {
         shared: &Shared,
     ) -> anyhow::Result<(RunningGallery, Place)> {
         let (pace, free_bytes_min) = (shared.pace.clone(), shared.free_bytes_min.clone());
-        let (reader, settings) = (reader.clone(), config.boot.gallery.clone());
+        let (of, settings) = (GalleryOf::Store(reader.clone()), config.boot.gallery.clone());
         let Self { place, needs_login, .. } = self;
         let gallery =
-            Gallery::new(reader, settings, in_effect, pace, free_bytes_min, None, needs_login);
+            Gallery::new(of, settings, in_effect, pace, free_bytes_min, None, needs_login);
         let gallery = gallery.context("gallery")?;
         self.running.open(&gallery);
         let place = move || {

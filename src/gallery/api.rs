@@ -33,16 +33,18 @@ impl Serialize for StepNumber {
 pub(super) struct Info {
     /// Safelight's version.
     pub(super) version: String,
-    /// The store's directory.
+    /// The store's directory. Of a fleet, the URL of the object store.
     #[cfg_attr(test, ts(type = "string"))]
     pub(super) store: PathBuf,
+    /// Whether the runs are those that boxes have delivered to an object store. A run's id is `BOX/RUN` then.
+    pub(super) fleet: bool,
     /// The machine's name.
     pub(super) host: String,
     /// A random name of this process. A page that sees another one asks for everything again.
     pub(super) boot: String,
     /// When the index was read, in seconds since the Unix epoch. Null if a daemon serves the gallery: then it is live.
     pub(super) as_of: Option<f64>,
-    /// Whether values of dumps are served (`gallery.dumps`).
+    /// Whether values of dumps are served (`gallery.dumps`). Never of a fleet.
     pub(super) dumps: bool,
     /// The names of the colormaps for `develop.png` and `compare.png`.
     pub(super) colormaps: Vec<String>,
@@ -97,6 +99,8 @@ pub(super) struct RunRow {
     #[serde(flatten)]
     #[cfg_attr(test, ts(flatten))]
     pub(super) summary: RunSummary,
+    /// Whether its items are counted. Those of a fleet's run are not before somebody opens the run.
+    pub(super) counted: bool,
     /// The name in `safelight.json`.
     pub(super) name: Option<String>,
     /// The parameters in `safelight.json`.

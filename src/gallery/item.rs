@@ -1,7 +1,5 @@
 //! `/api/v1/item`: one item.
 
-use std::path::Path;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -82,30 +80,36 @@ fn details(shared: &Shared, place: &Place) -> Result<ItemDetails, Failure> {
         }
     }
     let image = entry.as_image();
-    let file = image
-        .filter(|image| !image.pruned)
-        .map(|image| reader.run_folder(run).join(&image.file.path).to_string_lossy().into_owned());
+    let file = image.filter(|image| !image.pruned).map(|image| match shared.fleet() {
+        Some(fleet) => fleet.files().url_of(&image.file.path),
+        None => reader.run_folder(run).join(&image.file.path).to_string_lossy().into_owned(),
+    });
     let layers = image.map(|image| annotations::layers(&image.layers)).unwrap_or_default();
     let (run, key, step) = (run.as_str(), key.as_str(), step.to_string());
-    let root = reader.root();
-    let show = command(root, &[], &["show", run, key, &step, &index.to_string()]);
-    let release = (entry.state() == ItemState::Held)
-        .then(|| command(root, &["--step", &step], &["release", run, key]));
+    let root = reader.root().to_string_lossy();
+    let place_of_store = match shared.fleet() {
+        Some(fleet) => ["--from", fleet.url()],
+        None => ["--store", &root],
+    };
+    let show = command(place_of_store, &[], &["show", run, key, &step, &index.to_string()]);
+    // What is held on a box is released there.
+    let is_released_here = entry.state() == ItemState::Held && shared.fleet().is_none();
+    let release = is_released_here
+        .then(|| command(place_of_store, &["--step", &step], &["release", run, key]));
     let Described { dump, python, wandb } = describe(shared, place, &entry)?;
     let item = item_json(&place.run, &entry);
     Ok(ItemDetails { item, dump, python, wandb, show, release, file, layers, around, indices })
 }
 
-/// A command line of this program, for a shell.
-fn command(store: &Path, options: &[&str], arguments: &[&str]) -> String {
-    let store = store.to_string_lossy();
+/// A command line of this program, for a shell. `of` is the option that names the store, and its value.
+fn command(of: [&str; 2], options: &[&str], arguments: &[&str]) -> String {
     let (command, names) = arguments.split_first().unwrap_or((&"", &[]));
     let is_option = |name: &&str| name.starts_with('-');
     // After `--` a name is no option, whatever it begins with.
     let words = if names.iter().any(is_option) {
-        [&["safelight", command, "--store", &store], options, &["--"], names].concat()
+        [&["safelight", command], &of[..], options, &["--"], names].concat()
     } else {
-        [&["safelight", command], names, options, &["--store", &store]].concat()
+        [&["safelight", command], names, options, &of].concat()
     };
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
@@ -139,10 +143,9 @@ mod tests {
 
     #[test]
     fn command_lines_are_quoted() {
-        let store = Path::new("/a b");
-        let line = command(store, &[], &["show", "r/1", "it's", "7", "0"]);
+        let line = command(["--store", "/a b"], &[], &["show", "r/1", "it's", "7", "0"]);
         assert_eq!(line, "safelight show r/1 'it'\\''s' 7 0 --store '/a b'");
-        let line = command(Path::new("/s"), &["--step", "7"], &["release", "-r", "$(k)"]);
+        let line = command(["--store", "/s"], &["--step", "7"], &["release", "-r", "$(k)"]);
         assert_eq!(line, "safelight release --store /s --step 7 -- -r '$(k)'");
     }
 }

@@ -52,11 +52,15 @@ async fn info(
         let name = |map: &Colormap| serde_json::to_value(map).ok()?.as_str().map(str::to_owned);
         Ok(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            store: shared.reader.root().to_owned(),
+            store: shared
+                .fleet()
+                .map_or(shared.reader.root(), |fleet| fleet.url().as_ref())
+                .to_owned(),
+            fleet: shared.fleet().is_some(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             boot: shared.boot.clone(),
             as_of: shared.as_of,
-            dumps: shared.config.dumps,
+            dumps: shared.config.dumps && shared.fleet().is_none(),
             colormaps: Colormap::ALL.iter().filter_map(name).collect(),
             limits: LIMITS,
         })

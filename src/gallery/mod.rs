@@ -23,6 +23,7 @@
 //! | `runs` | `runs`, in an order, a part at a time |
 //! | `lists` | `info`, `keys`, `steps` and `at` |
 //! | `events` | what changes, as server-sent events |
+//! | `fleet` | reads the runs of a fleet that requests name |
 //! | `item`, `items` | `item`; `items` |
 //! | `assets` | the pages |
 //!
@@ -42,6 +43,7 @@ mod compare;
 mod cursor;
 mod events;
 mod export;
+mod fleet;
 mod develop;
 #[cfg(test)]
 mod dump_tests;
@@ -80,6 +82,7 @@ use tokio::sync::Notify;
 
 use self::catalogue::Catalogue;
 use self::events::Streams;
+use self::fleet::FleetReader;
 pub(crate) use self::login::CODE_AGE_MAX;
 use self::login::Logins;
 use self::origin::Origins;
@@ -89,6 +92,7 @@ pub(crate) use self::server::{RunningGallery, bind, serve};
 use self::thumbs::Thumbs;
 use self::work::Workers;
 use crate::config::{GalleryConfig, InEffect};
+use crate::fleet::Fleet;
 use crate::pace::Pace;
 use crate::secrets::{Secret, SecretSource};
 use crate::store::Reader;
@@ -96,13 +100,26 @@ use crate::store::Reader;
 /// Threads that read the index and journals.
 const READING_THREADS: usize = 2;
 
+/// Those of a fleet, which also wait for pictures from the object store.
+const FLEET_READING_THREADS: usize = 16;
+
 /// What the handlers share.
 #[derive(Clone)]
 pub(crate) struct Gallery(Arc<Shared>);
 
+/// What a gallery shows.
+pub(crate) enum GalleryOf {
+    /// A store of this machine.
+    Store(Reader),
+    /// What boxes have delivered to an object store.
+    Fleet(Arc<Fleet>),
+}
+
 /// What the handlers read.
 pub(crate) struct Shared {
     pub(crate) reader: Reader,
+    /// The object store that the reader's store is filled from, if it is not one of this machine.
+    fleet: Option<FleetReader>,
     pub(crate) config: GalleryConfig,
     /// The settings by which dumps are read.
     pub(crate) in_effect: InEffect,
@@ -136,6 +153,11 @@ impl Shared {
     fn memory_bytes(&self) -> u64 {
         self.config.memory_bytes_max / self.config.n_threads.max(1) as u64
     }
+
+    /// The object store that boxes deliver to, if the gallery shows a fleet.
+    fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.fleet.as_ref().map(FleetReader::fleet)
+    }
 }
 
 impl Gallery {
@@ -145,7 +167,7 @@ impl Gallery {
     /// # Errors
     /// If the token can't be read, or the system has no threads or no random bytes.
     pub(crate) fn new(
-        reader: Reader,
+        of: GalleryOf,
         config: GalleryConfig,
         in_effect: InEffect,
         pace: Arc<Pace>,
@@ -153,6 +175,11 @@ impl Gallery {
         as_of: Option<f64>,
         needs_login: bool,
     ) -> anyhow::Result<Self> {
+        let (reader, fleet) = match of {
+            GalleryOf::Store(reader) => (reader, None),
+            GalleryOf::Fleet(fleet) => (fleet.reader().clone(), Some(FleetReader::start(fleet)?)),
+        };
+        let n_reading = if fleet.is_some() { FLEET_READING_THREADS } else { READING_THREADS };
         let token = config.token.as_ref().map(SecretSource::read).transpose()?;
         let token = token.as_ref().map(Secret::expose);
         Ok(Self(Arc::new(Shared {
@@ -160,6 +187,7 @@ impl Gallery {
             logged_in: Notify::new(),
             thumbs: Thumbs::new(reader.root(), config.thumbnails_bytes_max, free_bytes_min),
             reader,
+            fleet,
             boot: login::random_name()?,
             as_of,
             in_effect,
@@ -168,7 +196,7 @@ impl Gallery {
             known_runs: KnownRuns::default(),
             streams: Streams::default(),
             origins: Origins::default(),
-            reading: Workers::start("gallery read", READING_THREADS)?,
+            reading: Workers::start("gallery read", n_reading)?,
             making: Workers::start("gallery make", config.n_threads)?,
             config,
         })))
@@ -224,6 +252,7 @@ fn routes(gallery: &Gallery) -> Router {
         .merge(thumbs::routes())
         .merge(frames::routes())
         .fallback(assets::no_page)
+        .layer(middleware::from_fn_with_state(gallery.clone(), fleet::read_named_runs))
         .layer(middleware::from_fn_with_state(gallery.0.clone(), guard::guard))
         .with_state(gallery.clone())
 }

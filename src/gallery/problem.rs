@@ -4,6 +4,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::fleet::FleetError;
 use crate::store::StoreError;
 
 /// The content type of a problem.
@@ -156,6 +157,27 @@ pub(super) fn wrong_method(method: &Method) -> Response {
     let status = StatusCode::METHOD_NOT_ALLOWED;
     let failure = Failure::new(status, "method", "only GET and HEAD are answered", detail);
     ([(header::ALLOW, "GET, HEAD")], failure).into_response()
+}
+
+impl From<FleetError> for Failure {
+    fn from(error: FleetError) -> Self {
+        let (status, code, title) = match error {
+            FleetError::NoRun { .. } | FleetError::NoObject(_) => {
+                (StatusCode::NOT_FOUND, "not-found", "not found")
+            }
+            FleetError::Damaged { .. } => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "damaged", "the object is damaged")
+            }
+            FleetError::TooManyLines { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the run is too large")
+            }
+            FleetError::Objects { .. } | FleetError::Location(_) => {
+                (StatusCode::BAD_GATEWAY, "object-store", "the object store fails")
+            }
+            FleetError::Store(_) | FleetError::Io(_) => return Self::internal(error),
+        };
+        Self::new(status, code, title, error.to_string())
+    }
 }
 
 impl From<StoreError> for Failure {

@@ -11,7 +11,7 @@ use super::problem::Failure;
 use super::shown::{TensorBytes, span_of_rule, span_of_values};
 use crate::convert::shown_as;
 use crate::decode::ReadAt;
-use crate::media::{DataFormat, Json, MediaEntry};
+use crate::media::{CommittedImage, DataFormat, Json, MediaEntry};
 use crate::plan::{Recipe, TensorPlan};
 use crate::tensor::{ByteOrder, DType, Shape};
 
@@ -32,7 +32,8 @@ pub(super) fn describe(
     place: &Place,
     entry: &MediaEntry,
 ) -> Result<Described, Failure> {
-    let file = entry.as_image().filter(|image| !image.pruned).map(|image| {
+    let is_file = |image: &&CommittedImage| !image.pruned && shared.fleet().is_none();
+    let file = entry.as_image().filter(is_file).map(|image| {
         let path = shared.reader.run_folder(&place.run).join(&image.file.path);
         quoted(&path.to_string_lossy())
     });

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use super::{Gallery, events, guard, routes};
+use super::{Gallery, events, fleet, guard, routes};
 use crate::config::{GalleryConfig, GalleryListen};
 use crate::control::server::{self, ListenerRules};
 
@@ -167,7 +167,11 @@ impl RunningGallery {
 /// Does what no request waits for, for ever.
 async fn follow(is_open: oneshot::Receiver<Gallery>) {
     let Ok(gallery) = is_open.await else { return std::future::pending().await };
-    tokio::join!(keep_small(gallery.clone()), events::watch(gallery));
+    tokio::join!(
+        keep_small(gallery.clone()),
+        fleet::follow(gallery.clone()),
+        events::watch(gallery)
+    );
 }
 
 /// Drops what nobody looks at, for ever.

@@ -107,6 +107,9 @@ impl Shown {
                     Fate::Held { .. } if !shared.config.dumps => {
                         return Err(Failure::dumps_withheld());
                     }
+                    Fate::Held { .. } if shared.fleet().is_some() => {
+                        return Err(Failure::not_found(reason));
+                    }
                     Fate::Held { .. } => return Err(Failure::dump_changed(reason)),
                     Fate::Rejected { .. } => return Err(Failure::not_found(reason)),
                 };

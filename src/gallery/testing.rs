@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use tower::ServiceExt;
 
-use super::{Gallery, routes};
+use super::{Gallery, GalleryOf, routes};
 use crate::config::{Config, GalleryConfig, InEffect, Live};
 use crate::media::{
     ColorMode, Description, FileType, Layers, MediaEntry, MediaFile, MediaId, MediaKey, RunId,
@@ -205,9 +205,9 @@ impl TestStore {
     /// A gallery over the store, with these settings.
     pub(super) fn gallery_by(&self, config: GalleryConfig, live: Live) -> Gallery {
         let free_bytes_min = Arc::new(Mutex::new(Some(0)));
-        let (reader, pace) = (self.reader.clone(), Arc::default());
+        let (of, pace) = (GalleryOf::Store(self.reader.clone()), Arc::default());
         let in_effect = InEffect::new(live);
-        Gallery::new(reader, config, in_effect, pace, free_bytes_min, None, false).expect("threads")
+        Gallery::new(of, config, in_effect, pace, free_bytes_min, None, false).expect("threads")
     }
 
     /// `run=…&key=…&step=…&index=…`.

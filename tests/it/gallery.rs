@@ -19,15 +19,15 @@ const ON_SOCKET: &str = "[gallery]\nlisten = \"unix:gallery.sock\"\n";
 
 /// What a client reads.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
     /// Reads a whole answer, whose connection is then closed.
-    fn read(mut stream: impl Read) -> Self {
+    pub(crate) fn read(mut stream: impl Read) -> Self {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("an answer");
         let at =
@@ -37,12 +37,12 @@ impl Answer {
         Self { status: status.expect("a status"), head, body: bytes.split_off(at + 4) }
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
@@ -51,7 +51,7 @@ impl Answer {
     }
 }
 
-fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
+pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut lines = vec![format!("{method} {path} HTTP/1.1"), "Connection: close".to_owned()];
     if !headers.iter().any(|(name, _)| *name == "Host") {
         lines.push("Host: localhost:7878".to_owned());

@@ -13,6 +13,7 @@ mod crash;
 mod daemon;
 mod disk_full;
 mod faults;
+mod fleet_look;
 mod followed_logs;
 mod fresh_folders;
 mod gallery;

@@ -24,6 +24,7 @@ use super::args::PictureArg;
 use super::format::printable;
 use crate::convert::Pixels;
 use crate::encode::{self, Encoding};
+use crate::fleet::FleetFiles;
 use crate::media::{CommittedImage, Fate, FileType, MediaEntry, RejectionClass, RunId};
 use crate::overlays::{self, NotDrawn};
 use crate::store::media_check::{Damage, MediaFiles, NamedFile};
@@ -51,6 +52,8 @@ pub(super) struct Screen {
     has_overlays: bool,
     /// The run's folder in the store.
     folder: PathBuf,
+    /// Where the files come from, if the store is the scratch store of a fleet.
+    fleet: Option<(Arc<FleetFiles>, RunId)>,
 }
 
 /// The bytes that show a picture, and the files of boxes and masks that are left out.
@@ -60,7 +63,8 @@ struct Shown {
 }
 
 impl Screen {
-    /// Finds the protocol, by asking the terminal if none is named. `store` is the store's directory.
+    /// Finds the protocol, by asking the terminal if none is named. `store` is the store's directory, and `fleet` has
+    /// its files if it is the scratch store of a fleet.
     ///
     /// # Errors
     /// If no protocol is named, and standard output is no terminal.
@@ -69,6 +73,7 @@ impl Screen {
         has_overlays: bool,
         store: &Path,
         run: &RunId,
+        fleet: Option<Arc<FleetFiles>>,
     ) -> anyhow::Result<Self> {
         let protocol = match protocol {
             PictureArg::Auto => terminal::best_protocol()?,
@@ -78,7 +83,8 @@ impl Screen {
             PictureArg::Blocks => Protocol::Blocks,
         };
         let folder = store.join("runs").join(run.folder());
-        Ok(Self { protocol, size: terminal::size(), has_overlays, folder })
+        let fleet = fleet.map(|files| (files, run.clone()));
+        Ok(Self { protocol, size: terminal::size(), has_overlays, folder, fleet })
     }
 
     /// Prints an item: the picture, if it has one, and a line of text. Returns whether all of its files were shown.
@@ -182,6 +188,9 @@ impl Screen {
     /// # Errors
     /// What is wrong, without the path.
     fn read(&self, file: NamedFile<'_>) -> Result<Vec<u8>, String> {
+        if let Some((files, run)) = &self.fleet {
+            files.fetch(run, file).map_err(|error| error.to_string())?;
+        }
         let files = MediaFiles::open(&self.folder, Arc::default());
         files.and_then(|files| files.read(file)).map_err(|damage| {
             let advice = "safelight verify --repair makes it again";
@@ -198,7 +207,10 @@ impl Screen {
 
     /// Says what is wrong with a file of an image.
     fn trouble(&self, path: &str, reason: &str) -> String {
-        format!("{reason}: {}", self.folder.join(path).display())
+        match &self.fleet {
+            Some((files, _)) => format!("{reason}: {}", files.url()),
+            None => format!("{reason}: {}", self.folder.join(path).display()),
+        }
     }
 }
 

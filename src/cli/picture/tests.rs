@@ -44,7 +44,7 @@ impl Files {
 
     fn screen(&self, protocol: Protocol, has_overlays: bool) -> Screen {
         let folder = self.folder.path().to_owned();
-        Screen { protocol, size: Size::DEFAULT, has_overlays, folder }
+        Screen { protocol, size: Size::DEFAULT, has_overlays, folder, fleet: None }
     }
 
     /// Shows an item. Returns what is printed, and whether all was shown.

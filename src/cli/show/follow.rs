@@ -37,7 +37,7 @@ pub(super) fn run(
     let config = common.config()?;
     act_as_owner_of(&config.boot.store)?;
     let mut daemon = Some(daemon_client::daemon(common).context("--follow needs a daemon")?);
-    let mut printer = Printer::new(args, common, &config.boot.store)?;
+    let mut printer = Printer::new(args, common, &config.boot.store, None)?;
     let mut followed = Followed::new(args);
     let (mut is_told, mut n_quiet) = (false, 0);
     loop {

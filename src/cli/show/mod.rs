@@ -20,10 +20,12 @@ use super::access::StoreAccess;
 use super::args::{Common, Form, ShowArgs, StepArg};
 use super::common::Commands;
 use super::exit::ExitCode;
+use super::fleet::{OpenFleetRun, open_run};
 use super::picture::Screen;
 use crate::control::protocol::ItemsQuery;
 use crate::formats::wandb::{artifact, class_labels_config, logged};
 use crate::media::{MediaEntry, MediaKey, RunId};
+use crate::store::media_check::files_of;
 
 pub(super) fn run(
     args: &ShowArgs,
@@ -33,8 +35,19 @@ pub(super) fn run(
     if args.follow {
         return follow::run(args, common, out);
     }
-    let access = StoreAccess::open(common, "show")?;
-    let store = access.config.boot.store.clone();
+    let (access, fleet) = match &args.fleet.from {
+        Some(from) => {
+            let (access, fleet) = open_run(from, common, &args.run)?;
+            (access, Some(fleet))
+        }
+        None => (StoreAccess::open(common, "show")?, None),
+    };
+    let run = fleet.as_ref().map_or(&*args.run, |fleet| fleet.id.as_str()).to_owned();
+    let args = &ShowArgs { run, ..args.clone() };
+    let store = match &fleet {
+        Some(fleet) => fleet.files.root().to_owned(),
+        None => access.config.boot.store.clone(),
+    };
     let step = match args.step {
         StepArg::At(step) => step,
         StepArg::Last => access.last_step(&args.run, &args.key)?,
@@ -60,10 +73,13 @@ pub(super) fn run(
             "run {run:?} has no index {index} under key {key:?} at step {step}: it has {known}"
         ));
     }
-    let mut printer = Printer::new(args, common, &store)?;
+    let mut printer = Printer::new(args, common, &store, fleet)?;
     let values = match args.form {
         None | Some(Form::Record) => items,
-        Some(form) => other_form(form, args, items, &printer.run, &store)?,
+        Some(form) => {
+            printer.fetch_files(form, &items)?;
+            other_form(form, args, items, &printer.run, &store)?
+        }
     };
     for value in values {
         printer.print(value, out)?;
@@ -89,6 +105,8 @@ struct Printer {
     form: Printed,
     is_first: bool,
     is_all_shown: bool,
+    /// The run, if it is one of a fleet.
+    fleet: Option<OpenFleetRun>,
 }
 
 impl Printer {
@@ -96,28 +114,61 @@ impl Printer {
     ///
     /// # Errors
     /// If pictures are wanted, and standard output cannot show them.
-    fn new(args: &ShowArgs, common: &Common, store: &Path) -> anyhow::Result<Self> {
+    fn new(
+        args: &ShowArgs,
+        common: &Common,
+        store: &Path,
+        fleet: Option<OpenFleetRun>,
+    ) -> anyhow::Result<Self> {
         let run = RunId::new(args.run.clone())?;
-        let open = |protocol| Screen::open(protocol, args.overlays, store, &run);
+        let files = fleet.as_ref().map(|fleet| fleet.files.clone());
+        let open = |protocol| Screen::open(protocol, args.overlays, store, &run, files);
         let screen = args.picture.map(open).transpose()?;
         let form = match args.form {
             _ if common.json => Printed::Json,
             Some(_) => Printed::ReadableJson,
             None => Printed::Words,
         };
-        let (store, commands) = (store.to_owned(), common.commands());
-        Ok(Self { run, store, commands, screen, form, is_first: true, is_all_shown: true })
+        // The names of objects follow the URL, as those of files follow the store's directory.
+        let (store, commands) = match &fleet {
+            Some(OpenFleetRun { files, run, .. }) => {
+                (files.url().into(), Commands::on_box(run.names().0))
+            }
+            None => (store.to_owned(), common.commands()),
+        };
+        let (is_first, is_all_shown) = (true, true);
+        Ok(Self { run, store, commands, screen, form, is_first, is_all_shown, fleet })
+    }
+
+    /// Fetches the files that a form of the items reads.
+    ///
+    /// # Errors
+    /// If an object is missing or damaged, or the object store fails.
+    fn fetch_files(&self, form: Form, items: &[Value]) -> anyhow::Result<()> {
+        let Some(fleet) = self.fleet.as_ref().filter(|_| form == Form::Artifact) else {
+            return Ok(());
+        };
+        for item in items {
+            let entry = MediaEntry::from_json(item.clone(), &self.run)?;
+            for file in entry.as_image().into_iter().flat_map(files_of) {
+                fleet.files.fetch(&self.run, file)?;
+            }
+        }
+        Ok(())
     }
 
     /// Prints an item.
     ///
     /// # Errors
     /// If `out` fails.
-    fn print(&mut self, item: Value, out: &mut impl Write) -> anyhow::Result<()> {
+    fn print(&mut self, mut item: Value, out: &mut impl Write) -> anyhow::Result<()> {
         if let Some(screen) = &self.screen {
             let entry = MediaEntry::from_json(item, &self.run)?;
             self.is_all_shown &= screen.show(&entry, out)?;
             return Ok(());
+        }
+        if let Some(fleet) = self.fleet.as_ref().filter(|_| item["run"].is_string()) {
+            fleet.name_item(&mut item);
         }
         match self.form {
             Printed::Json => writeln!(out, "{item}")?,
@@ -131,9 +182,10 @@ impl Printer {
         Ok(())
     }
 
-    /// "Failed" if a file of an item could not be shown.
-    const fn exit_code(&self) -> ExitCode {
-        if self.is_all_shown { ExitCode::Done } else { ExitCode::Failed }
+    /// "Failed" if a file of an item could not be shown, or part of the run could not be read.
+    fn exit_code(&self) -> ExitCode {
+        let shown = if self.is_all_shown { ExitCode::Done } else { ExitCode::Failed };
+        shown.or(self.fleet.as_ref().map_or(ExitCode::Done, |fleet| fleet.exit_code))
     }
 }
 

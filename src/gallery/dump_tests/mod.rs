@@ -14,11 +14,11 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Gallery;
 use super::api::Proof;
 use super::params::Params;
 use super::shown::Shown;
 use super::testing::{Got, get};
+use super::{Gallery, GalleryOf};
 use crate::config::{Config, InEffect, Live, WatchConfig};
 use crate::decode::{Contents, DecodeOptions, contents};
 use crate::ingest::{Engine, Mode, Shared};
@@ -83,8 +83,8 @@ impl Ingested {
         change(&mut config);
         let (settings, in_effect) = (config.boot.gallery, InEffect::new(config.live));
         let free = Arc::new(std::sync::Mutex::new(Some(0)));
-        Gallery::new(reader, settings, in_effect, Arc::default(), free, None, false)
-            .expect("a gallery")
+        let of = GalleryOf::Store(reader);
+        Gallery::new(of, settings, in_effect, Arc::default(), free, None, false).expect("a gallery")
     }
 
     fn gallery(&self) -> Gallery {

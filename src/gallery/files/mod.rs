@@ -21,6 +21,7 @@ use super::item::entry_at;
 use super::params::Place;
 use super::problem::Failure;
 use super::{Gallery, Shared};
+use crate::fleet::FleetFiles;
 use crate::media::{CommittedImage, Fate, FileType, RunId, Sha256};
 use crate::store::media_check::{Damage, MediaFiles, NamedFile};
 
@@ -97,7 +98,11 @@ pub(super) fn image_with(
 }
 
 /// The media files of a run.
-pub(super) struct RunFiles(MediaFiles);
+pub(super) struct RunFiles {
+    files: MediaFiles,
+    /// Where they come from, if the run is one of a fleet.
+    fleet: Option<(Arc<FleetFiles>, RunId)>,
+}
 
 impl RunFiles {
     /// Opens a run's folder.
@@ -107,18 +112,30 @@ impl RunFiles {
     pub(super) fn open(shared: &Shared, run: &RunId) -> Result<Self, Failure> {
         let folder = shared.reader.run_folder(run);
         let files = MediaFiles::open(&folder, Arc::default());
-        files
-            .map(Self)
-            .map_err(|damage| failure(&format!("the folder of {:?}", run.as_str()), &damage))
+        let of_run = |damage| failure(&format!("the folder of {:?}", run.as_str()), &damage);
+        let fleet = shared.fleet().map(|fleet| (fleet.files().clone(), run.clone()));
+        Ok(Self { files: files.map_err(of_run)?, fleet })
+    }
+
+    /// Checks a path, and fetches its file from the object store if the run is one of a fleet.
+    ///
+    /// # Errors
+    /// 404 if it is missing or not within `media`; of a fleet, as [`FleetFiles::fetch`].
+    pub(super) fn prepare(&self, file: NamedFile<'_>) -> Result<(), Failure> {
+        check_path(file.path)?;
+        match &self.fleet {
+            Some((files, run)) => Ok(files.fetch(run, file)?),
+            None => Ok(()),
+        }
     }
 
     /// Reads a file that has its size and digest.
     ///
     /// # Errors
-    /// 404 if it is missing or not within `media`, 500 if it is damaged.
+    /// 404 if it is missing or not within `media`, 500 if it is damaged, 502 if the object store fails.
     pub(super) fn read(&self, file: NamedFile<'_>) -> Result<Vec<u8>, Failure> {
-        check_path(file.path)?;
-        self.0.read(file).map_err(|damage| failure(file.path, &damage))
+        self.prepare(file)?;
+        self.files.read(file).map_err(|damage| failure(file.path, &damage))
     }
 
     /// Checks that a file has its size and digest.
@@ -126,8 +143,8 @@ impl RunFiles {
     /// # Errors
     /// As [`Self::read`].
     pub(super) fn check(&self, file: NamedFile<'_>) -> Result<(), Failure> {
-        check_path(file.path)?;
-        self.0.check(file).map_err(|damage| failure(file.path, &damage))
+        self.prepare(file)?;
+        self.files.check(file).map_err(|damage| failure(file.path, &damage))
     }
 
     /// Opens a file that has its size. Its digest is not known yet.
@@ -135,8 +152,8 @@ impl RunFiles {
     /// # Errors
     /// As [`Self::read`].
     pub(super) fn open_file(&self, file: NamedFile<'_>) -> Result<File, Failure> {
-        check_path(file.path)?;
-        self.0.open_file(file).map_err(|damage| failure(file.path, &damage))
+        self.prepare(file)?;
+        self.files.open_file(file).map_err(|damage| failure(file.path, &damage))
     }
 }
 

@@ -119,6 +119,13 @@ pub(super) fn find(
     if entry.state() == State::Rejected {
         return Ok(Err("the item was rejected".to_owned()));
     }
+    if shared.fleet().is_some() {
+        // The path of its run directory is one of another machine.
+        return Ok(Err(
+            "its dump is on the box that made it, where `safelight gallery` shows its values"
+                .to_owned(),
+        ));
+    }
     let live = shared.in_effect.get();
     match shared.origins.item(&live, place, &entry.source) {
         Some(Found::Tensor(tensor)) => {

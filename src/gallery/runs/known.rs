@@ -212,7 +212,9 @@ pub(super) fn row(shared: &Shared, mut summary: RunSummary) -> Result<Option<Run
     let facts = known.facts(shared, run, extent)?;
     let RunFacts { source, name, config, newest } = RunFacts::clone(&facts);
     summary.source = source;
-    Ok(Some(RunRow { summary, name, config, last_step, changed, newest }))
+    // A journal's lines are numbered from 1.
+    let counted = extent.last_seq > 0;
+    Ok(Some(RunRow { summary, counted, name, config, last_step, changed, newest }))
 }
 
 /// Where the first image of a step is.

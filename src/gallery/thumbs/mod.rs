@@ -189,7 +189,12 @@ pub(super) fn ready(
         let bytes = files.read(file.into())?.into();
         return Ok(Some(Picture { content_type: content_type(file.file_type), bytes }));
     }
-    Ok(shared.thumbs.get(&ThumbKey { sha256: file.sha256, size: size.0 }))
+    let picture = shared.thumbs.get(&ThumbKey { sha256: file.sha256, size: size.0 });
+    if picture.is_none() {
+        // The threads that make thumbnails are few, and must not wait for an object store.
+        files.prepare(file.into())?;
+    }
+    Ok(picture)
 }
 
 /// Returns the thumbnail of a media file that [`ready`] does not have. Makes it unless another request made it

@@ -188,9 +188,13 @@ export type Info = {
  */
 version: string, 
 /**
- * The store's directory.
+ * The store's directory. Of a fleet, the URL of the object store.
  */
 store: string, 
+/**
+ * Whether the runs are those that boxes have delivered to an object store. A run's id is `BOX/RUN` then.
+ */
+fleet: boolean, 
 /**
  * The machine's name.
  */
@@ -204,7 +208,7 @@ boot: string,
  */
 as_of: number | null, 
 /**
- * Whether values of dumps are served (`gallery.dumps`).
+ * Whether values of dumps are served (`gallery.dumps`). Never of a fleet.
  */
 dumps: boolean, 
 /**
@@ -287,6 +291,10 @@ next: string | null, };
  * One run in `/api/v1/runs`.
  */
 export type RunRow = { 
+/**
+ * Whether its items are counted. Those of a fleet's run are not before somebody opens the run.
+ */
+counted: boolean, 
 /**
  * The name in `safelight.json`.
  */

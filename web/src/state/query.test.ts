@@ -39,9 +39,13 @@ test("what is wrong is said", () => {
 
 test("the command line is what a shell reads back", () => {
   const query = parseQuery(`run:a key:b nan>0 "it's" step:..200 state:held`);
-  expect(commandOf(query, "/s x")).toBe(
+  expect(commandOf(query, { store: "/s x", fleet: false })).toBe(
     String.raw`safelight --store '/s x' ls a b --step ..200 --state held --where 'nan>0' --where 'caption~it'\''s'`,
   );
-  expect(commandOf(parseQuery("key:b step:7"), "/s")).toBe("safelight --store /s ls --step 7 --where key=b");
+  const store = { store: "/s", fleet: false };
+  expect(commandOf(parseQuery("key:b step:7"), store)).toBe("safelight --store /s ls --step 7 --where key=b");
+  const fleet = { store: "s3://media/fleet", fleet: true };
+  expect(commandOf(parseQuery("key:b"), fleet)).toBe(null);
+  expect(commandOf(parseQuery("run:gpu-1/a"), fleet)).toBe("safelight ls --from s3://media/fleet gpu-1/a");
   expect(shellWord("")).toBe("''");
 });

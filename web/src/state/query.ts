@@ -2,6 +2,7 @@
 //
 // `nan>0 caption~"red car" key~val step:100..200 state:held run:NAME word`
 
+import type { Info } from "./api.types";
 import { parseStep } from "./steps";
 
 /** What a search asks for. */
@@ -76,9 +77,10 @@ export function wordsOf(text: string): string[] {
   return words;
 }
 
-/** The search as a command line of `safelight ls`. */
-export function commandOf(query: Query, store: string): string {
-  const words = ["safelight", "--store", store, "ls"];
+/** The search as a command line of `safelight ls`; null for a fleet, of which `ls` lists one run at a time. */
+export function commandOf(query: Query, { store, fleet }: Pick<Info, "store" | "fleet">): string | null {
+  if (fleet && query.run === null) return null;
+  const words = fleet ? ["safelight", "ls", "--from", store] : ["safelight", "--store", store, "ls"];
   if (query.run !== null) words.push(query.run);
   // The key is the second of two places: without a run, it is a condition.
   if (query.key !== null && query.run !== null) words.push(query.key);

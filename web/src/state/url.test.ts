@@ -32,6 +32,13 @@ const views: Partial<View>[] = [
   { page: "search", q: "nan>0 caption~car", ov: "-predictions" },
 ];
 
+test("a link may name the box of a run", () => {
+  const of = (query: string) => parseView("/item", query).run;
+  expect(of("?box=gpu-17&run=exp%2F1&key=k&step=3")).toEqual(["gpu-17/exp/1"]);
+  expect(of("?box=gpu%2017%2Fé&run=r")).toEqual(["gpu%2017%2F%C3%A9/r"]);
+  expect(of("?run=r")).toEqual(["r"]);
+});
+
 describe("a view", () => {
   test.each(views)("survives its URL: %j", (part) => {
     const view = { ...START, ...part };

@@ -109,9 +109,15 @@ function pathOf(page: Page): string {
 export function parseView(path: string, query: string): View {
   const asked = new URLSearchParams(query);
   const text = (name: string) => asked.get(name) ?? "";
+  // A link from a query of a fleet's catalogue, which has both as columns.
+  const box = text("box");
+  const inBox = (run: string) => (box === "" ? run : `${boxFolder(box)}/${run}`);
   return {
     page: PAGES.find((page) => pathOf(page) === path) ?? "missing",
-    run: asked.getAll("run").filter((run) => run !== ""),
+    run: asked
+      .getAll("run")
+      .filter((run) => run !== "")
+      .map(inBox),
     key: text("key"),
     lay: oneOf(LAYOUTS, text("lay"), START.lay),
     step: parseStep(text("step")) ?? "last",
@@ -129,6 +135,17 @@ export function parseView(path: string, query: string): View {
     b: asked.getAll("b").map(parsePlace).filter(isPlace),
     way: oneOf(WAYS, text("way"), START.way),
   };
+}
+
+/** The folder of a box in an object store: its name, with each byte but letters, digits, `-`, `_` and `.` as `%XX`. */
+function boxFolder(box: string): string {
+  const plain = (byte: number, at: number) => {
+    const char = String.fromCharCode(byte);
+    return /[A-Za-z0-9_-]/.test(char) || (char === "." && at > 0);
+  };
+  const text = (byte: number, at: number) =>
+    plain(byte, at) ? String.fromCharCode(byte) : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+  return Array.from(new TextEncoder().encode(box), text).join("");
 }
 
 /** Writes a view as a path and a query. What is as in [`START`] is left out. */

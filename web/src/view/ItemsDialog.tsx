@@ -87,7 +87,8 @@ function useItems(run: string, key: string | null, state: string) {
 
 /** Held items: their pictures are developed from the dumps. */
 function HeldItems({ items }: { items: readonly Item[] }) {
-  const line = info.value && releaseLine(items, info.value.store);
+  // What a box holds is released there.
+  const line = info.value && !info.value.fleet && releaseLine(items, info.value.store);
   return (
     <>
       {line && (

@@ -16,8 +16,11 @@ export function Preview({ place, size, alt }: PreviewProps) {
   const [isSmall, setSmall] = useState(false);
   if (isGone) return <span class="chip">no preview</span>;
   if (info.value?.dumps === false) {
+    const title = info.value.fleet
+      ? "The dump is on the box that holds it"
+      : "Values of dumps are not served (gallery.dumps)";
     return (
-      <span class="chip" title="Values of dumps are not served (gallery.dumps)">
+      <span class="chip" title={title}>
         no preview
       </span>
     );

@@ -188,6 +188,7 @@ function Row({ row, isSelected }: { row: RunRow; isSelected: boolean }) {
     else replace({ run: isChosen ? chosen.filter((run) => run !== row.run) : [...chosen, row.run] });
   };
   const name = row.name ?? row.run;
+  const counted = (n: number) => (row.counted ? n : null);
   return (
     <div class="runs-row" data-selected={isSelected ? "" : undefined}>
       <span role="gridcell" class="runs-choose">
@@ -206,10 +207,15 @@ function Row({ row, isSelected }: { row: RunRow; isSelected: boolean }) {
           <bdi>{row.name === null ? row.source : row.run}</bdi>
         </span>
       </span>
-      <Count of={row.image} />
-      <Count of={row.held} kind="is-held" search={`state:held run:${quoted(row.run)}`} sign="◆" />
-      <Count of={row.rejected} kind="is-rejected" search={`state:rejected run:${quoted(row.run)}`} sign="✕" />
-      <Count of={row.pruned} />
+      <Count of={counted(row.image)} />
+      <Count of={counted(row.held)} kind="is-held" search={`state:held run:${quoted(row.run)}`} sign="◆" />
+      <Count
+        of={counted(row.rejected)}
+        kind="is-rejected"
+        search={`state:rejected run:${quoted(row.run)}`}
+        sign="✕"
+      />
+      <Count of={counted(row.pruned)} />
       <span
         role="gridcell"
         class="is-number num cut"
@@ -230,7 +236,8 @@ function quoted(text: string): string {
 }
 
 interface CountProps {
-  of: number;
+  /** Null if it is not known yet. */
+  of: number | null;
   kind?: string;
   search?: string;
   sign?: string;
@@ -238,6 +245,13 @@ interface CountProps {
 
 /** A count; nothing stands for 0, so that others are seen. */
 function Count({ of, kind, search, sign }: CountProps) {
+  if (of === null) {
+    return (
+      <span role="gridcell" class="is-number muted" title="Counted when the run is opened">
+        –
+      </span>
+    );
+  }
   const words = of.toLocaleString("en");
   return (
     <span role="gridcell" class="is-number num">

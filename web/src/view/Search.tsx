@@ -94,7 +94,8 @@ function urlOf(query: Query, cursor: string | null): string {
 function Results({ text, query }: { text: string; query: Query }) {
   const [progress, stop, goOn] = useSearch(query);
   const { items, lookedAt, of, next, isRunning, error } = progress;
-  const store = info.value?.store;
+  const command = info.value && commandOf(query, info.value);
+  const isFleet = info.value?.fleet && query.run === null;
   const rejected = items.filter(({ state }) => state === "rejected");
   const others = items.filter(({ state }) => state !== "rejected");
   const number = (n: number) => n.toLocaleString("en");
@@ -120,6 +121,12 @@ function Results({ text, query }: { text: string; query: Query }) {
         max={Math.max(1, of)}
         value={isRunning ? lookedAt : 0}
       />
+      {isFleet && (
+        <p class="note">
+          This looks at the runs that were opened here. For all runs of all boxes, query the catalogue with
+          SQL: see docs/fleet.md.
+        </p>
+      )}
       {error && <ErrorNote error={error} />}
       {rejected.length > 0 && (
         <div class="search-rejected">
@@ -135,10 +142,10 @@ function Results({ text, query }: { text: string; query: Query }) {
       ) : (
         !isRunning && !error && <NothingFound isAll={next === null} />
       )}
-      {store !== undefined && (
+      {command && (
         <footer class="search-command">
           <span class="muted">The same in a terminal</span>
-          <Command line={commandOf(query, store)} />
+          <Command line={command} />
         </footer>
       )}
     </>

@@ -110,7 +110,7 @@ function Store() {
   return (
     <div class="header-store">
       <span class="cut" title={`${known.store} on ${known.host}, Safelight ${known.version}`}>
-        {known.host} · {name}
+        {known.fleet ? known.store : `${known.host} · ${name}`}
       </span>
     </div>
   );

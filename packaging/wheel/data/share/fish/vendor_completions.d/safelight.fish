@@ -60,6 +60,7 @@ held\t''
 rejected\t''
 waiting\t''"
 complete -c safelight -n "__fish_safelight_using_subcommand ls" -l where -d 'Only items with this property, such as \'nan>0\', \'std<0.01\', mode=RGB or caption~car; may be repeated, all must hold' -r
+complete -c safelight -n "__fish_safelight_using_subcommand ls" -l from -d 'Look at what boxes have delivered to an object store, instead of at the store: its URL, or the name of a target of the configuration. A run is named BOX/RUN then' -r
 complete -c safelight -n "__fish_safelight_using_subcommand ls" -l config -d 'The configuration file [default: the first one that exists of ~/.config/safelight/safelight.toml and /etc/safelight/safelight.toml]' -r -F
 complete -c safelight -n "__fish_safelight_using_subcommand ls" -l store -d 'The store\'s directory; overrides the configuration' -r -F
 complete -c safelight -n "__fish_safelight_using_subcommand ls" -l json -d 'Print JSON: one object, or JSON Lines with one item a line'
@@ -73,6 +74,7 @@ kitty\t'kitty\'s graphics protocol, also of Ghostty, Konsole and WezTerm'
 iterm2\t'Inline images of iTerm2, also of WezTerm and mintty'
 sixel\t'Sixel graphics: foot, mlterm, Windows Terminal, `xterm -ti vt340`'
 blocks\t'Half blocks in 24-bit colours, for any terminal'"
+complete -c safelight -n "__fish_safelight_using_subcommand show" -l from -d 'Look at what boxes have delivered to an object store, instead of at the store: its URL, or the name of a target of the configuration. A run is named BOX/RUN then' -r
 complete -c safelight -n "__fish_safelight_using_subcommand show" -l config -d 'The configuration file [default: the first one that exists of ~/.config/safelight/safelight.toml and /etc/safelight/safelight.toml]' -r -F
 complete -c safelight -n "__fish_safelight_using_subcommand show" -l store -d 'The store\'s directory; overrides the configuration' -r -F
 complete -c safelight -n "__fish_safelight_using_subcommand show" -l overlays -d 'Draw boxes and masks on the pictures, in the colours of their classes'
@@ -80,6 +82,7 @@ complete -c safelight -n "__fish_safelight_using_subcommand show" -l follow -d '
 complete -c safelight -n "__fish_safelight_using_subcommand show" -l json -d 'Print JSON: one object, or JSON Lines with one item a line'
 complete -c safelight -n "__fish_safelight_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c safelight -n "__fish_safelight_using_subcommand gallery" -l listen -d 'Where to serve without a daemon: 127.0.0.1:PORT (port 0 is any free one), or unix:PATH' -r
+complete -c safelight -n "__fish_safelight_using_subcommand gallery" -l from -d 'Look at what boxes have delivered to an object store, instead of at the store: its URL, or the name of a target of the configuration. A run is named BOX/RUN then' -r
 complete -c safelight -n "__fish_safelight_using_subcommand gallery" -l config -d 'The configuration file [default: the first one that exists of ~/.config/safelight/safelight.toml and /etc/safelight/safelight.toml]' -r -F
 complete -c safelight -n "__fish_safelight_using_subcommand gallery" -l store -d 'The store\'s directory; overrides the configuration' -r -F
 complete -c safelight -n "__fish_safelight_using_subcommand gallery" -l json -d 'Print JSON: one object, or JSON Lines with one item a line'
