@@ -1,4 +1,4 @@
-//! What the manifests of an object store say, and how many there are: see docs/object_store.md.
+//! What the manifests of an object store say, and how many there are: see `docs/object_store.md`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

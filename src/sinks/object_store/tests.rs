@@ -325,14 +325,17 @@ async fn two_boxes_with_the_same_run_lose_no_line() {
         deliver(&mut s3.run().await, &[item]).await.expect("a receipt");
     }
     let manifests = manifests(&s3);
-    let boxes: Vec<_> = manifests.iter().flat_map(|lines| lines).map(|line| &line["box"]).collect();
+    let boxes: Vec<_> = manifests.iter().flatten().map(|line| &line["box"]).collect();
     assert_eq!(boxes, ["gpu-17", "gpu-18"]);
 }
 
 /// The lines of each manifest, in the order of their names.
 fn manifests(s3: &S3) -> Vec<Vec<Value>> {
     let bucket = of_bucket(&s3.bucket);
-    let manifests = bucket.objects.iter().filter(|(name, _)| name.ends_with(".jsonl"));
+    let manifests = bucket
+        .objects
+        .iter()
+        .filter(|(name, _)| name.rsplit_once('.').is_some_and(|(_, ending)| ending == "jsonl"));
     let lines = |bytes: &[u8]| {
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect()

@@ -11,8 +11,8 @@ use super::failure::{DeliveryError, RetryPause};
 use super::transfer::{DamagedFile, PutProgress, PutResult};
 use super::{SINKS_MAX, Worker, WorkerControl};
 use crate::sinks::{Delivery, Notice, Receipt, Rest, Sink, SinkError, Target};
-use crate::store::journal::JournalOffset;
 use crate::store::Extent;
+use crate::store::journal::JournalOffset;
 
 /// How often the sink of an idle run may flush.
 const REST_INTERVAL: Duration = Duration::from_secs(5);
