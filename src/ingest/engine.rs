@@ -328,7 +328,10 @@ impl Engine {
         let start = Instant::now();
         let has_more_releases = sources.release(releases, &mut context)?;
         let cost = start.elapsed();
-        let has_more_dumps = sources.plan_dumps(&mut context)?;
+        // Of directories at rest, dumps come after all lines, so that their order is the same each time.
+        let is_once = context.mode == Mode::Once;
+        let has_lines = is_once && (has_more_lines || sources.has_lines());
+        let has_more_dumps = !has_lines && sources.plan_dumps(&mut context)?;
         let has_more = has_more_lines || has_more_releases || has_more_dumps;
         let has_more = has_more && !context.is_stopped();
         self.retries.had_turn(cost, &self.releases, self.planner.reader());

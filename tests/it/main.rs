@@ -11,6 +11,7 @@ mod containers;
 mod copied_logs;
 mod crash;
 mod daemon;
+mod determinism;
 mod disk_full;
 mod faults;
 mod fleet_look;

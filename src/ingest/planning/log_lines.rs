@@ -1,7 +1,6 @@
 //! Plans the lines of media logs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::known_lines::KnownLines;
@@ -15,8 +14,8 @@ use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::{RunKey, RunReader, Runs};
 use crate::ingest::watching::Watching;
 use crate::media::RunId;
+use crate::store::StoreError;
 use crate::store::journal::SourceCursor;
-use crate::store::{RunInfo, StoreError};
 
 /// Lines of one log that are planned before the next log has its turn.
 const LINES_PER_TURN: usize = 64;
@@ -275,7 +274,6 @@ fn plan_run(
     sessions: &mut Sessions,
     context: &mut PlanContext<'_>,
 ) -> Result<RunTurn, StoreError> {
-    let start = Instant::now();
     let mut turn = RunTurn::default();
     for path in run.logs.take_due(&run.files, context.now) {
         follow_log(run, &path, context);
@@ -283,29 +281,10 @@ fn plan_run(
         turn.is_busy |= run.logs.has_queued();
     }
     run.begin_look_at_logs();
-    let (first, n_logs) = (run.logs.first_to_read, run.logs.tails().len());
-    run.logs.first_to_read = 0;
-    for n_read in 0..n_logs {
-        let i = (first + n_read) % n_logs;
-        if start.elapsed() >= RUN_TURN {
-            run.logs.first_to_read = i;
-            turn.is_busy = true;
-            break;
-        }
-        let look = run.logs.look_at(&run.info.id, i, context.now);
-        store_cursors(run, context);
-        turn.is_busy |= look.has_read && !look.is_empty;
-        turn.is_empty |= look.is_empty;
-        let RunReader { info, files, logs, last_dump, unknown_fields, has_submitted, .. } = run;
-        let named = &mut run.passed_over.named;
-        let mut reader =
-            LineReader { files, last_dump, unknown_fields, named, has_submitted, known, sessions };
-        if let Some(tail) = logs.tails_mut().get_mut(i) {
-            if tail.front().is_some() {
-                turn.is_busy |= plan_log(key, info, tail, &mut reader, context)?;
-            }
-            tail.keep_to_budget();
-        }
+    if context.mode == Mode::Once {
+        plan_in_order(key, run, known, sessions, context, &mut turn)?;
+    } else {
+        plan_in_turn(key, run, known, sessions, context, &mut turn)?;
     }
     run.logs.end_look(context.now);
     store_cursors(run, context);
@@ -316,6 +295,89 @@ fn plan_run(
     turn.has_lines =
         run.logs.tails().iter().any(|tail| tail.front().is_some() || tail.has_given_back());
     Ok(turn)
+}
+
+/// Plans lines of logs that are followed, a few of each log in turn.
+fn plan_in_turn(
+    key: RunKey,
+    run: &mut RunReader,
+    known: &mut KnownLines,
+    sessions: &mut Sessions,
+    context: &mut PlanContext<'_>,
+    turn: &mut RunTurn,
+) -> Result<(), StoreError> {
+    let start = Instant::now();
+    let (first, n_logs) = (run.logs.first_to_read, run.logs.tails().len());
+    run.logs.first_to_read = 0;
+    for n_read in 0..n_logs {
+        let i = (first + n_read) % n_logs;
+        if start.elapsed() >= RUN_TURN {
+            run.logs.first_to_read = i;
+            turn.is_busy = true;
+            break;
+        }
+        look_at_log(run, i, context, turn);
+        turn.is_busy |= plan_log(key, run, i, known, sessions, context, u64::MAX)?.has_planned;
+        run.logs.tails_mut()[i].keep_to_budget();
+    }
+    Ok(())
+}
+
+/// Plans lines of logs that are at rest, in an order that depends on nothing but the logs and where each of them is:
+/// groups of [`LINES_PER_TURN`] lines, by the number of the group, then by log. So an `ingest` that is killed and begun
+/// again plans the same lines in the same order. Only a line that waits for its dump lets other logs go on.
+fn plan_in_order(
+    key: RunKey,
+    run: &mut RunReader,
+    known: &mut KnownLines,
+    sessions: &mut Sessions,
+    context: &mut PlanContext<'_>,
+    turn: &mut RunTurn,
+) -> Result<(), StoreError> {
+    let start = Instant::now();
+    let n_logs = run.logs.tails().len();
+    let mut is_decided = true;
+    for i in 0..n_logs {
+        let has_read = look_at_log(run, i, context, turn);
+        let tail = &run.logs.tails()[i];
+        // A line that is longer than what is read at once may come next.
+        is_decided &= tail.front().is_some() || !(has_read || tail.has_given_back());
+    }
+    let mut waiting = vec![false; n_logs];
+    while is_decided && start.elapsed() < RUN_TURN {
+        let tails = run.logs.tails().iter().enumerate();
+        let next = tails.filter(|(i, _)| !waiting[*i]).filter_map(|(i, tail)| {
+            Some((tail.front()?.number.saturating_sub(1) / LINES_PER_TURN as u64, i))
+        });
+        let Some((group, i)) = next.min() else { break };
+        let end = (group + 1) * LINES_PER_TURN as u64;
+        let log = plan_log(key, run, i, known, sessions, context, end)?;
+        turn.is_busy |= log.has_planned;
+        waiting[i] = log.is_waiting;
+        let front = run.logs.tails()[i].front();
+        // Else nothing is known of its next line until more of the log is read, or of the line until a result comes.
+        if !log.is_waiting && front.is_none_or(|line| line.number <= end) {
+            turn.is_busy |= front.is_none();
+            break;
+        }
+    }
+    turn.is_busy |= start.elapsed() >= RUN_TURN;
+    run.logs.tails_mut().iter_mut().for_each(Tail::keep_to_budget);
+    Ok(())
+}
+
+/// Reads on in a log. Returns whether anything was read.
+fn look_at_log(
+    run: &mut RunReader,
+    i: usize,
+    context: &mut PlanContext<'_>,
+    turn: &mut RunTurn,
+) -> bool {
+    let look = run.logs.look_at(&run.info.id, i, context.now);
+    store_cursors(run, context);
+    turn.is_busy |= look.has_read && !look.is_empty;
+    turn.is_empty |= look.is_empty;
+    look.has_read
 }
 
 /// Follows a log that was found.
@@ -333,27 +395,44 @@ fn store_cursors(run: &mut RunReader, context: &mut PlanContext<'_>) {
     }
 }
 
-/// Plans the next lines of a log. Returns whether there were any, other than empty ones.
+/// What came of a log.
+#[derive(Debug, Default)]
+struct LogTurn {
+    /// Whether there were lines, other than empty ones.
+    has_planned: bool,
+    /// Whether the next line waits for its dump.
+    is_waiting: bool,
+}
+
+/// Plans the next lines of a log, up to the line with number `end`.
 fn plan_log(
     key: RunKey,
-    run: &Arc<RunInfo>,
-    tail: &mut Tail,
-    reader: &mut LineReader<'_>,
+    run: &mut RunReader,
+    i: usize,
+    known: &mut KnownLines,
+    sessions: &mut Sessions,
     context: &mut PlanContext<'_>,
-) -> Result<bool, StoreError> {
+    end: u64,
+) -> Result<LogTurn, StoreError> {
+    let RunReader { info, files, logs, last_dump, unknown_fields, has_submitted, .. } = run;
+    let named = &mut run.passed_over.named;
+    let mut reader =
+        LineReader { files, last_dump, unknown_fields, named, has_submitted, known, sessions };
+    let (run, reader) = (&*info, &mut reader);
+    let Some(tail) = logs.tails_mut().get_mut(i) else { return Ok(LogTurn::default()) };
     let id = (key, tail.path.clone());
-    let mut has_planned = false;
+    let mut log = LogTurn::default();
     let patience = match context.mode {
         Mode::Once => context.config.times.settle,
         Mode::Follow => context.config.times.wait,
     };
     for _ in 0..LINES_PER_TURN {
-        let Some(line) = tail.front().filter(|_| !context.is_stopped()) else {
-            return Ok(has_planned);
-        };
+        let line = tail.front().filter(|line| line.number <= end && !context.is_stopped());
+        let Some(line) = line else { return Ok(log) };
         if !context.pipeline.has_room_for(&run.id) {
             // There is more to do as soon as there is room.
-            return Ok(true);
+            log.has_planned = true;
+            return Ok(log);
         }
         let since = tail.front_since().unwrap_or(context.now);
         let is_over = context.now.saturating_duration_since(since) >= patience;
@@ -377,11 +456,15 @@ fn plan_log(
                     context.pipeline.submit(SourceBatch::new(run, SourceCursor::Log(cursor)));
                 }
             }
-            LineResult::Unclear => return Ok(has_planned),
-            LineResult::Compared => return Ok(true),
+            LineResult::Unclear => return Ok(log),
+            LineResult::Compared => {
+                log.has_planned = true;
+                return Ok(log);
+            }
             LineResult::Wait(reason) => {
                 context.backlog.wait(&id, format!("line {number}: {reason}"), since);
-                return Ok(has_planned);
+                log.is_waiting = true;
+                return Ok(log);
             }
             LineResult::Retry(reason) => {
                 let reason = format!("line {number}: {reason}");
@@ -391,12 +474,13 @@ fn plan_log(
                     tail.give_up();
                 }
                 context.backlog.retry(&run.id, &id, reason, since);
-                return Ok(has_planned);
+                log.is_waiting = true;
+                return Ok(log);
             }
         }
         context.backlog.done(&run.id, &id);
         tail.pop();
-        has_planned |= !is_blank;
+        log.has_planned |= !is_blank;
     }
-    Ok(has_planned)
+    Ok(log)
 }

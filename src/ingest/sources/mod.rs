@@ -336,6 +336,11 @@ impl Sources {
         self.lines.plan_due(&mut self.runs, &self.watching, context)
     }
 
+    /// Whether lines of logs wait to be planned.
+    pub(in crate::ingest) fn has_lines(&self) -> bool {
+        self.lines.has_lines()
+    }
+
     /// Continues the release that is under way, if one is. Returns whether there may be more to do at once.
     pub(in crate::ingest) fn release(
         &mut self,
