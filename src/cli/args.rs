@@ -9,7 +9,7 @@ use clap_complete::Shell;
 pub(super) use super::common::Common;
 use super::exit::ExitCode;
 use crate::config::GalleryListen;
-use crate::media::Rule;
+use crate::media::{BoxName, NameError, Rule};
 use crate::query::Condition;
 use crate::record::LooseKey;
 use crate::store::StateFilter;
@@ -40,6 +40,15 @@ pub(super) enum Command {
         args: IngestArgs,
         #[command(flatten)]
         common: Common,
+    },
+    /// Deliver the images of archived run directories to an object store
+    #[command(
+        after_help = "What a kill interrupts goes on when the same command is run again, and nothing is \
+                            delivered twice. docs/backfill.md has recipes for xargs, Slurm, Kubernetes, Spark and Ray."
+    )]
+    Backfill {
+        #[command(flatten)]
+        args: BackfillArgs,
     },
     /// List items: images, held images, and rejected lines and dumps
     #[command(after_help = rules())]
@@ -193,6 +202,46 @@ pub(super) struct FleetArgs {
     /// the configuration. A run is named BOX/RUN then
     #[arg(long, value_name = "URL", conflicts_with = "store")]
     pub(super) from: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackfillArgs {
+    /// Run directories, or directories that hold some
+    #[arg(required = true, value_name = "RUN_DIR")]
+    pub(super) directories: Vec<PathBuf>,
+    /// The target that gets the images; its kind must be `object_store`
+    #[arg(long, value_name = "NAME")]
+    pub(super) target: String,
+    /// The box that the runs are filed under [default: `box` of the target, else archive]
+    #[arg(long = "box", value_name = "NAME", value_parser = box_name)]
+    pub(super) box_name: Option<BoxName>,
+    /// The run's id, if its safelight.json has none [default: the last part of the origin, else the directory's path as
+    /// `ingest` takes it]
+    #[arg(long, value_name = "NAME")]
+    pub(super) run: Option<String>,
+    /// Where the run comes from, if the directory is a temporary copy: recorded instead of the directory
+    #[arg(long, value_name = "URL")]
+    pub(super) origin: Option<String>,
+    /// Where scratch stores are kept until they are delivered, on a local disk [default:
+    /// $TMPDIR/safelight-backfill-UID]
+    #[arg(long, value_name = "DIR")]
+    pub(super) scratch: Option<PathBuf>,
+    /// Leave out the runs that were done before
+    #[arg(long)]
+    pub(super) skip_done: bool,
+    /// Only tell which runs were done before
+    #[arg(long, conflicts_with = "skip_done")]
+    pub(super) dry_run: bool,
+    /// Digest of the run's files, to be compared with that of an earlier backfill [default: of names, sizes and times]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) fingerprint: Option<String>,
+    /// The configuration file that has the target [default: the first one that exists of
+    /// ~/.config/safelight/safelight.toml and /etc/safelight/safelight.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Print JSON Lines with one run a line
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -376,6 +425,10 @@ pub(super) struct MergeArgs {
 fn rules() -> String {
     let rules = Rule::ALL.map(|rule| format!("  {:9}{}", rule.name(), rule.in_words()));
     format!("Column RULE, how values became pixels:\n{}", rules.join("\n"))
+}
+
+fn box_name(text: &str) -> Result<BoxName, NameError> {
+    BoxName::new(text)
 }
 
 /// The first and the last step, inclusive.

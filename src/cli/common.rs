@@ -59,6 +59,15 @@ impl Common {
         Ok((config, warnings, path))
     }
 
+    /// The configuration of a command that needs a file, but not what the daemon needs of it.
+    ///
+    /// # Errors
+    /// With exit code 78 if there is no file, or an invalid one.
+    pub(super) fn config_of_file(&self) -> anyhow::Result<Config> {
+        let path = self.config_path().ok_or_else(|| Self::no_file(""))?;
+        Ok(config::load_with(Some(&path), &self.overrides(&[])?)?)
+    }
+
     /// The file that `--config` names, else the first one of the default places that exists.
     pub(super) fn config_path(&self) -> Option<PathBuf> {
         self.config.clone().or_else(|| Places::of_process().file())

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ingest::{PassedOver, RootStatus, SkippedEntries};
-use crate::media::{MediaKey, RunId};
+use crate::media::{BoxName, MediaKey, RunId};
 use crate::store::{LeftOutRun, RunSummary};
 use crate::sync::TargetStatus;
 
@@ -56,6 +56,78 @@ pub(super) struct Ingested {
     pub(super) problems: Vec<String>,
     /// How long reading took, in seconds.
     pub(super) elapsed_s: f64,
+}
+
+/// `safelight backfill --json`: one object a line for each run directory.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct BackfilledRun {
+    /// The run. Null if the directory or its `safelight.json` cannot be read.
+    #[schemars(with = "Option<String>")]
+    pub(super) run: Option<RunId>,
+    /// The box under which the target files the run.
+    #[serde(rename = "box")]
+    #[schemars(with = "String")]
+    pub(super) box_name: BoxName,
+    /// Where the run comes from: `--origin`, else the run directory.
+    pub(super) source: String,
+    /// What became of the run.
+    pub(super) status: BackfillStatus,
+    /// Why it failed.
+    pub(super) error: Option<String>,
+    /// The images of the run, all of them, also those that an earlier try delivered. 0 if it failed.
+    pub(super) images: u64,
+    /// The held images.
+    pub(super) held: u64,
+    /// The rejected lines and dumps.
+    pub(super) rejected: u64,
+    /// The bytes of the delivered media files.
+    pub(super) bytes: u64,
+    /// How long it took, in seconds.
+    pub(super) seconds: f64,
+    /// Digest of the names, sizes and times of the run directory's files.
+    pub(super) fingerprint: Option<String>,
+    /// What was probably meant for Safelight and was not read as it lies.
+    pub(super) passed_over: Vec<PassedOver>,
+    /// Entries that hold no picture, of the dumps that this try read.
+    pub(super) skipped: SkippedEntries,
+    /// Logs that end in a line without a newline, which is not read: the log, and the number of the line's bytes.
+    pub(super) begun_lines: Vec<(String, u64)>,
+}
+
+impl BackfilledRun {
+    /// A run of which nothing was done.
+    pub(super) fn new(box_name: BoxName, source: String) -> Self {
+        Self {
+            run: None,
+            box_name,
+            source,
+            status: BackfillStatus::Pending,
+            error: None,
+            images: 0,
+            held: 0,
+            rejected: 0,
+            bytes: 0,
+            seconds: 0.0,
+            fingerprint: None,
+            passed_over: Vec::new(),
+            skipped: SkippedEntries::default(),
+            begun_lines: Vec::new(),
+        }
+    }
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum BackfillStatus {
+    /// The target has all of it, and the marker of a whole backfill.
+    Done,
+    /// It was done before.
+    Skipped,
+    /// It is to be done; only with `--dry-run`.
+    Pending,
+    /// It is not done: `error` says why.
+    Failed,
 }
 
 /// What was passed over in a run directory.
@@ -335,6 +407,7 @@ mod tests {
             ("status", schema_for!(Status)),
             ("health", schema_for!(Health)),
             ("ingest", schema_for!(Ingested)),
+            ("backfill", schema_for!(BackfilledRun)),
             ("prune", schema_for!(Report)),
             ("release", schema_for!(ReleaseReport)),
             ("sync", schema_for!(Synced<'_>)),

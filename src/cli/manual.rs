@@ -64,6 +64,16 @@ fn examples(command: Option<&str>) -> Examples {
             "Read two run directories into a store in the current directory:",
             "safelight ingest runs/7 runs/8 --store pictures",
         )],
+        Some("backfill") => &[
+            (
+                "Deliver all runs of an archive, two at a time:",
+                "ls -d archive/*/ | xargs -P2 -I{} safelight backfill {} --target fleet --config cluster.toml --skip-done",
+            ),
+            (
+                "Deliver a temporary copy of a run, under the address that it was fetched from:",
+                "safelight backfill /scratch/exp7 --target fleet --config cluster.toml --origin s3://arch/exp7",
+            ),
+        ],
         Some("ls") => &[
             (
                 "List the images of a key in some steps:",

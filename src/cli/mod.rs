@@ -22,6 +22,7 @@
 
 mod access;
 mod args;
+mod backfill;
 mod common;
 mod completions;
 mod daemon;
@@ -106,6 +107,10 @@ fn run(command: Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         Command::Ingest { args, common } => {
             descriptors::raise_limit();
             ingest::run(&args, &common, out)
+        }
+        Command::Backfill { args } => {
+            descriptors::raise_limit();
+            backfill::run(&args, out)
         }
         Command::Ls { query, common } => list::run(&query, &common, out),
         Command::Show { query, common } => show::run(&query, &common, out),

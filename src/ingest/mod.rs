@@ -70,7 +70,7 @@ pub(crate) use self::pipeline::ItemCounts;
 use self::pipeline::Progress;
 pub use self::planning::{Admitting, KeyReport, ReleaseReport, RepairResult};
 pub(crate) use self::planning::{ReleaseRequest, RepairRequest};
-pub(crate) use self::runs::IDENTITY_FILE;
+pub(crate) use self::runs::{IDENTITY_FILE, run_info};
 pub use self::skipped::{SkippedEntries, SkippedOfDump};
 pub use self::status::{IngestStatus, Waiting};
 pub use self::watching::RootStatus;

@@ -10,6 +10,7 @@ use super::status::{TargetProgress, TargetStatus};
 use super::target_thread::{DeliveryMode, TargetThread, WaitingThread};
 use crate::config::SyncConfig;
 use crate::durable::Disk;
+use crate::media::RunId;
 use crate::store::Reader;
 
 /// Delivers the backlog to the targets and ends; without `is_once`, never ends. Calls `see` with the targets'
@@ -70,6 +71,18 @@ pub(crate) fn views(
         views.push(progress.into_view());
     }
     Ok(views)
+}
+
+/// Returns how many bytes of a run's media files were delivered to a target.
+///
+/// # Errors
+/// If the state of the delivery can't be read.
+pub(crate) fn bytes_delivered(
+    reader: &Reader,
+    target: &str,
+    run: &RunId,
+) -> Result<u64, SyncError> {
+    Ok(RunState::load(reader.root(), target, run)?.bytes_delivered)
 }
 
 /// Schedules all parked items of the targets for the next delivery. Returns their number.

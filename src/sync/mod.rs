@@ -37,7 +37,7 @@ use std::io;
 
 pub(crate) use self::backlog::time_of;
 pub(crate) use self::coverage::{TargetCoverage, coverage};
-pub(crate) use self::local::{deliver, retry, views};
+pub(crate) use self::local::{bytes_delivered, deliver, retry, views};
 pub(crate) use self::sandbox::is_forbidden;
 use self::state::StateError;
 pub use self::status::TargetStatus;

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod annotation_files;
+mod backfill;
 mod bad_input;
 mod broken_disk;
 mod catalog;

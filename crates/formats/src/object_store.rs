@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `media/HH/SHA256.png` | a media file, a mask, a set of boxes; `HH` are the first two digits of its digest |
 //! | `runs/BOX/RUN/run.json` | the run: its box, its id, the run directory, its `safelight.json` |
+//! | `runs/BOX/RUN/backfilled.json` | the run was backfilled from an archive, and all of it is there |
 //! | `runs/BOX/RUN/00000001.jsonl` … | manifests: a line for each item of the run |
 //! | `inbox/BOX/RUN/00000001` … | empty: the manifest of this name is there, and no catalogue has it yet |
 //!
@@ -59,6 +60,12 @@ impl BoxRun {
     #[must_use]
     pub fn marker_name(&self, n: u64) -> String {
         format!("inbox/{}/{n:08}", self.folder())
+    }
+
+    /// Returns the name of the marker of a run that was backfilled as a whole.
+    #[must_use]
+    pub fn backfilled_name(&self) -> String {
+        format!("runs/{}/backfilled.json", self.folder())
     }
 
     /// Returns the content of `run.json`. `source` is the run directory, `identity` the content of its `safelight.json`.

@@ -18,16 +18,16 @@ use super::access::{self, HELD_MAX};
 use super::args::{Common, IngestArgs};
 use super::exit::ExitCode;
 use super::format::{count, warn};
-use super::json;
+use super::json::{self, Ingested};
 use super::privileges::act_as_owner_of;
 use super::progress::Progress;
 use super::run_dirs::{RunDirs, directory, is_run_dir};
 use super::store_advice::with_advice;
 use crate::config::{Config, NamedDirectory, WatchConfig};
-use crate::ingest::{Engine, Mode, Shared};
+use crate::ingest::{Engine, Mode, RootStatus, Shared};
 use crate::media::RunId;
 use crate::record::LooseKey;
-use crate::store::{self, Extent, Reader, StoreError};
+use crate::store::{self, Extent, Reader, StoreError, Writer};
 
 pub(super) fn run(
     args: &IngestArgs,
@@ -36,7 +36,6 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     let mut config = common.config()?;
     config.live.watches = watches(args, &config)?;
-    let shared = Shared::default();
     let progress = Progress::new();
     let log = progress.clone();
     crate::logging::start_for_command(move || log.clone());
@@ -44,7 +43,39 @@ pub(super) fn run(
     let store = config.boot.store.clone();
     act_as_owner_of(&store)?;
     let opened = store::open(&store, &access::holder("ingest"), HELD_MAX);
-    let (writer, reader) = opened.map_err(|error| with_advice(error.into(), &store, common))?;
+    let opened = opened.map_err(|error| with_advice(error.into(), &store, common))?;
+    let ReadOnce { writer, reader, before, roots, report } = read_once(&config, opened, &progress)?;
+    if common.json {
+        json::print(&report, out)?;
+    } else {
+        report::print(&report, &roots, &reader, &before, common, out)?;
+    }
+    writer.close()?;
+    check_all_was_read(&report)?;
+    let is_all_taken = report.new.rejected == 0 && report.not_taken.is_empty();
+    Ok(if is_all_taken { ExitCode::Done } else { ExitCode::Rejected })
+}
+
+/// What was read, in a store that is still open.
+pub(super) struct ReadOnce {
+    pub(super) writer: Writer,
+    pub(super) reader: Reader,
+    before: Before,
+    roots: Vec<RootStatus>,
+    pub(super) report: Ingested,
+}
+
+/// Reads the watched directories once.
+///
+/// # Errors
+/// If the store or its index fails, or a thread cannot be started. What could not be read is no error:
+/// [`check_all_was_read`] tells.
+pub(super) fn read_once(
+    config: &Config,
+    (writer, reader): (Writer, Reader),
+    progress: &Progress,
+) -> anyhow::Result<ReadOnce> {
+    let shared = Shared::default();
     let before = Before { extents: reader.extents()?, n_image: n_images(&reader)? };
     let start = Instant::now();
     let engine = Engine::new(Mode::Once, config.clone(), writer, reader.clone(), shared.clone())?;
@@ -53,15 +84,16 @@ pub(super) fn run(
     let writer = engine.run(&commands_in);
     drawing.finish()?;
     let writer = writer?.ok_or_else(|| anyhow!("the commit thread died"))?;
-
     let roots = shared.ingest_status().watching;
-    let report = report::of(&config, &reader, &before, &shared, start.elapsed())?;
-    if common.json {
-        json::print(&report, out)?;
-    } else {
-        report::print(&report, &roots, &reader, &before, common, out)?;
-    }
-    writer.close()?;
+    let report = report::of(config, &reader, &before, &shared, start.elapsed())?;
+    Ok(ReadOnce { writer, reader, before, roots, report })
+}
+
+/// Checks that something was found in each directory, and that all of it was read.
+///
+/// # Errors
+/// If not. The error is for people.
+pub(super) fn check_all_was_read(report: &Ingested) -> anyhow::Result<()> {
     let mut failures = Vec::new();
     if !report.problems.is_empty() {
         failures.push(format!("not everything was read: {}", report.problems.join("; ")));
@@ -70,11 +102,7 @@ pub(super) fn run(
         let paths = report.found_nothing.iter().map(|path| path.display().to_string());
         failures.push(format!("nothing was found in {}", paths.collect::<Vec<_>>().join(", ")));
     }
-    if !failures.is_empty() {
-        return Err(anyhow!(failures.join("; ")));
-    }
-    let is_all_taken = report.new.rejected == 0 && report.not_taken.is_empty();
-    Ok(if is_all_taken { ExitCode::Done } else { ExitCode::Rejected })
+    if failures.is_empty() { Ok(()) } else { Err(anyhow!(failures.join("; "))) }
 }
 
 /// What the store had before this command.
@@ -101,7 +129,8 @@ fn watches(args: &IngestArgs, config: &Config) -> anyhow::Result<Vec<WatchConfig
     Ok(watches)
 }
 
-fn of_argument(
+/// The run directories that a directory is or holds.
+pub(super) fn of_argument(
     path: &Path,
     loose_key: Option<&LooseKey>,
     config: &Config,

@@ -58,6 +58,10 @@ pub struct ObjectStoreConfig {
     /// removes. See docs/fleet.md.
     #[serde(default)]
     pub announce: bool,
+    /// Where a run comes from whose directory is a temporary copy. It is recorded instead of the directory. Only
+    /// `safelight backfill` sets it.
+    #[serde(skip)]
+    pub(crate) origin: Option<String>,
 }
 
 fn default_manifest_s() -> Whole<0, 86_400> {

@@ -21,8 +21,10 @@ use slotmap::{SlotMap, new_key_type};
 pub(crate) use self::adoption::check_adoption;
 pub(crate) use self::identity::IDENTITY_FILE;
 pub(crate) use self::reader::{RunReader, UnknownFields};
+use crate::config::WatchConfig;
 use crate::media::RunId;
-use crate::store::StoreError;
+use crate::run_dir::ReadOptions;
+use crate::store::{RunInfo, StoreError};
 
 /// Why a run directory is not read. The text is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +61,16 @@ impl RootId {
     pub(crate) fn new(n: u64) -> Self {
         Self(n)
     }
+}
+
+/// Reads what a watched run directory says of its run. The watch has the name of a run without an id.
+///
+/// # Errors
+/// If the directory or its `safelight.json` cannot be read.
+pub(crate) fn run_info(watch: &WatchConfig) -> Result<RunInfo, NotOpened> {
+    let name = watch.name.as_deref().unwrap_or("run");
+    let run = RunReader::open(&watch.path, name, watch.clone().into(), ReadOptions::default())?;
+    Ok(RunInfo::clone(&run.info))
 }
 
 new_key_type! {

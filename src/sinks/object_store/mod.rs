@@ -6,6 +6,7 @@
 //! learns of it. The marker is made before the receipt: if the receipt was lost, `resume` makes the marker again.
 //! [`crate::formats::object_store`] has the names.
 
+mod backfilled;
 mod connector;
 mod directory;
 mod location;
@@ -20,6 +21,7 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use self::backfilled::{BackfillMarker, BackfillObjects};
 pub(crate) use self::location::StoreLocation;
 pub(crate) use self::reading::ListedObject;
 use self::store::{ItemFile, ObjectCreation, Store, content_type, missing};
@@ -39,6 +41,8 @@ struct Shared {
     box_name: BoxName,
     /// Whether each manifest gets a marker.
     announces: bool,
+    /// See [`ObjectStoreConfig::origin`].
+    origin: Option<String>,
 }
 
 /// One run of the target.
@@ -93,15 +97,20 @@ impl Target for ObjectStoreTarget {
             );
         }
         let box_name = config.box_name().map_err(SinkError::retry)?;
-        Ok(Self(Arc::new(Shared { store, box_name, announces: config.announce })))
+        let (announces, origin) = (config.announce, config.origin.clone());
+        Ok(Self(Arc::new(Shared { store, box_name, announces, origin })))
     }
 
     fn run(&self, info: &RunInfo) -> ObjectStoreRun {
+        let mut info = info.clone();
+        if let Some(origin) = &self.0.origin {
+            info.source = origin.into();
+        }
         let project = info.identity.get("project").and_then(Value::as_str).map(str::to_owned);
         ObjectStoreRun {
             shared: Arc::clone(&self.0),
-            info: info.clone(),
             run: BoxRun { box_name: self.0.box_name.clone(), run: info.id.clone(), project },
+            info,
             next: 1,
             known: HashSet::new(),
             notices: Vec::new(),

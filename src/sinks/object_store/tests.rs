@@ -140,6 +140,7 @@ fn config(url: String) -> ObjectStoreConfig {
         box_name: Some(BoxName::new("gpu-17").expect("a name")),
         manifest_s: 60.try_into().expect("a number"),
         announce: false,
+        origin: None,
     }
 }
 
@@ -509,7 +510,7 @@ async fn links_in_a_directory_are_not_followed() {
         let location = StoreLocation::open(&config(url.to_string())).expect("a directory");
         let store = Store { location, is_conditional: true, multipart_bytes: 8 << 20 };
         let box_name = BoxName::new("gpu-17").expect("a name");
-        let shared = super::Shared { store, box_name, announces: false };
+        let shared = super::Shared { store, box_name, announces: false, origin: None };
         Directory(folder, ObjectStoreTarget(Arc::new(shared)))
     };
     let root = |directory: &Directory| directory.0.path().join("deep er");
