@@ -9,7 +9,8 @@
 #   ./test.sh gallery         the tests of the gallery's pages, in Chromium
 #   ./test.sh adapters        the adapters for Lightning, accelerate and others, with the real libraries (8 GB);
 #                             names of test classes after it select some
-#   ./test.sh fleet 100       the catalogue with 100 kills of its committers, in a directory and in SeaweedFS
+#   ./test.sh fleet 100       the catalogue with 100 kills of its committers, in a directory and in SeaweedFS, and
+#                             the backfill with Ray, whose workers and drivers are killed
 #   ./test.sh soak 1800       the soak test for 1,800 seconds, with a plot in target/soak
 #
 # These measure, and print each figure beside its goal:
@@ -237,6 +238,10 @@ if [ "${1:-}" = fleet ]; then
     fi
     "$python" -B python/tests/catalog/kills.py "${2:-100}"
     "$python" -B python/tests/catalog/kills.py "${2:-100}" s3
+    python_of ray
+    cargo build --locked
+    export SAFELIGHT_PROGRAM="$PWD/target/debug/safelight"
+    target/python/ray/bin/python -B python/tests/fleet/backfill_ray.py
     exit
 fi
 
