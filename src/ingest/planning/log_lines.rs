@@ -1,15 +1,16 @@
 //! Plans the lines of media logs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::known_lines::KnownLines;
 use super::line::{LineReader, LineResult, LogLine, plan_line};
+use super::open_runs::OpenRuns;
 use super::sessions::Sessions;
 use super::{PlanContext, SLICE};
 use crate::ingest::Mode;
 use crate::ingest::dumps::LastDump;
-use crate::ingest::logs::{LogSchedule, LogState, Tail, n_open_logs, open_logs_max};
+use crate::ingest::logs::{LogSchedule, LogState, Tail};
 use crate::ingest::pipeline::SourceBatch;
 use crate::ingest::runs::{RunKey, RunReader, Runs};
 use crate::ingest::watching::Watching;
@@ -31,9 +32,6 @@ const PAUSE_PER_EMPTY: u32 = 20;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Runs that keep the last dump open that a line named.
-const LAST_DUMPS_MAX: usize = 16;
-
 /// The logs of all runs: when they are read, and which have something left.
 #[derive(Debug)]
 pub(crate) struct LogLines {
@@ -45,16 +43,6 @@ pub(crate) struct LogLines {
     open: OpenRuns,
     known: KnownLines,
     sessions: Sessions,
-}
-
-/// Runs with open files.
-#[derive(Debug, Default)]
-struct OpenRuns {
-    /// Runs with open logs, by when they were looked at last.
-    with_logs: BTreeSet<(Instant, RunKey)>,
-    looked_at: HashMap<RunKey, Instant>,
-    /// Runs with an open dump, the latest one last.
-    with_dump: VecDeque<RunKey>,
 }
 
 /// What the logs have left.
@@ -160,7 +148,7 @@ impl LogLines {
     ) -> Result<bool, StoreError> {
         let mut is_any_busy = false;
         let start = Instant::now();
-        self.open.close_some(runs, context.now);
+        self.open.close_some(runs, context.now, RUNS_PER_TURN);
         for key in self.schedule.due(context.now, RUNS_PER_TURN) {
             if start.elapsed() >= SLICE {
                 return Ok(true);
@@ -213,56 +201,6 @@ impl LogLines {
             self.schedule.looked(key, context.now, state);
         }
         Ok(is_any_busy)
-    }
-}
-
-impl OpenRuns {
-    /// Notes which logs of a run are open.
-    fn looked(&mut self, key: RunKey, run: &RunReader, now: Instant) {
-        if let Some(before) = self.looked_at.remove(&key) {
-            self.with_logs.remove(&(before, key));
-        }
-        if !run.logs.tails().is_empty() {
-            self.looked_at.insert(key, now);
-            self.with_logs.insert((now, key));
-        }
-    }
-
-    /// Notes that lines of a run were planned, which may have opened a dump. Returns a run whose last dump is to be
-    /// closed.
-    fn note_dump(&mut self, key: RunKey, has_planned: bool) -> Option<RunKey> {
-        if !has_planned || self.with_dump.back() == Some(&key) {
-            return None;
-        }
-        self.with_dump.retain(|known| *known != key);
-        self.with_dump.push_back(key);
-        if self.with_dump.len() > LAST_DUMPS_MAX { self.with_dump.pop_front() } else { None }
-    }
-
-    fn forget(&mut self, key: RunKey) {
-        if let Some(before) = self.looked_at.remove(&key) {
-            self.with_logs.remove(&(before, key));
-        }
-        self.with_dump.retain(|known| *known != key);
-    }
-
-    /// Closes logs that were read if too many are open, those that were looked at longest ago first.
-    fn close_some(&mut self, runs: &mut Runs, now: Instant) {
-        let max = open_logs_max();
-        if n_open_logs() < max - max / 4 {
-            return;
-        }
-        let oldest: Vec<RunKey> =
-            self.with_logs.iter().take(RUNS_PER_TURN).map(|(_, key)| *key).collect();
-        for key in oldest {
-            if n_open_logs() <= max / 2 {
-                return;
-            }
-            if let Some(run) = runs.get_mut(key) {
-                run.logs.rest(now, true);
-                self.looked(key, run, now);
-            }
-        }
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `known_lines` | lines that were read before, by their content |
 //! | `sessions` | sessions of jobs: which items of a step a line replaces |
 //! | `log_lines` | when the lines of media logs are planned |
+//! | `open_runs` | runs whose logs or last dump are open |
 //! | `line` | plans one line of a media log |
 //! | `path_dumps` | plans dumps that are described by their paths |
 //! | `dump_version` | one version of such a dump: opens it, and plans it in place of the one before |
@@ -26,6 +27,7 @@ mod backlog;
 mod known_lines;
 mod sessions;
 mod log_lines;
+mod open_runs;
 mod line;
 mod path_dumps;
 mod dump_version;
