@@ -401,7 +401,7 @@ mod tests {
     use crate::media::MediaEntry;
     use crate::retention::Report;
 
-    fn schemas() -> [(&'static str, Schema); 16] {
+    fn schemas() -> [(&'static str, Schema); 17] {
         [
             ("item", schema_for!(ItemForm)),
             ("status", schema_for!(Status)),
