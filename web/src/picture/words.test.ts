@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import type { Item } from "../state/api.types";
-import { bytesText, countText, fileName, ruleText, shareText } from "./words";
+import type { DumpFacts, Item } from "../state/api.types";
+import { bytesText, countText, fileName, proofText, ruleText, shareText } from "./words";
 
 it("says numbers as people do", () => {
   expect([0, 1023, 1024, 35328, 5 << 20].map(bytesText)).toEqual([
@@ -23,4 +23,10 @@ it("explains rules", () => {
 it("names files without slashes", () => {
   const item = { key: "../a/b c\u0000", step: "18446744073709551615", index: 3 } as Item;
   expect(fileName(item, ".png")).toBe(".._a_b_c__18446744073709551615_3.png");
+});
+
+it("says why there are no values in a sentence", () => {
+  const text = (reason: string | null) => proofText({ proof: "none", reason } as unknown as DumpFacts);
+  expect(text("its dump is on the box that made it")).toBe("Its dump is on the box that made it.");
+  expect(text(null)).toBe("The dump is not served.");
 });

@@ -59,8 +59,13 @@ export function proofText({ proof, reason }: DumpFacts): string {
     case "held":
       return "The dump has the recorded length and time.";
     default:
-      return reason ?? "The dump is not served.";
+      return sentence(reason ?? "the dump is not served");
   }
+}
+
+/** Makes a sentence of a reason, which begins in lower case and has no full stop. */
+function sentence(reason: string): string {
+  return `${reason.slice(0, 1).toUpperCase()}${reason.slice(1)}${reason.endsWith(".") ? "" : "."}`;
 }
 
 /** A name for a file that is downloaded. */

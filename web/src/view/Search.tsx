@@ -122,7 +122,7 @@ function Results({ text, query }: { text: string; query: Query }) {
         value={isRunning ? lookedAt : 0}
       />
       {isFleet && (
-        <p class="note">
+        <p class="search-note muted">
           This looks at the runs that were opened here. For all runs of all boxes, query the catalogue with
           SQL: see docs/fleet.md.
         </p>
