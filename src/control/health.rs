@@ -119,13 +119,13 @@ fn away(target: &TargetStatus) -> Option<String> {
     let trouble = target.trouble.as_ref()?;
     let TargetStatus { name, patience_s, pending, .. } = target;
     if sync::is_forbidden(trouble) {
-        return Some(format!("target {name}: {pending} images are pending: {trouble}"));
+        return Some(format!("target {name}: {pending} items are pending: {trouble}"));
     }
     let trouble_s = target.trouble_s?;
     // Compared in whole seconds, as the setting is.
     (Duration::try_from_secs_f64(trouble_s).ok()? >= Duration::from_secs(*patience_s)).then(|| {
         format!(
-            "target {name}: delivery has failed for {trouble_s:.0} s (patience_s is {patience_s}), {pending} images \
+            "target {name}: delivery has failed for {trouble_s:.0} s (patience_s is {patience_s}), {pending} items \
              are pending: {trouble}"
         )
     })

@@ -108,11 +108,11 @@ fn an_item_that_waits_is_unhealthy_until_its_dump_arrives() {
 fn a_target_that_is_away_for_longer_than_its_patience_is_unhealthy() {
     let temp = TempRun::new();
     let daemon = temp.daemon(
-        "[sync.archive]\nkind = \"object_store\"\nurl = \"file:///proc/nonexistent/archive\"\npatience_s = 1\n",
+        "[sync.archive]\nkind = \"object_store\"\nurl = \"file:///proc/nonexistent/archive\"\nmanifest_s = 0\npatience_s = 1\n",
     );
     temp.log_picture("k", 1, 1);
     let parts =
-        ["target archive: delivery has failed for ", "patience_s is 1", "1 images are pending"];
+        ["target archive: delivery has failed for ", "patience_s is 1", "1 items are pending"];
     wait_for("the reason", || has(&temp, &parts));
     assert_eq!(daemon.stop().0, Some(0));
 }

@@ -234,7 +234,8 @@ fn bad_servers_cost_no_memory_no_secret_and_no_other_target() {
     let (other, asked_elsewhere) = serve(None, SocketAddr::from(([127, 0, 0, 1], 1)));
     let folder = temp.folder().display().to_string();
     let mut settings = format!(
-        "[sync.good]\nkind = \"object_store\"\nurl = \"file://{folder}/bucket\"\nmanifest_s = 0\n"
+        "[sync.good]\nkind = \"object_store\"\nurl = \"file://{folder}/bucket\"\nbox = \"gpu-17\"\n\
+         manifest_s = 0\n"
     );
     let mut servers = Vec::new();
     let token = "{ file = \"token\" }";
@@ -244,7 +245,7 @@ fn bad_servers_cost_no_memory_no_secret_and_no_other_target() {
             settings,
             "[sync.mlflow-{evil:?}]\nkind = \"mlflow\"\nurl = \"http://{address}\"\ntoken = {token}\n\
              [sync.trackio-{evil:?}]\nkind = \"trackio\"\nurl = \"http://{address}\"\ntoken = {token}\n\
-             [sync.s3-{evil:?}]\nkind = \"object_store\"\nurl = \"s3://b/p\"\nregion = \"eu-1\"\n\
+             [sync.s3-{evil:?}]\nkind = \"object_store\"\nurl = \"s3://b/p\"\nregion = \"eu-1\"\nmanifest_s = 0\n\
              endpoint = \"http://{address}\"\naccess_key_id = {token}\nsecret_access_key = {token}\n\
              session_token = {token}"
         )
