@@ -120,6 +120,10 @@ class MediaLog:
         first = header(self.name_session(), self.rank)
         for number in range(_LOGS_MAX):
             fd = open_to_append(f"{stem}-{number}.media.jsonl")
+            if read_at(fd, len(first), 0) not in (b"", first):
+                # Another session's log. A lock on it, however short, would say that its session is at work.
+                os.close(fd)
+                continue
             try:
                 is_ours = lock(fd)
             except OSError:

@@ -149,6 +149,17 @@ class SessionTest(Case):
         self.assertEqual([header["session"] for header in self.headers()], ["a", "b"])
         self.assertEqual([line["key"] for line in self.lines()], ["a", "a", "b"])
 
+    def test_a_log_of_another_session_is_not_locked(self) -> None:
+        """Bug: two forks that began at the same time could each take the other's look at an old log for a writer of
+        that session. Their images then counted as those of an earlier attempt, and were replaced."""
+        for session in ("old", "new"):
+            with mock.patch.object(_media_log, "lock", wraps=_media_log.lock) as lock:
+                run = Run(self.folder, strict=True, session=session)
+                run.log({"k": Image(GRAY)})
+                run.finish()
+            self.assertEqual(lock.call_count, 1, session)
+        self.assertEqual(len(glob.glob(os.path.join(self.folder, "*.media.jsonl"))), 2)
+
     def test_a_header_cut_short_is_written_again(self) -> None:
         for n_bytes in (5, 30):
             run = Run(os.path.join(self.dir, str(n_bytes)), session="s" * 20)

@@ -75,7 +75,7 @@ impl Evil {
             Self::EndlessHead | Self::LyingLength => ["error", "error"],
             Self::Drip => return None,
             Self::Nothing | Self::OtherJson | Self::HugeJson | Self::Echo => {
-                ["did not answer with the expected JSON", "without a new item"]
+                ["did not answer with the expected JSON", "without a new line"]
             }
             Self::EndlessForbidden | Self::EchoForbidden => ["403", "403"],
             Self::Reset => ["", ""],
