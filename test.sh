@@ -24,7 +24,8 @@
 #   ./test.sh gallery measure the gallery's speed and size, with a table for docs/gallery.md
 #   ./test.sh adapters blocked  the time of a call of TensorBoard's writers, with and without the adapter
 #   ./test.sh develop         the cost of a picture in Python, compared with Pillow, OpenCV and others
-#   ./test.sh fleet measure   the cost of the catalogue of a fleet, with a simulation of 1,000 boxes
+#   ./test.sh fleet measure   the cost of the catalogue of a fleet, with a simulation of 1,000 boxes; look: how long it
+#                             takes to look at boxes and runs with --from
 #   ./test.sh wandb loop      the speed of an unchanged training that logs pictures with wandb; --quick: in a minute;
 #                             --torch: with tensors of PyTorch (8 GB)
 #   ./test.sh wandb blocked   how long a call of wandb blocks the training, with safelight.wandb and without
@@ -231,6 +232,10 @@ if [ "${1:-}" = fleet ]; then
     python_of seaweedfs
     python="$PWD/target/python/catalog/bin/python"
     export SAFELIGHT_WEED="$PWD/target/python/seaweedfs/bin/weed"
+    if [ "${2:-}" = measure ] && [ "${3:-}" = look ]; then
+        cargo build --locked --release
+        SAFELIGHT_PROGRAM="$PWD/target/release/safelight" exec "$python" -B tests/measure/fleet_look.py "${@:4}"
+    fi
     if [ "${2:-}" = measure ]; then
         "$python" -c 'import matplotlib' 2>/dev/null ||
             "$python" -m pip install --quiet --disable-pip-version-check matplotlib==3.11.2

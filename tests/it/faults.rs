@@ -24,7 +24,9 @@ pub(crate) fn as_nobody(temp: &TempRun) -> Command {
     }
     // The program is copied, because only root may be able to read it where it is.
     let program = temp.folder().join("safelight");
-    fs::copy(PROGRAM, &program).expect("the program");
+    // By another process: a fork of another test could hold the copy open for writing, and nothing could run it.
+    let copied = Command::new("cp").arg(PROGRAM).arg(&program).status();
+    assert!(copied.is_ok_and(|status| status.success()));
     let owner = format!("{NOBODY}:{NOBODY}");
     let status = Command::new("chown").arg("-R").arg(owner).arg(temp.folder()).status();
     assert!(status.is_ok_and(|status| status.success()));
