@@ -229,8 +229,8 @@ pub(crate) trait Target: Sized {
 /// Delivers the items of one run to a target.
 ///
 /// [`crate::sync`] calls `resume` once. For each batch it then calls `put` for each item and, after all of them, `commit`
-/// with the items that were not rejected. A target of a kind that [has notices](crate::config::sync::TargetConfig::has_notices) gets those of the
-/// batch by `note` before. Then the batch
+/// with the items that were not rejected. A target of a kind that
+/// [has notices](crate::config::sync::TargetConfig::has_notices) gets those of the batch by `note` before; then the batch
 /// may have no items. Calls of `put` may run at the same time; other calls do not.
 ///
 /// After a failed `put`, the same sink is used again. If `commit` rejects an item, `commit` is called again without the

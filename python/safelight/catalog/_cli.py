@@ -93,16 +93,15 @@ def _parser() -> argparse.ArgumentParser:
         "Makes an empty table. A table that is there stays as it is. The store must refuse to create an object twice;\n"
         "this is tried.",
     )
-    init.add_argument("fleet", **fleet)
-    init.add_argument("table", **table)
     fold = command(
         "fold",
         "add new manifests to the table",
         "Adds the lines of new manifests to the table, each once. It may be killed at any time, and several may run: then\n"
         "one works, and the others repeat its work in vain. The first fold into an empty table reads all manifests.",
     )
-    fold.add_argument("fleet", **fleet)
-    fold.add_argument("table", **table)
+    for with_both in (init, fold):
+        with_both.add_argument("fleet", **fleet)
+        with_both.add_argument("table", **table)
     fold.add_argument(
         "--every",
         type=_seconds,

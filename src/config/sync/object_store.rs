@@ -89,12 +89,9 @@ impl ObjectStoreConfig {
     pub(crate) fn of_url(url: &str) -> Result<Self, String> {
         let set = |name: &&str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let endpoint = ENDPOINT_VARIABLES.iter().find_map(set).filter(|_| url.starts_with("s3:"));
-        let fields = serde_json::json!({ "url": url, "endpoint": endpoint });
-        let fields = fields.as_object().into_iter().flatten();
-        let fields = fields.filter(|(_, value)| !value.is_null());
-        let fields =
-            serde_json::Value::Object(fields.map(|(k, v)| (k.clone(), v.clone())).collect());
-        Self::checked(fields).map_err(|error| error.to_string())
+        let endpoint = endpoint.map(|endpoint| ("endpoint".to_owned(), endpoint.into()));
+        let fields = [("url".to_owned(), url.into())].into_iter().chain(endpoint).collect();
+        Self::checked(serde_json::Value::Object(fields)).map_err(|error| error.to_string())
     }
 
     /// Reads the settings and checks that they fit together.
