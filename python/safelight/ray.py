@@ -217,7 +217,7 @@ class _Copy:
         import obstore
 
         path, size, seconds = item
-        if ".." in path.split("/"):
+        if ".." in path.split("/") or os.path.isabs(path):
             raise ValueError(f"got the object name {path!r}, want one that stays in its folder")
         to = os.path.join(self.folder, path)
         if os.path.isfile(to) and (os.path.getsize(to), int(os.path.getmtime(to))) == (size, seconds):
