@@ -214,14 +214,14 @@ class _Copy:
                 pass
 
     def _fetch_one(self, item: tuple[str, int, int]) -> None:
-        import obstore
-
         path, size, seconds = item
         if ".." in path.split("/") or os.path.isabs(path):
             raise ValueError(f"got the object name {path!r}, want one that stays in its folder")
         to = os.path.join(self.folder, path)
         if os.path.isfile(to) and (os.path.getsize(to), int(os.path.getmtime(to))) == (size, seconds):
             return
+        import obstore
+
         os.makedirs(os.path.dirname(to), exist_ok=True)
         aside = os.path.join(self.aside, hashlib.sha256(path.encode()).hexdigest())
         _write(to, aside, obstore.get(self.store, path).stream(min_chunk_size=_CHUNK_BYTES), seconds)

@@ -78,6 +78,13 @@ class Worker(unittest.TestCase):
             row = json.loads(ray._row("/archive/exp7", job)["json"])
         self.assertIn("not installed on this worker", row["error"])
 
+    def test_an_object_name_never_leads_out_of_the_copy(self) -> None:
+        copy = ray._Copy.__new__(ray._Copy)
+        copy.folder = copy.aside = os.path.join(self.folder, "copy")
+        for path in ("../log", "a/../../log", "/etc/passwd"):
+            with self.assertRaisesRegex(ValueError, "want one that stays in its folder"):
+                copy._fetch_one((path, 1, 0))
+
 
 if __name__ == "__main__":
     unittest.main()
