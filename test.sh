@@ -25,7 +25,7 @@
 #   ./test.sh adapters blocked  the time of a call of TensorBoard's writers, with and without the adapter
 #   ./test.sh develop         the cost of a picture in Python, compared with Pillow, OpenCV and others
 #   ./test.sh fleet measure   the cost of the catalogue of a fleet, with a simulation of 1,000 boxes; look: how long it
-#                             takes to look at boxes and runs with --from
+#                             takes to look at boxes and runs with --from; backfill: an archive, with xargs and Ray
 #   ./test.sh wandb loop      the speed of an unchanged training that logs pictures with wandb; --quick: in a minute;
 #                             --torch: with tensors of PyTorch (8 GB)
 #   ./test.sh wandb blocked   how long a call of wandb blocks the training, with safelight.wandb and without
@@ -121,14 +121,14 @@ gallery_pages() {
 
 if [ "${1:-}" = gallery ] && [ "${2:-}" = measure ]; then
     gallery_pages
-    cargo build --locked --release
+    cargo build --locked --release --bin safelight
     export SAFELIGHT_PROGRAM="$PWD/target/release/safelight"
     exec node tests/gallery/measure.mjs "${@:3}"
 fi
 
 if [ "${1:-}" = gallery ]; then
     gallery_pages
-    cargo build --locked
+    cargo build --locked --bin safelight
     exec node --test "tests/gallery/${2:-*}.test.mjs"
 fi
 
@@ -137,7 +137,7 @@ if [ "${1:-}" = growth ]; then
     python="target/python/wandb-0.28.2/bin/python"
     "$python" -c 'import matplotlib' 2>/dev/null ||
         "$python" -m pip install --quiet --disable-pip-version-check matplotlib==3.11.2
-    cargo build --locked --release
+    cargo build --locked --release --bin safelight
     exec "$python" tests/measure/growth.py --plot docs/growth.svg "${@:2}"
 fi
 
@@ -146,7 +146,7 @@ if [ "${1:-}" = gentle ] || [ "${1:-}" = load ] || [ "${1:-}" = backlog ] ||
     [ "${1:-}" = hostile ]; then
     python_with 0.28.2
     [ "$1" != gentle ] || gallery_pages
-    cargo build --locked --release
+    cargo build --locked --release --bin safelight
     if [ "$1" = load ] && { [ -z "${2:-}" ] || [ "$2" = churn ]; }; then
         SAFELIGHT_CHURN="${SAFELIGHT_CHURN:-10000000}" \
             cargo test --locked --release --lib store::tests::churn -- --nocapture
@@ -170,7 +170,7 @@ if [ "${1:-}" = adapters ]; then
     fi
     [ "${2:-}" != blocked ] || exec "$python" -B python/tests/adapters/blocked.py "${@:3}"
     if [ -z "${SAFELIGHT_PROGRAM:-}" ]; then
-        cargo build --locked
+        cargo build --locked --bin safelight
         export SAFELIGHT_PROGRAM="$PWD/target/debug/safelight"
     fi
     cases=("${@:2}")
@@ -200,7 +200,7 @@ if [ "${1:-}" = wandb ] && { [ "${2:-}" = loop ] || [ "${2:-}" = blocked ]; }; t
     *" --torch "*) python_of adapters && place=adapters ;;
     *) python_with 0.31.0 && place=wandb-0.31.0 ;;
     esac
-    [ -n "${SAFELIGHT_PROGRAM:-}" ] || cargo build --locked --release
+    [ -n "${SAFELIGHT_PROGRAM:-}" ] || cargo build --locked --release --bin safelight
     exec "target/python/$place/bin/python" "tests/measure/wandb_$2.py" "${@:3}"
 fi
 
@@ -213,7 +213,7 @@ if [ "${1:-}" = peers ]; then
     python_with 0.31.0
     python_of peers
     python=target/python/peers/bin/python
-    cargo build --locked --release
+    cargo build --locked --release --bin safelight
     exec "$python" benches/peers.py --other-python target/python/wandb-0.31.0/bin/python "${@:2}"
 fi
 
@@ -223,7 +223,7 @@ if [ "${1:-}" = targets ]; then
     for target in tensorboard trackio mlflow seaweedfs boto3; do
         python_of "$target"
     done
-    cargo build --locked --release
+    cargo build --locked --release --bin safelight
     exec target/python/wandb-0.31.0/bin/python tests/measure/targets.py "${@:2}"
 fi
 
@@ -233,8 +233,14 @@ if [ "${1:-}" = fleet ]; then
     python="$PWD/target/python/catalog/bin/python"
     export SAFELIGHT_WEED="$PWD/target/python/seaweedfs/bin/weed"
     if [ "${2:-}" = measure ] && [ "${3:-}" = look ]; then
-        cargo build --locked --release
+        cargo build --locked --release --bin safelight
         SAFELIGHT_PROGRAM="$PWD/target/release/safelight" exec "$python" -B tests/measure/fleet_look.py "${@:4}"
+    fi
+    if [ "${2:-}" = measure ] && [ "${3:-}" = backfill ]; then
+        python_of ray
+        cargo build --locked --release --bin safelight
+        export SAFELIGHT_PROGRAM="$PWD/target/release/safelight"
+        exec target/python/ray/bin/python -B python/tests/fleet/backfill_ray.py --runs 40 --side 256 "${@:4}"
     fi
     if [ "${2:-}" = measure ]; then
         "$python" -c 'import matplotlib' 2>/dev/null ||
@@ -244,7 +250,7 @@ if [ "${1:-}" = fleet ]; then
     "$python" -B python/tests/catalog/kills.py "${2:-100}"
     "$python" -B python/tests/catalog/kills.py "${2:-100}" s3
     python_of ray
-    cargo build --locked
+    cargo build --locked --bin safelight
     export SAFELIGHT_PROGRAM="$PWD/target/debug/safelight"
     target/python/ray/bin/python -B python/tests/fleet/backfill_ray.py
     exit
@@ -254,7 +260,7 @@ fi
 if [ "${1:-}" = soak ]; then
     seconds="${2:-1800}"
     python_with 0.28.2
-    cargo build --locked --release
+    cargo build --locked --release --bin safelight
     cargo test --locked --test it --no-run
     export SAFELIGHT_SOAK="$seconds" SAFELIGHT_PROGRAM="$PWD/target/release/safelight"
     store="$PWD/target/soak/store"

@@ -195,13 +195,18 @@ class Scene:
                 pass
         return [f"s3://media/arch/{run.name}" for run in sorted(self.archive.iterdir())]
 
-    def start(self, case: str, uris: list[str]) -> subprocess.Popen[str]:
-        """Starts a driver that backfills to a target of its own."""
+    def config(self, case: str) -> pathlib.Path:
+        """Writes a configuration with a target of its own."""
         config = self.folder / f"{case}.toml"
         config.write_text(
             f'[sync.fleet]\nkind = "object_store"\nurl = "s3://media/{case}"\n'
             f'endpoint = "http://127.0.0.1:{self.port}"\n[work]\nthreads = 1\n'
         )
+        return config
+
+    def start(self, case: str, uris: list[str]) -> subprocess.Popen[str]:
+        """Starts a driver that backfills to a target of its own."""
+        config = self.config(case)
         about = json.dumps([uris, str(config), str(self.folder / f"scratch-{case}"), self.args.workers])
         log = open(self.folder / f"{case}.log", "ab")
         return subprocess.Popen([sys.executable, "-c", DRIVER, about], stdout=subprocess.PIPE, stderr=log, text=True)
@@ -264,6 +269,29 @@ class Scene:
                     break
             time.sleep(0.05)
 
+    def xargs(self, case: str, *command: str) -> None:
+        """Runs the program once for each run directory, so many at a time as there are workers."""
+        runs = sorted(run.name for run in self.archive.iterdir())
+        xargs = ["xargs", "-P", str(self.args.workers), "-I{}", os.environ["SAFELIGHT_PROGRAM"], *command]
+        with open(self.folder / f"{case}.log", "wb") as log:
+            names = "\n".join(runs)
+            done = subprocess.run(xargs, input=names, stdout=log, stderr=log, text=True, cwd=self.folder)
+        assert done.returncode == 0, (self.folder / f"{case}.log").read_text()[-4000:]
+
+    def xargs_without_delivery(self) -> str:
+        """`ingest` of each run into a store of its own."""
+        for run in self.archive.iterdir():
+            config = f'[store]\npath = "{self.folder}/stores/{run.name}"\n[work]\nthreads = 1\n'
+            (self.folder / f"{run.name}.toml").write_text(config)
+        (self.folder / "stores").mkdir()
+        self.xargs("stores", "ingest", "archive/{}", "--config", "{}.toml")
+        return "done"
+
+    def xargs_to_s3(self) -> str:
+        config, scratch = str(self.config("xargs")), str(self.folder / "scratch-xargs")
+        self.xargs("xargs", "backfill", "archive/{}", "--config", config, "--target", "fleet", "--scratch", scratch)
+        return self.check("xargs")
+
     def from_directories(self) -> str:
         driver = self.start("dirs", [str(run) for run in sorted(self.archive.iterdir())])
         rows = self.rows(driver, "dirs")
@@ -313,6 +341,8 @@ class Scene:
         return f"4 of 5 runs failed, by rows: {errors[0]!r}"
 
     def cases(self) -> Iterator[tuple[str, Any]]:
+        yield "xargs, without delivery", self.xargs_without_delivery
+        yield "xargs, directories to S3", self.xargs_to_s3
         yield "directories to S3", self.from_directories
         yield "S3 to S3, workers and programs killed", self.from_s3_with_kills
         yield "driver killed", self.driver_killed
