@@ -30,6 +30,7 @@
 #                             --torch: with tensors of PyTorch (8 GB)
 #   ./test.sh wandb blocked   how long a call of wandb blocks the training, with safelight.wandb and without
 #   ./test.sh peers           the cost of a picture, compared with wandb.Image and others; --quick: in a minute
+#   ./test.sh peers where     where the CPU time of a picture goes, by perf
 #   ./test.sh peers blocked   how long a call of the Python module blocks the training; --calls 40: in a minute
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -207,6 +208,15 @@ fi
 if [ "${1:-}" = peers ] && [ "${2:-}" = blocked ]; then
     python_with 0.28.2
     exec target/python/wandb-0.28.2/bin/python benches/blocked.py "${@:3}"
+fi
+
+if [ "${1:-}" = peers ] && [ "${2:-}" = where ]; then
+    python_of peers
+    # The released program has no symbols. Its code is the same with them.
+    CARGO_TARGET_DIR=target/symbols CARGO_PROFILE_RELEASE_STRIP=none \
+        cargo build --locked --release --bin safelight
+    export SAFELIGHT_PROGRAM="$PWD/target/symbols/release/safelight"
+    exec target/python/peers/bin/python -B benches/where.py "${@:3}"
 fi
 
 if [ "${1:-}" = peers ]; then

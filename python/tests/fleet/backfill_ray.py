@@ -214,7 +214,10 @@ class Scene:
     def rows(self, driver: subprocess.Popen[str], case: str) -> list[dict[str, Any]]:
         out, _ = driver.communicate()
         assert driver.returncode == 0, (self.folder / f"{case}.log").read_text()[-4000:]
-        rows: list[dict[str, Any]] = json.loads(out.splitlines()[-1])
+        try:
+            rows: list[dict[str, Any]] = json.loads(out.splitlines()[-1])
+        except ValueError as error:
+            raise AssertionError(f"the driver printed {out[-2000:]!r}") from error
         failed = [row for row in rows if row["error"]]
         assert not failed, failed
         return rows

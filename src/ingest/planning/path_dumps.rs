@@ -17,7 +17,7 @@ use crate::ingest::watching::{Due, QuietTimes, Settler};
 use crate::media::{Rejection, RunId};
 use crate::record::pattern::DumpPath;
 use crate::run_dir::ReadFailure;
-use crate::store::StoreError;
+use crate::store::{DumpRow, StoreError};
 use crate::store::journal::Stamp;
 
 /// The first and the longest pause before a dump that cannot be read is tried again.
@@ -161,7 +161,8 @@ impl PathDumps {
             // Whether it has changed is seen when it is planned.
             return Ok(false);
         }
-        if self.is_known(run, &id, stamp, context.planner)? {
+        let is_in_pipeline = self.in_flight.get(&id).is_some_and(|dump| dump.stamp == stamp);
+        if is_in_pipeline || is_known(run, &id.1, stamp, &row_of(run, &id.1, context.planner)?) {
             if arrival != Arrival::Closed {
                 return Ok(false);
             }
@@ -179,24 +180,6 @@ impl PathDumps {
             context.shared.progress.expect(1);
         }
         Ok(is_new)
-    }
-
-    /// Whether this version of a dump is in the store or in the pipeline.
-    fn is_known(
-        &self,
-        run: &RunReader,
-        id: &SourceId,
-        stamp: Stamp,
-        planner: &Planner,
-    ) -> Result<bool, StoreError> {
-        if self.in_flight.get(id).is_some_and(|dump| dump.stamp == stamp) {
-            return Ok(true);
-        }
-        let cursor = planner.reader().dump(run.id(), &id.1)?.and_then(|row| row.cursor);
-        let cursor = cursor.filter(|cursor| cursor.stamp == stamp);
-        // The sidecar is looked at only if it decides.
-        let sidecar = || run.files.sidecar(&id.1).map(|(_, stamp)| stamp);
-        Ok(cursor.is_some_and(|cursor| cursor.sidecar == sidecar()))
     }
 
     /// Plans the dumps that have settled, one of each run in turn, for at most [`SLICE`]. Those of a run are in the
@@ -290,10 +273,8 @@ impl PathDumps {
             return Ok(());
         }
         let is_compared = self.to_compare.remove(&due.id) || is_compared;
-        if in_flight.is_none()
-            && !is_compared
-            && self.is_known(run, &due.id, stamp, context.planner)?
-        {
+        let row = row_of(run, &due.id.1, context.planner)?;
+        if in_flight.is_none() && !is_compared && is_known(run, &due.id.1, stamp, &row) {
             self.forget(run, &due.id, context);
             return Ok(());
         }
@@ -306,7 +287,7 @@ impl PathDumps {
         let is_over = waited >= patience || n_unread > UNREAD_MAX;
         // A dump that stays incomplete is tried less and less often.
         let pause = (waited / 8).clamp(RETRY, RETRY_MAX);
-        match self.plan_dump(run, &due.id, &description, stamp, is_over, context)? {
+        match self.plan_dump(run, &due.id, &description, (stamp, row), is_over, context)? {
             PlanResult::Done => context.backlog.done(run.id(), &due.id),
             PlanResult::Compared => {
                 let dump = SettledDump { description, due, is_compared: true };
@@ -356,11 +337,10 @@ impl PathDumps {
         run: &mut RunReader,
         id: &SourceId,
         description: &Result<DumpPath, String>,
-        stamp: Stamp,
+        (stamp, row): (Stamp, DumpRow),
         is_over: bool,
         context: &mut PlanContext<'_>,
     ) -> Result<PlanResult, StoreError> {
-        let row = context.planner.reader().dump(run.id(), &id.1)?.unwrap_or_default();
         let sidecar = run.files.sidecar(&id.1);
         let dump = DumpVersion { path: &id.1, description, stamp, sidecar, row };
         let before = self.in_flight.get(id);
@@ -404,6 +384,19 @@ impl PathDumps {
         context.pipeline.submit(batch);
         Ok(PlanResult::Done)
     }
+}
+
+/// What the store knows of a dump.
+fn row_of(run: &RunReader, path: &str, planner: &Planner) -> Result<DumpRow, StoreError> {
+    Ok(planner.reader().dump(run.id(), path)?.unwrap_or_default())
+}
+
+/// Whether this version of a dump is in the store.
+fn is_known(run: &RunReader, path: &str, stamp: Stamp, row: &DumpRow) -> bool {
+    let cursor = row.cursor.as_ref().filter(|cursor| cursor.stamp == stamp);
+    // The sidecar is looked at only if it decides.
+    let sidecar = || run.files.sidecar(path).map(|(_, stamp)| stamp);
+    cursor.is_some_and(|cursor| cursor.sidecar == sidecar())
 }
 
 /// How long a dump must not change before it is read: longer where other machines may write without an

@@ -174,13 +174,19 @@ impl Rows {
 
     fn read_block(&mut self, entry: sled::Result<(sled::IVec, sled::IVec)>) -> sled::Result<()> {
         let (name, block) = entry?;
-        let mut rows = rows_of(&name, &block)?;
-        let last = rows.last().map(|(key, _)| key.clone());
-        let is_wanted =
-            |key: &Vec<u8>| *key >= self.first_key && *key <= self.last_key && *key > self.seen;
-        rows.retain(|(key, _)| is_wanted(key));
+        let mut walk = Walk::new(&name, &block);
+        // Only the rows that are wanted are copied: often one of many, or none.
+        let mut rows = Vec::new();
+        while let Some(value) = walk.step()? {
+            let key = &walk.key;
+            if *key >= self.first_key && *key <= self.last_key && *key > self.seen {
+                rows.push((key.clone(), value.to_vec()));
+            }
+        }
         self.ready = rows.into_iter();
-        self.seen = last.unwrap_or_default().max(std::mem::take(&mut self.seen));
+        if walk.key > self.seen {
+            self.seen = walk.key;
+        }
         Ok(())
     }
 }
