@@ -21,7 +21,7 @@ pub(crate) struct Segments {
     other_rows: Rows,
     /// Filtered rows, each behind its filter byte.
     filtered: Vec<u8>,
-    /// A row or rows filtered in another way.
+    /// A row or rows filtered in another way, or scratch space of [`is_noise`].
     other: Vec<u8>,
     spans: Vec<Span>,
     other_spans: Vec<Span>,
@@ -84,7 +84,7 @@ impl Segments {
     /// Filters the next rows into `filtered`, parts them into `spans`, and plans their codes.
     fn plan(&mut self, samples: &[u8], layout: &Layout, way: Way) -> Plan {
         match way {
-            Way::Fast if is_noise(samples, layout, &mut self.other_rows) => {
+            Way::Fast if is_noise(samples, layout, &mut self.other_rows, &mut self.other) => {
                 self.copy_rows(samples, layout);
                 self.spans.clear();
                 self.pass_over(samples, layout);
@@ -183,12 +183,14 @@ impl Segments {
     fn filter_rows(&mut self, samples: &[u8], layout: &Layout) {
         let pixel_bytes = layout.pixel_bytes;
         each_row(samples, layout, &mut self.rows, &mut self.filtered, |rows, out| {
-            let residuals = rows.residuals(pixel_bytes);
+            let residuals = rows.residuals(pixel_bytes, out);
             let filters = [Filter::Paeth, Filter::Sub, Filter::Up, Filter::Average];
             let residual = |filter: Filter| residuals[filter as usize - 1];
             let best = filters.into_iter().min_by_key(|&filter| residual(filter));
             let best = best.unwrap_or(Filter::Paeth);
-            rows.filter(best, pixel_bytes, out);
+            if best != Filter::Paeth {
+                rows.filter(best, pixel_bytes, out);
+            }
             best
         });
     }
