@@ -23,9 +23,23 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Finds the best codes for bytes that are parted into `spans`.
+    /// Finds good codes for bytes that are parted into `spans`.
     pub(crate) fn new(bytes: &[u8], spans: &[Span], sampling: Sampling) -> Self {
-        Self::of(&Counts::of(bytes, spans, sampling))
+        Self::of(&Counts::of(bytes, spans, sampling), CODE_BITS_MAX)
+    }
+
+    /// Finds the best codes for bytes that are parted into `spans`. Of a short block, a large part is the header.
+    /// Lengths that differ less make the header shorter.
+    pub(crate) fn best(bytes: &[u8], spans: &[Span]) -> Self {
+        const EVEN_BITS_MAX: usize = 8;
+        let counts = Counts::of(bytes, spans, Sampling::All);
+        let plan = Self::of(&counts, CODE_BITS_MAX);
+        let n_used = counts.symbols.iter().filter(|&&n| n > 0).count();
+        if plan.n_bits > SHORT_BITS_MAX || n_used > 1 << EVEN_BITS_MAX {
+            return plan;
+        }
+        let even = Self::of(&counts, EVEN_BITS_MAX);
+        if even.n_bits < plan.n_bits { even } else { plan }
     }
 
     /// Returns the plan of a stored block.
@@ -33,14 +47,14 @@ impl Plan {
         Self { symbols: [0; _], distances: [0; _], header: None, n_bits: u64::MAX }
     }
 
-    fn of(counts: &Counts) -> Self {
+    fn of(counts: &Counts, code_bits_max: usize) -> Self {
         let (mut symbols, mut distances) = ([0; N_SYMBOLS], [0; N_DISTANCES]);
-        let n_bits = code_lengths(&counts.symbols, CODE_BITS_MAX, &mut symbols)
-            + code_lengths(&counts.distances, CODE_BITS_MAX, &mut distances)
+        let n_bits = code_lengths(&counts.symbols, code_bits_max, &mut symbols)
+            + code_lengths(&counts.distances, code_bits_max, &mut distances)
             + counts.n_extra;
         let header = Header::new(&symbols, &distances);
         let n_bits = header.n_bits + n_bits;
-        if n_bits < FIXED_BITS_MAX {
+        if n_bits < SHORT_BITS_MAX {
             let n_fixed = 3 + n_bits_fixed(counts);
             if n_fixed <= n_bits {
                 let (symbols, distances) = (FIXED_SYMBOLS, FIXED_DISTANCES);
@@ -51,8 +65,8 @@ impl Plan {
     }
 }
 
-/// Longest block, in bits, for which fixed lengths are tried.
-const FIXED_BITS_MAX: u64 = 8 * 4096;
+/// Longest block, in bits, for which more codes are tried: of all blocks the fixed ones of the format.
+const SHORT_BITS_MAX: u64 = 8 * 4096;
 
 /// The fixed code lengths of the format (RFC 1951, 3.2.6), without the last two symbols, which are never
 /// used.

@@ -31,6 +31,10 @@ impl Effort {
     pub(crate) const QUICK: Self =
         Self { length_min: 8, length_good: 0, n_tries: 1, patience: usize::MAX, n_remembered: 4 };
 
+    /// For filtered rows of tiny pictures.
+    pub(crate) const TINY: Self =
+        Self { length_min: 4, length_good: 32, n_tries: 6, patience: usize::MAX, n_remembered: 8 };
+
     /// For filtered rows. They are mostly noise, in which a short copy costs more than its literals.
     pub(crate) const RICH: Self =
         Self { length_min: 8, length_good: 16, n_tries: 2, patience: 32, n_remembered: 8 };
@@ -203,7 +207,7 @@ mod tests {
             let part = |(bytes, n): (Vec<u8>, usize)| bytes.repeat(n);
             let bytes: Vec<u8> = parts.into_iter().flat_map(part).collect();
             let (mut matcher, mut spans) = (Matcher::default(), Vec::new());
-            for effort in [Effort::FLAT, Effort::RICH, Effort::QUICK, Effort::FLAT] {
+            for effort in [Effort::FLAT, Effort::RICH, Effort::QUICK, Effort::TINY] {
                 matcher.find(&bytes, row_bytes, effort, &mut spans);
                 let mut made: Vec<u8> = Vec::new();
                 for &Span { n_literals, n_copied, distance } in &spans {

@@ -1,6 +1,6 @@
 //! Detects noise, which no filter and no code makes smaller.
 
-use crate::filter::{RESIDUAL_MAX, Rows};
+use crate::filter::{LANES, RESIDUAL_MAX, Rows};
 use crate::layout::Layout;
 
 /// Smallest picture, in bytes, that is checked. Filtering a smaller one costs little.
@@ -23,8 +23,13 @@ const NOISE: u64 = {
 /// Whether some rows, which stand for all, are noise: all bytes are about equally frequent, and so are the
 /// residuals of every filter.
 ///
-/// `rows` is scratch space. A picture that is not noise usually shows it in the first row.
-pub(crate) fn is_noise(samples: &[u8], layout: &Layout, rows: &mut Rows) -> bool {
+/// `rows` and `filtered` are scratch space. A picture that is not noise usually shows it in the first row.
+pub(crate) fn is_noise(
+    samples: &[u8],
+    layout: &Layout,
+    rows: &mut Rows,
+    filtered: &mut Vec<u8>,
+) -> bool {
     if samples.len() < SAMPLES_MIN {
         return false;
     }
@@ -32,6 +37,7 @@ pub(crate) fn is_noise(samples: &[u8], layout: &Layout, rows: &mut Rows) -> bool
     let n_rows = samples.len() / layout.sample_bytes;
     let step = (n_rows / (LOOKED_AT / row_bytes).max(4)).max(1);
     let mut counts = [0u64; 256];
+    filtered.resize(row_bytes.next_multiple_of(LANES), 0);
     let (mut n, mut residuals) = (0, 0);
     for i in (step / 2..n_rows).step_by(step) {
         let row = |i: usize| &samples[i * layout.sample_bytes..][..layout.sample_bytes];
@@ -43,7 +49,7 @@ pub(crate) fn is_noise(samples: &[u8], layout: &Layout, rows: &mut Rows) -> bool
         layout.fill_row(row(i), here);
         here.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
         n += row_bytes as u64;
-        let least = rows.residuals(layout.pixel_bytes).into_iter().min().unwrap_or(0);
+        let least = rows.residuals(layout.pixel_bytes, filtered).into_iter().min().unwrap_or(0);
         residuals += u64::from(least);
         // 4 % less than noise. Fewer than 1024 bytes are not significant.
         if n >= 1024 && residuals * 256 * 25 < n * NOISE * 24 {
@@ -76,7 +82,7 @@ mod tests {
                     Picture { color_type: mode, width: side, height: side, samples: &samples };
                 let layout = Layout::new(pixels).expect("a layout");
                 assert_eq!(
-                    is_noise(&samples, &layout, &mut Rows::default()),
+                    is_noise(&samples, &layout, &mut Rows::default(), &mut Vec::new()),
                     want,
                     "{what} {mode:?} {side}"
                 );

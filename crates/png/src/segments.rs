@@ -1,7 +1,5 @@
 //! Rows → IDAT chunks, segment by segment.
 
-use std::mem::take;
-
 use crate::chunk::Chunk;
 use crate::deflate::{Deflate, Plan};
 use crate::filter::{Filter, LANES, Rows};
@@ -21,7 +19,7 @@ pub(crate) struct Segments {
     other_rows: Rows,
     /// Filtered rows, each behind its filter byte.
     filtered: Vec<u8>,
-    /// A row or rows filtered in another way.
+    /// A row or rows filtered in another way, or scratch space of [`is_noise`].
     other: Vec<u8>,
     spans: Vec<Span>,
     other_spans: Vec<Span>,
@@ -84,7 +82,7 @@ impl Segments {
     /// Filters the next rows into `filtered`, parts them into `spans`, and plans their codes.
     fn plan(&mut self, samples: &[u8], layout: &Layout, way: Way) -> Plan {
         match way {
-            Way::Fast if is_noise(samples, layout, &mut self.other_rows) => {
+            Way::Fast if is_noise(samples, layout, &mut self.other_rows, &mut self.other) => {
                 self.copy_rows(samples, layout);
                 self.spans.clear();
                 self.pass_over(samples, layout);
@@ -102,7 +100,7 @@ impl Segments {
                 self.copy_rows(samples, layout);
                 let row_bytes = 1 + layout.row_bytes;
                 self.matcher.find(&self.filtered, row_bytes, effort, &mut self.spans);
-                let unfiltered = Plan::new(&self.filtered, &self.spans, Sampling::All);
+                let unfiltered = Plan::best(&self.filtered, &self.spans);
                 // A sixteenth of the bytes is good enough for `Compression::Fast`.
                 if effort == Effort::QUICK && unfiltered.n_bits < self.filtered.len() as u64 / 2 {
                     self.pass_over(samples, layout);
@@ -112,7 +110,7 @@ impl Segments {
                 std::mem::swap(&mut self.spans, &mut self.other_spans);
                 self.filter_rows(samples, layout);
                 find_zeros(&self.filtered, &mut self.spans);
-                let plan = Plan::new(&self.filtered, &self.spans, Sampling::All);
+                let plan = Plan::best(&self.filtered, &self.spans);
                 if plan.n_bits <= unfiltered.n_bits {
                     return plan;
                 }
@@ -121,25 +119,10 @@ impl Segments {
                 unfiltered
             }
             Way::Tiny => {
-                let before = self.rows.clone();
-                let mut best = self.plan(samples, layout, Way::Either(Effort::FLAT));
-                for way in [Way::Rich, Way::Copies] {
-                    let (filtered, spans) = (take(&mut self.filtered), take(&mut self.spans));
-                    self.rows.clone_from(&before);
-                    let plan = self.plan(samples, layout, way);
-                    if plan.n_bits < best.n_bits {
-                        best = plan;
-                    } else {
-                        (self.filtered, self.spans) = (filtered, spans);
-                    }
-                }
-                best
-            }
-            Way::Copies => {
                 self.filter_rows(samples, layout);
                 let row_bytes = 1 + layout.row_bytes;
-                self.matcher.find(&self.filtered, row_bytes, Effort::RICH, &mut self.spans);
-                Plan::new(&self.filtered, &self.spans, Sampling::All)
+                self.matcher.find(&self.filtered, row_bytes, Effort::TINY, &mut self.spans);
+                Plan::best(&self.filtered, &self.spans)
             }
             Way::Rich => {
                 self.other_rows.clone_from(&self.rows);
@@ -149,10 +132,10 @@ impl Segments {
                 self.rows.clone_from(&self.other_rows);
                 self.filter_rows_by_bits(samples, layout, &counts.sixteenths());
                 find_zeros(&self.filtered, &mut self.spans);
-                let plan = Plan::new(&self.filtered, &self.spans, Sampling::All);
+                let plan = Plan::best(&self.filtered, &self.spans);
                 let row_bytes = 1 + layout.row_bytes;
                 self.matcher.find(&self.filtered, row_bytes, Effort::RICH, &mut self.other_spans);
-                let with_copies = Plan::new(&self.filtered, &self.other_spans, Sampling::All);
+                let with_copies = Plan::best(&self.filtered, &self.other_spans);
                 if plan.n_bits <= with_copies.n_bits {
                     return plan;
                 }
@@ -183,12 +166,14 @@ impl Segments {
     fn filter_rows(&mut self, samples: &[u8], layout: &Layout) {
         let pixel_bytes = layout.pixel_bytes;
         each_row(samples, layout, &mut self.rows, &mut self.filtered, |rows, out| {
-            let residuals = rows.residuals(pixel_bytes);
+            let residuals = rows.residuals(pixel_bytes, out);
             let filters = [Filter::Paeth, Filter::Sub, Filter::Up, Filter::Average];
             let residual = |filter: Filter| residuals[filter as usize - 1];
             let best = filters.into_iter().min_by_key(|&filter| residual(filter));
             let best = best.unwrap_or(Filter::Paeth);
-            rows.filter(best, pixel_bytes, out);
+            if best != Filter::Paeth {
+                rows.filter(best, pixel_bytes, out);
+            }
             best
         });
     }
@@ -246,9 +231,7 @@ enum Way {
     Either(Effort),
     /// For other pictures: filters by fewest bits; runs of zeros or copies; more segments.
     Rich,
-    /// Filters by smallest residuals; copies.
-    Copies,
-    /// For tiny pictures: the smallest result of `Either`, `Rich` and `Copies`.
+    /// For other tiny pictures: filters by smallest residuals; copies.
     Tiny,
 }
 
@@ -261,13 +244,11 @@ impl Way {
         {
             return Self::Fast;
         }
-        if compression == Compression::Small && samples.len() < TINY {
-            return Self::Tiny;
-        }
         match (compression, flatness(samples, layout)) {
             (Compression::Fast, 0.8..) => Self::Either(Effort::QUICK),
             (Compression::Fast, _) => Self::Fast,
             (Compression::Small, 0.5..) => Self::Either(Effort::FLAT),
+            (Compression::Small, _) if samples.len() < TINY => Self::Tiny,
             _ => Self::Rich,
         }
     }
@@ -277,7 +258,7 @@ impl Way {
         match self {
             Self::Fast | Self::Either(Effort::QUICK) => 192 << 10,
             Self::Either(_) => 1 << 20,
-            Self::Rich | Self::Copies | Self::Tiny => 64 << 10,
+            Self::Rich | Self::Tiny => 64 << 10,
         }
     }
 }

@@ -29,20 +29,36 @@ pub(crate) fn find_zeros(bytes: &[u8], spans: &mut Vec<Span>) {
     let (mut at, mut n_before) = (0, 0);
     let (blocks, rest) = bytes.as_chunks::<64>();
     for block in blocks {
-        n_before = finder.block(zero_bytes(block), at, n_before);
+        // A run that is long enough has four zeros at a multiple of 4.
+        if n_before > 0 || has_four_zeros(block) {
+            n_before =
+                finder.block(zero_bytes(block), at, n_before.max(few_zeros_before(bytes, at)));
+        }
         at += 64;
     }
     if !rest.is_empty() {
         let mut block = [1; 64];
         block[..rest.len()].copy_from_slice(rest);
         // The padding is not zero, and so ends the last run.
-        finder.block(zero_bytes(&block), at, n_before);
+        finder.block(zero_bytes(&block), at, n_before.max(few_zeros_before(bytes, at)));
         n_before = 0;
     }
     let n = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     finder.zeros(n - n_before, n_before);
     let n_literals = n - finder.from;
     spans.push(Span { n_literals, n_copied: 0, distance: 1 });
+}
+
+/// Whether four zeros begin at a multiple of 4.
+fn has_four_zeros(block: &[u8; 64]) -> bool {
+    let fours = block.as_chunks::<4>().0.iter();
+    fours.fold(false, |any, &four| any | (u32::from_ne_bytes(four) == 0))
+}
+
+/// Returns the number of zeros that end at `at`, up to 3.
+fn few_zeros_before(bytes: &[u8], at: u32) -> u32 {
+    let before = bytes[..at as usize].iter().rev().take(3);
+    before.take_while(|&&byte| byte == 0).map(|_| 1).sum()
 }
 
 struct Finder<'a> {

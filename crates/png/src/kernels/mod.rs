@@ -9,8 +9,8 @@ pub(crate) mod zeros;
 macro_rules! for_more_instructions {
     ($($function:item)+) => {$(
         #[multiversion::multiversion(targets(
-            "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi2+f16c+lzcnt+popcnt",
-            "x86_64+avx2+fma+bmi2+f16c"
+            "x86_64+avx512f+avx512bw+avx512vl+avx512dq+avx2+fma+bmi1+bmi2+f16c+lzcnt+popcnt",
+            "x86_64+avx2+fma+bmi1+bmi2+f16c+lzcnt+popcnt"
         ))]
         $function
     )+};
