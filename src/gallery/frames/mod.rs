@@ -431,12 +431,12 @@ mod tests {
             ),
             (
                 &most,
-                "got 1 runs × 2 keys × 129 steps × 256 indices = 66048 combinations, want at most 65536: ask several \
-                 times",
+                "got 66048 combinations of runs (1), keys (2), steps (129) and indices (256), want at most 65536: ask \
+                 several times",
             ),
             (&long, "got more than 256 values in \"steps\", want at most 256"),
             ("key=k&steps=1&size=64", "got \"64\" as \"size\", want 128 or 256"),
-            ("steps=1", "got 1 values of \"run\" and 0 of \"key\", want 1 to 256 pairs"),
+            ("steps=1", "got 1 value of \"run\" and 0 of \"key\", want 1 to 256 pairs"),
         ] {
             let got = ask(&store.gallery(), query).await;
             assert_eq!(
