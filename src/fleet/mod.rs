@@ -164,14 +164,14 @@ impl Fleet {
         self.objects.runs(of_box)
     }
 
-    /// Lists the runs of all boxes in the scratch store, unless that was done within `age_max`.
+    /// Lists the runs of all boxes in the scratch store, unless that was done within `age_max`. Returns their number.
     ///
     /// # Errors
     /// If the object store fails, or refuses to list.
-    pub(crate) fn list(&self, age_max: Duration) -> Result<(), FleetError> {
+    pub(crate) fn list(&self, age_max: Duration) -> Result<usize, FleetError> {
         let mut listed = lock(&self.listed);
         if listed.at.is_some_and(|at| at.elapsed() < age_max) {
-            return Ok(());
+            return Ok(listed.runs.len());
         }
         let at = Instant::now();
         for run in self.runs(None)? {
@@ -184,7 +184,7 @@ impl Fleet {
             }
         }
         listed.at = Some(at);
-        Ok(())
+        Ok(listed.runs.len())
     }
 
     /// Whether a run's manifests were looked for within `age_max`.
