@@ -43,11 +43,13 @@ pub(crate) use self::error::FleetError;
 pub(crate) use self::files::FleetFiles;
 use self::lines::{LatestLines, Reading};
 pub(crate) use self::names::FleetRun;
+pub(crate) use self::objects::OBJECTS_AT_ONCE;
 use self::objects::Objects;
 use crate::config::sync::ObjectStoreConfig;
 use crate::formats::manifest::{self, Content};
 use crate::locks::lock;
-use crate::media::{MediaId, RunId};
+use crate::media::{MediaId, RunId, State};
+use crate::sinks::http::policy::OBJECT_BYTES_MAX;
 use crate::sinks::object_store::ListedObject;
 use crate::store::journal::{self, Event, SourceCursor};
 use crate::store::lock::Holder;
@@ -242,8 +244,9 @@ impl Fleet {
             begin(id, named, described.as_deref(), read);
             self.commit(id, read, Vec::new())?;
         }
-        let names = manifests.iter().map(|(_, object)| format!("{folder}/{}", object.name));
-        let mut contents = self.objects.contents(names.collect());
+        let named = |(_, object): &(u64, ListedObject)| format!("{folder}/{}", object.name);
+        let names = manifests.iter().map(|manifest| (named(manifest), OBJECT_BYTES_MAX));
+        let mut contents = self.objects.contents(names);
         for (n_read, (number, object)) in (0..).zip(&manifests) {
             see(n_read, manifests.len() as u64);
             let name = format!("{folder}/{}", object.name);
