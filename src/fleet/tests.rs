@@ -243,6 +243,56 @@ fn rejected_items_are_read_with_and_without_a_place() {
 }
 
 #[test]
+fn a_dump_that_became_an_item_is_no_longer_rejected() {
+    // Bug: a dump that was rejected without an index was listed as waiting beside the images that it became.
+    let dir = FleetDir::new();
+    let rejected = |seq: u64, step: u64, path: &str, class: &str| {
+        let fields = json!({
+            "state": "rejected", "reason": format!("line {seq}"), "class": class, "index": null,
+            "source": {"path": path},
+        });
+        line(seq, step, &fields)
+    };
+    let of = |path: &str, mut line: Value| {
+        line["source"]["path"] = path.into();
+        line
+    };
+    let lines = [
+        rejected(1, 7, "a.npy", "waiting"),
+        rejected(2, 8, "b.npy", "final"),
+        rejected(3, 9, "c.npy", "waiting"),
+        rejected(4, 9, "c.npy", "waiting"),
+        // In the same manifest.
+        of("a.npy", image(5, 7, b"x")),
+        // Of other dumps.
+        of("d.npy", image(6, 8, b"x")),
+        of("e.npy", image(7, 10, b"x")),
+    ];
+    dir.manifest("runs/b/r", 1, &lines);
+    let fleet = dir.fleet();
+    let n_waiting = || {
+        let state = Some(StateFilter::Waiting);
+        let filter = Filter { run: Some(id("b/r")), state, ..Filter::default() };
+        fleet.reader().items(&filter).expect("an index").count()
+    };
+    fleet.read_run(&id("b/r"), Duration::ZERO, |_, _| {}).expect("a run");
+    let mut got = items(fleet.reader(), "b/r");
+    got.sort();
+    let want = [(7, "line 5"), (8, "line 2"), (8, "line 6"), (9, "line 4"), (10, "line 7")];
+    assert_eq!((got, n_waiting()), (named(&want), 1));
+    // In a later manifest.
+    let held = of("c.npy", held(9, 9));
+    dir.manifest("runs/b/r", 2, &[of("b.npy", image(8, 8, b"y")), held]);
+    fleet.read_run(&id("b/r"), Duration::ZERO, |_, _| {}).expect("a run");
+    let mut got = items(fleet.reader(), "b/r");
+    got.sort();
+    let want = [(7, "line 5"), (8, "line 8"), (9, "line 9"), (10, "line 7")];
+    assert_eq!((got, n_waiting()), (named(&want), 0));
+    let counts = fleet.reader().counts_of(&id("b/r")).expect("an index").expect("a run");
+    assert_eq!((counts.image, counts.held, counts.rejected), (3, 1, 0));
+}
+
+#[test]
 fn only_an_object_with_its_size_and_digest_becomes_a_file() {
     let dir = FleetDir::new();
     dir.manifest("runs/b/r", 1, &[held(1, 7)]);
