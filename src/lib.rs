@@ -58,7 +58,7 @@
 pub use safelight_formats as formats;
 pub use safelight_image::{
     annotations, compare, convert, decode, encode, limits, media, plan, query, record, render,
-    tensor, values,
+    tensor, values, words,
 };
 
 // Shell.

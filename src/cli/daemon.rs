@@ -12,7 +12,9 @@ use super::run_dirs::NamedDirectories;
 use super::store_advice::{check_owner, with_advice};
 
 pub(super) fn run(directories: &[PathBuf], common: &Common) -> anyhow::Result<ExitCode> {
-    let NamedDirectories { directories, mut warnings } = NamedDirectories::of(directories)?;
+    let configured = common.config()?.live.watches;
+    let NamedDirectories { directories, mut warnings } =
+        NamedDirectories::of(directories, &configured)?;
     let (config, of_config, source) = common.of_daemon(&directories)?;
     warnings.extend(of_config);
     let store = config.boot.store.clone();

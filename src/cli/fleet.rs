@@ -103,6 +103,11 @@ pub(super) fn open_run(
     Ok((access, OpenFleetRun { files, run, id, exit_code }))
 }
 
+/// Says that an object store has no run of any box.
+pub(super) fn no_manifests(url: &str) -> anyhow::Error {
+    anyhow!("there are no manifests at {url}: want runs/BOX/RUN/00000001.jsonl below it")
+}
+
 /// `safelight ls --from URL [BOX]`: lists runs.
 pub(super) fn list_runs(
     from: &str,
@@ -116,7 +121,7 @@ pub(super) fn list_runs(
         let url = fleet.url();
         return Err(match of_box {
             Some(of_box) => anyhow!("no box {of_box:?} has delivered a run to {url}"),
-            None => anyhow!("no box has delivered a run to {url}: want runs/BOX/RUN/ below it"),
+            None => no_manifests(url),
         });
     }
     if common.json {

@@ -119,7 +119,7 @@ pub(super) fn skipped_lines(skipped: &SkippedEntries) -> Vec<String> {
 }
 
 /// A number with a noun whose plural is given.
-fn plural(n: u64, one: &str, many: &str) -> String {
+pub(super) fn plural(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", HumanCount(n), if n == 1 { one } else { many })
 }
 

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::access::{GallerySource, StoreAccess};
 use super::args::{Common, GalleryArgs};
 use super::exit::ExitCode;
-use super::fleet::open;
+use super::fleet::{no_manifests, open};
 use super::json::{self, GalleryAddress};
 use crate::config::{Config, GalleryListen, InEffect};
 use crate::control::protocol::GalleryPlace;
@@ -28,7 +28,9 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     if let Some(from) = &args.fleet.from {
         let (fleet, config) = open(from, common)?;
-        fleet.list(Duration::ZERO)?;
+        if fleet.list(Duration::ZERO)? == 0 {
+            return Err(no_manifests(fleet.url()));
+        }
         let fleet = Arc::new(fleet);
         let store = Path::new(fleet.url()).to_owned();
         serve(args, common, &config, GalleryOf::Fleet(fleet), &store, out)?;

@@ -25,16 +25,16 @@ pub(super) struct NamedDirectories {
 }
 
 impl NamedDirectories {
-    /// The directories that the daemon is to watch.
+    /// The directories that the daemon is to watch, beside the sections of its configuration.
     ///
     /// # Errors
     /// If one of them is no directory.
-    pub(super) fn of(paths: &[PathBuf]) -> anyhow::Result<Self> {
+    pub(super) fn of(paths: &[PathBuf], configured: &[WatchConfig]) -> anyhow::Result<Self> {
         let mut named = Self::default();
         for path in paths {
             let path = directory(path)?;
             if named.directories.iter().all(|named| named.path != path) {
-                let depth = named.depth_of_runs(&path);
+                let depth = named.depth_of_runs(&path, configured);
                 named.directories.push(NamedDirectory { path, depth });
             }
         }
@@ -42,11 +42,15 @@ impl NamedDirectories {
     }
 
     /// How many levels below a directory its run directories lie: the first level that has any, else 1. Warns of run
-    /// directories that lie deeper, because one pattern chooses those of one level.
-    fn depth_of_runs(&mut self, path: &Path) -> usize {
-        let watch = WatchConfig::of_run(path.to_owned());
+    /// directories that lie deeper, because one pattern chooses those of one level. A section of this directory has a
+    /// pattern of its own.
+    fn depth_of_runs(&mut self, path: &Path, configured: &[WatchConfig]) -> usize {
+        let watch = NamedDirectory::watch_of_run(path, configured);
         if is_run_dir(path, &watch) {
             return 0;
+        }
+        if NamedDirectory::section(path, configured).is_some() {
+            return 1;
         }
         // Too much to look through: they are looked for by the default pattern.
         let RunDirs { runs, warnings } = RunDirs::below(path, &watch).unwrap_or_default();
@@ -197,6 +201,7 @@ fn entries(folder: &Path) -> impl Iterator<Item = (String, fs::FileType)> + use<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     #[test]
     fn run_directories_are_found_below_a_folder_and_in_folders_of_experiments() {
@@ -224,7 +229,7 @@ mod tests {
         assert_eq!(names, ["a", "b", "c", "exp/seed0"]);
         let named = |paths: &[PathBuf]| {
             let NamedDirectories { directories, warnings } =
-                NamedDirectories::of(paths).expect("directories");
+                NamedDirectories::of(paths, &[]).expect("directories");
             (directories.iter().map(|named| named.depth).collect::<Vec<_>>(), warnings)
         };
         // Bug: run directories that lie deeper than others were left out without a word.
@@ -239,6 +244,26 @@ mod tests {
         }
         fs::write(deep.join("exp/seed0/dumps/val/1.npy"), "").expect("a file");
         assert_eq!(named(&[deep, temp.path().join("empty")]), (vec![2, 1], Vec::new()));
+        // Bug: a directory whose section chooses all of them by a pattern of its own had the warning, too.
+        let text = format!("[[watch]]\npath = {:?}\nruns = \"**\"\n", temp.path());
+        let configured = config::parse(&text, Path::new("/s.toml")).expect("a file").live.watches;
+        let NamedDirectories { directories, warnings } =
+            NamedDirectories::of(&[temp.path().to_owned()], &configured).expect("directories");
+        assert_eq!((directories.len(), warnings), (1, Vec::new()));
+        // Bug: the section's patterns of dumps were not looked at.
+        let other = temp.path().join("other/run/tensors");
+        fs::create_dir_all(&other).expect("folders");
+        fs::write(other.join("val-1.npy"), "").expect("a file");
+        let text = format!(
+            "[[watch]]\npath = {:?}\ndumps = [\"tensors/{{key}}-{{step}}.npy\"]\n",
+            temp.path()
+        );
+        let configured = config::parse(&text, Path::new("/s.toml")).expect("a file").live.watches;
+        let depth_of = |path: &str| {
+            let named = NamedDirectories::of(&[temp.path().join(path)], &configured);
+            named.expect("directories").directories[0].depth
+        };
+        assert_eq!((depth_of("other"), depth_of("other/run")), (1, 0));
     }
 
     #[test]

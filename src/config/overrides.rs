@@ -84,14 +84,8 @@ impl NamedDirectory {
     /// How the directory is read: as the section says that it lies in, or by the default patterns.
     pub(crate) fn watch(&self, configured: &[WatchConfig]) -> WatchConfig {
         let path = self.path.clone();
-        let is_same = |watch: &&WatchConfig| {
-            std::fs::canonicalize(&watch.path).is_ok_and(|configured| configured == path)
-        };
-        let of_run = match configured.iter().find(|watch| path.starts_with(&watch.path)) {
-            Some(watch) => WatchConfig { path: path.clone(), runs: None, ..watch.clone() },
-            None => WatchConfig::of_run(path.clone()),
-        };
-        match configured.iter().find(is_same) {
+        let of_run = Self::watch_of_run(&path, configured);
+        match Self::section(&path, configured) {
             _ if self.depth == 0 => of_run,
             Some(watch) => WatchConfig { path, ..watch.clone() },
             None => WatchConfig { runs: self.runs().into_pattern(), ..of_run },
@@ -101,6 +95,25 @@ impl NamedDirectory {
     /// The pattern of the run directories in it.
     pub(crate) fn runs(&self) -> RunsPattern {
         RunsPattern::of_depth(self.depth)
+    }
+
+    /// How a directory is read if it is a run.
+    pub(crate) fn watch_of_run(path: &Path, configured: &[WatchConfig]) -> WatchConfig {
+        match configured.iter().find(|watch| path.starts_with(&watch.path)) {
+            Some(watch) => WatchConfig { path: path.to_owned(), runs: None, ..watch.clone() },
+            None => WatchConfig::of_run(path.to_owned()),
+        }
+    }
+
+    /// The section of this directory, which says which folders in it are runs.
+    pub(crate) fn section<'a>(
+        path: &Path,
+        configured: &'a [WatchConfig],
+    ) -> Option<&'a WatchConfig> {
+        let is_same = |watch: &&WatchConfig| {
+            std::fs::canonicalize(&watch.path).is_ok_and(|configured| configured == path)
+        };
+        configured.iter().find(is_same)
     }
 }
 

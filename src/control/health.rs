@@ -10,6 +10,7 @@ use crate::ingest::{IngestStatus, Waiting};
 use crate::media::shortened;
 use crate::store::{RejectedExample, RejectedItems};
 use crate::sync::{self, TargetStatus};
+use crate::words::counted;
 
 /// How many causes of one kind are named.
 const CAUSES_MAX: usize = 5;
@@ -118,15 +119,20 @@ fn overdue(view: &IngestStatus) -> Option<String> {
 fn away(target: &TargetStatus) -> Option<String> {
     let trouble = target.trouble.as_ref()?;
     let TargetStatus { name, patience_s, pending, .. } = target;
+    let are_pending = format!(
+        "{} {} pending",
+        counted(*pending, "item"),
+        if *pending == 1 { "is" } else { "are" }
+    );
     if sync::is_forbidden(trouble) {
-        return Some(format!("target {name}: {pending} items are pending: {trouble}"));
+        return Some(format!("target {name}: {are_pending}: {trouble}"));
     }
     let trouble_s = target.trouble_s?;
     // Compared in whole seconds, as the setting is.
     (Duration::try_from_secs_f64(trouble_s).ok()? >= Duration::from_secs(*patience_s)).then(|| {
         format!(
-            "target {name}: delivery has failed for {trouble_s:.0} s (patience_s is {patience_s}), {pending} items \
-             are pending: {trouble}"
+            "target {name}: delivery has failed for {trouble_s:.0} s (patience_s is {patience_s}), {are_pending}: \
+             {trouble}"
         )
     })
 }

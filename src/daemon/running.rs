@@ -13,6 +13,7 @@ use super::signals::EndSignals;
 use super::systemd::{STATUS_EVERY, Watchdog, notify, notify_starting};
 use crate::ingest::{ItemCounts, Shared};
 use crate::store::{Reader, StoreError, Writer};
+use crate::words::counted;
 
 /// How often the loop checks whether the initial scan is complete.
 const READY_EVERY: Duration = Duration::from_millis(20);
@@ -138,13 +139,11 @@ impl<'a> MainLoop<'a> {
     fn status_line(&self) -> String {
         let view = self.shared.ingest_status();
         let (n_runs, [image, held, rejected]) = self.reader.totals().unwrap_or_default();
-        let plural = |n: u64| if n == 1 { "" } else { "s" };
-        let (of_runs, of_images) = (plural(n_runs as u64), plural(image));
+        let (runs, images) = (counted(n_runs as u64, "run"), counted(image, "image"));
         let waiting = view.waiting.len();
         let trouble = view.trouble.map(|trouble| format!("; cannot write: {trouble}"));
         format!(
-            "{n_runs} run{of_runs}, {image} image{of_images}, {held} held back, {rejected} rejected, \
-             {waiting} waiting{}",
+            "{runs}, {images}, {held} held back, {rejected} rejected, {waiting} waiting{}",
             trouble.unwrap_or_default()
         )
     }

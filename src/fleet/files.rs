@@ -1,6 +1,6 @@
 //! Objects of media, as files of the scratch store.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,26 +68,59 @@ impl FleetFiles {
     /// # Errors
     /// If the object is missing, longer than 64 MiB, or has another size or digest; if the store or the disk fails.
     pub(crate) fn fetch(&self, run: &RunId, file: NamedFile<'_>) -> Result<(), FleetError> {
-        let NamedFile { path: name, size, sha256 } = file;
-        let path = run_folder(self.root(), run).join(name);
-        if fs::symlink_metadata(&path).is_ok() {
+        let path = self.path(run, &file);
+        if is_there(&path) {
             return Ok(());
         }
-        let damaged = |damage: String| FleetError::Damaged { name: name.to_owned(), damage };
-        if size > OBJECT_BYTES_MAX {
-            return Err(damaged(format!("got {size} bytes, want at most {OBJECT_BYTES_MAX}")));
+        check_size(&file)?;
+        let content = self.objects.content_up_to(file.path, file.size)?;
+        self.take(&path, &file, content)
+    }
+
+    /// Fetches files of runs, several at the same time. A file that cannot be fetched is left out: [`Self::fetch`] says
+    /// why.
+    pub(crate) fn fetch_all<'a>(&self, files: impl Iterator<Item = (&'a RunId, NamedFile<'a>)>) {
+        // Each once, in the order in which they are asked for.
+        let mut paths = HashSet::new();
+        let files = files.map(|(run, file)| (self.path(run, &file), file));
+        let missing: Vec<_> = files
+            .filter(|(path, file)| {
+                !is_there(path) && check_size(file).is_ok() && paths.insert(path.clone())
+            })
+            .collect();
+        let names = missing.iter().map(|(_, file)| (file.path.to_owned(), file.size));
+        let mut contents = self.objects.contents(names);
+        for (path, file) in &missing {
+            let taken = contents.next().and_then(|content| self.take(path, file, content));
+            if let Err(error) = taken {
+                tracing::debug!(%error, "a file is not fetched ahead");
+            }
         }
-        let content = self.objects.content_up_to(name, size)?;
+    }
+
+    /// Where a file is in the scratch store.
+    fn path(&self, run: &RunId, file: &NamedFile<'_>) -> PathBuf {
+        run_folder(self.root(), run).join(file.path)
+    }
+
+    /// Takes the content of an object if it has the size and the digest of its file.
+    fn take(
+        &self,
+        path: &Path,
+        file: &NamedFile<'_>,
+        content: Option<Vec<u8>>,
+    ) -> Result<(), FleetError> {
+        let &NamedFile { path: name, size, sha256 } = file;
         let content = content.ok_or_else(|| FleetError::NoObject(name.to_owned()))?;
         let n_bytes = content.len() as u64;
         if n_bytes != size {
-            return Err(damaged(format!("got {n_bytes} bytes, want {size}")));
+            return Err(damaged(name, format!("got {n_bytes} bytes, want {size}")));
         }
         let got = Sha256::of(&content);
         if got != sha256 {
-            return Err(damaged(format!("got SHA-256 {got:.20}…, want {sha256:.20}…")));
+            return Err(damaged(name, format!("got SHA-256 {got:.20}…, want {sha256:.20}…")));
         }
-        self.put(&path, &content)?;
+        self.put(path, &content)?;
         Ok(())
     }
 
@@ -117,6 +150,26 @@ impl FleetFiles {
         }
         Ok(())
     }
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// Checks that an object is not too long to be read.
+fn check_size(file: &NamedFile<'_>) -> Result<(), FleetError> {
+    let size = file.size;
+    if size > OBJECT_BYTES_MAX {
+        return Err(damaged(
+            file.path,
+            format!("got {size} bytes, want at most {OBJECT_BYTES_MAX}"),
+        ));
+    }
+    Ok(())
+}
+
+fn damaged(name: &str, damage: String) -> FleetError {
+    FleetError::Damaged { name: name.to_owned(), damage }
 }
 
 #[cfg(test)]

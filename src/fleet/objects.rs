@@ -24,8 +24,8 @@ use crate::sinks::object_store::{ListedObject, StoreLocation};
 /// Lists of boxes that are asked for at the same time.
 const LISTS_AT_ONCE: usize = 16;
 
-/// Manifests that are asked for at the same time. Each may take 64 MiB of memory.
-const MANIFESTS_AT_ONCE: usize = 8;
+/// Manifests, or pictures, that one reader asks for at the same time. Each may take 64 MiB of memory.
+pub(crate) const OBJECTS_AT_ONCE: usize = 8;
 
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_mins(2);
@@ -142,9 +142,10 @@ impl Objects {
         self.wait(content(self.location.clone(), name.to_owned(), n_bytes_max))
     }
 
-    /// Reads objects, some of them ahead.
-    pub(super) fn contents(&self, names: Vec<String>) -> Contents<'_> {
-        let mut contents = Contents { objects: self, names: names.into(), ahead: VecDeque::new() };
+    /// Reads objects, some of them ahead. Of each there is the name, and the most bytes that it may have.
+    pub(super) fn contents(&self, names: impl Iterator<Item = (String, u64)>) -> Contents<'_> {
+        let (names, ahead) = (names.collect(), VecDeque::new());
+        let mut contents = Contents { objects: self, names, ahead };
         contents.read_ahead();
         contents
     }
@@ -161,7 +162,7 @@ impl Objects {
 /// Objects that are read in order, some of them ahead.
 pub(super) struct Contents<'a> {
     objects: &'a Objects,
-    names: VecDeque<String>,
+    names: VecDeque<(String, u64)>,
     ahead: VecDeque<JoinHandle<Result<Option<Vec<u8>>, FleetError>>>,
 }
 
@@ -169,19 +170,19 @@ impl Contents<'_> {
     /// Reads the next object; `None` if it does not exist, and at the end.
     ///
     /// # Errors
-    /// If it is longer than 64 MiB, or the store fails.
+    /// If it is too long, or the store fails.
     pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, FleetError> {
         let Some(first) = self.ahead.pop_front() else { return Ok(None) };
-        let content = joined(self.objects.runtime.block_on(first))?;
+        let content = joined(self.objects.runtime.block_on(first));
         self.read_ahead();
-        Ok(content)
+        content
     }
 
     fn read_ahead(&mut self) {
-        while self.ahead.len() < MANIFESTS_AT_ONCE
-            && let Some(name) = self.names.pop_front()
+        while self.ahead.len() < OBJECTS_AT_ONCE
+            && let Some((name, n_bytes_max)) = self.names.pop_front()
         {
-            let request = content(self.objects.location.clone(), name, OBJECT_BYTES_MAX);
+            let request = content(self.objects.location.clone(), name, n_bytes_max);
             self.ahead.push_back(self.objects.runtime.spawn(request));
         }
     }

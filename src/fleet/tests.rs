@@ -1,12 +1,18 @@
 //! A fleet in a directory.
 
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
+use axum::Router;
+use axum::http::{StatusCode, Uri, header};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::formats::object_store::media_name;
 use crate::media::{MediaEntry, Sha256};
+use crate::secrets::SecretSource;
 use crate::store::media_check::NamedFile;
 use crate::store::{Filter, StateFilter};
 
@@ -237,6 +243,56 @@ fn rejected_items_are_read_with_and_without_a_place() {
 }
 
 #[test]
+fn a_dump_that_became_an_item_is_no_longer_rejected() {
+    // Bug: a dump that was rejected without an index was listed as waiting beside the images that it became.
+    let dir = FleetDir::new();
+    let rejected = |seq: u64, step: u64, path: &str, class: &str| {
+        let fields = json!({
+            "state": "rejected", "reason": format!("line {seq}"), "class": class, "index": null,
+            "source": {"path": path},
+        });
+        line(seq, step, &fields)
+    };
+    let of = |path: &str, mut line: Value| {
+        line["source"]["path"] = path.into();
+        line
+    };
+    let lines = [
+        rejected(1, 7, "a.npy", "waiting"),
+        rejected(2, 8, "b.npy", "final"),
+        rejected(3, 9, "c.npy", "waiting"),
+        rejected(4, 9, "c.npy", "waiting"),
+        // In the same manifest.
+        of("a.npy", image(5, 7, b"x")),
+        // Of other dumps.
+        of("d.npy", image(6, 8, b"x")),
+        of("e.npy", image(7, 10, b"x")),
+    ];
+    dir.manifest("runs/b/r", 1, &lines);
+    let fleet = dir.fleet();
+    let n_waiting = || {
+        let state = Some(StateFilter::Waiting);
+        let filter = Filter { run: Some(id("b/r")), state, ..Filter::default() };
+        fleet.reader().items(&filter).expect("an index").count()
+    };
+    fleet.read_run(&id("b/r"), Duration::ZERO, |_, _| {}).expect("a run");
+    let mut got = items(fleet.reader(), "b/r");
+    got.sort();
+    let want = [(7, "line 5"), (8, "line 2"), (8, "line 6"), (9, "line 4"), (10, "line 7")];
+    assert_eq!((got, n_waiting()), (named(&want), 1));
+    // In a later manifest.
+    let held = of("c.npy", held(9, 9));
+    dir.manifest("runs/b/r", 2, &[of("b.npy", image(8, 8, b"y")), held]);
+    fleet.read_run(&id("b/r"), Duration::ZERO, |_, _| {}).expect("a run");
+    let mut got = items(fleet.reader(), "b/r");
+    got.sort();
+    let want = [(7, "line 5"), (8, "line 8"), (9, "line 9"), (10, "line 7")];
+    assert_eq!((got, n_waiting()), (named(&want), 0));
+    let counts = fleet.reader().counts_of(&id("b/r")).expect("an index").expect("a run");
+    assert_eq!((counts.image, counts.held, counts.rejected), (3, 1, 0));
+}
+
+#[test]
 fn only_an_object_with_its_size_and_digest_becomes_a_file() {
     let dir = FleetDir::new();
     dir.manifest("runs/b/r", 1, &[held(1, 7)]);
@@ -272,4 +328,81 @@ fn only_an_object_with_its_size_and_digest_becomes_a_file() {
     // It is not asked for again.
     fs::remove_dir_all(dir.0.path()).expect("removed");
     files.fetch(&run, file(9)).expect("a file");
+}
+
+/// A bucket that answers late.
+struct SlowBucket {
+    port: u16,
+    /// The most requests that it had at the same time.
+    n_most: Arc<AtomicUsize>,
+}
+
+impl SlowBucket {
+    /// Starts it with objects, by their paths.
+    fn start(objects: BTreeMap<String, Vec<u8>>, delay: Duration) -> Self {
+        let (n_open, n_most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (objects, most) = (Arc::new(objects), n_most.clone());
+        let answer = move |uri: Uri| {
+            let (objects, n_open, most) = (objects.clone(), n_open.clone(), most.clone());
+            async move {
+                most.fetch_max(n_open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(delay).await;
+                n_open.fetch_sub(1, Ordering::SeqCst);
+                let modified = (header::LAST_MODIFIED, "Mon, 30 Nov 2026 12:00:00 GMT");
+                let headers = [modified, (header::ETAG, "\"1\"")];
+                match objects.get(uri.path()) {
+                    Some(content) => (StatusCode::OK, headers, content.clone()),
+                    None => (StatusCode::NOT_FOUND, headers, Vec::new()),
+                }
+            }
+        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a socket");
+        let port = listener.local_addr().expect("an address").port();
+        let serve = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let listener = TcpListener::from_std(listener).expect("a socket");
+                axum::serve(listener, Router::new().fallback(answer)).await
+            })
+        };
+        // It ends with the process.
+        drop(thread::Builder::new().name("slow bucket".to_owned()).spawn(serve).expect("a thread"));
+        Self { port, n_most }
+    }
+
+    fn fleet(&self) -> Fleet {
+        // Any text is a key.
+        let key = || Some(SecretSource::Env("PATH".to_owned()));
+        let config = ObjectStoreConfig {
+            endpoint: Some(format!("http://127.0.0.1:{}", self.port)),
+            access_key_id: key(),
+            secret_access_key: key(),
+            ..ObjectStoreConfig::of_url("s3://media/fleet").expect("settings")
+        };
+        Fleet::open(&config).expect("a fleet")
+    }
+}
+
+#[test]
+fn several_pictures_of_a_slow_store_are_fetched_at_the_same_time() {
+    // Bug: the gallery fetched the pictures of a page one after another.
+    let pictures: Vec<Vec<u8>> = (0..20u8).map(|n| vec![n; 9]).collect();
+    let named = pictures.iter().map(|picture| Sha256::of(picture));
+    let named: Vec<_> = named.map(|sha256| (media_name(&sha256, "png"), sha256)).collect();
+    let objects = named.iter().map(|(name, _)| format!("/media/fleet/{name}"));
+    let mut objects: BTreeMap<_, _> = objects.zip(pictures.iter().cloned()).collect();
+    // One is missing, and one is damaged.
+    objects.remove(&format!("/media/fleet/{}", named[3].0));
+    objects.insert(format!("/media/fleet/{}", named[4].0), b"other".to_vec());
+    let bucket = SlowBucket::start(objects, Duration::from_millis(100));
+    let (fleet, run) = (bucket.fleet(), id("b/r"));
+    let files = named.iter().chain(&named);
+    let files = files.map(|(path, sha256)| NamedFile { path, size: 9, sha256: *sha256 });
+    fleet.files().fetch_all(files.map(|file| (&run, file)));
+    assert_eq!(bucket.n_most.load(Ordering::SeqCst), OBJECTS_AT_ONCE);
+    for (n, ((name, _), picture)) in named.iter().zip(&pictures).enumerate() {
+        let got = fs::read(fleet.reader().run_folder(&run).join(name));
+        assert_eq!(got.ok().as_ref(), (n != 3 && n != 4).then_some(picture), "{n}");
+    }
 }

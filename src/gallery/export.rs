@@ -27,6 +27,7 @@ use super::lists::no_run;
 use super::params::{Params, media_key};
 use super::problem::Failure;
 use super::{Gallery, Shared, streams};
+use crate::fleet::OBJECTS_AT_ONCE;
 use crate::media::{MediaEntry, RunId};
 use crate::store::media_check::{NamedFile, files_of};
 use crate::store::{Filter, Selected, StateFilter, StoreError};
@@ -115,10 +116,17 @@ impl<'a, W: Write> Archive<'a, W> {
 
     fn write(mut self, items: &Selected) -> io::Result<()> {
         self.items(items)?;
-        for entry in items.entries() {
-            let entry = entry.map_err(io::Error::other)?;
-            let Some(image) = entry.as_image().filter(|image| !image.pruned) else { continue };
-            for file in files_of(image) {
+        let mut entries = items.entries().fuse();
+        loop {
+            let next = entries.by_ref().take(OBJECTS_AT_ONCE).collect::<Result<Vec<_>, _>>();
+            let next = next.map_err(io::Error::other)?;
+            if next.is_empty() {
+                break;
+            }
+            let images = next.iter().filter_map(MediaEntry::as_image).filter(|image| !image.pruned);
+            let files = || images.clone().flat_map(files_of);
+            self.files.fetch_all(files().filter(|file| !self.written.contains(file.path)));
+            for file in files() {
                 if !self.written.contains(file.path) {
                     self.written.insert(file.path.to_owned());
                     self.file(file)?;

@@ -151,7 +151,7 @@ pub(super) async fn follow(gallery: Gallery) {
             continue;
         }
         let fleet = reader.fleet.clone();
-        let list = move || Ok(fleet.list(LIST_EVERY)?);
+        let list = move || Ok(fleet.list(LIST_EVERY).map(drop)?);
         if let Err(failure) = reader.workers.run(list).await {
             let reason = &failure.problem().detail;
             tracing::warn!(reason, "the runs of the boxes cannot be listed");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::config::retention::{DumpRetention, RetentionRules};
 use crate::store::journal::JournalOffset;
 use crate::sync::TargetCoverage;
+use crate::words::counted;
 
 /// An image whose files are in the store.
 #[derive(Debug, Clone, Copy)]
@@ -52,8 +53,8 @@ pub(crate) fn decide_media(
         .iter()
         .map(|image| match (rules.media_age_max, image.age) {
             (Some(max), Some(age)) if age > max => {
-                let days = max.as_secs() / 86_400;
-                unless_missing(targets, image.place, format!("older than {days} days"))
+                let days = counted(max.as_secs() / 86_400, "day");
+                unless_missing(targets, image.place, format!("older than {days}"))
             }
             _ => RemovalDecision::Keep,
         })

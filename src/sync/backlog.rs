@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::state::{ParkedItem, TargetCursor};
 use crate::config::SyncConfig;
-use crate::media::{CommittedImage, Fate, MediaEntry, MediaKey, RunId, State};
+use crate::media::{CommittedImage, Fate, MediaEntry, MediaId, MediaKey, RunId, State};
 use crate::sinks::{Delivery, News, Notice};
 use crate::store::journal::{Event, JournalOffset, Line, Located};
 use crate::store::{Reader, Standing, StoreError};
@@ -83,6 +83,7 @@ pub(super) struct Backlog<'a> {
 enum CountedKind {
     Media,
     Gone,
+    Retried,
     #[serde(other)]
     Other,
 }
@@ -137,8 +138,12 @@ impl Backlog<'_> {
                     (size, self.backlog_line(seq, *entry, place, &folder)?)
                 }
                 Event::Gone { id, .. } if self.has_notices() && self.has_key(Some(&id.key)) => {
-                    let notice = Notice { seq, news: News::Gone(id), time: None };
-                    (0, BacklogLine::Notice(notice))
+                    (0, BacklogLine::gone(seq, id))
+                }
+                Event::Retried { place, .. } if self.has_notices() => {
+                    let id = self.emptied_place(place, until)?;
+                    let id = id.filter(|id| self.has_key(Some(&id.key)));
+                    (0, id.map_or(BacklogLine::Nothing, |id| BacklogLine::gone(seq, id)))
                 }
                 _ => continue,
             };
@@ -211,6 +216,8 @@ impl Backlog<'_> {
             let is_counted = match (kind, state) {
                 (CountedKind::Media, Some(state)) => self.is_wanted(state, key.as_ref()),
                 (CountedKind::Gone, _) => self.has_notices() && self.has_key(key.as_ref()),
+                // Which key it has says an earlier line.
+                (CountedKind::Retried, _) => self.has_notices(),
                 _ => false,
             };
             if is_counted {
@@ -218,6 +225,25 @@ impl Backlog<'_> {
             }
         }
         Ok(count)
+    }
+
+    /// Returns the place of a waiting item that was tried again, if nothing is there now. `place` is where the item's
+    /// line begins.
+    fn emptied_place(
+        &self,
+        place: JournalOffset,
+        until: JournalOffset,
+    ) -> Result<Option<MediaId>, StoreError> {
+        let line = self.reader.lines::<Line>(self.run, place, until).next().transpose()?;
+        let Some(Event::Media(entry)) =
+            line.filter(|line| line.start == place).map(|line| line.line.event)
+        else {
+            return Ok(None);
+        };
+        let (key, step, index) = (entry.key().cloned(), entry.step(), entry.index());
+        let (Some(key), Some(step), Some(index)) = (key, step, index) else { return Ok(None) };
+        let is_empty = self.reader.item(self.run, &key, step, index)?.is_none();
+        Ok(is_empty.then_some(MediaId { key, step, index }))
     }
 
     fn has_notices(&self) -> bool {
@@ -265,6 +291,13 @@ enum BacklogLine {
     Notice(Notice),
     /// A later line is about the image, or its file was removed.
     Nothing,
+}
+
+impl BacklogLine {
+    /// No item is at this place any more.
+    fn gone(seq: u64, id: MediaId) -> Self {
+        Self::Notice(Notice { seq, news: News::Gone(id), time: None })
+    }
 }
 
 /// The time of an item, in seconds since the Unix epoch: from its record, or else when its dump was written.

@@ -112,7 +112,7 @@ fn a_target_that_is_away_for_longer_than_its_patience_is_unhealthy() {
     );
     temp.log_picture("k", 1, 1);
     let parts =
-        ["target archive: delivery has failed for ", "patience_s is 1", "1 items are pending"];
+        ["target archive: delivery has failed for ", "patience_s is 1", "1 item is pending"];
     wait_for("the reason", || has(&temp, &parts));
     assert_eq!(daemon.stop().0, Some(0));
 }

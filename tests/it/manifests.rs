@@ -108,6 +108,35 @@ fn manifests_tell_what_became_of_every_item() {
 }
 
 #[test]
+fn a_waiting_item_that_moves_leaves_its_place() {
+    // Bug: an item that waited at a place and then got another one stayed in the manifests as waiting.
+    const LINE: &str = "{\"key\":\"k\",\"step\":1,\"data\":\"tensors/a.npy\",\"format\":\"NHW\"}\n";
+    let temp = TempRun::new();
+    temp.write("tensors/a.npy", &gray_batch(&[1, 2, 3]));
+    temp.append("a.media.jsonl", LINE);
+    temp.log_picture("k", 1, 4);
+    let settings = |batch_max| {
+        let target = settings(&temp, 60).replace("max_items = 2", "max_items = 9");
+        format!("{target}batch_max = {batch_max}\n")
+    };
+    for (batch_max, code) in [(2, 3), (3, 0)] {
+        let run = temp.at("");
+        let args = ["ingest", run.to_str().expect("a path")];
+        assert_eq!(temp.run_with(&settings(batch_max), &args).code, code);
+        let ran = temp.run_with(&settings(batch_max), &["sync", "--once"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let lines = lines(&temp);
+        let found = latest(&lines).into_values().filter(|line| line["state"] != "gone");
+        let facts = |item: &Value| (item["index"].clone(), item["state"].clone());
+        let mut found: Vec<_> = found.map(facts).collect();
+        let mut want: Vec<_> = temp.items().iter().map(facts).collect();
+        found.sort_by_key(|(index, _)| index.to_string());
+        want.sort_by_key(|(index, _)| index.to_string());
+        assert_eq!(found, want, "{lines:?}");
+    }
+}
+
+#[test]
 fn images_that_were_pruned_before_their_delivery_are_listed_without_an_object() {
     let temp = TempRun::new();
     temp.log_picture("k", 1, 1);

@@ -1,21 +1,28 @@
 """Measures how long it takes to look at a fleet: 1,000 boxes listed, and a run of 1,000 manifests opened.
 
-    python3 tests/measure/fleet_look.py [--boxes 1000] [--manifests 1000] [--lines 100]
+    python3 tests/measure/fleet_look.py [--boxes 1000] [--manifests 1000] [--lines 100] [--delay-ms 50]
 
 From a directory, and from SeaweedFS if SAFELIGHT_WEED names its program. The goals: 0.03 s for a list of the boxes
-alone, and 1.8 s for the run.
+alone, and 1.8 s for the run. Then a page of the gallery: 128 pictures from a bucket that answers each request 50 ms
+late.
 """
 
 import argparse
 import contextlib
 import hashlib
+import http.client
+import http.server
 import json
 import os
 import socket
 import subprocess
+import tempfile
+import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
+from xml.sax.saxutils import escape
 
 from common import PROGRAM, fresh_folder, say
 
@@ -121,11 +128,118 @@ def measure(place, url, env, boxes, n_items):
             raise SystemExit(f"got {n} lines, want {want}")
 
 
+def make_pictures(root, n):
+    """A run `slow/run` of `n` pictures of 4 KiB, each a step of one key."""
+    folder = root / "runs/slow/run"
+    folder.mkdir(parents=True)
+    lines = []
+    for step in range(n):
+        content = hashlib.shake_128(str(step).encode()).digest(4096)
+        sha256 = hashlib.sha256(content).hexdigest()
+        name = f"media/{sha256[:2]}/{sha256}.png"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+        of_picture = {"key": "val", "step": step, "width": 64, "height": 64, "size": 4096, "sha256": sha256}
+        lines.append({**line("slow", "run", step + 1), **of_picture, "object": name})
+    (folder / "00000001.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+
+
+@contextlib.contextmanager
+def slow_bucket(root, delay_s):
+    """A server of the bucket `media` with the files of a folder in `fleet/`. Yields its URL."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            time.sleep(delay_s)
+            url = urllib.parse.urlsplit(self.path)
+            query = dict(urllib.parse.parse_qsl(url.query))
+            path = root / urllib.parse.unquote(url.path).removeprefix("/media/fleet/")
+            if "list-type" in query:
+                self.answer(200, self.listed(query))
+            elif path.is_file():
+                self.answer(200, path.read_bytes())
+            else:
+                self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+        def listed(self, query):
+            prefix, after = query.get("prefix", ""), query.get("start-after", "")
+            names = sorted(f"fleet/{path.relative_to(root)}" for path in root.rglob("*") if path.is_file())
+            names = [name for name in names if name.startswith(prefix) and name > after]
+            if query.get("delimiter") == "/":
+                folders = sorted({prefix + name[len(prefix):].partition("/")[0] + "/" for name in names})
+                parts = [f"<CommonPrefixes><Prefix>{escape(one)}</Prefix></CommonPrefixes>" for one in folders]
+            else:
+                about = "<LastModified>2026-11-30T12:00:00.000Z</LastModified><ETag>1</ETag><Size>1</Size>"
+                parts = [f"<Contents><Key>{escape(name)}</Key>{about}</Contents>" for name in names]
+            inner = f"<IsTruncated>false</IsTruncated>{''.join(parts)}"
+            return f"<ListBucketResult>{inner}</ListBucketResult>".encode()
+
+        def answer(self, status, content):
+            self.send_response(status)
+            for name, value in [("Content-Length", len(content)), ("ETag", '"1"'),
+                                ("Last-Modified", "Mon, 30 Nov 2026 12:00:00 GMT")]:
+                self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+
+
+class SocketConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost")
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+
+def measure_page(root, n, delay_s):
+    """Asks a gallery for the thumbnails of a page, while it has none of the pictures."""
+    with slow_bucket(root, delay_s) as endpoint, tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/gallery.sock"
+        command = [PROGRAM, "gallery", "--from", "s3://media/fleet", "--listen", f"unix:{path}", "--json"]
+        gallery = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **KEYS,
+                                                                         "AWS_ENDPOINT_URL": endpoint})
+        try:
+            gallery.stdout.readline()
+            connection = SocketConnection(path)
+            connection.request("GET", "/api/v1/keys?run=slow%2Frun")
+            connection.getresponse().read()
+            start = time.monotonic()
+            steps = ",".join(str(step) for step in range(n))
+            connection.request("GET", f"/api/v1/frames?run=slow%2Frun&key=val&steps={steps}")
+            answer = connection.getresponse()
+            first = answer.read(4096)
+            first_s = time.monotonic() - start
+            whole = first + answer.read()
+            say(f"     slow  {n} pictures of a page, {delay_s * 1000:.0f} ms each: {time.monotonic() - start:.2f} s, "
+                f"the first after {first_s:.2f} s")
+            if len(whole) < n * 4096:
+                raise SystemExit(f"got {len(whole)} bytes, want {n} pictures of 4096")
+        finally:
+            gallery.terminate()
+            gallery.wait()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--boxes", type=int, default=1000)
     parser.add_argument("--manifests", type=int, default=1000)
     parser.add_argument("--lines", type=int, default=100)
+    parser.add_argument("--delay-ms", type=float, default=50)
     options = parser.parse_args()
     folder = fresh_folder("fleet_look")
     fleet = folder / "fleet"
@@ -135,6 +249,8 @@ def main():
     say(f"{options.boxes:,} boxes; a run of {options.manifests:,} manifests with {n_items:,} lines, {size / 1e6:.0f} MB; "
         f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     measure("directory", f"file://{fleet}", {}, options.boxes, n_items)
+    make_pictures(folder / "slow", 128)
+    measure_page(folder / "slow", 128, options.delay_ms / 1000)
     weed = os.environ.get("SAFELIGHT_WEED")
     if weed is None:
         say("SAFELIGHT_WEED is not set: SeaweedFS is left out")

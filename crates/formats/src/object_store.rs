@@ -99,7 +99,8 @@ impl BoxRun {
         self.finish(line, seq, time)
     }
 
-    /// Returns the line of a place that has no item any more, because a new version of its dump has fewer images.
+    /// Returns the line of a place that has no item any more, because a new version of its dump has fewer images, or the
+    /// item that waited there was tried again and has another place.
     #[must_use]
     pub fn gone_line(&self, id: &MediaId, seq: u64) -> Value {
         let MediaId { key, step, index } = id;

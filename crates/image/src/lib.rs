@@ -22,6 +22,7 @@
 //! | [`render`] | a plan and the bytes of a tensor → media files |
 //! | [`values`] | the values of a picture, as people read them |
 //! | [`compare`] | how two pictures differ, and how often values occur |
+//! | [`words`] | words of messages |
 //! | [`wandb`] | the constants and class methods of `wandb.Image`, under their own names |
 //!
 //! # Invariants
@@ -81,6 +82,7 @@
 //!
 //! For an array in memory, [`wandb::guess_mode`] and [`wandb::to_uint8`] do steps 2 and 3.
 
+pub mod words;
 pub mod media;
 pub mod tensor;
 mod simd;

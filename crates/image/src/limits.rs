@@ -9,6 +9,7 @@ use crate::media::{NAME_BYTES_MAX, SESSION_BYTES_MAX};
 use crate::plan::IndexRange;
 use crate::record::DEPTH_MAX;
 use crate::wandb::{MAX_DIMENSION, MAX_ITEMS};
+use crate::words::counted;
 
 /// The most bytes of fields of `safelight.json` that are kept.
 pub const IDENTITY_BYTES_MAX: u64 = 64 << 10;
@@ -167,8 +168,9 @@ pub enum Admission {
 #[must_use]
 pub fn admit(limits: &Limits, usage: &StepUsage, width: u64, height: u64) -> Admission {
     if usage.n_kept >= limits.max_items {
-        let reason = format!("max_items: {} images of this key and step are kept", usage.n_kept);
-        return Admission::Hold(reason);
+        let images = counted(usage.n_kept.into(), "image");
+        let are = if usage.n_kept == 1 { "is" } else { "are" };
+        return Admission::Hold(format!("max_items: {images} of this key and step {are} kept"));
     }
     let (longest, max) = (width.max(height), u64::from(limits.max_dimension));
     if longest <= max {

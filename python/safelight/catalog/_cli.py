@@ -183,6 +183,12 @@ def _print_folded(folded: Folded, is_json: bool) -> None:
         )
 
 
+def _say_if_empty(folded: Folded, fleet: Location) -> None:
+    """Says that nothing was ever there: the URL may be another one than that of the boxes."""
+    if folded.version == 0 and not folded.runs:
+        _say(f"there are no manifests at {fleet.url}: want runs/BOX/RUN/00000001.jsonl below it")
+
+
 def _code(folded: Folded) -> int:
     if folded.blocked:
         return FAILED
@@ -195,6 +201,7 @@ def _fold(arguments: argparse.Namespace, fleet: Location, table: Location) -> in
     if arguments.every is None:
         folded = folder.fold(arguments.all)
         _print_folded(folded, arguments.json)
+        _say_if_empty(folded, fleet)
         return _code(folded)
     stop = threading.Event()
     # A pass is finished first. To kill it costs nothing either.
@@ -203,7 +210,9 @@ def _fold(arguments: argparse.Namespace, fleet: Location, table: Location) -> in
     while not stop.is_set():
         start = time.monotonic()
         try:
-            _print_folded(folder.fold(arguments.all), arguments.json)
+            folded = folder.fold(arguments.all)
+            _print_folded(folded, arguments.json)
+            _say_if_empty(folded, fleet)
         except CatalogError as error:
             # The store may be back at the next pass.
             _say(f"{error}; tried again in {_age(arguments.every)}")

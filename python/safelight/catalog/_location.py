@@ -84,6 +84,8 @@ class Location:
             from obstore import store as stores
         except ImportError:
             raise needs("obstore") from None
+        if self.is_directory and not is_new and not os.path.isdir(self.path):
+            raise CatalogError(f"cannot open {self.url}: there is no such directory")
         try:
             if self.is_directory:
                 return stores.LocalStore(self.path, mkdir=is_new)

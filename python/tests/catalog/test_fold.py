@@ -70,6 +70,16 @@ class FoldTest(FleetCase):
         self.assertEqual(self.fleet.fold()["rows"], 200)
         self.check_rows()
 
+    def test_a_url_without_manifests_is_named(self) -> None:
+        # Bug: with another URL than that of the boxes, each pass said "nothing new" and no more.
+        self.fleet.init()
+        code, out, err = self.fleet.run("fold", self.fleet.url, self.fleet.table_url)
+        self.assertEqual((code, "nothing new" in out), (0, True))
+        self.assertIn(f"there are no manifests at {self.fleet.url}: ", err)
+        code, _, err = self.fleet.run("fold", f"{self.fleet.url}/none", self.fleet.table_url)
+        self.assertEqual(code, 1)
+        self.assertIn("none: there is no such directory", err)
+
     def test_a_marker_that_comes_again_is_only_deleted(self) -> None:
         self.fleet.init()
         self.fleet.deliver("a", "r", 10)

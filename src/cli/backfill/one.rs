@@ -212,10 +212,11 @@ impl Backfill<'_> {
         let (from, marker) = self.runtime.block_on(tried(there))?;
         let (run, of, target) = (&source.info.id, &self.box_name, &self.target.config.name);
         if let Some(from) = from.filter(|from| *from != source.origin) {
+            let has_id = source.info.identity.contains_key("id");
+            let name = if has_id { "\"id\" in its safelight.json" } else { "name (--run)" };
             bail!(
                 "target {target} has a run {run} of box {of} that comes from {from}, want {}: give this run another \
-                 name (--run, or \"id\" in its safelight.json) or box (--box); if it is the same run, repeat with \
-                 --origin {from}",
+                 {name} or another box (--box); if it is the same run, repeat with --origin {from}",
                 source.origin
             );
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::bail;
 
 use crate::cli::exit::ExitCode;
-use crate::cli::format::{bytes, count, items, printable};
+use crate::cli::format::{bytes, count, items, plural, printable};
 use crate::cli::json::{BackfillStatus, BackfilledRun};
 use crate::cli::passed_over::print_passed_over;
 
@@ -26,9 +26,9 @@ pub(super) fn print(row: &BackfilledRun, out: &mut impl Write) -> anyhow::Result
         }
     }
     if row.skipped.n > 0 {
-        let (entries, dumps) =
-            (indicatif::HumanCount(row.skipped.n), count(row.skipped.dumps, "dump"));
-        writeln!(out, "  skipped {entries} entries of {dumps} that hold no picture")?;
+        let entries = plural(row.skipped.n, "entry", "entries");
+        let dumps = count(row.skipped.dumps, "dump");
+        writeln!(out, "  skipped {entries} of {dumps} that hold no picture")?;
     }
     for (log, n_bytes) in &row.begun_lines {
         let (log, size) = (printable(log), count(*n_bytes, "byte"));

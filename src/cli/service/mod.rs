@@ -46,10 +46,16 @@ fn install(
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
     let scope = Scope::of(args.user)?;
-    let NamedDirectories { directories, warnings } = NamedDirectories::of(directories)?;
+    let config = scope.config()?;
+    let mut configured =
+        if config.is_file() { config::load(&config)?.live.watches } else { Vec::new() };
+    // A directory below that of a section gets a section of its own, with the default patterns.
+    let is_named = |watch: &Path| directories.iter().any(|named| is_same_file(watch, named));
+    configured.retain(|watch| is_named(&watch.path));
+    let NamedDirectories { directories, warnings } =
+        NamedDirectories::of(directories, &configured)?;
     warn(&warnings);
     UnitState::ask(scope)?;
-    let config = scope.config()?;
     let (text, new) = configuration(scope, &config, &directories)?;
     let packaged = scope.packaged_unit();
     let files = match &packaged {

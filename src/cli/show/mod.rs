@@ -23,6 +23,7 @@ use super::exit::ExitCode;
 use super::fleet::{OpenFleetRun, open_run};
 use super::picture::Screen;
 use crate::control::protocol::ItemsQuery;
+use crate::fleet::OBJECTS_AT_ONCE;
 use crate::formats::wandb::{artifact, class_labels_config, logged};
 use crate::media::{MediaEntry, MediaKey, RunId};
 use crate::store::media_check::files_of;
@@ -74,15 +75,19 @@ pub(super) fn run(
         ));
     }
     let mut printer = Printer::new(args, common, &store, fleet)?;
-    let values = match args.form {
+    let mut values = match args.form {
         None | Some(Form::Record) => items,
         Some(form) => {
             printer.fetch_files(form, &items)?;
             other_form(form, args, items, &printer.run, &store)?
         }
     };
-    for value in values {
-        printer.print(value, out)?;
+    while !values.is_empty() {
+        let next: Vec<Value> = values.drain(..values.len().min(OBJECTS_AT_ONCE)).collect();
+        printer.fetch_pictures(&next)?;
+        for value in next {
+            printer.print(value, out)?;
+        }
     }
     Ok(printer.exit_code())
 }
@@ -148,13 +153,29 @@ impl Printer {
         let Some(fleet) = self.fleet.as_ref().filter(|_| form == Form::Artifact) else {
             return Ok(());
         };
-        for item in items {
-            let entry = MediaEntry::from_json(item.clone(), &self.run)?;
-            for file in entry.as_image().into_iter().flat_map(files_of) {
-                fleet.files.fetch(&self.run, file)?;
-            }
+        let entries = self.entries(items)?;
+        let files = || entries.iter().filter_map(MediaEntry::as_image).flat_map(files_of);
+        fleet.files.fetch_all(files().map(|file| (&self.run, file)));
+        for file in files() {
+            fleet.files.fetch(&self.run, file)?;
         }
         Ok(())
+    }
+
+    /// Fetches the pictures of the items that are shown next.
+    fn fetch_pictures(&self, items: &[Value]) -> anyhow::Result<()> {
+        let Some(fleet) = self.fleet.as_ref().filter(|_| self.screen.is_some()) else {
+            return Ok(());
+        };
+        let entries = self.entries(items)?;
+        let images = entries.iter().filter_map(MediaEntry::as_image).filter(|image| !image.pruned);
+        fleet.files.fetch_all(images.map(|image| (&self.run, (&image.file).into())));
+        Ok(())
+    }
+
+    fn entries(&self, items: &[Value]) -> anyhow::Result<Vec<MediaEntry>> {
+        let entries = items.iter().map(|item| MediaEntry::from_json(item.clone(), &self.run));
+        Ok(entries.collect::<Result<_, _>>()?)
     }
 
     /// Prints an item.

@@ -129,6 +129,14 @@ impl RunFiles {
         }
     }
 
+    /// Fetches files from the object store together, if the run is one of a fleet. One that cannot be fetched is left
+    /// out.
+    pub(super) fn fetch_all<'a>(&'a self, files: impl Iterator<Item = NamedFile<'a>>) {
+        if let Some((fleet, run)) = &self.fleet {
+            fleet.fetch_all(files.map(|file| (run, file)));
+        }
+    }
+
     /// Reads a file that has its size and digest.
     ///
     /// # Errors

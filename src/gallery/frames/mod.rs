@@ -15,7 +15,7 @@
 
 mod wanted;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +36,8 @@ use super::params::Params;
 use super::problem::Failure;
 use super::thumbs::{self, Picture};
 use super::{Gallery, Shared};
-use crate::media::{Fate, MediaEntry, MediaFile, RunId, Step};
+use crate::fleet::OBJECTS_AT_ONCE;
+use crate::media::{Fate, MediaEntry, MediaFile, Step};
 
 /// The bytes of frames that are read at a time.
 const PIECE_BYTES: usize = 64 << 10;
@@ -63,12 +64,22 @@ struct Progress {
     wanted: Arc<Wanted>,
     /// The next place.
     place: usize,
-    /// The images that were sent: the number of their run, key and index, and their step.
-    sent: HashSet<(usize, Step)>,
+    /// The images that were found: the number of their run, key and index, and their step.
+    found: HashSet<(usize, Step)>,
+    /// The images that were found and not sent yet.
+    ahead: VecDeque<Found>,
     /// The files of each run.
     files: Vec<Option<Arc<RunFiles>>>,
     n_bytes: usize,
     is_full: bool,
+}
+
+/// What there is at a place.
+struct Found {
+    n_run: usize,
+    head: FrameHead,
+    /// `None` if it has no picture.
+    file: Option<MediaFile>,
 }
 
 /// The next part of an answer.
@@ -86,97 +97,82 @@ struct ToMake {
     files: Arc<RunFiles>,
 }
 
-/// What there is for a place.
-enum Found {
-    Nothing,
-    Frame(FrameHead, Option<Picture>),
-    ToMake(Box<ToMake>),
-}
-
 impl Progress {
     fn new(wanted: Wanted) -> Self {
         let files = wanted.runs.iter().map(|_| None).collect();
-        let (wanted, sent) = (Arc::new(wanted), HashSet::new());
-        Self { wanted, place: 0, sent, files, n_bytes: 0, is_full: false }
+        let (wanted, found, ahead) = (Arc::new(wanted), HashSet::new(), VecDeque::new());
+        Self { wanted, place: 0, found, ahead, files, n_bytes: 0, is_full: false }
     }
 
     /// Reads the next frames.
     fn piece(&mut self, shared: &Shared) -> Result<Piece, Failure> {
-        let (wanted, start) = (self.wanted.clone(), Instant::now());
+        let start = Instant::now();
         let mut out = Vec::new();
-        while let Some(at) = wanted.at(self.place).filter(|_| !self.is_full) {
-            if out.len() >= PIECE_BYTES || start.elapsed() >= PIECE_TIME {
-                return Ok(Piece::Frames(out));
+        while !self.is_full && out.len() < PIECE_BYTES && start.elapsed() < PIECE_TIME {
+            if self.ahead.is_empty() && !self.look_ahead(shared, start)? {
+                break;
             }
-            let series = wanted.series(self.place);
-            let own = shared.reader.step_up_to(at.run, at.key, at.step)?;
-            if let Some(step) = own.filter(|step| !self.sent.contains(&(series, *step))) {
-                match self.find(shared, &At { step, ..at })? {
-                    Found::Nothing => {}
-                    Found::Frame(head, picture) => self.push(&mut out, head, picture),
-                    Found::ToMake(to_make) if out.is_empty() => {
-                        self.sent.insert((series, step));
-                        self.place += 1;
-                        return Ok(Piece::ToMake(to_make));
-                    }
-                    // Those before it are sent meanwhile.
-                    Found::ToMake(_) => return Ok(Piece::Frames(out)),
+            let Some(Found { n_run, head, file }) = self.ahead.pop_front() else { continue };
+            let Some(file) = file else {
+                self.push(&mut out, head, None);
+                continue;
+            };
+            let ready = match self.files(shared, n_run) {
+                Ok(files) => thumbs::ready(shared, &files, &file, self.wanted.size)
+                    .map(|picture| (files, picture)),
+                Err(failure) => Err(failure),
+            };
+            match ready {
+                Ok((_, Some(picture))) => self.push(&mut out, head, Some(picture)),
+                Ok((files, None)) if out.is_empty() => {
+                    return Ok(Piece::ToMake(Box::new(ToMake { head, file, files })));
                 }
-                self.sent.insert((series, step));
+                Ok((_, None)) => {
+                    // Those before it are sent meanwhile.
+                    self.ahead.push_front(Found { n_run, head, file: Some(file) });
+                    break;
+                }
+                // The page of the item says why.
+                Err(_) => self.push(&mut out, head, None),
+            }
+        }
+        let is_over = self.ahead.is_empty() && self.wanted.at(self.place).is_none();
+        let is_end = out.is_empty() && (self.is_full || is_over);
+        Ok(if is_end { Piece::End } else { Piece::Frames(out) })
+    }
+
+    /// Finds the next images, and fetches their files together if they come from an object store. Returns false if all
+    /// places were looked at before.
+    fn look_ahead(&mut self, shared: &Shared, start: Instant) -> Result<bool, Failure> {
+        let (wanted, first) = (self.wanted.clone(), self.place);
+        while let Some(at) = wanted.at(self.place)
+            && self.ahead.len() < OBJECTS_AT_ONCE
+            && start.elapsed() < PIECE_TIME
+        {
+            let series = wanted.series(self.place);
+            let step = shared.reader.step_up_to(at.run, at.key, at.step)?;
+            if let Some(step) = step.filter(|step| !self.found.contains(&(series, *step))) {
+                self.ahead.extend(find(shared, &At { step, ..at })?);
+                self.found.insert((series, step));
             }
             self.place += 1;
         }
-        Ok(if out.is_empty() { Piece::End } else { Piece::Frames(out) })
+        if let Some(fleet) = shared.fleet() {
+            let size = wanted.size;
+            fleet.files().fetch_all(self.ahead.iter().filter_map(|found| {
+                let run = wanted.runs.get(found.n_run)?;
+                let file = found.file.as_ref()?;
+                thumbs::needs_file(shared, file, size).then(|| (run, file.into()))
+            }));
+        }
+        Ok(self.place > first)
     }
 
-    /// Finds the image at a place, or what is there instead.
-    fn find(&mut self, shared: &Shared, at: &At<'_>) -> Result<Found, Failure> {
-        let &At { n_run, run, key, step, index } = at;
-        let mut head = FrameHead {
-            run: run.as_str().to_owned(),
-            key: key.as_str().to_owned(),
-            step: StepNumber(step.0),
-            index,
-            sha20: String::new(),
-            content_type: String::new(),
-            size: 0,
-            width: 0,
-            height: 0,
-        };
-        let file = match shared.reader.item(run, key, step, index)? {
-            Some(MediaEntry { fate: Fate::Image(image), .. }) => {
-                let file = image.file;
-                head.sha20 = digits(file.sha256);
-                (head.width, head.height) = (file.width, file.height);
-                if image.pruned {
-                    return Ok(Found::Frame(head, None));
-                }
-                file
-            }
-            Some(_) => return Ok(Found::Frame(head, None)),
-            None => return Ok(Found::Nothing),
-        };
-        let Ok(files) = self.files(shared, n_run, run) else {
-            return Ok(Found::Frame(head, None));
-        };
-        Ok(match thumbs::ready(shared, &files, &file, self.wanted.size) {
-            Ok(Some(picture)) => Found::Frame(head, Some(picture)),
-            Ok(None) => Found::ToMake(Box::new(ToMake { head, file, files })),
-            // The page of the item says why.
-            Err(_) => Found::Frame(head, None),
-        })
-    }
-
-    fn files(
-        &mut self,
-        shared: &Shared,
-        n_run: usize,
-        run: &RunId,
-    ) -> Result<Arc<RunFiles>, Failure> {
+    fn files(&mut self, shared: &Shared, n_run: usize) -> Result<Arc<RunFiles>, Failure> {
         if let Some(files) = &self.files[n_run] {
             return Ok(files.clone());
         }
-        let files = Arc::new(RunFiles::open(shared, run)?);
+        let files = Arc::new(RunFiles::open(shared, &self.wanted.runs[n_run])?);
         self.files[n_run] = Some(files.clone());
         Ok(files)
     }
@@ -199,6 +195,33 @@ impl Progress {
             self.n_bytes += n;
         }
     }
+}
+
+/// Finds the image at a place, or what is there instead. `None` if there is nothing.
+fn find(shared: &Shared, at: &At<'_>) -> Result<Option<Found>, Failure> {
+    let &At { n_run, run, key, step, index } = at;
+    let mut head = FrameHead {
+        run: run.as_str().to_owned(),
+        key: key.as_str().to_owned(),
+        step: StepNumber(step.0),
+        index,
+        sha20: String::new(),
+        content_type: String::new(),
+        size: 0,
+        width: 0,
+        height: 0,
+    };
+    let file = match shared.reader.item(run, key, step, index)? {
+        Some(MediaEntry { fate: Fate::Image(image), .. }) => {
+            let file = image.file;
+            head.sha20 = digits(file.sha256);
+            (head.width, head.height) = (file.width, file.height);
+            (!image.pruned).then_some(file)
+        }
+        Some(_) => None,
+        None => return Ok(None),
+    };
+    Ok(Some(Found { n_run, head, file }))
 }
 
 /// Returns the next frames, and how far the answer is then. `None` at its end.
@@ -431,12 +454,12 @@ mod tests {
             ),
             (
                 &most,
-                "got 1 runs × 2 keys × 129 steps × 256 indices = 66048 combinations, want at most 65536: ask several \
-                 times",
+                "got 66048 combinations of runs (1), keys (2), steps (129) and indices (256), want at most 65536: ask \
+                 several times",
             ),
             (&long, "got more than 256 values in \"steps\", want at most 256"),
             ("key=k&steps=1&size=64", "got \"64\" as \"size\", want 128 or 256"),
-            ("steps=1", "got 1 values of \"run\" and 0 of \"key\", want 1 to 256 pairs"),
+            ("steps=1", "got 1 value of \"run\" and 0 of \"key\", want 1 to 256 pairs"),
         ] {
             let got = ask(&store.gallery(), query).await;
             assert_eq!(

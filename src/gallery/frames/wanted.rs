@@ -5,6 +5,7 @@ use super::super::params::{Params, media_key, run_id};
 use super::super::problem::Failure;
 use super::super::thumbs::ThumbSize;
 use crate::media::{MediaKey, RunId, Step};
+use crate::words::counted;
 
 /// The runs times the keys in a request.
 const SERIES_MAX: usize = 256;
@@ -53,9 +54,9 @@ impl Wanted {
         params.finish()?;
         let n_series = runs.len().saturating_mul(keys.len());
         if n_series == 0 || n_series > SERIES_MAX {
-            let (runs, keys) = (runs.len(), keys.len());
+            let (runs, keys) = (counted(runs.len() as u64, "value"), keys.len());
             return Err(Failure::bad_parameter(format!(
-                "got {runs} values of \"run\" and {keys} of \"key\", want 1 to {SERIES_MAX} pairs"
+                "got {runs} of \"run\" and {keys} of \"key\", want 1 to {SERIES_MAX} pairs"
             )));
         }
         let n_places = n_series.saturating_mul(steps.len()).saturating_mul(indices.len());
@@ -63,8 +64,8 @@ impl Wanted {
             let (runs, keys) = (runs.len(), keys.len());
             let (steps, indices) = (steps.len(), indices.len());
             return Err(Failure::bad_parameter(format!(
-                "got {runs} runs × {keys} keys × {steps} steps × {indices} indices = {n_places} combinations, want at \
-                 most {PLACES_MAX}: ask several times"
+                "got {n_places} combinations of runs ({runs}), keys ({keys}), steps ({steps}) and indices \
+                 ({indices}), want at most {PLACES_MAX}: ask several times"
             )));
         }
         Ok(Self { runs, keys, steps, indices, size })

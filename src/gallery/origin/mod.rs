@@ -32,6 +32,7 @@ use crate::render::Renderer;
 use crate::run_dir::{ReadOptions, RunDir, RunFile};
 use crate::store::journal::Stamp;
 use crate::store::{Filter, StoreError};
+use crate::words::counted;
 
 /// An item's tensor, with its dump open.
 pub(super) struct Origin {
@@ -280,7 +281,8 @@ fn image_idx(
         _ => entry.source.image,
     };
     let within = |image: u64| {
-        let reason = || format!("its dump makes {n_images} images now, and it was number {image}");
+        let images = counted(n_images, "image");
+        let reason = || format!("its dump makes {images} now, and it was number {image}");
         if image < n_images { Ok(image) } else { Err(reason()) }
     };
     if let Some(image) = recorded {

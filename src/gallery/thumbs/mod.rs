@@ -172,6 +172,12 @@ fn is_own(file: &MediaFile, ThumbSize(size): ThumbSize) -> bool {
         || (file.size <= OWN_BYTES_MAX && n_pixels <= OWN_PIXELS_MAX)
 }
 
+/// Whether a media file is read for its thumbnail.
+pub(super) fn needs_file(shared: &Shared, file: &MediaFile, size: ThumbSize) -> bool {
+    let has_thumbnail = || shared.thumbs.get(&ThumbKey { sha256: file.sha256, size: size.0 });
+    file.file_type != FileType::Tiff && (is_own(file, size) || has_thumbnail().is_none())
+}
+
 /// Returns the thumbnail of a media file if it need not be made.
 ///
 /// # Errors

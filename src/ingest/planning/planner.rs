@@ -18,6 +18,7 @@ use crate::record::MediaRecord;
 use crate::run_dir::RunDir;
 use crate::store::journal::Event;
 use crate::store::{Reader, StoreError};
+use crate::words::counted;
 
 /// Steps whose usage is remembered.
 const USAGE_MAX: usize = 4096;
@@ -242,8 +243,9 @@ impl Planner {
                     } else {
                         RejectionClass::Final
                     };
+                    let images = counted(n_images, "image");
                     let reason = format!(
-                        "{n_images} images in one dump so far, with {n_bytes} bytes of descriptions: \
+                        "{images} in one dump so far, with {n_bytes} bytes of descriptions: \
                          limits.batch_max is {n_max}, descriptions may have {n_bytes_max}"
                     );
                     Err(Rejection { class, reason })

@@ -11,6 +11,7 @@ use rawzip::{CompressionMethod, ErrorKind, ReaderAt, ZipArchive, ZipLocator};
 use super::storage::inflate_start;
 use super::{DecodeError, DecodeOptions, ReadAt, TENSORS_MAX};
 use crate::tensor::{Encoding, Storage};
+use crate::words::counted;
 
 /// Number of last bytes of a file in which the end of the directory must begin: its own length and the
 /// longest comment.
@@ -92,10 +93,8 @@ pub(super) fn directory(
         found.push((name, encoding, entry.crc32(), entry.wayfinder(), entry.local_header_offset()));
     }
     if archive.entries_hint() != found.len() as u64 {
-        let (n, hint) = (found.len(), archive.entries_hint());
-        return Err(malformed(&format!(
-            "got {n} members, want {hint} by the end of the directory"
-        )));
+        let (members, hint) = (counted(found.len() as u64, "member"), archive.entries_hint());
+        return Err(malformed(&format!("got {members}, want {hint} by the end of the directory")));
     }
     let offset = archive.directory_offset();
     let mut ranges = Vec::new();

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::limits::Limits;
 use crate::media::{Description, Json, JsonFields};
+use crate::words::counted;
 
 /// An upper bound for the descriptions of all images of one dump together, in bytes. One line may be
 /// repeated for each of its images.
@@ -114,7 +115,7 @@ pub(super) fn split(given: &Description, n: usize, n_bytes_max: usize) -> Descri
 /// Says what becomes of a list that has another number of entries than there are images. Lists without
 /// entries are usual for an image alone.
 fn mismatch(name: &str, got: usize, n: usize) -> Option<String> {
-    let images = if n == 1 { "1 image".to_owned() } else { format!("{n} images") };
+    let images = counted(n as u64, "image");
     let entries = if got == 1 { "1 entry".to_owned() } else { format!("{got} entries") };
     match got {
         _ if got > n => Some(format!("{name} has {entries} for {images}; the rest dropped")),

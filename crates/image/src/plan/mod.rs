@@ -31,6 +31,7 @@ use crate::convert::LayoutError;
 use crate::limits::{Limits, StepUsage};
 use crate::media::{Description, JsonFields, MediaId, Rejection, RejectionClass};
 use crate::record::{ImageOptions, MediaRecord};
+use crate::words::counted;
 
 /// The images of a record, and how they are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -168,8 +169,8 @@ pub fn plan_held(
         let decision = if usage.kept_at(index) != Some(false) {
             Decision::Reject("the image is no longer held".to_owned())
         } else if image_idx >= images.n() {
-            let n = images.n();
-            Decision::Reject(format!("with this configuration its dump makes {n} images"))
+            let images = counted(images.n(), "image");
+            Decision::Reject(format!("with this configuration its dump makes {images}"))
         } else {
             images.decide(image_idx, &description, masks, usage, limits)
         };
