@@ -222,7 +222,8 @@ impl ReopenedRun {
         if path.as_ref() != Ok(&source.path) && source.path != log {
             return Err(Rejection::waiting(MOVED));
         }
-        let opened = self.run.last_dump.open(&dir, &record.data, limits);
+        let stamp = path.ok().and_then(|path| dir.stat(&path));
+        let opened = self.run.last_dump.open(&dir, &record.data, stamp, limits);
         let opened = opened.and_then(|dump| {
             let source = Source { path: dump.path.clone(), ..source.clone() };
             OpenRecord::new(&dir, record, dump, source, true, missing_file, limits)

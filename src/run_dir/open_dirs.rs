@@ -83,10 +83,14 @@ impl OpenDirs {
 
     fn get(&mut self, key: u64, now: Instant) -> Option<Arc<OwnedFd>> {
         let dir = self.dirs.get_mut(&key)?;
-        self.by_use.remove(&dir.used);
-        self.n_uses += 1;
-        (dir.used, dir.used_at) = (self.n_uses, now);
-        self.by_use.insert(dir.used, key);
+        dir.used_at = now;
+        // Mostly it was the last one that was used, too.
+        if dir.used != self.n_uses {
+            self.by_use.remove(&dir.used);
+            self.n_uses += 1;
+            dir.used = self.n_uses;
+            self.by_use.insert(dir.used, key);
+        }
         Some(dir.fd.clone())
     }
 

@@ -1,17 +1,20 @@
-"""Measures the load that the daemon can handle: latency, dumps a second, a tree of a million files.
+"""Measures the load that the daemon can handle: latency, dumps a second, lines without a picture, a tree of a million
+files, many old runs.
 
-    ./test.sh load [latency|throughput|tree ...] [--files N] [--samples N]
+    ./test.sh load [latency|throughput|lines|tree|runs ...] [--files N] [--samples N] [--runs N]
 """
 
 import argparse
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
 
-from common import (PROGRAM, Daemon, be_gentle, figure, fresh_folder, gray, percentile, rest_of, run_parts,
+from common import (PROGRAM, Daemon, be_gentle, figure, fresh_folder, gray, npy, percentile, rest_of, run_parts,
                     say)
+from known_runs import make_runs
 
 
 def latency(options):
@@ -107,6 +110,77 @@ def throughput(options):
     shutil.rmtree(folder)
 
 
+# Lines that make no picture. For each: a description, and the line of a number. All have one step, so that all but the
+# first few of those with a dump are held.
+NO_PICTURE = {
+    "held, of one dump": '{{"key":"k","step":1,"data":"tiny.npy","caption":"line {n}"}}',
+    "held, each of its own dump": '{{"key":"k","step":1,"data":"dumps-of-lines/{n}.npy","caption":"line {n}"}}',
+    "rejected, not JSON": '{{"key":"k","step":1,"data":"tiny.npy","caption":"line {n}"',
+    "rejected, no dump": '{{"key":"k","step":{n},"data":"missing/{n}.npy","caption":"line {n}"}}',
+    "rejected, a dump of texts": '{{"key":"k","step":{n},"data":"texts.npy","caption":"line {n}"}}',
+}
+
+
+def cpu_of_ingest(folder, run):
+    """Runs `ingest` into a new store. Returns its seconds of CPU."""
+    shutil.rmtree(folder / "store", ignore_errors=True)
+    config = folder / "safelight.toml"
+    config.write_text('[store]\npath = "store"\nfree_bytes_min = 0\n')
+    with open(folder / "ingest.log", "wb") as log:
+        process = subprocess.Popen([PROGRAM, "ingest", str(run), "--config", str(config)], stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    # 3 says that something was rejected.
+    if process.returncode not in (0, 3):
+        sys.exit(f"ingest: {process.returncode} {(folder / 'ingest.log').read_text()}")
+    return usage.ru_utime + usage.ru_stime
+
+
+def lines(options):
+    """Row 27: the CPU time of a line that makes no picture: of a run with many of them, less that of one with few."""
+    folder = fresh_folder("lines", in_memory=True)
+    numbers = 2_000, 102_000
+    for what, line in NO_PICTURE.items():
+        runs = [folder / f"run-{n_lines}" for n_lines in numbers]
+        for run, n_lines in zip(runs, numbers):
+            (run / "dumps-of-lines").mkdir(parents=True)
+            (run / "tiny.npy").write_bytes(gray(1, 4))
+            (run / "texts.npy").write_bytes(npy("<U4", (4, 4), bytes(256)))
+            (run / "a.media.jsonl").write_text("".join(line.format(n=n) + "\n" for n in range(n_lines)))
+            for n in range(n_lines if "dumps-of-lines" in line else 0):
+                os.link(run / "tiny.npy", run / f"dumps-of-lines/{n}.npy")
+        n_more = numbers[1] - numbers[0]
+        costs = []
+        for _ in range(options.rounds):
+            few, many = (cpu_of_ingest(folder, run) for run in runs)
+            costs.append((many - few) / n_more)
+        cost = statistics.median(costs)
+        figure(27, f"CPU of a line that is {what}",
+               f"{cost * 1e6:.1f} us ({min(costs) * 1e6:.1f} to {max(costs) * 1e6:.1f}), {1 / cost:,.0f} a second",
+               ">= 50,000 a second of CPU")
+        for run in runs:
+            shutil.rmtree(run)
+    shutil.rmtree(folder)
+
+
+def runs(options):
+    """Many runs that have ended, each with a dump and a log of one line. Folders beyond what
+    fs.inotify.max_user_watches allows are polled: see systemd/60-safelight-inotify.conf."""
+    folder = fresh_folder("runs", in_memory=True)
+    make_runs(folder, options.runs)
+    for what in ("new", "known"):
+        with Daemon(folder, "[work]\nnice = 0\n", prepare=None, wait_s=3600) as daemon:
+            figure("-", f"READY with {options.runs} {what} run directories",
+                   f"{daemon.ready_s:.1f} s, {daemon.cpu_s():.1f} s of CPU, {daemon.rss_mb():.0f} MB",
+                   "<= 10 s" if what == "known" else "-")
+            daemon.wait_for_items(2 * options.runs, pause_s=1)
+            if what == "known":
+                time.sleep(60)
+                cpu, rss, _ = rest_of(daemon, 120)
+                figure("-", "then idle for 2 minutes", f"{cpu:.2f} % of a core, {rss:.0f} MB", "<= 0.2 % of a core")
+    shutil.rmtree(folder)
+
+
 def tree(options):
     """Row 14: many tiny dumps in one run. To make the tree and the store quickly, a thousand dumps each are
     hard links to one file, and all but one of a thousand are held."""
@@ -151,9 +225,11 @@ def tree(options):
 
 def main():
     parser = argparse.ArgumentParser(prog="./test.sh load")
-    parts = {"latency": latency, "throughput": throughput, "tree": tree}
+    parts = {"latency": latency, "throughput": throughput, "lines": lines, "tree": tree, "runs": runs}
     parser.add_argument("--files", type=int, default=1_000_000, help="number of files in the tree")
     parser.add_argument("--periods", type=int, default=6, help="number of idle periods of two minutes")
+    parser.add_argument("--runs", type=int, default=100_000, help="number of old run directories")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds of part `lines`")
     parser.add_argument("--samples", type=int, default=200, help="number of dumps to measure latency with")
     run_parts(parser, parts)
 

@@ -151,13 +151,10 @@ fn print_rejected(
     for RunSummary { run, .. } in runs {
         let extent = before.extents.iter().find(|(before, _)| before == run);
         let since = extent.map_or(JournalOffset::START, |(_, extent)| extent.end);
-        for entry in reader.rejected_since(run, since) {
-            let entry = entry?;
-            if n_shown == REJECTED_SHOWN {
-                n_more += 1;
-                continue;
-            }
-            n_shown += 1;
+        let (entries, n_others) = reader.rejected_since(run, since, REJECTED_SHOWN - n_shown)?;
+        n_shown += entries.len();
+        n_more += n_others;
+        for entry in entries {
             let reason = printable(entry.reason().unwrap_or_default());
             let what = if entry.is_waiting() { "waiting" } else { "rejected" };
             let mut source = entry.source.path;

@@ -6,10 +6,11 @@
 
 mod watcher;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::Path;
 
@@ -24,10 +25,13 @@ use crate::pulse;
 /// Folders with examples of what is passed over in them. Of the others only counts are kept.
 const EXAMPLE_FOLDERS_MAX: usize = 64;
 
+/// A part of a scan ends with the folder in which it has found this many files. Their names are in memory at once.
+const FOUND_AT_ONCE: usize = 4096;
+
 /// The folders of a run directory that may hold logs or dumps, by their paths relative to it.
 #[derive(Debug, Default)]
 pub(crate) struct Folders {
-    known: HashMap<String, Folder>,
+    known: BTreeMap<String, Folder>,
     /// Folders that cannot be listed, and why.
     unlisted: BTreeMap<String, String>,
     /// What is passed over in each folder, where there is anything.
@@ -38,9 +42,9 @@ pub(crate) struct Folders {
     seen: HashSet<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Folder {
-    /// What the folder looked like when it was listed last.
+    /// What the folder looked like when it was listed last. `None` if it was not.
     looks: Option<Looks>,
     /// Whether to list it once more. A file that is created in the same tick of the clock as the listing
     /// leaves the modification time as it is.
@@ -125,59 +129,115 @@ impl Folders {
     }
 
     /// Forgets a folder and its descendants, so that the next listing treats them as new.
-    pub(crate) fn forget(&mut self, folder: &str) {
-        let is_below =
-            |path: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
-        self.known.retain(|path, _| path != folder && !is_below(path));
+    fn forget(&mut self, folder: &str) {
+        self.known.retain(|path, _| path != folder && !is_below(folder, path));
         let n_before = self.findings.len() + self.unlisted.len();
-        self.findings.retain(|path, _| path != folder && !is_below(path));
-        self.unlisted.retain(|path, _| path != folder && !is_below(path));
+        self.findings.retain(|path, _| path != folder && !is_below(folder, path));
+        self.unlisted.retain(|path, _| path != folder && !is_below(folder, path));
         self.has_new_findings |= self.findings.len() + self.unlisted.len() < n_before;
     }
 
-    /// Looks for new files in all folders and adds their paths to `found`. With a `watcher`, each folder
-    /// is watched before it is listed.
+    /// Looks for new files in folders after `last`, or from the first one on, and adds their paths to `found`. Sets
+    /// `last` to the last folder that was looked at. Returns whether it was the last of all. With a `watcher`, each
+    /// folder is watched before it is listed.
     ///
     /// # Errors
-    /// If the kernel allows no more watches.
-    pub(crate) fn scan(
+    /// If the kernel allows no more watches. The next call goes on in the folder where they ended.
+    #[expect(clippy::too_many_arguments, reason = "half of them are the run")]
+    pub(crate) fn scan_some(
         &mut self,
         run: &RunId,
         files: &RunFiles,
         logs: &LogFollower,
         look: Look,
+        last: &mut Option<String>,
         watcher: &mut Option<&mut FolderWatcher>,
         found: &mut Vec<String>,
-    ) -> io::Result<()> {
-        if look == Look::All {
+    ) -> io::Result<bool> {
+        if last.is_none() && look == Look::All {
             self.seen.clear();
         }
         if self.known.is_empty() {
-            return self.list(run, files, logs, "", look, watcher, found);
+            self.known.insert(String::new(), Folder::default());
         }
-        let mut folders: Vec<String> = self.known.keys().cloned().collect();
-        folders.sort_unstable();
-        for folder in folders {
-            pulse::beat();
+        while found.len() < FOUND_AT_ONCE {
+            let Some(folder) = self.next(last.as_deref()) else { return Ok(true) };
             let looks = looks_of(&files.dir().path().join(&folder));
-            let Some(known) = self.known.get(&folder) else { continue };
+            let known = self.known.get(&folder);
             if looks.is_none() {
                 self.known.remove(&folder);
                 self.forget_findings(&folder);
-            } else if look == Look::All || known.looks != looks || known.recheck {
-                self.list(run, files, logs, &folder, look, watcher, found)?;
+            } else if look == Look::All
+                || known.is_none_or(|known| known.looks != looks || known.recheck)
+            {
+                self.list_known(run, files, logs, &folder, look, watcher, found)?;
             }
+            *last = Some(folder);
+        }
+        Ok(false)
+    }
+
+    /// Lists a new folder, and all folders in it. Adds the paths of all files to `found`. What was known of a folder of
+    /// this name is forgotten.
+    ///
+    /// # Errors
+    /// If the kernel allows no more watches.
+    pub(crate) fn scan_new(
+        &mut self,
+        run: &RunId,
+        files: &RunFiles,
+        logs: &LogFollower,
+        folder: &str,
+        watcher: &mut Option<&mut FolderWatcher>,
+        found: &mut Vec<String>,
+    ) -> io::Result<()> {
+        self.forget(folder);
+        self.known.insert(folder.to_owned(), Folder::default());
+        let mut next = Some(folder.to_owned());
+        while let Some(path) = next.filter(|path| path.starts_with(folder)) {
+            if path == folder || is_below(folder, &path) {
+                self.list_known(run, files, logs, &path, Look::All, watcher, found)?;
+            }
+            next = self.next(Some(&path));
         }
         Ok(())
     }
 
-    /// Lists a folder that may hold logs or dumps, and folders in it that are new. Adds the paths of new
-    /// files to `found`, or of all files with [`Look::All`].
+    /// The known folder after another one. A folder comes before those in it.
+    fn next(&self, last: Option<&str>) -> Option<String> {
+        pulse::beat();
+        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.known.range::<str, _>((after, Bound::Unbounded)).next();
+        next.map(|(folder, _)| folder.clone())
+    }
+
+    /// Lists a folder, and forgets it if that is not possible and no error says why.
+    #[expect(clippy::too_many_arguments, reason = "half of them are the run")]
+    fn list_known(
+        &mut self,
+        run: &RunId,
+        files: &RunFiles,
+        logs: &LogFollower,
+        folder: &str,
+        look: Look,
+        watcher: &mut Option<&mut FolderWatcher>,
+        found: &mut Vec<String>,
+    ) -> io::Result<()> {
+        self.list(run, files, logs, folder, look, watcher, found)?;
+        let is_listed = self.known.get(folder).is_some_and(|known| known.looks.is_some());
+        if !is_listed && !self.unlisted.contains_key(folder) {
+            self.known.remove(folder);
+        }
+        Ok(())
+    }
+
+    /// Lists a folder that may hold logs or dumps. Adds the paths of new files to `found`, or of all files with
+    /// [`Look::All`]. Folders in it that are new become known, and are listed later.
     ///
     /// # Errors
     /// If the kernel allows no more watches.
     #[expect(clippy::too_many_arguments, reason = "half of them are the run")]
-    pub(crate) fn list(
+    fn list(
         &mut self,
         run: &RunId,
         files: &RunFiles,
@@ -255,7 +315,7 @@ impl Folders {
                 if !files.may_lie_below(&path) {
                     note_entry(&entry, folder, files, &mut findings);
                 } else if !self.known.contains_key(&path) {
-                    self.list(run, files, logs, &path, look, watcher, found)?;
+                    self.known.insert(path, Folder::default());
                 }
                 continue;
             }
@@ -282,6 +342,11 @@ impl Folders {
         path.hash(&mut hasher);
         self.seen.insert(hasher.finish())
     }
+}
+
+/// Whether a path lies in a folder.
+fn is_below(folder: &str, path: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn looks_of(path: &Path) -> Option<Looks> {

@@ -47,7 +47,7 @@ impl Budget {
         state.n_served += 1;
         state.free -= n;
         // The next one may find enough, too.
-        self.changed.notify_all();
+        self.wake(&state);
         Share { budget: self.clone(), n }
     }
 
@@ -61,12 +61,20 @@ impl Budget {
         state.free = state.free.checked_sub(n)?;
         Some(Share { budget: self.clone(), n })
     }
+
+    /// Wakes those who wait, if anybody does: a call of the kernel takes longer than everything else here.
+    fn wake(&self, state: &State) {
+        if state.n_served < state.n_asked {
+            self.changed.notify_all();
+        }
+    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        lock(&self.budget.state).free += self.n;
-        self.budget.changed.notify_all();
+        let mut state = lock(&self.budget.state);
+        state.free += self.n;
+        self.budget.wake(&state);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::ingest::runs::UnknownFields;
 use crate::media::{Description, HeldAt, LineDigest, MediaEntry, Rejection, Session, Source, Step};
 use crate::record::{Line, MediaRecord, RecordError, parse_line, place_of};
 use crate::run_dir::{ReadFailure, RunDir};
-use crate::store::journal::{Event, ReadLine, SourceCursor};
+use crate::store::journal::{Event, ReadLine, SourceCursor, Stamp};
 use crate::store::{RunInfo, StoreError};
 
 /// The longest line that is stored with its item while the item waits, in bytes. A longer one is read from its
@@ -253,8 +253,8 @@ fn plan_record(
         return Ok(PlannedLine::Repeated);
     }
     // Before the dump is opened: a later change must not go unnoticed.
-    let held = version_at(&dir, &record.data.path);
-    let opened = match open_record(of_log, reader, record, is_over, context) {
+    let stamp = stamp_at(&dir, &record.data.path);
+    let opened = match open_record(of_log, reader, record, stamp, is_over, context) {
         // A job that logs the same line again may still write its dump.
         Err(ReadFailure::Wait(reason)) if !is_over => {
             return Ok(PlannedLine::Waits(LineResult::Wait(reason)));
@@ -268,6 +268,7 @@ fn plan_record(
         Err(_) if was_rejected => return Ok(PlannedLine::Repeated),
         Err(failure) => {
             let why = Rejection::from(failure);
+            let held = stamp.map(|stamp| HeldAt::new(0, stamp.size, stamp.mtime_ns));
             let source = Source {
                 tensor: record.data.tensor.clone(),
                 mtime_ns: held
@@ -336,21 +337,26 @@ fn plan_in_session(
 
 /// The version of a dump that a record names, if the dump is there.
 pub(super) fn version_at(dir: &RunDir, path: &str) -> Option<HeldAt> {
-    let stamp = dir.stat(&dir.relative(path).ok()?)?;
+    let stamp = stamp_at(dir, path)?;
     Some(HeldAt::new(0, stamp.size, stamp.mtime_ns))
+}
+
+fn stamp_at(dir: &RunDir, path: &str) -> Option<Stamp> {
+    dir.stat(&dir.relative(path).ok()?)
 }
 
 fn open_record(
     of_log: &LogLine<'_>,
     reader: &mut LineReader<'_>,
     record: &MediaRecord,
+    stamp: Option<Stamp>,
     is_over: bool,
     context: &PlanContext<'_>,
 ) -> Result<OpenRecord, ReadFailure> {
     reader.unknown_fields.log(&of_log.run.id, of_log.log(), record);
     reader.named.note(reader.files, &record.data.path);
     let (dir, limits) = (reader.files.dir(), context.planner.limits());
-    let opened = reader.last_dump.open(dir, &record.data, limits)?;
+    let opened = reader.last_dump.open(dir, &record.data, stamp, limits)?;
     let source = Source { text: of_log.text(), ..of_log.source(Some(&opened.path)) };
     let missing_file = if is_over { MissingFile::Drop } else { MissingFile::Wait };
     OpenRecord::new(dir, record.clone(), opened, source, true, missing_file, limits)

@@ -31,8 +31,13 @@ const UNREAD_MAX: u32 = 10;
 const REMOTE_SETTLE_MIN: Duration = Duration::from_secs(3);
 
 /// Dumps that settle at the same time. If a million dumps are found at once, the others are found again by
-/// a later scan, so that the memory stays bounded. (Few in debug builds, so that tests reach it.)
-const SETTLING_MAX: usize = if cfg!(debug_assertions) { 256 } else { 131_072 };
+/// a later scan, so that the memory stays bounded: a dump takes about 700 bytes. (Few in debug builds, so that tests
+/// reach it.)
+const SETTLING_MAX: usize = if cfg!(debug_assertions) { 256 } else { 65_536 };
+
+/// The others are looked for once so few are left. A scan of a million dumps takes seconds, so it must find many that
+/// there is room for.
+const SETTLING_FEW: usize = SETTLING_MAX / 8;
 
 /// The dumps that are described by their paths: those that settle, and those in the pipeline.
 #[derive(Debug)]
@@ -130,7 +135,7 @@ impl PathDumps {
 
     /// Whether dumps were skipped and there is room for them now. A full scan must find them again.
     pub(crate) fn take_rescan(&mut self) -> bool {
-        let is_due = self.has_skipped && self.n_settling() < SETTLING_MAX / 2;
+        let is_due = self.has_skipped && self.n_settling() < SETTLING_FEW;
         self.has_skipped &= !is_due;
         is_due
     }

@@ -14,7 +14,6 @@ use crate::media::{
     State, Step,
 };
 use crate::plan::{IndexRange, Plan, PlannedItem, Recipe, descriptions_bytes_max, plan, plan_held};
-use crate::record::MediaRecord;
 use crate::run_dir::RunDir;
 use crate::store::journal::Event;
 use crate::store::{Reader, StoreError};
@@ -215,9 +214,12 @@ impl Planner {
         let (n_max, mut n_images, mut n_bytes) = (limits.batch_max, n_before, 0usize);
         let n_bytes_max = descriptions_bytes_max(&limits);
         let mut now = Vec::new();
-        for part in parts {
-            let source = Source { tensor: part.tensor, ..source.clone() };
-            let record = MediaRecord { key: part.key, ..record.clone() };
+        let (n_parts, mut of_dump) = (parts.len(), Some((record, source)));
+        for (n, part) in (1..).zip(parts) {
+            // Most dumps have one part, which needs no copy.
+            let of_part = if n < n_parts { of_dump.clone() } else { of_dump.take() };
+            let Some((mut record, mut source)) = of_part else { break };
+            (record.key, source.tensor) = (part.key, part.tensor);
             let options = record.options.over(self.rules.options(&record.key));
             let earlier = range_at(before, &record.key, record.step);
             let usage = self.usage_at(run, &record.key, record.step)?;

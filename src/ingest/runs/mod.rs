@@ -20,7 +20,7 @@ use slotmap::{SlotMap, new_key_type};
 
 pub(crate) use self::adoption::check_adoption;
 pub(crate) use self::identity::IDENTITY_FILE;
-pub(crate) use self::reader::{RunReader, UnknownFields};
+pub(crate) use self::reader::{RunReader, UnknownFields, sort_logs};
 use crate::config::WatchConfig;
 use crate::media::RunId;
 use crate::run_dir::ReadOptions;

@@ -139,21 +139,21 @@ impl RunReader {
         self.folders.names().map(|folder| self.path().join(folder))
     }
 
-    /// Looks for new files in all folders and adds their paths to `found`. With a `watcher`, each folder
-    /// is watched before it is listed.
+    /// Looks for new files in folders after `last`, or from the first one on, and adds their paths to `found`. Sets
+    /// `last` to the last folder that was looked at. Returns whether it was the last of all. With a `watcher`, each
+    /// folder is watched before it is listed.
     ///
     /// # Errors
-    /// If the kernel allows no more watches.
-    pub(crate) fn scan(
+    /// If the kernel allows no more watches. The next call goes on in the folder where they ended.
+    pub(crate) fn scan_some(
         &mut self,
         look: Look,
+        last: &mut Option<String>,
         watcher: &mut Option<&mut FolderWatcher>,
         found: &mut Vec<String>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let Self { info, files, folders, logs, .. } = self;
-        folders.scan(&info.id, files, logs, look, watcher, found)?;
-        sort_logs(files, found);
-        Ok(())
+        folders.scan_some(&info.id, files, logs, look, last, watcher, found)
     }
 
     /// Lists a folder that is new, and all folders below it, and adds the paths of all files to `found`.
@@ -168,8 +168,7 @@ impl RunReader {
     ) -> io::Result<()> {
         let Self { info, files, folders, logs, .. } = self;
         // It may have the inode of a folder that was removed, and with it that folder's watch.
-        folders.forget(folder);
-        folders.list(&info.id, files, logs, folder, Look::All, watcher, found)?;
+        folders.scan_new(&info.id, files, logs, folder, watcher, found)?;
         sort_logs(files, found);
         Ok(())
     }
@@ -206,7 +205,7 @@ impl RunReader {
 
 /// Sorts the logs among found files by the time of their last line: of two sessions of a job, the earlier one
 /// is read first.
-fn sort_logs(files: &RunFiles, found: &mut [String]) {
+pub(crate) fn sort_logs(files: &RunFiles, found: &mut [String]) {
     let is_log = |path: &&mut String| files.is_log(path);
     if found.iter_mut().filter(is_log).count() < 2 {
         return;

@@ -7,7 +7,7 @@ use super::Sources;
 use crate::ingest::Mode;
 use crate::ingest::folders::{Arrival, Look};
 use crate::ingest::planning::PlanContext;
-use crate::ingest::runs::{RootId, RunKey};
+use crate::ingest::runs::{RootId, RunKey, sort_logs};
 use crate::pulse;
 use crate::store::StoreError;
 
@@ -149,18 +149,31 @@ impl Sources {
             self.reopen(key, context);
             return Ok(());
         }
-        let scan = self.watching.scan_run(id, run, look);
-        self.surveys.run_scanned(key, run, context.now);
-        self.lines.look_now(key, context.now);
-        for path in &scan.found {
-            let is_new = self.notice(key, path, Arrival::Found, context)?;
-            if is_new
-                && scan.should_be_announced(path)
-                && let Some(root) = self.watching.root_mut(id)
-            {
-                root.note_found((key, path.clone()), context.now);
+        let mut scan = self.watching.begin_scan_of(id, run);
+        let (mut logs, mut is_done) = (Vec::new(), false);
+        while !is_done {
+            let Some(run) = self.runs.get_mut(key) else { return Ok(()) };
+            is_done = self.watching.scan_some(id, run, look, &mut scan);
+            let found = std::mem::take(&mut scan.found).into_iter();
+            let (found_logs, dumps): (Vec<_>, Vec<_>) =
+                found.partition(|path| run.files.is_log(path));
+            logs.extend(found_logs);
+            for path in dumps {
+                let is_new = self.notice(key, &path, Arrival::Found, context)?;
+                if is_new
+                    && scan.should_be_announced(&path)
+                    && let Some(root) = self.watching.root_mut(id)
+                {
+                    root.note_found((key, path), context.now);
+                }
             }
         }
-        Ok(())
+        let Some(run) = self.runs.get_mut(key) else { return Ok(()) };
+        self.surveys.run_scanned(key, run, context.now);
+        self.lines.look_now(key, context.now);
+        sort_logs(&run.files, &mut logs);
+        logs.iter().try_for_each(|log| {
+            self.notice(key, log, Arrival::Found, context).map(|_is_new_dump| ())
+        })
     }
 }

@@ -47,11 +47,13 @@ pub(crate) struct Watching {
     n_overflows: u64,
 }
 
-/// What a scan of a run directory found.
+/// A scan of a run directory, part by part.
 #[derive(Debug, Default)]
 pub(crate) struct RunScan {
-    /// New files, by their paths relative to the run directory.
+    /// New files that the last part found, by their paths relative to the run directory.
     pub(crate) found: Vec<String>,
+    /// The last folder that was looked at.
+    last: Option<String>,
     /// Folders whose new files an event should have announced.
     announced_folders: HashSet<String>,
 }
@@ -185,27 +187,39 @@ impl Watching {
         root.find_runs(&mut watcher)
     }
 
-    /// Looks for new files in a run directory.
-    pub(crate) fn scan_run(&mut self, id: RootId, run: &mut RunReader, look: Look) -> RunScan {
+    /// Begins a scan of a run directory.
+    pub(crate) fn begin_scan_of(&self, id: RootId, run: &RunReader) -> RunScan {
         let mut scan = RunScan::default();
-        let Some(root) = self.roots.iter_mut().find(|root| root.id() == id) else {
-            return scan;
-        };
-        if run.is_scanned && root.judges_events() {
+        if run.is_scanned && self.root(id).is_some_and(Root::judges_events) {
             scan.announced_folders = run.folders.names().map(str::to_owned).collect();
         }
+        scan
+    }
+
+    /// Looks for new files in some folders of a run directory. Returns whether all were looked at.
+    pub(crate) fn scan_some(
+        &mut self,
+        id: RootId,
+        run: &mut RunReader,
+        look: Look,
+        scan: &mut RunScan,
+    ) -> bool {
+        let Some(root) = self.roots.iter_mut().find(|root| root.id() == id) else {
+            return true;
+        };
         let n_folders = run.folders.len();
         let mut watcher = self.watcher.as_mut().filter(|_| root.uses_events());
-        let mut result = run.scan(look, &mut watcher, &mut scan.found);
+        let mut result = run.scan_some(look, &mut scan.last, &mut watcher, &mut scan.found);
         if let Err(error) = &result {
             root.poll_because(&error.to_string());
             // Without events, the scan goes on in the folder where they ended.
             scan.announced_folders.clear();
-            result = run.scan(look, &mut None, &mut scan.found);
+            result = run.scan_some(look, &mut scan.last, &mut None, &mut scan.found);
         }
-        run.is_scanned |= result.is_ok();
+        let is_done = result.as_ref().map_or(true, |is_done| *is_done);
+        run.is_scanned |= is_done && result.is_ok();
         root.note_folders(n_folders, run.folders.len());
-        scan
+        is_done
     }
 
     /// Lists a new folder of a run, and all folders in it. Returns all files.

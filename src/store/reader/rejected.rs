@@ -89,17 +89,27 @@ impl Reader {
         Ok((n > 0).then_some(RejectedItems { n, examples }))
     }
 
-    /// Lists the rejected items of a run that were written to its journal after an offset, in order of the journal.
+    /// Reads the rejected items of a run that were written to its journal after an offset, in order of the journal, up
+    /// to `n_max`. Returns also the number of the others.
+    ///
+    /// # Errors
+    /// If the index fails, or a line cannot be read.
     pub(crate) fn rejected_since(
         &self,
         run: &RunId,
         since: JournalOffset,
-    ) -> impl Iterator<Item = Result<MediaEntry, StoreError>> {
+        n_max: usize,
+    ) -> Result<(Vec<MediaEntry>, u64), StoreError> {
         let filter = Filter { state: Some(StateFilter::Rejected), ..Filter::default() };
-        self.rows(run, &filter).filter_map(move |row| match row {
-            Ok(row) => (row.place >= since).then(|| self.entry(run, row)),
-            Err(error) => Some(Err(error)),
-        })
+        let (mut entries, mut n_more) = (Vec::new(), 0);
+        for row in self.rows(run, &filter) {
+            match row? {
+                row if row.place < since => {}
+                row if entries.len() < n_max => entries.push(self.entry(run, row)?),
+                _ => n_more += 1,
+            }
+        }
+        Ok((entries, n_more))
     }
 
     /// How long ago a run's journal was written to. A time in the future counts as now.

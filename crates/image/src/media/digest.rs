@@ -3,11 +3,11 @@
 use std::fmt;
 use std::hash::Hasher as _;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A SHA-256 digest, written as 64 lower-case hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
@@ -19,13 +19,13 @@ impl Sha256 {
 }
 
 /// An XXH3 digest of 128 bits, written as 32 lower-case hex digits, as `xxh128sum` prints it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Xxh3([u8; 16]);
 
 /// An XXH3 digest of 64 bits of a line of a media log, written as 16 lower-case hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct LineDigest([u8; 8]);
 
 impl LineDigest {
@@ -96,9 +96,9 @@ macro_rules! hex {
             }
         }
 
-        impl From<$name> for String {
-            fn from(digest: $name) -> Self {
-                digest.to_string()
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(hex_digits(&self.0, &mut [0; $n_digits]))
             }
         }
 
@@ -244,7 +244,8 @@ mod tests {
             let digest = hasher.digest();
             assert_eq!(digest.kind(), kind);
             let (xxh3, sha256) = digest.fields();
-            let text = xxh3.map(String::from).or(sha256.map(String::from));
+            let text =
+                xxh3.map(|digest| digest.to_string()).or(sha256.map(|digest| digest.to_string()));
             assert_eq!(text.as_deref(), Some(want));
             let again = text.and_then(|text| match kind {
                 DigestKind::Xxh3 => Xxh3::try_from(text).ok().map(Digest::Xxh3),

@@ -493,8 +493,8 @@ pub enum Fate {
 /// One item of the store: an image, one that is held, or a line or dump that was rejected.
 ///
 /// Its JSON form is one flat object: see [`Self::to_json`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "EntryFields", into = "EntryFields")]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "EntryFields<'static>")]
 pub struct MediaEntry {
     /// What became of it.
     pub fate: Fate,

@@ -1,6 +1,8 @@
 //! The JSON form of an item: one flat object, in journals and in the output of `safelight ls --json`.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::entry::{ClaimedPlace, CommittedImage};
@@ -13,22 +15,22 @@ use super::{
 /// All fields that an item can have, in the order in which they are written.
 ///
 /// Fields that only some items have are options here. [`MediaEntry`] is made of them only if those
-/// that belong to its `state` are there.
-#[derive(Clone, Serialize, Deserialize)]
-pub(super) struct EntryFields {
+/// that belong to its `state` are there. Fields of an item that is written are borrowed from it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct EntryFields<'a> {
     state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<MediaKey>,
+    key: Option<Cow<'a, MediaKey>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     step: Option<Step>,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    reason: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<RejectionClass>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
+    path: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file_type: Option<FileType>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,10 +62,10 @@ pub(super) struct EntryFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     stats: Option<Stats>,
     #[serde(flatten)]
-    layers: Layers,
+    layers: Cow<'a, Layers>,
     #[serde(flatten)]
-    description: Description,
-    source: Source,
+    description: Cow<'a, Description>,
+    source: Cow<'a, Source>,
 }
 
 /// Why fields are not those of an item.
@@ -77,8 +79,8 @@ pub(super) enum EntryError {
     Unexpected { state: State, field: &'static str },
 }
 
-impl EntryFields {
-    fn empty(state: State, description: Description, source: Source) -> Self {
+impl<'a> EntryFields<'a> {
+    fn empty(state: State, description: &'a Description, source: &'a Source) -> Self {
         Self {
             state,
             key: None,
@@ -102,9 +104,9 @@ impl EntryFields {
             format: None,
             format_guessed: false,
             stats: None,
-            layers: Layers::default(),
-            description,
-            source,
+            layers: Cow::Owned(Layers::default()),
+            description: Cow::Borrowed(description),
+            source: Cow::Borrowed(source),
         }
     }
 
@@ -112,14 +114,15 @@ impl EntryFields {
         value.ok_or(EntryError::Missing { state: self.state, field })
     }
 
-    fn set_place(&mut self, id: MediaId) {
-        (self.key, self.step, self.index) = (Some(id.key), Some(id.step), Some(id.index));
+    fn set_place(&mut self, id: &'a MediaId) {
+        self.key = Some(Cow::Borrowed(&id.key));
+        (self.step, self.index) = (Some(id.step), Some(id.index));
     }
 
     fn id(&mut self) -> Result<MediaId, EntryError> {
         let key = self.key.take();
         Ok(MediaId {
-            key: self.need(key, "key")?,
+            key: self.need(key, "key")?.into_owned(),
             step: self.need(self.step, "step")?,
             index: self.need(self.index, "index")?,
         })
@@ -131,14 +134,14 @@ impl EntryFields {
             return Ok(None);
         };
         let step = self.need(self.step, "step")?;
-        Ok(Some(ClaimedPlace { key, step, index: self.index }))
+        Ok(Some(ClaimedPlace { key: key.into_owned(), step, index: self.index }))
     }
 
     fn image(mut self) -> Result<CommittedImage, EntryError> {
         self.refuse(&[("reason", self.reason.is_some()), ("class", self.class.is_some())])?;
         let path = self.path.take();
         let file = MediaFile {
-            path: self.need(path, "path")?,
+            path: self.need(path, "path")?.into_owned(),
             file_type: self.need(self.file_type, "file_type")?,
             mode: self.mode,
             width: self.need(self.width, "width")?,
@@ -160,7 +163,8 @@ impl EntryFields {
             }),
         };
         let id = self.id()?;
-        Ok(CommittedImage { id, file, provenance, layers: self.layers, pruned: self.pruned })
+        let layers = self.layers.into_owned();
+        Ok(CommittedImage { id, file, provenance, layers, pruned: self.pruned })
     }
 
     /// A field of the image's provenance that is there.
@@ -179,7 +183,7 @@ impl EntryFields {
 
     /// Checks that no field of an image is there.
     fn refuse_image(&self) -> Result<(), EntryError> {
-        let Layers { classes, boxes, masks, warnings } = &self.layers;
+        let Layers { classes, boxes, masks, warnings } = &*self.layers;
         self.refuse(&[
             ("path", self.path.is_some()),
             ("sha256", self.sha256.is_some()),
@@ -200,18 +204,18 @@ impl EntryFields {
     }
 }
 
-impl TryFrom<EntryFields> for MediaEntry {
+impl TryFrom<EntryFields<'_>> for MediaEntry {
     type Error = EntryError;
 
-    fn try_from(mut fields: EntryFields) -> Result<Self, EntryError> {
-        let description = std::mem::take(&mut fields.description);
-        let source = std::mem::take(&mut fields.source);
+    fn try_from(mut fields: EntryFields<'_>) -> Result<Self, EntryError> {
+        let description = std::mem::take(&mut fields.description).into_owned();
+        let source = std::mem::take(&mut fields.source).into_owned();
         let fate = if fields.state == State::Image {
             Fate::Image(Box::new(fields.image()?))
         } else {
             fields.refuse_image()?;
             let reason = fields.reason.take();
-            let reason = fields.need(reason, "reason")?;
+            let reason = fields.need(reason, "reason")?.into_owned();
             if fields.state == State::Held {
                 fields.refuse(&[("class", fields.class.is_some())])?;
                 Fate::Held { id: fields.id()?, reason }
@@ -224,14 +228,14 @@ impl TryFrom<EntryFields> for MediaEntry {
     }
 }
 
-impl From<MediaEntry> for EntryFields {
-    fn from(entry: MediaEntry) -> Self {
-        let mut fields = Self::empty(entry.state(), entry.description, entry.source);
-        match entry.fate {
+impl<'a> From<&'a MediaEntry> for EntryFields<'a> {
+    fn from(entry: &'a MediaEntry) -> Self {
+        let mut fields = Self::empty(entry.state(), &entry.description, &entry.source);
+        match &entry.fate {
             Fate::Image(image) => {
-                let CommittedImage { id, file, provenance, layers, pruned } = *image;
+                let CommittedImage { id, file, provenance, layers, pruned } = &**image;
                 fields.set_place(id);
-                fields.path = Some(file.path);
+                fields.path = Some((&file.path).into());
                 fields.file_type = Some(file.file_type);
                 fields.mode = file.mode;
                 fields.width = Some(file.width);
@@ -239,7 +243,7 @@ impl From<MediaEntry> for EntryFields {
                 fields.size = Some(file.size);
                 fields.sha256 = Some(file.sha256);
                 fields.downscaled_from = file.downscaled_from;
-                fields.pruned = pruned;
+                fields.pruned = *pruned;
                 if let Some(provenance) = provenance {
                     fields.profile = Some(provenance.profile);
                     fields.rule = Some(provenance.rule);
@@ -249,20 +253,27 @@ impl From<MediaEntry> for EntryFields {
                     fields.format_guessed = provenance.format_guessed;
                     fields.stats = Some(provenance.stats);
                 }
-                fields.layers = layers;
+                fields.layers = Cow::Borrowed(layers);
             }
             Fate::Held { id, reason } => {
                 fields.set_place(id);
-                fields.reason = Some(reason);
+                fields.reason = Some(reason.into());
             }
             Fate::Rejected { place, reason, class } => {
                 if let Some(ClaimedPlace { key, step, index }) = place {
-                    (fields.key, fields.step, fields.index) = (Some(key), Some(step), index);
+                    fields.key = Some(Cow::Borrowed(key));
+                    (fields.step, fields.index) = (Some(*step), *index);
                 }
-                (fields.reason, fields.class) = (Some(reason), Some(class));
+                (fields.reason, fields.class) = (Some(reason.into()), Some(*class));
             }
         }
         fields
+    }
+}
+
+impl Serialize for MediaEntry {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        EntryFields::from(self).serialize(to)
     }
 }
 

@@ -12,6 +12,7 @@
 mod empty;
 mod reading;
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -64,6 +65,8 @@ pub(crate) struct Tail {
     length: u64,
     /// The first bytes, up to [`HEAD_BYTES`].
     head: Vec<u8>,
+    /// The fingerprint of the first [`HEAD_BYTES`], once it was asked for.
+    head_print: OnceCell<Fingerprint>,
     /// The last bytes that were read, to notice when the log was rewritten.
     last: Vec<u8>,
     /// Lines that were read and wait to be handled.
@@ -157,6 +160,7 @@ impl Tail {
             length: meta.len(),
             splitter: LineSplitter::new(line_bytes_max, offset, number, content),
             head: Vec::new(),
+            head_print: OnceCell::new(),
             last: Vec::new(),
             lines: VecDeque::new(),
             buffered: Buffered::default(),
@@ -376,7 +380,9 @@ impl Tail {
 
     fn head_fingerprint(&self, offset: u64) -> Fingerprint {
         let n = self.head.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
-        Fingerprint::of(&self.head[..n])
+        let print = || Fingerprint::of(&self.head[..n]);
+        // Each line has the same one, once the log is long enough.
+        if n as u64 == HEAD_BYTES { self.head_print.get_or_init(print).clone() } else { print() }
     }
 
     /// Bytes that were not handled yet: unread ones, and lines that wait.

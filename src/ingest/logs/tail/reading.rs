@@ -181,6 +181,7 @@ impl Tail {
         self.seen = *offset;
         self.last.clone_from(last);
         self.head.truncate(usize::try_from(*offset).unwrap_or(usize::MAX));
+        self.head_print.take();
         self.lines = VecDeque::new();
         self.buffered.clear();
         self.empty = EmptyBytes::default();

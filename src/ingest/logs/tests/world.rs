@@ -14,7 +14,7 @@ use super::Action;
 use crate::config::WatchConfig;
 use crate::config::patterns::FilePattern;
 use crate::ingest::folders::Look;
-use crate::ingest::runs::RunReader;
+use crate::ingest::runs::{RunReader, sort_logs};
 use crate::limits::Limits;
 use crate::run_dir::ReadOptions;
 use crate::store::journal::LogCursor;
@@ -308,14 +308,21 @@ impl World {
     }
 
     fn scan(&mut self, look: Look) {
-        let mut found = Vec::new();
-        self.run.scan(look, &mut None, &mut found).expect("a scan");
+        let found = self.found(look);
         found.iter().for_each(|name| self.follow(name));
     }
 
-    fn rotate_while_listed(&mut self, name: &str) {
+    /// The logs that a scan finds.
+    fn found(&mut self, look: Look) -> Vec<String> {
         let mut found = Vec::new();
-        self.run.scan(Look::All, &mut None, &mut found).expect("a scan");
+        let scan = self.run.scan_some(look, &mut None, &mut None, &mut found);
+        assert!(scan.expect("a scan"), "there are few files");
+        sort_logs(&self.run.files, &mut found);
+        found
+    }
+
+    fn rotate_while_listed(&mut self, name: &str) {
+        let found = self.found(Look::All);
         self.do_rotate(name);
         found.iter().for_each(|name| self.follow(name));
     }

@@ -114,25 +114,24 @@ impl SourceBatch {
     ) {
         let Plan { recipe, items, .. } = plan;
         self.digest.get_or_insert_with(|| dump.shared_digest());
-        let storage = self.storage_of(&recipe);
-        let (dump_of_job, dir, masks) = (dump.clone(), dir.clone(), masks.to_vec());
-        let (run, source_of_job) = (self.run.clone(), source.clone());
-        let material = Material::new(run, dump_of_job, recipe, storage, masks, dir, source_of_job);
-        let n_made = || items.iter().filter(|item| matches!(item, PlannedItem::Image(_))).count();
+        let n_images = items.iter().filter(|item| matches!(item, PlannedItem::Image(_))).count();
         let memory_bytes = items.iter().map(PlannedItem::memory_bytes).max().unwrap_or(0);
-        // Released images are committed one by one.
-        let is_one_batch = !matches!(self.cursor, SourceCursor::None);
-        let making = match n_made() {
-            n_images if is_one_batch && n_images as u64 == material.n_images() => {
-                Making::All { n_images, memory_bytes }
-            }
-            _ => Making::Some,
-        };
-        let material = Arc::new(material.making(making));
+        let material = (n_images > 0).then(|| {
+            let storage = self.storage_of(&recipe);
+            let (run, dump, dir, masks) =
+                (self.run.clone(), dump.clone(), dir.clone(), masks.to_vec());
+            let material = Material::new(run, dump, recipe, storage, masks, dir, source.clone());
+            // Released images are committed one by one.
+            let is_one_batch = !matches!(self.cursor, SourceCursor::None);
+            let is_all = is_one_batch && n_images as u64 == material.n_images();
+            let making = if is_all { Making::All { n_images, memory_bytes } } else { Making::Some };
+            Arc::new(material.making(making))
+        });
         for item in items {
             match item {
                 PlannedItem::Image(image) => {
-                    self.parts.push(BatchPart::Image(RenderJob::new(image, &material)));
+                    let job = material.as_ref().map(|material| RenderJob::new(image, material));
+                    self.parts.extend(job.map(BatchPart::Image));
                 }
                 PlannedItem::Held { id, image_idx, description, reason } => {
                     // If all of the dump was read already, the commit adds the digest.
