@@ -32,7 +32,7 @@ mod objects;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -46,7 +46,7 @@ pub(crate) use self::names::FleetRun;
 pub(crate) use self::objects::OBJECTS_AT_ONCE;
 use self::objects::Objects;
 use crate::config::sync::ObjectStoreConfig;
-use crate::formats::manifest::{self, Content};
+use crate::formats::manifest::{self, Content, Line};
 use crate::locks::lock;
 use crate::media::{MediaId, RunId, State};
 use crate::sinks::http::policy::OBJECT_BYTES_MAX;
@@ -99,8 +99,13 @@ struct ReadRun {
     last: u64,
     n_lines: u64,
     latest: LatestLines,
+    /// The numbers of rejections in the manifests, and in the journal of the scratch store.
+    rejected: HashMap<u64, u64>,
     damages: Damages,
 }
+
+/// Lines that are committed together: the event of each, and the number of the line in the manifest if it is a rejection.
+type Events = Vec<(Event, Option<u64>)>;
 
 /// What of a run cannot be read.
 #[derive(Debug, Clone, Default)]
@@ -242,7 +247,7 @@ impl Fleet {
                 return Err(FleetError::no_run(id, self.url()));
             }
             begin(id, named, described.as_deref(), read);
-            self.commit(id, read, Vec::new())?;
+            self.commit(id, read, vec![(Event::Cursor, None)])?;
         }
         let named = |(_, object): &(u64, ListedObject)| format!("{folder}/{}", object.name);
         let names = manifests.iter().map(|manifest| (named(manifest), OBJECT_BYTES_MAX));
@@ -284,9 +289,15 @@ impl Fleet {
             let (of_box, of_run) = read.run.as_ref().map(FleetRun::names).unwrap_or_default();
             match manifest::parse(line, of_box, of_run) {
                 Ok(line) => {
+                    let resolved = read.latest.take_resolved(&line);
+                    if resolved.iter().any(|seq| !read.rejected.contains_key(seq)) {
+                        // It is among those that are not committed yet.
+                        self.commit(id, read, std::mem::take(&mut events))?;
+                    }
+                    self.remove_rejected(id, read, &resolved)?;
                     let reading = read.latest.take(&line);
                     if reading != Reading::Old {
-                        add_events(&mut events, line.content, reading);
+                        add_events(&mut events, line, reading);
                     }
                 }
                 Err(error) => {
@@ -297,24 +308,43 @@ impl Fleet {
                 self.commit(id, read, std::mem::take(&mut events))?;
             }
         }
-        if events.is_empty() { Ok(()) } else { self.commit(id, read, events) }
+        self.commit(id, read, events)
     }
 
-    /// Commits lines to the scratch store. Without any, the run alone.
-    fn commit(&self, id: &RunId, read: &ReadRun, events: Vec<Event>) -> Result<(), FleetError> {
+    /// Commits lines to the scratch store.
+    fn commit(&self, id: &RunId, read: &mut ReadRun, events: Events) -> Result<(), FleetError> {
         let Some(run) = &read.info else { return Err(FleetError::no_run(id, self.url())) };
+        if events.is_empty() {
+            return Ok(());
+        }
         // Each line is a batch, so that the index does not take them for parts of one dump.
         let commit = |events| {
             let (run, files, cursor) = (run.clone(), Vec::new(), SourceCursor::None);
             Commit { run, events, files, cursor }
         };
-        let mut group: Vec<Commit> = if events.is_empty() {
-            vec![commit(vec![Event::Cursor])]
-        } else {
-            events.into_iter().map(|event| commit(vec![event])).collect()
-        };
+        let (events, rejected): (Vec<_>, Vec<_>) = events.into_iter().unzip();
+        let mut group: Vec<Commit> = events.into_iter().map(|event| commit(vec![event])).collect();
         lock(&self.writer).commit(&mut group)?;
-        Ok(self.reader.check_left_out(id)?)
+        self.reader.check_left_out(id)?;
+        let last = self.reader.extent(id)?.map_or(0, |extent| extent.last_seq);
+        let numbers = (0..=last).rev();
+        let numbered = rejected.into_iter().rev().zip(numbers);
+        read.rejected.extend(numbered.filter_map(|(rejected, number)| Some((rejected?, number))));
+        Ok(())
+    }
+
+    /// Removes rejections from the scratch store, by the numbers of their lines in the manifests.
+    fn remove_rejected(
+        &self,
+        id: &RunId,
+        read: &mut ReadRun,
+        resolved: &[u64],
+    ) -> Result<(), FleetError> {
+        let writer = lock(&self.writer);
+        for number in resolved.iter().filter_map(|seq| read.rejected.remove(seq)) {
+            writer.remove_rejected(id, number)?;
+        }
+        Ok(())
     }
 
     /// Notes that `n` lines or manifests cannot be read.
@@ -360,16 +390,17 @@ fn begin(id: &RunId, named: FleetRun, described: Option<&[u8]>, read: &mut ReadR
 }
 
 /// Adds the events of a line that counts.
-fn add_events(events: &mut Vec<Event>, content: Content, reading: Reading) {
+fn add_events(events: &mut Events, Line { seq, content }: Line, reading: Reading) {
     let entry = match content {
-        Content::Gone(id) => return events.push(Event::Gone { id, path: None }),
+        Content::Gone(id) => return events.push((Event::Gone { id, path: None }, None)),
         Content::Item(entry) => entry,
     };
     let place = entry.key().cloned().zip(entry.step()).zip(entry.index());
     if let (Reading::InPlaceOfWaiting, Some(((key, step), index))) = (reading, place) {
-        events.push(Event::Gone { id: MediaId { key, step, index }, path: None });
+        events.push((Event::Gone { id: MediaId { key, step, index }, path: None }, None));
     }
-    events.push(Event::Media(entry));
+    let rejected = (entry.state() == State::Rejected).then_some(seq);
+    events.push((Event::Media(entry), rejected));
 }
 
 /// The name of a manifest in its run's folder.

@@ -222,14 +222,12 @@ fn rejected_items_are_read_with_and_without_a_place() {
         });
         line(seq, 0, &fields)
     };
+    let mut of_log = rejected(1, None, "final");
+    of_log["source"]["log"] = "a.media.jsonl".into();
     dir.manifest(
         "runs/b/r",
         1,
-        &[
-            rejected(1, None, "final"),
-            rejected(2, Some(7), "waiting"),
-            rejected(3, Some(8), "waiting"),
-        ],
+        &[of_log, rejected(2, Some(7), "waiting"), rejected(3, Some(8), "waiting")],
     );
     // One is tried again and makes an image, and one is rejected again.
     dir.manifest("runs/b/r", 2, &[image(4, 7, b"x"), rejected(5, Some(8), "waiting")]);
@@ -240,6 +238,56 @@ fn rejected_items_are_read_with_and_without_a_place() {
     let state = Some(StateFilter::Waiting);
     let filter = Filter { run: Some(id("b/r")), state, ..Filter::default() };
     assert_eq!(fleet.reader().items(&filter).expect("an index").count(), 1);
+}
+
+#[test]
+fn a_dump_that_became_an_item_is_no_longer_rejected() {
+    // Bug: a dump that was rejected without an index was listed as waiting beside the images that it became.
+    let dir = FleetDir::new();
+    let rejected = |seq: u64, step: u64, path: &str, class: &str| {
+        let fields = json!({
+            "state": "rejected", "reason": format!("line {seq}"), "class": class, "index": null,
+            "source": {"path": path},
+        });
+        line(seq, step, &fields)
+    };
+    let of = |path: &str, mut line: Value| {
+        line["source"]["path"] = path.into();
+        line
+    };
+    let lines = [
+        rejected(1, 7, "a.npy", "waiting"),
+        rejected(2, 8, "b.npy", "final"),
+        rejected(3, 9, "c.npy", "waiting"),
+        rejected(4, 9, "c.npy", "waiting"),
+        // In the same manifest.
+        of("a.npy", image(5, 7, b"x")),
+        // Of other dumps.
+        of("d.npy", image(6, 8, b"x")),
+        of("e.npy", image(7, 10, b"x")),
+    ];
+    dir.manifest("runs/b/r", 1, &lines);
+    let fleet = dir.fleet();
+    let n_waiting = || {
+        let state = Some(StateFilter::Waiting);
+        let filter = Filter { run: Some(id("b/r")), state, ..Filter::default() };
+        fleet.reader().items(&filter).expect("an index").count()
+    };
+    fleet.read_run(&id("b/r"), Duration::ZERO, |_, _| {}).expect("a run");
+    let mut got = items(fleet.reader(), "b/r");
+    got.sort();
+    let want = [(7, "line 5"), (8, "line 2"), (8, "line 6"), (9, "line 4"), (10, "line 7")];
+    assert_eq!((got, n_waiting()), (named(&want), 1));
+    // In a later manifest.
+    let held = of("c.npy", held(9, 9));
+    dir.manifest("runs/b/r", 2, &[of("b.npy", image(8, 8, b"y")), held]);
+    fleet.read_run(&id("b/r"), Duration::ZERO, |_, _| {}).expect("a run");
+    let mut got = items(fleet.reader(), "b/r");
+    got.sort();
+    let want = [(7, "line 5"), (8, "line 8"), (9, "line 9"), (10, "line 7")];
+    assert_eq!((got, n_waiting()), (named(&want), 0));
+    let counts = fleet.reader().counts_of(&id("b/r")).expect("an index").expect("a run");
+    assert_eq!((counts.image, counts.held, counts.rejected), (3, 1, 0));
 }
 
 #[test]

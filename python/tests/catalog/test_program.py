@@ -88,6 +88,13 @@ class ProgramTest(FleetCase):
             return sorted(json.dumps([item[name] for name in place]) for item in items)
 
         self.assertEqual(listed(rows), listed(want))
+        # `--from` shows the same.
+        url, shown = self.fleet.url.replace(" ", "%20"), []
+        for box in ("gpu-1", "gpu-2"):
+            command = [PROGRAM, "ls", "--from", url, f"{box}/7", "--json"]
+            text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            shown += [json.loads(line) for line in text.splitlines()]
+        self.assertEqual(listed(shown), listed(want))
         self.assertEqual({row["project"] for row in rows}, {"digits"})
         self.assertEqual(
             {(row["box"], row["step"]) for row in rows if row["nan"]}, {("gpu-1", 3), ("gpu-2", 3)}

@@ -272,7 +272,8 @@ fn uncount(
     Ok(())
 }
 
-fn uncount_rejected(
+/// Counts a rejected item whose row was removed no longer.
+pub(super) fn uncount_rejected(
     changes: &mut Changes,
     run: &RunId,
     run_row: &mut RunRow,

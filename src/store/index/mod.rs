@@ -45,7 +45,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use self::apply::apply_line;
+use self::apply::{apply_line, uncount_rejected};
 use self::blocks::Changes;
 use self::generation::{
     Generation, adopt_latest, boot_id, check, distrust, guarded, is_disk_trouble, is_locked,
@@ -347,6 +347,19 @@ impl Index {
         row.n_damaged += n;
         row.applied = applied;
         self.now().insert(run_key(run), encode(&row))?;
+        Ok(())
+    }
+
+    /// Removes a rejected item that has no place, by the number of its line.
+    pub(crate) fn remove_rejected(&self, run: &RunId, seq: u64) -> Result<(), StoreError> {
+        let db = self.now();
+        let mut row = self.run(run)?.unwrap_or_default();
+        let mut changes = Changes::new(&db);
+        let before = changes.remove(&rejected_key(run, seq))?;
+        uncount_rejected(&mut changes, run, &mut row, before)?;
+        changes.set_alone(run_key(run), encode(&row));
+        changes.write()?;
+        self.n_changes.send_modify(|n| *n += 1);
         Ok(())
     }
 

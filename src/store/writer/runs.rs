@@ -174,6 +174,15 @@ impl Writer {
         self.index.add_damaged(run, n, end)
     }
 
+    /// Removes a rejected item that has no place from a scratch store, by the number of its line. The journal keeps the
+    /// line.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn remove_rejected(&self, run: &RunId, seq: u64) -> Result<(), StoreError> {
+        self.index.remove_rejected(run, seq)
+    }
+
     /// Tries the runs again that are left out and due.
     pub(crate) fn retry_left_out(&mut self) {
         for run in self.left_out.due(Instant::now()) {
