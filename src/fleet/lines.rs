@@ -286,9 +286,8 @@ mod tests {
     fn a_rejection_counts_until_its_dump_or_its_place_has_another_line() {
         // Bug: a dump that was rejected without an index, and became an image later, was listed as waiting for ever.
         assert_eq!(resolved(&[without_index(1, 7, "a"), held(2, 7)]), [1]);
-        let others =
-            [without_index(1, 7, "b"), without_index(2, 8, "a"), rejected(3, None, "final")];
-        assert_eq!(resolved(&[&others[..], &[held(4, 7)]].concat()), [0; 0]);
+        assert_eq!(resolved(&[without_index(1, 7, "a"), without_index(2, 7, "a")]), [1]);
+        assert_eq!(resolved(&[without_index(1, 7, "b"), held(2, 7)]), [0; 0]);
         let of_place = [held(1, 7), rejected(2, Some(7), "final")];
         assert_eq!(resolved(&[&of_place[..], &[rejected(3, Some(7), "final")]].concat()), [2]);
         assert_eq!(resolved(&[&of_place[..], &[held(3, 7)]].concat()), [2]);
@@ -302,6 +301,27 @@ mod tests {
             (rejected(4, Some(7), "waiting"), Reading::New),
             (held(5, 7), Reading::New),
         ]);
+    }
+
+    #[test]
+    fn each_tensor_has_a_key_and_each_line_of_a_log_is_about_itself() {
+        let of = |seq, key: &str, index: Option<u32>, mut source: Value| {
+            source["path"] = "a".into();
+            let (state, class) =
+                if index.is_some() { ("held", None) } else { ("rejected", Some("final")) };
+            let fields = json!({
+                "state": state, "class": class, "key": key, "step": 7, "index": index, "source": source,
+            });
+            line(seq, fields)
+        };
+        let tensor = |seq, key, index| of(seq, key, index, json!({"tensor": key}));
+        let both = [without_index(1, 7, "a"), tensor(2, "k/b", None)];
+        assert_eq!(resolved(&[&both[..], &[tensor(3, "k/c", Some(0))]].concat()), [1]);
+        assert_eq!(resolved(&[tensor(2, "k/b", None), tensor(3, "k/b", Some(0))]), [2]);
+        let logged = |seq, key, index| of(seq, key, index, json!({"log": "l", "line": seq}));
+        assert_eq!(resolved(&[logged(1, "k", None), logged(2, "j", Some(0))]), [0; 0]);
+        assert_eq!(resolved(&[logged(1, "k", None), logged(2, "k", None)]), [0; 0]);
+        assert_eq!(resolved(&[logged(1, "k", None), logged(2, "k", Some(0))]), [1]);
     }
 
     #[test]

@@ -222,14 +222,12 @@ fn rejected_items_are_read_with_and_without_a_place() {
         });
         line(seq, 0, &fields)
     };
+    let mut of_log = rejected(1, None, "final");
+    of_log["source"]["log"] = "a.media.jsonl".into();
     dir.manifest(
         "runs/b/r",
         1,
-        &[
-            rejected(1, None, "final"),
-            rejected(2, Some(7), "waiting"),
-            rejected(3, Some(8), "waiting"),
-        ],
+        &[of_log, rejected(2, Some(7), "waiting"), rejected(3, Some(8), "waiting")],
     );
     // One is tried again and makes an image, and one is rejected again.
     dir.manifest("runs/b/r", 2, &[image(4, 7, b"x"), rejected(5, Some(8), "waiting")]);
