@@ -1,10 +1,18 @@
-//! Time and size of PNG files by kind of picture, for this encoder and the crate `png`.
+//! Time and size of PNG files by kind of picture, for this encoder and those of `png`, `zune-png` and lodepng.
+//!
+//! `cargo bench -p safelight-png`; the README has a table of the results. `benches/peers.py` of the repository
+//! compares with fpng, whose crate `fpng-rs` does not compile.
 #![expect(clippy::disallowed_macros, reason = "a benchmark prints the sizes of the files")]
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use safelight_png::{ColorType, Compression, Encoder, Picture, Settings};
+use zune_png::PngEncoder;
+use zune_png::zune_core::bit_depth::BitDepth;
+use zune_png::zune_core::colorspace::ColorSpace;
+use zune_png::zune_core::options::EncoderOptions;
 
 /// A picture of a kind.
 struct Sample {
@@ -97,15 +105,34 @@ fn pictures() -> Vec<Sample> {
     ]
 }
 
-/// The fast settings of the crate `png`.
-fn png_fast(pixels: Picture<'_>, out: &mut Vec<u8>) {
+/// Settings of the crate `png`. Both use fdeflate.
+fn png_crate(pixels: Picture<'_>, compression: png::Compression, out: &mut Vec<u8>) {
     let mut encoder = png::Encoder::new(out, pixels.width, pixels.height);
     let is_gray = pixels.color_type == ColorType::Gray;
     encoder.set_color(if is_gray { png::ColorType::Grayscale } else { png::ColorType::Rgb });
-    encoder.set_compression(png::Compression::Fast);
-    encoder.set_filter(png::Filter::Adaptive);
+    encoder.set_compression(compression);
     let written = encoder.write_header().and_then(|mut png| png.write_image_data(pixels.samples));
     assert!(written.is_ok(), "{written:?}");
+}
+
+fn zune(pixels: Picture<'_>, out: &mut Vec<u8>) {
+    let is_gray = pixels.color_type == ColorType::Gray;
+    let options = EncoderOptions::default()
+        .set_width(pixels.width as usize)
+        .set_height(pixels.height as usize)
+        .set_depth(BitDepth::Eight)
+        .set_colorspace(if is_gray { ColorSpace::Luma } else { ColorSpace::RGB });
+    let written = PngEncoder::new(pixels.samples, options).encode(out);
+    assert!(written.is_ok(), "{written:?}");
+}
+
+fn lode(pixels: Picture<'_>, out: &mut Vec<u8>) {
+    let is_gray = pixels.color_type == ColorType::Gray;
+    let color_type = if is_gray { lodepng::ColorType::GREY } else { lodepng::ColorType::RGB };
+    let (width, height) = (pixels.width as usize, pixels.height as usize);
+    let encoded = lodepng::encode_memory(pixels.samples, width, height, color_type, 8);
+    assert!(encoded.is_ok(), "{encoded:?}");
+    out.extend(encoded.unwrap_or_default());
 }
 
 /// Appends a file.
@@ -113,6 +140,10 @@ type Candidate<'a> = Box<dyn FnMut(&mut Vec<u8>) + 'a>;
 
 fn encode(c: &mut Criterion) {
     let mut group = c.benchmark_group("encode");
+    group
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800));
     for picture in &pictures() {
         let pixels = picture.pixels();
         let (mut best, mut scalar) = (Encoder::new(), Encoder::scalar());
@@ -126,7 +157,10 @@ fn encode(c: &mut Criterion) {
             ("fast, scalar", Box::new(|out| own(&mut scalar, Compression::Fast, false, out))),
             ("fast, palette", Box::new(|out| own(&mut palette, Compression::Fast, true, out))),
             ("small", Box::new(|out| own(&mut small, Compression::Small, false, out))),
-            ("png crate", Box::new(|out| png_fast(black_box(pixels), out))),
+            ("png, fast", Box::new(|out| png_crate(pixels, png::Compression::Fast, out))),
+            ("png, fastest", Box::new(|out| png_crate(pixels, png::Compression::Fastest, out))),
+            ("zune-png", Box::new(|out| zune(pixels, out))),
+            ("lodepng", Box::new(|out| lode(pixels, out))),
         ];
         group.throughput(Throughput::Elements(u64::from(picture.side) * u64::from(picture.side)));
         for (name, candidate) in &mut candidates {

@@ -1,5 +1,7 @@
 //! The chunks of a PNG file.
 
+use alloc::vec::Vec;
+
 use crate::EncodeError;
 
 /// Most bytes of a chunk: PNG limits lengths to 2³¹ − 1.

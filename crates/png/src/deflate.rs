@@ -1,5 +1,7 @@
 //! The blocks of a deflate stream.
 
+use alloc::vec::Vec;
+
 use crate::header::Header;
 use crate::huffman::{canonical_codes, code_lengths};
 use crate::kernels::bits::{Bits, ByteCodes, CODE_BITS_MAX, Packing};

@@ -1,5 +1,7 @@
 //! PNG's row filters: the difference of each byte to a prediction from its neighbours.
 
+use alloc::vec::Vec;
+
 use crate::kernels::for_more_instructions;
 
 /// Bytes that are processed together. Rows in memory are padded with zeros to a multiple of them.
@@ -41,7 +43,7 @@ impl Rows {
     /// Moves on to the next row and returns it for the caller to fill. It still holds the row before the
     /// last.
     pub(crate) fn next(&mut self, row_bytes: usize) -> &mut [u8] {
-        std::mem::swap(&mut self.row, &mut self.above);
+        core::mem::swap(&mut self.row, &mut self.above);
         &mut self.row[LANES..LANES + row_bytes]
     }
 

@@ -1,5 +1,7 @@
 //! The header of a dynamic deflate block, which contains the code lengths.
 
+use alloc::vec::Vec;
+
 use crate::huffman::{canonical_codes, code_lengths};
 use crate::kernels::bits::Bits;
 use crate::symbols::{N_DISTANCES, N_SYMBOLS};

@@ -60,7 +60,7 @@ fn sort(keys: &mut [u64]) {
     keys.iter().for_each(|&key| ends[place(key)] += 1);
     let mut end = 0;
     for n in &mut ends {
-        end += std::mem::replace(n, end);
+        end += core::mem::replace(n, end);
     }
     let mut sorted = [0; N_SYMBOLS_MAX];
     for &key in &*keys {

@@ -26,6 +26,8 @@
 //! - The crate is pure: bytes in, bytes out. Its `clippy.toml` refuses files, sockets, clocks and threads.
 //! - The same picture and settings give the same file on every processor.
 //! - A file is at most [`encoded_bytes_max`] bytes long, whatever the picture.
+//! - The crate needs `alloc`, but not `std`. The feature `std`, which is on by default, chooses the best
+//!   instructions of the processor at run time.
 //!
 //! # Examples
 //!
@@ -39,6 +41,14 @@
 //! assert!(file.starts_with(b"\x89PNG"));
 //! # Ok::<(), safelight_png::EncodeError>(())
 //! ```
+
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+use alloc::vec::Vec;
 
 mod picture;
 mod layout;
@@ -198,6 +208,11 @@ pub const fn encoded_bytes_max(n_sample_bytes: u64, height: u64) -> u64 {
     let raw = n_sample_bytes.saturating_add(height);
     raw.saturating_add(raw / 8).saturating_add(4096)
 }
+
+/// Tests the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[cfg(test)]
 mod decoders;

@@ -1,5 +1,9 @@
 //! Bytes → literals and copies of earlier bytes, for flat pictures.
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::spans::{RUN_MAX, Span};
 
 const HASH_BITS: u32 = 15;
@@ -166,7 +170,7 @@ impl Matcher {
     fn insert(&mut self, bytes: &[u8], at: usize, length_min: usize) {
         if let Some(hash) = hash(bytes, at, length_min) {
             let here = self.first + u32::try_from(at).unwrap_or(u32::MAX);
-            self.before[(here % WINDOW) as usize] = std::mem::replace(&mut self.last[hash], here);
+            self.before[(here % WINDOW) as usize] = core::mem::replace(&mut self.last[hash], here);
         }
     }
 }

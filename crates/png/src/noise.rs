@@ -1,5 +1,7 @@
 //! Detects noise, which no filter and no code makes smaller.
 
+use alloc::vec::Vec;
+
 use crate::filter::{LANES, RESIDUAL_MAX, Rows};
 use crate::layout::Layout;
 

@@ -1,5 +1,8 @@
 //! Palettes: the colours of pictures with few of them.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use crate::picture::{ColorType, Picture};
 
 const N_COLORS_MAX: usize = 256;

@@ -3,6 +3,8 @@
 //! Filtered rows consist of noise and zeros. A search for copies in them would take eighty times as long as
 //! all the rest, and find little.
 
+use alloc::vec::Vec;
+
 use crate::kernels::zeros::zero_bytes;
 
 /// Literals, followed by a copy.

@@ -1,8 +1,8 @@
-//! Round trips through decoders by other authors, and the largest size of files.
+//! Round trips through four decoders by other authors, and the largest size of files.
 
 use proptest::prelude::*;
 
-use crate::decoders::{decode_png, decode_zune};
+use crate::decoders::DECODERS;
 use crate::*;
 
 const MODES: [ColorType; 6] = [
@@ -33,17 +33,9 @@ fn check(mode: ColorType, width: u32, height: u32, samples: &[u8]) {
                 .expect("a file");
             assert_eq!(file, again, "another twin, or another time: {what}");
         }
-        // An indexed picture without transparent colours has no alpha.
-        let opaque = |samples: Vec<u8>| {
-            if samples.len() < pixels.samples.len() && mode == ColorType::Rgba {
-                let colors = samples.as_chunks::<3>().0.iter();
-                colors.flat_map(|&[red, green, blue]| [red, green, blue, 255]).collect()
-            } else {
-                samples
-            }
-        };
-        assert_eq!(opaque(decode_png(&file)), samples, "png: {what}");
-        assert_eq!(opaque(decode_zune(&file)), samples, "zune-png: {what}");
+        for (name, decode) in DECODERS {
+            assert!(decode(&file, mode) == samples, "{name} decodes other pixels: {what}");
+        }
         let n = samples.len() as u64;
         let max = encoded_bytes_max(n, height.into());
         assert!(file.len() as u64 <= max, "{} of {n}: {what}", file.len());

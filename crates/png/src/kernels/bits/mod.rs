@@ -1,8 +1,11 @@
 //! Packs the prefix codes of bytes, lowest bit first.
 
 mod scalar;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "std"))]
 mod vbmi;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use self::scalar::append_codes;
 
@@ -55,28 +58,17 @@ impl ByteCodes {
 pub(crate) enum Packing {
     /// The scalar one.
     Scalar,
-    /// The one for AVX-512 with VBMI. Only [`Packing::best`] makes it, if the processor has the instructions.
-    #[cfg(target_arch = "x86_64")]
-    Vbmi(private::IsThere),
-}
-
-mod private {
-    /// Proof that the processor has the instructions.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) struct IsThere(pub(crate) ());
+    /// The one for AVX-512 with VBMI, if the processor has the instructions.
+    #[cfg(all(target_arch = "x86_64", feature = "std"))]
+    Vbmi(vbmi::Detected),
 }
 
 impl Packing {
     /// Returns the best twin for this processor.
     pub(crate) fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512vbmi")
-            && is_x86_feature_detected!("bmi2")
-        {
-            return Self::Vbmi(private::IsThere(()));
+        #[cfg(all(target_arch = "x86_64", feature = "std"))]
+        if let Some(detected) = vbmi::Detected::new() {
+            return Self::Vbmi(detected);
         }
         Self::Scalar
     }
@@ -105,8 +97,9 @@ pub(crate) struct Bits {
     /// Whole bytes.
     bytes: Box<Room>,
     end: End,
-    /// Codes, joined to at most 56 bits each, on their way to `bytes`.
-    joined: Box<Joined>,
+    /// Codes on their way to `bytes`.
+    #[cfg(all(target_arch = "x86_64", feature = "std"))]
+    joined: Box<vbmi::Joined>,
 }
 
 /// The end of the bits. A value of its own, so that it stays in registers in a loop.
@@ -119,13 +112,6 @@ struct End {
     n_pending: u32,
 }
 
-/// Codes, joined to at most 56 bits each.
-#[derive(Debug)]
-struct Joined {
-    bits: [u64; LITERALS_MAX / 4],
-    n_bits: [u8; LITERALS_MAX / 4],
-}
-
 impl Bits {
     /// Returns an empty buffer.
     pub(crate) fn new(packing: Packing) -> Self {
@@ -133,7 +119,8 @@ impl Bits {
             packing,
             bytes: Box::new([0; _]),
             end: End::default(),
-            joined: Box::new(Joined { bits: [0; _], n_bits: [0; _] }),
+            #[cfg(all(target_arch = "x86_64", feature = "std"))]
+            joined: Box::default(),
         }
     }
 
@@ -177,7 +164,7 @@ impl Bits {
             }
             match self.packing {
                 // SAFETY: the variant exists only on processors with the instructions.
-                #[cfg(target_arch = "x86_64")]
+                #[cfg(all(target_arch = "x86_64", feature = "std"))]
                 Packing::Vbmi(_) if bytes.len() >= 64 => unsafe {
                     vbmi::put_codes(self, codes, bytes);
                 },

@@ -1,6 +1,6 @@
 //! The twin for AVX-512 with VBMI.
 
-use std::arch::x86_64::{
+use core::arch::x86_64::{
     __m512i, __mmask64, _mm_setr_epi32, _mm_storel_epi64, _mm512_add_epi8, _mm512_add_epi64,
     _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cmpgt_epu64_mask, _mm512_cvtepi64_epi8,
     _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_permutexvar_epi8,
@@ -12,7 +12,35 @@ use std::arch::x86_64::{
 };
 
 use super::scalar::append_codes;
-use super::{Bits, ByteCodes, Joined};
+use super::{Bits, ByteCodes, LITERALS_MAX};
+
+/// Proof that the processor has the instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Detected(());
+
+impl Detected {
+    pub(super) fn new() -> Option<Self> {
+        let is_there = std::is_x86_feature_detected!("avx512f")
+            && std::is_x86_feature_detected!("avx512bw")
+            && std::is_x86_feature_detected!("avx512vl")
+            && std::is_x86_feature_detected!("avx512vbmi")
+            && std::is_x86_feature_detected!("bmi2");
+        is_there.then_some(Self(()))
+    }
+}
+
+/// Codes, joined to at most 56 bits each.
+#[derive(Debug)]
+pub(super) struct Joined {
+    bits: [u64; LITERALS_MAX / 4],
+    n_bits: [u8; LITERALS_MAX / 4],
+}
+
+impl Default for Joined {
+    fn default() -> Self {
+        Self { bits: [0; _], n_bits: [0; _] }
+    }
+}
 
 /// A table of 256 bytes.
 struct Table([__m512i; 4]);
