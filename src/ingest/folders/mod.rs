@@ -195,7 +195,8 @@ impl Folders {
         self.known.insert(folder.to_owned(), Folder::default());
         let mut next = Some(folder.to_owned());
         while let Some(path) = next.filter(|path| path.starts_with(folder)) {
-            if path == folder || is_below(folder, &path) {
+            // Of the folders with such a name, those that were not listed are this one and those in it.
+            if self.known.get(&path).is_some_and(|known| known.looks.is_none()) {
                 self.list_known(run, files, logs, &path, Look::All, watcher, found)?;
             }
             next = self.next(Some(&path));
