@@ -17,8 +17,8 @@ use crate::ingest::watching::{Due, QuietTimes, Settler};
 use crate::media::{Rejection, RunId};
 use crate::record::pattern::DumpPath;
 use crate::run_dir::ReadFailure;
-use crate::store::{DumpRow, StoreError};
 use crate::store::journal::Stamp;
+use crate::store::{DumpRow, StoreError};
 
 /// The first and the longest pause before a dump that cannot be read is tried again.
 const RETRY: Duration = Duration::from_millis(500);
