@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 
 use crate::formats::manifest::{Content, Line};
-use crate::media::{MediaEntry, MediaId, State};
+use crate::media::{MediaEntry, MediaId, MediaKey, State};
 
 /// The latest lines about places and dumps. Both are kept as hashes: 4 million lines take at most about 350 MB.
 #[derive(Debug, Default)]
@@ -171,7 +171,7 @@ impl LatestLines {
     }
 
     fn dump_at_key(&self, entry: &MediaEntry) -> u64 {
-        let (key, step) = (entry.key().map(|key| key.as_str()), entry.step().map(|step| step.0));
+        let (key, step) = (entry.key().map(MediaKey::as_str), entry.step().map(|step| step.0));
         self.hash(&(key, step, &*entry.source.path))
     }
 
@@ -190,7 +190,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::media::{MediaId, MediaKey, Step};
+    use crate::media::Step;
 
     fn gone(seq: u64, step: u64) -> Line {
         let key = MediaKey::new("k").expect("a key");

@@ -1,7 +1,6 @@
 //! Time and size of PNG files by kind of picture, for this encoder and those of `png`, `zune-png` and lodepng.
 //!
-//! `cargo bench -p safelight-png`; the README has a table of the results. `benches/peers.py` of the repository
-//! compares with fpng, whose crate `fpng-rs` does not compile.
+//! `cargo bench -p safelight-png`. `benches/peers.py` of the repository compares with fpng, in its Python package.
 #![expect(clippy::disallowed_macros, reason = "a benchmark prints the sizes of the files")]
 
 use std::hint::black_box;

@@ -315,8 +315,8 @@ impl Folders {
             if is_dir && files.dump_path(&path).is_none() {
                 if !files.may_lie_below(&path) {
                     note_entry(&entry, folder, files, &mut findings);
-                } else if !self.known.contains_key(&path) {
-                    self.known.insert(path, Folder::default());
+                } else {
+                    self.known.entry(path).or_default();
                 }
                 continue;
             }
