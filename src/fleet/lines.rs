@@ -197,7 +197,7 @@ mod tests {
         Line { seq, content: Content::Gone(MediaId { key, step: Step(step), index: 0 }) }
     }
 
-    fn line(seq: u64, at: Value) -> Line {
+    fn line(seq: u64, at: &Value) -> Line {
         let mut entry = json!({"key": "k", "index": 0, "reason": "no", "source": {"path": "a"}});
         for (name, value) in at.as_object().expect("fields") {
             entry[name] = value.clone();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     fn held(seq: u64, step: u64) -> Line {
-        line(seq, json!({"state": "held", "step": step}))
+        line(seq, &json!({"state": "held", "step": step}))
     }
 
     fn rejected(seq: u64, step: Option<u64>, class: &str) -> Line {
@@ -215,7 +215,7 @@ mod tests {
         let fields = json!({
             "state": "rejected", "class": class, "key": key, "step": step, "index": index,
         });
-        line(seq, fields)
+        line(seq, &fields)
     }
 
     /// A rejection of dump `path` that says a step, but no index.
@@ -224,7 +224,7 @@ mod tests {
             "state": "rejected", "class": "waiting", "step": step, "index": null,
             "source": {"path": path},
         });
-        line(seq, fields)
+        line(seq, &fields)
     }
 
     fn check(lines: &[(Line, Reading)]) {
@@ -312,7 +312,7 @@ mod tests {
             let fields = json!({
                 "state": state, "class": class, "key": key, "step": 7, "index": index, "source": source,
             });
-            line(seq, fields)
+            line(seq, &fields)
         };
         let tensor = |seq, key, index| of(seq, key, index, json!({"tensor": key}));
         let both = [without_index(1, 7, "a"), tensor(2, "k/b", None)];

@@ -313,10 +313,10 @@ impl Folders {
             let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             let is_dir = kind.is_some_and(|kind| kind.is_dir());
             if is_dir && files.dump_path(&path).is_none() {
-                if !files.may_lie_below(&path) {
-                    note_entry(&entry, folder, files, &mut findings);
-                } else {
+                if files.may_lie_below(&path) {
                     self.known.entry(path).or_default();
+                } else {
+                    note_entry(&entry, folder, files, &mut findings);
                 }
                 continue;
             }

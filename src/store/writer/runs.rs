@@ -145,7 +145,11 @@ impl Writer {
         let now = RunFile::of(info);
         if known.as_ref() == Some(&now) && journal::is_present(&folder)? {
             self.open_journal(&info.id)?;
-            return Ok(None);
+            // If the process was killed before the first line, the journal is there without it. All lines must have
+            // the same numbers as without the kill.
+            let is_empty =
+                self.journals.get_mut(&info.id).is_some_and(|journal| journal.last_seq() == 0);
+            return Ok(is_empty.then(|| Event::Run { identity: info.identity.clone() }));
         }
         self.disk.create_dir_all(&journal::folder(&folder))?;
         now.write(&self.disk, &folder)?;
