@@ -8,6 +8,7 @@
 //! | while it delivers | delivers the rest: the object store knows each line by its number in the journal |
 //! | before the marker | delivers nothing, and creates the marker |
 //! | before the scratch store is removed | removes it |
+//! | while it is removed | removes the rest, and reads anew: the object store has all lines |
 
 use std::path::{Path, PathBuf};
 use std::slice;

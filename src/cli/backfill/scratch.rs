@@ -68,14 +68,14 @@ impl Scratch {
         let mut begun = String::new();
         // A damaged stamp is another one.
         lock.read_to_string(&mut begun).ok();
+        let mut scratch = Self { store, lock_path, lock };
         if begun != stamp {
-            remove_store(&store).with_context(|| store.display().to_string())?;
-            lock.set_len(0)
-                .and_then(|()| lock.rewind())
-                .and_then(|()| lock.write_all(stamp.as_bytes()))
-                .with_context(|| lock_path.display().to_string())?;
+            scratch.remove_store()?;
+            let lock = &mut scratch.lock;
+            let written = lock.rewind().and_then(|()| lock.write_all(stamp.as_bytes()));
+            written.with_context(|| scratch.lock_path.display().to_string())?;
         }
-        Ok(Self { store, lock_path, lock })
+        Ok(scratch)
     }
 
     /// The store's directory.
@@ -85,19 +85,20 @@ impl Scratch {
 
     /// Removes the store. No process may have it open.
     pub(super) fn remove(self) -> anyhow::Result<()> {
-        let Self { store, lock_path, lock } = self;
-        remove_store(&store).with_context(|| store.display().to_string())?;
-        fs::remove_file(&lock_path).with_context(|| lock_path.display().to_string())?;
+        self.remove_store()?;
+        fs::remove_file(&self.lock_path).with_context(|| self.lock_path.display().to_string())?;
         // Until now, a process that waits for the lock would find the store half removed.
-        drop(lock);
+        drop(self.lock);
         Ok(())
     }
-}
 
-fn remove_store(store: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(store) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
+    /// Removes the store, and first the stamp: nobody goes on in a store that a kill left half removed.
+    fn remove_store(&self) -> anyhow::Result<()> {
+        self.lock.set_len(0).with_context(|| self.lock_path.display().to_string())?;
+        match fs::remove_dir_all(&self.store) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.with_context(|| self.store.display().to_string()),
+        }
     }
 }
 
@@ -153,6 +154,26 @@ mod tests {
         fs::create_dir(scratch.store()).expect("a store");
         scratch.remove().expect("a removal");
         assert_eq!(fs::read_dir(root.path().join("archive")).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn nobody_goes_on_in_a_store_whose_removal_was_cut_off() {
+        let root = tempfile::tempdir().expect("a folder");
+        let of = BoxName::new("archive").expect("a name");
+        let run = RunId::new("a").expect("a name");
+        let take = || Scratch::take(root.path(), &of, &run, "one").expect("a store");
+        let scratch = take();
+        let store = scratch.store().to_owned();
+        // What stands for a kill: a file is there that the removal of a folder fails at.
+        fs::write(&store, "").expect("a file");
+        scratch.remove().expect_err("no folder");
+        fs::remove_file(&store).expect("a removal");
+        fs::create_dir(&store).expect("what is left of a store");
+        drop(take());
+        assert!(!store.exists(), "the rest of a store is used");
+        fs::create_dir(&store).expect("a store");
+        drop(take());
+        assert!(store.exists(), "a whole store is not used");
     }
 
     #[test]
