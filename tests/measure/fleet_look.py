@@ -16,17 +16,19 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from xml.sax.saxutils import escape
 
-from common import PROGRAM, fresh_folder, say
+from common import PROGRAM, REPO, fresh_folder, say
 
-KEYS = {"AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "SKTESTSKTEST"}
+sys.path.insert(0, str(REPO / "python/tests/catalog"))
+
+from servers import KEYS, served
 
 
 def line(box, run, seq):
@@ -144,7 +146,6 @@ def make_pictures(root, n):
     (folder / "00000001.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
 
 
-@contextlib.contextmanager
 def slow_bucket(root, delay_s):
     """A server of the bucket `media` with the files of a folder in `fleet/`. Yields its URL."""
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -186,12 +187,7 @@ def slow_bucket(root, delay_s):
         def log_message(self, *_):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
+    return served(Handler)
 
 
 class SocketConnection(http.client.HTTPConnection):

@@ -126,12 +126,17 @@ class _Careless(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def careless() -> Iterator[str]:
-    """Starts an S3 without conditional writes. Yields its endpoint."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Careless)
+def served(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Starts an HTTP server in this process. Yields its URL."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
+
+
+def careless() -> contextlib.AbstractContextManager[str]:
+    """Starts an S3 without conditional writes. Yields its endpoint."""
+    return served(_Careless)

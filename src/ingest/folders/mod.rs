@@ -42,6 +42,14 @@ pub(crate) struct Folders {
     seen: HashSet<u64>,
 }
 
+/// The run whose folders are listed.
+#[derive(Clone, Copy)]
+pub(crate) struct ListedRun<'a> {
+    pub(crate) id: &'a RunId,
+    pub(crate) files: &'a RunFiles,
+    pub(crate) logs: &'a LogFollower,
+}
+
 #[derive(Debug, Default)]
 struct Folder {
     /// What the folder looked like when it was listed last. `None` if it was not.
@@ -143,12 +151,9 @@ impl Folders {
     ///
     /// # Errors
     /// If the kernel allows no more watches. The next call goes on in the folder where they ended.
-    #[expect(clippy::too_many_arguments, reason = "half of them are the run")]
     pub(crate) fn scan_some(
         &mut self,
-        run: &RunId,
-        files: &RunFiles,
-        logs: &LogFollower,
+        run: ListedRun<'_>,
         look: Look,
         last: &mut Option<String>,
         watcher: &mut Option<&mut FolderWatcher>,
@@ -162,7 +167,7 @@ impl Folders {
         }
         while found.len() < FOUND_AT_ONCE {
             let Some(folder) = self.next(last.as_deref()) else { return Ok(true) };
-            let looks = looks_of(&files.dir().path().join(&folder));
+            let looks = looks_of(&run.files.dir().path().join(&folder));
             let known = self.known.get(&folder);
             if looks.is_none() {
                 self.known.remove(&folder);
@@ -170,7 +175,7 @@ impl Folders {
             } else if look == Look::All
                 || known.is_none_or(|known| known.looks != looks || known.recheck)
             {
-                self.list_known(run, files, logs, &folder, look, watcher, found)?;
+                self.list_known(run, &folder, look, watcher, found)?;
             }
             *last = Some(folder);
         }
@@ -184,9 +189,7 @@ impl Folders {
     /// If the kernel allows no more watches.
     pub(crate) fn scan_new(
         &mut self,
-        run: &RunId,
-        files: &RunFiles,
-        logs: &LogFollower,
+        run: ListedRun<'_>,
         folder: &str,
         watcher: &mut Option<&mut FolderWatcher>,
         found: &mut Vec<String>,
@@ -197,7 +200,7 @@ impl Folders {
         while let Some(path) = next.filter(|path| path.starts_with(folder)) {
             // Of the folders with such a name, those that were not listed are this one and those in it.
             if self.known.get(&path).is_some_and(|known| known.looks.is_none()) {
-                self.list_known(run, files, logs, &path, Look::All, watcher, found)?;
+                self.list_known(run, &path, Look::All, watcher, found)?;
             }
             next = self.next(Some(&path));
         }
@@ -213,18 +216,15 @@ impl Folders {
     }
 
     /// Lists a folder, and forgets it if that is not possible and no error says why.
-    #[expect(clippy::too_many_arguments, reason = "half of them are the run")]
     fn list_known(
         &mut self,
-        run: &RunId,
-        files: &RunFiles,
-        logs: &LogFollower,
+        run: ListedRun<'_>,
         folder: &str,
         look: Look,
         watcher: &mut Option<&mut FolderWatcher>,
         found: &mut Vec<String>,
     ) -> io::Result<()> {
-        self.list(run, files, logs, folder, look, watcher, found)?;
+        self.list(run, folder, look, watcher, found)?;
         let is_listed = self.known.get(folder).is_some_and(|known| known.looks.is_some());
         if !is_listed && !self.unlisted.contains_key(folder) {
             self.known.remove(folder);
@@ -237,17 +237,15 @@ impl Folders {
     ///
     /// # Errors
     /// If the kernel allows no more watches.
-    #[expect(clippy::too_many_arguments, reason = "half of them are the run")]
     fn list(
         &mut self,
-        run: &RunId,
-        files: &RunFiles,
-        logs: &LogFollower,
+        run: ListedRun<'_>,
         folder: &str,
         look: Look,
         watcher: &mut Option<&mut FolderWatcher>,
         found: &mut Vec<String>,
     ) -> io::Result<()> {
+        let ListedRun { id: run, files, logs } = run;
         if !files.may_lie_below(folder) {
             return Ok(());
         }

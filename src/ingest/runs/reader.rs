@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::identity::{IDENTITY_FILE, read_identity};
 use crate::config::WatchConfig;
 use crate::ingest::dumps::LastDump;
-use crate::ingest::folders::{FolderWatcher, Folders, Look};
+use crate::ingest::folders::{FolderWatcher, Folders, ListedRun, Look};
 use crate::ingest::logs::LogFollower;
 use crate::ingest::passed_over::RunFindings;
 use crate::ingest::run_files::RunFiles;
@@ -153,7 +153,7 @@ impl RunReader {
         found: &mut Vec<String>,
     ) -> io::Result<bool> {
         let Self { info, files, folders, logs, .. } = self;
-        folders.scan_some(&info.id, files, logs, look, last, watcher, found)
+        folders.scan_some(ListedRun { id: &info.id, files, logs }, look, last, watcher, found)
     }
 
     /// Lists a folder that is new, and all folders below it, and adds the paths of all files to `found`.
@@ -168,7 +168,7 @@ impl RunReader {
     ) -> io::Result<()> {
         let Self { info, files, folders, logs, .. } = self;
         // It may have the inode of a folder that was removed, and with it that folder's watch.
-        folders.scan_new(&info.id, files, logs, folder, watcher, found)?;
+        folders.scan_new(ListedRun { id: &info.id, files, logs }, folder, watcher, found)?;
         sort_logs(files, found);
         Ok(())
     }
