@@ -144,10 +144,11 @@ pub fn identity(line: &Value) -> Option<Sha256> {
     Identity::deserialize(line).ok().map(|identity| identity.digest())
 }
 
-/// Returns the identity of a line of a manifest, whose other fields are skipped.
+/// Returns the `seq` and the identity of a line of a manifest, whose other fields are skipped.
 #[must_use]
-pub fn identity_in(line: &[u8]) -> Option<Sha256> {
-    serde_json::from_slice::<Identity>(line).ok().map(|identity| identity.digest())
+pub fn identity_in(line: &[u8]) -> Option<(u64, Sha256)> {
+    let identity = serde_json::from_slice::<Identity>(line).ok();
+    identity.map(|identity| (identity.seq, identity.digest()))
 }
 
 #[cfg(test)]
@@ -218,7 +219,9 @@ mod tests {
         assert_eq!(identity(&got), identity(&run.line(&entry, 9, None)));
         assert_ne!(identity(&got), identity(&run.line(&entry, 10, Some(1.5))));
         assert_eq!(identity(&json!({"seq": 1})), None);
-        assert_eq!(identity_in(got.to_string().as_bytes()), identity(&got));
+        let seq = got["seq"].as_u64().expect("a number");
+        let want = identity(&got).map(|identity| (seq, identity));
+        assert_eq!(identity_in(got.to_string().as_bytes()), want);
         assert_eq!(identity_in(b"<html>"), None);
         let Fate::Image(image) = &mut entry.fate else { panic!("no image") };
         image.pruned = true;

@@ -2,7 +2,8 @@
 //!
 //! A file's object is named by the file's digest. Each batch of a run's lines is a manifest with the next number. No
 //! object is ever overwritten. If a manifest was created and its receipt was lost, `resume` reads the manifest, so that
-//! its lines are not delivered twice. With `announce`, each manifest gets a marker, from which a catalogue of many boxes
+//! its lines are not delivered twice. A receipt names no manifest with lines that are still to come, which a later
+//! `resume` must read again. With `announce`, each manifest gets a marker, from which a catalogue of many boxes
 //! learns of it. The marker is made before the receipt: if the receipt was lost, `resume` makes the marker again.
 //! [`crate::formats::object_store`] has the names.
 
@@ -13,7 +14,7 @@ mod location;
 mod reading;
 mod store;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use object_store::Error;
@@ -52,8 +53,12 @@ pub(crate) struct ObjectStoreRun {
     run: BoxRun,
     /// The number of the next manifest.
     next: u64,
-    /// The identities of lines in manifests after the last receipt.
+    /// The identities of lines in manifests after the receipt that it was resumed from.
     known: HashSet<Sha256>,
+    /// The manifests that no receipt names yet, each with its number and the greatest `seq` in it.
+    unacknowledged: VecDeque<(u64, u64)>,
+    /// The number of the manifest before them.
+    acknowledged: u64,
     /// Notices for the next commit.
     notices: Vec<Notice>,
     /// Whether `run.json` exists.
@@ -75,7 +80,7 @@ struct Existing {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct ManifestReceipt {
-    /// The number of the last manifest.
+    /// The number of the last manifest of which all lines, and those of all before it, were delivered.
     manifest: u64,
     /// The box whose manifests these are. A box that gets another name begins with the first manifest again.
     #[serde(rename = "box")]
@@ -113,6 +118,8 @@ impl Target for ObjectStoreTarget {
             info,
             next: 1,
             known: HashSet::new(),
+            unacknowledged: VecDeque::new(),
+            acknowledged: 0,
             notices: Vec::new(),
             is_run_recorded: false,
         }
@@ -138,9 +145,11 @@ impl ObjectStoreRun {
         let Some(content) = store.content(&path).await.map_err(|error| store.retry(&error))? else {
             return Ok(false);
         };
-        let n_known = self.known.len();
+        let (n_known, mut last_seq) = (self.known.len(), 0);
         for line in content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            self.known.extend(names::identity_in(line));
+            let Some((seq, identity)) = names::identity_in(line) else { continue };
+            self.known.insert(identity);
+            last_seq = last_seq.max(seq);
         }
         let n_bytes = content.len();
         let n_lines = self.known.len();
@@ -154,9 +163,23 @@ impl ObjectStoreRun {
                 "the run's manifests after the last delivery have more than {KNOWN_MAX} lines: use another prefix"
             )));
         }
-        self.announce().await?;
-        self.next += 1;
+        self.finish_manifest(last_seq).await?;
         Ok(true)
+    }
+
+    /// Announces the manifest `next`, which is there.
+    async fn finish_manifest(&mut self, last_seq: u64) -> Result<(), SinkError> {
+        self.announce().await?;
+        self.unacknowledged.push_back((self.next, last_seq));
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Notes that all lines up to this one were delivered.
+    fn acknowledge(&mut self, seq: u64) {
+        while let Some((manifest, _)) = self.unacknowledged.pop_front_if(|(_, last)| *last <= seq) {
+            self.acknowledged = manifest;
+        }
     }
 
     /// Makes the marker of the manifest `next`, which is there.
@@ -198,7 +221,7 @@ impl ObjectStoreRun {
 
     fn receipt(&self) -> Result<Receipt, SinkError> {
         let box_name = self.run.box_name.clone();
-        Receipt::new(&ManifestReceipt { manifest: self.next - 1, box_name })
+        Receipt::new(&ManifestReceipt { manifest: self.acknowledged, box_name })
     }
 
     /// Returns the lines of items and of the waiting notices that no manifest has, in the order of `seq`.
@@ -223,7 +246,9 @@ impl Sink for ObjectStoreRun {
     async fn resume(&mut self, last: Option<&Receipt>) -> Result<(), SinkError> {
         let last: Option<ManifestReceipt> = last.and_then(Receipt::get);
         let last = last.filter(|last| last.box_name == self.run.box_name);
-        self.next = last.map_or(0, |receipt| receipt.manifest) + 1;
+        self.acknowledged = last.map_or(0, |receipt| receipt.manifest);
+        self.next = self.acknowledged + 1;
+        self.unacknowledged.clear();
         self.known.clear();
         while self.load_next_manifest().await? {}
         Ok(())
@@ -245,6 +270,8 @@ impl Sink for ObjectStoreRun {
 
     async fn commit(&mut self, items: &[Delivery]) -> Result<Receipt, SinkError> {
         self.record_run().await?;
+        let seqs = items.iter().map(|item| item.seq);
+        let last_seq = seqs.chain(self.notices.iter().map(|notice| notice.seq)).max().unwrap_or(0);
         loop {
             let (mut manifest, mut is_whole) = (Vec::new(), true);
             for line in self.new_lines(items) {
@@ -263,8 +290,7 @@ impl Sink for ObjectStoreRun {
             let creation = store.create(&path, manifest, attributes).await;
             match creation.map_err(|error| store.retry(&error))? {
                 ObjectCreation::Created if is_whole => {
-                    self.announce().await?;
-                    self.next += 1;
+                    self.finish_manifest(last_seq).await?;
                     break;
                 }
                 // An answer was lost, or another writer has created it. Its lines need no delivery. Or it is the first
@@ -277,6 +303,7 @@ impl Sink for ObjectStoreRun {
             }
         }
         self.notices.clear();
+        self.acknowledge(last_seq);
         self.receipt()
     }
 
