@@ -25,6 +25,10 @@ use crate::store::{Commit, Request, RunInfo, Writer};
 const GROUP_BATCHES_MAX: usize = 256;
 const GROUP_BYTES_MAX: u64 = 16 << 20;
 
+/// The shortest pause between two commits while more batches are being made. A commit costs 0.3 ms of CPU and its syncs,
+/// however few batches it has.
+const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(20);
+
 /// Batches that wait here: those of other runs pass one that takes long.
 const WAITING_MAX: usize = 8 * BATCHES_MAX;
 
@@ -56,6 +60,8 @@ pub(super) struct Committer {
     first: u64,
     /// Whether more batches may come.
     is_open: bool,
+    /// When the last commit ended.
+    last_commit: Option<Instant>,
 }
 
 impl Committer {
@@ -68,7 +74,18 @@ impl Committer {
     ) -> Self {
         let (waiting, first, is_open) = (VecDeque::new(), 0, true);
         let staging = writer.staging();
-        Self { writer, staging, inbox, results, progress, stop, waiting, first, is_open }
+        Self {
+            writer,
+            staging,
+            inbox,
+            results,
+            progress,
+            stop,
+            waiting,
+            first,
+            is_open,
+            last_commit: None,
+        }
     }
 
     /// Commits until the engine has closed the channel of batches and all of them are done. Returns the
@@ -81,16 +98,32 @@ impl Committer {
             while let Ok(outcomes) = self.inbox.outcomes.try_recv() {
                 self.place(outcomes);
             }
-            let group = self.take_group();
+            let rest = self.rest();
+            let group = if rest.is_none() { self.take_group() } else { Vec::new() };
             let has_group = !group.is_empty();
             if has_group && !self.commit(group) {
                 return self.writer;
             }
-            let has_synced = self.sync_large();
-            if !has_group && !self.wait(!has_synced) {
+            let at_most = if self.sync_large() { Some(Duration::ZERO) } else { rest };
+            if !has_group && !self.wait(at_most) {
                 return self.writer;
             }
         }
+    }
+
+    /// How long batches that are ready wait for those that are being made. `None` if there are none, or enough for a
+    /// group.
+    fn rest(&self) -> Option<Duration> {
+        let rest = COMMIT_PAUSE_MIN.checked_sub(self.last_commit?.elapsed())?;
+        let (mut n_ready, mut is_making) = (0, false);
+        for batch in self.waiting.iter().flatten() {
+            if batch.is_ready() {
+                n_ready += 1;
+            } else {
+                is_making = true;
+            }
+        }
+        (is_making && n_ready > 0 && n_ready < GROUP_BATCHES_MAX).then_some(rest)
     }
 
     /// Makes some files durable of a batch that is ready and has many. Returns whether there is one.
@@ -101,12 +134,12 @@ impl Committer {
         true
     }
 
-    /// Waits for the next batches, outcomes or requests if `blocks` is set, and takes in what is there. Returns
-    /// whether more can come.
+    /// Waits for the next batches, outcomes or requests, `at_most` as long as this or until something comes, and takes in
+    /// what is there. Returns whether more can come.
     ///
     /// Requests are served here, between two commits: on a full disk they make the room that commits
     /// wait for.
-    fn wait(&mut self, blocks: bool) -> bool {
+    fn wait(&mut self, at_most: Option<Duration>) -> bool {
         if !self.is_open && self.waiting.is_empty() {
             return false;
         }
@@ -121,12 +154,14 @@ impl Committer {
             select.recv(&self.inbox.outcomes);
         }
         self.results.select(&mut select);
-        match self.writer.next_retry() {
-            _ if !blocks => drop(select.try_ready()),
-            None => {
+        match (at_most, self.writer.next_retry()) {
+            (Some(at_most), _) => {
+                idle(|| select.ready_timeout(at_most)).ok();
+            }
+            (None, None) => {
                 idle(|| select.ready());
             }
-            Some(at) => {
+            (None, Some(at)) => {
                 let timeout = at.saturating_duration_since(Instant::now()).max(RETRY_EVERY_MIN);
                 idle(|| select.ready_timeout(timeout)).ok();
                 self.writer.retry_left_out();
@@ -141,7 +176,7 @@ impl Committer {
             match self.inbox.outcomes.try_recv() {
                 Ok(outcomes) => self.place(outcomes),
                 // All workers are gone, and the missing images with them.
-                Err(TryRecvError::Disconnected) if blocks => return false,
+                Err(TryRecvError::Disconnected) if at_most.is_none() => return false,
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
             }
         }
@@ -228,6 +263,7 @@ impl Committer {
             return false;
         }
         progress.add_commit(start.elapsed());
+        self.last_commit = Some(Instant::now());
         let left_out = if commits.is_empty() {
             Vec::new()
         } else {
