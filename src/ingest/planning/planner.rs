@@ -36,6 +36,8 @@ pub(crate) struct Planner {
     reader: Reader,
     /// What steps have, with the images between plan and commit.
     usage: HashMap<(RunId, MediaKey, Step), StepUsage>,
+    /// The greatest step at which a key has or had anything. Later ones, as most are, need no look into the index.
+    last_steps: HashMap<(RunId, MediaKey), Option<Step>>,
     comparing: Comparing,
 }
 
@@ -68,7 +70,8 @@ impl Planner {
     /// A planner that knows of the usage of steps from `reader`.
     pub(crate) fn new(config: &Live, reader: Reader) -> Self {
         let (limits, rules) = (config.limits, config.rules.clone());
-        Self { limits, rules, reader, usage: HashMap::new(), comparing: Comparing::default() }
+        let (usage, last_steps) = (HashMap::new(), HashMap::new());
+        Self { limits, rules, reader, usage, last_steps, comparing: Comparing::default() }
     }
 
     /// Plans by this configuration from now on.
@@ -110,6 +113,7 @@ impl Planner {
     /// Forgets the usage of all steps but those of `runs`. The index must know of all other planned images.
     pub(crate) fn forget_usage_but_of(&mut self, runs: &HashSet<RunId>) {
         self.usage.retain(|(run, ..), _| runs.contains(run));
+        self.last_steps.retain(|(run, _), _| runs.contains(run));
     }
 
     /// Frees the index of an image that could not be made.
@@ -154,7 +158,18 @@ impl Planner {
     ) -> Result<&mut StepUsage, StoreError> {
         match self.usage.entry((run.clone(), key.clone(), step)) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => Ok(entry.insert(self.reader.usage(run, key, step)?)),
+            Entry::Vacant(entry) => {
+                let last = match self.last_steps.entry((run.clone(), key.clone())) {
+                    Entry::Occupied(last) => last.into_mut(),
+                    Entry::Vacant(last) => last.insert(self.reader.last_step(run, key)?),
+                };
+                let usage = match *last {
+                    Some(last) if step <= last => self.reader.usage(run, key, step)?,
+                    _ => StepUsage::default(),
+                };
+                *last = (*last).max(Some(step));
+                Ok(entry.insert(usage))
+            }
         }
     }
 

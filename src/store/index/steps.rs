@@ -73,6 +73,25 @@ impl Index {
         name: &MediaKey,
         step: Step,
     ) -> Result<Option<Step>, StoreError> {
+        self.last_step_of(run, name, step, |row| row.state != State::Rejected)
+    }
+
+    /// Finds the greatest step at which a key has an image, a held item, or a waiting item that has a place.
+    pub(crate) fn last_step(
+        &self,
+        run: &RunId,
+        name: &MediaKey,
+    ) -> Result<Option<Step>, StoreError> {
+        self.last_step_of(run, name, Step(u64::MAX), |_| true)
+    }
+
+    fn last_step_of(
+        &self,
+        run: &RunId,
+        name: &MediaKey,
+        step: Step,
+        is_wanted: impl Fn(&Row) -> bool,
+    ) -> Result<Option<Step>, StoreError> {
         let (first, last) = (item_key(run, name, Step(0), 0), item_key(run, name, step, u32::MAX));
         for entry in self.now().range(group(&last)..=&last[..]).rev() {
             let (block_name, block) = entry?;
@@ -82,9 +101,7 @@ impl Index {
                 if walk.key > last {
                     break;
                 }
-                let is_shown =
-                    |value| decode::<Row>(value).is_some_and(|row| row.state != State::Rejected);
-                if walk.key >= first && is_shown(value) {
+                if walk.key >= first && decode(value).is_some_and(|row| is_wanted(&row)) {
                     found = key_and_step(&walk.key).map(|(_, step)| step);
                 }
             }

@@ -59,6 +59,18 @@ impl Reader {
         self.index.each_rejected(run, see)
     }
 
+    /// Finds the greatest step at which a key has an image, a held item, or a waiting item that has a place.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub(crate) fn last_step(
+        &self,
+        run: &RunId,
+        key: &MediaKey,
+    ) -> Result<Option<Step>, StoreError> {
+        self.index.last_step(run, key)
+    }
+
     /// Finds the greatest step up to `step` at which a key has an image or a held item.
     pub(crate) fn step_up_to(
         &self,
