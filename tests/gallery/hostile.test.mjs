@@ -52,7 +52,7 @@ after(async () => {
 
 /** Waits until a page has a text, every character of it. */
 const hasText = (page, text) =>
-  page.waitForFunction((text) => document.body.textContent.includes(text), text, { timeout: 5000 });
+  page.waitForFunction((text) => document.body.textContent.includes(text), text, { timeout: 30_000 });
 
 /** Checks that a page shows text as text. */
 async function isHarmless(page, faults) {

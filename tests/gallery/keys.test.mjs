@@ -12,7 +12,7 @@ const COMPARE =
   "/compare?a=run%3Ddigits%26key%3Dfeature_maps%2Fconv1%26step%3D60%26index%3D0&b=run%3Ddigits%26key%3Dfeature_maps%2Fconv1%26step%3D300%26index%3D0";
 
 // How long a check waits.
-const LIMIT = { timeout: 5000 };
+const LIMIT = { timeout: 30_000 };
 
 // Where, the key, the name of its button, and what it does to the address or to the page.
 const inUrl = (pattern) => (page) => page.waitForFunction((text) => new RegExp(text).test(location.href), pattern.source, LIMIT);
@@ -70,7 +70,7 @@ test("each key and its button do the same", async (context) => {
         await page.goto(gallery.origin + path);
         await settled(page);
         if (by === "key") await page.keyboard.press(key);
-        else await page.locator(`button[title^="${name} ("]`).first().click({ timeout: 3000 });
+        else await page.locator(`button[title^="${name} ("]`).first().click(LIMIT);
         await check(page);
         await settled(page);
         after.push(page.url());

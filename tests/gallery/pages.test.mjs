@@ -55,7 +55,7 @@ for (const [content, pages] of Object.entries(PAGES)) {
             faults.length = 0;
             await page.goto(gallery.origin + path.replaceAll(/@(\d)/g, (_, at) => encodeURIComponent(runs[at])));
             await settled(page);
-            if (name === "missing page") await page.getByText("There is no such page").waitFor({ timeout: 5000 });
+            if (name === "missing page") await page.getByText("There is no such page").waitFor({ timeout: 30_000 });
             if (screenshots) {
               const file = `${content} ${name} ${colorScheme} ${width}.png`.replaceAll(" ", "-");
               await page.screenshot({ path: join(screenshots, file) });

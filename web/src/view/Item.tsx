@@ -154,6 +154,21 @@ function ItemView(props: ItemViewProps) {
     setPixel(to);
     if (z) change({ z: centredOn(z, to, z.scale) });
   };
+  const codes = made?.marks?.codes;
+  const goToNextNan = (marks: NonNullable<typeof codes>) => {
+    const at = nextOdd(marks, pixel ? pixel.y * size.width + pixel.x : -1);
+    if (at === null) return;
+    const to = { x: at % size.width, y: Math.floor(at / size.width) };
+    setPixel(to);
+    change({ z: centredOn(zoom, to, Math.max(8, zoom.scale)) });
+  };
+  // The picture whose next NaN was asked for before its marks were made.
+  const [awaited, setAwaited] = useState<Shown | null>(null);
+  useEffect(() => {
+    if (awaited !== shown || !codes) return;
+    setAwaited(null);
+    goToNextNan(codes);
+  }, [awaited, shown, codes]);
   const { channels } = values;
   const hasAlpha = channels === 2 || channels === 4 || item.mode === "RGBA" || item.mode === "LA";
   useItemKeys({
@@ -169,13 +184,8 @@ function ItemView(props: ItemViewProps) {
     nextNan: () => {
       // What is gone to must be seen.
       if (!areOn) change({ show: marksToggled(show, isOdd) });
-      const codes = made?.marks?.codes;
-      const from = pixel ? pixel.y * size.width + pixel.x : -1;
-      const at = codes ? nextOdd(codes, from) : null;
-      if (at === null) return;
-      const to = { x: at % size.width, y: Math.floor(at / size.width) };
-      setPixel(to);
-      change({ z: centredOn(zoom, to, Math.max(8, zoom.scale)) });
+      if (codes) goToNextNan(codes);
+      else setAwaited(shown);
     },
   });
   const label = `${place.key}, step ${place.step}, index ${place.index}${item.caption ? `, ${item.caption}` : ""}`;
