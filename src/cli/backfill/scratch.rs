@@ -170,10 +170,10 @@ mod tests {
         fs::remove_file(&store).expect("a removal");
         fs::create_dir(&store).expect("what is left of a store");
         drop(take());
-        assert!(!store.exists(), "the rest of a store is used");
+        assert!(!store.is_dir(), "the rest of a store is used");
         fs::create_dir(&store).expect("a store");
         drop(take());
-        assert!(store.exists(), "a whole store is not used");
+        assert!(store.is_dir(), "a whole store is not used");
     }
 
     #[test]
