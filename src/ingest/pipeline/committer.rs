@@ -310,3 +310,61 @@ impl Committer {
         results
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use crossbeam_channel::bounded;
+    use serde_json::Map;
+
+    use super::*;
+    use crate::ingest::Shared;
+    use crate::ingest::pipeline::batch::SourceBatch;
+    use crate::ingest::pipeline::budget::Budget;
+    use crate::ingest::pipeline::results;
+    use crate::media::Step;
+    use crate::store::journal::{Event, SourceCursor};
+    use crate::store::lock::Holder;
+    use crate::store::open_scratch;
+
+    fn batch_of(run: &str) -> SourceBatch {
+        let id = RunId::new(run).expect("a name");
+        let run = RunInfo { id, source: "/runs".into(), identity: Map::new() };
+        SourceBatch::of_event(&Arc::new(run), Event::Commit { step: Step(1) }, SourceCursor::None)
+    }
+
+    #[test]
+    fn commits_are_few_while_a_batch_is_being_made_and_do_not_wait_for_it() {
+        const N: u64 = 40;
+        let store = tempfile::tempdir().expect("a folder");
+        let me = Holder { pid: 1, command: "test".to_owned(), socket: None };
+        let (writer, _) = open_scratch(store.path(), &me).expect("a store");
+        let ((to_commit, batches), (makers, outcomes)) = (bounded(BATCHES_MAX), bounded(1));
+        let Shared { progress, stop, requests, .. } = Shared::default();
+        let (results, done) = results::channel();
+        let inbox = Inbox { batches, outcomes, requests: requests.asked.clone() };
+        let committer = Committer::new(writer, inbox, results, progress.clone(), stop);
+        let thread = thread::Builder::new().name("commit".to_owned());
+        let thread = thread.spawn(|| committer.run()).expect("a thread");
+        let start = Instant::now();
+        let share = || Budget::new(1).take(1);
+        let slow = QueuedBatch::unmade(0, batch_of("slow"), share());
+        to_commit.send(vec![slow]).expect("the committer");
+        for number in 1..=N {
+            let (ready, _) = QueuedBatch::new(number, batch_of("fast"), share());
+            to_commit.send(vec![ready]).expect("the committer");
+            thread::sleep(Duration::from_millis(2));
+        }
+        let mut n_done = 0;
+        while n_done < N {
+            let group = done.recv_timeout(Duration::from_mins(1)).expect("a commit");
+            n_done += group.of_runs.values().sum::<u64>();
+        }
+        let (n_commits, _) = progress.commits();
+        let n_max = start.elapsed().as_millis() / COMMIT_PAUSE_MIN.as_millis() + 1;
+        assert!(u128::from(n_commits) <= n_max, "{n_commits} commits, want at most {n_max}");
+        drop((to_commit, makers));
+        thread.join().expect("no panic");
+    }
+}

@@ -8,6 +8,7 @@ mod links;
 mod named_files;
 mod pages;
 mod scrub;
+mod steps;
 
 use crate::media::{
     ColorMode, Description, FileType, Layers, MediaEntry, MediaFile, MediaId, Sha256, Source,

@@ -11,7 +11,7 @@ use crate::store::lock::Holder;
 use crate::store::{Commit, Filter, ListPlace, PageLimits, Reader, RunInfo, StateFilter, open};
 
 /// An item by its fate (0 held, 1 rejected, 2 and 3 waiting with a place and without), run, key and step.
-type Case = (u8, u8, u8, u8);
+pub(super) type Case = (u8, u8, u8, u8);
 
 fn entry((fate, _, key, step): Case) -> MediaEntry {
     let key = MediaKey::new(["a", "b", "b/c"][usize::from(key)]).expect("a key");
@@ -28,7 +28,7 @@ fn entry((fate, _, key, step): Case) -> MediaEntry {
     }
 }
 
-fn commit((n, case): (u64, &Case)) -> Commit {
+pub(super) fn commit((n, case): (u64, &Case)) -> Commit {
     let run = RunInfo {
         id: RunId::new(["r", "r2", "s"][usize::from(case.1)]).expect("a name"),
         source: "/runs".into(),

@@ -12,7 +12,7 @@ import { shownStep, useKeySteps, useKeyVersion } from "../state/keysteps";
 import { useAnswer } from "../state/resource";
 import { replace, view } from "../state/route";
 import { info } from "../state/store";
-import type { Develop as DevelopView, Place, View } from "../state/url";
+import { type Develop as DevelopView, formatPlace, type Place, type View } from "../state/url";
 import { CompareTray } from "./CompareTray";
 import { autoRange, DevelopPanel, PLAIN } from "./DevelopPanel";
 import { Facts } from "./Facts";
@@ -163,12 +163,13 @@ function ItemView(props: ItemViewProps) {
     change({ z: centredOn(zoom, to, Math.max(8, zoom.scale)) });
   };
   // The picture whose next NaN was asked for before its marks were made.
-  const [awaited, setAwaited] = useState<Shown | null>(null);
+  const [awaited, setAwaited] = useState<string | null>(null);
+  const shownPlace = formatPlace(place);
   useEffect(() => {
-    if (awaited !== shown || !codes) return;
+    if (awaited !== shownPlace || !codes) return;
     setAwaited(null);
     goToNextNan(codes);
-  }, [awaited, shown, codes]);
+  }, [awaited, shownPlace, codes]);
   const { channels } = values;
   const hasAlpha = channels === 2 || channels === 4 || item.mode === "RGBA" || item.mode === "LA";
   useItemKeys({
@@ -185,7 +186,7 @@ function ItemView(props: ItemViewProps) {
       // What is gone to must be seen.
       if (!areOn) change({ show: marksToggled(show, isOdd) });
       if (codes) goToNextNan(codes);
-      else setAwaited(shown);
+      else setAwaited(shownPlace);
     },
   });
   const label = `${place.key}, step ${place.step}, index ${place.index}${item.caption ? `, ${item.caption}` : ""}`;

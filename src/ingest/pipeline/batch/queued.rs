@@ -100,6 +100,19 @@ impl QueuedBatch {
         (queued, jobs)
     }
 
+    /// A batch of one image that is being made, at index 0, and of the events in `batch`.
+    #[cfg(test)]
+    pub(in crate::ingest::pipeline) fn unmade(
+        number: u64,
+        batch: SourceBatch,
+        share: Share,
+    ) -> Self {
+        let (mut queued, _) = Self::new(number, batch, share);
+        queued.events.insert(0, None);
+        (queued.n_to_make, queued.n_items) = (1, queued.n_items + 1);
+        queued
+    }
+
     /// The memory that its events take, in bytes.
     pub(in crate::ingest::pipeline) fn n_bytes(&self) -> u64 {
         self.n_bytes
@@ -338,10 +351,7 @@ mod tests {
     fn batch(cursor: SourceCursor, events: Vec<Event>) -> QueuedBatch {
         let mut batch = SourceBatch::new(&run(), cursor);
         events.into_iter().for_each(|event| batch.push_event(event));
-        let (mut queued, jobs) = QueuedBatch::new(7, batch, Budget::new(1).take(1));
-        assert_eq!(jobs.len(), 0);
-        queued.events.insert(0, None);
-        (queued.n_to_make, queued.n_items) = (1, queued.n_items + 1);
+        let queued = QueuedBatch::unmade(7, batch, Budget::new(1).take(1));
         assert!(!queued.is_ready());
         queued
     }
