@@ -105,3 +105,22 @@ test("each key that the help lists has a button on its page", async (context) =>
   assert.deepEqual(faults, []);
   await closing.close();
 });
+
+test("the next NaN is gone to once its marks are made", async () => {
+  const { page, faults, context: pages } = await logIn(browser, gallery);
+  let letGo;
+  const values = new Promise((go) => {
+    letGo = go;
+  });
+  await page.route("**/api/v1/values.npy?**", async (route) => {
+    await values;
+    await route.continue();
+  });
+  await page.goto(gallery.origin + NAN);
+  await page.locator('button[title^="Next NaN or Inf ("]').first().waitFor(LIMIT);
+  await page.keyboard.press("n");
+  letGo();
+  await inUrl(/z=/)(page);
+  assert.deepEqual(faults, []);
+  await pages.close();
+});
