@@ -54,7 +54,7 @@ pub use self::measure::Measure;
 pub use self::mode::ModeError;
 pub use self::numbers::shown_as;
 pub(crate) use self::numbers::{numbers, numbers_apart, show};
-pub use self::planes::interleave;
+pub use self::planes::{interleave, transpose};
 pub use self::rule::{Decision, Depth, Wish};
 pub use self::sample::Sample;
 pub(crate) use self::scan::normalized;

@@ -1,7 +1,8 @@
-//! Planes → interleaved pixels.
+//! The order of samples: planes → interleaved pixels, columns → rows.
 
 use super::sample::Sample;
 use crate::simd::for_more_instructions;
+use crate::simd::transpose::each_part;
 
 /// Interleaves `n_channels` planes of equal length: `rrr…ggg…bbb…` → `rgbrgbrgb…`.
 ///
@@ -25,6 +26,39 @@ pub fn interleave<S: Sample>(planar: &[S], n_channels: usize, pixels: &mut [S]) 
             }
         }
     }
+}
+
+/// Transposes a matrix of `n_rows` × `n_columns` pixels of 1 to 4 channels: the pixel at `(row, column)` of `from` is the
+/// one at `(column, row)` of `to`.
+///
+/// # Panics
+/// If `from` or `to` has another number of samples, or `n_channels` is not 1 to 4.
+pub fn transpose<S: Sample>(
+    from: &[S],
+    [n_rows, n_columns]: [usize; 2],
+    n_channels: usize,
+    to: &mut [S],
+) {
+    let (n, sides) = (n_rows * n_columns * n_channels, [n_rows, n_columns]);
+    assert!(from.len() == n && to.len() == n, "{n_rows} × {n_columns} × {n_channels} samples");
+    match n_channels {
+        1 => S::transpose(from, sides, to),
+        2 => transpose_any(from.as_chunks::<2>().0, sides, to.as_chunks_mut().0),
+        3 => transpose_any(from.as_chunks::<3>().0, sides, to.as_chunks_mut().0),
+        4 => transpose_any(from.as_chunks::<4>().0, sides, to.as_chunks_mut().0),
+        _ => panic!("want 1 to 4 channels, got {n_channels}"),
+    }
+}
+
+/// Transposes a matrix of any type.
+pub(super) fn transpose_any<S: Copy>(from: &[S], [n_rows, n_columns]: [usize; 2], to: &mut [S]) {
+    each_part([n_rows, n_columns], |rows, columns| {
+        for column in columns {
+            for row in rows.clone() {
+                to[column * n_rows + row] = from[row * n_columns + column];
+            }
+        }
+    });
 }
 
 for_more_instructions! {
@@ -60,7 +94,34 @@ mod tests {
         }
     }
 
+    fn check_transposed<S: Sample + PartialEq + std::fmt::Debug>(
+        samples: &[S],
+        n_rows: usize,
+        n_channels: usize,
+    ) {
+        let n_columns = samples.len() / n_channels / n_rows;
+        let from = &samples[..n_rows * n_columns * n_channels];
+        let mut got = vec![S::default(); from.len()];
+        transpose(from, [n_rows, n_columns], n_channels, &mut got);
+        for (i, sample) in got.into_iter().enumerate() {
+            let (pixel, channel) = (i / n_channels, i % n_channels);
+            let (column, row) = (pixel / n_rows, pixel % n_rows);
+            assert_eq!(sample, from[(row * n_columns + column) * n_channels + channel], "{i}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn every_sample_of_a_matrix_goes_to_its_place(
+            bytes in proptest::collection::vec(any::<u8>(), 0..9000),
+            words in proptest::collection::vec(any::<u16>(), 0..9000),
+            n_rows in 1usize..150,
+            n_channels in 1usize..5,
+        ) {
+            check_transposed(&bytes, n_rows, n_channels);
+            check_transposed(&words, n_rows, n_channels);
+        }
+
         #[test]
         fn every_sample_goes_to_its_place(
             bytes in proptest::collection::vec(any::<u8>(), 0..900),

@@ -1,5 +1,6 @@
 //! The samples of a picture: 8 or 16 bits.
 
+use super::planes::transpose_any;
 use crate::simd::{self, for_more_instructions};
 
 /// A sample of a picture: `u8` or `u16`.
@@ -13,10 +14,12 @@ pub trait Sample: Copy + Default + From<u8> {
     fn bytes(samples: &mut [Self]) -> Option<&mut [u8]>;
     /// Interleaves three planes of equal length.
     fn interleave_3(planes: [&[Self]; 3], pixels: &mut [Self]);
+    /// Transposes a matrix of this many rows and columns.
+    fn transpose(from: &[Self], n_rows_and_columns: [usize; 2], to: &mut [Self]);
 }
 
 macro_rules! sample {
-    ($type:ty { bytes: $bytes:expr, interleave_3: $interleave_3:expr }) => {
+    ($type:ty { bytes: $bytes:expr, interleave_3: $interleave_3:expr, transpose: $transpose:expr }) => {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -37,11 +40,18 @@ macro_rules! sample {
             fn interleave_3(planes: [&[Self]; 3], pixels: &mut [Self]) {
                 $interleave_3(planes, pixels);
             }
+            fn transpose(from: &[Self], n_rows_and_columns: [usize; 2], to: &mut [Self]) {
+                $transpose(from, n_rows_and_columns, to);
+            }
         }
     };
 }
-sample!(u8 { bytes: Some, interleave_3: simd::planes::interleave_3 });
-sample!(u16 { bytes: |_| None, interleave_3: interleave_3 });
+sample!(u8 {
+    bytes: Some,
+    interleave_3: simd::planes::interleave_3,
+    transpose: simd::transpose::transpose
+});
+sample!(u16 { bytes: |_| None, interleave_3: interleave_3, transpose: transpose_any });
 
 for_more_instructions! {
     /// Interleaves three planes of equal length, of samples of any type.

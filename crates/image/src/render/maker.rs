@@ -4,9 +4,9 @@ use std::io;
 
 use super::source::{Buffers, Source, Target, View};
 use super::values::{LEVELS_MIN, n_levels, spread};
-use super::{Samples, is_planar, steps, views};
+use super::{Order, Samples, views};
 use crate::convert::{
-    Conversion, Decision, Elements, Extent, Sample, Scan, Wish, color, interleave, mode,
+    Conversion, Decision, Elements, Extent, Sample, Scan, Wish, color, interleave, mode, transpose,
 };
 use crate::decode::ReadAt;
 use crate::media::{ColorMode, Stats};
@@ -69,6 +69,9 @@ impl<S: Sample> Converted<'_, S> {
 /// Makes the passes over an image's elements. Nearly always there is one.
 pub(super) struct Maker<'a, R> {
     source: Source<'a, R>,
+    image_idx: u64,
+    order: Order,
+    /// The elements, to be stored in this order.
     views: Vec<View>,
     tensor: &'a TensorPlan,
     elements: Elements,
@@ -86,9 +89,12 @@ impl<'a, R: ReadAt> Maker<'a, R> {
         let elements =
             Elements { dtype: tensor.header.dtype, byte_order: tensor.header.byte_order };
         let batch = batch.filter(|_| tensor.shares_rule());
+        let order = Order::of(tensor);
         Self {
             source: Source::new(storage, elements, buffers),
-            views: views(tensor, image_idx, steps(tensor)),
+            image_idx,
+            order,
+            views: views(tensor, image_idx, order.steps(tensor)),
             tensor,
             elements,
             wish: Wish { batch, ..tensor.wish },
@@ -120,9 +126,10 @@ impl<'a, R: ReadAt> Maker<'a, R> {
         let (tensor, wish) = (self.tensor, self.wish);
         let n = tensor.width * tensor.height * tensor.reading.n_channels;
         let n = usize::try_from(n).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let Samples { pixels, planes } = samples;
-        let is_planar = is_planar(tensor);
-        let made = if is_planar { &mut *planes } else { &mut *pixels };
+        let Samples { pixels, other } = samples;
+        let Order { is_planar, is_transposed } = self.order;
+        // Of two changes of the order, the first one leads to the other buffer, and the second one back.
+        let made = if is_planar == is_transposed { &mut *pixels } else { &mut *other };
         let mut fill = S::default();
         if let Some(sheet) = tensor.sheet {
             made.clear();
@@ -180,12 +187,31 @@ impl<'a, R: ReadAt> Maker<'a, R> {
             }
         }
         let stats = Stats { clipped: scan.share(n_clipped), ..scan.stats() };
-        if is_planar {
-            let n_channels = usize::try_from(tensor.reading.n_channels).unwrap_or(1);
+        if self.order != Order::OF_PIXELS {
             pixels.resize(n, S::default());
-            interleave(planes, n_channels, pixels);
+            other.resize(n, S::default());
+            self.put_in_order(pixels, other);
         }
         Ok((conversion, (stats, scan.extent())))
+    }
+
+    /// Puts samples into the order of pixels. The result is in `pixels`. At first they are there if two changes of the
+    /// order are needed, else in `other`.
+    fn put_in_order<S: Sample>(&self, pixels: &mut [S], other: &mut [S]) {
+        let as_index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let n_channels = as_index(self.tensor.reading.n_channels);
+        let (width, height) = (as_index(self.tensor.width), as_index(self.tensor.height));
+        match self.order {
+            Order { is_planar: false, .. } => transpose(other, [width, height], n_channels, pixels),
+            Order { is_transposed: false, .. } => interleave(other, n_channels, pixels),
+            Order { .. } => {
+                let planes = pixels.chunks_exact(width * height);
+                for (plane, rows) in planes.zip(other.chunks_exact_mut(width * height)) {
+                    transpose(plane, [width, height], 1, rows);
+                }
+                interleave(other, n_channels, pixels);
+            }
+        }
     }
 
     /// Converts samples to the picture's mode, after the colormap, the NaN color and the background.
@@ -230,7 +256,8 @@ impl<'a, R: ReadAt> Maker<'a, R> {
         let n_pixels = usize::try_from(tensor.width * tensor.height);
         let mut is_nan = vec![false; n_pixels.map_err(|_| io::ErrorKind::OutOfMemory)?];
         let n_channels = tensor.natural_mode().n_channels();
-        for view in &self.views {
+        let steps = Order::OF_PIXELS.steps(tensor);
+        for view in &views(tensor, self.image_idx, steps) {
             self.source.each_chunk(view, |Target { first, step }, chunk| {
                 conversion.prepare(chunk, tensor.header.byte_order);
                 conversion.each_nan(chunk, |i, is| {

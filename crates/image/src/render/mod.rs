@@ -81,11 +81,11 @@ pub struct Renderer {
     file: Vec<u8>,
 }
 
-/// The samples of a picture, and a buffer for the same samples in another order.
+/// The samples of a picture, and a buffer for the same samples in another [`Order`].
 #[derive(Debug, Default)]
 struct Samples<S> {
     pixels: Vec<S>,
-    planes: Vec<S>,
+    other: Vec<S>,
 }
 
 impl Renderer {
@@ -113,7 +113,7 @@ impl Renderer {
         bytes.clear();
         self.encoder.encode((&pixels).into(), tensor.encoding, &mut bytes)?;
         let Pixels { mode, width, height, bytes: samples } = pixels;
-        let is_large = samples.len().max(self.samples.planes.len()) > KEPT_BYTES_MAX;
+        let is_large = samples.len().max(self.samples.other.len()) > KEPT_BYTES_MAX;
         self.samples.pixels = samples;
         if is_large {
             *self = Self::default();
@@ -284,20 +284,44 @@ fn pixels_of(
     Ok((made.pixels, made.provenance))
 }
 
-/// Whether the samples are made channel after channel, in the order of the elements, and interleaved
-/// afterwards. That is faster than storing each one at its final place.
-fn is_planar(tensor: &TensorPlan) -> bool {
-    let stride = |axis: Option<usize>| axis.map_or(0, |axis| tensor.header.strides[axis]);
-    let [_, rows, columns, channels] = tensor.reading.axes.map(stride);
-    tensor.sheet.is_none() && tensor.reading.n_channels > 1 && channels > rows.max(columns)
+/// The order in which samples are made. It follows the order of the elements in the storage, in which they are read in
+/// long runs; afterwards the samples are put into the order of pixels. That is faster than storing each one at its
+/// final place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Order {
+    /// Channel after channel. Else the channels of a pixel are together.
+    is_planar: bool,
+    /// Column after column, as in Fortran order. Else row after row.
+    is_transposed: bool,
 }
 
-/// The distances in the destination between neighbours along rows, columns and channels.
-fn steps(tensor: &TensorPlan) -> [u64; 3] {
-    if is_planar(tensor) {
-        [tensor.width, 1, tensor.width * tensor.height]
-    } else {
-        [tensor.width * tensor.reading.n_channels, tensor.reading.n_channels, 1]
+impl Order {
+    /// Row after row, the channels of a pixel together.
+    const OF_PIXELS: Self = Self { is_planar: false, is_transposed: false };
+
+    /// Returns the order of a tensor's elements. The pictures of a contact sheet are made at their final places.
+    fn of(tensor: &TensorPlan) -> Self {
+        let stride = |axis: Option<usize>| axis.map_or(0, |axis| tensor.header.strides[axis]);
+        let [_, rows, columns, channels] = tensor.reading.axes.map(stride);
+        if tensor.sheet.is_some() {
+            return Self::OF_PIXELS;
+        }
+        Self {
+            is_planar: tensor.reading.n_channels > 1 && channels > rows.max(columns),
+            is_transposed: tensor.width.min(tensor.height) > 1 && columns > rows,
+        }
+    }
+
+    /// The distances between neighbours along rows, columns and channels.
+    fn steps(self, tensor: &TensorPlan) -> [u64; 3] {
+        let (width, height) = (tensor.width, tensor.height);
+        let channel = if self.is_planar { width * height } else { 1 };
+        let pixel = if self.is_planar { 1 } else { tensor.reading.n_channels };
+        if self.is_transposed {
+            [pixel, height * pixel, channel]
+        } else {
+            [width * pixel, pixel, channel]
+        }
     }
 }
 

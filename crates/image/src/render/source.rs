@@ -2,10 +2,10 @@
 //!
 //! A view is a list of axes. Each axis has a stride in the storage and a stride in the destination. The
 //! axes are walked by their strides in the storage, the longest one outermost. Two axes without a gap in
-//! storage and destination are walked as one. So a picture in C order is one run of bytes, and a picture
-//! with channels first is one run for each channel. Other views (Fortran order, torch views) are read in
-//! runs as long as possible. Unless a view repeats elements, the storage is read from its beginning to
-//! its end.
+//! storage and destination are walked as one. So a picture in C order is one run of bytes. So is one with
+//! channels first or in Fortran order, if the destination has the same order. Other views (torch views) are
+//! read in runs as long as possible. Unless a view repeats elements, the storage is read from its beginning
+//! to its end.
 
 use std::io;
 

@@ -55,8 +55,19 @@ fn planned(axes: &[u64], values: &[f32], options: ImageOptions) -> (TensorPlan, 
 }
 
 fn plan_of(dtype: DType, axes: &[u64], n_bytes: usize, options: ImageOptions) -> TensorPlan {
+    let strides = Shape::new(axes.to_vec()).expect("a shape").c_strides();
+    strided_plan(dtype, axes, strides, n_bytes, options)
+}
+
+fn strided_plan(
+    dtype: DType,
+    axes: &[u64],
+    strides: Vec<u64>,
+    n_bytes: usize,
+    options: ImageOptions,
+) -> TensorPlan {
     let shape = Shape::new(axes.to_vec()).expect("a shape");
-    let (strides, storage) = (shape.c_strides(), Storage::plain(0, n_bytes as u64));
+    let storage = Storage::plain(0, n_bytes as u64);
     let header = TensorHeader::new(dtype, ByteOrder::Little, shape, strides, storage, 0);
     let header = header.expect("a header");
     TensorPlan::new(header, Writer::NumPy, options, &Limits::default()).expect("a plan")
@@ -398,4 +409,54 @@ fn what_is_odd_is_marked() {
     let want: [&[u8]; 6] =
         [&[255, 0, 255], &[255, 230, 0], &[0, 230, 230], stripe_below, &[255, 40, 40], &[128; 3]];
     assert_eq!(pixels, want);
+}
+
+/// The six orders of three axes, the outermost first.
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+
+/// Checks that a picture with a NaN is the same, however its elements are ordered in the storage.
+fn check_orders(axes: [u64; 3], options: ImageOptions) {
+    let places = || {
+        let [rows, columns, channels] = axes;
+        let rows = (0..rows).flat_map(move |row| (0..columns).map(move |column| (row, column)));
+        rows.flat_map(move |(row, column)| (0..channels).map(move |channel| [row, column, channel]))
+    };
+    let n: u64 = axes.iter().product();
+    let value = |i: u16| if i == 7 { f32::NAN } else { f32::from(i % 199) / 198.0 };
+    let values: Vec<f32> = (0u16..).map(value).take(usize::try_from(n).expect("small")).collect();
+    let options = ImageOptions { format: Some(DataFormat::Hwc), ..options };
+    let (plan, bytes) = planned(&axes, &values, options);
+    let want = full_size_pixels(&bytes.as_slice(), &plan, 0).expect("pixels");
+    for order in ORDERS {
+        let mut strides = vec![0; 3];
+        order.into_iter().rev().fold(1, |step, axis| {
+            strides[axis] = step;
+            step * axes[axis]
+        });
+        let mut stored = vec![0; bytes.len()];
+        for (place, value) in places().zip(&values) {
+            let at: u64 = place.iter().zip(&strides).map(|(at, stride)| at * stride).sum();
+            let at = usize::try_from(at * 4).expect("small");
+            stored[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        let plan = strided_plan(DType::F32, &axes, strides, stored.len(), options);
+        let (pixels, provenance) = full_size_pixels(&stored.as_slice(), &plan, 0).expect("pixels");
+        assert_eq!(pixels, want.0, "{axes:?} in order {order:?}");
+        assert_eq!(provenance.rule, want.1.rule, "{axes:?} in order {order:?}");
+        assert_eq!(provenance.stats.nan, u64::from(n > 7), "{axes:?} in order {order:?}");
+    }
+}
+
+#[test]
+fn the_order_of_the_elements_does_not_matter() {
+    let nan_color = ImageOptions { nan_color: Some(crate::media::Rgb([255, 0, 255])), ..ImageOptions::default() };
+    let deep = ImageOptions { mode: Some(ColorMode::I16), ..ImageOptions::default() };
+    for (height, width) in [(1, 1), (1, 40), (40, 1), (2, 3), (17, 70), (64, 33)] {
+        for channels in 1..=4 {
+            check_orders([height, width, channels], ImageOptions::default());
+        }
+        // Bug: with channels first, other pixels than those with a NaN got the color.
+        check_orders([height, width, 3], nan_color);
+        check_orders([height, width, 1], deep);
+    }
 }

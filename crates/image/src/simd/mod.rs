@@ -4,6 +4,7 @@
 pub(crate) mod cast;
 pub(crate) mod half;
 pub(crate) mod planes;
+pub(crate) mod transpose;
 
 /// Compiles functions for several sets of instructions and chooses one at run time. The result of a
 /// function must not depend on the choice, so sums use a fixed number of lanes.
