@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, RequestBuilder};
@@ -23,12 +24,18 @@ pub(crate) fn program(variable: &str) -> Option<OsString> {
     path
 }
 
-/// Returns a port that was free a moment ago, low enough for the gRPC port that is derived from it.
+/// Returns a port that was free a moment ago, as was the one 10,000 above it, which `SeaweedFS` takes for gRPC.
+///
+/// Both are below the ports that Linux gives to outgoing connections, of which tests have many.
 pub(crate) fn free_port() -> u16 {
+    static N_ASKED: AtomicU32 = AtomicU32::new(0);
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    // Tests that run at once in this process never get the same port, and those of another process hardly ever.
+    let from = std::process::id().wrapping_mul(97);
     loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        if port < 55_000 {
+        let at = from.wrapping_add(N_ASKED.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        let port = 10_000 + u16::try_from(at).expect("below 10,000");
+        if is_free(port) && is_free(port + 10_000) {
             return port;
         }
     }

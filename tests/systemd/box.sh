@@ -19,6 +19,7 @@ echo uninitialized >"$root/etc/machine-id"
 # Images for build containers forbid the start of services.
 rm -f "$root/usr/sbin/policy-rc.d"
 # Safelight may be installed on this machine.
+! chroot "$root" dpkg --status safelight >"$out/console" 2>&1 || chroot "$root" dpkg --purge safelight
 rm -rf "$root"/etc/systemd/system/safelight* "$root"/usr/lib/systemd/system/safelight* \
     "$root"/etc/safelight "$root"/var/lib/safelight*
 mkdir -p "$root/data"

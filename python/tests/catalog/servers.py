@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,13 +19,23 @@ from typing import Iterator
 KEYS = {"AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "SKTESTSKTEST"}
 
 
+def is_free(port: int) -> bool:
+    with socket.socket() as one:
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
 def free_port() -> int:
+    """A port that was free a moment ago, as was the one 10,000 above it, which SeaweedFS takes for gRPC.
+
+    Both are below the ports that Linux gives to outgoing connections, of which tests have many.
+    """
     while True:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-        # SeaweedFS listens at another port that it derives from this one.
-        if port < 55000:
+        port = random.randrange(10_000, 20_000)
+        if is_free(port) and is_free(port + 10_000):
             return port
 
 
