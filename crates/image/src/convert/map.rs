@@ -4,7 +4,8 @@ use super::complex::Complex;
 use super::element::{Element, Float, Int, Real, values};
 use super::sample::Sample;
 use super::stretch::Stretch;
-use crate::simd::{self, for_more_instructions};
+use crate::simd::for_more_instructions;
+use crate::simd::half::{self, Step};
 
 /// The arithmetic of a rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -145,25 +146,14 @@ impl Map {
     /// Converts floats of 16 bits that were widened to 32: the result of each operation is rounded to 16.
     pub(super) fn halves(self, halves: &mut [u8], bytes: &mut [u8]) {
         match self {
-            Self::X255 { .. } => each_f32(halves, |v| v * 255.0),
+            Self::X255 { .. } => half::compute(Step::Multiply(255.0), halves),
             Self::Sym => {
-                each_f32(halves, |v| v + 1.0);
-                simd::half::round(halves);
-                each_f32(halves, |v| v * 127.5);
+                half::compute(Step::Add(1.0), halves);
+                half::compute(Step::Multiply(127.5), halves);
             }
             _ => return self.floats::<f32>(halves, bytes),
         }
-        simd::half::round(halves);
         Self::Wrap.floats::<f32>(halves, bytes);
-    }
-}
-
-for_more_instructions! {
-    /// Applies `by` to each float in place.
-    fn each_f32<F: Fn(f32) -> f32>(floats: &mut [u8], by: F) {
-        for float in floats.as_chunks_mut().0 {
-            *float = by(f32::from_le_bytes(*float)).to_le_bytes();
-        }
     }
 }
 

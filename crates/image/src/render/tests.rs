@@ -449,7 +449,10 @@ fn check_orders(axes: [u64; 3], options: ImageOptions) {
 
 #[test]
 fn the_order_of_the_elements_does_not_matter() {
-    let nan_color = ImageOptions { nan_color: Some(crate::media::Rgb([255, 0, 255])), ..ImageOptions::default() };
+    let nan_color = ImageOptions {
+        nan_color: Some(crate::media::Rgb([255, 0, 255])),
+        ..ImageOptions::default()
+    };
     let deep = ImageOptions { mode: Some(ColorMode::I16), ..ImageOptions::default() };
     for (height, width) in [(1, 1), (1, 40), (40, 1), (2, 3), (17, 70), (64, 33)] {
         for channels in 1..=4 {
