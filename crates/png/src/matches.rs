@@ -29,7 +29,7 @@ pub(crate) struct Effort {
 impl Effort {
     /// For rows of flat pictures that are not filtered.
     pub(crate) const FLAT: Self =
-        Self { length_min: 4, length_good: 32, n_tries: 6, patience: usize::MAX, n_remembered: 8 };
+        Self { length_min: 5, length_good: 32, n_tries: 6, patience: usize::MAX, n_remembered: 8 };
 
     /// For flat pictures in colour under [`Compression::Fast`](crate::Compression::Fast).
     pub(crate) const QUICK: Self =

@@ -34,7 +34,7 @@ const SCANS_PER_FULL: u32 = 20;
 const PAUSE_PER_FULL: u32 = 100;
 
 /// The pause after a scan that took long, in multiples of its time: for directories with events, and for others.
-const PAUSE_PER_SCAN: u32 = 200;
+const PAUSE_PER_SCAN: u32 = 500;
 const PAUSE_PER_POLL: u32 = 20;
 const LONG_SCAN: Duration = Duration::from_millis(50);
 
