@@ -12,14 +12,14 @@ import threading
 import time
 from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import Any, Sequence, TextIO
+from typing import Any, NoReturn, Sequence, TextIO
 
 from ._errors import CatalogError, NotInstalledError, UsageError
 from ._fold import Folded, Folder
 from ._location import Location
 from ._table import Tidied, create, tidy
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 # As the program's: src/cli/exit.rs.
 DONE, FAILED, USAGE, REJECTED, BAD_CONFIG = 0, 1, 2, 3, 78
@@ -260,7 +260,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command. Returns its exit code."""
     parsed = _parser().parse_args(arguments)
     try:
-        return _run(parsed)
+        code = _run(parsed)
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         _say(str(error))
         return USAGE
@@ -277,3 +279,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has seen enough. Python would complain once more at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+
+
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command and ends the process.
+
+    The interpreter is not torn down: threads of the libraries below may be at work then, and abort a process that has
+    done its work ("terminate called without an active exception").
+    """
+    os._exit(main(arguments))

@@ -65,4 +65,4 @@ def arrange(point: str) -> None:
 
 if __name__ == "__main__":
     arrange(sys.argv[1])
-    sys.exit(_cli.main(sys.argv[2:]))
+    _cli.run(sys.argv[2:])
