@@ -27,6 +27,19 @@ def no_progress(_: str) -> None:
     pass
 
 
+class ExitTest(FleetCase):
+    def test_a_command_that_is_done_is_not_aborted_at_its_exit(self) -> None:
+        # Bug: threads of libraries aborted a process that had printed its result.
+        self.fleet.init()
+        self.fleet.deliver("gpu-0", "r", 3)
+        aborted = "import atexit, os, sys; from safelight.catalog import _cli; atexit.register(os.abort); "
+        arguments = (aborted + "_cli.run(sys.argv[1:])", "fold", self.fleet.url, self.fleet.table_url, "--json")
+        child = self.fleet.start(*arguments, script="-c")
+        out, err = child.communicate(timeout=600)
+        self.assertEqual((child.returncode, err), (0, ""))
+        self.assertEqual(json.loads(out)["command"], "fold")
+
+
 class TableTest(FleetCase):
     def fold_on(self, days_ago: int) -> None:
         """Makes a pass as if it were some days ago."""
